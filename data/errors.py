@@ -1,0 +1,29 @@
+"""Errors that a person can act on: each names what was wrong, where, and the remedy."""
+
+from __future__ import annotations
+
+
+class InputError(Exception):
+    """Something the user gave cannot be used; the command ends with status 2 and this one line.
+
+    Args:
+        problem: what was found, and what was expected instead.
+        where: the file (and line or row) or the config key at fault.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        text = f"{where}: {problem}" if where else problem
+        super().__init__(f"{text}. {remedy}" if remedy else text)
+        self.problem, self.where, self.remedy = problem, where, remedy
+
+
+class CorruptStoreError(InputError):
+    """Stored bytes are not those that were written: a chunk is missing, truncated or changed."""
+
+
+def missing_extra(component: str, extra: str) -> InputError:
+    """The error for an optional part that is not installed, with the command that installs it."""
+    return InputError(
+        f"{component} is not installed", remedy=f"Install it with: pip install 'understudy[{extra}]'"
+    )

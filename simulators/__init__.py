@@ -1,0 +1,1 @@
+"""Expensive truth: one adapter a file, all answering through one protocol."""

@@ -1,0 +1,1 @@
+"""The learned stand-ins: JAX, Flax NNX and Optax."""

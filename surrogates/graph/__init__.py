@@ -1,0 +1,1 @@
+"""Graph networks over molecules, in two dimensions and in three."""
