@@ -1,0 +1,116 @@
+"""A write-ahead journal: each record is on the disk, checked by a CRC, before it counts as finished.
+
+A frame is a fixed head (magic, length, CRC-32 of the body) and a body: one JSON line that names the
+arrays, then their little-endian bytes. A frame cut short by a kill is found by its length or CRC and cut off.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+MAGIC = b"USJ1"
+HEAD = struct.Struct("<4sII")
+
+
+def encode_record(record: Mapping[str, Any]) -> bytes:
+    """A frame from a flat record of strings, numbers and arrays."""
+    names: dict[str, Any] = {}
+    parts: list[bytes] = []
+    for name, value in record.items():
+        if isinstance(value, str):
+            names[name] = value
+            continue
+        array = np.asarray(value)
+        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).reshape(array.shape)
+        parts.append(array.tobytes())
+        names[name] = [array.dtype.str, list(array.shape), len(parts[-1])]
+    body = json.dumps(names).encode() + b"\n" + b"".join(parts)
+    return HEAD.pack(MAGIC, len(body), zlib.crc32(body)) + body
+
+
+def decode_record(body: bytes) -> dict[str, Any]:
+    """The record of a frame's body."""
+    line, _, rest = body.partition(b"\n")
+    record: dict[str, Any] = {}
+    at = 0
+    for name, entry in json.loads(line).items():
+        if isinstance(entry, str):
+            record[name] = entry
+            continue
+        dtype, shape, size = entry
+        record[name] = np.frombuffer(rest, np.dtype(dtype), offset=at, count=size // np.dtype(dtype).itemsize).reshape(
+            shape
+        )
+        at += size
+    return record
+
+
+def read_frames(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Each whole record with the position behind it; ends at the first frame that is not whole."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        while True:
+            head = file.read(HEAD.size)
+            if len(head) < HEAD.size:
+                return
+            magic, length, crc = HEAD.unpack(head)
+            if magic != MAGIC:
+                return
+            body = file.read(length)
+            if len(body) < length or zlib.crc32(body) != crc:
+                return
+            yield file.tell(), decode_record(body)
+
+
+class Journal:
+    """The open journal of one writer.
+
+    Args:
+        path: made if absent; what follows its last whole frame is cut off.
+        sync: whether each append waits until the disk has it.
+    """
+
+    def __init__(self, path: Path, *, sync: bool = True) -> None:
+        self.path, self.sync = path, sync
+        self.records: list[dict[str, Any]] = []
+        end = 0
+        for position, record in read_frames(path):
+            end = position
+            self.records.append(record)
+        self._file = path.open("ab")
+        size = self._file.tell()
+        #: Bytes of a torn last frame that were cut off.
+        self.cut = size - end
+        if self.cut:
+            self._file.truncate(end)
+            self._file.seek(end)
+
+    def append(self, record: Mapping[str, Any]) -> None:
+        """Add a record; when this returns it is in the file."""
+        self._file.write(encode_record(record))
+        self._file.flush()
+        if self.sync:
+            os.fdatasync(self._file.fileno())
+        self.records.append(dict(record))
+
+    def clear(self) -> None:
+        """Forget every record, once they are kept elsewhere."""
+        self._file.truncate(0)
+        self._file.seek(0)
+        os.fsync(self._file.fileno())
+        self.records = []
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

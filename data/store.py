@@ -1,0 +1,531 @@
+"""Records of simulations on disk: a Zarr v3 group that opens as an xarray Dataset and survives `kill -9`.
+
+Each finished record goes to a journal first. Every so many records the journal is folded into Zarr arrays, and
+`manifest.json`, replaced atomically, says how many rows of each array count and what their bytes sum to. A
+row in the manifest is therefore in the arrays, and a record in neither was never finished.
+
+Dims that differ between records (atoms, orbitals) are contiguous ragged arrays after the CF conventions 1.11,
+section 9.3.3: values of all records one after the other along `<dim>`, and a count variable `<dim>_count` with the
+attribute `sample_dimension`.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from data.errors import CorruptStoreError, InputError
+from data.journal import Journal, read_frames
+
+FORMAT = 1
+CHUNK = 4096
+FIXED = {"axis": 3, "axis_2": 3}
+MANIFEST = "manifest.json"
+
+
+class VariableLike(Protocol):
+    """What the store needs to know of a variable; `simulators.base.Variable` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def dims(self) -> tuple[str, ...]: ...
+    @property
+    def units(self) -> str: ...
+    @property
+    def dtype(self) -> str: ...
+    @property
+    def long_name(self) -> str: ...
+
+
+#: What every record holds besides the simulator's own variables: name -> (dtype, units, long name).
+FACTS: Mapping[str, tuple[str, str, str]] = {
+    "key": ("str", "1", "identity of the request"),
+    "status": ("str", "1", "ok, or the kind of failure"),
+    "message": ("str", "1", "what happened"),
+    "log": ("str", "1", "how the answer was reached (JSON)"),
+    "seconds": ("float64", "s", "wall time of the simulation"),
+    "threads": ("int32", "1", "threads that it was given"),
+    "attempts": ("int32", "1", "tries that it took"),
+}
+
+
+def _missing(dtype: str) -> Any:
+    """What stands for a value that a failed simulation did not give."""
+    return "" if dtype == "str" else np.nan if np.dtype(dtype).kind == "f" else 0
+
+
+def _write_json(path: Path, value: Any) -> None:
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+class _Column:
+    """One Zarr array: its rows so far and how a record's value is laid in it."""
+
+    def __init__(self, name: str, dims: tuple[str, ...], dtype: str, units: str, long_name: str) -> None:
+        self.name, self.dtype = name, dtype
+        self.attrs = {"units": units, "long_name": long_name}
+        self.ragged = dims[0] if dims and dims[0] not in FIXED else None
+        self.inner = dims[1:] if self.ragged else dims
+        unknown = [d for d in self.inner if d not in FIXED]
+        if unknown:
+            raise InputError(f"{name}: dims {unknown} must come first, or have a fixed length ({sorted(FIXED)})")
+        self.dims = (self.ragged or "sample", *self.inner)
+        self.shape = tuple(FIXED[d] for d in self.inner)
+
+    def rows(self, value: Any) -> np.ndarray:
+        """The rows that a record adds: one, or as many as its ragged dim is long."""
+        if self.dtype == "str":
+            array: np.ndarray = np.empty(1, object)
+            array[0] = str(value if value is not None else "")
+            return array
+        if value is None:
+            count = 0 if self.ragged else 1
+            return np.full((count, *self.shape), _missing(self.dtype), self.dtype)
+        array = np.asarray(value, self.dtype)
+        array = array if self.ragged else array[None]
+        if array.shape[1:] != self.shape:
+            raise InputError(f"{self.name} must have shape (.., {self.shape}), got {array.shape}")
+        return array
+
+
+def _crc(array: np.ndarray) -> int:
+    """CRC-32 of values, the same for the same values whatever their encoding on disk."""
+    if array.dtype.kind in "OUT":
+        return zlib.crc32(json.dumps([str(v) for v in array.tolist()]).encode())
+    return zlib.crc32(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
+
+
+class RecordStore:
+    """An append-only store of records; see `create` and `open`.
+
+    Attributes:
+        path: its directory.
+        attrs: provenance and what else was given at creation.
+    """
+
+    def __init__(self, path: Path, mode: str, *, sync: bool = True, flush_every: int = 512) -> None:
+        self.path, self.mode, self.flush_every = Path(path), mode, flush_every
+        meta = self._read_json("store.json")
+        if meta["format"] > FORMAT:
+            raise InputError(f"format {meta['format']} is newer than {FORMAT}", where=str(path))
+        self.attrs: dict[str, Any] = meta["attrs"]
+        self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
+        self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
+        self._columns: dict[str, _Column] = {}
+        for name, (dtype, units, long_name) in FACTS.items():
+            self._add(_Column(name, (), dtype, units, long_name))
+        for v in meta["inputs"]:
+            self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"]))
+        taken = {c.ragged for c in self._columns.values()}
+        for v in meta["outputs"]:
+            dims = tuple(v["dims"])
+            # A failed simulation has inputs along atoms but no outputs, so the two lengths are kept apart.
+            if dims and dims[0] in taken:
+                dims = (f"output_{dims[0]}", *dims[1:])
+            self._add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"]))
+        for dim in dict.fromkeys(c.ragged for c in list(self._columns.values()) if c.ragged):
+            column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each record")
+            column.attrs["sample_dimension"] = dim
+            self._add(column)
+        self._lock: IO[str] | None = None
+        self._journal: Journal | None = None
+        #: Called at each named step of a flush; tests crash there.
+        self.on_step: Callable[[str], None] = lambda step: None
+        if mode == "a":
+            self._lock = self._take_lock()
+            self._journal = Journal(self.path / "journal.bin", sync=sync)
+            done = self._manifest()["records"]
+            # A crash between the manifest and the clearing of the journal leaves records in both.
+            self._journal.records = [r for r in self._journal.records if int(r["_sequence"]) >= done]
+            self._order = list(self._stored("key")) + [r["key"] for r in self._journal.records]
+            self._known = set(self._order)
+
+    def _add(self, column: _Column) -> None:
+        self._columns[column.name] = column
+
+    # Making and opening
+
+    @staticmethod
+    def create(
+        path: Path | str,
+        inputs: Sequence[VariableLike],
+        outputs: Sequence[VariableLike],
+        *,
+        provenance: Mapping[str, Any],
+        attrs: Mapping[str, Any] | None = None,
+        sync: bool = True,
+        flush_every: int = 512,
+    ) -> RecordStore:
+        """Make a store and open it for appending.
+
+        Args:
+            path: directory; it must not exist, or be empty.
+            inputs, outputs: the variables of a record, with dims, units and dtypes.
+            provenance: JSON-serialisable: simulator, version, settings, fingerprint.
+            attrs: more facts.
+            sync: whether each append waits for the disk.
+            flush_every: records between folds into Zarr.
+
+        Raises:
+            InputError: the directory holds something, or a variable's dims cannot be stored.
+        """
+        path = Path(path)
+        if path.exists() and any(path.iterdir()):
+            raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")
+        names = [v.name for v in (*inputs, *outputs)]
+        clash = sorted({n for n in names if names.count(n) > 1 or n in FACTS})
+        if clash:
+            raise InputError(f"variables {clash} appear twice, or are names of the store's own")
+        path.mkdir(parents=True, exist_ok=True)
+
+        def describe(v: VariableLike) -> dict[str, Any]:
+            _Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name)
+            return {"name": v.name, "dims": list(v.dims), "units": v.units, "dtype": v.dtype, "long_name": v.long_name}
+
+        meta = {
+            "format": FORMAT,
+            "inputs": [describe(v) for v in inputs],
+            "outputs": [describe(v) for v in outputs],
+            "attrs": {**dict(provenance), **dict(attrs or {})},
+        }
+        _write_json(path / MANIFEST, {"records": 0, "arrays": {}})
+        _write_json(path / "store.json", meta)
+        return RecordStore(path, "a", sync=sync, flush_every=flush_every)
+
+    @staticmethod
+    def open(path: Path | str, mode: str = "r", *, sync: bool = True, flush_every: int = 512) -> RecordStore:
+        """Open a store to read ("r"), also while another process appends, or to append ("a").
+
+        Raises:
+            InputError: there is no store, or another process appends to it.
+        """
+        if mode not in ("r", "a"):
+            raise ValueError(f"mode must be 'r' or 'a', got {mode!r}")
+        if not (Path(path) / "store.json").exists():
+            raise InputError("no store here", where=str(path), remedy="Name a directory that understudy simulate made")
+        return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every)
+
+    def _read_json(self, name: str) -> Any:
+        try:
+            return json.loads((self.path / name).read_text())
+        except (json.JSONDecodeError, FileNotFoundError) as error:
+            raise CorruptStoreError(
+                f"not readable: {error}", where=str(self.path / name), remedy="Restore it from a copy"
+            ) from error
+
+    def _take_lock(self) -> IO[str]:
+        file = (self.path / "lock").open("a+")
+        # A writer that was just killed may hold the lock until the kernel has buried it.
+        for attempt in range(20):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 19:
+                    file.seek(0)
+                    owner = file.read().strip()
+                    file.close()
+                    raise InputError(
+                        f"process {owner or 'unknown'} is writing to this store",
+                        where=str(self.path),
+                        remedy="Wait for it, or stop it",
+                    ) from None
+                time.sleep(0.05)
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        return file
+
+    # Writing
+
+    def append(
+        self,
+        key: str,
+        values: Mapping[str, Any],
+        *,
+        status: str = "ok",
+        message: str = "",
+        seconds: float,
+        threads: int,
+        attempts: int = 1,
+        log: str = "{}",
+    ) -> None:
+        """Add a finished record; when this returns, a kill does not lose it.
+
+        Args:
+            key: identity of the request; each at most once.
+            values: by name; outputs of a failed simulation may be absent.
+            status: "ok", or the kind of failure.
+
+        Raises:
+            InputError: the key is there, a variable is unknown, or an "ok" record lacks an output.
+        """
+        journal = self._writing()
+        if key in self._known:
+            raise InputError(f"a record with key {key} is in the store", where=str(self.path))
+        unknown = sorted(set(values) - {*self.inputs, *self.outputs})
+        absent = sorted({*self.inputs, *self.outputs} - set(values)) if status == "ok" else []
+        if unknown or absent:
+            raise InputError(f"record has unknown variables {unknown} and lacks {absent}", where=str(self.path))
+        record: dict[str, Any] = {}
+        for name, value in values.items():
+            dtype = self._columns[name].dtype
+            record[name] = str(value) if dtype == "str" else np.asarray(value, dtype)
+            self._columns[name].rows(record[name])
+            counted = self._columns[name].ragged
+            lengths = {len(record[n]) for n in record if counted and self._columns[n].ragged == counted}
+            if len(lengths) > 1:
+                raise InputError(f"{name} has another length along {counted} than the rest of its record")
+        record |= {"key": key, "status": status, "message": message, "log": log, "seconds": np.float64(seconds)}
+        record |= {
+            "threads": np.int32(threads),
+            "attempts": np.int32(attempts),
+            "_sequence": np.int64(len(self._order)),
+        }
+        journal.append(record)
+        self._order.append(key)
+        self._known.add(key)
+        if len(journal.records) >= self.flush_every:
+            self.flush()
+
+    def _writing(self) -> Journal:
+        if self._journal is None:
+            raise InputError("is open for reading", where=str(self.path), remedy="Open it with mode 'a'")
+        return self._journal
+
+    def flush(self) -> None:
+        """Fold the journal into the Zarr arrays."""
+        journal = self._writing()
+        if not journal.records:
+            return
+        manifest = self._manifest()
+        group = self._group()
+        arrays: dict[str, Any] = {}
+        for column in self._columns.values():
+            new = self._gather(column, journal.records)
+            entry = manifest["arrays"].get(column.name, {"rows": 0, "crc": []})
+            # A chunk of nothing but fill values is written too, so that an absent file is always a loss.
+            with zarr.config.set({"array.write_empty_chunks": True}):
+                arrays[column.name] = self._extend(group, column, entry, new)
+        self.on_step("arrays written")
+        _write_json(self.path / MANIFEST, {"records": manifest["records"] + len(journal.records), "arrays": arrays})
+        self.on_step("manifest written")
+        journal.clear()
+        self.on_step("journal cleared")
+
+    def _gather(self, column: _Column, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        dim = column.attrs.get("sample_dimension")
+        if dim is not None:
+            owners = [c.name for c in self._columns.values() if c.ragged == dim]
+            return np.array([max((len(r[n]) for n in owners if n in r), default=0) for r in records], np.int64)
+        parts = [column.rows(r.get(column.name)) for r in records]
+        return np.concatenate(parts)
+
+    def _group(self) -> zarr.Group:
+        return zarr.open_group(str(self.path), mode="a", zarr_format=3, attributes=_plain(self.attrs))
+
+    def _extend(self, group: zarr.Group, column: _Column, entry: Mapping[str, Any], new: np.ndarray) -> dict[str, Any]:
+        """Write rows behind those that the manifest counts; a chunk only ever gains rows.
+
+        Checksums are over the rows that count, so a chunk that a crash left with more is still right.
+        """
+        old = int(entry["rows"])
+        total = old + len(new)
+        array = _array(group, column)
+        array.resize((total, *column.shape))
+        if len(new):
+            array[old:total] = new
+        crc = list(entry["crc"])
+        first = old // CHUNK
+        del crc[first:]
+        for chunk in range(first, -(-total // CHUNK)):
+            start, stop = chunk * CHUNK, min(total, (chunk + 1) * CHUNK)
+            if start >= old:
+                crc.append(_crc(new[start - old : stop - old]))
+            else:
+                crc.append(_crc(np.concatenate([array[start:old], new[: stop - old]])))
+        return {"rows": total, "crc": crc}
+
+    # Reading
+
+    def _manifest(self) -> dict[str, Any]:
+        return self._read_json(MANIFEST)
+
+    def _stored(self, name: str, manifest: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Verified rows of one array, without the journal's."""
+        column = self._columns[name]
+        entry = (manifest or self._manifest())["arrays"].get(name)
+        if entry is None or not entry["rows"]:
+            return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
+        rows = int(entry["rows"])
+        parts = []
+        for chunk, expected in enumerate(entry["crc"]):
+            stop = min(rows, (chunk + 1) * CHUNK)
+            where = self._chunk_file(column, chunk)
+            try:
+                if not where.exists():
+                    raise FileNotFoundError("it is missing")
+                part = _array(self._read_group(), column)[chunk * CHUNK : stop]
+            except Exception as error:
+                raise CorruptStoreError(
+                    f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
+                    where=str(where),
+                    remedy="Restore the file from a copy, or make the store again",
+                ) from error
+            part = np.asarray(part, object) if column.dtype == "str" else np.asarray(part)
+            if len(part) != stop - chunk * CHUNK or _crc(part) != expected:
+                raise CorruptStoreError(
+                    f"chunk {chunk} of {name} is not what was written",
+                    where=str(where),
+                    remedy="Restore the file from a copy, or make the store again",
+                )
+            parts.append(part)
+        return np.concatenate(parts)
+
+    def _read_group(self) -> zarr.Group:
+        return zarr.open_group(str(self.path), mode="r", zarr_format=3)
+
+    def _chunk_file(self, column: _Column, chunk: int) -> Path:
+        return self.path / column.name / "c" / "/".join([str(chunk), *["0"] * len(column.shape)])
+
+    def _tail(self, done: int) -> list[dict[str, Any]]:
+        """Records that are in the journal alone."""
+        if self._journal is not None:
+            return self._journal.records
+        found = (record for _, record in read_frames(self.path / "journal.bin"))
+        return [r for r in found if int(r["_sequence"]) >= done]
+
+    def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A manifest and the journal's records behind it, also while a writer folds the one into the other."""
+        while True:
+            manifest = self._manifest()
+            tail = self._tail(manifest["records"])
+            if self._journal is not None or self._manifest()["records"] == manifest["records"]:
+                return manifest, tail
+
+    def column(self, name: str) -> np.ndarray:
+        """All rows of one variable, verified: (sample, ...), or (dim, ...) where it is ragged.
+
+        Raises:
+            KeyError: there is no such variable.
+            CorruptStoreError: a chunk is missing, truncated or changed.
+        """
+        if name not in self._columns:
+            raise KeyError(f"no variable {name!r}; there are {sorted(self._columns)}")
+        manifest, tail = self._snapshot()
+        stored = self._stored(name, manifest)
+        return np.concatenate([stored, self._gather(self._columns[name], tail)]) if tail else stored
+
+    def dataset(self) -> xr.Dataset:
+        """The whole store as a Dataset in memory, verified."""
+        variables = {}
+        for name, column in self._columns.items():
+            variables[name] = xr.Variable(column.dims, self.column(name), column.attrs)
+        return xr.Dataset(variables, attrs=_plain(self.attrs))
+
+    def records(self, status: str | None = "ok") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each record as (key, values), ragged dims cut apart; `status=None` gives failures as well."""
+        columns = {name: self.column(name) for name in self._columns}
+        starts: dict[str, int] = {}
+        for i, key in enumerate(columns["key"]):
+            values: dict[str, Any] = {}
+            for name, column in self._columns.items():
+                if column.ragged is None:
+                    values[name] = columns[name][i]
+                    continue
+                count = int(columns[f"{column.ragged}_count"][i])
+                start = starts.get(name, 0)
+                values[name] = columns[name][start : start + count]
+                starts[name] = start + count
+            if status is None or values["status"] == status:
+                yield str(key), values
+
+    def keys(self) -> list[str]:
+        """Keys of all records, in order."""
+        return list(self._order) if self._journal is not None else [str(k) for k in self.column("key")]
+
+    def has(self, key: str) -> bool:
+        """Whether a record with this key is in the store."""
+        return key in (self._known if self._journal is not None else set(self.keys()))
+
+    def __len__(self) -> int:
+        if self._journal is not None:
+            return len(self._order)
+        manifest, tail = self._snapshot()
+        return int(manifest["records"]) + len(tail)
+
+    # Closing
+
+    def close(self) -> None:
+        """Fold in what the journal holds, and release the store."""
+        if self._journal is None:
+            return
+        try:
+            self.flush()
+        finally:
+            self._journal.close()
+            self._journal = None
+            if self._lock is not None:
+                self._lock.close()
+                self._lock = None
+
+    def __enter__(self) -> RecordStore:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
+    """Attributes that Zarr and xarray take: nested values as JSON text."""
+    return {k: v if isinstance(v, str | int | float | bool) else json.dumps(v) for k, v in attrs.items()}
+
+
+def _array(group: zarr.Group, column: _Column) -> zarr.Array:
+    """The array of a column, made when it is first written."""
+    if column.name in group:
+        return group[column.name]  # type: ignore[return-value]
+    dims = column.dims
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return group.create_array(
+            column.name,
+            shape=(0, *column.shape),
+            chunks=(CHUNK, *column.shape),
+            dtype=str if column.dtype == "str" else column.dtype,
+            dimension_names=list(dims),
+            attributes=dict(column.attrs),
+        )
+
+
+def verify(path: Path | str) -> list[str]:
+    """What is wrong with a store: one line for each array with a chunk that is missing or changed."""
+    problems = []
+    store = RecordStore.open(path)
+    for name in store._columns:
+        try:
+            store.column(name)
+        except CorruptStoreError as error:
+            problems.append(str(error))
+    return problems

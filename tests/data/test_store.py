@@ -1,0 +1,283 @@
+"""The store gives back what it was given, survives kills at any step, and finds every changed chunk."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+import warnings
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from data.errors import CorruptStoreError, InputError
+from data.journal import Journal, read_frames
+from data.store import RecordStore, verify
+
+
+class Variable(NamedTuple):
+    """What the store asks of a variable."""
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    dtype: str
+    long_name: str
+
+
+INPUTS = (
+    Variable("smiles", (), "1", "str", "SMILES"),
+    Variable("positions", ("atom", "axis"), "Angstrom", "float64", "positions"),
+)
+OUTPUTS = (
+    Variable("energy", (), "eV", "float64", "energy"),
+    Variable("forces", ("atom", "axis"), "eV/Angstrom", "float64", "forces"),
+    Variable("orbital_energies", ("orbital",), "eV", "float64", "orbital energies"),
+    Variable("dipole", ("axis",), "Debye", "float64", "dipole"),
+)
+FACTS = {"seconds": 0.5, "threads": 1}
+
+
+def make(path: Path, **options: Any) -> RecordStore:
+    return RecordStore.create(path, INPUTS, OUTPUTS, provenance={"simulator": "toy", "settings": {"a": 1}}, **options)
+
+
+def values(i: int, atoms: int | None = None) -> dict[str, Any]:
+    rng = np.random.default_rng(i)
+    n = atoms if atoms is not None else 1 + i % 7
+    return {
+        "smiles": "C" * n,
+        "positions": rng.normal(size=(n, 3)),
+        "energy": float(i),
+        "forces": rng.normal(size=(n, 3)),
+        "orbital_energies": rng.normal(size=2 * n),
+        "dipole": rng.normal(size=3),
+    }
+
+
+def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+    for name, value in expected.items():
+        if isinstance(value, str):
+            assert found[name] == value
+        else:
+            np.testing.assert_array_equal(found[name], value)
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 6), st.text(max_size=12)), max_size=24),
+    st.integers(1, 9),
+)
+@settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_what_was_appended_comes_back(
+    tmp_path_factory: pytest.TempPathFactory, rows: list[tuple[int, str]], every: int
+) -> None:
+    path = tmp_path_factory.mktemp("store") / "s.zarr"
+    expected = []
+    with make(path, flush_every=every, sync=False) as store:
+        for i, (atoms, text) in enumerate(rows):
+            record = values(i, atoms) | {"smiles": text.replace("\x00", "")}
+            store.append(f"k{i}", record, message=text.replace("\x00", ""), **FACTS)
+            expected.append(record)
+    with RecordStore.open(path) as store:
+        found = list(store.records())
+    assert [key for key, _ in found] == [f"k{i}" for i in range(len(rows))]
+    for (_, record), want in zip(found, expected, strict=True):
+        assert_same(record, want)
+
+
+def test_failures_are_rows_with_their_inputs_and_a_reason(tmp_path: Path) -> None:
+    with make(tmp_path / "s.zarr") as store:
+        store.append("a", values(3), **FACTS)
+        inputs = {k: v for k, v in values(4).items() if k in ("smiles", "positions")}
+        store.append("b", inputs, status="not_converged", message="50 cycles", **FACTS)
+        store.append("c", values(5), **FACTS)
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        assert [k for k, _ in store.records()] == ["a", "c"]
+        assert_same(dict(store.records())["c"], values(5))
+        failed = dict(store.records(status=None))["b"]
+        assert_same(failed, inputs)
+        assert failed["message"] == "50 cycles"
+        assert np.isnan(failed["energy"])
+        assert len(failed["forces"]) == 0
+
+
+def test_plain_xarray_opens_a_closed_store_with_units_and_cf_counts(tmp_path: Path) -> None:
+    with make(tmp_path / "s.zarr", flush_every=4) as store:
+        for i in range(10):
+            store.append(f"k{i}", values(i), **FACTS)
+        inside = store.dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        plain = xr.open_zarr(tmp_path / "s.zarr", consolidated=False).load()
+    for name in inside:
+        np.testing.assert_array_equal(plain[name].astype(inside[name].dtype), inside[name])
+    assert plain.energy.attrs["units"] == "eV"
+    assert plain.atom_count.attrs["sample_dimension"] == "atom"
+    assert int(plain.atom_count.sum()) == plain.sizes["atom"]
+    assert plain.attrs["simulator"] == "toy"
+
+
+def test_a_key_is_stored_once(tmp_path: Path) -> None:
+    with make(tmp_path / "s.zarr") as store:
+        store.append("a", values(1), **FACTS)
+        with pytest.raises(InputError, match="key a"):
+            store.append("a", values(1), **FACTS)
+        with pytest.raises(InputError, match="lacks"):
+            store.append("b", {"smiles": "C"}, **FACTS)
+        assert len(store) == 1
+
+
+def test_a_second_writer_is_refused_with_the_first_ones_process(tmp_path: Path) -> None:
+    with make(tmp_path / "s.zarr"), pytest.raises(InputError, match=str(os.getpid())):
+        RecordStore.open(tmp_path / "s.zarr", "a")
+    RecordStore.open(tmp_path / "s.zarr", "a").close()
+
+
+def test_a_reader_sees_what_the_journal_alone_holds(tmp_path: Path) -> None:
+    with make(tmp_path / "s.zarr", flush_every=4) as store:
+        for i in range(6):
+            store.append(f"k{i}", values(i), **FACTS)
+        with RecordStore.open(tmp_path / "s.zarr") as reader:
+            assert reader.keys() == [f"k{i}" for i in range(6)]
+            assert_same(dict(reader.records())["k5"], values(5))
+
+
+class CrashError(Exception):
+    """A stand-in for the power going off."""
+
+
+@pytest.mark.parametrize("step", ["arrays written", "manifest written", "journal cleared"])
+@pytest.mark.parametrize("before", [0, 3])
+def test_a_crash_between_any_two_steps_loses_and_doubles_nothing(tmp_path: Path, step: str, before: int) -> None:
+    path = tmp_path / "s.zarr"
+    store = make(path, flush_every=100)
+    for i in range(before):
+        store.append(f"k{i}", values(i), **FACTS)
+    store.flush()
+    for i in range(before, before + 5):
+        store.append(f"k{i}", values(i), **FACTS)
+
+    def crash(at: str) -> None:
+        if at == step:
+            raise CrashError
+
+    store.on_step = crash
+    with pytest.raises(CrashError):
+        store.flush()
+    assert store._lock is not None
+    store._lock.close()  # what the kernel does for a dead process
+    assert verify(path) == []
+    with RecordStore.open(path, "a") as again:
+        assert again.keys() == [f"k{i}" for i in range(before + 5)]
+        again.append("last", values(99), **FACTS)
+    with RecordStore.open(path) as reader:
+        found = list(reader.records())
+    assert [k for k, _ in found] == [*(f"k{i}" for i in range(before + 5)), "last"]
+    for i, (_, record) in enumerate(found[:-1]):
+        assert_same(record, values(i))
+
+
+WRITER = """
+import sys; sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+import test_store as t
+from data.store import RecordStore
+path = Path(sys.argv[1])
+store = RecordStore.open(path, "a", flush_every=7) if path.exists() else t.make(path, flush_every=7)
+for i in range(len(store), 400):
+    store.append(f"k{i}", t.values(i), **t.FACTS)
+    print(i, flush=True)
+store.close()
+"""
+
+
+def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    for pause in (0.05, 0.11, 0.23, None):
+        command = [sys.executable, "-c", WRITER, str(path), str(Path(__file__).parent)]
+        writer = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": os.getcwd()}
+        )
+        assert writer.stdout is not None
+        lines = [writer.stdout.readline()]
+        if pause is not None:
+            time.sleep(pause)
+            writer.send_signal(signal.SIGKILL)
+        lines += writer.stdout.read().split("\n")
+        writer.wait()
+        finished = [int(line) for line in lines if line.strip().isdigit()]
+        with RecordStore.open(path) as store:
+            found = list(store.records())
+        assert [k for k, _ in found] == [f"k{i}" for i in range(len(found))]
+        assert len(found) >= finished[-1] + 1
+    assert len(found) == 400
+    for i, (_, record) in enumerate(found):
+        assert_same(record, values(i))
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "flipped"])
+@pytest.mark.parametrize("name", ["energy", "forces", "smiles"])
+def test_a_damaged_chunk_is_found_and_named(tmp_path: Path, name: str, damage: str) -> None:
+    path = tmp_path / "s.zarr"
+    with make(path) as store:
+        for i in range(20):
+            store.append(f"k{i}", values(i), **FACTS)
+    chunk = path / name / "c" / ("0/0" if name == "forces" else "0")
+    content = chunk.read_bytes()
+    if damage == "missing":
+        chunk.unlink()
+    elif damage == "truncated":
+        chunk.write_bytes(content[: len(content) // 2])
+    else:
+        flipped = bytearray(content)
+        flipped[len(flipped) // 2] ^= 0x10
+        chunk.write_bytes(bytes(flipped))
+    with RecordStore.open(path) as store, pytest.raises(CorruptStoreError, match=name) as raised:
+        store.column(name)
+    assert str(chunk) in str(raised.value)
+    assert len(verify(path)) == 1
+    assert name in verify(path)[0]
+
+
+def test_a_torn_journal_frame_is_cut_off_and_the_rest_kept(tmp_path: Path) -> None:
+    path = tmp_path / "journal.bin"
+    journal = Journal(path)
+    for i in range(3):
+        journal.append({"i": np.int64(i), "text": "é", "x": np.arange(i, dtype=np.float64)})
+    journal.close()
+    whole = path.read_bytes()
+    ends = [0, *(end for end, _ in read_frames(path))]
+    for size in range(len(whole)):
+        path.write_bytes(whole[:size])
+        again = Journal(path)
+        kept = max(k for k, end in enumerate(ends) if end <= size)
+        assert [int(r["i"]) for r in again.records] == list(range(kept))
+        assert again.cut == size - ends[kept]
+        again.close()
+        assert path.stat().st_size == ends[kept]
+
+
+def test_ten_thousand_records_are_written_and_read_in_seconds(tmp_path: Path) -> None:
+    start = time.perf_counter()
+    with make(tmp_path / "s.zarr", sync=False) as store:
+        for i in range(10_000):
+            store.append(f"k{i}", values(i, 18), **FACTS)
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        assert store.column("energy").sum() == sum(range(10_000))
+        assert store.column("forces").shape == (180_000, 3)
+    assert time.perf_counter() - start < 40
+
+
+def test_a_directory_that_is_no_store_or_not_empty_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no store"):
+        RecordStore.open(tmp_path)
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InputError, match="not empty"):
+        make(tmp_path)
