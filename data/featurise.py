@@ -1,0 +1,379 @@
+"""SMILES to compact molecular graphs: bytes an atom and a bond, many molecules in one struct of arrays.
+
+RDKit parses and sanitises; what is read from it afterwards takes four calls a molecule, whatever its
+size, because a Python call an atom would cost more than the parsing. Atoms are read once for each
+distinct atom invariant of a batch (Rogers & Hahn 2010, https://doi.org/10.1021/ci100050t, equation-free
+part: element, degree, hydrogens, charge, isotope, ring membership), bonds from the bond-order matrix.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from itertools import chain
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from rdkit import Chem, rdBase
+from rdkit.Chem.rdMolDescriptors import GetConnectivityInvariants
+
+#: Most heavy atoms and bonds of one molecule: local indices are bytes and 255 marks padding.
+MAX_ATOMS = 254
+MAX_BONDS = 255
+#: Molecules that are held as RDKit objects at a time.
+CHUNK = 4096
+#: Formal charge c is stored as c + CHARGE_ZERO.
+CHARGE_ZERO = 128
+
+#: Columns of `GraphTable.atoms`.
+ATOM_COLUMNS = (
+    "atomic_number",
+    "hydrogens",  # attached hydrogens that are not atoms of the graph
+    "charge",  # formal charge + CHARGE_ZERO
+    "chirality",  # 0 unspecified, 1 R, 2 S
+    "aromatic",
+    "ring",  # smallest ring through the atom, 0 for none
+    "degree",  # bonds in the graph
+    "ring_bonds",  # bonds that are in a ring
+)
+#: Columns of `GraphTable.bonds`.
+BOND_COLUMNS = (
+    "order",  # index into BOND_ORDERS
+    "ring",  # smallest ring through the bond, 0 for none
+    "stereo",  # 0 unspecified, 1 E, 2 Z
+    "conjugated",  # both ends have a multiple or aromatic bond
+)
+#: Bond order in RDKit's sense -> its code; any other order has code 0.
+BOND_ORDERS = (0.0, 1.0, 2.0, 3.0, 1.5, 4.0)
+
+_CHIRALITY = {"R": 1, "S": 2}
+_STEREO = {"STEREOE": 1, "STEREOZ": 2}
+
+
+@dataclass(frozen=True)
+class GraphTable:
+    """Many molecular graphs; row m owns `atoms[atom_start[m]:atom_start[m + 1]]`, likewise for bonds.
+
+    Attributes:
+        atom_start: first atom of each molecule, and the end.
+        bond_start: first bond of each molecule, and the end.
+        atoms: bytes named by `ATOM_COLUMNS`.
+        bonds: bytes named by `BOND_COLUMNS`; each bond once.
+        bond_atoms: the two atoms of a bond, counted within the molecule, the lower first.
+        source_index: where each molecule stood in the sequence that was encoded.
+    """
+
+    atom_start: Int[np.ndarray, " molecule_plus_one"]
+    bond_start: Int[np.ndarray, " molecule_plus_one"]
+    atoms: UInt8[np.ndarray, "atom 8"]
+    bonds: UInt8[np.ndarray, "bond 4"]
+    bond_atoms: UInt8[np.ndarray, "bond 2"]
+    source_index: Int[np.ndarray, " molecule"]
+
+    def __len__(self) -> int:
+        return len(self.atom_start) - 1
+
+    @property
+    def atom_counts(self) -> Int[np.ndarray, " molecule"]:
+        """Atoms of each molecule; hydrogens that RDKit keeps implicit are not atoms."""
+        return np.diff(self.atom_start)
+
+    @property
+    def bond_counts(self) -> Int[np.ndarray, " molecule"]:
+        """Bonds of each molecule."""
+        return np.diff(self.bond_start)
+
+    @property
+    def atom_molecule(self) -> Int[np.ndarray, " atom"]:
+        """The row that owns each atom."""
+        return np.repeat(np.arange(len(self)), self.atom_counts)
+
+    @property
+    def bond_molecule(self) -> Int[np.ndarray, " bond"]:
+        """The row that owns each bond."""
+        return np.repeat(np.arange(len(self)), self.bond_counts)
+
+    def take(self, rows: Int[np.ndarray, " row"] | Sequence[int] | slice) -> GraphTable:
+        """Some of the molecules, in the order given, repeats allowed; a step-1 slice copies nothing."""
+        if isinstance(rows, slice):
+            first, last, step = rows.indices(len(self))
+            if step == 1:
+                return self._view(first, max(first, last))
+            rows = np.arange(first, last, step)
+        rows = np.asarray(rows, np.int64)
+        atoms, atom_start = ragged_rows(self.atom_start, rows)
+        bonds, bond_start = ragged_rows(self.bond_start, rows)
+        return GraphTable(
+            atom_start,
+            bond_start,
+            self.atoms[atoms],
+            self.bonds[bonds],
+            self.bond_atoms[bonds],
+            self.source_index[rows],
+        )
+
+    def _view(self, first: int, last: int) -> GraphTable:
+        atom_start, bond_start = self.atom_start[first : last + 1], self.bond_start[first : last + 1]
+        atoms, bonds = slice(atom_start[0], atom_start[-1]), slice(bond_start[0], bond_start[-1])
+        return GraphTable(
+            atom_start - atom_start[0],
+            bond_start - bond_start[0],
+            self.atoms[atoms],
+            self.bonds[bonds],
+            self.bond_atoms[bonds],
+            self.source_index[first:last],
+        )
+
+    @staticmethod
+    def concat(tables: Sequence[GraphTable]) -> GraphTable:
+        """The molecules of several tables, one after the other; `source_index` is kept as it stands."""
+        if not tables:
+            return empty_table()
+        joined = {
+            f.name: np.concatenate([getattr(t, f.name) for t in tables])
+            for f in fields(GraphTable)
+            if not f.name.endswith("_start")
+        }
+        return GraphTable(
+            atom_start=_starts(np.concatenate([t.atom_counts for t in tables])),
+            bond_start=_starts(np.concatenate([t.bond_counts for t in tables])),
+            **joined,
+        )
+
+
+def empty_table() -> GraphTable:
+    """A table without molecules."""
+    start, none = np.zeros(1, np.int64), np.zeros(0, np.int64)
+    atoms, bonds = np.zeros((0, len(ATOM_COLUMNS)), np.uint8), np.zeros((0, len(BOND_COLUMNS)), np.uint8)
+    return GraphTable(start, start.copy(), atoms, bonds, np.zeros((0, 2), np.uint8), none)
+
+
+def ragged_rows(
+    start: Int[np.ndarray, " row_plus_one"], rows: Int[np.ndarray, " taken"]
+) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " taken_plus_one"]]:
+    """Indices of the items of some rows of a ragged array, and the starts of the rows so taken."""
+    counts = start[rows + 1] - start[rows]
+    taken = _starts(counts)
+    return np.repeat(start[rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
+
+
+def encode(smiles: Sequence[str]) -> tuple[GraphTable, list[tuple[int, str]]]:
+    """Parse and featurise SMILES; what RDKit refuses, and why, is handed back and not raised.
+
+    The graph does not depend on how a SMILES is written, except for the order of its atoms.
+
+    Args:
+        smiles: one molecule each; may have several fragments.
+
+    Returns:
+        The molecules that can be read, with `source_index` into `smiles`; and (index, reason) of the others.
+    """
+    tables, rejects = [], []
+    for first in range(0, len(smiles), CHUNK):
+        table, bad = _encode_chunk(smiles[first : first + CHUNK], first)
+        tables.append(table)
+        rejects += bad
+    return (tables[0] if len(tables) == 1 else GraphTable.concat(tables)), rejects
+
+
+def _encode_chunk(smiles: Sequence[str], first: int) -> tuple[GraphTable, list[tuple[int, str]]]:
+    molecules: list[Chem.Mol] = []
+    index: list[int] = []
+    rejects: list[tuple[int, str]] = []
+    orders, invariants, rings = [], [], []
+    stereo: list[int] = []
+    bond_counts: list[int] = []
+    parse, matrix = Chem.MolFromSmiles, Chem.GetAdjacencyMatrix
+    with rdBase.BlockLogs():
+        for i, text in enumerate(smiles):
+            molecule = parse(text) if isinstance(text, str) else None
+            if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text:
+                rejects.append((first + i, reject_reason(text)))
+                continue
+            count = molecule.GetNumBonds()
+            if count > MAX_BONDS:
+                rejects.append((first + i, f"{count} bonds; at most {MAX_BONDS} are supported"))
+                continue
+            invariants.append(GetConnectivityInvariants(molecule))
+            rings.append(molecule.GetRingInfo().AtomRings())
+            if "@" in text or "/" in text or "\\" in text:
+                stereo.append(len(molecules))
+            orders.append(matrix(molecule, True))
+            bond_counts.append(count)
+            molecules.append(molecule)
+            index.append(first + i)
+    if not molecules:
+        return empty_table(), rejects
+    return _table(molecules, index, bond_counts, orders, invariants, rings, stereo), rejects
+
+
+def _table(
+    molecules: list[Chem.Mol],
+    index: list[int],
+    bond_counts: list[int],
+    orders: list[Float[np.ndarray, "n n"]],
+    invariants: list[Sequence[int]],
+    rings: list[tuple[tuple[int, ...], ...]],
+    stereo: list[int],
+) -> GraphTable:
+    counts = np.fromiter(map(len, orders), np.int64, len(orders))
+    start, square = _starts(counts), _starts(counts * counts)
+    flat, where, owner = _bonded_pairs(orders, square)
+    # Dative bonds count on one side only and bonds of order zero on neither: read those molecules again.
+    lacking = np.flatnonzero(np.bincount(owner, minlength=len(counts)) != 2 * np.asarray(bond_counts))
+    if len(lacking):
+        for row in lacking.tolist():
+            orders[row] = _all_bonds(molecules[row], orders[row])
+        flat, where, owner = _bonded_pairs(orders, square)
+
+    # Each bond once, i < j, in the order of the matrix.
+    i, j = np.divmod(where - square[owner], counts[owner])
+    upper = i < j
+    where, owner, i, j = where[upper], owner[upper], i[upper], j[upper]
+    bonds = np.zeros((len(where), len(BOND_COLUMNS)), np.uint8)
+    bonds[:, 0] = _order_code(flat[where])
+    bonds[:, 1] = _smallest_rings(rings, counts, square, where)
+
+    atoms = np.empty((start[-1], len(ATOM_COLUMNS)), np.uint8)
+    atoms[:, :4] = _read_atoms(molecules, start, invariants)
+    ends = np.concatenate([start[owner] + i, start[owner] + j])
+    both = np.concatenate([bonds, bonds])
+    ring = np.full(start[-1], 255, np.uint8)
+    np.minimum.at(ring, ends, np.where(both[:, 1] == 0, 255, both[:, 1]).astype(np.uint8))
+    atoms[:, 4] = np.bincount(ends[both[:, 0] == 4], minlength=start[-1]) > 0
+    atoms[:, 5] = np.where(ring == 255, 0, ring)
+    atoms[:, 6] = np.bincount(ends, minlength=start[-1])
+    atoms[:, 7] = np.bincount(ends[both[:, 1] > 0], minlength=start[-1])
+    unsaturated = np.bincount(ends[both[:, 0] > 1], minlength=start[-1]) > 0
+    half = len(where)
+    bonds[:, 3] = unsaturated[ends[:half]] & unsaturated[ends[half:]]
+    bond_start = _starts(np.asarray(bond_counts))
+    pairs = np.stack([i, j], axis=1).astype(np.uint8)
+    for row in stereo:
+        _read_stereo(
+            molecules[row],
+            atoms[start[row] : start[row + 1]],
+            bonds[bond_start[row] : bond_start[row + 1]],
+            pairs[bond_start[row] : bond_start[row + 1]],
+        )
+    return GraphTable(start, bond_start, atoms, bonds, pairs, np.asarray(index, np.int64))
+
+
+def _order_code(orders: Float[np.ndarray, " bond"]) -> UInt8[np.ndarray, " bond"]:
+    codes = np.zeros(9, np.uint8)
+    for code, order in enumerate(BOND_ORDERS):
+        codes[int(2 * order)] = code
+    return codes[np.clip(2 * orders, 0, 8).astype(np.int64)]
+
+
+def _read_atoms(
+    molecules: list[Chem.Mol], start: Int[np.ndarray, " molecule_plus_one"], invariants: list[Sequence[int]]
+) -> UInt8[np.ndarray, "atom 4"]:
+    """Element, hydrogens and charge of every atom, asked of RDKit once for each distinct invariant."""
+    flat = np.fromiter(chain.from_iterable(invariants), np.int64, start[-1])
+    _, example, kind = np.unique(flat, return_index=True, return_inverse=True)
+    owner = np.searchsorted(start, example, side="right") - 1
+    read = np.zeros((len(example), 4), np.uint8)
+    for row, (molecule, atom) in enumerate(zip(owner.tolist(), (example - start[owner]).tolist(), strict=True)):
+        found = molecules[molecule].GetAtomWithIdx(atom)
+        read[row, :3] = found.GetAtomicNum(), found.GetTotalNumHs(), found.GetFormalCharge() + CHARGE_ZERO
+    return read[kind]
+
+
+def _smallest_rings(
+    rings: list[tuple[tuple[int, ...], ...]],
+    counts: Int[np.ndarray, " molecule"],
+    square: Int[np.ndarray, " molecule_plus_one"],
+    where: Int[np.ndarray, " bond"],
+) -> UInt8[np.ndarray, " bond"]:
+    """Size of the smallest ring through each bond (at most 254), 0 for none.
+
+    It is the same for every smallest set of rings of a molecule: the shortest ring through a bond is a
+    sum of rings of the set that are no longer than it, and one of those goes through the bond.
+    """
+    per_molecule = np.fromiter(map(len, rings), np.int64, len(rings))
+    found = list(chain.from_iterable(rings))
+    if not found:
+        return np.zeros(len(where), np.uint8)
+    sizes = np.fromiter(map(len, found), np.int64, len(found))
+    start = _starts(sizes)
+    a = np.fromiter(chain.from_iterable(found), np.int64, start[-1])
+    following = np.arange(1, start[-1] + 1)
+    following[start[1:] - 1] = start[:-1]
+    b = a[following]
+    owner = np.repeat(np.repeat(np.arange(len(rings)), per_molecule), sizes)
+    place = square[owner] + np.minimum(a, b) * counts[owner] + np.maximum(a, b)
+    smallest = np.full(square[-1], 255, np.uint8)
+    # Larger rings first, so that the smaller overwrite them.
+    size = np.minimum(np.repeat(sizes, sizes), 254)
+    order = np.argsort(-size, kind="stable")
+    smallest[place[order]] = size[order]
+    ring = smallest[where]
+    return np.where(ring == 255, 0, ring).astype(np.uint8)
+
+
+def _read_stereo(
+    molecule: Chem.Mol,
+    atoms: UInt8[np.ndarray, "atom 8"],
+    bonds: UInt8[np.ndarray, "bond 4"],
+    pairs: UInt8[np.ndarray, "bond 2"],
+) -> None:
+    """CIP labels, which unlike RDKit's chiral tags do not depend on the order of the neighbours."""
+    for atom in molecule.GetAtoms():
+        if atom.HasProp("_CIPCode"):
+            atoms[atom.GetIdx(), 3] = _CHIRALITY.get(atom.GetProp("_CIPCode"), 0)
+    for bond in molecule.GetBonds():
+        code = _STEREO.get(str(bond.GetStereo()), 0)
+        if code:
+            ends = sorted((bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()))
+            bonds[(pairs == ends).all(axis=1), 2] = code
+
+
+def _bonded_pairs(
+    orders: list[Float[np.ndarray, "n n"]], square: Int[np.ndarray, " molecule_plus_one"]
+) -> tuple[Float[np.ndarray, " pair"], Int[np.ndarray, " bonded"], Int[np.ndarray, " bonded"]]:
+    """All matrices end to end, where they are not zero, and the molecule of each such place."""
+    flat = np.concatenate([order.ravel() for order in orders])
+    where = np.flatnonzero(flat)
+    return flat, where, np.searchsorted(square, where, side="right") - 1
+
+
+def _all_bonds(molecule: Chem.Mol, order: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """The bond-order matrix with -1 for bonds that count as zero on either side."""
+    order = order.copy()
+    for bond in molecule.GetBonds():
+        i, j = bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()
+        if not order[i, j] or not order[j, i]:
+            order[i, j] = order[j, i] = -1.0
+    return order
+
+
+def reject_reason(text: object) -> str:
+    """Why `encode` refuses a SMILES, in one line for people."""
+    if not isinstance(text, str):
+        return f"not text but {type(text).__name__}"
+    if not text.strip():
+        return "empty"
+    parameters = Chem.SmilesParserParams()
+    parameters.sanitize = False
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(text, parameters)
+        if molecule is None:
+            return "not a SMILES: syntax error"
+        problems = Chem.DetectChemistryProblems(molecule)
+    if problems:
+        return str(problems[0].Message()).strip().replace("\n", " ")
+    count = molecule.GetNumAtoms()
+    if not count:
+        return "no atoms"
+    if count > MAX_ATOMS:
+        return f"{count} atoms; at most {MAX_ATOMS} are supported"
+    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
+        return "has a dummy atom (*), which is no element"
+    return "RDKit cannot sanitise it"
+
+
+def _starts(counts: Int[np.ndarray, " row"]) -> Int[np.ndarray, " row_plus_one"]:
+    start = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=start[1:])
+    return start
