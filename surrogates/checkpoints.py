@@ -1,0 +1,118 @@
+"""Arrays on disk: Orbax for the bytes, a JSON note with checksums that is written last and makes them count.
+
+Only arrays and JSON are read back; nothing is unpickled and nothing from a directory is executed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from data.errors import CorruptStoreError, InputError
+
+NOTE = "note.json"
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never a part; NaN is an error."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(handle, "w", encoding="utf-8") as file:
+        json.dump(value, file, indent=1, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, path)
+
+
+def checksum(leaves: Sequence[np.ndarray]) -> str:
+    """SHA-256 (hex) over shapes, dtypes and bytes."""
+    digest = hashlib.sha256()
+    for leaf in leaves:
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{array.dtype.str}{array.shape}".encode() + array.tobytes())
+    return digest.hexdigest()
+
+
+def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
+    """Save the leaves of a pytree and a note, atomically: a directory without its note does not count.
+
+    Args:
+        directory: made anew; one that is there is replaced once the new one is complete.
+        tree: arrays, on host or device; its structure is known to whoever loads it.
+        note: JSON-serialisable.
+    """
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
+    write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves)})
+    old = None
+    if directory.exists():
+        old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.old."))
+        os.replace(directory, old / "replaced")
+    os.replace(temporary, directory)
+    if old is not None:
+        shutil.rmtree(old)
+
+
+def read_note(directory: Path) -> dict[str, Any]:
+    """The note of a saved directory.
+
+    Raises:
+        InputError: there is none, or it is not JSON.
+    """
+    try:
+        return json.loads((directory / NOTE).read_text())
+    except FileNotFoundError:
+        raise InputError("no saved arrays here", where=str(directory), remedy="Check the path") from None
+    except json.JSONDecodeError as error:
+        raise CorruptStoreError(f"not readable: {error}", where=str(directory / NOTE)) from error
+
+
+def load_arrays(directory: Path, like: Any) -> Any:
+    """The pytree that was saved, with the structure of `like`.
+
+    Args:
+        directory: made by `save_arrays`.
+        like: a pytree whose leaves have the shapes and dtypes that were saved.
+
+    Raises:
+        CorruptStoreError: bytes are missing or changed.
+        InputError: the saved arrays are of another model.
+    """
+    import orbax.checkpoint as ocp
+
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    note = read_note(directory)
+    wanted, structure = jax.tree.flatten(like)
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            held = checkpointer.restore((directory / "arrays").resolve())
+        leaves = [np.asarray(held[f"{i:05d}"]) for i in range(note["leaves"])]
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        raise CorruptStoreError(
+            f"arrays cannot be read: {reason}", where=str(directory), remedy="Restore it from a copy or train again"
+        ) from error
+    if checksum(leaves) != note["sha256"]:
+        raise CorruptStoreError(
+            "arrays are not those that were saved", where=str(directory), remedy="Restore it from a copy or train again"
+        )
+    shapes = [(np.shape(w), np.dtype(w.dtype)) for w in wanted]
+    if [(leaf.shape, leaf.dtype) for leaf in leaves] != shapes:
+        raise InputError("arrays are those of another model", where=str(directory))
+    return jax.tree.unflatten(structure, leaves)

@@ -1,0 +1,86 @@
+"""One script for any number of devices: a one-axis mesh, batches sharded over it, parameters replicated.
+
+Data parallelism as in the JAX guide to distributed arrays: every leaf of a batch is split along its first
+axis, and the compiler inserts the reductions.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from data.errors import InputError
+
+AXIS = "data"
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """How processes find each other.
+
+    Attributes:
+        distributed: start `jax.distributed`, so that the devices of all processes form one mesh.
+        coordinator: host:port of process 0; None lets JAX detect the cluster.
+        processes: how many there are; None detects.
+        process: index of this one; None detects.
+    """
+
+    distributed: bool = False
+    coordinator: str | None = None
+    processes: int | None = None
+    process: int | None = None
+
+
+def initialise_distributed(config: DeviceConfig) -> None:
+    """Join the other processes, where the configuration asks for it; call it before any computation."""
+    if not config.distributed:
+        return
+    if jax.config.jax_platforms == "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":
+        jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    jax.distributed.initialize(config.coordinator, config.processes, config.process)
+
+
+def enable_compilation_cache(directory: Path | None = None) -> Path:
+    """Keep compiled programs between runs, in the user's cache directory unless told otherwise."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
+    where = directory or base / "understudy" / "jax"
+    where.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(where))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    return where
+
+
+def data_mesh(count: int | None = None) -> Mesh:
+    """A mesh over the first `count` devices, or over all of them.
+
+    Raises:
+        InputError: there are fewer.
+    """
+    devices = jax.devices()
+    if count is not None and count > len(devices):
+        raise InputError(f"{count} devices are asked for, JAX shows {len(devices)}", where="devices")
+    return Mesh(np.array(devices[:count]), (AXIS,))
+
+
+def shard_batch(batch: Any, mesh: Mesh) -> Any:
+    """The batch on the devices, each leaf split along its first axis.
+
+    Args:
+        batch: a pytree of numpy arrays; the first axis of each is a multiple of the device count. With several
+            processes each gives its own part of the global batch, in order of process.
+    """
+    sharding = NamedSharding(mesh, PartitionSpec(AXIS))
+    if jax.process_count() == 1:
+        return jax.device_put(batch, sharding)
+    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
+
+
+def replicate(tree: Any, mesh: Mesh) -> Any:
+    """The same values on every device of the mesh."""
+    return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))

@@ -1,0 +1,185 @@
+"""PaiNN: an equivariant message passing network over atoms in space (Schuett et al. 2021, arXiv:2102.03150).
+
+Each atom carries scalar features s and vector features v. Messages (eqs. 7 and 8) and updates (eqs. 9
+and 10) mix them so that s is invariant, and v rotates, with the molecule. Every message is weighted by
+an envelope that vanishes smoothly at the cutoff, and all neighbours within it count: there is no cap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from data.structures import MAX_ATOMIC_NUMBER
+from surrogates.graph.radial import BASES, envelope, expand
+
+#: Added under the square root of a vector's squared length, so that its gradient exists at zero.
+LENGTH_EPSILON = 1e-8
+
+
+@dataclass(frozen=True)
+class PaiNNConfig:
+    """The size of the network.
+
+    Attributes:
+        features: F, the length of the scalar features, and of each axis of the vector features.
+        layers: number of rounds of message and update.
+        cutoff_angstrom: atoms farther apart than this do not see each other in one round.
+        basis: functions in which distances are expanded.
+        basis_size: number of them.
+    """
+
+    features: int = 64
+    layers: int = 3
+    cutoff_angstrom: float = 5.0
+    basis: str = "bessel"
+    basis_size: int = 20
+
+    def __post_init__(self) -> None:
+        if min(self.features, self.layers) < 1 or self.basis_size < 2:
+            raise ValueError(f"features and layers must be at least 1, and basis_size at least 2; got {self}")
+        if self.cutoff_angstrom <= 0:
+            raise ValueError(f"cutoff_angstrom must be above 0, got {self.cutoff_angstrom}")
+        if self.basis not in BASES:
+            raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
+
+
+class Geometry(NamedTuple):
+    """What the network sees of M molecules of N atoms, each with K slots for neighbours.
+
+    Attributes:
+        basis: the distance of each pair, expanded, times its weight.
+        weight: the envelope at the distance of the pair; 0 for slots that hold no neighbour.
+        direction: unit vector from the atom to its neighbour.
+        neighbours: index of the neighbour in each slot; None where slot j is atom j (K = N).
+    """
+
+    basis: Float[Array, "M N K B"]
+    weight: Float[Array, "M N K"]
+    direction: Float[Array, "M N K 3"]
+    neighbours: Int[Array, "M N K"] | None
+
+    def gather(self, values: Shaped[Array, "M N *F"]) -> Shaped[Array, "M _ K *F"]:
+        """The neighbours' values in each atom's slots; of axis 1 one row suffices where all atoms share it."""
+        return gather(values, self.neighbours)
+
+
+def gather(values: Shaped[Array, "M N *F"], neighbours: Int[Array, "M N K"] | None) -> Shaped[Array, "M _ K *F"]:
+    """The values of the atoms that `neighbours` names; all of them, as a view, where it is None."""
+    if neighbours is None:
+        return values[:, None]
+    return jax.vmap(lambda rows, index: rows[index])(values, neighbours)
+
+
+def geometry(
+    numbers: Int[Array, "M N"],
+    positions: Float[Array, "M N 3"],
+    neighbours: Int[Array, "M N K"] | None,
+    config: PaiNNConfig,
+) -> Geometry:
+    """Distances, directions and weights of all pairs, differentiable in the positions.
+
+    Args:
+        numbers: atomic numbers; 0 marks padding.
+        positions: Angstrom.
+        neighbours: indices of the atoms within the cutoff, padded by the atom's own index; None to
+            take every pair, which is quicker for small molecules.
+        config: the cutoff and the basis.
+    """
+    n = numbers.shape[1]
+    itself = jnp.arange(n)[None, :, None]
+    real = numbers > 0
+    slots = jnp.arange(n)[None, None, :] if neighbours is None else neighbours
+    pair: Bool[Array, "M N K"] = (slots != itself) & real[:, :, None] & gather(real, neighbours)
+    vector = gather(positions, neighbours) - positions[:, :, None, :]
+    # An empty slot gets a vector on which every function below is smooth, so that no NaN reaches a gradient.
+    vector = jnp.where(pair[..., None], vector, jnp.asarray([config.cutoff_angstrom, 0.0, 0.0], vector.dtype))
+    distance = jnp.sqrt(jnp.sum(vector * vector, axis=-1))
+    weight = jnp.where(pair, envelope(distance, config.cutoff_angstrom), 0.0)
+    basis = expand(config.basis, distance, config.cutoff_angstrom, config.basis_size)
+    return Geometry(basis * weight[..., None], weight, vector / distance[..., None], neighbours)
+
+
+class Message(nnx.Module):
+    """Eqs. 7 and 8: what an atom receives from its neighbours, filtered by their distance."""
+
+    def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
+        f = config.features
+        self.hidden = nnx.Linear(f, f, rngs=rngs, kernel_init=XAVIER)
+        self.out = nnx.Linear(f, 3 * f, rngs=rngs, kernel_init=XAVIER)
+        # The basis arrives weighted by the envelope, so the filter's bias is weighted by it too.
+        self.filter = nnx.Linear(config.basis_size + 1, 3 * f, use_bias=False, rngs=rngs, kernel_init=XAVIER)
+
+    def __call__(
+        self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"] | None, geo: Geometry
+    ) -> tuple[Float[Array, "M N F"], Float[Array, "M N 3 F"]]:
+        """Changes of s and of v; `v` is None in the first round, where it is zero."""
+        own = jnp.split(self.out(nnx.silu(self.hidden(s))), 3, axis=-1)
+        weights = self.filter(jnp.concatenate([geo.basis, geo.weight[..., None]], axis=-1))
+        w_s, w_d, w_v = jnp.split(weights, 3, axis=-1)
+        ds = jnp.sum(geo.gather(own[0]) * w_s, axis=2)
+        radial = geo.gather(own[1]) * w_d
+        dv = jnp.stack([jnp.sum(radial * geo.direction[..., a, None], axis=2) for a in range(3)], axis=2)
+        if v is not None:
+            carried = v * own[2][:, :, None, :]
+            dv += jnp.stack([jnp.sum(geo.gather(carried[:, :, a]) * w_v, axis=2) for a in range(3)], axis=2)
+        return ds, dv
+
+
+class Update(nnx.Module):
+    """Eqs. 9 and 10: an atom mixes its scalars with the lengths and products of its vectors."""
+
+    def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
+        f = config.features
+        self.mix = nnx.Linear(f, 2 * f, use_bias=False, rngs=rngs, kernel_init=XAVIER)
+        self.hidden = nnx.Linear(2 * f, f, rngs=rngs, kernel_init=XAVIER)
+        self.out = nnx.Linear(f, 3 * f, rngs=rngs, kernel_init=XAVIER)
+
+    def __call__(
+        self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"]
+    ) -> tuple[Float[Array, "M N F"], Float[Array, "M N 3 F"]]:
+        """Changes of s and of v."""
+        left, right = jnp.split(self.mix(v), 2, axis=-1)
+        length = jnp.sqrt(jnp.sum(right * right, axis=2) + LENGTH_EPSILON)
+        a = self.out(nnx.silu(self.hidden(jnp.concatenate([s, length], axis=-1))))
+        a_ss, a_sv, a_vv = jnp.split(a, 3, axis=-1)
+        return a_ss + a_sv * jnp.sum(left * right, axis=2), left * a_vv[:, :, None, :]
+
+
+class PaiNN(nnx.Module):
+    """Per-atom scalars of molecules, invariant under rotation, reflection, translation and permutation."""
+
+    def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
+        f = config.features
+        self.config = config
+        self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, f, rngs=rngs, embedding_init=nnx.initializers.normal(1.0))
+        self.messages = nnx.List([Message(config, rngs) for _ in range(config.layers)])
+        self.updates = nnx.List([Update(config, rngs) for _ in range(config.layers)])
+        self.hidden = nnx.Linear(f, max(1, f // 2), rngs=rngs, kernel_init=XAVIER)
+        self.out = nnx.Linear(max(1, f // 2), 1, rngs=rngs, kernel_init=XAVIER)
+
+    def __call__(self, numbers: Int[Array, "M N"], geo: Geometry) -> Float[Array, "M N"]:
+        """One number for each atom, in units of the model's scale; whatever it is for padding.
+
+        Args:
+            numbers: atomic numbers; 0 marks padding.
+            geo: see `geometry`.
+        """
+        s = self.embedding(numbers).astype(geo.basis.dtype)
+        v: Float[Array, "M N 3 F"] | None = None
+        for message, update in zip(self.messages, self.updates, strict=True):
+            ds, dv = message(s, v, geo)
+            s = s + ds
+            v = dv if v is None else v + dv
+            ds, dv = update(s, v)
+            s, v = s + ds, v + dv
+        return self.out(nnx.silu(self.hidden(s)))[..., 0]
+
+
+XAVIER: Callable[..., Array] = nnx.initializers.xavier_uniform()

@@ -1,0 +1,89 @@
+"""Reference energies of atoms: the part of an energy that depends on composition alone, kept in float64.
+
+A total energy of thousands of eV leaves float32 no digits for chemistry, so the network sees only
+E - sum_a t[z_a]. The t[z] are least squares over the training energies. Where energies of isolated atoms
+are known, the model returns exactly those for an atom without neighbours, and t[z] for one that has them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.structures import Structures
+
+
+@dataclass(frozen=True)
+class References:
+    """Energies of atoms, by element.
+
+    Attributes:
+        elements: atomic numbers, ascending.
+        bonded: t[z], eV: the mean contribution of an element to the energy of a molecule.
+        isolated: eV, of an atom without neighbours; equal to `bonded` where it is not known apart.
+    """
+
+    elements: tuple[int, ...]
+    bonded: tuple[float, ...]
+    isolated: tuple[float, ...]
+
+    @staticmethod
+    def fit(structures: Structures, isolated: Mapping[int, float] | None = None) -> References:
+        """Least squares over the molecules whose energy is known; of least norm where it is not unique.
+
+        Args:
+            structures: training molecules. Single atoms among them whose energy is known are taken as
+                isolated energies (the lowest of each element).
+            isolated: atomic number to energy, eV; goes before single atoms in `structures`.
+
+        Raises:
+            InputError: no molecule of two or more atoms.
+        """
+        bound = structures.take(np.flatnonzero(structures.sizes > 1))
+        if len(bound) == 0:
+            raise InputError("no structure has two atoms or more", remedy="Add molecules to the training file")
+        elements = bound.elements
+        free = isolated_energies(structures) | dict(isolated or {})
+        baseline = np.array([free.get(z, 0.0) for z in elements])
+        known = np.isfinite(bound.energy)
+        bonded = baseline
+        if known.any():
+            counts = bound.composition(elements)[known]
+            bonded = baseline + np.linalg.lstsq(counts, bound.energy[known] - counts @ baseline, rcond=None)[0]
+        own = [free.get(z, float(t)) for z, t in zip(elements, bonded, strict=True)]
+        return References(elements, tuple(map(float, bonded)), tuple(map(float, own)))
+
+    def energy(self, structures: Structures) -> Float[np.ndarray, " M"]:
+        """sum_a t[z_a] of each molecule, eV, in float64."""
+        return structures.composition(self.elements) @ np.array(self.bonded)
+
+    def release(self) -> dict[int, float]:
+        """t[z] - isolated[z], eV: what an atom of each element gives back when its last neighbour leaves."""
+        return {z: t - e for z, t, e in zip(self.elements, self.bonded, self.isolated, strict=True) if t != e}
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal references."""
+        return {"elements": self.elements, "bonded": self.bonded, "isolated": self.isolated}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> References:
+        """The references that `to_json` described."""
+        return References(
+            tuple(int(z) for z in value["elements"]),
+            tuple(float(e) for e in value["bonded"]),
+            tuple(float(e) for e in value["isolated"]),
+        )
+
+
+def isolated_energies(structures: Structures) -> dict[int, float]:
+    """Energies (eV) of the single atoms in a table, by atomic number; the lowest of each element."""
+    found: dict[int, float] = {}
+    for molecule in np.flatnonzero((structures.sizes == 1) & np.isfinite(structures.energy)):
+        z = int(structures.numbers[structures.atom_start[molecule]])
+        found[z] = min(found.get(z, np.inf), float(structures.energy[molecule]))
+    return found

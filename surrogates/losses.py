@@ -1,0 +1,39 @@
+"""Losses over labels that may be missing: a NaN label adds nothing, to the value or to the gradient."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+LossName = Literal["l1", "l2", "huber"]
+
+
+def masked_error(
+    prediction: Float[Array, "*shape"], label: Float[Array, "*shape"], kind: LossName = "huber", delta: float = 1.0
+) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
+    """Error of each label, and 1 where there is one.
+
+    Args:
+        prediction: finite.
+        label: NaN where missing.
+        kind: "l1", "l2" (half the square) or "huber" (Huber 1964), quadratic up to `delta`.
+        delta: in the unit of the labels.
+
+    Returns:
+        The errors, 0 where the label is missing, and the mask.
+    """
+    present = jnp.isfinite(label)
+    # The inner where keeps NaN out of the backward pass as well as out of the value.
+    difference = jnp.where(present, prediction - jnp.where(present, label, 0.0), 0.0)
+    size = jnp.abs(difference)
+    if kind == "l1":
+        error = size
+    elif kind == "l2":
+        error = 0.5 * difference**2
+    elif kind == "huber":
+        error = jnp.where(size <= delta, 0.5 * difference**2, delta * (size - 0.5 * delta))
+    else:
+        raise ValueError(f"loss must be l1, l2 or huber, got {kind!r}")
+    return error, present.astype(prediction.dtype)

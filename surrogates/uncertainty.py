@@ -1,0 +1,102 @@
+"""Intervals whose coverage holds by construction: split conformal prediction on normalised residuals.
+
+With scores s_i = |y_i - mu_i| / sigma_i of n calibration points that are exchangeable with what comes, the
+interval mu +/- q sigma, q the ceil((n + 1)(1 - alpha))-th smallest score, holds the truth with probability at
+least 1 - alpha (Vovk et al. 2005; Lei et al., JASA 2018, 113, 1094; Angelopoulos and Bates 2021).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import betabinom
+
+from data.errors import InputError
+
+
+def conformal_quantile(scores: Float[np.ndarray, " n"], alpha: float) -> float:
+    """The finite-sample quantile of calibration scores.
+
+    Args:
+        scores: not negative, one a calibration point.
+        alpha: share of truths that may lie outside, in (0, 1).
+
+    Raises:
+        InputError: n is so small that no finite interval has the coverage, n < 1/alpha - 1.
+    """
+    n = len(scores)
+    rank = math.ceil((n + 1) * (1 - alpha))
+    if rank > n:
+        raise InputError(
+            f"{n} calibration points cannot give {1 - alpha:.0%} intervals",
+            remedy=f"Use at least {math.ceil(1 / alpha) - 1}, or a lower level",
+        )
+    return float(np.sort(scores)[rank - 1])
+
+
+@dataclass(frozen=True)
+class Conformal:
+    """Calibrated factor of one target.
+
+    Attributes:
+        factor: q; the interval is mean +/- q * std.
+        alpha: 1 - the nominal coverage.
+        floor: smallest std that is used, in the target's unit; an ensemble that agrees is not certain.
+        n: calibration points.
+    """
+
+    factor: float
+    alpha: float
+    floor: float
+    n: int
+
+    @staticmethod
+    def fit(
+        truth: Float[np.ndarray, " n"], mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"], alpha: float = 0.1
+    ) -> Conformal:
+        """Calibrate on held-out points; those without a label (NaN) are left out."""
+        keep = np.isfinite(truth)
+        truth, mean, std = truth[keep], mean[keep], std[keep]
+        # A tenth of the typical residual keeps a tiny std from blowing up the factor for all.
+        floor = 0.1 * float(np.median(np.abs(truth - mean))) if len(truth) else 0.0
+        floor = max(floor, 1e-9)
+        sigma = np.maximum(std, floor)
+        return Conformal(conformal_quantile(np.abs(truth - mean) / sigma, alpha), alpha, floor, len(truth))
+
+    def interval(
+        self, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"]
+    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        """Lower and upper bounds."""
+        half = self.factor * np.maximum(std, self.floor)
+        return mean - half, mean + half
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return {"factor": self.factor, "alpha": self.alpha, "floor": self.floor, "n": self.n}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Conformal:
+        """What `to_json` described."""
+        return Conformal(float(value["factor"]), float(value["alpha"]), float(value["floor"]), int(value["n"]))
+
+
+def coverage(truth: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> float:
+    """Share of truths within their bounds."""
+    return float(np.mean((low <= truth) & (truth <= high)))
+
+
+def coverage_band(n_calibration: int, n_test: int, alpha: float, confidence: float = 0.95) -> tuple[float, float]:
+    """Where the measured coverage lies with `confidence`, if the calibration is right.
+
+    Given the calibration points, coverage is Beta(k, n + 1 - k), k = ceil((n + 1)(1 - alpha)); hence the count
+    of covered test points is beta-binomial (Vovk 2012; Angelopoulos and Bates 2021, section 3.2).
+    """
+    k = math.ceil((n_calibration + 1) * (1 - alpha))
+    counts = betabinom(n_test, k, n_calibration + 1 - k)
+    tail = (1 - confidence) / 2
+    return float(counts.ppf(tail)) / n_test, float(counts.ppf(1 - tail)) / n_test

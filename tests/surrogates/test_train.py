@@ -1,0 +1,224 @@
+"""The training loop: it learns, resumes bit for bit, equals itself on many devices, and never keeps a NaN."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from data.errors import CorruptStoreError, InputError
+from surrogates.train import Batch, TrainConfig, fit
+
+sys.path.insert(0, str(Path(__file__).parent))
+import linear_problem
+
+SCRIPT = Path(linear_problem.__file__)
+
+
+def test_it_finds_the_weights_that_made_the_data(tmp_path: Path) -> None:
+    result = linear_problem.train(tmp_path, epochs=60, every_s=None)
+    found = dict(zip(("bias", "kernel"), linear_problem.weights(result), strict=True))
+    np.testing.assert_allclose(found["kernel"], linear_problem.TRUTH, atol=0.02)
+    np.testing.assert_allclose(found["bias"], 0.5, atol=0.02)
+    assert result.stopped_by == "epochs"
+
+
+def test_one_compilation_for_each_shape_of_batch(tmp_path: Path) -> None:
+    result = linear_problem.train(tmp_path, epochs=4, every_s=None)
+    assert result.compilations == {"train": 2, "valid": 2}
+
+
+def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) -> None:
+    whole = linear_problem.weights(linear_problem.train(tmp_path / "whole"))
+    broken = tmp_path / "broken"
+    kills = 0
+    for _ in range(3):
+        before = len(list((broken / "checkpoints").glob("0*"))) and max((broken / "checkpoints").glob("0*")).name
+        process = subprocess.Popen(
+            [sys.executable, str(SCRIPT), str(broken), "8", "0.02"],
+            env={**os.environ, "PYTHONPATH": str(Path.cwd())},
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 60
+        while process.poll() is None and time.monotonic() < deadline:
+            found = sorted((broken / "checkpoints").glob("0*"))
+            if found and found[-1].name != before:
+                break
+            time.sleep(0.01)
+        time.sleep(0.1)
+        if process.poll() is None:
+            process.send_signal(signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    resumed = linear_problem.train(broken)
+    for a, b in zip(whole, linear_problem.weights(resumed), strict=True):
+        assert a.tobytes() == b.tobytes()
+    rows = [json.loads(line) for line in (broken / "train.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows] == list(range(1, 9))
+
+
+def test_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import linear_problem as p, jax, numpy as n;"
+        "r = p.train(Path(sys.argv[1]), every_s=None); assert len(jax.devices()) == int(sys.argv[3]);"
+        "n.savez(sys.argv[1] + '/w.npz', *p.weights(r), loss=[h['train/loss'] for h in r.history])"
+    )
+    results = []
+    for count in (1, 8):
+        out = tmp_path / str(count)
+        out.mkdir()
+        flags = f"--xla_force_host_platform_device_count={count}"
+        subprocess.run(
+            [sys.executable, "-c", code, str(out), str(SCRIPT.parent), str(count)],
+            env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(Path.cwd())},
+            check=True,
+        )
+        results.append(np.load(out / "w.npz"))
+    for name in results[0].files:
+        np.testing.assert_allclose(results[0][name], results[1][name], rtol=2e-5, atol=1e-6)
+
+
+def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = (
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]);"
+        "from surrogates.devices import DeviceConfig, initialise_distributed;"
+        "k = int(sys.argv[3]); initialise_distributed(DeviceConfig(True, sys.argv[4], 2, k));"
+        "import linear_problem as p, jax, numpy as n; assert jax.device_count() == 2 and jax.process_count() == 2;"
+        "S = p.Source; e = S.epoch;"
+        "S.epoch = lambda s, i: ({m: a[k * len(a) // 2:(k + 1) * len(a) // 2] for m, a in b.items()} for b in e(s, i));"
+        "r = p.train(Path(sys.argv[1]), every_s=None); n.savez(sys.argv[1] + '/w.npz', *p.weights(r))"
+    )
+    processes = []
+    for k in range(2):
+        (tmp_path / str(k)).mkdir()
+        command = [sys.executable, "-c", code, str(tmp_path / str(k)), str(SCRIPT.parent), str(k), f"127.0.0.1:{port}"]
+        env = {**os.environ, "PYTHONPATH": str(Path.cwd()), "JAX_PLATFORMS": "cpu"}
+        processes.append(subprocess.Popen(command, env=env))
+    assert [p.wait(timeout=120) for p in processes] == [0, 0]
+    alone = linear_problem.weights(linear_problem.train(tmp_path / "alone", every_s=None))
+    for k in range(2):
+        found = np.load(tmp_path / str(k) / "w.npz")
+        for name, a in zip(found.files, alone, strict=True):
+            np.testing.assert_allclose(found[name], a, rtol=2e-5, atol=1e-6)
+
+
+def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=10_000, learning_rate=0.05, ema_decay=0.9, max_seconds=8.0, checkpoint_every_s=None)
+    start = time.monotonic()
+    result = fit(
+        linear_problem.Net(nnx.Rngs(0)),
+        linear_problem.loss,
+        linear_problem.Source(),
+        linear_problem.Source(48, 1),
+        config,
+        tmp_path,
+        progress=False,
+    )
+    assert result.stopped_by == "max_seconds"
+    assert time.monotonic() - start < 20
+    assert result.best < 0.1
+    assert result.history[-1]["learning_rate"] < 0.1 * 0.05
+
+
+def test_training_ends_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=500, learning_rate=0.05, ema_decay=0.5, patience=5, schedule="constant")
+    result = fit(
+        linear_problem.Net(nnx.Rngs(0)),
+        linear_problem.loss,
+        linear_problem.Source(),
+        linear_problem.Source(48, 1),
+        config,
+        tmp_path,
+        progress=False,
+    )
+    assert result.stopped_by == "patience"
+    assert result.best == min(row["valid/loss"] for row in result.history)
+
+
+class Poisoned(linear_problem.Source):
+    """Every label of some batches is NaN."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def epoch(self, index: int) -> Iterator[Batch]:
+        for i, batch in enumerate(super().epoch(index)):
+            bad = (i + index * self.steps_per_epoch) * self.share % 1 < self.share
+            yield {**batch, "y": batch["y"] * np.float32(np.nan)} if bad else batch
+
+
+def test_a_step_that_is_not_finite_changes_no_weight(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=40, learning_rate=0.05, ema_decay=0.9, checkpoint_every_s=None)
+    result = fit(
+        linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, Poisoned(0.02), None, config, tmp_path, progress=False
+    )
+    for array in linear_problem.weights(result):
+        assert np.isfinite(array).all()
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_a_remedy(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=2, checkpoint_every_s=None)
+    with pytest.raises(InputError, match="learning_rate"):
+        fit(linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, Poisoned(0.5), None, config, tmp_path, progress=False)
+
+
+def test_resuming_with_another_recipe_is_refused(tmp_path: Path) -> None:
+    linear_problem.train(tmp_path, epochs=2)
+    config = TrainConfig(epochs=4, learning_rate=0.01, ema_decay=0.9, checkpoint_every_s=0.0, seed=3)
+    with pytest.raises(InputError, match="learning_rate"):
+        fit(
+            linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, linear_problem.Source(), None, config, tmp_path,
+            progress=False,
+        )  # fmt: skip
+
+
+def test_a_checkpoint_with_a_changed_byte_is_found(tmp_path: Path) -> None:
+    linear_problem.train(tmp_path, epochs=2)
+    newest = sorted((tmp_path / "checkpoints").glob("0*"))[-1]
+    largest = max((p for p in (newest / "arrays").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 0xFF
+    largest.write_bytes(bytes(content))
+    with pytest.raises(CorruptStoreError, match=newest.name):
+        linear_problem.train(tmp_path, epochs=3)
+
+
+def test_curves_are_in_mlflow_where_asked_for(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=3, checkpoint_every_s=None, mlflow=True)
+    fit(
+        linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, linear_problem.Source(), None, config, tmp_path,
+        progress=False,
+    )  # fmt: skip
+    written = [p for p in (tmp_path / "mlruns").rglob("loss") if p.parent.name == "train"]
+    assert len(written) == 1
+    assert len(written[0].read_text().splitlines()) == 3
+
+
+def test_the_learning_rate_rises_and_falls_as_stated() -> None:
+    config = TrainConfig(learning_rate=1.0, warmup_fraction=0.1, final_lr_fraction=0.01)
+    assert config.rate(0.05) == pytest.approx(0.5)
+    assert config.rate(0.1) == pytest.approx(1.0)
+    assert config.rate(0.55) == pytest.approx(0.01 + 0.99 * 0.5)
+    assert config.rate(1.0) == pytest.approx(0.01)
+
+
+@pytest.mark.parametrize("bad", [{"schedule": "step"}, {"epochs": 0}, {"ema_decay": 1.0}, {"learning_rate": -1}])
+def test_a_recipe_that_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=next(iter(bad))):
+        TrainConfig(**bad)  # type: ignore[arg-type]
