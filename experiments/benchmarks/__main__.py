@@ -1,0 +1,70 @@
+"""All benchmarks, one after the other and each in a process of its own; `--show` prints what is there.
+
+python -m experiments.benchmarks [--only NAME ...] [--data DIR] [--peers BIN] [--out DIR] [--no-peers]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from data.errors import InputError
+from experiments.benchmarks.common import Result, arguments, run, show
+
+#: In this order: the surrogate that the first one trains is the one whose speed the next two measure.
+NAMES = ("qm9_gap", "screening", "memory", "training_loop")
+#: Those that take `--no-peers`.
+WITH_PEERS = ("qm9_gap", "screening")
+
+
+def command(name: str, given: argparse.Namespace) -> list[str]:
+    """The command line of one benchmark."""
+    line = [sys.executable, "-m", f"experiments.benchmarks.{name}", "--data", str(given.data), "--out", str(given.out)]
+    line += ["--peers", str(given.peers), "--cores", str(given.cores)]
+    if given.no_peers and name in WITH_PEERS:
+        line.append("--no-peers")
+    surrogate = given.out / "qm9_gap" / "10000" / "understudy" / "surrogate"
+    if name in ("screening", "memory") and surrogate.is_dir():
+        line += ["--surrogate", str(surrogate)]
+    return line
+
+
+def results(path: Path) -> list[Result]:
+    """What a benchmark wrote.
+
+    Raises:
+        InputError: it has not run.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}", where="--show", remedy="Run the benchmarks first")
+    return [Result(**entry) for entry in json.loads(path.read_text())]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmarks; see `--help`.
+
+    Raises:
+        SystemExit: with status 1, after the last one, if any of them failed.
+    """
+    parser = arguments("Side-by-side benchmarks; JSON and tables.")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="which (all)")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    parser.add_argument("--show", action="store_true", help="print the tables of an earlier run")
+    given = parser.parse_args(argv)
+    failed = []
+    for name in given.only:
+        if given.show:
+            show(name, results(given.out / f"{name}.json"))
+        elif subprocess.run(command(name, given)).returncode:
+            failed.append(name)
+    if failed:
+        print(f"failed: {', '.join(failed)}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))

@@ -1,0 +1,113 @@
+"""Chemprop v2 (Heid et al., J. Chem. Inf. Model. 2024, 64, 9) as a peer, run by its own command line."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.errors import InputError
+
+
+@dataclass(frozen=True)
+class Chemprop:
+    """The program `chemprop` of another environment, with default settings, on the CPU.
+
+    Attributes:
+        bin: the `bin` folder of that environment.
+        threads: threads for PyTorch.
+        log: gets what the program prints.
+    """
+
+    bin: Path
+    threads: int
+    log: Path
+
+    def version(self) -> str:
+        """Such as "chemprop 2.2.1".
+
+        Raises:
+            InputError: it is not installed there.
+        """
+        python = self.bin / "python"
+        if not python.exists() or not (self.bin / "chemprop").exists():
+            raise InputError(
+                f"no chemprop in {self.bin}", where="--peers", remedy="Run `make peers`, or give --no-peers"
+            )
+        code = "import importlib.metadata as m; print(m.version('chemprop'))"
+        found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+        return f"chemprop {found.stdout.strip()}"
+
+    def train(self, train: Path, valid: Path, test: Path, out: Path, *, epochs: int | None = None) -> float:
+        """Train on CSV files of SMILES and one target; the wall seconds of the command.
+
+        Args:
+            train, valid, test: the parts.
+            out: output directory, which gets `model_0/best.pt`.
+            epochs: instead of the default.
+        """
+        parts = [str(path.resolve()) for path in (train, valid, test)]
+        given = ["-i", *parts, "-o", str(out.resolve()), "--accelerator", "cpu"]
+        return self._run(["train", *given, *([] if epochs is None else ["--epochs", str(epochs)])])
+
+    def predict(self, model: Path, candidates: Path, out: Path) -> float:
+        """Predict a CSV file into another; the wall seconds of the command."""
+        paths = ["-i", str(candidates.resolve()), "-o", str(out.resolve()), "--model-paths", str(model.resolve())]
+        return self._run(["predict", *paths, "--accelerator", "cpu"])
+
+    def startup_seconds(self) -> float:
+        """Wall seconds of `chemprop train --help`: the interpreter and the imports."""
+        return self._run(["train", "--help"])
+
+    def rate(self, model: Path, smiles: list[str], count: int, base_rows: int) -> float:
+        """Molecules per second of `chemprop predict`, start-up excluded.
+
+        Two files are predicted, of `base_rows` and of `base_rows + count` molecules; the difference of
+        their times is that of `count` molecules, because the start-up is in both.
+
+        Args:
+            model: a trained model.
+            smiles: repeated as often as needed.
+            count: molecules that are timed.
+            base_rows: molecules of the small file.
+        """
+        with tempfile.TemporaryDirectory() as folder:
+            times = []
+            for rows in (base_rows, base_rows + count):
+                path = Path(folder) / f"{rows}.csv"
+                write_smiles(path, smiles, rows)
+                times.append(self.predict(model, path, Path(folder) / "out.csv"))
+        return count / max(times[1] - times[0], 1e-9)
+
+    def _run(self, arguments: list[str]) -> float:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as folder, open(self.log, "ab") as log:
+            start = time.perf_counter()
+            done = subprocess.run(
+                [self.bin / "chemprop", *arguments], cwd=folder, env=os.environ | threads, stdout=log, stderr=log
+            )
+            seconds = time.perf_counter() - start
+        if done.returncode:
+            raise RuntimeError(f"chemprop {arguments[0]} ended with status {done.returncode}; see {self.log}")
+        return seconds
+
+
+def write_smiles(path: Path, smiles: list[str], rows: int) -> None:
+    """A CSV file of `rows` SMILES, taken round and round."""
+    with open(path, "w", newline="") as file:
+        file.write("smiles\n")
+        block = "".join(f"{s}\n" for s in smiles)
+        for _ in range(rows // len(smiles)):
+            file.write(block)
+        file.writelines(f"{s}\n" for s in smiles[: rows % len(smiles)])
+
+
+def read_smiles(path: Path) -> list[str]:
+    """The column `smiles` of a CSV file."""
+    with open(path, newline="") as file:
+        return [row["smiles"] for row in csv.DictReader(file)]

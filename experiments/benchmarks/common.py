@@ -1,0 +1,137 @@
+"""What every benchmark shares: its arguments, the cores it runs on, its results as a table and as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from data.errors import InputError
+from experiments.stage import write_json
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number, beside the same number of a peer where there is one.
+
+    Attributes:
+        name: what was measured.
+        value: ours.
+        unit: of both values.
+        peer: name and version of the peer, or None.
+        peer_value: the peer's, from the same run on the same cores.
+        ratio: ours over the peer's.
+        command: what measures it again.
+    """
+
+    name: str
+    value: float
+    unit: str
+    peer: str | None = None
+    peer_value: float | None = None
+    ratio: float | None = None
+    command: str = ""
+
+    @staticmethod
+    def against(name: str, value: float, unit: str, peer: str | None, peer_value: float | None) -> Result:
+        """A result with its ratio; without a peer's value both stay empty."""
+        if peer_value is None:
+            return Result(name, value, unit)
+        return Result(name, value, unit, peer, peer_value, value / peer_value if peer_value else None)
+
+
+def arguments(description: str) -> argparse.ArgumentParser:
+    """A parser with the arguments that all benchmarks take."""
+    parser = argparse.ArgumentParser(description=description)
+    default = os.environ.get("UNDERSTUDY_DATA", str(REPOSITORY.parent / "shared" / "data"))
+    parser.add_argument("--data", type=Path, default=Path(default), help="folder of real data (%(default)s)")
+    parser.add_argument(
+        "--peers",
+        type=Path,
+        default=REPOSITORY / ".venv-peers" / "bin",
+        help="programs of the environment that `make peers` makes (%(default)s)",
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the JSON (%(default)s)")
+    parser.add_argument("--cores", type=int, default=2, help="processor cores for every side (%(default)s)")
+    return parser
+
+
+def pin(cores: int) -> list[int]:
+    """Keep this process and its children on that many cores; call it before JAX is imported.
+
+    Raises:
+        InputError: fewer cores are there.
+    """
+    have = sorted(os.sched_getaffinity(0))
+    if len(have) < cores:
+        raise InputError(f"{len(have)} cores are there", where="--cores", remedy=f"Give --cores {len(have)}")
+    if "jax" in sys.modules:
+        raise RuntimeError("JAX is imported already, so its threads would not keep to the cores")
+    os.sched_setaffinity(0, have[:cores])
+    return have[:cores]
+
+
+def data_file(folder: Path, name: str) -> Path:
+    """A file of real data.
+
+    Raises:
+        InputError: it is not there.
+    """
+    path = folder / "molecules" / name
+    if not path.is_file():
+        raise InputError(
+            f"no such file: {path}", where="--data", remedy="Point --data or UNDERSTUDY_DATA at the folder"
+        )
+    return path
+
+
+def report(name: str, results: Sequence[Result], out: Path, argv: Sequence[str] | None) -> Path:
+    """Print the table and write `<out>/<name>.json`.
+
+    Args:
+        name: of the benchmark, a module of this package.
+        results: what was measured.
+        out: folder.
+        argv: the arguments of this run, which make `command`.
+    """
+    given = list(sys.argv[1:] if argv is None else argv)
+    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *given])
+    rows = [asdict(r) | {"command": r.command or command} for r in results]
+    path = out / f"{name}.json"
+    write_json(path, rows)
+    show(name, results)
+    return path
+
+
+def show(name: str, results: Sequence[Result]) -> None:
+    """Print the table of a benchmark."""
+    table = Table(title=name, title_justify="left")
+    for column in ("what", "Understudy", "unit", "peer", "peer's", "ratio"):
+        table.add_column(column, justify="right" if column in ("Understudy", "peer's", "ratio") else "left")
+    for r in results:
+        peer = "" if r.peer_value is None else f"{r.peer_value:,.4g}"
+        ratio = "" if r.ratio is None else f"{r.ratio:.2f}"
+        value = f"{r.value:,.0f}" if abs(r.value) >= 1000 else f"{r.value:.4g}"
+        table.add_row(r.name, value, r.unit, r.peer or "", peer, ratio)
+    Console().print(table)
+
+
+def run(main: Callable[[], None]) -> int:
+    """Run a benchmark as a program; the exit status, 2 with one line on an input error."""
+    try:
+        main()
+    except InputError as error:
+        print(f"benchmark: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0

@@ -1,0 +1,110 @@
+"""Surrogates for the benchmarks, made as `understudy train` makes them: same configuration, same functions."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from experiments.stage import CONF, build
+
+if TYPE_CHECKING:
+    from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
+    from surrogates.train import TrainConfig
+
+MEV_PER_HARTREE = 27211.386245988
+
+
+@dataclass(frozen=True)
+class Gaps:
+    """QM9's HOMO-LUMO gaps: SMILES, and values (molecule,) in meV."""
+
+    smiles: list[str]
+    gap: Float[np.ndarray, " molecule"]
+
+    def write(self, path: Path, rows: Int[np.ndarray, " row"]) -> Path:
+        """Some rows as a CSV file with the columns smiles and gap; the path."""
+        with open(path, "w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["smiles", "gap"])
+            writer.writerows((self.smiles[i], repr(float(self.gap[i]))) for i in rows)
+        return path
+
+
+def read_gaps(path: Path) -> Gaps:
+    """The file of gaps in Hartree."""
+    with open(path, newline="") as file:
+        rows = list(csv.DictReader(file))
+    gap = np.array([float(row["band_gap"]) for row in rows]) * MEV_PER_HARTREE
+    return Gaps([row["smiles"] for row in rows], gap)
+
+
+def configured(max_seconds: float | None, overrides: Sequence[str] = ()) -> tuple[MolecularConfig, TrainConfig]:
+    """The default network and recipe of `understudy train experiment=molecules/graph`.
+
+    Args:
+        max_seconds: of training; None for no limit.
+        overrides: as on the command line.
+    """
+    from hydra import compose, initialize_config_dir
+
+    from surrogates.graph.molecular import MolecularConfig
+    from surrogates.train import TrainConfig
+
+    given = ["experiment=molecules/graph", "data.file=gaps.csv", "data.target=gap", *overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        composed = compose("train", given)
+    model = build(MolecularConfig, composed.surrogate, where="surrogate")
+    recipe = build(TrainConfig, composed.train, where="train")
+    return model, recipe if max_seconds is None else replace(recipe, max_seconds=max_seconds)
+
+
+def fit(
+    gaps: Gaps,
+    parts: dict[str, Int[np.ndarray, " row"]],
+    out: Path,
+    *,
+    max_seconds: float | None,
+    overrides: Sequence[str] = (),
+) -> MolecularSurrogate:
+    """Train on the rows of `parts` (train, valid, calibration) and save to `out/surrogate`.
+
+    Args:
+        gaps: labels.
+        parts: rows of `gaps`.
+        out: run directory.
+        max_seconds: of training.
+        overrides: of the default configuration.
+    """
+    from data.featurise import encode
+    from data.splits import Split
+    from simulators.base import content_hash
+    from surrogates.graph.molecular import fit_molecular
+
+    model, recipe = configured(max_seconds, overrides)
+    rows = np.concatenate([parts[name] for name in ("train", "valid", "calibration")])
+    table, bad = encode([gaps.smiles[i] for i in rows])
+    if bad:
+        raise ValueError(f"{len(bad)} rows of the labels are no molecules; the first: {bad[0]}")
+    ends = np.cumsum([0] + [len(parts[name]) for name in ("train", "valid", "calibration")])
+    local = {
+        name: np.arange(a, b) for name, a, b in zip(("train", "valid", "calibration"), ends, ends[1:], strict=False)
+    }
+    surrogate = fit_molecular(
+        table,
+        {"gap": gaps.gap[rows]},
+        Split.of(local),
+        model,
+        recipe,
+        out,
+        init=None,
+        label_fingerprint=content_hash([gaps.smiles[i] for i in rows] + gaps.gap[rows].tolist()),
+        units={"gap": "meV"},
+    )
+    surrogate.save(out / "surrogate")
+    return surrogate

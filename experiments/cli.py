@@ -1,0 +1,99 @@
+"""The `understudy` command: one Hydra application a stage, one exit status a kind of ending.
+
+0 is success, 2 a usage or input error (one line, no traceback), 130 Ctrl-C, 1 a fault of ours.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data.errors import InputError
+
+
+class Stage(NamedTuple):
+    """A stage of the command: the module whose `main` runs it, and a line of help."""
+
+    module: str
+    help: str
+
+
+STAGES: dict[str, Stage] = {
+    "pipeline": Stage("experiments.pipeline", "library to report: label, train, evaluate, screen, re-check"),
+    "simulate": Stage("experiments.simulate", "run a simulator over many inputs, into a Zarr store"),
+    "train": Stage("experiments.train", "train a surrogate on labels"),
+    "evaluate": Stage("experiments.evaluate", "score a surrogate on other files"),
+    "prepare": Stage("experiments.prepare", "featurise a library once, for fast repeated screening"),
+    "screen": Stage("experiments.screen", "stream candidates through a surrogate, keep the best"),
+    "report": Stage("experiments.report", "write the HTML page of a run"),
+}
+
+EXAMPLES = """\
+  understudy pipeline experiment=molecules candidates=my.csv objective=polar_in_gap_window
+  understudy train experiment=molecules/graph data.file=labels.csv data.target=gap run.dir=runs/gap
+  understudy screen surrogate=runs/gap candidates=library.smi.gz out=runs/hits top_k=1000"""
+
+
+def usage() -> str:
+    """The text of `understudy --help`."""
+    stages = "\n".join(f"  {name:<10} {stage.help}" for name, stage in STAGES.items())
+    return (
+        "Understudy: learned stand-ins for expensive simulators.\n\n"
+        "usage: understudy STAGE [key=value ...]\n\n"
+        f"Stages\n{stages}\n\n"
+        f"Examples\n{EXAMPLES}\n\n"
+        "understudy STAGE --help shows what a stage takes. Each is a Hydra application: key=value overrides,\n"
+        "--multirun sweeps, --cfg job prints the configuration.\n"
+        "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C."
+    )
+
+
+def run_stage(name: str, arguments: Sequence[str]) -> int:
+    """Run one stage with its Hydra overrides, and turn how it ended into an exit status."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from experiments.stage import fail
+
+    refused = [a for a in arguments if a.startswith("--experimental-rerun")]
+    if refused:
+        return fail(InputError("--experimental-rerun would load a pickle, which this command never does"))
+    # Hydra then raises what it would otherwise print with a traceback.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    sys.argv = [f"understudy {name}", *arguments]
+    try:
+        importlib.import_module(STAGES[name].module).main()
+    except (InputError, HydraException, OmegaConfBaseException) as error:
+        return fail(error)
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else 2 if end.code else 0
+    return 0
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Entry point of the `understudy` command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] in ("-V", "--version"):
+        from importlib.metadata import version
+
+        print(f"understudy {version('understudy')}")
+        return 0
+    name = arguments[0]
+    if name not in STAGES:
+        from experiments.stage import fail
+
+        return fail(InputError(f"no stage {name!r}", remedy=f"Stages are {', '.join(STAGES)}; see understudy --help"))
+    return run_stage(name, arguments[1:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

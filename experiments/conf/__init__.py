@@ -1,0 +1,1 @@
+"""Hydra configurations: one YAML a choice."""

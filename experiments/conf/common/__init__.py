@@ -1,0 +1,1 @@
+"""What the stages with a surrogate to apply share with the others: base settings, objectives."""

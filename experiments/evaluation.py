@@ -1,0 +1,130 @@
+"""Held-out scores of a multi-fidelity surrogate beside its baselines, and its learning curve."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int
+
+from data.featurise import encode
+from experiments import baselines
+from experiments.scores import scores, unit_suffix
+from surrogates.graph.molecular import MolecularSurrogate
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Molecules with dear labels, and everything that predictions are compared with.
+
+    Attributes:
+        smiles: the molecules.
+        parts: indices of the parts "train", "calibration" and "test".
+        dear, cheap: each target by either simulator, arrays (molecule,) in the unit of `units`.
+        units: unit of each target.
+        fingerprints: Morgan counts (molecule, bit).
+    """
+
+    smiles: list[str]
+    parts: Mapping[str, Int[np.ndarray, " part"]]
+    dear: Mapping[str, Float[np.ndarray, " molecule"]]
+    cheap: Mapping[str, Float[np.ndarray, " molecule"]]
+    units: Mapping[str, str]
+    fingerprints: Float[np.ndarray, "molecule bit"]
+
+
+def predict(surrogate: MolecularSurrogate, smiles: Sequence[str]) -> dict[str, np.ndarray]:
+    """What the surrogate says of molecules given as SMILES, all of them valid, in their order."""
+    table, rejected = encode(smiles)
+    if rejected:
+        raise ValueError(f"{len(rejected)} SMILES cannot be read, the first: {smiles[rejected[0][0]]}")
+    return surrogate.predict_table(table)
+
+
+def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed: int) -> dict[str, float]:
+    """Score the surrogate and every baseline on the test part, and keep every prediction.
+
+    Args:
+        surrogate: fine-tuned on the training part and calibrated on the calibration part.
+        case: the labelled molecules.
+        out: Parquet file with one row a molecule: truth, predictions and intervals.
+        seed: of the random forest.
+
+    Returns:
+        Metrics under `evaluate/<target>/<method>/...`, with the unit in the key.
+    """
+    part = np.empty(len(case.smiles), dtype=object)
+    for name, rows in case.parts.items():
+        part[rows] = name
+    frame: dict[str, Any] = {"smiles": case.smiles, "part": part}
+    metrics: dict[str, float] = {}
+    answer = predict(surrogate, case.smiles)
+    test = case.parts["test"]
+    for target, truth in case.dear.items():
+        unit = case.units[target]
+        low, high = answer[f"{target}_low"], answer[f"{target}_high"]
+        frame |= {target: truth, f"{target}_pred": answer[target], f"{target}_std": answer[f"{target}_std"]}
+        frame |= {f"{target}_low": low, f"{target}_high": high, f"{target}_cheap": case.cheap[target]}
+        found = scores(truth[test], answer[target][test], unit, low=low[test], high=high[test])
+        metrics |= {f"evaluate/{target}/surrogate/{name}": value for name, value in found.items()}
+        others = baselines.predictions(case.fingerprints, case.cheap[target], truth, case.parts["train"], seed=seed)
+        for method, values in others.items():
+            frame[f"{target}_{method}"] = values
+            found = scores(truth[test], values[test], unit)
+            metrics |= {f"evaluate/{target}/{method}/{name}": value for name, value in found.items()}
+    metrics["evaluate/test_molecules"] = float(len(test))
+    temporary = out.with_suffix(".tmp")
+    pd.DataFrame(frame).to_parquet(temporary)
+    temporary.replace(out)
+    return metrics
+
+
+def learning_curve(
+    fit: Callable[[Int[np.ndarray, " train"]], MolecularSurrogate],
+    case: Comparison,
+    counts: Sequence[int],
+    *,
+    seed: int,
+) -> list[dict[str, Any]]:
+    """Test errors after each number of dear training labels, for the surrogate and the fitted baselines.
+
+    Args:
+        fit: makes a surrogate from those training rows.
+        case: the labelled molecules; heads of its training part are used.
+        counts: numbers of labels; those above what there is are left out.
+        seed: of the random forest.
+
+    Returns:
+        Rows {method, target, labels, mae, unit, seconds}; seconds are those of the fit alone.
+    """
+    rows: list[dict[str, Any]] = []
+    test = case.parts["test"]
+    for count in counts:
+        train = case.parts["train"][:count]
+        if len(train) < count:
+            continue
+        start = time.perf_counter()
+        answer = predict(fit(train), [case.smiles[i] for i in test])
+        seconds = time.perf_counter() - start
+        start = time.perf_counter()
+        others = {
+            target: baselines.predictions(case.fingerprints, case.cheap[target], truth, train, seed=seed)
+            for target, truth in case.dear.items()
+        }
+        others_seconds = (time.perf_counter() - start) / (len(baselines.NAMES) * len(case.dear))
+        for target, truth in case.dear.items():
+            unit = case.units[target]
+            key = f"mae{unit_suffix(unit)}"
+            methods = {"surrogate": (answer[target], seconds)}
+            methods |= {name: (values[test], others_seconds) for name, values in others[target].items()}
+            for name, (values, spent) in methods.items():
+                error = scores(truth[test], values, unit)[key]
+                rows.append(
+                    {"method": name, "target": target, "labels": count, "mae": error, "unit": unit, "seconds": spent}
+                )
+    return rows

@@ -1,0 +1,95 @@
+"""Labels by simulation: a campaign over SMILES, and its records as aligned arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from data.store import RecordStore
+from simulators.base import Simulator, dataset
+from simulators.campaign import CampaignConfig, CampaignSummary, run_campaign
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Successful simulations, in the order of the request.
+
+    Attributes:
+        smiles: one a molecule, as requested.
+        values: each target as an array (molecule,), in the unit of `units`.
+        units: unit of each target.
+        fingerprint: of the simulator.
+        core_seconds: processor time of every record that was asked for, failures included.
+        seconds: of each molecule, on `threads` threads.
+        failed: (smiles, kind, message) of those without a label.
+    """
+
+    smiles: list[str]
+    values: dict[str, Float[np.ndarray, " molecule"]]
+    units: dict[str, str]
+    fingerprint: str
+    core_seconds: float
+    seconds: Float[np.ndarray, " molecule"]
+    failed: list[tuple[str, str, str]]
+
+    def take(self, names: Sequence[str]) -> Labels:
+        """Those of `names` that have a label, in that order."""
+        where = {s: i for i, s in enumerate(self.smiles)}
+        rows = [where[s] for s in names if s in where]
+        return Labels(
+            [self.smiles[i] for i in rows],
+            {t: v[rows] for t, v in self.values.items()},
+            self.units,
+            self.fingerprint,
+            self.core_seconds,
+            self.seconds[rows],
+            self.failed,
+        )
+
+
+def label(
+    simulator: Simulator, smiles: Sequence[str], targets: Sequence[str], store: Path, config: CampaignConfig
+) -> tuple[Labels, CampaignSummary]:
+    """Simulate each of `smiles`, or take it from the store where it has been, and collect `targets`.
+
+    Raises:
+        KeyError: a target is not among the simulator's outputs.
+    """
+    units = {t: simulator.spec.output(t).units for t in targets}
+    variables = simulator.spec.inputs
+    summary = run_campaign(simulator, (dataset(variables, {"smiles": s}) for s in smiles), store, config)
+    wanted = set(smiles)
+    found: dict[str, tuple[list[float], float]] = {}
+    failed: list[tuple[str, str, str]] = []
+    with RecordStore.open(store) as records:
+        names = records.column("smiles")
+        status, message = records.column("status"), records.column("message")
+        seconds, threads = records.column("seconds"), records.column("threads")
+        columns = [records.column(t) for t in targets]
+    core = 0.0
+    for i, name in enumerate(names):
+        if name not in wanted:
+            continue
+        core += float(seconds[i] * threads[i])
+        if status[i] == "ok":
+            found[name] = ([float(c[i]) for c in columns], float(seconds[i]))
+        else:
+            failed.append((name, str(status[i]), str(message[i])))
+    kept = [s for s in dict.fromkeys(smiles) if s in found]
+    table = np.array([found[s][0] for s in kept]).reshape(len(kept), len(targets))
+    return (
+        Labels(
+            kept,
+            {t: table[:, k] for k, t in enumerate(targets)},
+            units,
+            simulator.fingerprint,
+            core,
+            np.array([found[s][1] for s in kept]),
+            failed,
+        ),
+        summary,
+    )

@@ -1,0 +1,253 @@
+"""`understudy pipeline`: candidates, labels, surrogate, screen, re-check, report, in one resumable run.
+
+Reads like the methods section of the report that it ends with. Each step leaves its result in the run
+directory and is passed over, or resumed, when it is found there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from rdkit import Chem, RDLogger
+from rich.console import Console
+
+from data.errors import InputError
+from data.featurise import encode
+from data.molecules import iter_smiles_chunks
+from data.splits import Split
+from experiments import evaluation, funnel
+from experiments.baselines import morgan_counts
+from experiments.labelling import Labels, label
+from experiments.ledger import Ledger
+from experiments.library import write_library
+from experiments.sampling import diverse, reservoir
+from experiments.screening import Objective, ScreenConfig, screen
+from experiments.stage import application, build, existing_file, instantiate, summary, write_json
+from simulators.base import Simulator
+from simulators.campaign import CampaignConfig
+from simulators.quantum.conformers import ConformerConfig
+from simulators.quantum.smiles import FromSmiles
+from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate, fit_molecular
+from surrogates.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class Method:
+    """A simulator of the run, how it is run, and where its records lie."""
+
+    simulator: Simulator
+    campaign: CampaignConfig
+    store: Path
+
+    def label(self, smiles: list[str], targets: list[str]) -> Labels:
+        """Labels of `smiles`; those that the store holds already cost nothing."""
+        return label(self.simulator, smiles, targets, self.store, self.campaign)[0]
+
+
+def method(node: DictConfig, conformers: DictConfig, store: Path) -> Method:
+    """The simulator that a configuration describes, starting from SMILES."""
+    inner = instantiate(node.simulator)
+    simulator = FromSmiles(inner, build(ConformerConfig, conformers, where="conformers"))
+    return Method(simulator, build(CampaignConfig, node.campaign, where="campaign"), store)
+
+
+def stream(path: Path, column: str) -> Iterator[str]:
+    """The SMILES of a file of any size, as they stand in it."""
+    for chunk in iter_smiles_chunks(path, 65_536, smiles_column=column):
+        yield from chunk.smiles
+
+
+def canonical(smiles: list[str]) -> list[str]:
+    """Canonical SMILES of those that RDKit can read, each once, in order."""
+    made: dict[str, None] = {}
+    RDLogger.DisableLog("rdApp.*")
+    for text in smiles:
+        molecule = Chem.MolFromSmiles(text)
+        if molecule is not None and molecule.GetNumAtoms():
+            made[Chem.MolToSmiles(molecule)] = None
+    RDLogger.EnableLog("rdApp.*")
+    return list(made)
+
+
+def draw(path: Path, config: DictConfig) -> dict[str, list[str]]:
+    """The molecules to simulate, drawn uniformly: a held-out part, a pool to learn from, a random control.
+
+    The held-out molecules never enter training at either fidelity, so that they stand for a fresh
+    candidate; the control is drawn apart from both.
+    """
+    held_out = config.dear.calibration + config.dear.test
+    wanted = held_out + config.recheck.random + config.cheap.count
+    sample = canonical(reservoir(stream(path, config.smiles), int(1.02 * wanted) + 10, seed=config.seed))
+    need = held_out + config.recheck.random + config.dear.train
+    if len(sample) < need:
+        raise InputError(
+            f"{len(sample)} molecules can be read, {need} are needed",
+            where=str(path),
+            remedy="Give more candidates, or ask for fewer labels: dear.train, dear.calibration, dear.test",
+        )
+    return {
+        "held_out": sample[:held_out],
+        "random": sample[held_out : held_out + config.recheck.random],
+        "pool": sample[held_out + config.recheck.random : wanted],
+    }
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def comparison(
+    dear: Labels, cheap: Labels, picked: list[str], held_out: list[str], calibration: int
+) -> evaluation.Comparison:
+    """The molecules with labels of both fidelities, in parts: those picked train, the others are held out."""
+    train, rest = dear.take(picked).smiles, dear.take(held_out).smiles
+    smiles = train + rest
+    edges = np.cumsum([len(train), min(calibration, len(rest) // 2)])
+    train_rows, calibration_rows, test_rows = np.split(np.arange(len(smiles)), edges)
+    return evaluation.Comparison(
+        smiles,
+        {"train": train_rows, "calibration": calibration_rows, "test": test_rows},
+        dear.take(smiles).values,
+        cheap.take(smiles).values,
+        dear.units,
+        morgan_counts(smiles),
+    )
+
+
+def pretrain(
+    labels: Labels, model: MolecularConfig, config: TrainConfig, run_dir: Path, seed: int
+) -> MolecularSurrogate:
+    """A surrogate of the cheap simulator; 5% of its labels stop the training early."""
+    table, _ = encode(labels.smiles)
+    order = np.random.default_rng(seed).permutation(len(labels.smiles))
+    valid = max(1, len(order) // 20)
+    split = Split.of({"train": order[2 * valid :], "valid": order[:valid], "calibration": order[valid : 2 * valid]})
+    return fit_molecular(
+        table,
+        labels.values,
+        split,
+        model,
+        config,
+        run_dir / "training" / "pretrain",
+        init=None,
+        label_fingerprint=labels.fingerprint,
+        units=labels.units,
+    )
+
+
+def pipeline(config: DictConfig, run_dir: Path) -> None:
+    """Run every step that is not done yet, and end with a table of what was made."""
+    console = Console()
+    ledger = Ledger(run_dir / "costs.json")
+    targets = list(config.targets)
+    objective = build(Objective, config.objective, where="objective")
+    cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
+    dear = method(config.dear, config.conformers, run_dir / "labels" / "dear.zarr")
+    for one in (cheap, dear):
+        for target in targets:
+            one.simulator.spec.output(target)
+
+    console.rule("[bold]1 of 7  Candidates", align="left")
+    candidates = run_dir / "candidates.csv.gz"
+    if config.candidates is not None:
+        candidates = existing_file(config.candidates, "candidates")
+    elif not candidates.exists():
+        with ledger.stage("library") as cost:
+            cost.items = write_library(candidates, config.library.size, workers=config.workers or cores()).written
+
+    console.rule("[bold]2 of 7  Labels by simulation", align="left")
+    drawn = draw(candidates, config)
+    with ledger.stage("cheap labels") as cost:
+        cheap_labels = cheap.label(drawn["held_out"] + drawn["pool"], targets)
+        cost.items, cost.core_seconds = len(cheap_labels.smiles), cheap_labels.core_seconds
+    held_out = cheap_labels.take(drawn["held_out"]).smiles
+    pool = cheap_labels.take(drawn["pool"]).smiles
+    picked = [pool[i] for i in diverse(pool, config.dear.train, seed=config.seed)]
+    with ledger.stage("dear labels") as cost:
+        dear_labels = dear.label(picked + held_out, targets)
+        cost.items, cost.core_seconds = len(dear_labels.smiles), dear_labels.core_seconds
+    case = comparison(dear_labels, cheap_labels, picked, held_out, config.dear.calibration)
+    write_json(
+        run_dir / "split.json",
+        {"seed": config.seed, "smiles": case.smiles, "parts": {k: v.tolist() for k, v in case.parts.items()}},
+    )
+
+    console.rule("[bold]3 of 7  Surrogate", align="left")
+    model_config = build(MolecularConfig, config.surrogate, where="surrogate")
+    with ledger.stage("pretraining") as cost:
+        learned = cheap_labels.take(pool)
+        cost.items = len(learned.smiles)
+        pretrained = pretrain(
+            learned, model_config, build(TrainConfig, config.pretrain, where="pretrain"), run_dir, config.seed
+        )
+
+    finetune = build(TrainConfig, config.finetune, where="finetune")
+
+    def fit(train: np.ndarray, name: str) -> MolecularSurrogate:
+        table, _ = encode(case.smiles)
+        split = Split.of({"train": train, "valid": train[:0], "calibration": case.parts["calibration"]})
+        return fit_molecular(
+            table,
+            dict(case.dear),
+            split,
+            model_config,
+            finetune,
+            run_dir / "training" / name,
+            init=pretrained,
+            label_fingerprint=dear_labels.fingerprint,
+            units=dict(case.units),
+        )
+
+    with ledger.stage("fine-tuning") as cost:
+        cost.items = len(case.parts["train"])
+        surrogate = fit(case.parts["train"], "finetune")
+        surrogate.save(run_dir / "surrogate")
+
+    console.rule("[bold]4 of 7  Evaluation on held-out labels", align="left")
+    metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=config.seed)
+    with ledger.stage("learning curve"):
+        curve = evaluation.learning_curve(
+            lambda train: fit(train, f"curve-{len(train)}"),
+            case,
+            [*config.dear.curve, len(case.parts["train"])],
+            seed=config.seed,
+        )
+    write_json(run_dir / "learning_curve.json", curve)
+
+    console.rule("[bold]5 of 7  Screening", align="left")
+    with ledger.stage("screening") as cost:
+        screened = screen(
+            surrogate,
+            candidates,
+            run_dir / "screen",
+            ScreenConfig(top_k=config.screen.top_k, smiles=config.smiles, workers=config.workers, objective=objective),
+        )
+        cost.items = screened.molecules
+
+    console.rule("[bold]6 of 7  Re-check by simulation", align="left")
+    with ledger.stage("recheck") as cost:
+        checked = funnel.recheck(
+            surrogate, dear.label, objective, targets, run_dir, config.recheck.top, drawn["random"]
+        )
+        cost.items, cost.core_seconds = checked.items, checked.core_seconds
+
+    console.rule("[bold]7 of 7  Report", align="left")
+    metrics |= funnel.label_metrics("cheap", cheap_labels) | funnel.label_metrics("dear", dear_labels)
+    metrics |= checked.metrics | json.loads((run_dir / "screen" / "metrics.json").read_text())
+    metrics |= funnel.cost_metrics(ledger, cheap_labels, dear_labels)
+    metrics |= funnel.funnel_metrics(run_dir, objective, metrics)
+    write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
+    from experiments.reporting.page import write_report
+
+    page = write_report(run_dir)
+    summary("Pipeline", funnel.closing_rows(metrics, targets, case.units) | {"report": page, "run": run_dir})
+
+
+main = application("pipeline", pipeline)

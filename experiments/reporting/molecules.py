@@ -1,0 +1,66 @@
+"""Molecules drawn by RDKit: as SVG for the page, as an image for the preview."""
+
+from __future__ import annotations
+
+import io
+
+import matplotlib.image
+import numpy as np
+from jaxtyping import Float
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDepictor
+from rdkit.Chem.Draw import MolDrawOptions, rdMolDraw2D
+
+from experiments.reporting.style import inline_svg
+from experiments.reporting.words import escape
+
+
+def drawing(smiles: str, name: str, *, width: int = 230, height: int = 145) -> str:
+    """A molecule as an `<svg>` element, or a box that says that it cannot be drawn.
+
+    Args:
+        smiles: of the molecule; need not be valid.
+        name: unique on the page.
+        width, height: pixels of the view box.
+    """
+    molecule = _prepared(smiles)
+    if molecule is None:
+        return f'<div class="undrawn">RDKit cannot read<br><code>{escape(smiles)}</code></div>'
+    canvas = rdMolDraw2D.MolDraw2DSVG(width, height)
+    _options(canvas.drawOptions())
+    canvas.DrawMolecule(molecule)
+    canvas.FinishDrawing()
+    return inline_svg(canvas.GetDrawingText(), name, f"Structure of {smiles}")
+
+
+def image(smiles: str, *, width: int = 460, height: int = 320) -> Float[np.ndarray, "row column channel"] | None:
+    """A molecule as RGB values in [0, 1]; None if it cannot be read."""
+    molecule = _prepared(smiles)
+    if molecule is None:
+        return None
+    canvas = rdMolDraw2D.MolDraw2DCairo(width, height)
+    _options(canvas.drawOptions())
+    canvas.drawOptions().bondLineWidth = 3
+    canvas.drawOptions().fixedBondLength = 52
+    canvas.DrawMolecule(molecule)
+    canvas.FinishDrawing()
+    return np.asarray(matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText())), np.float64)[..., :3]
+
+
+def _prepared(smiles: str) -> Chem.Mol | None:
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None or not molecule.GetNumAtoms():
+        return None
+    rdDepictor.SetPreferCoordGen(False)
+    rdDepictor.Compute2DCoords(molecule)
+    rdDepictor.StraightenDepiction(molecule)
+    return rdMolDraw2D.PrepareMolForDrawing(molecule, kekulize=True)
+
+
+def _options(options: MolDrawOptions) -> None:
+    options.clearBackground = True
+    options.padding = 0.08
+    options.bondLineWidth = 2
+    options.fixedBondLength = 26
+    options.minFontSize = 13

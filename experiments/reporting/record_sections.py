@@ -1,0 +1,188 @@
+"""Sections for the record: what failed, where the numbers come from, and how to make them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from experiments.reporting.accuracy_sections import why_absent
+from experiments.reporting.data import Failures, Run
+from experiments.reporting.reproduce import command
+from experiments.reporting.words import absent, count, escape, metric, percent, plural, table
+
+PACKAGES = (
+    "understudy",
+    "jax",
+    "flax",
+    "optax",
+    "numpy",
+    "rdkit",
+    "pyscf",
+    "tblite",
+    "scikit-learn",
+    "pyarrow",
+    "zarr",
+)
+FILES = ("config.yaml", "metrics.json", "split.json", "evaluation.parquet", "learning_curve.json", "recheck.parquet",
+         "costs.json", "screen/top.csv", "screen/rejects.csv")  # fmt: skip
+DEPTH = 200_000
+
+
+def failures(run: Run) -> str:
+    """What was refused or failed, by stage and reason."""
+    made = []
+    for fidelity in ("cheap", "dear"):
+        name = f"Labels by {run.method_name(fidelity)}"
+        found = run.labels.get(fidelity)
+        done, failed = run.metric(f"labels/{fidelity}/done"), run.metric(f"labels/{fidelity}/failed")
+        if found is None and failed is None:
+            made.append(absent(name, why_absent(run, f"labels/{fidelity}.zarr")))
+            continue
+        counts = []
+        if done is not None:
+            counts.append(f"{metric(f'labels/{fidelity}/done', done, count(done))} done")
+        if failed is not None:
+            counts.append(f"{metric(f'labels/{fidelity}/failed', failed, count(failed))} failed")
+        text = f"<h3>{escape(name)}</h3><p>{', '.join(counts) or plural(found.failed if found else 0, 'failure')}.</p>"
+        if found is None:
+            text += absent("the reasons", why_absent(run, f"labels/{fidelity}.zarr"))
+        else:
+            text += _reasons(found, "Molecule")
+        made.append(text)
+    if run.recheck is not None:
+        bad = [i for i, s in enumerate(run.recheck.status) if s != "ok"]
+        made.append(
+            f"<h3>Re-check</h3><p>{plural(len(bad), 'failure')} in {plural(len(run.recheck.smiles), 'simulation')}.</p>"
+        )
+        rows = [
+            [
+                f"<code>{escape(run.recheck.smiles[i])}</code>",
+                escape(run.recheck.status[i]),
+                escape(run.recheck.message[i][:200]),
+            ]
+            for i in bad[:8]
+        ]
+        made.append(table(["Molecule", "Kind", "Message"], rows, wordy=True) if rows else "")
+    if run.rejects is None:
+        made.append(absent("candidates that could not be read", why_absent(run, "screen/rejects.csv")))
+    else:
+        total = run.metric("funnel/candidates") or run.metric("screen/molecules")
+        share = f" ({percent(run.rejects.failed / total)} of the candidates)" if total else ""
+        made.append(f"<h3>Candidates that could not be read</h3><p>{count(run.rejects.failed)}{share}.</p>")
+        made.append(_reasons(run.rejects, "Line"))
+    return "".join(made)
+
+
+def _reasons(found: Failures, what: str) -> str:
+    if not found.reasons:
+        return ""
+    rows = [[escape(kind), count(n)] for kind, n in list(found.reasons.items())[:12]]
+    text = table(["Reason", "Count"], rows)
+    examples = [
+        [f"<code>{escape(x[:120])}</code>", escape(kind), escape(message[:240])] for x, kind, message in found.examples
+    ]
+    shown = table([what, "Reason", "Message"], examples, wordy=True)
+    return f"{text}<details><summary>Examples</summary>{shown}</details>"
+
+
+def provenance(run: Run) -> str:
+    """Configuration, versions, fingerprints, and the command that makes the run again."""
+    made = []
+    again = command(run.config)
+    if again:
+        made.append(f"<h3>Make it again</h3><pre>{escape(again)}</pre>")
+        made.append(
+            '<p class="note">The same configuration and seeds draw the same molecules and labels; timings depend on the machine.</p>'
+        )
+    else:
+        made.append(absent("the command that makes this run again", why_absent(run, "config.yaml")))
+    rows = []
+    for fidelity in ("cheap", "dear"):
+        facts = label_facts(run.path / "labels" / f"{fidelity}.zarr")
+        if facts:
+            rows.append([escape(run.method_name(fidelity)), *(escape(facts.get(k, "not recorded")) for k in ("simulator", "version")),
+                         f"<code>{escape(facts.get('fingerprint', 'not recorded'))}</code>"])  # fmt: skip
+    if rows:
+        made.append("<h3>Simulators</h3>" + table(["Labels", "Simulator", "Version", "Fingerprint"], rows, wordy=True))
+    else:
+        made.append(
+            absent("the simulators' versions and fingerprints", "no label store with provenance lies under labels/.")
+        )
+    versions = [[escape(name), escape(version)] for name, version in installed()]
+    made.append(
+        "<details><summary>Versions of the packages that wrote this page</summary>"
+        + table(["Package", "Version"], versions, wordy=True)
+        + "</details>"
+    )
+    sums = [
+        [f"<code>{escape(n)}</code>", f"<code>{digest(run.path / n)}</code>"] for n in FILES if (run.path / n).is_file()
+    ]
+    if sums:
+        made.append(
+            "<details><summary>SHA-256 of the files behind this page</summary>"
+            + table(["File", "SHA-256"], sums, wordy=True)
+            + "</details>"
+        )
+    for title, path in documents(run.path):
+        made.append(
+            f"<details><summary>{escape(title)}</summary><pre>{escape(path.read_text(encoding='utf-8', errors='replace'))}</pre></details>"
+        )
+    if run.metrics:
+        listed = [[f"<code>{escape(k)}</code>", metric(k, v, f"{v:.6g}")] for k, v in sorted(run.metrics.items())]
+        made.append("<details><summary>All of metrics.json</summary>" + table(["Key", "Value"], listed) + "</details>")
+    return "".join(made)
+
+
+def documents(path: Path) -> list[tuple[str, Path]]:
+    """Short text files worth showing whole: the configuration, and what the surrogate says of itself."""
+    found = [("Configuration (config.yaml)", path / "config.yaml")]
+    found += [(f"Surrogate ({p.relative_to(path).as_posix()})", p) for p in sorted((path / "surrogate").glob("*.json"))]
+    return [(title, p) for title, p in found if p.is_file() and p.stat().st_size <= DEPTH]
+
+
+def installed() -> list[tuple[str, str]]:
+    """Python and the packages that matter, with their versions."""
+    found = [("python", platform.python_version())]
+    for name in PACKAGES:
+        try:
+            found.append((name, metadata.version(name)))
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def label_facts(store: Path) -> dict[str, str]:
+    """`simulator`, `version` and `fingerprint` from the attributes of a Zarr v3 group; empty if unreadable."""
+    try:
+        attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+    except (OSError, ValueError, AttributeError):
+        return {}
+    found: dict[str, str] = {}
+    for layer in _mappings(attributes):
+        for key in ("simulator", "version", "fingerprint"):
+            if isinstance(layer.get(key), str | int | float):
+                found.setdefault(key, str(layer[key]))
+    return found
+
+
+def _mappings(value: Any) -> list[Mapping[str, Any]]:
+    """A mapping and those inside it, the outermost first; JSON strings of objects are opened."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return []
+    if not isinstance(value, dict):
+        return []
+    return [value] + [inner for item in value.values() for inner in _mappings(item)]
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

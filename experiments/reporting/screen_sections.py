@@ -1,0 +1,424 @@
+"""Sections on the search: funnel, best molecules, re-check, map of the library, costs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+
+import numpy as np
+
+from experiments.reporting import accuracy_figures, molecules
+from experiments.reporting import screen_figures as figures
+from experiments.reporting.accuracy_sections import panel, why_absent
+from experiments.reporting.data import FIXED_STAGES, Recheck, Run, Target
+from experiments.reporting.density import hexagons, histogram
+from experiments.reporting.findings import hit_rule, rates
+from experiments.reporting.style import draw
+from experiments.reporting.words import (
+    absent,
+    core_time,
+    count,
+    duration,
+    escape,
+    fixed,
+    listing,
+    metric,
+    number,
+    percent,
+    plural,
+    quantity,
+    table,
+    times,
+)
+
+FUNNEL: tuple[tuple[str, str], ...] = (
+    ("funnel/candidates", "Candidates"),
+    ("funnel/valid", "Readable"),
+    ("funnel/in_domain", "In the training domain"),
+    ("funnel/in_window", "Predicted in the window"),
+    ("funnel/top", "Best, re-checked"),
+    ("funnel/confirmed", "Confirmed hits"),
+)
+
+
+def funnel_steps(run: Run) -> list[tuple[str, float]]:
+    """(label, count) of the steps that `metrics.json` holds."""
+    return [(label, run.metrics[key]) for key, label in FUNNEL if key in run.metrics]
+
+
+def funnel(run: Run) -> str:
+    """From candidates to confirmed hits."""
+    steps = funnel_steps(run)
+    if len(steps) < 2:
+        return absent("the funnel", why_absent(run, "metrics.json") + " It needs the keys funnel/*.")
+    drawing = draw(
+        partial(figures.funnel, steps=steps),
+        name="funnel",
+        label="Number of candidates left after each step",
+        height=0.5 * len(steps) + 0.3,
+        width=5.6,
+    )
+    rows = []
+    for key, label in FUNNEL:
+        value = run.metric(key)
+        share = ""
+        total = run.metric("funnel/candidates")
+        if value is not None and total:
+            share = percent(value / total)
+        rows.append([escape(label), metric(key, value, None if value is None else count(value)), share])
+    figure = panel(
+        drawing,
+        f"{count(steps[0][1])} candidates, {count(steps[-1][1])} {escape(steps[-1][0].lower())}",
+        "The widths are logarithmic.",
+    )
+    return (
+        f'<div class="panels">{figure}<div>{table(["Step", "Left", "Of all"], rows)}'
+        f'<p class="note">{escape(hit_rule(run))}</p></div></div>'
+    )
+
+
+def decimals(width: float) -> int:
+    """Decimals that show a value whose uncertainty is `width`."""
+    return max(0, min(6, 1 - math.floor(math.log10(width)))) if math.isfinite(width) and width > 0 else 2
+
+
+def top_molecules(run: Run, limit: int = 40) -> str:
+    """The re-checked best, drawn, with predicted and simulated values."""
+    checked = run.recheck
+    if checked is None or not (checked.group == "top").any():
+        return absent("the best molecules", why_absent(run, "recheck.parquet"))
+    rows = np.flatnonzero(checked.group == "top")
+    rows = rows[np.argsort(checked.rank[rows], kind="stable")]
+    places = {name: decimals(_typical((p.high - p.low)[rows]) / 2) for name, p in checked.targets.items()}
+    cards = "".join(_card(run, checked, int(i), places) for i in rows[:limit])
+    more = f'<p class="note">{count(len(rows) - limit)} more are in recheck.parquet.</p>' if len(rows) > limit else ""
+    intro = f"<p>Ranked by the surrogate. {escape(hit_rule(run))} Intervals are 90%.</p>"
+    return f'{intro}<div class="cards">{cards}</div>{more}'
+
+
+def _typical(values: np.ndarray) -> float:
+    """Median of the finite values; NaN without any."""
+    finite = values[np.isfinite(values)]
+    return float(np.median(finite)) if len(finite) else math.nan
+
+
+def _card(run: Run, checked: Recheck, i: int, places_of: Mapping[str, int]) -> str:
+    smiles = checked.smiles[i]
+    status = str(checked.status[i])
+    badge, text = ("hit", "✓ hit") if checked.hit[i] else ("miss", "no hit")
+    if status != "ok":
+        badge, text = "failed", f"re-check failed: {status}"
+    values = []
+    for target in run.targets:
+        p = checked.targets[target.name]
+        places = places_of[target.name]
+        interval = (
+            f"{fixed(p.low[i], places)} to {fixed(p.high[i], places)}"
+            if math.isfinite(p.low[i]) and math.isfinite(p.high[i])
+            else "no interval"
+        )
+        found = fixed(p.truth[i], places) if math.isfinite(p.truth[i]) else "—"
+        outside = math.isfinite(p.truth[i]) and not p.inside[i]
+        values.append(
+            f'<tr><th scope="row">{escape(target.label)} <small>({escape(target.unit)})</small></th>'
+            f"<td><b>{fixed(p.value[i], places)}</b><small>{interval}</small></td>"
+            f"<td{' class=' + chr(34) + 'outside' + chr(34) if outside else ''}><b>{found}</b>"
+            f"<small>{'outside' if outside else ''}</small></td></tr>"
+        )
+    note = f'<p class="why">{escape(checked.message[i][:160])}</p>' if status != "ok" and checked.message[i] else ""
+    return (
+        f'<article class="card {badge}"><header><span>#{int(checked.rank[i])}</span>'
+        f'<span class="badge">{escape(text)}</span></header>{molecules.drawing(smiles, f"molecule-{i}")}'
+        f'<table><thead><tr><th></th><th scope="col">Predicted</th><th scope="col">Re-check</th></tr></thead>'
+        f"<tbody>{''.join(values)}</tbody></table>{note}<code>{escape(smiles)}</code></article>"
+    )
+
+
+def recheck(run: Run) -> str:
+    """Hit rates, enrichment, and errors against the predicted intervals."""
+    checked, found = run.recheck, rates(run)
+    if checked is None or found is None or not (found.top.trials or found.random.trials):
+        return absent("the re-check", why_absent(run, "recheck.parquet"))
+    dear = run.method_name("dear")
+    trials = [
+        (g, label, r)
+        for g, label, r in (("top", "Best of\nthe screen", found.top), ("random", "Random\ncandidates", found.random))
+        if r.trials
+    ]
+    drawing = draw(
+        partial(figures.hit_rates, rates=trials),
+        name="hit-rates",
+        label="Share of re-checked molecules that were hits, with exact 95% intervals",
+        height=2.5,
+    )
+    heading = f"{count(found.top.hits)} of {count(found.top.trials)} best confirmed, {count(found.random.hits)} of {count(found.random.trials)} at random"
+    first = panel(drawing, heading, _enrichment(run))
+    panels = []
+    for target in run.targets:
+        groups = {}
+        for group in ("top", "random"):
+            rows = np.flatnonzero(checked.rows(group))
+            rows = rows[np.argsort(checked.rank[rows], kind="stable")]
+            p = checked.targets[target.name].take(rows)
+            ok = p.known & np.isfinite(p.low) & np.isfinite(p.high)
+            if ok.any():
+                groups[group] = (checked.rank[rows][ok], p.take(ok))
+        if not groups:
+            continue
+        drawing = draw(
+            partial(accuracy_figures.recheck_errors, target=target, groups=groups, dear=dear),
+            name=f"recheck-{target.name}",
+            label=f"Error of each re-checked prediction of {target.label} beside its 90% interval",
+        )
+        inside = sum(int(p.inside.sum()) for _, p in groups.values())
+        total = sum(len(p.truth) for _, p in groups.values())
+        heading = f"{escape(target.label)}: {inside} of {total} re-checked values inside their interval"
+        panels.append(panel(drawing, heading, "Bars: predicted 90% intervals, by rank. Hollow: outside."))
+        drawing = draw(
+            partial(accuracy_figures.parity, target=target, groups={g: p for g, (_, p) in groups.items()}, dear=dear),
+            name=f"recheck-parity-{target.name}",
+            label=f"Predicted against re-simulated {target.label}",
+            height=4.4,
+        )
+        bias = {g: float(np.mean(p.value - p.truth)) for g, (_, p) in groups.items()}
+        texts = [
+            f"{quantity(abs(b), escape(target.unit), 2)} too {'high' if b > 0 else 'low'} for the {'best' if g == 'top' else 'random'}"
+            for g, b in bias.items()
+        ]
+        heading = f"{escape(target.label)}: predictions are on average {listing(texts)}"
+        panels.append(
+            panel(drawing, heading, "The best are chosen for extreme predictions, so some regression is expected.")
+        )
+    failed = int((checked.status != "ok").sum())
+    note = (
+        f"<p class='note'>{plural(failed, 'simulation')} of the re-check failed and count neither as hit nor as miss.</p>"
+        if failed
+        else ""
+    )
+    coverage = run.metric("recheck/coverage_90")
+    held = (
+        f"<p>Over both groups and all properties the 90% intervals held {metric('recheck/coverage_90', coverage, percent(coverage))} "
+        "of the time. Conformal coverage is promised for candidates drawn at random, not for those selected as best.</p>"
+        if coverage is not None
+        else ""
+    )
+    return (
+        f'<div class="panels">{first}<div>{_rate_table(run)}{held}{note}</div></div>'
+        f'<div class="panels">{"".join(panels)}</div>'
+    )
+
+
+def _rate_table(run: Run) -> str:
+    """Trials, hits, failures and coverage of the two groups."""
+    checked, found = run.recheck, rates(run)
+    assert checked is not None and found is not None
+    rows = []
+    for group, label, rate in (("top", "Best of the screen", found.top), ("random", "Random candidates", found.random)):
+        key = f"recheck/{group}/hit_rate"
+        stated = run.metric(key)
+        line = [label, count((checked.group == group).sum()), count(rate.trials), count(rate.hits)]
+        line.append(metric(key, stated, None if stated is None else percent(stated)))
+        for target in run.targets:
+            p = checked.targets[target.name].take(checked.rows(group))
+            line.append(f"{count(p.inside.sum())} of {count(len(p.truth))}")
+        rows.append(line)
+    head = ["Group", "Sent", "Simulated", "Hits", "Rate", *(f"Interval held, {escape(t.label)}" for t in run.targets)]
+    return table(head, rows)
+
+
+def _enrichment(run: Run) -> str:
+    found = rates(run)
+    assert found is not None
+    stated = run.metric("recheck/enrichment")
+    high = "no upper bound" if math.isinf(found.high) else number(found.high, 2)
+    span = f"{number(found.low, 2)} to {high}"
+    exact = "(at least 90% confidence, from the two exact Clopper-Pearson 95% intervals)"
+    if found.value is None:
+        return f"No random molecule was a hit, so the enrichment has no estimate; its interval is {span} {exact}."
+    shown = metric("recheck/enrichment", stated, number(stated, 3)) if stated is not None else number(found.value, 3)
+    return f"Enrichment over random: {shown}, interval {span} {exact}."
+
+
+def library(run: Run) -> str:
+    """Where the library's predictions lie, and where the objective looks."""
+    if not run.parts or not run.targets:
+        return absent("the distribution of predictions", why_absent(run, "screen/results"))
+    try:
+        return _map(run) if len(run.targets) > 1 else _line(run, run.targets[0])
+    except (OSError, ValueError, KeyError) as error:
+        return absent("the distribution of predictions", f"screen/results cannot be read: {str(error)[:200]}.")
+
+
+def _map(run: Run) -> str:
+    y, others = run.targets[0], run.targets[1:]
+    windows = run.objective.windows if run.objective else {}
+    x = next((t for t in others if t.name in windows), others[0])
+    found = hexagons(run.parts, x.name, y.name)
+    best = None
+    if run.recheck is not None and (run.recheck.group == "top").any():
+        best = {t.name: run.recheck.targets[t.name].take(run.recheck.group == "top") for t in (x, y)}
+    drawing = draw(
+        partial(figures.density, found=found, x=x, y=y, objective=run.objective, best=best),
+        name="library",
+        label=f"Predicted {y.label} against predicted {x.label} of all candidates, as hexagonal counts",
+        width=7.2,
+        height=4.8,
+    )
+    total, inside = run.metric("funnel/candidates"), run.metric("funnel/in_window")
+    heading = f"{count(found.total)} predictions"
+    if total and inside is not None:
+        heading = (
+            f"{metric('funnel/in_window', inside, count(inside))} of {metric('funnel/candidates', total, count(total))} candidates "
+            f"({percent(inside / total)}) lie in the domain and the window"
+        )
+    note = "Counts are on a logarithmic colour scale"
+    if found.outside:
+        note += f"; {plural(found.outside, 'outlying candidate')} ({percent(found.outside / found.total)}) beyond the drawn range"
+    return f'<div class="panels one">{panel(drawing, heading, note + ".")}</div>'
+
+
+def _line(run: Run, target: Target) -> str:
+    found = histogram(run.parts, target.name)
+    drawing = draw(
+        partial(figures.distribution, found=found, target=target, objective=run.objective),
+        name="library",
+        label=f"Distribution of predicted {target.label} over the candidates",
+    )
+    return f'<div class="panels">{panel(drawing, f"{count(found.total)} predictions of {escape(target.label)}")}</div>'
+
+
+def costs(run: Run) -> str:
+    """What each stage cost, and the speed-ups with their formulas."""
+    made = []
+    if run.costs:
+        used = [c for c in run.costs if c.core_seconds > 0]
+        total = sum(c.core_seconds for c in run.costs)
+        rows = [
+            [
+                escape(c.stage),
+                f"{count(c.items)} {escape(c.item)}{'s' if c.items != 1 else ''}" if c.items else "—",
+                duration(c.wall_seconds),
+                number(c.core_seconds, 4),
+                core_time(c.core_seconds / c.items) if c.items else "—",
+                percent(c.core_seconds / total) if total else "—",
+            ]
+            for c in run.costs
+        ]
+        rows.append(["All stages", "", duration(sum(c.wall_seconds for c in run.costs)), number(total, 4), "", "100%"])
+        head = ["Stage", "Items", "Wall time", "Core-seconds", "Each", "Share"]
+        caption = "Simulations count seconds times threads, failures included; other stages count processor time."
+        if run.cost("conformers") is None:
+            caption += " Conformers are made, and counted, within the labelling stages."
+        if used:
+            largest = max(used, key=lambda c: c.core_seconds)
+            drawing = draw(
+                partial(figures.stage_costs, costs=used, fixed=FIXED_STAGES),
+                name="stages",
+                label="Core-seconds of each stage",
+                width=5.6,
+                height=0.36 * len(used) + 1.0,
+            )
+            heading = f"{escape(largest.stage[:1].upper() + largest.stage[1:])}: {percent(largest.core_seconds / total)} of all {core_time(total)}"
+            made.append(f'<div class="panels">{panel(drawing, heading)}{_break_even(run)}</div>')
+        made.append(table(head, rows, caption=caption, marked=len(rows) - 1))
+    else:
+        made.append(absent("the cost of each stage", why_absent(run, "costs.json")))
+    made.append(_formulas(run))
+    return "".join(made)
+
+
+def _break_even(run: Run) -> str:
+    fixed_cost = run.metric("cost/fixed_core_seconds")
+    if fixed_cost is None:
+        fixed_cost = sum(c.core_seconds for c in run.costs if c.stage in FIXED_STAGES)
+    dear, fast = (
+        run.metric("cost/dear_core_seconds_per_molecule"),
+        run.metric("cost/surrogate_core_seconds_per_molecule"),
+    )
+    if not (fixed_cost and dear and fast):
+        return absent("the break-even", "metrics.json lacks the costs per molecule.")
+    crossing = run.metric("cost/break_even_candidates")
+    drawing = draw(
+        partial(
+            figures.break_even,
+            fixed=fixed_cost,
+            dear=dear,
+            surrogate=fast,
+            dear_name=run.method_name("dear"),
+            screened=run.metric("funnel/candidates") or run.metric("screen/molecules") or 0.0,
+            crossing=crossing,
+        ),
+        name="break-even",
+        label="Total cost of simulating every candidate and of the surrogate, against the number of candidates",
+        height=4.2,
+    )
+    heading = (
+        f"The surrogate pays from {metric('cost/break_even_candidates', crossing, count(crossing))} candidates on"
+        if crossing is not None
+        else "The surrogate does not pay: a prediction costs no less than a simulation"
+    )
+    return panel(drawing, heading)
+
+
+def _formulas(run: Run) -> str:
+    def show(key: str, text: str | None = None) -> str:
+        value = run.metric(key)
+        return metric(key, value, None if value is None or text is None else text)
+
+    def core(key: str) -> str:
+        value = run.metric(key)
+        return metric(key, value, None if value is None else core_time(value))
+
+    dear, fast = "cost/dear_core_seconds_per_molecule", "cost/surrogate_core_seconds_per_molecule"
+    total = "funnel/candidates" if run.metric("funnel/candidates") is not None else "screen/molecules"
+    n = run.metric(total)
+    name = escape(run.method_name("dear"))
+    rows = []
+    if (value := run.metric("cost/speedup_per_molecule")) is not None:
+        rows.append(
+            [
+                "Speed-up per molecule",
+                f"{name} each ÷ surrogate each = {core(dear)} ÷ {core(fast)}",
+                show("cost/speedup_per_molecule", times(value)),
+            ]
+        )
+    if (value := run.metric("cost/speedup_per_molecule_over_cheap")) is not None:
+        rows.append(
+            [
+                f"The same over {escape(run.method_name('cheap'))}",
+                f"{core('cost/cheap_core_seconds_per_molecule')} ÷ {core(fast)}",
+                show("cost/speedup_per_molecule_over_cheap", times(value)),
+            ]
+        )
+    if (value := run.metric("cost/speedup_whole_run")) is not None:
+        rows.append(
+            [
+                "Speed-up of the whole run",
+                f"{name} each × candidates ÷ everything spent = {core(dear)} × {metric(total, n, None if n is None else count(n))} ÷ "
+                f"{core('cost/whole_run_core_seconds')}",
+                show("cost/speedup_whole_run", times(value)),
+            ]
+        )
+    if (value := run.metric("cost/break_even_candidates")) is not None:
+        spent = (
+            core("cost/fixed_core_seconds")
+            if run.metric("cost/fixed_core_seconds") is not None
+            else "labels and training"
+        )
+        rows.append(
+            [
+                "Break-even number of candidates",
+                f"labels and training ÷ ({name} each − surrogate each) = {spent} ÷ ({core(dear)} − {core(fast)})",
+                show("cost/break_even_candidates", count(value)),
+            ]
+        )
+    if not rows:
+        return absent("the speed-ups", why_absent(run, "metrics.json") + " It needs the keys cost/*.")
+    note = (
+        '<p class="note">Everything ran on the same cores. What simulating every candidate would cost is the mean of this '
+        "run's own dear labels times the number of candidates: an extrapolation, since it was not done. Everything spent "
+        "is labels, conformers, training, screen and re-check; making the library and the learning curve are listed above "
+        "but serve only this demonstration and this report.</p>"
+    )
+    return table(["Ratio", "Formula", "Value"], rows, wordy=True) + note

@@ -1,0 +1,45 @@
+"""Which candidates to simulate: a uniform sample of a file of any size, and a diverse part of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from rdkit import Chem
+from rdkit.Chem import rdFingerprintGenerator
+from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
+
+
+def reservoir(items: Iterable[str], n: int, *, seed: int) -> list[str]:
+    """A uniform sample of `n` items from one pass, in random order (Vitter 1985, algorithm L by Li 1994).
+
+    Returns all of them, shuffled, if there are no more than `n`. Memory is that of the sample.
+    """
+    if n < 1:
+        return []
+    rng = np.random.default_rng(seed)
+    kept: list[str] = []
+    threshold = np.log(rng.random()) / n
+    skip = -1
+    for index, item in enumerate(items):
+        if index < n:
+            kept.append(item)
+            if index == n - 1:
+                skip = index + 1 + int(np.log(rng.random()) / np.log1p(-np.exp(threshold)))
+        elif index == skip:
+            kept[int(rng.integers(n))] = item
+            threshold += np.log(rng.random()) / n
+            skip = index + 1 + int(np.log(rng.random()) / np.log1p(-np.exp(threshold)))
+    return [kept[i] for i in rng.permutation(len(kept))]
+
+
+def diverse(smiles: Sequence[str], n: int, *, seed: int) -> list[int]:
+    """Indices of `n` mutually dissimilar molecules, in the order in which they were picked.
+
+    MaxMin on Tanimoto distances of Morgan fingerprints, radius 2 (Ashton et al., Quant. Struct.-Act.
+    Relat. 2002, 21, 598), so that any head of the result is diverse as well.
+    """
+    generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
+    prints = [generator.GetFingerprint(Chem.MolFromSmiles(s)) for s in smiles]
+    n = min(n, len(prints))
+    return list(MaxMinPicker().LazyBitVectorPick(prints, len(prints), n, seed=seed)) if n else []

@@ -1,0 +1,47 @@
+"""Scores of predictions against held-out truth, as flat metrics whose keys hold the unit."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+from jaxtyping import Float
+from scipy.stats import spearmanr
+
+
+def unit_suffix(unit: str) -> str:
+    """The unit as it is written in a metric's key: "eV/Angstrom" is "_ev_per_angstrom", none is ""."""
+    text = re.sub(r"[^a-z0-9]+", "_", unit.lower().replace("/", "_per_").replace("^", "")).strip("_")
+    return f"_{text}" if text not in ("", "1") else ""
+
+
+def scores(
+    truth: Float[np.ndarray, " n"],
+    prediction: Float[np.ndarray, " n"],
+    unit: str,
+    *,
+    low: Float[np.ndarray, " n"] | None = None,
+    high: Float[np.ndarray, " n"] | None = None,
+    level: int = 90,
+) -> dict[str, float]:
+    """MAE, RMSE, R2 and Spearman's rank correlation; coverage and width where there are intervals.
+
+    Args:
+        truth, prediction: finite, in `unit`.
+        low, high: bounds of the intervals at `level` percent.
+
+    Returns:
+        Keys such as `mae_ev`. R2 and Spearman are left out where they are undefined: fewer than two
+        values, or no variance in one of the two.
+    """
+    error = prediction - truth
+    suffix = unit_suffix(unit)
+    found = {f"mae{suffix}": np.abs(error).mean(), f"rmse{suffix}": np.sqrt((error**2).mean())}
+    if len(truth) > 1 and np.ptp(truth) > 0:
+        found["r2"] = 1.0 - (error**2).sum() / ((truth - truth.mean()) ** 2).sum()
+        if np.ptp(prediction) > 0:
+            found["spearman"] = spearmanr(truth, prediction).statistic
+    if low is not None and high is not None:
+        found[f"coverage_{level}"] = np.mean((low <= truth) & (truth <= high))
+        found[f"interval_width{suffix}"] = np.mean(high - low)
+    return {name: float(value) for name, value in found.items()}

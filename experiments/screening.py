@@ -1,0 +1,324 @@
+"""Screening: candidates from a file of any size through a surrogate, to ranked and resumable results.
+
+    file -> chunks of rows -> parsing processes -> graphs -> predict threads -> Parquet parts, top k
+
+Every arrow is a bounded queue and every stage keeps the order of the file, so memory does not grow with
+the file and a run that was killed goes on from its last committed part with the same rows as if it had
+not been. The parent touches whole arrays, never single molecules.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from data.errors import InputError
+from data.featurise import GraphTable
+from experiments.screening_chunks import Encoded, Reject
+from experiments.screening_objective import Objective, hits, targets_of
+from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
+from experiments.screening_sources import Source, identity, open_source
+from experiments.screening_usage import PeakMemory, cpu_seconds
+from experiments.screening_workers import ParserPool, in_order
+from experiments.stage import write_json
+
+__all__ = ["Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "targets_of"]
+
+#: Rows that are parsed and predicted before the clock starts, so that everything is compiled.
+WARM_UP_ROWS = 2048
+
+
+class TableSurrogate(Protocol):
+    """What screening asks of a surrogate."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identity of the weights, the calibration and the labels."""
+        ...
+
+    def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
+        """`<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (molecule,)."""
+        ...
+
+
+@dataclass(frozen=True)
+class ScreenConfig:
+    """How to screen.
+
+    Attributes:
+        top_k: how many of the best go to `top.csv`; can be changed when a finished screen is run again.
+        smiles: name of the column that holds SMILES, in tables.
+        objective: what is sought.
+        workers: parsing processes; None: one for each core that this process may use.
+        chunk_rows: rows that a process parses at a time, which are then predicted at a time.
+        part_rows: rows of one Parquet part; a killed run loses at most those of two parts.
+        streams: predictions under way at a time, so that packing one overlaps with computing another.
+        niceness: of the parsing processes, so that the prediction comes first.
+        compression: of the parts: zstd, snappy, lz4 or none.
+
+    Raises:
+        ValueError: a count is not positive.
+    """
+
+    top_k: int = 1000
+    smiles: str = "smiles"
+    objective: Objective = field(default_factory=Objective)
+    workers: int | None = None
+    chunk_rows: int = 16_384
+    part_rows: int = 131_072
+    streams: int = 2
+    niceness: int = 5
+    compression: str = "zstd"
+
+    def __post_init__(self) -> None:
+        for name in ("chunk_rows", "part_rows", "streams"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {self.workers}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
+
+
+@dataclass(frozen=True)
+class ScreenSummary:
+    """What a screen did, every session of it counted.
+
+    Attributes:
+        molecules: rows read, good and bad.
+        valid: rows that are molecules.
+        out_of_domain: molecules outside the training domain.
+        in_window: molecules in the domain and in every window of the objective.
+        eligible: molecules with a score.
+        parts: Parquet files.
+        top: rows of `top.csv`.
+        seconds: wall time from the first row to the last file, parsing and writing included.
+        startup_seconds: wall time before: starting processes and compiling.
+        core_seconds: processor time of every process, start-up included.
+        peak_memory_mb: largest sum of memory over the processes, in 10^6 bytes.
+        resumed: rows that earlier sessions had done.
+    """
+
+    molecules: int
+    valid: int
+    out_of_domain: int
+    in_window: int
+    eligible: int
+    parts: int
+    top: int
+    seconds: float
+    startup_seconds: float
+    core_seconds: float
+    peak_memory_mb: float
+    resumed: int
+
+    @property
+    def rejected(self) -> int:
+        """Rows that are no molecules."""
+        return self.molecules - self.valid
+
+    @property
+    def molecules_per_second(self) -> float:
+        """Rows over `seconds`."""
+        return self.molecules / max(self.seconds, 1e-9)
+
+    def metrics(self) -> dict[str, float]:
+        """Flat metrics, as in `metrics.json`."""
+        names = (
+            "molecules", "valid", "rejected", "out_of_domain", "in_window", "eligible", "parts", "seconds",
+            "startup_seconds", "core_seconds", "peak_memory_mb", "molecules_per_second",
+        )  # fmt: skip
+        return {f"screen/{name}": float(getattr(self, name)) for name in names}
+
+
+def screen(
+    surrogate: TableSurrogate, candidates: Path, out: Path, config: ScreenConfig, *, progress: bool = True
+) -> ScreenSummary:
+    """Screen a file of candidates, or go on with a screen that was stopped.
+
+    Args:
+        surrogate: predicts tables of graphs.
+        candidates: .smi, .csv or .tsv (also .gz), .parquet, or a library made by `prepare`.
+        out: gets `results/part-*.parquet`, `top.csv`, `top.parquet`, `rejects.csv` and `metrics.json`.
+            The same directory again goes on from the last committed part.
+        config: how.
+        progress: whether to show a bar and a table at the end.
+
+    Raises:
+        InputError: the candidates cannot be read, the objective names a target that the surrogate does
+            not have, `out` holds another screen, or not one row is a molecule.
+    """
+    began = time.perf_counter()
+    source = open_source(candidates, config.smiles)
+    fingerprint = {
+        "surrogate": surrogate.fingerprint,
+        "candidates": identity(candidates),
+        "configuration": {"smiles": config.smiles, "chunk_rows": config.chunk_rows, "part_rows": config.part_rows},
+        "objective": asdict(config.objective),
+    }
+    sink = Sink(out, fingerprint, candidates.name, config.compression)
+    earlier = sink.last.tally().molecules if sink.last else 0
+    try:
+        best = sink.top(config.top_k)
+        if sink.last is None or not sink.last.complete:
+            _Session(surrogate, source, sink, best, config, began).run(_bar(progress))
+        top = sink.write_top(best)
+    finally:
+        sink.close()
+    last = sink.commits[-1]
+    parts = sum(entry.rows > 0 for entry in sink.commits)
+    summary = ScreenSummary(**asdict(last.tally()), **asdict(last.spent()), parts=parts, top=top, resumed=earlier)
+    write_json(out / "metrics.json", summary.metrics())
+    if summary.valid == 0:
+        raise InputError(
+            f"none of the {summary.molecules} rows is a molecule",
+            where=str(candidates),
+            remedy=f"See {sink.rejects}; is {config.smiles!r} the column with SMILES?",
+        )
+    if progress:
+        _show(summary, out)
+    return summary
+
+
+@dataclass
+class _Session:
+    """One session of a screen: from the last committed part to the end of the file."""
+
+    surrogate: TableSurrogate
+    source: Source
+    sink: Sink
+    best: TopK
+    config: ScreenConfig
+    began: float
+
+    def run(self, bar: Progress) -> None:
+        cpu = cpu_seconds()
+        before = self.sink.last.spent() if self.sink.last else Spent()
+        pool = ParserPool(self.config.workers or len(os.sched_getaffinity(0)), niceness=self.config.niceness)
+        with ExitStack() as stack:
+            memory = stack.enter_context(PeakMemory())
+            threads = stack.enter_context(ThreadPoolExecutor(self.config.streams, thread_name_prefix="predict"))
+            stack.callback(pool.close)
+            self._warm_up(pool)
+            start = time.perf_counter()
+
+            def spent() -> Spent:
+                return Spent(
+                    before.seconds + time.perf_counter() - start,
+                    before.core_seconds + cpu_seconds() - cpu,
+                    before.startup_seconds + start - self.began,
+                    max(before.peak_memory_mb, memory.peak_mb),
+                )
+
+            with bar:
+                self._stream(pool, threads, spent, bar)
+
+    def _warm_up(self, pool: ParserPool) -> None:
+        """Start the processes, and compile by predicting a few rows whose results are dropped."""
+        pool.start()
+        for piece in islice(self.source.pieces(WARM_UP_ROWS, *self.source.start), 2):
+            encoded = piece.load(pool).result()
+            if len(encoded.lines):
+                self._predict(encoded)
+                return
+
+    def _predict(self, encoded: Encoded) -> tuple[pa.RecordBatch | None, Tally]:
+        objective = self.config.objective
+        tally = Tally(encoded.rows, len(encoded.lines))
+        if not len(encoded.lines):
+            return None, tally
+        values = self.surrogate.predict_table(encoded.table)
+        missing = objective.missing(targets_of(values))
+        if missing:
+            raise InputError(
+                f"the surrogate does not predict {' and '.join(missing)}",
+                where="objective",
+                remedy=f"It predicts {', '.join(targets_of(values))}",
+            )
+        batch = result_batch(encoded, values, objective)
+        domain = np.asarray(values["in_domain"], bool)
+        tally = replace(
+            tally,
+            out_of_domain=int((~domain).sum()),
+            in_window=int((domain & objective.in_windows(values)).sum()),
+            eligible=int(np.isfinite(batch.column("score").to_numpy()).sum()),
+        )
+        return batch, tally
+
+    def _stream(self, pool: ParserPool, threads: ThreadPoolExecutor, spent: Callable[[], Spent], bar: Progress) -> None:
+        config, last = self.config, self.sink.last
+        position, line = (last.position, last.line) if last else self.source.start
+        part, total = (last.part + 1, last.tally()) if last else (0, Tally())
+        session = 0
+        task = bar.add_task("screening", total=1.0, rate="")
+        batches: list[pa.RecordBatch] = []
+        rejects: list[Reject] = []
+        rows = 0
+        start = time.perf_counter()
+        pieces = self.source.pieces(config.chunk_rows, position, line)
+        parsed = in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2)
+        predicted = in_order(parsed, lambda item: threads.submit(self._predict, item[1]), config.streams)
+        for (piece, encoded), (batch, tally) in predicted:
+            position, line = piece.end, piece.line
+            total, rows, session = total + tally, rows + tally.molecules, session + tally.molecules
+            rejects += encoded.rejects
+            if batch is not None:
+                batches.append(batch)
+                self.best.add(batch)
+            rate = session / (time.perf_counter() - start)
+            bar.update(task, completed=piece.done, rate=f"{total.molecules:,} molecules, {rate:,.0f}/s")
+            if rows >= config.part_rows:
+                self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
+                part, rows, batches, rejects = part + 1, 0, [], []
+        if rows:
+            self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
+            part += 1
+        self.sink.wait()
+        self.sink.write_top(self.best)
+        self.sink.commit([], [], Commit.of(part, position, line, total, spent(), complete=True))
+        self.sink.wait()
+        bar.update(task, completed=1.0)
+
+
+def _bar(progress: bool) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not progress,
+    )
+
+
+def _show(summary: ScreenSummary, out: Path) -> None:
+    table = Table(title="Screen", title_justify="left", show_header=False, box=None, pad_edge=False)
+    rows = {
+        "rows read": f"{summary.molecules:,}" + (f" ({summary.resumed:,} before)" if summary.resumed else ""),
+        "molecules": f"{summary.valid:,}, rejected {summary.rejected:,}",
+        "outside the training domain": f"{summary.out_of_domain:,}",
+        "in the domain and the windows": f"{summary.in_window:,}",
+        "rate": f"{summary.molecules_per_second:,.0f}/s over {summary.seconds:.1f} s "
+        f"(and {summary.startup_seconds:.1f} s to start)",
+        "processor time": f"{summary.core_seconds:.1f} core-s",
+        "peak memory": f"{summary.peak_memory_mb:,.0f} MB",
+        "best": f"{summary.top:,} in {out / 'top.csv'}",
+        "results": f"{summary.parts:,} parts in {out / 'results'}",
+    }
+    for name, value in rows.items():
+        table.add_row(f"[dim]{name}[/]", value)
+    Console().print(table)

@@ -1,0 +1,225 @@
+"""A piece of a file of candidates, and what a parsing process makes of it: graphs, SMILES, rejects.
+
+Runs in the parsing processes, so it imports RDKit (through `data.featurise`) and never JAX.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from data.featurise import GraphTable, encode
+
+#: A quoted field may run over this many lines; a quote that is still open then is a malformed row.
+LONGEST_RECORD = 64
+#: Characters of a bad row that are kept in `rejects.csv`.
+KEPT_TEXT = 1000
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that is not a molecule: its line (from 1), its text, and why."""
+
+    line: int
+    text: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class TextChunk:
+    """Whole lines of a text file.
+
+    Attributes:
+        data: the bytes of the lines.
+        line: number of the first one in the file, from 1.
+        delimiter: "," or a tab for tables; "" where the SMILES is the first word.
+        column: index of the SMILES in a table.
+    """
+
+    data: bytes
+    line: int
+    delimiter: str = ""
+    column: int = 0
+
+    def rows(self) -> tuple[list[str], list[int], list[Reject]]:
+        """SMILES, their lines, and the rows that hold none; blank lines are passed over."""
+        # Bytes that are not UTF-8 become lone surrogates: they spoil a SMILES, but not a row by its name.
+        text = self.data.decode("utf-8", "surrogateescape")
+        lines = text.split("\n")
+        if '"' in text or self.delimiter == "" or not text.isascii():
+            return _collect(self._rows(lines))
+        # The common case, a table without quotes, in as few steps a row as Python allows.
+        cells = [line.split(self.delimiter, self.column + 1) for line in lines]
+        if any(len(cell) <= self.column or not cell[self.column].strip() for cell in cells):
+            return _collect(self._rows(lines))
+        smiles = [cell[self.column].strip() for cell in cells]
+        return smiles, list(range(self.line, self.line + len(smiles))), []
+
+    def _rows(self, lines: Sequence[str]) -> Iterator[tuple[int, str] | Reject]:
+        index = 0
+        while index < len(lines):
+            number, line = self.line + index, lines[index].rstrip("\r")
+            index += 1
+            if not line.strip():
+                continue
+            if self.delimiter == "":
+                yield number, line.split(None, 1)[0]
+                continue
+            fields = line.split(self.delimiter)
+            if '"' in line:
+                record = [text + "\n" for text in lines[index - 1 : index - 1 + LONGEST_RECORD]]
+                reader = csv.reader(record, delimiter=self.delimiter, strict=True)
+                try:
+                    fields = next(reader)
+                except csv.Error as error:
+                    yield Reject(number, line[:KEPT_TEXT], f"malformed quotes: {error}")
+                    continue
+                if len(fields) > self.column and "\n" in fields[self.column].strip():
+                    # No SMILES has a line break, so the quote belongs to this line and the next are rows.
+                    yield Reject(number, line[:KEPT_TEXT], "malformed quotes: opened and not closed in this line")
+                    continue
+                index += reader.line_num - 1
+            if len(fields) <= self.column:
+                expected = f"{len(fields)} fields, but the SMILES is in field {self.column + 1}"
+                yield Reject(number, line[:KEPT_TEXT], expected)
+            elif not fields[self.column].strip():
+                yield Reject(number, line[:KEPT_TEXT], "no SMILES in this row")
+            else:
+                yield number, fields[self.column].strip()
+
+    def halves(self) -> tuple[TextChunk, TextChunk] | None:
+        """Two chunks with half of the lines each; None for a single line."""
+        lines = self.data.splitlines(keepends=True)
+        middle = len(lines) // 2
+        if middle == 0:
+            return None
+        return (
+            replace(self, data=b"".join(lines[:middle])),
+            replace(self, data=b"".join(lines[middle:]), line=self.line + middle),
+        )
+
+
+@dataclass(frozen=True)
+class ArrowChunk:
+    """Rows of a Parquet column, as an Arrow IPC stream; `line` counts rows from 1."""
+
+    data: bytes
+    line: int
+
+    def rows(self) -> tuple[list[str], list[int], list[Reject]]:
+        """SMILES, their rows, and the rows that hold none."""
+        import pyarrow as pa
+
+        values = pa.ipc.open_stream(self.data).read_all().column(0).to_pylist()
+        numbered = enumerate(values, self.line)
+        return _collect(
+            (number, value.strip()) if value and value.strip() else Reject(number, value or "", "no SMILES in this row")
+            for number, value in numbered
+        )
+
+    def halves(self) -> tuple[ArrowChunk, ArrowChunk] | None:
+        """Two chunks with half of the rows each; None for a single row."""
+        import pyarrow as pa
+
+        table = pa.ipc.open_stream(self.data).read_all()
+        middle = table.num_rows // 2
+        if middle == 0:
+            return None
+        return (
+            ArrowChunk(arrow_bytes(table.slice(0, middle)), self.line),
+            ArrowChunk(arrow_bytes(table.slice(middle)), self.line + middle),
+        )
+
+
+Chunk = TextChunk | ArrowChunk
+
+
+def arrow_bytes(table: object) -> bytes:
+    """A `pyarrow.Table` as the bytes of an Arrow IPC stream."""
+    import pyarrow as pa
+
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as writer:  # type: ignore[attr-defined]
+        writer.write_table(table)
+    return bytes(sink.getvalue())
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A chunk, parsed and featurised.
+
+    Attributes:
+        table: graphs of the good rows, in the order of the file.
+        text, offsets: their SMILES, UTF-8, concatenated; row i is `text[offsets[i]:offsets[i + 1]]`.
+        lines: their line numbers.
+        rejects: the other rows, in the order of the file.
+    """
+
+    table: GraphTable
+    text: UInt8[np.ndarray, " byte"]
+    offsets: Int[np.ndarray, " row_plus_one"]
+    lines: Int[np.ndarray, " row"]
+    rejects: list[Reject]
+
+    @property
+    def rows(self) -> int:
+        """Rows that were read, good and bad."""
+        return len(self.lines) + len(self.rejects)
+
+
+def encode_chunk(chunk: Chunk) -> Encoded:
+    """Parse and featurise the rows of a chunk."""
+    smiles, lines, rejects = chunk.rows()
+    table, bad = encode(smiles)
+    if bad:
+        rejects = sorted(
+            rejects + [Reject(lines[i], smiles[i][:KEPT_TEXT], reason) for i, reason in bad], key=lambda r: r.line
+        )
+        good = np.ones(len(smiles), bool)
+        good[[i for i, _ in bad]] = False
+        kept = np.flatnonzero(good).tolist()
+        smiles, lines = [smiles[i] for i in kept], [lines[i] for i in kept]
+    text, offsets = pack_text(smiles)
+    return Encoded(table, text, offsets, np.array(lines, np.int64), rejects)
+
+
+def rejected(chunk: Chunk, reason: str) -> Encoded:
+    """The result for a chunk of one row that no process could parse."""
+    smiles, lines, rejects = chunk.rows()
+    lost = [Reject(line, text[:KEPT_TEXT], reason) for line, text in zip(lines, smiles, strict=True)]
+    table, _ = encode([])
+    text, offsets = pack_text([])
+    return Encoded(table, text, offsets, np.zeros(0, np.int64), rejects + lost)
+
+
+def pack_text(smiles: Sequence[str]) -> tuple[UInt8[np.ndarray, " byte"], Int[np.ndarray, " row_plus_one"]]:
+    """Strings as one UTF-8 buffer and int32 offsets: the layout of an Arrow string array."""
+    joined = "".join(smiles)
+    parts: Sequence[str | bytes] = smiles if joined.isascii() else [s.encode() for s in smiles]
+    offsets = np.zeros(len(smiles) + 1, np.int32)
+    np.cumsum(np.fromiter(map(len, parts), np.int32, len(parts)), out=offsets[1:])
+    return np.frombuffer(joined.encode(), np.uint8), offsets
+
+
+def printable(text: str) -> str:
+    """The text with a question mark for each byte that was not UTF-8."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _collect(found: Iterator[tuple[int, str] | Reject]) -> tuple[list[str], list[int], list[Reject]]:
+    smiles: list[str] = []
+    lines: list[int] = []
+    rejects: list[Reject] = []
+    for row in found:
+        if isinstance(row, Reject):
+            rejects.append(replace(row, text=printable(row.text)))
+        elif not row[1].isascii() and printable(row[1]) != row[1]:
+            rejects.append(Reject(row[0], printable(row[1])[:KEPT_TEXT], "not UTF-8 text"))
+        else:
+            lines.append(row[0])
+            smiles.append(row[1])
+    return smiles, lines, rejects

@@ -1,0 +1,360 @@
+"""Where results go: Parquet parts with a ledger that makes them resumable, the best kept on the way.
+
+A part is committed in this order: its Parquet file is renamed into place, its rejects are appended, one
+line is appended to `ledger.jsonl`; each is flushed to the disk before the next. What no ledger line tells
+of was not committed: on the next run such a file is deleted and such rejects are cut off.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, astuple, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.csv
+import pyarrow.parquet as pq
+
+from data.errors import InputError
+from experiments.screening_chunks import Encoded, Reject
+from experiments.screening_objective import Objective, targets_of
+
+REJECT_COLUMNS = ("file", "line", "text", "reason")
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Counts: rows read, those that are molecules, and of these those outside the training domain, those
+    in the domain and in every window, and those with a score."""
+
+    molecules: int = 0
+    valid: int = 0
+    out_of_domain: int = 0
+    in_window: int = 0
+    eligible: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
+
+
+@dataclass(frozen=True)
+class Spent:
+    """Time (s) and peak memory (10^6 bytes) of a screen, over all its sessions."""
+
+    seconds: float = 0.0
+    core_seconds: float = 0.0
+    startup_seconds: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+@dataclass(frozen=True)
+class Commit:
+    """One line of the ledger: a part, and the totals of the screen up to its end.
+
+    Attributes:
+        part: number of the part, from 0.
+        position, line: where the candidates go on after it.
+        total: fields of a `Tally`.
+        cost: fields of a `Spent`.
+        complete: whether the candidates end here and the best are written.
+        rows: molecules in its file; without any there is no file.
+        bytes: size of the file.
+        rejects_bytes: length of `rejects.csv` once its rejects are in.
+    """
+
+    part: int
+    position: int
+    line: int
+    total: dict[str, int]
+    cost: dict[str, float]
+    complete: bool = False
+    rows: int = 0
+    bytes: int = 0
+    rejects_bytes: int = 0
+
+    @staticmethod
+    def of(part: int, position: int, line: int, total: Tally, cost: Spent, *, complete: bool = False) -> Commit:
+        """An entry for a part that is yet to be written."""
+        return Commit(part, position, line, asdict(total), asdict(cost), complete)
+
+    def tally(self) -> Tally:
+        """The counts."""
+        return Tally(**self.total)
+
+    def spent(self) -> Spent:
+        """The cost."""
+        return Spent(**self.cost)
+
+
+def result_batch(encoded: Encoded, values: Mapping[str, np.ndarray], objective: Objective) -> pa.RecordBatch:
+    """The rows of a chunk as they are written: one column copied from numpy each, none built by Python.
+
+    Args:
+        encoded: the parsed chunk.
+        values: `predict_table` of its table.
+        objective: which property is `prediction`, and what `score` is.
+    """
+    targets = targets_of(values)
+    name = objective.target(targets)
+
+    def floats(array: np.ndarray) -> pa.Array:
+        return pa.array(np.ascontiguousarray(array, np.float32))
+
+    count = len(encoded.lines)
+    text = pa.StringArray.from_buffers(count, pa.py_buffer(encoded.offsets), pa.py_buffer(encoded.text))
+    bounds = np.stack([values[f"{name}_low"], values[f"{name}_high"]], axis=1).astype(np.float32).ravel()
+    columns: dict[str, pa.Array] = {
+        "line": pa.array(encoded.lines),
+        "smiles": text,
+        "prediction": floats(values[name]),
+        "std": floats(values[f"{name}_std"]),
+        "interval": pa.FixedSizeListArray.from_arrays(pa.array(bounds), 2),
+        "in_domain": pa.array(np.asarray(values["in_domain"], bool)),
+        "score": floats(objective.score(values)),
+    }
+    for target in targets:
+        for suffix in ("", "_std", "_low", "_high"):
+            columns[f"{target}{suffix}"] = floats(values[f"{target}{suffix}"])
+    return pa.RecordBatch.from_pydict(columns)
+
+
+class TopK:
+    """The best rows seen so far, by score and then by line; rows without a finite score never enter."""
+
+    def __init__(self, k: int) -> None:
+        self._k = k
+        self._kept: list[pa.Table] = []
+        self._waiting = 0
+        self._threshold = -np.inf
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Consider more rows; lines must be larger than those of earlier batches."""
+        score = batch.column("score").to_numpy()
+        # A tie with the last one kept loses, because its line is larger.
+        better = np.flatnonzero(score > self._threshold)
+        if len(better) and self._k:
+            self._kept.append(pa.Table.from_batches([batch.take(pa.array(better))]))
+            self._waiting += len(better)
+        if self._waiting > max(self._k, 4096):
+            self._compact()
+
+    def table(self) -> pa.Table | None:
+        """The best, in order; None if there is none."""
+        self._compact()
+        return self._kept[0] if self._kept else None
+
+    def _compact(self) -> None:
+        if not self._kept:
+            return
+        table = pa.concat_tables(self._kept).combine_chunks()
+        score, line = table.column("score").to_numpy(), table.column("line").to_numpy()
+        kept = np.lexsort((line, -score))[: self._k]
+        self._kept, self._waiting = [table.take(pa.array(kept))], 0
+        if len(kept) == self._k:
+            self._threshold = float(score[kept[-1]])
+
+
+class Sink:
+    """The output directory of a screen.
+
+    Args:
+        out: made if it is not there.
+        fingerprint: what the results depend on; a directory made with another one is refused.
+        source: name that `rejects.csv` gives to the file of candidates.
+        compression: of the Parquet parts.
+
+    Raises:
+        InputError: `out` holds another screen, or parts of this one are missing or damaged.
+    """
+
+    def __init__(self, out: Path, fingerprint: Mapping[str, object], source: str, compression: str) -> None:
+        self._out, self._source, self._compression = out, source, compression
+        self.results = out / "results"
+        self.rejects = out / "rejects.csv"
+        self._ledger = out / "ledger.jsonl"
+        self.results.mkdir(parents=True, exist_ok=True)
+        _claim(out, fingerprint)
+        self.commits = self._recover()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="parquet")
+        self._pending: Future[None] | None = None
+
+    @property
+    def last(self) -> Commit | None:
+        """The newest committed part."""
+        return self.commits[-1] if self.commits else None
+
+    def part_path(self, part: int) -> Path:
+        """Where a part lies."""
+        return self.results / f"part-{part:05d}.parquet"
+
+    def commit(self, batches: Sequence[pa.RecordBatch], rejects: Sequence[Reject], entry: Commit) -> None:
+        """Write a part in the background; waits for the one before, so that one at most is held.
+
+        What only the writer knows (`rows`, `bytes`, `rejects_bytes`) is filled in here.
+        """
+        self.wait()
+        self._pending = self._writer.submit(self._write, list(batches), list(rejects), entry)
+
+    def wait(self) -> None:
+        """Wait until everything handed over is on the disk; what went wrong there is raised here."""
+        pending, self._pending = self._pending, None
+        if pending is not None:
+            pending.result()
+
+    def close(self) -> None:
+        """End the writing thread, after what it is doing."""
+        self._writer.shutdown(wait=True)
+
+    def top(self, k: int) -> TopK:
+        """The best of the parts that are committed."""
+        best = TopK(k)
+        for entry in self.commits:
+            if entry.rows:
+                with pq.ParquetFile(self.part_path(entry.part)) as file:
+                    for batch in file.iter_batches(65_536):
+                        best.add(batch)
+        return best
+
+    def write_top(self, best: TopK) -> int:
+        """Write `top.csv` and `top.parquet`, ranked; the number of rows."""
+        table = best.table()
+        if table is None:
+            names = ["rank", "line", "smiles", "score", "prediction", "std", "low", "high", "in_domain"]
+            _write(self._out / "top.csv", (",".join(names) + "\n").encode())
+            (self._out / "top.parquet").unlink(missing_ok=True)
+            return 0
+        ranked = table.add_column(0, "rank", pa.array(np.arange(1, table.num_rows + 1)))
+        sink = pa.BufferOutputStream()
+        pq.write_table(ranked, sink, compression=self._compression)
+        _write(self._out / "top.parquet", memoryview(sink.getvalue()))
+        bounds = np.asarray(table.column("interval").combine_chunks().flatten()).reshape(-1, 2)
+        head = {name: ranked.column(name) for name in ("rank", "line", "smiles", "score", "prediction", "std")}
+        flat = pa.table(head | {"low": bounds[:, 0], "high": bounds[:, 1]})
+        for name in ranked.column_names:
+            if name not in (*flat.column_names, "interval"):
+                flat = flat.append_column(name, ranked.column(name))
+        sink = pa.BufferOutputStream()
+        pa.csv.write_csv(flat, sink, pa.csv.WriteOptions(quoting_style="needed"))
+        _write(self._out / "top.csv", memoryview(sink.getvalue()))
+        return int(table.num_rows)
+
+    def _write(self, batches: list[pa.RecordBatch], rejects: list[Reject], entry: Commit) -> None:
+        path = self.part_path(entry.part)
+        rows = sum(batch.num_rows for batch in batches)
+        size = 0
+        if batches:
+            temporary = path.with_name(f".{path.name}.tmp")
+            # Every string is different and floats repeat little: dictionaries would cost time and no less space.
+            pq.write_table(
+                pa.Table.from_batches(batches), temporary, compression=self._compression, use_dictionary=False
+            )
+            _flush(temporary)
+            os.replace(temporary, path)
+            _flush(path.parent)
+            size = path.stat().st_size
+        text = io.StringIO()
+        if not self.rejects.exists():
+            csv.writer(text, lineterminator="\n").writerow(REJECT_COLUMNS)
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerows((self._source, r.line, r.text, r.reason) for r in rejects)
+        with open(self.rejects, "ab") as file:
+            file.write(text.getvalue().encode())
+            file.flush()
+            os.fsync(file.fileno())
+            rejects_bytes = file.tell()
+        done = replace(entry, rows=rows, bytes=size, rejects_bytes=rejects_bytes)
+        with open(self._ledger, "ab") as file:
+            file.write((json.dumps(asdict(done), allow_nan=False) + "\n").encode())
+            file.flush()
+            os.fsync(file.fileno())
+        self.commits.append(done)
+
+    def _recover(self) -> list[Commit]:
+        """Committed parts; whatever a killed run left beside them is removed."""
+        commits: list[Commit] = []
+        length = 0
+        if self._ledger.exists():
+            for line in self._ledger.read_bytes().splitlines(keepends=True):
+                if not line.endswith(b"\n"):
+                    break  # the line that was being written when the run was killed
+                try:
+                    commits.append(Commit(**json.loads(line)))
+                except (ValueError, TypeError) as error:
+                    raise InputError(
+                        f"line {len(commits) + 1} is damaged: {error}",
+                        where=str(self._ledger),
+                        remedy="Delete the output directory and start anew",
+                    ) from error
+                length += len(line)
+            os.truncate(self._ledger, length)
+        kept = {self.part_path(entry.part).name for entry in commits if entry.rows}
+        for path in self.results.iterdir():
+            if path.name not in kept and path.name.lstrip(".").startswith("part-"):
+                path.unlink()
+        for entry in commits:
+            path = self.part_path(entry.part)
+            if entry.rows and (not path.exists() or path.stat().st_size != entry.bytes):
+                raise InputError(
+                    f"a committed part is {'missing' if not path.exists() else 'not as long as it was'}",
+                    where=str(path),
+                    remedy="Delete the output directory and start anew",
+                )
+        size = commits[-1].rejects_bytes if commits else 0
+        if self.rejects.exists():
+            if self.rejects.stat().st_size < size:
+                raise InputError(
+                    "committed rejects are missing",
+                    where=str(self.rejects),
+                    remedy="Delete the output directory and start anew",
+                )
+            if size:
+                os.truncate(self.rejects, size)
+            else:
+                self.rejects.unlink()
+        return commits
+
+
+def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
+    """Mark `out` as the place of this screen, or check that it is."""
+    path = out / "screen.json"
+    if not path.exists():
+        _write(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode())
+        return
+    try:
+        found = json.loads(path.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"damaged: {error}", where=str(path), remedy="Delete the output directory and start anew"
+        ) from error
+    now = json.loads(json.dumps(fingerprint))
+    changed = sorted(key for key in {*found, *now} if found.get(key) != now.get(key))
+    if changed:
+        raise InputError(
+            f"the directory holds a screen with another {' and '.join(changed)}",
+            where=str(out),
+            remedy="Give another out=DIR, or delete this one",
+        )
+
+
+def _write(path: Path, data: bytes | memoryview) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, path)
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a directory, are on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,252 @@
+"""Files of candidates of any size, read as chunks of rows from any position; memory is that of a chunk."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol, cast
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data.errors import InputError
+from experiments.screening_chunks import LONGEST_RECORD, ArrowChunk, Chunk, Encoded, TextChunk, arrow_bytes
+from experiments.screening_workers import ParserPool
+
+#: A longer line is no row of a table of molecules.
+LONGEST_LINE = 1 << 20
+SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+#: First words that mark the header of a SMILES file; none of them is a molecule.
+HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A chunk and where the file goes on after it.
+
+    Attributes:
+        chunk: the rows.
+        end: position from which `pieces` continues (bytes of text once decompressed, or rows).
+        line: number of the row at `end`.
+        done: share of the file that is read by then, for the progress bar.
+    """
+
+    chunk: Chunk
+    end: int
+    line: int
+    done: float
+
+    def load(self, pool: ParserPool) -> Future[Encoded]:
+        """The chunk, parsed in one of the processes."""
+        return pool.submit(self.chunk)
+
+
+class Source(Protocol):
+    """A file of candidates."""
+
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+        """Chunks of at most about `rows` rows from `position`, whose row is number `line`."""
+        ...
+
+    @property
+    def start(self) -> tuple[int, int]:
+        """Position and line of the first row."""
+        ...
+
+
+@dataclass(frozen=True)
+class TextSource:
+    """A SMILES file or a delimited table, compressed with gzip or not."""
+
+    path: Path
+    compressed: bool
+    delimiter: str
+    column: int
+    start: tuple[int, int]
+
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+        """Chunks of whole records; a quoted field may hold line breaks."""
+        total = max(1, self.path.stat().st_size)
+        with open(self.path, "rb") as raw:
+            stream = _decompressed(raw) if self.compressed else raw
+            _skip(stream, position, self.path)
+            while lines := self._lines(stream, rows, line):
+                data = b"".join(lines)
+                if b'"' in data and self.delimiter:
+                    quotes = data.count(b'"')
+                    for _ in range(LONGEST_RECORD):
+                        more = self._lines(stream, 1, line + len(lines)) if quotes % 2 else []
+                        if not more:
+                            break
+                        quotes += more[0].count(b'"')
+                        lines += more
+                    data = b"".join(lines)
+                end, after = position + len(data), line + len(lines)
+                chunk = TextChunk(data.removesuffix(b"\n"), line, self.delimiter, self.column)
+                position, line = end, after
+                yield Piece(chunk, end, after, raw.tell() / total if self.compressed else end / total)
+
+    def _lines(self, stream: BinaryIO, rows: int, line: int) -> list[bytes]:
+        lines: list[bytes] = []
+        try:
+            for _ in range(rows):
+                text = stream.readline(LONGEST_LINE)
+                if not text:
+                    break
+                if len(text) == LONGEST_LINE:
+                    raise InputError(
+                        f"the line is longer than {LONGEST_LINE} bytes, so this is no list of SMILES",
+                        where=f"{self.path}, line {line + len(lines)}",
+                        remedy="Give one molecule a line",
+                    )
+                lines.append(text)
+        except (EOFError, OSError, gzip.BadGzipFile) as error:
+            raise InputError(
+                f"cannot be read on: {error}",
+                where=f"{self.path}, after line {line + len(lines) - 1}",
+                remedy="The file is damaged or incomplete; copy it again",
+            ) from error
+        return lines
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """A column of a Parquet file; positions are rows."""
+
+    path: Path
+    column: str
+    start: tuple[int, int] = (0, 1)
+
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+        """Chunks of rows, skipping whole row groups before `position`."""
+        with pq.ParquetFile(self.path) as file:
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            first, before = 0, 0
+            while first < len(sizes) and before + sizes[first] <= position:
+                before += sizes[first]
+                first += 1
+            total = max(1, file.metadata.num_rows)
+            groups = list(range(first, len(sizes)))
+            for batch in file.iter_batches(rows, row_groups=groups, columns=[self.column]):
+                skip = min(max(0, position - before), batch.num_rows)
+                before += batch.num_rows
+                if skip == batch.num_rows:
+                    continue
+                table = pa.table({self.column: batch.column(0).slice(skip).cast(pa.large_string())})
+                yield Piece(
+                    ArrowChunk(arrow_bytes(table), before - table.num_rows + 1), before, before + 1, before / total
+                )
+
+
+def open_source(path: Path, smiles: str) -> Source:
+    """The file of candidates at `path`.
+
+    Args:
+        path: .smi, .smiles, .ism, .txt, .csv, .tsv (each also .gz) or .parquet.
+        smiles: name of the column that holds SMILES, in tables.
+
+    Raises:
+        InputError: there is no such file, its kind is unknown, it is empty, or the column is missing.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}", where="candidates", remedy="Check the path")
+    suffixes = [s.lower() for s in path.suffixes]
+    compressed = bool(suffixes) and suffixes[-1] == ".gz"
+    kind = suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
+    if kind in (".parquet", ".pq") and not compressed:
+        return _parquet(path, smiles)
+    if kind not in (*SMILES_SUFFIXES, *DELIMITERS):
+        raise InputError(
+            f"cannot tell the kind of file from its name {path.name!r}",
+            where="candidates",
+            remedy="Use .smi, .csv or .tsv (also with .gz), .parquet, or a library made by `understudy prepare`",
+        )
+    with open(path, "rb") as raw:
+        stream = _decompressed(raw) if compressed else raw
+        try:
+            head = stream.readline(LONGEST_LINE)
+        except (EOFError, OSError) as error:
+            raise InputError(f"cannot be read: {error}", where=str(path), remedy="Copy the file again") from error
+    if not head.strip():
+        raise InputError("the file is empty", where=str(path), remedy="Give one molecule a line")
+    mark = len(codecs_mark(head))
+    if kind in DELIMITERS:
+        column = _column(head[mark:], DELIMITERS[kind], smiles, path)
+        return TextSource(path, compressed, DELIMITERS[kind], column, (len(head), 2))
+    is_header = head[mark:].split()[0].lower().decode("utf-8", "replace") in HEADER_WORDS
+    return TextSource(path, compressed, "", 0, (len(head), 2) if is_header else (mark, 1))
+
+
+def codecs_mark(head: bytes) -> bytes:
+    """The byte order mark that some programs put before UTF-8 text, or nothing."""
+    mark = b"\xef\xbb\xbf"
+    return mark if head.startswith(mark) else b""
+
+
+def identity(path: Path) -> dict[str, int | str]:
+    """What tells this file from another without reading all of it: its size, and a digest of samples.
+
+    64 samples of 64 KiB at even distances, the first and the last included.
+    """
+    size, sample, count = path.stat().st_size, 1 << 16, 64
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        if size <= sample * count:
+            digest.update(file.read())
+        else:
+            for i in range(count):
+                file.seek((size - sample) * i // (count - 1))
+                digest.update(file.read(sample))
+    return {"bytes": size, "sha256_of_samples": digest.hexdigest()}
+
+
+def _decompressed(raw: BinaryIO) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20))
+
+
+def _skip(stream: BinaryIO, count: int, path: Path) -> None:
+    if stream.seekable() and not isinstance(getattr(stream, "raw", None), gzip.GzipFile):
+        stream.seek(count)
+        return
+    while count:
+        got = len(stream.read(min(count, 1 << 20)))
+        if not got:
+            raise InputError("the file is shorter than when the run began", where=str(path), remedy="Start anew")
+        count -= got
+
+
+def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> int:
+    names = next(csv.reader([head.decode("utf-8", "replace").rstrip("\r\n")], delimiter=delimiter))
+    names = [name.strip() for name in names]
+    if smiles not in names:
+        raise InputError(
+            f"no column {smiles!r}; the header has {names[:20]}",
+            where=str(path),
+            remedy="Name the column with smiles=COLUMN; a list of SMILES without a header is a .smi file",
+        )
+    return names.index(smiles)
+
+
+def _parquet(path: Path, smiles: str) -> ParquetSource:
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"not a Parquet file: {error}", where=str(path), remedy="Write it again") from error
+    if smiles not in schema.names:
+        raise InputError(
+            f"no column {smiles!r}; there are {schema.names[:20]}",
+            where=str(path),
+            remedy="Name the column with smiles=COLUMN",
+        )
+    kind = schema.field(smiles).type
+    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)):
+        raise InputError(f"column {smiles!r} holds {kind}, not text", where=str(path), remedy="Name another column")
+    return ParquetSource(path, smiles)

@@ -1,0 +1,54 @@
+"""`understudy simulate`: run a simulator over the molecules of a file, into a resumable store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import xarray as xr
+from omegaconf import DictConfig
+
+from data.errors import InputError
+from data.molecules import Row, read
+from data.rejects import RejectLog
+from experiments.stage import application, build, existing_file, instantiate, write_json
+from simulators.base import Simulator, dataset
+from simulators.campaign import CampaignConfig, run_campaign
+from simulators.quantum.conformers import ConformerConfig
+from simulators.quantum.smiles import FromSmiles
+
+
+def requests(rows: Iterator[Row], simulator: Simulator) -> Iterator[xr.Dataset]:
+    """What a simulator takes, from the rows of a file: SMILES, or a geometry with charge and spin."""
+    variables = simulator.spec.inputs
+    wants_smiles = any(v.name == "smiles" for v in variables)
+    for row in rows:
+        if wants_smiles:
+            yield dataset(variables, {"smiles": row.smiles})
+        else:
+            charge, spin = row.properties.get("charge", 0), row.properties.get("spin", 0)
+            yield dataset(
+                variables, {"numbers": row.numbers, "positions": row.positions, "charge": charge, "spin": spin}
+            )
+
+
+def simulate(config: DictConfig, run_dir: Path) -> None:
+    """Simulate each molecule of `config.inputs` that is not in the store yet."""
+    path = existing_file(config.inputs, "inputs")
+    simulator = instantiate(config.simulator)
+    campaign = build(CampaignConfig, config.campaign, where="campaign")
+    conformers = build(ConformerConfig, config.conformers, where="conformers")
+    with RejectLog(run_dir / "rejects.csv") as rejects:
+        rows = read(path, smiles_column=config.smiles, rejects=rejects)
+        head = next(iter(rows), None)
+        if head is None:
+            raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
+        if head.positions is None:
+            simulator = FromSmiles(simulator, conformers)
+        rows = islice(read(path, smiles_column=config.smiles, rejects=None), config.limit)
+        result = run_campaign(simulator, requests(rows, simulator), Path(config.out), campaign)
+    write_json(run_dir / "metrics.json", result.metrics())
+
+
+main = application("simulate", simulate)
