@@ -24,6 +24,4 @@ class CorruptStoreError(InputError):
 
 def missing_extra(component: str, extra: str) -> InputError:
     """The error for an optional part that is not installed, with the command that installs it."""
-    return InputError(
-        f"{component} is not installed", remedy=f"Install it with: pip install 'understudy[{extra}]'"
-    )
+    return InputError(f"{component} is not installed", remedy=f"Install it with: pip install 'understudy[{extra}]'")

@@ -16,9 +16,7 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 import xarray as xr
 
-ErrorKind = Literal[
-    "not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component"
-]
+ErrorKind = Literal["not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component"]
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 
 #: Dims whose length is the same in every record; every other dim is ragged (atoms, orbitals, ...).
@@ -138,9 +136,7 @@ def check(record: xr.Dataset, variables: tuple[Variable, ...], *, optional: tupl
             raise SimulationError("invalid_input", f"{variable.name} is missing; got {sorted(map(str, record))}")
         array = record[variable.name]
         if array.dims != variable.dims:
-            raise SimulationError(
-                "invalid_input", f"{variable.name} must have dims {variable.dims}, got {array.dims}"
-            )
+            raise SimulationError("invalid_input", f"{variable.name} must have dims {variable.dims}, got {array.dims}")
         if array.dtype.kind == "f" and not np.isfinite(array.values).all():
             raise SimulationError("invalid_input", f"{variable.name} holds values that are not finite")
 

@@ -1,0 +1,73 @@
+# Everything happens in .venv, which each target makes when it is missing or out of date.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+RUN ?= runs/quickstart
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+
+.DEFAULT_GOAL := help
+.PHONY: help setup dev quickstart test lint format lock bench peers build clean
+
+help:  ## show this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+
+setup: $(VENV)/.runtime  ## make .venv with the command `understudy`
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed, $(PYTHON) is older; try: make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.runtime: $(VENV)/.python requirements/lock.txt pyproject.toml
+	@echo "Installing the packages of requirements/lock.txt into $(VENV) ..."
+	@$(PIP) --require-hashes --no-deps -r requirements/lock.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/build.txt
+	@$(PIP) --no-build-isolation --no-deps -e .
+	@touch $@
+
+dev: $(VENV)/.dev  ## add what the tests and checks need
+
+$(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
+	@$(PIP) --require-hashes --no-deps -r requirements/dev.txt
+	@touch $@
+
+quickstart: setup  ## the main job: a million candidates, labelled, learned, screened, re-checked, reported
+	$(BIN)/understudy pipeline experiment=molecules run.dir=$(RUN)
+
+test: dev  ## lint, types, import layers, then the tests
+	@$(MAKE) --no-print-directory lint
+	$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS)
+
+lint: dev  ## ruff, mypy and the import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: dev  ## let ruff rewrite
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+peers: .venv-peers/.done  ## the packages that the benchmarks compare with, in an environment of their own
+
+.venv-peers/.done: requirements/peers.txt
+	@test -x .venv-peers/bin/python || $(PYTHON) -m venv .venv-peers
+	@.venv-peers/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements/peers.txt
+	@touch $@
+
+bench: dev peers  ## side-by-side numbers, as JSON under runs/bench and as tables
+	$(BIN)/python -m experiments.benchmarks
+
+lock: dev  ## resolve the pinned, hashed requirement files anew
+	$(BIN)/pip install --quiet uv
+	sh requirements/lock.sh
+
+build: dev  ## the wheel, with its contents checked
+	rm -rf dist
+	$(BIN)/python -m hatchling build -t wheel
+	$(BIN)/python tests/check_wheel.py dist/*.whl
+
+clean:  ## remove the environment and build products (never runs/)
+	rm -rf $(VENV) .venv-peers dist .mypy_cache .ruff_cache .pytest_cache

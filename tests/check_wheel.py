@@ -1,0 +1,29 @@
+"""Assert what the wheel holds: exactly the four packages, their configurations and typing marks."""
+
+from __future__ import annotations
+
+import sys
+import zipfile
+
+PACKAGES = {"data", "simulators", "surrogates", "experiments"}
+
+
+def main(wheel: str) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+    top = {name.split("/")[0] for name in names}
+    found = {name for name in top if not name.endswith(".dist-info")}
+    assert found == PACKAGES, f"expected {sorted(PACKAGES)} at the top of {wheel}, got {sorted(found)}"
+    for package in PACKAGES:
+        assert f"{package}/py.typed" in names, f"{package}/py.typed is missing from {wheel}"
+    for path in (
+        "experiments/conf/train.yaml",
+        "experiments/conf/common/base.yaml",
+        "experiments/conf/apply/screen.yaml",
+    ):
+        assert path in names, f"{path} is missing from {wheel}"
+    print(f"{wheel}: {len(names)} files, top level {sorted(found)}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
