@@ -1,0 +1,129 @@
+"""Any ASE calculator as a simulator: its energy, forces, dipole and charges.
+
+A calculator is a class of the `ase` package, named by its dotted path, or an object handed over in Python.
+Hjorth Larsen et al., J. Phys.: Condens. Matter 2017, 29, 273002.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from ase import Atoms
+from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, SCFError
+from ase.units import Debye
+
+from data.errors import InputError
+from simulators.base import SimulationError, Spec, content_hash
+from simulators.quantum.variables import Geometry, answer, spec
+
+KNOWN = ("energy", "forces", "dipole", "dipole_moment", "mulliken_charges")
+#: Output -> the property that ASE computes for it.
+PROPERTIES = {
+    "energy": "energy",
+    "forces": "forces",
+    "dipole": "dipole",
+    "dipole_moment": "dipole",
+    "mulliken_charges": "charges",
+}
+
+
+@dataclass(frozen=True)
+class ASECalculator:
+    """A simulator around an ASE calculator.
+
+    Attributes:
+        calculator: dotted path of a class under `ase.calculators`, such as "ase.calculators.emt.EMT".
+        parameters: its keyword arguments; plain values.
+        outputs: names from `KNOWN` that the calculator implements.
+        make: in Python, a picklable function that makes any calculator, used in place of `calculator`;
+            `calculator` is then its name and `parameters` identify its settings.
+    """
+
+    calculator: str
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ("energy", "forces")
+    make: Callable[[], Any] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "outputs", tuple(self.outputs))
+        object.__setattr__(self, "parameters", dict(self.parameters))
+        spec(self.outputs, KNOWN)
+        if self.make is None:
+            self._class()
+
+    def _class(self) -> Callable[..., Any]:
+        # A configuration may only name what ASE itself ships: nothing else is imported on its word.
+        module, _, name = self.calculator.rpartition(".")
+        if not module.startswith("ase.calculators."):
+            raise InputError(
+                f"{self.calculator!r} is not a class under ase.calculators",
+                where="simulator.calculator",
+                remedy="From Python, give ASECalculator(make=...) for a calculator of another package",
+            )
+        try:
+            return getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise InputError(
+                f"no calculator {self.calculator!r}: {error}",
+                where="simulator.calculator",
+                remedy="See ase.calculators",
+            ) from error
+
+    @property
+    def name(self) -> str:
+        """Such as "ase:EMT"."""
+        return f"ase:{self.calculator.rpartition('.')[2]}"
+
+    @cached_property
+    def spec(self) -> Spec:
+        """A geometry in, the chosen outputs out."""
+        return spec(self.outputs, KNOWN)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Class, version of ASE and settings."""
+        settings = {"calculator": self.calculator, "parameters": self.parameters, "outputs": self.outputs}
+        return {
+            "simulator": self.name,
+            "version": f"ase {version('ase')}",
+            "settings": json.loads(json.dumps(settings)),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One single-point calculation; see `simulators.base.Simulator`.
+
+        Total charge and unpaired electrons are handed over as ASE does it, as initial charges and
+        magnetic moments of the first atom; many calculators ignore them.
+        """
+        geometry = Geometry.read(inputs)
+        charges, moments = np.zeros(len(geometry.numbers)), np.zeros(len(geometry.numbers))
+        charges[0], moments[0] = geometry.charge, geometry.spin
+        atoms = Atoms(geometry.numbers, geometry.positions, charges=charges, magmoms=moments)
+        values: dict[str, Any] = {}
+        try:
+            atoms.calc = self.make() if self.make is not None else self._class()(**self.parameters)
+            for output in self.outputs:
+                found = np.asarray(atoms.calc.get_property(PROPERTIES[output], atoms), np.float64)
+                if output in ("dipole", "dipole_moment"):
+                    found = found / Debye  # ASE's dipoles are in e Angstrom
+                values[output] = np.linalg.norm(found) if output == "dipole_moment" else found
+        except SCFError as error:
+            raise SimulationError("not_converged", str(error)) from error
+        except FileNotFoundError as error:
+            raise SimulationError("missing_component", f"{self.name} needs a program: {error}") from error
+        except (CalculatorSetupError, PropertyNotImplementedError, NotImplementedError, KeyError) as error:
+            raise SimulationError("invalid_input", f"{self.name}: {type(error).__name__}: {error}") from error
+        return answer(self.spec, values)

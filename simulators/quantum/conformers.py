@@ -1,0 +1,115 @@
+"""Geometries from SMILES: RDKit's ETKDGv3, relaxed with MMFF94, the lowest of n kept.
+
+Wang, Witek, Landrum, Riniker, J. Chem. Inf. Model. 2020, 60, 2044 (ETKDGv3); Halgren, J. Comput. Chem. 1996,
+17, 490 (MMFF94). UFF (Rappe et al. 1992) relaxes molecules with atoms that MMFF94 has no parameters for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+from rdkit import Chem, rdBase
+from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+
+from data.featurise import reject_reason
+from simulators.base import SimulationError
+from simulators.quantum.variables import Geometry
+
+
+@dataclass(frozen=True)
+class ConformerConfig:
+    """How geometries are made.
+
+    Attributes:
+        n_conformers: embedded and relaxed; the one of lowest energy is kept.
+        seed: of the embedding; the same SMILES and seed give the same geometry.
+        max_iterations: of the force field relaxation.
+
+    Raises:
+        ValueError: a count is below 1, or the seed below 0.
+    """
+
+    n_conformers: int = 1
+    seed: int = 0
+    max_iterations: int = 1000
+
+    def __post_init__(self) -> None:
+        if self.n_conformers < 1 or self.max_iterations < 1:
+            raise ValueError("n_conformers and max_iterations must be 1 or more")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+
+
+@dataclass(frozen=True)
+class Conformer:
+    """A geometry and how it was reached.
+
+    Attributes:
+        geometry: of the lowest conformer; spin from the radical electrons of the SMILES.
+        facts: force field, its energy in kcal/mol, conformers found, whether the relaxation converged.
+    """
+
+    geometry: Geometry
+    facts: dict[str, Any]
+
+
+def embed(smiles: str, config: ConformerConfig) -> Conformer:
+    """The lowest conformer of a molecule.
+
+    Raises:
+        SimulationError: `invalid_input` if the SMILES cannot be read; `not_converged` if no geometry fits
+            its bonds and stereochemistry.
+    """
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+        if molecule is None or not molecule.GetNumAtoms() or "*" in smiles:
+            raise SimulationError("invalid_input", f"{smiles!r}: {reject_reason(smiles)}")
+        charge = Chem.GetFormalCharge(molecule)
+        spin = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+        # The order of the atoms of a SMILES is an accident; the canonical one makes equal molecules equal.
+        molecule = Chem.AddHs(Chem.MolFromSmiles(Chem.MolToSmiles(molecule)))
+        return Conformer(*_lowest(molecule, smiles, charge, spin, config))
+
+
+def _lowest(
+    molecule: Chem.Mol, smiles: str, charge: int, spin: int, config: ConformerConfig
+) -> tuple[Geometry, dict[str, Any]]:
+    parameters: Any = rdDistGeom.ETKDGv3()
+    # RDKit draws the same numbers for 0 and 1, and -1 means no seed.
+    parameters.randomSeed = config.seed + 1
+    found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
+    random_coordinates = not found
+    if not found:
+        # Distance geometry from random coordinates is slower and gets cages and strained rings right.
+        parameters.useRandomCoords = True
+        parameters.maxIterations = 1000
+        found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
+    if not found:
+        raise SimulationError("not_converged", f"{smiles!r}: ETKDGv3 finds no geometry for it")
+    numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], np.int32)
+    if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
+        field = "MMFF94"
+        outcome = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(molecule, numThreads=1, maxIters=config.max_iterations)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
+        field = "UFF"
+        outcome = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(molecule, numThreads=1, maxIters=config.max_iterations)
+    else:
+        field, outcome = "none", [(0, 0.0)] * len(found)
+    best = min(range(len(found)), key=lambda i: (outcome[i][1], i))
+    positions = np.asarray(molecule.GetConformer(found[best]).GetPositions(), np.float64)
+    facts = {
+        "force_field": field,
+        "force_field_energy_kcal_mol": float(outcome[best][1]),
+        "conformers": len(found),
+        "relaxed": outcome[best][0] == 0 and field != "none",
+        "random_coordinates": random_coordinates,
+    }
+    return Geometry(numbers, positions, charge, spin), facts
+
+
+def method() -> dict[str, str]:
+    """What the geometries depend on besides `ConformerConfig`."""
+    return {"embedding": "ETKDGv3", "force_field": "MMFF94, else UFF", "version": f"rdkit {version('rdkit')}"}

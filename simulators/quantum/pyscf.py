@@ -1,0 +1,319 @@
+"""PySCF as a simulator: Hartree-Fock, density functionals, MP2, CCSD and CCSD(T) with any basis.
+
+Sun et al., J. Chem. Phys. 2020, 153, 024109. Density fitting, D3(BJ)/D4 dispersion, implicit solvent,
+geometry optimisation by geomeTRIC (Wang and Song, J. Chem. Phys. 2016, 144, 214108), and GPUs by gpu4pyscf.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from ase.data import chemical_symbols
+from ase.units import Bohr, Hartree
+
+from data.errors import InputError
+from simulators.base import SimulationError, Spec, content_hash
+from simulators.quantum import pyscf_properties as properties
+from simulators.quantum.scf import LadderConfig, Record, converge
+from simulators.quantum.variables import OUTPUTS, Geometry, answer, frontier, spec
+
+CORRELATED = ("mp2", "ccsd", "ccsd(t)")
+SOLVENT_MODELS = ("IEF-PCM", "C-PCM", "COSMO", "SS(V)PE", "SMD", "ddCOSMO")
+#: Outputs that a correlated method takes from its Hartree-Fock reference.
+REFERENCE = ("orbital_energies", "homo", "lumo", "gap")
+
+
+@dataclass(frozen=True)
+class PySCF:
+    """An ab initio or density functional simulator.
+
+    Attributes:
+        method: "hf", "mp2", "ccsd", "ccsd(t)", or any functional that PySCF knows ("b3lyp", "wb97x-d3bj").
+        basis: any that PySCF knows.
+        outputs: names from `variables.OUTPUTS`; dipoles and charges of correlated methods are those of the
+            unrelaxed density, orbital energies those of the Hartree-Fock reference.
+        density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
+        auxiliary_basis: for it; None takes PySCF's choice for the basis.
+        dispersion: "d3bj", "d3zero", "d4" or None; the functional's own name may imply one.
+        solvent: name from PySCF's table ("water"), or None for vacuum.
+        solvent_model: one of `SOLVENT_MODELS`.
+        grid: level of the integration grid, 0 to 9.
+        grid_points: radial shells and angular points of every atom, in place of `grid`.
+        optimize: relax the geometry first; the output `relaxed_positions` holds it.
+        max_steps: of the relaxation.
+        tolerance: of the SCF energy, Hartree.
+        max_cycles: of each rung of the SCF ladder.
+        coarse_start: see `scf.LadderConfig`.
+        check_stability: follow internal instabilities to a lower solution; it is recorded in the log.
+        frozen_core: leave core orbitals out of the correlation.
+        device: "cpu", or "gpu" for gpu4pyscf.
+        memory_mb: what PySCF plans with; no limit.
+    """
+
+    method: str = "b3lyp"
+    basis: str = "def2-svp"
+    outputs: tuple[str, ...] = ("energy", "gap", "dipole_moment")
+    density_fit: bool = True
+    auxiliary_basis: str | None = None
+    dispersion: str | None = None
+    solvent: str | None = None
+    solvent_model: str = "IEF-PCM"
+    grid: int = 3
+    grid_points: tuple[int, int] | None = None
+    optimize: bool = False
+    max_steps: int = 100
+    tolerance: float = 1e-9
+    max_cycles: int = 50
+    coarse_start: bool = False
+    check_stability: bool = False
+    frozen_core: bool = False
+    device: str = "cpu"
+    memory_mb: int = 4000
+
+    def __post_init__(self) -> None:
+        set_ = object.__setattr__
+        set_(self, "method", self.method.lower())
+        set_(self, "outputs", tuple(self.outputs))
+        set_(self, "grid_points", None if self.grid_points is None else tuple(self.grid_points))
+        spec(self.outputs, OUTPUTS)
+        self._check_choices()
+
+    def _check_choices(self) -> None:
+        def refuse(problem: str, where: str, remedy: str) -> None:
+            raise InputError(problem, where=f"simulator.{where}", remedy=remedy)
+
+        if self.device not in ("cpu", "gpu"):
+            refuse(f"no device {self.device!r}", "device", "Choose cpu or gpu")
+        if self.solvent_model not in SOLVENT_MODELS:
+            refuse(f"no model {self.solvent_model!r}", "solvent_model", f"Choose from {list(SOLVENT_MODELS)}")
+        if self.solvent is not None and self.solvent not in _solvents():
+            refuse(f"no solvent {self.solvent!r}", "solvent", "See pyscf.solvent.smd.solvent_db, such as water")
+        if self.grid_points is not None and len(self.grid_points) != 2:
+            refuse(f"{self.grid_points} is not a pair", "grid_points", "Give [radial, angular], such as [50,302]")
+        if self.dispersion is not None and self.dispersion not in ("d3bj", "d3zero", "d4"):
+            refuse(f"no dispersion {self.dispersion!r}", "dispersion", "Choose d3bj, d3zero or d4")
+        if "relaxed_positions" in self.outputs and not self.optimize:
+            refuse("relaxed_positions without relaxation", "outputs", "Set simulator.optimize=true")
+        if self.method == "ccsd(t)" and self.optimize:
+            refuse("ccsd(t) has no relaxation here", "optimize", "Relax with ccsd or mp2 first")
+        if self.method in CORRELATED:
+            derivative = "forces" in self.outputs or self.optimize
+            if derivative and self.density_fit:
+                refuse(f"{self.method} has no gradients with density fitting", "density_fit", "Set density_fit=false")
+            if (self.solvent or self.dispersion) is not None:
+                refuse(f"{self.method} takes no solvent or dispersion", "method", "Use hf or a functional")
+            if "polarizability" in self.outputs:
+                refuse(f"{self.method} has no polarizability here", "outputs", "Use hf or a functional")
+            density = {"dipole", "dipole_moment", "mulliken_charges", "hirshfeld_charges"} & set(self.outputs)
+            if self.method == "ccsd(t)" and density:
+                refuse(f"ccsd(t) gives no density for {sorted(density)}", "outputs", "Use ccsd")
+        elif self.method != "hf":
+            from pyscf.dft import libxc
+
+            try:
+                libxc.parse_xc(self.method.split("-d3")[0].split("-d4")[0])
+            except (KeyError, ValueError) as error:
+                refuse(f"PySCF knows no functional {self.method!r} ({error})", "method", "See pyscf.dft.libxc.XC_CODES")
+
+    @property
+    def name(self) -> str:
+        """Such as "pyscf:b3lyp/def2-svp"."""
+        return f"pyscf:{self.method}/{self.basis}"
+
+    @cached_property
+    def spec(self) -> Spec:
+        """A geometry in, the chosen outputs out."""
+        return spec(self.outputs, OUTPUTS)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version and settings; device and memory do not decide the answer and are left out."""
+        settings = {k: v for k, v in asdict(self).items() if k not in ("device", "memory_mb")}
+        return {
+            "simulator": self.name,
+            "version": _version(self.dispersion is not None),
+            "settings": json.loads(json.dumps(settings)),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Solve for one geometry; see `simulators.base.Simulator`. The log tells how the SCF went."""
+        geometry = Geometry.read(inputs)
+        record = Record()
+        mol = self._molecule(geometry)
+        mf = self._mean_field(mol)
+        log: dict[str, Any] = {}
+        if self.optimize:
+            mol, steps = self._relax(mf)
+            mf = self._mean_field(mol)
+            log["relaxation_steps"] = steps
+        ladder = self._ladder()
+        mf = converge(mf, ladder, record)
+        if self.device == "gpu":
+            mf = mf.to_cpu()
+        values = self._values(mf, ladder)
+        made = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
+        made.attrs["log"] = json.dumps({**record.as_json(), **log})
+        return made
+
+    def _ladder(self) -> LadderConfig:
+        return LadderConfig(self.tolerance, self.max_cycles, self.coarse_start, self.check_stability)
+
+    def _molecule(self, geometry: Geometry) -> Any:
+        from pyscf import gto
+
+        symbols = [chemical_symbols[z] for z in geometry.numbers]
+        try:
+            return gto.M(
+                atom=list(zip(symbols, geometry.positions.tolist(), strict=True)),
+                unit="Angstrom",
+                basis=self.basis,
+                # The effective core potentials of the def2 family belong to it.
+                ecp=self.basis if self.basis.lower().startswith(("def2", "lanl", "stuttgart")) else {},
+                charge=geometry.charge,
+                spin=geometry.spin,
+                verbose=0,
+                max_memory=self.memory_mb,
+            )
+        except (KeyError, RuntimeError, ValueError, AssertionError) as error:
+            raise SimulationError("invalid_input", f"basis {self.basis!r}: {' '.join(str(error).split())}") from error
+
+    def _mean_field(self, mol: Any) -> Any:
+        from pyscf import dft, scf
+
+        restricted = mol.spin == 0
+        if self.method in ("hf", *CORRELATED):
+            mf = scf.RHF(mol) if restricted else scf.UHF(mol)
+        else:
+            mf = dft.RKS(mol, xc=self.method) if restricted else dft.UKS(mol, xc=self.method)
+            mf.grids.level = self.grid
+            if self.grid_points is not None:
+                mf.grids.atom_grid = self.grid_points
+        if self.density_fit:
+            mf = mf.density_fit(auxbasis=self.auxiliary_basis)
+        if self.dispersion is not None:
+            mf.disp = self.dispersion
+        if self.solvent is not None:
+            mf = self._solvated(mf)
+        if self.device == "gpu":
+            if find_spec("gpu4pyscf") is None:
+                raise SimulationError(
+                    "missing_component",
+                    "gpu4pyscf is not installed; install it with: pip install 'understudy[gpu]', or set device=cpu",
+                )
+            mf = mf.to_gpu()
+        return mf
+
+    def _solvated(self, mf: Any) -> Any:
+        if self.solvent_model == "SMD":
+            mf = mf.SMD()
+            mf.with_solvent.solvent = self.solvent
+            return mf
+        mf = mf.ddCOSMO() if self.solvent_model == "ddCOSMO" else mf.PCM()
+        if self.solvent_model != "ddCOSMO":
+            mf.with_solvent.method = self.solvent_model
+        mf.with_solvent.eps = _solvents()[str(self.solvent)][5]
+        return mf
+
+    def _correlated(self, mf: Any) -> Any:
+        """The post-Hartree-Fock method on `mf`, run; its `e_tot` is the total energy."""
+        from pyscf import cc, mp
+
+        method = mp.MP2(mf) if self.method == "mp2" else cc.CCSD(mf)
+        if self.frozen_core:
+            method.set_frozen()
+        method.kernel()
+        if self.method != "mp2" and not method.converged:
+            raise SimulationError("not_converged", "the coupled-cluster equations did not converge")
+        return method
+
+    def _values(self, mf: Any, ladder: LadderConfig) -> dict[str, Any]:
+        wanted = set(self.outputs)
+        method = self._correlated(mf) if self.method in CORRELATED else mf
+        energy = float(method.e_tot) + (float(method.ccsd_t()) if self.method == "ccsd(t)" else 0.0)
+        values: dict[str, Any] = {"energy": energy * Hartree}
+        if "forces" in wanted:
+            values["forces"] = -self._gradient(method) * Hartree / Bohr
+        if {"dipole", "dipole_moment"} & wanted:
+            moment = properties.dipole(method, mf)
+            values |= {"dipole": moment, "dipole_moment": float(np.linalg.norm(moment))}
+        if wanted & set(REFERENCE):
+            energies, occupied = properties.orbitals(mf)
+            values |= frontier(energies * Hartree, occupied)
+        if "mulliken_charges" in wanted:
+            values["mulliken_charges"] = properties.mulliken_charges(method, mf)
+        if "hirshfeld_charges" in wanted:
+            values["hirshfeld_charges"] = properties.hirshfeld_charges(method, mf)
+        if "relaxed_positions" in wanted:
+            values["relaxed_positions"] = mf.mol.atom_coords() * Bohr
+        if "polarizability" in wanted:
+            values["polarizability"] = properties.polarizability(
+                mf, lambda field: converge(field, LadderConfig(min(ladder.tolerance, 1e-10)), Record())
+            )
+        return values
+
+    def _gradient(self, method: Any) -> np.ndarray:
+        """Nuclear gradient, Hartree/Bohr."""
+        if self.method == "ccsd(t)":
+            from pyscf.cc import ccsd_t_lambda, uccsd_t_lambda
+            from pyscf.grad import ccsd_t, uccsd_t
+
+            closed = method.mol.spin == 0
+            multipliers, module = (ccsd_t_lambda, ccsd_t) if closed else (uccsd_t_lambda, uccsd_t)
+            integrals = method.ao2mo()
+            converged, l1, l2 = multipliers.kernel(method, integrals, method.t1, method.t2)
+            if not converged:
+                raise SimulationError("not_converged", "the Lambda equations of CCSD(T) did not converge")
+            return np.asarray(module.Gradients(method).kernel(method.t1, method.t2, l1, l2, eris=integrals))
+        gradients = method.nuc_grad_method()
+        if hasattr(gradients, "grid_response"):
+            # Without the response of the grid the forces are not the gradient of the energy.
+            gradients.grid_response = True
+        return np.asarray(gradients.kernel())
+
+    def _relax(self, mf: Any) -> tuple[Any, int]:
+        """Molecule with the geometry of lowest energy nearby, and the steps that it took."""
+        from pyscf.geomopt import geometric_solver
+
+        converge(mf, self._ladder(), Record())
+        method = self._correlated(mf) if self.method in CORRELATED else mf
+        steps = 0
+
+        def count(_: Any) -> None:
+            nonlocal steps
+            steps += 1
+
+        # geomeTRIC reports to the terminal, which belongs to the campaign.
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            converged, mol = geometric_solver.kernel(method, maxsteps=self.max_steps, callback=count)
+        if not converged:
+            raise SimulationError("not_converged", f"the geometry did not relax in {self.max_steps} steps")
+        mol.verbose = 0
+        return mol, steps
+
+
+def _solvents() -> dict[str, list[float]]:
+    from pyscf.solvent.smd import solvent_db
+
+    return solvent_db
+
+
+def _version(dispersion: bool) -> str:
+    found = [f"pyscf {version('pyscf')}"]
+    if dispersion:
+        with contextlib.suppress(PackageNotFoundError):
+            found.append(f"pyscf-dispersion {version('pyscf-dispersion')}")
+    return ", ".join(found)

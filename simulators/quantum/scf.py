@@ -1,0 +1,173 @@
+"""Self-consistent fields that converge: a ladder of remedies, each tried only when the one before failed.
+
+Plain DIIS (Pulay 1982), then damping with a level shift (Saunders and Hillier 1973), then second-order
+optimisation (Sun, Yang, Chan 2017, Chem. Phys. Lett. 683, 291), then the same from better guesses.
+Every step is recorded, so that a store says which of its labels needed help.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from simulators.base import SimulationError
+
+#: Grid (radial shells, angular points) of a first, rough SCF; see `LadderConfig.coarse_start`.
+COARSE_GRID = (15, 50)
+#: Convergence of it, Hartree: tight enough that few cycles are left on the final grid.
+COARSE_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class LadderConfig:
+    """How far to go for convergence.
+
+    Attributes:
+        tolerance: change of the energy between cycles, Hartree.
+        max_cycles: of each rung.
+        coarse_start: with a density functional, converge roughly on a coarse grid first; the result is that
+            of the final grid to within `tolerance`.
+        check_stability: follow internal instabilities to a lower solution, at most `max_descents` times.
+        max_descents: see `check_stability`.
+    """
+
+    tolerance: float = 1e-9
+    max_cycles: int = 50
+    coarse_start: bool = False
+    check_stability: bool = False
+    max_descents: int = 3
+
+
+@dataclass
+class Record:
+    """What it took; `as_json` goes into the log of the sample."""
+
+    rungs: list[dict[str, Any]] = field(default_factory=list)
+    stability: list[dict[str, Any]] = field(default_factory=list)
+
+    def add(self, rung: str, mf: Any) -> None:
+        """Note how a rung ended."""
+        self.rungs.append(
+            {
+                "rung": rung,
+                "converged": bool(mf.converged),
+                "cycles": int(getattr(mf, "cycles", -1)),
+                "energy_hartree": float(mf.e_tot),
+            }
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        made: dict[str, Any] = {"scf": self.rungs}
+        if self.stability:
+            made["stability"] = self.stability
+        return made
+
+
+def converge(mf: Any, config: LadderConfig, record: Record) -> Any:
+    """Bring a PySCF mean field to convergence.
+
+    Args:
+        mf: configured, not run.
+        config: how.
+        record: is written to, also when this raises.
+
+    Returns:
+        The converged mean field: `mf`, or its second-order form.
+
+    Raises:
+        SimulationError: `not_converged` after the last rung, or if no stable solution is found.
+    """
+    mf.conv_tol, mf.max_cycle = config.tolerance, config.max_cycles
+    guess = _coarse(mf, record) if config.coarse_start and hasattr(mf, "grids") else None
+    mf.kernel(guess)
+    record.add("diis", mf)
+    rungs: list[tuple[str, Callable[[Any], Any]]] = [
+        ("damping and level shift", _damped),
+        ("second order", _second_order),
+        (
+            "second order from atomic potentials",
+            lambda m: _second_order(m, "vsap" if hasattr(m, "grids") else "huckel"),
+        ),
+        ("second order from Hueckel orbitals", lambda m: _second_order(m, "huckel")),
+    ]
+    for name, rung in rungs:
+        if mf.converged:
+            break
+        mf = rung(mf)
+        record.add(name, mf)
+    if not mf.converged:
+        last = record.rungs[-1]
+        raise SimulationError(
+            "not_converged",
+            f"SCF not converged to {config.tolerance:g} Hartree after {len(record.rungs)} remedies, "
+            f"the last: {last['rung']}, {last['energy_hartree']:.6f} Hartree",
+            record.as_json(),
+        )
+    return _descend(mf, config, record) if config.check_stability else mf
+
+
+def _coarse(mf: Any, record: Record) -> Any:
+    """Density matrix of the same mean field on a coarse grid; None where that did not converge."""
+    rough = mf.copy()
+    rough.grids = type(mf.grids)(mf.mol)
+    rough.grids.atom_grid = COARSE_GRID
+    rough.conv_tol, rough.max_cycle, rough.conv_check = COARSE_TOLERANCE, 30, False
+    rough.kernel()
+    record.add("coarse grid", rough)
+    density = rough.make_rdm1() if rough.converged else None
+    # The three-centre integrals do not depend on the grid.
+    if getattr(rough, "with_df", None) is not None:
+        mf.with_df = rough.with_df
+    return density
+
+
+def _damped(mf: Any) -> Any:
+    start = mf.make_rdm1()
+    damp, shift, first = mf.damp, mf.level_shift, mf.diis_start_cycle
+    mf.damp, mf.level_shift, mf.diis_start_cycle = 0.5, 0.3, 6
+    mf.max_cycle *= 3
+    try:
+        mf.kernel(start)
+    finally:
+        mf.max_cycle //= 3
+        mf.damp, mf.level_shift, mf.diis_start_cycle = damp, shift, first
+    return mf
+
+
+def _second_order(mf: Any, guess: str | None = None) -> Any:
+    plain = getattr(mf, "undo_soscf", lambda: mf)()
+    density = plain.make_rdm1() if guess is None else plain.get_init_guess(key=guess)
+    newton = plain.newton()
+    newton.conv_tol, newton.max_cycle = plain.conv_tol, plain.max_cycle
+    newton.kernel(dm0=density)
+    return newton
+
+
+def _descend(mf: Any, config: LadderConfig, record: Record) -> Any:
+    """Follow internal instabilities (Seeger and Pople 1977) downhill until there is none."""
+    for _ in range(config.max_descents + 1):
+        orbitals, _, stable, _ = mf.stability(internal=True, external=False, return_status=True)
+        record.stability.append({"stable": bool(stable), "energy_hartree": float(mf.e_tot)})
+        if stable:
+            return mf
+        mf = _second_order_from(mf, orbitals)
+        record.add("descent from a saddle point", mf)
+        if not mf.converged:
+            break
+    raise SimulationError(
+        "not_converged",
+        f"no internally stable wavefunction found in {config.max_descents} descents",
+        record.as_json(),
+    )
+
+
+def _second_order_from(mf: Any, orbitals: Any) -> Any:
+    plain = getattr(mf, "undo_soscf", lambda: mf)()
+    newton = plain.newton()
+    newton.conv_tol, newton.max_cycle = plain.conv_tol, plain.max_cycle
+    newton.kernel(np.asarray(orbitals), mf.mo_occ)
+    return newton

@@ -1,0 +1,73 @@
+"""A simulator of geometries as a simulator of SMILES: a conformer is made first, and its cost is told apart."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import xarray as xr
+
+from data.errors import InputError
+from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
+from simulators.quantum.conformers import ConformerConfig, embed, method
+from simulators.quantum.variables import GEOMETRY
+
+SMILES = Variable("smiles", (), "1", "str", "SMILES")
+
+
+@dataclass(frozen=True)
+class FromSmiles:
+    """Answers for a molecule what `simulator` answers for its lowest conformer.
+
+    Attributes:
+        simulator: takes geometries.
+        conformers: how they are made.
+    """
+
+    simulator: Simulator
+    conformers: ConformerConfig = field(default_factory=ConformerConfig)
+
+    def __post_init__(self) -> None:
+        wanted = {v.name for v in self.simulator.spec.inputs}
+        if wanted != {v.name for v in GEOMETRY}:
+            raise InputError(f"{self.simulator.name} takes {sorted(wanted)}, not a geometry")
+
+    @property
+    def name(self) -> str:
+        """That of the inner simulator."""
+        return self.simulator.name
+
+    @cached_property
+    def spec(self) -> Spec:
+        """SMILES in; the outputs of the inner simulator and the geometry that they belong to out."""
+        return Spec((SMILES,), (*self.simulator.spec.outputs, *GEOMETRY))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """The inner simulator's, and how conformers are made."""
+        return {**self.simulator.provenance, "conformers": {**asdict(self.conformers), **method()}}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the inner fingerprint and of how conformers are made."""
+        return content_hash([self.simulator.fingerprint, asdict(self.conformers), method()])
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Embed, then simulate; the log holds the seconds that the conformer took."""
+        check(inputs, self.spec.inputs)
+        start = time.perf_counter()
+        conformer = embed(str(inputs["smiles"].item()), self.conformers)
+        facts = {"conformer_seconds": time.perf_counter() - start, "conformer": conformer.facts}
+        try:
+            found = self.simulator.simulate(conformer.geometry.dataset())
+        except SimulationError as error:
+            raise SimulationError(error.kind, error.message, {**error.details, **facts}) from error
+        geometry = conformer.geometry
+        if "relaxed_positions" in found:
+            geometry = replace(geometry, positions=found["relaxed_positions"].values)
+        made = found.merge(dataset(GEOMETRY, {v.name: getattr(geometry, v.name) for v in GEOMETRY}))
+        made.attrs["log"] = json.dumps({**json.loads(found.attrs.get("log", "{}")), **facts})
+        return made

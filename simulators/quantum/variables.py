@@ -1,0 +1,152 @@
+"""Names, dims and units of molecular requests and answers, shared by every quantum chemistry adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from ase.data import chemical_symbols
+from jaxtyping import Bool, Float, Int
+from scipy.spatial.distance import pdist
+
+from data.errors import InputError
+from simulators.base import SimulationError, Spec, Variable, check, dataset
+
+#: Atoms closer than this (Angstrom) are a mistake of units or of a file, not a molecule.
+CLOSEST = 0.3
+
+GEOMETRY = (
+    Variable("numbers", ("atom",), "1", "int32", "atomic number"),
+    Variable("positions", ("atom", "axis"), "Angstrom", "float64", "position"),
+    Variable("charge", (), "e", "int32", "total charge"),
+    Variable("spin", (), "1", "int32", "number of unpaired electrons"),
+)
+
+OUTPUTS: Mapping[str, Variable] = {
+    v.name: v
+    for v in (
+        Variable("energy", (), "eV", "float64", "total energy"),
+        Variable("forces", ("atom", "axis"), "eV/Angstrom", "float64", "force"),
+        Variable("dipole", ("axis",), "Debye", "float64", "dipole moment vector"),
+        Variable("dipole_moment", (), "Debye", "float64", "dipole moment"),
+        Variable("orbital_energies", ("orbital",), "eV", "float64", "orbital energy"),
+        Variable("homo", (), "eV", "float64", "energy of the highest occupied orbital"),
+        Variable("lumo", (), "eV", "float64", "energy of the lowest unoccupied orbital"),
+        Variable("gap", (), "eV", "float64", "HOMO-LUMO gap"),
+        Variable("mulliken_charges", ("atom",), "e", "float64", "Mulliken charge"),
+        Variable("hirshfeld_charges", ("atom",), "e", "float64", "Hirshfeld charge"),
+        Variable("polarizability", ("axis", "axis_2"), "Angstrom^3", "float64", "static polarizability"),
+        Variable("relaxed_positions", ("atom", "axis"), "Angstrom", "float64", "position after relaxation"),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """A molecule to be computed.
+
+    Attributes:
+        numbers: atomic numbers.
+        positions: Angstrom.
+        charge: total charge in units of e.
+        spin: number of unpaired electrons.
+    """
+
+    numbers: Int[np.ndarray, " atom"]
+    positions: Float[np.ndarray, "atom 3"]
+    charge: int = 0
+    spin: int = 0
+
+    @property
+    def electrons(self) -> int:
+        """Electrons, those that a pseudopotential may replace included."""
+        return int(self.numbers.sum()) - self.charge
+
+    def dataset(self) -> xr.Dataset:
+        """The request, as `Geometry.read` takes it."""
+        return dataset(GEOMETRY, {v.name: getattr(self, v.name) for v in GEOMETRY})
+
+    @staticmethod
+    def read(inputs: xr.Dataset) -> Geometry:
+        """The molecule of a request; charge and spin are 0 where absent.
+
+        Raises:
+            SimulationError: `invalid_input`, where it is none: no atoms, an unknown element, atoms on top
+                of each other, or a spin that the number of electrons forbids.
+        """
+        check(inputs, GEOMETRY, optional=("charge", "spin"))
+        numbers = np.asarray(inputs["numbers"].values, np.int32)
+        positions = np.asarray(inputs["positions"].values, np.float64)
+        geometry = Geometry(
+            numbers,
+            positions,
+            int(inputs["charge"]) if "charge" in inputs else 0,
+            int(inputs["spin"]) if "spin" in inputs else 0,
+        )
+        if not len(numbers):
+            raise SimulationError("invalid_input", "the molecule has no atoms")
+        if len(positions) != len(numbers):
+            raise SimulationError("invalid_input", f"{len(numbers)} numbers but {len(positions)} positions")
+        if numbers.min() < 1 or numbers.max() >= len(chemical_symbols):
+            raise SimulationError(
+                "invalid_input", f"unknown elements in atomic numbers {sorted(set(numbers.tolist()))}"
+            )
+        if len(numbers) > 1 and (nearest := float(pdist(positions).min())) < CLOSEST:
+            raise SimulationError("invalid_input", f"two atoms are {nearest:.3f} Angstrom apart; are the units right?")
+        electrons, spin = geometry.electrons, geometry.spin
+        if electrons < 0 or spin < 0 or spin > electrons or (electrons - spin) % 2:
+            raise SimulationError(
+                "invalid_input",
+                f"{electrons} electrons (charge {geometry.charge:+d}) cannot have {spin} unpaired ones",
+            )
+        return geometry
+
+
+def spec(outputs: Iterable[str], known: Iterable[str]) -> Spec:
+    """The Spec of a simulator of geometries with the chosen outputs.
+
+    Raises:
+        InputError: an output is not among `known`, is asked for twice, or none is.
+    """
+    chosen, known = list(outputs), list(known)
+    unknown = [name for name in chosen if name not in known]
+    if unknown or not chosen or len(set(chosen)) < len(chosen):
+        raise InputError(
+            f"outputs {unknown or chosen} cannot be computed" if unknown else f"outputs must be distinct, got {chosen}",
+            where="simulator.outputs",
+            remedy=f"Choose from {known}",
+        )
+    return Spec(GEOMETRY, tuple(OUTPUTS[name] for name in chosen))
+
+
+def frontier(
+    energies: Float[np.ndarray, " orbital"], occupied: Bool[np.ndarray, " orbital"]
+) -> dict[str, float | np.ndarray]:
+    """HOMO, LUMO, gap and all orbital energies, in the unit of `energies`, ascending.
+
+    Raises:
+        SimulationError: `invalid_input` if no orbital is left empty or none is filled.
+    """
+    order = np.argsort(energies, kind="stable")
+    energies, occupied = energies[order], occupied[order]
+    if not occupied.any() or occupied.all():
+        raise SimulationError("invalid_input", "no gap: the basis has no empty orbital, or the system no electron")
+    homo, lumo = float(energies[occupied].max()), float(energies[~occupied].min())
+    return {"homo": homo, "lumo": lumo, "gap": lumo - homo, "orbital_energies": energies}
+
+
+def answer(spec: Spec, values: Mapping[str, Any]) -> xr.Dataset:
+    """The asked-for outputs as a Dataset.
+
+    Raises:
+        SimulationError: `not_converged` if a value is not finite, which no output may be.
+    """
+    made = dataset(spec.outputs, values)
+    for name, array in made.items():
+        if array.dtype.kind == "f" and not np.isfinite(array.values).all():
+            raise SimulationError("not_converged", f"{name} came out as not finite")
+    check(made, spec.outputs)
+    return made
