@@ -44,9 +44,9 @@ class Conformal:
     """Calibrated factor of one target.
 
     Attributes:
-        factor: q; the interval is mean +/- q * std.
+        factor: q; the interval is mean +/- q * sigma, sigma = sqrt(std^2 + floor^2).
         alpha: 1 - the nominal coverage.
-        floor: smallest std that is used, in the target's unit; an ensemble that agrees is not certain.
+        floor: error that the members share and their spread does not show, in the target's unit.
         n: calibration points.
     """
 
@@ -62,17 +62,17 @@ class Conformal:
         """Calibrate on held-out points; those without a label (NaN) are left out."""
         keep = np.isfinite(truth)
         truth, mean, std = truth[keep], mean[keep], std[keep]
-        # A tenth of the typical residual keeps a tiny std from blowing up the factor for all.
-        floor = 0.1 * float(np.median(np.abs(truth - mean))) if len(truth) else 0.0
-        floor = max(floor, 1e-9)
-        sigma = np.maximum(std, floor)
+        # Members that agree can be wrong together; the typical residual keeps a small spread, itself a noisy
+        # estimate from few members, from deciding the width.
+        floor = max(float(np.median(np.abs(truth - mean))) if len(truth) else 0.0, 1e-9)
+        sigma = np.hypot(std, floor)
         return Conformal(conformal_quantile(np.abs(truth - mean) / sigma, alpha), alpha, floor, len(truth))
 
     def interval(
         self, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"]
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Lower and upper bounds."""
-        half = self.factor * np.maximum(std, self.floor)
+        half = self.factor * np.hypot(std, self.floor)
         return mean - half, mean + half
 
     def to_json(self) -> dict[str, Any]:

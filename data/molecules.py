@@ -1,0 +1,362 @@
+"""Molecules from and to the files that chemists use: SMILES, CSV, SDF, extxyz, ASE db and Parquet.
+
+Files of any size are read in a stream, and a malformed row costs that row only.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import chemical_symbols
+from ase.io.extxyz import key_val_dict_to_str
+from rdkit import Chem, rdBase
+
+from data import structure_files, tables
+from data.errors import InputError
+from data.rejects import RejectLog
+from data.rows import Bad, Row, atomic_path, atomic_text, empty
+
+__all__ = [
+    "Row",
+    "SmilesChunk",
+    "iter_smiles_chunks",
+    "read",
+    "write_ase_db",
+    "write_csv",
+    "write_extxyz",
+    "write_parquet",
+    "write_sdf",
+    "write_smiles",
+]
+
+LOG = logging.getLogger(__name__)
+SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
+DELIMITERS = {".csv": ",", ".tsv": "\t"}
+SDF_SUFFIXES = (".sdf", ".sd")
+XYZ_SUFFIXES = (".xyz", ".extxyz")
+PARQUET_SUFFIXES = (".parquet", ".pq")
+_BINARY = (".db", *PARQUET_SUFFIXES)
+_KINDS = (*SMILES_SUFFIXES, *DELIMITERS, *SDF_SUFFIXES, *XYZ_SUFFIXES, *_BINARY)
+
+
+@dataclass(frozen=True)
+class SmilesChunk:
+    """SMILES as they stand in a file, and the line (from 1) of each."""
+
+    smiles: list[str]
+    lines: list[int]
+
+
+def read(
+    path: Path,
+    *,
+    smiles_column: str = "smiles",
+    columns: Sequence[str] = (),
+    rejects: RejectLog | None = None,
+    validate: bool = True,
+) -> Iterator[Row]:
+    """The molecules of a file, in order; rows that cannot be used are noted and passed over.
+
+    Args:
+        path: .smi .smiles .ism .txt .csv .tsv .sdf .sd .xyz .extxyz (each also .gz), .db, .parquet or .pq.
+        smiles_column: of tables.
+        columns: numeric columns of tables, or data fields of other kinds; an empty cell is NaN where
+            another of them has a value.
+        rejects: takes the bad rows; without it each is logged as a warning.
+        validate: parse SMILES with RDKit, and refuse those that `data.featurise.encode` refuses.
+
+    Raises:
+        InputError: no such file, an unknown kind, an empty file, a missing column; or, behind the good rows
+            before it, a place from which the file cannot be read on.
+    """
+    path = Path(path)
+    kind = _existing(path)
+    return _good(path, _rows(path, kind, smiles_column, columns, validate=validate), rejects)
+
+
+def iter_smiles_chunks(path: Path, chunk_rows: int, *, smiles_column: str = "smiles") -> Iterator[SmilesChunk]:
+    """The SMILES of a big file, at most `chunk_rows` at a time; not parsed, blank and broken rows left out.
+
+    Raises:
+        InputError: as `read`, or `chunk_rows` is not positive.
+    """
+    path = Path(path)
+    if chunk_rows < 1:
+        raise InputError(f"chunks of {chunk_rows} rows", remedy="Ask for at least one row")
+    return _chunks(_blocks(path, _existing(path), smiles_column), chunk_rows)
+
+
+def write_smiles(path: Path, smiles: Iterable[str]) -> None:
+    """One molecule a line, which may be followed by a blank and a name.
+
+    Raises:
+        InputError: a molecule is empty or has a line break.
+    """
+    _writable(path, SMILES_SUFFIXES)
+    with atomic_text(Path(path)) as file:
+        for i, text in enumerate(smiles):
+            if not text.strip() or text.splitlines() != [text]:
+                raise InputError(f"molecule {i} is {text!r}, not one line", where=str(path))
+            file.write(text + "\n")
+
+
+def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """A table with a header, delimited by tabs for .tsv; NaN and None become empty cells.
+
+    Raises:
+        InputError: the columns have different lengths.
+    """
+    kind = _writable(path, tuple(DELIMITERS))
+    _equal_lengths(path, columns)
+    with atomic_text(Path(path)) as file:
+        writer = csv.writer(file, delimiter=DELIMITERS[kind], lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+
+
+def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    """A Parquet file.
+
+    Raises:
+        InputError: the columns have different lengths.
+    """
+    _writable(path, PARQUET_SUFFIXES)
+    _equal_lengths(path, columns)
+    with atomic_path(Path(path)) as temporary:
+        pq.write_table(pa.table(dict(columns)), temporary, row_group_size=1 << 16, compression="zstd")
+
+
+def write_sdf(path: Path, rows: Iterable[Row]) -> None:
+    """V3000 records: a geometry as atoms without bonds, which no file of them tells; else the graph of the SMILES.
+
+    Properties become data fields, as does the SMILES of a geometry.
+
+    Raises:
+        InputError: a row has neither a geometry nor a readable SMILES.
+    """
+    _writable(path, SDF_SUFFIXES)
+    with atomic_text(Path(path)) as file:
+        for row in rows:
+            properties = dict(row.properties)
+            name = " ".join(str(properties.pop("name", "")).split())
+            if row.numbers is not None and row.positions is not None:
+                file.write(_bare_block(name, row.numbers, row.positions))
+                if row.smiles is not None:
+                    properties["smiles"] = row.smiles
+            else:
+                file.write(_graph_block(path, row, name))
+            for key, value in properties.items():
+                file.write(f">  <{key}>\n{_field(value)}\n\n")
+            file.write("$$$$\n")
+
+
+def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
+    """Frames with every digit of positions (Angstrom), energy (eV) and forces (eV/Angstrom).
+
+    Raises:
+        InputError: a row has no geometry.
+    """
+    _writable(path, XYZ_SUFFIXES)
+    with atomic_text(Path(path)) as file:
+        for row in rows:
+            numbers, positions = _geometry(path, row)
+            info = dict(row.properties)
+            forces, pbc, cell = info.pop("forces", None), info.pop("pbc", None), info.pop("cell", None)
+            if row.smiles is not None:
+                info["smiles"] = row.smiles
+            if "stress" in info and np.shape(info["stress"]) == (6,):
+                xx, yy, zz, yz, xz, xy = np.asarray(info["stress"], np.float64)
+                info["stress"] = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+            if _missing(info.get("energy")):
+                info.pop("energy", None)
+            head = "Properties=species:S:1:pos:R:3"
+            table = positions
+            if forces is not None:
+                head += ":forces:R:3"
+                table = np.concatenate([positions, np.asarray(forces, np.float64)], axis=1)
+            if cell is not None:
+                head = f'Lattice="{" ".join(map(repr, np.asarray(cell, np.float64).ravel().tolist()))}" {head}'
+            head += ' pbc="{} {} {}"'.format(*("T" if p else "F" for p in (pbc if pbc is not None else (False,) * 3)))
+            lines = [str(len(numbers)), " ".join(f"{head} {key_val_dict_to_str(info)}".split("\n")).rstrip()]
+            for z, values in zip(numbers.tolist(), table.tolist(), strict=True):
+                lines.append(" ".join([chemical_symbols[z], *map(repr, values)]))
+            file.write("\n".join(lines) + "\n")
+
+
+def write_ase_db(path: Path, rows: Iterable[Row]) -> None:
+    """An ASE database; energy (eV), forces (eV/Angstrom) and stress as results, the rest as data.
+
+    Raises:
+        InputError: a row has no geometry.
+    """
+    _writable(path, (".db",))
+    with atomic_path(Path(path)) as temporary:
+        temporary.unlink(missing_ok=True)
+        with ase.db.connect(str(temporary), type="db", append=False) as database:
+            for row in rows:
+                numbers, positions = _geometry(path, row)
+                data = dict(row.properties)
+                atoms = Atoms(numbers, positions, pbc=data.pop("pbc", None), cell=data.pop("cell", None))
+                results = {key: data.pop(key) for key in ("energy", "forces", "stress") if key in data}
+                results = {key: value for key, value in results.items() if not _missing(value)}
+                if results:
+                    atoms.calc = SinglePointCalculator(atoms, **results)
+                if row.smiles is not None:
+                    data["smiles"] = row.smiles
+                database.write(atoms, data=data)
+
+
+def _existing(path: Path) -> str:
+    """The kind of a file, as its suffix."""
+    if not path.is_file():
+        raise InputError("no such file", where=str(path), remedy="Check the path")
+    kind = _kind(path)
+    if path.stat().st_size == 0:
+        raise empty(path)
+    return kind
+
+
+def _kind(path: Path) -> str:
+    suffixes = [s.lower() for s in path.suffixes]
+    compressed = bool(suffixes) and suffixes[-1] == ".gz"
+    kind = suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
+    if kind not in _KINDS or (compressed and kind in _BINARY):
+        raise InputError(
+            f"cannot tell the kind of file from its name {path.name!r}",
+            where=str(path),
+            remedy=f"Use one of {' '.join(_KINDS)}; all but {' '.join(_BINARY)} also with .gz",
+        )
+    return kind
+
+
+def _writable(path: Path, kinds: tuple[str, ...]) -> str:
+    kind = _kind(Path(path))
+    if kind not in kinds:
+        raise InputError(f"its name ends in {kind}", where=str(path), remedy=f"Use one of {' '.join(kinds)}")
+    return kind
+
+
+def _rows(path: Path, kind: str, smiles_column: str, columns: Sequence[str], *, validate: bool) -> Iterator[Row | Bad]:
+    if kind in SMILES_SUFFIXES:
+        if columns:
+            raise InputError("a list of SMILES has no columns", where=str(path), remedy="Give a .csv or .parquet")
+        return tables.read_smiles(path, validate=validate)
+    if kind in DELIMITERS:
+        return tables.read_table(path, DELIMITERS[kind], smiles_column, columns, validate=validate)
+    if kind in PARQUET_SUFFIXES:
+        return tables.read_parquet(path, smiles_column, columns, validate=validate)
+    if kind in SDF_SUFFIXES:
+        return structure_files.read_sdf(path, columns)
+    if kind in XYZ_SUFFIXES:
+        return structure_files.read_extxyz(path, columns)
+    return structure_files.read_ase_db(path, columns)
+
+
+def _good(path: Path, rows: Iterator[Row | Bad], rejects: RejectLog | None) -> Iterator[Row]:
+    for row in rows:
+        if isinstance(row, Row):
+            yield row
+        elif rejects is not None:
+            rejects.add(path, row.line, row.text, row.reason)
+        else:
+            LOG.warning("%s, line %d: %s", path, row.line, row.reason)
+
+
+def _blocks(path: Path, kind: str, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:
+    if kind in SMILES_SUFFIXES:
+        return tables.smiles_blocks(path)
+    if kind in DELIMITERS:
+        return tables.table_blocks(path, DELIMITERS[kind], smiles_column)
+    if kind in PARQUET_SUFFIXES:
+        return tables.parquet_blocks(path, smiles_column)
+    rows = _good(path, _rows(path, kind, smiles_column, (), validate=False), None)
+    return (([row.smiles], [row.line]) for row in rows if row.smiles is not None)
+
+
+def _chunks(blocks: Iterator[tuple[list[str], Sequence[int]]], chunk_rows: int) -> Iterator[SmilesChunk]:
+    smiles: list[str] = []
+    lines: list[int] = []
+    failure = None
+    while True:
+        try:
+            found = next(blocks, None)
+        except InputError as error:
+            found, failure = None, error
+        if found is None:
+            break
+        smiles += found[0]
+        lines += found[1]
+        start = 0
+        while len(smiles) - start >= chunk_rows:
+            yield SmilesChunk(smiles[start : start + chunk_rows], lines[start : start + chunk_rows])
+            start += chunk_rows
+        if start:
+            smiles, lines = smiles[start:], lines[start:]
+    if smiles:
+        yield SmilesChunk(smiles, lines)
+    if failure is not None:
+        raise failure
+
+
+def _equal_lengths(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
+    lengths = {name: len(values) for name, values in columns.items()}
+    if len(set(lengths.values())) > 1:
+        raise InputError(f"the columns have different lengths: {lengths}", where=str(path))
+
+
+def _missing(value: Any) -> bool:
+    return value is None or (np.ndim(value) == 0 and isinstance(value, (float, np.floating)) and bool(np.isnan(value)))
+
+
+def _cell(value: Any) -> Any:
+    if _missing(value):
+        return ""
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _geometry(path: Path, row: Row) -> tuple[np.ndarray, np.ndarray]:
+    if row.numbers is None or row.positions is None:
+        raise InputError(f"the row of line {row.line} has no geometry", where=str(path), remedy="Write SMILES instead")
+    return np.asarray(row.numbers), np.asarray(row.positions, np.float64)
+
+
+def _field(value: Any) -> str:
+    """A value as lines of a data field; blank lines would end it."""
+    array = np.asarray(value)
+    if array.ndim == 2:
+        return "\n".join(" ".join(map(str, line)) for line in array.tolist())
+    text = " ".join(map(str, array.tolist())) if array.ndim == 1 else str(_cell(value))
+    return "\n".join(line for line in text.splitlines() if line.strip())
+
+
+def _bare_block(name: str, numbers: np.ndarray, positions: np.ndarray) -> str:
+    """A V3000 block of atoms without bonds; VAL=-1 keeps a reader from adding hydrogens."""
+    atoms = [
+        f"M  V30 {i} {chemical_symbols[z]} {x!r} {y!r} {w!r} 0 VAL=-1"
+        for i, (z, (x, y, w)) in enumerate(zip(numbers.tolist(), np.asarray(positions, float).tolist(), strict=True), 1)
+    ]
+    head = [name, f"{'':20}3D", "", "  0  0  0     0  0            999 V3000", "M  V30 BEGIN CTAB"]
+    counts = [f"M  V30 COUNTS {len(atoms)} 0 0 0 0", "M  V30 BEGIN ATOM"]
+    return "\n".join([*head, *counts, *atoms, "M  V30 END ATOM", "M  V30 END CTAB", "M  END", ""])
+
+
+def _graph_block(path: Path, row: Row, name: str) -> str:
+    with rdBase.BlockLogs():
+        molecule = None if row.smiles is None else Chem.MolFromSmiles(row.smiles)
+    if molecule is None:
+        raise InputError(
+            f"the row of line {row.line} has no geometry and no readable SMILES", where=str(path), remedy="Leave it out"
+        )
+    molecule.SetProp("_Name", name)
+    return str(Chem.MolToV3KMolBlock(molecule))

@@ -1,0 +1,272 @@
+"""What the readers of molecule files share: a row, a bad row, numbered lines of text, and atomic output."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zlib
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO, cast
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from data.errors import InputError
+
+#: Bytes of text that are split into lines at a time.
+BLOCK = 1 << 20
+#: A longer line means that the file is no text.
+LONGEST_LINE = 1 << 24
+_MARK = b"\xef\xbb\xbf"
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A molecule of a file.
+
+    Attributes:
+        line: line of the file, from 1, where the row begins; the row of a Parquet file; the id in an ASE db.
+        smiles: None where the file has none.
+        numbers: atomic numbers, int32; None without a complete geometry.
+        positions: Angstrom, float64, finite; None without a complete geometry.
+        properties: requested columns (float), `energy` (eV), `forces` (eV/Angstrom), `charge`, `spin` (unpaired
+            electrons), `stress`, `pbc`, `name` and other fields, where the file has them.
+    """
+
+    line: int
+    smiles: str | None
+    numbers: Int[np.ndarray, " atom"] | None = None
+    positions: Float[np.ndarray, "atom 3"] | None = None
+    properties: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A row that cannot be used: where it begins, its text, and why."""
+
+    line: int
+    text: str
+    reason: str
+
+
+class Lines:
+    """Numbered lines of a text file, compressed or not, without their ends; lines can be looked at ahead.
+
+    Attributes:
+        buffer: lines read and not yet taken, with their numbers.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.buffer: deque[tuple[int, bytes]] = deque()
+        self._blocks = blocks(path)
+        self._failure: InputError | None = None
+
+    def refill(self) -> bool:
+        """Read on; False at the end of the file."""
+        found = self._next_block()
+        if found is None:
+            return False
+        self.put(*found)
+        return True
+
+    def put(self, line: int, data: bytes) -> None:
+        """Add the lines of a block, the first of which is number `line`."""
+        self.buffer.extend(enumerate(split_lines(data), line))
+
+    def take_block(self) -> tuple[int, bytes] | None:
+        """Many lines at once, with the number of the first; None at the end."""
+        if not self.buffer:
+            return self._next_block()
+        line, data = self.buffer[0][0], b"\n".join([raw for _, raw in self.buffer])
+        self.buffer.clear()
+        return line, data
+
+    def _next_block(self) -> tuple[int, bytes] | None:
+        if self._failure is not None:
+            raise self._failure
+        return next(self._blocks, None)
+
+    def peek(self, index: int) -> tuple[int, bytes] | None:
+        """The line `index` lines ahead; None behind the end, or where the file cannot be read on."""
+        while len(self.buffer) <= index:
+            try:
+                if not self.refill():
+                    return None
+            except InputError as error:
+                # The lines before the damage come first; `take` raises behind them.
+                self._failure = error
+                return None
+        return self.buffer[index]
+
+    def take(self) -> tuple[int, bytes] | None:
+        """The next line; None at the end."""
+        return self.buffer.popleft() if self.buffer or self.refill() else None
+
+    def drop(self, count: int) -> None:
+        """Pass over lines that were looked at."""
+        for _ in range(count):
+            self.buffer.popleft()
+
+
+def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Pieces of about `BLOCK` bytes that end with a line, and the number of their first line.
+
+    Raises:
+        InputError: the file cannot be read on, after the whole lines before that; or it has no line breaks.
+    """
+    line, rest, first = 1, b"", True
+    with open(path, "rb") as raw:
+        stream = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+        while True:
+            data, failure = _read_block(stream)
+            whole = rest + data
+            if first:
+                whole, first = whole.removeprefix(_MARK), not data
+            end = whole.rfind(b"\n") + 1
+            if end:
+                yield line, whole[:end]
+                line += whole.count(b"\n", 0, end)
+            rest = whole[end:]
+            if failure is not None:
+                raise InputError(
+                    f"cannot be read on: {failure}",
+                    where=f"{path}, line {line}",
+                    remedy="The file is damaged or incomplete; copy it again",
+                ) from failure
+            if len(rest) > LONGEST_LINE:
+                raise InputError(
+                    f"a line is longer than {LONGEST_LINE} bytes, so this is no text",
+                    where=f"{path}, line {line}",
+                    remedy="Give one molecule a line",
+                )
+            if not data:
+                break
+        if rest:
+            yield line, rest
+
+
+def _read_block(stream: BinaryIO | gzip.GzipFile) -> tuple[bytes, Exception | None]:
+    """About `BLOCK` bytes, and what stopped the reading early; empty at the end."""
+    pieces: list[bytes] = []
+    size = 0
+    try:
+        while size < BLOCK:
+            # Only read1 hands over what was decompressed before a truncated end.
+            piece = cast(io.BufferedReader, stream).read1(BLOCK)
+            if not piece:
+                break
+            pieces.append(piece)
+            size += len(piece)
+    except (EOFError, OSError, zlib.error) as error:
+        return b"".join(pieces), error
+    return b"".join(pieces), None
+
+
+def split_lines(data: bytes) -> list[bytes]:
+    """Lines without LF or CRLF."""
+    lines = data.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    return [line.removesuffix(b"\r") for line in lines] if b"\r" in data else lines
+
+
+def decoded(raw: bytes) -> str:
+    """Text for people, also of bytes that are none (`text_problem` tells them)."""
+    return raw.decode("utf-8", "surrogateescape")
+
+
+def text_problem(text: str) -> str | None:
+    """Why a `decoded` row is no text; None for text."""
+    if text.isascii():
+        return "has a NUL byte" if "\0" in text else None
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return "not UTF-8 text"
+    return "has a NUL byte" if "\0" in text else None
+
+
+def numbers_of(cells: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float] | str:
+    """The requested columns of a row as floats, or why they are none.
+
+    An empty cell is NaN where another column has a value.
+    """
+    values: dict[str, float] = {}
+    for name in columns:
+        cell = cells.get(name)
+        if cell is None or (isinstance(cell, str) and not cell.strip()):
+            values[name] = math.nan
+            continue
+        number = finite(cell)
+        if number is None:
+            return f"column {name}: {str(cell)[:40]!r} is not a number"
+        values[name] = number
+    if columns and all(math.isnan(v) for v in values.values()):
+        return "no value" if len(columns) > 1 else f"column {columns[0]}: no value"
+    return values
+
+
+def finite(value: Any) -> float | None:
+    """A scalar or its text as a finite float; None if it is neither."""
+    if isinstance(value, (bool, np.bool_)) or (isinstance(value, str) and "_" in value):
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return None
+    return number if math.isfinite(number) else None
+
+
+def empty(path: Path) -> InputError:
+    """The error for a file without content."""
+    return InputError("the file is empty", where=str(path), remedy="Give at least one molecule")
+
+
+def missing_column(path: Path, column: str, names: Sequence[str]) -> InputError:
+    """The error for a table that lacks a column."""
+    return InputError(
+        f"no column {column!r}; there are {list(names)[:20]}",
+        where=str(path),
+        remedy="Name the column as the file does; a list of SMILES without a header is a .smi file",
+    )
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path to write to in the same directory, which then becomes `path`; removed after an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+@contextmanager
+def atomic_text(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 text file that appears whole or not at all; compressed where the name ends in .gz."""
+    with atomic_path(path) as temporary, open(temporary, "wb") as raw:
+        if path.suffix.lower() != ".gz":
+            with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as text:
+                yield text
+            return
+        # No name and no time in the head: the same rows give the same bytes.
+        with (
+            gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
+            io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", newline="\n") as text,
+        ):
+            yield text

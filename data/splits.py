@@ -1,0 +1,171 @@
+"""Parts of a data set: random, by Bemis-Murcko scaffold, by size. A molecule is never in two parts.
+
+Rows of the same canonical molecule stay together, so that no test molecule was trained on under another
+SMILES. Scaffolds: Bemis and Murcko, J. Med. Chem. 1996, 39, 2887.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+from rdkit import Chem, rdBase
+from rdkit.Chem.Scaffolds import MurckoScaffold
+
+from data.errors import CorruptStoreError, InputError
+
+Parts = Mapping[str, float | int]
+
+
+@dataclass(frozen=True)
+class Split:
+    """Row indices by name of part, disjoint, in the order of the parts.
+
+    Attributes:
+        parts: name -> rows.
+    """
+
+    parts: Mapping[str, Int[np.ndarray, " row"]]
+
+    @staticmethod
+    def of(parts: Mapping[str, Sequence[int] | Int[np.ndarray, " row"]]) -> Split:
+        """A split from rows that were chosen elsewhere.
+
+        Raises:
+            ValueError: a row is in two parts.
+        """
+        made = {name: np.asarray(rows, np.int64) for name, rows in parts.items()}
+        together = np.concatenate(list(made.values())) if made else np.zeros(0, np.int64)
+        if len(np.unique(together)) < len(together):
+            raise ValueError("a row is in two parts")
+        return Split(made)
+
+    def __getitem__(self, name: str) -> Int[np.ndarray, " row"]:
+        return self.parts[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.parts)
+
+    def save(self, path: Path) -> None:
+        """Write JSON, atomically."""
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump({name: rows.tolist() for name, rows in self.parts.items()}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+
+    @staticmethod
+    def load(path: Path) -> Split:
+        """What `save` wrote.
+
+        Raises:
+            CorruptStoreError: the file is not one.
+        """
+        try:
+            return Split.of({str(k): v for k, v in json.loads(path.read_text()).items()})
+        except (json.JSONDecodeError, AttributeError, ValueError, TypeError) as error:
+            raise CorruptStoreError(f"not a split: {error}", where=str(path), remedy="Make it again") from error
+
+
+def canonical(smiles: Sequence[str]) -> list[str]:
+    """Canonical SMILES; a row that RDKit cannot read stands for itself."""
+    with rdBase.BlockLogs():
+        molecules = (Chem.MolFromSmiles(s) for s in smiles)
+        return [s if m is None else Chem.MolToSmiles(m) for s, m in zip(smiles, molecules, strict=True)]
+
+
+def scaffold(smiles: str) -> str:
+    """SMILES of the Bemis-Murcko scaffold without stereo; empty for a molecule without rings."""
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(smiles)
+        return "" if molecule is None else MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=False)
+
+
+def counts(parts: Parts, total: int) -> dict[str, int]:
+    """Rows of each part; fractions (floats up to 1) of the total and counts may be mixed.
+
+    Fractions that sum to 1 use every row: what rounding leaves over goes to the first part.
+
+    Raises:
+        InputError: they are negative, or ask for more rows than there are.
+    """
+    if any(value < 0 for value in parts.values()):
+        raise InputError(f"parts must not be negative, got {dict(parts)}", where="data.parts")
+    wanted = {n: int(v * total + 1e-9) if isinstance(v, float) and v <= 1 else int(v) for n, v in parts.items()}
+    fractions = [v for v in parts.values() if isinstance(v, float) and v <= 1]
+    if len(fractions) == len(parts) and abs(sum(fractions) - 1) < 1e-9:
+        first = next(iter(wanted))
+        wanted[first] += total - sum(wanted.values())
+    if sum(wanted.values()) > total:
+        raise InputError(f"{sum(wanted.values())} rows are asked for, {total} are there", where="data.parts")
+    return wanted
+
+
+def random_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
+    """Molecules at random.
+
+    Args:
+        smiles: one a row; rows of the same molecule stay together.
+        parts: name -> fraction of the rows, or count.
+        seed: of the order.
+    """
+    groups = _grouped(canonical(smiles))
+    order = np.random.default_rng(seed).permutation(len(groups))
+    return _fill([groups[i] for i in order], parts, len(smiles))
+
+
+def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
+    """Whole scaffolds: the parts share none.
+
+    Common scaffolds fill the parts in their order, the first one first (as in MoleculeNet, Wu et al. 2018);
+    the seed decides among scaffolds of the same size. Acyclic molecules, which have no scaffold, go one by one.
+    """
+    names = canonical(smiles)
+    keys = [scaffold(s) or f"acyclic {s}" for s in names]
+    groups = _grouped(keys)
+    shuffle = np.random.default_rng(seed).permutation(len(groups))
+    ordered = sorted((groups[i] for i in shuffle), key=len, reverse=True)
+    return _fill(ordered, parts, len(smiles))
+
+
+def size_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
+    """By heavy atoms, the smallest molecules first: the last part asks for extrapolation."""
+    groups = _grouped(canonical(smiles))
+    with rdBase.BlockLogs():
+        molecules = [Chem.MolFromSmiles(smiles[rows[0]]) for rows in groups]
+    sizes = [0 if m is None else m.GetNumHeavyAtoms() for m in molecules]
+    shuffle = np.random.default_rng(seed).permutation(len(groups))
+    ordered = sorted(shuffle.tolist(), key=lambda i: sizes[i])
+    return _fill([groups[i] for i in ordered], parts, len(smiles))
+
+
+def _grouped(keys: Sequence[str]) -> list[list[int]]:
+    found: dict[str, list[int]] = {}
+    for row, key in enumerate(keys):
+        found.setdefault(key, []).append(row)
+    return list(found.values())
+
+
+def _fill(groups: Sequence[Sequence[int]], parts: Parts, total: int) -> Split:
+    """Groups into parts, each filled before the next; one that does not fit goes to the next with room."""
+    wanted = counts(parts, total)
+    made: dict[str, list[int]] = {name: [] for name in wanted}
+    for group in groups:
+        for name, size in wanted.items():
+            if len(made[name]) + len(group) <= size:
+                made[name].extend(group)
+                break
+        else:
+            # Where a group fits nowhere whole, the part with the most room takes it, so that no row is lost.
+            roomiest = max(wanted, key=lambda n: wanted[n] - len(made[n]))
+            if wanted[roomiest] - len(made[roomiest]) > 0:
+                made[roomiest].extend(group)
+    return Split.of({name: np.sort(np.array(rows, np.int64)) for name, rows in made.items()})

@@ -1,0 +1,368 @@
+"""Geometries of SDF, extxyz and ASE db files, record by record; a malformed record costs that record only.
+
+Files are split into records here and each record is parsed by RDKit or ASE, so that one that is cut short or
+has a wrong count cannot shift those after it.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import ase.db
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+from ase.io.extxyz import read_xyz
+from rdkit import Chem, rdBase
+
+from data.errors import InputError
+from data.featurise import MAX_ATOMS
+from data.rows import Bad, Lines, Row, decoded, empty, finite, numbers_of, text_problem
+
+#: A record of an SDF file with more lines has lost its end.
+LONGEST_SDF_RECORD = 1_000_000
+_COUNTS = re.compile(r"^[ \d]{6}.*V[23]000\s*$")
+_FIELD = re.compile(r"^>.*?<([^>]*)>")
+_PROPERTIES = re.compile(r'(?:^|\s)Properties\s*=\s*"?([^\s"]+)"?', re.IGNORECASE)
+_PLAIN = "species:S:1:pos:R:3"
+_MAX_NUMBER = 118
+
+
+def read_sdf(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
+    """Molecules of an SDF file, V2000 or V3000, with all their data fields.
+
+    A molecule that is drawn flat, or lacks its hydrogens, has SMILES and no geometry.
+    """
+    lines = Lines(path)
+    found = False
+    while True:
+        first, record, ended = _sdf_record(lines)
+        if any(line.strip() for line in record):
+            found = True
+            for offset, part in _sdf_parts(record):
+                yield _molecule(first + offset, part, columns)
+        if not ended:
+            break
+    if not found:
+        raise empty(path)
+
+
+def _sdf_record(lines: Lines) -> tuple[int, list[str], bool]:
+    """First line, the lines up to $$$$, and whether the file goes on."""
+    record: list[str] = []
+    first = 0
+    while (taken := lines.take()) is not None:
+        first = first or taken[0]
+        if taken[1].startswith(b"$$$$"):
+            return first, record, True
+        record.append(decoded(taken[1]))
+        if len(record) == LONGEST_SDF_RECORD:
+            return first, record, True
+    return first, record, False
+
+
+def _sdf_parts(record: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """The molecules of a record: more than one where $$$$ is missing between them."""
+    counts = [i for i, line in enumerate(record) if _COUNTS.match(line)]
+    # A molecule begins three lines before its counts; one right below the head of a data field is a value.
+    starts = [i - 3 for i in counts if i > 3 and not record[i - 4].startswith(">")]
+    for start, end in pairwise([0, *starts, len(record)]):
+        if any(line.strip() for line in record[start:end]):
+            yield start, record[start:end]
+
+
+def _molecule(line: int, record: list[str], columns: Sequence[str]) -> Row | Bad:
+    text = "\n".join(record)
+    problem = text_problem(text)
+    end = next((i for i, row in enumerate(record) if row.startswith("M  END")), None)
+    if problem or end is None:
+        return Bad(line, text, problem or 'the molecule has no "M  END": it is cut short')
+    block = "\n".join(record[: end + 1]) + "\n"
+    molecule = _parse_block(block)
+    if isinstance(molecule, str):
+        return Bad(line, text, molecule)
+    fields = _data_fields(record[end + 1 :])
+    smiles = None
+    radicals = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+    # Bare atoms without bonds, as `write_sdf` writes a geometry, are no graph: their valences are open.
+    if molecule.GetNumBonds() or not radicals:
+        with rdBase.BlockLogs():
+            heavy = Chem.RemoveHs(molecule)
+            smiles = Chem.MolToSmiles(heavy) if heavy.GetNumAtoms() <= MAX_ATOMS else None
+        fields["charge"] = Chem.GetFormalCharge(molecule)
+        fields.setdefault("spin", radicals)
+    smiles = smiles or fields.pop("smiles", None)
+    if record[0].strip():
+        fields.setdefault("name", record[0].strip())
+    if "forces" in fields:
+        fields["forces"] = [row.split() for row in fields["forces"].splitlines()]
+    numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], np.int32)
+    positions = np.asarray(molecule.GetConformer().GetPositions(), np.float64)
+    if not np.isfinite(positions).all():
+        return Bad(line, text, "a position is not finite")
+    flat = record[1][20:22] == "2D" and not positions[:, 2].any()
+    if flat or (len(numbers) > 1 and not positions.any()) or any(a.GetTotalNumHs() for a in molecule.GetAtoms()):
+        return _checked(line, text, smiles, None, None, fields, columns)
+    return _checked(line, text, smiles, numbers, positions, fields, columns)
+
+
+def _parse_block(block: str) -> Chem.Mol | str:
+    """The molecule of a mol block, or why it is none."""
+    with rdBase.BlockLogs():
+        try:
+            molecule = Chem.MolFromMolBlock(block, sanitize=True, removeHs=False)
+            loose = None if molecule is not None else Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
+            problems = [] if loose is None else Chem.DetectChemistryProblems(loose)
+        except (RuntimeError, ValueError) as error:
+            return f"not a mol block: {' '.join(str(error).split())}"
+    if problems:
+        return " ".join(str(problems[0].Message()).split())
+    if molecule is None:
+        return "not a mol block: its counts, atoms or bonds cannot be read"
+    if not molecule.GetNumAtoms():
+        return "no atoms"
+    if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
+        return "has a dummy atom, which is no element"
+    return molecule
+
+
+def _data_fields(lines: list[str]) -> dict[str, Any]:
+    fields: dict[str, Any] = {}
+    name = None
+    for line in lines:
+        head = _FIELD.match(line) if name is None else None
+        if head:
+            name = head[1]
+            fields[name] = ""
+        elif not line.strip():
+            name = None
+        elif name is not None:
+            fields[name] += ("\n" if fields[name] else "") + line
+    return fields
+
+
+def read_extxyz(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
+    """Frames of an (ext)xyz file; reading goes on at the next plausible frame after a malformed one."""
+    lines = Lines(path)
+    found = False
+    lost = False
+    while (head := lines.peek(0)) is not None or (head := lines.take()) is not None:
+        line, raw = head
+        if not raw.strip():
+            lines.drop(1)
+            continue
+        found = True
+        count = _count(raw)
+        if lost and (count is None or not _plausible(lines, count)):
+            lines.drop(1)
+            continue
+        if count is None:
+            yield Bad(line, decoded(raw), "a frame should begin here with its number of atoms")
+            lines.drop(1)
+            lost = True
+            continue
+        problem, rows = _frame_problem(lines, count)
+        text = "\n".join(decoded(row[1]) for row in (lines.peek(i) for i in range(min(rows, count + 2))) if row)
+        if problem is None:
+            lines.drop(rows)
+            lost = False
+            yield _frame(line, text, columns)
+        else:
+            yield Bad(line, text, problem)
+            lines.drop(1)
+            lost = True
+    if not found:
+        raise empty(path)
+
+
+def _count(raw: bytes) -> int | None:
+    text = raw.strip()
+    return int(text) if text.isdigit() and len(text) < 10 else None
+
+
+def _plausible(lines: Lines, count: int) -> bool:
+    """Whether a frame begins at the next line: a comment that is no atom, and as many atoms as announced."""
+    comment = lines.peek(1)
+    if count == 0 or comment is None or _atom_problem(decoded(comment[1]), _PLAIN) is None:
+        return False
+    layout = _layout(decoded(comment[1]))
+    for i in range(count):
+        row = lines.peek(2 + i)
+        if row is None or _atom_problem(decoded(row[1]), layout) is not None:
+            return False
+    return True
+
+
+def _frame_problem(lines: Lines, count: int) -> tuple[str | None, int]:
+    """Why the lines ahead are no frame of `count` atoms, as far as its lines tell; and how many were looked at."""
+    if count == 0:
+        return "no atoms", 1
+    comment = lines.peek(1)
+    if comment is None:
+        return "cut short: there is no comment line", 1
+    layout = _layout(decoded(comment[1]))
+    width = _width(layout)
+    if width is None:
+        return f"Properties={layout!r} cannot be read", 2
+    exact = layout != _PLAIN
+    for i in range(count):
+        row = lines.peek(2 + i)
+        if row is None:
+            return f"cut short: {i} of {count} atom lines", 2 + i
+        fields = len(row[1].split())
+        if fields < width or (exact and fields > width):
+            return f"atom line {i + 1} of {count} (line {row[0]}) has {fields} fields, not {width}", 3 + i
+    after = lines.peek(2 + count)
+    if after is not None and _count(after[1]) is None and _atom_problem(decoded(after[1]), layout) is None:
+        return f"more atom lines than the {count} announced", 2 + count
+    return None, 2 + count
+
+
+def _layout(comment: str) -> str:
+    found = _PROPERTIES.search(comment)
+    return found[1] if found else _PLAIN
+
+
+def _width(layout: str) -> int | None:
+    """Fields of an atom line; None where the layout has no element and position."""
+    parts = layout.split(":")
+    names, kinds, counts = parts[::3], parts[1::3], parts[2::3]
+    valid = len(parts) % 3 == 0 and all(k in "RILS" for k in kinds) and all(c.isdigit() for c in counts)
+    if not valid or not {"species", "Z"} & set(names) or "pos" not in names:
+        return None
+    return sum(map(int, counts)) if counts[names.index("pos")] == "3" else None
+
+
+def _atom_problem(text: str, layout: str) -> str | None:
+    """Why a line is no atom of this layout."""
+    width, cells = _width(layout), text.split()
+    if width is None or len(cells) < width:
+        return f"has {len(cells)} fields"
+    parts, at = layout.split(":"), 0
+    for name, kind, count in zip(parts[::3], parts[1::3], map(int, parts[2::3]), strict=True):
+        for cell in cells[at : at + count]:
+            if name == "species" and not 0 < atomic_numbers.get(cell.capitalize(), 0) <= _MAX_NUMBER:
+                return f"unknown element {cell[:20]!r}"
+            if name == "Z" and not (cell.isdigit() and 0 < int(cell) <= _MAX_NUMBER):
+                return f"unknown element {cell[:20]!r}"
+            if kind in "RI" and not _is_number(cell, kind):
+                return f"{cell[:40]!r} is not a number"
+        at += count
+    return None
+
+
+def _is_number(cell: str, kind: str) -> bool:
+    try:
+        float(cell) if kind == "R" else int(cell)
+    except ValueError:
+        return False
+    return "_" not in cell
+
+
+def _frame(line: int, text: str, columns: Sequence[str]) -> Row | Bad:
+    problem = text_problem(text)
+    if problem:
+        return Bad(line, text, problem)
+    _, comment, *rows = text.split("\n")
+    layout = _layout(comment)
+    for i, row in enumerate(rows):
+        problem = _atom_problem(row, layout)
+        if problem:
+            return Bad(line, text, f"line {line + 2 + i}: {problem}")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            atoms = next(iter(read_xyz(StringIO(text + "\n"), index=0)))
+    except Exception as error:  # ASE raises many kinds for what users write into comment lines.
+        return Bad(line, text, f"ASE cannot read the frame: {' '.join(str(error).split()) or type(error).__name__}")
+    return _from_atoms(line, text, atoms, {}, columns)
+
+
+def read_ase_db(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
+    """Rows of an ASE database, in the order of their ids."""
+    try:
+        for row in ase.db.connect(str(path), type="db").select(sort="id"):
+            try:
+                atoms, data = row.toatoms(), {**row.key_value_pairs, **dict(row.data)}
+            except Exception as error:  # A damaged row raises whatever its decoder meets.
+                yield Bad(row.id, f"id={row.id}", f"ASE cannot read the row: {error}")
+                continue
+            yield _from_atoms(row.id, f"id={row.id}", atoms, data, columns)
+    except (sqlite3.Error, KeyError, ValueError, OSError) as error:
+        raise InputError(
+            f"cannot be read as an ASE database: {error}", where=str(path), remedy="Write the file again"
+        ) from error
+
+
+def _from_atoms(line: int, text: str, atoms: Atoms, data: Mapping[str, Any], columns: Sequence[str]) -> Row | Bad:
+    fields: dict[str, Any] = {**atoms.info, **data}
+    given = {**atoms.arrays, **fields, **(atoms.calc.results if atoms.calc is not None else {})}
+    for name in ("energy", "forces"):
+        spelled = next((key for key in reversed(given) if str(key).lower() == name), None)
+        if spelled is not None:
+            value = given[name] if name in given else given[spelled]
+            fields = {key: v for key, v in fields.items() if str(key).lower() != name} | {name: value}
+    if atoms.calc is not None:
+        fields |= {key: v for key, v in atoms.calc.results.items() if v is not None and key not in fields}
+    if atoms.pbc.any():
+        fields["pbc"] = np.asarray(atoms.pbc, bool)
+        fields["cell"] = np.asarray(atoms.cell.array, np.float64)
+    smiles = fields.pop("smiles", None)
+    if smiles is not None and not isinstance(smiles, str):
+        return Bad(line, text, f"smiles: {smiles!r} is not text")
+    numbers, positions = np.asarray(atoms.numbers, np.int32), np.asarray(atoms.positions, np.float64)
+    return _checked(line, text, smiles, numbers, positions, fields, columns)
+
+
+def _checked(
+    line: int,
+    text: str,
+    smiles: str | None,
+    numbers: np.ndarray | None,
+    positions: np.ndarray | None,
+    fields: dict[str, Any],
+    columns: Sequence[str],
+) -> Row | Bad:
+    """A row whose quantities of known meaning are finite and of the right shape."""
+    if numbers is not None and positions is not None:
+        if not len(numbers):
+            return Bad(line, text, "no atoms")
+        if numbers.min() < 1 or numbers.max() > _MAX_NUMBER:
+            return Bad(line, text, "has an atom that is no element")
+        if not np.isfinite(positions).all():
+            return Bad(line, text, "a position is not finite")
+    properties = dict(fields)
+    if "energy" in fields:
+        energy = finite(fields["energy"])
+        if energy is None:
+            return Bad(line, text, f"energy: {fields['energy']!r} is not a finite number")
+        properties["energy"] = energy
+    for name in ("charge", "spin"):
+        if name in fields:
+            number = finite(fields[name])
+            if number is None or not number.is_integer():
+                return Bad(line, text, f"{name}: {fields[name]!r} is not an integer")
+            properties[name] = int(number)
+    if "forces" in fields:
+        try:
+            forces = np.asarray(fields["forces"], np.float64)
+        except (TypeError, ValueError):
+            return Bad(line, text, "forces: not numbers, three for each atom")
+        if positions is not None and forces.shape != positions.shape:
+            return Bad(line, text, f"forces have shape {forces.shape}, positions {positions.shape}")
+        if not np.isfinite(forces).all():
+            return Bad(line, text, "a force is not finite")
+        properties["forces"] = forces
+    values = numbers_of(fields, columns)
+    return (
+        Bad(line, text, values)
+        if isinstance(values, str)
+        else Row(line, smiles, numbers, positions, properties | values)
+    )

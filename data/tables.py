@@ -1,0 +1,323 @@
+"""Molecules of SMILES files, delimited tables and Parquet files, row by row or as fast chunks.
+
+A row that is malformed costs that row only: a quote that is not closed within `LONGEST_RECORD` lines, or that
+makes a record of the wrong width, is an error of its first line, and the next line is read as a row again.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rdkit import Chem, rdBase
+
+from data.errors import InputError
+from data.featurise import MAX_ATOMS, MAX_BONDS, reject_reason
+from data.rows import (
+    Bad,
+    Lines,
+    Row,
+    blocks,
+    decoded,
+    empty,
+    missing_column,
+    numbers_of,
+    split_lines,
+    text_problem,
+)
+
+#: A quoted field may run over this many lines.
+LONGEST_RECORD = 64
+#: First words that mark the header of a SMILES file; none of them is a molecule.
+HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
+_NO_SMILES = "no SMILES in this row"
+
+#: A record of a table: its line, its text and its fields.
+Fields = tuple[int, str, list[str]]
+
+
+def smiles_problem(text: str) -> str | None:
+    """Why a SMILES is refused; None if `data.featurise.encode` takes it."""
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromSmiles(text)
+    if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text:
+        return reject_reason(text)
+    if molecule.GetNumBonds() > MAX_BONDS:
+        return f"{molecule.GetNumBonds()} bonds; at most {MAX_BONDS} are supported"
+    return None
+
+
+def read_smiles(path: Path, *, validate: bool) -> Iterator[Row | Bad]:
+    """Rows of a SMILES file: the first word is the molecule, what follows is its name."""
+    lines = Lines(path)
+    first = True
+    while (taken := lines.take()) is not None:
+        line, text = taken[0], decoded(taken[1])
+        words = text.split(None, 1)
+        if not words:
+            continue
+        header, first = first and words[0].lower() in HEADER_WORDS, False
+        if header:
+            continue
+        problem = text_problem(text) or (smiles_problem(words[0]) if validate else None)
+        if problem:
+            yield Bad(line, text, problem)
+            continue
+        yield Row(line, words[0], properties={"name": words[1].strip()} if len(words) > 1 else {})
+    if first:
+        raise empty(path)
+
+
+def read_table(
+    path: Path, delimiter: str, smiles_column: str, columns: Sequence[str], *, validate: bool
+) -> Iterator[Row | Bad]:
+    """Rows of a delimited table with a header; a quoted field may hold delimiters and line breaks."""
+    lines = Lines(path)
+    names = _header(lines, path, delimiter)
+    where = [_index(path, names, name) for name in (smiles_column, *columns)]
+    while True:
+        record = next_record(lines, delimiter, len(names))
+        if record is None:
+            return
+        if isinstance(record, Bad):
+            yield record
+            continue
+        line, text, fields = record
+        smiles, *cells = [fields[i].strip() for i in where]
+        yield _row(line, text, smiles, dict(zip(columns, cells, strict=True)), columns, validate=validate)
+
+
+def read_parquet(path: Path, smiles_column: str, columns: Sequence[str], *, validate: bool) -> Iterator[Row | Bad]:
+    """Rows of a Parquet file; null and NaN are empty cells, and lines are rows counted from 1."""
+    for first, batch in _batches(path, smiles_column, columns, 8192):
+        texts = _texts(batch.column(0))
+        values = [batch.column(i + 1).to_pylist() for i in range(len(columns))]
+        for i, smiles in enumerate(texts):
+            cells = {name: column[i] for name, column in zip(columns, values, strict=True)}
+            for name, cell in cells.items():
+                if isinstance(cell, float) and math.isnan(cell):
+                    cells[name] = None
+            text = smiles or ""
+            problem = text_problem(text)
+            if problem:
+                yield Bad(first + i, text, problem)
+            else:
+                yield _row(first + i, text, text.strip(), cells, columns, validate=validate)
+
+
+def _row(
+    line: int, text: str, smiles: str, cells: dict[str, Any], columns: Sequence[str], *, validate: bool
+) -> Row | Bad:
+    if not smiles:
+        return Bad(line, text, _NO_SMILES)
+    values = numbers_of(cells, columns)
+    if isinstance(values, str):
+        return Bad(line, text, values)
+    problem = smiles_problem(smiles) if validate else None
+    return Bad(line, text, problem) if problem else Row(line, smiles, properties=dict(values))
+
+
+def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None:
+    """The next record with its fields; None at the end. Blank lines are passed over."""
+    while (taken := lines.take()) is not None:
+        line, raw = taken
+        if raw.strip():
+            break
+    else:
+        return None
+    text = decoded(raw)
+    if '"' in text:
+        return _quoted(lines, line, text, delimiter, width)
+    problem = text_problem(text)
+    if problem:
+        return Bad(line, text, problem)
+    fields = text.split(delimiter)
+    if len(fields) != width:
+        return Bad(line, text, f"{len(fields)} fields, but the header has {width}")
+    return line, text, fields
+
+
+def _quoted(lines: Lines, line: int, text: str, delimiter: str, width: int) -> Fields | Bad:
+    def feed() -> Iterator[str]:
+        yield text + "\n"
+        for ahead in range(LONGEST_RECORD - 1):
+            found = lines.peek(ahead)
+            if found is None:
+                return
+            yield decoded(found[1]) + "\n"
+
+    reader = csv.reader(feed(), delimiter=delimiter, strict=True)
+    try:
+        fields = next(reader)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            return Bad(line, text, f"malformed quotes: not closed within {LONGEST_RECORD} lines")
+        return Bad(line, text, f"malformed quotes: {error}")
+    more = reader.line_num - 1
+    if width and len(fields) != width:
+        # A quote that was closed by that of a later row: only this line is at fault.
+        kind = "malformed quotes: " if more else ""
+        return Bad(line, text, f"{kind}{len(fields)} fields, but the header has {width}")
+    whole = "\n".join([text, *(decoded(lines.buffer[i][1]) for i in range(more))])
+    problem = text_problem(whole)
+    if problem and more:
+        return Bad(line, text, text_problem(text) or f"malformed quotes, or {problem}")
+    if problem:
+        return Bad(line, text, problem)
+    lines.drop(more)
+    return line, whole, fields
+
+
+def _header(lines: Lines, path: Path, delimiter: str) -> list[str]:
+    """The names of the columns; the rows follow."""
+    while (taken := lines.take()) is not None:
+        line, raw = taken
+        if raw.strip():
+            break
+    else:
+        raise empty(path)
+    text = decoded(raw)
+    problem = text_problem(text)
+    record: Fields | Bad = Bad(line, text, problem) if problem else _quoted(lines, line, text, delimiter, 0)
+    if isinstance(record, Bad):
+        raise InputError(
+            f"the header cannot be read: {record.reason}",
+            where=f"{path}, line {line}",
+            remedy="The first line must name the columns",
+        )
+    return [name.strip() for name in record[2]]
+
+
+def _index(path: Path, names: Sequence[str], name: str) -> int:
+    if name not in names:
+        raise missing_column(path, name, names)
+    if names.count(name) > 1:
+        raise InputError(
+            f"{names.count(name)} columns are named {name!r}", where=str(path), remedy="Rename all but one"
+        )
+    return names.index(name)
+
+
+def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
+    """SMILES and their lines of a SMILES file, about a mebibyte of text at a time."""
+    first = True
+    for line, data in blocks(path):
+        text = decoded(data)
+        if text.isascii() and "\0" not in text:
+            rows = [words[0] if (words := row.split(None, 1)) else "" for row in text.removesuffix("\n").split("\n")]
+        else:
+            decoded_rows = map(decoded, split_lines(data))
+            rows = [row.split(None, 1)[0] if row.strip() and not text_problem(row) else "" for row in decoded_rows]
+        if first and (head := next(filter(None, rows), None)) is not None:
+            first = False
+            if head.lower() in HEADER_WORDS:
+                rows[rows.index(head)] = ""
+        yield _present(rows, line)
+    if first:
+        raise empty(path)
+
+
+def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:
+    """SMILES and their lines of a delimited table; the common case, no quotes, takes few steps a row."""
+    lines = Lines(path)
+    names = _header(lines, path, delimiter)
+    column, width = _index(path, names, smiles_column), len(names)
+    while (taken := lines.take_block()) is not None:
+        line, data = taken
+        rows = None if b'"' in data or b"\0" in data else _column(data, delimiter, column, width)
+        if rows is not None:
+            yield _present(rows, line)
+            continue
+        lines.put(line, data)
+        smiles, numbers = [], []
+        while lines.buffer and (record := next_record(lines, delimiter, width)) is not None:
+            if not isinstance(record, Bad) and (found := record[2][column].strip()):
+                smiles.append(found)
+                numbers.append(record[0])
+        yield smiles, numbers
+
+
+def _column(data: bytes, delimiter: str, column: int, width: int) -> list[str] | None:
+    """A column of lines without quotes; None unless they are ASCII and all have `width` fields."""
+    if not data.isascii():
+        return None
+    data = data if data.endswith(b"\n") else data + b"\n"
+    characters = np.frombuffer(data, np.uint8)
+    breaks = characters == ord("\n")
+    ends = np.flatnonzero(breaks | (characters == ord(delimiter)))
+    if len(ends) % width:
+        return None
+    last = breaks[ends].reshape(-1, width)
+    if not last[:, -1].all() or last[:, :-1].any():
+        return None
+    stops = ends[column::width]
+    starts = ends[column - 1 :: width] + 1 if column else np.concatenate([[0], ends[width - 1 : -1 : width] + 1])
+    text = data.decode("ascii")
+    return [text[i:j].strip() for i, j in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+def _present(rows: list[str], line: int) -> tuple[list[str], Sequence[int]]:
+    if all(rows):
+        return rows, range(line, line + len(rows))
+    return [row for row in rows if row], [line + i for i, row in enumerate(rows) if row]
+
+
+def parquet_blocks(path: Path, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:
+    """SMILES and their rows of a Parquet file."""
+    for first, batch in _batches(path, smiles_column, (), 65_536):
+        texts = [text.strip() if text and not text_problem(text) else "" for text in _texts(batch.column(0))]
+        yield _present(texts, first)
+
+
+def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+    line = 1
+    wanted = [smiles_column, *columns]
+    try:
+        with pq.ParquetFile(path) as file:
+            schema = file.schema_arrow
+            for name in wanted:
+                _index(path, schema.names, name)
+            _expect(path, schema, smiles_column, _is_text, "text")
+            for name in columns:
+                _expect(path, schema, name, _is_number, "numbers")
+            for batch in file.iter_batches(rows, columns=list(dict.fromkeys(wanted))):
+                yield line, batch.select(wanted)
+                line += batch.num_rows
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"cannot be read as Parquet: {error}", where=f"{path}, row {line}", remedy="Write the file again"
+        ) from error
+
+
+def _expect(path: Path, schema: pa.Schema, name: str, fits: Callable[[pa.DataType], bool], what: str) -> None:
+    kind = schema.field(name).type
+    if not fits(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        raise InputError(f"column {name!r} holds {kind}, not {what}", where=str(path), remedy="Name another column")
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    tests: tuple[Callable[[pa.DataType], bool], ...] = (
+        pa.types.is_string,
+        pa.types.is_large_string,
+        pa.types.is_string_view,
+    )
+    return any(test(kind) for test in tests)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    numeric = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind)
+    return bool(numeric or pa.types.is_null(kind)) or _is_text(kind)
+
+
+def _texts(column: pa.Array) -> list[str | None]:
+    try:
+        return list(column.to_pylist())
+    except UnicodeDecodeError:
+        raw = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
+        return [None if value is None else decoded(value) for value in raw]

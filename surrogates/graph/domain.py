@@ -1,0 +1,97 @@
+"""Whether a molecule looks like those that a surrogate has seen: its atoms' neighbourhoods, and its size.
+
+Two atoms have the same neighbourhood if they and their bonded neighbours are alike, the circular fingerprint
+of radius 1 (Rogers and Hahn 2010, https://doi.org/10.1021/ci100050t). A molecule is in the domain if each of
+its neighbourhoods occurs in training. It is a warning, not a guarantee: what is in the domain can be wrong too.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int, UInt64
+
+from data.featurise import ATOM_COLUMNS, GraphTable
+
+#: Stereo labels and bonds in rings of a neighbour are left out: they would make almost all molecules new.
+_OWN = [ATOM_COLUMNS.index(name) for name in ("atomic_number", "hydrogens", "charge", "aromatic", "ring_bonds")]
+_NEIGHBOUR = [ATOM_COLUMNS.index(name) for name in ("atomic_number", "charge", "aromatic")]
+
+
+def environments(table: GraphTable) -> UInt64[np.ndarray, " atom"]:
+    """A hash of the neighbourhood of every atom, the same on every host."""
+    own = _mix(_packed(table.atoms, _OWN))
+    ends = table.bond_atoms.astype(np.int64) + table.atom_start[table.bond_molecule][:, None]
+    orders = table.bonds[:, 0].astype(np.uint64)
+    plain = _packed(table.atoms, _NEIGHBOUR)
+    # Contributions add up, so the order of neighbours does not matter; 40 bits keep float64 sums exact.
+    seen = np.zeros(len(table.atoms), np.float64)
+    for here, there in ((0, 1), (1, 0)):
+        part = _mix(plain[ends[:, there]] * np.uint64(8) + orders) >> np.uint64(24)
+        seen += np.bincount(ends[:, here], weights=part.astype(np.float64), minlength=len(seen))
+    return _mix(own ^ seen.astype(np.uint64))
+
+
+def _packed(atoms: np.ndarray, columns: list[int]) -> UInt64[np.ndarray, " atom"]:
+    found = np.zeros(len(atoms), np.uint64)
+    for column in columns:
+        found = found * np.uint64(256) + atoms[:, column]
+    return found
+
+
+def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
+    """The finaliser of splitmix64 (Steele, Lea, Flood 2014)."""
+    values = values + np.uint64(0x9E3779B97F4A7C15)
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return values ^ (values >> np.uint64(31))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """What training has seen.
+
+    Attributes:
+        known: hashes of neighbourhoods, ascending.
+        fewest, most: heavy atoms of the smallest and the largest molecule.
+    """
+
+    known: UInt64[np.ndarray, " environment"]
+    fewest: int
+    most: int
+
+    @staticmethod
+    def of(table: GraphTable) -> Domain:
+        """The domain of some molecules, at least one."""
+        counts = table.atom_counts
+        return Domain(np.unique(environments(table)), int(counts.min()), int(counts.max()))
+
+    def join(self, other: Domain) -> Domain:
+        """What either has seen."""
+        return Domain(np.union1d(self.known, other.known), min(self.fewest, other.fewest), max(self.most, other.most))
+
+    def holds(self, table: GraphTable) -> Bool[np.ndarray, " molecule"]:
+        """Whether each molecule is inside."""
+        counts: Int[np.ndarray, " molecule"] = table.atom_counts
+        inside = (counts >= self.fewest) & (counts <= self.most)
+        if not len(table.atoms):
+            return inside
+        hashes = environments(table)
+        place = np.minimum(np.searchsorted(self.known, hashes), len(self.known) - 1)
+        unknown = np.add.reduceat(self.known[place] != hashes, np.minimum(table.atom_start[:-1], len(hashes) - 1))
+        return inside & (unknown == 0)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict; the hashes as base64 of little-endian bytes."""
+        raw = self.known.astype("<u8").tobytes()
+        return {"known": base64.b64encode(raw).decode(), "fewest": self.fewest, "most": self.most}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Domain:
+        """What `to_json` described."""
+        known = np.frombuffer(base64.b64decode(value["known"]), "<u8").astype(np.uint64)
+        return Domain(known, int(value["fewest"]), int(value["most"]))

@@ -1,0 +1,175 @@
+"""Training of the 2D molecular surrogate: from scratch, or from one that learned a cheaper method's labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from data.errors import InputError
+from data.featurise import GraphTable
+from data.graphs import GraphBatch, GraphSource, choose_buckets, with_room
+from data.splits import Split
+from surrogates.checkpoints import write_json
+from surrogates.devices import data_mesh
+from surrogates.graph.domain import Domain
+from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
+from surrogates.graph.mpnn import Ensemble
+from surrogates.losses import LossName, masked_error
+from surrogates.normalise import Standardise
+from surrogates.train import FitResult, Stats, TrainConfig, fit
+from surrogates.uncertainty import Conformal
+
+#: Training stops halving its batches here; smaller ones are all noise.
+SMALLEST_BATCH = 8
+
+
+def fit_molecular(
+    table: GraphTable,
+    targets: Mapping[str, Float[np.ndarray, " molecule"]],
+    split: Split,
+    config: MolecularConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    units: Mapping[str, str],
+    label_fingerprint: str,
+    init: MolecularSurrogate | None = None,
+    progress: bool = True,
+) -> MolecularSurrogate:
+    """Train an ensemble and calibrate it.
+
+    Args:
+        table: the molecules.
+        targets: labels of each, NaN where missing.
+        split: parts "train", "valid" (may be empty: then nothing stops early) and "calibration" (may be empty:
+            then intervals are those of the ensemble alone).
+        config: of the ensemble; with `init` its own counts.
+        training: the recipe.
+        run_dir: gets the history, checkpoints and `fit.json`; the same again resumes.
+        units: of each target.
+        label_fingerprint: identity of the labels.
+        init: start from this one's weights. Its predictions, brought onto the new labels by a line fitted for
+            each target, are where fine-tuning starts.
+
+    Raises:
+        InputError: no molecule to train on, a target without labels, or `init` has other targets.
+    """
+    names = tuple(targets)
+    values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
+    train = np.asarray(split["train"])
+    train = train[np.isfinite(values[train]).any(axis=1)]
+    if not len(train):
+        raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
+    if init is None:
+        standardise = Standardise.fit(names, values[train])
+        buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
+        domain = Domain.of(table.take(train))
+        model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed))
+        before: tuple[str, ...] = ()
+    else:
+        if init.targets != names:
+            raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {names}")
+        config, model = init.facts.config, init.model
+        standardise = _onto(init, table.take(train), values[train])
+        buckets, domain = init.facts.buckets, init.facts.domain.join(Domain.of(table.take(train)))
+        before = (*init.facts.pretrained_on, init.labels_fingerprint)
+
+    devices = data_mesh().size
+    size = min(training.batch_size, max(SMALLEST_BATCH, len(train) // 4))
+    size = -(-size // devices) * devices
+    labels = standardise.apply(values)
+
+    def source(part: Int[np.ndarray, " row"], *, shuffle: bool) -> GraphSource:
+        weights = np.ones((len(part), config.ensemble), np.float32)
+        return GraphSource(
+            table, part, labels[part], weights, with_room(buckets), size, seed=training.seed, shuffle=shuffle
+        )
+
+    valid = np.asarray(split["valid"])
+    result = fit(
+        model,
+        ensemble_loss(config.loss),  # type: ignore[arg-type]
+        source(train, shuffle=True),
+        source(valid, shuffle=False) if len(valid) else None,
+        training,
+        run_dir,
+        progress=progress,
+    )
+    _note(result, run_dir)
+    made = result.model
+    assert isinstance(made, Ensemble)
+    facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
+    return calibrate(MolecularSurrogate(made, facts), table, values, np.asarray(split["calibration"]))
+
+
+def calibrate(
+    surrogate: MolecularSurrogate,
+    table: GraphTable,
+    values: Float[np.ndarray, "molecule target"],
+    rows: Int[np.ndarray, " row"],
+) -> MolecularSurrogate:
+    """Split-conformal intervals from molecules that training has not seen; unchanged if there are none."""
+    if not len(rows):
+        return surrogate
+    mean, std = surrogate.raw(table.take(rows))
+    conformal = {
+        name: Conformal.fit(values[rows, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)
+    }
+    return MolecularSurrogate(surrogate.model, replace(surrogate.facts, conformal=conformal))
+
+
+def ensemble_loss(kind: LossName) -> object:
+    """Sum of the members' losses, and the error of their mean, which validation compares."""
+
+    def loss(model: nnx.Module, batch: GraphBatch, key: Array) -> tuple[Array, Stats]:
+        assert isinstance(model, Ensemble)
+        predictions = model(batch, key)
+        error, present = masked_error(predictions, jnp.broadcast_to(batch.labels, predictions.shape), kind)
+        weight = present * batch.weights.T[:, :, None]
+        value = (error * weight).sum() / jnp.maximum(weight.sum(), 1.0) * len(predictions)
+        absolute, known = masked_error(predictions.mean(axis=0), batch.labels, "l1")
+        return value, {"loss": (absolute.sum(), known.sum())}
+
+    return loss
+
+
+def _onto(init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]) -> Standardise:
+    """The normalisation under which `init`, untouched, answers with a line fitted to the new labels."""
+    known, _ = init.raw(table)
+    old = init.facts.standardise
+    means, scales = [], []
+    for k, name in enumerate(init.targets):
+        keep = np.isfinite(values[:, k])
+        if not keep.any():
+            raise InputError(f"target {name} has no finite label to learn from")
+        x, y = known[keep, k], values[keep, k]
+        slope = 1.0
+        if len(x) > 2 and np.ptp(x) > 0:
+            slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1))
+        # A line that is flat or falls means that the cheap labels say nothing; then only its place is kept.
+        slope = slope if slope > 0.1 else 1.0
+        means.append(float(y.mean() + slope * (old.mean[k] - x.mean())))
+        scales.append(slope * old.scale[k])
+    return Standardise(old.names, tuple(means), tuple(scales))
+
+
+def _note(result: FitResult, run_dir: Path) -> None:
+    write_json(
+        run_dir / "fit.json",
+        {
+            "seconds": result.seconds,
+            "epochs": len(result.history),
+            "stopped_by": result.stopped_by,
+            "best": result.best,
+            "data_wait_share": result.data_wait_share,
+            "compilations": result.compilations,
+            "devices": len(jax.devices()),
+        },
+    )

@@ -1,0 +1,283 @@
+"""The 2D molecular surrogate: SMILES in, properties with calibrated intervals out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Float
+
+from data.featurise import GraphTable, encode
+from data.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
+from simulators.base import SimulationError, Spec, Variable, check, content_hash, dataset
+from surrogates.base import load_weights, package_versions, read_card, save_surrogate
+from surrogates.checkpoints import checksum
+from surrogates.devices import data_mesh, replicate, shard_batch
+from surrogates.graph.domain import Domain
+from surrogates.graph.mpnn import Ensemble, MPNNConfig
+from surrogates.normalise import Standardise
+from surrogates.uncertainty import Conformal
+
+#: Molecules of a batch of predictions: few enough for the caches of a CPU, whatever the accelerator.
+BATCH = 512
+#: Half-width of a central 90% interval of a normal distribution, in standard deviations.
+NORMAL_90 = 1.6448536269514722
+
+SMILES = Variable("smiles", (), "1", "str", "SMILES")
+
+
+@dataclass(frozen=True)
+class MolecularConfig:
+    """What is trained.
+
+    Attributes:
+        network: of each member.
+        ensemble: number of members.
+        buckets: number of sizes to which molecules are padded; each is compiled once.
+        loss: of standardised targets: "l1", "l2" or "huber".
+
+    Raises:
+        ValueError: a count is below 1, or the loss is unknown.
+    """
+
+    network: MPNNConfig = field(default_factory=MPNNConfig)
+    ensemble: int = 3
+    buckets: int = 3
+    loss: str = "huber"
+
+    def __post_init__(self) -> None:
+        if min(self.ensemble, self.buckets) < 1:
+            raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
+        if self.loss not in ("l1", "l2", "huber"):
+            raise ValueError(f"loss must be l1, l2 or huber, got {self.loss!r}")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What travels with the weights.
+
+    Attributes:
+        config: of the ensemble.
+        units: unit of each target, in their order.
+        standardise: of the targets.
+        conformal: calibration of each target.
+        buckets: sizes chosen from the training molecules.
+        domain: see `surrogates.graph.domain`.
+        labels_fingerprint: of the simulator or the table whose labels were learned last.
+        pretrained_on: fingerprints of the labels before those.
+        scores: held-out scores, flat, with the unit in the key where it is known.
+    """
+
+    config: MolecularConfig
+    units: Mapping[str, str]
+    standardise: Standardise
+    conformal: Mapping[str, Conformal]
+    buckets: tuple[Bucket, ...]
+    domain: Domain
+    labels_fingerprint: str
+    pretrained_on: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": asdict(self.config),
+            "units": dict(self.units),
+            "standardise": self.standardise.to_json(),
+            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
+            "buckets": [[b.atoms, b.bonds] for b in self.buckets],
+            "domain": self.domain.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "pretrained_on": list(self.pretrained_on),
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Facts:
+        """The facts that `to_json` described."""
+        config = dict(value["config"])
+        return Facts(
+            MolecularConfig(**{**config, "network": MPNNConfig(**config["network"])}),
+            dict(value["units"]),
+            Standardise.from_json(value["standardise"]),
+            {name: Conformal.from_json(c) for name, c in value["conformal"].items()},
+            tuple(Bucket(int(a), int(b)) for a, b in value["buckets"]),
+            Domain.from_json(value["domain"]),
+            str(value["labels_fingerprint"]),
+            tuple(value["pretrained_on"]),
+            dict(value["scores"]),
+        )
+
+
+class MolecularSurrogate:
+    """An ensemble of message-passing networks, calibrated; see `surrogates.base.Surrogate`.
+
+    Attributes:
+        model: the networks.
+        facts: everything else.
+    """
+
+    def __init__(self, model: Ensemble, facts: Facts) -> None:
+        self.model, self.facts = model, facts
+        self.buckets = with_room(facts.buckets)
+        graph, params = nnx.split(model)
+        self._mesh = data_mesh()
+        self._params = replicate(params, self._mesh)
+        self.batch_size = -(-BATCH // self._mesh.size) * self._mesh.size
+
+        def forward(weights: Any, batch: GraphBatch) -> jax.Array:
+            members = nnx.merge(graph, weights)(batch)
+            spread = members.std(axis=0, ddof=1) if len(members) > 1 else jnp.zeros_like(members[0])
+            return jnp.stack([members.mean(axis=0), spread])
+
+        self._forward = jax.jit(forward)
+
+    # What it is
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the predicted properties."""
+        return self.facts.standardise.names
+
+    @cached_property
+    def spec(self) -> Spec:
+        """SMILES in; each target and its standard deviation out."""
+        outputs = []
+        for name in self.targets:
+            unit = self.facts.units[name]
+            outputs.append(Variable(name, (), unit, "float64", name.replace("_", " ")))
+            outputs.append(Variable(f"{name}_std", (), unit, "float64", f"standard deviation of {name}"))
+        return Spec((SMILES,), tuple(outputs))
+
+    @property
+    def name(self) -> str:
+        """Such as "molecular:gap,dipole_moment"."""
+        return f"molecular:{','.join(self.targets)}"
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, settings and the labels' fingerprint."""
+        facts = self.facts.to_json()
+        facts.pop("scores")
+        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": facts}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the settings, the calibration and the weights."""
+        leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(self._params))]
+        return content_hash([self.provenance["settings"], checksum(leaves)])
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Of the labels that it learned last."""
+        return self.facts.labels_fingerprint
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores."""
+        return self.facts.scores
+
+    def with_scores(self, scores: Mapping[str, float]) -> MolecularSurrogate:
+        """The same surrogate with held-out scores."""
+        return MolecularSurrogate(self.model, replace(self.facts, scores=dict(scores)))
+
+    # What it answers
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes have been compiled."""
+        return self._forward._cache_size()
+
+    def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
+        """Each target and its standard deviation for the molecules of a padded batch, padding left out."""
+        found = np.asarray(self._forward(self._params, shard_batch(batch, self._mesh)), np.float64)
+        mean, std = self._in_units(found[:, np.asarray(batch.mask)])
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            answer[name], answer[f"{name}_std"] = mean[:, k], self._calibrated(name, mean[:, k], std[:, k])[0]
+        return answer
+
+    def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
+        """Answers for many molecules, in their order.
+
+        Returns:
+            For each target t, in its unit: `t`, `t_std`, and the bounds `t_low`, `t_high` of the calibrated
+            90% interval, (molecule,) float64; and `in_domain`, bool.
+        """
+        count = len(self.targets)
+        found = np.zeros((2, len(table), count))
+        # All batches are handed to the device before the first result is fetched.
+        waiting = [
+            (rows, self._forward(self._params, shard_batch(batch, self._mesh))) for rows, batch in self._batches(table)
+        ]
+        for rows, values in waiting:
+            found[:, rows] = np.asarray(values)[:, : len(rows)]
+        mean, std = self._in_units(found)
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            calibrated, low, high = self._calibrated(name, mean[:, k], std[:, k])
+            answer |= {name: mean[:, k], f"{name}_std": calibrated, f"{name}_low": low, f"{name}_high": high}
+        answer["in_domain"] = self.facts.domain.holds(table)
+        return answer
+
+    def raw(
+        self, table: GraphTable
+    ) -> tuple[Float[np.ndarray, "molecule target"], Float[np.ndarray, "molecule target"]]:
+        """Mean and standard deviation over the members, in units, before calibration."""
+        found = np.zeros((2, len(table), len(self.targets)))
+        for rows, batch in self._batches(table):
+            values = self._forward(self._params, shard_batch(batch, self._mesh))
+            found[:, rows] = np.asarray(values)[:, : len(rows)]
+        return self._in_units(found)
+
+    def _batches(self, table: GraphTable) -> Iterator[tuple[np.ndarray, GraphBatch]]:
+        bucket = assign(table, self.buckets)
+        members = {int(b): np.flatnonzero(bucket == b) for b in np.unique(bucket)}
+        for place, rows in plan_batches(members, self.buckets, self.batch_size):
+            yield rows, pad(table, rows, self.buckets[place], self.batch_size)
+
+    def _in_units(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.facts.standardise.invert(found[0]), found[1] * np.array(self.facts.standardise.scale)
+
+    def _calibrated(self, name: str, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if name not in self.facts.conformal:
+            return std, mean - NORMAL_90 * std, mean + NORMAL_90 * std
+        low, high = self.facts.conformal[name].interval(mean, std)
+        return (high - low) / (2 * NORMAL_90), low, high
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer one request as the simulator would; see `simulators.base.Simulator`."""
+        check(inputs, self.spec.inputs)
+        table, rejected = encode([str(inputs["smiles"].item())])
+        if rejected:
+            raise SimulationError("invalid_input", f"{inputs['smiles'].item()!r}: {rejected[0][1]}")
+        answer = self.predict_table(table)
+        return dataset(self.spec.outputs, {v.name: answer[v.name][0] for v in self.spec.outputs})
+
+    # Where it lives
+
+    def save(self, directory: Path) -> None:
+        """Write `surrogate.json` and `weights/`."""
+        save_surrogate(Path(directory), "molecular", nnx.state(self.model), self.facts.to_json())
+
+    @staticmethod
+    def load(directory: Path) -> MolecularSurrogate:
+        """The surrogate that `save` wrote.
+
+        Raises:
+            InputError: there is none, or it is of another kind.
+            CorruptStoreError: weights are missing or changed.
+        """
+        facts = Facts.from_json(read_card(Path(directory)))
+        config = facts.config
+        model = Ensemble(config.network, len(facts.standardise.names), config.ensemble, nnx.Rngs(0))
+        graph, params = nnx.split(model)
+        return MolecularSurrogate(nnx.merge(graph, load_weights(Path(directory), params)), facts)

@@ -1,0 +1,224 @@
+"""A message-passing network on molecular graphs: bonds condition messages, a virtual atom carries the whole.
+
+Messages are those of GINE, relu(h_j + e_ij) summed over neighbours (Hu et al. 2020, arXiv:1905.12265), updates
+are pre-normalised residual blocks, and a virtual atom joins all others (Gilmer et al. 2017,
+arXiv:1704.01212). Everything is dense within a molecule; see `data.graphs`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float, UInt8
+
+from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
+from data.graphs import GraphBatch
+
+#: Elements with a feature of their own; all others share one.
+ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
+#: Values of each column that have a feature of their own; what is above the last counts as the last.
+ATOM_LEVELS = {
+    "hydrogens": (0, 1, 2, 3, 4),
+    "charge": (CHARGE_ZERO - 1, CHARGE_ZERO, CHARGE_ZERO + 1),
+    "chirality": (1, 2),
+    "aromatic": (1,),
+    "ring": (3, 4, 5, 6, 7, 8),
+    "degree": (1, 2, 3, 4),
+    "ring_bonds": (2, 3, 4),
+}
+BOND_LEVELS = {
+    "order": (0, 1, 2, 3, 4, 5),
+    "ring": (3, 4, 5, 6, 7, 8),
+    "stereo": (1, 2),
+    "conjugated": (1,),
+}
+#: Columns whose larger values count as the last level.
+SATURATING = ("hydrogens", "ring", "degree", "ring_bonds")
+
+
+@dataclass(frozen=True)
+class MPNNConfig:
+    """Sizes of one network.
+
+    Attributes:
+        features: width of an atom's state.
+        layers: rounds of message passing.
+        expansion: width of the hidden layer of an update, in units of `features`.
+        readout: width of the hidden layer of the head.
+        dropout: share of the readout's hidden units that training drops.
+
+    Raises:
+        ValueError: a size is below 1, or `dropout` outside [0, 1).
+    """
+
+    features: int = 128
+    layers: int = 4
+    expansion: int = 2
+    readout: int = 128
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        if min(self.features, self.layers, self.expansion, self.readout) < 1 or not 0 <= self.dropout < 1:
+            raise ValueError(f"sizes must be at least 1 and dropout in [0, 1); got {self}")
+
+
+def _levels(
+    columns: tuple[str, ...], levels: dict[str, tuple[int, ...]], values: UInt8[Array, "*batch column"]
+) -> Float[Array, "*batch feature"]:
+    parts = []
+    for name, known in levels.items():
+        column = values[..., columns.index(name), None]
+        if name in SATURATING:
+            column = jnp.minimum(column, known[-1])
+        parts.append(column == jnp.array(known, jnp.uint8))
+    return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
+
+
+def atom_features(atoms: UInt8[Array, "*batch 8"]) -> Float[Array, "*batch feature"]:
+    """One-hot features of atoms; all zero where there is none."""
+    number = atoms[..., :1]
+    known = number == jnp.array(ELEMENTS, jnp.uint8)
+    other = (number > 0) & ~known.any(axis=-1, keepdims=True)
+    rest = _levels(ATOM_COLUMNS, ATOM_LEVELS, atoms)
+    return jnp.concatenate([known.astype(jnp.float32), other.astype(jnp.float32), rest * (number > 0)], axis=-1)
+
+
+def bond_features(bonds: UInt8[Array, "*batch 4"]) -> Float[Array, "*batch feature"]:
+    """One-hot features of bonds."""
+    return _levels(BOND_COLUMNS, BOND_LEVELS, bonds)
+
+
+ATOM_FEATURES = len(ELEMENTS) + 1 + sum(map(len, ATOM_LEVELS.values()))
+BOND_FEATURES = sum(map(len, BOND_LEVELS.values()))
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What every member of an ensemble reads; made once for all of them.
+
+    Attributes:
+        atoms: features of atoms.
+        bonds: features of bonds.
+        from_atom: picks the atom at which each directed bond begins; a bond goes both ways.
+        to_atom: picks the atom at which it ends.
+        present: 1 where there is an atom.
+        inverse_count: 1 / atoms of each molecule.
+    """
+
+    atoms: Float[Array, "molecule atom feature"]
+    bonds: Float[Array, "molecule bond feature"]
+    from_atom: Float[Array, "molecule directed atom"]
+    to_atom: Float[Array, "molecule atom directed"]
+    present: Float[Array, "molecule atom 1"]
+    inverse_count: Float[Array, "molecule 1"]
+
+
+jax.tree_util.register_dataclass(
+    Inputs, data_fields=["atoms", "bonds", "from_atom", "to_atom", "present", "inverse_count"], meta_fields=[]
+)
+
+
+def read(batch: GraphBatch) -> Inputs:
+    """The bytes of a batch as features and incidence matrices."""
+    size = batch.atoms.shape[1]
+    places = jnp.arange(size, dtype=jnp.uint8)
+    # A padding bond ends at no atom, so its rows are zero.
+    ends = batch.bond_atoms[..., None] == places
+    first, second = ends[:, :, 0], ends[:, :, 1]
+    counts = jnp.asarray(batch.atom_counts, jnp.int32)
+    present = (jnp.arange(size) < counts[:, None])[..., None]
+    return Inputs(
+        atom_features(batch.atoms),
+        bond_features(batch.bonds),
+        jnp.concatenate([first, second], axis=1).astype(jnp.float32),
+        jnp.concatenate([second, first], axis=1).swapaxes(1, 2).astype(jnp.float32),
+        present.astype(jnp.float32),
+        1.0 / jnp.maximum(counts, 1)[:, None].astype(jnp.float32),
+    )
+
+
+class Block(nnx.Module):
+    """One round: messages along bonds and by way of the virtual atom, then an update of each atom."""
+
+    def __init__(self, config: MPNNConfig, rngs: nnx.Rngs) -> None:
+        width, hidden = config.features, config.features * config.expansion
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.bond = nnx.Linear(BOND_FEATURES, width, rngs=rngs)
+        self.whole = nnx.Linear(width, width, rngs=rngs)
+        self.mix = nnx.Linear(2 * width, hidden, rngs=rngs)
+        self.out = nnx.Linear(hidden, width, kernel_init=nnx.initializers.normal(0.1 / hidden**0.5), rngs=rngs)
+
+    def __call__(
+        self, state: Float[Array, "molecule atom feature"], inputs: Inputs
+    ) -> Float[Array, "molecule atom feature"]:
+        """The next state of every atom."""
+        normal = self.norm(state) * inputs.present
+        bond = self.bond(inputs.bonds)
+        # The barriers keep XLA on the CPU from folding cheap sums into the products, which makes those slow.
+        normal, bond = jax.lax.optimization_barrier((normal, bond))
+        message = nnx.relu(inputs.from_atom @ normal + jnp.concatenate([bond, bond], axis=1))
+        received = inputs.to_atom @ jax.lax.optimization_barrier(message)
+        whole = self.whole(normal.sum(axis=1) * inputs.inverse_count)
+        joined = jnp.concatenate([normal + whole[:, None], received], axis=-1)
+        flat = jax.lax.optimization_barrier(joined.reshape(-1, joined.shape[-1]))
+        update = self.out(nnx.relu(self.mix(flat)))
+        return state + update.reshape(state.shape)
+
+
+class MPNN(nnx.Module):
+    """Standardised targets of molecules from their graphs."""
+
+    def __init__(self, config: MPNNConfig, targets: int, rngs: nnx.Rngs) -> None:
+        width = config.features
+        self.embed = nnx.Linear(ATOM_FEATURES, width, rngs=rngs)
+        self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
+        self.norm = nnx.RMSNorm(width, rngs=rngs)
+        self.mix = nnx.Linear(3 * width, config.readout, rngs=rngs)
+        self.head = nnx.Linear(config.readout, targets, rngs=rngs)
+        self.dropout = config.dropout
+
+    def __call__(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule target"]:
+        """Predictions; of padding molecules they are finite and mean nothing.
+
+        Args:
+            inputs: of a batch.
+            key: of dropout; None for none.
+        """
+        return self.head(self.hidden(inputs, key))
+
+    def hidden(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule readout"]:
+        """What the head reads: mean, maximum and scaled sum over atoms, mixed."""
+        state = self.embed(inputs.atoms)
+        for block in self.blocks:
+            state = block(state, inputs)
+        state = self.norm(state)
+        total = (state * inputs.present).sum(axis=1)
+        largest = jnp.where(inputs.present > 0, state, -1e4).max(axis=1)
+        # A molecule without atoms is padding; its maximum is brought back to a harmless size.
+        largest = jnp.maximum(largest, -1e3)
+        pooled = jnp.concatenate([total * inputs.inverse_count, largest, 0.1 * total], axis=-1)
+        hidden = nnx.relu(self.mix(pooled))
+        if key is not None and self.dropout > 0:
+            keep = jax.random.bernoulli(key, 1 - self.dropout, hidden.shape)
+            hidden = jnp.where(keep, hidden / (1 - self.dropout), 0.0)
+        return hidden
+
+
+class Ensemble(nnx.Module):
+    """Networks that differ in their first weights; they share the reading of a batch."""
+
+    def __init__(self, config: MPNNConfig, targets: int, members: int, rngs: nnx.Rngs) -> None:
+        self.members = nnx.List([MPNN(config, targets, rngs) for _ in range(members)])
+
+    def __call__(self, batch: GraphBatch, key: Array | None = None) -> Float[Array, "member molecule target"]:
+        """Predictions of every member.
+
+        Written out member by member: one array with a leading axis is half as fast on the CPU, because
+        XLA's batched products of this shape are.
+        """
+        inputs = read(batch)
+        keys = [None] * len(self.members) if key is None else list(jax.random.split(key, len(self.members)))
+        return jnp.stack([member(inputs, k) for member, k in zip(self.members, keys, strict=True)])
