@@ -61,10 +61,11 @@ def label(
     """
     units = {t: simulator.spec.output(t).units for t in targets}
     variables = simulator.spec.inputs
-    summary = run_campaign(simulator, (dataset(variables, {"smiles": s}) for s in smiles), store, config)
+    requests = (dataset(variables, {"smiles": s}) for s in smiles)
+    summary = run_campaign(simulator, requests, store, config, total=len(smiles))
     wanted = set(smiles)
     found: dict[str, tuple[list[float], float]] = {}
-    failed: list[tuple[str, str, str]] = []
+    failed: dict[str, tuple[str, str]] = {}
     with RecordStore.open(store) as records:
         names = records.column("smiles")
         status, message = records.column("status"), records.column("message")
@@ -77,8 +78,10 @@ def label(
         core += float(seconds[i] * threads[i])
         if status[i] == "ok":
             found[name] = ([float(c[i]) for c in columns], float(seconds[i]))
+            # A later try of what failed before.
+            failed.pop(name, None)
         else:
-            failed.append((name, str(status[i]), str(message[i])))
+            failed[name] = (str(status[i]), str(message[i]))
     kept = [s for s in dict.fromkeys(smiles) if s in found]
     table = np.array([found[s][0] for s in kept]).reshape(len(kept), len(targets))
     return (
@@ -89,7 +92,7 @@ def label(
             simulator.fingerprint,
             core,
             np.array([found[s][1] for s in kept]),
-            failed,
+            [(name, *why) for name, why in failed.items()],
         ),
         summary,
     )

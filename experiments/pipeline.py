@@ -33,7 +33,8 @@ from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
-from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate, fit_molecular
+from surrogates.graph.fit_molecular import fit_molecular
+from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
 from surrogates.train import TrainConfig
 
 

@@ -228,7 +228,8 @@ class _Session:
 
     def _warm_up(self, pool: ParserPool) -> None:
         """Start the processes, and compile by predicting a few rows whose results are dropped."""
-        pool.start()
+        if self.source.parses:
+            pool.start()
         for piece in islice(self.source.pieces(WARM_UP_ROWS, *self.source.start), 2):
             encoded = piece.load(pool).result()
             if len(encoded.lines):

@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Protocol, cast
+from typing import BinaryIO, ClassVar, Protocol, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import InputError
+from data.library import CARD, PreparedLibrary, read_part
 from experiments.screening_chunks import LONGEST_RECORD, ArrowChunk, Chunk, Encoded, TextChunk, arrow_bytes
 from experiments.screening_workers import ParserPool
 
@@ -29,27 +30,37 @@ HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
 
 @dataclass(frozen=True)
 class Piece:
-    """A chunk and where the file goes on after it.
+    """Some rows, not parsed yet or prepared, and where the file goes on after them.
 
     Attributes:
-        chunk: the rows.
+        chunk: the rows, as they stand in the file or already featurised.
         end: position from which `pieces` continues (bytes of text once decompressed, or rows).
         line: number of the row at `end`.
         done: share of the file that is read by then, for the progress bar.
     """
 
-    chunk: Chunk
+    chunk: Chunk | Encoded
     end: int
     line: int
     done: float
 
     def load(self, pool: ParserPool) -> Future[Encoded]:
-        """The chunk, parsed in one of the processes."""
-        return pool.submit(self.chunk)
+        """The chunk, parsed in one of the processes where it has to be."""
+        if not isinstance(self.chunk, Encoded):
+            return pool.submit(self.chunk)
+        ready: Future[Encoded] = Future()
+        ready.set_result(self.chunk)
+        return ready
 
 
 class Source(Protocol):
-    """A file of candidates."""
+    """A file of candidates.
+
+    Attributes:
+        parses: whether its rows have to be parsed.
+    """
+
+    parses: ClassVar[bool]
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of at most about `rows` rows from `position`, whose row is number `line`."""
@@ -65,6 +76,7 @@ class Source(Protocol):
 class TextSource:
     """A SMILES file or a delimited table, compressed with gzip or not."""
 
+    parses: ClassVar[bool] = True
     path: Path
     compressed: bool
     delimiter: str
@@ -120,6 +132,7 @@ class TextSource:
 class ParquetSource:
     """A column of a Parquet file; positions are rows."""
 
+    parses: ClassVar[bool] = True
     path: Path
     column: str
     start: tuple[int, int] = (0, 1)
@@ -145,16 +158,41 @@ class ParquetSource:
                 )
 
 
+@dataclass(frozen=True)
+class LibrarySource:
+    """A library made by `understudy prepare`; positions are molecules, lines those of its own source."""
+
+    parses: ClassVar[bool] = False
+    library: PreparedLibrary
+    start: tuple[int, int] = (0, 1)
+
+    def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
+        """Chunks of featurised molecules; a part is checked before its first molecule is used."""
+        before, total = 0, max(1, len(self.library))
+        for part in self.library.parts:
+            if before + part.rows > position:
+                held = read_part(self.library.path, part)
+                for first in range(max(0, position - before), part.rows, rows):
+                    last = min(part.rows, first + rows)
+                    some = held.rows(first, last)
+                    chunk = Encoded(some.table, some.text, some.offsets, some.lines, [])
+                    end = before + last
+                    yield Piece(chunk, end, int(some.lines[-1]) + 1, end / total)
+            before += part.rows
+
+
 def open_source(path: Path, smiles: str) -> Source:
     """The file of candidates at `path`.
 
     Args:
-        path: .smi, .smiles, .ism, .txt, .csv, .tsv (each also .gz) or .parquet.
+        path: .smi, .smiles, .ism, .txt, .csv, .tsv (each also .gz) or .parquet, or a prepared library.
         smiles: name of the column that holds SMILES, in tables.
 
     Raises:
         InputError: there is no such file, its kind is unknown, it is empty, or the column is missing.
     """
+    if path.is_dir():
+        return LibrarySource(PreparedLibrary.open(path))
     if not path.is_file():
         raise InputError(f"no such file: {path}", where="candidates", remedy="Check the path")
     suffixes = [s.lower() for s in path.suffixes]
@@ -193,8 +231,11 @@ def codecs_mark(head: bytes) -> bytes:
 def identity(path: Path) -> dict[str, int | str]:
     """What tells this file from another without reading all of it: its size, and a digest of samples.
 
-    64 samples of 64 KiB at even distances, the first and the last included.
+    64 samples of 64 KiB at even distances, the first and the last included. Of a prepared library it is that
+    of the card, which holds the checksums of all else.
     """
+    if path.is_dir():
+        path = path / CARD
     size, sample, count = path.stat().st_size, 1 << 16, 64
     digest = hashlib.sha256()
     with open(path, "rb") as file:

@@ -21,7 +21,8 @@ from experiments.scores import scores
 from experiments.stage import application, build, existing_file, summary, write_json
 from simulators.base import content_hash
 from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed
-from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate, fit_molecular
+from surrogates.graph.fit_molecular import fit_molecular
+from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
 from surrogates.train import TrainConfig
 
 SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}

@@ -84,7 +84,7 @@ def fit(
     from data.featurise import encode
     from data.splits import Split
     from simulators.base import content_hash
-    from surrogates.graph.molecular import fit_molecular
+    from surrogates.graph.fit_molecular import fit_molecular
 
     model, recipe = configured(max_seconds, overrides)
     rows = np.concatenate([parts[name] for name in ("train", "valid", "calibration")])

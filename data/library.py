@@ -1,0 +1,198 @@
+"""A prepared library: molecules featurised once, in files that are mapped into memory and checked when read.
+
+A directory with `part-00000.bin`, ..., each the bytes of a few arrays one after the other, and `library.json`
+with where they lie and what they sum to. Part by part it is written; `library.json` comes last.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int, UInt8
+
+from data.errors import CorruptStoreError, InputError
+from data.featurise import GraphTable
+
+FORMAT = 1
+CARD = "library.json"
+_ALIGN = 64
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Some molecules of a library.
+
+    Attributes:
+        table: their graphs; `source_index` counts within these molecules.
+        text, offsets: their SMILES, UTF-8, end to end; row i is `text[offsets[i]:offsets[i + 1]]`.
+        lines: of the file that they came from.
+    """
+
+    table: GraphTable
+    text: UInt8[np.ndarray, " byte"]
+    offsets: Int[np.ndarray, " row_plus_one"]
+    lines: Int[np.ndarray, " row"]
+
+    def rows(self, first: int, last: int) -> Prepared:
+        """The molecules from `first` to before `last`; arrays are views."""
+        offsets = self.offsets[first : last + 1]
+        table = self.table.take(slice(first, last))
+        return Prepared(table, self.text[offsets[0] : offsets[-1]], offsets - offsets[0], self.lines[first:last])
+
+
+@dataclass(frozen=True)
+class Part:
+    """One file of a library: its rows, and name -> (byte offset, dtype, shape, CRC-32) of its arrays."""
+
+    file: str
+    rows: int
+    arrays: Mapping[str, tuple[int, str, tuple[int, ...], int]]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return {"file": self.file, "rows": self.rows, "arrays": {k: list(v) for k, v in self.arrays.items()}}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Part:
+        """What `to_json` described."""
+        arrays = {k: (int(a), str(d), tuple(s), int(c)) for k, (a, d, s, c) in value["arrays"].items()}
+        return Part(str(value["file"]), int(value["rows"]), arrays)
+
+
+def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
+    """Write one file, atomically, and say what is in it."""
+    table = prepared.table
+    arrays = {
+        "atom_counts": table.atom_counts.astype(np.uint8),
+        "bond_counts": table.bond_counts.astype(np.uint8),
+        "atoms": table.atoms,
+        "bonds": table.bonds,
+        "bond_atoms": table.bond_atoms,
+        "text": np.asarray(prepared.text, np.uint8),
+        "offsets": np.asarray(prepared.offsets, np.uint32),
+        "lines": np.asarray(prepared.lines, np.int64),
+    }
+    name = f"part-{number:05d}.bin"
+    handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}.")
+    described: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
+    with os.fdopen(handle, "wb") as file:
+        for key, array in arrays.items():
+            file.write(b"\0" * (-file.tell() % _ALIGN))
+            raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
+            described[key] = (file.tell(), array.dtype.newbyteorder("<").str, array.shape, zlib.crc32(raw))
+            file.write(raw)
+        file.flush()
+        os.fsync(file.fileno())
+    os.chmod(temporary, 0o644)
+    os.replace(temporary, directory / name)
+    return Part(name, len(table), described)
+
+
+def read_part(directory: Path, part: Part) -> Prepared:
+    """The molecules of one file, mapped into memory and checked.
+
+    Raises:
+        CorruptStoreError: the file is missing, shorter than it was, or changed.
+    """
+    path = directory / part.file
+    arrays: dict[str, np.ndarray] = {}
+    try:
+        whole = np.memmap(path, np.uint8, "r")
+    except (OSError, ValueError) as error:
+        raise _corrupt(path, str(error)) from error
+    for name, (start, dtype, shape, crc) in part.arrays.items():
+        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        raw = whole[start : start + size]
+        if len(raw) < size:
+            raise _corrupt(path, f"{name} is truncated")
+        if zlib.crc32(raw) != crc:
+            raise _corrupt(path, f"{name} is not what was written")
+        arrays[name] = raw.view(dtype).reshape(shape)
+    table = GraphTable(
+        _starts(arrays["atom_counts"]),
+        _starts(arrays["bond_counts"]),
+        arrays["atoms"],
+        arrays["bonds"],
+        arrays["bond_atoms"],
+        np.arange(part.rows),
+    )
+    return Prepared(table, arrays["text"], arrays["offsets"].astype(np.int32), arrays["lines"])
+
+
+@dataclass(frozen=True)
+class PreparedLibrary:
+    """An opened library.
+
+    Attributes:
+        path: its directory.
+        parts: its files.
+        rejected: rows of the source that were no molecules; they are in `rejects.csv`.
+        source: what it was made from.
+    """
+
+    path: Path
+    parts: tuple[Part, ...]
+    rejected: int
+    source: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return sum(part.rows for part in self.parts)
+
+    def save(self) -> None:
+        """Write `library.json`, which makes the parts count."""
+        card = {
+            "format": FORMAT,
+            "molecules": len(self),
+            "rejected": self.rejected,
+            "source": dict(self.source),
+            "parts": [part.to_json() for part in self.parts],
+        }
+        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{CARD}.")
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            json.dump(card, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, self.path / CARD)
+
+    @staticmethod
+    def open(path: Path) -> PreparedLibrary:
+        """The library in a directory; parts are checked when they are read.
+
+        Raises:
+            InputError: there is none, or its format is newer.
+            CorruptStoreError: `library.json` cannot be read.
+        """
+        card_path = Path(path) / CARD
+        if not card_path.is_file():
+            raise InputError(
+                f"no {CARD} in it", where=str(path), remedy="Name a directory that understudy prepare finished"
+            )
+        try:
+            card = json.loads(card_path.read_text(encoding="utf-8"))
+            newer = int(card["format"]) > FORMAT
+            parts = tuple(Part.from_json(p) for p in card["parts"])
+            found = PreparedLibrary(Path(path), parts, int(card["rejected"]), card["source"])
+        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
+            raise _corrupt(card_path, str(error)) from error
+        if newer:
+            raise InputError("made by a newer version", where=str(card_path), remedy="Upgrade understudy")
+        return found
+
+
+def _corrupt(path: Path, problem: str) -> CorruptStoreError:
+    return CorruptStoreError(problem, where=str(path), remedy="Prepare the library again")
+
+
+def _starts(counts: UInt8[np.ndarray, " row"]) -> Int[np.ndarray, " row_plus_one"]:
+    start = np.zeros(len(counts) + 1, np.int64)
+    np.cumsum(counts, out=start[1:])
+    return start

@@ -1,0 +1,176 @@
+"""Featurising a library once, so that screening it again costs no parsing: `understudy prepare`."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.errors import InputError
+from data.featurise import GraphTable
+from data.library import CARD, Part, Prepared, PreparedLibrary, write_part
+from experiments.screening_chunks import Encoded
+from experiments.screening_sources import identity, open_source
+from experiments.screening_workers import ParserPool, in_order
+from experiments.stage import write_json
+
+#: Rows of a part: few enough to be checked in a moment, many enough that a billion molecules make few files.
+PART_ROWS = 65_536
+CHUNK_ROWS = 16_384
+PROGRESS = "progress.json"
+
+
+@dataclass(frozen=True)
+class PrepareSummary:
+    """What was prepared.
+
+    Attributes:
+        molecules: rows read, good and bad.
+        valid: molecules in the library.
+        bytes: of the library on disk.
+        seconds: wall time of this session.
+        resumed: rows that earlier sessions had done.
+    """
+
+    molecules: int
+    valid: int
+    bytes: int
+    seconds: float
+    resumed: int
+
+    def metrics(self) -> dict[str, float]:
+        """Flat metrics, as in `metrics.json`."""
+        return {
+            "prepare/molecules": float(self.molecules),
+            "prepare/valid": float(self.valid),
+            "prepare/rejected": float(self.molecules - self.valid),
+            "prepare/bytes": float(self.bytes),
+            "prepare/seconds": self.seconds,
+            "prepare/molecules_per_second": (self.molecules - self.resumed) / max(self.seconds, 1e-9),
+        }
+
+
+@dataclass
+class _Done:
+    """What `progress.json` holds: the parts so far, and where the source goes on after them."""
+
+    identity: dict[str, object]
+    parts: list[Part]
+    rows: int
+    position: int
+    line: int
+    rejects_bytes: int
+
+    def to_json(self) -> dict[str, object]:
+        return {**self.__dict__, "parts": [part.to_json() for part in self.parts]}
+
+
+def prepare(
+    candidates: Path, out: Path, *, smiles: str = "smiles", workers: int | None = None, progress: bool = True
+) -> PrepareSummary:
+    """Featurise a file of candidates into a prepared library, or go on with one that was stopped.
+
+    Args:
+        candidates: .smi, .csv or .tsv (also .gz), or .parquet.
+        out: directory; gets the parts, `rejects.csv` and, at the end, `library.json`.
+        smiles: column that holds SMILES, in tables.
+        workers: parsing processes; None: one for each core that this process may use.
+        progress: whether to show a bar.
+
+    Raises:
+        InputError: the candidates cannot be read, or `out` holds something else.
+    """
+    began = time.perf_counter()
+    source = open_source(candidates, smiles)
+    wanted: dict[str, object] = {**identity(candidates), "file": candidates.name, "smiles": smiles}
+    if (out / CARD).exists():
+        library = PreparedLibrary.open(out)
+        if dict(library.source) != wanted:
+            raise InputError("another library is there", where=str(out), remedy="Name another directory")
+        total = len(library) + library.rejected
+        return PrepareSummary(total, len(library), _bytes(library), time.perf_counter() - began, total)
+    done = _resume(out, wanted) or _Done(wanted, [], 0, *source.start, 0)
+    resumed = done.rows
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
+    pool = ParserPool(workers or len(os.sched_getaffinity(0)))
+    with Progress(*columns, transient=True, disable=not progress) as bar:
+        task = bar.add_task("preparing", total=1.0, rate="")
+        try:
+            waiting: list[Encoded] = []
+            pieces = source.pieces(CHUNK_ROWS, done.position, done.line)
+            for piece, encoded in in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2):
+                waiting.append(encoded)
+                done.position, done.line = piece.end, piece.line
+                if sum(len(e.lines) for e in waiting) >= PART_ROWS:
+                    _commit(out, done, waiting, candidates.name)
+                    waiting = []
+                rate = (done.rows + sum(e.rows for e in waiting) - resumed) / (time.perf_counter() - began)
+                bar.update(task, completed=piece.done, rate=f"{rate:,.0f} molecules/s")
+            if waiting:
+                _commit(out, done, waiting, candidates.name)
+        finally:
+            pool.close()
+    valid = sum(part.rows for part in done.parts)
+    if not valid:
+        raise InputError(
+            f"none of the {done.rows} rows is a molecule", where=str(candidates), remedy=f"See {out / 'rejects.csv'}"
+        )
+    library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
+    library.save()
+    (out / PROGRESS).unlink()
+    return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
+
+
+def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / PROGRESS
+    if not path.exists():
+        if any(out.glob("part-*.bin")):
+            raise InputError("holds parts of something else", where=str(out), remedy="Name another directory")
+        with (out / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerow(["file", "line", "text", "reason"])
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    done = _Done(**{**found, "parts": [Part.from_json(p) for p in found["parts"]]})
+    if done.identity != wanted:
+        raise InputError("another library was begun there", where=str(out), remedy="Name another directory")
+    # Rejects that were written after the last commit will be found again.
+    with (out / "rejects.csv").open("r+b") as file:
+        file.truncate(done.rejects_bytes)
+    return done
+
+
+def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
+    rows = sum(e.rows for e in waiting)
+    sizes = np.cumsum([0] + [int(e.offsets[-1]) for e in waiting])
+    offsets = np.concatenate(
+        [e.offsets[:-1].astype(np.int64) + size for e, size in zip(waiting, sizes[:-1], strict=True)]
+    )
+    table = GraphTable.concat([e.table for e in waiting])
+    prepared = Prepared(
+        table,
+        np.concatenate([e.text for e in waiting]),
+        np.append(offsets, sizes[-1]),
+        np.concatenate([e.lines for e in waiting]),
+    )
+    with (out / "rejects.csv").open("a", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        for encoded in waiting:
+            writer.writerows([name, r.line, r.text, r.reason] for r in encoded.rejects)
+        file.flush()
+        os.fsync(file.fileno())
+        done.rejects_bytes = file.tell()
+    if len(table):
+        done.parts.append(write_part(out, len(done.parts), prepared))
+    done.rows += rows
+    write_json(out / PROGRESS, done.to_json())
+
+
+def _bytes(library: PreparedLibrary) -> int:
+    return sum((library.path / part.file).stat().st_size for part in library.parts)

@@ -1,0 +1,389 @@
+"""A simulator over many inputs: isolated, limited in time and memory, retried, resumable, and its cost counted.
+
+Requests are identified by their content, so none is ever computed twice into the same store. A failure is a
+record too, with its kind and message. Only the parent writes, and a record is on disk before the next is asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from data.errors import InputError
+from data.store import RecordStore
+from simulators.base import SimulationError, Simulator, input_hash
+from simulators.worker import Answer, Worker, plain
+
+#: Kinds of failure that may pass on a second try.
+RETRIED = ("crashed", "out_of_memory")
+#: Seconds between looks at clocks and memory.
+POLL_S = 0.1
+#: Seconds in which a process must have imported the simulator.
+START_TIMEOUT_S = 300.0
+#: Marks a later try of a request whose earlier record is a failure.
+AGAIN = "+"
+
+
+@dataclass(frozen=True)
+class CampaignConfig:
+    """How to run a campaign.
+
+    Attributes:
+        workers: processes; None: as many as the cores that this process may use, over `threads`.
+        threads: of each process.
+        timeout_s: wall seconds of one simulation, after which its process is killed; None: no limit.
+        memory_mb: resident memory (10^6 bytes) of a process, above which it is killed; None: no limit.
+        retries: more tries for what may pass on a second one (`RETRIED`).
+        retry_failed: try again what the store holds as failed; the new record stands behind the old one.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    workers: int | None = None
+    threads: int = 1
+    timeout_s: float | None = 3600.0
+    memory_mb: int | None = 4000
+    retries: int = 1
+    retry_failed: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("workers", "threads", "timeout_s", "memory_mb"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise ValueError(f"{name} must be above 0, got {value}")
+        if self.retries < 0:
+            raise ValueError(f"retries must be 0 or more, got {self.retries}")
+
+    @property
+    def processes(self) -> int:
+        """Worker processes."""
+        return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
+
+
+@dataclass(frozen=True)
+class CampaignSummary:
+    """What a campaign did.
+
+    Attributes:
+        requested: inputs, equal ones counted once.
+        done: answered now.
+        failed: kind -> failures now.
+        cached: in the store before, answered or failed.
+        seconds: wall time.
+        core_seconds: wall time of each record made now times its threads.
+        store: where the records lie.
+    """
+
+    requested: int
+    done: int
+    failed: dict[str, int]
+    cached: int
+    seconds: float
+    core_seconds: float
+    store: Path
+
+    def metrics(self) -> dict[str, float]:
+        """Flat metrics, as in `metrics.json`."""
+        made = self.done + sum(self.failed.values())
+        return {
+            "simulate/requested": float(self.requested),
+            "simulate/done": float(self.done),
+            "simulate/failed": float(sum(self.failed.values())),
+            **{f"simulate/failed/{kind}": float(count) for kind, count in sorted(self.failed.items())},
+            "simulate/cached": float(self.cached),
+            "simulate/seconds": self.seconds,
+            "simulate/core_seconds": self.core_seconds,
+            "simulate/per_second": made / self.seconds if self.seconds > 0 else 0.0,
+        }
+
+
+def run_campaign(
+    simulator: Simulator,
+    inputs: Iterable[xr.Dataset],
+    store: Path,
+    config: CampaignConfig | None = None,
+    *,
+    total: int | None = None,
+    progress: bool = True,
+) -> CampaignSummary:
+    """Answer every input that the store does not hold yet; the same call again goes on where it was stopped.
+
+    Args:
+        simulator: picklable; each process gets a copy.
+        inputs: requests; consumed as workers come free, so there may be millions.
+        store: directory of the records, made if absent.
+        config: how.
+        total: number of inputs, where `inputs` does not tell, for the time left.
+        progress: whether to show a bar and a final table.
+
+    Raises:
+        InputError: the store holds another simulator's records, or the simulator cannot be sent to a process.
+        SimulationError: `missing_component`; nothing would pass, so the campaign ends.
+        KeyboardInterrupt: after the workers were killed; every finished record is in the store.
+    """
+    config = config or CampaignConfig()
+    total = len(inputs) if total is None and isinstance(inputs, Sized) else total
+    try:
+        pickled = pickle.dumps(simulator, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(f"{simulator.name} cannot be sent to another process: {error}") from error
+    with _open(simulator, store) as records:
+        campaign = _Campaign(records, config, pickled, total, progress)
+        summary = campaign.run(iter(inputs))
+    if progress:
+        _show(summary, simulator.name)
+    return summary
+
+
+def _open(simulator: Simulator, path: Path) -> RecordStore:
+    if not (path / "store.json").exists():
+        facts = {"fingerprint": simulator.fingerprint, "host_independent": True}
+        spec = simulator.spec
+        # Each record is handed to the system at once, which outlives a kill of this process; the folds wait
+        # for the disk.
+        return RecordStore.create(
+            path, spec.inputs, spec.outputs, provenance=simulator.provenance, attrs=facts, sync=False
+        )
+    records = RecordStore.open(path, "a", sync=False)
+    if records.attrs.get("fingerprint") != simulator.fingerprint:
+        held = records.attrs.get("simulator", "another simulator")
+        records.close()
+        raise InputError(
+            f"holds records of {held} with other settings or another version than those of {simulator.name}",
+            where=str(path),
+            remedy="Name another store, so that labels of two methods are not mixed",
+        )
+    return records
+
+
+@dataclass
+class _Job:
+    """A request on its way."""
+
+    key: str
+    values: dict[str, Any]
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _Slot:
+    """A worker and what it is doing; `ready` once it has greeted."""
+
+    worker: Worker
+    job: _Job | None = None
+    started: float = 0.0
+    ready: bool = False
+
+
+@dataclass
+class _Campaign:
+    """The state of one call of `run_campaign`."""
+
+    records: RecordStore
+    config: CampaignConfig
+    pickled: bytes
+    total: int | None
+    show: bool
+    slots: list[_Slot] = field(default_factory=list)
+    failed: Counter[str] = field(default_factory=Counter)
+    done: int = 0
+    cached: int = 0
+    requested: int = 0
+    core_seconds: float = 0.0
+
+    def run(self, inputs: Iterator[xr.Dataset]) -> CampaignSummary:
+        """Feed the workers until nothing is left."""
+        began = time.perf_counter()
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}" + (f" of {self.total:,}" if self.total is not None else "")),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        jobs = self._new(inputs)
+        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show) as bar:
+            task = bar.add_task("simulating", total=self.total, rate="")
+            try:
+                while True:
+                    busy = self._feed(jobs)
+                    if not busy:
+                        break
+                    self._collect()
+                    made = self.done + sum(self.failed.values())
+                    rate = made / (time.perf_counter() - began)
+                    failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
+                    text = f"{rate:,.1f}/s" + (f"  [red]failed: {failures}[/]" if failures else "")
+                    bar.update(task, completed=self.cached + made, rate=text)
+            except BaseException:
+                for slot in self.slots:
+                    slot.worker.kill()
+                raise
+        for slot in self.slots:
+            slot.worker.close()
+        seconds = time.perf_counter() - began
+        return CampaignSummary(
+            self.requested, self.done, dict(self.failed), self.cached, seconds, self.core_seconds, self.records.path
+        )
+
+    def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[_Job]:
+        """Requests that have no record yet."""
+        latest: dict[str, tuple[str, str]] = {}
+        if self.config.retry_failed:
+            status = self.records.column("status")
+            for key, state in zip(self.records.keys(), status, strict=True):
+                latest[key.split(AGAIN)[0]] = (key, str(state))
+        seen: set[str] = set()
+        for record in inputs:
+            key = input_hash(record)
+            if key in seen:
+                continue
+            seen.add(key)
+            self.requested += 1
+            if not self.records.has(key):
+                yield _Job(key, plain(record))
+            elif self.config.retry_failed and latest[key][1] != "ok":
+                _, _, count = latest[key][0].partition(AGAIN)
+                yield _Job(f"{key}{AGAIN}{int(count or 0) + 1}", plain(record))
+            else:
+                self.cached += 1
+
+    def _feed(self, jobs: Iterator[_Job]) -> bool:
+        """Give every idle worker a request; whether any is busy."""
+        idle = [slot for slot in self.slots if slot.job is None]
+        while idle or len(self.slots) < self.config.processes:
+            job = next(jobs, None)
+            if job is None:
+                break
+            if idle:
+                slot = idle.pop()
+            else:
+                slot = _Slot(Worker(self.pickled, self.config.threads), started=time.perf_counter())
+                self.slots.append(slot)
+            slot.job = job
+            self._hand_over(slot)
+        return any(slot.job is not None for slot in self.slots)
+
+    def _hand_over(self, slot: _Slot) -> None:
+        assert slot.job is not None
+        slot.job.attempts += 1
+        if slot.ready:
+            self._send(slot)
+
+    def _send(self, slot: _Slot) -> None:
+        assert slot.job is not None
+        slot.started = time.perf_counter()
+        # A process that has just died closes the pipe; `_collect` finds that out.
+        try:
+            slot.worker.connection.send(slot.job.values)
+        except OSError:
+            return
+
+    def _collect(self) -> None:
+        """Take what is ready, and kill what is over its limits."""
+        connections = {slot.worker.connection: slot for slot in self.slots if slot.job is not None}
+        for connection in wait(list(connections), timeout=POLL_S):
+            self._take(connections[connection])  # type: ignore[index]
+        now = time.perf_counter()
+        for slot in self.slots:
+            if slot.job is None or slot.worker.connection.poll():
+                continue
+            limit = self.config.timeout_s if slot.ready else START_TIMEOUT_S
+            spent = now - slot.started
+            if limit is not None and spent > limit:
+                what = f"no answer in {limit:g} s" if slot.ready else "the process did not start"
+                self._replace(slot, "timeout", f"{what}; killed", spent, {})
+            elif self.config.memory_mb is not None and spent > POLL_S:
+                used = slot.worker.memory_mb()
+                if used > self.config.memory_mb:
+                    message = f"{used:,.0f} MB used, {self.config.memory_mb:,} MB allowed; killed"
+                    self._replace(slot, "out_of_memory", message, spent, {})
+
+    def _take(self, slot: _Slot) -> None:
+        try:
+            received = slot.worker.connection.recv()
+        except (EOFError, OSError):
+            spent = time.perf_counter() - slot.started
+            # What the dead process started may live on.
+            slot.worker.kill()
+            how, said = slot.worker.obituary()
+            last = f": {said.splitlines()[-1]}" if said else ""
+            self._replace(slot, "crashed", f"the process ended with {how}{last}", spent, {"output": said})
+            return
+        if isinstance(received, Answer):
+            assert slot.job is not None
+            job = slot.job
+            job.seconds += received.seconds
+            if received.status == "missing_component":
+                raise SimulationError("missing_component", received.message)
+            if received.status in RETRIED and job.attempts <= self.config.retries:
+                self._hand_over(slot)
+                return
+            slot.job = None
+            self._record(job, received)
+            return
+        if received:
+            raise InputError(f"the simulator cannot be built in another process: {received}")
+        slot.ready = True
+        if slot.job is not None:
+            self._send(slot)
+
+    def _replace(self, slot: _Slot, kind: str, message: str, spent: float, details: dict[str, Any]) -> None:
+        """Bury a worker; its request is tried again in a fresh one, or recorded as failed."""
+        assert slot.job is not None
+        job = slot.job
+        job.seconds += spent
+        slot.worker.kill()
+        slot.worker.start()
+        slot.ready, slot.started = False, time.perf_counter()
+        if kind in RETRIED and job.attempts <= self.config.retries:
+            self._hand_over(slot)
+            return
+        slot.job = None
+        self._record(job, Answer(kind, {}, message, json.dumps(details), spent))
+
+    def _record(self, job: _Job, found: Answer) -> None:
+        self.records.append(
+            job.key,
+            {**job.values, **found.values},
+            status=found.status,
+            message=found.message,
+            seconds=job.seconds,
+            threads=self.config.threads,
+            attempts=job.attempts,
+            log=found.log,
+        )
+        self.core_seconds += job.seconds * self.config.threads
+        if found.status == "ok":
+            self.done += 1
+        else:
+            self.failed[found.status] += 1
+
+
+def _show(summary: CampaignSummary, name: str) -> None:
+    table = Table(title=f"Campaign {name}", title_justify="left", show_header=False, box=None, pad_edge=False)
+    made = summary.done + sum(summary.failed.values())
+    failures = ", ".join(f"{kind} {count:,}" for kind, count in sorted(summary.failed.items())) or "none"
+    table.add_row("[dim]done now[/]", f"{summary.done:,} of {summary.requested:,}")
+    table.add_row("[dim]in the store before[/]", f"{summary.cached:,}")
+    table.add_row("[dim]failed[/]", failures)
+    per = f", {summary.core_seconds / made:.3g} core-s each" if made else ""
+    table.add_row("[dim]cost[/]", f"{summary.seconds:,.1f} s, {summary.core_seconds:,.1f} core-s{per}")
+    table.add_row("[dim]records[/]", str(summary.store))
+    Console().print(table)

@@ -1,0 +1,192 @@
+"""One process of a campaign: takes requests over a pipe, answers them, and dies when it is told or orphaned.
+
+What travels is numpy arrays and strings between two processes of this program; nothing is read from a file.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import psutil
+import xarray as xr
+
+from simulators.base import SimulationError, Simulator, check, dataset
+
+#: Environment variables that tell numerical libraries how many threads to start.
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+BOOT = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
+    "from simulators.worker import serve; serve(int(sys.argv[1]), int(sys.argv[3]))"
+)
+#: Bytes of what a process printed last that go into the record of its death.
+TAIL = 2000
+_PR_SET_PDEATHSIG = 1
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What became of one request.
+
+    Attributes:
+        status: "ok", or the kind of failure.
+        values: outputs by name; empty for a failure.
+        message: why it failed.
+        log: JSON, how the answer was reached or what is known of the failure.
+        seconds: wall time.
+    """
+
+    status: str
+    values: Mapping[str, Any]
+    message: str
+    log: str
+    seconds: float
+
+
+def answer(simulator: Simulator, inputs: xr.Dataset) -> Answer:
+    """Run a simulator on one request; every way in which it can fail becomes an answer too."""
+    start = time.perf_counter()
+
+    def failed(kind: str, message: str, details: Mapping[str, Any]) -> Answer:
+        text = json.dumps(dict(details), default=str)
+        return Answer(kind, {}, message, text, time.perf_counter() - start)
+
+    try:
+        found = simulator.simulate(inputs)
+        try:
+            check(found, simulator.spec.outputs)
+        except SimulationError as error:
+            # The request was in order; it is the answer that does not fit.
+            return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
+        values = {v.name: found[v.name].values for v in simulator.spec.outputs}
+        return Answer("ok", values, "", str(found.attrs.get("log", "{}")), time.perf_counter() - start)
+    except SimulationError as error:
+        return failed(error.kind, error.message, error.details)
+    except MemoryError as error:
+        return failed("out_of_memory", f"the simulator could not allocate: {error}", {})
+    except Exception as error:
+        lines = traceback.format_exc().strip().splitlines()[-12:]
+        return failed("crashed", f"{type(error).__name__}: {error}", {"traceback": lines})
+
+
+def serve(descriptor: int, parent: int) -> None:
+    """What the process does: receive the simulator, then answer requests until the pipe closes."""
+    # The kernel kills this process when its parent dies, however that dies.
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    connection = Connection(descriptor)
+    with suppress(EOFError, OSError):
+        try:
+            simulator = pickle.loads(connection.recv_bytes())
+            variables = simulator.spec.inputs
+        except Exception as error:
+            connection.send(f"{type(error).__name__}: {error}")
+            return
+        connection.send("")
+        while True:
+            values = connection.recv()
+            connection.send(answer(simulator, dataset(variables, values)))
+
+
+@dataclass
+class Worker:
+    """The parent's end of one process, which is started anew after each death.
+
+    Attributes:
+        simulator: pickled.
+        threads: for the numerical libraries of the process.
+    """
+
+    simulator: bytes
+    threads: int
+    connection: Connection = field(init=False)
+    process: subprocess.Popen[bytes] = field(init=False)
+    _output: IO[bytes] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.start()
+
+    def start(self) -> None:
+        """Start a fresh process and hand it the simulator."""
+        ours, theirs = Pipe(duplex=True)
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", BOOT, str(theirs.fileno()), json.dumps(sys.path), str(os.getpid())],
+            env=os.environ | dict.fromkeys(THREADS, str(self.threads)),
+            pass_fds=(theirs.fileno(),),
+            stdin=subprocess.DEVNULL,
+            stdout=self._output,
+            stderr=self._output,
+            # A session of its own, so that a kill reaches the programs that the simulator starts.
+            start_new_session=True,
+        )
+        theirs.close()
+        self.connection = ours
+        ours.send_bytes(self.simulator)
+
+    def memory_mb(self) -> float:
+        """Resident memory of the process and of what it started, in 10^6 bytes."""
+        total = 0
+        with suppress(psutil.NoSuchProcess):
+            process = psutil.Process(self.process.pid)
+            total = process.memory_info().rss
+            # Asking the whole system for children is slow; Linux lists them in one place.
+            for child in _children(self.process.pid):
+                with suppress(psutil.NoSuchProcess):
+                    total += psutil.Process(child).memory_info().rss
+        return total / 1e6
+
+    def kill(self) -> None:
+        """Kill the process and everything in its session, at once."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self.connection.close()
+
+    def obituary(self) -> tuple[str, str]:
+        """How a dead process ended, and the last that it printed."""
+        code = self.process.wait()
+        self._output.seek(0, os.SEEK_END)
+        self._output.seek(max(0, self._output.tell() - TAIL))
+        said = self._output.read().decode("utf-8", "replace").strip()
+        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
+        return how, said
+
+    def close(self) -> None:
+        """End the process kindly, or else by force."""
+        self.connection.close()
+        try:
+            self.process.wait(0.5)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            found += [int(child) for child in (task / "children").read_text().split()]
+    return found + [grandchild for child in found for grandchild in _children(child)]
+
+
+def plain(inputs: xr.Dataset) -> dict[str, np.ndarray]:
+    """The values of a request by name, as they travel."""
+    return {str(name): np.asarray(array.values) for name, array in inputs.data_vars.items()}
