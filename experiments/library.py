@@ -33,6 +33,8 @@ SKELETONS = (
     *("C1C2CC1C2", "C1CC2CC1C2", "C1CC2CCC1C2", "C1CC2CC(C1)C2", "C1CC2CCC1CC2", "C1CC2CCC(C1)C2"),
     *("C1CC12CC2", "C1CC12CCC2", "C1CC12CCCC2", "C1CCC12CCC2", "C1CCC12CCCC2", "C1CC12CCCCC2"),
 )
+#: Bridged pairs too tight for a double bond.
+TIGHT = ("C1C2CC1C2", "C1CC2CC1C2", "C1CC2CC(C1)C2")
 #: Groups by number of heavy atoms, as SMILES that begin at the atom of attachment.
 GROUPS: dict[int, tuple[str, ...]] = {
     1: ("C", "N", "O", "F", "Cl"),
@@ -123,13 +125,14 @@ def scaffolds() -> list[Scaffold]:
     """All ring systems, in an order that never changes."""
     found: dict[str, None] = {}
     for skeleton in SKELETONS:
-        for smiles in sorted(set(_variants(Chem.MolFromSmiles(skeleton)))):
+        doubles = 0 if skeleton in TIGHT else 3
+        for smiles in sorted(set(_variants(Chem.MolFromSmiles(skeleton), doubles))):
             found[smiles] = None
     return [_cut(smiles) for smiles in found]
 
 
-def _variants(skeleton: Chem.Mol) -> Iterator[str]:
-    """Heteroatoms and double bonds in a carbon skeleton, as canonical SMILES."""
+def _variants(skeleton: Chem.Mol, doubles: int) -> Iterator[str]:
+    """Heteroatoms and at most `doubles` double bonds in a carbon skeleton, as canonical SMILES."""
     atoms, degrees = range(skeleton.GetNumAtoms()), [a.GetDegree() for a in skeleton.GetAtoms()]
     rings = skeleton.GetRingInfo()
     bonds = [
@@ -143,7 +146,7 @@ def _variants(skeleton: Chem.Mol) -> Iterator[str]:
             continue
         if _too_rich(skeleton, elements):
             continue
-        for count in range(4):
+        for count in range(doubles + 1):
             for double in itertools.combinations(bonds, count):
                 ends = [i for bond in double for i in bond]
                 if len(set(ends)) < len(ends) or any(elements[i] == "O" for i in ends):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rdkit import Chem, RDLogger
+from rdkit import Chem, rdBase
 from rich.console import Console
 
 from data.errors import InputError
@@ -29,6 +29,7 @@ from experiments.library import write_library
 from experiments.sampling import diverse, reservoir
 from experiments.screening import Objective, ScreenConfig, screen
 from experiments.stage import application, build, existing_file, instantiate, summary, write_json
+from experiments.train import molecular_config
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
@@ -67,12 +68,11 @@ def stream(path: Path, column: str) -> Iterator[str]:
 def canonical(smiles: list[str]) -> list[str]:
     """Canonical SMILES of those that RDKit can read, each once, in order."""
     made: dict[str, None] = {}
-    RDLogger.DisableLog("rdApp.*")
-    for text in smiles:
-        molecule = Chem.MolFromSmiles(text)
-        if molecule is not None and molecule.GetNumAtoms():
-            made[Chem.MolToSmiles(molecule)] = None
-    RDLogger.EnableLog("rdApp.*")
+    with rdBase.BlockLogs():
+        for text in smiles:
+            molecule = Chem.MolFromSmiles(text)
+            if molecule is not None and molecule.GetNumAtoms():
+                made[Chem.MolToSmiles(molecule)] = None
     return list(made)
 
 
@@ -181,7 +181,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     )
 
     console.rule("[bold]3 of 7  Surrogate", align="left")
-    model_config = build(MolecularConfig, config.surrogate, where="surrogate")
+    model_config = molecular_config(config.surrogate)
     with ledger.stage("pretraining") as cost:
         learned = cheap_labels.take(pool)
         cost.items = len(learned.smiles)

@@ -100,7 +100,7 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
         InputError: naming the key, what was expected and what was found.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(cls), node)
+        merged = OmegaConf.merge(_writable(OmegaConf.structured(cls)), node)
         made = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         raise InputError(str(error).splitlines()[0], where=f"{where}.{error.full_key or ''}".rstrip(".")) from error
@@ -108,6 +108,16 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
         raise InputError(str(error), where=where) from error
     assert isinstance(made, cls)
     return made
+
+
+def _writable(schema: Any) -> Any:
+    """A schema of frozen dataclasses, nested ones too, into which values can be merged."""
+    OmegaConf.set_readonly(schema, False)
+    for key in schema:
+        node = schema._get_node(key)
+        if isinstance(node, DictConfig) and not node._is_none():
+            _writable(node)
+    return schema
 
 
 def write_text(path: Path, text: str) -> None:

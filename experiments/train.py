@@ -78,7 +78,12 @@ def read_table(
     return Table(found, values, given, content_hash([found, {t: v.tolist() for t, v in values.items()}]))
 
 
-def train_graph(config: DictConfig, run_dir: Path) -> Mapping[str, float]:
+def molecular_config(node: DictConfig) -> MolecularConfig:
+    """What `surrogate=` describes, without the key that told the kinds apart."""
+    return build(MolecularConfig, {k: v for k, v in node.items() if k != "kind"}, where="surrogate")
+
+
+def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """Train on a table: split, fit, calibrate, score on the test part."""
     path = existing_file(config.data.file, "data.file")
     targets = names(config.data.target)
@@ -95,7 +100,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> Mapping[str, float]:
         table,
         labels.values,
         split,
-        build(MolecularConfig, config.surrogate, where="surrogate"),
+        molecular_config(config.surrogate),
         build(TrainConfig, config.train, where="train"),
         run_dir,
         init=None,
@@ -104,11 +109,9 @@ def train_graph(config: DictConfig, run_dir: Path) -> Mapping[str, float]:
     )
     seconds = time.perf_counter() - start
     metrics = {"train/seconds": seconds, "train/molecules": float(len(split["train"]))}
-    if config.train.seed is not None:
-        metrics["train/seed"] = float(config.train.seed)
     test = split["test"]
     metrics |= score_table(surrogate, labels, test, "test")
-    surrogate.save(run_dir / "surrogate")
+    surrogate.with_scores({k: v for k, v in metrics.items() if k.startswith("test/")}).save(run_dir / "surrogate")
     return metrics
 
 

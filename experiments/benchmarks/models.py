@@ -53,13 +53,13 @@ def configured(max_seconds: float | None, overrides: Sequence[str] = ()) -> tupl
     """
     from hydra import compose, initialize_config_dir
 
-    from surrogates.graph.molecular import MolecularConfig
+    from experiments.train import molecular_config
     from surrogates.train import TrainConfig
 
     given = ["experiment=molecules/graph", "data.file=gaps.csv", "data.target=gap", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", given)
-    model = build(MolecularConfig, composed.surrogate, where="surrogate")
+    model = molecular_config(composed.surrogate)
     recipe = build(TrainConfig, composed.train, where="train")
     return model, recipe if max_seconds is None else replace(recipe, max_seconds=max_seconds)
 

@@ -85,7 +85,6 @@ def _lowest(
     if not found:
         # Distance geometry from random coordinates is slower and gets cages and strained rings right.
         parameters.useRandomCoords = True
-        parameters.maxIterations = 1000
         found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
     if not found:
         raise SimulationError("not_converged", f"{smiles!r}: ETKDGv3 finds no geometry for it")

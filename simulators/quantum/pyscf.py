@@ -23,6 +23,7 @@ from ase.units import Bohr, Hartree
 from data.errors import InputError
 from simulators.base import SimulationError, Spec, content_hash
 from simulators.quantum import pyscf_properties as properties
+from simulators.quantum.grid_cache import CachedNumInt
 from simulators.quantum.scf import LadderConfig, Record, converge
 from simulators.quantum.variables import OUTPUTS, Geometry, answer, frontier, spec
 
@@ -52,11 +53,12 @@ class PySCF:
         max_steps: of the relaxation.
         tolerance: of the SCF energy, Hartree.
         max_cycles: of each rung of the SCF ladder.
-        coarse_start: see `scf.LadderConfig`.
         check_stability: follow internal instabilities to a lower solution; it is recorded in the log.
         frozen_core: leave core orbitals out of the correlation.
         device: "cpu", or "gpu" for gpu4pyscf.
-        memory_mb: what PySCF plans with; no limit.
+        keep_orbitals: hold the basis functions on the grid in memory between cycles, in at most a quarter of
+            `memory_mb`; the answer is the same.
+        memory_mb: what PySCF plans with, in 10^6 bytes; no limit.
     """
 
     method: str = "b3lyp"
@@ -73,10 +75,10 @@ class PySCF:
     max_steps: int = 100
     tolerance: float = 1e-9
     max_cycles: int = 50
-    coarse_start: bool = False
     check_stability: bool = False
     frozen_core: bool = False
     device: str = "cpu"
+    keep_orbitals: bool = True
     memory_mb: int = 4000
 
     def __post_init__(self) -> None:
@@ -136,8 +138,8 @@ class PySCF:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Program, version and settings; device and memory do not decide the answer and are left out."""
-        settings = {k: v for k, v in asdict(self).items() if k not in ("device", "memory_mb")}
+        """Program, version and settings; what does not decide the answer is left out."""
+        settings = {k: v for k, v in asdict(self).items() if k not in ("device", "keep_orbitals", "memory_mb")}
         return {
             "simulator": self.name,
             "version": _version(self.dispersion is not None),
@@ -170,7 +172,7 @@ class PySCF:
         return made
 
     def _ladder(self) -> LadderConfig:
-        return LadderConfig(self.tolerance, self.max_cycles, self.coarse_start, self.check_stability)
+        return LadderConfig(self.tolerance, self.max_cycles, self.check_stability)
 
     def _molecule(self, geometry: Geometry) -> Any:
         from pyscf import gto
@@ -181,8 +183,7 @@ class PySCF:
                 atom=list(zip(symbols, geometry.positions.tolist(), strict=True)),
                 unit="Angstrom",
                 basis=self.basis,
-                # The effective core potentials of the def2 family belong to it.
-                ecp=self.basis if self.basis.lower().startswith(("def2", "lanl", "stuttgart")) else {},
+                ecp=_core_potentials(self.basis, symbols, geometry.numbers),
                 charge=geometry.charge,
                 spin=geometry.spin,
                 verbose=0,
@@ -202,6 +203,8 @@ class PySCF:
             mf.grids.level = self.grid
             if self.grid_points is not None:
                 mf.grids.atom_grid = self.grid_points
+            if self.keep_orbitals and self.device == "cpu":
+                mf._numint = CachedNumInt(self.memory_mb / 4)
         if self.density_fit:
             mf = mf.density_fit(auxbasis=self.auxiliary_basis)
         if self.dispersion is not None:
@@ -303,6 +306,13 @@ class PySCF:
             raise SimulationError("not_converged", f"the geometry did not relax in {self.max_steps} steps")
         mol.verbose = 0
         return mol, steps
+
+
+def _core_potentials(basis: str, symbols: list[str], numbers: np.ndarray) -> dict[str, str]:
+    """The effective core potentials that belong to a basis: in the def2 family those of elements beyond Kr."""
+    if not basis.lower().startswith("def2"):
+        return {}
+    return {symbol: basis for symbol, number in zip(symbols, numbers, strict=True) if number > 36}
 
 
 def _solvents() -> dict[str, list[float]]:

@@ -15,11 +15,6 @@ import numpy as np
 
 from simulators.base import SimulationError
 
-#: Grid (radial shells, angular points) of a first, rough SCF; see `LadderConfig.coarse_start`.
-COARSE_GRID = (15, 50)
-#: Convergence of it, Hartree: tight enough that few cycles are left on the final grid.
-COARSE_TOLERANCE = 1e-4
-
 
 @dataclass(frozen=True)
 class LadderConfig:
@@ -28,15 +23,12 @@ class LadderConfig:
     Attributes:
         tolerance: change of the energy between cycles, Hartree.
         max_cycles: of each rung.
-        coarse_start: with a density functional, converge roughly on a coarse grid first; the result is that
-            of the final grid to within `tolerance`.
         check_stability: follow internal instabilities to a lower solution, at most `max_descents` times.
         max_descents: see `check_stability`.
     """
 
     tolerance: float = 1e-9
     max_cycles: int = 50
-    coarse_start: bool = False
     check_stability: bool = False
     max_descents: int = 3
 
@@ -82,8 +74,7 @@ def converge(mf: Any, config: LadderConfig, record: Record) -> Any:
         SimulationError: `not_converged` after the last rung, or if no stable solution is found.
     """
     mf.conv_tol, mf.max_cycle = config.tolerance, config.max_cycles
-    guess = _coarse(mf, record) if config.coarse_start and hasattr(mf, "grids") else None
-    mf.kernel(guess)
+    mf.kernel()
     record.add("diis", mf)
     rungs: list[tuple[str, Callable[[Any], Any]]] = [
         ("damping and level shift", _damped),
@@ -108,21 +99,6 @@ def converge(mf: Any, config: LadderConfig, record: Record) -> Any:
             record.as_json(),
         )
     return _descend(mf, config, record) if config.check_stability else mf
-
-
-def _coarse(mf: Any, record: Record) -> Any:
-    """Density matrix of the same mean field on a coarse grid; None where that did not converge."""
-    rough = mf.copy()
-    rough.grids = type(mf.grids)(mf.mol)
-    rough.grids.atom_grid = COARSE_GRID
-    rough.conv_tol, rough.max_cycle, rough.conv_check = COARSE_TOLERANCE, 30, False
-    rough.kernel()
-    record.add("coarse grid", rough)
-    density = rough.make_rdm1() if rough.converged else None
-    # The three-centre integrals do not depend on the grid.
-    if getattr(rough, "with_df", None) is not None:
-        mf.with_df = rough.with_df
-    return density
 
 
 def _damped(mf: Any) -> Any:

@@ -12,6 +12,7 @@ from ase.units import Bohr, Debye, Hartree
 
 from data.errors import InputError
 from simulators.base import SimulationError, check
+from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.scf import LadderConfig, Record, converge
 from simulators.quantum.variables import Geometry
@@ -210,12 +211,30 @@ def test_an_instability_is_followed_to_a_lower_solution() -> None:
     assert "stability" not in json.loads(plain.attrs["log"])
 
 
-def test_a_coarse_start_does_not_change_the_answer() -> None:
-    settings = {"method": "b3lyp", "basis": "def2-svp", "density_fit": True, "grid": 2, "tolerance": 1e-9}
-    wanted = ("energy", "gap", "dipole_moment")
-    one, other = (run(bent(), outputs=wanted, coarse_start=c, **settings) for c in (False, True))
-    assert float(one.energy) == pytest.approx(float(other.energy), abs=1e-6)
-    assert float(one.gap) == pytest.approx(float(other.gap), abs=1e-4)
+def test_keeping_orbitals_changes_nothing() -> None:
+    wanted = ("energy", "gap", "dipole_moment", "forces")
+    for geometry in (bent(), replace(bent(), charge=1, spin=1)):
+        settings = {"method": "b3lyp", "basis": "def2-svp", "outputs": wanted, "grid": 1}
+        one, other = (run(geometry, keep_orbitals=k, **settings) for k in (True, False))
+        for name in wanted:
+            assert one[name].values == pytest.approx(other[name].values, abs=1e-8)
+
+
+def test_heavy_elements_have_core_potentials() -> None:
+    iodide = Geometry(np.array([1, 53], np.int32), np.array([[0, 0, 0], [0, 0, 1.609]]))
+    found = run(iodide, basis="def2-svp", outputs=("dipole_moment", "energy"))
+    assert float(found.energy) / Hartree > -400  # 25 valence electrons of iodine; all 53 are near -6900
+    assert float(found.dipole_moment) == pytest.approx(0.6, abs=0.4)  # Debye; experiment 0.45
+
+
+def test_the_fast_settings_stay_close_to_tight_ones() -> None:
+    # simulator=pyscf_fast against level 3 and 1e-9 Hartree, on a heteroatomic ring.
+    geometry = embed("N#CC1CNC(=O)O1", ConformerConfig()).geometry
+    tight = PySCF().simulate(geometry.dataset())
+    fast = PySCF(grid_points=(35, 110), tolerance=1e-6).simulate(geometry.dataset())
+    assert float(fast.energy - tight.energy) / Hartree == pytest.approx(0, abs=5e-4)
+    assert float(fast.gap - tight.gap) == pytest.approx(0, abs=3e-3)
+    assert float(fast.dipole_moment - tight.dipole_moment) == pytest.approx(0, abs=1e-2)
 
 
 @pytest.mark.parametrize(
