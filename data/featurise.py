@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Int, UInt8
@@ -180,7 +181,9 @@ def _encode_chunk(smiles: Sequence[str], first: int) -> tuple[GraphTable, list[t
     molecules: list[Chem.Mol] = []
     index: list[int] = []
     rejects: list[tuple[int, str]] = []
-    orders, invariants, rings = [], [], []
+    orders: list[Float[np.ndarray, "n n"]] = []
+    invariants: list[Sequence[int]] = []
+    rings: list[tuple[tuple[int, ...], ...]] = []
     stereo: list[int] = []
     bond_counts: list[int] = []
     parse, matrix = Chem.MolFromSmiles, Chem.GetAdjacencyMatrix
@@ -235,14 +238,14 @@ def _table(
     bonds[:, 1] = _smallest_rings(rings, counts, square, where)
 
     atoms = np.empty((start[-1], len(ATOM_COLUMNS)), np.uint8)
-    atoms[:, :4] = _read_atoms(molecules, start, invariants)
     ends = np.concatenate([start[owner] + i, start[owner] + j])
+    atoms[:, 6] = np.bincount(ends, minlength=start[-1])
+    atoms[:, :4] = _read_atoms(molecules, start, invariants, atoms[:, 6])
     both = np.concatenate([bonds, bonds])
     ring = np.full(start[-1], 255, np.uint8)
     np.minimum.at(ring, ends, np.where(both[:, 1] == 0, 255, both[:, 1]).astype(np.uint8))
     atoms[:, 4] = np.bincount(ends[both[:, 0] == 4], minlength=start[-1]) > 0
     atoms[:, 5] = np.where(ring == 255, 0, ring)
-    atoms[:, 6] = np.bincount(ends, minlength=start[-1])
     atoms[:, 7] = np.bincount(ends[both[:, 1] > 0], minlength=start[-1])
     unsaturated = np.bincount(ends[both[:, 0] > 1], minlength=start[-1]) > 0
     half = len(where)
@@ -267,10 +270,16 @@ def _order_code(orders: Float[np.ndarray, " bond"]) -> UInt8[np.ndarray, " bond"
 
 
 def _read_atoms(
-    molecules: list[Chem.Mol], start: Int[np.ndarray, " molecule_plus_one"], invariants: list[Sequence[int]]
+    molecules: list[Chem.Mol],
+    start: Int[np.ndarray, " molecule_plus_one"],
+    invariants: list[Sequence[int]],
+    degree: UInt8[np.ndarray, " atom"],
 ) -> UInt8[np.ndarray, "atom 4"]:
-    """Element, hydrogens and charge of every atom, asked of RDKit once for each distinct invariant."""
-    flat = np.fromiter(chain.from_iterable(invariants), np.int64, start[-1])
+    """Element, hydrogens and charge of every atom, asked of RDKit once for each distinct invariant and degree.
+
+    The invariant counts a hydrogen that is an atom of the graph like one that is not; the degree tells.
+    """
+    flat = np.fromiter(chain.from_iterable(invariants), np.int64, start[-1]) * 256 + degree
     _, example, kind = np.unique(flat, return_index=True, return_inverse=True)
     owner = np.searchsorted(start, example, side="right") - 1
     read = np.zeros((len(example), 4), np.uint8)
@@ -354,7 +363,7 @@ def reject_reason(text: object) -> str:
         return f"not text but {type(text).__name__}"
     if not text.strip():
         return "empty"
-    parameters = Chem.SmilesParserParams()
+    parameters: Any = Chem.SmilesParserParams()
     parameters.sanitize = False
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(text, parameters)

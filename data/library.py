@@ -113,7 +113,7 @@ def read_part(directory: Path, part: Part) -> Prepared:
         raw = whole[start : start + size]
         if len(raw) < size:
             raise _corrupt(path, f"{name} is truncated")
-        if zlib.crc32(raw) != crc:
+        if zlib.crc32(raw.data) != crc:
             raise _corrupt(path, f"{name} is not what was written")
         arrays[name] = raw.view(dtype).reshape(shape)
     table = GraphTable(

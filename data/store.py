@@ -20,6 +20,7 @@ import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from types import TracebackType
 from typing import IO, Any, Protocol
 
 import numpy as np
@@ -384,14 +385,14 @@ class RecordStore:
             try:
                 if not where.exists():
                     raise FileNotFoundError("it is missing")
-                part = _array(self._read_group(), column)[chunk * CHUNK : stop]
+                held: Any = _array(self._read_group(), column)[chunk * CHUNK : stop]
             except Exception as error:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
                     where=str(where),
                     remedy="Restore the file from a copy, or make the store again",
                 ) from error
-            part = np.asarray(part, object) if column.dtype == "str" else np.asarray(part)
+            part = np.asarray(held, object) if column.dtype == "str" else np.asarray(held)
             if len(part) != stop - chunk * CHUNK or _crc(part) != expected:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} is not what was written",

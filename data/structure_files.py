@@ -119,7 +119,7 @@ def _parse_block(block: str) -> Chem.Mol | str:
         try:
             molecule = Chem.MolFromMolBlock(block, sanitize=True, removeHs=False)
             loose = None if molecule is not None else Chem.MolFromMolBlock(block, sanitize=False, removeHs=False)
-            problems = [] if loose is None else Chem.DetectChemistryProblems(loose)
+            problems: list[Any] = [] if loose is None else Chem.DetectChemistryProblems(loose)
         except (RuntimeError, ValueError) as error:
             return f"not a mol block: {' '.join(str(error).split())}"
     if problems:

@@ -80,7 +80,7 @@ def read_table(
 
 def molecular_config(node: DictConfig) -> MolecularConfig:
     """What `surrogate=` describes, without the key that told the kinds apart."""
-    return build(MolecularConfig, {k: v for k, v in node.items() if k != "kind"}, where="surrogate")
+    return build(MolecularConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="surrogate")
 
 
 def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:

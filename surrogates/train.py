@@ -226,11 +226,13 @@ class _Loop:
         self.train, self.valid, self.config, self.mesh = train, valid, config, mesh
         self.run_dir, self.show = run_dir, progress
         run_dir.mkdir(parents=True, exist_ok=True)
-        graph, params, self.rest = nnx.split(model, nnx.Param, ...)
+        parts: Any = nnx.split(model, nnx.Param, ...)
+        graph, params, rest = parts
         self.graph = graph
         transform = optimiser(config)
         params = replicate(jax.tree.map(lambda x: jnp.array(x, copy=True), params), mesh)
-        self.rest = replicate(self.rest, mesh)
+        rest = replicate(rest, mesh)
+        self.rest: Any = rest
         zero = jnp.zeros((), jnp.int32)
         # Each part owns its buffers, because the step donates them.
         self.state = replicate(
@@ -239,7 +241,6 @@ class _Loop:
         self.best = jax.tree.map(jnp.copy, params)
         self.at = Progressed()
         self.key = jax.random.key(config.seed)
-        rest = self.rest
 
         def step(
             state: TrainState, batch: Batch, key: jax.Array, rate: jax.Array
@@ -261,7 +262,9 @@ class _Loop:
                 (state.params, state.ema, state.optimiser),
             )
             stats = jax.tree.map(lambda x: jnp.where(good, x, jnp.zeros_like(x)), stats)
-            return TrainState(*kept, state.step + 1, state.skipped + (~good).astype(jnp.int32)), stats, value
+            weights, ema, moments = kept
+            count = state.skipped + (~good).astype(jnp.int32)
+            return TrainState(weights, ema, moments, state.step + 1, count), stats, value
 
         def check(weights: Any, batch: Batch, key: jax.Array) -> Stats:
             return loss(nnx.merge(graph, weights, rest), batch, key)[1]
@@ -415,7 +418,7 @@ class _Loop:
             self.at.history,
             self.at.seconds,
             waited / looped if looped else 0.0,
-            {"train": self.step._cache_size(), "valid": self.check._cache_size()},
+            {"train": compiled(self.step), "valid": compiled(self.check)},
             stopped,
             self.at.best,
         )
@@ -447,6 +450,11 @@ class _Loop:
         row = self.at.history[-1]
         parts = [f"{name} {row[name]:.4g}" for name in ("train/loss", "valid/loss") if name in row]
         return "training  " + "  ".join(parts)
+
+
+def compiled(function: Any) -> int:
+    """How many shapes a jitted function has been compiled for."""
+    return int(function._cache_size())
 
 
 def _remove(directory: Path) -> None:

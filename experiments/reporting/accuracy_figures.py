@@ -140,7 +140,7 @@ def learning_curve(
         dash = (0, (4, 2)) if method == "mean" else "solid"
         axes.plot(x, [p.mae for p in line], marker=marker, color=colour, linestyle=dash, label=labels[method])
     values = [p.mae for p in own]
-    ticks = [t for t in _round_numbers(min(values) * 0.8, max(values) * 1.2)]
+    ticks = list(_round_numbers(min(values) * 0.8, max(values) * 1.2))
     plain_logarithmic(axes, "y", ticks)
     axes.set_ylim(min(values) * 0.85, max(values) * 1.15)
     if core_seconds is None:

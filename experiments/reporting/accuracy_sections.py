@@ -94,7 +94,6 @@ def method_panel(run: Run, target: Target) -> str:
         if place == 0
         else f"{escape(target.label)}: {escape(order[0][1])} is the most accurate, the surrogate number {place + 1}"
     )
-    figure = panel(drawing, heading, "Bars: 95% bootstrap intervals; where two overlap much, the order is not certain.")
     return panel(drawing, heading, "Bars: 95% bootstrap intervals; where two overlap much, the order is not certain.")
 
 

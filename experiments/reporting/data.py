@@ -267,10 +267,14 @@ def load_run(path: Path) -> Run:
     if not path.is_dir():
         raise InputError("no such run directory", where=str(path), remedy="Give the run.dir of a pipeline run")
     reader = Reader(path)
-    config = reader.read("config.yaml", _config, {})
-    metrics = reader.read("metrics.json", _metrics, {})
-    curve = reader.read("learning_curve.json", _curve, ())
-    costs = reader.read("costs.json", _costs, ())
+    nothing: dict[str, Any] = {}
+    unmeasured: dict[str, float] = {}
+    no_points: tuple[CurvePoint, ...] = ()
+    no_costs: tuple[Cost, ...] = ()
+    config = reader.read("config.yaml", _config, nothing)
+    metrics = reader.read("metrics.json", _metrics, unmeasured)
+    curve = reader.read("learning_curve.json", _curve, no_points)
+    costs = reader.read("costs.json", _costs, no_costs)
     frame = reader.read("evaluation.parquet", pd.read_parquet, pd.DataFrame())
     checked = reader.read("recheck.parquet", pd.read_parquet, pd.DataFrame())
     parts = tuple(sorted((path / "screen" / "results").glob("*.parquet")))
@@ -405,7 +409,10 @@ def _predictions(frame: pd.DataFrame, target: str) -> Predictions:
 
     return Predictions(
         column(target),
-        *(column(f"{target}_{suffix}") for suffix in ("pred", "std", "low", "high")),
+        column(f"{target}_pred"),
+        column(f"{target}_std"),
+        column(f"{target}_low"),
+        column(f"{target}_high"),
         column(f"{target}_cheap") if f"{target}_cheap" in frame else None,
         {name: column(f"{target}_{name}") for name in BASELINES if f"{target}_{name}" in frame},
     )

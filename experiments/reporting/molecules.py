@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+from typing import Any
 
 import matplotlib.image
 import numpy as np
 from jaxtyping import Float
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
-from rdkit.Chem.Draw import MolDrawOptions, rdMolDraw2D
+from rdkit.Chem.Draw import rdMolDraw2D
 
 from experiments.reporting.style import inline_svg
 from experiments.reporting.words import escape
@@ -40,8 +41,8 @@ def image(smiles: str, *, width: int = 460, height: int = 320) -> Float[np.ndarr
         return None
     canvas = rdMolDraw2D.MolDraw2DCairo(width, height)
     _options(canvas.drawOptions())
-    canvas.drawOptions().bondLineWidth = 3
-    canvas.drawOptions().fixedBondLength = 52
+    options: Any = canvas.drawOptions()
+    options.bondLineWidth, options.fixedBondLength = 3, 52
     canvas.DrawMolecule(molecule)
     canvas.FinishDrawing()
     return np.asarray(matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText())), np.float64)[..., :3]
@@ -58,7 +59,7 @@ def _prepared(smiles: str) -> Chem.Mol | None:
     return rdMolDraw2D.PrepareMolForDrawing(molecule, kekulize=True)
 
 
-def _options(options: MolDrawOptions) -> None:
+def _options(options: Any) -> None:
     options.clearBackground = True
     options.padding = 0.08
     options.bondLineWidth = 2

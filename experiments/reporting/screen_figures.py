@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -57,7 +58,7 @@ def density(
         [found.corners],
         offsets=np.stack([found.x, found.y], axis=1),
         offset_transform=axes.transData,
-        transform=AffineDeltaTransform(axes.transData),
+        transform=AffineDeltaTransform(cast(Any, axes.transData)),
         array=found.counts,
         cmap="Blues",
         # Starts below one candidate, so that a single one is not white on white.
@@ -255,9 +256,9 @@ def error_against_cost(
             label, (0.99, mae), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
             ha="right", fontsize=8.5, color=METHODS[method][0] if method != "cheap_linear" else ORANGE,
         )  # fmt: skip
-    seconds = [m[2] for m in measured]
+    spent = [m[2] for m in measured]
     logarithmic(axes, "x")
-    axes.set_xlim(min(seconds) / 20, max(seconds) * 20)
+    axes.set_xlim(min(spent) / 20, max(spent) * 20)
     axes.set_ylim(0, 1.2 * max([m[3] for m in measured] + [u[2] for u in unmeasured]))
     axes.set_xlabel("Cost of one more molecule (core-seconds)")
     axes.set_ylabel(f"Test MAE ({target.unit})")

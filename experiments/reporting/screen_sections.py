@@ -212,7 +212,8 @@ def recheck(run: Run) -> str:
 def _rate_table(run: Run) -> str:
     """Trials, hits, failures and coverage of the two groups."""
     checked, found = run.recheck, rates(run)
-    assert checked is not None and found is not None
+    assert checked is not None
+    assert found is not None
     rows = []
     for group, label, rate in (("top", "Best of the screen", found.top), ("random", "Random candidates", found.random)):
         key = f"recheck/{group}/hit_rate"

@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, cast
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -126,7 +127,7 @@ def draw(
         width, height: inches; the text has 9.5 points at this size.
         title: above the axes; pages leave it out and head the figure in HTML, which wraps.
     """
-    with matplotlib.rc_context(dict(STYLE)):
+    with matplotlib.rc_context(cast(Any, dict(STYLE))):
         figure = Figure(figsize=(width, height))
         axes = figure.add_subplot()
         paint(axes)

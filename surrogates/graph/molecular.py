@@ -194,7 +194,7 @@ class MolecularSurrogate:
     @property
     def compilations(self) -> int:
         """How many shapes have been compiled."""
-        return self._forward._cache_size()
+        return int(self._forward._cache_size())  # type: ignore[attr-defined]
 
     def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
         """Each target and its standard deviation for the molecules of a padded batch, padding left out."""

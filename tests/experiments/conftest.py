@@ -107,7 +107,8 @@ def write_run(path: Path, *, candidates: int = 30_000, seed: int = 0, stores: bo
     in_window = in_domain & (gap >= 5) & (gap <= 6)
     (path / "screen" / "top.csv").write_text("smiles,prediction\n" + "".join(f"{s},7.0\n" for s in names[:20]))
     (path / "screen" / "rejects.csv").write_text(
-        "file,line,text,reason\nmy.csv,7,C1CC,unclosed ring\nmy.csv,9,c1ccc,cannot kekulize: atoms 0 1 2\nmy.csv,12,,empty\n"
+        "file,line,text,reason\nmy.csv,7,C1CC,unclosed ring\n"
+        "my.csv,9,c1ccc,cannot kekulize: atoms 0 1 2\nmy.csv,12,,empty\n"
     )
 
     group = np.array(["top"] * 20 + ["random"] * 20)

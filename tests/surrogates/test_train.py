@@ -69,7 +69,8 @@ def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) 
 
 def test_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
     code = (
-        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); import linear_problem as p, jax, numpy as n;"
+        "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); "
+        "import linear_problem as p, jax, numpy as n;"
         "r = p.train(Path(sys.argv[1]), every_s=None); assert len(jax.devices()) == int(sys.argv[3]);"
         "n.savez(sys.argv[1] + '/w.npz', *p.weights(r), loss=[h['train/loss'] for h in r.history])"
     )
