@@ -34,6 +34,7 @@ from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
+from surrogates.devices import enable_compilation_cache
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
 from surrogates.train import TrainConfig
@@ -145,6 +146,7 @@ def pretrain(
 
 def pipeline(config: DictConfig, run_dir: Path) -> None:
     """Run every step that is not done yet, and end with a table of what was made."""
+    enable_compilation_cache()
     console = Console()
     ledger = Ledger(run_dir / "costs.json")
     targets = list(config.targets)

@@ -1,0 +1,94 @@
+"""A simulator that misbehaves on request, to try campaigns and whatever else runs simulators."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from simulators.base import SimulationError, Spec, Variable, content_hash, dataset
+
+MODES = ("ok", "segfault", "hang", "grandchild", "eat_memory", "raise", "exit", "nan", "not_converged", "flaky")
+SPEC = Spec(
+    (Variable("x", (), "1", "float64", "a number"), Variable("mode", (), "1", "str", "how to behave")),
+    (
+        Variable("y", (), "1", "float64", "its square"),
+        Variable("omp_threads", (), "1", "int32", "threads it was given"),
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Misbehaving:
+    """Squares numbers, or fails as `mode` says.
+
+    Attributes:
+        folder: gets a line in `calls` for each call, and marker files.
+        seconds: each call takes.
+        version: enters the fingerprint.
+    """
+
+    folder: str
+    seconds: float = 0.0
+    version: int = 1
+
+    name = "testing:misbehaving"
+    spec = SPEC
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name and version."""
+        return {"simulator": self.name, "version": str(self.version), "settings": {}}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """The square of x, unless `mode` is another than "ok"."""
+        x, mode = float(inputs["x"]), str(inputs["mode"].item())
+        with open(Path(self.folder) / "calls", "a", encoding="utf-8") as calls:
+            calls.write(f"{x:g} {mode} {os.getpid()}\n")
+        time.sleep(self.seconds)
+        self._misbehave(mode, x)
+        y = np.nan if mode == "nan" else x * x
+        return dataset(SPEC.outputs, {"y": y, "omp_threads": int(os.environ.get("OMP_NUM_THREADS", "0"))})
+
+    def _misbehave(self, mode: str, x: float) -> None:
+        if mode == "segfault":
+            ctypes.string_at(0)
+        elif mode == "hang":
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(1e6)
+        elif mode == "grandchild":
+            subprocess.run(["sleep", "1000000"], check=False)
+        elif mode == "eat_memory":
+            held = []
+            while True:
+                held.append(np.ones(1_000_000))
+                time.sleep(0.002)
+        elif mode == "raise":
+            raise RuntimeError("on purpose")
+        elif mode == "exit":
+            os._exit(3)
+        elif mode == "not_converged":
+            raise SimulationError("not_converged", "on purpose", {"cycles": 50})
+        elif mode == "flaky":
+            marker = Path(self.folder) / f"flaky-{x:g}"
+            if not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def request(x: float, mode: str = "ok") -> xr.Dataset:
+    """One request."""
+    return dataset(SPEC.inputs, {"x": x, "mode": mode})

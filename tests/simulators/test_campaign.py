@@ -1,0 +1,225 @@
+"""Campaigns over a simulator that segfaults, hangs, eats memory and raises, killed and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+import pytest
+
+from data.errors import InputError
+from data.store import RecordStore, verify
+from simulators.campaign import CampaignConfig, run_campaign
+from simulators.testing import Misbehaving, request
+
+QUICK = CampaignConfig(workers=2, timeout_s=1.5, memory_mb=400, retries=1)
+
+
+def statuses(store: Path) -> dict[tuple[float, str], str]:
+    with RecordStore.open(store) as records:
+        columns = [records.column(name) for name in ("x", "mode", "status")]
+    return {(float(x), str(mode)): str(status) for x, mode, status in zip(*columns, strict=True)}
+
+
+def calls(folder: Path) -> Counter[str]:
+    return Counter(line.rsplit(" ", 1)[0] for line in (folder / "calls").read_text().splitlines())
+
+
+def test_every_way_of_failing_is_recorded_with_its_kind_and_the_rest_goes_on(tmp_path: Path) -> None:
+    modes = {
+        "segfault": "crashed",
+        "hang": "timeout",
+        "eat_memory": "out_of_memory",
+        "raise": "crashed",
+        "exit": "crashed",
+        "nan": "crashed",
+        "not_converged": "not_converged",
+        "flaky": "ok",
+        "ok": "ok",
+    }
+    inputs = [request(float(i), mode) for i, mode in enumerate(modes)] + [request(float(i)) for i in range(100, 110)]
+    summary = run_campaign(Misbehaving(str(tmp_path)), inputs, tmp_path / "s", QUICK, progress=False)
+    found = statuses(tmp_path / "s")
+    for i, (mode, status) in enumerate(modes.items()):
+        assert found[(float(i), mode)] == status, mode
+    assert summary.done == 12
+    assert summary.failed == {"crashed": 4, "timeout": 1, "out_of_memory": 1, "not_converged": 1}
+    with RecordStore.open(tmp_path / "s") as records:
+        y, x, status = (records.column(n) for n in ("y", "x", "status"))
+        assert all(b == a * a for a, b, s in zip(x, y, status, strict=True) if s == "ok")
+        message = dict(zip(records.column("mode"), records.column("message"), strict=True))
+        attempts = dict(zip(records.column("mode"), records.column("attempts"), strict=True))
+        logs = dict(zip(records.column("mode"), records.column("log"), strict=True))
+    assert "SIGSEGV" in message["segfault"]
+    assert "exit status 3" in message["exit"]
+    assert "RuntimeError: on purpose" in message["raise"]
+    assert "1.5 s" in message["hang"]
+    assert "400 MB" in message["eat_memory"]
+    assert json.loads(logs["not_converged"]) == {"cycles": 50}
+    # A second try is given to what may pass then, and to nothing else.
+    assert attempts["segfault"] == attempts["flaky"] == 2
+    assert attempts["hang"] == attempts["not_converged"] == 1
+    assert verify(tmp_path / "s") == []
+
+
+CAMPAIGN = """
+import sys
+from pathlib import Path
+from simulators.campaign import CampaignConfig, run_campaign
+from simulators.testing import Misbehaving, request
+folder = Path(sys.argv[1])
+modes = ["ok", "ok", "ok", "segfault", "ok", "raise", "ok", "hang"]
+inputs = (request(float(i), modes[i % 8] if i < 16 else "ok") for i in range(60))
+config = CampaignConfig(workers=2, timeout_s=1.0, retries=0)
+summary = run_campaign(Misbehaving(str(folder), 0.04), inputs, folder / "s", config, progress=False)
+print(summary.requested, summary.done + sum(summary.failed.values()) + summary.cached)
+"""
+
+
+def start(folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen([sys.executable, "-c", CAMPAIGN, str(folder)], stdout=subprocess.PIPE, text=True)
+
+
+def recorded(store: Path) -> int:
+    try:
+        with RecordStore.open(store) as records:
+            return len(records)
+    except InputError:
+        return 0
+
+
+def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Until that many records are there."""
+    deadline = time.monotonic() + 60
+    while recorded(folder / "s") < count:
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def alive(folder: Path) -> list[int]:
+    """Workers that still run; one that is dead may wait for long to be reaped where there is no init."""
+    found = []
+    for pid in {int(line.rsplit(" ", 1)[1]) for line in (folder / "calls").read_text().splitlines()}:
+        with suppress(psutil.NoSuchProcess):
+            if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
+                found.append(pid)
+    return found
+
+
+def test_a_campaign_that_is_killed_three_times_ends_complete_and_without_duplicates(tmp_path: Path) -> None:
+    for more in (8, 25, 40):
+        process = start(tmp_path)
+        wait_for(tmp_path, more, process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    held = recorded(tmp_path / "s")
+    assert 40 <= held < 60
+    time.sleep(0.5)
+    assert not alive(tmp_path)
+    before = calls(tmp_path)
+    out, _ = start(tmp_path).communicate(timeout=60)
+    assert out.split() == ["60", "60"]
+    with RecordStore.open(tmp_path / "s") as records:
+        keys, x = list(records.keys()), records.column("x")
+    assert len(keys) == len(set(keys)) == 60
+    assert sorted(x.tolist()) == [float(i) for i in range(60)]
+    expected = {"segfault": "crashed", "raise": "crashed", "hang": "timeout", "ok": "ok"}
+    assert all(status == expected[mode] for (_, mode), status in statuses(tmp_path / "s").items())
+    # What was in the store was not computed again.
+    assert sum((calls(tmp_path) - before).values()) == 60 - held
+    assert verify(tmp_path / "s") == []
+
+
+def test_the_same_request_never_runs_twice(tmp_path: Path) -> None:
+    simulator = Misbehaving(str(tmp_path))
+    inputs = [request(1.0), request(2.0), request(1.0)]
+    first = run_campaign(simulator, inputs, tmp_path / "s", QUICK, progress=False)
+    again = run_campaign(simulator, [*inputs, request(3.0)], tmp_path / "s", QUICK, progress=False)
+    assert (first.requested, first.done, first.cached) == (2, 2, 0)
+    assert (again.requested, again.done, again.cached) == (3, 1, 2)
+    assert all(count == 1 for count in calls(tmp_path).values())
+
+
+def test_failures_are_tried_again_only_on_request(tmp_path: Path) -> None:
+    simulator = Misbehaving(str(tmp_path))
+    once = CampaignConfig(workers=1, retries=0)
+    run_campaign(simulator, [request(1.0, "flaky"), request(2.0, "raise")], tmp_path / "s", once, progress=False)
+    assert set(statuses(tmp_path / "s").values()) == {"crashed"}
+    retry = CampaignConfig(workers=1, retries=0, retry_failed=True)
+    summary = run_campaign(simulator, [request(1.0, "flaky")], tmp_path / "s", retry, progress=False)
+    assert summary.done == 1
+    assert statuses(tmp_path / "s")[(1.0, "flaky")] == "ok"
+    again = run_campaign(simulator, [request(1.0, "flaky")], tmp_path / "s", retry, progress=False)
+    assert again.cached == 1
+
+
+def test_a_time_limit_reaches_the_programs_that_a_simulator_starts(tmp_path: Path) -> None:
+    run_campaign(
+        Misbehaving(str(tmp_path)),
+        [request(1.0, "grandchild")],
+        tmp_path / "s",
+        CampaignConfig(workers=1, timeout_s=0.5),
+        progress=False,
+    )
+    assert statuses(tmp_path / "s") == {(1.0, "grandchild"): "timeout"}
+    sleeping = [p for p in psutil.process_iter(["cmdline", "status"]) if p.info["cmdline"] == ["sleep", "1000000"]]
+    assert not sleeping
+
+
+def test_ctrl_c_stops_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
+    process = start(tmp_path)
+    wait_for(tmp_path, 3, process)
+    began = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    process.wait(timeout=20)
+    assert time.monotonic() - began < 10
+    assert process.returncode != 0
+    assert not alive(tmp_path)
+    held = recorded(tmp_path / "s")
+    assert 3 <= held < 60
+    out, _ = start(tmp_path).communicate(timeout=60)
+    assert out.split() == ["60", "60"]
+
+
+def test_each_process_has_its_threads_and_none_inherits_those_of_the_parent(tmp_path: Path) -> None:
+    config = CampaignConfig(workers=1, threads=3)
+    summary = run_campaign(Misbehaving(str(tmp_path)), [request(1.0)], tmp_path / "s", config, progress=False)
+    with RecordStore.open(tmp_path / "s") as records:
+        assert records.column("threads").tolist() == [3]
+        assert records.column("omp_threads").tolist() == [3]
+        seconds = float(records.column("seconds")[0])
+        dataset = records.dataset()
+    assert summary.core_seconds == pytest.approx(3 * seconds)
+    assert dataset["seconds"].attrs["units"] == "s"
+    assert os.environ.get("OMP_NUM_THREADS") != "3"
+
+
+def test_labels_of_two_methods_are_not_mixed(tmp_path: Path) -> None:
+    run_campaign(Misbehaving(str(tmp_path)), [request(1.0)], tmp_path / "s", QUICK, progress=False)
+    with pytest.raises(InputError, match="another store"):
+        run_campaign(Misbehaving(str(tmp_path), version=2), [request(1.0)], tmp_path / "s", QUICK, progress=False)
+
+
+def test_a_request_costs_little_beyond_its_simulation(tmp_path: Path) -> None:
+    inputs = (request(float(i)) for i in range(600))
+    summary = run_campaign(
+        Misbehaving(str(tmp_path)), inputs, tmp_path / "s", CampaignConfig(workers=2), progress=False
+    )
+    assert summary.done == 600
+    # About 1 ms on an idle machine, start-up included; the limit allows for a busy one.
+    assert summary.seconds / 600 < 0.03
+
+
+@pytest.mark.parametrize("wrong", [{"workers": 0}, {"timeout_s": -1.0}, {"retries": -1}, {"memory_mb": 0}])
+def test_a_wrong_number_is_refused(wrong: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        CampaignConfig(**wrong)  # type: ignore[arg-type]

@@ -1,0 +1,225 @@
+"""The 2D network: padding, order and company change nothing; it learns; it lives in a directory."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from flax import nnx
+from rdkit import Chem
+
+from data.errors import CorruptStoreError, InputError
+from data.featurise import encode
+from data.graphs import Bucket, pad
+from data.splits import Split
+from simulators.base import SimulationError, Simulator, check, dataset
+from surrogates.base import Surrogate, load_surrogate
+from surrogates.graph.domain import Domain
+from surrogates.graph.fit_molecular import fit_molecular
+from surrogates.graph.molecular import BATCH, MolecularConfig, MolecularSurrogate
+from surrogates.graph.mpnn import Ensemble, MPNNConfig
+from surrogates.train import TrainConfig
+
+SMALL = MPNNConfig(features=16, layers=2, readout=16)
+SMILES = ["CCO", "c1ccccc1O", "C[N+](=O)[O-]", "C1CC2CC1C2", "C#N", "C", "CC(C)(C)c1ccc2ccccc2c1"]
+
+
+def outputs(model: Ensemble, smiles: list[str], bucket: Bucket, size: int) -> np.ndarray:
+    """Predictions (member, molecule, target)."""
+    table = encode(smiles)[0]
+    return np.asarray(model(pad(table, np.arange(len(table)), bucket, size)))[:, : len(smiles)]
+
+
+@pytest.fixture(scope="module")
+def model() -> Ensemble:
+    return Ensemble(SMALL, 2, 3, nnx.Rngs(0))
+
+
+def test_padding_and_company_change_nothing(model: Ensemble) -> None:
+    together = outputs(model, SMILES, Bucket(14, 15), 8)
+    for bucket, size in ((Bucket(14, 15), 16), (Bucket(40, 50), 8)):
+        assert np.abs(outputs(model, SMILES, bucket, size) - together).max() < 1e-6
+    for i, smiles in enumerate(SMILES):
+        assert np.abs(outputs(model, [smiles], Bucket(14, 15), 1)[:, 0] - together[:, i]).max() < 1e-6
+
+
+def test_the_order_of_atoms_changes_nothing(model: Ensemble) -> None:
+    random = np.random.default_rng(0)
+    for smiles in SMILES:
+        molecule = Chem.MolFromSmiles(smiles)
+        order = random.permutation(molecule.GetNumAtoms()).tolist()
+        other = Chem.MolToSmiles(Chem.RenumberAtoms(molecule, order), canonical=False)
+        one = outputs(model, [smiles], Bucket(14, 15), 1)
+        assert np.abs(one - outputs(model, [other], Bucket(14, 15), 1)).max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("CCO", "CCN"), ("CC=O", "CCO"), ("C/C=C/F", "C/C=C\\F"), ("N[C@@H](C)O", "N[C@H](C)O"), ("C[O-]", "CO")],
+)
+def test_different_molecules_have_different_answers(model: Ensemble, one: str, other: str) -> None:
+    found = outputs(model, [one, other], Bucket(14, 15), 2)
+    assert np.abs(found[:, 0] - found[:, 1]).max() > 1e-4
+
+
+def additive(smiles: list[str]) -> dict[str, np.ndarray]:
+    """Two properties that a graph network can learn exactly: weighted counts of atoms and of double bonds."""
+    mols = [Chem.MolFromSmiles(s) for s in smiles]
+    weight = [sum({6: 1.0, 7: -2.0, 8: 3.0}.get(a.GetAtomicNum(), 0.5) for a in m.GetAtoms()) for m in mols]
+    double = [sum(b.GetBondTypeAsDouble() == 2 for b in m.GetBonds()) for m in mols]
+    return {"weight": np.array(weight, float), "double": np.array(double, float)}
+
+
+def molecules(count: int) -> list[str]:
+    """Random chains with branches, all different."""
+    random = np.random.default_rng(0)
+    made: dict[str, None] = {}
+    while len(made) < count:
+        parts = random.choice(["C", "N", "O", "C(C)", "C(=O)", "C(N)", "C=C"], size=random.integers(2, 6))
+        text = Chem.CanonSmiles("C" + "".join(parts) + "C")
+        made[text] = None
+    return list(made)
+
+
+TRAINING = TrainConfig(epochs=40, learning_rate=5e-3, batch_size=32, ema_decay=0.98, checkpoint_every_s=None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MolecularSurrogate, list[str], Split]:
+    smiles = molecules(400)
+    split = Split.of(
+        {
+            "train": np.arange(250),
+            "valid": np.arange(250, 280),
+            "calibration": np.arange(280, 320),
+            "test": np.arange(320, 400),
+        }
+    )
+    surrogate = fit_molecular(
+        encode(smiles)[0],
+        additive(smiles),
+        split,
+        MolecularConfig(SMALL, ensemble=2, buckets=2),
+        TRAINING,
+        tmp_path_factory.mktemp("fit"),
+        units={"weight": "eV", "double": "1"},
+        label_fingerprint="abc",
+        progress=False,
+    )
+    return surrogate, smiles, split
+
+
+def test_it_learns_what_a_graph_network_can_learn(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
+    surrogate, smiles, split = trained
+    test = [smiles[i] for i in split["test"]]
+    truth, found = additive(test), surrogate.predict_table(encode(test)[0])
+    for name in ("weight", "double"):
+        error = np.abs(found[name] - truth[name]).mean()
+        assert error < 0.15 * truth[name].std(), name
+        inside = (found[f"{name}_low"] <= truth[name]) & (truth[name] <= found[f"{name}_high"])
+        assert inside.mean() > 0.75  # 40 calibration, 80 test: the band of nominal 90% coverage
+        assert (found[f"{name}_std"] > 0).all()
+    assert found["in_domain"].all()
+
+
+def test_it_is_a_simulator_and_a_surrogate(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
+    surrogate = trained[0]
+    assert isinstance(surrogate, Simulator)
+    assert isinstance(surrogate, Surrogate)
+    answer = surrogate.simulate(dataset(surrogate.spec.inputs, {"smiles": "CCOC"}))
+    check(answer, surrogate.spec.outputs)
+    assert answer["weight"].attrs["units"] == "eV"
+    table = surrogate.predict_table(encode(["CCOC"])[0])
+    assert float(answer["weight"]) == pytest.approx(table["weight"][0], abs=1e-5)
+    assert float(answer["weight_std"]) == pytest.approx(table["weight_std"][0], abs=1e-5)
+    with pytest.raises(SimulationError) as caught:
+        surrogate.simulate(dataset(surrogate.spec.inputs, {"smiles": "C("}))
+    assert caught.value.kind == "invalid_input"
+
+
+def test_a_saved_surrogate_answers_as_before(
+    trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
+) -> None:
+    surrogate = trained[0].with_scores({"test/mae": 0.1})
+    surrogate.save(tmp_path / "s")
+    again = load_surrogate(tmp_path / "s")
+    assert isinstance(again, MolecularSurrogate)
+    table = encode(SMILES)[0]
+    for name, values in surrogate.predict_table(table).items():
+        assert np.array_equal(values, again.predict_table(table)[name])
+    assert again.fingerprint == surrogate.fingerprint
+    assert again.scores == {"test/mae": 0.1}
+    assert again.labels_fingerprint == "abc"
+    changed = jax.tree.map(lambda x: x + 1e-3, nnx.state(surrogate.model))
+    other = nnx.clone(surrogate.model)
+    nnx.update(other, changed)
+    assert MolecularSurrogate(other, surrogate.facts).fingerprint != surrogate.fingerprint
+
+
+def test_a_damaged_or_foreign_directory_is_refused(
+    trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
+) -> None:
+    trained[0].save(tmp_path / "s")
+    card = json.loads((tmp_path / "s" / "surrogate.json").read_text())
+    (tmp_path / "s" / "surrogate.json").write_text(json.dumps({**card, "kind": "os.system"}))
+    with pytest.raises(InputError, match=r"os\.system"):
+        load_surrogate(tmp_path / "s")
+    (tmp_path / "s" / "surrogate.json").write_text(json.dumps(card))
+    largest = max(
+        (tmp_path / "s" / "weights" / "arrays").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0
+    )
+    raw = bytearray(largest.read_bytes())
+    raw[len(raw) // 2] ^= 0xFF
+    largest.write_bytes(bytes(raw))
+    with pytest.raises(CorruptStoreError):
+        load_surrogate(tmp_path / "s")
+
+
+def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
+    surrogate = MolecularSurrogate(trained[0].model, trained[0].facts)
+    table = encode(trained[1] * 4)[0]
+    for first in range(0, len(table), 500):
+        surrogate.predict_table(table.take(slice(first, first + 500)))
+    assert surrogate.compilations <= len(surrogate.facts.buckets)
+    assert surrogate.batch_size == BATCH
+
+
+def test_fine_tuning_starts_where_a_line_on_the_old_answers_is(
+    trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
+) -> None:
+    surrogate, smiles, _ = trained
+    few = smiles[:40]
+    labels = {name: 3.0 * values + 7.0 for name, values in additive(few).items()}
+    split = Split.of({"train": np.arange(40), "valid": np.zeros(0, int), "calibration": np.zeros(0, int)})
+    tuned = fit_molecular(
+        encode(few)[0],
+        labels,
+        split,
+        surrogate.facts.config,
+        replace(TRAINING, epochs=1, learning_rate=1e-6),
+        tmp_path,
+        units={"weight": "eV", "double": "1"},
+        label_fingerprint="dear",
+        init=surrogate,
+        progress=False,
+    )
+    rest = smiles[320:]
+    found = tuned.predict_table(encode(rest)[0])["weight"]
+    truth = 3.0 * additive(rest)["weight"] + 7.0
+    assert np.abs(found - truth).mean() < 0.15 * truth.std()
+    assert tuned.facts.pretrained_on == ("abc",)
+    assert tuned.labels_fingerprint == "dear"
+
+
+def test_the_domain_knows_what_it_has_not_seen() -> None:
+    domain = Domain.of(encode(["CCO", "CCN", "CCCC", "c1ccccc1"])[0])
+    inside = domain.holds(encode(["CCCO", "CCCCN", "CC(C)O", "CCF", "CCCCCCCCCC", "OCCN", "c1ccncc1"])[0])
+    assert inside.tolist() == [True, True, False, False, False, True, False]
+    assert Domain.from_json(json.loads(json.dumps(domain.to_json()))).known.tolist() == domain.known.tolist()
+    joined = domain.join(Domain.of(encode(["CF", "FCC"])[0]))
+    assert joined.holds(encode(["FCCC"])[0]).all()
+    assert domain.holds(encode([])[0]).shape == (0,)
