@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -299,13 +300,32 @@ class PySCF:
             nonlocal steps
             steps += 1
 
-        # geomeTRIC reports to the terminal, which belongs to the campaign.
-        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        with _quiet_geometric():
             converged, mol = geometric_solver.kernel(method, maxsteps=self.max_steps, callback=count)
         if not converged:
             raise SimulationError("not_converged", f"the geometry did not relax in {self.max_steps} steps")
         mol.verbose = 0
         return mol, steps
+
+
+@contextlib.contextmanager
+def _quiet_geometric() -> Iterator[None]:
+    """geomeTRIC without its reports, and without its configuring the logging of the whole process.
+
+    That would close the handlers that others have installed.
+    """
+    import logging.config
+
+    configure, log = logging.config.fileConfig, logging.getLogger("geometric")
+    level = log.level
+    logging.config.fileConfig = lambda *args, **kwargs: None
+    log.setLevel(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logging.config.fileConfig = configure
+        log.setLevel(level)
 
 
 def _core_potentials(basis: str, symbols: list[str], numbers: np.ndarray) -> dict[str, str]:
