@@ -41,7 +41,8 @@ def initialise_distributed(config: DeviceConfig) -> None:
     """Join the other processes, where the configuration asks for it; call it before any computation."""
     if not config.distributed:
         return
-    if jax.config.read("jax_platforms") == "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":
+    settings: Any = jax.config
+    if settings.jax_platforms == "cpu" or os.environ.get("JAX_PLATFORMS") == "cpu":
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
     jax.distributed.initialize(config.coordinator, config.processes, config.process)
 

@@ -201,7 +201,8 @@ def fit(
         progress: whether to show a bar.
 
     Raises:
-        InputError: the loss is not finite in more than one step in twenty, or `train` is empty.
+        InputError: the loss is not finite in more than a twentieth of an epoch's steps and two, or `train` is
+            empty.
         KeyboardInterrupt: after a checkpoint was written.
     """
     if train.steps_per_epoch < 1:
@@ -381,7 +382,7 @@ class _Loop:
                         waited += batches.waited
                     looped += time.perf_counter() - started
                     lost = int(self.state.skipped) - skipped
-                    if lost * 20 > steps:
+                    if lost > 2 + steps // 20:
                         raise InputError(
                             f"the loss was not finite in {lost} of {steps} steps of epoch {self.at.epoch + 1}",
                             where=str(self.run_dir),

@@ -317,15 +317,17 @@ def _quiet_geometric() -> Iterator[None]:
     import logging.config
 
     configure, log = logging.config.fileConfig, logging.getLogger("geometric")
-    level = log.level
+    silence, propagate = logging.NullHandler(), log.propagate
     logging.config.fileConfig = lambda *args, **kwargs: None
-    log.setLevel(logging.CRITICAL)
+    log.addHandler(silence)
+    log.propagate = False
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             yield
     finally:
         logging.config.fileConfig = configure
-        log.setLevel(level)
+        log.removeHandler(silence)
+        log.propagate = propagate
 
 
 def _core_potentials(basis: str, symbols: list[str], numbers: np.ndarray) -> dict[str, str]:

@@ -185,10 +185,11 @@ def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own() -> Non
     energy, _ = jax.jit(lambda b: evaluate(model, b))(batch)
     assert len(np.unique(np.round(np.asarray(energy), 6))) == 3
     graph, state = nnx.split(model.networks)
-    single = network()
+    outer, rest = nnx.split(network())
 
     @jax.jit
     def alone(weights: nnx.State) -> jax.Array:
+        single = nnx.merge(outer, rest)
         single.networks = nnx.merge(graph, weights)
         return evaluate(single, batch)[0][0, 0]
 
