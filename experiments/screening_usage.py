@@ -49,13 +49,14 @@ class PeakMemory:
         interval_s: seconds between samples.
     """
 
-    def __init__(self, interval_s: float = 0.25) -> None:
+    def __init__(self, interval_s: float = 0.5) -> None:
         self._interval = interval_s
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True, name="memory")
         self.peak_mb = 0.0
 
     def __enter__(self) -> PeakMemory:
+        self.sample()
         self._thread.start()
         return self
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import xarray as xr
@@ -18,13 +19,17 @@ from simulators.campaign import CampaignConfig, run_campaign
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
 
+LOG = logging.getLogger(__name__)
+
 
 def requests(rows: Iterator[Row], simulator: Simulator) -> Iterator[xr.Dataset]:
     """What a simulator takes, from the rows of a file: SMILES, or a geometry with charge and spin."""
     variables = simulator.spec.inputs
     wants_smiles = any(v.name == "smiles" for v in variables)
     for row in rows:
-        if wants_smiles:
+        if (row.smiles if wants_smiles else row.positions) is None:
+            LOG.warning("line %d has no %s and is passed over", row.line, "SMILES" if wants_smiles else "geometry")
+        elif wants_smiles:
             yield dataset(variables, {"smiles": row.smiles})
         else:
             charge, spin = row.properties.get("charge", 0), row.properties.get("spin", 0)
@@ -41,13 +46,13 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     with RejectLog(run_dir / "rejects.csv") as rejects:
         rows = read(path, smiles_column=config.smiles, rejects=rejects)
-        head = next(iter(rows), None)
+        head = next(rows, None)
         if head is None:
             raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
         if head.positions is None:
             simulator = FromSmiles(simulator, conformers)
-        rows = islice(read(path, smiles_column=config.smiles, rejects=None), config.limit)
-        result = run_campaign(simulator, requests(rows, simulator), Path(config.out), campaign)
+        first = islice(chain([head], rows), config.limit)
+        result = run_campaign(simulator, requests(first, simulator), Path(config.out), campaign)
     write_json(run_dir / "metrics.json", result.metrics())
 
 

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from flax import nnx
@@ -22,7 +21,7 @@ from surrogates.base import load_weights, package_versions, read_card, save_surr
 from surrogates.checkpoints import checksum
 from surrogates.devices import data_mesh, replicate, shard_batch
 from surrogates.graph.domain import Domain
-from surrogates.graph.mpnn import Ensemble, MPNNConfig
+from surrogates.graph.mpnn import Ensemble, MPNNConfig, read
 from surrogates.normalise import Standardise
 from surrogates.uncertainty import Conformal
 
@@ -128,15 +127,15 @@ class MolecularSurrogate:
     def __init__(self, model: Ensemble, facts: Facts) -> None:
         self.model, self.facts = model, facts
         self.buckets = with_room(facts.buckets)
-        graph, params = nnx.split(model)
+        # One program serves all members, one after the other: together they would outgrow the caches of a CPU,
+        # and take as many times as long to compile.
+        graph, _ = nnx.split(model.members[0])
         self._mesh = data_mesh()
-        self._params = replicate(params, self._mesh)
+        self._members = [replicate(nnx.state(member), self._mesh) for member in model.members]
         self.batch_size = -(-BATCH // self._mesh.size) * self._mesh.size
 
         def forward(weights: Any, batch: GraphBatch) -> jax.Array:
-            members = nnx.merge(graph, weights)(batch)
-            spread = members.std(axis=0, ddof=1) if len(members) > 1 else jnp.zeros_like(members[0])
-            return jnp.stack([members.mean(axis=0), spread])
+            return nnx.merge(graph, weights)(read(batch))
 
         self._forward = jax.jit(forward)
 
@@ -172,7 +171,7 @@ class MolecularSurrogate:
     @cached_property
     def fingerprint(self) -> str:
         """Hash of the settings, the calibration and the weights."""
-        leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(self._params))]
+        leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(self._members))]
         return content_hash([self.provenance["settings"], checksum(leaves)])
 
     @property
@@ -198,8 +197,8 @@ class MolecularSurrogate:
 
     def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
         """Each target and its standard deviation for the molecules of a padded batch, padding left out."""
-        found = np.asarray(self._forward(self._params, shard_batch(batch, self._mesh)), np.float64)
-        mean, std = self._in_units(found[:, np.asarray(batch.mask)])
+        members = np.stack([np.asarray(answer, np.float64) for answer in self._ask(batch)])
+        mean, std = self._in_units(members[:, np.asarray(batch.mask)])
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             answer[name], answer[f"{name}_std"] = mean[:, k], self._calibrated(name, mean[:, k], std[:, k])[0]
@@ -212,15 +211,7 @@ class MolecularSurrogate:
             For each target t, in its unit: `t`, `t_std`, and the bounds `t_low`, `t_high` of the calibrated
             90% interval, (molecule,) float64; and `in_domain`, bool.
         """
-        count = len(self.targets)
-        found = np.zeros((2, len(table), count))
-        # All batches are handed to the device before the first result is fetched.
-        waiting = [
-            (rows, self._forward(self._params, shard_batch(batch, self._mesh))) for rows, batch in self._batches(table)
-        ]
-        for rows, values in waiting:
-            found[:, rows] = np.asarray(values)[:, : len(rows)]
-        mean, std = self._in_units(found)
+        mean, std = self.raw(table)
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             calibrated, low, high = self._calibrated(name, mean[:, k], std[:, k])
@@ -232,11 +223,18 @@ class MolecularSurrogate:
         self, table: GraphTable
     ) -> tuple[Float[np.ndarray, "molecule target"], Float[np.ndarray, "molecule target"]]:
         """Mean and standard deviation over the members, in units, before calibration."""
-        found = np.zeros((2, len(table), len(self.targets)))
-        for rows, batch in self._batches(table):
-            values = self._forward(self._params, shard_batch(batch, self._mesh))
-            found[:, rows] = np.asarray(values)[:, : len(rows)]
+        found = np.zeros((len(self._members), len(table), len(self.targets)))
+        # All batches are handed to the device before the first result is fetched.
+        waiting = [(rows, self._ask(batch)) for rows, batch in self._batches(table)]
+        for rows, answers in waiting:
+            for member, answer in enumerate(answers):
+                found[member, rows] = np.asarray(answer)[: len(rows)]
         return self._in_units(found)
+
+    def _ask(self, batch: GraphBatch) -> list[jax.Array]:
+        """What each member says, standardised; not waited for."""
+        placed = shard_batch(batch, self._mesh)
+        return [self._forward(weights, placed) for weights in self._members]
 
     def _batches(self, table: GraphTable) -> Iterator[tuple[np.ndarray, GraphBatch]]:
         bucket = assign(table, self.buckets)
@@ -244,8 +242,10 @@ class MolecularSurrogate:
         for place, rows in plan_batches(members, self.buckets, self.batch_size):
             yield rows, pad(table, rows, self.buckets[place], self.batch_size)
 
-    def _in_units(self, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.facts.standardise.invert(found[0]), found[1] * np.array(self.facts.standardise.scale)
+    def _in_units(self, members: Float[np.ndarray, "member molecule target"]) -> tuple[np.ndarray, np.ndarray]:
+        mean = members.mean(axis=0)
+        std = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(mean)
+        return self.facts.standardise.invert(mean), std * np.array(self.facts.standardise.scale)
 
     def _calibrated(self, name: str, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if name not in self.facts.conformal:

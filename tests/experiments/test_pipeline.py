@@ -19,7 +19,7 @@ from data.store import RecordStore
 
 SMALL = [
     "experiment=molecules", "library.size=1500", "cheap.count=60", "pretrain.epochs=3", "pretrain.mlflow=false",
-    "finetune.epochs=4", "dear.train=8", "dear.calibration=12", "dear.test=5", "dear.curve=[4]", "recheck.top=3",
+    "finetune.epochs=4", "dear.train=8", "dear.calibration=10", "dear.test=10", "dear.curve=[4]", "recheck.top=3",
     "recheck.random=2", "screen.top_k=50", "dear.simulator.basis=sto-3g", "dear.simulator.grid_points=[20,50]",
     "dear.simulator.tolerance=1e-5", "surrogate.network.features=16", "surrogate.network.layers=2",
     "surrogate.ensemble=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
@@ -59,7 +59,7 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path) -> None:
     truth = {s: g for s, g, ok in zip(smiles, gap, status, strict=True) if ok == "ok"}
 
     frame = pd.read_parquet(run / "evaluation.parquet")
-    assert frame.part.value_counts().to_dict() == {"calibration": 12, "train": 8, "test": 5}
+    assert frame.part.value_counts().to_dict() == {"calibration": 10, "train": 8, "test": 10}
     assert frame.smiles.is_unique
     # What the evaluation calls truth is what the simulator wrote.
     assert all(truth[s] == g for s, g in zip(frame.smiles, frame.gap, strict=True))
