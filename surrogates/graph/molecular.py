@@ -26,7 +26,7 @@ from surrogates.normalise import Standardise
 from surrogates.uncertainty import Conformal
 
 #: Molecules of a batch of predictions: few enough for the caches of a CPU, whatever the accelerator.
-BATCH = 512
+BATCH = 256
 #: Half-width of a central 90% interval of a normal distribution, in standard deviations.
 NORMAL_90 = 1.6448536269514722
 

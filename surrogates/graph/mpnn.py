@@ -159,8 +159,11 @@ class Block(nnx.Module):
         bond = self.bond(inputs.bonds)
         # The barriers keep XLA on the CPU from folding cheap sums into the products, which makes those slow.
         normal, bond = jax.lax.optimization_barrier((normal, bond))
-        message = nnx.relu(inputs.from_atom @ normal + jnp.concatenate([bond, bond], axis=1))
-        received = inputs.to_atom @ jax.lax.optimization_barrier(message)
+        begun = inputs.from_atom @ normal
+        # Both directions of a bond share its features.
+        both = begun.reshape(begun.shape[0], 2, -1, begun.shape[-1]) + bond[:, None]
+        message = jax.lax.optimization_barrier(nnx.relu(both).reshape(begun.shape))
+        received = inputs.to_atom @ message
         whole = self.whole(normal.sum(axis=1) * inputs.inverse_count)
         joined = jnp.concatenate([normal + whole[:, None], received], axis=-1)
         flat = jax.lax.optimization_barrier(joined.reshape(-1, joined.shape[-1]))
