@@ -6,7 +6,7 @@ RUN ?= runs/quickstart
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test lint format lock bench peers build clean
+.PHONY: help setup dev quickstart test coverage lint format lock bench peers build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -38,6 +38,9 @@ quickstart: setup  ## the main job: a million candidates, labelled, learned, scr
 test: dev  ## lint, types, import layers, then the tests
 	@$(MAKE) --no-print-directory lint
 	$(BIN)/python -m pytest -q -n 2 --dist=worksteal $(TESTS)
+
+coverage: dev  ## the tests, and which lines they reach
+	$(BIN)/python -m pytest -q -n 2 --dist=worksteal --cov --cov-report=term:skip-covered
 
 lint: dev  ## ruff, mypy and the import layers
 	$(BIN)/ruff check .

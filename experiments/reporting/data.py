@@ -314,21 +314,6 @@ def load_run(path: Path) -> Run:
     )
 
 
-def latest_run(root: Path) -> Path:
-    """The pipeline run under `root`, at most two levels down, with the newest evaluation.
-
-    Raises:
-        InputError: there is none.
-    """
-    every = (p for depth in ("", "*/", "*/*/") for p in root.glob(f"{depth}evaluation.parquet"))
-    found = sorted(every, key=lambda p: p.stat().st_mtime)
-    if not found:
-        raise InputError(
-            "no pipeline run found", where=str(root), remedy="Run `make quickstart`, or set UNDERSTUDY_RUN=DIR"
-        )
-    return found[-1].parent
-
-
 def _config(path: Path) -> dict[str, Any]:
     value = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
     if not isinstance(value, dict):

@@ -1,13 +1,9 @@
-"""Molecules drawn by RDKit: as SVG for the page, as an image for the preview."""
+"""Molecules drawn by RDKit, as SVG for the page."""
 
 from __future__ import annotations
 
-import io
 from typing import Any
 
-import matplotlib.image
-import numpy as np
-from jaxtyping import Float
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
@@ -32,20 +28,6 @@ def drawing(smiles: str, name: str, *, width: int = 230, height: int = 145) -> s
     canvas.DrawMolecule(molecule)
     canvas.FinishDrawing()
     return inline_svg(canvas.GetDrawingText(), name, f"Structure of {smiles}")
-
-
-def image(smiles: str, *, width: int = 460, height: int = 320) -> Float[np.ndarray, "row column channel"] | None:
-    """A molecule as RGB values in [0, 1]; None if it cannot be read."""
-    molecule = _prepared(smiles)
-    if molecule is None:
-        return None
-    canvas = rdMolDraw2D.MolDraw2DCairo(width, height)
-    _options(canvas.drawOptions())
-    options: Any = canvas.drawOptions()
-    options.bondLineWidth, options.fixedBondLength = 3, 52
-    canvas.DrawMolecule(molecule)
-    canvas.FinishDrawing()
-    return np.asarray(matplotlib.image.imread(io.BytesIO(canvas.GetDrawingText())), np.float64)[..., :3]
 
 
 def _prepared(smiles: str) -> Chem.Mol | None:

@@ -1,0 +1,66 @@
+"""What every simulator promises; a new one adds a line to the table."""
+
+from __future__ import annotations
+
+import json
+import pickle
+
+import numpy as np
+import pytest
+
+from simulators.base import SimulationError, Simulator, Spec, check, dataset
+from simulators.quantum.ase_calculator import ASECalculator
+from simulators.quantum.pyscf import PySCF
+from simulators.quantum.smiles import FromSmiles
+from simulators.quantum.variables import Geometry
+from simulators.quantum.xtb import XTB
+from simulators.testing import Misbehaving, request
+
+WATER = Geometry(
+    np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
+).dataset()
+ARGON = Geometry(np.array([18, 18], np.int32), np.array([[0, 0, 0], [0, 0, 3.8]])).dataset()
+SMILES = dataset(FromSmiles(XTB()).spec.inputs, {"smiles": "CO"})
+
+#: A simulator, one of another identity, a request that it answers, and one that it must refuse.
+TABLE = [
+    (PySCF(method="hf", basis="sto-3g"), PySCF(method="pbe", basis="sto-3g"), WATER, WATER.drop_vars("positions")),
+    (XTB(), XTB(method="GFN1-xTB"), WATER, WATER.assign(charge=np.int32(20))),
+    (
+        ASECalculator("ase.calculators.lj.LennardJones"),
+        ASECalculator("ase.calculators.lj.LennardJones", {"sigma": 3.4}),
+        ARGON,
+        ARGON.assign(positions=ARGON.positions * np.nan),
+    ),
+    (
+        FromSmiles(XTB()),
+        FromSmiles(XTB(accuracy=0.1)),
+        SMILES,
+        dataset(FromSmiles(XTB()).spec.inputs, {"smiles": "C("}),
+    ),
+    (Misbehaving("."), Misbehaving(".", version=2), request(2.0), request(2.0, "not_converged")),
+]
+NAMES = [row[0].name for row in TABLE]
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("simulator", "other", "good", "bad"), TABLE, ids=NAMES)
+def test_a_simulator_keeps_its_promises(simulator, other, good, bad) -> None:  # type: ignore[no-untyped-def]
+    assert isinstance(simulator, Simulator)
+    answer = simulator.simulate(good)
+    check(answer, simulator.spec.outputs)
+    for variable in simulator.spec.outputs:
+        assert answer[variable.name].attrs == variable.attrs()
+    again = pickle.loads(pickle.dumps(simulator))
+    assert again.fingerprint == simulator.fingerprint != other.fingerprint
+    for name, values in again.simulate(good).items():
+        assert np.allclose(values, answer[name], atol=1e-6), name
+    assert Spec.from_json(json.loads(json.dumps(simulator.spec.to_json()))) == simulator.spec
+    assert {"simulator", "version", "settings"} <= set(json.loads(json.dumps(simulator.provenance)))
+    with pytest.raises(SimulationError) as caught:
+        simulator.simulate(bad)
+    assert caught.value.kind in ("invalid_input", "not_converged")
