@@ -72,6 +72,12 @@ def read_table(
     rows = list(read(path, smiles_column=smiles, columns=list(targets), rejects=rejects))
     if not rows:
         raise InputError("no row of it can be used", where=str(path), remedy="See rejects.csv in the run directory")
+    if any(row.smiles is None for row in rows):
+        raise InputError(
+            "its molecules have no SMILES",
+            where=str(path),
+            remedy="Train on geometries with experiment=molecules/forces",
+        )
     given = dict(zip(targets, [*units, *["1"] * len(targets)], strict=False))
     found = [str(row.smiles) for row in rows]
     values = {t: np.array([row.properties[t] for row in rows], float) for t in targets}

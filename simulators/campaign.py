@@ -12,6 +12,7 @@ import pickle
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait
 from pathlib import Path
@@ -25,7 +26,7 @@ from rich.table import Table
 from data.errors import InputError
 from data.store import RecordStore
 from simulators.base import SimulationError, Simulator, input_hash
-from simulators.worker import Answer, Worker, plain
+from simulators.worker import Answer, Job, Slot, Worker, plain
 
 #: Kinds of failure that may pass on a second try.
 RETRIED = ("crashed", "out_of_memory")
@@ -33,6 +34,8 @@ RETRIED = ("crashed", "out_of_memory")
 POLL_S = 0.1
 #: Seconds in which a process must have imported the simulator.
 START_TIMEOUT_S = 300.0
+#: Processes in a row that may die before they have loaded the simulator.
+MAX_STARTS = 3
 #: Marks a later try of a request whose earlier record is a failure.
 AGAIN = "+"
 
@@ -171,26 +174,6 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
 
 
 @dataclass
-class _Job:
-    """A request on its way."""
-
-    key: str
-    values: dict[str, Any]
-    attempts: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class _Slot:
-    """A worker and what it is doing; `ready` once it has greeted."""
-
-    worker: Worker
-    job: _Job | None = None
-    started: float = 0.0
-    ready: bool = False
-
-
-@dataclass
 class _Campaign:
     """The state of one call of `run_campaign`."""
 
@@ -199,7 +182,7 @@ class _Campaign:
     pickled: bytes
     total: int | None
     show: bool
-    slots: list[_Slot] = field(default_factory=list)
+    slots: list[Slot] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     done: int = 0
     cached: int = 0
@@ -219,7 +202,7 @@ class _Campaign:
         )
         jobs = self._new(inputs)
         with Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show) as bar:
-            task = bar.add_task("simulating", total=self.total, rate="")
+            task = bar.add_task("simulating (Ctrl-C is safe)", total=self.total, rate="")
             try:
                 while True:
                     busy = self._feed(jobs)
@@ -242,7 +225,7 @@ class _Campaign:
             self.requested, self.done, dict(self.failed), self.cached, seconds, self.core_seconds, self.records.path
         )
 
-    def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[_Job]:
+    def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[Job]:
         """Requests that have no record yet."""
         latest: dict[str, tuple[str, str]] = {}
         if self.config.retry_failed:
@@ -257,14 +240,14 @@ class _Campaign:
             seen.add(key)
             self.requested += 1
             if not self.records.has(key):
-                yield _Job(key, plain(record))
+                yield Job(key, plain(record))
             elif self.config.retry_failed and latest[key][1] != "ok":
                 _, _, count = latest[key][0].partition(AGAIN)
-                yield _Job(f"{key}{AGAIN}{int(count or 0) + 1}", plain(record))
+                yield Job(f"{key}{AGAIN}{int(count or 0) + 1}", plain(record))
             else:
                 self.cached += 1
 
-    def _feed(self, jobs: Iterator[_Job]) -> bool:
+    def _feed(self, jobs: Iterator[Job]) -> bool:
         """Give every idle worker a request; whether any is busy."""
         idle = [slot for slot in self.slots if slot.job is None]
         while idle or len(self.slots) < self.config.processes:
@@ -274,26 +257,24 @@ class _Campaign:
             if idle:
                 slot = idle.pop()
             else:
-                slot = _Slot(Worker(self.pickled, self.config.threads), started=time.perf_counter())
+                slot = Slot(Worker(self.pickled, self.config.threads), started=time.perf_counter())
                 self.slots.append(slot)
             slot.job = job
             self._hand_over(slot)
         return any(slot.job is not None for slot in self.slots)
 
-    def _hand_over(self, slot: _Slot) -> None:
+    def _hand_over(self, slot: Slot) -> None:
         assert slot.job is not None
         slot.job.attempts += 1
         if slot.ready:
             self._send(slot)
 
-    def _send(self, slot: _Slot) -> None:
+    def _send(self, slot: Slot) -> None:
         assert slot.job is not None
         slot.started = time.perf_counter()
         # A process that has just died closes the pipe; `_collect` finds that out.
-        try:
+        with suppress(OSError):
             slot.worker.connection.send(slot.job.values)
-        except OSError:
-            return
 
     def _collect(self) -> None:
         """Take what is ready, and kill what is over its limits."""
@@ -302,36 +283,48 @@ class _Campaign:
             self._take(connections[connection])  # type: ignore[index]
         now = time.perf_counter()
         for slot in self.slots:
-            if slot.job is None or slot.worker.connection.poll():
+            # Asked before the pipe, so that an answer sent just before the end is still taken.
+            dead = slot.worker.process.poll() is not None
+            heavy = self._heavy(slot, now)
+            if slot.job is None:
+                # A leak or a death after the last answer is not the next request's fault.
+                if heavy or (dead and slot.ready):
+                    slot.renew()
+                continue
+            if slot.worker.connection.poll():
+                continue
+            if dead:
+                # What it started may hold the pipe open.
+                self._died(slot)
                 continue
             limit = self.config.timeout_s if slot.ready else START_TIMEOUT_S
             spent = now - slot.started
             if limit is not None and spent > limit:
                 what = f"no answer in {limit:g} s" if slot.ready else "the process did not start"
                 self._replace(slot, "timeout", f"{what}; killed", spent, {})
-            elif self.config.memory_mb is not None and spent > POLL_S:
-                used = slot.worker.memory_mb()
-                if used > self.config.memory_mb:
-                    message = f"{used:,.0f} MB used, {self.config.memory_mb:,} MB allowed; killed"
-                    self._replace(slot, "out_of_memory", message, spent, {})
+            elif heavy:
+                self._replace(slot, "out_of_memory", heavy, spent, {})
 
-    def _take(self, slot: _Slot) -> None:
+    def _heavy(self, slot: Slot, now: float) -> str:
+        """What to say of a worker that holds too much memory; looked at every `POLL_S`."""
+        if self.config.memory_mb is None or now - slot.checked < POLL_S:
+            return ""
+        slot.checked = now
+        used, limit = slot.worker.memory_mb(), self.config.memory_mb
+        return f"{used:,.0f} MB used, {limit:,} MB allowed; killed" if used > limit else ""
+
+    def _take(self, slot: Slot) -> None:
         try:
             received = slot.worker.connection.recv()
         except (EOFError, OSError):
-            spent = time.perf_counter() - slot.started
-            # What the dead process started may live on.
-            slot.worker.kill()
-            how, said = slot.worker.obituary()
-            last = f": {said.splitlines()[-1]}" if said else ""
-            self._replace(slot, "crashed", f"the process ended with {how}{last}", spent, {"output": said})
+            self._died(slot)
             return
         if isinstance(received, Answer):
             assert slot.job is not None
             job = slot.job
             job.seconds += received.seconds
             if received.status == "missing_component":
-                raise SimulationError("missing_component", received.message)
+                raise SimulationError("missing_component", received.message, json.loads(received.log))
             if received.status in RETRIED and job.attempts <= self.config.retries:
                 self._hand_over(slot)
                 return
@@ -340,35 +333,52 @@ class _Campaign:
             return
         if received:
             raise InputError(f"the simulator cannot be built in another process: {received}")
-        slot.ready = True
+        slot.ready, slot.deaths = True, 0
         if slot.job is not None:
             self._send(slot)
 
-    def _replace(self, slot: _Slot, kind: str, message: str, spent: float, details: dict[str, Any]) -> None:
+    def _died(self, slot: Slot) -> None:
+        spent = time.perf_counter() - slot.started
+        # What the dead process started may live on.
+        slot.worker.kill()
+        how, said = slot.worker.obituary()
+        last = f": {said.splitlines()[-1]}" if said else ""
+        self._replace(slot, "crashed", f"the process ended with {how}{last}", spent, {"output": said})
+
+    def _replace(self, slot: Slot, kind: str, message: str, spent: float, details: dict[str, Any]) -> None:
         """Bury a worker; its request is tried again in a fresh one, or recorded as failed."""
         assert slot.job is not None
-        job = slot.job
+        job, ready = slot.job, slot.ready
+        slot.deaths += not ready
+        if slot.deaths >= MAX_STARTS:
+            raise InputError(f"the simulator cannot be loaded in another process: {message}")
+        slot.renew()
+        # A request that was not sent yet is not to blame.
+        if not ready:
+            return
         job.seconds += spent
-        slot.worker.kill()
-        slot.worker.start()
-        slot.ready, slot.started = False, time.perf_counter()
         if kind in RETRIED and job.attempts <= self.config.retries:
             self._hand_over(slot)
             return
         slot.job = None
         self._record(job, Answer(kind, {}, message, json.dumps(details), spent))
 
-    def _record(self, job: _Job, found: Answer) -> None:
-        self.records.append(
-            job.key,
-            {**job.values, **found.values},
-            status=found.status,
-            message=found.message,
-            seconds=job.seconds,
-            threads=self.config.threads,
-            attempts=job.attempts,
-            log=found.log,
-        )
+    def _record(self, job: Job, found: Answer) -> None:
+        facts: dict[str, Any] = {
+            "status": found.status,
+            "message": found.message,
+            "seconds": job.seconds,
+            "threads": self.config.threads,
+            "attempts": job.attempts,
+            "log": found.log,
+        }
+        try:
+            self.records.append(job.key, {**job.values, **found.values}, **facts)
+        except (InputError, TypeError, ValueError):
+            # Inputs of a wrong shape fit no column either; their key and the message remain.
+            if found.status != "invalid_input":
+                raise
+            self.records.append(job.key, {}, **facts)
         self.core_seconds += job.seconds * self.config.threads
         if found.status == "ok":
             self.done += 1

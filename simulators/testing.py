@@ -16,7 +16,12 @@ import xarray as xr
 
 from simulators.base import SimulationError, Spec, Variable, content_hash, dataset
 
-MODES = ("ok", "segfault", "hang", "grandchild", "eat_memory", "raise", "exit", "nan", "not_converged", "flaky")
+MODES = (
+    *("ok", "segfault", "hang", "grandchild", "orphan", "eat_memory", "leak", "raise", "exit", "nan"),
+    *("not_converged", "missing", "flaky"),
+)
+#: What the mode "leak" never gives back.
+_LEAKED: list[np.ndarray] = []
 SPEC = Spec(
     (Variable("x", (), "1", "float64", "a number"), Variable("mode", (), "1", "str", "how to behave")),
     (
@@ -34,11 +39,13 @@ class Misbehaving:
         folder: gets a line in `calls` for each call, and marker files.
         seconds: each call takes.
         version: enters the fingerprint.
+        loads: whether another process can load it; if not, that process ends with status 7.
     """
 
     folder: str
     seconds: float = 0.0
     version: int = 1
+    loads: bool = True
 
     name = "testing:misbehaving"
     spec = SPEC
@@ -52,6 +59,11 @@ class Misbehaving:
     def fingerprint(self) -> str:
         """Hash of the provenance."""
         return content_hash(self.provenance)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        if not self.loads:
+            os._exit(7)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """The square of x, unless `mode` is another than "ok"."""
@@ -71,6 +83,13 @@ class Misbehaving:
             time.sleep(1e6)
         elif mode == "grandchild":
             subprocess.run(["sleep", "1000000"], check=False)
+        elif mode == "orphan":
+            # A program that inherits every open file and outlives its parent.
+            ctypes.CDLL(None).system(b"sleep 1000001 &")
+            os._exit(4)
+        elif mode == "leak":
+            _LEAKED.append(np.ones(1_000_000))
+            time.sleep(0.005)
         elif mode == "eat_memory":
             held = []
             while True:
@@ -79,9 +98,12 @@ class Misbehaving:
         elif mode == "raise":
             raise RuntimeError("on purpose")
         elif mode == "exit":
+            os.write(2, b"from below Python\n")
             os._exit(3)
         elif mode == "not_converged":
             raise SimulationError("not_converged", "on purpose", {"cycles": 50})
+        elif mode == "missing":
+            raise SimulationError("missing_component", "on purpose", {"component": "basis set"})
         elif mode == "flaky":
             marker = Path(self.folder) / f"flaky-{x:g}"
             if not marker.exists():

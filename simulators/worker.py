@@ -59,8 +59,8 @@ class Answer:
     seconds: float
 
 
-def answer(simulator: Simulator, inputs: xr.Dataset) -> Answer:
-    """Run a simulator on one request; every way in which it can fail becomes an answer too."""
+def answer(simulator: Simulator, values: Mapping[str, Any]) -> Answer:
+    """Run a simulator on the values of one request; every way in which it can fail becomes an answer too."""
     start = time.perf_counter()
 
     def failed(kind: str, message: str, details: Mapping[str, Any]) -> Answer:
@@ -68,14 +68,18 @@ def answer(simulator: Simulator, inputs: xr.Dataset) -> Answer:
         return Answer(kind, {}, message, text, time.perf_counter() - start)
 
     try:
+        try:
+            inputs = dataset(simulator.spec.inputs, values)
+        except (TypeError, ValueError) as error:
+            return failed("invalid_input", f"the request does not fit the spec: {error}", {})
         found = simulator.simulate(inputs)
         try:
             check(found, simulator.spec.outputs)
         except SimulationError as error:
             # The request was in order; it is the answer that does not fit.
             return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
-        values = {v.name: found[v.name].values for v in simulator.spec.outputs}
-        return Answer("ok", values, "", str(found.attrs.get("log", "{}")), time.perf_counter() - start)
+        outputs = {v.name: found[v.name].values for v in simulator.spec.outputs}
+        return Answer("ok", outputs, "", str(found.attrs.get("log", "{}")), time.perf_counter() - start)
     except SimulationError as error:
         return failed(error.kind, error.message, error.details)
     except MemoryError as error:
@@ -92,18 +96,18 @@ def serve(descriptor: int, parent: int) -> None:
     if os.getppid() != parent:
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # A program that outlives this process must not keep the pipe open, or the death would go unseen.
+    os.set_inheritable(descriptor, False)
     connection = Connection(descriptor)
     with suppress(EOFError, OSError):
         try:
             simulator = pickle.loads(connection.recv_bytes())
-            variables = simulator.spec.inputs
         except Exception as error:
             connection.send(f"{type(error).__name__}: {error}")
             return
         connection.send("")
         while True:
-            values = connection.recv()
-            connection.send(answer(simulator, dataset(variables, values)))
+            connection.send(answer(simulator, connection.recv()))
 
 
 @dataclass
@@ -140,7 +144,9 @@ class Worker:
         )
         theirs.close()
         self.connection = ours
-        ours.send_bytes(self.simulator)
+        # A process that dies before it has read all of this is found by the end of its pipe.
+        with suppress(OSError):
+            ours.send_bytes(self.simulator)
 
     def memory_mb(self) -> float:
         """Resident memory of the process and of what it started, in 10^6 bytes."""
@@ -177,6 +183,35 @@ class Worker:
             self.process.wait(0.5)
         except subprocess.TimeoutExpired:
             self.kill()
+
+
+@dataclass
+class Job:
+    """A request on its way."""
+
+    key: str
+    values: dict[str, Any]
+    attempts: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Slot:
+    """A worker and what it is doing; `ready` once it has greeted, `deaths` in a row before that."""
+
+    worker: Worker
+    job: Job | None = None
+    started: float = 0.0
+    ready: bool = False
+    checked: float = 0.0
+    deaths: int = 0
+
+    def renew(self) -> None:
+        """Put a fresh process in place of this one."""
+        if not self.worker.connection.closed:
+            self.worker.kill()
+        self.worker.start()
+        self.ready, self.started = False, time.perf_counter()
 
 
 def _children(pid: int) -> list[int]:
