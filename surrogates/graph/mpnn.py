@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float, Int, UInt8
 
 from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
 from data.graphs import GraphBatch
@@ -102,7 +102,7 @@ class Inputs:
     Attributes:
         atoms: features of atoms.
         bonds: features of bonds.
-        from_atom: picks the atom at which each directed bond begins; a bond goes both ways.
+        from_atom: the atom at which each directed bond begins; a bond goes both ways.
         to_atom: picks the atom at which it ends.
         present: 1 where there is an atom.
         inverse_count: 1 / atoms of each molecule.
@@ -110,7 +110,7 @@ class Inputs:
 
     atoms: Float[Array, "molecule atom feature"]
     bonds: Float[Array, "molecule bond feature"]
-    from_atom: Float[Array, "molecule directed atom"]
+    from_atom: Int[Array, "molecule directed"]
     to_atom: Float[Array, "molecule atom directed"]
     present: Float[Array, "molecule atom 1"]
     inverse_count: Float[Array, "molecule 1"]
@@ -128,12 +128,14 @@ def read(batch: GraphBatch) -> Inputs:
     # A padding bond ends at no atom, so its rows are zero.
     ends = batch.bond_atoms[..., None] == places
     first, second = ends[:, :, 0], ends[:, :, 1]
+    # A padding bond may begin anywhere, because it ends nowhere.
+    begins = jnp.minimum(batch.bond_atoms, size - 1).astype(jnp.int32)
     counts = jnp.asarray(batch.atom_counts, jnp.int32)
     present = (jnp.arange(size) < counts[:, None])[..., None]
     return Inputs(
         atom_features(batch.atoms),
         bond_features(batch.bonds),
-        jnp.concatenate([first, second], axis=1).astype(jnp.float32),
+        jnp.concatenate([begins[..., 0], begins[..., 1]], axis=1),
         jnp.concatenate([second, first], axis=1).swapaxes(1, 2).astype(jnp.float32),
         present.astype(jnp.float32),
         1.0 / jnp.maximum(counts, 1)[:, None].astype(jnp.float32),
@@ -159,7 +161,8 @@ class Block(nnx.Module):
         bond = self.bond(inputs.bonds)
         # The barriers keep XLA on the CPU from folding cheap sums into the products, which makes those slow.
         normal, bond = jax.lax.optimization_barrier((normal, bond))
-        begun = inputs.from_atom @ normal
+        # Looked up by index, which costs less than a product with a matrix of zeros; adding up below does not.
+        begun = jnp.take_along_axis(normal, inputs.from_atom[..., None], axis=1, mode="promise_in_bounds")
         # Both directions of a bond share its features.
         both = begun.reshape(begun.shape[0], 2, -1, begun.shape[-1]) + bond[:, None]
         message = jax.lax.optimization_barrier(nnx.relu(both).reshape(begun.shape))
