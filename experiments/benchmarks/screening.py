@@ -50,6 +50,7 @@ def screened(surrogate: Path, candidates: Path, out: Path, workers: int | None =
     code = (
         "import sys; from pathlib import Path; "
         "from experiments.screening import ScreenConfig, screen; "
+        "from surrogates.devices import enable_compilation_cache; enable_compilation_cache(); "
         "from surrogates.graph.molecular import MolecularSurrogate; "
         "screen(MolecularSurrogate.load(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), "
         f"ScreenConfig(top_k={TOP_K}, workers={workers}), progress=False)"
