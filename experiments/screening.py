@@ -308,6 +308,8 @@ def _bar(progress: bool) -> Progress:
 
 def _show(summary: ScreenSummary, out: Path) -> None:
     table = Table(title="Screen", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     rows = {
         "rows read": f"{summary.molecules:,}" + (f" ({summary.resumed:,} before)" if summary.resumed else ""),
         "molecules": f"{summary.valid:,}, rejected {summary.rejected:,}",

@@ -158,6 +158,9 @@ def existing_file(value: str | None, key: str) -> Path:
 def summary(title: str, rows: Mapping[str, object]) -> None:
     """Print the short table that ends a stage."""
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    # A path that is cut short is no path.
+    table.add_column(overflow="fold")
     for name, value in rows.items():
         table.add_row(f"[dim]{name}[/]", str(value))
     Console().print(table)

@@ -388,6 +388,8 @@ class _Campaign:
 
 def _show(summary: CampaignSummary, name: str) -> None:
     table = Table(title=f"Campaign {name}", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column()
+    table.add_column(overflow="fold")
     made = summary.done + sum(summary.failed.values())
     failures = ", ".join(f"{kind} {count:,}" for kind, count in sorted(summary.failed.items())) or "none"
     table.add_row("[dim]done now[/]", f"{summary.done:,} of {summary.requested:,}")
