@@ -43,6 +43,12 @@ def checksum(leaves: Sequence[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
+def _file_checksums(directory: Path) -> dict[str, str]:
+    """SHA-256 (hex) of every file below, by its path relative to the directory."""
+    files = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
 def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
     """Save the leaves of a pytree and a note, atomically: a directory without its note does not count.
 
@@ -59,7 +65,8 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
     temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
-    write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves)})
+    files = _file_checksums(temporary / "arrays")
+    write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves), "files": files})
     old = None
     if directory.exists():
         old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.old."))
@@ -99,6 +106,16 @@ def load_arrays(directory: Path, like: Any) -> Any:
     logging.getLogger("absl").setLevel(logging.ERROR)
     note = read_note(directory)
     wanted, structure = jax.tree.flatten(like)
+    # Orbax keeps parts that a read may not touch, so the arrays alone would not show every changed byte.
+    held_files = _file_checksums(directory / "arrays")
+    noted = note.get("files", {})
+    changed = sorted(name for name, digest in noted.items() if held_files.get(name) != digest)
+    if changed:
+        raise CorruptStoreError(
+            f"{len(changed)} of {len(noted)} files are missing or changed, the first {changed[0]}",
+            where=str(directory / "arrays"),
+            remedy="Restore it from a copy or train again",
+        )
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             held = checkpointer.restore((directory / "arrays").resolve())

@@ -169,14 +169,16 @@ def test_a_damaged_or_foreign_directory_is_refused(
     with pytest.raises(InputError, match=r"os\.system"):
         load_surrogate(tmp_path / "s")
     (tmp_path / "s" / "surrogate.json").write_text(json.dumps(card))
-    largest = max(
-        (tmp_path / "s" / "weights" / "arrays").rglob("*"), key=lambda p: p.stat().st_size if p.is_file() else 0
-    )
-    raw = bytearray(largest.read_bytes())
-    raw[len(raw) // 2] ^= 0xFF
-    largest.write_bytes(bytes(raw))
-    with pytest.raises(CorruptStoreError):
-        load_surrogate(tmp_path / "s")
+    # Every file of the arrays, also those that a read would not need.
+    for damaged in sorted(path for path in (tmp_path / "s" / "weights" / "arrays").rglob("*") if path.is_file()):
+        whole = damaged.read_bytes()
+        raw = bytearray(whole or b"-")
+        raw[len(raw) // 2] ^= 0xFF
+        damaged.write_bytes(bytes(raw))
+        with pytest.raises(CorruptStoreError, match=damaged.name):
+            load_surrogate(tmp_path / "s")
+        damaged.write_bytes(whole)
+    load_surrogate(tmp_path / "s")
 
 
 def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
