@@ -165,6 +165,12 @@ class Structures:
         """The same molecules with other energies (eV), such as what is left after references."""
         return replace(self, energy=np.asarray(energy, np.float64))
 
+    def centroids(self) -> Float[np.ndarray, "M 3"]:
+        """The mean position of each molecule's atoms, Angstrom."""
+        total = np.zeros((len(self), 3))
+        np.add.at(total, self.molecule, self.positions)
+        return total / np.maximum(self.sizes, 1)[:, None]
+
     def composition(self, elements: Sequence[int]) -> Float[np.ndarray, "M E"]:
         """How many atoms of each of `elements` each molecule has."""
         counts = np.zeros((len(self), len(elements)))

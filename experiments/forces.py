@@ -20,7 +20,8 @@ from experiments.stage import build, existing_file, write_json
 from simulators.base import SimulationError, content_hash
 from surrogates.devices import data_mesh
 from surrogates.graph.fit_potential import fit_potential
-from surrogates.graph.potential import Potential, PotentialConfig
+from surrogates.graph.networks import ARCHITECTURES
+from surrogates.graph.potential import Potential, PotentialConfig, PotentialSettings
 from surrogates.graph.references import isolated_energies
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import coverage
@@ -67,13 +68,29 @@ def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
         calibration=float(where.get("calibration", 0.0)),
         seed=int(where.seed),
     )
-    network = OmegaConf.masked_copy(config.surrogate, [k for k in config.surrogate if k != "kind"])
     return train_potential(
         files,
-        build(PotentialConfig, network, where="surrogate"),
+        potential_config(config.surrogate),
         build(TrainConfig, config.train, where="train"),
         run_dir,
     )
+
+
+def potential_config(node: DictConfig) -> PotentialConfig:
+    """What the configuration group `surrogate` says.
+
+    Raises:
+        InputError: an architecture or key is unknown, or a value is out of range.
+    """
+    name = str(node.network.get("architecture"))
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="surrogate.network.architecture"
+        )
+    inner = OmegaConf.masked_copy(node.network, [str(k) for k in node.network if k != "architecture"])
+    outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
+    network = build(ARCHITECTURES[name][0], inner, where="surrogate.network")
+    return PotentialConfig(**vars(build(PotentialSettings, outer, where="surrogate")), network=network)
 
 
 def train_potential(

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import signal
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
@@ -173,6 +175,32 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
     return records
 
 
+class _Interrupts:
+    """Ctrl-C that cannot get lost: Python drops an exception that a signal raises inside a destructor or callback."""
+
+    def __init__(self) -> None:
+        self.seen = False
+        self.before: Any = None
+
+    def __enter__(self) -> _Interrupts:
+        if threading.current_thread() is threading.main_thread():
+            self.before = signal.signal(signal.SIGINT, self._handle)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.before is not None:
+            signal.signal(signal.SIGINT, self.before)
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt if a signal came and its exception got lost."""
+        if self.seen:
+            raise KeyboardInterrupt
+
+    def _handle(self, number: int, frame: object) -> None:
+        self.seen = True
+        raise KeyboardInterrupt
+
+
 @dataclass
 class _Campaign:
     """The state of one call of `run_campaign`."""
@@ -201,10 +229,12 @@ class _Campaign:
             TimeRemainingColumn(),
         )
         jobs = self._new(inputs)
-        with Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show) as bar:
+        bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show)
+        with _Interrupts() as interrupts, bar:
             task = bar.add_task("simulating (Ctrl-C is safe)", total=self.total, rate="")
             try:
                 while True:
+                    interrupts.check()
                     busy = self._feed(jobs)
                     if not busy:
                         break

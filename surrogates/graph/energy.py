@@ -1,4 +1,4 @@
-"""Energies and conservative forces of an ensemble of PaiNN networks, and the loss that trains them.
+"""Energies and conservative forces of an ensemble of networks, and the loss that trains them.
 
 E = sum_a t[z_a] + sum_a (g_a scale e_a - (1 - g_a) release[z_a]),  g_a = 1 - exp(-4 sum_b u(r_ab)),  F = -dE/dx.
 The first sum is added outside in float64 (see `references`); e_a is the network's number for an atom. The
@@ -18,7 +18,8 @@ from jaxtyping import Array, Float, Int
 
 from data.structure_batches import StructureBatch
 from data.structures import MAX_ATOMIC_NUMBER
-from surrogates.graph.painn import PaiNN, PaiNNConfig, geometry
+from surrogates.graph.geometry import pairs
+from surrogates.graph.networks import Network, NetworkConfig, make_network
 
 #: How soon the gate opens: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.
 GATE = 4.0
@@ -38,12 +39,12 @@ class EnergyModel(nnx.Module):
     """
 
     def __init__(
-        self, config: PaiNNConfig, members: int, scale: float, release: Mapping[int, float], rngs: nnx.Rngs
+        self, config: NetworkConfig, members: int, scale: float, release: Mapping[int, float], rngs: nnx.Rngs
     ) -> None:
         @nnx.split_rngs(splits=members)
         @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make(rngs: nnx.Rngs) -> PaiNN:
-            return PaiNN(config, rngs)
+        def make(rngs: nnx.Rngs) -> Network:
+            return make_network(config, rngs)
 
         self.config = config
         self.members = members
@@ -75,15 +76,15 @@ class EnergyModel(nnx.Module):
 
     def _energy(
         self,
-        network: PaiNN,
+        network: Network,
         numbers: Int[Array, "M N"],
         positions: Float[Array, "M N 3"],
         neighbours: Int[Array, "M N K"] | None,
     ) -> Float[Array, " M"]:
-        geo = geometry(numbers, positions, neighbours, self.config)
-        closed = jnp.exp(-GATE * geo.weight.sum(axis=-1))
+        edges = pairs(numbers, positions, neighbours, self.config.cutoff_angstrom)
+        closed = jnp.exp(-GATE * edges.weight.sum(axis=-1))
         release = jnp.asarray(self.release, positions.dtype)[numbers]
-        atomic = self.scale * (1.0 - closed) * network(numbers, geo) - closed * release
+        atomic = self.scale * (1.0 - closed) * network(numbers, edges) - closed * release
         return jnp.sum(jnp.where(numbers > 0, atomic, 0.0), axis=-1)
 
 

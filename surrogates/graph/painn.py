@@ -11,13 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Bool, Float, Int, Shaped
+from jaxtyping import Array, Float, Int
 
 from data.structures import MAX_ATOMIC_NUMBER
-from surrogates.graph.radial import BASES, envelope, expand
+from surrogates.graph.geometry import Pairs
+from surrogates.graph.radial import BASES, expand
 
 #: Added under the square root of a vector's squared length, so that its gradient exists at zero.
 LENGTH_EPSILON = 1e-8
@@ -50,60 +50,16 @@ class PaiNNConfig:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
 
 
-class Geometry(NamedTuple):
-    """What the network sees of M molecules of N atoms, each with K slots for neighbours.
+class Edges(NamedTuple):
+    """Pairs of atoms as PaiNN's messages take them.
 
     Attributes:
         basis: the distance of each pair, expanded, times its weight.
-        weight: the envelope at the distance of the pair; 0 for slots that hold no neighbour.
-        direction: unit vector from the atom to its neighbour.
-        neighbours: index of the neighbour in each slot; None where slot j is atom j (K = N).
+        pairs: see `geometry.pairs`.
     """
 
     basis: Float[Array, "M N K B"]
-    weight: Float[Array, "M N K"]
-    direction: Float[Array, "M N K 3"]
-    neighbours: Int[Array, "M N K"] | None
-
-    def gather(self, values: Shaped[Array, "M N *F"]) -> Shaped[Array, "M _ K *F"]:
-        """The neighbours' values in each atom's slots; of axis 1 one row suffices where all atoms share it."""
-        return gather(values, self.neighbours)
-
-
-def gather(values: Shaped[Array, "M N *F"], neighbours: Int[Array, "M N K"] | None) -> Shaped[Array, "M _ K *F"]:
-    """The values of the atoms that `neighbours` names; all of them, as a view, where it is None."""
-    if neighbours is None:
-        return values[:, None]
-    return jax.vmap(lambda rows, index: rows[index])(values, neighbours)
-
-
-def geometry(
-    numbers: Int[Array, "M N"],
-    positions: Float[Array, "M N 3"],
-    neighbours: Int[Array, "M N K"] | None,
-    config: PaiNNConfig,
-) -> Geometry:
-    """Distances, directions and weights of all pairs, differentiable in the positions.
-
-    Args:
-        numbers: atomic numbers; 0 marks padding.
-        positions: Angstrom.
-        neighbours: indices of the atoms within the cutoff, padded by the atom's own index; None to
-            take every pair, which is quicker for small molecules.
-        config: the cutoff and the basis.
-    """
-    n = numbers.shape[1]
-    itself = jnp.arange(n)[None, :, None]
-    real = numbers > 0
-    slots = jnp.arange(n)[None, None, :] if neighbours is None else neighbours
-    pair: Bool[Array, "M N K"] = (slots != itself) & real[:, :, None] & gather(real, neighbours)
-    vector = gather(positions, neighbours) - positions[:, :, None, :]
-    # An empty slot gets a vector on which every function below is smooth, so that no NaN reaches a gradient.
-    vector = jnp.where(pair[..., None], vector, jnp.asarray([config.cutoff_angstrom, 0.0, 0.0], vector.dtype))
-    distance = jnp.sqrt(jnp.sum(vector * vector, axis=-1))
-    weight = jnp.where(pair, envelope(distance, config.cutoff_angstrom), 0.0)
-    basis = expand(config.basis, distance, config.cutoff_angstrom, config.basis_size)
-    return Geometry(basis * weight[..., None], weight, vector / distance[..., None], neighbours)
+    pairs: Pairs
 
 
 class Message(nnx.Module):
@@ -117,18 +73,18 @@ class Message(nnx.Module):
         self.filter = nnx.Linear(config.basis_size + 1, 3 * f, use_bias=False, rngs=rngs, kernel_init=XAVIER)
 
     def __call__(
-        self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"] | None, geo: Geometry
+        self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"] | None, edges: Edges
     ) -> tuple[Float[Array, "M N F"], Float[Array, "M N 3 F"]]:
         """Changes of s and of v; `v` is None in the first round, where it is zero."""
         own = jnp.split(self.out(nnx.silu(self.hidden(s))), 3, axis=-1)
-        weights = self.filter(jnp.concatenate([geo.basis, geo.weight[..., None]], axis=-1))
+        weights = self.filter(jnp.concatenate([edges.basis, edges.pairs.weight[..., None]], axis=-1))
         w_s, w_d, w_v = jnp.split(weights, 3, axis=-1)
-        ds = jnp.sum(geo.gather(own[0]) * w_s, axis=2)
-        radial = geo.gather(own[1]) * w_d
-        dv = jnp.stack([jnp.sum(radial * geo.direction[..., a, None], axis=2) for a in range(3)], axis=2)
+        ds = jnp.sum(edges.pairs.gather(own[0]) * w_s, axis=2)
+        radial = edges.pairs.gather(own[1]) * w_d
+        dv = jnp.stack([jnp.sum(radial * edges.pairs.direction[..., a, None], axis=2) for a in range(3)], axis=2)
         if v is not None:
             carried = v * own[2][:, :, None, :]
-            dv += jnp.stack([jnp.sum(geo.gather(carried[:, :, a]) * w_v, axis=2) for a in range(3)], axis=2)
+            dv += jnp.stack([jnp.sum(edges.pairs.gather(carried[:, :, a]) * w_v, axis=2) for a in range(3)], axis=2)
         return ds, dv
 
 
@@ -164,17 +120,20 @@ class PaiNN(nnx.Module):
         self.hidden = nnx.Linear(f, max(1, f // 2), rngs=rngs, kernel_init=XAVIER)
         self.out = nnx.Linear(max(1, f // 2), 1, rngs=rngs, kernel_init=XAVIER)
 
-    def __call__(self, numbers: Int[Array, "M N"], geo: Geometry) -> Float[Array, "M N"]:
+    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs) -> Float[Array, "M N"]:
         """One number for each atom, in units of the model's scale; whatever it is for padding.
 
         Args:
             numbers: atomic numbers; 0 marks padding.
-            geo: see `geometry`.
+            pairs: see `geometry.pairs`.
         """
-        s = self.embedding(numbers).astype(geo.basis.dtype)
+        config = self.config
+        basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
+        edges = Edges(basis * pairs.weight[..., None], pairs)
+        s = self.embedding(numbers).astype(pairs.weight.dtype)
         v: Float[Array, "M N 3 F"] | None = None
         for message, update in zip(self.messages, self.updates, strict=True):
-            ds, dv = message(s, v, geo)
+            ds, dv = message(s, v, edges)
             s = s + ds
             v = dv if v is None else v + dv
             ds, dv = update(s, v)

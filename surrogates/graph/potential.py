@@ -1,7 +1,7 @@
 """The surrogate of a quantum-chemical method on geometries: energies and conservative forces, with error bars.
 
 It answers the request of such a method (numbers, positions) with energy and forces, from an ensemble of
-PaiNN networks (see `energy`) and reference energies of atoms (see `references`).
+networks (see `energy` and `networks`) and reference energies of atoms (see `references`).
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from surrogates.base import CARD, load_weights, read_card, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import shard_batch
 from surrogates.graph.energy import EnergyModel, evaluate
+from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
 from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.references import References
 from surrogates.uncertainty import Conformal
@@ -54,17 +55,15 @@ EXACT_SIZES = 4
 
 
 @dataclass(frozen=True)
-class PotentialConfig:
-    """What is trained, and on batches of which shape.
+class PotentialSettings:
+    """How a potential is trained, and on batches of which shape.
 
     Attributes:
-        network: of each member.
         ensemble: number of members; from 2 on, each output has a standard deviation.
         energy_weight, forces_weight: see `EnergyForcesLoss`.
         buckets: number of sizes to which molecules are padded.
     """
 
-    network: PaiNNConfig = field(default_factory=PaiNNConfig)
     ensemble: int = 1
     energy_weight: float = 1.0
     forces_weight: float = 1.0
@@ -75,6 +74,24 @@ class PotentialConfig:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
         if min(self.energy_weight, self.forces_weight) < 0:
             raise ValueError(f"weights must not be negative; got {self}")
+
+
+@dataclass(frozen=True)
+class PotentialConfig(PotentialSettings):
+    """The settings, and the network of each member."""
+
+    network: NetworkConfig = field(default_factory=PaiNNConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        return {**asdict(self), "network": {"architecture": architecture(self.network), **asdict(self.network)}}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> PotentialConfig:
+        """The configuration that `to_json` described."""
+        network = dict(value["network"])
+        made = ARCHITECTURES[network.pop("architecture")][0](**network)
+        return PotentialConfig(**{**value, "network": made})
 
 
 @dataclass(frozen=True)
@@ -121,7 +138,7 @@ class Facts:
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
         return {
-            "config": asdict(self.config),
+            "config": self.config.to_json(),
             "references": self.references.to_json(),
             "scale": self.scale,
             "labels_fingerprint": self.labels_fingerprint,
@@ -133,9 +150,8 @@ class Facts:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Facts:
         """The facts that `to_json` described."""
-        config = dict(value["config"])
         return Facts(
-            config=PotentialConfig(**{**config, "network": PaiNNConfig(**config["network"])}),
+            config=PotentialConfig.from_json(value["config"]),
             references=References.from_json(value["references"]),
             scale=float(value["scale"]),
             labels_fingerprint=str(value["labels_fingerprint"]),
@@ -178,7 +194,7 @@ class Potential:
     @property
     def name(self) -> str:
         """Short and readable."""
-        return f"painn:{self.fingerprint[:8]}"
+        return f"{architecture(self.facts.config.network)}:{self.fingerprint[:8]}"
 
     @property
     def spec(self) -> Spec:
@@ -283,9 +299,8 @@ class Potential:
         self.refuse_unknown(structures)
         cutoff = self.cutoff_angstrom
         devices = 1 if mesh is None else mesh.size
-        pairs = CPU_PAIRS if jax.default_backend() == "cpu" else ACCELERATOR_PAIRS
         chosen = sizes or _sizes(structures.sizes, EXACT_SIZES)
-        made, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs, multiple=devices)
+        made, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
         counts = np.bincount(which, minlength=len(made))
         made = [
             Shape(min(s.molecules, -(-round_up(int(n)) // devices) * devices), s.atoms, s.neighbours)
@@ -363,6 +378,11 @@ class Potential:
         graph, state = nnx.split(facts.model())
         nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
         return Potential(nnx.merge(graph, state), facts)
+
+
+def pairs_budget() -> int:
+    """Atom slots times neighbour slots of one batch of predictions on this machine."""
+    return CPU_PAIRS if jax.default_backend() == "cpu" else ACCELERATOR_PAIRS
 
 
 def _sizes(sizes: Int[np.ndarray, " M"], exact: int) -> tuple[int, ...]:

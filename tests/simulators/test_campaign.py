@@ -87,13 +87,14 @@ folder = Path(sys.argv[1])
 modes = ["ok", "ok", "ok", "segfault", "ok", "raise", "ok", "hang"]
 inputs = (request(float(i), modes[i % 8] if i < 16 else "ok") for i in range(60))
 config = CampaignConfig(workers=2, timeout_s=1.0, retries=0)
-summary = run_campaign(Misbehaving(str(folder), 0.04), inputs, folder / "s", config, progress=False)
+summary = run_campaign(Misbehaving(str(folder), float(sys.argv[2])), inputs, folder / "s", config, progress=False)
 print(summary.requested, summary.done + sum(summary.failed.values()) + summary.cached)
 """
 
 
-def start(folder: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen([sys.executable, "-c", CAMPAIGN, str(folder)], stdout=subprocess.PIPE, text=True)
+def start(folder: Path, seconds: float = 0.04) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", CAMPAIGN, str(folder), str(seconds)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
 def recorded(store: Path) -> int:
@@ -184,7 +185,8 @@ def test_a_time_limit_reaches_the_programs_that_a_simulator_starts(tmp_path: Pat
 
 
 def test_ctrl_c_stops_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
-    process = start(tmp_path)
+    # Slow enough that it is under way when the signal comes, however busy the machine.
+    process = start(tmp_path, 0.3)
     wait_for(tmp_path, 3, process)
     began = time.monotonic()
     process.send_signal(signal.SIGINT)
@@ -194,7 +196,7 @@ def test_ctrl_c_stops_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
     assert not alive(tmp_path)
     held = recorded(tmp_path / "s")
     assert 3 <= held < 60
-    out, _ = start(tmp_path).communicate(timeout=60)
+    out, _ = start(tmp_path, 0.3).communicate(timeout=60)
     assert out.split() == ["60", "60"]
 
 

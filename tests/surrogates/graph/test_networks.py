@@ -13,7 +13,9 @@ from scipy.spatial.transform import Rotation
 
 from data.structure_batches import Shape, pad
 from data.structures import Structures
+from surrogates.graph.ace import ACEConfig
 from surrogates.graph.energy import EnergyForcesLoss, EnergyModel, evaluate
+from surrogates.graph.networks import NetworkConfig
 from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.radial import bessel, envelope, gaussian
 
@@ -29,11 +31,20 @@ def _float64() -> Iterator[None]:
         yield
 
 
-def network(basis: str = "bessel", members: int = 1) -> EnergyModel:
-    config = PaiNNConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6)
+def network(name: str, basis: str = "bessel", members: int = 1) -> EnergyModel:
+    configs: dict[str, NetworkConfig] = {
+        "painn": PaiNNConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6),
+        "ace": ACEConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3),
+    }
+    config = configs[name]
     model = EnergyModel(config, members, 1.5, RELEASE, nnx.Rngs(0))
     graph, state = nnx.split(model)
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
+
+
+@pytest.fixture(params=["painn", "ace"])
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def molecule(n: int = 7, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -59,18 +70,18 @@ def answers(
 
 @pytest.mark.parametrize("lists", [False, True])
 @pytest.mark.parametrize("improper", [False, True])
-def test_rotation_and_reflection_keep_energy_and_turn_forces(improper: bool, lists: bool) -> None:
+def test_rotation_and_reflection_keep_energy_and_turn_forces(name: str, improper: bool, lists: bool) -> None:
     z, x = molecule()
     turn = Rotation.random(random_state=1).as_matrix() * (-1.0 if improper else 1.0)
-    energy, forces = answers(network(), [(z, x), (z, x @ turn.T)], lists=lists)
+    energy, forces = answers(network(name), [(z, x), (z, x @ turn.T)], lists=lists)
     assert np.abs(forces[0]).max() > 0.1
     assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
     np.testing.assert_allclose(forces[1], forces[0] @ turn.T, atol=TIGHT)
 
 
-def test_translation_changes_nothing_and_no_net_force_or_torque_remains() -> None:
+def test_translation_changes_nothing_and_no_net_force_or_torque_remains(name: str) -> None:
     z, x = molecule()
-    energy, forces = answers(network(), [(z, x), (z, x + np.array([3.0, -20.0, 7.0]))])
+    energy, forces = answers(network(name), [(z, x), (z, x + np.array([3.0, -20.0, 7.0]))])
     assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
     np.testing.assert_allclose(forces[1], forces[0], atol=TIGHT)
     np.testing.assert_allclose(forces[0].sum(axis=0), 0.0, atol=TIGHT)
@@ -78,43 +89,43 @@ def test_translation_changes_nothing_and_no_net_force_or_torque_remains() -> Non
 
 
 @pytest.mark.parametrize("lists", [False, True])
-def test_permuting_atoms_permutes_forces(lists: bool) -> None:
+def test_permuting_atoms_permutes_forces(name: str, lists: bool) -> None:
     z, x = molecule()
     order = np.random.default_rng(3).permutation(len(z))
-    energy, forces = answers(network(), [(z, x), (z[order], x[order])], lists=lists)
+    energy, forces = answers(network(name), [(z, x), (z[order], x[order])], lists=lists)
     assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
     np.testing.assert_allclose(forces[1], forces[0][order], atol=TIGHT)
 
 
 @pytest.mark.parametrize("basis", ["bessel", "gaussian"])
 @pytest.mark.parametrize("lists", [False, True])
-def test_forces_are_minus_the_gradient(basis: str, lists: bool) -> None:
+def test_forces_are_minus_the_gradient(name: str, basis: str, lists: bool) -> None:
     z, x = molecule(5)
-    model, h = network(basis), 1e-4
+    model, h = network(name, basis), 1e-4
     shifts = [s * h * np.eye(15)[i].reshape(5, 3) for i in range(15) for s in (1, -1)]
     energy, forces = answers(model, [(z, x), *[(z, x + s) for s in shifts]], lists=lists)
     numeric = -(energy[1::2] - energy[2::2]).reshape(5, 3) / (2 * h)
     np.testing.assert_allclose(forces[0], numeric, atol=1e-6)
 
 
-def test_neighbour_lists_give_what_all_pairs_give() -> None:
+def test_neighbour_lists_give_what_all_pairs_give(name: str) -> None:
     molecules = [molecule(7, 1), molecule(9, 2)]
-    dense, listed = answers(network(), molecules), answers(network(), molecules, lists=True)
+    dense, listed = answers(network(name), molecules), answers(network(name), molecules, lists=True)
     np.testing.assert_allclose(dense[0], listed[0], atol=TIGHT)
     for a, b in zip(dense[1], listed[1], strict=True):
         np.testing.assert_allclose(a, b, atol=TIGHT)
 
 
 @pytest.mark.parametrize("lists", [False, True])
-def test_padding_and_company_change_nothing(lists: bool) -> None:
+def test_padding_and_company_change_nothing(name: str, lists: bool) -> None:
     first, second = molecule(5, 1), molecule(9, 2)
-    alone = answers(network(), [first], lists=lists)
-    together = answers(network(), [second, first], atoms=13, lists=lists)
+    alone = answers(network(name), [first], lists=lists)
+    together = answers(network(name), [second, first], atoms=13, lists=lists)
     assert together[0][1] == pytest.approx(alone[0][0], abs=TIGHT)
     np.testing.assert_allclose(together[1][1], alone[1][0], atol=TIGHT)
 
 
-def test_energy_and_forces_are_smooth_where_an_atom_crosses_the_cutoff() -> None:
+def test_energy_and_forces_are_smooth_where_an_atom_crosses_the_cutoff(name: str) -> None:
     z, base = np.array([6, 1, 8, 1]), np.array([[0, 0, 0], [1.1, 0, 0], [-0.7, 1.0, 0], [0, 0, 0.0]])
 
     def at(r: float) -> tuple[np.ndarray, np.ndarray]:
@@ -125,49 +136,49 @@ def test_energy_and_forces_are_smooth_where_an_atom_crosses_the_cutoff() -> None
     # The moving atom leaves the reach of atom 0 at 4.0, of atom 1 at 5.1, and of atom 2 at -0.7 + 3.87.
     for crossing in (4.0, 5.1, -0.7 + np.sqrt(15.0)):
         steps = np.array([-2e-4, -1e-4, 0.0, 1e-4, 2e-4])
-        energy, forces = answers(network(), [at(crossing + s) for s in steps])
+        energy, forces = answers(network(name), [at(crossing + s) for s in steps])
         pull = np.array([f[3, 0] for f in forces])
         # A jump would not shrink with the step; a smooth function's second difference does, as its square.
         assert np.abs(np.diff(energy, 2)).max() < 1e-6
         assert np.abs(np.diff(pull, 2)).max() < 1e-5
 
 
-def test_molecules_out_of_reach_of_each_other_have_the_sum_of_their_energies() -> None:
+def test_molecules_out_of_reach_of_each_other_have_the_sum_of_their_energies(name: str) -> None:
     (z, x), (w, y) = molecule(5, 1), molecule(6, 2)
     # Farther than one cutoff between the nearest atoms: nothing is passed from one to the other.
     both = (np.concatenate([z, w]), np.concatenate([x, y + np.array([5.0 + CUTOFF + 3.0, 0, 0])]))
-    energy, forces = answers(network(), [(z, x), (w, y), both])
+    energy, forces = answers(network(name), [(z, x), (w, y), both])
     assert energy[2] == pytest.approx(energy[0] + energy[1], abs=TIGHT)
     np.testing.assert_allclose(forces[2], np.concatenate(forces[:2]), atol=TIGHT)
 
 
-def test_an_atom_alone_has_its_reference_energy_and_no_force() -> None:
-    energy, forces = answers(network(), [(np.array([z]), np.zeros((1, 3))) for z in (1, 6, 8)])
+def test_an_atom_alone_has_its_reference_energy_and_no_force(name: str) -> None:
+    energy, forces = answers(network(name), [(np.array([z]), np.zeros((1, 3))) for z in (1, 6, 8)])
     np.testing.assert_allclose(energy, [3.0, 7.0, -2.0], atol=1e-12)
     assert all((f == 0).all() for f in forces)
 
 
-def test_linear_and_symmetric_molecules_have_finite_forces_and_loss() -> None:
+def test_linear_and_symmetric_molecules_have_finite_forces_and_loss(name: str) -> None:
     # Vector features vanish on centres of symmetry, where a length has no gradient.
     line = (np.array([8, 6, 8]), np.array([[-1.2, 0, 0], [0, 0, 0], [1.2, 0, 0]]))
     square = (np.array([1, 1, 1, 1]), np.array([[1, 0, 0], [0, 1, 0], [-1, 0, 0], [0, -1.0, 0]]))
-    _, forces = answers(network(), [line, square])
+    _, forces = answers(network(name), [line, square])
     np.testing.assert_allclose(forces[0][1], 0.0, atol=1e-12)
     assert all(np.isfinite(f).all() for f in forces)
     table = Structures.from_arrays([line[0]], [line[1]], [1.0], [np.zeros((3, 3))])
     batch = pad(table, np.arange(1), Shape(2, 5, None), CUTOFF, dtype=np.float64)
     loss = EnergyForcesLoss(1.0, 1.0)
-    graph, state = nnx.split(network())
+    graph, state = nnx.split(network(name))
     objective = jax.jit(jax.grad(lambda s: loss(nnx.merge(graph, s), batch, jax.random.key(0))[0]))
     gradient = objective(state)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
 
-def test_the_loss_does_not_see_what_is_unknown() -> None:
+def test_the_loss_does_not_see_what_is_unknown(name: str) -> None:
     z, x = molecule(5)
     known = Structures.from_arrays([z], [x], [1.0], [np.ones((5, 3))])
     mixed = Structures.from_arrays([z, z], [x, x + 1.0], [1.0, np.nan], [np.ones((5, 3)), None])
-    loss, model = EnergyForcesLoss(2.0, 3.0), network(members=2)
+    loss, model = EnergyForcesLoss(2.0, 3.0), network(name, members=2)
     compiled = jax.jit(lambda b: loss(model, b, jax.random.key(0)))
     values = []
     for table in (known, mixed):
@@ -178,14 +189,14 @@ def test_the_loss_does_not_see_what_is_unknown() -> None:
     assert values[0][1] == pytest.approx(values[1][1], rel=1e-12)
 
 
-def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own() -> None:
+def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own(name: str) -> None:
     z, x = molecule()
-    model = network(members=3)
+    model = network(name, members=3)
     batch = pad(Structures.from_arrays([z], [x]), np.arange(1), Shape(1, 7, None), CUTOFF, dtype=np.float64)
     energy, _ = jax.jit(lambda b: evaluate(model, b))(batch)
     assert len(np.unique(np.round(np.asarray(energy), 6))) == 3
     graph, state = nnx.split(model.networks)
-    outer, rest = nnx.split(network())
+    outer, rest = nnx.split(network(name))
 
     @jax.jit
     def alone(weights: nnx.State) -> jax.Array:

@@ -1,0 +1,283 @@
+"""Molecular dynamics of many molecules at once on a potential, on the device: NVE and Langevin NVT.
+
+NVE is velocity Verlet (Swope et al. 1982, doi:10.1063/1.442716); NVT is its BAOAB splitting with an exact
+Ornstein-Uhlenbeck step (Leimkuhler and Matthews 2013, doi:10.1063/1.4802990), which is velocity Verlet at no
+friction. Random numbers follow from the seed, the molecule and the step alone, so neither the company
+of a molecule in its batch nor an interruption changes its path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ase import units
+from ase.data import atomic_masses
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from data.structure_batches import Shape, choose_sizes, pad, round_up, shapes
+from data.structures import Structures
+from surrogates.graph.potential import Potential, pairs_budget
+
+#: Angstrom beyond the cutoff that neighbour lists reach.
+MARGIN = 1.0
+
+
+@dataclass(frozen=True)
+class DynamicsConfig:
+    """What is integrated, how long, and what is kept.
+
+    Attributes:
+        steps: of each molecule; a multiple of `record_every`.
+        timestep_fs: femtoseconds a step.
+        temperature_kelvin: of the first velocities, and of the bath.
+        friction_per_fs: of the bath; 0 for NVE.
+        record_every: steps between frames.
+        seed: of velocities and bath.
+        buckets: sizes to which molecules are padded; each is compiled once.
+    """
+
+    steps: int = 1000
+    timestep_fs: float = 0.5
+    temperature_kelvin: float = 300.0
+    friction_per_fs: float = 0.0
+    record_every: int = 10
+    seed: int = 0
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.steps, self.record_every, self.buckets) < 1 or self.steps % self.record_every:
+            raise ValueError(f"steps must be a multiple of record_every, and both at least 1; got {self}")
+        if self.timestep_fs <= 0 or min(self.temperature_kelvin, self.friction_per_fs) < 0:
+            raise ValueError(f"timestep_fs must be above 0, temperature and friction not negative; got {self}")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Some molecules at one moment.
+
+    Attributes:
+        step: steps done.
+        rows: which molecules of the input these are.
+        structures: their positions, energies (eV) and forces (eV/Angstrom).
+        velocities: Angstrom/fs, atom by atom as in `structures`.
+        kinetic: eV, of each molecule.
+        energy_std: eV, over the ensemble; None for a single network.
+        alive: False for a molecule that has left the finite numbers; it stays where it last was well.
+    """
+
+    step: int
+    rows: Int[np.ndarray, " m"]
+    structures: Structures
+    velocities: Float[np.ndarray, "a 3"]
+    kinetic: Float[np.ndarray, " m"]
+    energy_std: Float[np.ndarray, " m"] | None
+    alive: np.ndarray
+
+
+class Walkers(NamedTuple):
+    """M molecules in motion, in ASE's units (eV, Angstrom, atomic mass units); every leaf has M first."""
+
+    numbers: Int[Array, "M N"]
+    ids: Int[Array, " M"]
+    positions: Float[Array, "M N 3"]
+    velocities: Float[Array, "M N 3"]
+    forces: Float[Array, "M N 3"]
+    energies: Float[Array, "M E"]
+    anchor: Float[Array, "M N 3"]
+    neighbours: Int[Array, "M N K"] | None
+    alive: Array
+
+
+class Dynamics:
+    """Moves tables of structures with one potential; what it compiled serves every call.
+
+    Args:
+        potential: an ensemble's mean is followed.
+        config: see `DynamicsConfig`.
+    """
+
+    def __init__(self, potential: Potential, config: DynamicsConfig) -> None:
+        self.potential = potential
+        self.config = config
+        graph, self._weights = nnx.split(potential.model)
+        self.compilations = 0
+
+        def advance(weights: nnx.State, walkers: Walkers, first: Array) -> tuple[Walkers, Array]:
+            """Steps until a frame is due or a neighbour list is stale; how many were done in all."""
+            self.compilations += 1  # Python runs this only while a new shape is traced.
+            model = nnx.merge(graph, weights)
+            last = (first // config.record_every + 1) * config.record_every
+
+            def going(carry: tuple[Walkers, Array]) -> Array:
+                walkers, step = carry
+                fresh = True if walkers.neighbours is None else _drift(walkers) < 0.4 * MARGIN
+                return (step < last) & fresh
+
+            def body(carry: tuple[Walkers, Array]) -> tuple[Walkers, Array]:
+                walkers, step = carry
+                return self._step(model, walkers, step), step + 1
+
+            return jax.lax.while_loop(going, body, (walkers, first))
+
+        def measure(weights: nnx.State, walkers: Walkers) -> Walkers:
+            energies, forces = nnx.merge(graph, weights)(walkers.numbers, walkers.positions, walkers.neighbours)
+            return walkers._replace(energies=energies.T, forces=forces.mean(axis=0))
+
+        self._advance = jax.jit(advance)
+        self._measure = jax.jit(measure)
+
+    def __call__(
+        self, structures: Structures, velocities: Float[np.ndarray, "A 3"] | None = None
+    ) -> Iterator[Snapshot]:
+        """Frames in order of time, batch after batch.
+
+        Args:
+            structures: where they begin.
+            velocities: Angstrom/fs; by default drawn at the temperature, without drift or rotation.
+
+        Raises:
+            SimulationError: `invalid_input`, as `Potential.predict_structures`.
+        """
+        self.potential.refuse_unknown(structures)
+        if velocities is None:
+            velocities = thermal_velocities(structures, self.config.temperature_kelvin, self.config.seed)
+        sizes = choose_sizes(structures.sizes, self.config.buckets)
+        made, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
+        for k, shape in enumerate(made):
+            rows = np.flatnonzero(which == k)
+            m = min(shape.molecules, max(1, len(rows)))
+            for part in (rows[i : i + m] for i in range(0, len(rows), m)):
+                yield from self._run(structures.take(part), velocities[structures.atoms_of(part)], part, shape, m)
+
+    @property
+    def _reach(self) -> float:
+        return self.potential.cutoff_angstrom + MARGIN
+
+    def _run(
+        self, table: Structures, velocities: np.ndarray, rows: np.ndarray, shape: Shape, molecules: int
+    ) -> Iterator[Snapshot]:
+        shape = shape._replace(molecules=molecules)
+        table, walkers, shape = self._listed(table, velocities, rows, shape, None)
+        walkers = self._measure(self._weights, walkers)
+        step = 0
+        yield self._snapshot(table, walkers, rows, step)
+        while step < self.config.steps:
+            walkers, done = self._advance(self._weights, walkers, np.int32(step))
+            step = int(done)
+            now = self._snapshot(table, walkers, rows, step)
+            if step % self.config.record_every == 0:
+                yield now
+            if walkers.neighbours is not None and float(_drift(walkers)) >= 0.4 * MARGIN:
+                table, walkers, shape = self._listed(now.structures, now.velocities, rows, shape, walkers)
+
+    def _listed(
+        self, table: Structures, velocities: np.ndarray, rows: np.ndarray, shape: Shape, old: Walkers | None
+    ) -> tuple[Structures, Walkers, Shape]:
+        """Walkers at the positions of `table`, with neighbour lists made there."""
+        if shape.neighbours is not None:
+            widest = round_up(int(table.neighbours(self._reach).counts.max(initial=1)))
+            shape = shape._replace(neighbours=max(shape.neighbours, widest))
+        batch = pad(table, np.arange(len(table)), shape, self._reach)
+        v = np.zeros_like(batch.positions)
+        v[batch.numbers > 0] = velocities / units.fs
+        ids = np.full(shape.molecules, -1, np.int32)
+        ids[: len(rows)] = rows
+        members = self.potential.facts.config.ensemble
+        walkers = Walkers(
+            numbers=jnp.asarray(batch.numbers),
+            ids=jnp.asarray(ids),
+            positions=jnp.asarray(batch.positions),
+            velocities=jnp.asarray(v),
+            forces=jnp.zeros_like(v) if old is None else old.forces,
+            energies=jnp.zeros((len(ids), members), v.dtype) if old is None else old.energies,
+            anchor=jnp.asarray(batch.positions),
+            neighbours=None if batch.neighbours is None else jnp.asarray(batch.neighbours),
+            alive=jnp.asarray(ids >= 0) if old is None else old.alive,
+        )
+        return table, walkers, shape
+
+    def _step(self, model: Callable[..., tuple[Array, Array]], w: Walkers, step: Array) -> Walkers:
+        """One step of BAOAB; the forces of `w` are those at its positions."""
+        config = self.config
+        dt = config.timestep_fs * units.fs
+        mass = jnp.asarray(atomic_masses, w.positions.dtype)[w.numbers][..., None]
+        real = (w.numbers > 0)[..., None]
+        inverse = jnp.where(real, 1.0 / jnp.where(real, mass, 1.0), 0.0)
+        v = w.velocities + 0.5 * dt * w.forces * inverse
+        x = w.positions + 0.5 * dt * v
+        if config.friction_per_fs > 0:
+            keep = float(np.exp(-config.friction_per_fs * config.timestep_fs))
+            spread = jnp.sqrt((1 - keep**2) * units.kB * config.temperature_kelvin * inverse)
+            v = keep * v + spread * _noise(config.seed, w.ids, step, v.shape[1:], v.dtype)
+        x = x + 0.5 * dt * v
+        energies, forces = model(w.numbers, x, w.neighbours)
+        forces = forces.mean(axis=0)
+        v = v + 0.5 * dt * forces * inverse
+        well = jnp.isfinite(energies).all(axis=0) & jnp.isfinite(forces).all(axis=(1, 2)) & jnp.isfinite(v).all((1, 2))
+        alive = w.alive & well
+        on = alive[:, None, None]
+        return w._replace(
+            positions=jnp.where(on, x, w.positions),
+            velocities=jnp.where(on, v, 0.0),
+            forces=jnp.where(on, forces, 0.0),
+            energies=jnp.where(alive[:, None], energies.T, w.energies),
+            alive=alive,
+        )
+
+    def _snapshot(self, table: Structures, walkers: Walkers, rows: np.ndarray, step: int) -> Snapshot:
+        m = len(rows)
+        numbers, x, v, forces, energies, alive = jax.device_get(
+            (walkers.numbers, walkers.positions, walkers.velocities, walkers.forces, walkers.energies, walkers.alive)
+        )
+        inside = numbers[:m] > 0
+        centre = np.repeat(table.centroids(), table.sizes, axis=0)
+        energies = energies[:m].astype(np.float64)
+        references = self.potential.facts.references.energy(table)
+        velocities = v[:m][inside].astype(np.float64)
+        half = 0.5 * atomic_masses[table.numbers] * np.sum(velocities**2, axis=1)
+        kinetic = np.bincount(table.molecule, weights=half, minlength=m)
+        structures = replace(
+            table,
+            positions=centre + x[:m][inside].astype(np.float64),
+            energy=energies.mean(axis=1) + references,
+            forces=forces[:m][inside].astype(np.float64),
+            _neighbours={},
+        )
+        std = energies.std(axis=1, ddof=1) if energies.shape[1] > 1 else None
+        return Snapshot(step, rows, structures, velocities * units.fs, kinetic, std, alive[:m])
+
+
+def thermal_velocities(structures: Structures, kelvin: float, seed: int) -> Float[np.ndarray, "A 3"]:
+    """Maxwell-Boltzmann velocities, Angstrom/fs, of molecules that neither drift nor rotate.
+
+    What is left is scaled so that the kinetic energy of each is that of its 3 N - 6 degrees of freedom on average
+    (3 N - 5 of a line, 0 of an atom).
+    """
+    rng = np.random.default_rng(seed)
+    masses = atomic_masses[structures.numbers]
+    velocities = rng.normal(size=structures.positions.shape) * np.sqrt(units.kB * kelvin / masses)[:, None]
+    for first, last in zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True):
+        m, v = masses[first:last, None], velocities[first:last]
+        x = structures.positions[first:last]
+        x = x - (m * x).sum(axis=0) / m.sum()
+        v = v - (m * v).sum(axis=0) / m.sum()
+        inertia = np.einsum("ai,ai,jk->jk", m**0.5 * x, m**0.5 * x, np.eye(3)) - np.einsum("ai,aj->ij", m * x, x)
+        spin = np.linalg.pinv(inertia, rcond=1e-8) @ (m * np.cross(x, v)).sum(axis=0)
+        velocities[first:last] = v - np.cross(spin, x)
+    return velocities * units.fs
+
+
+def _noise(seed: int, ids: Array, step: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), shape, dtype))(ids)
+
+
+def _drift(walkers: Walkers) -> Array:
+    """The farthest that an atom has moved since the lists were made, Angstrom."""
+    return jnp.sqrt(jnp.max(jnp.sum((walkers.positions - walkers.anchor) ** 2, axis=-1)))

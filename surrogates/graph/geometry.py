@@ -1,0 +1,66 @@
+"""Pairs of atoms: vectors, distances and weights, differentiable in the positions, shared by all networks."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Shaped
+
+from surrogates.graph.radial import envelope
+
+
+class Pairs(NamedTuple):
+    """What a network sees of M molecules of N atoms, each with K slots for neighbours.
+
+    Attributes:
+        distance: Angstrom; the cutoff for slots that hold no neighbour.
+        weight: the envelope at the distance of the pair; 0 for slots that hold no neighbour.
+        direction: unit vector from the atom to its neighbour.
+        neighbours: index of the neighbour in each slot; None where slot j is atom j (K = N).
+    """
+
+    distance: Float[Array, "M N K"]
+    weight: Float[Array, "M N K"]
+    direction: Float[Array, "M N K 3"]
+    neighbours: Int[Array, "M N K"] | None
+
+    def gather(self, values: Shaped[Array, "M N *F"]) -> Shaped[Array, "M _ K *F"]:
+        """The neighbours' values in each atom's slots; of axis 1 one row suffices where all atoms share it."""
+        return gather(values, self.neighbours)
+
+
+def gather(values: Shaped[Array, "M N *F"], neighbours: Int[Array, "M N K"] | None) -> Shaped[Array, "M _ K *F"]:
+    """The values of the atoms that `neighbours` names; all of them, as a view, where it is None."""
+    if neighbours is None:
+        return values[:, None]
+    return jax.vmap(lambda rows, index: rows[index])(values, neighbours)
+
+
+def pairs(
+    numbers: Int[Array, "M N"],
+    positions: Float[Array, "M N 3"],
+    neighbours: Int[Array, "M N K"] | None,
+    cutoff: float,
+) -> Pairs:
+    """All pairs within the cutoff.
+
+    Args:
+        numbers: atomic numbers; 0 marks padding.
+        positions: Angstrom.
+        neighbours: indices of the atoms within the cutoff, padded by the atom's own index; None to
+            take every pair, which is quicker for small molecules.
+        cutoff: Angstrom.
+    """
+    n = numbers.shape[1]
+    itself = jnp.arange(n)[None, :, None]
+    real = numbers > 0
+    slots = jnp.arange(n)[None, None, :] if neighbours is None else neighbours
+    pair: Bool[Array, "M N K"] = (slots != itself) & real[:, :, None] & gather(real, neighbours)
+    vector = gather(positions, neighbours) - positions[:, :, None, :]
+    # An empty slot gets a vector on which every function below is smooth, so that no NaN reaches a gradient.
+    vector = jnp.where(pair[..., None], vector, jnp.asarray([cutoff, 0.0, 0.0], vector.dtype))
+    distance = jnp.sqrt(jnp.sum(vector * vector, axis=-1))
+    weight = jnp.where(pair, envelope(distance, cutoff), 0.0)
+    return Pairs(distance, weight, vector / distance[..., None], neighbours)

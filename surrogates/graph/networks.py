@@ -1,0 +1,36 @@
+"""The networks that a potential can be made of, by the name of their architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from surrogates.graph.ace import ACE, ACEConfig
+from surrogates.graph.geometry import Pairs
+from surrogates.graph.painn import PaiNN, PaiNNConfig
+
+NetworkConfig = PaiNNConfig | ACEConfig
+#: Architecture to the class of its settings and its own.
+ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
+    "painn": (PaiNNConfig, PaiNN),
+    "ace": (ACEConfig, ACE),
+}
+
+
+class Network(Protocol):
+    """Numbers and pairs of atoms in, one number for each atom out."""
+
+    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs) -> Float[Array, "M N"]: ...
+
+
+def architecture(config: NetworkConfig) -> str:
+    """The name under which these settings are known."""
+    return next(name for name, (settings, _) in ARCHITECTURES.items() if isinstance(config, settings))
+
+
+def make_network(config: NetworkConfig, rngs: nnx.Rngs) -> Any:
+    """A network with fresh weights."""
+    return ARCHITECTURES[architecture(config)][1](config, rngs)

@@ -1,0 +1,299 @@
+"""Relaxation of many molecules at once to minima of a potential, on the device.
+
+Molecules of about one size share a batch of fixed shape. Each has its own optimiser, and once its largest force
+is below the threshold it leaves its slot to a molecule that waits, so that no slot computes what is done. Where
+neighbour lists are used they reach farther than the cutoff, and a molecule that has moved half the
+margin pauses until its list is made anew: no pair is ever missed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Bool, Float, Int
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.structure_batches import Shape, choose_sizes, pad, round_up, shapes
+from data.structures import Structures
+from surrogates.graph.optimisers import OPTIMISERS
+from surrogates.graph.potential import Potential, pairs_budget
+
+RUNNING, CONVERGED, OUT_OF_STEPS, STALE, BROKEN = range(5)
+ENDS = {CONVERGED: "converged", OUT_OF_STEPS: "out_of_steps", BROKEN: "broken"}
+#: Angstrom beyond the cutoff that neighbour lists reach.
+MARGIN = 1.0
+#: Steps between looks from outside.
+CHUNK = 20
+
+
+@dataclass(frozen=True)
+class RelaxConfig:
+    """When to stop and how to step.
+
+    Attributes:
+        fmax: eV/Angstrom; a molecule is relaxed once no atom's force is longer.
+        max_steps: evaluations after which one that is not relaxed is given up.
+        optimiser: lbfgs or fire.
+        buckets: sizes to which molecules are padded; each is compiled once.
+    """
+
+    fmax: float = 0.01
+    max_steps: int = 500
+    optimiser: str = "lbfgs"
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        if self.optimiser not in OPTIMISERS:
+            raise ValueError(f"optimiser must be one of {', '.join(OPTIMISERS)}, got {self.optimiser!r}")
+        if self.fmax <= 0 or min(self.max_steps, self.buckets) < 1:
+            raise ValueError(f"fmax must be above 0, max_steps and buckets at least 1; got {self}")
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """What became of each molecule, in the order of the input.
+
+    Attributes:
+        structures: with the positions, energy (eV) and forces (eV/Angstrom) at the end.
+        status: `converged`, `out_of_steps`, or `broken` where the potential gave no finite number; those
+            keep their positions, and their energy and forces are NaN.
+        steps: evaluations of each.
+        computed: evaluations that were paid for, empty slots and finished molecules included.
+    """
+
+    structures: Structures
+    status: tuple[str, ...]
+    steps: Int[np.ndarray, " M"]
+    computed: int
+
+    @property
+    def converged(self) -> Bool[np.ndarray, " M"]:
+        """Which are relaxed."""
+        return np.array([s == "converged" for s in self.status], dtype=bool)
+
+
+class Slots(NamedTuple):
+    """M molecules under way; every leaf has M first."""
+
+    numbers: Int[Array, "M N"]
+    positions: Float[Array, "M N 3"]
+    neighbours: Int[Array, "M N K"] | None
+    anchor: Float[Array, "M N 3"]
+    energy: Float[Array, " M"]
+    forces: Float[Array, "M N 3"]
+    steps: Int[Array, " M"]
+    status: Int[Array, " M"]
+    memory: Any
+
+
+class Relaxer:
+    """Relaxes tables of structures with one potential; what it compiled serves every call.
+
+    Args:
+        potential: an ensemble's mean is followed.
+        config: see `RelaxConfig`.
+    """
+
+    def __init__(self, potential: Potential, config: RelaxConfig) -> None:
+        self.potential = potential
+        self.config = config
+        self.optimiser = OPTIMISERS[config.optimiser]
+        graph, self._weights = nnx.split(potential.model)
+        self.compilations = 0
+
+        def advance(weights: nnx.State, slots: Slots, enough: Array) -> tuple[Slots, Array]:
+            self.compilations += 1  # Python runs this only while a new shape is traced.
+            model = nnx.merge(graph, weights)
+
+            def unfinished(carry: tuple[Slots, Array]) -> Array:
+                slots, n = carry
+                return (n < CHUNK) & (jnp.sum(slots.status != RUNNING) < enough)
+
+            def body(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
+                slots, n = carry
+                energy, forces = model(slots.numbers, slots.positions, slots.neighbours)
+                return self._move(slots, energy.mean(axis=0), forces.mean(axis=0)), n + 1
+
+            return jax.lax.while_loop(unfinished, body, (slots, jnp.int32(0)))
+
+        def load(fresh: Slots, fill: Array, slots: Slots) -> Slots:
+            def choose(new: Array, old: Array) -> Array:
+                return jnp.where(fill.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+            return jax.tree.map(choose, fresh, slots)
+
+        self._advance = jax.jit(advance)
+        self._load = jax.jit(load)
+
+    def __call__(self, structures: Structures, *, progress: bool = False) -> Relaxed:
+        """Relax them all.
+
+        Raises:
+            SimulationError: `invalid_input`, as `Potential.predict_structures`.
+        """
+        self.potential.refuse_unknown(structures)
+        sizes = choose_sizes(structures.sizes, self.config.buckets)
+        made, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
+        end = _End.of(structures)
+        columns = (TextColumn("relaxing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        with Progress(*columns, disable=not progress) as bar:
+            task = bar.add_task("relaxing", total=len(structures))
+            for k, shape in enumerate(made):
+                rows = np.flatnonzero(which == k)
+                if len(rows):
+                    small = shape._replace(molecules=min(shape.molecules, len(rows)))
+                    self._run(structures, rows, small, end, lambda: bar.advance(task))
+        energy = end.energy + self.potential.facts.references.energy(structures)
+        table = Structures(structures.atom_start, structures.numbers, end.positions, energy, end.forces)
+        return Relaxed(table, tuple(ENDS[int(s)] for s in end.status), end.steps, end.computed)
+
+    @property
+    def _reach(self) -> float:
+        return self.potential.cutoff_angstrom + MARGIN
+
+    def _move(self, slots: Slots, energy: Float[Array, " M"], forces: Float[Array, "M N 3"]) -> Slots:
+        """One step of those that run, from the energy and forces where they are."""
+        running = slots.status == RUNNING
+        steps = slots.steps + running
+        longest = jnp.sqrt(jnp.max(jnp.sum(forces * forces, axis=-1), axis=-1))
+        finite = jnp.isfinite(energy) & jnp.isfinite(longest)
+        status = jnp.where(steps >= self.config.max_steps, OUT_OF_STEPS, RUNNING)
+        status = jnp.where(longest <= self.config.fmax, CONVERGED, status)
+        status = jnp.where(finite, status, BROKEN)
+        status = jnp.where(running, status, slots.status)
+        memory, move = self.optimiser.step(slots.memory, slots.positions, forces)
+        going = (status == RUNNING)[:, None, None]
+        positions = jnp.where(going, slots.positions + move, slots.positions)
+        if slots.neighbours is not None:
+            gone = jnp.max(jnp.sum((positions - slots.anchor) ** 2, axis=-1), axis=-1) > (0.5 * MARGIN) ** 2
+            status = jnp.where((status == RUNNING) & gone, STALE, status)
+        return slots._replace(
+            positions=positions,
+            energy=jnp.where(running, energy, slots.energy),
+            forces=jnp.where(running[:, None, None], forces, slots.forces),
+            steps=steps,
+            status=status.astype(jnp.int32),
+            memory=memory,
+        )
+
+    def _run(
+        self, structures: Structures, rows: Int[np.ndarray, " m"], shape: Shape, end: _End, done: Callable[[], None]
+    ) -> None:
+        """Relax the molecules at `rows` in slots of one shape."""
+        waiting = list(rows[::-1])
+        held = np.full(shape.molecules, -1)
+        fill = np.zeros(shape.molecules, bool)
+        slots: Slots | None = None
+        while waiting or (held >= 0).any():
+            for slot in np.flatnonzero(held < 0):
+                if waiting:
+                    held[slot], fill[slot] = waiting.pop(), True
+            if fill.any():
+                slots, shape = self._filled(structures, shape, end, held, fill, slots)
+            assert slots is not None
+            busy = int((held >= 0).sum())
+            # Those that wait come in as soon as an eighth has finished; at the end all go on together.
+            enough = shape.molecules - busy + (max(1, busy // 8) if waiting else busy)
+            slots, n = self._advance(self._weights, slots, np.int32(enough))
+            end.computed += int(n) * shape.molecules
+            status, steps, energy, forces, positions = jax.device_get(
+                (slots.status, slots.steps, slots.energy, slots.forces, slots.positions)
+            )
+            fill = (held >= 0) & (status == STALE)
+            for slot in np.flatnonzero((held >= 0) & (status != RUNNING)):
+                row = held[slot]
+                atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
+                size = atoms.stop - atoms.start
+                end.steps[row] = steps[slot]
+                if status[slot] != BROKEN:
+                    end.positions[atoms] = end.origin[row] + positions[slot, :size]
+                if status[slot] in (CONVERGED, OUT_OF_STEPS):
+                    end.energy[row], end.forces[atoms] = energy[slot], forces[slot, :size]
+                if status[slot] != STALE:
+                    end.status[row], held[slot] = status[slot], -1
+                    done()
+
+    def _filled(
+        self,
+        structures: Structures,
+        shape: Shape,
+        end: _End,
+        held: Int[np.ndarray, " M"],
+        fill: Bool[np.ndarray, " M"],
+        slots: Slots | None,
+    ) -> tuple[Slots, Shape]:
+        """Slots with the molecules, or the new neighbour lists, that `fill` asks for, and their shape."""
+        table = end.table(structures, held[fill])
+        if shape.neighbours is not None:
+            widest = int(table.neighbours(self._reach).counts.max(initial=1))
+            if widest > shape.neighbours:
+                # All begin anew, where they stand, in a wider shape.
+                for slot in np.flatnonzero((held >= 0) & ~fill):
+                    assert slots is not None
+                    row = held[slot]
+                    atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
+                    end.positions[atoms] = (
+                        end.origin[row] + np.asarray(slots.positions)[slot, : atoms.stop - atoms.start]
+                    )
+                    end.steps[row] = int(np.asarray(slots.steps)[slot])
+                fill = held >= 0
+                table = end.table(structures, held[fill])
+                widest = int(table.neighbours(self._reach).counts.max(initial=1))
+                shape, slots = shape._replace(neighbours=round_up(widest)), None
+        rows = held[fill]
+        end.origin[rows] = table.centroids()
+        batch = pad(table, np.arange(len(rows)), shape._replace(molecules=len(rows)), self._reach)
+
+        def spread(values: np.ndarray) -> Array:
+            out = np.zeros((shape.molecules, *values.shape[1:]), values.dtype)
+            out[fill] = values
+            return jnp.asarray(out)
+
+        positions = spread(batch.positions)
+        fresh = Slots(
+            numbers=spread(batch.numbers),
+            positions=positions,
+            neighbours=None if batch.neighbours is None else spread(batch.neighbours),
+            anchor=positions,
+            energy=jnp.zeros(len(held), positions.dtype),
+            forces=jnp.zeros_like(positions),
+            steps=spread(end.steps[rows].astype(np.int32)),
+            status=jnp.asarray(np.where(fill, RUNNING, CONVERGED), jnp.int32),
+            memory=self.optimiser.start(positions),
+        )
+        return (fresh if slots is None else self._load(fresh, fill, slots)), shape
+
+
+@dataclass
+class _End:
+    """Where the molecules are and what was found; energies without references."""
+
+    positions: Float[np.ndarray, "A 3"]
+    origin: Float[np.ndarray, "M 3"]
+    energy: Float[np.ndarray, " M"]
+    forces: Float[np.ndarray, "A 3"]
+    steps: Int[np.ndarray, " M"]
+    status: Int[np.ndarray, " M"]
+    computed: int = 0
+
+    @staticmethod
+    def of(structures: Structures) -> _End:
+        m = len(structures)
+        return _End(
+            positions=structures.positions.astype(np.float64),
+            origin=np.zeros((m, 3)),
+            energy=np.full(m, np.nan),
+            forces=np.full(structures.positions.shape, np.nan),
+            steps=np.zeros(m, np.int64),
+            status=np.full(m, RUNNING),
+        )
+
+    def table(self, structures: Structures, rows: Int[np.ndarray, " m"]) -> Structures:
+        """The molecules at `rows`, where they are now."""
+        return replace(structures.take(rows), positions=self.positions[structures.atoms_of(rows)], _neighbours={})

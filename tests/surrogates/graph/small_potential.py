@@ -1,0 +1,73 @@
+"""Untrained potentials and random clusters, small enough for tests of everything built on a potential."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from data.structures import Structures
+from surrogates.graph.ace import ACEConfig
+from surrogates.graph.geometry import pairs
+from surrogates.graph.networks import NetworkConfig
+from surrogates.graph.painn import PaiNNConfig
+from surrogates.graph.potential import Facts, Potential, PotentialConfig
+from surrogates.graph.references import References
+
+WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
+SMALL = {
+    "painn": PaiNNConfig(features=8, layers=1, cutoff_angstrom=3.0, basis_size=4),
+    "ace": ACEConfig(features=8, layers=1, degree=2, cutoff_angstrom=3.0, basis_size=4, radial=2),
+}
+
+
+def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> Potential:
+    facts = Facts(
+        config=PotentialConfig(network=network, ensemble=members),
+        references=References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0)),
+        scale=scale,
+        labels_fingerprint="none",
+        has_energy=True,
+        scores={},
+    )
+    return Potential(facts.model(0), facts)
+
+
+class Morse(nnx.Module):
+    """D (1 - exp(-a (r - r0)))^2 - D between all pairs, with the envelope: a surface whose minima are known."""
+
+    depth, stiffness, length, cutoff = 1.0, 1.6, 1.4, 3.0
+
+    def __init__(self) -> None:
+        self.unused = nnx.Param(jnp.zeros(()))
+
+    def __call__(
+        self, numbers: jax.Array, positions: jax.Array, neighbours: jax.Array | None
+    ) -> tuple[jax.Array, jax.Array]:
+        def energy(x: jax.Array) -> tuple[jax.Array, jax.Array]:
+            edges = pairs(numbers, x, neighbours, self.cutoff)
+            well = (1 - jnp.exp(-self.stiffness * (edges.distance - self.length))) ** 2 - 1
+            each = 0.5 * self.depth * jnp.sum(well * edges.weight, axis=(1, 2))
+            return each.sum(), each
+
+        (_, each), gradient = jax.value_and_grad(energy, has_aux=True)(positions)
+        return each[None], -gradient[None]
+
+
+def morse() -> Potential:
+    """A potential whose model is `Morse`."""
+    return Potential(Morse(), potential().facts)  # type: ignore[arg-type]
+
+
+def scattered(count: int, atoms: int, seed: int = 0) -> Structures:
+    """Random clusters, about as dense as a molecule."""
+    rng = np.random.default_rng(seed)
+    numbers, positions = [], []
+    while len(numbers) < count:
+        n = int(rng.integers(max(2, atoms - 4), atoms + 1))
+        x = rng.uniform(-0.6, 0.6, (n, 3)) * n ** (1 / 3) * 1.3
+        if (np.linalg.norm(x[:, None] - x, axis=-1) + 9 * np.eye(n)).min() > 0.9:
+            numbers.append(rng.choice([1, 6, 8], n))
+            positions.append(x)
+    return Structures.from_arrays(numbers, positions)
