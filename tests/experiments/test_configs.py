@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
+from experiments.forces import potential_config
 from experiments.screening import Objective
 from experiments.stage import CONF, build, instantiate
 from experiments.train import molecular_config
@@ -40,7 +42,16 @@ def test_a_surrogate_is_described(name: str) -> None:
     if node.kind == "molecular":
         assert molecular_config(node).ensemble >= 1
     else:
-        assert build(PotentialConfig, {k: v for k, v in node.items() if k != "kind"}, where="s").ensemble >= 1
+        config = potential_config(node)
+        assert config.ensemble >= 1
+        assert PotentialConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_an_unknown_architecture_or_key_is_named() -> None:
+    with pytest.raises(InputError, match="no architecture 'nequip'; there are painn, ace"):
+        potential_config(composed("train", "surrogate=painn", "surrogate.network.architecture=nequip").surrogate)
+    with pytest.raises(InputError, match="degree"):
+        potential_config(composed("train", "surrogate=painn", "+surrogate.network.degree=3").surrogate)
 
 
 @pytest.mark.parametrize("name", names("train"))

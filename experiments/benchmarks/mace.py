@@ -1,0 +1,127 @@
+"""MACE (Batatia et al. 2022, arXiv:2206.07697) by mace-torch as a peer, run by its own programs.
+
+Its small size of two layers with 64 scalar channels, correlation 3 and harmonics to l = 3, and otherwise the settings
+that its documentation recommends for training from scratch: batches of 10, learning rate 0.01, AMSGrad, exponential
+averages of the weights at 0.99, energies weighted up in a second stage over the last quarter.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+
+SCORE = Path(__file__).with_name("mace_score.py")
+EPOCH = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.(\d+) INFO: (?:Initial|Epoch (\d+)):", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Mace:
+    """The programs of another environment, on the CPU in float32.
+
+    Attributes:
+        bin: the `bin` folder of that environment.
+        threads: threads for PyTorch.
+    """
+
+    bin: Path
+    threads: int
+
+    def version(self) -> str:
+        """Such as "mace-torch 0.3.16".
+
+        Raises:
+            InputError: it is not installed there.
+        """
+        if not (self.bin / "mace_run_train").exists():
+            raise InputError(
+                f"no mace_run_train in {self.bin}", where="--peers", remedy="Run `make peers`, or give --no-peers"
+            )
+        code = "import importlib.metadata as m; print(m.version('mace-torch'))"
+        found = subprocess.run([self.bin / "python", "-c", code], capture_output=True, text=True, check=True)
+        return f"mace-torch {found.stdout.strip()}"
+
+    def train(
+        self, train: Path, valid: Path, isolated: str, folder: Path, *, epochs: int, channels: int = 64
+    ) -> tuple[Path, float]:
+        """Train; the model's file, and seconds from the first to the last epoch's end.
+
+        Args:
+            train, valid: extxyz files with energy= and forces.
+            isolated: energies of isolated atoms as MACE's --E0s takes them.
+            folder: gets everything that the program writes.
+            epochs: of both stages.
+            channels: scalar channels.
+        """
+        folder.mkdir(parents=True, exist_ok=True)
+        second = max(1, round(0.75 * epochs))
+        options = {
+            "name": "mace",
+            "work_dir": ".",
+            "model": "MACE",
+            "hidden_irreps": f"{channels}x0e",
+            "max_ell": 3,
+            "correlation": 3,
+            "num_interactions": 2,
+            "r_max": 5.0,
+            "train_file": train.resolve(),
+            "valid_file": valid.resolve(),
+            "E0s": isolated,
+            "energy_key": "energy",
+            "forces_key": "forces",
+            "batch_size": 10,
+            "valid_batch_size": 10,
+            "lr": 0.01,
+            "max_num_epochs": epochs,
+            "start_swa": second,
+            "ema_decay": 0.99,
+            "device": "cpu",
+            "default_dtype": "float32",
+            "eval_interval": max(1, epochs // 20),
+            "seed": 0,
+            "plot": "False",
+        }
+        line = [str(self.bin / "mace_run_train"), *(f"--{k}={v}" for k, v in options.items()), "--swa", "--ema"]
+        self._run([*line, "--amsgrad"], folder, folder / "train.log")
+        # The program writes the model of the second stage beside that of the first.
+        stage_two = folder / "mace_stagetwo.model"
+        model = stage_two if stage_two.exists() else folder / "mace.model"
+        return model, self._seconds(folder)
+
+    def score(self, model: Path, tests: dict[str, Path], speed: Path | None, batch: int = 32) -> dict[str, Any]:
+        """Errors on files of frames, and molecules a second on `speed`; see `mace_score.py`."""
+        line = [str(self.bin / "python"), str(SCORE), "--model", str(model.resolve()), "--batch", str(batch)]
+        line += ["--test", *(f"{name}={path.resolve()}" for name, path in tests.items())]
+        if speed is not None:
+            line += ["--speed", str(speed.resolve())]
+        out = model.resolve().parent / "score.json"
+        self._run([*line, "--out", str(out)], model.resolve().parent, model.resolve().parent / "score.log")
+        found: dict[str, Any] = json.loads(out.read_text())
+        return found
+
+    def _seconds(self, folder: Path) -> float:
+        """From the log: the time between the first validation, before training, and the last."""
+        log = max((folder / "logs").glob("*.log"), key=lambda path: path.stat().st_mtime).read_text()
+        times = [
+            datetime.strptime(moment, "%Y-%m-%d %H:%M:%S").timestamp() + float(f"0.{fraction}")
+            for moment, fraction, _ in EPOCH.findall(log)
+        ]
+        if len(times) < 2:
+            raise RuntimeError(f"no epochs in the log of {folder}")
+        return times[-1] - times[0]
+
+    def _run(self, line: list[str], folder: Path, log: Path) -> None:
+        threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))
+        # Models are whole objects, which this version of MACE reads without naming what PyTorch asks for.
+        extra = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+        with open(log, "ab") as file:
+            done = subprocess.run(line, cwd=folder, env=os.environ | threads | extra, stdout=file, stderr=file)
+        if done.returncode:
+            raise RuntimeError(f"{Path(line[0]).name} ended with status {done.returncode}; see {log}")

@@ -1,0 +1,130 @@
+"""Errors on rMD17 after equal training time on the CPU, beside MACE at its recommended small settings.
+
+A budget of B CPU minutes is B / cores minutes of wall time with every core at work, compilation and validation
+counted, start-up not. Each budget is a training of its own, whose learning rate falls to its end within the budget.
+MACE's number of epochs is what fits, from the time of a few; what it really took is printed. Both learn from
+the same 950 of 1000 frames, with the other 50 for validation, and the same energies of isolated atoms.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from experiments.benchmarks.common import Result, arguments, data_file, pin, report
+from experiments.benchmarks.mace import Mace
+
+if TYPE_CHECKING:
+    from data.structures import Structures
+
+FILES = {
+    "ethanol": ("rmd17_ethanol_train.xyz", "rmd17_ethanol_test_MD.xyz"),
+    "aspirin": ("rmd17_aspirin_train.xyz", "rmd17_aspirin_test.xyz"),
+}
+TRAIN, VALID = 950, 50
+#: PBE/def2-SVP, as rMD17's own file of isolated atoms gives them; eV.
+ISOLATED = "rmd17_ethanol_isolated_atoms.xyz"
+METRICS = {"energy_mae_mev": "meV", "forces_mae_mev_per_angstrom": "meV/A"}
+
+
+def split(frames: Structures, seed: int = 0) -> tuple[Structures, Structures]:
+    """950 training and 50 validation frames of the first 1000, at random."""
+    order = np.random.default_rng(seed).permutation(TRAIN + VALID)
+    return frames.take(np.sort(order[:TRAIN])), frames.take(np.sort(order[TRAIN:]))
+
+
+def write(structures: Structures, path: Path) -> Path:
+    """The frames as extxyz; the path."""
+    from data.molecules import write_extxyz
+    from data.rows import Row
+
+    rows = []
+    for m in range(len(structures)):
+        atoms = slice(structures.atom_start[m], structures.atom_start[m + 1])
+        properties = {"energy": float(structures.energy[m]), "forces": structures.forces[atoms]}
+        rows.append(Row(m + 1, None, structures.numbers[atoms], structures.positions[atoms], properties))
+    write_extxyz(path, rows)
+    return path
+
+
+def ours(folder: Path, parts: dict[str, Path], surrogate: str, seconds: float, overrides: Sequence[str]) -> float:
+    """Train as `understudy train experiment=molecules/forces` does; seconds with compilation."""
+    from hydra import compose, initialize_config_dir
+
+    from experiments.forces import train_forces
+    from experiments.stage import CONF
+
+    shutil.rmtree(folder, ignore_errors=True)
+    given = ["experiment=molecules/forces", f"surrogate={surrogate}", f"data.train={parts['train']}"]
+    given += [f"data.valid={parts['valid']}", f"data.isolated_atoms={parts['isolated']}", "train.epochs=100000"]
+    given += [f"train.max_seconds={seconds}", "train.mlflow=false", f"run.dir={folder}", *overrides]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", given)
+    start = time.perf_counter()
+    train_forces(config, folder)
+    return time.perf_counter() - start
+
+
+def peer(mace: Mace, folder: Path, parts: dict[str, Path], isolated: str, seconds: float) -> tuple[Path, float]:
+    """MACE trained for about that long; its model and the seconds that it took."""
+    shutil.rmtree(folder, ignore_errors=True)
+    probe = 5
+    _, took = mace.train(parts["train"], parts["valid"], isolated, folder / "probe", epochs=probe)
+    epochs = max(4, round(seconds / (took / probe)))
+    return mace.train(parts["train"], parts["valid"], isolated, folder / "run", epochs=epochs)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--molecules", nargs="+", choices=FILES, default=list(FILES), help="which (all)")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[10.0, 30.0, 90.0], help="CPU minutes (all)")
+    parser.add_argument("--surrogate", default="ace", help="our configuration (%(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    given = parser.parse_args(argv)
+    cores = pin(given.cores)
+    from experiments.forces import evaluate_forces, read_structures
+    from surrogates.graph.references import isolated_energies
+
+    mace = None if given.no_peers else Mace(given.peers.resolve(), len(cores))
+    name = None if mace is None else mace.version()
+    isolated_file = data_file(given.data, ISOLATED)
+    isolated = str(isolated_energies(read_structures(isolated_file, None)))
+    results: list[Result] = []
+    for molecule in given.molecules:
+        train_file, test_file = (data_file(given.data, file) for file in FILES[molecule])
+        base = (given.out / "potential_learning" / molecule).resolve()
+        base.mkdir(parents=True, exist_ok=True)
+        train, valid = split(read_structures(train_file, None))
+        parts = {"train": write(train, base / "train.xyz"), "valid": write(valid, base / "valid.xyz")}
+        parts["isolated"] = isolated_file.resolve()
+        for minutes in given.minutes:
+            seconds = 60.0 * minutes / len(cores)
+            folder = base / f"{minutes:g}"
+            spent = ours(folder / given.surrogate, parts, given.surrogate, seconds, given.set)
+            found = evaluate_forces(folder / given.surrogate / "surrogate", [test_file])
+            theirs: dict[str, float] = {}
+            took: float | None = None
+            if mace is not None:
+                model, took = peer(mace, folder / "mace", parts, isolated, seconds)
+                theirs = mace.score(model, {"test": test_file}, None)["test"]
+            head = f"{molecule}, {minutes:g} CPU minutes"
+            for key, unit in METRICS.items():
+                value = found[f"test/{test_file.stem}/{key}"]
+                label = f"{head}: {key.split('_')[0]} MAE"
+                results.append(Result.against(label, value, unit, name, theirs.get(key)))
+            results.append(Result.against(f"{head}: training", spent, "s", name, took))
+            report("potential_learning", results, given.out, argv)
+
+
+if __name__ == "__main__":
+    from experiments.benchmarks.common import run
+
+    sys.exit(run(main))
