@@ -40,14 +40,18 @@ def split(frames: Structures, seed: int = 0) -> tuple[Structures, Structures]:
 
 
 def write(structures: Structures, path: Path) -> Path:
-    """The frames as extxyz; the path."""
+    """The frames as extxyz, with what is known of energies and forces; the path."""
     from data.molecules import write_extxyz
     from data.rows import Row
 
     rows = []
     for m in range(len(structures)):
         atoms = slice(structures.atom_start[m], structures.atom_start[m + 1])
-        properties = {"energy": float(structures.energy[m]), "forces": structures.forces[atoms]}
+        properties: dict[str, float | np.ndarray] = {}
+        if np.isfinite(structures.energy[m]):
+            properties["energy"] = float(structures.energy[m])
+        if np.isfinite(structures.forces[atoms]).all():
+            properties["forces"] = structures.forces[atoms]
         rows.append(Row(m + 1, None, structures.numbers[atoms], structures.positions[atoms], properties))
     write_extxyz(path, rows)
     return path

@@ -20,7 +20,7 @@ from jax.sharding import Mesh
 from jaxtyping import Float, Int
 
 from data.errors import InputError
-from data.structure_batches import Shape, StructureBatch, StructureBatches, round_up, shapes
+from data.structure_batches import Shape, StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.base import SimulationError, Spec, Variable, check, content_hash, dataset
 from surrogates.base import CARD, load_weights, read_card, save_surrogate
@@ -50,8 +50,10 @@ OUTPUTS = {
 }
 #: Atom slots times neighbour slots of one batch of predictions: what a CPU's cache holds, what fills a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 8_192, 1_048_576
-#: With at most this many sizes of molecules, each has a shape of its own; with more, sizes are rounded up.
+#: With at most this many sizes of molecules, each has a shape of its own.
 EXACT_SIZES = 4
+#: Shapes for a table of more sizes than that.
+MOST_SIZES = 8
 
 
 @dataclass(frozen=True)
@@ -297,17 +299,7 @@ class Potential:
             SimulationError: `invalid_input`, as `simulate`.
         """
         self.refuse_unknown(structures)
-        cutoff = self.cutoff_angstrom
-        devices = 1 if mesh is None else mesh.size
-        chosen = sizes or _sizes(structures.sizes, EXACT_SIZES)
-        made, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
-        counts = np.bincount(which, minlength=len(made))
-        made = [
-            Shape(min(s.molecules, -(-round_up(int(n)) // devices) * devices), s.atoms, s.neighbours)
-            for s, n in zip(made, counts, strict=True)
-        ]
-        batches = StructureBatches(structures, tuple(made), which, cutoff, seed=None)
-
+        batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
         found: dict[str, np.ndarray] = {}
         for (_, rows), batch in zip(batches.plan(0), batches.epoch(0), strict=True):
             answer = self.predict(batch if mesh is None else shard_batch(batch, mesh))
@@ -322,6 +314,26 @@ class Potential:
                     values[: len(rows)][inside] if per_atom else values[: len(rows)]
                 )
         return Predictions(**{name: found.get(name) for name in OUTPUTS})  # type: ignore[arg-type]
+
+    def batches(
+        self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
+    ) -> StructureBatches:
+        """The batches in which `predict_structures` answers a table, in their order.
+
+        Args:
+            structures: any.
+            sizes: atoms of the shapes to use; by default chosen from `structures`.
+            devices: molecules of each batch are a multiple of this.
+        """
+        cutoff = self.cutoff_angstrom
+        chosen = sizes or _sizes(structures.sizes)
+        made, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
+        counts = np.bincount(which, minlength=len(made))
+        made = [
+            Shape(min(s.molecules, -(-round_up(int(n)) // devices) * devices), s.atoms, s.neighbours)
+            for s, n in zip(made, counts, strict=True)
+        ]
+        return StructureBatches(structures, tuple(made), which, cutoff, seed=None)
 
     def refuse_unknown(self, structures: Structures) -> None:
         """Refuse what the potential cannot answer.
@@ -385,9 +397,12 @@ def pairs_budget() -> int:
     return CPU_PAIRS if jax.default_backend() == "cpu" else ACCELERATOR_PAIRS
 
 
-def _sizes(sizes: Int[np.ndarray, " M"], exact: int) -> tuple[int, ...]:
-    """Shapes for molecules of these sizes: the sizes themselves if they are few, else rounded up."""
+def _sizes(sizes: Int[np.ndarray, " M"]) -> tuple[int, ...]:
+    """Shapes for molecules of these sizes: the sizes themselves if they are few, else a few even ones.
+
+    Even ones, so that tables that differ little share what is compiled.
+    """
     distinct = np.unique(sizes)
-    if len(distinct) > exact:
-        distinct = np.unique([round_up(int(n)) for n in distinct])
-    return tuple(int(n) for n in distinct)
+    if len(distinct) <= EXACT_SIZES:
+        return tuple(int(n) for n in distinct)
+    return choose_sizes(sizes + sizes % 2, MOST_SIZES)
