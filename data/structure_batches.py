@@ -29,11 +29,34 @@ class Shape(NamedTuple):
         molecules: M.
         atoms: N.
         neighbours: K; None where every pair of atoms is computed.
+        periodic: whether neighbours can be images, so that each slot has an offset.
     """
 
     molecules: int
     atoms: int
     neighbours: int | None
+    periodic: bool = False
+
+
+class System(NamedTuple):
+    """What a model reads: M molecules padded to N atoms, each with K slots for neighbours.
+
+    Attributes:
+        numbers: atomic numbers; 0 is padding.
+        positions: Angstrom.
+        charge: total charge, e.
+        head: which head answers.
+        neighbours: indices of neighbours, padded by the atom's own index; None for every pair.
+        offsets: added to a neighbour's position to reach the image that is meant, Angstrom; None where
+            nothing is periodic. An atom's own index with an offset of zero is an empty slot.
+    """
+
+    numbers: Int[np.ndarray, "M N"]
+    positions: Float[np.ndarray, "M N 3"]
+    charge: Float[np.ndarray, " M"]
+    head: Int[np.ndarray, " M"]
+    neighbours: Int[np.ndarray, "M N K"] | None
+    offsets: Float[np.ndarray, "M N K 3"] | None
 
 
 class StructureBatch(NamedTuple):
@@ -42,20 +65,34 @@ class StructureBatch(NamedTuple):
     Attributes:
         numbers: atomic numbers; 0 is padding.
         positions: Angstrom, from each molecule's centroid, which float32 resolves best.
-        neighbours: indices of neighbours, padded by the atom's own index; None for every pair.
+        charge, head, neighbours, offsets: see `System`.
+        volume: of the cell, Angstrom^3; 1 where nothing is periodic in all directions.
         energy: eV; 0 where not known.
         energy_known: 1 where `energy` is known.
         forces: eV/Angstrom; 0 where not known.
         forces_known: 1 for each atom whose forces are known.
+        stress: eV/Angstrom^3; 0 where not known.
+        stress_known: 1 where `stress` is known.
     """
 
     numbers: Int[np.ndarray, "M N"]
     positions: Float[np.ndarray, "M N 3"]
+    charge: Float[np.ndarray, " M"]
+    head: Int[np.ndarray, " M"]
     neighbours: Int[np.ndarray, "M N K"] | None
+    offsets: Float[np.ndarray, "M N K 3"] | None
+    volume: Float[np.ndarray, " M"]
     energy: Float[np.ndarray, " M"]
     energy_known: Float[np.ndarray, " M"]
     forces: Float[np.ndarray, "M N 3"]
     forces_known: Float[np.ndarray, "M N"]
+    stress: Float[np.ndarray, "M 3 3"]
+    stress_known: Float[np.ndarray, " M"]
+
+    @property
+    def system(self) -> System:
+        """The part without labels."""
+        return System(self.numbers, self.positions, self.charge, self.head, self.neighbours, self.offsets)
 
 
 def pad(
@@ -90,23 +127,60 @@ def pad(
     known = np.isfinite(structures.forces[atoms]).all(axis=1)
     forces[row, column] = np.where(known[:, None], structures.forces[atoms], 0.0)
     forces_known[row, column] = known
-    energy = np.zeros(shape.molecules, dtype)
-    energy_known = np.zeros(shape.molecules, dtype)
-    energy[: len(index)] = np.nan_to_num(structures.energy[index], nan=0.0)
-    energy_known[: len(index)] = np.isfinite(structures.energy[index])
+    def column_of(values: np.ndarray, empty: float, kind: np.dtype | type) -> np.ndarray:
+        made = np.full((shape.molecules, *values.shape[1:]), empty, kind)
+        made[: len(index)] = values
+        return made
 
-    neighbours: np.ndarray | None = None
-    if shape.neighbours is not None:
-        table = structures.neighbours(cutoff)
-        counts = table.counts[atoms]
-        if len(counts) and counts.max() > shape.neighbours:
-            raise ValueError(f"an atom has {counts.max()} neighbours, more than the shape's {shape.neighbours}")
-        own = np.arange(shape.atoms, dtype=np.int32)[None, :, None]
-        neighbours = np.broadcast_to(own, (*shape[:2], shape.neighbours)).copy()
-        slot = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-        entry = np.repeat(table.start[atoms], counts) + slot
-        neighbours[np.repeat(row, counts), np.repeat(column, counts), slot] = table.index[entry]
-    return StructureBatch(numbers, positions, neighbours, energy, energy_known, forces, forces_known)
+    neighbours, offsets = _slots(structures, atoms, row, column, shape, cutoff, dtype)
+    energy, stress = structures.energy[index], structures.stress[index]
+    volume = np.abs(np.linalg.det(structures.lattice[index]))
+    stress_known = np.isfinite(stress).all(axis=(1, 2)) & (volume > 0)
+    return StructureBatch(
+        numbers=numbers,
+        positions=positions,
+        charge=column_of(structures.charge[index], 0.0, dtype),
+        head=column_of(structures.head[index], 0, np.int32),
+        neighbours=neighbours,
+        offsets=offsets,
+        volume=column_of(np.where(volume > 0, volume, 1.0), 1.0, dtype),
+        energy=column_of(np.nan_to_num(energy, nan=0.0), 0.0, dtype),
+        energy_known=column_of(np.isfinite(energy), 0.0, dtype),
+        forces=forces,
+        forces_known=forces_known,
+        stress=column_of(np.where(stress_known[:, None, None], stress, 0.0), 0.0, dtype),
+        stress_known=column_of(stress_known, 0.0, dtype),
+    )
+
+
+def _slots(
+    structures: Structures,
+    atoms: Int[np.ndarray, " a"],
+    row: Int[np.ndarray, " a"],
+    column: Int[np.ndarray, " a"],
+    shape: Shape,
+    cutoff: float,
+    dtype: np.dtype | type,
+) -> tuple[Int[np.ndarray, "M N K"] | None, Float[np.ndarray, "M N K 3"] | None]:
+    """Neighbours and offsets of a batch whose atoms lie at `row` and `column`."""
+    if shape.neighbours is None:
+        return None, None
+    table = structures.neighbours(cutoff)
+    counts = table.counts[atoms]
+    if len(counts) and counts.max() > shape.neighbours:
+        raise ValueError(f"an atom has {counts.max()} neighbours, more than the shape's {shape.neighbours}")
+    own = np.arange(shape.atoms, dtype=np.int32)[None, :, None]
+    neighbours = np.broadcast_to(own, (shape.molecules, shape.atoms, shape.neighbours)).copy()
+    slot = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    entry = np.repeat(table.start[atoms], counts) + slot
+    place = np.repeat(row, counts), np.repeat(column, counts), slot
+    neighbours[place] = table.index[entry]
+    if not shape.periodic:
+        return neighbours, None
+    offsets = np.zeros((*neighbours.shape, 3), dtype)
+    if table.offset is not None:
+        offsets[place] = table.offset[entry]
+    return neighbours, offsets
 
 
 def round_up(n: int) -> int:
@@ -175,15 +249,18 @@ def shapes(
         The shapes, and for each molecule the shape that it belongs to.
     """
     which = np.searchsorted(np.asarray(sizes), structures.sizes)
+    periodic = structures.periodic.any(axis=1)
     made: list[Shape] = []
     for position, n in enumerate(sizes):
         k: int | None = None
-        if n > DENSE_ATOMS:
-            counts = structures.neighbours(cutoff).counts[(which == position)[structures.molecule]]
+        here = which == position
+        repeats = bool(periodic[here].any())
+        if n > DENSE_ATOMS or repeats:
+            counts = structures.neighbours(cutoff).counts[here[structures.molecule]]
             k = round_up(int(counts.max(initial=1)))
-            k = None if k >= n else k
+            k = None if k >= n and not repeats else k
         m = molecules or max(1, pairs // (n * (k or n)))
-        made.append(Shape(-(-m // multiple) * multiple, int(n), k))
+        made.append(Shape(-(-m // multiple) * multiple, int(n), k, repeats))
     return made, which
 
 

@@ -1,6 +1,6 @@
-"""Geometries with energies and forces as one flat table, and the neighbours of each atom within a cutoff.
+"""Geometries with energies, forces and stresses as one flat table, isolated or periodic.
 
-Energies and forces that are not known are NaN. Units are eV and Angstrom, as everywhere.
+What is not known is NaN. Units are eV and Angstrom, as everywhere.
 """
 
 from __future__ import annotations
@@ -10,17 +10,19 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from scipy.spatial import cKDTree
 
 from data.errors import InputError
+from data.neighbours import BRUTE_FORCE_ATOMS, NeighbourTable, build_neighbours, periodic_pairs
 
 #: Oganesson; the embedding of elements has this many rows and one for padding.
 MAX_ATOMIC_NUMBER = 118
 #: Atoms nearer than this, in Angstrom, are a mistake in the file rather than a geometry.
 MIN_DISTANCE = 0.05
-#: Molecules with at most this many atoms have their distances computed all at once.
-_BRUTE_FORCE_ATOMS = 200
+
+#: Distances between atoms of a crystal are looked for up to here, Angstrom.
+_FAR = 3.0
 
 
 class Frame(Protocol):
@@ -49,6 +51,10 @@ class Structures:
         positions: Angstrom.
         energy: eV; NaN where it is not known.
         forces: eV/Angstrom; NaN where they are not known.
+        charge: total charge, e.
+        lattice: rows are lattice vectors, Angstrom; a direction in which nothing repeats has a row of zeros.
+        stress: eV/Angstrom^3, positive under tension (ASE's sign); NaN where it is not known.
+        head: which of a potential's heads the labels belong to (see `surrogates.graph.potential`).
     """
 
     atom_start: Int[np.ndarray, " M_plus_1"]
@@ -56,6 +62,10 @@ class Structures:
     positions: Float[np.ndarray, "A 3"]
     energy: Float[np.ndarray, " M"]
     forces: Float[np.ndarray, "A 3"]
+    charge: Int[np.ndarray, " M"]
+    lattice: Float[np.ndarray, "M 3 3"]
+    stress: Float[np.ndarray, "M 3 3"]
+    head: Int[np.ndarray, " M"]
     _neighbours: dict[float, NeighbourTable] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -65,6 +75,16 @@ class Structures:
     def sizes(self) -> Int[np.ndarray, " M"]:
         """Atoms of each molecule."""
         return np.diff(self.atom_start)
+
+    @property
+    def periodic(self) -> Bool[np.ndarray, "M 3"]:
+        """The directions in which each repeats."""
+        return self.lattice.any(axis=2)
+
+    @property
+    def volume(self) -> Float[np.ndarray, " M"]:
+        """Of the cell, Angstrom^3; 0 where it is not periodic in all three directions."""
+        return np.abs(np.linalg.det(self.lattice))
 
     @property
     def elements(self) -> tuple[int, ...]:
@@ -82,20 +102,27 @@ class Structures:
         positions: Sequence[np.ndarray],
         energy: Sequence[float] | None = None,
         forces: Sequence[np.ndarray | None] | None = None,
+        *,
+        charge: Sequence[int] | None = None,
+        lattice: Sequence[np.ndarray] | None = None,
+        stress: Sequence[np.ndarray | None] | None = None,
     ) -> Structures:
-        """A table from one array a molecule; missing energies and forces become NaN."""
+        """A table from one array a molecule; missing labels become NaN, missing charges and lattices zero."""
         sizes = np.array([len(z) for z in numbers], dtype=np.int64)
-        start = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
-        if len(sizes) == 0:
-            return Structures(start, np.zeros(0, np.int32), np.zeros((0, 3)), np.zeros(0), np.zeros((0, 3)))
-        known = [None] * len(sizes) if forces is None else forces
+        m = len(sizes)
+        known = [None] * m if forces is None else forces
         blocks = [np.full((n, 3), np.nan) if f is None else f for n, f in zip(sizes, known, strict=True)]
+        strains = [np.full((3, 3), np.nan) if s is None else s for s in ([None] * m if stress is None else stress)]
         return Structures(
-            atom_start=start,
-            numbers=np.concatenate([np.asarray(z, np.int32) for z in numbers]),
-            positions=np.concatenate([np.asarray(x, np.float64).reshape(-1, 3) for x in positions]),
-            energy=np.full(len(sizes), np.nan) if energy is None else np.asarray(energy, np.float64),
-            forces=np.concatenate([np.asarray(f, np.float64) for f in blocks]),
+            atom_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
+            numbers=_joined([np.asarray(z, np.int32) for z in numbers], (0,), np.int32),
+            positions=_joined([np.asarray(x, np.float64).reshape(-1, 3) for x in positions], (0, 3), np.float64),
+            energy=np.full(m, np.nan) if energy is None else np.asarray(energy, np.float64),
+            forces=_joined([np.asarray(f, np.float64) for f in blocks], (0, 3), np.float64),
+            charge=np.zeros(m, np.int32) if charge is None else np.asarray(charge, np.int32),
+            lattice=np.zeros((m, 3, 3)) if lattice is None else np.asarray(lattice, np.float64).reshape(m, 3, 3),
+            stress=np.asarray(strains, np.float64).reshape(m, 3, 3),
+            head=np.zeros(m, np.int32),
         )
 
     @staticmethod
@@ -104,10 +131,7 @@ class Structures:
         sizes = np.concatenate([table.sizes for table in tables])
         return Structures(
             atom_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            numbers=np.concatenate([table.numbers for table in tables]),
-            positions=np.concatenate([table.positions for table in tables]),
-            energy=np.concatenate([table.energy for table in tables]),
-            forces=np.concatenate([table.forces for table in tables]),
+            **{name: np.concatenate([getattr(table, name) for table in tables]) for name in (*_BY_ATOM, *_BY_MOLECULE)},
         )
 
     @staticmethod
@@ -115,11 +139,12 @@ class Structures:
         """A table of the frames of a file.
 
         Args:
-            frames: with `properties` that may hold `energy` (eV) and `forces` (eV/Angstrom).
+            frames: with `properties` that may hold `energy` (eV), `forces` (eV/Angstrom), `charge` (e), `pbc`,
+                `cell` (Angstrom) and `stress` (eV/Angstrom^3; 3 x 3, or Voigt's six as ASE orders them).
             where: the file, for messages.
 
         Raises:
-            InputError: no frames, no geometry, a periodic cell, or atoms on top of each other.
+            InputError: no frames, no geometry, a cell without extent, or atoms on top of each other.
         """
         rows = list(frames)
         if not rows:
@@ -127,17 +152,14 @@ class Structures:
         for row in rows:
             if row.numbers is None or row.positions is None:
                 raise InputError("no geometry", where=f"{where}:{row.line}", remedy="Give extxyz, SDF or ASE db")
-            if np.any(np.asarray(row.properties.get("pbc", False))):
-                raise InputError(
-                    "periodic cells are not supported",
-                    where=f"{where}:{row.line}",
-                    remedy='Only isolated molecules can be used: pbc="F F F"',
-                )
         table = Structures.from_arrays(
             [np.asarray(row.numbers) for row in rows],
             [np.asarray(row.positions) for row in rows],
             [_number(row.properties.get("energy")) for row in rows],
             [_forces(row, where) for row in rows],
+            charge=[int(np.asarray(row.properties.get("charge", 0)).reshape(())) for row in rows],
+            lattice=[_lattice(row, where) for row in rows],
+            stress=[_stress(row, where) for row in rows],
         )
         close = np.flatnonzero(table.shortest_distances() < MIN_DISTANCE)
         if len(close):
@@ -151,9 +173,12 @@ class Structures:
     def take(self, index: Int[np.ndarray, " m"]) -> Structures:
         """The molecules at `index`, in that order."""
         index = np.asarray(index, dtype=np.int64)
-        start = np.concatenate([[0], np.cumsum(self.sizes[index])]).astype(np.int64)
         atoms = self.atoms_of(index)
-        return Structures(start, self.numbers[atoms], self.positions[atoms], self.energy[index], self.forces[atoms])
+        return Structures(
+            atom_start=np.concatenate([[0], np.cumsum(self.sizes[index])]).astype(np.int64),
+            **{name: getattr(self, name)[atoms] for name in _BY_ATOM},
+            **{name: getattr(self, name)[index] for name in _BY_MOLECULE},
+        )
 
     def atoms_of(self, index: Int[np.ndarray, " m"]) -> Int[np.ndarray, " a"]:
         """Rows of `numbers`, `positions` and `forces` of the molecules at `index`, one after another."""
@@ -181,75 +206,51 @@ class Structures:
     def neighbours(self, cutoff: float) -> NeighbourTable:
         """Which atoms lie within `cutoff` (Angstrom) of each; computed once for each cutoff."""
         if cutoff not in self._neighbours:
-            self._neighbours[cutoff] = NeighbourTable.build(self, cutoff)
+            self._neighbours[cutoff] = build_neighbours(self, cutoff)
         return self._neighbours[cutoff]
 
     def shortest_distances(self) -> Float[np.ndarray, " M"]:
-        """The smallest distance between two atoms of each molecule, Angstrom; inf for single atoms."""
+        """The smallest distance between two atoms of each molecule, Angstrom; inf for single atoms.
+
+        In a crystal images count too, and what is farther than 3 Angstrom counts as inf.
+        """
         shortest = np.full(len(self), np.inf)
-        for rows, block in self._same_size_blocks():
+        for row in np.flatnonzero(self.periodic.any(axis=1)):
+            atoms = slice(self.atom_start[row], self.atom_start[row + 1])
+            distances = periodic_pairs(self.positions[atoms], self.lattice[row], _FAR).distance
+            shortest[row] = distances.min(initial=np.inf)
+        for rows, block in self.same_size_blocks():
             n = block.shape[1]
             if n == 1:
                 continue
-            if n <= _BRUTE_FORCE_ATOMS:
+            if n <= BRUTE_FORCE_ATOMS:
                 square = ((block[:, :, None] - block[:, None]) ** 2).sum(-1) + np.diag(np.full(n, np.inf))
                 shortest[rows] = np.sqrt(square.min(axis=(1, 2)))
             else:
                 shortest[rows] = [cKDTree(x).query(x, k=2)[0][:, 1].min() for x in block]
         return shortest
 
-    def _same_size_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """Molecules of equal size together, a few megabytes of pairs at a time: rows, positions [m, n, 3]."""
+    def same_size_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Isolated molecules of equal size, a few megabytes of pairs at a time: rows, positions [m, n, 3]."""
         sizes = self.sizes
-        for n in np.unique(sizes):
+        isolated = ~self.periodic.any(axis=1)
+        for n in np.unique(sizes[isolated]):
             if n == 0:
                 continue
-            rows = np.flatnonzero(sizes == n)
+            rows = np.flatnonzero((sizes == n) & isolated)
             step = max(1, 2_000_000 // int(n * n))
             for part in np.split(rows, np.arange(step, len(rows), step)):
                 atoms = self.atom_start[part][:, None] + np.arange(n)
                 yield part, self.positions[atoms]
 
 
-@dataclass(frozen=True)
-class NeighbourTable:
-    """Neighbours of each atom within a cutoff, as indices within its own molecule.
+#: Columns with a row for each atom, and for each molecule.
+_BY_ATOM = ("numbers", "positions", "forces")
+_BY_MOLECULE = ("energy", "charge", "lattice", "stress", "head")
 
-    Attributes:
-        start: offsets of each atom's first neighbour, and the end of the last.
-        index: neighbours, ascending for each atom.
-    """
 
-    start: Int[np.ndarray, " A_plus_1"]
-    index: Int[np.ndarray, " E"]
-
-    @property
-    def counts(self) -> Int[np.ndarray, " A"]:
-        """Neighbours of each atom."""
-        return np.diff(self.start)
-
-    @staticmethod
-    def build(structures: Structures, cutoff: float) -> NeighbourTable:
-        """All ordered pairs closer than `cutoff` (Angstrom), without a Python loop over atoms."""
-        centres: list[np.ndarray] = [np.zeros(0, np.int64)]
-        others: list[np.ndarray] = [np.zeros(0, np.int64)]
-        for rows, block in structures._same_size_blocks():
-            first = structures.atom_start[rows]
-            if block.shape[1] <= _BRUTE_FORCE_ATOMS:
-                square = ((block[:, :, None] - block[:, None]) ** 2).sum(-1)
-                m, i, j = np.nonzero((square < cutoff * cutoff) & ~np.eye(block.shape[1], dtype=bool))
-                centres.append(first[m] + i)
-                others.append(j)
-                continue
-            for offset, positions in zip(first, block, strict=True):
-                pairs = cKDTree(positions).query_pairs(cutoff, output_type="ndarray")
-                both = np.concatenate([pairs, pairs[:, ::-1]])
-                centres.append(offset + both[:, 0])
-                others.append(both[:, 1])
-        centre, other = np.concatenate(centres), np.concatenate(others)
-        order = np.lexsort((other, centre))
-        counts = np.bincount(centre, minlength=len(structures.numbers))
-        return NeighbourTable(np.concatenate([[0], np.cumsum(counts)]), other[order].astype(np.int32))
+def _joined(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type) -> np.ndarray:
+    return np.concatenate(parts) if len(parts) else np.zeros(empty, dtype)
 
 
 def _number(value: object) -> float:
@@ -267,3 +268,31 @@ def _forces(row: Frame, where: str) -> np.ndarray | None:
             where=f"{where}:{row.line}",
         )
     return forces
+
+
+def _lattice(row: Frame, where: str) -> np.ndarray:
+    pbc = np.broadcast_to(np.asarray(row.properties.get("pbc", False), bool), (3,))
+    if not pbc.any():
+        return np.zeros((3, 3))
+    cell = np.asarray(row.properties.get("cell", np.zeros((3, 3))), np.float64)
+    lattice = np.where(pbc[:, None], cell, 0.0)
+    if cell.shape != (3, 3) or np.linalg.matrix_rank(lattice[pbc]) < pbc.sum():
+        raise InputError(
+            f"it repeats along {int(pbc.sum())} directions, but its cell does not span them",
+            where=f"{where}:{row.line}",
+            remedy='Give Lattice="..." with a vector for each, or pbc="F F F"',
+        )
+    return lattice
+
+
+def _stress(row: Frame, where: str) -> np.ndarray | None:
+    value = row.properties.get("stress")
+    if value is None:
+        return None
+    stress = np.asarray(value, np.float64)
+    if stress.shape == (6,):
+        xx, yy, zz, yz, xz, xy = stress
+        return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    if stress.size != 9:
+        raise InputError(f"stress has shape {stress.shape}, not 3 x 3 or 6", where=f"{where}:{row.line}")
+    return stress.reshape(3, 3)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Shaped
 
+from data.structure_batches import System
 from surrogates.graph.radial import envelope
 
 
@@ -38,27 +39,24 @@ def gather(values: Shaped[Array, "M N *F"], neighbours: Int[Array, "M N K"] | No
     return jax.vmap(lambda rows, index: rows[index])(values, neighbours)
 
 
-def pairs(
-    numbers: Int[Array, "M N"],
-    positions: Float[Array, "M N 3"],
-    neighbours: Int[Array, "M N K"] | None,
-    cutoff: float,
-) -> Pairs:
-    """All pairs within the cutoff.
+def pairs(system: System, cutoff: float) -> Pairs:
+    """All pairs within the cutoff, images included.
 
     Args:
-        numbers: atomic numbers; 0 marks padding.
-        positions: Angstrom.
-        neighbours: indices of the atoms within the cutoff, padded by the atom's own index; None to
-            take every pair, which is quicker for small molecules.
+        system: where its `neighbours` are None every pair is taken, which is quicker for small molecules.
         cutoff: Angstrom.
     """
+    numbers, positions, neighbours = system.numbers, system.positions, system.neighbours
     n = numbers.shape[1]
     itself = jnp.arange(n)[None, :, None]
     real = numbers > 0
     slots = jnp.arange(n)[None, None, :] if neighbours is None else neighbours
-    pair: Bool[Array, "M N K"] = (slots != itself) & real[:, :, None] & gather(real, neighbours)
+    pair: Bool[Array, "M N K"] = slots != itself
     vector = gather(positions, neighbours) - positions[:, :, None, :]
+    if system.offsets is not None:
+        pair = pair | jnp.any(system.offsets != 0, axis=-1)
+        vector = vector + system.offsets
+    pair = pair & real[:, :, None] & gather(real, neighbours)
     # An empty slot gets a vector on which every function below is smooth, so that no NaN reaches a gradient.
     vector = jnp.where(pair[..., None], vector, jnp.asarray([cutoff, 0.0, 0.0], vector.dtype))
     distance = jnp.sqrt(jnp.sum(vector * vector, axis=-1))
