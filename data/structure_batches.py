@@ -127,6 +127,7 @@ def pad(
     known = np.isfinite(structures.forces[atoms]).all(axis=1)
     forces[row, column] = np.where(known[:, None], structures.forces[atoms], 0.0)
     forces_known[row, column] = known
+
     def column_of(values: np.ndarray, empty: float, kind: np.dtype | type) -> np.ndarray:
         made = np.full((shape.molecules, *values.shape[1:]), empty, kind)
         made[: len(index)] = values

@@ -190,6 +190,10 @@ class Structures:
         """The same molecules with other energies (eV), such as what is left after references."""
         return replace(self, energy=np.asarray(energy, np.float64))
 
+    def with_head(self, head: int) -> Structures:
+        """The same molecules, with labels for another head."""
+        return replace(self, head=np.full(len(self), head, np.int32))
+
     def centroids(self) -> Float[np.ndarray, "M 3"]:
         """The mean position of each molecule's atoms, Angstrom."""
         total = np.zeros((len(self), 3))

@@ -43,7 +43,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     else:
         from experiments.forces import evaluate_forces
 
-        metrics |= evaluate_forces(directory, files)
+        metrics |= evaluate_forces(directory, files, head=config.head)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     summary("Evaluated", {**{k: f"{v:.6g}" for k, v in metrics.items()}, "metrics": run_dir / "metrics.json"})
 

@@ -13,15 +13,18 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
-from data.molecules import read
 from data.rejects import RejectLog
 from data.structures import Structures
-from experiments.stage import build, existing_file, write_json
-from simulators.base import SimulationError, content_hash
+from experiments.differences import differences, identity, rebuild
+from experiments.frames import read_structures
+from experiments.stage import build, existing_file, instantiate, write_json
+from experiments.tuning import TuneConfig, continued_config, fine_tuning
+from simulators.base import SimulationError, Simulator, content_hash
 from surrogates.devices import data_mesh
+from surrogates.graph.facts import PotentialConfig, PotentialSettings
 from surrogates.graph.fit_potential import fit_potential
 from surrogates.graph.networks import ARCHITECTURES
-from surrogates.graph.potential import Potential, PotentialConfig, PotentialSettings
+from surrogates.graph.potential import Potential
 from surrogates.graph.references import isolated_energies
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import coverage
@@ -68,11 +71,16 @@ def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
         calibration=float(where.get("calibration", 0.0)),
         seed=int(where.seed),
     )
+    tune = build(TuneConfig, config.tune, where="tune")
+    surrogate = potential_config(config.surrogate)
+    baseline = None if config.get("baseline") is None else instantiate(config.baseline)
     return train_potential(
         files,
-        potential_config(config.surrogate),
+        surrogate,
         build(TrainConfig, config.train, where="train"),
         run_dir,
+        tune=tune,
+        baseline=baseline,
     )
 
 
@@ -94,9 +102,25 @@ def potential_config(node: DictConfig) -> PotentialConfig:
 
 
 def train_potential(
-    files: Files, config: PotentialConfig, training: TrainConfig, run_dir: Path, *, progress: bool = True
+    files: Files,
+    config: PotentialConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    tune: TuneConfig | None = None,
+    baseline: Simulator | None = None,
+    progress: bool = True,
 ) -> dict[str, float]:
     """Read, split, fit, score on the test files, save to `run_dir/surrogate`.
+
+    Args:
+        files: what to learn from and what to score on.
+        config: the potential; of one that goes on, only what its network does not fix.
+        training: the recipe.
+        run_dir: gets everything.
+        tune: which potential to go on from, if any, and how.
+        baseline: learn the differences to this simulator, whose answers for all frames are computed first.
+        progress: show bars and tables.
 
     Returns:
         Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file.
@@ -113,6 +137,17 @@ def train_potential(
         isolated = (
             {} if files.isolated_atoms is None else isolated_energies(read_structures(files.isolated_atoms, rejects))
         )
+    tune = tune or TuneConfig()
+    going_on = fine_tuning(tune, run_dir)
+    if going_on is not None:
+        config = continued_config(config, going_on.potential)
+    cheap: dict[str, float] = {}
+    if baseline is not None:
+        parts = [part for part in (train, valid, calibration) if part is not None]
+        less, cheap = differences(baseline, parts, run_dir / "baseline.zarr", progress=progress)
+        train = less.pop(0)
+        valid = None if valid is None else less.pop(0)
+        calibration = None if calibration is None else less.pop(0)
     start = time.perf_counter()
     potential, _ = fit_potential(
         train,
@@ -120,27 +155,48 @@ def train_potential(
         config,
         training,
         run_dir,
-        isolated=isolated,
+        isolated={} if baseline is not None else isolated,
         label_fingerprint=fingerprint(frames),
         calibration=calibration,
+        head=tune.head,
+        tune=going_on,
+        baseline=None if baseline is None else identity(baseline),
         mesh=data_mesh(),
         progress=progress,
     )
-    metrics = {"train/seconds": time.perf_counter() - start, "train/frames": float(len(train))}
+    metrics = {"train/seconds": time.perf_counter() - start, "train/frames": float(len(train))} | cheap
+    if baseline is not None:
+        potential = potential.with_baseline(baseline)
     for path, structures in tests.items():
         metrics |= score(potential, structures, path)
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
     return metrics
 
 
-def evaluate_forces(surrogate: Path, files: Sequence[Path], rejects: RejectLog | None = None) -> dict[str, float]:
-    """Score a saved potential on files, each under `test/<stem>/`.
+def evaluate_forces(
+    surrogate: Path,
+    files: Sequence[Path],
+    rejects: RejectLog | None = None,
+    *,
+    head: str | None = None,
+) -> dict[str, float]:
+    """Score a saved potential on files, each under `test/<stem>/`; beside its baseline, if it has one.
+
+    Args:
+        surrogate: its directory.
+        files: frames with labels.
+        rejects: gets the frames that cannot be read.
+        head: which of its heads answers; None for the one that was trained last.
 
     Raises:
         InputError: as `train_potential`, or the directory holds no potential.
     """
     _refuse_equal_stems(files)
     potential = Potential.load(surrogate)
+    if head is not None:
+        potential = potential.with_facts(active=head)
+    if potential.facts.head.baseline is not None:
+        potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
     metrics: dict[str, float] = {}
     for path in files:
         metrics |= score(potential, read_structures(path, rejects), path)
@@ -161,11 +217,11 @@ def score(potential: Potential, structures: Structures, path: Path) -> dict[str,
         raise InputError(error.message, where=str(path), remedy="Remove such structures") from error
     known = np.isfinite(structures.energy)
     learned = {variable.name for variable in potential.spec.outputs}
+    metrics: dict[str, float] = {}
     pairs = {
         "energy": ("mev", answer.energy, structures.energy),
         "forces": ("mev_per_angstrom", answer.forces, structures.forces),
     }
-    metrics: dict[str, float] = {}
     for name, (unit, predicted, truth) in pairs.items():
         errors = 1000.0 * (predicted - truth)[np.isfinite(truth)]
         if not len(errors) or name not in learned:
@@ -174,25 +230,34 @@ def score(potential: Potential, structures: Structures, path: Path) -> dict[str,
             continue
         metrics[f"test/{path.stem}/{name}_mae_{unit}"] = float(np.abs(errors).mean())
         metrics[f"test/{path.stem}/{name}_rmse_{unit}"] = float(np.sqrt((errors**2).mean()))
-    if answer.energy_low is not None and answer.energy_high is not None and known.any():
-        low, high, truth = answer.energy_low[known], answer.energy_high[known], structures.energy[known]
-        metrics[f"test/{path.stem}/energy_coverage_90"] = coverage(truth, low, high)
-        metrics[f"test/{path.stem}/energy_interval_width_mev"] = float(1000.0 * np.mean(high - low))
+    known_forces = np.isfinite(structures.forces)
+    intervals = {
+        "energy": (known, structures.energy, answer.energy_low, answer.energy_high, "mev"),
+        "forces": (known_forces, structures.forces, answer.forces_low, answer.forces_high, "mev_per_angstrom"),
+    }
+    for name, (mask, truth, low, high, unit) in intervals.items():
+        if low is not None and high is not None and mask.any():
+            metrics[f"test/{path.stem}/{name}_coverage_90"] = coverage(truth[mask], low[mask], high[mask])
+            metrics[f"test/{path.stem}/{name}_interval_width_{unit}"] = float(1000.0 * np.mean((high - low)[mask]))
+    if answer.stress is not None and np.isfinite(structures.stress).any():
+        errors = 1000.0 * (answer.stress - structures.stress)[np.isfinite(structures.stress)]
+        metrics[f"test/{path.stem}/stress_mae_mev_per_angstrom3"] = float(np.abs(errors).mean())
+    if answer.in_domain is not None:
+        metrics[f"test/{path.stem}/in_domain"] = float(answer.in_domain.mean())
     return metrics
-
-
-def read_structures(path: Path, rejects: RejectLog | None) -> Structures:
-    """The frames of a file; those that cannot be read go to `rejects`.
-
-    Raises:
-        InputError: none can be used, a cell is periodic, or atoms lie on top of each other.
-    """
-    return Structures.from_frames(read(path, rejects=rejects), str(path))
 
 
 def fingerprint(structures: Structures) -> str:
     """Hash of geometries and labels, the same for the same frames whatever file they come from."""
-    arrays = (structures.numbers, structures.positions, structures.energy, structures.forces)
+    arrays = (
+        structures.numbers,
+        structures.positions,
+        structures.energy,
+        structures.forces,
+        structures.charge,
+        structures.lattice,
+        structures.stress,
+    )
     return content_hash([np.ascontiguousarray(a).tobytes().hex() for a in arrays])
 
 

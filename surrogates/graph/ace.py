@@ -164,7 +164,7 @@ class Layer(nnx.Module):
 
 
 class ACE(nnx.Module):
-    """Per-atom energies of molecules, invariant under rotation, reflection, translation and permutation."""
+    """Features of the atoms of molecules, invariant under rotation, reflection, translation and permutation."""
 
     def __init__(self, config: ACEConfig, rngs: nnx.Rngs) -> None:
         c = config.features
@@ -172,37 +172,27 @@ class ACE(nnx.Module):
         self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=nnx.initializers.normal(1.0))
         self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
         self.layers = nnx.List([Layer(config, rngs) for _ in range(config.layers)])
-        self.hidden = nnx.Linear(config.layers * c, c, rngs=rngs, kernel_init=LECUN)
-        self.out = nnx.Linear(c, 1, rngs=rngs, kernel_init=LECUN)
+        self.width = config.layers * c
 
-    def __call__(
-        self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"] | None = None
-    ) -> Float[Array, "M N"]:
-        """One number for each atom, in units of the model's scale; whatever it is for padding.
+    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
+        """Features of each atom, for a `Readout`; whatever they are for padding.
 
         Args:
             numbers: atomic numbers; 0 marks padding.
             pairs: see `geometry.pairs`.
-            charge: total charge of each molecule, in units of e; None where all are neutral.
+            charge: total charge of each molecule, e.
         """
-        return self.out(self.features(numbers, pairs, charge))[..., 0]
-
-    def features(
-        self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"] | None = None
-    ) -> Float[Array, "M N C"]:
-        """What the last, linear layer sees of each atom; arguments as of `__call__`."""
         config = self.config
         angular = jnp.stack(harmonics(config.degree, jnp.moveaxis(pairs.direction, -1, 0)))
         basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
         basis = jnp.moveaxis(basis, -1, 0)
         s = self.embedding(numbers).astype(pairs.weight.dtype)
-        if charge is not None:
-            s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
+        s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
         states = []
         for layer in self.layers:
             s = layer(s, numbers, pairs, angular, basis)
             states.append(s)
-        return nnx.silu(self.hidden(jnp.concatenate(states, axis=-1)))
+        return jnp.concatenate(states, axis=-1)
 
 
 def ranges(degree: int) -> list[tuple[int, int]]:

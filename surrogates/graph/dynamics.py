@@ -20,9 +20,11 @@ from ase.data import atomic_masses
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from data.structure_batches import Shape, choose_sizes, pad, round_up, shapes
+from data.structure_batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures import Structures
+from surrogates.graph.energy import Answer
 from surrogates.graph.potential import Potential, pairs_budget
+from surrogates.graph.relax import refuse_baseline
 
 #: Angstrom beyond the cutoff that neighbour lists reach.
 MARGIN = 1.0
@@ -83,14 +85,12 @@ class Snapshot:
 class Walkers(NamedTuple):
     """M molecules in motion, in ASE's units (eV, Angstrom, atomic mass units); every leaf has M first."""
 
-    numbers: Int[Array, "M N"]
+    system: System
     ids: Int[Array, " M"]
-    positions: Float[Array, "M N 3"]
     velocities: Float[Array, "M N 3"]
     forces: Float[Array, "M N 3"]
-    energies: Float[Array, "M E"]
+    atomic: Float[Array, "M E N"]
     anchor: Float[Array, "M N 3"]
-    neighbours: Int[Array, "M N K"] | None
     alive: Array
 
 
@@ -116,7 +116,7 @@ class Dynamics:
 
             def going(carry: tuple[Walkers, Array]) -> Array:
                 walkers, step = carry
-                fresh = True if walkers.neighbours is None else _drift(walkers) < 0.4 * MARGIN
+                fresh = True if walkers.system.neighbours is None else _drift(walkers) < 0.4 * MARGIN
                 return (step < last) & fresh
 
             def body(carry: tuple[Walkers, Array]) -> tuple[Walkers, Array]:
@@ -126,8 +126,8 @@ class Dynamics:
             return jax.lax.while_loop(going, body, (walkers, first))
 
         def measure(weights: nnx.State, walkers: Walkers) -> Walkers:
-            energies, forces = nnx.merge(graph, weights)(walkers.numbers, walkers.positions, walkers.neighbours)
-            return walkers._replace(energies=energies.T, forces=forces.mean(axis=0))
+            found = nnx.merge(graph, weights)(walkers.system)
+            return walkers._replace(atomic=jnp.swapaxes(found.atomic, 0, 1), forces=found.forces.mean(axis=0))
 
         self._advance = jax.jit(advance)
         self._measure = jax.jit(measure)
@@ -144,7 +144,9 @@ class Dynamics:
         Raises:
             SimulationError: `invalid_input`, as `Potential.predict_structures`.
         """
+        refuse_baseline(self.potential)
         self.potential.refuse_unknown(structures)
+        structures = structures.with_head(self.potential.facts.index)
         if velocities is None:
             velocities = thermal_velocities(structures, self.config.temperature_kelvin, self.config.seed)
         sizes = choose_sizes(structures.sizes, self.config.buckets)
@@ -173,7 +175,7 @@ class Dynamics:
             now = self._snapshot(table, walkers, rows, step)
             if step % self.config.record_every == 0:
                 yield now
-            if walkers.neighbours is not None and float(_drift(walkers)) >= 0.4 * MARGIN:
+            if walkers.system.neighbours is not None and float(_drift(walkers)) >= 0.4 * MARGIN:
                 table, walkers, shape = self._listed(now.structures, now.velocities, rows, shape, walkers)
 
     def _listed(
@@ -190,55 +192,55 @@ class Dynamics:
         ids[: len(rows)] = rows
         members = self.potential.facts.config.ensemble
         walkers = Walkers(
-            numbers=jnp.asarray(batch.numbers),
+            system=jax.tree.map(jnp.asarray, batch.system),
             ids=jnp.asarray(ids),
-            positions=jnp.asarray(batch.positions),
             velocities=jnp.asarray(v),
             forces=jnp.zeros_like(v) if old is None else old.forces,
-            energies=jnp.zeros((len(ids), members), v.dtype) if old is None else old.energies,
+            atomic=jnp.zeros((len(ids), members, shape.atoms), v.dtype) if old is None else old.atomic,
             anchor=jnp.asarray(batch.positions),
-            neighbours=None if batch.neighbours is None else jnp.asarray(batch.neighbours),
             alive=jnp.asarray(ids >= 0) if old is None else old.alive,
         )
         return table, walkers, shape
 
-    def _step(self, model: Callable[..., tuple[Array, Array]], w: Walkers, step: Array) -> Walkers:
+    def _step(self, model: Callable[[System], Answer], w: Walkers, step: Array) -> Walkers:
         """One step of BAOAB; the forces of `w` are those at its positions."""
-        config = self.config
+        config, system = self.config, w.system
         dt = config.timestep_fs * units.fs
-        mass = jnp.asarray(atomic_masses, w.positions.dtype)[w.numbers][..., None]
-        real = (w.numbers > 0)[..., None]
+        mass = jnp.asarray(atomic_masses, system.positions.dtype)[system.numbers][..., None]
+        real = (system.numbers > 0)[..., None]
         inverse = jnp.where(real, 1.0 / jnp.where(real, mass, 1.0), 0.0)
         v = w.velocities + 0.5 * dt * w.forces * inverse
-        x = w.positions + 0.5 * dt * v
+        x = system.positions + 0.5 * dt * v
         if config.friction_per_fs > 0:
             keep = float(np.exp(-config.friction_per_fs * config.timestep_fs))
             spread = jnp.sqrt((1 - keep**2) * units.kB * config.temperature_kelvin * inverse)
             v = keep * v + spread * _noise(config.seed, w.ids, step, v.shape[1:], v.dtype)
         x = x + 0.5 * dt * v
-        energies, forces = model(w.numbers, x, w.neighbours)
-        forces = forces.mean(axis=0)
+        found = model(system._replace(positions=x))
+        forces = found.forces.mean(axis=0)
         v = v + 0.5 * dt * forces * inverse
-        well = jnp.isfinite(energies).all(axis=0) & jnp.isfinite(forces).all(axis=(1, 2)) & jnp.isfinite(v).all((1, 2))
+        well = jnp.isfinite(found.atomic).all(axis=(0, 2)) & jnp.isfinite(forces).all(axis=(1, 2))
+        well &= jnp.isfinite(v).all(axis=(1, 2))
         alive = w.alive & well
         on = alive[:, None, None]
         return w._replace(
-            positions=jnp.where(on, x, w.positions),
+            system=system._replace(positions=jnp.where(on, x, system.positions)),
             velocities=jnp.where(on, v, 0.0),
             forces=jnp.where(on, forces, 0.0),
-            energies=jnp.where(alive[:, None], energies.T, w.energies),
+            atomic=jnp.where(on, jnp.swapaxes(found.atomic, 0, 1), w.atomic),
             alive=alive,
         )
 
     def _snapshot(self, table: Structures, walkers: Walkers, rows: np.ndarray, step: int) -> Snapshot:
         m = len(rows)
-        numbers, x, v, forces, energies, alive = jax.device_get(
-            (walkers.numbers, walkers.positions, walkers.velocities, walkers.forces, walkers.energies, walkers.alive)
+        system = walkers.system
+        numbers, x, v, forces, atomic, alive = jax.device_get(
+            (system.numbers, system.positions, walkers.velocities, walkers.forces, walkers.atomic, walkers.alive)
         )
         inside = numbers[:m] > 0
         centre = np.repeat(table.centroids(), table.sizes, axis=0)
-        energies = energies[:m].astype(np.float64)
-        references = self.potential.facts.references.energy(table)
+        energies = atomic[:m].astype(np.float64).sum(axis=-1)
+        references = self.potential.facts.reference_energy(table)
         velocities = v[:m][inside].astype(np.float64)
         half = 0.5 * atomic_masses[table.numbers] * np.sum(velocities**2, axis=1)
         kinetic = np.bincount(table.molecule, weights=half, minlength=m)
@@ -247,6 +249,7 @@ class Dynamics:
             positions=centre + x[:m][inside].astype(np.float64),
             energy=energies.mean(axis=1) + references,
             forces=forces[:m][inside].astype(np.float64),
+            stress=np.full_like(table.stress, np.nan),
             _neighbours={},
         )
         std = energies.std(axis=1, ddof=1) if energies.shape[1] > 1 else None
@@ -280,4 +283,4 @@ def _noise(seed: int, ids: Array, step: Array, shape: tuple[int, ...], dtype: jn
 
 def _drift(walkers: Walkers) -> Array:
     """The farthest that an atom has moved since the lists were made, Angstrom."""
-    return jnp.sqrt(jnp.max(jnp.sum((walkers.positions - walkers.anchor) ** 2, axis=-1)))
+    return jnp.sqrt(jnp.max(jnp.sum((walkers.system.positions - walkers.anchor) ** 2, axis=-1)))

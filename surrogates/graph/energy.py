@@ -1,30 +1,59 @@
-"""Energies and conservative forces of an ensemble of networks, and the loss that trains them.
+"""Energies, conservative forces and stresses of an ensemble of networks, and the loss that trains them.
 
-E = sum_a t[z_a] + sum_a (g_a scale e_a - (1 - g_a) release[z_a]),  g_a = 1 - exp(-4 sum_b u(r_ab)),  F = -dE/dx.
-The first sum is added outside in float64 (see `references`); e_a is the network's number for an atom. The
-gate g is 1 in a molecule and falls smoothly to 0 as the last neighbour leaves, so that an atom alone has
-exactly its reference energy, and molecules out of reach of each other have the sum of their energies.
+E = sum_a t[z_a] + sum_a (g_a scale e_a - (1 - g_a) release[z_a]) + pairs,  g_a = 1 - exp(-4 sum_b u(r_ab)).
+F = -dE/dx, and the stress is dE/d(strain) / volume (Knuth et al. 2015, doi:10.1016/j.cpc.2015.01.003). The first
+sum is added outside in float64 (see `references`), as is the sum over the atoms of what is answered; e_a is the
+network's number for an atom. The gate g is 1 in a molecule and falls smoothly to 0 as the last neighbour leaves, so
+that an atom alone has exactly its reference energy, and molecules out of reach of each other have the sum of
+their energies. Pairs are the repulsion of nuclei and the Coulomb energy of latent charges, each by choice.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
-from data.structure_batches import StructureBatch
+from data.structure_batches import StructureBatch, System
 from data.structures import MAX_ATOMIC_NUMBER
+from surrogates.graph.coulomb import conserve, coulomb
 from surrogates.graph.geometry import pairs
-from surrogates.graph.networks import Network, NetworkConfig, make_network
+from surrogates.graph.networks import NetworkConfig, make_network
+from surrogates.graph.readout import Readout
+from surrogates.graph.repulsion import repulsion
 
 #: How soon the gate opens: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.
 GATE = 4.0
 #: Errors of forces below this part of the scale are as good as none, to the loss.
 LENGTH_FLOOR = 1e-4
+
+
+class Answer(NamedTuple):
+    """What a model gives for M molecules of N atoms; E members of an ensemble, or of a committee.
+
+    Attributes:
+        atomic: energy of each atom above its reference, eV; 0 for padding.
+        forces: eV/Angstrom; 0 for padding.
+        virial: derivative of the energy by the strain, eV; None where nothing is periodic.
+    """
+
+    atomic: Float[Array, "E M N"]
+    forces: Float[Array, "E M N 3"]
+    virial: Float[Array, "E M 3 3"] | None
+
+
+class Member(nnx.Module):
+    """One network with its heads."""
+
+    def __init__(self, config: NetworkConfig, heads: int, long_range: bool, rngs: nnx.Rngs) -> None:
+        self.body = make_network(config, rngs)
+        self.readout = Readout(self.body.width, config.features, heads, rngs)
+        self.charges = nnx.Linear(self.body.width, 1, rngs=rngs) if long_range else None
 
 
 class EnergyModel(nnx.Module):
@@ -34,64 +63,107 @@ class EnergyModel(nnx.Module):
         config: of each member.
         members: how many.
         scale: eV; what the network's numbers are multiplied by.
-        release: eV by atomic number; see `References.release`.
+        release: for each head, eV by atomic number; see `References.release`.
         rngs: for the first weights.
+        repulsive: add the repulsion of nuclei (see `repulsion`).
+        long_range: add the Coulomb energy of latent charges (see `coulomb`).
     """
 
     def __init__(
-        self, config: NetworkConfig, members: int, scale: float, release: Mapping[int, float], rngs: nnx.Rngs
+        self,
+        config: NetworkConfig,
+        members: int,
+        scale: float,
+        release: Sequence[Mapping[int, float]],
+        rngs: nnx.Rngs,
+        *,
+        repulsive: bool = False,
+        long_range: bool = False,
     ) -> None:
         @nnx.split_rngs(splits=members)
         @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make(rngs: nnx.Rngs) -> Network:
-            return make_network(config, rngs)
+        def make(rngs: nnx.Rngs) -> Member:
+            return Member(config, len(release), long_range, rngs)
 
         self.config = config
         self.members = members
         self.scale = scale
-        self.release = tuple(release.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1))
+        self.release = tuple(tuple(one.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1)) for one in release)
+        self.repulsive = repulsive
+        self.long_range = long_range
         self.networks = make(rngs)
 
-    def __call__(
-        self,
-        numbers: Int[Array, "M N"],
-        positions: Float[Array, "M N 3"],
-        neighbours: Int[Array, "M N K"] | None,
-    ) -> tuple[Float[Array, "E M"], Float[Array, "E M N 3"]]:
-        """Energies (eV) above sum_a t[z_a], and forces (eV/Angstrom; 0 for padding), of each member."""
+    def __call__(self, system: System) -> Answer:
+        """Energies, forces and, where something is periodic, virials of each member."""
         graph, state = nnx.split(self.networks)
 
-        def total(state: nnx.State, x: Float[Array, "M N 3"]) -> tuple[Array, Float[Array, " M"]]:
-            energy = self._energy(nnx.merge(graph, state), numbers, x, neighbours)
-            return energy.sum(), energy
-
-        def member(state: nnx.State) -> tuple[Float[Array, " M"], Float[Array, "M N 3"]]:
-            (_, energy), gradient = jax.value_and_grad(total, argnums=1, has_aux=True)(state, positions)
-            return energy, -gradient
+        def member(state: nnx.State) -> Answer:
+            return differentiate(lambda moved: self._atomic(nnx.merge(graph, state), moved)[0], system)
 
         if self.members == 1:
-            energy, forces = member(jax.tree.map(lambda leaf: leaf[0], state))
-            return energy[None], forces[None]
+            return jax.tree.map(lambda leaf: leaf[None], member(_first(state)))
         return jax.vmap(member)(state)
 
-    def _energy(
-        self,
-        network: Network,
-        numbers: Int[Array, "M N"],
-        positions: Float[Array, "M N 3"],
-        neighbours: Int[Array, "M N K"] | None,
-    ) -> Float[Array, " M"]:
-        edges = pairs(numbers, positions, neighbours, self.config.cutoff_angstrom)
+    def last_layer(self, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
+        """Atomic energies (eV) of the first member, and their derivatives by the weights of its output layer (eV)."""
+        graph, state = nnx.split(self.networks)
+        return self._atomic(nnx.merge(graph, _first(state)), system)
+
+    def _atomic(self, member: Member, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
+        numbers, positions = system.numbers, system.positions
+        edges = pairs(system, self.config.cutoff_angstrom)
+        features = member.body(numbers, edges, system.charge)
+        last = member.readout.last(features, system.head)
         closed = jnp.exp(-GATE * edges.weight.sum(axis=-1))
-        release = jnp.asarray(self.release, positions.dtype)[numbers]
-        atomic = self.scale * (1.0 - closed) * network(numbers, edges) - closed * release
-        return jnp.sum(jnp.where(numbers > 0, atomic, 0.0), axis=-1)
+        release = jnp.asarray(self.release, positions.dtype)
+        release = release[0][numbers] if len(self.release) == 1 else release[system.head[:, None], numbers]
+        opened = self.scale * (1.0 - closed)
+        atomic = opened * member.readout.energy(last, system.head) - closed * release
+        if self.repulsive:
+            atomic = atomic + repulsion(numbers, edges)
+        if member.charges is not None:
+            charges = conserve(member.charges(features)[..., 0], numbers, system.charge)
+            atomic = atomic + coulomb(charges, numbers, positions)
+        real = numbers > 0
+        return jnp.where(real, atomic, 0.0), jnp.where(real[..., None], opened[..., None] * last, 0.0)
+
+
+def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: System) -> Answer:
+    """The energies that a function gives, with their derivatives by positions and, if periodic, by strain.
+
+    Returns:
+        An `Answer` without its first axis.
+    """
+
+    def total(x: Float[Array, "M N 3"], strain: Float[Array, "M 3 3"] | None) -> tuple[Array, Array]:
+        moved = system._replace(positions=x)
+        if strain is not None:
+            assert system.offsets is not None
+            # Symmetrised, because a rotation is no strain.
+            s = 0.5 * (strain + jnp.swapaxes(strain, 1, 2))
+            moved = system._replace(
+                positions=x + jnp.einsum("mni,mij->mnj", x, s),
+                offsets=system.offsets + jnp.einsum("mnki,mij->mnkj", system.offsets, s),
+            )
+        found = atomic(moved)
+        return found.sum(), found
+
+    if system.offsets is None:
+        (_, found), slope = jax.value_and_grad(total, has_aux=True)(system.positions, None)
+        return Answer(found, -slope, None)
+    still = jnp.zeros((system.numbers.shape[0], 3, 3), system.positions.dtype)
+    (_, found), (slope, virial) = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(system.positions, still)
+    return Answer(found, -slope, virial)
+
+
+def _first(state: nnx.State) -> nnx.State:
+    return jax.tree.map(lambda leaf: leaf[0], state)
 
 
 def evaluate(model: EnergyModel, batch: StructureBatch) -> tuple[Float[Array, "E M"], Float[Array, "E M N 3"]]:
-    """The model's energies and forces of a batch; see `EnergyModel.__call__`."""
-    neighbours = None if batch.neighbours is None else jnp.asarray(batch.neighbours)
-    return model(jnp.asarray(batch.numbers), jnp.asarray(batch.positions), neighbours)
+    """Energies above sum_a t[z_a] (eV, summed in the model's dtype) and forces of a batch."""
+    answer = model(jax.tree.map(jnp.asarray, batch.system))
+    return answer.atomic.sum(axis=-1), answer.forces
 
 
 @dataclass(frozen=True)
@@ -104,10 +176,12 @@ class EnergyForcesLoss:
     Attributes:
         energy_weight: of the mean absolute error of the energy divided by the number of atoms.
         forces_weight: of the mean length of the error of the force on an atom.
+        stress_weight: of the mean absolute error of a component of the stress times the volume of an atom.
     """
 
     energy_weight: float
     forces_weight: float
+    stress_weight: float = 1.0
 
     def __call__(
         self, model: nnx.Module, batch: StructureBatch, key: Array
@@ -117,7 +191,8 @@ class EnergyForcesLoss:
         Energies and forces that are not known count for nothing.
         """
         assert isinstance(model, EnergyModel)
-        energy, forces = evaluate(model, batch)
+        answer = model(jax.tree.map(jnp.asarray, batch.system))
+        energy, forces = answer.atomic.sum(axis=-1), answer.forces
         atoms = jnp.maximum((batch.numbers > 0).sum(axis=-1), 1)
         n_energy = batch.energy_known.sum()
         n_forces = batch.forces_known.sum()
@@ -128,6 +203,10 @@ class EnergyForcesLoss:
         energy_term = jnp.sum(jnp.abs(energy_error) / atoms) / jnp.maximum(n_energy, 1.0)
         forces_term = jnp.sum(length * batch.forces_known) / jnp.maximum(n_forces, 1.0)
         each = self.energy_weight * energy_term + self.forces_weight * forces_term
+        if answer.virial is not None:
+            volume, known = batch.volume[:, None, None], batch.stress_known[:, None, None]
+            missed = jnp.abs(answer.virial - batch.stress * volume) * known / atoms[:, None, None]
+            each = each + self.stress_weight * missed.sum() / jnp.maximum(9.0 * batch.stress_known.sum(), 1.0)
         loss = each / (model.scale * model.members)
         molecules = jnp.sum(batch.numbers[:, 0] > 0).astype(loss.dtype)
         return loss, {

@@ -21,9 +21,13 @@ ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
 
 
 class Network(Protocol):
-    """Numbers and pairs of atoms in, one number for each atom out."""
+    """Numbers and pairs of atoms, and the charge of each molecule, in; `width` features for each atom out."""
 
-    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs) -> Float[Array, "M N"]: ...
+    width: int
+
+    def __call__(
+        self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]
+    ) -> Float[Array, "M N W"]: ...
 
 
 def architecture(config: NetworkConfig) -> str:

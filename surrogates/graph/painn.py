@@ -109,7 +109,7 @@ class Update(nnx.Module):
 
 
 class PaiNN(nnx.Module):
-    """Per-atom scalars of molecules, invariant under rotation, reflection, translation and permutation."""
+    """Features of the atoms of molecules, invariant under rotation, reflection, translation and permutation."""
 
     def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
         f = config.features
@@ -118,31 +118,21 @@ class PaiNN(nnx.Module):
         self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, f, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
         self.messages = nnx.List([Message(config, rngs) for _ in range(config.layers)])
         self.updates = nnx.List([Update(config, rngs) for _ in range(config.layers)])
-        self.hidden = nnx.Linear(f, max(1, f // 2), rngs=rngs, kernel_init=XAVIER)
-        self.out = nnx.Linear(max(1, f // 2), 1, rngs=rngs, kernel_init=XAVIER)
+        self.width = f
 
-    def __call__(
-        self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"] | None = None
-    ) -> Float[Array, "M N"]:
-        """One number for each atom, in units of the model's scale; whatever it is for padding.
+    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
+        """Features of each atom, for a `Readout`; whatever they are for padding.
 
         Args:
             numbers: atomic numbers; 0 marks padding.
             pairs: see `geometry.pairs`.
-            charge: total charge of each molecule, in units of e; None where all are neutral.
+            charge: total charge of each molecule, e.
         """
-        return self.out(self.features(numbers, pairs, charge))[..., 0]
-
-    def features(
-        self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"] | None = None
-    ) -> Float[Array, "M N C"]:
-        """What the last, linear layer sees of each atom; arguments as of `__call__`."""
         config = self.config
         basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
         edges = Edges(basis * pairs.weight[..., None], pairs)
         s = self.embedding(numbers).astype(pairs.weight.dtype)
-        if charge is not None:
-            s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
+        s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
         v: Float[Array, "M N 3 F"] | None = None
         for message, update in zip(self.messages, self.updates, strict=True):
             ds, dv = message(s, v, edges)
@@ -150,7 +140,7 @@ class PaiNN(nnx.Module):
             v = dv if v is None else v + dv
             ds, dv = update(s, v)
             s, v = s + ds, v + dv
-        return nnx.silu(self.hidden(s))
+        return s
 
 
 XAVIER: Callable[..., Array] = nnx.initializers.xavier_uniform()

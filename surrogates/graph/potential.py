@@ -1,43 +1,47 @@
-"""The surrogate of a quantum-chemical method on geometries: energies and conservative forces, with error bars.
+"""The surrogate of a quantum-chemical method on geometries: energies, forces and stresses, with error bars.
 
-It answers the request of such a method (numbers, positions) with energy and forces, from an ensemble of
-networks (see `energy` and `networks`) and reference energies of atoms (see `references`).
+It answers the request of such a method (numbers, positions, charge, cell) from a network or an ensemble of them
+(see `energy` and `networks`), reference energies of atoms (see `references`) and, where it learned differences to a
+cheaper simulator, that simulator's answer.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from ase.data import chemical_symbols
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data.errors import InputError
-from data.structure_batches import Shape, StructureBatch, StructureBatches, choose_sizes, round_up, shapes
+from data.structure_batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
-from simulators.base import SimulationError, Spec, Variable, check, content_hash, dataset
+from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
 from surrogates.base import CARD, load_weights, read_card, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import shard_batch
-from surrogates.graph.energy import EnergyModel, evaluate
-from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
-from surrogates.graph.painn import PaiNNConfig
-from surrogates.graph.references import References
-from surrogates.uncertainty import Conformal
+from surrogates.graph.baseline import baseline_answers
+from surrogates.graph.energy import EnergyModel
+from surrogates.graph.facts import Facts
+from surrogates.graph.last_layer import LastLayer, distance, spread
+from surrogates.graph.networks import architecture
 
 KIND = "potential"
 INPUTS = (
     Variable("numbers", ("atom",), "1", "int32", "atomic numbers"),
     Variable("positions", ("atom", "axis"), "Angstrom", "float64", "positions of the nuclei"),
     Variable("charge", (), "e", "int32", "total charge"),
+    Variable("cell", ("axis", "axis_2"), "Angstrom", "float64", "lattice vectors, zeros where nothing repeats"),
 )
+OPTIONAL = ("charge", "cell")
 OUTPUTS = {
     "energy": Variable("energy", (), "eV", "float64", "total energy"),
     "energy_std": Variable("energy_std", (), "eV", "float64", "standard deviation of the energy"),
@@ -47,6 +51,10 @@ OUTPUTS = {
     "forces_std": Variable(
         "forces_std", ("atom", "axis"), "eV/Angstrom", "float64", "standard deviation of the forces"
     ),
+    "forces_low": Variable("forces_low", ("atom", "axis"), "eV/Angstrom", "float64", "lower bound of the forces"),
+    "forces_high": Variable("forces_high", ("atom", "axis"), "eV/Angstrom", "float64", "upper bound of the forces"),
+    "in_domain": Variable("in_domain", (), "1", "bool", "whether it looks like what was learned from"),
+    "stress": Variable("stress", ("axis", "axis_2"), "eV/Angstrom^3", "float64", "stress, positive under tension"),
 }
 #: Atom slots times neighbour slots of one batch of predictions: what a CPU's cache holds, what fills a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 8_192, 1_048_576
@@ -57,128 +65,51 @@ MOST_SIZES = 8
 
 
 @dataclass(frozen=True)
-class PotentialSettings:
-    """How a potential is trained, and on batches of which shape.
-
-    Attributes:
-        ensemble: number of members; from 2 on, each output has a standard deviation.
-        energy_weight, forces_weight: see `EnergyForcesLoss`.
-        buckets: number of sizes to which molecules are padded.
-    """
-
-    ensemble: int = 1
-    energy_weight: float = 1.0
-    forces_weight: float = 1.0
-    buckets: int = 4
-
-    def __post_init__(self) -> None:
-        if min(self.ensemble, self.buckets) < 1:
-            raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
-        if min(self.energy_weight, self.forces_weight) < 0:
-            raise ValueError(f"weights must not be negative; got {self}")
-
-
-@dataclass(frozen=True)
-class PotentialConfig(PotentialSettings):
-    """The settings, and the network of each member."""
-
-    network: NetworkConfig = field(default_factory=PaiNNConfig)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal configuration."""
-        return {**asdict(self), "network": {"architecture": architecture(self.network), **asdict(self.network)}}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> PotentialConfig:
-        """The configuration that `to_json` described."""
-        network = dict(value["network"])
-        made = ARCHITECTURES[network.pop("architecture")][0](**network)
-        return PotentialConfig(**{**value, "network": made})
-
-
-@dataclass(frozen=True)
 class Predictions:
-    """Answers for a table of structures, in its order and layout.
+    """Answers for a table of structures, in its order and layout; None for what is not known.
 
     Attributes:
         energy: total energies, eV.
         forces: eV/Angstrom.
-        energy_std, forces_std: standard deviations over the ensemble; None for a single member.
-        energy_low, energy_high: bounds of the calibrated interval, eV; None without calibration.
+        energy_std, forces_std: standard deviations, of an ensemble or a committee.
+        energy_low, energy_high, forces_low, forces_high: bounds of calibrated intervals.
+        in_domain: whether a structure looks like those that were learned from.
+        stress: eV/Angstrom^3; NaN for what is not periodic in all directions, None where nothing is.
     """
 
     energy: Float[np.ndarray, " M"]
     forces: Float[np.ndarray, "A 3"]
-    energy_std: Float[np.ndarray, " M"] | None
-    forces_std: Float[np.ndarray, "A 3"] | None
-    energy_low: Float[np.ndarray, " M"] | None
-    energy_high: Float[np.ndarray, " M"] | None
-
-
-@dataclass(frozen=True)
-class Facts:
-    """What travels with the weights.
-
-    Attributes:
-        config: how they were trained.
-        references: energies of atoms.
-        scale: eV; see `EnergyModel`.
-        labels_fingerprint: of the method, or the hash of the files, whose labels were learned.
-        has_energy: whether energies were learned; otherwise only forces are answered.
-        scores: held-out errors, flat keys with units.
-        calibration: of the energy's interval; None if no frames were set aside for it.
-    """
-
-    config: PotentialConfig
-    references: References
-    scale: float
-    labels_fingerprint: str
-    has_energy: bool
-    scores: Mapping[str, float]
-    calibration: Conformal | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        return {
-            "config": self.config.to_json(),
-            "references": self.references.to_json(),
-            "scale": self.scale,
-            "labels_fingerprint": self.labels_fingerprint,
-            "has_energy": self.has_energy,
-            "scores": dict(self.scores),
-            "calibration": None if self.calibration is None else self.calibration.to_json(),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Facts:
-        """The facts that `to_json` described."""
-        return Facts(
-            config=PotentialConfig.from_json(value["config"]),
-            references=References.from_json(value["references"]),
-            scale=float(value["scale"]),
-            labels_fingerprint=str(value["labels_fingerprint"]),
-            has_energy=bool(value["has_energy"]),
-            scores={str(k): float(v) for k, v in value["scores"].items()},
-            calibration=None if value["calibration"] is None else Conformal.from_json(value["calibration"]),
-        )
-
-    def model(self, seed: int = 0) -> EnergyModel:
-        """A model of this configuration with fresh weights."""
-        return EnergyModel(
-            self.config.network,
-            self.config.ensemble,
-            self.scale,
-            self.references.release(),
-            nnx.Rngs(seed),
-        )
+    energy_std: Float[np.ndarray, " M"] | None = None
+    forces_std: Float[np.ndarray, "A 3"] | None = None
+    energy_low: Float[np.ndarray, " M"] | None = None
+    energy_high: Float[np.ndarray, " M"] | None = None
+    forces_low: Float[np.ndarray, "A 3"] | None = None
+    forces_high: Float[np.ndarray, "A 3"] | None = None
+    in_domain: Bool[np.ndarray, " M"] | None = None
+    stress: Float[np.ndarray, "M 3 3"] | None = None
 
 
 class Potential:
-    """Energies and forces of molecules made of the elements that it was trained on."""
+    """Energies and forces of structures made of the elements, and of the charges, that it was trained on.
 
-    def __init__(self, model: EnergyModel, facts: Facts) -> None:
+    Args:
+        model: the networks.
+        facts: what travels with them.
+        last_layer: see `last_layer`; None for no standard deviations of a single network, and no domain.
+        baseline: the simulator that the labels of the active head are differences to, if there is one.
+    """
+
+    def __init__(
+        self,
+        model: EnergyModel,
+        facts: Facts,
+        last_layer: LastLayer | None = None,
+        baseline: Simulator | None = None,
+    ) -> None:
         self.facts = facts
         self.model = model
+        self.last_layer = last_layer
+        self.baseline = baseline
         graph, self._state = nnx.split(model)
         elements = list(facts.references.elements)
         self._known = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
@@ -186,10 +117,24 @@ class Potential:
         self._reference = np.zeros(MAX_ATOMIC_NUMBER + 1)
         self._reference[elements] = facts.references.bonded
         self._compilations = 0
+        self._arrays = None if last_layer is None else jax.tree.map(jnp.asarray, last_layer.arrays())
 
-        def run(state: nnx.State, batch: StructureBatch) -> tuple[jax.Array, jax.Array]:
+        def run(state: nnx.State, arrays: dict[str, jax.Array] | None, batch: StructureBatch) -> dict[str, Any]:
             self._compilations += 1  # Python runs this only while a new shape is traced.
-            return evaluate(nnx.merge(graph, state), batch)
+            model = nnx.merge(graph, state)
+            system = batch.system
+            found = model(system)
+            answer: dict[str, Any] = {"atomic": found.atomic, "forces": found.forces.mean(axis=0)}
+            if found.virial is not None:
+                answer["stress"] = found.virial.mean(axis=0) / batch.volume[:, None, None]
+            if found.forces.shape[0] > 1:
+                answer["forces_std"] = found.forces.std(axis=0, ddof=1)
+            if arrays is not None:
+                answer["distance"] = distance(model, arrays["whitening"], system)
+                if facts.config.committee:
+                    std = spread(model, arrays["covariance"], arrays["deviations"], system)
+                    answer["energy_std"], answer["forces_std"] = std
+            return answer
 
         self._run = jax.jit(run)
 
@@ -200,29 +145,36 @@ class Potential:
 
     @property
     def spec(self) -> Spec:
-        """Energies only if some were learned, deviations only of an ensemble, bounds only if calibrated."""
-        absent = set() if self.facts.has_energy else {"energy", "energy_std", "energy_low", "energy_high"}
-        if self.facts.config.ensemble == 1:
+        """Energies only if some were learned, deviations only with an ensemble or committee, bounds if calibrated."""
+        head, config = self.facts.head, self.facts.config
+        absent = {"stress"}
+        if not head.has_energy:
+            absent |= {"energy", "energy_std", "energy_low", "energy_high"}
+        if config.ensemble == 1 and not (config.committee and self.last_layer is not None):
             absent |= {"energy_std", "forces_std"}
-        if self.facts.calibration is None:
+        if head.energy is None:
             absent |= {"energy_low", "energy_high"}
+        if head.forces is None:
+            absent |= {"forces_low", "forces_high"}
+        if self.facts.novelty is None or self.last_layer is None:
+            absent |= {"in_domain"}
         return Spec(INPUTS, tuple(v for name, v in OUTPUTS.items() if name not in absent))
 
     @property
     def fingerprint(self) -> str:
         """Hash of the facts and the weights."""
-        weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._state)])
+        weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._held())])
         return content_hash([self.facts.to_json(), weights])
 
     @property
     def provenance(self) -> dict[str, Any]:
         """What learned from which labels, and how well."""
-        return {"simulator": "surrogate:potential", "version": "1", "settings": self.facts.to_json()}
+        return {"simulator": "surrogate:potential", "version": "2", "settings": self.facts.to_json()}
 
     @property
     def labels_fingerprint(self) -> str:
-        """Of the method, or the hash of the files, whose labels were learned."""
-        return self.facts.labels_fingerprint
+        """Of the method, or the hash of the files, whose labels the active head learned."""
+        return self.facts.head.labels_fingerprint
 
     @property
     def scores(self) -> dict[str, float]:
@@ -240,45 +192,56 @@ class Potential:
         return self._compilations
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request: energy and forces of one molecule.
+        """Answer one request: energy and forces of one structure, and its stress if its cell has three vectors.
 
         Raises:
-            SimulationError: `invalid_input` for an element that was not in the training set, a charge,
-                or atoms on top of each other.
+            SimulationError: `invalid_input` for an element or a charge that was not in the training set, or
+                atoms on top of each other; `missing_component` if the baseline is not at hand.
         """
-        check(inputs, INPUTS, optional=("charge",))
-        if "charge" in inputs and int(inputs["charge"]) != 0:
-            raise SimulationError(
-                "invalid_input", f"charge is {int(inputs['charge'])}; only neutral molecules were learned"
-            )
-        one = Structures.from_arrays([inputs["numbers"].values], [inputs["positions"].values])
+        check(inputs, INPUTS, optional=OPTIONAL)
+        one = Structures.from_arrays(
+            [inputs["numbers"].values],
+            [inputs["positions"].values],
+            charge=[int(inputs["charge"]) if "charge" in inputs else 0],
+            lattice=[inputs["cell"].values if "cell" in inputs else np.zeros((3, 3))],
+        )
         found = self.predict_structures(one, sizes=(round_up(int(one.sizes[0])),))
+        variables = self.spec.outputs
+        if found.stress is not None and one.volume[0] > 0:
+            variables = (*variables, OUTPUTS["stress"])
         answer: dict[str, Any] = {}
-        for variable in self.spec.outputs:
+        for variable in variables:
             values = getattr(found, variable.name)
-            answer[variable.name] = values if variable.dims else values[0]
-        return dataset(self.spec.outputs, answer)
+            answer[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
+        return dataset(variables, answer)
 
     def predict(self, batch: StructureBatch) -> dict[str, np.ndarray]:
-        """Answer a batch of fixed shape; see `data.structure_batches.pad`.
+        """Answer a batch of fixed shape, less what a baseline adds; see `data.structure_batches.pad`.
 
         Returns:
-            `energy` (M,) in eV, float64; `forces` (M, N, 3) in eV/Angstrom; 0 where padded; and of an
-            ensemble `energy_std` and `forces_std`, of a calibrated one `energy_low` and `energy_high`.
+            `energy` (M,) in eV, float64, and `forces` (M, N, 3) in eV/Angstrom, 0 where padded; `stress`
+            (M, 3, 3) of a periodic batch; and `energy_std`, `forces_std`, bounds and `in_domain` as in `spec`.
         """
-        unlabelled = batch._replace(
-            energy=np.zeros(0), energy_known=np.zeros(0), forces=np.zeros(0), forces_known=np.zeros(0)
-        )
-        energy, forces = (np.asarray(x, np.float64) for x in self._run(self._state, unlabelled))
+        bare = np.zeros(0)
+        batch = batch._replace(
+            head=np.full(len(batch.numbers), self.facts.index, np.int32) if len(self.facts.heads) > 1 else batch.head,
+            energy=bare, energy_known=bare, forces=bare, forces_known=bare, stress=bare, stress_known=bare,
+        )  # fmt: skip
+        found = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, self._arrays, batch).items()}
         reference = self._reference[np.asarray(batch.numbers)].sum(axis=-1)
-        answer = {"energy": energy.mean(axis=0) + reference, "forces": forces.mean(axis=0)}
-        if len(energy) > 1:
-            answer["energy_std"] = energy.std(axis=0, ddof=1)
-            answer["forces_std"] = forces.std(axis=0, ddof=1)
-        if self.facts.calibration is not None:
-            std = answer.get("energy_std", np.zeros_like(answer["energy"]))
-            bounds = self.facts.calibration.interval(answer["energy"], std)
-            answer["energy_low"], answer["energy_high"] = bounds
+        # Atoms' energies come in the network's precision; their sum is taken in double.
+        members = found.pop("atomic").sum(axis=-1)
+        answer = {"energy": members.mean(axis=0) + reference}
+        if len(members) > 1:
+            answer["energy_std"] = members.std(axis=0, ddof=1)
+        far = found.pop("distance", None)
+        answer |= found
+        for name, calibration in (("energy", self.facts.head.energy), ("forces", self.facts.head.forces)):
+            if calibration is not None:
+                std = answer.get(f"{name}_std", np.zeros_like(answer[name]))
+                answer[f"{name}_low"], answer[f"{name}_high"] = calibration.interval(answer[name], std)
+        if far is not None and self.facts.novelty is not None:
+            answer["in_domain"] = far <= self.facts.novelty
         return answer
 
     def predict_structures(
@@ -291,12 +254,12 @@ class Potential:
         """Answer a table of any length and mixture of sizes, in batches of few shapes.
 
         Args:
-            structures: their energies and forces, where they have any, are not looked at.
+            structures: their labels, where they have any, are not looked at.
             sizes: atoms of the shapes to use; by default chosen from `structures`.
             mesh: devices to share each batch among; None for one device.
 
         Raises:
-            SimulationError: `invalid_input`, as `simulate`.
+            SimulationError: as `simulate`.
         """
         self.refuse_unknown(structures)
         batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
@@ -306,14 +269,24 @@ class Potential:
             inside = batch.numbers[: len(rows)] > 0
             atoms = structures.atoms_of(rows)
             for name, values in answer.items():
-                per_atom = "atom" in OUTPUTS[name].dims
+                per_atom = OUTPUTS[name].dims[:1] == ("atom",)
                 if name not in found:
-                    size = (len(structures.numbers), 3) if per_atom else (len(structures),)
-                    found[name] = np.zeros(size)
+                    shape = (len(structures.numbers), 3) if per_atom else (len(structures), *values.shape[1:])
+                    found[name] = np.full(shape, np.nan) if name == "stress" else np.zeros(shape, values.dtype)
                 found[name][atoms if per_atom else rows] = (
                     values[: len(rows)][inside] if per_atom else values[: len(rows)]
                 )
-        return Predictions(**{name: found.get(name) for name in OUTPUTS})  # type: ignore[arg-type]
+        if "stress" in found:
+            found["stress"][structures.volume == 0] = np.nan
+        if self.facts.head.baseline is not None:
+            energy, forces = baseline_answers(self._baseline(), structures)
+            for name in ("energy", "energy_low", "energy_high"):
+                if name in found:
+                    found[name] = found[name] + energy
+            for name in ("forces", "forces_low", "forces_high"):
+                if name in found:
+                    found[name] = found[name] + forces
+        return Predictions(**found)
 
     def batches(
         self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
@@ -330,7 +303,7 @@ class Potential:
         made, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
         counts = np.bincount(which, minlength=len(made))
         made = [
-            Shape(min(s.molecules, -(-round_up(int(n)) // devices) * devices), s.atoms, s.neighbours)
+            s._replace(molecules=min(s.molecules, -(-round_up(int(n)) // devices) * devices))
             for s, n in zip(made, counts, strict=True)
         ]
         return StructureBatches(structures, tuple(made), which, cutoff, seed=None)
@@ -339,14 +312,20 @@ class Potential:
         """Refuse what the potential cannot answer.
 
         Raises:
-            SimulationError: `invalid_input`, naming elements that it was not trained on, or the first
-                structure with atoms on top of each other.
+            SimulationError: `invalid_input`, naming elements or charges that it was not trained on, the first
+                structure with atoms on top of each other, or a periodic one where charges reach far.
         """
         unknown = np.unique(structures.numbers[~self._known[np.clip(structures.numbers, 0, MAX_ATOMIC_NUMBER)]])
         if len(unknown):
             names = ", ".join(f"{chemical_symbols[z]} ({z})" for z in unknown.tolist())
             learned = ", ".join(chemical_symbols[z] for z in self.facts.references.elements)
             raise SimulationError("invalid_input", f"unknown element {names}; the potential knows {learned}")
+        strange = sorted(set(structures.charge.tolist()) - set(self.facts.head.charges))
+        if strange:
+            learned = ", ".join(map(str, self.facts.head.charges))
+            raise SimulationError("invalid_input", f"charge is {strange[0]}; the potential learned {learned} only")
+        if self.facts.config.long_range and structures.periodic.any():
+            raise SimulationError("invalid_input", "latent charges without cutoff need isolated molecules")
         close = structures.shortest_distances() < MIN_DISTANCE
         if close.any():
             raise SimulationError(
@@ -355,22 +334,57 @@ class Potential:
             )
 
     def with_facts(self, **changes: Any) -> Potential:
-        """The same weights with other facts, such as `scores` or `calibration`."""
-        return Potential(self.model, replace(self.facts, **changes))
+        """The same weights with other facts, such as `scores` or `active`.
+
+        Raises:
+            InputError: `active` is not one of the heads.
+        """
+        if changes.get("active", self.facts.active) not in self.facts.heads:
+            raise InputError(f"no head {changes['active']!r}", remedy=f"There are {', '.join(self.facts.heads)}")
+        return Potential(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
+
+    def with_baseline(self, baseline: Simulator) -> Potential:
+        """With the simulator whose answers are added.
+
+        Raises:
+            InputError: the labels were differences to another one, or to none.
+        """
+        wanted = self.facts.head.baseline
+        if wanted is None or wanted["fingerprint"] != baseline.fingerprint:
+            what = "no baseline" if wanted is None else f"the baseline {wanted['name']}"
+            raise InputError(f"it learned differences to {what}, not to {baseline.name}")
+        return Potential(self.model, self.facts, self.last_layer, baseline)
+
+    def _baseline(self) -> Simulator:
+        if self.baseline is None:
+            wanted = self.facts.head.baseline
+            assert wanted is not None
+            raise SimulationError(
+                "missing_component",
+                f"it learned differences to {wanted['name']}; give that simulator by `with_baseline`",
+            )
+        return self.baseline
+
+    def _held(self) -> dict[str, Any]:
+        """The arrays of a saved potential."""
+        config = self.facts.config
+        layer = self.last_layer or LastLayer.empty(config.network.features, config.committee)
+        return {"networks": nnx.to_pure_dict(self._state), "last_layer": layer.arrays()}
 
     def save(self, directory: Path) -> None:
         """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
         card = {
             "spec": self.spec.to_json(),
             "facts": self.facts.to_json(),
+            "last_layer": self.last_layer is not None,
             "labels_fingerprint": self.labels_fingerprint,
             "scores": self.scores,
         }
-        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
+        save_surrogate(directory, KIND, self._held(), card)
 
     @staticmethod
     def load(directory: Path) -> Potential:
-        """The potential that `save` wrote; runs no code from the directory.
+        """The potential that `save` wrote, without its baseline; runs no code from the directory.
 
         Raises:
             InputError: there is no potential, or its card lacks something.
@@ -380,16 +394,19 @@ class Potential:
         if card["kind"] != KIND:
             raise InputError(f"a {card['kind']} surrogate, not a {KIND}", where=str(directory / CARD))
         try:
-            facts = Facts.from_json(card["facts"])
+            facts, fitted = Facts.from_json(card["facts"]), bool(card["last_layer"])
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"the description is incomplete: {error}",
                 where=str(directory / CARD),
                 remedy="Train it again",
             ) from error
-        graph, state = nnx.split(facts.model())
-        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
-        return Potential(nnx.merge(graph, state), facts)
+        fresh = Potential(facts.model(), facts)
+        held = load_weights(directory, fresh._held())
+        graph, state = nnx.split(fresh.model)
+        nnx.replace_by_pure_dict(state, held["networks"])
+        layer = LastLayer.of(held["last_layer"]) if fitted else None
+        return Potential(nnx.merge(graph, state), facts, layer)
 
 
 def pairs_budget() -> int:

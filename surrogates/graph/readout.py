@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Int
@@ -28,11 +27,9 @@ class Readout(nnx.Module):
 
     def __init__(self, width: int, hidden: int, heads: int, rngs: nnx.Rngs) -> None:
         self.heads = heads
-        kernels = [LECUN(rngs.params(), (width, hidden)) for _ in range(heads)]
-        outs = [LECUN(rngs.params(), (hidden, 1))[:, 0] for _ in range(heads)]
-        self.kernel = nnx.Param(jnp.stack(kernels))
+        self.kernel = nnx.Param(jnp.stack([LECUN(rngs.params(), (width, hidden)) for _ in range(heads)]))
         self.bias = nnx.Param(jnp.zeros((heads, hidden)))
-        self.out = nnx.Param(jnp.stack(outs))
+        self.out = nnx.Param(jnp.stack([LECUN(rngs.params(), (hidden, 1))[:, 0] for _ in range(heads)]))
         self.shift = nnx.Param(jnp.zeros(heads))
 
     def last(self, features: Float[Array, "M N W"], head: Int[Array, " M"]) -> Float[Array, "M N C"]:
@@ -47,26 +44,6 @@ class Readout(nnx.Module):
         if self.heads == 1:
             return last @ self.out[...][0] + self.shift[...][0]
         return jnp.einsum("mnc,mc->mn", last, self.out[...][head]) + self.shift[...][head][:, None]
-
-
-def grow(readout: Readout, heads: int, rngs: nnx.Rngs) -> Readout:
-    """More heads beside those of a trained readout; each new one begins as a copy of the last.
-
-    Args:
-        readout: trained; a stack of members along the first axis of each weight is grown as well.
-        heads: how many there are to be.
-        rngs: unused by copies; what Flax wants for a new module.
-    """
-    old = jax.tree.leaves(nnx.state(readout))
-    axis = old[0].ndim - readout.out[...].ndim
-    _ = axis, rngs
-    grown = nnx.clone(readout)
-    more = heads - readout.heads
-    for name in ("kernel", "bias", "out", "shift"):
-        weights = getattr(readout, name)[...]
-        setattr(grown, name, nnx.Param(weights))
-    grown.heads = heads
-    return grown if more == 0 else grown
 
 
 LECUN: Callable[..., Array] = nnx.initializers.lecun_normal()

@@ -19,8 +19,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from data.structure_batches import Shape, choose_sizes, pad, round_up, shapes
+from data.structure_batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures import Structures
+from simulators.base import SimulationError
 from surrogates.graph.optimisers import OPTIMISERS
 from surrogates.graph.potential import Potential, pairs_budget
 
@@ -81,11 +82,9 @@ class Relaxed:
 class Slots(NamedTuple):
     """M molecules under way; every leaf has M first."""
 
-    numbers: Int[Array, "M N"]
-    positions: Float[Array, "M N 3"]
-    neighbours: Int[Array, "M N K"] | None
+    system: System
     anchor: Float[Array, "M N 3"]
-    energy: Float[Array, " M"]
+    atomic: Float[Array, "M N"]
     forces: Float[Array, "M N 3"]
     steps: Int[Array, " M"]
     status: Int[Array, " M"]
@@ -117,8 +116,8 @@ class Relaxer:
 
             def body(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
                 slots, n = carry
-                energy, forces = model(slots.numbers, slots.positions, slots.neighbours)
-                return self._move(slots, energy.mean(axis=0), forces.mean(axis=0)), n + 1
+                found = model(slots.system)
+                return self._move(slots, found.atomic.mean(axis=0), found.forces.mean(axis=0)), n + 1
 
             return jax.lax.while_loop(unfinished, body, (slots, jnp.int32(0)))
 
@@ -137,7 +136,9 @@ class Relaxer:
         Raises:
             SimulationError: `invalid_input`, as `Potential.predict_structures`.
         """
+        refuse_baseline(self.potential)
         self.potential.refuse_unknown(structures)
+        structures = structures.with_head(self.potential.facts.index)
         sizes = choose_sizes(structures.sizes, self.config.buckets)
         made, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
         end = _End.of(structures)
@@ -149,33 +150,37 @@ class Relaxer:
                 if len(rows):
                     small = shape._replace(molecules=min(shape.molecules, len(rows)))
                     self._run(structures, rows, small, end, lambda: bar.advance(task))
-        energy = end.energy + self.potential.facts.references.energy(structures)
-        table = Structures(structures.atom_start, structures.numbers, end.positions, energy, end.forces)
+        energy = end.energy + self.potential.facts.reference_energy(structures)
+        unknown = np.full_like(structures.stress, np.nan)
+        table = replace(
+            structures, positions=end.positions, energy=energy, forces=end.forces, stress=unknown, _neighbours={}
+        )
         return Relaxed(table, tuple(ENDS[int(s)] for s in end.status), end.steps, end.computed)
 
     @property
     def _reach(self) -> float:
         return self.potential.cutoff_angstrom + MARGIN
 
-    def _move(self, slots: Slots, energy: Float[Array, " M"], forces: Float[Array, "M N 3"]) -> Slots:
-        """One step of those that run, from the energy and forces where they are."""
+    def _move(self, slots: Slots, atomic: Float[Array, "M N"], forces: Float[Array, "M N 3"]) -> Slots:
+        """One step of those that run, from the atoms' energies and forces where they are."""
+        old = slots.system.positions
         running = slots.status == RUNNING
         steps = slots.steps + running
         longest = jnp.sqrt(jnp.max(jnp.sum(forces * forces, axis=-1), axis=-1))
-        finite = jnp.isfinite(energy) & jnp.isfinite(longest)
+        finite = jnp.isfinite(atomic).all(axis=-1) & jnp.isfinite(longest)
         status = jnp.where(steps >= self.config.max_steps, OUT_OF_STEPS, RUNNING)
         status = jnp.where(longest <= self.config.fmax, CONVERGED, status)
         status = jnp.where(finite, status, BROKEN)
         status = jnp.where(running, status, slots.status)
-        memory, move = self.optimiser.step(slots.memory, slots.positions, forces)
+        memory, move = self.optimiser.step(slots.memory, old, forces)
         going = (status == RUNNING)[:, None, None]
-        positions = jnp.where(going, slots.positions + move, slots.positions)
-        if slots.neighbours is not None:
+        positions = jnp.where(going, old + move, old)
+        if slots.system.neighbours is not None:
             gone = jnp.max(jnp.sum((positions - slots.anchor) ** 2, axis=-1), axis=-1) > (0.5 * MARGIN) ** 2
             status = jnp.where((status == RUNNING) & gone, STALE, status)
         return slots._replace(
-            positions=positions,
-            energy=jnp.where(running, energy, slots.energy),
+            system=slots.system._replace(positions=positions),
+            atomic=jnp.where(running[:, None], atomic, slots.atomic),
             forces=jnp.where(running[:, None, None], forces, slots.forces),
             steps=steps,
             status=status.astype(jnp.int32),
@@ -202,8 +207,8 @@ class Relaxer:
             enough = shape.molecules - busy + (max(1, busy // 8) if waiting else busy)
             slots, n = self._advance(self._weights, slots, np.int32(enough))
             end.computed += int(n) * shape.molecules
-            status, steps, energy, forces, positions = jax.device_get(
-                (slots.status, slots.steps, slots.energy, slots.forces, slots.positions)
+            status, steps, atomic, forces, positions = jax.device_get(
+                (slots.status, slots.steps, slots.atomic, slots.forces, slots.system.positions)
             )
             fill = (held >= 0) & (status == STALE)
             for slot in np.flatnonzero((held >= 0) & (status != RUNNING)):
@@ -214,7 +219,8 @@ class Relaxer:
                 if status[slot] != BROKEN:
                     end.positions[atoms] = end.origin[row] + positions[slot, :size]
                 if status[slot] in (CONVERGED, OUT_OF_STEPS):
-                    end.energy[row], end.forces[atoms] = energy[slot], forces[slot, :size]
+                    end.energy[row] = atomic[slot].astype(np.float64).sum()
+                    end.forces[atoms] = forces[slot, :size]
                 if status[slot] != STALE:
                     end.status[row], held[slot] = status[slot], -1
                     done()
@@ -239,7 +245,7 @@ class Relaxer:
                     row = held[slot]
                     atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
                     end.positions[atoms] = (
-                        end.origin[row] + np.asarray(slots.positions)[slot, : atoms.stop - atoms.start]
+                        end.origin[row] + np.asarray(slots.system.positions)[slot, : atoms.stop - atoms.start]
                     )
                     end.steps[row] = int(np.asarray(slots.steps)[slot])
                 fill = held >= 0
@@ -255,13 +261,12 @@ class Relaxer:
             out[fill] = values
             return jnp.asarray(out)
 
-        positions = spread(batch.positions)
+        system = jax.tree.map(spread, batch.system)
+        positions = system.positions
         fresh = Slots(
-            numbers=spread(batch.numbers),
-            positions=positions,
-            neighbours=None if batch.neighbours is None else spread(batch.neighbours),
+            system=system,
             anchor=positions,
-            energy=jnp.zeros(len(held), positions.dtype),
+            atomic=jnp.zeros(positions.shape[:2], positions.dtype),
             forces=jnp.zeros_like(positions),
             steps=spread(end.steps[rows].astype(np.int32)),
             status=jnp.asarray(np.where(fill, RUNNING, CONVERGED), jnp.int32),
@@ -297,3 +302,17 @@ class _End:
     def table(self, structures: Structures, rows: Int[np.ndarray, " m"]) -> Structures:
         """The molecules at `rows`, where they are now."""
         return replace(structures.take(rows), positions=self.positions[structures.atoms_of(rows)], _neighbours={})
+
+
+def refuse_baseline(potential: Potential) -> None:
+    """Refuse to move molecules on differences alone: what a baseline adds is not on the device.
+
+    Raises:
+        SimulationError: `invalid_input`.
+    """
+    baseline = potential.facts.head.baseline
+    if baseline is not None:
+        raise SimulationError(
+            "invalid_input",
+            f"it learned differences to {baseline['name']}, which does not run on the device; use PotentialCalculator",
+        )

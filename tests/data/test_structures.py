@@ -117,7 +117,7 @@ def test_missing_labels_are_masked_and_never_zero() -> None:
     [
         ([], "no structures"),
         ([Row(None, None)], "no geometry"),
-        ([Row([1], [[0, 0, 0]], {"pbc": [False, False, True]})], "periodic"),
+        ([Row([1], [[0, 0, 0]], {"pbc": [False, False, True]})], "does not span"),
         ([Row([1, 1], [[0, 0, 0], [0, 0, 0.001]])], "closer than"),
         ([Row([1, 1], [[0, 0, 0], [0, 0, 1]], {"forces": [[0, 0, 1]]})], "forces have shape"),
     ],

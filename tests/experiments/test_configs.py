@@ -16,7 +16,7 @@ from experiments.stage import CONF, build, instantiate
 from experiments.train import molecular_config
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
-from surrogates.graph.potential import PotentialConfig
+from surrogates.graph.facts import PotentialConfig
 from surrogates.train import TrainConfig
 
 

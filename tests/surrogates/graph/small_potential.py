@@ -7,12 +7,15 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
+from data.structure_batches import System
 from data.structures import Structures
 from surrogates.graph.ace import ACEConfig
+from surrogates.graph.energy import Answer, differentiate
+from surrogates.graph.facts import Facts, Head, PotentialConfig
 from surrogates.graph.geometry import pairs
 from surrogates.graph.networks import NetworkConfig
 from surrogates.graph.painn import PaiNNConfig
-from surrogates.graph.potential import Facts, Potential, PotentialConfig
+from surrogates.graph.potential import Potential
 from surrogates.graph.references import References
 
 WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
@@ -23,14 +26,8 @@ SMALL = {
 
 
 def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> Potential:
-    facts = Facts(
-        config=PotentialConfig(network=network, ensemble=members),
-        references=References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0)),
-        scale=scale,
-        labels_fingerprint="none",
-        has_energy=True,
-        scores={},
-    )
+    references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
+    facts = Facts(PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main")
     return Potential(facts.model(0), facts)
 
 
@@ -42,17 +39,13 @@ class Morse(nnx.Module):
     def __init__(self) -> None:
         self.unused = nnx.Param(jnp.zeros(()))
 
-    def __call__(
-        self, numbers: jax.Array, positions: jax.Array, neighbours: jax.Array | None
-    ) -> tuple[jax.Array, jax.Array]:
-        def energy(x: jax.Array) -> tuple[jax.Array, jax.Array]:
-            edges = pairs(numbers, x, neighbours, self.cutoff)
+    def __call__(self, system: System) -> Answer:
+        def atomic(moved: System) -> jax.Array:
+            edges = pairs(moved, self.cutoff)
             well = (1 - jnp.exp(-self.stiffness * (edges.distance - self.length))) ** 2 - 1
-            each = 0.5 * self.depth * jnp.sum(well * edges.weight, axis=(1, 2))
-            return each.sum(), each
+            return 0.5 * self.depth * jnp.sum(well * edges.weight, axis=2)
 
-        (_, each), gradient = jax.value_and_grad(energy, has_aux=True)(positions)
-        return each[None], -gradient[None]
+        return jax.tree.map(lambda leaf: leaf[None], differentiate(atomic, system))
 
 
 def morse() -> Potential:

@@ -126,7 +126,7 @@ def test_neighbour_lists_are_made_anew_before_a_pair_is_missed() -> None:
 
 def test_a_molecule_that_breaks_stops_and_the_others_go_on() -> None:
     surrogate = potential()
-    weights = surrogate.model.networks.embedding.embedding
+    weights = surrogate.model.networks.body.embedding.embedding
     weights[...] = weights[...].at[:, 8].set(np.nan)
     table = Structures.from_arrays([np.array([8, 1, 1]), np.array([1, 1, 6])], [WATER, WATER])
     found = frames(Dynamics(surrogate, DynamicsConfig(steps=10, record_every=5, buckets=1)), table)

@@ -37,7 +37,7 @@ def network(name: str, basis: str = "bessel", members: int = 1) -> EnergyModel:
         "ace": ACEConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3),
     }
     config = configs[name]
-    model = EnergyModel(config, members, 1.5, RELEASE, nnx.Rngs(0))
+    model = EnergyModel(config, members, 1.5, [RELEASE], nnx.Rngs(0))
     graph, state = nnx.split(model)
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
 

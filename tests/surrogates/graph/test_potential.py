@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -21,9 +22,10 @@ from data.structures import Structures
 from simulators.base import SimulationError, check
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.graph.energy import evaluate
+from surrogates.graph.facts import Facts, Head, PotentialConfig
 from surrogates.graph.fit_potential import fit_potential
 from surrogates.graph.painn import PaiNNConfig
-from surrogates.graph.potential import Facts, Potential, PotentialConfig
+from surrogates.graph.potential import Potential
 from surrogates.graph.references import References
 from surrogates.train import TrainConfig
 
@@ -151,7 +153,7 @@ def test_any_mixture_gets_the_answer_that_each_gets_alone(trained: Potential) ->
 
 
 def test_many_sizes_are_answered_with_few_compilations(trained: Potential) -> None:
-    potential = Potential(trained.model, trained.facts)
+    potential = Potential(trained.model, trained.facts, trained.last_layer)
     rng = np.random.default_rng(0)
     # A line of atoms with random bends: any size without atoms on top of each other.
     sizes = [*range(1, 50), 80]
@@ -219,7 +221,7 @@ def test_labels_that_are_missing_everywhere_are_not_needed(missing: str, tmp_pat
         "energy": np.full_like(table.energy, np.nan) if missing == "energy" else table.energy,
         "forces": np.full_like(table.forces, np.nan) if missing == "forces" else table.forces,
     }
-    part = Structures(table.atom_start, table.numbers, table.positions, blank["energy"], blank["forces"])
+    part = replace(table, **blank)
     potential, _ = fit_potential(
         part,
         None,
@@ -230,7 +232,7 @@ def test_labels_that_are_missing_everywhere_are_not_needed(missing: str, tmp_pat
         progress=False,
     )
     names = [v.name for v in potential.spec.outputs]
-    assert names == (["forces"] if missing == "energy" else ["energy", "forces"])
+    assert names == (["forces", "in_domain"] if missing == "energy" else ["energy", "forces", "in_domain"])
     one = potential.simulate(record([6, 8], np.array([[0.0, 0, 0], [0, 0, 1.3]])))
     check(one, potential.spec.outputs)
 
@@ -246,14 +248,8 @@ def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
 
 
 def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
-    facts = Facts(
-        PotentialConfig(network=PaiNNConfig(features=2, layers=1, basis_size=2)),
-        References((6,), (-1030.0,), (-1030.0,)),
-        1.0,
-        "x",
-        True,
-        {},
-    )
+    config = PotentialConfig(network=PaiNNConfig(features=2, layers=1, basis_size=2))
+    facts = Facts(config, 1.0, {"main": Head(References((6,), (-1030.0,), (-1030.0,)), "x")}, "main")
     Potential(facts.model(), facts).save(tmp_path / "s")
     card = tmp_path / "s" / "surrogate.json"
     card.write_text(card.read_text().replace('"references"', '"elsewhere"'))
@@ -269,7 +265,8 @@ from surrogates.base import load_surrogate
 from surrogates.devices import data_mesh
 assert len(jax.devices()) == 4
 rows = np.load(sys.argv[2])
-table = Structures(rows["start"], rows["numbers"], rows["positions"], rows["energy"], rows["forces"])
+ends = rows["start"][1:-1]
+table = Structures.from_arrays(np.split(rows["numbers"], ends), np.split(rows["positions"], ends))
 answer = load_surrogate(sys.argv[1]).predict_structures(table, mesh=data_mesh())
 np.savez(sys.argv[3], energy=answer.energy, forces=answer.forces)
 """
@@ -283,8 +280,6 @@ def test_four_devices_answer_what_one_answers(trained: Potential, tmp_path: Path
         start=test.atom_start,
         numbers=test.numbers,
         positions=test.positions,
-        energy=test.energy,
-        forces=test.forces,
     )
     subprocess.run(
         [sys.executable, "-c", DEVICES, tmp_path / "s", tmp_path / "in.npz", tmp_path / "out.npz"],

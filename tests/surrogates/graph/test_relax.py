@@ -110,7 +110,7 @@ def test_neighbour_lists_relax_as_all_pairs_do() -> None:
 
 def test_a_molecule_that_breaks_is_named_and_the_others_go_on() -> None:
     surrogate = potential()
-    weights = surrogate.model.networks.embedding.embedding
+    weights = surrogate.model.networks.body.embedding.embedding
     weights[...] = weights[...].at[:, 8].set(np.nan)
     only = Structures.from_arrays([np.array([8, 1, 1]), np.array([1, 1])], [WATER, WATER[:2] + 1.0])
     relaxed = Relaxer(Potential(surrogate.model, surrogate.facts), RelaxConfig(fmax=0.01, buckets=1))(only)

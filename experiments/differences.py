@@ -1,0 +1,106 @@
+"""Labels as differences to a cheaper simulator, which a campaign asks about every frame."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.errors import InputError
+from data.store import RecordStore
+from data.structures import Structures
+from simulators.base import Simulator, dataset, input_hash
+from simulators.campaign import CampaignConfig, run_campaign
+from surrogates.graph.baseline import request
+
+#: The simulators that a trained potential's baseline can be, by the first part of their name.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "xtb": ("simulators.quantum.xtb", "XTB"),
+    "pyscf": ("simulators.quantum.pyscf", "PySCF"),
+}
+
+
+def identity(baseline: Simulator) -> dict[str, Any]:
+    """How a potential names the simulator that its labels are differences to."""
+    return {"name": baseline.name, "fingerprint": baseline.fingerprint, **baseline.provenance}
+
+
+def rebuild(wanted: Mapping[str, Any]) -> Simulator:
+    """The simulator that `identity` described, from the table of those that this package has.
+
+    Raises:
+        InputError: it is none of them, or the one that is installed has other settings or another version.
+    """
+    kind = str(wanted["simulator"]).split(":")[0]
+    if kind not in KINDS:
+        raise InputError(
+            f"labels are differences to {wanted['name']}, which cannot be rebuilt from its name",
+            remedy=f"From Python give it by with_baseline; known are {', '.join(KINDS)}",
+        )
+    module, name = KINDS[kind]
+    made: Simulator = getattr(importlib.import_module(module), name)(**wanted["settings"])
+    if made.fingerprint != wanted["fingerprint"]:
+        here = made.provenance["version"]
+        raise InputError(
+            f"labels are differences to {wanted['name']} by {wanted['version']}, and {here} is installed",
+            remedy="Install that version, or train again",
+        )
+    return made
+
+
+def differences(
+    baseline: Simulator, parts: Sequence[Structures], store: Path, *, progress: bool = True
+) -> tuple[list[Structures], dict[str, float]]:
+    """The same structures with energies and forces less those of a simulator, and what these cost.
+
+    Args:
+        baseline: gives `energy` and `forces`.
+        parts: tables of structures.
+        store: of its answers; what is there is not computed again.
+        progress: show a bar and a table.
+
+    Returns:
+        The tables, without structures for which it has no answer; and `baseline/core_seconds`,
+        `baseline/frames` and `baseline/failed`.
+
+    Raises:
+        InputError: it does not give energies and forces, or has no answer for any structure of a table.
+    """
+    outputs = {v.name for v in baseline.spec.outputs}
+    if not {"energy", "forces"} <= outputs:
+        raise InputError(
+            f"{baseline.name} gives {', '.join(sorted(outputs))}",
+            where="baseline.outputs",
+            remedy="Give baseline.outputs=[energy,forces]",
+        )
+    names = {v.name for v in baseline.spec.inputs}
+    requests = [
+        dataset(baseline.spec.inputs, {k: v for k, v in request(part, m).items() if k in names})
+        for part in parts
+        for m in range(len(part))
+    ]
+    keys = [input_hash(one) for one in requests]
+    run_campaign(baseline, requests, store, CampaignConfig(), total=len(requests), progress=progress)
+    answers: dict[str, tuple[float, np.ndarray]] = {}
+    with RecordStore.open(store) as records:
+        core_seconds = float((records.column("seconds") * records.column("threads")).sum())
+        for key, record in records.records():
+            answers[key] = (float(record["energy"]), np.asarray(record["forces"], np.float64))
+    made, failed, place = [], 0, 0
+    for part in parts:
+        mine = keys[place : place + len(part)]
+        place += len(part)
+        kept = np.array([m for m, key in enumerate(mine) if key in answers], np.int64)
+        failed += len(part) - len(kept)
+        if not len(kept):
+            raise InputError(f"{baseline.name} has no answer for any of {len(part)} structures", where=str(store))
+        table = part.take(kept)
+        energy = np.array([answers[mine[m]][0] for m in kept])
+        forces = np.concatenate([answers[mine[m]][1] for m in kept])
+        made.append(replace(table, energy=table.energy - energy, forces=table.forces - forces))
+    cost = {"core_seconds": core_seconds, "frames": float(len(requests)), "failed": float(failed)}
+    return made, {f"baseline/{name}": value for name, value in cost.items()}

@@ -1,0 +1,44 @@
+"""Long range: the Coulomb energy of charges that the network gives its atoms, for isolated molecules.
+
+E = k/2 sum_ij q_i q_j erf(r_ij / (sqrt(2) s)) / r_ij over all pairs, without cutoff: the latent charges of Cheng 2025
+(doi:10.1038/s41524-025-01577-7) in real space. The charges are not fitted to any; what is learned is that their
+energy helps. Unlike there their sum is the molecule's total charge: what the network gives is shifted evenly.
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.special import erf
+from jaxtyping import Array, Float, Int
+
+from surrogates.graph.repulsion import COULOMB
+
+#: s, Angstrom: the width of the charges, below which they do not repel or attract like points.
+WIDTH = 1.0
+
+
+def conserve(raw: Float[Array, "M N"], numbers: Int[Array, "M N"], charge: Float[Array, " M"]) -> Float[Array, "M N"]:
+    """Charges whose sum over each molecule is its total charge; 0 for padding."""
+    real = numbers > 0
+    count = jnp.maximum(real.sum(axis=-1), 1)
+    missing = (charge - jnp.where(real, raw, 0.0).sum(axis=-1)) / count
+    return jnp.where(real, raw + missing[:, None], 0.0)
+
+
+def coulomb(
+    charges: Float[Array, "M N"], numbers: Int[Array, "M N"], positions: Float[Array, "M N 3"]
+) -> Float[Array, "M N"]:
+    """Each atom's half of the energies of its pairs, eV.
+
+    Args:
+        charges: e; 0 for padding.
+        numbers: atomic numbers; 0 is padding.
+        positions: Angstrom.
+    """
+    real = numbers > 0
+    vector = positions[:, :, None] - positions[:, None, :]
+    itself = jnp.eye(charges.shape[1], dtype=bool) | ~(real[:, :, None] & real[:, None, :])
+    distance = jnp.sqrt(jnp.sum(jnp.where(itself[..., None], 1.0, vector) ** 2, axis=-1))
+    each = jnp.where(itself, 0.0, erf(distance / (np.sqrt(2.0) * WIDTH)) / distance)
+    return 0.5 * COULOMB * charges * jnp.einsum("mij,mj->mi", each, charges)

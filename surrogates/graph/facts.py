@@ -1,0 +1,204 @@
+"""What travels with the weights of a potential: its settings, its heads, and what they learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Float
+from numpy import ndarray
+
+from data.structures import Structures
+from surrogates.graph.energy import EnergyModel
+from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
+from surrogates.graph.painn import PaiNNConfig
+from surrogates.graph.references import References
+from surrogates.uncertainty import Conformal
+
+
+@dataclass(frozen=True)
+class PotentialSettings:
+    """How a potential is trained, and on batches of which shape.
+
+    Attributes:
+        ensemble: number of members; from 2 on, each output has a standard deviation.
+        committee: output layers drawn from the posterior of the last one, which give a single network its
+            standard deviations (see `last_layer`); 0 for none.
+        energy_weight, forces_weight, stress_weight: see `EnergyForcesLoss`.
+        repulsion: add the repulsion of nuclei at short range (see `repulsion`).
+        long_range: add the Coulomb energy of latent charges (see `coulomb`); isolated molecules only.
+        buckets: number of sizes to which molecules are padded.
+    """
+
+    ensemble: int = 1
+    committee: int = 0
+    energy_weight: float = 1.0
+    forces_weight: float = 1.0
+    stress_weight: float = 1.0
+    repulsion: bool = False
+    long_range: bool = False
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.ensemble, self.buckets) < 1:
+            raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
+        if min(self.energy_weight, self.forces_weight, self.stress_weight) < 0:
+            raise ValueError(f"weights must not be negative; got {self}")
+        if self.committee < 0 or self.committee == 1:
+            raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
+        if self.committee and self.ensemble > 1:
+            raise ValueError("an ensemble has its own spread: set committee: 0, or ensemble: 1")
+
+
+@dataclass(frozen=True)
+class PotentialConfig(PotentialSettings):
+    """The settings, and the network of each member."""
+
+    network: NetworkConfig = field(default_factory=PaiNNConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        return {**asdict(self), "network": {"architecture": architecture(self.network), **asdict(self.network)}}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> PotentialConfig:
+        """The configuration that `to_json` described."""
+        network = dict(value["network"])
+        made = ARCHITECTURES[network.pop("architecture")][0](**network)
+        return PotentialConfig(**{**value, "network": made})
+
+
+@dataclass(frozen=True)
+class Head:
+    """One set of labels that was learned.
+
+    Attributes:
+        references: energies of atoms.
+        labels_fingerprint: of the method, or the hash of the files, whose labels were learned.
+        has_energy: whether energies were learned; otherwise only forces are answered.
+        charges: total charges that occurred, ascending.
+        energy: calibration of the energy's interval; None if no frames were set aside for it.
+        forces: calibration of the interval of a force component; likewise.
+        baseline: what the labels are differences to: the provenance of a cheaper simulator; None if to nothing.
+    """
+
+    references: References
+    labels_fingerprint: str
+    has_energy: bool = True
+    charges: tuple[int, ...] = (0,)
+    energy: Conformal | None = None
+    forces: Conformal | None = None
+    baseline: Mapping[str, Any] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal head."""
+        return {
+            "references": self.references.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "has_energy": self.has_energy,
+            "charges": list(self.charges),
+            "energy": None if self.energy is None else self.energy.to_json(),
+            "forces": None if self.forces is None else self.forces.to_json(),
+            "baseline": None if self.baseline is None else dict(self.baseline),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Head:
+        """The head that `to_json` described."""
+        return Head(
+            references=References.from_json(value["references"]),
+            labels_fingerprint=str(value["labels_fingerprint"]),
+            has_energy=bool(value["has_energy"]),
+            charges=tuple(int(q) for q in value["charges"]),
+            energy=None if value["energy"] is None else Conformal.from_json(value["energy"]),
+            forces=None if value["forces"] is None else Conformal.from_json(value["forces"]),
+            baseline=value["baseline"],
+        )
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What travels with the weights.
+
+    Attributes:
+        config: how they were trained.
+        scale: eV; see `EnergyModel`.
+        heads: by name, in the order of the weights.
+        active: the head that answers.
+        novelty: the distance (see `novelty`) up to which a structure is inside the domain; None if unknown.
+        scores: held-out errors, flat keys with units.
+    """
+
+    config: PotentialConfig
+    scale: float
+    heads: Mapping[str, Head]
+    active: str
+    novelty: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def head(self) -> Head:
+        """The head that answers."""
+        return self.heads[self.active]
+
+    @property
+    def index(self) -> int:
+        """The place of the head that answers among the weights."""
+        return list(self.heads).index(self.active)
+
+    @property
+    def references(self) -> References:
+        """Energies of atoms of the head that answers."""
+        return self.head.references
+
+    def reference_energy(self, structures: Structures) -> Float[ndarray, " M"]:
+        """sum_a t[z_a] of the head that answers, eV, in float64."""
+        return self.references.energy(structures)
+
+    def with_head(self, **changes: Any) -> Facts:
+        """Other facts of the head that answers, such as `energy` or `forces`."""
+        return replace(self, heads={**self.heads, self.active: replace(self.head, **changes)})
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": self.config.to_json(),
+            "scale": self.scale,
+            "heads": {name: head.to_json() for name, head in self.heads.items()},
+            "active": self.active,
+            "novelty": self.novelty,
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Facts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+        """
+        heads = {str(name): Head.from_json(head) for name, head in value["heads"].items()}
+        if value["active"] not in heads:
+            raise ValueError(f"no head {value['active']!r}; there are {', '.join(heads)}")
+        return Facts(
+            config=PotentialConfig.from_json(value["config"]),
+            scale=float(value["scale"]),
+            heads=heads,
+            active=str(value["active"]),
+            novelty=None if value["novelty"] is None else float(value["novelty"]),
+            scores={str(k): float(v) for k, v in value["scores"].items()},
+        )
+
+    def model(self, seed: int = 0) -> EnergyModel:
+        """A model of this configuration with fresh weights."""
+        return EnergyModel(
+            self.config.network,
+            self.config.ensemble,
+            self.scale,
+            [head.references.release() for head in self.heads.values()],
+            nnx.Rngs(seed),
+            repulsive=self.config.repulsion,
+            long_range=self.config.long_range,
+        )
