@@ -77,7 +77,7 @@ def periodic_pairs(positions: Float[np.ndarray, "n 3"], lattice: Float[np.ndarra
         lattice: as in `Structures`; zeros for an isolated molecule.
         cutoff: Angstrom; it may be larger than the cell.
     """
-    periodic: Bool[np.ndarray, " 3"] = lattice.any(axis=1)
+    periodic: Bool[np.ndarray, " 3"] = np.any(lattice != 0, axis=1)
     box = lattice.copy()
     if not periodic.all():
         # vesin wants a box of full rank; what it is along a direction that does not repeat has no effect.
@@ -96,7 +96,7 @@ def build_neighbours(structures: Table, cutoff: float) -> NeighbourTable:
     centres: list[np.ndarray] = [np.zeros(0, np.int64)]
     others: list[np.ndarray] = [np.zeros(0, np.int64)]
     offsets: list[np.ndarray] = [np.zeros((0, 3))]
-    periodic = structures.periodic.any(axis=1)
+    periodic = np.any(structures.periodic, axis=1)
     for rows, block in structures.same_size_blocks():
         first = structures.atom_start[rows]
         if block.shape[1] <= BRUTE_FORCE_ATOMS:

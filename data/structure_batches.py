@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -39,7 +39,7 @@ class Shape(NamedTuple):
 
 
 class System(NamedTuple):
-    """What a model reads: M molecules padded to N atoms, each with K slots for neighbours.
+    """What a model reads, on the host or a device: M molecules padded to N atoms, each with K neighbour slots.
 
     Attributes:
         numbers: atomic numbers; 0 is padding.
@@ -51,12 +51,12 @@ class System(NamedTuple):
             nothing is periodic. An atom's own index with an offset of zero is an empty slot.
     """
 
-    numbers: Int[np.ndarray, "M N"]
-    positions: Float[np.ndarray, "M N 3"]
-    charge: Float[np.ndarray, " M"]
-    head: Int[np.ndarray, " M"]
-    neighbours: Int[np.ndarray, "M N K"] | None
-    offsets: Float[np.ndarray, "M N K 3"] | None
+    numbers: Int[Any, "M N"]
+    positions: Float[Any, "M N 3"]
+    charge: Float[Any, " M"]
+    head: Int[Any, " M"]
+    neighbours: Int[Any, "M N K"] | None
+    offsets: Float[Any, "M N K 3"] | None
 
 
 class StructureBatch(NamedTuple):
@@ -250,7 +250,7 @@ def shapes(
         The shapes, and for each molecule the shape that it belongs to.
     """
     which = np.searchsorted(np.asarray(sizes), structures.sizes)
-    periodic = structures.periodic.any(axis=1)
+    periodic = np.asarray(np.any(structures.periodic, axis=1))
     made: list[Shape] = []
     for position, n in enumerate(sizes):
         k: int | None = None

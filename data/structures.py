@@ -5,9 +5,9 @@ What is not known is NaN. Units are eV and Angstrom, as everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -79,7 +79,7 @@ class Structures:
     @property
     def periodic(self) -> Bool[np.ndarray, "M 3"]:
         """The directions in which each repeats."""
-        return self.lattice.any(axis=2)
+        return np.asarray(np.any(self.lattice != 0, axis=2))
 
     @property
     def volume(self) -> Float[np.ndarray, " M"]:
@@ -131,7 +131,7 @@ class Structures:
         sizes = np.concatenate([table.sizes for table in tables])
         return Structures(
             atom_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            **{name: np.concatenate([getattr(table, name) for table in tables]) for name in (*_BY_ATOM, *_BY_MOLECULE)},
+            **_columns(lambda name: np.concatenate([getattr(table, name) for table in tables])),
         )
 
     @staticmethod
@@ -176,8 +176,7 @@ class Structures:
         atoms = self.atoms_of(index)
         return Structures(
             atom_start=np.concatenate([[0], np.cumsum(self.sizes[index])]).astype(np.int64),
-            **{name: getattr(self, name)[atoms] for name in _BY_ATOM},
-            **{name: getattr(self, name)[index] for name in _BY_MOLECULE},
+            **_columns(lambda name: getattr(self, name)[atoms if name in _BY_ATOM else index]),
         )
 
     def atoms_of(self, index: Int[np.ndarray, " m"]) -> Int[np.ndarray, " a"]:
@@ -251,6 +250,10 @@ class Structures:
 #: Columns with a row for each atom, and for each molecule.
 _BY_ATOM = ("numbers", "positions", "forces")
 _BY_MOLECULE = ("energy", "charge", "lattice", "stress", "head")
+
+
+def _columns(make: Callable[[str], np.ndarray]) -> dict[str, Any]:
+    return {name: make(name) for name in (*_BY_ATOM, *_BY_MOLECULE)}
 
 
 def _joined(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type) -> np.ndarray:

@@ -94,7 +94,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     given = parser.parse_args(argv)
     cores = pin(given.cores)
-    from experiments.forces import evaluate_forces, read_structures
+    from experiments.forces import evaluate_forces
+    from experiments.frames import read_structures
     from surrogates.graph.references import isolated_energies
 
     mace = None if given.no_peers else Mace(given.peers.resolve(), len(cores))

@@ -36,7 +36,7 @@ def mixed(smiles_file: Path, aspirin_file: Path, molecules: int, frames: int) ->
     """Different molecules of C, H and O of about 20 atoms, and frames of aspirin, interleaved."""
     from data.structures import Structures
     from experiments.benchmarks.chemprop import read_smiles
-    from experiments.forces import read_structures
+    from experiments.frames import read_structures
     from simulators.base import SimulationError
     from simulators.quantum.conformers import ConformerConfig, embed
 
