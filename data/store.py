@@ -153,7 +153,11 @@ class RecordStore:
         self.on_step: Callable[[str], None] = lambda step: None
         if mode == "a":
             self._lock = self._take_lock()
-            self._journal = Journal(self.path / "journal.bin", sync=sync)
+            try:
+                self._journal = Journal(self.path / "journal.bin", sync=sync)
+            except CorruptStoreError:
+                self._lock.close()
+                raise
             done = self._manifest()["records"]
             # A crash between the manifest and the clearing of the journal leaves records in both.
             self._journal.records = [r for r in self._journal.records if int(r["_sequence"]) >= done]
@@ -417,9 +421,17 @@ class RecordStore:
 
     def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """A manifest and the journal's records behind it, also while a writer folds the one into the other."""
+        damage = ""
         while True:
             manifest = self._manifest()
-            tail = self._tail(manifest["records"])
+            try:
+                tail = self._tail(manifest["records"])
+            except CorruptStoreError as error:
+                # A journal that a writer empties and fills while it is read looks damaged too, but not twice.
+                if str(error) == damage:
+                    raise
+                damage = str(error)
+                continue
             if self._journal is not None or self._manifest()["records"] == manifest["records"]:
                 return manifest, tail
 
@@ -521,12 +533,13 @@ def _array(group: zarr.Group, column: _Column) -> zarr.Array:
 
 
 def verify(path: Path | str) -> list[str]:
-    """What is wrong with a store: one line for each array with a chunk that is missing or changed."""
-    problems = []
+    """What is wrong with a store: one line for its journal, and for each array, that is not what was written."""
+    problems: dict[str, None] = {}
     store = RecordStore.open(path)
     for name in store._columns:
         try:
             store.column(name)
         except CorruptStoreError as error:
-            problems.append(str(error))
-    return problems
+            # Every column ends with the journal's rows, whose damage is one problem.
+            problems[str(error)] = None
+    return list(problems)
