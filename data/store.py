@@ -7,6 +7,9 @@ row in the manifest is therefore in the arrays, and a record in neither was neve
 Dims that differ between records (atoms, orbitals) are contiguous ragged arrays after the CF conventions 1.11,
 section 9.3.3: values of all records one after the other along `<dim>`, and a count variable `<dim>_count` with the
 attribute `sample_dimension`.
+
+Any reader of Zarr opens a store and sees what has been folded: everything once the store was closed, and all but
+the last records (512 at most, by default) while a campaign runs or after it was killed. `RecordStore` reads those too.
 """
 
 from __future__ import annotations
@@ -34,6 +37,11 @@ FORMAT = 1
 CHUNK = 4096
 FIXED = {"axis": 3, "axis_2": 3}
 MANIFEST = "manifest.json"
+#: For whoever opens the Zarr group by other means.
+COMMENT = (
+    "Records that are not folded in yet, after a kill or while a campaign runs, are in journal.bin: "
+    "data.store.RecordStore.open(path).dataset() has them too, and verifies checksums"
+)
 
 
 class VariableLike(Protocol):
@@ -214,7 +222,12 @@ class RecordStore:
         }
         _write_json(path / MANIFEST, {"records": 0, "arrays": {}})
         _write_json(path / "store.json", meta)
-        return RecordStore(path, "a", sync=sync, flush_every=flush_every)
+        store = RecordStore(path, "a", sync=sync, flush_every=flush_every)
+        # Empty arrays, so that the Zarr group opens before the first fold.
+        group = store._group()
+        for column in store._columns.values():
+            _array(group, column)
+        return store
 
     @staticmethod
     def open(path: Path | str, mode: str = "r", *, sync: bool = True, flush_every: int = 512) -> RecordStore:
@@ -346,7 +359,8 @@ class RecordStore:
         return np.concatenate(parts)
 
     def _group(self) -> zarr.Group:
-        return zarr.open_group(str(self.path), mode="a", zarr_format=3, attributes=_plain(self.attrs))
+        attrs = _plain({"comment": COMMENT, **self.attrs})
+        return zarr.open_group(str(self.path), mode="a", zarr_format=3, attributes=attrs)
 
     def _extend(self, group: zarr.Group, column: _Column, entry: Mapping[str, Any], new: np.ndarray) -> dict[str, Any]:
         """Write rows behind those that the manifest counts; a chunk only ever gains rows.

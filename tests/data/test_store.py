@@ -124,6 +124,26 @@ def test_plain_xarray_opens_a_closed_store_with_units_and_cf_counts(tmp_path: Pa
     assert plain.attrs["simulator"] == "toy"
 
 
+def test_plain_xarray_opens_an_unfinished_store_sees_the_folded_records_and_is_told_of_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+
+    def plain() -> xr.Dataset:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return xr.open_zarr(path, consolidated=False).load()
+
+    with make(path, flush_every=4) as store:
+        store.append("k0", values(0), **FACTS)
+        assert plain().sizes["sample"] == 0
+        for i in range(1, 6):
+            store.append(f"k{i}", values(i), **FACTS)
+        assert plain().key.values.tolist() == ["k0", "k1", "k2", "k3"]
+        with RecordStore.open(path) as reader:
+            assert reader.dataset().sizes["sample"] == 6
+    assert plain().sizes["sample"] == 6
+    assert "RecordStore.open" in plain().attrs["comment"]
+
+
 def test_a_key_is_stored_once(tmp_path: Path) -> None:
     with make(tmp_path / "s.zarr") as store:
         store.append("a", values(1), **FACTS)
