@@ -213,6 +213,13 @@ def test_each_process_has_its_threads_and_none_inherits_those_of_the_parent(tmp_
     assert os.environ.get("OMP_NUM_THREADS") != "3"
 
 
+def test_a_store_carries_the_provenance_and_fingerprint_of_its_simulator_and_nothing_else(tmp_path: Path) -> None:
+    simulator = Misbehaving(str(tmp_path))
+    run_campaign(simulator, [request(1.0)], tmp_path / "s", ALONE, progress=False)
+    with RecordStore.open(tmp_path / "s") as records:
+        assert records.attrs == {**simulator.provenance, "fingerprint": simulator.fingerprint}
+
+
 def test_labels_of_two_methods_are_not_mixed(tmp_path: Path) -> None:
     run_campaign(Misbehaving(str(tmp_path)), [request(1.0)], tmp_path / "s", ALONE, progress=False)
     with pytest.raises(InputError, match="another store"):
