@@ -1,15 +1,13 @@
 """PySCF as a simulator: Hartree-Fock, density functionals, MP2, CCSD and CCSD(T) with any basis.
 
 Sun et al., J. Chem. Phys. 2020, 153, 024109. Density fitting, D3(BJ)/D4 dispersion, implicit solvent,
-geometry optimisation by geomeTRIC (Wang and Song, J. Chem. Phys. 2016, 144, 214108), and GPUs by gpu4pyscf.
+relaxation of the geometry (`simulators.quantum.relaxation`), and GPUs by gpu4pyscf.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -25,6 +23,7 @@ from data.errors import InputError
 from simulators.base import SimulationError, Spec, content_hash
 from simulators.quantum import pyscf_properties as properties
 from simulators.quantum.grid_cache import CachedNumInt
+from simulators.quantum.relaxation import relax
 from simulators.quantum.scf import LadderConfig, Record, converge
 from simulators.quantum.variables import OUTPUTS, Geometry, answer, frontier, spec
 
@@ -155,22 +154,39 @@ class PySCF:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """Solve for one geometry; see `simulators.base.Simulator`. The log tells how the SCF went."""
         geometry = Geometry.read(inputs)
-        record = Record()
-        mol = self._molecule(geometry)
-        mf = self._mean_field(mol)
-        log: dict[str, Any] = {}
+        mol, guess, log = self._molecule(geometry), None, {}
         if self.optimize:
-            mol, steps = self._relax(mf)
-            mf = self._mean_field(mol)
-            log["relaxation_steps"] = steps
-        ladder = self._ladder()
-        mf = converge(mf, ladder, record)
+            mol, guess, log = self._relax(mol)
+        record = Record()
+        mf = converge(self._mean_field(mol), self._ladder(), record, guess)
         if self.device == "gpu":
             mf = mf.to_cpu()
-        values = self._values(mf, ladder)
+        values = self._values(mf)
         made = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
         made.attrs["log"] = json.dumps({**record.as_json(), **log})
         return made
+
+    def _relax(self, mol: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """The relaxed molecule, its density matrix, and for the log: the steps, and the fields that needed help.
+
+        Every step climbs the same ladder, from the density of the step before.
+        """
+        density: Any = None
+        step = 0
+        rescued: list[dict[str, Any]] = []
+
+        def surface(moved: Any) -> tuple[float, np.ndarray]:
+            nonlocal density, step
+            step, record = step + 1, Record()
+            mf = converge(self._mean_field(moved), self._ladder(), record, density)
+            density = mf.make_rdm1()
+            if len(record.rungs) > 1:
+                rescued.append({"step": step, **record.as_json()})
+            method = self._correlated(mf) if self.method in CORRELATED else mf
+            return float(method.e_tot), self._gradient(method)
+
+        relaxed, steps = relax(mol, surface, self.max_steps)
+        return relaxed, density, {"relaxation_steps": steps} | ({"relaxation_rescues": rescued} if rescued else {})
 
     def _ladder(self) -> LadderConfig:
         return LadderConfig(self.tolerance, self.max_cycles, self.check_stability)
@@ -244,7 +260,7 @@ class PySCF:
             raise SimulationError("not_converged", "the coupled-cluster equations did not converge")
         return method
 
-    def _values(self, mf: Any, ladder: LadderConfig) -> dict[str, Any]:
+    def _values(self, mf: Any) -> dict[str, Any]:
         wanted = set(self.outputs)
         method = self._correlated(mf) if self.method in CORRELATED else mf
         energy = float(method.e_tot) + (float(method.ccsd_t()) if self.method == "ccsd(t)" else 0.0)
@@ -265,7 +281,7 @@ class PySCF:
             values["relaxed_positions"] = mf.mol.atom_coords() * Bohr
         if "polarizability" in wanted:
             values["polarizability"] = properties.polarizability(
-                mf, lambda field: converge(field, LadderConfig(min(ladder.tolerance, 1e-10)), Record())
+                mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
             )
         return values
 
@@ -287,47 +303,6 @@ class PySCF:
             # Without the response of the grid the forces are not the gradient of the energy.
             gradients.grid_response = True
         return np.asarray(gradients.kernel())
-
-    def _relax(self, mf: Any) -> tuple[Any, int]:
-        """Molecule with the geometry of lowest energy nearby, and the steps that it took."""
-        from pyscf.geomopt import geometric_solver
-
-        converge(mf, self._ladder(), Record())
-        method = self._correlated(mf) if self.method in CORRELATED else mf
-        steps = 0
-
-        def count(_: Any) -> None:
-            nonlocal steps
-            steps += 1
-
-        with _quiet_geometric():
-            converged, mol = geometric_solver.kernel(method, maxsteps=self.max_steps, callback=count)
-        if not converged:
-            raise SimulationError("not_converged", f"the geometry did not relax in {self.max_steps} steps")
-        mol.verbose = 0
-        return mol, steps
-
-
-@contextlib.contextmanager
-def _quiet_geometric() -> Iterator[None]:
-    """geomeTRIC without its reports, and without its configuring the logging of the whole process.
-
-    That would close the handlers that others have installed.
-    """
-    import logging.config
-
-    configure, log = logging.config.fileConfig, logging.getLogger("geometric")
-    silence, propagate = logging.NullHandler(), log.propagate
-    logging.config.fileConfig = lambda *args, **kwargs: None
-    log.addHandler(silence)
-    log.propagate = False
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.config.fileConfig = configure
-        log.removeHandler(silence)
-        log.propagate = propagate
 
 
 def _core_potentials(basis: str, symbols: list[str], numbers: np.ndarray) -> dict[str, str]:
