@@ -55,7 +55,8 @@ class PySCF:
         max_cycles: of each rung of the SCF ladder.
         check_stability: follow internal instabilities to a lower solution; it is recorded in the log.
         frozen_core: leave core orbitals out of the correlation.
-        device: "cpu", or "gpu" for gpu4pyscf.
+        device: "cpu", or "gpu" for gpu4pyscf: fields, their gradients and their answers to electric fields are
+            solved there, correlation and what a density tells on the CPU.
         keep_orbitals: hold the basis functions on the grid in memory between cycles, in at most a quarter of
             `memory_mb`; the answer is the same.
         memory_mb: what PySCF plans with, in 10^6 bytes; no limit.
@@ -107,6 +108,10 @@ class PySCF:
             refuse("relaxed_positions without relaxation", "outputs", "Set simulator.optimize=true")
         if self.method == "ccsd(t)" and self.optimize:
             refuse("ccsd(t) has no relaxation here", "optimize", "Relax with ccsd or mp2 first")
+        if self.device == "gpu" and self.check_stability:
+            refuse("gpu4pyscf has no stability analysis", "check_stability", "Set device=cpu")
+        if self.device == "gpu" and self.method in CORRELATED and self.optimize:
+            refuse(f"{self.method} is not relaxed on a GPU", "optimize", "Set device=cpu")
         if self.method in CORRELATED:
             derivative = "forces" in self.outputs or self.optimize
             if derivative and self.density_fit:
@@ -159,8 +164,6 @@ class PySCF:
             mol, guess, log = self._relax(mol)
         record = Record()
         mf = converge(self._mean_field(mol), self._ladder(), record, guess)
-        if self.device == "gpu":
-            mf = mf.to_cpu()
         values = self._values(mf)
         made = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
         made.attrs["log"] = json.dumps({**record.as_json(), **log})
@@ -261,12 +264,19 @@ class PySCF:
         return method
 
     def _values(self, mf: Any) -> dict[str, Any]:
-        wanted = set(self.outputs)
-        method = self._correlated(mf) if self.method in CORRELATED else mf
+        wanted, correlated = set(self.outputs), self.method in CORRELATED
+        mf = self._on_cpu(mf) if correlated else mf
+        method = self._correlated(mf) if correlated else mf
         energy = float(method.e_tot) + (float(method.ccsd_t()) if self.method == "ccsd(t)" else 0.0)
         values: dict[str, Any] = {"energy": energy * Hartree}
         if "forces" in wanted:
             values["forces"] = -self._gradient(method) * Hartree / Bohr
+        if "polarizability" in wanted:
+            values["polarizability"] = properties.polarizability(
+                mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
+            )
+        # The rest takes the time of a few matrix products.
+        mf, method = (mf, method) if correlated else (self._on_cpu(mf),) * 2
         if {"dipole", "dipole_moment"} & wanted:
             moment = properties.dipole(method, mf)
             values |= {"dipole": moment, "dipole_moment": float(np.linalg.norm(moment))}
@@ -279,11 +289,10 @@ class PySCF:
             values["hirshfeld_charges"] = properties.hirshfeld_charges(method, mf)
         if "relaxed_positions" in wanted:
             values["relaxed_positions"] = mf.mol.atom_coords() * Bohr
-        if "polarizability" in wanted:
-            values["polarizability"] = properties.polarizability(
-                mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
-            )
         return values
+
+    def _on_cpu(self, mf: Any) -> Any:
+        return mf.to_cpu() if self.device == "gpu" else mf
 
     def _gradient(self, method: Any) -> np.ndarray:
         """Nuclear gradient, Hartree/Bohr."""

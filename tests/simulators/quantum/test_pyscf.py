@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import json
-import logging
+import sys
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,44 +12,19 @@ import pytest
 from ase.units import Bohr, Debye, Hartree
 
 from data.errors import InputError
-from simulators.base import SimulationError, check
+from simulators.base import SimulationError
 from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.pyscf import PySCF
-from simulators.quantum.scf import LadderConfig, Record, converge
 from simulators.quantum.variables import Geometry
 
-# The water of the Crawford group's programming projects (github.com/CrawfordGroup/ProgrammingProjects), Bohr,
-# which publish its RHF, MP2, CCSD and CCSD(T) energies in STO-3G.
-WATER = Geometry(
-    np.array([8, 1, 1], np.int32),
-    np.array([[0, -0.143225816552, 0], [1.638036840407, 1.136548822547, 0], [-1.638036840407, 1.136548822547, 0]])
-    * Bohr,
-)
-HELIUM = Geometry(np.array([2], np.int32), np.zeros((1, 3)))
-HYDROGEN = Geometry(np.array([1, 1], np.int32), np.array([[0, 0, 0], [0, 0, 1.4 * Bohr]]))
-
-
-def run(geometry: Geometry, **settings: Any) -> Any:
-    simulator = PySCF(**{"density_fit": False, "basis": "sto-3g", "method": "hf", **settings})
-    found = simulator.simulate(geometry.dataset())
-    check(found, simulator.spec.outputs)
-    return found
+sys.path.insert(0, str(Path(__file__).parent))
+from small_molecules import HELIUM, HYDROGEN, WATER, bent, run
 
 
 def test_helium_has_its_published_energies() -> None:
     # Szabo and Ostlund, Modern Quantum Chemistry, and the NIST CCCBDB: He RHF/STO-3G, RHF/6-31G.
     assert run(HELIUM, basis="sto-3g", outputs=("energy",)).energy / Hartree == pytest.approx(-2.807784, abs=1e-6)
     assert run(HELIUM, basis="6-31g", outputs=("energy",)).energy / Hartree == pytest.approx(-2.855160, abs=1e-6)
-
-
-def test_helium_in_one_gaussian_is_the_integral_done_by_hand() -> None:
-    # E(a) = 3 a - 8 sqrt(2 a / pi) + 2 sqrt(a / pi) for two electrons in exp(-a r^2) around Z = 2.
-    from pyscf import gto, scf
-
-    for exponent in (0.5, 0.766758, 1.2):
-        expected = 3 * exponent - 8 * np.sqrt(2 * exponent / np.pi) + 2 * np.sqrt(exponent / np.pi)
-        mol = gto.M(atom="He 0 0 0", basis={"He": [[0, [exponent, 1.0]]]}, verbose=0)
-        assert converge(scf.RHF(mol), LadderConfig(), Record()).e_tot == pytest.approx(expected, abs=1e-9)
 
 
 def test_hydrogen_is_that_of_szabo_and_ostlund() -> None:
@@ -81,10 +55,6 @@ def test_water_has_the_published_dipole() -> None:
     found = run(WATER, outputs=("dipole", "dipole_moment"))
     assert found.dipole_moment == pytest.approx(1.5338, abs=2e-3)
     assert np.abs(found.dipole.values[[0, 2]]).max() < 1e-6
-
-
-def bent(seed: int = 0) -> Geometry:
-    return replace(WATER, positions=WATER.positions + 0.05 * np.random.default_rng(seed).normal(size=(3, 3)))
 
 
 @pytest.mark.parametrize(
@@ -166,107 +136,6 @@ def test_polarizability_is_that_of_coupled_perturbed_theory() -> None:
     assert np.linalg.eigvalsh(found).min() > 0
 
 
-def test_an_optimised_geometry_has_no_forces_and_a_lower_energy() -> None:
-    start = bent()
-    wanted = ("energy", "forces", "relaxed_positions")
-    before = run(start, outputs=("energy",), basis="6-31g")
-    after = run(start, outputs=wanted, basis="6-31g", optimize=True)
-    assert after.energy < before.energy
-    assert np.abs(after.forces.values).max() < 0.03
-    bond = np.linalg.norm(after.relaxed_positions.values[0] - after.relaxed_positions.values[1])
-    assert bond == pytest.approx(0.9497, abs=1e-3)  # RHF/6-31G, NIST CCCBDB
-
-
-def stretched(length: float, geometry: Geometry = HYDROGEN) -> Geometry:
-    return replace(geometry, positions=np.array([[0, 0, 0], [0, 0, length]]))
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {"method": "b3lyp", "density_fit": True, "basis": "def2-svp"},
-        {"method": "mp2", "basis": "6-31g*"},
-        {"method": "ccsd", "basis": "6-31g*"},
-        {"method": "pbe", "charge": 1, "spin": 1},
-        {"method": "hf", "solvent": "water", "solvent_model": "C-PCM"},
-    ],
-    ids=lambda s: "-".join(map(str, s.values())),
-)
-def test_a_relaxed_bond_is_as_long_as_where_the_energy_is_lowest(settings: dict[str, Any]) -> None:
-    settings = dict(settings)
-    start = replace(HYDROGEN, charge=settings.pop("charge", 0), spin=settings.pop("spin", 0))
-    wanted = ("energy", "forces", "relaxed_positions")
-    found = run(start, optimize=True, outputs=wanted, **settings)
-    length = np.linalg.norm(found.relaxed_positions.values[0] - found.relaxed_positions.values[1])
-    step = 0.01
-    low, middle, high = (
-        float(run(stretched(length + d, start), outputs=("energy",), **settings).energy) for d in (-step, 0, step)
-    )
-    # The vertex of the parabola through three energies.
-    assert abs(0.5 * step * (low - high) / (low - 2 * middle + high)) < 2e-3
-    assert float(found.energy) == pytest.approx(middle, abs=1e-5)
-    assert np.abs(found.forces.values).max() < 0.03
-
-
-def test_an_atom_is_relaxed_as_it_is() -> None:
-    found = run(HELIUM, optimize=True, outputs=("energy", "relaxed_positions"))
-    assert np.array_equal(found.relaxed_positions.values, HELIUM.positions)
-    assert json.loads(found.attrs["log"])["relaxation_steps"] == 0
-
-
-def test_fields_that_need_help_within_a_relaxation_get_it_and_are_recorded() -> None:
-    wanted = ("energy", "relaxed_positions")
-    plain = run(bent(), optimize=True, basis="6-31g", outputs=wanted)
-    helped = run(bent(), optimize=True, basis="6-31g", outputs=wanted, max_cycles=3)
-    assert float(helped.energy) == pytest.approx(float(plain.energy), abs=1e-5)
-    assert np.allclose(helped.relaxed_positions, plain.relaxed_positions, atol=1e-3)
-    log = json.loads(helped.attrs["log"])
-    rescues = log["relaxation_rescues"]
-    assert [r["step"] for r in rescues] == list(range(1, len(rescues) + 1))
-    for rescue in rescues:
-        assert not rescue["scf"][0]["converged"]
-        assert rescue["scf"][-1]["converged"]
-    assert "second order" in {rung["rung"] for r in rescues for rung in r["scf"]}
-    assert "relaxation_rescues" not in json.loads(plain.attrs["log"])
-
-
-@pytest.mark.parametrize("method", ["pbe", "mp2"])
-def test_a_field_that_fails_within_a_relaxation_is_not_converged_and_says_at_which_step(
-    method: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    solved = []
-
-    def failing(*arguments: Any) -> Any:
-        solved.append(converge(*arguments))
-        if len(solved) == 3:
-            raise SimulationError("not_converged", "on purpose", {"scf": []})
-        return solved[-1]
-
-    monkeypatch.setattr("simulators.quantum.pyscf.converge", failing)
-    with pytest.raises(SimulationError, match="at step 3 of the relaxation: on purpose") as caught:
-        run(stretched(0.9), optimize=True, method=method, outputs=("energy",))
-    assert caught.value.kind == "not_converged"
-    assert caught.value.details == {"scf": [], "relaxation_steps": 3}
-
-
-def test_a_relaxation_without_steps_enough_is_not_converged() -> None:
-    with pytest.raises(SimulationError, match="2 steps") as caught:
-        run(stretched(1.2), optimize=True, max_steps=2, outputs=("energy",))
-    assert caught.value.kind == "not_converged"
-
-
-def test_relaxing_leaves_the_logging_of_the_process_alone() -> None:
-    stream = io.StringIO()
-    handler = logging.StreamHandler(stream)
-    logging.getLogger().addHandler(handler)
-    try:
-        run(bent(), outputs=("energy",), optimize=True)
-        logging.getLogger("mine").error("still heard")
-        assert stream.getvalue() == "still heard\n"
-    finally:
-        logging.getLogger().removeHandler(handler)
-
-
 def test_doublets_and_triplets_are_unrestricted() -> None:
     atom = Geometry(np.array([1], np.int32), np.zeros((1, 3)), spin=1)
     assert run(atom, outputs=("energy",)).energy / Hartree == pytest.approx(-0.46658, abs=1e-5)
@@ -275,53 +144,6 @@ def test_doublets_and_triplets_are_unrestricted() -> None:
         run(replace(oxygen, spin=spin), basis="6-31g", outputs=("energy", "gap")).energy for spin in (0, 2)
     )
     assert triplet < singlet
-
-
-def test_the_ladder_rescues_what_plain_diis_does_not_converge() -> None:
-    carbonyl = Geometry(np.array([28, 6, 8], np.int32), np.array([[0, 0, 0], [0, 0, 1.7], [0, 0, 2.85]]), spin=2)
-    found = run(carbonyl, method="b3lyp", grid=0, outputs=("energy",))
-    rungs = json.loads(found.attrs["log"])["scf"]
-    assert not rungs[0]["converged"]
-    assert rungs[-1]["converged"]
-    assert rungs[-1]["energy_hartree"] <= rungs[0]["energy_hartree"] + 1e-6
-
-
-@pytest.mark.parametrize(
-    ("settings", "change"),
-    [({"method": "hf"}, {}), ({"method": "pbe", "grid": 1}, {"charge": 1, "spin": 1})],
-    ids=["restricted", "unrestricted"],
-)
-def test_a_field_that_second_order_rescued_answers_as_if_it_had_not_failed(
-    settings: dict[str, Any], change: dict[str, int]
-) -> None:
-    geometry, wanted = replace(bent(), **change), ("energy", "gap", "dipole", "forces", "polarizability")
-    plain = run(geometry, outputs=wanted, **settings)
-    rescued = run(geometry, outputs=wanted, max_cycles=3, **settings)
-    rungs = json.loads(rescued.attrs["log"])["scf"]
-    assert [(rung["rung"], rung["converged"]) for rung in rungs][1:] == [
-        ("damping and level shift", False),
-        ("second order", True),
-    ]
-    assert 1 <= rungs[-1]["cycles"] <= 3
-    for name in wanted:
-        assert rescued[name].values == pytest.approx(plain[name].values, abs=2e-4), name
-
-
-def test_what_never_converges_says_what_was_tried() -> None:
-    with pytest.raises(SimulationError, match="remedies") as caught:
-        run(WATER, basis="6-31g", max_cycles=1, tolerance=1e-12, outputs=("energy",))
-    assert caught.value.kind == "not_converged"
-    assert len(caught.value.details["scf"]) == 5
-
-
-def test_an_instability_is_followed_to_a_lower_solution() -> None:
-    carbon = Geometry(np.array([6, 6], np.int32), np.array([[0, 0, 0], [0, 0, 1.24]]))
-    plain = run(carbon, basis="6-31g", outputs=("energy",))
-    checked = run(carbon, basis="6-31g", outputs=("energy",), check_stability=True)
-    log = json.loads(checked.attrs["log"])
-    assert [step["stable"] for step in log["stability"]] == [False, True]
-    assert float(checked.energy) < float(plain.energy) - 0.1
-    assert "stability" not in json.loads(plain.attrs["log"])
 
 
 def test_keeping_orbitals_changes_nothing() -> None:
@@ -361,6 +183,8 @@ def test_the_fast_settings_stay_close_to_tight_ones() -> None:
         ({"method": "mp2", "density_fit": True, "outputs": ("forces",)}, "density_fit"),
         ({"outputs": ("relaxed_positions",)}, "optimize"),
         ({"dispersion": "d5"}, "d5"),
+        ({"method": "mp2", "density_fit": False, "optimize": True, "device": "gpu"}, "mp2 is not relaxed on a GPU"),
+        ({"device": "gpu", "check_stability": True}, "check_stability"),
     ],
 )
 def test_a_wrong_choice_is_refused_before_anything_runs(settings: dict[str, Any], message: str) -> None:
@@ -387,12 +211,6 @@ def test_an_unknown_basis_is_invalid_input() -> None:
     with pytest.raises(SimulationError, match="def9-svp") as caught:
         PySCF(basis="def9-svp").simulate(WATER.dataset())
     assert caught.value.kind == "invalid_input"
-
-
-def test_a_gpu_that_is_not_there_names_its_command() -> None:
-    with pytest.raises(SimulationError, match="understudy\\[gpu\\]") as caught:
-        run(WATER, device="gpu")
-    assert caught.value.kind == "missing_component"
 
 
 def test_the_fingerprint_tells_labels_apart_and_nothing_else() -> None:
