@@ -22,6 +22,7 @@ from ase.units import Bohr, Hartree
 from data.errors import InputError
 from simulators.base import SimulationError, Spec, content_hash
 from simulators.quantum import pyscf_properties as properties
+from simulators.quantum.dispersion import is_corrected
 from simulators.quantum.grid_cache import CachedNumInt
 from simulators.quantum.relaxation import relax
 from simulators.quantum.scf import LadderConfig, Record, converge
@@ -43,7 +44,7 @@ class PySCF:
         outputs: names from `variables.OUTPUTS`; dipoles and charges of correlated methods are those of the
             unrelaxed density, orbital energies those of the Hartree-Fock reference.
         density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
-        auxiliary_basis: for it; None takes PySCF's choice for the basis.
+        auxiliary_basis: for these; None takes PySCF's choice for the basis.
         dispersion: "d3bj", "d3zero", "d4" or None; the functional's own name may imply one.
         solvent: name from PySCF's table ("water"), or None for vacuum.
         solvent_model: one of `SOLVENT_MODELS`.
@@ -104,6 +105,8 @@ class PySCF:
             refuse(f"{self.grid_points} is not a pair", "grid_points", "Give [radial, angular], such as [50,302]")
         if self.dispersion is not None and self.dispersion not in ("d3bj", "d3zero", "d4"):
             refuse(f"no dispersion {self.dispersion!r}", "dispersion", "Choose d3bj, d3zero or d4")
+        if self.auxiliary_basis is not None and not self.density_fit:
+            refuse("nothing is fitted", "auxiliary_basis", "Leave it out, or set density_fit=true")
         if "relaxed_positions" in self.outputs and not self.optimize:
             refuse("relaxed_positions without relaxation", "outputs", "Set simulator.optimize=true")
         if self.method == "ccsd(t)" and self.optimize:
@@ -123,13 +126,21 @@ class PySCF:
             density = {"dipole", "dipole_moment", "mulliken_charges", "hirshfeld_charges"} & set(self.outputs)
             if self.method == "ccsd(t)" and density:
                 refuse(f"ccsd(t) gives no density for {sorted(density)}", "outputs", "Use ccsd")
-        elif self.method != "hf":
+            return
+        if self.frozen_core:
+            refuse(f"{self.method} correlates no core", "frozen_core", f"Leave it out, or use one of {CORRELATED}")
+        if self.method != "hf":
             from pyscf.dft import libxc
 
             try:
                 libxc.parse_xc(self.method.split("-d3")[0].split("-d4")[0])
             except (KeyError, ValueError) as error:
                 refuse(f"PySCF knows no functional {self.method!r} ({error})", "method", "See pyscf.dft.libxc.XC_CODES")
+        try:
+            is_corrected(self.method, self.dispersion)
+        except ValueError as error:
+            where = "method" if self.dispersion is None else "dispersion"
+            refuse(f"no dispersion correction of {self.method}: {error}", where, "Choose another method or correction")
 
     @property
     def name(self) -> str:
@@ -147,7 +158,7 @@ class PySCF:
         settings = {k: v for k, v in asdict(self).items() if k not in ("device", "keep_orbitals", "memory_mb")}
         return {
             "simulator": self.name,
-            "version": _version(self.dispersion is not None),
+            "version": _version(self.method not in CORRELATED and is_corrected(self.method, self.dispersion)),
             "settings": json.loads(json.dumps(settings)),
         }
 
@@ -159,7 +170,11 @@ class PySCF:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """Solve for one geometry; see `simulators.base.Simulator`. The log tells how the SCF went."""
         geometry = Geometry.read(inputs)
-        mol, guess, log = self._molecule(geometry), None, {}
+        if self.method == "ccsd(t)" and geometry.spin and "forces" in self.outputs:
+            # PySCF 2.14's are not the gradient of its energy (github.com/pyscf/pyscf/issues/3305).
+            raise SimulationError("invalid_input", "ccsd(t) has no forces for unpaired electrons; use ccsd")
+        mol, guess = self._molecule(geometry), None
+        log: dict[str, Any] = {}
         if self.optimize:
             mol, guess, log = self._relax(mol)
         record = Record()
@@ -226,6 +241,8 @@ class PySCF:
             if self.keep_orbitals and self.device == "cpu":
                 mf._numint = CachedNumInt(self.memory_mb / 4)
         if self.density_fit:
+            if self.auxiliary_basis is not None:
+                self._check_auxiliary(mol)
             mf = mf.density_fit(auxbasis=self.auxiliary_basis)
         if self.dispersion is not None:
             mf.disp = self.dispersion
@@ -239,6 +256,15 @@ class PySCF:
                 )
             mf = mf.to_gpu()
         return mf
+
+    def _check_auxiliary(self, mol: Any) -> None:
+        from pyscf import df
+
+        try:
+            df.addons.make_auxmol(mol, self.auxiliary_basis)
+        except (KeyError, RuntimeError, ValueError, AssertionError) as error:
+            problem = f"auxiliary basis {self.auxiliary_basis!r}: {' '.join(str(error).split())}"
+            raise SimulationError("invalid_input", problem) from error
 
     def _solvated(self, mf: Any) -> Any:
         if self.solvent_model == "SMD":
@@ -297,16 +323,14 @@ class PySCF:
     def _gradient(self, method: Any) -> np.ndarray:
         """Nuclear gradient, Hartree/Bohr."""
         if self.method == "ccsd(t)":
-            from pyscf.cc import ccsd_t_lambda, uccsd_t_lambda
-            from pyscf.grad import ccsd_t, uccsd_t
+            from pyscf.cc import ccsd_t_lambda
+            from pyscf.grad import ccsd_t
 
-            closed = method.mol.spin == 0
-            multipliers, module = (ccsd_t_lambda, ccsd_t) if closed else (uccsd_t_lambda, uccsd_t)
             integrals = method.ao2mo()
-            converged, l1, l2 = multipliers.kernel(method, integrals, method.t1, method.t2)
+            converged, l1, l2 = ccsd_t_lambda.kernel(method, integrals, method.t1, method.t2, verbose=0)
             if not converged:
                 raise SimulationError("not_converged", "the Lambda equations of CCSD(T) did not converge")
-            return np.asarray(module.Gradients(method).kernel(method.t1, method.t2, l1, l2, eris=integrals))
+            return np.asarray(ccsd_t.Gradients(method).kernel(method.t1, method.t2, l1, l2, eris=integrals))
         gradients = method.nuc_grad_method()
         if hasattr(gradients, "grid_response"):
             # Without the response of the grid the forces are not the gradient of the energy.
