@@ -1,7 +1,8 @@
 """A write-ahead journal: each record is on the disk, checked by a CRC, before it counts as finished.
 
 A frame is a fixed head (magic, length, CRC-32 of the body) and a body: one JSON line that names the
-arrays, then their little-endian bytes. A frame cut short by a kill is found by its length or CRC and cut off.
+arrays, then their little-endian bytes. A kill can only cut the last frame short, and that is cut off in silence;
+anything else that is not what was written is an error, because good records may stand behind it.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from data.errors import CorruptStoreError
 
 MAGIC = b"USJ1"
 HEAD = struct.Struct("<4sII")
@@ -54,31 +57,68 @@ def decode_record(body: bytes) -> dict[str, Any]:
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each whole record with the position behind it; ends at the first frame that is not whole."""
+    """Each whole record with the position behind it; ends at a last frame that was cut short.
+
+    Raises:
+        CorruptStoreError: behind the records before it, a frame that is whole and not what was written.
+    """
     try:
         file = path.open("rb")
     except FileNotFoundError:
         return
     with file:
         while True:
+            start = file.tell()
             head = file.read(HEAD.size)
-            if len(head) < HEAD.size:
-                return
-            magic, length, crc = HEAD.unpack(head)
-            if magic != MAGIC:
-                return
-            body = file.read(length)
-            if len(body) < length or zlib.crc32(body) != crc:
-                return
-            yield file.tell(), decode_record(body)
+            if len(head) == HEAD.size and head.startswith(MAGIC):
+                _, length, crc = HEAD.unpack(head)
+                body = file.read(length)
+                if len(body) == length and zlib.crc32(body) == crc:
+                    yield file.tell(), decode_record(body)
+                    continue
+            file.seek(start)
+            _expect_torn(path, start, file.read())
+            return
+
+
+def _expect_torn(path: Path, start: int, rest: bytes) -> None:
+    """Raise unless `rest`, from the first bad frame on, is the beginning of a frame and nothing more."""
+    head, body = rest[: HEAD.size], rest[HEAD.size :]
+    torn = MAGIC.startswith(head[: len(MAGIC)])
+    if torn and len(head) == HEAD.size:
+        _, length, crc = HEAD.unpack(head)
+        # A length that was changed can make a whole frame look short; its CRC, or a frame behind it, tells.
+        torn = len(body) < length and zlib.crc32(body) != crc and not _holds_frame(body)
+    if not torn:
+        raise CorruptStoreError(
+            f"the record at byte {start:,} is not what was written",
+            where=str(path),
+            remedy=f"Restore the file from a copy; or cut it off there (truncate -s {start}), "
+            "and the records from there on are computed again",
+        )
+
+
+def _holds_frame(data: bytes) -> bool:
+    """Whether a whole frame stands anywhere in `data`."""
+    at = data.find(MAGIC)
+    while 0 <= at <= len(data) - HEAD.size:
+        _, length, crc = HEAD.unpack_from(data, at)
+        body = data[at + HEAD.size : at + HEAD.size + length]
+        if len(body) == length and zlib.crc32(body) == crc:
+            return True
+        at = data.find(MAGIC, at + 1)
+    return False
 
 
 class Journal:
     """The open journal of one writer.
 
     Args:
-        path: made if absent; what follows its last whole frame is cut off.
+        path: made if absent; a last frame that was cut short is cut off.
         sync: whether each append waits until the disk has it.
+
+    Raises:
+        CorruptStoreError: it holds a record that is not what was written; the file is left as it is.
     """
 
     def __init__(self, path: Path, *, sync: bool = True) -> None:

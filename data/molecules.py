@@ -31,6 +31,7 @@ __all__ = [
     "Row",
     "SmilesChunk",
     "iter_smiles_chunks",
+    "kind_of",
     "read",
     "write_ase_db",
     "write_csv",
@@ -218,16 +219,20 @@ def write_ase_db(path: Path, rows: Iterable[Row]) -> None:
 
 
 def _existing(path: Path) -> str:
-    """The kind of a file, as its suffix."""
     if not path.is_file():
         raise InputError("no such file", where=str(path), remedy="Check the path")
-    kind = _kind(path)
+    kind = kind_of(path)
     if path.stat().st_size == 0:
         raise empty(path)
     return kind
 
 
-def _kind(path: Path) -> str:
+def kind_of(path: Path) -> str:
+    """The kind of a file, as its suffix without .gz.
+
+    Raises:
+        InputError: it is none that `read` takes.
+    """
     suffixes = [s.lower() for s in path.suffixes]
     compressed = bool(suffixes) and suffixes[-1] == ".gz"
     kind = suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
@@ -241,7 +246,7 @@ def _kind(path: Path) -> str:
 
 
 def _writable(path: Path, kinds: tuple[str, ...]) -> str:
-    kind = _kind(Path(path))
+    kind = kind_of(Path(path))
     if kind not in kinds:
         raise InputError(f"its name ends in {kind}", where=str(path), remedy=f"Use one of {' '.join(kinds)}")
     return kind

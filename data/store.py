@@ -7,6 +7,9 @@ row in the manifest is therefore in the arrays, and a record in neither was neve
 Dims that differ between records (atoms, orbitals) are contiguous ragged arrays after the CF conventions 1.11,
 section 9.3.3: values of all records one after the other along `<dim>`, and a count variable `<dim>_count` with the
 attribute `sample_dimension`.
+
+Any reader of Zarr opens a store and sees what has been folded: everything once the store was closed, and all but
+the last records (512 at most, by default) while a campaign runs or after it was killed. `RecordStore` reads those too.
 """
 
 from __future__ import annotations
@@ -34,6 +37,11 @@ FORMAT = 1
 CHUNK = 4096
 FIXED = {"axis": 3, "axis_2": 3}
 MANIFEST = "manifest.json"
+#: For whoever opens the Zarr group by other means.
+COMMENT = (
+    "Records that are not folded in yet, after a kill or while a campaign runs, are in journal.bin: "
+    "data.store.RecordStore.open(path).dataset() has them too, and verifies checksums"
+)
 
 
 class VariableLike(Protocol):
@@ -153,7 +161,11 @@ class RecordStore:
         self.on_step: Callable[[str], None] = lambda step: None
         if mode == "a":
             self._lock = self._take_lock()
-            self._journal = Journal(self.path / "journal.bin", sync=sync)
+            try:
+                self._journal = Journal(self.path / "journal.bin", sync=sync)
+            except CorruptStoreError:
+                self._lock.close()
+                raise
             done = self._manifest()["records"]
             # A crash between the manifest and the clearing of the journal leaves records in both.
             self._journal.records = [r for r in self._journal.records if int(r["_sequence"]) >= done]
@@ -210,7 +222,12 @@ class RecordStore:
         }
         _write_json(path / MANIFEST, {"records": 0, "arrays": {}})
         _write_json(path / "store.json", meta)
-        return RecordStore(path, "a", sync=sync, flush_every=flush_every)
+        store = RecordStore(path, "a", sync=sync, flush_every=flush_every)
+        # Empty arrays, so that the Zarr group opens before the first fold.
+        group = store._group()
+        for column in store._columns.values():
+            _array(group, column)
+        return store
 
     @staticmethod
     def open(path: Path | str, mode: str = "r", *, sync: bool = True, flush_every: int = 512) -> RecordStore:
@@ -342,7 +359,8 @@ class RecordStore:
         return np.concatenate(parts)
 
     def _group(self) -> zarr.Group:
-        return zarr.open_group(str(self.path), mode="a", zarr_format=3, attributes=_plain(self.attrs))
+        attrs = _plain({"comment": COMMENT, **self.attrs})
+        return zarr.open_group(str(self.path), mode="a", zarr_format=3, attributes=attrs)
 
     def _extend(self, group: zarr.Group, column: _Column, entry: Mapping[str, Any], new: np.ndarray) -> dict[str, Any]:
         """Write rows behind those that the manifest counts; a chunk only ever gains rows.
@@ -417,9 +435,17 @@ class RecordStore:
 
     def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """A manifest and the journal's records behind it, also while a writer folds the one into the other."""
+        damage = ""
         while True:
             manifest = self._manifest()
-            tail = self._tail(manifest["records"])
+            try:
+                tail = self._tail(manifest["records"])
+            except CorruptStoreError as error:
+                # A journal that a writer empties and fills while it is read looks damaged too, but not twice.
+                if str(error) == damage:
+                    raise
+                damage = str(error)
+                continue
             if self._journal is not None or self._manifest()["records"] == manifest["records"]:
                 return manifest, tail
 
@@ -521,12 +547,13 @@ def _array(group: zarr.Group, column: _Column) -> zarr.Array:
 
 
 def verify(path: Path | str) -> list[str]:
-    """What is wrong with a store: one line for each array with a chunk that is missing or changed."""
-    problems = []
+    """What is wrong with a store: one line for its journal, and for each array, that is not what was written."""
+    problems: dict[str, None] = {}
     store = RecordStore.open(path)
     for name in store._columns:
         try:
             store.column(name)
         except CorruptStoreError as error:
-            problems.append(str(error))
-    return problems
+            # Every column ends with the journal's rows, whose damage is one problem.
+            problems[str(error)] = None
+    return list(problems)

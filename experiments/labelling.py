@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from data.splits import canonical
 from data.store import RecordStore
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, CampaignSummary, run_campaign
@@ -56,14 +57,17 @@ def label(
 ) -> tuple[Labels, CampaignSummary]:
     """Simulate each of `smiles`, or take it from the store where it has been, and collect `targets`.
 
+    Requests are canonical SMILES, so that a molecule is simulated once however it is written.
+
     Raises:
         KeyError: a target is not among the simulator's outputs.
     """
     units = {t: simulator.spec.output(t).units for t in targets}
     variables = simulator.spec.inputs
-    requests = (dataset(variables, {"smiles": s}) for s in smiles)
-    summary = run_campaign(simulator, requests, store, config, total=len(smiles))
-    wanted = set(smiles)
+    asked = dict(zip(smiles, canonical(smiles), strict=True))
+    wanted = set(asked.values())
+    requests = (dataset(variables, {"smiles": s}) for s in dict.fromkeys(asked.values()))
+    summary = run_campaign(simulator, requests, store, config, total=len(wanted))
     found: dict[str, tuple[list[float], float]] = {}
     failed: dict[str, tuple[str, str]] = {}
     with RecordStore.open(store) as records:
@@ -82,8 +86,8 @@ def label(
             failed.pop(name, None)
         else:
             failed[name] = (str(status[i]), str(message[i]))
-    kept = [s for s in dict.fromkeys(smiles) if s in found]
-    table = np.array([found[s][0] for s in kept]).reshape(len(kept), len(targets))
+    kept = [s for s in asked if asked[s] in found]
+    table = np.array([found[asked[s]][0] for s in kept]).reshape(len(kept), len(targets))
     return (
         Labels(
             kept,
@@ -91,8 +95,8 @@ def label(
             units,
             simulator.fingerprint,
             core,
-            np.array([found[s][1] for s in kept]),
-            [(name, *why) for name, why in failed.items()],
+            np.array([found[asked[s]][1] for s in kept]),
+            [(s, *failed[asked[s]]) for s in asked if asked[s] in failed],
         ),
         summary,
     )

@@ -38,12 +38,14 @@ class TextChunk:
         line: number of the first one in the file, from 1.
         delimiter: "," or a tab for tables; "" where the SMILES is the first word.
         column: index of the SMILES in a table.
+        width: fields of each row of a table, as many as its header has.
     """
 
     data: bytes
     line: int
     delimiter: str = ""
     column: int = 0
+    width: int = 1
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
         """SMILES, their lines, and the rows that hold none; blank lines are passed over."""
@@ -53,8 +55,10 @@ class TextChunk:
         if '"' in text or self.delimiter == "" or not text.isascii():
             return _collect(self._rows(lines))
         # The common case, a table without quotes, in as few steps a row as Python allows.
+        if any(line.count(self.delimiter) != self.width - 1 for line in lines):
+            return _collect(self._rows(lines))
         cells = [line.split(self.delimiter, self.column + 1) for line in lines]
-        if any(len(cell) <= self.column or not cell[self.column].strip() for cell in cells):
+        if not all(cell[self.column].strip() for cell in cells):
             return _collect(self._rows(lines))
         smiles = [cell[self.column].strip() for cell in cells]
         return smiles, list(range(self.line, self.line + len(smiles))), []
@@ -69,7 +73,7 @@ class TextChunk:
             if self.delimiter == "":
                 yield number, line.split(None, 1)[0]
                 continue
-            fields = line.split(self.delimiter)
+            fields, more = line.split(self.delimiter), 0
             if '"' in line:
                 record = [text + "\n" for text in lines[index - 1 : index - 1 + LONGEST_RECORD]]
                 reader = csv.reader(record, delimiter=self.delimiter, strict=True)
@@ -78,15 +82,18 @@ class TextChunk:
                 except csv.Error as error:
                     yield Reject(number, line[:KEPT_TEXT], f"malformed quotes: {error}")
                     continue
-                if len(fields) > self.column and "\n" in fields[self.column].strip():
-                    # No SMILES has a line break, so the quote belongs to this line and the next are rows.
-                    yield Reject(number, line[:KEPT_TEXT], "malformed quotes: opened and not closed in this line")
-                    continue
-                index += reader.line_num - 1
-            if len(fields) <= self.column:
-                expected = f"{len(fields)} fields, but the SMILES is in field {self.column + 1}"
-                yield Reject(number, line[:KEPT_TEXT], expected)
-            elif not fields[self.column].strip():
+                more = reader.line_num - 1
+            if len(fields) != self.width:
+                # A quote that was closed by that of a later row: only this line is at fault, and the next are rows.
+                kind = "malformed quotes: " if more else ""
+                yield Reject(number, line[:KEPT_TEXT], f"{kind}{len(fields)} fields, but the header has {self.width}")
+                continue
+            if "\n" in fields[self.column].strip():
+                # No SMILES has a line break, so here too.
+                yield Reject(number, line[:KEPT_TEXT], "malformed quotes: opened and not closed in this line")
+                continue
+            index += more
+            if not fields[self.column].strip():
                 yield Reject(number, line[:KEPT_TEXT], "no SMILES in this row")
             else:
                 yield number, fields[self.column].strip()

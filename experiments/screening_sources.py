@@ -81,6 +81,7 @@ class TextSource:
     compressed: bool
     delimiter: str
     column: int
+    width: int
     start: tuple[int, int]
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
@@ -101,7 +102,7 @@ class TextSource:
                         lines += more
                     data = b"".join(lines)
                 end, after = position + len(data), line + len(lines)
-                chunk = TextChunk(data.removesuffix(b"\n"), line, self.delimiter, self.column)
+                chunk = TextChunk(data.removesuffix(b"\n"), line, self.delimiter, self.column, self.width)
                 position, line = end, after
                 yield Piece(chunk, end, after, raw.tell() / total if self.compressed else end / total)
 
@@ -216,10 +217,10 @@ def open_source(path: Path, smiles: str) -> Source:
         raise InputError("the file is empty", where=str(path), remedy="Give one molecule a line")
     mark = len(codecs_mark(head))
     if kind in DELIMITERS:
-        column = _column(head[mark:], DELIMITERS[kind], smiles, path)
-        return TextSource(path, compressed, DELIMITERS[kind], column, (len(head), 2))
+        column, width = _column(head[mark:], DELIMITERS[kind], smiles, path)
+        return TextSource(path, compressed, DELIMITERS[kind], column, width, (len(head), 2))
     is_header = head[mark:].split()[0].lower().decode("utf-8", "replace") in HEADER_WORDS
-    return TextSource(path, compressed, "", 0, (len(head), 2) if is_header else (mark, 1))
+    return TextSource(path, compressed, "", 0, 1, (len(head), 2) if is_header else (mark, 1))
 
 
 def codecs_mark(head: bytes) -> bytes:
@@ -263,7 +264,8 @@ def _skip(stream: BinaryIO, count: int, path: Path) -> None:
         count -= got
 
 
-def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> int:
+def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> tuple[int, int]:
+    """Index of the SMILES among the columns of a header, and how many they are."""
     names = next(csv.reader([head.decode("utf-8", "replace").rstrip("\r\n")], delimiter=delimiter))
     names = [name.strip() for name in names]
     if smiles not in names:
@@ -272,7 +274,7 @@ def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> int:
             where=str(path),
             remedy="Name the column with smiles=COLUMN; a list of SMILES without a header is a .smi file",
         )
-    return names.index(smiles)
+    return names.index(smiles), len(names)
 
 
 def _parquet(path: Path, smiles: str) -> ParquetSource:

@@ -2,45 +2,53 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 from omegaconf import DictConfig
 
+from data.counting import count_rows
 from data.errors import InputError
 from data.molecules import Row, read
 from data.rejects import RejectLog
+from data.splits import canonical
 from experiments.stage import application, build, existing_file, instantiate, write_json
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
 
-LOG = logging.getLogger(__name__)
 
+def requests(rows: Iterable[Row], simulator: Simulator, path: Path, rejects: RejectLog) -> Iterator[xr.Dataset]:
+    """What a simulator takes, from the rows of a file: canonical SMILES, or a geometry with charge and spin.
 
-def requests(rows: Iterator[Row], simulator: Simulator) -> Iterator[xr.Dataset]:
-    """What a simulator takes, from the rows of a file: SMILES, or a geometry with charge and spin."""
+    A molecule has many SMILES and one request, so that it is simulated once. A row of `path` that lacks what is
+    taken goes to `rejects`.
+    """
     variables = simulator.spec.inputs
     wants_smiles = any(v.name == "smiles" for v in variables)
     for row in rows:
-        if (row.smiles if wants_smiles else row.positions) is None:
-            LOG.warning("line %d has no %s and is passed over", row.line, "SMILES" if wants_smiles else "geometry")
-        elif wants_smiles:
-            yield dataset(variables, {"smiles": row.smiles})
-        else:
+        if wants_smiles and row.smiles is not None:
+            yield dataset(variables, {"smiles": canonical([row.smiles])[0]})
+        elif not wants_smiles and row.positions is not None:
             charge, spin = row.properties.get("charge", 0), row.properties.get("spin", 0)
             yield dataset(
                 variables, {"numbers": row.numbers, "positions": row.positions, "charge": charge, "spin": spin}
             )
+        else:
+            # What the first row has decides what is simulated.
+            missing, text = ("SMILES", "") if wants_smiles else ("geometry", row.smiles or "")
+            name = str(row.properties.get("name", ""))
+            rejects.add(path, row.line, f"{text} {name}".strip(), f"no {missing}, which the first row has")
 
 
 def simulate(config: DictConfig, run_dir: Path) -> None:
     """Simulate each molecule of `config.inputs` that is not in the store yet."""
     path = existing_file(config.inputs, "inputs")
+    limit = _limit(config.limit)
     simulator = instantiate(config.simulator)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     conformers = build(ConformerConfig, config.conformers, where="conformers")
@@ -51,9 +59,16 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
             raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
         if head.positions is None:
             simulator = FromSmiles(simulator, conformers)
-        first = islice(chain([head], rows), config.limit)
-        result = run_campaign(simulator, requests(first, simulator), Path(config.out), campaign)
+        inputs = requests(islice(chain([head], rows), limit), simulator, path, rejects)
+        total = count_rows(path, smiles_column=config.smiles, at_most=limit)
+        result = run_campaign(simulator, inputs, Path(config.out), campaign, total=total)
     write_json(run_dir / "metrics.json", result.metrics())
+
+
+def _limit(value: Any) -> int | None:
+    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+        raise InputError(f"{value!r} is not a number of inputs", where="limit", remedy="Give 1 or more, or null")
+    return value
 
 
 main = application("simulate", simulate)

@@ -156,8 +156,7 @@ def run_campaign(
 
 def _open(simulator: Simulator, path: Path) -> RecordStore:
     if not (path / "store.json").exists():
-        facts = {"fingerprint": simulator.fingerprint, "host_independent": True}
-        spec = simulator.spec
+        facts, spec = {"fingerprint": simulator.fingerprint}, simulator.spec
         # Each record is handed to the system at once, which outlives a kill of this process; the folds wait
         # for the disk.
         return RecordStore.create(

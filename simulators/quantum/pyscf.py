@@ -1,15 +1,13 @@
 """PySCF as a simulator: Hartree-Fock, density functionals, MP2, CCSD and CCSD(T) with any basis.
 
 Sun et al., J. Chem. Phys. 2020, 153, 024109. Density fitting, D3(BJ)/D4 dispersion, implicit solvent,
-geometry optimisation by geomeTRIC (Wang and Song, J. Chem. Phys. 2016, 144, 214108), and GPUs by gpu4pyscf.
+relaxation of the geometry (`simulators.quantum.relaxation`), and GPUs by gpu4pyscf.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -24,7 +22,9 @@ from ase.units import Bohr, Hartree
 from data.errors import InputError
 from simulators.base import SimulationError, Spec, content_hash
 from simulators.quantum import pyscf_properties as properties
+from simulators.quantum.dispersion import is_corrected
 from simulators.quantum.grid_cache import CachedNumInt
+from simulators.quantum.relaxation import relax
 from simulators.quantum.scf import LadderConfig, Record, converge
 from simulators.quantum.variables import OUTPUTS, Geometry, answer, frontier, spec
 
@@ -44,7 +44,7 @@ class PySCF:
         outputs: names from `variables.OUTPUTS`; dipoles and charges of correlated methods are those of the
             unrelaxed density, orbital energies those of the Hartree-Fock reference.
         density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
-        auxiliary_basis: for it; None takes PySCF's choice for the basis.
+        auxiliary_basis: for these; None takes PySCF's choice for the basis.
         dispersion: "d3bj", "d3zero", "d4" or None; the functional's own name may imply one.
         solvent: name from PySCF's table ("water"), or None for vacuum.
         solvent_model: one of `SOLVENT_MODELS`.
@@ -56,7 +56,8 @@ class PySCF:
         max_cycles: of each rung of the SCF ladder.
         check_stability: follow internal instabilities to a lower solution; it is recorded in the log.
         frozen_core: leave core orbitals out of the correlation.
-        device: "cpu", or "gpu" for gpu4pyscf.
+        device: "cpu", or "gpu" for gpu4pyscf: fields, their gradients and their answers to electric fields are
+            solved there, correlation and what a density tells on the CPU.
         keep_orbitals: hold the basis functions on the grid in memory between cycles, in at most a quarter of
             `memory_mb`; the answer is the same.
         memory_mb: what PySCF plans with, in 10^6 bytes; no limit.
@@ -104,10 +105,16 @@ class PySCF:
             refuse(f"{self.grid_points} is not a pair", "grid_points", "Give [radial, angular], such as [50,302]")
         if self.dispersion is not None and self.dispersion not in ("d3bj", "d3zero", "d4"):
             refuse(f"no dispersion {self.dispersion!r}", "dispersion", "Choose d3bj, d3zero or d4")
+        if self.auxiliary_basis is not None and not self.density_fit:
+            refuse("nothing is fitted", "auxiliary_basis", "Leave it out, or set density_fit=true")
         if "relaxed_positions" in self.outputs and not self.optimize:
             refuse("relaxed_positions without relaxation", "outputs", "Set simulator.optimize=true")
         if self.method == "ccsd(t)" and self.optimize:
             refuse("ccsd(t) has no relaxation here", "optimize", "Relax with ccsd or mp2 first")
+        if self.device == "gpu" and self.check_stability:
+            refuse("gpu4pyscf has no stability analysis", "check_stability", "Set device=cpu")
+        if self.device == "gpu" and self.method in CORRELATED and self.optimize:
+            refuse(f"{self.method} is not relaxed on a GPU", "optimize", "Set device=cpu")
         if self.method in CORRELATED:
             derivative = "forces" in self.outputs or self.optimize
             if derivative and self.density_fit:
@@ -119,13 +126,21 @@ class PySCF:
             density = {"dipole", "dipole_moment", "mulliken_charges", "hirshfeld_charges"} & set(self.outputs)
             if self.method == "ccsd(t)" and density:
                 refuse(f"ccsd(t) gives no density for {sorted(density)}", "outputs", "Use ccsd")
-        elif self.method != "hf":
+            return
+        if self.frozen_core:
+            refuse(f"{self.method} correlates no core", "frozen_core", f"Leave it out, or use one of {CORRELATED}")
+        if self.method != "hf":
             from pyscf.dft import libxc
 
             try:
                 libxc.parse_xc(self.method.split("-d3")[0].split("-d4")[0])
             except (KeyError, ValueError) as error:
                 refuse(f"PySCF knows no functional {self.method!r} ({error})", "method", "See pyscf.dft.libxc.XC_CODES")
+        try:
+            is_corrected(self.method, self.dispersion)
+        except ValueError as error:
+            where = "method" if self.dispersion is None else "dispersion"
+            refuse(f"no dispersion correction of {self.method}: {error}", where, "Choose another method or correction")
 
     @property
     def name(self) -> str:
@@ -143,7 +158,7 @@ class PySCF:
         settings = {k: v for k, v in asdict(self).items() if k not in ("device", "keep_orbitals", "memory_mb")}
         return {
             "simulator": self.name,
-            "version": _version(self.dispersion is not None),
+            "version": _version(self.method not in CORRELATED and is_corrected(self.method, self.dispersion)),
             "settings": json.loads(json.dumps(settings)),
         }
 
@@ -155,22 +170,41 @@ class PySCF:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """Solve for one geometry; see `simulators.base.Simulator`. The log tells how the SCF went."""
         geometry = Geometry.read(inputs)
-        record = Record()
-        mol = self._molecule(geometry)
-        mf = self._mean_field(mol)
+        if self.method == "ccsd(t)" and geometry.spin and "forces" in self.outputs:
+            # PySCF 2.14's are not the gradient of its energy (github.com/pyscf/pyscf/issues/3305).
+            raise SimulationError("invalid_input", "ccsd(t) has no forces for unpaired electrons; use ccsd")
+        mol, guess = self._molecule(geometry), None
         log: dict[str, Any] = {}
         if self.optimize:
-            mol, steps = self._relax(mf)
-            mf = self._mean_field(mol)
-            log["relaxation_steps"] = steps
-        ladder = self._ladder()
-        mf = converge(mf, ladder, record)
-        if self.device == "gpu":
-            mf = mf.to_cpu()
-        values = self._values(mf, ladder)
+            mol, guess, log = self._relax(mol)
+        record = Record()
+        mf = converge(self._mean_field(mol), self._ladder(), record, guess)
+        values = self._values(mf)
         made = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
         made.attrs["log"] = json.dumps({**record.as_json(), **log})
         return made
+
+    def _relax(self, mol: Any) -> tuple[Any, Any, dict[str, Any]]:
+        """The relaxed molecule, its density matrix, and for the log: the steps, and the fields that needed help.
+
+        Every step climbs the same ladder, from the density of the step before.
+        """
+        density: Any = None
+        step = 0
+        rescued: list[dict[str, Any]] = []
+
+        def surface(moved: Any) -> tuple[float, np.ndarray]:
+            nonlocal density, step
+            step, record = step + 1, Record()
+            mf = converge(self._mean_field(moved), self._ladder(), record, density)
+            density = mf.make_rdm1()
+            if len(record.rungs) > 1:
+                rescued.append({"step": step, **record.as_json()})
+            method = self._correlated(mf) if self.method in CORRELATED else mf
+            return float(method.e_tot), self._gradient(method)
+
+        relaxed, steps = relax(mol, surface, self.max_steps)
+        return relaxed, density, {"relaxation_steps": steps} | ({"relaxation_rescues": rescued} if rescued else {})
 
     def _ladder(self) -> LadderConfig:
         return LadderConfig(self.tolerance, self.max_cycles, self.check_stability)
@@ -207,6 +241,8 @@ class PySCF:
             if self.keep_orbitals and self.device == "cpu":
                 mf._numint = CachedNumInt(self.memory_mb / 4)
         if self.density_fit:
+            if self.auxiliary_basis is not None:
+                self._check_auxiliary(mol)
             mf = mf.density_fit(auxbasis=self.auxiliary_basis)
         if self.dispersion is not None:
             mf.disp = self.dispersion
@@ -220,6 +256,15 @@ class PySCF:
                 )
             mf = mf.to_gpu()
         return mf
+
+    def _check_auxiliary(self, mol: Any) -> None:
+        from pyscf import df
+
+        try:
+            df.addons.make_auxmol(mol, self.auxiliary_basis)
+        except (KeyError, RuntimeError, ValueError, AssertionError) as error:
+            problem = f"auxiliary basis {self.auxiliary_basis!r}: {' '.join(str(error).split())}"
+            raise SimulationError("invalid_input", problem) from error
 
     def _solvated(self, mf: Any) -> Any:
         if self.solvent_model == "SMD":
@@ -244,13 +289,20 @@ class PySCF:
             raise SimulationError("not_converged", "the coupled-cluster equations did not converge")
         return method
 
-    def _values(self, mf: Any, ladder: LadderConfig) -> dict[str, Any]:
-        wanted = set(self.outputs)
-        method = self._correlated(mf) if self.method in CORRELATED else mf
+    def _values(self, mf: Any) -> dict[str, Any]:
+        wanted, correlated = set(self.outputs), self.method in CORRELATED
+        mf = self._on_cpu(mf) if correlated else mf
+        method = self._correlated(mf) if correlated else mf
         energy = float(method.e_tot) + (float(method.ccsd_t()) if self.method == "ccsd(t)" else 0.0)
         values: dict[str, Any] = {"energy": energy * Hartree}
         if "forces" in wanted:
             values["forces"] = -self._gradient(method) * Hartree / Bohr
+        if "polarizability" in wanted:
+            values["polarizability"] = properties.polarizability(
+                mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
+            )
+        # The rest takes the time of a few matrix products.
+        mf, method = (mf, method) if correlated else (self._on_cpu(mf),) * 2
         if {"dipole", "dipole_moment"} & wanted:
             moment = properties.dipole(method, mf)
             values |= {"dipole": moment, "dipole_moment": float(np.linalg.norm(moment))}
@@ -263,71 +315,27 @@ class PySCF:
             values["hirshfeld_charges"] = properties.hirshfeld_charges(method, mf)
         if "relaxed_positions" in wanted:
             values["relaxed_positions"] = mf.mol.atom_coords() * Bohr
-        if "polarizability" in wanted:
-            values["polarizability"] = properties.polarizability(
-                mf, lambda field: converge(field, LadderConfig(min(ladder.tolerance, 1e-10)), Record())
-            )
         return values
+
+    def _on_cpu(self, mf: Any) -> Any:
+        return mf.to_cpu() if self.device == "gpu" else mf
 
     def _gradient(self, method: Any) -> np.ndarray:
         """Nuclear gradient, Hartree/Bohr."""
         if self.method == "ccsd(t)":
-            from pyscf.cc import ccsd_t_lambda, uccsd_t_lambda
-            from pyscf.grad import ccsd_t, uccsd_t
+            from pyscf.cc import ccsd_t_lambda
+            from pyscf.grad import ccsd_t
 
-            closed = method.mol.spin == 0
-            multipliers, module = (ccsd_t_lambda, ccsd_t) if closed else (uccsd_t_lambda, uccsd_t)
             integrals = method.ao2mo()
-            converged, l1, l2 = multipliers.kernel(method, integrals, method.t1, method.t2)
+            converged, l1, l2 = ccsd_t_lambda.kernel(method, integrals, method.t1, method.t2, verbose=0)
             if not converged:
                 raise SimulationError("not_converged", "the Lambda equations of CCSD(T) did not converge")
-            return np.asarray(module.Gradients(method).kernel(method.t1, method.t2, l1, l2, eris=integrals))
+            return np.asarray(ccsd_t.Gradients(method).kernel(method.t1, method.t2, l1, l2, eris=integrals))
         gradients = method.nuc_grad_method()
         if hasattr(gradients, "grid_response"):
             # Without the response of the grid the forces are not the gradient of the energy.
             gradients.grid_response = True
         return np.asarray(gradients.kernel())
-
-    def _relax(self, mf: Any) -> tuple[Any, int]:
-        """Molecule with the geometry of lowest energy nearby, and the steps that it took."""
-        from pyscf.geomopt import geometric_solver
-
-        converge(mf, self._ladder(), Record())
-        method = self._correlated(mf) if self.method in CORRELATED else mf
-        steps = 0
-
-        def count(_: Any) -> None:
-            nonlocal steps
-            steps += 1
-
-        with _quiet_geometric():
-            converged, mol = geometric_solver.kernel(method, maxsteps=self.max_steps, callback=count)
-        if not converged:
-            raise SimulationError("not_converged", f"the geometry did not relax in {self.max_steps} steps")
-        mol.verbose = 0
-        return mol, steps
-
-
-@contextlib.contextmanager
-def _quiet_geometric() -> Iterator[None]:
-    """geomeTRIC without its reports, and without its configuring the logging of the whole process.
-
-    That would close the handlers that others have installed.
-    """
-    import logging.config
-
-    configure, log = logging.config.fileConfig, logging.getLogger("geometric")
-    silence, propagate = logging.NullHandler(), log.propagate
-    logging.config.fileConfig = lambda *args, **kwargs: None
-    log.addHandler(silence)
-    log.propagate = False
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            yield
-    finally:
-        logging.config.fileConfig = configure
-        log.removeHandler(silence)
-        log.propagate = propagate
 
 
 def _core_potentials(basis: str, symbols: list[str], numbers: np.ndarray) -> dict[str, str]:

@@ -22,8 +22,13 @@ def density_matrix(method: Any, mf: Any) -> Float[np.ndarray, "ao ao"]:
         method: the mean field, or the correlated method on it; its density is the unrelaxed one.
         mf: the mean field.
     """
-    matrix = np.asarray(mf.make_rdm1() if method is mf else method.make_rdm1(ao_repr=True))
+    matrix = _in_memory(mf.make_rdm1() if method is mf else method.make_rdm1(ao_repr=True))
     return matrix.sum(axis=0) if matrix.ndim == 3 else matrix
+
+
+def _in_memory(array: Any) -> np.ndarray:
+    """A matrix of a field, which lies on the GPU where gpu4pyscf solved it, as a CuPy array."""
+    return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
 def dipole(method: Any, mf: Any) -> Float[np.ndarray, " 3"]:
@@ -105,7 +110,7 @@ def polarizability(mf: Any, rerun: Callable[[Any], Any]) -> Float[np.ndarray, "3
     Cohen and Roothaan, J. Chem. Phys. 1965, 43, S34.
 
     Args:
-        mf: a converged mean field; it is not changed.
+        mf: a converged mean field, on the CPU or a GPU; it is not changed.
         rerun: converges a mean field from its current density matrix.
     """
     mol = mf.mol
@@ -117,9 +122,9 @@ def polarizability(mf: Any, rerun: Callable[[Any], Any]) -> Float[np.ndarray, "3
         moments = []
         for sign in (1, -1):
             field = mf.copy()
-            strength = sign * FIELD * integrals[axis]
             # A field F adds F.r for each electron; the nuclei only shift the energy.
-            field.get_hcore = lambda *args, h=bare + strength: h
+            dressed = np.asarray(_in_memory(bare) + sign * FIELD * integrals[axis], like=bare)
+            field.get_hcore = lambda *args, h=dressed: h
             field = rerun(field)
             if not field.converged:
                 raise SimulationError("not_converged", f"SCF in a field along axis {axis} did not converge")

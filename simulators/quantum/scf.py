@@ -59,31 +59,33 @@ class Record:
         return made
 
 
-def converge(mf: Any, config: LadderConfig, record: Record) -> Any:
+def converge(mf: Any, config: LadderConfig, record: Record, guess: Any = None) -> Any:
     """Bring a PySCF mean field to convergence.
 
     Args:
         mf: configured, not run.
         config: how.
         record: is written to, also when this raises.
+        guess: density matrix to start from; None for that of `mf` if it has orbitals, else PySCF's choice.
 
     Returns:
-        The converged mean field: `mf`, or its second-order form.
+        The converged mean field, which need not be `mf`, but is of its kind and not of a second-order one: that
+        takes parts of its own from another object, so what is changed in it afterwards (a field) would not count.
 
     Raises:
         SimulationError: `not_converged` after the last rung, or if no stable solution is found.
     """
     mf.conv_tol, mf.max_cycle = config.tolerance, config.max_cycles
-    mf.kernel()
+    mf.kernel(dm0=guess)
     record.add("diis", mf)
     rungs: list[tuple[str, Callable[[Any], Any]]] = [
         ("damping and level shift", _damped),
-        ("second order", _second_order),
+        ("second order", lambda m: _second_order(m, dm0=m.make_rdm1())),
         (
             "second order from atomic potentials",
-            lambda m: _second_order(m, "vsap" if hasattr(m, "grids") else "huckel"),
+            lambda m: _second_order(m, dm0=m.get_init_guess(key="vsap" if hasattr(m, "grids") else "huckel")),
         ),
-        ("second order from Hueckel orbitals", lambda m: _second_order(m, "huckel")),
+        ("second order from Hueckel orbitals", lambda m: _second_order(m, dm0=m.get_init_guess(key="huckel"))),
     ]
     for name, rung in rungs:
         if mf.converged:
@@ -114,13 +116,20 @@ def _damped(mf: Any) -> Any:
     return mf
 
 
-def _second_order(mf: Any, guess: str | None = None) -> Any:
-    plain = getattr(mf, "undo_soscf", lambda: mf)()
-    density = plain.make_rdm1() if guess is None else plain.get_init_guess(key=guess)
-    newton = plain.newton()
-    newton.conv_tol, newton.max_cycle = plain.conv_tol, plain.max_cycle
-    newton.kernel(dm0=density)
-    return newton
+def _second_order(mf: Any, **start: Any) -> Any:
+    newton = mf.newton()
+    newton.conv_tol, newton.max_cycle = mf.conv_tol, mf.max_cycle
+    cycles = 0
+
+    def count(state: dict[str, Any]) -> None:
+        nonlocal cycles
+        cycles = state["imacro"] + 1
+
+    newton.callback = count
+    newton.kernel(**start)
+    plain = newton.undo_soscf()
+    plain.callback, plain.cycles = None, cycles
+    return plain
 
 
 def _descend(mf: Any, config: LadderConfig, record: Record) -> Any:
@@ -130,7 +139,7 @@ def _descend(mf: Any, config: LadderConfig, record: Record) -> Any:
         record.stability.append({"stable": bool(stable), "energy_hartree": float(mf.e_tot)})
         if stable:
             return mf
-        mf = _second_order_from(mf, orbitals)
+        mf = _second_order(mf, mo_coeff=np.asarray(orbitals), mo_occ=mf.mo_occ)
         record.add("descent from a saddle point", mf)
         if not mf.converged:
             break
@@ -139,11 +148,3 @@ def _descend(mf: Any, config: LadderConfig, record: Record) -> Any:
         f"no internally stable wavefunction found in {config.max_descents} descents",
         record.as_json(),
     )
-
-
-def _second_order_from(mf: Any, orbitals: Any) -> Any:
-    plain = getattr(mf, "undo_soscf", lambda: mf)()
-    newton = plain.newton()
-    newton.conv_tol, newton.max_cycle = plain.conv_tol, plain.max_cycle
-    newton.kernel(np.asarray(orbitals), mf.mo_occ)
-    return newton

@@ -124,6 +124,26 @@ def test_plain_xarray_opens_a_closed_store_with_units_and_cf_counts(tmp_path: Pa
     assert plain.attrs["simulator"] == "toy"
 
 
+def test_plain_xarray_opens_an_unfinished_store_sees_the_folded_records_and_is_told_of_the_rest(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+
+    def plain() -> xr.Dataset:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return xr.open_zarr(path, consolidated=False).load()
+
+    with make(path, flush_every=4) as store:
+        store.append("k0", values(0), **FACTS)
+        assert plain().sizes["sample"] == 0
+        for i in range(1, 6):
+            store.append(f"k{i}", values(i), **FACTS)
+        assert plain().key.values.tolist() == ["k0", "k1", "k2", "k3"]
+        with RecordStore.open(path) as reader:
+            assert reader.dataset().sizes["sample"] == 6
+    assert plain().sizes["sample"] == 6
+    assert "RecordStore.open" in plain().attrs["comment"]
+
+
 def test_a_key_is_stored_once(tmp_path: Path) -> None:
     with make(tmp_path / "s.zarr") as store:
         store.append("a", values(1), **FACTS)
@@ -262,6 +282,66 @@ def test_a_torn_journal_frame_is_cut_off_and_the_rest_kept(tmp_path: Path) -> No
         assert again.cut == size - ends[kept]
         again.close()
         assert path.stat().st_size == ends[kept]
+
+
+def test_a_changed_byte_anywhere_in_the_journal_is_found_and_costs_no_record(tmp_path: Path) -> None:
+    path = tmp_path / "journal.bin"
+    journal = Journal(path)
+    for i in range(3):
+        journal.append({"i": np.int64(i), "text": "é", "x": np.arange(i, dtype=np.float64)})
+    journal.close()
+    whole = path.read_bytes()
+    starts = [0, *(end for end, _ in read_frames(path))]
+    for at in range(len(whole)):
+        for bit in (0x01, 0x80):
+            damaged = bytearray(whole)
+            damaged[at] ^= bit
+            path.write_bytes(damaged)
+            where = max(start for start in starts if start <= at)
+            with pytest.raises(CorruptStoreError, match=f"journal.bin: the record at byte {where} is not"):
+                Journal(path)
+            assert path.read_bytes() == damaged
+
+
+def test_a_store_with_a_damaged_journal_is_not_appended_to_and_the_remedy_works(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    store = make(path, flush_every=100)
+    for i in range(5):
+        store.append(f"k{i}", values(i), **FACTS)
+    assert store._lock is not None
+    store._lock.close()  # what the kernel does for a dead process
+    ends = [end for end, _ in read_frames(path / "journal.bin")]
+    with open(path / "journal.bin", "r+b") as file:
+        file.seek(ends[1] + 40)
+        file.write(b"\x00")
+    for _ in range(2):
+        with pytest.raises(CorruptStoreError, match=f"byte {ends[1]:,} .*truncate -s {ends[1]}"):
+            RecordStore.open(path, "a")
+    with pytest.raises(CorruptStoreError), RecordStore.open(path) as reader:
+        reader.keys()
+    assert len(verify(path)) == 1
+    os.truncate(path / "journal.bin", ends[1])
+    with RecordStore.open(path, "a") as again:
+        assert again.keys() == ["k0", "k1"]
+    assert verify(path) == []
+
+
+def test_a_reader_does_not_take_a_fold_in_progress_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with make(tmp_path / "s.zarr", flush_every=100) as store:
+        for i in range(6):
+            store.append(f"k{i}", values(i), **FACTS)
+        reader = RecordStore.open(tmp_path / "s.zarr")
+        truly = RecordStore._tail
+
+        def folding(self: RecordStore, done: int) -> list[dict[str, Any]]:
+            # The writer folds and goes on while the journal is being read.
+            monkeypatch.setattr(RecordStore, "_tail", truly)
+            store.flush()
+            store.append("k6", values(6), **FACTS)
+            raise CorruptStoreError("a journal that changes while it is read")
+
+        monkeypatch.setattr(RecordStore, "_tail", folding)
+        assert reader.keys() == [f"k{i}" for i in range(7)]
 
 
 def test_ten_thousand_records_are_written_and_read_in_seconds(tmp_path: Path) -> None:

@@ -20,6 +20,8 @@ import pytest
 
 from data.errors import InputError
 from data.featurise import GraphTable, encode
+from data.molecules import read
+from data.rejects import RejectLog
 from experiments.screening import Objective, ScreenConfig, screen
 from experiments.screening_chunks import TextChunk, encode_chunk
 from experiments.screening_sources import open_source
@@ -344,33 +346,54 @@ def test_malformed_csv_rows_do_not_swallow_their_neighbours() -> None:
         onlyone
         ,4
         "CC",5
-        "CO",x,"two
-        lines",y
+        "CO","two
+        lines"
         C\xa9,6
         CCC,7""")
     data = text.encode().replace("\xa9".encode(), b"\xff").replace(b"onlyone\n", b"")
-    found = TextChunk(data, 2, ",", 0).rows()
+    found = TextChunk(data, 2, ",", 0, 2).rows()
     assert list(zip(*found[:2], strict=True)) == [("CCO", 2), ("CCN", 4), ("CC", 7), ("CO", 8), ("CCC", 11)]
     reasons = [(3, "malformed quotes"), (6, "no SMILES in this row"), (10, "not UTF-8 text")]
     assert [(r.line, r.reason.split(":")[0]) for r in found[2]] == reasons
 
 
 def test_quote_within_a_field_is_a_character_and_an_open_one_costs_its_row_alone() -> None:
-    smiles, lines, rejects = TextChunk(b'CC,5" pipe\nCCO,x\nCN,6" pipe\nCCC,"open\nC,y', 1, ",", 0).rows()
+    smiles, lines, rejects = TextChunk(b'CC,5" pipe\nCCO,x\nCN,6" pipe\nCCC,"open\nC,y', 1, ",", 0, 2).rows()
     assert list(zip(smiles, lines, strict=True)) == [("CC", 1), ("CCO", 2), ("CN", 3), ("C", 5)]
     assert [(r.line, r.reason.split(":")[0]) for r in rejects] == [(4, "malformed quotes")]
 
 
 def test_bytes_that_are_not_utf8_spoil_a_smiles_but_not_a_row_by_its_name() -> None:
-    smiles, lines, rejects = TextChunk(b"CC,caf\xe9\nC\xe9,x\nCO,y", 1, ",", 0).rows()
+    smiles, lines, rejects = TextChunk(b"CC,caf\xe9\nC\xe9,x\nCO,y", 1, ",", 0, 2).rows()
     assert list(zip(smiles, lines, strict=True)) == [("CC", 1), ("CO", 3)]
     assert [(r.line, r.text, r.reason) for r in rejects] == [(2, "C?", "not UTF-8 text")]
 
 
 def test_row_with_too_few_fields_is_rejected() -> None:
-    _, lines, rejects = TextChunk(b"1,CCO\n2\n3,CC", 2, ",", 1).rows()
+    _, lines, rejects = TextChunk(b"1,CCO\n2\n3,CC", 2, ",", 1, 2).rows()
     assert lines == [2, 4]
     assert [(r.line, r.text) for r in rejects] == [(3, "2")]
+
+
+@pytest.mark.parametrize("quotes", [False, True])
+def test_rows_of_another_width_than_the_header_are_the_same_to_screening_and_to_the_other_readers(
+    quotes: bool, tmp_path: Path
+) -> None:
+    rows = ["CCO,ethanol,1", "CC,ethane,extra,2", "CN,3", "CO,methanol,4", "C", "N,ammonia,5"]
+    if quotes:
+        rows += ['CCC,"propane, pure",6', 'CCN,"open,7', 'CCF,"closed",8', 'CF,"a ""name""",9,10', "S,sulfane,11"]
+    path = tmp_path / "m.csv"
+    path.write_text("\n".join(["smiles,name,x", *rows]) + "\n")
+    source = open_source(path, "smiles")
+    (piece,) = source.pieces(64, *source.start)
+    smiles, lines, rejects = piece.chunk.rows()
+    with RejectLog(tmp_path / "rejects.csv") as log:
+        others = [(row.smiles, row.line) for row in read(path, rejects=log)]
+    assert list(zip(smiles, lines, strict=True)) == others
+    with open(tmp_path / "rejects.csv", newline="") as file:
+        noted = [(int(row["line"]), row["reason"]) for row in csv.DictReader(file)]
+    assert [(r.line, r.reason) for r in rejects] == noted
+    assert (3, "4 fields, but the header has 3") in noted
 
 
 def test_byte_order_mark_and_windows_line_ends_are_no_part_of_a_molecule(tmp_path: Path) -> None:

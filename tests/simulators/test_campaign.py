@@ -84,9 +84,10 @@ from pathlib import Path
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.testing import Misbehaving, request
 folder = Path(sys.argv[1])
-modes = ["ok", "ok", "ok", "segfault", "ok", "raise", "ok", "hang"]
-inputs = (request(float(i), modes[i % 8] if i < 16 else "ok") for i in range(60))
-config = CampaignConfig(workers=2, timeout_s=1.0, retries=0)
+modes = {2: "segfault", 5: "eat_memory", 14: "raise", 20: "hang", 30: "eat_memory", 37: "segfault", 48: "raise"}
+inputs = (request(float(i), modes.get(i, "ok")) for i in range(60))
+# Time enough to eat so much, also on a busy machine.
+config = CampaignConfig(workers=2, timeout_s=4.0, memory_mb=400, retries=0)
 summary = run_campaign(Misbehaving(str(folder), float(sys.argv[2])), inputs, folder / "s", config, progress=False)
 print(summary.requested, summary.done + sum(summary.failed.values()) + summary.cached)
 """
@@ -141,8 +142,10 @@ def test_a_campaign_that_is_killed_three_times_ends_complete_and_without_duplica
         keys, x = list(records.keys()), records.column("x")
     assert len(keys) == len(set(keys)) == 60
     assert sorted(x.tolist()) == [float(i) for i in range(60)]
-    expected = {"segfault": "crashed", "raise": "crashed", "hang": "timeout", "ok": "ok"}
-    assert all(status == expected[mode] for (_, mode), status in statuses(tmp_path / "s").items())
+    expected = {"segfault": "crashed", "raise": "crashed", "hang": "timeout", "eat_memory": "out_of_memory", "ok": "ok"}
+    found = statuses(tmp_path / "s")
+    assert {mode for _, mode in found} == set(expected)
+    assert all(status == expected[mode] for (_, mode), status in found.items())
     # What was in the store was not computed again.
     assert sum((calls(tmp_path) - before).values()) == 60 - held
     assert verify(tmp_path / "s") == []
@@ -211,6 +214,13 @@ def test_each_process_has_its_threads_and_none_inherits_those_of_the_parent(tmp_
     assert summary.core_seconds == pytest.approx(3 * seconds)
     assert dataset["seconds"].attrs["units"] == "s"
     assert os.environ.get("OMP_NUM_THREADS") != "3"
+
+
+def test_a_store_carries_the_provenance_and_fingerprint_of_its_simulator_and_nothing_else(tmp_path: Path) -> None:
+    simulator = Misbehaving(str(tmp_path))
+    run_campaign(simulator, [request(1.0)], tmp_path / "s", ALONE, progress=False)
+    with RecordStore.open(tmp_path / "s") as records:
+        assert records.attrs == {**simulator.provenance, "fingerprint": simulator.fingerprint}
 
 
 def test_labels_of_two_methods_are_not_mixed(tmp_path: Path) -> None:

@@ -1,0 +1,66 @@
+"""Rows are counted as they are read, for every kind of file."""
+
+from __future__ import annotations
+
+import gzip
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data import molecules
+from data.counting import count_rows
+from data.molecules import Row, read
+
+ROWS = [
+    Row(i, smiles, np.array([8, 1, 1], np.int32), np.eye(3) + i, {"name": f"m{i}"})
+    for i, smiles in enumerate(["O", "CCO", "c1ccccc1", "CN", "C#N", "CC", "N"])
+]
+SMILES = [row.smiles or "" for row in ROWS]
+
+
+def write(path: Path) -> None:
+    kind = molecules.kind_of(path)
+    if kind == ".smi":
+        molecules.write_smiles(path, SMILES)
+    elif kind in (".csv", ".parquet"):
+        writer = molecules.write_csv if kind == ".csv" else molecules.write_parquet
+        writer(path, {"id": list(range(len(ROWS))), "smiles": SMILES})
+    else:
+        writers = {".sdf": molecules.write_sdf, ".xyz": molecules.write_extxyz, ".db": molecules.write_ase_db}
+        writers[kind](path, ROWS)
+
+
+@pytest.mark.parametrize("name", ["m.smi", "m.csv", "m.csv.gz", "m.parquet", "m.sdf", "m.sdf.gz", "m.xyz", "m.db"])
+def test_as_many_rows_are_counted_as_are_read(name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    write(path)
+    assert count_rows(path) == len(list(read(path))) == len(ROWS)
+    assert count_rows(path, at_most=3) == 3
+    assert count_rows(path, at_most=100) == len(ROWS)
+
+
+@pytest.mark.parametrize("name", ["m.sdf", "m.xyz"])
+def test_records_that_lie_over_the_ends_of_blocks_are_counted_once(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / name
+    write(path)
+    for size in (1, 40, 333):
+        monkeypatch.setattr("data.rows.BLOCK", size)
+        assert count_rows(path) == len(ROWS)
+    # A last record without its end is one, blank lines after the last end are none.
+    text = path.read_text()
+    path.write_text(text + "\n\n")
+    assert count_rows(path) == len(ROWS)
+    if name == "m.sdf":
+        path.write_text(text.removesuffix("$$$$\n"))
+        assert count_rows(path) == len(ROWS)
+
+
+def test_a_file_that_breaks_off_counts_up_to_there(tmp_path: Path) -> None:
+    whole = gzip.compress("".join(f"C{'C' * (i % 60)}\n" for i in range(200_000)).encode())
+    (tmp_path / "m.smi.gz").write_bytes(whole[: len(whole) // 2])
+    found = count_rows(tmp_path / "m.smi.gz")
+    assert 0 < found < 200_000
+    assert count_rows(tmp_path / "m.smi.gz", at_most=5) == 5

@@ -1,0 +1,116 @@
+"""What is asked of a simulator: each molecule of a file once, the rest written down, the end known ahead."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from omegaconf import OmegaConf
+
+from data.errors import InputError
+from data.molecules import Row, write_sdf
+from data.store import RecordStore
+from experiments.labelling import label
+from experiments.simulate import simulate
+from simulators.base import Simulator
+from simulators.campaign import CampaignConfig, CampaignSummary
+from simulators.quantum.smiles import FromSmiles
+from simulators.quantum.xtb import XTB
+
+
+def run(path: Path, run_dir: Path, **changes: Any) -> None:
+    node = {
+        "inputs": str(path),
+        "smiles": "smiles",
+        "limit": None,
+        "out": str(run_dir / "labels.zarr"),
+        "simulator": {"_target_": "simulators.quantum.xtb.XTB"},
+        "campaign": {"workers": 1},
+        "conformers": {},
+    }
+    run_dir.mkdir(exist_ok=True)
+    simulate(OmegaConf.create(node | changes), run_dir)
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[xr.Dataset], int | None]]:
+    """The inputs and the total of each campaign, none of which is run."""
+    seen: list[tuple[list[xr.Dataset], int | None]] = []
+
+    def campaign(
+        simulator: Simulator, inputs: Iterable[xr.Dataset], store: Path, config: CampaignConfig, *, total: int | None
+    ) -> CampaignSummary:
+        seen.append((list(inputs), total))
+        return CampaignSummary(len(seen[-1][0]), 0, {}, 0, 0.0, 0.0, store)
+
+    monkeypatch.setattr("experiments.simulate.run_campaign", campaign)
+    return seen
+
+
+def test_the_campaign_knows_how_many_inputs_there_will_be(
+    asked: list[tuple[list[xr.Dataset], int | None]], tmp_path: Path
+) -> None:
+    path = tmp_path / "m.csv"
+    path.write_text("smiles\n" + "\n".join("C" * i for i in range(1, 31)) + "\n")
+    run(path, tmp_path / "run")
+    run(path, tmp_path / "run", limit=7)
+    assert [(len(inputs), total) for inputs, total in asked] == [(30, 30), (7, 7)]
+
+
+@pytest.mark.parametrize("limit", [0, -1, "many", 1.5, True])
+def test_a_limit_that_is_no_number_of_inputs_is_refused(limit: object, tmp_path: Path) -> None:
+    (tmp_path / "m.smi").write_text("C\n")
+    with pytest.raises(InputError, match=r"limit: .* Give 1 or more"):
+        run(tmp_path / "m.smi", tmp_path / "run", limit=limit)
+
+
+WATER = Row(0, None, np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.1], [0, 0.8, -0.5], [0, -0.8, -0.5]]))
+ETHANOL = Row(0, "CCO", properties={"name": "ethanol"})
+
+
+@pytest.mark.parametrize(
+    ("rows", "text", "missing"),
+    [([WATER, ETHANOL, WATER], "CCO ethanol", "geometry"), ([ETHANOL, WATER, ETHANOL], "", "SMILES")],
+    ids=["geometries", "SMILES"],
+)
+def test_a_row_without_what_is_simulated_is_written_down_and_the_rest_goes_on(
+    rows: list[Row],
+    text: str,
+    missing: str,
+    asked: list[tuple[list[xr.Dataset], int | None]],
+    tmp_path: Path,
+) -> None:
+    write_sdf(tmp_path / "m.sdf", rows)
+    run(tmp_path / "m.sdf", tmp_path / "run")
+    assert len(asked[0][0]) == 2
+    with open(tmp_path / "run" / "rejects.csv", newline="") as file:
+        found = list(csv.DictReader(file))
+    line = (tmp_path / "m.sdf").read_text().splitlines().index("$$$$") + 2
+    assert [(r["line"], r["text"]) for r in found] == [(str(line), text)]
+    assert found[0]["file"].endswith("m.sdf")
+    assert f"no {missing}" in found[0]["reason"]
+
+
+def test_a_molecule_is_simulated_once_however_it_is_written(tmp_path: Path) -> None:
+    (tmp_path / "m.smi").write_text("OCC\nCCO ethanol\nC(O)C\nN\n")
+    run(tmp_path / "m.smi", tmp_path / "run")
+    store = tmp_path / "run" / "labels.zarr"
+    with RecordStore.open(store) as records:
+        assert records.column("smiles").tolist() == ["CCO", "N"]
+    # The same store answers for labels asked for in yet another spelling.
+    names = ["C(C)O", "CCO", "C(", "[NH3]"]
+    labels, summary = label(FromSmiles(XTB()), names, ["gap"], store, CampaignConfig(workers=1))
+    assert (summary.requested, summary.cached, summary.failed) == (3, 2, {"invalid_input": 1})
+    assert labels.smiles == ["C(C)O", "CCO", "[NH3]"]
+    assert labels.values["gap"][0] == labels.values["gap"][1] != labels.values["gap"][2]
+    assert [(name, kind) for name, kind, _ in labels.failed] == [("C(", "invalid_input")]
+    with RecordStore.open(store) as records:
+        assert labels.core_seconds == pytest.approx(
+            float(np.sum(records.column("seconds") * records.column("threads")))
+        )
+        assert len(records) == 3
