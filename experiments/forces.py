@@ -23,6 +23,7 @@ from surrogates.graph.fit_potential import fit_potential
 from surrogates.graph.networks import ARCHITECTURES
 from surrogates.graph.potential import Potential, PotentialConfig, PotentialSettings
 from surrogates.graph.references import isolated_energies
+from surrogates.resuming import hold_to_data
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import coverage
 
@@ -102,8 +103,8 @@ def train_potential(
         Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file.
 
     Raises:
-        InputError: a file has no frame that can be used, two test files have the same stem, or the
-            validation part would be empty or everything.
+        InputError: a file has no frame that can be used, two test files have the same stem, the validation part
+            would be empty or everything, or `run_dir` holds a training on other data.
     """
     _refuse_equal_stems(files.test)
     with RejectLog(run_dir / "rejects.csv") as rejects:
@@ -113,6 +114,15 @@ def train_potential(
         isolated = (
             {} if files.isolated_atoms is None else isolated_energies(read_structures(files.isolated_atoms, rejects))
         )
+    hold_to_data(
+        run_dir,
+        {
+            "training part": fingerprint(train),
+            "validation part": fingerprint(valid),
+            "isolated atoms": content_hash({str(z): e for z, e in sorted(isolated.items())}),
+            "network": content_hash(config.to_json()),
+        },
+    )
     start = time.perf_counter()
     potential, _ = fit_potential(
         train,

@@ -25,7 +25,7 @@ from experiments import evaluation, funnel
 from experiments.baselines import morgan_counts
 from experiments.labelling import Labels, label
 from experiments.ledger import Ledger
-from experiments.library import write_library
+from experiments.library import refuse_other_size, write_library
 from experiments.sampling import diverse, reservoir
 from experiments.screening import Objective, ScreenConfig, screen
 from experiments.stage import application, build, existing_file, instantiate, summary, write_json
@@ -161,7 +161,9 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     candidates = run_dir / "candidates.csv.gz"
     if config.candidates is not None:
         candidates = existing_file(config.candidates, "candidates")
-    elif not candidates.exists():
+    elif candidates.exists():
+        refuse_other_size(candidates, config.library.size)
+    else:
         with ledger.stage("library") as cost:
             cost.items = write_library(candidates, config.library.size, workers=config.workers or cores()).written
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import jax
@@ -16,13 +16,15 @@ from data.errors import InputError
 from data.featurise import GraphTable
 from data.graphs import GraphBatch, GraphSource, choose_buckets, with_room
 from data.splits import Split
-from surrogates.checkpoints import write_json
+from simulators.base import content_hash
+from surrogates.checkpoints import checksum, write_json
 from surrogates.devices import data_mesh
 from surrogates.graph.domain import Domain
 from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
 from surrogates.graph.mpnn import Ensemble
 from surrogates.losses import LossName, masked_error
 from surrogates.normalise import Standardise
+from surrogates.resuming import hold_to_data
 from surrogates.train import FitResult, Stats, TrainConfig, fit
 from surrogates.uncertainty import Conformal
 
@@ -52,14 +54,16 @@ def fit_molecular(
             then intervals are those of the ensemble alone).
         config: of the ensemble; with `init` its own counts.
         training: the recipe.
-        run_dir: gets the history, checkpoints and `fit.json`; the same again resumes.
+        run_dir: gets the history, checkpoints and `fit.json`; the same again resumes, if nothing that it learns
+            from has changed.
         units: of each target.
         label_fingerprint: identity of the labels.
         init: start from this one's weights. Its predictions, brought onto the new labels by a line fitted for
             each target, are where fine-tuning starts.
 
     Raises:
-        InputError: no molecule to train on, a target without labels, or `init` has other targets.
+        InputError: no molecule to train on, a target without labels, `init` has other targets, or `run_dir`
+            holds a training on other data.
     """
     names = tuple(targets)
     values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
@@ -93,6 +97,15 @@ def fit_molecular(
         )
 
     valid = np.asarray(split["valid"])
+    hold_to_data(
+        run_dir,
+        {
+            "training part": _identity(table, values, names, train),
+            "validation part": _identity(table, values, names, valid),
+            "network": content_hash(asdict(config)),
+            "pretrained surrogate": "none" if init is None else init.fingerprint,
+        },
+    )
     result = fit(
         model,
         ensemble_loss(config.loss),  # type: ignore[arg-type]
@@ -138,6 +151,15 @@ def ensemble_loss(kind: LossName) -> object:
         return value, {"loss": (absolute.sum(), known.sum())}
 
     return loss
+
+
+def _identity(
+    table: GraphTable, values: Float[np.ndarray, "molecule target"], names: Sequence[str], rows: Int[np.ndarray, " row"]
+) -> str:
+    """Hash of some molecules and their labels, in the order in which they are learned."""
+    part = table.take(rows)
+    arrays = (part.atom_start, part.bond_start, part.atoms, part.bonds, part.bond_atoms, values[rows])
+    return content_hash([list(names), checksum(arrays)])
 
 
 def _onto(init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]) -> Standardise:

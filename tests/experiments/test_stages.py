@@ -81,6 +81,25 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
     assert (trained / "config.yaml").exists()
 
 
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("data.seed=1", "training part"),
+        ("surrogate.network.features=8", "network"),
+    ],
+)
+def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed: str, words: str) -> None:
+    before = (trained / "metrics.json").read_bytes()
+    done = understudy(
+        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
+        "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, changed,
+        f"run.dir={trained}", cwd=table.parent, status=2,
+    )  # fmt: skip
+    assert words in done.stderr
+    assert str(trained) in done.stderr
+    assert (trained / "metrics.json").read_bytes() == before
+
+
 def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tmp_path: Path) -> None:
     understudy("evaluate", f"surrogate={trained}", f"data.test=[{table}]", f"run.dir={tmp_path / 'e'}", cwd=tmp_path)
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
@@ -162,6 +181,12 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
     names = ("energy_mae_mev", "energy_rmse_mev", "forces_mae_mev_per_angstrom", "forces_rmse_mev_per_angstrom")
     for stem in ("b", "c"):
         assert all(np.isfinite(metrics[f"test/{stem}/{name}"]) for name in names)
+    done = understudy(
+        "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", "data.seed=1",
+        "train.epochs=20", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
+        "run.dir=r", cwd=tmp_path, status=2,
+    )  # fmt: skip
+    assert "training part" in done.stderr
     understudy("evaluate", "surrogate=r", f"data.test=[{two}]", "run.dir=e", cwd=tmp_path)
     again = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert again["test/c/energy_mae_mev"] == pytest.approx(metrics["test/c/energy_mae_mev"], rel=1e-3)
