@@ -234,7 +234,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             run_dir / "screen",
             ScreenConfig(top_k=config.screen.top_k, smiles=config.smiles, workers=config.workers, objective=objective),
         )
-        cost.items = screened.molecules
+        cost.items, cost.core_seconds = screened.molecules, screened.core_seconds
 
     console.rule("[bold]6 of 7  Re-check by simulation", align="left")
     with ledger.stage("recheck") as cost:

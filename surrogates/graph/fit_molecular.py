@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -17,15 +16,16 @@ from data.featurise import GraphTable
 from data.graphs import GraphBatch, GraphSource, choose_buckets, with_room
 from data.splits import Split
 from simulators.base import content_hash
-from surrogates.checkpoints import checksum, write_json
+from surrogates.checkpoints import checksum
 from surrogates.devices import data_mesh
+from surrogates.fit_note import note_fit
 from surrogates.graph.domain import Domain
 from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
 from surrogates.graph.mpnn import Ensemble
 from surrogates.losses import LossName, masked_error
 from surrogates.normalise import Standardise
 from surrogates.resuming import hold_to_data
-from surrogates.train import FitResult, Stats, TrainConfig, fit
+from surrogates.train import Stats, TrainConfig, fit
 from surrogates.uncertainty import Conformal
 
 #: Training stops halving its batches here; smaller ones are all noise.
@@ -115,7 +115,7 @@ def fit_molecular(
         run_dir,
         progress=progress,
     )
-    _note(result, run_dir)
+    note_fit(result, run_dir)
     made = result.model
     assert isinstance(made, Ensemble)
     facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
@@ -180,18 +180,3 @@ def _onto(init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray,
         means.append(float(y.mean() + slope * (old.mean[k] - x.mean())))
         scales.append(slope * old.scale[k])
     return Standardise(old.names, tuple(means), tuple(scales))
-
-
-def _note(result: FitResult, run_dir: Path) -> None:
-    write_json(
-        run_dir / "fit.json",
-        {
-            "seconds": result.seconds,
-            "epochs": len(result.history),
-            "stopped_by": result.stopped_by,
-            "best": result.best,
-            "data_wait_share": result.data_wait_share,
-            "compilations": result.compilations,
-            "devices": len(jax.devices()),
-        },
-    )

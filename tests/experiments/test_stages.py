@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -100,6 +101,20 @@ def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed:
     assert (trained / "metrics.json").read_bytes() == before
 
 
+def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, table: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    newest = sorted((run / "checkpoints").glob("0*"))[-1] / "note.json"
+    note = json.loads(newest.read_text())
+    note["progress"]["seconds"] = 1000.0
+    newest.write_text(json.dumps(note))
+    understudy(
+        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
+        "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, f"run.dir={run}",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert 1000 < json.loads((run / "metrics.json").read_text())["train/seconds"] < 1100
+
+
 def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tmp_path: Path) -> None:
     understudy("evaluate", f"surrogate={trained}", f"data.test=[{table}]", f"run.dir={tmp_path / 'e'}", cwd=tmp_path)
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
@@ -178,6 +193,9 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
         "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
     metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    fit = json.loads((tmp_path / "r" / "fit.json").read_text())
+    assert fit["seconds"] == metrics["train/seconds"] > 0
+    assert 0 <= fit["data_wait_share"] < 1
     names = ("energy_mae_mev", "energy_rmse_mev", "forces_mae_mev_per_angstrom", "forces_rmse_mev_per_angstrom")
     for stem in ("b", "c"):
         assert all(np.isfinite(metrics[f"test/{stem}/{name}"]) for name in names)
