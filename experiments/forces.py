@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from data.structures import Structures
 from experiments.stage import build, existing_file, write_json
 from simulators.base import SimulationError, content_hash
 from surrogates.devices import data_mesh
+from surrogates.fit_note import note_fit
 from surrogates.graph.fit_potential import fit_potential
 from surrogates.graph.networks import ARCHITECTURES
 from surrogates.graph.potential import Potential, PotentialConfig, PotentialSettings
@@ -123,8 +123,7 @@ def train_potential(
             "network": content_hash(config.to_json()),
         },
     )
-    start = time.perf_counter()
-    potential, _ = fit_potential(
+    potential, result = fit_potential(
         train,
         valid,
         config,
@@ -136,7 +135,8 @@ def train_potential(
         mesh=data_mesh(),
         progress=progress,
     )
-    metrics = {"train/seconds": time.perf_counter() - start, "train/frames": float(len(train))}
+    note_fit(result, run_dir)
+    metrics = {"train/seconds": result.seconds, "train/frames": float(len(train))}
     for path, structures in tests.items():
         metrics |= score(potential, structures, path)
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
