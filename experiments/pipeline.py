@@ -213,10 +213,13 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     with ledger.stage("fine-tuning") as cost:
         cost.items = len(case.parts["train"])
         surrogate = fit(case.parts["train"], "finetune")
-        surrogate.save(run_dir / "surrogate")
 
     console.rule("[bold]4 of 7  Evaluation on held-out labels", align="left")
     metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=config.seed)
+    # Saved with its held-out scores, which belong to it.
+    held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
+    surrogate = surrogate.with_scores(held_out_scores)
+    surrogate.save(run_dir / "surrogate")
     with ledger.stage("learning curve"):
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),

@@ -16,7 +16,7 @@ from data.errors import CorruptStoreError, InputError
 from data.featurise import encode
 from data.graphs import Bucket, pad
 from data.splits import Split
-from simulators.base import SimulationError, Simulator, check, dataset
+from simulators.base import SimulationError, Simulator, Spec, check, dataset
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.graph.domain import Domain
 from surrogates.graph.fit_molecular import fit_molecular
@@ -154,6 +154,8 @@ def test_a_saved_surrogate_answers_as_before(
     assert again.fingerprint == surrogate.fingerprint
     assert again.scores == {"test/mae": 0.1}
     assert again.labels_fingerprint == "abc"
+    card = json.loads((tmp_path / "s" / "surrogate.json").read_text())
+    assert Spec.from_json(card["spec"]) == surrogate.spec
     changed = jax.tree.map(lambda x: x + 1e-3, nnx.state(surrogate.model))
     other = nnx.clone(surrogate.model)
     nnx.update(other, changed)
