@@ -26,7 +26,7 @@ from surrogates.losses import LossName, masked_error
 from surrogates.normalise import Standardise
 from surrogates.resuming import hold_to_data
 from surrogates.train import Stats, TrainConfig, fit
-from surrogates.uncertainty import Conformal
+from surrogates.uncertainty import Conformal, refuse_too_few
 
 #: Training stops halving its batches here; smaller ones are all noise.
 SMALLEST_BATCH = 8
@@ -62,8 +62,8 @@ def fit_molecular(
             each target, are where fine-tuning starts.
 
     Raises:
-        InputError: no molecule to train on, a target without labels, `init` has other targets, or `run_dir`
-            holds a training on other data.
+        InputError: no molecule to train on, a target without labels, too few labels to calibrate with, `init`
+            has other targets, or `run_dir` holds a training on other data.
     """
     names = tuple(targets)
     values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
@@ -71,6 +71,8 @@ def fit_molecular(
     train = train[np.isfinite(values[train]).any(axis=1)]
     if not len(train):
         raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
+    for k, name in enumerate(names):
+        refuse_too_few(values[np.asarray(split["calibration"]), k], name, where="calibration part")
     if init is None:
         standardise = Standardise.fit(names, values[train])
         buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)

@@ -183,6 +183,24 @@ def test_a_damaged_or_foreign_directory_is_refused(
     load_surrogate(tmp_path / "s")
 
 
+def test_too_few_calibration_molecules_are_refused_before_training(tmp_path: Path) -> None:
+    smiles = molecules(40)
+    labels = additive(smiles)
+    labels["double"][30:33] = np.nan
+    with pytest.raises(InputError, match="7 molecules with a label of double"):
+        fit_molecular(
+            encode(smiles)[0],
+            labels,
+            Split.of({"train": np.arange(30), "valid": np.arange(0), "calibration": np.arange(30, 40)}),
+            MolecularConfig(SMALL, ensemble=1),
+            TRAINING,
+            tmp_path / "run",
+            units={"weight": "eV", "double": "1"},
+            label_fingerprint="abc",
+        )
+    assert not (tmp_path / "run").exists()
+
+
 def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
     surrogate = MolecularSurrogate(trained[0].model, trained[0].facts)
     table = encode(trained[1] * 4)[0]
