@@ -5,17 +5,18 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.molecules import read
 from data.rejects import RejectLog
 from data.structures import Structures
-from experiments.stage import build, existing_file, write_json
+from experiments.stage import build, existing_file, names, refuse_equal_stems, write_json
 from simulators.base import SimulationError, content_hash
 from surrogates.devices import data_mesh
 from surrogates.fit_note import note_fit
@@ -24,6 +25,7 @@ from surrogates.graph.networks import ARCHITECTURES
 from surrogates.graph.potential import Potential, PotentialConfig, PotentialSettings
 from surrogates.graph.references import isolated_energies
 from surrogates.resuming import hold_to_data
+from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import coverage
 
@@ -52,22 +54,43 @@ class Files:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class StructureSettings:
+    """What to learn from geometries; the keys of `data` in experiment=molecules/forces, see `Files`.
+
+    Raises:
+        ValueError: the seed is negative, or the calibration part no fraction.
+    """
+
+    train: Any = MISSING
+    valid: Any = 0.05
+    test: Any = field(default_factory=list)
+    seed: int = 0
+    isolated_atoms: str | None = None
+    calibration: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if not 0 <= self.calibration < 1:
+            raise ValueError(f"calibration must lie in [0, 1), got {self.calibration}")
+
+
 def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """The stage `understudy train experiment=molecules/forces`: `train_potential` as `config` says.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
-    where = config.data
-    valid = str(where.valid)
-    isolated = where.get("isolated_atoms")
+    data = build(StructureSettings, config.data, where="data")
+    valid, isolated = str(data.valid), data.isolated_atoms
     files = Files(
-        train=tuple(existing_file(name, "data.train") for name in _names(where.train)),
+        train=tuple(existing_file(name, "data.train") for name in names(data.train)),
         valid=float(valid) if _is_number(valid) else existing_file(valid, "data.valid"),
-        test=tuple(existing_file(name, "data.test") for name in _names(where.test)),
+        test=tuple(existing_file(name, "data.test") for name in names(data.test)),
         isolated_atoms=None if isolated is None else existing_file(isolated, "data.isolated_atoms"),
-        calibration=float(where.get("calibration", 0.0)),
-        seed=int(where.seed),
+        calibration=data.calibration,
+        seed=data.seed,
     )
     return train_potential(
         files,
@@ -106,7 +129,7 @@ def train_potential(
         InputError: a file has no frame that can be used, two test files have the same stem, the validation part
             would be empty or everything, or `run_dir` holds a training on other data.
     """
-    _refuse_equal_stems(files.test)
+    refuse_equal_stems(files.test, "data.test")
     with RejectLog(run_dir / "rejects.csv") as rejects:
         frames = Structures.concatenate([read_structures(path, rejects) for path in files.train])
         train, valid, calibration = _parts(frames, files, rejects, run_dir)
@@ -137,8 +160,11 @@ def train_potential(
     )
     note_fit(result, run_dir)
     metrics = {"train/seconds": result.seconds, "train/frames": float(len(train))}
+    held_out: dict[str, float] = {}
     for path, structures in tests.items():
-        metrics |= score(potential, structures, path)
+        held_out |= score(potential, structures, path)
+    log_scores(run_dir, held_out)
+    metrics |= held_out
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
     return metrics
 
@@ -149,7 +175,7 @@ def evaluate_forces(surrogate: Path, files: Sequence[Path], rejects: RejectLog |
     Raises:
         InputError: as `train_potential`, or the directory holds no potential.
     """
-    _refuse_equal_stems(files)
+    refuse_equal_stems(files, "data.test")
     potential = Potential.load(surrogate)
     metrics: dict[str, float] = {}
     for path in files:
@@ -231,23 +257,6 @@ def _parts(
     valid = read_structures(files.valid, rejects) if isinstance(files.valid, Path) else frames.take(rows["valid"])
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None
     return frames.take(rows["train"]), valid, calibration
-
-
-def _refuse_equal_stems(files: Sequence[Path]) -> None:
-    stems = [path.stem for path in files]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise InputError(
-            f"two files are called {twice.pop()!r}, and their scores would have the same names",
-            where="data.test",
-            remedy="Rename one",
-        )
-
-
-def _names(value: object) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else [str(name) for name in value]  # type: ignore[attr-defined]
 
 
 def _is_number(text: str) -> bool:
