@@ -59,7 +59,11 @@ def test_what_a_stage_counted_itself_replaces_what_was_measured(tmp_path: Path) 
 
 
 def test_a_stage_that_fails_has_cost_something(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="halfway"), Ledger(tmp_path / "costs.json").stage("screening"):
-        time.sleep(0.05)
-        raise ValueError("halfway")
+    def fail() -> None:
+        with Ledger(tmp_path / "costs.json").stage("screening"):
+            time.sleep(0.05)
+            raise ValueError("halfway")
+
+    with pytest.raises(ValueError, match="halfway"):
+        fail()
     assert costs(tmp_path / "costs.json")["screening"]["wall_seconds"] >= 0.05

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +115,28 @@ def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, ta
         cwd=tmp_path,
     )  # fmt: skip
     assert 1000 < json.loads((run / "metrics.json").read_text())["train/seconds"] < 1100
+
+
+def test_ctrl_c_ends_a_training_with_status_130_and_a_checkpoint(table: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "experiments.cli", "train", "experiment=molecules/graph", f"data.file={table}",
+            "data.target=heavy", "train.epochs=100000", "train.mlflow=false", *NETWORK, "run.dir=r",
+        ],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "r" / "train.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130, said
+    assert "same command goes on" in said
+    assert "Traceback" not in said
+    assert len(list((tmp_path / "r" / "checkpoints").glob("0*"))) == 1
 
 
 def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tmp_path: Path) -> None:
