@@ -56,7 +56,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from experiments.stage import fail
+    from experiments.stage import bad_path, fail
 
     refused = [a for a in arguments if a.startswith("--experimental-rerun")]
     if refused:
@@ -68,6 +68,12 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
         importlib.import_module(STAGES[name].module).main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return fail(error)
+    except (OSError, ValueError) as error:
+        # Before a stage begins: its run directory or its log cannot be made.
+        path_error = bad_path(error)
+        if path_error is None:
+            raise
+        return fail(path_error)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130

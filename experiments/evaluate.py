@@ -2,18 +2,54 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.rejects import RejectLog
-from experiments.stage import application, existing_file, summary, write_json
-from experiments.train import names, read_table, score_table
+from experiments.stage import (
+    StageSettings,
+    application,
+    build,
+    existing_file,
+    names,
+    refuse_equal_stems,
+    summary,
+    write_json,
+)
+from experiments.train import read_table, score_table
 from surrogates.base import load_surrogate
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
+
+
+@dataclass(frozen=True)
+class ScoredData:
+    """What to score on.
+
+    Attributes:
+        test: files, each scored apart.
+        smiles: column that holds SMILES, in tables.
+        target: columns to compare with, in the order of the surrogate's targets; None for columns of their names.
+    """
+
+    test: Any = MISSING
+    smiles: str = "smiles"
+    target: Any = None
+
+
+@dataclass(frozen=True)
+class EvaluateSettings(StageSettings):
+    """The keys of `understudy evaluate`."""
+
+    surrogate: str = MISSING
+    head: str | None = None
+    data: ScoredData = field(default_factory=ScoredData)
 
 
 def surrogate_directory(value: str | None) -> Path:
@@ -25,25 +61,42 @@ def surrogate_directory(value: str | None) -> Path:
     raise InputError("no surrogate.json in it", where=str(path), remedy="Name a directory that understudy train made")
 
 
+def compared(targets: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
+    """The column that each target is compared with: of its own name where none is given.
+
+    Raises:
+        InputError: columns are given, and not one for each target.
+    """
+    if columns and len(columns) != len(targets):
+        raise InputError(
+            f"{len(columns)} columns are named, the surrogate has {len(targets)} targets ({', '.join(targets)})",
+            where="data.target",
+            remedy="Name one column for each, in that order",
+        )
+    return dict(zip(targets, columns or targets, strict=True))
+
+
 def evaluate(config: DictConfig, run_dir: Path) -> None:
     """Score on each of the files, under `test/<stem>/...`."""
+    settings = build(EvaluateSettings, config, where="")
+    files = [existing_file(name, "data.test") for name in names(settings.data.test)]
+    refuse_equal_stems(files, "data.test")
+    directory = surrogate_directory(settings.surrogate)
     enable_compilation_cache()
-    directory = surrogate_directory(config.surrogate)
-    files = [existing_file(name, "data.test") for name in names(config.data.test)]
     surrogate = load_surrogate(directory)
     metrics: dict[str, float] = {}
     if isinstance(surrogate, MolecularSurrogate):
-        targets = [v.name for v in surrogate.spec.outputs if v.name in surrogate.targets]
-        columns = dict(zip(targets, names(config.data.target) or targets, strict=True))
+        columns = compared(surrogate.targets, names(settings.data.target))
         with RejectLog(run_dir / "rejects.csv") as rejects:
             for path in files:
-                labels = read_table(path, config.data.smiles, list(columns.values()), [], rejects)
+                labels = read_table(path, settings.data.smiles, list(columns.values()), [], rejects)
                 rows = np.arange(len(labels.smiles))
                 metrics |= score_table(surrogate, labels, rows, f"test/{path.stem}", columns)
     else:
         from experiments.forces import evaluate_forces
 
-        metrics |= evaluate_forces(directory, files, head=config.head)
+        with RejectLog(run_dir / "rejects.csv") as rejects:
+            metrics |= evaluate_forces(directory, files, rejects, head=settings.head)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     summary("Evaluated", {**{k: f"{v:.6g}" for k, v in metrics.items()}, "metrics": run_dir / "metrics.json"})
 

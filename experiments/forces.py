@@ -4,28 +4,31 @@ from __future__ import annotations
 
 import logging
 import re
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.differences import differences, identity, rebuild
 from experiments.frames import read_structures
-from experiments.stage import build, existing_file, instantiate, write_json
+from experiments.stage import build, existing_file, instantiate, names, refuse_equal_stems, write_json
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
 from simulators.base import SimulationError, Simulator, content_hash
 from surrogates.devices import data_mesh
+from surrogates.fit_note import note_fit
 from surrogates.graph.facts import PotentialConfig, PotentialSettings
 from surrogates.graph.fit_potential import fit_potential
 from surrogates.graph.networks import ARCHITECTURES
 from surrogates.graph.potential import Potential
 from surrogates.graph.references import isolated_energies
+from surrogates.resuming import hold_to_data
+from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import coverage
 
@@ -54,22 +57,43 @@ class Files:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class StructureSettings:
+    """What to learn from geometries; the keys of `data` in experiment=molecules/forces, see `Files`.
+
+    Raises:
+        ValueError: the seed is negative, or the calibration part no fraction.
+    """
+
+    train: Any = MISSING
+    valid: Any = 0.05
+    test: Any = field(default_factory=list)
+    seed: int = 0
+    isolated_atoms: str | None = None
+    calibration: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        if not 0 <= self.calibration < 1:
+            raise ValueError(f"calibration must lie in [0, 1), got {self.calibration}")
+
+
 def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """The stage `understudy train experiment=molecules/forces`: `train_potential` as `config` says.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
-    where = config.data
-    valid = str(where.valid)
-    isolated = where.get("isolated_atoms")
+    data = build(StructureSettings, config.data, where="data")
+    valid, isolated = str(data.valid), data.isolated_atoms
     files = Files(
-        train=tuple(existing_file(name, "data.train") for name in _names(where.train)),
+        train=tuple(existing_file(name, "data.train") for name in names(data.train)),
         valid=float(valid) if _is_number(valid) else existing_file(valid, "data.valid"),
-        test=tuple(existing_file(name, "data.test") for name in _names(where.test)),
+        test=tuple(existing_file(name, "data.test") for name in names(data.test)),
         isolated_atoms=None if isolated is None else existing_file(isolated, "data.isolated_atoms"),
-        calibration=float(where.get("calibration", 0.0)),
-        seed=int(where.seed),
+        calibration=data.calibration,
+        seed=data.seed,
     )
     tune = build(TuneConfig, config.tune, where="tune")
     surrogate = potential_config(config.surrogate)
@@ -126,10 +150,10 @@ def train_potential(
         Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file.
 
     Raises:
-        InputError: a file has no frame that can be used, two test files have the same stem, or the
-            validation part would be empty or everything.
+        InputError: a file has no frame that can be used, two test files have the same stem, the validation part
+            would be empty or everything, or `run_dir` holds a training on other data.
     """
-    _refuse_equal_stems(files.test)
+    refuse_equal_stems(files.test, "data.test")
     with RejectLog(run_dir / "rejects.csv") as rejects:
         frames = Structures.concatenate([read_structures(path, rejects) for path in files.train])
         train, valid, calibration = _parts(frames, files, rejects, run_dir)
@@ -148,8 +172,19 @@ def train_potential(
         train = less.pop(0)
         valid = None if valid is None else less.pop(0)
         calibration = None if calibration is None else less.pop(0)
-    start = time.perf_counter()
-    potential, _ = fit_potential(
+    hold_to_data(
+        run_dir,
+        {
+            "training part": fingerprint(train),
+            "validation part": fingerprint(valid),
+            "isolated atoms": content_hash({str(z): e for z, e in sorted(isolated.items())}),
+            "network": content_hash(config.to_json()),
+            "trained potential": "" if going_on is None else going_on.potential.fingerprint,
+            "head": tune.head,
+            "replayed frames": "" if going_on is None or going_on.replay is None else fingerprint(going_on.replay),
+        },
+    )
+    potential, result = fit_potential(
         train,
         valid,
         config,
@@ -164,11 +199,15 @@ def train_potential(
         mesh=data_mesh(),
         progress=progress,
     )
-    metrics = {"train/seconds": time.perf_counter() - start, "train/frames": float(len(train))} | cheap
+    note_fit(result, run_dir)
+    metrics = {"train/seconds": result.seconds, "train/frames": float(len(train))} | cheap
     if baseline is not None:
         potential = potential.with_baseline(baseline)
+    held_out: dict[str, float] = {}
     for path, structures in tests.items():
-        metrics |= score(potential, structures, path)
+        held_out |= score(potential, structures, path)
+    log_scores(run_dir, held_out)
+    metrics |= held_out
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
     return metrics
 
@@ -191,7 +230,7 @@ def evaluate_forces(
     Raises:
         InputError: as `train_potential`, or the directory holds no potential.
     """
-    _refuse_equal_stems(files)
+    refuse_equal_stems(files, "data.test")
     potential = Potential.load(surrogate)
     if head is not None:
         potential = potential.with_facts(active=head)
@@ -286,23 +325,6 @@ def _parts(
     valid = read_structures(files.valid, rejects) if isinstance(files.valid, Path) else frames.take(rows["valid"])
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None
     return frames.take(rows["train"]), valid, calibration
-
-
-def _refuse_equal_stems(files: Sequence[Path]) -> None:
-    stems = [path.stem for path in files]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise InputError(
-            f"two files are called {twice.pop()!r}, and their scores would have the same names",
-            where="data.test",
-            remedy="Rename one",
-        )
-
-
-def _names(value: object) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else [str(name) for name in value]  # type: ignore[attr-defined]
 
 
 def _is_number(text: str) -> bool:

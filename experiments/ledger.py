@@ -1,16 +1,23 @@
-"""What each stage of a run cost, kept in `costs.json` so that a resumed run still counts everything."""
+"""What each stage of a run cost, kept in `costs.json` so that a resumed run still counts everything.
+
+The file is brought up to date while a stage runs, so that a run that was killed has counted all but its last seconds.
+"""
 
 from __future__ import annotations
 
 import json
-import resource
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from experiments.screening_usage import cpu_seconds
 from experiments.stage import write_json
+
+#: Seconds between updates of the file while a stage runs: what a kill may lose.
+UPDATE_S = 2.0
 
 
 @dataclass
@@ -21,8 +28,7 @@ class Cost:
         stage: what was done.
         items: how many were done, each one an `item`.
         wall_seconds: time that passed.
-        core_seconds: processor time of this process and of the children that it waited for, or what
-            the stage itself counted.
+        core_seconds: processor time of this process and of its children, or what the stage itself counted.
     """
 
     stage: str
@@ -30,12 +36,6 @@ class Cost:
     items: int = 0
     wall_seconds: float = 0.0
     core_seconds: float = 0.0
-
-
-def cpu_seconds() -> float:
-    """Processor time so far of this process and of its ended children, user and system, in seconds."""
-    usage = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
-    return sum(u.ru_utime + u.ru_stime for u in usage)
 
 
 @dataclass
@@ -56,21 +56,38 @@ class Ledger:
 
     @contextmanager
     def stage(self, name: str, *, item: str = "molecule") -> Iterator[Cost]:
-        """Measure a block, also when it fails, and add it to what the stage cost before.
+        """Measure a block, also when it fails or the process is killed, and add it to what the stage cost before.
 
         The block sets `items`, and overrides `core_seconds` where it knows better (as a campaign does,
         whose store remembers what every simulation cost).
         """
         block = Cost(name, item)
+        before = replace(self.costs.get(name, block))
         wall, cpu = time.perf_counter(), cpu_seconds()
+        over = threading.Event()
+
+        def update() -> None:
+            self.costs[name] = Cost(
+                name,
+                item,
+                max(before.items, block.items),
+                before.wall_seconds + time.perf_counter() - wall,
+                block.core_seconds or before.core_seconds + max(0.0, cpu_seconds() - cpu),
+            )
+            self.save()
+
+        def keep_up() -> None:
+            while not over.wait(UPDATE_S):
+                update()
+
+        keeper = threading.Thread(target=keep_up, daemon=True, name="ledger")
+        keeper.start()
         try:
             yield block
         finally:
-            total = self.costs.setdefault(name, Cost(name, item))
-            total.items = max(total.items, block.items)
-            total.wall_seconds += time.perf_counter() - wall
-            total.core_seconds = block.core_seconds or total.core_seconds + cpu_seconds() - cpu
-            self.save()
+            over.set()
+            keeper.join()
+            update()
 
     def save(self) -> None:
         """Write the file."""

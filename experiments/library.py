@@ -7,6 +7,7 @@ symmetry maps onto each other are two different molecules; canonical SMILES chec
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import re
 import time
@@ -289,6 +290,22 @@ def write_library(
     if len(seen) < size:
         raise InputError(f"{size:,} molecules are asked for, {len(seen):,} are distinct", where="library.size")
     return Library(path, len(seen), total, time.perf_counter() - start)
+
+
+def refuse_other_size(path: Path, size: int) -> None:
+    """Make sure that a library that `write_library` wrote earlier has the size that is asked for now.
+
+    Raises:
+        InputError: it has another.
+    """
+    with gzip.open(path, "rb") as file:
+        rows = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) - 1
+    if rows != size:
+        raise InputError(
+            f"the library here holds {rows:,} molecules, {size:,} are asked for",
+            where=str(path),
+            remedy="Give library.size as before, or another run.dir",
+        )
 
 
 def _ordered(pool: ProcessPoolExecutor, chunks: Iterator[list[str]], ahead: int) -> Iterator[list[str]]:

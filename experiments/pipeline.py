@@ -25,9 +25,11 @@ from experiments import evaluation, funnel
 from experiments.baselines import morgan_counts
 from experiments.labelling import Labels, label
 from experiments.ledger import Ledger
-from experiments.library import write_library
+from experiments.library import refuse_other_size, write_library
+from experiments.pipeline_settings import PipelineSettings, refuse_unanswerable
 from experiments.sampling import diverse, reservoir
 from experiments.screening import Objective, ScreenConfig, screen
+from experiments.screening_sources import open_source
 from experiments.stage import application, build, existing_file, instantiate, summary, write_json
 from experiments.train import molecular_config
 from simulators.base import Simulator
@@ -37,7 +39,9 @@ from simulators.quantum.smiles import FromSmiles
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
+from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
+from surrogates.uncertainty import refuse_too_few
 
 
 @dataclass(frozen=True)
@@ -77,7 +81,7 @@ def canonical(smiles: list[str]) -> list[str]:
     return list(made)
 
 
-def draw(path: Path, config: DictConfig) -> dict[str, list[str]]:
+def draw(path: Path, config: PipelineSettings) -> dict[str, list[str]]:
     """The molecules to simulate, drawn uniformly: a held-out part, a pool to learn from, a random control.
 
     The held-out molecules never enter training at either fidelity, so that they stand for a fresh
@@ -146,52 +150,57 @@ def pretrain(
 
 def pipeline(config: DictConfig, run_dir: Path) -> None:
     """Run every step that is not done yet, and end with a table of what was made."""
+    settings = build(PipelineSettings, config, where="")
+    targets, seed = settings.targets, settings.seed
+    objective = build(Objective, config.objective, where="objective")
+    model_config = molecular_config(config.surrogate)
+    recipes = {name: build(TrainConfig, config[name], where=name) for name in ("pretrain", "finetune")}
+    cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
+    dear = method(config.dear, config.conformers, run_dir / "labels" / "dear.zarr")
+    refuse_unanswerable(targets, objective, {"cheap": cheap.simulator, "dear": dear.simulator})
+    how = ScreenConfig(
+        top_k=settings.screen.top_k, smiles=settings.smiles, workers=settings.workers, objective=objective
+    )
+    candidates = run_dir / "candidates.csv.gz"
+    if settings.candidates is not None:
+        candidates = existing_file(settings.candidates, "candidates")
+        # The screen reads fewer kinds of files than simulations do, and comes when all labels are paid for.
+        open_source(candidates, settings.smiles)
     enable_compilation_cache()
     console = Console()
     ledger = Ledger(run_dir / "costs.json")
-    targets = list(config.targets)
-    objective = build(Objective, config.objective, where="objective")
-    cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
-    dear = method(config.dear, config.conformers, run_dir / "labels" / "dear.zarr")
-    for one in (cheap, dear):
-        for target in targets:
-            one.simulator.spec.output(target)
 
     console.rule("[bold]1 of 7  Candidates", align="left")
-    candidates = run_dir / "candidates.csv.gz"
-    if config.candidates is not None:
-        candidates = existing_file(config.candidates, "candidates")
-    elif not candidates.exists():
+    if settings.candidates is None and candidates.exists():
+        refuse_other_size(candidates, settings.library.size)
+    elif settings.candidates is None:
         with ledger.stage("library") as cost:
-            cost.items = write_library(candidates, config.library.size, workers=config.workers or cores()).written
+            cost.items = write_library(candidates, settings.library.size, workers=settings.workers or cores()).written
 
     console.rule("[bold]2 of 7  Labels by simulation", align="left")
-    drawn = draw(candidates, config)
+    drawn = draw(candidates, settings)
     with ledger.stage("cheap labels") as cost:
         cheap_labels = cheap.label(drawn["held_out"] + drawn["pool"], targets)
         cost.items, cost.core_seconds = len(cheap_labels.smiles), cheap_labels.core_seconds
     held_out = cheap_labels.take(drawn["held_out"]).smiles
     pool = cheap_labels.take(drawn["pool"]).smiles
-    picked = [pool[i] for i in diverse(pool, config.dear.train, seed=config.seed)]
+    picked = [pool[i] for i in diverse(pool, settings.dear.train, seed=seed)]
     with ledger.stage("dear labels") as cost:
         dear_labels = dear.label(picked + held_out, targets)
         cost.items, cost.core_seconds = len(dear_labels.smiles), dear_labels.core_seconds
-    case = comparison(dear_labels, cheap_labels, picked, held_out, config.dear.calibration)
+    case = comparison(dear_labels, cheap_labels, picked, held_out, settings.dear.calibration)
+    for target, values in case.dear.items():
+        refuse_too_few(values[case.parts["calibration"]], target, where="dear.calibration, after failed simulations")
     write_json(
         run_dir / "split.json",
-        {"seed": config.seed, "smiles": case.smiles, "parts": {k: v.tolist() for k, v in case.parts.items()}},
+        {"seed": seed, "smiles": case.smiles, "parts": {k: v.tolist() for k, v in case.parts.items()}},
     )
 
     console.rule("[bold]3 of 7  Surrogate", align="left")
-    model_config = molecular_config(config.surrogate)
     with ledger.stage("pretraining") as cost:
         learned = cheap_labels.take(pool)
         cost.items = len(learned.smiles)
-        pretrained = pretrain(
-            learned, model_config, build(TrainConfig, config.pretrain, where="pretrain"), run_dir, config.seed
-        )
-
-    finetune = build(TrainConfig, config.finetune, where="finetune")
+        pretrained = pretrain(learned, model_config, recipes["pretrain"], run_dir, seed)
 
     def fit(train: np.ndarray, name: str) -> MolecularSurrogate:
         table, _ = encode(case.smiles)
@@ -201,7 +210,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             dict(case.dear),
             split,
             model_config,
-            finetune,
+            recipes["finetune"],
             run_dir / "training" / name,
             init=pretrained,
             label_fingerprint=dear_labels.fingerprint,
@@ -211,33 +220,32 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     with ledger.stage("fine-tuning") as cost:
         cost.items = len(case.parts["train"])
         surrogate = fit(case.parts["train"], "finetune")
-        surrogate.save(run_dir / "surrogate")
 
     console.rule("[bold]4 of 7  Evaluation on held-out labels", align="left")
-    metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=config.seed)
+    metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=seed)
+    # Saved with its held-out scores, which belong to it.
+    held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
+    log_scores(run_dir / "training" / "finetune", held_out_scores)
+    surrogate = surrogate.with_scores(held_out_scores)
+    surrogate.save(run_dir / "surrogate")
     with ledger.stage("learning curve"):
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),
             case,
-            [*config.dear.curve, len(case.parts["train"])],
-            seed=config.seed,
+            [*settings.dear.curve, len(case.parts["train"])],
+            seed=seed,
         )
     write_json(run_dir / "learning_curve.json", curve)
 
     console.rule("[bold]5 of 7  Screening", align="left")
     with ledger.stage("screening") as cost:
-        screened = screen(
-            surrogate,
-            candidates,
-            run_dir / "screen",
-            ScreenConfig(top_k=config.screen.top_k, smiles=config.smiles, workers=config.workers, objective=objective),
-        )
-        cost.items = screened.molecules
+        screened = screen(surrogate, candidates, run_dir / "screen", how)
+        cost.items, cost.core_seconds = screened.molecules, screened.core_seconds
 
     console.rule("[bold]6 of 7  Re-check by simulation", align="left")
     with ledger.stage("recheck") as cost:
         checked = funnel.recheck(
-            surrogate, dear.label, objective, targets, run_dir, config.recheck.top, drawn["random"]
+            surrogate, dear.label, objective, targets, run_dir, settings.recheck.top, drawn["random"]
         )
         cost.items, cost.core_seconds = checked.items, checked.core_seconds
 

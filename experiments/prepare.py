@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from experiments.preparing import prepare as prepare_library
-from experiments.stage import application, existing_file, summary, write_json
+from experiments.stage import StageSettings, application, build, existing_file, summary, write_json
+
+
+@dataclass(frozen=True)
+class PrepareSettings(StageSettings):
+    """The keys of `understudy prepare`.
+
+    Raises:
+        ValueError: there is to be no process.
+    """
+
+    candidates: str = MISSING
+    out: str = MISSING
+    smiles: str = "smiles"
+    workers: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 1:
+            raise ValueError(f"workers must be 1 or more, got {self.workers}")
 
 
 def prepare(config: DictConfig, run_dir: Path) -> None:
     """Prepare the library `config.candidates`."""
-    out = Path(config.out)
+    settings = build(PrepareSettings, config, where="")
+    out = Path(settings.out)
     made = prepare_library(
-        existing_file(config.candidates, "candidates"), out, smiles=config.smiles, workers=config.workers
+        existing_file(settings.candidates, "candidates"), out, smiles=settings.smiles, workers=settings.workers
     )
     metrics = made.metrics()
     write_json(out / "metrics.json", metrics)

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
-from experiments.stage import application, existing_file, summary
+from experiments.stage import StageSettings, application, build, existing_file, summary
+
+
+@dataclass(frozen=True)
+class ReportSettings(StageSettings):
+    """The keys of `understudy report`."""
+
+    of: str = MISSING
+    out: str | None = None
 
 
 def report(config: DictConfig, run_dir: Path) -> None:
     """Write the page of the run `config.of`."""
     from experiments.reporting.page import write_report
 
-    page = write_report(existing_file(config.of, "of"), Path(config.out) if config.out else None)
+    settings = build(ReportSettings, config, where="")
+    page = write_report(existing_file(settings.of, "of"), Path(settings.out) if settings.out else None)
     summary("Report", {"page": page})
 
 

@@ -3,23 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from data.counting import count_rows
 from data.errors import InputError
 from data.molecules import Row, read
 from data.rejects import RejectLog
 from data.splits import canonical
-from experiments.stage import application, build, existing_file, instantiate, write_json
+from experiments.stage import StageSettings, application, build, existing_file, instantiate, write_json
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
+
+
+@dataclass(frozen=True)
+class SimulateSettings(StageSettings):
+    """The keys of `understudy simulate`.
+
+    Raises:
+        ValueError: the limit is below 1.
+    """
+
+    inputs: str = MISSING
+    smiles: str = "smiles"
+    limit: int | None = None
+    out: str = MISSING
+    simulator: Any = MISSING
+    campaign: Any = MISSING
+    conformers: Any = MISSING
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
 
 
 def requests(rows: Iterable[Row], simulator: Simulator, path: Path, rejects: RejectLog) -> Iterator[xr.Dataset]:
@@ -47,28 +69,22 @@ def requests(rows: Iterable[Row], simulator: Simulator, path: Path, rejects: Rej
 
 def simulate(config: DictConfig, run_dir: Path) -> None:
     """Simulate each molecule of `config.inputs` that is not in the store yet."""
-    path = existing_file(config.inputs, "inputs")
-    limit = _limit(config.limit)
+    settings = build(SimulateSettings, config, where="")
+    path = existing_file(settings.inputs, "inputs")
     simulator = instantiate(config.simulator)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     with RejectLog(run_dir / "rejects.csv") as rejects:
-        rows = read(path, smiles_column=config.smiles, rejects=rejects)
+        rows = read(path, smiles_column=settings.smiles, rejects=rejects)
         head = next(rows, None)
         if head is None:
             raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
         if head.positions is None:
             simulator = FromSmiles(simulator, conformers)
-        inputs = requests(islice(chain([head], rows), limit), simulator, path, rejects)
-        total = count_rows(path, smiles_column=config.smiles, at_most=limit)
-        result = run_campaign(simulator, inputs, Path(config.out), campaign, total=total)
+        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects)
+        total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
+        result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total)
     write_json(run_dir / "metrics.json", result.metrics())
-
-
-def _limit(value: Any) -> int | None:
-    if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-        raise InputError(f"{value!r} is not a number of inputs", where="limit", remedy="Give 1 or more, or null")
-    return value
 
 
 main = application("simulate", simulate)

@@ -5,11 +5,14 @@ Hydra stays in this module and in the YAML: a stage's own function takes plain, 
 
 from __future__ import annotations
 
+import errno
 import json
+import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -17,17 +20,43 @@ import hydra
 import hydra.errors
 import hydra.utils
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
 from simulators.base import SimulationError
 
+LOG = logging.getLogger(__name__)
 PACKAGES = ("data", "simulators", "surrogates", "experiments")
 CONF = Path(__file__).parent / "conf"
+#: What the file system refuses because of a path or a disk, which a person has to mend.
+PATH_ERRORS = frozenset(
+    getattr(errno, name)
+    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG")
+)
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Where all that a run makes lies."""
+
+    dir: str = MISSING
+
+
+@dataclass(frozen=True)
+class StageSettings:
+    """The keys of every stage; each stage adds its own, so that a key that no code reads is an error.
+
+    Attributes:
+        stage: its name.
+        run: its directory.
+    """
+
+    stage: str = MISSING
+    run: RunDirectory = field(default_factory=RunDirectory)
 
 
 def application(name: str, function: Callable[[DictConfig, Path], None], *, root: str = "") -> Callable[[], None]:
@@ -53,6 +82,12 @@ def application(name: str, function: Callable[[DictConfig, Path], None], *, root
             if error.kind not in ("invalid_input", "missing_component"):
                 raise
             raise SystemExit(fail(error)) from error
+        except OSError as error:
+            path_error = bad_path(error)
+            if path_error is None:
+                raise
+            LOG.info("stopped", exc_info=True)  # to log.txt, not to the terminal
+            raise SystemExit(fail(path_error)) from error
 
     return hydra.main(version_base="1.3", config_path=str(CONF / root), config_name=name)(task)
 
@@ -63,6 +98,17 @@ def fail(error: Exception) -> int:
     text = "; ".join(part for part in parts if part and not part.startswith(("full_key:", "object_type=")))
     print(f"understudy: {text}", file=sys.stderr)
     return 2
+
+
+def bad_path(error: BaseException | None) -> InputError | None:
+    """What to say of a path that cannot be written or read, if that is what an error comes from."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in PATH_ERRORS:
+            where = None if error.filename is None else os.fsdecode(error.filename)
+            said = os.strerror(error.errno)
+            return InputError(said[:1].lower() + said[1:], where=where, remedy="Name another path, or make room there")
+        error = error.__cause__
+    return None
 
 
 def instantiate(node: DictConfig) -> Any:
@@ -96,6 +142,11 @@ def instantiate(node: DictConfig) -> Any:
 def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> T:
     """A frozen dataclass from a part of the configuration: unknown keys and wrong types are errors.
 
+    Args:
+        cls: fields are the keys, their types what the values may be.
+        node: the part.
+        where: its key; "" for the whole.
+
     Raises:
         InputError: naming the key, what was expected and what was found.
     """
@@ -103,9 +154,16 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
         merged = OmegaConf.merge(_writable(OmegaConf.structured(cls)), node)
         made = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0], where=f"{where}.{error.full_key or ''}".rstrip(".")) from error
+        key = ".".join(part for part in (where, error.full_key) if part)
+        if isinstance(error, MissingMandatoryValue):
+            raise InputError("a value is needed", where=key, remedy=f"Give {key}=...") from error
+        if isinstance(error, ConfigKeyError):
+            kind: Any = error.object_type
+            remedy = f"Keys here are {', '.join(f.name for f in fields(kind))}" if is_dataclass(kind) else "See --help"
+            raise InputError("no such key", where=key, remedy=remedy) from error
+        raise InputError(str(error).splitlines()[0], where=key or None) from error
     except (ValueError, TypeError) as error:
-        raise InputError(str(error), where=where) from error
+        raise InputError(str(error), where=where or None) from error
     assert isinstance(made, cls)
     return made
 
@@ -153,6 +211,29 @@ def existing_file(value: str | None, key: str) -> Path:
     if not path.exists():
         raise InputError(f"no such file: {path}", where=key, remedy="Check the path")
     return path
+
+
+def names(value: str | Sequence[str] | None) -> list[str]:
+    """A configured name or list of names as a list."""
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else [str(v) for v in value]
+
+
+def refuse_equal_stems(files: Sequence[Path], key: str) -> None:
+    """Refuse files whose scores would have the same names.
+
+    Raises:
+        InputError: two have the same stem.
+    """
+    stems = [path.stem for path in files]
+    twice = {stem for stem in stems if stems.count(stem) > 1}
+    if twice:
+        raise InputError(
+            f"two files are called {min(twice)!r}, and their scores would have the same names",
+            where=key,
+            remedy="Rename one",
+        )
 
 
 def summary(title: str, rows: Mapping[str, object]) -> None:

@@ -2,31 +2,85 @@
 
 from __future__ import annotations
 
-import time
+import json
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.featurise import encode
 from data.molecules import read
 from data.rejects import RejectLog
-from data.splits import random_split, scaffold_split, size_split
+from data.splits import counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
 from experiments.scores import scores
-from experiments.stage import application, build, existing_file, summary, write_json
+from experiments.stage import StageSettings, application, build, existing_file, names, summary, write_json
 from simulators.base import content_hash
+from surrogates import fit_note
 from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
+from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
+from surrogates.uncertainty import fewest_points
+
+LOG = logging.getLogger(__name__)
 
 SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}
 PARTS = ("train", "valid", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class TrainSettings(StageSettings):
+    """The keys of `understudy train`; what a group of configurations holds is checked where it is used."""
+
+    devices: DeviceConfig = field(default_factory=DeviceConfig)
+    surrogate: Any = MISSING
+    data: Any = MISSING
+    train: Any = MISSING
+    tune: Any = MISSING
+    baseline: Any = None
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What to learn from a table; the keys of `data` in experiment=molecules/graph.
+
+    Attributes:
+        file: a table, or a store that `understudy simulate` made.
+        smiles: column that holds SMILES.
+        target: column to learn, or a list of columns.
+        unit: unit of the target, or a list.
+        split: a key of `SPLITS`.
+        seed: of the split.
+        parts: fractions or counts, in the order of `PARTS`.
+
+    Raises:
+        ValueError: the split is unknown, the seed negative, or the parts are not four numbers of 0 or more.
+    """
+
+    file: str = MISSING
+    smiles: str = "smiles"
+    target: Any = MISSING
+    unit: Any = None
+    split: str = "random"
+    seed: int = 0
+    parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
+        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
+            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
 
 
 @dataclass(frozen=True)
@@ -46,13 +100,6 @@ class Table:
     fingerprint: str
 
 
-def names(value: str | Sequence[str] | None) -> list[str]:
-    """A configured name or list of names as a list."""
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else [str(v) for v in value]
-
-
 def read_table(
     path: Path, smiles: str, targets: Sequence[str], units: Sequence[str], rejects: RejectLog | None
 ) -> Table:
@@ -61,8 +108,18 @@ def read_table(
     Raises:
         InputError: a column is missing, or no row can be used.
     """
+    if not targets:
+        raise InputError("no column to learn is named", where="data.target", remedy="Name one, or a list")
     if path.is_dir():
         with RecordStore.open(path) as store:
+            there = [str(name) for name in store.dataset().data_vars]
+            lacking = [name for name in ("smiles", *targets) if name not in there]
+            if lacking:
+                raise InputError(
+                    f"the store has no {' and no '.join(lacking)}",
+                    where=str(path),
+                    remedy=f"It has {', '.join(there)}",
+                )
             ok = store.column("status") == "ok"
             found = [str(s) for s in store.column("smiles")[ok]]
             values = {t: np.asarray(store.column(t)[ok], float) for t in targets}
@@ -84,6 +141,34 @@ def read_table(
     return Table(found, values, given, content_hash([found, {t: v.tolist() for t, v in values.items()}]))
 
 
+def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[str, float | int]:
+    """The parts, with as many calibration molecules as intervals need where a fraction of a small table is fewer.
+
+    They are taken from the training part. A count, or a fraction of 0, is left as it was given.
+
+    Args:
+        parts: fractions or counts, by the names in `PARTS`.
+        total: molecules of the table.
+
+    Raises:
+        InputError: a part is negative, more molecules are asked for than there are, or so few are left to train
+            on that the table is too small for intervals.
+    """
+    share = parts["calibration"]
+    wanted = counts(parts, total)
+    lacking = fewest_points() - wanted["calibration"]
+    if not (isinstance(share, float) and 0 < share <= 1) or lacking <= 0:
+        return parts
+    if wanted["train"] - lacking < fewest_points():
+        raise InputError(
+            f"{total} molecules are too few to train on and to set {fewest_points()} aside for calibrated intervals",
+            where="data.parts",
+            remedy="Give more labels, or a calibration part of 0 to do without calibrated intervals",
+        )
+    LOG.warning("%d molecules calibrate the intervals, in place of a fraction of %g", fewest_points(), share)
+    return {**wanted, "train": wanted["train"] - lacking, "calibration": fewest_points()}
+
+
 def molecular_config(node: DictConfig) -> MolecularConfig:
     """What `surrogate=` describes, without the key that told the kinds apart."""
     return build(MolecularConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="surrogate")
@@ -91,33 +176,35 @@ def molecular_config(node: DictConfig) -> MolecularConfig:
 
 def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """Train on a table: split, fit, calibrate, score on the test part."""
-    path = existing_file(config.data.file, "data.file")
-    targets = names(config.data.target)
-    if config.data.split not in SPLITS:
-        raise InputError(f"no split {config.data.split!r}", where="data.split", remedy=f"Choose from {sorted(SPLITS)}")
+    data = build(TableSettings, config.data, where="data")
+    recipe = build(TrainConfig, config.train, where="train")
+    model = molecular_config(config.surrogate)
+    path = existing_file(data.file, "data.file")
     with RejectLog(run_dir / "rejects.csv") as rejects:
-        labels = read_table(path, config.data.smiles, targets, names(config.data.unit), rejects)
-    parts = dict(zip(PARTS, config.data.parts, strict=True))
-    split = SPLITS[config.data.split](labels.smiles, parts, seed=config.data.seed)
+        labels = read_table(path, data.smiles, names(data.target), names(data.unit), rejects)
+    parts = with_calibration(dict(zip(PARTS, data.parts, strict=True)), len(labels.smiles))
+    split = SPLITS[data.split](labels.smiles, parts, seed=data.seed)
     split.save(run_dir / "split.json")
     table, _ = encode(labels.smiles)
-    start = time.perf_counter()
     surrogate = fit_molecular(
         table,
         labels.values,
         split,
-        molecular_config(config.surrogate),
-        build(TrainConfig, config.train, where="train"),
+        model,
+        recipe,
         run_dir,
         init=None,
         label_fingerprint=labels.fingerprint,
         units=labels.units,
     )
-    seconds = time.perf_counter() - start
-    metrics = {"train/seconds": seconds, "train/molecules": float(len(split["train"]))}
+    # Of the fit, and so with the sessions before this one.
+    seconds = json.loads((run_dir / fit_note.FILE).read_text())["seconds"]
+    metrics = {"train/seconds": float(seconds), "train/molecules": float(len(split["train"]))}
     test = split["test"]
-    metrics |= score_table(surrogate, labels, test, "test")
-    surrogate.with_scores({k: v for k, v in metrics.items() if k.startswith("test/")}).save(run_dir / "surrogate")
+    held_out = score_table(surrogate, labels, test, "test")
+    log_scores(run_dir, held_out)
+    surrogate.with_scores(held_out).save(run_dir / "surrogate")
+    metrics |= held_out
     return metrics
 
 
@@ -161,7 +248,7 @@ def score_table(
 def train(config: DictConfig, run_dir: Path) -> None:
     """Train the kind of surrogate that the configuration chooses."""
     enable_compilation_cache()
-    initialise_distributed(build(DeviceConfig, config.devices, where="devices"))
+    initialise_distributed(build(TrainSettings, config, where="").devices)
     if config.surrogate.kind == "potential":
         from experiments.forces import train_forces
 

@@ -1,4 +1,4 @@
-"""Training curves in MLflow's local file store, for those who compare runs there.
+"""Training curves and held-out scores in MLflow's local file store, for those who compare runs there.
 
 The run directory's own `train.jsonl` and `metrics.json` are the record; this is a copy for a viewer
 (`mlflow ui --backend-store-uri RUN/mlruns`).
@@ -7,21 +7,28 @@ The run directory's own `train.jsonl` and `metrics.json` are the record; this is
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+#: Where a training keeps its store, under its run directory.
+FOLDER = "mlruns"
+EXPERIMENT = "understudy"
+
 
 class Tracker:
-    """One MLflow run under `directory`.
+    """The one MLflow run of a training.
 
     Args:
         directory: of the file store, made if absent.
         experiment: name under which runs are grouped.
-        parameters: settings to show, in any types that print.
+        parameters: settings to show, in any types that print. MLflow never changes a parameter; one that a resumed
+            run has changed (such as the number of epochs) is a tag.
+        resume: go on with the run that is there, if there is one.
     """
 
-    def __init__(self, directory: Path, experiment: str, parameters: Mapping[str, Any]) -> None:
+    def __init__(self, directory: Path, experiment: str, parameters: Mapping[str, Any], *, resume: bool) -> None:
         # MLflow asks for this consent because its newer features want a database.
         os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
         os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -32,15 +39,45 @@ class Tracker:
         self._client = MlflowClient(tracking_uri=directory.resolve().as_uri())
         found = self._client.get_experiment_by_name(experiment)
         experiment_id = found.experiment_id if found else self._client.create_experiment(experiment)
-        self._run = self._client.create_run(experiment_id).info.run_id
+        runs = self._client.search_runs([experiment_id], max_results=1) if resume else []
+        self._run = runs[0].info.run_id if runs else self._client.create_run(experiment_id).info.run_id
+        self._client.update_run(self._run, status="RUNNING")
+        held = dict(runs[0].data.params) if runs else {}
         for name, value in parameters.items():
-            self._client.log_param(self._run, name, value)
+            if name not in held:
+                self._client.log_param(self._run, name, value)
+            elif held[name] != str(value):
+                self._client.set_tag(self._run, f"resumed.{name}", value)
+        self._known: dict[str, int] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record numbers at a step."""
+        """Record numbers at a step, unless the run holds it already: a step lost since a checkpoint is made again."""
         for name, value in metrics.items():
-            self._client.log_metric(self._run, name, value, step=step)
+            name = re.sub(r"[^\w./ :-]", "_", name)
+            if name not in self._known:
+                before = self._client.get_metric_history(self._run, name)
+                self._known[name] = max((point.step for point in before), default=-1)
+            if step > self._known[name]:
+                self._client.log_metric(self._run, name, value, step=step)
+                self._known[name] = step
+
+    def last_step(self) -> int:
+        """The last step of the curves; 0 without any."""
+        return max((point.step for point in self._client.get_metric_history(self._run, "learning_rate")), default=0)
 
     def close(self) -> None:
         """Mark the run as finished."""
         self._client.set_terminated(self._run)
+
+
+def log_scores(run_dir: Path, scores: Mapping[str, float]) -> None:
+    """Add held-out scores to the MLflow run of a training, at its last step, if it keeps one.
+
+    Args:
+        run_dir: of the training.
+        scores: flat, finite.
+    """
+    if (run_dir / FOLDER).is_dir():
+        tracker = Tracker(run_dir / FOLDER, EXPERIMENT, {}, resume=True)
+        tracker.log(scores, tracker.last_step())
+        tracker.close()

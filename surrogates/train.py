@@ -26,6 +26,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.errors import InputError
 from surrogates.checkpoints import load_arrays, read_note, save_arrays
 from surrogates.devices import data_mesh, replicate
+from surrogates.interrupt import BrokenOff, Interrupt
 from surrogates.prefetch import Prefetcher
 
 Batch = Any
@@ -91,6 +92,8 @@ class TrainConfig:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
 
     def rate(self, progress: float) -> float:
         """The learning rate at a share of training, from 0 to 1."""
@@ -137,7 +140,7 @@ class FitResult:
 
 @dataclass
 class Progressed:
-    """Where a run is, as its checkpoints note it."""
+    """Where a run is, as its checkpoints note it; `partial` holds the statistics of an epoch that was broken off."""
 
     epoch: int = 0
     batch: int = 0
@@ -145,6 +148,7 @@ class Progressed:
     best: float = float("inf")
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
+    partial: dict[str, list[float]] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict; no best yet is null."""
@@ -154,7 +158,7 @@ class Progressed:
     def from_json(value: dict[str, Any]) -> Progressed:
         """What `to_json` described."""
         best = float("inf") if value["best"] is None else value["best"]
-        return Progressed(value["epoch"], value["batch"], value["seconds"], best, value["since_best"], value["history"])
+        return Progressed(**{**value, "best": best})
 
 
 def add_stats(total: Stats | None, new: Stats) -> Stats:
@@ -203,7 +207,8 @@ def fit(
     Raises:
         InputError: the loss is not finite in more than a twentieth of an epoch's steps and two, or `train` is
             empty.
-        KeyboardInterrupt: after a checkpoint was written.
+        KeyboardInterrupt: after the step that it came in was finished and a checkpoint written; a second Ctrl-C
+            waits for neither.
     """
     if train.steps_per_epoch < 1:
         raise InputError("there is no batch to train on", remedy="Give more labelled samples or a smaller batch size")
@@ -337,9 +342,9 @@ class _Loop:
         self.resume()
         tracker = None
         if self.config.mlflow:
-            from surrogates.tracking import Tracker
+            from surrogates.tracking import EXPERIMENT, FOLDER, Tracker
 
-            tracker = Tracker(self.run_dir / "mlruns", "understudy", asdict(self.config))
+            tracker = Tracker(self.run_dir / FOLDER, EXPERIMENT, asdict(self.config), resume=bool(self.at.history))
         began, before = time.perf_counter(), self.at.seconds
         waited = looped = 0.0
         saved = time.perf_counter()
@@ -349,7 +354,7 @@ class _Loop:
         def clock() -> float:
             return before + time.perf_counter() - began
 
-        with Progress(*columns, transient=True, disable=not self.show) as bar:
+        with Progress(*columns, transient=True, disable=not self.show) as bar, Interrupt() as interrupt:
             task = bar.add_task("training", total=self.config.epochs, completed=self.at.epoch)
             try:
                 while self.at.epoch < self.config.epochs:
@@ -359,7 +364,8 @@ class _Loop:
                     if self.config.patience is not None and self.at.since_best > self.config.patience:
                         stopped = "patience"
                         break
-                    total: Stats | None = None
+                    total = from_partial(self.at.partial)
+                    self.at.partial = {}
                     pending: jax.Array | None = None
                     skipped, steps, out_of_time = int(self.state.skipped), 0, False
                     started = time.perf_counter()
@@ -376,6 +382,9 @@ class _Loop:
                             pending = value
                             self.at.batch += 1
                             steps += 1
+                            if interrupt.asked:
+                                self.at.partial = to_partial(total)
+                                raise BrokenOff
                             if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
                                 out_of_time = True
                                 break
@@ -403,8 +412,8 @@ class _Loop:
                     if out_of_time:
                         stopped = "max_seconds"
                         break
-            except KeyboardInterrupt:
-                if self.config.checkpoint_every_s is not None and self.at.batch == 0:
+            except BrokenOff:
+                if self.config.checkpoint_every_s is not None:
                     self.at.seconds = clock()
                     self.save()
                 raise
@@ -413,6 +422,8 @@ class _Loop:
             self.save()
         if tracker is not None:
             tracker.close()
+        if interrupt.asked:
+            raise BrokenOff
         model = nnx.merge(self.graph, self.best, self.rest)
         return FitResult(
             model,
@@ -451,6 +462,16 @@ class _Loop:
         row = self.at.history[-1]
         parts = [f"{name} {row[name]:.4g}" for name in ("train/loss", "valid/loss") if name in row]
         return "training  " + "  ".join(parts)
+
+
+def to_partial(total: Stats) -> dict[str, list[float]]:
+    """Statistics as JSON: a float32 has an equal float64, so that nothing is lost."""
+    return {name: [float(s), float(n)] for name, (s, n) in jax.device_get(total).items()}
+
+
+def from_partial(partial: dict[str, list[float]]) -> Stats | None:
+    """What `to_partial` described, as it was; None if there is nothing."""
+    return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
 
 
 def compiled(function: Any) -> int:

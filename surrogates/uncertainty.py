@@ -18,6 +18,9 @@ from scipy.stats import betabinom
 
 from data.errors import InputError
 
+#: Share of truths that may lie outside of the intervals of this project.
+ALPHA = 0.1
+
 
 def conformal_quantile(scores: Float[np.ndarray, " n"], alpha: float) -> float:
     """The finite-sample quantile of calibration scores.
@@ -34,9 +37,34 @@ def conformal_quantile(scores: Float[np.ndarray, " n"], alpha: float) -> float:
     if rank > n:
         raise InputError(
             f"{n} calibration points cannot give {1 - alpha:.0%} intervals",
-            remedy=f"Use at least {math.ceil(1 / alpha) - 1}, or a lower level",
+            remedy=f"Use at least {fewest_points(alpha)}, or a lower level",
         )
     return float(np.sort(scores)[rank - 1])
+
+
+def fewest_points(alpha: float = ALPHA) -> int:
+    """How many calibration points a finite interval needs: n >= 1/alpha - 1."""
+    return math.ceil(1 / alpha - 1e-9) - 1
+
+
+def refuse_too_few(truth: Float[np.ndarray, " n"], name: str, *, where: str, alpha: float = ALPHA) -> None:
+    """Refuse a calibration part that could not be used, while that costs nothing yet.
+
+    Args:
+        truth: labels of the part, NaN where missing.
+        name: of the target.
+        where: key that sets the size of the part.
+
+    Raises:
+        InputError: there are labels, but fewer than `fewest_points(alpha)`.
+    """
+    known = int(np.isfinite(truth).sum())
+    if len(truth) and known < fewest_points(alpha):
+        raise InputError(
+            f"{known} molecules with a label of {name} are set aside to calibrate its {1 - alpha:.0%} intervals",
+            where=where,
+            remedy=f"Set aside {fewest_points(alpha)} or more, or none to do without calibrated intervals",
+        )
 
 
 @dataclass(frozen=True)
@@ -57,7 +85,10 @@ class Conformal:
 
     @staticmethod
     def fit(
-        truth: Float[np.ndarray, " n"], mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"], alpha: float = 0.1
+        truth: Float[np.ndarray, " n"],
+        mean: Float[np.ndarray, " n"],
+        std: Float[np.ndarray, " n"],
+        alpha: float = ALPHA,
     ) -> Conformal:
         """Calibrate on held-out points; those without a label (NaN) are left out."""
         keep = np.isfinite(truth)

@@ -1,6 +1,6 @@
 """All benchmarks, one after the other and each in a process of its own; `--show` prints what is there.
 
-python -m experiments.benchmarks [--only NAME ...] [--data DIR] [--peers BIN] [--out DIR] [--no-peers]
+python -m experiments.benchmarks [--only NAME ...] [--train N ...] [--data DIR] [--peers BIN] [--out DIR] [--no-peers]
 """
 
 from __future__ import annotations
@@ -27,7 +27,10 @@ def command(name: str, given: argparse.Namespace) -> list[str]:
     line += ["--peers", str(given.peers), "--cores", str(given.cores)]
     if given.no_peers and name in WITH_PEERS:
         line.append("--no-peers")
-    surrogate = given.out / "qm9_gap" / "10000" / "understudy" / "surrogate"
+    if name == "qm9_gap":
+        line += ["--train", *map(str, given.train)]
+    # Any of them has the default network, and so the same speed.
+    surrogate = given.out / "qm9_gap" / str(given.train[0]) / "understudy" / "surrogate"
     if name in ("screening", "memory") and surrogate.is_dir():
         line += ["--surrogate", str(surrogate)]
     return line
@@ -52,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = arguments("Side-by-side benchmarks; JSON and tables.")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="which (all)")
+    parser.add_argument("--train", type=int, nargs="+", default=[10_000], help="training molecules of qm9_gap (10000)")
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--show", action="store_true", help="print the tables of an earlier run")
     given = parser.parse_args(argv)

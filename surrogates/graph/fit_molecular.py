@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import nnx
@@ -16,15 +15,18 @@ from data.errors import InputError
 from data.featurise import GraphTable
 from data.graphs import GraphBatch, GraphSource, choose_buckets, with_room
 from data.splits import Split
-from surrogates.checkpoints import write_json
+from simulators.base import content_hash
+from surrogates.checkpoints import checksum
 from surrogates.devices import data_mesh
+from surrogates.fit_note import note_fit
 from surrogates.graph.domain import Domain
 from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
 from surrogates.graph.mpnn import Ensemble
 from surrogates.losses import LossName, masked_error
 from surrogates.normalise import Standardise
-from surrogates.train import FitResult, Stats, TrainConfig, fit
-from surrogates.uncertainty import Conformal
+from surrogates.resuming import hold_to_data
+from surrogates.train import Stats, TrainConfig, fit
+from surrogates.uncertainty import Conformal, refuse_too_few
 
 #: Training stops halving its batches here; smaller ones are all noise.
 SMALLEST_BATCH = 8
@@ -52,14 +54,16 @@ def fit_molecular(
             then intervals are those of the ensemble alone).
         config: of the ensemble; with `init` its own counts.
         training: the recipe.
-        run_dir: gets the history, checkpoints and `fit.json`; the same again resumes.
+        run_dir: gets the history, checkpoints and `fit.json`; the same again resumes, if nothing that it learns
+            from has changed.
         units: of each target.
         label_fingerprint: identity of the labels.
         init: start from this one's weights. Its predictions, brought onto the new labels by a line fitted for
             each target, are where fine-tuning starts.
 
     Raises:
-        InputError: no molecule to train on, a target without labels, or `init` has other targets.
+        InputError: no molecule to train on, a target without labels, too few labels to calibrate with, `init`
+            has other targets, or `run_dir` holds a training on other data.
     """
     names = tuple(targets)
     values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
@@ -67,6 +71,8 @@ def fit_molecular(
     train = train[np.isfinite(values[train]).any(axis=1)]
     if not len(train):
         raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
+    for k, name in enumerate(names):
+        refuse_too_few(values[np.asarray(split["calibration"]), k], name, where="calibration part")
     if init is None:
         standardise = Standardise.fit(names, values[train])
         buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
@@ -93,6 +99,15 @@ def fit_molecular(
         )
 
     valid = np.asarray(split["valid"])
+    hold_to_data(
+        run_dir,
+        {
+            "training part": _identity(table, values, names, train),
+            "validation part": _identity(table, values, names, valid),
+            "network": content_hash(asdict(config)),
+            "pretrained surrogate": "none" if init is None else init.fingerprint,
+        },
+    )
     result = fit(
         model,
         ensemble_loss(config.loss),  # type: ignore[arg-type]
@@ -102,7 +117,7 @@ def fit_molecular(
         run_dir,
         progress=progress,
     )
-    _note(result, run_dir)
+    note_fit(result, run_dir)
     made = result.model
     assert isinstance(made, Ensemble)
     facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
@@ -140,6 +155,15 @@ def ensemble_loss(kind: LossName) -> object:
     return loss
 
 
+def _identity(
+    table: GraphTable, values: Float[np.ndarray, "molecule target"], names: Sequence[str], rows: Int[np.ndarray, " row"]
+) -> str:
+    """Hash of some molecules and their labels, in the order in which they are learned."""
+    part = table.take(rows)
+    arrays = (part.atom_start, part.bond_start, part.atoms, part.bonds, part.bond_atoms, values[rows])
+    return content_hash([list(names), checksum(arrays)])
+
+
 def _onto(init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]) -> Standardise:
     """The normalisation under which `init`, untouched, answers with a line fitted to the new labels."""
     known, _ = init.raw(table)
@@ -158,18 +182,3 @@ def _onto(init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray,
         means.append(float(y.mean() + slope * (old.mean[k] - x.mean())))
         scales.append(slope * old.scale[k])
     return Standardise(old.names, tuple(means), tuple(scales))
-
-
-def _note(result: FitResult, run_dir: Path) -> None:
-    write_json(
-        run_dir / "fit.json",
-        {
-            "seconds": result.seconds,
-            "epochs": len(result.history),
-            "stopped_by": result.stopped_by,
-            "best": result.best,
-            "data_wait_share": result.data_wait_share,
-            "compilations": result.compilations,
-            "devices": len(jax.devices()),
-        },
-    )

@@ -266,7 +266,8 @@ class MolecularSurrogate:
 
     def save(self, directory: Path) -> None:
         """Write `surrogate.json` and `weights/`."""
-        save_surrogate(Path(directory), "molecular", nnx.state(self.model), self.facts.to_json())
+        card = {"spec": self.spec.to_json(), **self.facts.to_json()}
+        save_surrogate(Path(directory), "molecular", nnx.state(self.model), card)
 
     @staticmethod
     def load(directory: Path) -> MolecularSurrogate:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
+from experiments.benchmarks.__main__ import main as benchmarks
 from experiments.benchmarks.chemprop import Chemprop, read_smiles, write_smiles
 from experiments.benchmarks.common import Result, report
 from experiments.benchmarks.models import MEV_PER_HARTREE, read_gaps
@@ -70,6 +71,26 @@ def test_rate_of_the_peer_leaves_its_start_up_out(tmp_path: Path) -> None:
     program.chmod(0o755)
     rate = Chemprop(tmp_path, 1, tmp_path / "log").rate(tmp_path / "model", ["C"], 1500, 100)
     assert rate == pytest.approx(1000, rel=0.25)
+
+
+def test_the_numbers_of_training_molecules_reach_the_benchmark_of_the_gap(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[list[str]] = []
+
+    def note(line: list[str]) -> subprocess.CompletedProcess[str]:
+        lines.append(line)
+        return subprocess.CompletedProcess(line, 0)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    benchmarks(["--train", "10000", "30000"])
+    (gap,) = (line for line in lines if "experiments.benchmarks.qm9_gap" in line)
+    assert gap[gap.index("--train") + 1 :][:2] == ["10000", "30000"]
+    assert not any("--train" in line for line in lines if line is not gap)
+    monkeypatch.undo()
+    line = ["make", "--dry-run", "bench", "TRAIN=10000 30000"]
+    said = subprocess.run(line, cwd=repository, capture_output=True, text=True, check=True).stdout
+    assert "experiments.benchmarks --train 10000 30000" in said
 
 
 def test_missing_peer_is_an_error_with_a_remedy(tmp_path: Path) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from data.errors import InputError
+from data.store import RecordStore
 from experiments.cli import STAGES
+from experiments.evaluate import compared
+from experiments.stage import bad_path
+from simulators.base import Variable
 
 
 def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -57,6 +64,118 @@ def test_a_usage_error_is_one_line_and_status_two(arguments: list[str], words: l
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def make_workplace(path: Path) -> None:
+    """A table twice, a store of geometries without SMILES, an SDF, and a file where a folder should be."""
+    table = "smiles,gap\n" + "".join(f"{'C' * n},{n}\n" for n in range(1, 60))
+    for name in ("labels.csv", "twin/labels.csv"):
+        (path / name).parent.mkdir(exist_ok=True)
+        (path / name).write_text(table)
+    (path / "molecules.sdf").write_text("\n")
+    (path / "file").write_text("")
+    inputs = [Variable("charge", (), "e", "int32", "total charge")]
+    outputs = [Variable("gap", (), "eV", "float64", "gap")]
+    with RecordStore.create(path / "geometries.zarr", inputs, outputs, provenance={}, attrs={}) as records:
+        values = {"charge": 0, "gap": 1.0}
+        records.append("key", values, status="ok", message="", seconds=1.0, threads=1, attempts=1)
+
+
+GRAPH = ["train", "experiment=molecules/graph", "data.target=gap", "run.dir=run"]
+PIPELINE = ["pipeline", "experiment=molecules", "run.dir=run"]
+SCREEN = ["screen", "surrogate=absent", "candidates=labels.csv", "out=out"]
+
+
+MISTAKES: list[tuple[list[str], list[str]]] = [
+    ([*PIPELINE, "targets=[nonsense]"], ["nonsense", "targets", "dipole_moment"]),
+    ([*PIPELINE, "targets=[gap]"], ["objective", "dipole_moment"]),
+    ([*PIPELINE, "candidates=molecules.sdf"], ["molecules.sdf", ".smi"]),
+    ([*PIPELINE, "candidates=labels.csv", "smiles=structure"], ["labels.csv", "structure"]),
+    ([*PIPELINE, "dear.train=abc"], ["dear.train", "abc"]),
+    ([*PIPELINE, "dear.calibration=5"], ["dear.calibration", "9 or more"]),
+    ([*PIPELINE, "seed=-1"], ["seed", "-1"]),
+    ([*PIPELINE, "+finetune.colour=red"], ["finetune.colour", "max_seconds"]),
+    ([*PIPELINE, "+colour=red"], ["colour", "candidates"]),
+    ([*PIPELINE, "+dear.colour=red"], ["dear.colour", "calibration"]),
+    ([*GRAPH, "data.file=geometries.zarr"], ["geometries.zarr", "no smiles"]),
+    ([*GRAPH, "data.file=geometries.zarr", "data.target=nope"], ["geometries.zarr", "no nope"]),
+    ([*GRAPH, "data.file=labels.csv", "data.parts=[0.8,0.2]"], ["data", "parts", "4 numbers"]),
+    ([*GRAPH, "data.file=labels.csv", "data.seed=-1"], ["seed", "-1"]),
+    ([*GRAPH, "data.file=labels.csv", "train.seed=-1"], ["train", "seed", "-1"]),
+    ([*GRAPH, "data.file=labels.csv", "+data.colour=red"], ["data.colour", "parts"]),
+    ([*GRAPH, "data.file=labels.csv", "+colour=red"], ["colour", "devices"]),
+    ([*GRAPH, "data.file=labels.csv", "data.split=halves"], ["halves", "scaffold"]),
+    ([*GRAPH], ["data.file"]),
+    ([*GRAPH, "data.file=labels.csv", "run.dir=file"], ["file", "exists"]),
+    ([*GRAPH, "data.file=labels.csv", "run.dir=file/run"], ["file/run", "directory"]),
+    ([*SCREEN, "top_k=-1"], ["top_k", "-1"]),
+    ([*SCREEN, "top_k=abc"], ["top_k", "abc"]),
+    ([*SCREEN, "workers=0"], ["workers", "0"]),
+    ([*SCREEN, "+colour=red"], ["colour", "objective"]),
+    (["evaluate", "surrogate=absent", "data.test=[a]", "+data.colour=red"], ["data.colour", "target"]),
+    (
+        ["evaluate", "surrogate=absent", "data.test=[labels.csv,twin/labels.csv]"],
+        ["data.test", "two files"],
+    ),
+    (["simulate", "inputs=labels.csv", "limit=-1"], ["limit", "-1"]),
+    (["simulate", "inputs=labels.csv", "limit=1", "out=file/store.zarr"], ["file", "directory"]),
+]
+
+
+#: One process for all, because starting one takes longer than refusing.
+MANY = """
+import contextlib, io, json, sys
+from experiments.cli import main
+found = []
+for arguments in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = main(arguments)
+    found.append([status, said.getvalue()])
+json.dump(found, sys.stdout)
+"""
+
+
+@pytest.fixture(scope="module")
+def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[int, str]]]:
+    """The directory in which each of `MISTAKES` was made, with its exit status and what it said."""
+    path = tmp_path_factory.mktemp("workplace")
+    make_workplace(path)
+    asked = json.dumps([arguments for arguments, _ in MISTAKES])
+    done = subprocess.run(
+        [sys.executable, "-c", MANY], cwd=path, input=asked, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    return path, [(status, said) for status, said in json.loads(done.stdout)]
+
+
+@pytest.mark.parametrize("case", range(len(MISTAKES)), ids=[" ".join(arguments) for arguments, _ in MISTAKES])
+def test_what_a_person_gets_wrong_is_named_in_one_line_before_anything_is_computed(
+    case: int, refused: tuple[Path, list[tuple[int, str]]]
+) -> None:
+    path, found = refused
+    status, said = found[case]
+    assert status == 2, said
+    assert len(said.strip().splitlines()) == 1, said
+    for word in MISTAKES[case][1]:
+        assert word in said
+    assert not list(path.glob("run/labels/*"))
+
+
+def test_only_errors_of_paths_and_disks_are_the_users(tmp_path: Path) -> None:
+    assert "directory" in str(bad_path(NotADirectoryError(errno.ENOTDIR, "x", "file/run")))
+    wrapped = ValueError("handler")
+    wrapped.__cause__ = OSError(errno.ENOSPC, "x", str(tmp_path))
+    assert str(tmp_path) in str(bad_path(wrapped))
+    assert bad_path(OSError(errno.EBADF, "x")) is None
+    assert bad_path(ValueError("ours")) is None
+
+
+def test_as_many_columns_as_targets_are_compared() -> None:
+    assert compared(["gap", "dipole"], []) == {"gap": "gap", "dipole": "dipole"}
+    assert compared(["gap"], ["measured"]) == {"gap": "measured"}
+    with pytest.raises(InputError, match=r"2 columns are named, the surrogate has 1 targets \(gap\)"):
+        compared(["gap"], ["a", "b"])
 
 
 def test_a_target_outside_the_project_is_never_instantiated(tmp_path: Path) -> None:

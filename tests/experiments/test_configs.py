@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
-from experiments.forces import potential_config
+from experiments.evaluate import EvaluateSettings
+from experiments.forces import StructureSettings, potential_config
+from experiments.pipeline_settings import PipelineSettings
+from experiments.prepare import PrepareSettings
+from experiments.report import ReportSettings
+from experiments.screen import ScreenSettings
 from experiments.screening import Objective
+from experiments.simulate import SimulateSettings
 from experiments.stage import CONF, build, instantiate
-from experiments.train import molecular_config
+from experiments.train import TableSettings, TrainSettings, molecular_config
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
+from simulators.quantum.conformers import ConformerConfig
 from surrogates.graph.facts import PotentialConfig
 from surrogates.train import TrainConfig
 
@@ -89,6 +97,47 @@ def test_a_wrong_key_or_type_is_named() -> None:
         build(TrainConfig, OmegaConf.create({"colour": "red"}), where="train")
     with pytest.raises(InputError, match="epochs"):
         build(TrainConfig, OmegaConf.create({"epochs": "many"}), where="train")
+
+
+def options(node: DictConfig) -> set[str]:
+    return {str(key) for key in node}
+
+
+def test_every_option_can_be_set_because_its_file_lists_it() -> None:
+    for name in names("train"):
+        node = composed("train", f"train={name}", "data.file=x", "data.target=y").train
+        assert options(node) == {f.name for f in fields(TrainConfig)}, name
+    for name in names("common/objective"):
+        node = composed("pipeline", f"objective={name}", "experiment=molecules").objective
+        assert options(node) == {f.name for f in fields(Objective)}, name
+    assert options(composed("simulate").campaign) == {f.name for f in fields(CampaignConfig)}
+    for name in ("simulate", "pipeline"):
+        assert options(composed(name).conformers) == {f.name for f in fields(ConformerConfig)}, name
+    assert options(composed("train", "data=table").data) == {f.name for f in fields(TableSettings)}
+    assert options(composed("train", "data=structures").data) == {f.name for f in fields(StructureSettings)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "root", "settings"),
+    [
+        ("pipeline", "", PipelineSettings),
+        ("simulate", "", SimulateSettings),
+        ("train", "", TrainSettings),
+        ("evaluate", "apply", EvaluateSettings),
+        ("prepare", "apply", PrepareSettings),
+        ("report", "apply", ReportSettings),
+        ("screen", "apply", ScreenSettings),
+    ],
+)
+def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, root: str, settings: type) -> None:
+    assert options(composed(stage, root=root)) == {f.name for f in fields(settings)}
+
+
+def test_windows_are_changed_and_added_as_the_help_says() -> None:
+    added = composed("pipeline", "objective.windows.gap=[2,9]", "+objective.windows.energy=[-9,0]").objective
+    assert build(Objective, added, where="objective").windows == {"gap": [2, 9], "energy": [-9, 0]}
+    for stage, root in (("pipeline", ""), ("screen", "apply")):
+        assert "+objective.windows." in (CONF / root / f"{stage}.yaml").read_text()
 
 
 def test_every_file_says_what_it_is() -> None:

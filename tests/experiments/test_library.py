@@ -9,7 +9,7 @@ import pytest
 from rdkit import Chem
 
 from data.errors import InputError
-from experiments.library import MOST_ATOMS, scaffolds, write_library
+from experiments.library import MOST_ATOMS, refuse_other_size, scaffolds, write_library
 
 
 def read(path: Path) -> list[str]:
@@ -56,3 +56,10 @@ def test_more_than_there_is_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="rules give"):
         write_library(tmp_path / "a.csv.gz", 10**8, workers=1, progress=False)
     assert not (tmp_path / "a.csv.gz").exists()
+
+
+def test_a_library_of_another_size_is_not_taken_for_the_one_asked_for(tmp_path: Path) -> None:
+    made = write_library(tmp_path / "a.csv.gz", 300, workers=1, progress=False)
+    refuse_other_size(made.path, 300)
+    with pytest.raises(InputError, match="300 molecules, 301 are asked for"):
+        refuse_other_size(made.path, 301)

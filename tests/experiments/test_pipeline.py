@@ -67,6 +67,12 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path) -> None:
     metrics = json.loads((run / "metrics.json").read_text())
     test = frame[frame.part == "test"]
     assert metrics["evaluate/gap/surrogate/mae_ev"] == pytest.approx((test.gap_pred - test.gap).abs().mean())
+    card = json.loads((run / "surrogate" / "surrogate.json").read_text())
+    for target in ("gap", "dipole_moment"):
+        head = f"evaluate/{target}/surrogate/"
+        kept = {name: value for name, value in metrics.items() if name.startswith(head)}
+        assert kept
+        assert kept.items() <= card["scores"].items()
     train = frame[frame.part == "train"]
     assert np.allclose(frame.gap_mean, train.gap.mean())
 

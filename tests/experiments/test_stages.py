@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +82,61 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
     assert card["scores"]["test/mae"] == metrics["test/mae"]
     assert len(card["labels_fingerprint"]) == 64
     assert (trained / "config.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ("data.seed=1", "training part"),
+        ("surrogate.network.features=8", "network"),
+    ],
+)
+def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed: str, words: str) -> None:
+    before = (trained / "metrics.json").read_bytes()
+    done = understudy(
+        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
+        "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, changed,
+        f"run.dir={trained}", cwd=table.parent, status=2,
+    )  # fmt: skip
+    assert words in done.stderr
+    assert str(trained) in done.stderr
+    assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, table: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    newest = sorted((run / "checkpoints").glob("0*"))[-1] / "note.json"
+    note = json.loads(newest.read_text())
+    note["progress"]["seconds"] = 1000.0
+    newest.write_text(json.dumps(note))
+    understudy(
+        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
+        "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, f"run.dir={run}",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert 1000 < json.loads((run / "metrics.json").read_text())["train/seconds"] < 1100
+
+
+def test_ctrl_c_ends_a_training_with_status_130_and_a_checkpoint(table: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [
+            sys.executable, "-m", "experiments.cli", "train", "experiment=molecules/graph", f"data.file={table}",
+            "data.target=heavy", "train.epochs=100000", "train.mlflow=false", *NETWORK, "run.dir=r",
+        ],
+        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+    deadline = time.monotonic() + 240
+    while not (tmp_path / "r" / "train.jsonl").exists():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=240)
+    assert process.returncode == 130, said
+    assert "same command goes on" in said
+    assert "Traceback" not in said
+    assert len(list((tmp_path / "r" / "checkpoints").glob("0*"))) == 1
 
 
 def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tmp_path: Path) -> None:
@@ -159,9 +217,18 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
         "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
     metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
+    fit = json.loads((tmp_path / "r" / "fit.json").read_text())
+    assert fit["seconds"] == metrics["train/seconds"] > 0
+    assert 0 <= fit["data_wait_share"] < 1
     names = ("energy_mae_mev", "energy_rmse_mev", "forces_mae_mev_per_angstrom", "forces_rmse_mev_per_angstrom")
     for stem in ("b", "c"):
         assert all(np.isfinite(metrics[f"test/{stem}/{name}"]) for name in names)
+    done = understudy(
+        "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", "data.seed=1",
+        "train.epochs=20", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
+        "run.dir=r", cwd=tmp_path, status=2,
+    )  # fmt: skip
+    assert "training part" in done.stderr
     understudy("evaluate", "surrogate=r", f"data.test=[{two}]", "run.dir=e", cwd=tmp_path)
     again = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert again["test/c/energy_mae_mev"] == pytest.approx(metrics["test/c/energy_mae_mev"], rel=1e-3)

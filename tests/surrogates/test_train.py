@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,8 @@ import pytest
 from flax import nnx
 
 from data.errors import CorruptStoreError, InputError
-from surrogates.train import Batch, TrainConfig, fit
+from surrogates.tracking import log_scores
+from surrogates.train import Batch, FitResult, TrainConfig, fit
 
 sys.path.insert(0, str(Path(__file__).parent))
 import linear_problem
@@ -65,6 +67,38 @@ def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) 
         assert a.tobytes() == b.tobytes()
     rows = [json.loads(line) for line in (broken / "train.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == list(range(1, 9))
+
+
+class Stopped(linear_problem.Source):
+    """Ctrl-C comes while the sixth batch of the third epoch is made."""
+
+    def epoch(self, index: int) -> Iterator[Batch]:
+        for i, batch in enumerate(super().epoch(index)):
+            if (index, i) == (2, 5):
+                os.kill(os.getpid(), signal.SIGINT)
+            yield batch
+
+
+def test_a_run_stopped_by_ctrl_c_amid_an_epoch_goes_on_from_that_very_step(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=5, learning_rate=0.05, ema_decay=0.9, checkpoint_every_s=1e9, seed=3)
+
+    def go(source: linear_problem.Source, run: Path) -> FitResult:
+        model, loss = linear_problem.Net(nnx.Rngs(0)), linear_problem.loss
+        return fit(model, loss, source, linear_problem.Source(48, 1), config, run, progress=False)
+
+    with pytest.raises(KeyboardInterrupt):
+        go(Stopped(), tmp_path / "stopped")
+    (kept,) = (tmp_path / "stopped" / "checkpoints").glob("0*")
+    at = json.loads((kept / "note.json").read_text())["progress"]
+    assert at["epoch"] == 2
+    assert 0 < at["batch"] < 8
+    assert int(kept.name) == 16 + at["batch"]
+    resumed, whole = go(linear_problem.Source(), tmp_path / "stopped"), go(linear_problem.Source(), tmp_path / "whole")
+    for a, b in zip(linear_problem.weights(resumed), linear_problem.weights(whole), strict=True):
+        assert a.tobytes() == b.tobytes()
+    for a, b in zip(resumed.history, whole.history, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
@@ -209,6 +243,27 @@ def test_curves_are_in_mlflow_where_asked_for(tmp_path: Path) -> None:
     written = [p for p in (tmp_path / "mlruns").rglob("loss") if p.parent.name == "train"]
     assert len(written) == 1
     assert len(written[0].read_text().splitlines()) == 3
+
+
+def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_each_step_once(tmp_path: Path) -> None:
+    def go(epochs: int) -> None:
+        config = TrainConfig(epochs=epochs, checkpoint_every_s=0.0, mlflow=True)
+        fit(
+            linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, linear_problem.Source(), None, config, tmp_path,
+            progress=False,
+        )  # fmt: skip
+
+    go(2)
+    # A kill between an epoch and its checkpoint: the epoch is in MLflow, and is made again.
+    shutil.rmtree(max((tmp_path / "checkpoints").glob("0*")))
+    go(4)
+    written = [p for p in (tmp_path / "mlruns").rglob("loss") if p.parent.name == "train"]
+    assert len(written) == 1
+    assert [int(line.split()[-1]) for line in written[0].read_text().splitlines()] == [8, 16, 24, 32]
+    log_scores(tmp_path, {"test/mae": 0.25})
+    log_scores(tmp_path, {"test/mae": 0.25})
+    (scores,) = (tmp_path / "mlruns").rglob("mae")
+    assert [line.split()[1:] for line in scores.read_text().splitlines()] == [["0.25", "32"]]
 
 
 def test_the_learning_rate_rises_and_falls_as_stated() -> None:

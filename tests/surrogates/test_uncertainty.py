@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from surrogates.uncertainty import Conformal, conformal_quantile, coverage, coverage_band
+from surrogates.uncertainty import Conformal, conformal_quantile, coverage, coverage_band, fewest_points
 
 
 @given(st.integers(9, 60), st.floats(0.1, 0.4))
@@ -23,6 +23,14 @@ def test_too_few_points_are_refused() -> None:
     with pytest.raises(InputError, match="8 calibration points"):
         conformal_quantile(np.ones(8), 0.1)
     assert conformal_quantile(np.arange(9.0), 0.1) == 8.0
+
+
+@pytest.mark.parametrize("alpha", [0.05, 0.1, 0.2, 0.32])
+def test_the_fewest_points_are_just_enough(alpha: float) -> None:
+    enough = fewest_points(alpha)
+    conformal_quantile(np.ones(enough), alpha)
+    with pytest.raises(InputError, match=f"at least {enough}"):
+        conformal_quantile(np.ones(enough - 1), alpha)
 
 
 @pytest.mark.parametrize("shared", [0.0, 1.0, 5.0])

@@ -16,7 +16,7 @@ from data.errors import CorruptStoreError, InputError
 from data.featurise import encode
 from data.graphs import Bucket, pad
 from data.splits import Split
-from simulators.base import SimulationError, Simulator, check, dataset
+from simulators.base import SimulationError, Simulator, Spec, check, dataset
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.graph.domain import Domain
 from surrogates.graph.fit_molecular import fit_molecular
@@ -154,6 +154,8 @@ def test_a_saved_surrogate_answers_as_before(
     assert again.fingerprint == surrogate.fingerprint
     assert again.scores == {"test/mae": 0.1}
     assert again.labels_fingerprint == "abc"
+    card = json.loads((tmp_path / "s" / "surrogate.json").read_text())
+    assert Spec.from_json(card["spec"]) == surrogate.spec
     changed = jax.tree.map(lambda x: x + 1e-3, nnx.state(surrogate.model))
     other = nnx.clone(surrogate.model)
     nnx.update(other, changed)
@@ -179,6 +181,24 @@ def test_a_damaged_or_foreign_directory_is_refused(
             load_surrogate(tmp_path / "s")
         damaged.write_bytes(whole)
     load_surrogate(tmp_path / "s")
+
+
+def test_too_few_calibration_molecules_are_refused_before_training(tmp_path: Path) -> None:
+    smiles = molecules(40)
+    labels = additive(smiles)
+    labels["double"][30:33] = np.nan
+    with pytest.raises(InputError, match="7 molecules with a label of double"):
+        fit_molecular(
+            encode(smiles)[0],
+            labels,
+            Split.of({"train": np.arange(30), "valid": np.arange(0), "calibration": np.arange(30, 40)}),
+            MolecularConfig(SMALL, ensemble=1),
+            TRAINING,
+            tmp_path / "run",
+            units={"weight": "eV", "double": "1"},
+            label_fingerprint="abc",
+        )
+    assert not (tmp_path / "run").exists()
 
 
 def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:

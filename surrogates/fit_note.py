@@ -1,0 +1,28 @@
+"""`fit.json`: what a training took, all sessions counted, for people and for the metrics of the stage above."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from surrogates.checkpoints import write_json
+from surrogates.train import FitResult
+
+FILE = "fit.json"
+
+
+def note_fit(result: FitResult, run_dir: Path) -> None:
+    """Write `run_dir/fit.json`: seconds, epochs, why it stopped, the share of waiting for data, compilations."""
+    write_json(
+        run_dir / FILE,
+        {
+            "seconds": result.seconds,
+            "epochs": len(result.history),
+            "stopped_by": result.stopped_by,
+            "best": result.best,
+            "data_wait_share": result.data_wait_share,
+            "compilations": result.compilations,
+            "devices": len(jax.devices()),
+        },
+    )
