@@ -11,7 +11,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from data.structures import Structures
-from surrogates.graph.energy import EnergyModel
+from surrogates.graph.energy import EnergyForcesLoss, EnergyModel
 from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
 from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.references import References
@@ -26,7 +26,8 @@ class PotentialSettings:
         ensemble: number of members; from 2 on, each output has a standard deviation.
         committee: output layers drawn from the posterior of the last one, which give a single network its
             standard deviations (see `last_layer`); 0 for none.
-        energy_weight, forces_weight, stress_weight: see `EnergyForcesLoss`.
+        energy_weight, forces_weight, final_energy_weight, final_forces_weight, final_from, final_ramp,
+            stress_weight: see `EnergyForcesLoss`.
         repulsion: add the repulsion of nuclei at short range (see `repulsion`).
         long_range: add the Coulomb energy of latent charges (see `coulomb`); isolated molecules only.
         buckets: number of sizes to which molecules are padded.
@@ -36,6 +37,10 @@ class PotentialSettings:
     committee: int = 0
     energy_weight: float = 1.0
     forces_weight: float = 1.0
+    final_energy_weight: float | None = None
+    final_forces_weight: float | None = None
+    final_from: float = 0.75
+    final_ramp: float = 0.0
     stress_weight: float = 1.0
     repulsion: bool = False
     long_range: bool = False
@@ -44,12 +49,23 @@ class PotentialSettings:
     def __post_init__(self) -> None:
         if min(self.ensemble, self.buckets) < 1:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
-        if min(self.energy_weight, self.forces_weight, self.stress_weight) < 0:
-            raise ValueError(f"weights must not be negative; got {self}")
+        self.loss()
         if self.committee < 0 or self.committee == 1:
             raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
         if self.committee and self.ensemble > 1:
             raise ValueError("an ensemble has its own spread: set committee: 0, or ensemble: 1")
+
+    def loss(self) -> EnergyForcesLoss:
+        """What training minimises."""
+        return EnergyForcesLoss(
+            self.energy_weight,
+            self.forces_weight,
+            self.final_energy_weight,
+            self.final_forces_weight,
+            self.final_from,
+            self.final_ramp,
+            self.stress_weight,
+        )
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from data.errors import InputError
 from data.structure_batches import StructureBatches, choose_sizes, shapes
 from data.structures import Structures
 from surrogates.devices import data_mesh
-from surrogates.graph.energy import EnergyForcesLoss, EnergyModel
+from surrogates.graph.energy import EnergyModel
 from surrogates.graph.facts import Facts, Head, PotentialConfig
 from surrogates.graph.last_layer import distance, fit_last_layer
 from surrogates.graph.potential import Potential
@@ -130,16 +130,20 @@ def fit_potential(
         check = _source(_residual(valid, references).with_head(facts.index), config, training.batch_size, mesh, None)
     result = fit(
         model,
-        EnergyForcesLoss(config.energy_weight, config.forces_weight, config.stress_weight),
+        config.loss(),
         learn,
         check,
         training,
         run_dir,
+        frozen=_is_body if tune is not None and tune.frozen_body else None,
         mesh=mesh,
         progress=progress,
     )
     assert isinstance(result.model, EnergyModel)
-    potential = _with_error_bars(result.model, facts, residual.with_head(facts.index), valid, calibration, config)
+    learned_model = result.model
+    if tune is not None and tune.frozen_body:
+        learned_model = _with_old_heads(learned_model, model, facts.index)
+    potential = _with_error_bars(learned_model, facts, residual.with_head(facts.index), valid, calibration, config)
     return potential, result
 
 
@@ -198,6 +202,22 @@ def _match(potential: Potential, held: Structures) -> float:
     else:
         return 1.0
     return float(np.sqrt(np.mean(error**2) / max(np.mean(std**2), 1e-30)))
+
+
+def _is_body(path: tuple[str, ...]) -> bool:
+    return "readout" not in path
+
+
+def _with_old_heads(trained: EnergyModel, before: EnergyModel, new: int) -> EnergyModel:
+    """The new head as it was trained and the others as they were: averages and decay leave no trace on them."""
+    graph, state = nnx.split(trained)
+    old = dict(nnx.to_flat_state(nnx.state(before)))
+    flat = []
+    for path, leaf in nnx.to_flat_state(state):
+        if "readout" in path:
+            leaf = leaf.replace(old[path][...].at[:, new].set(leaf[...][:, new]))
+        flat.append((path, leaf))
+    return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
 def _kept(references: References, train: Structures, head: str) -> References:

@@ -264,17 +264,3 @@ def test_a_resumed_run_goes_on_in_the_same_mlflow_run_with_each_step_once(tmp_pa
     log_scores(tmp_path, {"test/mae": 0.25})
     (scores,) = (tmp_path / "mlruns").rglob("mae")
     assert [line.split()[1:] for line in scores.read_text().splitlines()] == [["0.25", "32"]]
-
-
-def test_the_learning_rate_rises_and_falls_as_stated() -> None:
-    config = TrainConfig(learning_rate=1.0, warmup_fraction=0.1, final_lr_fraction=0.01)
-    assert config.rate(0.05) == pytest.approx(0.5)
-    assert config.rate(0.1) == pytest.approx(1.0)
-    assert config.rate(0.55) == pytest.approx(0.01 + 0.99 * 0.5)
-    assert config.rate(1.0) == pytest.approx(0.01)
-
-
-@pytest.mark.parametrize("bad", [{"schedule": "step"}, {"epochs": 0}, {"ema_decay": 1.0}, {"learning_rate": -1}])
-def test_a_recipe_that_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        TrainConfig(**bad)  # type: ignore[arg-type]
