@@ -69,6 +69,8 @@ FACTS: Mapping[str, tuple[str, str, str]] = {
     "threads": ("int32", "1", "threads that it was given"),
     "attempts": ("int32", "1", "tries that it took"),
 }
+#: Those that every store has.
+KEPT = ("key", "status")
 
 
 def _missing(dtype: str) -> Any:
@@ -89,7 +91,9 @@ def _write_json(path: Path, value: Any) -> None:
 class _Column:
     """One Zarr array: its rows so far and how a record's value is laid in it."""
 
-    def __init__(self, name: str, dims: tuple[str, ...], dtype: str, units: str, long_name: str) -> None:
+    def __init__(
+        self, name: str, dims: tuple[str, ...], dtype: str, units: str, long_name: str, record: str = "sample"
+    ) -> None:
         self.name, self.dtype = name, dtype
         self.attrs = {"units": units, "long_name": long_name}
         self.ragged = dims[0] if dims and dims[0] not in FIXED else None
@@ -97,7 +101,7 @@ class _Column:
         unknown = [d for d in self.inner if d not in FIXED]
         if unknown:
             raise InputError(f"{name}: dims {unknown} must come first, or have a fixed length ({sorted(FIXED)})")
-        self.dims = (self.ragged or "sample", *self.inner)
+        self.dims = (self.ragged or record, *self.inner)
         self.shape = tuple(FIXED[d] for d in self.inner)
 
     def rows(self, value: Any) -> np.ndarray:
@@ -140,19 +144,20 @@ class RecordStore:
         self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
         self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
         self._columns: dict[str, _Column] = {}
-        for name, (dtype, units, long_name) in FACTS.items():
-            self._add(_Column(name, (), dtype, units, long_name))
+        record = meta.get("record", "sample")
+        for name in meta.get("facts", FACTS):
+            self._add(_Column(name, (), *FACTS[name], record))
         for v in meta["inputs"]:
-            self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"]))
+            self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record))
         taken = {c.ragged for c in self._columns.values()}
         for v in meta["outputs"]:
             dims = tuple(v["dims"])
             # A failed simulation has inputs along atoms but no outputs, so the two lengths are kept apart.
             if dims and dims[0] in taken:
                 dims = (f"output_{dims[0]}", *dims[1:])
-            self._add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"]))
+            self._add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"], record))
         for dim in dict.fromkeys(c.ragged for c in list(self._columns.values()) if c.ragged):
-            column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each record")
+            column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each {record}", record)
             column.attrs["sample_dimension"] = dim
             self._add(column)
         self._lock: IO[str] | None = None
@@ -185,6 +190,8 @@ class RecordStore:
         *,
         provenance: Mapping[str, Any],
         attrs: Mapping[str, Any] | None = None,
+        facts: Sequence[str] = tuple(FACTS),
+        record: str = "sample",
         sync: bool = True,
         flush_every: int = 512,
     ) -> RecordStore:
@@ -195,12 +202,16 @@ class RecordStore:
             inputs, outputs: the variables of a record, with dims, units and dtypes.
             provenance: JSON-serialisable: simulator, version, settings, fingerprint.
             attrs: more facts.
+            facts: which of `FACTS` each record holds; `KEPT` at least.
+            record: name of the dim along which records lie.
             sync: whether each append waits for the disk.
             flush_every: records between folds into Zarr.
 
         Raises:
             InputError: the directory holds something, or a variable's dims cannot be stored.
         """
+        if not set(KEPT) <= set(facts) <= set(FACTS):
+            raise ValueError(f"facts must hold {KEPT} and be among {tuple(FACTS)}, got {tuple(facts)}")
         path = Path(path)
         if path.exists() and any(path.iterdir()):
             raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")
@@ -219,6 +230,8 @@ class RecordStore:
             "inputs": [describe(v) for v in inputs],
             "outputs": [describe(v) for v in outputs],
             "attrs": {**dict(provenance), **dict(attrs or {})},
+            "facts": list(facts),
+            "record": record,
         }
         _write_json(path / MANIFEST, {"records": 0, "arrays": {}})
         _write_json(path / "store.json", meta)
@@ -282,8 +295,8 @@ class RecordStore:
         *,
         status: str = "ok",
         message: str = "",
-        seconds: float,
-        threads: int,
+        seconds: float = float("nan"),
+        threads: int = 0,
         attempts: int = 1,
         log: str = "{}",
     ) -> None:
@@ -314,11 +327,9 @@ class RecordStore:
             if len(lengths) > 1:
                 raise InputError(f"{name} has another length along {counted} than the rest of its record")
         record |= {"key": key, "status": status, "message": message, "log": log, "seconds": np.float64(seconds)}
-        record |= {
-            "threads": np.int32(threads),
-            "attempts": np.int32(attempts),
-            "_sequence": np.int64(len(self._order)),
-        }
+        record |= {"threads": np.int32(threads), "attempts": np.int32(attempts)}
+        record = {name: value for name, value in record.items() if name in self._columns}
+        record["_sequence"] = np.int64(len(self._order))
         journal.append(record)
         self._order.append(key)
         self._known.add(key)
