@@ -29,6 +29,7 @@ def fit_potential(
     isolated: Mapping[int, float] | None = None,
     label_fingerprint: str,
     calibration: Structures | None = None,
+    init: Potential | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[Potential, FitResult]:
@@ -43,15 +44,16 @@ def fit_potential(
         isolated: energies of isolated atoms, eV by atomic number.
         label_fingerprint: of the method, or the hash of the files, that the labels come from.
         calibration: frames that neither training nor `valid` has seen, for the interval of the energy.
+        init: begin with its weights, and keep its references and scale, instead of fresh ones.
         mesh: devices to share each batch among; None for all of them.
         progress: show a progress bar.
 
     Raises:
-        InputError: nothing to learn from, or `valid` has elements that `train` has not.
+        InputError: nothing to learn from, `valid` has elements that `train` has not, or `init` is another network.
     """
     if not np.isfinite(train.energy).any() and not np.isfinite(train.forces).any():
         raise InputError("no structure has an energy or forces", remedy="Give frames with energy= or forces")
-    references = References.fit(train, isolated)
+    references = References.fit(train, isolated) if init is None else init.facts.references
     train = train.take(np.flatnonzero(train.sizes > 1))
     has_energy = bool(np.isfinite(train.energy).any())
     if valid is not None:
@@ -62,7 +64,10 @@ def fit_potential(
                 remedy="Put some of their structures in the training part",
             )
     residual = train.with_energy(train.energy - references.energy(train))
-    facts = Facts(config, references, _scale(residual), label_fingerprint, has_energy, {})
+    scale = _scale(residual) if init is None else init.facts.scale
+    facts = Facts(config, references, scale, label_fingerprint, has_energy, {})
+    if init is not None:
+        _refuse_another(init, config, train)
     mesh = mesh or data_mesh()
     molecules = training.batch_size
     learn = _source(residual, config, molecules, mesh, training.seed)
@@ -72,7 +77,7 @@ def fit_potential(
         check = _source(rest, config, molecules, mesh, None)
     loss = EnergyForcesLoss(config.energy_weight, config.forces_weight)
     result = fit(
-        facts.model(training.seed),
+        facts.model(training.seed) if init is None else init.model,
         loss,
         learn,
         check,
@@ -88,6 +93,23 @@ def fit_potential(
         std = np.zeros(len(calibration)) if found.energy_std is None else found.energy_std
         potential = potential.with_facts(calibration=Conformal.fit(calibration.energy, found.energy, std))
     return potential, result
+
+
+def _refuse_another(init: Potential, config: PotentialConfig, train: Structures) -> None:
+    """Refuse to go on from weights that do not fit the settings or the elements."""
+    before = init.facts.config
+    if (before.network, before.ensemble) != (config.network, config.ensemble):
+        raise InputError(
+            "the potential to begin with has another network or ensemble",
+            where="surrogate",
+            remedy="Give the settings that it was trained with",
+        )
+    extra = sorted(set(train.elements) - set(init.facts.references.elements))
+    if extra:
+        raise InputError(
+            f"training structures hold elements {extra} that the potential to begin with does not know",
+            remedy="Begin with fresh weights",
+        )
 
 
 def _source(
