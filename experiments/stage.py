@@ -103,7 +103,7 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
         merged = OmegaConf.merge(_writable(OmegaConf.structured(cls)), node)
         made = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0], where=f"{where}.{error.full_key or ''}".rstrip(".")) from error
+        raise InputError(str(error).splitlines()[0], where=f"{where}.{error.full_key or ''}".strip(".")) from error
     except (ValueError, TypeError) as error:
         raise InputError(str(error), where=where) from error
     assert isinstance(made, cls)
