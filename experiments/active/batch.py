@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,7 +73,7 @@ class Batch:
                 frames = Structures(*(held[k] for k in ("atom_start", "numbers", "positions", "energy", "forces")))
                 explored, uncertain, lost = held["facts"].tolist()
                 return Batch(frames, held["role"], held["uncertainty"], int(explored), uncertain, lost)
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CorruptStoreError(
                 f"not readable: {error}", where=str(path), remedy="Remove this round and those after it, and run again"
             ) from error
