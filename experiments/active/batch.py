@@ -70,7 +70,9 @@ class Batch:
         """
         try:
             with np.load(path, allow_pickle=False) as held:
-                frames = Structures(*(held[k] for k in ("atom_start", "numbers", "positions", "energy", "forces")))
+                inner = held["atom_start"][1:-1]
+                numbers, positions, forces = (np.split(held[k], inner) for k in ("numbers", "positions", "forces"))
+                frames = Structures.from_arrays(numbers, positions, held["energy"], forces)
                 explored, uncertain, lost = held["facts"].tolist()
                 return Batch(frames, held["role"], held["uncertainty"], int(explored), uncertain, lost)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +200,7 @@ class ActiveLearning:
         predicted = found.frames.take(rows)
         answer = self.potential.predict_structures(predicted)
         return Batch(
-            Structures(predicted.atom_start, predicted.numbers, predicted.positions, answer.energy, answer.forces),
+            replace(predicted, energy=answer.energy, forces=answer.forces),
             np.repeat([CHOSEN, AUDIT], [len(chosen), len(audit)]),
             found.uncertainty[rows],
             explored=len(found.frames),
@@ -305,13 +305,8 @@ def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
     frames = start.take(np.arange(config.count) % len(start))
     moved = frames.positions + config.shake_angstrom * rng.normal(size=frames.positions.shape)
     moved[: frames.sizes[0]] = frames.positions[: frames.sizes[0]]
-    made = Structures(
-        frames.atom_start,
-        frames.numbers,
-        moved,
-        np.full(len(frames), np.nan),
-        np.full_like(moved, np.nan),
-    )
+    unknown = np.full(len(frames), np.nan), np.full_like(moved, np.nan)
+    made = replace(frames, positions=moved, energy=unknown[0], forces=unknown[1], _neighbours={})
     return made.take(np.flatnonzero(made.shortest_distances() >= CLOSEST))
 
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 ERROR = "test_forces_mae_mev_per_angstrom"
 RULES = {"uncertain": "active", "random": "random choice"}
-TEMPERATURE_KELVIN, FRICTION_PER_FS, TIMESTEP_FS = 500.0, 0.02, 0.5
+TEMPERATURE_KELVIN, FRICTION_PER_FS, TIMESTEP_FS = 500.0, 0.02, 1.0
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ def recipe(seed: int) -> Learner:
     return Learner(
         PotentialConfig(network=PaiNNConfig(features=32, layers=2, basis_size=12), ensemble=3),
         TrainConfig(epochs=200, learning_rate=2e-3, **shared),  # type: ignore[arg-type]
-        TrainConfig(epochs=40, learning_rate=1e-3, **shared),  # type: ignore[arg-type]
+        TrainConfig(epochs=120, learning_rate=2e-3, **shared),  # type: ignore[arg-type]
     )
 
 
@@ -125,8 +125,9 @@ def settings(rule: str, labels: int, goal: float, seed: int) -> ActiveConfig:
     return ActiveConfig(
         initial=InitialConfig(count=12),
         explore=ExploreConfig(
-            walkers=24,
-            steps=600,
+            walkers=16,
+            steps=300,
+            record_every=10,
             temperature_kelvin=TEMPERATURE_KELVIN,
             friction_per_fs=FRICTION_PER_FS,
             timestep_fs=TIMESTEP_FS,
@@ -216,10 +217,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--smiles", default="CCO", help="the molecule (%(default)s)")
     parser.add_argument("--seeds", type=int, default=3, help="runs of each side (%(default)s)")
-    parser.add_argument("--labels", type=int, default=140, help="budget of a run (%(default)s)")
-    parser.add_argument("--goals", type=float, nargs="+", default=[60.0, 50.0, 40.0, 30.0], help="meV/A (%(default)s)")
+    parser.add_argument("--labels", type=int, default=92, help="budget of a run (%(default)s)")
+    parser.add_argument(
+        "--goals", type=float, nargs="+", default=[100.0, 80.0, 70.0, 60.0, 50.0], help="meV/A (%(default)s)"
+    )
     parser.add_argument("--stop", type=float, default=25.0, help="goal that ends a run, meV/A (%(default)s)")
-    parser.add_argument("--test-frames", type=int, default=100, help="of the independent trajectory (%(default)s)")
+    parser.add_argument("--test-frames", type=int, default=80, help="of the independent trajectory (%(default)s)")
     given = parser.parse_args(argv)
     cores = pin(given.cores)
     from data.structures import Structures

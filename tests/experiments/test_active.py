@@ -31,6 +31,7 @@ from experiments.active.stopping import Audit, StopConfig, expected_error, frame
 from experiments.benchmarks.active_learning import ERROR, Run
 from experiments.forces import potential_config
 from experiments.stage import CONF, build, instantiate
+from simulators.base import dataset
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.xtb import XTB
@@ -39,7 +40,9 @@ from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.potential import Potential, PotentialConfig
 from surrogates.train import TrainConfig
 
-WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
+sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "graph"))
+from small_potential import SMALL, WATER, potential
+
 WATER_XTB = XTB(outputs=("energy", "forces"))
 
 
@@ -210,8 +213,6 @@ def test_labels_are_the_simulators_and_failures_are_told(tmp_path: Path) -> None
     assert found.rows.tolist() == [0, 2]
     assert [kind for kind, _ in found.failed] == ["invalid_input"]
     record = {"numbers": frames.numbers[6:], "positions": frames.positions[6:]}
-    from simulators.base import dataset
-
     truth = WATER_XTB.simulate(dataset(WATER_XTB.spec.inputs, record))
     assert found.structures.energy[1] == float(truth.energy)
     np.testing.assert_array_equal(found.structures.forces[3:], truth.forces.values)
@@ -277,26 +278,31 @@ def test_its_help_is_its_own(tmp_path: Path) -> None:
 
 
 def test_training_begins_with_the_weights_that_are_given(tmp_path: Path) -> None:
-    frames = label(WATER_XTB, waters(6), tmp_path / "labels.zarr", CampaignConfig(workers=1), progress=False).structures
-    config = PotentialConfig(network=PaiNNConfig(features=8, layers=1, basis_size=4), ensemble=2)
-    recipe = TrainConfig(epochs=2, batch_size=3, checkpoint_every_s=None)
-    first, _ = fit_potential(frames, None, config, recipe, tmp_path / "a", label_fingerprint="x", progress=False)
-    still = TrainConfig(epochs=1, batch_size=3, learning_rate=1e-12, checkpoint_every_s=None)
-    # Fewer frames, whose references would be others.
-    some = frames.take(np.arange(3))
-    second, _ = fit_potential(
-        some, None, config, still, tmp_path / "b", label_fingerprint="x", init=first, progress=False
-    )
-    before, after = (p.predict_structures(frames) for p in (first, second))
-    np.testing.assert_allclose(after.energy, before.energy, atol=1e-5)
-    np.testing.assert_allclose(after.forces, before.forces, atol=1e-5)
-    other = PotentialConfig(network=PaiNNConfig(features=16, layers=1, basis_size=4), ensemble=2)
-    with pytest.raises(InputError, match="another network"):
-        fit_potential(some, None, other, still, tmp_path / "c", label_fingerprint="x", init=first, progress=False)
-    alone = PotentialConfig(network=config.network)
-    single, _ = fit_potential(some, None, alone, still, tmp_path / "d", label_fingerprint="x", progress=False)
+    first = potential(SMALL["painn"], members=2)
+    config, frames = first.facts.config, waters(4)
+    truth = first.predict_structures(frames)
+    still = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-12, checkpoint_every_s=None)
+
+    def fit(table: Structures, config: PotentialConfig) -> Potential:
+        return fit_potential(
+            table, None, config, still, tmp_path / "run", label_fingerprint="x", init=first, progress=False
+        )[0]
+
+    # Energies far from the references that it has, which are kept.
+    answer = fit(frames.with_energy(truth.energy + 500.0), config).predict_structures(frames)
+    np.testing.assert_allclose(answer.energy, truth.energy, atol=1e-4)
+    np.testing.assert_allclose(answer.forces, truth.forces, atol=1e-5)
+    assert answer.forces_std is not None
+    with pytest.raises(InputError, match="another network or ensemble"):
+        fit(frames.with_energy(truth.energy), PotentialConfig(network=PaiNNConfig(features=16)))
+    other = Structures.from_arrays([np.array([9, 1])], [WATER[:2]], [0.0])
+    with pytest.raises(InputError, match=r"elements \[9\]"):
+        fit(other, config)
+
+
+def test_a_surrogate_that_does_not_know_where_it_is_unsure_is_refused() -> None:
     with pytest.raises(InputError, match=r"surrogate.ensemble"):
-        explore(single, some, ExploreConfig(), 0, progress=False)
+        explore(potential(SMALL["painn"]), waters(2), ExploreConfig(), 0, progress=False)
 
 
 # The whole
