@@ -180,10 +180,12 @@ class ActiveLearning:
 
     def _chosen(self) -> Batch:
         assert self.potential is not None
-        config, seed = self.config, round_seed(self.config.seed, len(self.rounds))
+        config, index = self.config, len(self.rounds)
         known = Structures.concatenate(self.learned)
         with self.ledger.stage("exploration", item="frame") as cost:
-            found = explore(self.potential, known, config.explore, seed, progress=self.progress)
+            found = explore(
+                self.potential, known, config.explore, seed_of(config.seed, index, 0), progress=self.progress
+            )
             cost.items = len(found.frames)
         if not len(found.frames):
             raise InputError(
@@ -195,7 +197,8 @@ class ActiveLearning:
         goal = config.stop.force_error_mev_per_angstrom
         uncertain = np.full(len(found.frames), True) if factor is None else factor * found.uncertainty > goal
         room = config.stop.labels - self.spent
-        chosen, audit = choose(found.frames, found.uncertainty, uncertain, known, config.choose, room, seed)
+        draw = seed_of(config.seed, index, 1)
+        chosen, audit = choose(found.frames, found.uncertainty, uncertain, known, config.choose, room, draw)
         rows = np.concatenate([chosen, audit])
         predicted = found.frames.take(rows)
         answer = self.potential.predict_structures(predicted)
@@ -310,9 +313,9 @@ def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
     return made.take(np.flatnonzero(made.shortest_distances() >= CLOSEST))
 
 
-def round_seed(seed: int, index: int) -> int:
-    """A seed of its own for each round."""
-    return int(np.random.SeedSequence([seed, index]).generate_state(1)[0] % 2**31)
+def seed_of(*path: int) -> int:
+    """A seed of its own for each part of each round of each run."""
+    return int(np.random.SeedSequence(path).generate_state(1)[0] % 2**31)
 
 
 def told(row: Mapping[str, Any]) -> str:
@@ -323,6 +326,4 @@ def told(row: Mapping[str, Any]) -> str:
     error, share = row["force_error_mev_per_angstrom"], row["uncertain_share"]
     found = "not known" if error is None else f"{error:.1f} meV/Å"
     unsure = "" if share is None else f", {share:.0%} of {row['explored']:,} frames uncertain"
-    return (
-        f"{row['labels']} labels{failed}; error on new frames {found}{unsure}, {row['lost_share']:.0%} of walkers lost"
-    )
+    return f"{row['labels']} labels{failed}; error on fresh frames {found}{unsure}, {row['lost_share']:.0%} of walkers lost"

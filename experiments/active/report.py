@@ -72,7 +72,7 @@ def curve(axes: Axes, rounds: Sequence[Mapping[str, Any]], goal: float) -> None:
         axes.plot(*zip(*test, strict=True), "s-", color=VERMILLION, label="test frames")
     axes.axhline(goal, color=INK, linestyle=":", label="goal")
     error_axis(axes, [value for _, value in fresh + test] + [goal])
-    axes.set(xlabel="Labels learned", ylabel="Mean absolute error of a force component (meV/Å)")
+    axes.set(xlabel="Labels", ylabel="Mean absolute error of a force component (meV/Å)")
     legend_below(axes)
 
 

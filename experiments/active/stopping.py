@@ -21,7 +21,8 @@ class StopConfig:
 
     Attributes:
         force_error_mev_per_angstrom: the goal: mean absolute error of a force component in the audit.
-        rounds_in_row: rounds in which the goal must be met, one after the other.
+        rounds_in_row: rounds in which the goal must be met, one after the other; the audits of as many say what
+            an uncertainty means.
         lost_share: of the walkers that may have to be stopped in such a round, because they went where the
             surrogate knows nothing.
         labels: calculations that may be spent, failed ones included.
