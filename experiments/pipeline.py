@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -261,4 +262,14 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     summary("Pipeline", funnel.closing_rows(metrics, targets, case.units) | {"report": page, "run": run_dir})
 
 
-main = application("pipeline", pipeline)
+screening = application("pipeline", pipeline)
+
+
+def main() -> None:
+    """The pipeline that `experiment=` names: screening, or active learning, which has a configuration of its own."""
+    if "experiment=molecules/active" in sys.argv[1:]:
+        from experiments.active.stage import main as active
+
+        active()
+    else:
+        screening()

@@ -75,5 +75,4 @@ def continued_config(config: PotentialConfig, potential: Potential) -> Potential
         ensemble=old.ensemble,
         repulsion=old.repulsion,
         long_range=old.long_range,
-        committee=config.committee if old.ensemble == 1 else 0,
     )

@@ -108,7 +108,7 @@ class Dynamics:
         graph, self._weights = nnx.split(potential.model)
         self.compilations = 0
 
-        def advance(weights: nnx.State, walkers: Walkers, first: Array) -> tuple[Walkers, Array]:
+        def advance(weights: nnx.State, walkers: Walkers, first: Array, seed: Array) -> tuple[Walkers, Array]:
             """Steps until a frame is due or a neighbour list is stale; how many were done in all."""
             self.compilations += 1  # Python runs this only while a new shape is traced.
             model = nnx.merge(graph, weights)
@@ -121,7 +121,7 @@ class Dynamics:
 
             def body(carry: tuple[Walkers, Array]) -> tuple[Walkers, Array]:
                 walkers, step = carry
-                return self._step(model, walkers, step), step + 1
+                return self._step(model, walkers, step, seed), step + 1
 
             return jax.lax.while_loop(going, body, (walkers, first))
 
@@ -170,7 +170,8 @@ class Dynamics:
         step = 0
         yield self._snapshot(table, walkers, rows, step)
         while step < self.config.steps:
-            walkers, done = self._advance(self._weights, walkers, np.int32(step))
+            # The seed is an argument, so that dynamics that differ in it alone share what is compiled.
+            walkers, done = self._advance(self._weights, walkers, np.int32(step), np.uint32(self.config.seed))
             step = int(done)
             now = self._snapshot(table, walkers, rows, step)
             if step % self.config.record_every == 0:
@@ -202,7 +203,7 @@ class Dynamics:
         )
         return table, walkers, shape
 
-    def _step(self, model: Callable[[System], Answer], w: Walkers, step: Array) -> Walkers:
+    def _step(self, model: Callable[[System], Answer], w: Walkers, step: Array, seed: Array) -> Walkers:
         """One step of BAOAB; the forces of `w` are those at its positions."""
         config, system = self.config, w.system
         dt = config.timestep_fs * units.fs
@@ -214,7 +215,7 @@ class Dynamics:
         if config.friction_per_fs > 0:
             keep = float(np.exp(-config.friction_per_fs * config.timestep_fs))
             spread = jnp.sqrt((1 - keep**2) * units.kB * config.temperature_kelvin * inverse)
-            v = keep * v + spread * _noise(config.seed, w.ids, step, v.shape[1:], v.dtype)
+            v = keep * v + spread * _noise(seed, w.ids, step, v.shape[1:], v.dtype)
         x = x + 0.5 * dt * v
         found = model(system._replace(positions=x))
         forces = found.forces.mean(axis=0)
@@ -276,7 +277,7 @@ def thermal_velocities(structures: Structures, kelvin: float, seed: int) -> Floa
     return velocities * units.fs
 
 
-def _noise(seed: int, ids: Array, step: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+def _noise(seed: Array, ids: Array, step: Array, shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
     key = jax.random.fold_in(jax.random.key(seed), step)
     return jax.vmap(lambda i: jax.random.normal(jax.random.fold_in(key, i), shape, dtype))(ids)
 

@@ -24,8 +24,8 @@ class PotentialSettings:
 
     Attributes:
         ensemble: number of members; from 2 on, each output has a standard deviation.
-        committee: output layers drawn from the posterior of the last one, which give a single network its
-            standard deviations (see `last_layer`); 0 for none.
+        committee: where there is one member, output layers drawn from the posterior of its last one, which give
+            it standard deviations (see `last_layer`); 0 for none.
         energy_weight, forces_weight, final_energy_weight, final_forces_weight, final_from, final_ramp,
             stress_weight: see `EnergyForcesLoss`.
         repulsion: add the repulsion of nuclei at short range (see `repulsion`).
@@ -52,8 +52,11 @@ class PotentialSettings:
         self.loss()
         if self.committee < 0 or self.committee == 1:
             raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
-        if self.committee and self.ensemble > 1:
-            raise ValueError("an ensemble has its own spread: set committee: 0, or ensemble: 1")
+
+    @property
+    def draws(self) -> int:
+        """Output layers that are drawn: an ensemble has a spread without any."""
+        return self.committee if self.ensemble == 1 else 0
 
     def loss(self) -> EnergyForcesLoss:
         """What training minimises."""

@@ -160,7 +160,7 @@ def _with_error_bars(
     Calibration frames scale the posterior and set the intervals. Without any, validation frames scale it, which the
     choice of the best weights has seen: a scale, not a promise of coverage.
     """
-    layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.committee)
+    layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
     potential = Potential(model, facts, layer)
     graph, state = nnx.split(model)
     measure = jax.jit(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
@@ -170,7 +170,7 @@ def _with_error_bars(
         farthest = max(farthest, float(jnp.max(measure(state, layer.whitening, batch.system))))
     facts = replace(facts, novelty=farthest)
     held = calibration if calibration is not None else valid
-    if config.committee and held is not None:
+    if config.draws and held is not None:
         layer = layer.scaled(_match(Potential(model, facts, layer), held))
     potential = Potential(model, facts, layer)
     if calibration is not None:

@@ -131,7 +131,7 @@ class Potential:
                 answer["forces_std"] = found.forces.std(axis=0, ddof=1)
             if arrays is not None:
                 answer["distance"] = distance(model, arrays["whitening"], system)
-                if facts.config.committee:
+                if facts.config.draws:
                     std = spread(model, arrays["covariance"], arrays["deviations"], system)
                     answer["energy_std"], answer["forces_std"] = std
             return answer
@@ -150,7 +150,7 @@ class Potential:
         absent = {"stress"}
         if not head.has_energy:
             absent |= {"energy", "energy_std", "energy_low", "energy_high"}
-        if config.ensemble == 1 and not (config.committee and self.last_layer is not None):
+        if config.ensemble == 1 and not (config.draws and self.last_layer is not None):
             absent |= {"energy_std", "forces_std"}
         if head.energy is None:
             absent |= {"energy_low", "energy_high"}
@@ -368,7 +368,7 @@ class Potential:
     def _held(self) -> dict[str, Any]:
         """The arrays of a saved potential."""
         config = self.facts.config
-        layer = self.last_layer or LastLayer.empty(config.network.features, config.committee)
+        layer = self.last_layer or LastLayer.empty(config.network.features, config.draws)
         return {"networks": nnx.to_pure_dict(self._state), "last_layer": layer.arrays()}
 
     def save(self, directory: Path) -> None:

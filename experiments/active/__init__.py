@@ -1,0 +1,1 @@
+"""Active learning of a potential: explore with its own dynamics, label what it is unsure of, learn, and again."""

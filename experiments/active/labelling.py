@@ -1,0 +1,97 @@
+"""Energies and forces of frames by simulation: a campaign over geometries, and its records as a table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Int
+
+from data.errors import InputError
+from data.store import RecordStore
+from data.structures import Structures
+from simulators.base import Simulator, dataset, input_hash
+from simulators.campaign import AGAIN, CampaignConfig, run_campaign
+
+NEEDED = ("energy", "forces")
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Frames with the simulator's answers.
+
+    Attributes:
+        structures: those that were answered, in the order of the request, with energies and forces.
+        rows: which of the requested frames these are.
+        failed: (kind, message) of each of the others.
+        core_seconds: processor time of every calculation asked for, failed ones included, whenever it was made.
+    """
+
+    structures: Structures
+    rows: Int[np.ndarray, " m"]
+    failed: tuple[tuple[str, str], ...]
+    core_seconds: float
+
+
+def refuse_unfit(simulator: Simulator) -> None:
+    """Refuse a simulator that does not give energies and forces of geometries.
+
+    Raises:
+        InputError: naming what is missing.
+    """
+    given = {v.name for v in simulator.spec.outputs}
+    missing = [name for name in NEEDED if name not in given]
+    if missing:
+        raise InputError(
+            f"{simulator.name} does not give {missing}", where="simulator.outputs", remedy="Give [energy,forces]"
+        )
+    if not {"numbers", "positions"} <= {v.name for v in simulator.spec.inputs}:
+        raise InputError(f"{simulator.name} does not take geometries", where="simulator")
+
+
+def label(
+    simulator: Simulator, frames: Structures, store: Path, config: CampaignConfig, *, progress: bool = True
+) -> Labelled:
+    """Simulate each frame, or take it from the store where it has been; neutral molecules without open shells.
+
+    Args:
+        simulator: see `refuse_unfit`.
+        frames: their energies and forces are not looked at.
+        store: records of this simulator, by content; made if absent.
+        config: how.
+        progress: show the campaign's bar and table.
+    """
+    if not len(frames):
+        return Labelled(frames, np.zeros(0, np.int64), (), 0.0)
+    requests = [
+        dataset(simulator.spec.inputs, {"numbers": z, "positions": x, "charge": 0, "spin": 0})
+        for z, x in zip(
+            np.split(frames.numbers, frames.atom_start[1:-1]),
+            np.split(frames.positions, frames.atom_start[1:-1]),
+            strict=True,
+        )
+    ]
+    run_campaign(simulator, requests, store, config, progress=progress)
+    keys = [input_hash(request) for request in requests]
+    wanted = set(keys)
+    latest: dict[str, dict[str, object]] = {}
+    core_seconds = 0.0
+    with RecordStore.open(store) as records:
+        for key, values in records.records(status=None):
+            # A later try of what failed before stands behind it.
+            first = key.split(AGAIN)[0]
+            if first in wanted:
+                latest[first] = values
+                core_seconds += float(values["seconds"] * values["threads"])
+    answers = [latest[key] for key in keys]
+    rows = np.array([i for i, answer in enumerate(answers) if answer["status"] == "ok"], np.int64)
+    failed = tuple((str(a["status"]), str(a["message"])) for a in answers if a["status"] != "ok")
+    good = [answers[i] for i in rows]
+    table = Structures.from_arrays(
+        [np.asarray(a["numbers"]) for a in good],
+        [np.asarray(a["positions"]) for a in good],
+        [float(np.asarray(a["energy"])) for a in good],
+        [np.asarray(a["forces"]) for a in good],
+    )
+    return Labelled(table, rows, failed, core_seconds)

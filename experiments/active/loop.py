@@ -1,0 +1,330 @@
+"""The rounds: explore, choose, label, learn, until the surrogate is good enough or the budget is spent.
+
+Each round is a folder that fills in order: `batch.npz` (what to label), records in the store of labels, `training/`
+(checkpoints), `surrogate/`, and last `round.json`. A run that was killed reads what is there and goes on, and ends
+with the labels of one that was not.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from rich.console import Console
+
+from data.errors import InputError
+from data.structures import Structures
+from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
+from experiments.active.exploration import CLOSEST, ExploreConfig, explore
+from experiments.active.labelling import Labelled, label, refuse_unfit
+from experiments.active.selection import ChoiceConfig, choose
+from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
+from experiments.ledger import Ledger
+from experiments.stage import write_json
+from simulators.base import Simulator
+from simulators.campaign import CampaignConfig
+from surrogates.graph.facts import PotentialConfig
+from surrogates.graph.fit_potential import FineTuning, fit_potential
+from surrogates.graph.potential import Potential
+from surrogates.train import TrainConfig
+
+
+@dataclass(frozen=True)
+class InitialConfig:
+    """The frames of the first round: the start geometries, shaken.
+
+    Attributes:
+        count: how many.
+        shake_angstrom: standard deviation of the displacement of each coordinate; the first frame has none.
+    """
+
+    count: int = 20
+    shake_angstrom: float = 0.04
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.shake_angstrom <= 0:
+            raise ValueError(f"count must be at least 1 and shake_angstrom above 0; got {self}")
+
+
+@dataclass(frozen=True)
+class ActiveConfig:
+    """How to learn actively; see the parts."""
+
+    initial: InitialConfig = field(default_factory=InitialConfig)
+    explore: ExploreConfig = field(default_factory=ExploreConfig)
+    choose: ChoiceConfig = field(default_factory=ChoiceConfig)
+    stop: StopConfig = field(default_factory=StopConfig)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.initial.count > self.stop.labels:
+            raise ValueError(f"initial.count is {self.initial.count}, above stop.labels, {self.stop.labels}")
+
+
+@dataclass(frozen=True)
+class Learner:
+    """The surrogate and its recipes: of the first round, from fresh weights, and of all others, from the last ones."""
+
+    potential: PotentialConfig
+    first: TrainConfig
+    again: TrainConfig
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run came to.
+
+    Attributes:
+        potential: the last surrogate.
+        frames: what it learned, with labels.
+        rounds: one dict a round, as in its `round.json`.
+        stopped_by: "goal", "labels" or "rounds".
+    """
+
+    potential: Potential
+    frames: Structures
+    rounds: list[dict[str, Any]]
+    stopped_by: str
+
+
+class ActiveLearning:
+    """Active learning of one simulator on the molecules of `start`.
+
+    Args:
+        start: geometries to begin at.
+        simulator: gives energies and forces.
+        campaign: how it is run.
+        learner: the surrogate.
+        config: see `ActiveConfig`.
+        run_dir: gets `rounds/` and `costs.json`; the same directory again goes on from there.
+        store: of the labels; by default `labels.zarr` in `run_dir`. Runs may share one, one after the other.
+        test: frames with labels, never learned and never looked at to decide: each round is scored on them.
+        progress: show bars and a line a round.
+
+    Raises:
+        InputError: the simulator does not fit, or the directory holds another run.
+    """
+
+    def __init__(
+        self,
+        start: Structures,
+        simulator: Simulator,
+        campaign: CampaignConfig,
+        learner: Learner,
+        config: ActiveConfig,
+        run_dir: Path,
+        *,
+        store: Path | None = None,
+        test: Structures | None = None,
+        progress: bool = True,
+    ) -> None:
+        refuse_unfit(simulator)
+        self.start, self.simulator, self.campaign, self.learner = start, simulator, campaign, learner
+        self.config, self.run_dir, self.test, self.progress = config, run_dir, test, progress
+        self.store = store or run_dir / "labels.zarr"
+        self.ledger = Ledger(run_dir / "costs.json")
+        self.console = Console(quiet=not progress)
+        self.rounds: list[dict[str, Any]] = []
+        self.audits: list[Audit] = []
+        self.learned: list[Structures] = []
+        self.core_seconds = 0.0
+        self.potential: Potential | None = None
+
+    @property
+    def spent(self) -> int:
+        """Calculations so far, failed ones included."""
+        return sum(int(row["asked"]) for row in self.rounds)
+
+    def run(self) -> Outcome:
+        """Do what is not done yet."""
+        while not (ended := self._ended()):
+            folder = self.run_dir / "rounds" / f"{len(self.rounds):03d}"
+            self.console.rule(f"[bold]Round {len(self.rounds)}", align="left")
+            batch = self._batch(folder)
+            labelled = self._label(batch, done=(folder / "round.json").exists())
+            audit = self._audit(batch, labelled)
+            self._learn(folder, labelled)
+            row = self._row(folder, batch, labelled, audit)
+            self.rounds.append(row)
+            self.console.print(told(row))
+        assert self.potential is not None
+        return Outcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
+
+    def _ended(self) -> str:
+        """Why there is no further round, or nothing."""
+        if not self.rounds:
+            return ""
+        if good_enough(self.audits, self.config.stop):
+            return "goal"
+        if self.spent >= self.config.stop.labels:
+            return "labels"
+        return "rounds" if len(self.rounds) >= self.config.stop.rounds else ""
+
+    def _batch(self, folder: Path) -> Batch:
+        """What this round labels: read if it was decided before, else decided and written."""
+        path = folder / "batch.npz"
+        if path.exists():
+            return Batch.load(path)
+        batch = self._chosen() if self.potential is not None else self._initial()
+        batch.save(path)
+        return batch
+
+    def _initial(self) -> Batch:
+        frames = shaken(self.start, self.config.initial, self.config.seed)
+        return Batch(frames, np.full(len(frames), INITIAL), np.full(len(frames), np.nan))
+
+    def _chosen(self) -> Batch:
+        assert self.potential is not None
+        config, index = self.config, len(self.rounds)
+        known = Structures.concatenate(self.learned)
+        with self.ledger.stage("exploration", item="frame") as cost:
+            found = explore(
+                self.potential, known, config.explore, seed_of(config.seed, index, 0), progress=self.progress
+            )
+            cost.items = len(found.frames)
+        if not len(found.frames):
+            raise InputError(
+                "no walker reached a geometry that is worth a calculation",
+                where="explore",
+                remedy="Give more initial frames, or a lower explore.temperature_kelvin",
+            )
+        factor = expected_error(self.audits, config.stop.rounds_in_row)
+        goal = config.stop.force_error_mev_per_angstrom
+        uncertain = np.full(len(found.frames), True) if factor is None else factor * found.uncertainty > goal
+        room = config.stop.labels - self.spent
+        draw = seed_of(config.seed, index, 1)
+        chosen, audit = choose(found.frames, found.uncertainty, uncertain, known, config.choose, room, draw)
+        rows = np.concatenate([chosen, audit])
+        predicted = found.frames.take(rows)
+        answer = self.potential.predict_structures(predicted)
+        return Batch(
+            replace(predicted, energy=answer.energy, forces=answer.forces),
+            np.repeat([CHOSEN, AUDIT], [len(chosen), len(audit)]),
+            found.uncertainty[rows],
+            explored=len(found.frames),
+            uncertain_share=float("nan") if factor is None else float(uncertain.mean()),
+            lost_share=found.lost_share,
+        )
+
+    def _label(self, batch: Batch, *, done: bool) -> Labelled:
+        with self.ledger.stage("labels", item="calculation") as cost:
+            found = label(self.simulator, batch.frames, self.store, self.campaign, progress=self.progress and not done)
+            self.core_seconds += found.core_seconds
+            cost.items, cost.core_seconds = self.spent + len(batch.frames), self.core_seconds
+        if not self.learned and not len(found.structures):
+            kind, message = found.failed[0]
+            raise InputError(
+                f"none of the {len(batch.frames)} first calculations succeeded; the first: {kind}: {message}",
+                where=self.simulator.name,
+                remedy="Check the start geometry and the simulator's settings",
+            )
+        if len(found.structures):
+            self.learned.append(found.structures)
+        return found
+
+    def _audit(self, batch: Batch, labelled: Labelled) -> Audit | None:
+        """Errors that the surrogate made on the audit before it learned it; None in the first round."""
+        if batch.role[0] == INITIAL:
+            return None
+        ours = np.flatnonzero(batch.role[labelled.rows] == AUDIT)
+        truth, predicted = labelled.structures.take(ours), batch.frames.take(labelled.rows[ours])
+        audit = Audit(
+            frame_errors(truth, predicted.forces, truth.forces),
+            batch.uncertainty[labelled.rows[ours]],
+            batch.lost_share,
+        )
+        self.audits.append(audit)
+        return audit
+
+    def _learn(self, folder: Path, labelled: Labelled) -> None:
+        """Train on all labels, from the last weights where there are any; a round that is done is only read."""
+        done = folder / "round.json"
+        if done.exists():
+            self.potential = Potential.load(folder / "surrogate")
+            return
+        with self.ledger.stage("training", item="label") as cost:
+            table = Structures.concatenate(self.learned)
+            cost.items = len(table)
+            self.potential, _ = fit_potential(
+                table,
+                None,
+                self.learner.potential,
+                self.learner.first if self.potential is None else self.learner.again,
+                folder / "training",
+                label_fingerprint=self.simulator.fingerprint,
+                tune=None if self.potential is None else FineTuning(self.potential),
+                progress=self.progress,
+            )
+        self.potential.save(folder / "surrogate")
+
+    def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: Audit | None) -> dict[str, Any]:
+        path = folder / "round.json"
+        if path.exists():
+            return json.loads(path.read_text())
+        factor = expected_error(self.audits, self.config.stop.rounds_in_row)
+        row: dict[str, Any] = {
+            "round": len(self.rounds),
+            "asked": len(batch.frames),
+            "failed": len(labelled.failed),
+            "labels": self.spent + len(batch.frames),
+            "chosen": int((batch.role == CHOSEN).sum()),
+            "audit": int((batch.role == AUDIT).sum()),
+            "explored": batch.explored,
+            "uncertain_share": None if math.isnan(batch.uncertain_share) else batch.uncertain_share,
+            "lost_share": batch.lost_share if audit is not None else None,
+            "force_error_mev_per_angstrom": None if audit is None or not len(audit.errors) else audit.error,
+            "mev_per_uncertainty": factor,
+            "label_core_seconds": labelled.core_seconds,
+            **self._test_errors(),
+        }
+        write_json(path, row)
+        return row
+
+    def _test_errors(self) -> Mapping[str, float]:
+        if self.test is None:
+            return {}
+        assert self.potential is not None
+        error: Float[np.ndarray, " c"] = self.potential.predict_structures(self.test).forces - self.test.forces
+        return {
+            "test_forces_mae_mev_per_angstrom": float(1000.0 * np.abs(error).mean()),
+            "test_forces_rmse_mev_per_angstrom": float(1000.0 * np.sqrt((error**2).mean())),
+        }
+
+
+def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
+    """The start geometries in turn, each displaced at random; the first one as it is.
+
+    Raises:
+        InputError: atoms of the start lie on top of each other.
+    """
+    if (start.shortest_distances() < CLOSEST).any():
+        raise InputError(f"atoms are closer than {CLOSEST} Angstrom", where="start", remedy="Give another geometry")
+    rng = np.random.default_rng(seed)
+    frames = start.take(np.arange(config.count) % len(start))
+    moved = frames.positions + config.shake_angstrom * rng.normal(size=frames.positions.shape)
+    moved[: frames.sizes[0]] = frames.positions[: frames.sizes[0]]
+    unknown = np.full(len(frames), np.nan), np.full_like(moved, np.nan)
+    made = replace(frames, positions=moved, energy=unknown[0], forces=unknown[1], _neighbours={})
+    return made.take(np.flatnonzero(made.shortest_distances() >= CLOSEST))
+
+
+def seed_of(*path: int) -> int:
+    """A seed of its own for each part of each round of each run."""
+    return int(np.random.SeedSequence(path).generate_state(1)[0] % 2**31)
+
+
+def told(row: Mapping[str, Any]) -> str:
+    """A round in one line."""
+    failed = f", {row['failed']} failed" if row["failed"] else ""
+    if row["explored"] == 0:
+        return f"{row['labels']} labels{failed}"
+    error, share = row["force_error_mev_per_angstrom"], row["uncertain_share"]
+    found = "not known" if error is None else f"{error:.1f} meV/Å"
+    unsure = "" if share is None else f", {share:.0%} of {row['explored']:,} frames uncertain"
+    return f"{row['labels']} labels{failed}; error on fresh frames {found}{unsure}, {row['lost_share']:.0%} of walkers lost"

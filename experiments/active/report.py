@@ -1,0 +1,121 @@
+"""What a run of active learning leaves for people and programs: its figure, its numbers, its closing table."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from data.molecules import write_extxyz
+from data.rows import Row
+from data.structures import Structures
+from experiments.active.loop import Outcome
+from experiments.active.stopping import StopConfig
+from experiments.ledger import Ledger
+from experiments.reporting.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
+from experiments.reporting.words import count, number
+from experiments.stage import write_json, write_text
+
+#: Ticks of an axis of errors, meV/Angstrom.
+TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+ENDINGS = {
+    "goal": "the goal was met",
+    "labels": "the labels were spent",
+    "rounds": "the rounds were used up",
+}
+
+
+def write_frames(frames: Structures, path: Path) -> None:
+    """Labelled frames as extxyz."""
+    rows = []
+    for m in range(len(frames)):
+        atoms = slice(frames.atom_start[m], frames.atom_start[m + 1])
+        known = {"energy": float(frames.energy[m]), "forces": frames.forces[atoms]}
+        rows.append(Row(m + 1, None, frames.numbers[atoms], frames.positions[atoms], known))
+    write_extxyz(path, rows)
+
+
+def metrics(outcome: Outcome, config: StopConfig, ledger: Ledger) -> dict[str, float]:
+    """Flat metrics of a run, as in `metrics.json`."""
+    last = outcome.rounds[-1]
+    found = {
+        "active/rounds": float(len(outcome.rounds)),
+        "active/labels": float(last["labels"]),
+        "active/labels_failed": float(sum(row["failed"] for row in outcome.rounds)),
+        "active/goal_met": float(outcome.stopped_by == "goal"),
+        "active/goal_force_error_mev_per_angstrom": config.force_error_mev_per_angstrom,
+    }
+    for name in ("force_error_mev_per_angstrom", "uncertain_share", "lost_share"):
+        if last[name] is not None:
+            found[f"active/{name}"] = last[name]
+    found |= {f"active/{name}": value for name, value in last.items() if name.startswith("test_")}
+    found |= {f"cost/{name}_core_seconds": ledger.core_seconds(name) for name in ("labels", "training", "exploration")}
+    return found
+
+
+def curve(axes: Axes, rounds: Sequence[Mapping[str, Any]], goal: float) -> None:
+    """Errors on fresh frames, and on the test frames where there are some, against the labels that were spent."""
+    # The surrogate that a round audits had learned what was labelled before it.
+    before = [0, *(row["labels"] for row in rounds[:-1])]
+    fresh = [
+        (n, row["force_error_mev_per_angstrom"])
+        for n, row in zip(before, rounds, strict=True)
+        if row["force_error_mev_per_angstrom"] is not None
+    ]
+    if fresh:
+        axes.plot(*zip(*fresh, strict=True), "o-", color=BLUE, label="fresh frames of its own dynamics")
+    test = [(row["labels"], row[key]) for row in rounds for key in ("test_forces_mae_mev_per_angstrom",) if key in row]
+    if test:
+        axes.plot(*zip(*test, strict=True), "s-", color=VERMILLION, label="test frames")
+    axes.axhline(goal, color=INK, linestyle=":", label="goal")
+    error_axis(axes, [value for _, value in fresh + test] + [goal])
+    axes.set(xlabel="Labels", ylabel="Mean absolute error of a force component (meV/Å)")
+    legend_below(axes)
+
+
+def error_axis(axes: Axes, values: Sequence[float]) -> None:
+    """A logarithmic vertical axis from a little below to a little above `values`."""
+    low, high = 0.8 * min(values), 1.25 * max(values)
+    plain_logarithmic(axes, "y", [tick for tick in TICKS if low <= tick <= high] or [float(np.median(values))])
+    axes.set_ylim(low, high)
+
+
+def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
+    """Write `metrics.json`, `active.json`, `active.svg`, `labels.xyz` and `surrogate/`; the metrics."""
+    found = metrics(outcome, config, ledger)
+    write_json(run_dir / "active.json", {"stopped_by": outcome.stopped_by, "rounds": outcome.rounds})
+    write_frames(outcome.frames, run_dir / "labels.xyz")
+    goal = config.force_error_mev_per_angstrom
+    labels = count(found["active/labels"])
+    finding = f"{'Reached' if found['active/goal_met'] else 'Not yet at'} {number(goal)} meV/Å after {labels} labels"
+    drawing = draw(
+        lambda axes: curve(axes, outcome.rounds, goal),
+        name="active",
+        label="Error of forces against the number of labels",
+        title=finding,
+    )
+    write_text(run_dir / "active.svg", drawing.xml)
+    scores = {name: value for name, value in found.items() if not name.startswith("cost/")}
+    outcome.potential.with_facts(scores=scores).save(run_dir / "surrogate")
+    write_json(run_dir / "metrics.json", dict(sorted(found.items())))
+    return found
+
+
+def closing_rows(found: Mapping[str, float], stopped_by: str, run_dir: Path) -> dict[str, object]:
+    """The closing table."""
+    error = found.get("active/force_error_mev_per_angstrom")
+    failed = f", {found['active/labels_failed']:.0f} failed" if found["active/labels_failed"] else ""
+    rows: dict[str, object] = {
+        "ended because": ENDINGS[stopped_by],
+        "labels": f"{labels:,.0f} in {found['active/rounds']:.0f} rounds"
+        + (f", {failed:.0f} failed" if failed else ""),
+        "error on fresh frames": "not measured" if error is None else f"{error:.3g} meV/Å before they were learned",
+    }
+    if "active/test_forces_mae_mev_per_angstrom" in found:
+        rows["error on test frames"] = f"{found['active/test_forces_mae_mev_per_angstrom']:.3g} meV/Å"
+    for name in ("labels", "training", "exploration"):
+        rows[f"cost of {name}"] = f"{found[f'cost/{name}_core_seconds']:,.0f} core-s"
+    return rows | {"surrogate": run_dir / "surrogate", "figure": run_dir / "active.svg", "run": run_dir}

@@ -1,0 +1,153 @@
+"""Which of the explored frames to label next: uncertain ones, unlike each other and unlike what is labelled.
+
+Uncertain is what an ensemble disagrees on: the worst atom of a frame, as in DP-GEN (Zhang et al. 2019,
+doi:10.1103/PhysRevMaterials.3.023804, eq. 4). Of the uncertain frames a batch is picked by the rule of the largest
+cluster's farthest member (LCMD; Holzmueller, Zaverkin, Kaestner, Steinwart, JMLR 2023, 24, 164), with distances
+between bags of bonds (Hansen et al. 2015, doi:10.1021/acs.jpclett.5b00831) weighted by the uncertainty.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, Int
+from scipy.spatial.distance import cdist
+
+from data.structures import MAX_ATOMIC_NUMBER, Structures
+
+RULES = ("uncertain", "random")
+
+
+@dataclass(frozen=True)
+class ChoiceConfig:
+    """What a round sends to the simulator.
+
+    Attributes:
+        rule: "uncertain" picks by uncertainty and diversity, "random" uniformly, to compare with.
+        batch: frames picked by the rule, at most: fewer where fewer are uncertain.
+        audit: frames drawn uniformly beside them. Their errors before they are learned are an honest measure of
+            the surrogate, which decides when to stop and what its uncertainty means.
+    """
+
+    rule: str = "uncertain"
+    batch: int = 12
+    audit: int = 6
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ValueError(f"rule must be one of {RULES}, got {self.rule!r}")
+        if self.batch < 0 or self.audit < 1:
+            raise ValueError(f"batch must be 0 or more and audit 1 or more; got {self}")
+
+
+def worst_atom(structures: Structures, forces_std: Float[np.ndarray, "A 3"]) -> Float[np.ndarray, " M"]:
+    """The uncertainty of each frame, eV/Angstrom: the largest length of `forces_std` among its atoms."""
+    length = np.sqrt((forces_std**2).sum(axis=1))
+    return np.maximum.reduceat(length, structures.atom_start[:-1]) if len(structures) else np.zeros(0)
+
+
+def bags(structures: Structures) -> Float[np.ndarray, "M D"]:
+    """Bags of bonds without charges: inverse distances (1/Angstrom) of each pair of elements, in falling order.
+
+    Padded with zeros to the fullest bag, so that molecules of different composition can be compared. Invariant
+    under rotation, reflection, translation, and permutation of like atoms.
+    """
+    kinds: dict[bytes, list[int]] = {}
+    for m, (first, last) in enumerate(zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True)):
+        kinds.setdefault(structures.numbers[first:last].tobytes(), []).append(m)
+    parts: list[tuple[np.ndarray, dict[int, np.ndarray]]] = []
+    width: dict[int, int] = {}
+    for members in kinds.values():
+        rows = np.array(members)
+        atoms = structures.atom_start[rows][:, None] + np.arange(structures.sizes[rows[0]])
+        z, x = structures.numbers[atoms[0]].astype(int), structures.positions[atoms]
+        i, j = np.triu_indices(len(z), 1)
+        inverse = 1.0 / np.linalg.norm(x[:, i] - x[:, j], axis=-1)
+        label = np.minimum(z[i], z[j]) * (MAX_ATOMIC_NUMBER + 1) + np.maximum(z[i], z[j])
+        found = {int(k): -np.sort(-inverse[:, label == k], axis=1) for k in np.unique(label)}
+        parts.append((rows, found))
+        for k, bag in found.items():
+            width[k] = max(width.get(k, 0), bag.shape[1])
+    start = dict(zip(sorted(width), np.cumsum([0, *(width[k] for k in sorted(width))]), strict=False))
+    table = np.zeros((len(structures), sum(width.values())))
+    for rows, found in parts:
+        for k, bag in found.items():
+            table[rows, start[k] : start[k] + bag.shape[1]] = bag
+    return table
+
+
+def pick(
+    uncertainty: Float[np.ndarray, " C"],
+    descriptors: Float[np.ndarray, "C D"],
+    known: Float[np.ndarray, "K D"],
+    count: int,
+) -> Int[np.ndarray, " n"]:
+    """Candidates to label, in the order in which they are picked.
+
+    Every candidate belongs to the nearest centre, a labelled frame or one that was picked, at the distance d. The
+    cluster with the largest sum of (u d)^2, u being the uncertainty, gives its member with the largest u d. So a
+    region counts by how uncertain it is, how far from what is known, and how often it is visited.
+
+    Args:
+        uncertainty: not negative.
+        descriptors: of the candidates.
+        known: of what is labelled; without any the most uncertain candidate comes first.
+        count: how many, at most; fewer where the others repeat what is known, or are certain.
+    """
+    if not len(uncertainty) or count < 1:
+        return np.zeros(0, np.int64)
+    picked: list[int] = []
+    if len(known):
+        far = cdist(descriptors, known)
+        cluster, distance = far.argmin(axis=1), far.min(axis=1)
+    else:
+        picked.append(int(uncertainty.argmax()))
+        distance = np.linalg.norm(descriptors - descriptors[picked[0]], axis=1)
+        cluster = np.zeros(len(distance), np.int64)
+    while len(picked) < count:
+        worth = (uncertainty * distance) ** 2
+        worth[picked] = 0.0
+        if not worth.max() > 0:
+            break
+        largest = np.bincount(cluster, weights=worth).argmax()
+        best = int(np.where(cluster == largest, worth, -1.0).argmax())
+        picked.append(best)
+        own = np.linalg.norm(descriptors - descriptors[best], axis=1)
+        nearer = own < distance
+        cluster = np.where(nearer, len(known) + len(picked), cluster)
+        distance = np.minimum(distance, own)
+    return np.array(picked, np.int64)
+
+
+def choose(
+    frames: Structures,
+    uncertainty: Float[np.ndarray, " F"],
+    uncertain: np.ndarray,
+    known: Structures,
+    config: ChoiceConfig,
+    room: int,
+    seed: int,
+) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " a"]]:
+    """The frames to label: those that the rule picks, and those of the audit; none is in both.
+
+    Args:
+        frames: explored.
+        uncertainty: of each.
+        uncertain: True for each that the rule "uncertain" may pick.
+        known: labelled frames.
+        config: see `ChoiceConfig`.
+        room: labels that are left; the audit goes first.
+        seed: of what is random.
+    """
+    order = np.random.default_rng(seed).permutation(len(frames))
+    audit = order[: min(config.audit, room)]
+    rest = order[len(audit) :]
+    count = min(config.batch, room - len(audit))
+    if config.rule == "random":
+        return rest[:count], audit
+    pool = np.sort(rest[uncertain[rest]])
+    table = bags(Structures.concatenate([frames.take(pool), known, frames.take(audit)]))
+    # The audit is labelled in the same round, so its frames are as good as known.
+    found = pick(uncertainty[pool], table[: len(pool)], table[len(pool) :], count)
+    return pool[found], audit

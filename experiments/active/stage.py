@@ -1,0 +1,76 @@
+"""`understudy pipeline experiment=molecules/active`: from one geometry to a potential that is good enough."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+
+from data.errors import InputError
+from data.rejects import RejectLog
+from data.structures import Structures
+from experiments.active.labelling import refuse_unfit
+from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
+from experiments.active.report import closing_rows, write_report
+from experiments.forces import potential_config
+from experiments.frames import read_structures
+from experiments.stage import application, build, existing_file, instantiate, summary
+from simulators.campaign import CampaignConfig
+from simulators.quantum.conformers import ConformerConfig, embed
+from surrogates.devices import enable_compilation_cache
+from surrogates.train import TrainConfig
+
+#: Endings of files that hold geometries; anything else is taken for SMILES.
+FILES = (".xyz", ".extxyz", ".sdf", ".db")
+
+
+def starts(value: object, conformers: ConformerConfig, rejects: RejectLog) -> Structures:
+    """Geometries to begin at: those of a file, or one of each SMILES.
+
+    Raises:
+        InputError: there is no such file, or a molecule is charged or has unpaired electrons.
+        SimulationError: a SMILES cannot be read, or has no geometry.
+    """
+    names = [value] if isinstance(value, str) else [str(name) for name in value]  # type: ignore[attr-defined]
+    tables: list[Structures] = []
+    for name in names:
+        if name.lower().endswith(FILES):
+            tables.append(read_structures(existing_file(name, "start"), rejects))
+            continue
+        geometry = embed(name, conformers).geometry
+        if geometry.charge or geometry.spin:
+            raise InputError(
+                f"{name!r} is charged or has unpaired electrons", where="start", remedy="Give neutral closed shells"
+            )
+        tables.append(Structures.from_arrays([geometry.numbers], [geometry.positions]))
+    if not tables:
+        raise InputError("no geometry to begin at", where="start", remedy="Give SMILES or a file of geometries")
+    return Structures.concatenate(tables)
+
+
+def active(config: DictConfig, run_dir: Path) -> None:
+    """Learn actively as `config` says; the same run directory again goes on."""
+    enable_compilation_cache()
+    simulator = instantiate(config.simulator)
+    refuse_unfit(simulator)
+    settings = build(ActiveConfig, {name: config[name] for name in PARTS}, where="")
+    learner = Learner(
+        potential_config(config.surrogate),
+        build(TrainConfig, config.first, where="first"),
+        build(TrainConfig, config.again, where="again"),
+    )
+    with RejectLog(run_dir / "rejects.csv") as rejects:
+        start = starts(config.start, build(ConformerConfig, config.conformers, where="conformers"), rejects)
+        test = None if config.test is None else read_structures(existing_file(config.test, "test"), rejects)
+    if test is not None and not np.isfinite(test.forces).all():
+        raise InputError("a frame has no forces", where=str(config.test), remedy="Give frames with forces")
+    campaign = build(CampaignConfig, config.campaign, where="campaign")
+    learning = ActiveLearning(start, simulator, campaign, learner, settings, run_dir, test=test)
+    outcome = learning.run()
+    found = write_report(outcome, settings.stop, learning.ledger, run_dir)
+    summary("Active learning", closing_rows(found, outcome.stopped_by, run_dir))
+
+
+PARTS = ("initial", "explore", "choose", "stop", "seed")
+main = application("active", active)
