@@ -41,7 +41,7 @@ class FineTuning:
         potential: where to start; its network, ensemble, scale and pair terms are kept.
         replay: structures with labels of its old heads (`Structures.head` says which), trained on beside the new
             ones so that the old heads keep up with the shared body; None leaves them to drift.
-        frozen_body: train nothing but the new head, so that the old ones answer exactly as before.
+        frozen_body: train nothing but the new head, so that the old ones stay as they are.
     """
 
     potential: Potential

@@ -53,12 +53,12 @@ def morse() -> Potential:
     return Potential(Morse(), potential().facts)  # type: ignore[arg-type]
 
 
-def scattered(count: int, atoms: int, seed: int = 0) -> Structures:
-    """Random clusters, about as dense as a molecule."""
+def scattered(count: int, atoms: int, seed: int = 0, *, fewest: int | None = None) -> Structures:
+    """Random clusters of `fewest` (four less than `atoms`) to `atoms` atoms, about as dense as a molecule."""
     rng = np.random.default_rng(seed)
     numbers, positions = [], []
     while len(numbers) < count:
-        n = int(rng.integers(max(2, atoms - 4), atoms + 1))
+        n = int(rng.integers(fewest or max(2, atoms - 4), atoms + 1))
         x = rng.uniform(-0.6, 0.6, (n, 3)) * n ** (1 / 3) * 1.3
         if (np.linalg.norm(x[:, None] - x, axis=-1) + 9 * np.eye(n)).min() > 0.9:
             numbers.append(rng.choice([1, 6, 8], n))

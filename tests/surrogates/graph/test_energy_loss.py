@@ -16,9 +16,10 @@ from flax import nnx
 from data.structure_batches import Shape, StructureBatches, pad
 from data.structures import Structures
 from surrogates.graph.energy import EnergyForcesLoss, evaluate
+from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import fit_potential
 from surrogates.graph.painn import PaiNNConfig
-from surrogates.graph.potential import Potential, PotentialConfig
+from surrogates.graph.potential import Potential
 from surrogates.train import FitResult, TrainConfig
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.morse import MorsePotential
+from flax import nnx
 
 from data.errors import InputError
 from data.structures import Structures
@@ -31,14 +32,14 @@ CONFIG = PotentialConfig(
     committee=4,
 )
 QUICK = TrainConfig(
-    epochs=25, learning_rate=5e-3, clip_norm=10.0, ema_decay=0.95, batch_size=10, checkpoint_every_s=None
+    epochs=20, learning_rate=5e-3, clip_norm=10.0, ema_decay=0.95, batch_size=10, checkpoint_every_s=None
 )
 MORSE = {"epsilon": 1.0, "r0": 1.4, "rho0": 3.0, "rcut1": 3.6, "rcut2": 4.0}
 
 
 def labelled(count: int, seed: int, *, depth: float = 1.0, elements: tuple[int, ...] = (1, 6, 8)) -> Structures:
     """Clusters with energies and forces of a Morse potential of some depth; what an element is does not matter."""
-    table = scattered(count, 5, seed)
+    table = scattered(count, 4, seed, fewest=4)
     numbers = np.random.default_rng(seed).choice(elements, len(table.numbers)).astype(np.int32)
     calculator = MorsePotential(**{**MORSE, "epsilon": depth})
     energy, forces = [], []
@@ -63,7 +64,7 @@ def error(potential: Potential, table: Structures) -> float:
     return float(np.abs(potential.predict_structures(table).forces - table.forces).mean())
 
 
-def test_with_a_frozen_body_old_heads_answer_exactly_as_before_and_the_new_one_has_learned(
+def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_learned(
     first: Potential, tmp_path: Path
 ) -> None:
     new = labelled(150, 2, depth=1.6)
@@ -72,8 +73,13 @@ def test_with_a_frozen_body_old_heads_answer_exactly_as_before_and_the_new_one_h
     assert tuned.facts.active == "deep"
     test, deep_test = labelled(30, 3), labelled(30, 3, depth=1.6)
     before, after = first.predict_structures(test), tuned.with_facts(active="main").predict_structures(test)
-    np.testing.assert_array_equal(before.forces, after.forces)
-    np.testing.assert_array_equal(before.energy, after.energy)
+    kept = {path: leaf[...] for path, leaf in nnx.to_flat_state(nnx.state(first.model))}
+    for path, leaf in nnx.to_flat_state(nnx.state(tuned.model)):
+        now = leaf[...][:, :1] if "readout" in path else leaf[...]
+        np.testing.assert_array_equal(now, kept[path])
+    # The same weights in a batched product: equal up to its rounding.
+    np.testing.assert_allclose(before.forces, after.forces, atol=1e-5)
+    np.testing.assert_allclose(before.energy, after.energy, atol=1e-5)
     assert error(tuned, deep_test) < 0.6 * error(first, deep_test)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from data.structure_batches import StructureBatches
+from data.structure_batches import StructureBatches, shapes
 from data.structures import Structures
 from surrogates.graph.ace import ACEConfig
 from surrogates.graph.energy import EnergyModel
@@ -25,7 +25,7 @@ from small_potential import SMALL, potential, scattered
 def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bool) -> Structures:
     """Random clusters with the model's own energies (and forces), and Gaussian errors."""
     table = scattered(count, 6, seed)
-    found = Potential(model, potential().facts).predict_structures(table)
+    found = Potential(model, potential().facts).predict_structures(table, sizes=(6,))
     rng = np.random.default_rng(seed)
     energy = found.energy - potential().facts.references.energy(table) + noise * rng.normal(size=count)
     return Structures.from_arrays(
@@ -40,7 +40,10 @@ def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bo
 
 
 def batches(table: Structures) -> StructureBatches:
-    return potential().batches(table)
+    """All of one shape, so that little is compiled."""
+    cutoff = potential().cutoff_angstrom
+    made, which = shapes(table, cutoff, (6,), molecules=40, pairs=0)
+    return StructureBatches(table, tuple(made), which, cutoff, None)
 
 
 def test_the_posterior_of_energies_is_that_of_bayesian_linear_regression() -> None:
@@ -50,7 +53,7 @@ def test_the_posterior_of_energies_is_that_of_bayesian_linear_regression() -> No
     # The same from the definition, with all of phi at hand and in double precision.
     rows = [np.asarray(sensitivity(model, b.system), np.float64)[b.energy_known > 0] for b in batches(table).epoch(0)]
     phi = np.concatenate(rows)
-    answers = Potential(model, potential().facts).predict_structures(table).energy
+    answers = Potential(model, potential().facts).predict_structures(table, sizes=(6,)).energy
     error = answers - potential().facts.references.energy(table) - table.energy
     c = phi.shape[1]
     exact = np.linalg.inv(c * np.eye(c) + phi.T @ phi / np.mean(error**2))
