@@ -1,7 +1,7 @@
 """One training loop for every model: Optax, EMA, schedule, early stopping, and resumption bit for bit.
 
-A model is a Flax NNX module; a loss is a function of model, batch and key. The loop jits one step a batch
-shape, keeps statistics on the device until an epoch ends, and prepares batches in a thread beside it.
+A model is a Flax NNX module; a loss is a function of model, batch, key and progress. The loop jits one step a
+batch shape, keeps statistics on the device until an epoch ends, and prepares batches in a thread beside it.
 Randomness comes from the seed and the number of the step alone, so a resumed run equals one that was
 never interrupted.
 """
@@ -11,26 +11,38 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import nnx
 from jax.sharding import Mesh
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
-from surrogates.checkpoints import load_arrays, read_note, save_arrays
+from surrogates.checkpoints import checksum, load_arrays, read_note, save_arrays
 from surrogates.devices import data_mesh, replicate
 from surrogates.prefetch import Prefetcher
+from surrogates.recipe import TrainConfig
+from surrogates.step import (
+    Batch,
+    LossFn,
+    Moment,
+    Stats,
+    TrainState,
+    add_stats,
+    averages,
+    compiled,
+    training_step,
+    validation_step,
+)
 
-Batch = Any
-Stats = dict[str, tuple[jax.Array, jax.Array]]
-LossFn = Callable[[nnx.Module, Batch, jax.Array], tuple[jax.Array, Stats]]
+__all__ = ["Batch", "BatchSource", "FitResult", "LossFn", "Stats", "TrainConfig", "fit"]
+#: A parameter's path in the model, as in ("networks", "layers", "0", "send", "kernel"), to whether it stays as it is.
+Frozen = Callable[[tuple[str, ...]], bool]
 
 
 class BatchSource(Protocol):
@@ -42,74 +54,6 @@ class BatchSource(Protocol):
     def epoch(self, index: int) -> Iterator[Batch]:
         """Pytrees of numpy arrays whose first axis is a multiple of the number of devices."""
         ...
-
-
-@dataclass(frozen=True)
-class TrainConfig:
-    """The training recipe.
-
-    Attributes:
-        epochs: passes over the data.
-        learning_rate: at its peak.
-        warmup_fraction: share of training over which it rises linearly from 0.
-        schedule: how it falls after that: to `final_lr_fraction` of the peak, or not at all.
-        final_lr_fraction: share of the peak that is left at the end.
-        weight_decay: decoupled (AdamW), on matrices only.
-        clip_norm: largest global norm of a gradient.
-        ema_decay: of the averaged weights that are validated and kept; it grows to this from 0.1.
-        patience: epochs without a better validation loss after which training ends; None never.
-        max_seconds: training ends cleanly after that long, resumed parts counted; the schedule falls with
-            whichever of time and epochs is further.
-        seed: of everything random.
-        checkpoint_every_s: seconds between checkpoints; None writes none.
-        validate_every: epochs between validations.
-        mlflow: copy the curves to MLflow's file store under the run directory.
-        batch_size: samples a batch, for the source.
-    """
-
-    epochs: int = 50
-    learning_rate: float = 1e-3
-    warmup_fraction: float = 0.05
-    schedule: str = "cosine"
-    final_lr_fraction: float = 0.01
-    weight_decay: float = 0.0
-    clip_norm: float = 1.0
-    ema_decay: float = 0.999
-    patience: int | None = None
-    max_seconds: float | None = None
-    seed: int = 0
-    checkpoint_every_s: float | None = 60.0
-    validate_every: int = 1
-    mlflow: bool = False
-    batch_size: int = 64
-
-    def __post_init__(self) -> None:
-        if self.schedule not in ("cosine", "linear", "constant"):
-            raise ValueError(f"schedule must be cosine, linear or constant, got {self.schedule!r}")
-        for name in ("epochs", "learning_rate", "clip_norm", "batch_size", "validate_every"):
-            if not getattr(self, name) > 0:
-                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
-
-    def rate(self, progress: float) -> float:
-        """The learning rate at a share of training, from 0 to 1."""
-        if self.warmup_fraction > 0 and progress < self.warmup_fraction:
-            return self.learning_rate * (progress / self.warmup_fraction)
-        done = min(1.0, (progress - self.warmup_fraction) / max(1e-9, 1 - self.warmup_fraction))
-        floor = self.final_lr_fraction
-        fall = {"cosine": 0.5 * (1 + np.cos(np.pi * done)), "linear": 1 - done, "constant": 1.0}[self.schedule]
-        return float(self.learning_rate * (floor + (1 - floor) * fall))
-
-
-class TrainState(NamedTuple):
-    """Everything on the device that a step changes."""
-
-    params: Any
-    ema: Any
-    optimiser: optax.OptState
-    step: jax.Array
-    skipped: jax.Array
 
 
 @dataclass
@@ -157,26 +101,6 @@ class Progressed:
         return Progressed(value["epoch"], value["batch"], value["seconds"], best, value["since_best"], value["history"])
 
 
-def add_stats(total: Stats | None, new: Stats) -> Stats:
-    """Sums of (sum, count) pairs, kept on the device."""
-    return new if total is None else jax.tree.map(jnp.add, total, new)
-
-
-def averages(total: Stats) -> dict[str, float]:
-    """Means, fetched from the device at once; a statistic without samples is left out."""
-    host = jax.device_get(total)
-    return {name: float(s) / float(n) for name, (s, n) in host.items() if float(n) > 0}
-
-
-def optimiser(config: TrainConfig) -> optax.GradientTransformation:
-    """AdamW (Loshchilov and Hutter 2019) at unit learning rate, after clipping by the global norm."""
-    return optax.chain(
-        optax.clip_by_global_norm(config.clip_norm),
-        optax.scale_by_adam(),
-        optax.add_decayed_weights(config.weight_decay, mask=lambda p: jax.tree.map(lambda x: jnp.ndim(x) > 1, p)),
-    )
-
-
 def fit(
     model: nnx.Module,
     loss: LossFn,
@@ -185,6 +109,7 @@ def fit(
     config: TrainConfig,
     run_dir: Path,
     *,
+    frozen: Frozen | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> FitResult:
@@ -193,21 +118,23 @@ def fit(
     Args:
         model: initial weights; fine-tuning starts from those of a trained one.
         loss: gives the scalar to minimise and statistics as (sum, count); the one called "loss" is what
-            validation compares.
+            validation compares, always as it is at the end of training.
         train, valid: sources of batches.
         config: the recipe.
         run_dir: gets `train.jsonl`, `checkpoints/` and, if asked for, `mlruns/`.
+        frozen: says of a parameter's path whether to leave it as it is, bit for bit: it gets no gradient, no
+            decay and no average, and costs neither time nor memory for them. None trains all.
         mesh: devices; all of them if None.
         progress: whether to show a bar.
 
     Raises:
-        InputError: the loss is not finite in more than a twentieth of an epoch's steps and two, or `train` is
-            empty.
+        InputError: the loss is not finite in more than a twentieth of an epoch's steps and two, `train` is
+            empty, every parameter is frozen, or the run here was begun with other settings.
         KeyboardInterrupt: after a checkpoint was written.
     """
     if train.steps_per_epoch < 1:
         raise InputError("there is no batch to train on", remedy="Give more labelled samples or a smaller batch size")
-    return _Loop(model, loss, train, valid, config, run_dir, mesh or data_mesh(), progress).run()
+    return _Loop(model, loss, train, valid, config, run_dir, frozen, mesh or data_mesh(), progress).run()
 
 
 class _Loop:
@@ -221,57 +148,23 @@ class _Loop:
         valid: BatchSource | None,
         config: TrainConfig,
         run_dir: Path,
+        frozen: Frozen | None,
         mesh: Mesh,
         progress: bool,
     ) -> None:
         self.train, self.valid, self.config, self.mesh = train, valid, config, mesh
         self.run_dir, self.show = run_dir, progress
         run_dir.mkdir(parents=True, exist_ok=True)
-        parts: Any = nnx.split(model, nnx.Param, ...)
-        graph, params, rest = parts
-        self.graph = graph
-        transform = optimiser(config)
-        params = replicate(jax.tree.map(lambda x: jnp.array(x, copy=True), params), mesh)
-        rest = replicate(rest, mesh)
-        self.rest: Any = rest
-        zero = jnp.zeros((), jnp.int32)
-        # Each part owns its buffers, because the step donates them.
-        self.state = replicate(
-            TrainState(params, jax.tree.map(jnp.copy, params), transform.init(params), zero, jnp.copy(zero)), mesh
-        )
-        self.best = jax.tree.map(jnp.copy, params)
+        self.graph, params, fixed = _split(model, frozen)
+        self.fixed: Any = replicate(fixed, mesh)
+        params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
+        self.state = replicate(TrainState.begin(params, config), mesh)
+        self.best = jax.tree.map(jnp.copy, self.state.params)
         self.at = Progressed()
         self.key = jax.random.key(config.seed)
-
-        def step(
-            state: TrainState, batch: Batch, key: jax.Array, rate: jax.Array
-        ) -> tuple[TrainState, Stats, jax.Array]:
-            def objective(weights: Any) -> tuple[jax.Array, Stats]:
-                return loss(nnx.merge(graph, weights, rest), batch, jax.random.fold_in(key, state.step))
-
-            (value, stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
-            norm = optax.tree.norm(gradient)
-            good = jnp.isfinite(value) & jnp.isfinite(norm)
-            updates, moments = transform.update(gradient, state.optimiser, state.params)
-            weights = optax.apply_updates(state.params, jax.tree.map(lambda u: -rate * u, updates))
-            decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
-            ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, weights)
-            # A step that is not finite changes nothing but its own count.
-            kept = jax.tree.map(
-                lambda new, old: jnp.where(good, new, old),
-                (weights, ema, moments),
-                (state.params, state.ema, state.optimiser),
-            )
-            stats = jax.tree.map(lambda x: jnp.where(good, x, jnp.zeros_like(x)), stats)
-            weights, ema, moments = kept
-            count = state.skipped + (~good).astype(jnp.int32)
-            return TrainState(weights, ema, moments, state.step + 1, count), stats, value
-
-        def check(weights: Any, batch: Batch, key: jax.Array) -> Stats:
-            return loss(nnx.merge(graph, weights, rest), batch, key)[1]
-
-        self.step = jax.jit(step, donate_argnums=0)
-        self.check = jax.jit(check)
+        self.identity = _identity(config, loss, nnx.filter_state(fixed, nnx.Param))
+        self.step = jax.jit(training_step(self.graph, loss, config), donate_argnums=0)
+        self.check = jax.jit(validation_step(self.graph, loss))
 
     # Checkpoints
 
@@ -283,16 +176,9 @@ class _Loop:
         """Write a checkpoint and drop all but the last two."""
         folder = self.run_dir / "checkpoints"
         count = int(self.state.step)
-        save_arrays(folder / f"{count:09d}", self.held(), {"progress": self.at.to_json(), "config": self.identity()})
+        save_arrays(folder / f"{count:09d}", self.held(), {"progress": self.at.to_json(), "config": self.identity})
         for old in sorted(p for p in folder.iterdir() if not p.name.startswith("."))[:-2]:
             _remove(old)
-
-    def identity(self) -> dict[str, Any]:
-        """The part of the recipe that a resumed run has to share."""
-        fixed = asdict(self.config)
-        for name in ("max_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience"):
-            fixed.pop(name)
-        return fixed
 
     def resume(self) -> None:
         """Go on from the newest checkpoint, if there is one."""
@@ -302,8 +188,8 @@ class _Loop:
             (self.run_dir / "train.jsonl").unlink(missing_ok=True)
             return
         note = read_note(found[-1])
-        if note["config"] != self.identity():
-            changed = [k for k, v in self.identity().items() if note["config"].get(k) != v]
+        if note["config"] != self.identity:
+            changed = [k for k, v in self.identity.items() if note["config"].get(k) != v]
             raise InputError(
                 f"the run here was made with other settings: {', '.join(changed)}",
                 where=str(self.run_dir),
@@ -329,7 +215,7 @@ class _Loop:
         total: Stats | None = None
         with Prefetcher(self.valid.epoch(0), self.mesh) as batches:
             for batch in batches:
-                total = add_stats(total, self.check(self.state.ema, batch, self.key))
+                total = add_stats(total, self.check(self.state.ema, self.fixed, batch, self.key))
         return averages(total) if total is not None else {}
 
     def run(self) -> FitResult:
@@ -365,10 +251,9 @@ class _Loop:
                     started = time.perf_counter()
                     with Prefetcher(self.train.epoch(self.at.epoch), self.mesh, skip=self.at.batch) as batches:
                         for batch in batches:
-                            rate = np.float32(
-                                self.config.rate(self.progress_share(clock() if self.config.max_seconds else 0))
-                            )
-                            self.state, stats, value = self.step(self.state, batch, self.key, rate)
+                            done = self.progress_share(clock() if self.config.max_seconds else 0)
+                            moment = Moment(self.key, np.float32(self.config.rate(done)), np.float32(done))
+                            self.state, stats, value = self.step(self.state, self.fixed, batch, moment)
                             total = add_stats(total, stats)
                             # Keeps the host one step ahead of the device, no more, so that waiting is measured.
                             if pending is not None:
@@ -413,7 +298,7 @@ class _Loop:
             self.save()
         if tracker is not None:
             tracker.close()
-        model = nnx.merge(self.graph, self.best, self.rest)
+        model = nnx.merge(self.graph, self.best, self.fixed)
         return FitResult(
             model,
             self.at.history,
@@ -453,9 +338,29 @@ class _Loop:
         return "training  " + "  ".join(parts)
 
 
-def compiled(function: Any) -> int:
-    """How many shapes a jitted function has been compiled for."""
-    return int(function._cache_size())
+def _split(model: nnx.Module, frozen: Frozen | None) -> tuple[Any, Any, Any]:
+    """The graph of a model, the parameters to train, and everything that stays as it is."""
+
+    def trained(path: tuple[Any, ...], _: Any) -> bool:
+        return frozen is None or not frozen(tuple(str(key) for key in path))
+
+    split: Any = nnx.split(model, nnx.All(nnx.Param, trained), ...)
+    if not jax.tree.leaves(split[1]):
+        raise InputError("no parameter is left to train", where="frozen", remedy="Freeze fewer")
+    return split
+
+
+def _identity(config: TrainConfig, loss: LossFn, frozen: Any) -> dict[str, Any]:
+    """What a resumed run has to share with the one that it resumes."""
+    fixed = asdict(config)
+    for name in ("max_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience"):
+        fixed.pop(name)
+    # Frozen parameters are in no checkpoint: whoever resumes gives them again, and they have to be the same.
+    fixed["frozen"] = ["/".join(str(key) for key in path) for path in nnx.to_flat_state(frozen).paths]
+    fixed["frozen_sha256"] = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(frozen)])
+    if is_dataclass(loss) and not isinstance(loss, type):
+        fixed["loss"] = asdict(loss)
+    return fixed
 
 
 def _remove(directory: Path) -> None:

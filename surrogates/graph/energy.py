@@ -101,16 +101,50 @@ class EnergyForcesLoss:
     Lengths rather than squares: fewer frames with large errors lead the training, and both errors come out
     lower for the same time (on 950 frames of ethanol by a half for energies and a quarter for forces).
 
+    The weights may change towards the end of training, as in the two stages in which MACE is trained (Batatia et
+    al. 2022, arXiv:2206.07697): forces, of which a frame has many, lead while the surface takes shape, and
+    energies count for more at the end.
+
     Attributes:
         energy_weight: of the mean absolute error of the energy divided by the number of atoms.
         forces_weight: of the mean length of the error of the force on an atom.
+        final_energy_weight, final_forces_weight: at the end of training; None for no change.
+        final_from: share of training from which the final weights hold.
+        final_ramp: share of training just before it over which the weights go there on a line; 0 switches.
+
+    Raises:
+        ValueError: a weight is negative, all are 0 at one end, or the ramp does not lie within the training.
     """
 
     energy_weight: float
     forces_weight: float
+    final_energy_weight: float | None = None
+    final_forces_weight: float | None = None
+    final_from: float = 0.75
+    final_ramp: float = 0.0
+
+    def __post_init__(self) -> None:
+        for pair in self._ends():
+            if min(pair) < 0 or max(pair) == 0:
+                raise ValueError(f"weights must not be negative, and not all 0 at any time; got {self}")
+        if not 0 <= self.final_ramp <= self.final_from <= 1:
+            raise ValueError(f"0 <= final_ramp <= final_from <= 1 must hold; got {self}")
+
+    def _ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
+        """The weights of energies and forces, first and last."""
+        first = (self.energy_weight, self.forces_weight)
+        last = (self.final_energy_weight, self.final_forces_weight)
+        return first, (first[0] if last[0] is None else last[0], first[1] if last[1] is None else last[1])
+
+    def weights(self, progress: Float[Array, ""] | float) -> Float[Array, " 2"]:
+        """Those of energies and of forces at a share of training."""
+        first, last = jnp.asarray(self._ends(), jnp.result_type(float))
+        begin = self.final_from - self.final_ramp
+        ramp = (progress - begin) / self.final_ramp if self.final_ramp > 0 else jnp.asarray(progress >= begin)
+        return first + jnp.clip(ramp, 0.0, 1.0) * (last - first)
 
     def __call__(
-        self, model: nnx.Module, batch: StructureBatch, key: Array
+        self, model: nnx.Module, batch: StructureBatch, key: Array, progress: Array
     ) -> tuple[Float[Array, ""], dict[str, tuple[Array, Array]]]:
         """The number to minimise, and sums and counts of it and of the absolute errors of the ensemble's mean.
 
@@ -127,7 +161,8 @@ class EnergyForcesLoss:
         length = jnp.sqrt(jnp.sum(forces_error**2, axis=-1) + (LENGTH_FLOOR * model.scale) ** 2)
         energy_term = jnp.sum(jnp.abs(energy_error) / atoms) / jnp.maximum(n_energy, 1.0)
         forces_term = jnp.sum(length * batch.forces_known) / jnp.maximum(n_forces, 1.0)
-        each = self.energy_weight * energy_term + self.forces_weight * forces_term
+        energy_weight, forces_weight = self.weights(progress).astype(energy.dtype)
+        each = energy_weight * energy_term + forces_weight * forces_term
         loss = each / (model.scale * model.members)
         molecules = jnp.sum(batch.numbers[:, 0] > 0).astype(loss.dtype)
         return loss, {

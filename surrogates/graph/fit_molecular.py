@@ -128,7 +128,7 @@ def calibrate(
 def ensemble_loss(kind: LossName) -> object:
     """Sum of the members' losses, and the error of their mean, which validation compares."""
 
-    def loss(model: nnx.Module, batch: GraphBatch, key: Array) -> tuple[Array, Stats]:
+    def loss(model: nnx.Module, batch: GraphBatch, key: Array, progress: Array) -> tuple[Array, Stats]:
         assert isinstance(model, Ensemble)
         predictions = model(batch, key)
         error, present = masked_error(predictions, jnp.broadcast_to(batch.labels, predictions.shape), kind)

@@ -12,7 +12,7 @@ from data.errors import InputError
 from data.structure_batches import StructureBatches, choose_sizes, shapes
 from data.structures import Structures
 from surrogates.devices import data_mesh
-from surrogates.graph.energy import EnergyForcesLoss, EnergyModel
+from surrogates.graph.energy import EnergyModel
 from surrogates.graph.potential import Facts, Potential, PotentialConfig
 from surrogates.graph.references import References
 from surrogates.train import FitResult, TrainConfig, fit
@@ -70,10 +70,9 @@ def fit_potential(
     if valid is not None:
         rest = valid.with_energy(valid.energy - references.energy(valid))
         check = _source(rest, config, molecules, mesh, None)
-    loss = EnergyForcesLoss(config.energy_weight, config.forces_weight)
     result = fit(
         facts.model(training.seed),
-        loss,
+        config.loss(),
         learn,
         check,
         training,

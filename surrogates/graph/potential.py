@@ -26,7 +26,7 @@ from simulators.base import SimulationError, Spec, Variable, check, content_hash
 from surrogates.base import CARD, load_weights, read_card, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import shard_batch
-from surrogates.graph.energy import EnergyModel, evaluate
+from surrogates.graph.energy import EnergyForcesLoss, EnergyModel, evaluate
 from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
 from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.references import References
@@ -62,20 +62,35 @@ class PotentialSettings:
 
     Attributes:
         ensemble: number of members; from 2 on, each output has a standard deviation.
-        energy_weight, forces_weight: see `EnergyForcesLoss`.
+        energy_weight, forces_weight, final_energy_weight, final_forces_weight, final_from, final_ramp: see
+            `EnergyForcesLoss`.
         buckets: number of sizes to which molecules are padded.
     """
 
     ensemble: int = 1
     energy_weight: float = 1.0
     forces_weight: float = 1.0
+    final_energy_weight: float | None = None
+    final_forces_weight: float | None = None
+    final_from: float = 0.75
+    final_ramp: float = 0.0
     buckets: int = 4
 
     def __post_init__(self) -> None:
         if min(self.ensemble, self.buckets) < 1:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
-        if min(self.energy_weight, self.forces_weight) < 0:
-            raise ValueError(f"weights must not be negative; got {self}")
+        self.loss()
+
+    def loss(self) -> EnergyForcesLoss:
+        """What training minimises."""
+        return EnergyForcesLoss(
+            self.energy_weight,
+            self.forces_weight,
+            self.final_energy_weight,
+            self.final_forces_weight,
+            self.final_from,
+            self.final_ramp,
+        )
 
 
 @dataclass(frozen=True)

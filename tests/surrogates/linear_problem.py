@@ -27,7 +27,7 @@ class Net(nnx.Module):
         return self.linear(x)
 
 
-def loss(model: nnx.Module, batch: Batch, key: jax.Array) -> tuple[jax.Array, Stats]:
+def loss(model: nnx.Module, batch: Batch, key: jax.Array, progress: jax.Array) -> tuple[jax.Array, Stats]:
     """Mean square error, with a little noise on the inputs."""
     x, y = batch["x"], batch["y"]
     x = x + 1e-3 * jax.random.normal(key, x.shape)

@@ -209,17 +209,3 @@ def test_curves_are_in_mlflow_where_asked_for(tmp_path: Path) -> None:
     written = [p for p in (tmp_path / "mlruns").rglob("loss") if p.parent.name == "train"]
     assert len(written) == 1
     assert len(written[0].read_text().splitlines()) == 3
-
-
-def test_the_learning_rate_rises_and_falls_as_stated() -> None:
-    config = TrainConfig(learning_rate=1.0, warmup_fraction=0.1, final_lr_fraction=0.01)
-    assert config.rate(0.05) == pytest.approx(0.5)
-    assert config.rate(0.1) == pytest.approx(1.0)
-    assert config.rate(0.55) == pytest.approx(0.01 + 0.99 * 0.5)
-    assert config.rate(1.0) == pytest.approx(0.01)
-
-
-@pytest.mark.parametrize("bad", [{"schedule": "step"}, {"epochs": 0}, {"ema_decay": 1.0}, {"learning_rate": -1}])
-def test_a_recipe_that_makes_no_sense_is_refused(bad: dict[str, object]) -> None:
-    with pytest.raises(ValueError, match=next(iter(bad))):
-        TrainConfig(**bad)  # type: ignore[arg-type]

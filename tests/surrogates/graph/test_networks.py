@@ -169,7 +169,7 @@ def test_linear_and_symmetric_molecules_have_finite_forces_and_loss(name: str) -
     batch = pad(table, np.arange(1), Shape(2, 5, None), CUTOFF, dtype=np.float64)
     loss = EnergyForcesLoss(1.0, 1.0)
     graph, state = nnx.split(network(name))
-    objective = jax.jit(jax.grad(lambda s: loss(nnx.merge(graph, s), batch, jax.random.key(0))[0]))
+    objective = jax.jit(jax.grad(lambda s: loss(nnx.merge(graph, s), batch, jax.random.key(0), jnp.ones(()))[0]))
     gradient = objective(state)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
 
@@ -179,7 +179,7 @@ def test_the_loss_does_not_see_what_is_unknown(name: str) -> None:
     known = Structures.from_arrays([z], [x], [1.0], [np.ones((5, 3))])
     mixed = Structures.from_arrays([z, z], [x, x + 1.0], [1.0, np.nan], [np.ones((5, 3)), None])
     loss, model = EnergyForcesLoss(2.0, 3.0), network(name, members=2)
-    compiled = jax.jit(lambda b: loss(model, b, jax.random.key(0)))
+    compiled = jax.jit(lambda b: loss(model, b, jax.random.key(0), jnp.ones(())))
     values = []
     for table in (known, mixed):
         batch = pad(table, np.arange(len(table)), Shape(3, 6, None), CUTOFF, dtype=np.float64)

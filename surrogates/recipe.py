@@ -1,0 +1,146 @@
+"""The training recipe: which optimiser, how its rate rises and falls, and which parameters it treats how.
+
+Every optimiser works at unit rate; the loop multiplies by the rate of the moment, so that one compiled step
+serves the whole schedule.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+OPTIMISERS = ("adamw", "amsgrad", "muon")
+SCHEDULES = ("cosine", "linear", "constant")
+#: Parameters that shift, scale or look up: by these names whatever their shape, because the members of an
+#: ensemble lie stacked along a first axis that makes a vector look like a matrix.
+VECTORS = ("bias", "scale")
+TABLES = ("embedding",)
+#: With fewer rows or columns than this a parameter is a handful of vectors, such as the output of a network.
+SMALLEST_SIDE = 8
+#: Root mean square of an update by AdamW in practice (Liu et al. 2025, arXiv:2502.16982, section 2.2).
+ADAM_RMS = 0.2
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The training recipe.
+
+    Attributes:
+        epochs: passes over the data.
+        optimiser: adamw (Loshchilov and Hutter 2019, arXiv:1711.05101), amsgrad (Reddi et al. 2018,
+            arXiv:1904.09237) or muon (see `optimiser`).
+        learning_rate: at its peak, of every optimiser on AdamW's scale.
+        warmup_fraction: share of training over which it rises linearly from 0.
+        schedule: how it falls after that: to `final_lr_fraction` of the peak, or not at all.
+        final_lr_fraction: share of the peak that is left at the end.
+        weight_decay: decoupled (AdamW), not of biases and scales.
+        clip_norm: largest global norm of a gradient.
+        ema_decay: of the averaged weights that are validated and kept; it grows to this from 0.1.
+        patience: epochs without a better validation loss after which training ends; None never.
+        max_seconds: training ends cleanly after that long, resumed parts counted; the schedule falls with
+            whichever of time and epochs is further.
+        seed: of everything random.
+        checkpoint_every_s: seconds between checkpoints; None writes none.
+        validate_every: epochs between validations.
+        mlflow: copy the curves to MLflow's file store under the run directory.
+        batch_size: samples a batch, for the source.
+    """
+
+    epochs: int = 50
+    optimiser: str = "adamw"
+    learning_rate: float = 1e-3
+    warmup_fraction: float = 0.05
+    schedule: str = "cosine"
+    final_lr_fraction: float = 0.01
+    weight_decay: float = 0.0
+    clip_norm: float = 1.0
+    ema_decay: float = 0.999
+    patience: int | None = None
+    max_seconds: float | None = None
+    seed: int = 0
+    checkpoint_every_s: float | None = 60.0
+    validate_every: int = 1
+    mlflow: bool = False
+    batch_size: int = 64
+
+    def __post_init__(self) -> None:
+        for name, known in (("optimiser", OPTIMISERS), ("schedule", SCHEDULES)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name in ("epochs", "learning_rate", "clip_norm", "batch_size", "validate_every"):
+            if not getattr(self, name) > 0:
+                raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        if not 0 <= self.ema_decay < 1:
+            raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
+
+    def rate(self, progress: float) -> float:
+        """The learning rate at a share of training, from 0 to 1."""
+        if self.warmup_fraction > 0 and progress < self.warmup_fraction:
+            return self.learning_rate * (progress / self.warmup_fraction)
+        done = min(1.0, (progress - self.warmup_fraction) / max(1e-9, 1 - self.warmup_fraction))
+        floor = self.final_lr_fraction
+        fall = {"cosine": 0.5 * (1 + np.cos(np.pi * done)), "linear": 1 - done, "constant": 1.0}[self.schedule]
+        return float(self.learning_rate * (floor + (1 - floor) * fall))
+
+
+def optimiser(config: TrainConfig) -> optax.GradientTransformation:
+    """The optimiser at unit learning rate, after clipping by the global norm and before the decay of weights.
+
+    Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the
+    orthogonal matrix nearest to it. That has a root mean square of 1 / sqrt(max(rows, columns)) whatever the
+    gradient; times ADAM_RMS sqrt(max(rows, columns)) it is that of AdamW's updates (Liu et al. 2025,
+    arXiv:2502.16982, eq. 4), so that one learning rate and one decay serve both. What is no matrix gets Adam.
+    """
+    if config.optimiser == "muon":
+        direction = optax.partition({"matrix": _orthogonal_momentum(), "other": optax.scale_by_adam()}, _kinds)
+    elif config.optimiser == "amsgrad":
+        direction = optax.scale_by_amsgrad()
+    else:
+        direction = optax.scale_by_adam()
+    return optax.chain(
+        optax.clip_by_global_norm(config.clip_norm),
+        direction,
+        optax.add_decayed_weights(config.weight_decay, mask=lambda p: jax.tree_util.tree_map_with_path(decays, p)),
+    )
+
+
+def is_matrix(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+    """Whether the last two axes of a parameter are those of a linear map between spaces of some size.
+
+    Axes before them count separate maps: members of an ensemble, degrees of spherical harmonics.
+    """
+    shape = jnp.shape(leaf)
+    return parts(path)[-1] not in VECTORS + TABLES and len(shape) > 1 and min(shape[-2:]) >= SMALLEST_SIDE
+
+
+def decays(path: tuple[Any, ...], leaf: jax.Array) -> bool:
+    """Whether a parameter is one that weight decay shrinks: neither a bias, nor a scale, nor a single vector."""
+    return parts(path)[-1] not in VECTORS and jnp.ndim(leaf) > 1
+
+
+def parts(path: tuple[Any, ...]) -> tuple[str, ...]:
+    """The names along a path of JAX's into the state of a Flax module, as in ("layers", "0", "out", "kernel")."""
+    names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
+    # The last step goes into the variable that holds the array.
+    return names[:-1] if len(names) > 1 and names[-1] == "value" else names
+
+
+def _kinds(params: Any) -> Any:
+    """ "matrix" or "other" for each parameter."""
+    return jax.tree_util.tree_map_with_path(lambda path, leaf: "matrix" if is_matrix(path, leaf) else "other", params)
+
+
+def _orthogonal_momentum() -> optax.GradientTransformation:
+    """Muon's direction for parameters that are all matrices, at the size of Adam's."""
+    axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
+    return optax.chain(
+        optax.contrib.scale_by_muon(weight_dimension_numbers=lambda updates: jax.tree.map(lambda _: axes, updates)),
+        optax.stateless(
+            lambda updates, _: jax.tree.map(lambda u: ADAM_RMS * float(np.sqrt(max(u.shape[-2:]))) * u, updates)
+        ),
+    )

@@ -1,0 +1,116 @@
+"""One step of training and one of validation, as pure functions to be compiled once for each shape of batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import nnx
+
+from surrogates.recipe import TrainConfig, optimiser
+
+Batch = Any
+Stats = dict[str, tuple[jax.Array, jax.Array]]
+#: Model, batch, key of the step, and the share of training that is done, from 0 to 1; the number to minimise,
+#: and statistics as (sum, count).
+LossFn = Callable[[nnx.Module, Batch, jax.Array, jax.Array], tuple[jax.Array, Stats]]
+
+
+class TrainState(NamedTuple):
+    """Everything on the device that a step changes."""
+
+    params: Any
+    ema: Any
+    optimiser: optax.OptState
+    step: jax.Array
+    skipped: jax.Array
+
+    @staticmethod
+    def begin(params: Any, config: TrainConfig) -> TrainState:
+        """Before the first step. Each part owns its buffers, because the step donates them."""
+        zero = jnp.zeros((), jnp.int32)
+        average = jax.tree.map(jnp.copy, params)
+        return TrainState(params, average, optimiser(config).init(params), zero, jnp.copy(zero))
+
+
+class Moment(NamedTuple):
+    """What a step is told of the training around it.
+
+    Attributes:
+        key: of the whole training; each step folds its own number in.
+        rate: the learning rate.
+        progress: share of training that is done, from 0 to 1.
+    """
+
+    key: jax.Array
+    rate: Any
+    progress: Any
+
+
+def training_step(graph: Any, loss: LossFn, config: TrainConfig) -> Callable[..., Any]:
+    """A function (state, fixed, batch, moment) -> (state, statistics, value); the state may be donated.
+
+    Args:
+        graph: the model without its arrays.
+        loss: see `LossFn`.
+        config: the recipe.
+    """
+    transform = optimiser(config)
+
+    def step(state: TrainState, fixed: Any, batch: Batch, moment: Moment) -> tuple[TrainState, Stats, jax.Array]:
+        def objective(weights: Any) -> tuple[jax.Array, Stats]:
+            key = jax.random.fold_in(moment.key, state.step)
+            return loss(nnx.merge(graph, weights, fixed), batch, key, moment.progress)
+
+        (value, stats), gradient = jax.value_and_grad(objective, has_aux=True)(state.params)
+        norm = optax.tree.norm(gradient)
+        good = jnp.isfinite(value) & jnp.isfinite(norm)
+        updates, moments = transform.update(gradient, state.optimiser, state.params)
+        weights = optax.apply_updates(state.params, jax.tree.map(lambda u: -moment.rate * u, updates))
+        decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
+        ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, weights)
+        # A step that is not finite changes nothing but its own count.
+        kept = jax.tree.map(
+            lambda new, old: jnp.where(good, new, old),
+            (weights, ema, moments),
+            (state.params, state.ema, state.optimiser),
+        )
+        stats = jax.tree.map(lambda x: jnp.where(good, x, jnp.zeros_like(x)), stats)
+        weights, ema, moments = kept
+        count = state.skipped + (~good).astype(jnp.int32)
+        return TrainState(weights, ema, moments, state.step + 1, count), stats, value
+
+    return step
+
+
+def validation_step(graph: Any, loss: LossFn) -> Callable[..., Stats]:
+    """A function (weights, fixed, batch, key) -> statistics.
+
+    The loss is that of the end of training, whenever it is asked: the best of many epochs can only be chosen by
+    one measure, and the last is what the training is for. A model that serves the first weights better than the
+    last would otherwise be kept for a small number that is of another kind.
+    """
+
+    def check(weights: Any, fixed: Any, batch: Batch, key: jax.Array) -> Stats:
+        return loss(nnx.merge(graph, weights, fixed), batch, key, jnp.ones((), jnp.float32))[1]
+
+    return check
+
+
+def add_stats(total: Stats | None, new: Stats) -> Stats:
+    """Sums of (sum, count) pairs, kept on the device."""
+    return new if total is None else jax.tree.map(jnp.add, total, new)
+
+
+def averages(total: Stats) -> dict[str, float]:
+    """Means, fetched from the device at once; a statistic without samples is left out."""
+    host = jax.device_get(total)
+    return {name: float(s) / float(n) for name, (s, n) in host.items() if float(n) > 0}
+
+
+def compiled(function: Any) -> int:
+    """How many shapes a jitted function has been compiled for."""
+    return int(function._cache_size())
