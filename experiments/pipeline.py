@@ -228,8 +228,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     # Saved with its held-out scores, which belong to it.
     held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
     log_scores(run_dir / "training" / "finetune", held_out_scores)
-    surrogate = surrogate.with_scores(held_out_scores)
-    surrogate.save(run_dir / "surrogate")
+    surrogate.with_scores(held_out_scores).save(run_dir / "surrogate")
     with ledger.stage("learning curve"):
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),
