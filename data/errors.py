@@ -20,8 +20,3 @@ class InputError(Exception):
 
 class CorruptStoreError(InputError):
     """Stored bytes are not those that were written: a chunk is missing, truncated or changed."""
-
-
-def missing_extra(component: str, extra: str) -> InputError:
-    """The error for an optional part that is not installed, with the command that installs it."""
-    return InputError(f"{component} is not installed", remedy=f"Install it with: pip install 'understudy[{extra}]'")

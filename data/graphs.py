@@ -7,7 +7,7 @@ over neighbours become small batched matrix products, which are faster than scat
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,6 @@ class GraphBatch:
         atom_counts: atoms of each molecule; 0 for a padding molecule.
         mask: whether there is a molecule.
         labels: NaN where missing; width 0 for prediction.
-        weights: of each molecule for each member of an ensemble; width 0 for prediction.
     """
 
     atoms: UInt8[Any, "molecule atom 8"]
@@ -53,12 +52,11 @@ class GraphBatch:
     atom_counts: Int[Any, " molecule"]
     mask: Bool[Any, " molecule"]
     labels: Float[Any, "molecule target"]
-    weights: Float[Any, "molecule member"]
 
 
 register_dataclass(
     GraphBatch,
-    data_fields=["atoms", "bonds", "bond_atoms", "atom_counts", "mask", "labels", "weights"],
+    data_fields=["atoms", "bonds", "bond_atoms", "atom_counts", "mask", "labels"],
     meta_fields=[],
 )
 
@@ -171,7 +169,6 @@ def pad(
         atom_counts,
         mask,
         np.full((batch_size, targets), np.nan, np.float32),
-        np.zeros((batch_size, 0), np.float32),
     )
 
 
@@ -207,7 +204,6 @@ class GraphSource:
         table: the molecules.
         rows: those to draw from.
         labels: one row for each of `rows`; normalised, NaN where missing.
-        weights: one row for each of `rows`, a column for each member of the ensemble.
         buckets: shapes, ascending; they hold every one of `rows`.
         batch_size: molecules of each batch; a multiple of the number of devices.
         seed: of the order.
@@ -217,7 +213,6 @@ class GraphSource:
     table: GraphTable
     rows: Int[np.ndarray, " row"]
     labels: Float[np.ndarray, "row target"]
-    weights: Float[np.ndarray, "row member"]
     buckets: tuple[Bucket, ...]
     batch_size: int
     seed: int = 0
@@ -225,8 +220,8 @@ class GraphSource:
     _members: Mapping[int, Int[np.ndarray, " row"]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        if not len(self.rows) == len(self.labels) == len(self.weights):
-            raise ValueError(f"{len(self.rows)} rows, {len(self.labels)} labels and {len(self.weights)} weights")
+        if len(self.rows) != len(self.labels):
+            raise ValueError(f"{len(self.rows)} rows and {len(self.labels)} labels")
         bucket = assign(self.table.take(self.rows), self.buckets)
         if len(bucket) and bucket.max() >= len(self.buckets):
             raise ValueError("a molecule fits no bucket")
@@ -250,9 +245,8 @@ class GraphSource:
         for bucket, rows in plan:
             batch = pad(self.table, self.rows[rows], self.buckets[bucket], self.batch_size)
             labels = np.full((self.batch_size, self.labels.shape[1]), np.nan, np.float32)
-            weights = np.zeros((self.batch_size, self.weights.shape[1]), np.float32)
-            labels[: len(rows)], weights[: len(rows)] = self.labels[rows], self.weights[rows]
-            yield GraphBatch(batch.atoms, batch.bonds, batch.bond_atoms, batch.atom_counts, batch.mask, labels, weights)
+            labels[: len(rows)] = self.labels[rows]
+            yield replace(batch, labels=labels)
 
     def _plan(self, members: Mapping[int, Int[np.ndarray, " row"]]) -> list[tuple[int, Int[np.ndarray, " row"]]]:
         return plan_batches(members, self.buckets, self.batch_size)

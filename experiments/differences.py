@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from data.errors import InputError
@@ -68,7 +69,7 @@ def differences(
         `baseline/frames` and `baseline/failed`.
 
     Raises:
-        InputError: it does not give energies and forces, or has no answer for any structure of a table.
+        InputError: it does not give energies and forces, several processes train together, or it has no answer for any structure of a table.
     """
     outputs = {v.name for v in baseline.spec.outputs}
     if not {"energy", "forces"} <= outputs:
@@ -76,6 +77,12 @@ def differences(
             f"{baseline.name} gives {', '.join(sorted(outputs))}",
             where="baseline.outputs",
             remedy="Give baseline.outputs=[energy,forces]",
+        )
+    if jax.process_count() > 1:
+        raise InputError(
+            "differences are computed by one process",
+            where="devices.distributed",
+            remedy="Train in one process, on any number of devices",
         )
     names = {v.name for v in baseline.spec.inputs}
     requests = [

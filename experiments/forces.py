@@ -17,10 +17,10 @@ from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.differences import differences, identity, rebuild
 from experiments.frames import read_structures
-from experiments.stage import build, existing_file, instantiate, names, refuse_equal_stems, write_json
+from experiments.stage import build, existing_file, first_rejects, instantiate, names, refuse_equal_stems, write_json
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
 from simulators.base import SimulationError, Simulator, content_hash
-from surrogates.devices import data_mesh
+from surrogates.devices import data_mesh, is_first, local_mesh
 from surrogates.fit_note import note_fit
 from surrogates.graph.facts import PotentialConfig, PotentialSettings
 from surrogates.graph.fit_potential import fit_potential
@@ -147,14 +147,15 @@ def train_potential(
         progress: show bars and tables.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file.
+        Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file; none in any but
+        the first of several processes.
 
     Raises:
         InputError: a file has no frame that can be used, two test files have the same stem, the validation part
             would be empty or everything, or `run_dir` holds a training on other data.
     """
     refuse_equal_stems(files.test, "data.test")
-    with RejectLog(run_dir / "rejects.csv") as rejects:
+    with first_rejects(run_dir) as rejects:
         frames = Structures.concatenate([read_structures(path, rejects) for path in files.train])
         train, valid, calibration = _parts(frames, files, rejects, run_dir)
         tests = {path: read_structures(path, rejects) for path in files.test}
@@ -200,6 +201,8 @@ def train_potential(
         progress=progress,
     )
     note_fit(result, run_dir)
+    if not is_first():
+        return {}
     metrics = {"train/seconds": result.seconds, "train/frames": float(len(train))} | cheap
     if baseline is not None:
         potential = potential.with_baseline(baseline)
@@ -251,7 +254,7 @@ def score(potential: Potential, structures: Structures, path: Path) -> dict[str,
         InputError: a structure holds an element that the potential does not know.
     """
     try:
-        answer = potential.predict_structures(structures, mesh=data_mesh())
+        answer = potential.predict_structures(structures, mesh=local_mesh())
     except SimulationError as error:
         raise InputError(error.message, where=str(path), remedy="Remove such structures") from error
     known = np.isfinite(structures.energy)
@@ -301,7 +304,7 @@ def fingerprint(structures: Structures) -> str:
 
 
 def _parts(
-    frames: Structures, files: Files, rejects: RejectLog, run_dir: Path
+    frames: Structures, files: Files, rejects: RejectLog | None, run_dir: Path
 ) -> tuple[Structures, Structures, Structures | None]:
     """Training, validation and calibration frames; which of `files.train` they are goes to split.json."""
     fractions = {
@@ -321,7 +324,8 @@ def _parts(
             )
         rows[name], order = np.sort(order[:n]), order[n:]
     rows["train"] = np.sort(order)
-    write_json(run_dir / "split.json", {name: index.tolist() for name, index in rows.items()})
+    if is_first():
+        write_json(run_dir / "split.json", {name: index.tolist() for name, index in rows.items()})
     valid = read_structures(files.valid, rejects) if isinstance(files.valid, Path) else frames.take(rows["valid"])
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None
     return frames.take(rows["train"]), valid, calibration

@@ -10,7 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +29,8 @@ from experiments.ledger import Ledger
 from experiments.library import refuse_other_size, write_library
 from experiments.pipeline_settings import PipelineSettings, refuse_unanswerable
 from experiments.sampling import diverse, reservoir
-from experiments.screening import Objective, ScreenConfig, screen
+from experiments.screen import read_objective
+from experiments.screening import ScreenConfig, screen
 from experiments.screening_sources import open_source
 from experiments.stage import application, build, existing_file, instantiate, summary, write_json
 from experiments.train import molecular_config
@@ -153,7 +154,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     """Run every step that is not done yet, and end with a table of what was made."""
     settings = build(PipelineSettings, config, where="")
     targets, seed = settings.targets, settings.seed
-    objective = build(Objective, config.objective, where="objective")
+    objective = read_objective(config.objective)
     model_config = molecular_config(config.surrogate)
     recipes = {name: build(TrainConfig, config[name], where=name) for name in ("pretrain", "finetune")}
     cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
@@ -211,7 +212,8 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             dict(case.dear),
             split,
             model_config,
-            recipes["finetune"],
+            # The fits of the learning curve are many, and none is a result of its own.
+            replace(recipes["finetune"], mlflow=recipes["finetune"].mlflow and name == "finetune"),
             run_dir / "training" / name,
             init=pretrained,
             label_fingerprint=dear_labels.fingerprint,
@@ -227,8 +229,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     # Saved with its held-out scores, which belong to it.
     held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
     log_scores(run_dir / "training" / "finetune", held_out_scores)
-    surrogate = surrogate.with_scores(held_out_scores)
-    surrogate.save(run_dir / "surrogate")
+    surrogate.with_scores(held_out_scores).save(run_dir / "surrogate")
     with ledger.stage("learning curve"):
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
 from experiments.evaluate import surrogate_directory
@@ -31,10 +31,27 @@ class ScreenSettings(StageSettings):
     objective: Any = MISSING
 
 
+def read_objective(node: DictConfig) -> Objective:
+    """What is sought, from the configuration; the bounds of a window may be written as whole numbers.
+
+    Raises:
+        InputError: see `build`.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    windows = plain.get("windows")
+    if isinstance(windows, dict):
+        # OmegaConf takes no integer for a float within a list.
+        plain["windows"] = {
+            name: [float(v) if type(v) is int else v for v in window] if isinstance(window, list) else window
+            for name, window in windows.items()
+        }
+    return build(Objective, plain, where="objective")
+
+
 def screen(config: DictConfig, run_dir: Path) -> None:
     """Screen the file or library `config.candidates`."""
     settings = build(ScreenSettings, config, where="")
-    objective = build(Objective, config.objective, where="objective")
+    objective = read_objective(config.objective)
     names = ("top_k", "smiles", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()

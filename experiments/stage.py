@@ -11,7 +11,8 @@ import logging
 import os
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -26,6 +27,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
+from data.rejects import RejectLog
 from simulators.base import SimulationError
 
 LOG = logging.getLogger(__name__)
@@ -211,6 +213,18 @@ def existing_file(value: str | None, key: str) -> Path:
     if not path.exists():
         raise InputError(f"no such file: {path}", where=key, remedy="Check the path")
     return path
+
+
+@contextmanager
+def first_rejects(run_dir: Path) -> Iterator[RejectLog | None]:
+    """`rejects.csv` of a run; of several processes that read the same files only the first one writes it."""
+    from surrogates.devices import is_first
+
+    if not is_first():
+        yield None
+        return
+    with RejectLog(run_dir / "rejects.csv") as rejects:
+        yield rejects
 
 
 def names(value: str | Sequence[str] | None) -> list[str]:

@@ -20,10 +20,19 @@ from data.rejects import RejectLog
 from data.splits import counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
 from experiments.scores import scores
-from experiments.stage import StageSettings, application, build, existing_file, names, summary, write_json
+from experiments.stage import (
+    StageSettings,
+    application,
+    build,
+    existing_file,
+    first_rejects,
+    names,
+    summary,
+    write_json,
+)
 from simulators.base import content_hash
 from surrogates import fit_note
-from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed
+from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
 from surrogates.tracking import log_scores
@@ -175,16 +184,17 @@ def molecular_config(node: DictConfig) -> MolecularConfig:
 
 
 def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Train on a table: split, fit, calibrate, score on the test part."""
+    """Train on a table: split, fit, calibrate, score on the test part; the first of several processes scores."""
     data = build(TableSettings, config.data, where="data")
     recipe = build(TrainConfig, config.train, where="train")
     model = molecular_config(config.surrogate)
     path = existing_file(data.file, "data.file")
-    with RejectLog(run_dir / "rejects.csv") as rejects:
+    with first_rejects(run_dir) as rejects:
         labels = read_table(path, data.smiles, names(data.target), names(data.unit), rejects)
     parts = with_calibration(dict(zip(PARTS, data.parts, strict=True)), len(labels.smiles))
     split = SPLITS[data.split](labels.smiles, parts, seed=data.seed)
-    split.save(run_dir / "split.json")
+    if is_first():
+        split.save(run_dir / "split.json")
     table, _ = encode(labels.smiles)
     surrogate = fit_molecular(
         table,
@@ -197,6 +207,8 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
         label_fingerprint=labels.fingerprint,
         units=labels.units,
     )
+    if not is_first():
+        return {}
     # Of the fit, and so with the sessions before this one.
     seconds = json.loads((run_dir / fit_note.FILE).read_text())["seconds"]
     metrics = {"train/seconds": float(seconds), "train/molecules": float(len(split["train"]))}
@@ -255,6 +267,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
         metrics = train_forces(config, run_dir)
     else:
         metrics = train_graph(config, run_dir)
+    if not is_first():
+        return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if k.startswith("test/") or k == "train/seconds"}
     summary("Trained", {**shown, "surrogate": run_dir / "surrogate"})

@@ -57,13 +57,11 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
         tree: arrays, on host or device; its structure is known to whoever loads it.
         note: JSON-serialisable.
     """
-    import orbax.checkpoint as ocp
-
     logging.getLogger("absl").setLevel(logging.ERROR)
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
     directory.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    with ocp.StandardCheckpointer() as checkpointer:
+    with _alone() as checkpointer:
         checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
     files = _file_checksums(temporary / "arrays")
     write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves), "files": files})
@@ -74,6 +72,20 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
     os.replace(temporary, directory)
     if old is not None:
         shutil.rmtree(old)
+
+
+def _alone() -> Any:
+    """Orbax's checkpointer for host arrays of this process, which waits for no other one."""
+    import orbax.checkpoint as ocp
+
+    if jax.process_count() == 1:
+        return ocp.StandardCheckpointer()
+    own = jax.process_index()
+    return ocp.StandardCheckpointer(
+        multiprocessing_options=ocp.options.MultiprocessingOptions(
+            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+        )
+    )
 
 
 def read_note(directory: Path) -> dict[str, Any]:
@@ -101,8 +113,6 @@ def load_arrays(directory: Path, like: Any) -> Any:
         CorruptStoreError: bytes are missing or changed.
         InputError: the saved arrays are of another model.
     """
-    import orbax.checkpoint as ocp
-
     logging.getLogger("absl").setLevel(logging.ERROR)
     note = read_note(directory)
     wanted, structure = jax.tree.flatten(like)
@@ -117,7 +127,7 @@ def load_arrays(directory: Path, like: Any) -> Any:
             remedy="Restore it from a copy or train again",
         )
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with _alone() as checkpointer:
             held = checkpointer.restore((directory / "arrays").resolve())
         leaves = [np.asarray(held[f"{i:05d}"]) for i in range(note["leaves"])]
     except Exception as error:

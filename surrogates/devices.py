@@ -1,7 +1,8 @@
 """One script for any number of devices: a one-axis mesh, batches sharded over it, parameters replicated.
 
 Data parallelism as in the JAX guide to distributed arrays: every leaf of a batch is split along its first
-axis, and the compiler inserts the reductions.
+axis, and the compiler inserts the reductions. With several processes (one a host) each runs the same program on the
+same data; the first one writes the files, which all of them read.
 """
 
 from __future__ import annotations
@@ -69,19 +70,51 @@ def data_mesh(count: int | None = None) -> Mesh:
     return Mesh(np.array(devices[:count]), (AXIS,))
 
 
+def local_mesh() -> Mesh:
+    """A mesh over the devices of this process alone, for answers that no other process has to take part in."""
+    return Mesh(np.array(jax.local_devices()), (AXIS,))
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes files; it is where there is only one."""
+    return jax.process_index() == 0
+
+
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
     """The batch on the devices, each leaf split along its first axis.
 
     Args:
         batch: a pytree of numpy arrays; the first axis of each is a multiple of the device count. With several
-            processes each gives its own part of the global batch, in order of process.
+            processes each gives the whole of the same batch, and puts its own part on its own devices.
+        mesh: the devices.
     """
     sharding = NamedSharding(mesh, PartitionSpec(AXIS))
-    if jax.process_count() == 1:
+    if sharding.is_fully_addressable:
         return jax.device_put(batch, sharding)
-    return jax.tree.map(lambda leaf: jax.make_array_from_process_local_data(sharding, np.asarray(leaf)), batch)
+
+    def place(leaf: Any) -> jax.Array:
+        array = np.asarray(leaf)
+        return jax.make_array_from_callback(array.shape, sharding, lambda index: array[index])
+
+    return jax.tree.map(place, batch)
 
 
 def replicate(tree: Any, mesh: Mesh) -> Any:
     """The same values on every device of the mesh."""
     return jax.device_put(tree, NamedSharding(mesh, PartitionSpec()))
+
+
+def localise(tree: Any) -> Any:
+    """Replicated arrays as arrays of this process alone, which can be computed with without the others."""
+    if jax.process_count() == 1:
+        return tree
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def agree(value: float) -> float:
+    """The number of the first process, in all of them: what decides for all is not left to each one's clock."""
+    if jax.process_count() == 1:
+        return value
+    from jax.experimental.multihost_utils import broadcast_one_to_all
+
+    return float(broadcast_one_to_all(np.float32(value)))

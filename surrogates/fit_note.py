@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from surrogates.checkpoints import write_json
+from surrogates.devices import is_first
 from surrogates.train import FitResult
 
 FILE = "fit.json"
@@ -14,6 +15,8 @@ FILE = "fit.json"
 
 def note_fit(result: FitResult, run_dir: Path) -> None:
     """Write `run_dir/fit.json`: seconds, epochs, why it stopped, the share of waiting for data, compilations."""
+    if not is_first():
+        return
     write_json(
         run_dir / FILE,
         {

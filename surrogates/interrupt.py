@@ -7,6 +7,8 @@ import threading
 from types import FrameType, TracebackType
 from typing import Any
 
+import jax
+
 
 class BrokenOff(KeyboardInterrupt):
     """Ctrl-C, raised between two steps."""
@@ -16,7 +18,8 @@ class Interrupt:
     """While it is entered, Ctrl-C is noted in `asked` instead of raised; a second one is raised at once.
 
     An exception in the midst of a step would find the old state given away and the new one not there yet. Only the
-    main thread hears signals; entered in another one, this does nothing.
+    main thread hears signals; entered in another one, this does nothing. Nor does it among several processes, which
+    would wait for the one that stopped: they go on from their last regular checkpoint.
     """
 
     def __init__(self) -> None:
@@ -24,7 +27,7 @@ class Interrupt:
         self._before: Any = None
 
     def __enter__(self) -> Interrupt:
-        if threading.current_thread() is threading.main_thread():
+        if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             self._before = signal.getsignal(signal.SIGINT)
             # A handler that someone else has set, or none at all, is left alone.
             if self._before is signal.default_int_handler:

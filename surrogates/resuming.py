@@ -12,6 +12,7 @@ from pathlib import Path
 
 from data.errors import CorruptStoreError, InputError
 from surrogates.checkpoints import write_json
+from surrogates.devices import is_first
 
 FILE = "learned_from.json"
 
@@ -38,8 +39,9 @@ def hold_to_data(run_dir: Path, facts: Mapping[str, str]) -> None:
                 where=str(run_dir),
                 remedy="Give the same again to resume it, name another run.dir, or remove this directory to train anew",
             )
-    run_dir.mkdir(parents=True, exist_ok=True)
-    write_json(path, dict(facts))
+    if is_first():
+        run_dir.mkdir(parents=True, exist_ok=True)
+        write_json(path, dict(facts))
 
 
 def _read(path: Path) -> dict[str, str]:

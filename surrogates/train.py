@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.errors import InputError
 from surrogates.checkpoints import checksum, load_arrays, read_note, save_arrays
-from surrogates.devices import data_mesh, replicate
+from surrogates.devices import agree, data_mesh, is_first, localise, replicate
 from surrogates.interrupt import BrokenOff, Interrupt
 from surrogates.prefetch import Prefetcher
 from surrogates.recipe import TrainConfig
@@ -177,6 +177,8 @@ class _Loop:
 
     def save(self) -> None:
         """Write a checkpoint and drop all but the last two."""
+        if not is_first():
+            return
         folder = self.run_dir / "checkpoints"
         count = int(self.state.step)
         save_arrays(folder / f"{count:09d}", self.held(), {"progress": self.at.to_json(), "config": self.identity})
@@ -188,7 +190,8 @@ class _Loop:
         folder = self.run_dir / "checkpoints"
         found = sorted(p for p in folder.glob("*") if not p.name.startswith(".")) if folder.is_dir() else []
         if not found:
-            (self.run_dir / "train.jsonl").unlink(missing_ok=True)
+            if is_first():
+                (self.run_dir / "train.jsonl").unlink(missing_ok=True)
             return
         note = read_note(found[-1])
         if note["config"] != self.identity:
@@ -201,6 +204,8 @@ class _Loop:
         arrays = load_arrays(found[-1], self.held())
         self.state, self.best = replicate(arrays["state"], self.mesh), replicate(arrays["best"], self.mesh)
         self.at = Progressed.from_json(note["progress"])
+        if not is_first():
+            return
         with (self.run_dir / "train.jsonl").open("w", encoding="utf-8") as log:
             log.writelines(json.dumps(row) + "\n" for row in self.at.history)
 
@@ -225,7 +230,7 @@ class _Loop:
         """Train until the epochs, the patience or the time are used up."""
         self.resume()
         tracker = None
-        if self.config.mlflow:
+        if self.config.mlflow and is_first():
             from surrogates.tracking import EXPERIMENT, FOLDER, Tracker
 
             tracker = Tracker(self.run_dir / FOLDER, EXPERIMENT, asdict(self.config), resume=bool(self.at.history))
@@ -235,10 +240,16 @@ class _Loop:
         stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
-        def clock() -> float:
+        def passed() -> float:
             return before + time.perf_counter() - began
 
-        with Progress(*columns, transient=True, disable=not self.show) as bar, Interrupt() as interrupt:
+        def clock() -> float:
+            return agree(passed())
+
+        with (
+            Progress(*columns, transient=True, disable=not (self.show and is_first())) as bar,
+            Interrupt() as interrupt,
+        ):
             task = bar.add_task("training", total=self.config.epochs, completed=self.at.epoch)
             try:
                 while self.at.epoch < self.config.epochs:
@@ -289,7 +300,7 @@ class _Loop:
                     bar.update(task, completed=self.at.epoch, description=self.caption())
                     every = self.config.checkpoint_every_s
                     if every is not None and time.perf_counter() - saved >= every:
-                        self.at.seconds = clock()
+                        self.at.seconds = passed()
                         self.save()
                         saved = time.perf_counter()
                     if out_of_time:
@@ -297,7 +308,7 @@ class _Loop:
                         break
             except BrokenOff:
                 if self.config.checkpoint_every_s is not None:
-                    self.at.seconds = clock()
+                    self.at.seconds = passed()
                     self.save()
                 raise
         self.at.seconds = clock()
@@ -307,7 +318,7 @@ class _Loop:
             tracker.close()
         if interrupt.asked:
             raise BrokenOff
-        model = nnx.merge(self.graph, self.best, self.fixed)
+        model = nnx.merge(self.graph, localise(self.best), localise(self.fixed))
         return FitResult(
             model,
             self.at.history,
@@ -337,6 +348,8 @@ class _Loop:
             self.at.best = row.get("train/loss", self.at.best)
             self.best = jax.tree.map(jnp.copy, self.state.ema)
         self.at.history.append(row)
+        if not is_first():
+            return
         with (self.run_dir / "train.jsonl").open("a", encoding="utf-8") as log:
             log.write(json.dumps(row) + "\n")
 

@@ -93,10 +93,7 @@ def fit_molecular(
     labels = standardise.apply(values)
 
     def source(part: Int[np.ndarray, " row"], *, shuffle: bool) -> GraphSource:
-        weights = np.ones((len(part), config.ensemble), np.float32)
-        return GraphSource(
-            table, part, labels[part], weights, with_room(buckets), size, seed=training.seed, shuffle=shuffle
-        )
+        return GraphSource(table, part, labels[part], with_room(buckets), size, seed=training.seed, shuffle=shuffle)
 
     valid = np.asarray(split["valid"])
     hold_to_data(
@@ -147,8 +144,7 @@ def ensemble_loss(kind: LossName) -> object:
         assert isinstance(model, Ensemble)
         predictions = model(batch, key)
         error, present = masked_error(predictions, jnp.broadcast_to(batch.labels, predictions.shape), kind)
-        weight = present * batch.weights.T[:, :, None]
-        value = (error * weight).sum() / jnp.maximum(weight.sum(), 1.0) * len(predictions)
+        value = error.sum() / jnp.maximum(present.sum(), 1.0) * len(predictions)
         absolute, known = masked_error(predictions.mean(axis=0), batch.labels, "l1")
         return value, {"loss": (absolute.sum(), known.sum())}
 

@@ -19,7 +19,7 @@ from data.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
 from simulators.base import SimulationError, Spec, Variable, check, content_hash, dataset
 from surrogates.base import load_weights, package_versions, read_card, save_surrogate
 from surrogates.checkpoints import checksum
-from surrogates.devices import data_mesh, replicate, shard_batch
+from surrogates.devices import local_mesh, replicate, shard_batch
 from surrogates.graph.domain import Domain
 from surrogates.graph.mpnn import Ensemble, MPNNConfig, read
 from surrogates.normalise import Standardise
@@ -130,7 +130,7 @@ class MolecularSurrogate:
         # One program serves all members, one after the other: together they would outgrow the caches of a CPU,
         # and take as many times as long to compile.
         graph, _ = nnx.split(model.members[0])
-        self._mesh = data_mesh()
+        self._mesh = local_mesh()
         self._members = [replicate(nnx.state(member), self._mesh) for member in model.members]
         self.batch_size = -(-BATCH // self._mesh.size) * self._mesh.size
 

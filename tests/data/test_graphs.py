@@ -85,7 +85,7 @@ def test_a_source_gives_every_molecule_once_an_epoch_and_the_same_again() -> Non
     rows = np.arange(len(table))
     buckets = choose_buckets(table.atom_counts, table.bond_counts, 3)
     labels = np.arange(len(table), dtype=np.float64)[:, None]
-    source = GraphSource(table, rows, labels, np.ones((len(table), 2)), buckets, 16, seed=4)
+    source = GraphSource(table, rows, labels, buckets, 16, seed=4)
     epochs = [list(source.epoch(i)) for i in (0, 0, 1)]
     seen = [np.concatenate([b.labels[b.mask, 0] for b in batches]) for batches in epochs]
     assert sorted(seen[0].tolist()) == rows.tolist()

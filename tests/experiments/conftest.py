@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from nbclient import NotebookClient
 from omegaconf import OmegaConf
 from rdkit import Chem
 
@@ -210,6 +214,21 @@ def write_stores(path: Path, names: list[str]) -> None:
                     threads=1,
                     attempts=1,
                 )
+
+
+@pytest.fixture(scope="session")
+def run_notebook(repository: Path) -> Callable[[Path], list[dict[str, Any]]]:
+    """Executes accuracy_versus_cost.ipynb from top to bottom on a run directory, and gives its outputs."""
+
+    def execute(run: Path) -> list[dict[str, Any]]:
+        folder = repository / "experiments" / "notebooks"
+        notebook = nbformat.read(folder / "accuracy_versus_cost.ipynb", as_version=4)
+        assert all(not cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
+        client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}})
+        client.execute(env={**os.environ, "UNDERSTUDY_RUN": str(run)})
+        return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+    return execute
 
 
 @pytest.fixture(scope="session")

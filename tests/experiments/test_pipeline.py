@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -36,7 +38,9 @@ def start(run: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_the_pipeline_from_library_to_report(tmp_path: Path) -> None:
+def test_the_pipeline_from_library_to_report(
+    tmp_path: Path, run_notebook: Callable[[Path], list[dict[str, Any]]]
+) -> None:
     run = tmp_path / "run"
     process = start(run)
     store, deadline = run / "labels" / "dear.zarr", time.monotonic() + 240
@@ -73,6 +77,10 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path) -> None:
         kept = {name: value for name, value in metrics.items() if name.startswith(head)}
         assert kept
         assert kept.items() <= card["scores"].items()
+    # The fit that decides is in MLflow, once, with its held-out scores; those of the learning curve are not.
+    stores = sorted((run / "training").glob("*/mlruns"))
+    assert [store.parent.name for store in stores] == ["finetune"]
+    assert len(list(stores[0].rglob("gap/surrogate/mae_ev"))) == 1
     train = frame[frame.part == "train"]
     assert np.allclose(frame.gap_mean, train.gap.mean())
 
@@ -102,6 +110,13 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path) -> None:
     assert "<svg" in page
     assert "<script" not in page
     assert 'src="http' not in page
+
+    # The notebook opens a real run as it does one of made-up numbers.
+    outputs = run_notebook(run)
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    shown = outputs[-1]["data"]["text/plain"]
+    assert "dipole_moment" in shown
+    assert f"{test.gap.std():.6f}"[:5] in shown
 
     # A third time there is nothing left to do, and nothing changes.
     process = start(run)

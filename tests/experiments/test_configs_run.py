@@ -1,0 +1,106 @@
+"""Every configuration not only composes: what it describes is run, one step of it, on next to nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from ase.io import write
+from hydra import compose, initialize_config_dir
+
+from data.store import RecordStore
+from experiments.forces import train_forces
+from experiments.report import report
+from experiments.screen import read_objective
+from experiments.simulate import simulate
+from experiments.stage import CONF
+from experiments.train import train_graph
+from surrogates.base import load_surrogate
+
+
+def names(folder: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / folder).glob("*.yaml"))
+
+
+def composed(config: str, *overrides: str, root: str = "") -> Any:
+    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+        return compose(config, list(overrides))
+
+
+#: Each surrogate with a recipe and a kind of data, so that every file of the three groups is in one row at least.
+RUNS = [
+    ("mpnn", "graph", "table"),
+    ("mpnn_medium", "pretrain", "table"),
+    ("mpnn_large", "finetune", "table"),
+    ("painn", "forces", "structures"),
+    ("painn_ensemble", "forces", "structures"),
+    ("ace", "forces", "structures"),
+]
+
+
+def test_every_file_of_training_is_run() -> None:
+    surrogates, recipes, data = ({row[k] for row in RUNS} for k in range(3))
+    assert surrogates == set(names("surrogate"))
+    assert recipes == set(names("train"))
+    assert data == set(names("data"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("surrogate", "recipe", "data"), RUNS)
+def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, data: str, tmp_path: Path) -> None:
+    choices = [f"surrogate={surrogate}", f"train={recipe}", f"data={data}", "train.epochs=1", "train.mlflow=false"]
+    if data == "table":
+        rows = [f"{'C' * n}{end},{n}" for n in range(1, 12) for end in ("O", "N", "F")]
+        (tmp_path / "t.csv").write_text("smiles,y\n" + "\n".join(rows) + "\n")
+        more = [f"data.file={tmp_path / 't.csv'}", "data.target=y", "surrogate.buckets=1"]
+        metrics = train_graph(composed("train", *choices, *more), tmp_path / "run")
+        assert np.isfinite(metrics["test/mae"])
+    else:
+        frames = []
+        for length in (3.6, 3.7, 3.8, 3.9, 4.0):
+            frame = Atoms("Ar2", [[0, 0, 0], [0, 0, length]], calculator=LennardJones(epsilon=0.1, sigma=3.4, rc=20.0))
+            frame.get_forces()
+            frames.append(frame)
+        write(tmp_path / "f.xyz", frames, format="extxyz")
+        more = [f"data.train={tmp_path / 'f.xyz'}", "data.valid=0.2", f"data.test=[{tmp_path / 'f.xyz'}]"]
+        metrics = train_forces(composed("train", *choices, *more), tmp_path / "run")
+        assert np.isfinite(metrics["test/f/forces_mae_mev_per_angstrom"])
+    assert json.loads((tmp_path / "run" / "fit.json").read_text())["epochs"] == 1
+    assert load_surrogate(tmp_path / "run" / "surrogate").scores
+
+
+@pytest.mark.parametrize("name", names("simulator"))
+def test_one_molecule_of_each_simulator(name: str, tmp_path: Path) -> None:
+    (tmp_path / "h2.xyz").write_text("2\nProperties=species:S:1:pos:R:3\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n")
+    config = composed(
+        "simulate", f"simulator={name}", f"inputs={tmp_path / 'h2.xyz'}", f"out={tmp_path / 's.zarr'}",
+        "campaign.workers=1",
+    )  # fmt: skip
+    simulate(config, tmp_path / "run")
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        assert store.column("status").tolist() == ["ok"], store.column("message")
+        assert np.isfinite(store.column("energy")).all()
+
+
+def test_the_report_of_a_run_is_written_where_it_is_asked_for(synthetic_run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    report(composed("report", f"of={synthetic_run}", f"out={page}", root="apply"), tmp_path)
+    assert "<svg" in page.read_text()
+
+
+@pytest.mark.parametrize("name", names("common/objective"))
+def test_each_objective_ranks(name: str) -> None:
+    objective = read_objective(composed("screen", f"objective={name}", root="apply").objective)
+    values: dict[str, np.ndarray] = {"in_domain": np.array([True, True, False])}
+    for target, numbers in (("gap", [5.5, 5.2, 5.1]), ("dipole_moment", [4.0, 7.0, 9.0])):
+        values |= {target: np.array(numbers), f"{target}_std": np.full(3, 0.1)}
+        values |= {f"{target}_low": np.array(numbers) - 0.2, f"{target}_high": np.array(numbers) + 0.2}
+    score = objective.score(values)
+    best = {"polar_in_gap_window": 1, "small_gap": 1, "top": 0}[name]
+    assert int(np.argmax(score)) == best
+    assert score[2] == -np.inf

@@ -1,0 +1,140 @@
+"""What every surrogate promises; a new one adds a line to the table."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import xarray as xr
+from flax import nnx
+
+from data import graphs, structure_batches
+from data.errors import InputError
+from data.featurise import encode
+from data.structure_batches import Shape
+from data.structures import Structures
+from simulators.base import SimulationError, Simulator, Spec, check, content_hash, dataset
+from surrogates.base import CARD, KINDS, Surrogate, load_surrogate
+from surrogates.graph.domain import Domain
+from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
+from surrogates.graph.mpnn import Ensemble, MPNNConfig
+from surrogates.normalise import Standardise
+from surrogates.uncertainty import Conformal
+
+sys.path.insert(0, str(Path(__file__).parent / "graph"))
+import small_potential
+
+GRAPHS = encode(["CCO", "CC=O", "c1ccccc1O"])[0]
+WATER = {"numbers": np.array([8, 1, 1], np.int32), "positions": small_potential.WATER}
+
+THREE = Structures.from_arrays([WATER["numbers"]] * 3, [WATER["positions"]] * 3)
+
+
+def molecular(seed: int) -> MolecularSurrogate:
+    """Two targets, one of them calibrated."""
+    config = MolecularConfig(MPNNConfig(features=8, layers=1, readout=8), ensemble=2, buckets=1)
+    facts = Facts(
+        config,
+        {"gap": "eV", "dipole_moment": "Debye"},
+        Standardise(("gap", "dipole_moment"), (7.0, 2.0), (1.5, 1.0)),
+        {"gap": Conformal(1.7, 0.1, 0.2, 30)},
+        graphs.choose_buckets(GRAPHS.atom_counts, GRAPHS.bond_counts, 1),
+        Domain.of(GRAPHS),
+        "ab" * 32,
+        scores={"test/mae": 0.25},
+    )
+    return MolecularSurrogate(Ensemble(config.network, 2, 2, nnx.Rngs(seed)), facts)
+
+
+def potential(seed: int) -> Any:
+    """Energies and forces of an ensemble; another seed is another scale, and so another surrogate."""
+    made = small_potential.potential(members=2, scale=0.5 + 0.1 * seed)
+    return made.with_facts(scores={"test/mae": 0.25})
+
+
+class Row(NamedTuple):
+    """A kind of surrogate, how one is made, a request that it answers, one that it refuses, and a batch of three."""
+
+    kind: str
+    make: Callable[[int], Any]
+    good: Callable[[Any], xr.Dataset]
+    bad: Callable[[Any], xr.Dataset]
+    batch: Any
+
+
+TABLE = [
+    Row(
+        "molecular",
+        molecular,
+        lambda s: dataset(s.spec.inputs, {"smiles": "CCO"}),
+        lambda s: dataset(s.spec.inputs, {"smiles": "C("}),
+        graphs.pad(GRAPHS, np.arange(3), graphs.Bucket(8, 8), 8),
+    ),
+    Row(
+        "potential",
+        potential,
+        lambda s: dataset(s.spec.inputs, WATER),
+        lambda s: dataset(s.spec.inputs, {**WATER, "numbers": np.array([92, 1, 1])}),
+        structure_batches.pad(THREE, np.arange(3), Shape(3, 4, None), 3.0),
+    ),
+]
+
+
+def test_every_kind_is_in_the_table() -> None:
+    assert [row.kind for row in TABLE] == sorted(KINDS)
+
+
+@pytest.mark.parametrize("row", TABLE, ids=[row.kind for row in TABLE])
+def test_a_surrogate_keeps_its_promises(row: Row, tmp_path: Path) -> None:
+    surrogate = row.make(0)
+    assert isinstance(surrogate, Simulator)
+    assert isinstance(surrogate, Surrogate)
+
+    # It answers like a simulator, in units, and with an error bar in the same unit.
+    answer = surrogate.simulate(row.good(surrogate))
+    check(answer, surrogate.spec.outputs)
+    outputs = {v.name: v for v in surrogate.spec.outputs}
+    for name, variable in outputs.items():
+        assert answer[name].attrs == variable.attrs()
+        if f"{name}_std" in outputs:
+            assert (outputs[f"{name}_std"].units, outputs[f"{name}_std"].dims) == (variable.units, variable.dims)
+            assert (answer[f"{name}_std"].values >= 0).all()
+    assert any(name.endswith("_std") for name in outputs)
+    with pytest.raises(SimulationError) as caught:
+        surrogate.simulate(row.bad(surrogate))
+    assert caught.value.kind == "invalid_input"
+
+    # A batch gives the same as a request.
+    found = surrogate.predict(row.batch)
+    for name in outputs:
+        assert len(found[name]) == 3
+        inside = tuple(slice(n) for n in answer[name].shape)
+        np.testing.assert_allclose(found[name][0][inside], answer[name].values, rtol=2e-5, atol=2e-5, err_msg=name)
+
+    # It lives in a directory that says all about it, and comes back as it was.
+    surrogate.save(tmp_path / "s")
+    again = load_surrogate(tmp_path / "s")
+    assert type(again) is type(surrogate)
+    for name, values in again.simulate(row.good(again)).items():
+        assert np.array_equal(values, answer[name]), name
+    assert again.fingerprint == surrogate.fingerprint != row.make(1).fingerprint
+    assert dict(again.scores) == {"test/mae": 0.25}
+    assert again.labels_fingerprint == surrogate.labels_fingerprint
+    card = json.loads((tmp_path / "s" / CARD).read_text())
+    assert card["kind"] == row.kind
+    assert Spec.from_json(card["spec"]) == surrogate.spec
+    assert {"simulator", "version", "settings"} <= set(json.loads(json.dumps(surrogate.provenance)))
+    assert len(content_hash(surrogate.provenance)) == 64
+
+    # Without its card it is none; with a card from the future it is refused, not guessed at.
+    (tmp_path / "s" / CARD).write_text(json.dumps({**card, "format": card["format"] + 1}))
+    with pytest.raises(InputError, match="Upgrade"):
+        load_surrogate(tmp_path / "s")
+    (tmp_path / "s" / CARD).unlink()
+    with pytest.raises(InputError, match=CARD):
+        load_surrogate(tmp_path / "s")
