@@ -99,7 +99,8 @@ def train_potential(
     """Read, split, fit, score on the test files, save to `run_dir/surrogate`.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file.
+        Flat metrics: `train/seconds`, `train/frames`, `train/data_wait_share` (of the loop's time),
+        `train/compilations` (of the step), and those of `score` for each test file.
 
     Raises:
         InputError: a file has no frame that can be used, two test files have the same stem, or the
@@ -114,7 +115,7 @@ def train_potential(
             {} if files.isolated_atoms is None else isolated_energies(read_structures(files.isolated_atoms, rejects))
         )
     start = time.perf_counter()
-    potential, _ = fit_potential(
+    potential, result = fit_potential(
         train,
         valid,
         config,
@@ -126,7 +127,12 @@ def train_potential(
         mesh=data_mesh(),
         progress=progress,
     )
-    metrics = {"train/seconds": time.perf_counter() - start, "train/frames": float(len(train))}
+    metrics = {
+        "train/seconds": time.perf_counter() - start,
+        "train/frames": float(len(train)),
+        "train/data_wait_share": result.data_wait_share,
+        "train/compilations": float(result.compilations["train"]),
+    }
     for path, structures in tests.items():
         metrics |= score(potential, structures, path)
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
