@@ -22,6 +22,7 @@ from data.errors import InputError
 from experiments.benchmarks.common import Result, arguments, data_file, pin, report
 from experiments.benchmarks.machine import Peaks
 from experiments.benchmarks.potential_learning import FILES, ISOLATED, ours, split, write
+from experiments.stage import write_text
 
 if TYPE_CHECKING:
     from experiments.benchmarks.parts import Call, Measured
@@ -52,6 +53,8 @@ PARTS: Mapping[str, Mapping[str, str]] = {
 }
 #: Energies and their derivatives.
 WHOLE = "surrogates.graph.energy:EnergyModel.__call__"
+#: Between these the docs hold the tables.
+MARKS = ("<!-- roofline", "<!-- /roofline -->")
 UNITS = {"time": ("us", 1e6), "operations": ("MFLOP", 1e-6), "traffic": ("MB", 1e-6), "transcendentals": ("k", 1e-3)}
 
 
@@ -129,6 +132,20 @@ def markdown(results: Sequence[Result]) -> str:
     return "\n".join(lines)
 
 
+def fill(path: Path, text: str) -> None:
+    """Put tables between the marks of a file.
+
+    Raises:
+        InputError: it has no such marks.
+    """
+    before, opening, rest = path.read_text().partition(MARKS[0])
+    head, end_of_head, _ = rest.partition("-->\n")
+    _, closing, after = rest.partition(MARKS[1])
+    if not (opening and end_of_head and closing):
+        raise InputError(f"no {MARKS[0]} ... {MARKS[1]} in it", where=str(path), remedy="Name docs/performance.md")
+    write_text(path, f"{before}{opening}{head}{end_of_head}{text}\n{closing}{after}")
+
+
 def trained(given_out: Path, data: Path, surrogate: str) -> Path:
     """A surrogate of that configuration: one that `potential_learning` made, or else one that learns for a second."""
     from experiments.forces import read_structures
@@ -152,6 +169,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--surrogates", nargs="+", default=["ace", "painn"], help="ours (%(default)s)")
     parser.add_argument("--markdown", action="store_true", help="print the last run as the tables of the docs, no more")
+    parser.add_argument(
+        "--fill", type=Path, default=None, help="also put the tables into this file, where its marks are"
+    )
     given = parser.parse_args(argv)
     if given.markdown:
         from experiments.benchmarks.__main__ import results as held
@@ -179,6 +199,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts = sum(row.measured.seconds for row in made[:-1])
         results.append(Result(f"{surrogate}: parts alone, over all together", parts / made[-1].measured.seconds, "1"))
         report("roofline", results, given.out, argv)
+    if given.fill is not None:
+        fill(given.fill, markdown(results))
 
 
 if __name__ == "__main__":

@@ -114,6 +114,20 @@ def test_the_table_of_the_docs_has_a_line_for_each_part_and_says_what_bounds_it(
     ]
 
 
+def test_the_docs_are_filled_between_their_marks_again_and_again(repository: Path, tmp_path: Path) -> None:
+    docs = tmp_path / "performance.md"
+    docs.write_text((repository / "docs" / "performance.md").read_text())
+    for text in ("| one |", "| two |"):
+        roofline.fill(docs, text)
+        assert docs.read_text().count(text) == 1
+    assert "| one |" not in docs.read_text()
+    roofline.fill(docs, "Not measured yet for the networks as they are now.")
+    assert docs.read_text().count("roofline: filled by the command above -->") == 1
+    (tmp_path / "other.md").write_text("nothing")
+    with pytest.raises(InputError, match="no <!-- roofline"):
+        roofline.fill(tmp_path / "other.md", "")
+
+
 def test_padding_is_the_share_of_slots_that_hold_nothing() -> None:
     numbers = [np.ones(n, np.int32) for n in (3, 4, 2)]
     table = Structures.from_arrays(numbers, [np.arange(3.0 * len(z)).reshape(-1, 3) for z in numbers])
