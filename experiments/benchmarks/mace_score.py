@@ -9,6 +9,7 @@ python mace_score.py --model FILE --test NAME=FILE ... [--speed FILE] --batch N 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import time
@@ -34,7 +35,8 @@ def batches(model, frames, size):
 
 def answer(model, batch):
     """Energies (eV) and forces (eV/Angstrom) of a batch."""
-    found = model(batch.to_dict(), training=False, compute_stress=False)
+    tensors = {name: value for name, value in batch.to_dict().items() if isinstance(value, torch.Tensor)}
+    found = model(tensors, training=False, compute_stress=False)
     return found["energy"].detach().numpy(), found["forces"].detach().numpy()
 
 
@@ -79,7 +81,8 @@ def main():
         frames = ase.io.read(given.speed, ":")
         torch_tools.set_default_dtype("float32")
         model.float()
-        compiled = jit.compile(model)
+        # It compiles in place.
+        compiled = jit.compile(copy.deepcopy(model))
         rates = {
             f"{name}, batches of {size}": rate(one, frames, size)
             for name, one in (("as it is", model), ("TorchScript", compiled))
