@@ -124,7 +124,8 @@ class Mace:
 
     def score(self, model: Path, tests: dict[str, Path], speed: Path | None, batch: int = 32) -> dict[str, Any]:
         """Errors on files of frames, and molecules a second on `speed`; see `mace_score.py`."""
-        line = [str(self.bin / "python"), str(SCORE), "--model", str(model.resolve()), "--batch", str(batch)]
+        # Isolated from the script's own folder, where a module is called mace too.
+        line = [str(self.bin / "python"), "-I", str(SCORE), "--model", str(model.resolve()), "--batch", str(batch)]
         line += ["--test", *(f"{name}={path.resolve()}" for name, path in tests.items())]
         if speed is not None:
             line += ["--speed", str(speed.resolve())]

@@ -275,6 +275,21 @@ def test_time_of_the_peer_has_all_of_its_epochs_and_leaves_the_first_out_of_the_
         mace.model(tmp_path)
 
 
+def test_the_scores_of_the_peer_are_made_without_our_modules_in_its_way(tmp_path: Path) -> None:
+    """Python puts a script's folder in front of all packages, and ours holds a module called mace."""
+    program = tmp_path / "python"
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} "$1" {tmp_path}/score.py "$@"\n')
+    program.chmod(0o755)
+    (tmp_path / "mace.py").write_text("raise ImportError('shadowed')")
+    (tmp_path / "score.py").write_text(
+        "import importlib.util, json, sys\n"
+        "json.dump({'shadowed': importlib.util.find_spec('mace') is not None}, open(sys.argv[-1], 'w'))\n"
+    )
+    model = tmp_path / "mace.model"
+    model.touch()
+    assert Mace(tmp_path, 1).score(model, {}, None) == {"shadowed": False}
+
+
 def test_each_suite_has_its_programs_and_hands_them_what_they_take(repository: Path) -> None:
     given = argparse.Namespace(
         data=Path("d"), out=Path("o"), peers=Path("p"), cores=2, no_peers=True, learning=["--minutes", "10"]
