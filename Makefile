@@ -8,10 +8,10 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint format lock bench peers build clean
+.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials peers build clean
 
 help:  ## show this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(VENV)/.runtime  ## make .venv with the command `understudy`
 
@@ -64,6 +64,9 @@ peers: .venv-peers/.done  ## the packages that the benchmarks compare with, in a
 
 bench: dev peers  ## side-by-side numbers, as JSON under runs/bench and as tables
 	$(BIN)/python -m experiments.benchmarks --train $(TRAIN)
+
+bench-potentials: dev peers  ## potentials beside MACE: errors, speed, roofline, frontier; LEARNING="--minutes 10" is quicker
+	$(BIN)/python -m experiments.benchmarks --suite potentials --learning $(LEARNING)
 
 lock: dev  ## resolve the pinned, hashed requirement files anew
 	$(BIN)/pip install --quiet uv

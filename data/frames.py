@@ -23,6 +23,7 @@ class Frame:
         velocities: Angstrom/fs.
         kinetic_energy: eV.
         energy_std: standard deviation of the potential energy, eV.
+        cell: lattice vectors, Angstrom; zeros along directions that do not repeat, None where none does.
         status: "ok", or what became of the molecule.
     """
 
@@ -36,4 +37,5 @@ class Frame:
     velocities: Float[np.ndarray, "atom 3"] | None = None
     kinetic_energy: float = float("nan")
     energy_std: float = float("nan")
+    cell: Float[np.ndarray, "3 3"] | None = None
     status: str = "ok"

@@ -46,6 +46,7 @@ VARIABLES = (
     Variable("positions", ("atom", "axis"), "Angstrom", "float64", "positions of the nuclei"),
     Variable("velocities", ("atom", "axis"), "Angstrom/fs", "float64", "velocities of the nuclei"),
     Variable("forces", ("atom", "axis"), "eV/Angstrom", "float64", "forces on the nuclei"),
+    Variable("cell", ("axis", "axis_2"), "Angstrom", "float64", "lattice vectors, zeros where nothing repeats"),
     Variable("energy", (), "eV", "float64", "potential energy"),
     Variable("kinetic_energy", (), "eV", "float64", "kinetic energy"),
     Variable("energy_std", (), "eV", "float64", "standard deviation of the potential energy"),
@@ -217,7 +218,9 @@ def _compare(path: Path, held: Frame, frame: Frame) -> None:
 
 def _value(frame: Frame, variable: Variable) -> np.ndarray:
     value = getattr(frame, variable.name)
-    return np.full((len(frame.numbers), 3), np.nan) if value is None else np.asarray(value, variable.dtype)
+    if value is None:
+        value = np.zeros((3, 3)) if variable.name == "cell" else np.full((len(frame.numbers), 3), np.nan)
+    return np.asarray(value, variable.dtype)
 
 
 def _zarr_frames(path: Path) -> Iterator[Frame]:
@@ -226,6 +229,7 @@ def _zarr_frames(path: Path) -> Iterator[Frame]:
             known = {v.name: values[v.name] for v in VARIABLES}
             for name in ("velocities", "forces"):
                 known[name] = known[name] if np.isfinite(known[name]).any() else None
+            known["cell"] = known["cell"] if known["cell"].any() else None
             known |= {name: int(known[name]) for name in ("molecule", "step")}
             scalars = ("time_fs", "energy", "kinetic_energy", "energy_std")
             known |= {name: float(known[name]) for name in scalars}

@@ -123,7 +123,11 @@ def format_frame(frame: Frame, source: str) -> str:
     info |= {name: float(getattr(frame, name)) for name in SCALARS if np.isfinite(getattr(frame, name))}
     if source:
         info["source"] = source
-    lines = [str(len(frame.numbers)), f'{head} pbc="F F F" {key_val_dict_to_str(info)}']
+    cell = np.zeros((3, 3)) if frame.cell is None else np.asarray(frame.cell, np.float64)
+    if cell.any():
+        head = f'Lattice="{" ".join(map(repr, cell.ravel().tolist()))}" {head}'
+    repeats = " ".join("T" if vector.any() else "F" for vector in cell)
+    lines = [str(len(frame.numbers)), f'{head} pbc="{repeats}" {key_val_dict_to_str(info)}']
     for z, row in zip(frame.numbers.tolist(), np.concatenate(columns, axis=1).tolist(), strict=True):
         lines.append(" ".join([chemical_symbols[z], *map(repr, row)]))
     return "\n".join(lines) + "\n"
@@ -184,6 +188,7 @@ def parse(text: str, path: Path, line: int) -> tuple[Frame, str]:
             positions=np.asarray(atoms.positions, np.float64),
             forces=facts.get("forces"),
             velocities=None if momenta is None else momenta / atomic_masses[atoms.numbers][:, None] * units.fs,
+            cell=np.asarray(atoms.cell.array, np.float64) if atoms.pbc.any() else None,
             status=str(facts["status"]),
             **scalars,
         )

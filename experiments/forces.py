@@ -147,8 +147,9 @@ def train_potential(
         progress: show bars and tables.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/frames`, and those of `score` for each test file; none in any but
-        the first of several processes.
+        Flat metrics: `train/seconds`, `train/frames`, `train/data_wait_share` (of the loop's time),
+        `train/compilations` (of the step), and those of `score` for each test file; none in any but the first of
+        several processes.
 
     Raises:
         InputError: a file has no frame that can be used, two test files have the same stem, the validation part
@@ -203,7 +204,13 @@ def train_potential(
     note_fit(result, run_dir)
     if not is_first():
         return {}
-    metrics = {"train/seconds": result.seconds, "train/frames": float(len(train))} | cheap
+    metrics = {
+        "train/seconds": result.seconds,
+        "train/frames": float(len(train)),
+        "train/data_wait_share": result.data_wait_share,
+        "train/compilations": float(result.compilations["train"]),
+        **cheap,
+    }
     if baseline is not None:
         potential = potential.with_baseline(baseline)
     held_out: dict[str, float] = {}

@@ -1,6 +1,7 @@
-"""All benchmarks, one after the other and each in a process of its own; `--show` prints what is there.
+"""The benchmarks of a suite, one after the other and each in a process of its own; `--show` prints what is there.
 
-python -m experiments.benchmarks [--only NAME ...] [--train N ...] [--data DIR] [--peers BIN] [--out DIR] [--no-peers]
+python -m experiments.benchmarks [--suite molecules|potentials] [--only NAME ...] [--train N ...] [--data DIR]
+    [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
 """
 
 from __future__ import annotations
@@ -15,10 +16,14 @@ from pathlib import Path
 from data.errors import InputError
 from experiments.benchmarks.common import Result, arguments, run, show
 
-#: In this order: the surrogate that the first one trains is the one whose speed the next two measure.
-NAMES = ("qm9_gap", "screening", "memory", "training_loop")
+#: In this order: what the first of a suite trains is what the next ones measure.
+SUITES = {
+    "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
+    "potentials": ("potential_learning", "potential_speed", "roofline", "frontier"),
+}
+NAMES = tuple(name for suite in SUITES.values() for name in suite)
 #: Those that take `--no-peers`.
-WITH_PEERS = ("qm9_gap", "screening")
+WITH_PEERS = ("qm9_gap", "screening", "potential_learning", "potential_speed")
 
 
 def command(name: str, given: argparse.Namespace) -> list[str]:
@@ -29,6 +34,8 @@ def command(name: str, given: argparse.Namespace) -> list[str]:
         line.append("--no-peers")
     if name == "qm9_gap":
         line += ["--train", *map(str, given.train)]
+    if name == "potential_learning":
+        line += given.learning
     # Any of them has the default network, and so the same speed.
     surrogate = given.out / "qm9_gap" / str(given.train[0]) / "understudy" / "surrogate"
     if name in ("screening", "memory") and surrogate.is_dir():
@@ -54,13 +61,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: with status 1, after the last one, if any of them failed.
     """
     parser = arguments("Side-by-side benchmarks; JSON and tables.")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), help="which (all)")
+    parser.add_argument("--suite", choices=SUITES, default="molecules", help="which ones (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=None, help="these instead of a suite")
     parser.add_argument("--train", type=int, nargs="+", default=[10_000], help="training molecules of qm9_gap (10000)")
+    parser.add_argument(
+        "--learning", nargs=argparse.REMAINDER, default=[], help="the rest of the line is for potential_learning"
+    )
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     parser.add_argument("--show", action="store_true", help="print the tables of an earlier run")
     given = parser.parse_args(argv)
     failed = []
-    for name in given.only:
+    for name in given.only or SUITES[given.suite]:
         if given.show:
             show(name, results(given.out / f"{name}.json"))
         elif subprocess.run(command(name, given)).returncode:

@@ -23,6 +23,21 @@ EPOCH = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)\.(\d+) INFO: (?:Initial|E
 
 
 @dataclass(frozen=True)
+class Trained:
+    """A model and what it took.
+
+    Attributes:
+        model: its file.
+        seconds: from before the first epoch to the end of the last.
+        epoch_seconds: of an epoch after the first, which also warms up.
+    """
+
+    model: Path
+    seconds: float
+    epoch_seconds: float
+
+
+@dataclass(frozen=True)
 class Mace:
     """The programs of another environment, on the CPU in float32.
 
@@ -50,8 +65,8 @@ class Mace:
 
     def train(
         self, train: Path, valid: Path, isolated: str, folder: Path, *, epochs: int, channels: int = 64
-    ) -> tuple[Path, float]:
-        """Train; the model's file, and seconds from the first to the last epoch's end.
+    ) -> Trained:
+        """Train for some epochs, at least three.
 
         Args:
             train, valid: extxyz files with energy= and forces.
@@ -90,14 +105,27 @@ class Mace:
         }
         line = [str(self.bin / "mace_run_train"), *(f"--{k}={v}" for k, v in options.items()), "--swa", "--ema"]
         self._run([*line, "--amsgrad"], folder, folder / "train.log")
-        # The program writes the model of the second stage beside that of the first.
-        stage_two = folder / "mace_stagetwo.model"
-        model = stage_two if stage_two.exists() else folder / "mace.model"
-        return model, self._seconds(folder)
+        times = self._times(folder)
+        after_first = (times[-1][1] - times[1][1]) / (times[-1][0] - times[1][0])
+        # Epochs behind the last validation leave no line.
+        seconds = times[-1][1] - times[0][1] + (epochs - 1 - times[-1][0]) * after_first
+        return Trained(self.model(folder), seconds, after_first)
+
+    def model(self, folder: Path) -> Path:
+        """What training left in a folder: the model of the second stage, which stands beside that of the first.
+
+        Raises:
+            InputError: there is none.
+        """
+        for path in (folder / "mace_stagetwo.model", folder / "mace.model"):
+            if path.is_file():
+                return path
+        raise InputError(f"no model of MACE in {folder}", where="--out", remedy="Run potential_learning first")
 
     def score(self, model: Path, tests: dict[str, Path], speed: Path | None, batch: int = 32) -> dict[str, Any]:
         """Errors on files of frames, and molecules a second on `speed`; see `mace_score.py`."""
-        line = [str(self.bin / "python"), str(SCORE), "--model", str(model.resolve()), "--batch", str(batch)]
+        # Isolated from the script's own folder, where a module is called mace too.
+        line = [str(self.bin / "python"), "-I", str(SCORE), "--model", str(model.resolve()), "--batch", str(batch)]
         line += ["--test", *(f"{name}={path.resolve()}" for name, path in tests.items())]
         if speed is not None:
             line += ["--speed", str(speed.resolve())]
@@ -106,16 +134,19 @@ class Mace:
         found: dict[str, Any] = json.loads(out.read_text())
         return found
 
-    def _seconds(self, folder: Path) -> float:
-        """From the log: the time between the first validation, before training, and the last."""
+    def _times(self, folder: Path) -> list[tuple[int, float]]:
+        """From the log: each validation's epoch and moment in seconds; that before training is of epoch -1."""
         log = max((folder / "logs").glob("*.log"), key=lambda path: path.stat().st_mtime).read_text()
         times = [
-            datetime.strptime(moment, "%Y-%m-%d %H:%M:%S").timestamp() + float(f"0.{fraction}")
-            for moment, fraction, _ in EPOCH.findall(log)
+            (
+                int(epoch or -1),
+                datetime.strptime(moment, "%Y-%m-%d %H:%M:%S").timestamp() + float(f"0.{fraction}"),
+            )
+            for moment, fraction, epoch in EPOCH.findall(log)
         ]
-        if len(times) < 2:
-            raise RuntimeError(f"no epochs in the log of {folder}")
-        return times[-1] - times[0]
+        if len(times) < 3:
+            raise RuntimeError(f"fewer than two epochs in the log of {folder}")
+        return times
 
     def _run(self, line: list[str], folder: Path, log: Path) -> None:
         threads = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(self.threads))

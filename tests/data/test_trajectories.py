@@ -240,6 +240,20 @@ def test_what_is_not_known_stays_unknown(tmp_path: Path, name: str) -> None:
     assert np.isnan([found.energy, found.kinetic_energy, found.energy_std]).all()
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_slab_keeps_its_cell_and_the_directions_along_which_it_repeats(tmp_path: Path, name: str) -> None:
+    cell = np.array([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.0, 0.0, 0.0]])
+    isolated, slab = made(1)
+    write_frames([isolated, replace(slab, cell=cell)], tmp_path / name)
+    first, second = read_frames(tmp_path / name)
+    assert first.cell is None
+    np.testing.assert_array_equal(second.cell, cell)
+    assert read_trajectory(tmp_path / name, 1).cell.dims == ("frame", "axis", "axis_2")
+    if name != "t.zarr":
+        atoms = ase.io.read(tmp_path / name, 1, format="extxyz")
+        assert atoms.pbc.tolist() == [True, True, False]
+
+
 def test_two_writers_are_never_in_one_file(tmp_path: Path) -> None:
     with XyzWriter(tmp_path / "t.xyz", ""), pytest.raises(InputError, match="another process"):
         XyzWriter(tmp_path / "t.xyz", "")
