@@ -181,12 +181,11 @@ class ActiveLearning:
 
     def _chosen(self) -> Batch:
         assert self.potential is not None
-        config, index = self.config, len(self.rounds)
+        config = self.config
+        to_explore, to_draw = (seed_of(config.seed, len(self.rounds), part) for part in (0, 1))
         known = Structures.concatenate(self.learned)
         with self.ledger.stage("exploration", item="frame") as cost:
-            found = explore(
-                self.potential, known, config.explore, seed_of(config.seed, index, 0), progress=self.progress
-            )
+            found = explore(self.potential, known, config.explore, to_explore, progress=self.progress)
             cost.items = len(found.frames)
         if not len(found.frames):
             raise InputError(
@@ -198,8 +197,7 @@ class ActiveLearning:
         goal = config.stop.force_error_mev_per_angstrom
         uncertain = np.full(len(found.frames), True) if factor is None else factor * found.uncertainty > goal
         room = config.stop.labels - self.spent
-        draw = seed_of(config.seed, index, 1)
-        chosen, audit = choose(found.frames, found.uncertainty, uncertain, known, config.choose, room, draw)
+        chosen, audit = choose(found.frames, found.uncertainty, uncertain, known, config.choose, room, to_draw)
         rows = np.concatenate([chosen, audit])
         predicted = found.frames.take(rows)
         answer = self.potential.predict_structures(predicted)
@@ -327,4 +325,5 @@ def told(row: Mapping[str, Any]) -> str:
     error, share = row["force_error_mev_per_angstrom"], row["uncertain_share"]
     found = "not known" if error is None else f"{error:.1f} meV/Å"
     unsure = "" if share is None else f", {share:.0%} of {row['explored']:,} frames uncertain"
-    return f"{row['labels']} labels{failed}; error on fresh frames {found}{unsure}, {row['lost_share']:.0%} of walkers lost"
+    lost = f", {row['lost_share']:.0%} of walkers lost" if row["lost_share"] else ""
+    return f"{row['labels']} labels{failed}; error on fresh frames {found}{unsure}{lost}"
