@@ -69,7 +69,8 @@ def differences(
         `baseline/frames` and `baseline/failed`.
 
     Raises:
-        InputError: it does not give energies and forces, several processes train together, or it has no answer for any structure of a table.
+        InputError: it does not give energies and forces, several processes train together, or it has no answer
+            for any structure of a table.
     """
     outputs = {v.name for v in baseline.spec.outputs}
     if not {"energy", "forces"} <= outputs:

@@ -110,8 +110,7 @@ def closing_rows(found: Mapping[str, float], stopped_by: str, run_dir: Path) -> 
     failed = f", {found['active/labels_failed']:.0f} failed" if found["active/labels_failed"] else ""
     rows: dict[str, object] = {
         "ended because": ENDINGS[stopped_by],
-        "labels": f"{labels:,.0f} in {found['active/rounds']:.0f} rounds"
-        + (f", {failed:.0f} failed" if failed else ""),
+        "labels": f"{found['active/labels']:,.0f} in {found['active/rounds']:.0f} rounds{failed}",
         "error on fresh frames": "not measured" if error is None else f"{error:.3g} meV/Å before they were learned",
     }
     if "active/test_forces_mae_mev_per_angstrom" in found:

@@ -49,7 +49,7 @@ def points(results: Sequence[Result]) -> list[Point]:
         InputError: a model has an error and no speed, or there is none.
     """
     values = {r.name: r for r in results}
-    names = [found[1] for r in results if (found := re.fullmatch(rf"([\w-]+): {ERROR}", r.name))]
+    names = [match[1] for r in results if (match := re.fullmatch(rf"([\w-]+): {ERROR}", r.name))]
     missing = [name for name in names if f"{name}: {SPEED}" not in values]
     if missing or not names:
         raise InputError(

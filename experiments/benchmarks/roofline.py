@@ -98,7 +98,7 @@ def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> l
 def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:
     """The calls of all parts in the first batch of a file of frames, its molecules, and the network's name."""
     from experiments.benchmarks.parts import recorded
-    from experiments.forces import read_structures
+    from experiments.frames import read_structures
     from surrogates.graph.networks import architecture
 
     if potential.facts.config.ensemble != 1:
@@ -148,7 +148,7 @@ def fill(path: Path, text: str) -> None:
 
 def trained(given_out: Path, data: Path, surrogate: str) -> Path:
     """A surrogate of that configuration: one that `potential_learning` made, or else one that learns for a second."""
-    from experiments.forces import read_structures
+    from experiments.frames import read_structures
 
     learned = sorted(
         (given_out / "potential_learning").glob(f"*/*/{surrogate}/surrogate"), key=lambda p: float(p.parts[-3])
