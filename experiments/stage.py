@@ -107,7 +107,7 @@ def bad_path(error: BaseException | None) -> InputError | None:
     while error is not None:
         if isinstance(error, OSError) and error.errno in PATH_ERRORS:
             where = None if error.filename is None else os.fsdecode(error.filename)
-            said = os.strerror(error.errno)
+            said = os.strerror(error.errno or 0)
             return InputError(said[:1].lower() + said[1:], where=where, remedy="Name another path, or make room there")
         error = error.__cause__
     return None
