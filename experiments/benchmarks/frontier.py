@@ -49,7 +49,7 @@ def points(results: Sequence[Result]) -> list[Point]:
         InputError: a model has an error and no speed, or there is none.
     """
     values = {r.name: r for r in results}
-    names = [found[1] for r in results if (found := re.fullmatch(rf"([\w-]+): {ERROR}", r.name))]
+    names = [match[1] for r in results if (match := re.fullmatch(rf"([\w-]+): {ERROR}", r.name))]
     missing = [name for name in names if f"{name}: {SPEED}" not in values]
     if missing or not names:
         raise InputError(
@@ -89,7 +89,7 @@ def finding(models: Sequence[Point]) -> str:
         closest = min(ours, key=lambda p: p.error)
         return f"{closest.name} errs {closest.error / peer.error:.2f} times as much as {peer.name}"
     speed, error = able[0].rate / peer.rate, able[0].error / peer.error
-    return f"{able[0].name} is {speed:.1f} times as quick as {peer.name}, at {error:.2f} of its error"
+    return f"{able[0].name} is {speed:.1f} times as quick as {peer.name}, at {error:.2f} times its error"
 
 
 def paint(axes: Axes, models: Sequence[Point]) -> None:
