@@ -89,7 +89,7 @@ def finding(models: Sequence[Point]) -> str:
         closest = min(ours, key=lambda p: p.error)
         return f"{closest.name} errs {closest.error / peer.error:.2f} times as much as {peer.name}"
     speed, error = able[0].rate / peer.rate, able[0].error / peer.error
-    return f"{able[0].name} is {speed:.1f} times as quick as {peer.name}, at {error:.2f} of its error"
+    return f"{able[0].name} is {speed:.1f} times as quick as {peer.name}, at {error:.2f} times its error"
 
 
 def paint(axes: Axes, models: Sequence[Point]) -> None:

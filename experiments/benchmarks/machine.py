@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from typing import Any
 
 #: Matrices of these sizes; the best counts.
 SIZES = (512, 1024, 2048)
@@ -112,7 +112,10 @@ def measure() -> Peaks:
     return Peaks(max(map(product, SIZES)), bandwidth(CACHED), bandwidth(UNCACHED), exponentials())
 
 
-def cost(compiled: object) -> Cost:
+def cost(compiled: Any) -> Cost:
     """The cost of what `jitted.lower(...).compile()` gave."""
-    found = partial(dict.get, compiled.cost_analysis())  # type: ignore[attr-defined]
-    return Cost(float(found("flops", 0.0)), float(found("bytes accessed", 0.0)), float(found("transcendentals", 0.0)))
+    found = compiled.cost_analysis()
+    flops, moved, transcendentals = (
+        float(found.get(key, 0.0)) for key in ("flops", "bytes accessed", "transcendentals")
+    )
+    return Cost(flops, moved, transcendentals)
