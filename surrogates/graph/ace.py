@@ -2,13 +2,11 @@
 
 In each layer an atom expands what its neighbours carry in spherical harmonics and learned radial functions
 (A of Drautz 2019, doi:10.1103/PhysRevB.99.014104, and of MACE, Batatia et al. 2022, arXiv:2206.07697, eq. 8), and
-forms products of it with itself, which see three neighbours at once (four-body terms). The products are taken as
-functions on the sphere, f(s) = sum_lm A_lm Y_lm(s), at the points of a Lebedev rule that integrates them
-exactly: means over the sphere of f^2 and f^3 are invariant, and such products couple by Gaunt coefficients (Luo et
-al. 2024, arXiv:2401.10216). Every invariant of up to three of these harmonics has even parity, so none is lost by that.
+forms products of it with itself, which see three neighbours at once (four-body terms); see `products`. What
+atoms send on are scalars, and vectors or tensors of l up to `hidden_degree`, which keep their direction.
 
-The density is a matrix product over neighbours, Y_lm(r_ij) R_lb(r_ij) times h_jc, with few radial functions b that
-all channels c combine by weights of their own: no tensor over pairs and channels is ever formed.
+The radial functions are few, and the same in all layers, so that Y_lm(r_ij) R_lb(r_ij) is made once for each pair; the
+channels of a layer combine them by weights of their own in one matrix product (see `density`).
 """
 
 from __future__ import annotations
@@ -22,8 +20,10 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.structures import MAX_ATOMIC_NUMBER
+from surrogates.graph.density import collect
 from surrogates.graph.geometry import Pairs
-from surrogates.graph.harmonics import harmonics, reference, sphere
+from surrogates.graph.harmonics import harmonics
+from surrogates.graph.products import INVARIANTS, TENSORS, Products
 from surrogates.graph.radial import BASES, expand
 
 
@@ -35,11 +35,12 @@ class ACEConfig:
         features: C, the number of channels of an atom.
         layers: rounds of message passing.
         degree: largest l of the density.
-        hidden_degree: largest l of what atoms send each other: 0 for scalars, 1 for vectors too.
+        hidden_degree: largest l of what atoms send each other: 0 for scalars, 1 for vectors too, 2 for tensors too.
+        tensor_features: T, the number of channels of those of l > 0.
         cutoff_angstrom: atoms farther apart than this do not see each other in one round.
         basis: functions in which distances are expanded.
         basis_size: number of them.
-        radial: learned radial functions of each degree.
+        radial: B, learned radial functions of each degree.
         radial_hidden: width of the network that makes them.
         neighbours: a typical number of neighbours; sums over neighbours are divided by its root.
     """
@@ -47,7 +48,8 @@ class ACEConfig:
     features: int = 64
     layers: int = 2
     degree: int = 3
-    hidden_degree: int = 0
+    hidden_degree: int = 1
+    tensor_features: int = 32
     cutoff_angstrom: float = 5.0
     basis: str = "bessel"
     basis_size: int = 8
@@ -56,16 +58,37 @@ class ACEConfig:
     neighbours: float = 12.0
 
     def __post_init__(self) -> None:
-        if min(self.features, self.layers, self.radial, self.radial_hidden) < 1 or self.basis_size < 2:
+        sizes = (self.features, self.layers, self.tensor_features, self.radial, self.radial_hidden)
+        if min(sizes) < 1 or self.basis_size < 2:
             raise ValueError(f"sizes must be at least 1, and basis_size at least 2; got {self}")
         if not 1 <= self.degree <= 6:
             raise ValueError(f"degree must lie between 1 and 6, got {self.degree}")
-        if self.hidden_degree not in (0, 1):
-            raise ValueError(f"hidden_degree must be 0 or 1, got {self.hidden_degree}")
+        if not 0 <= self.hidden_degree <= min(2, self.degree):
+            raise ValueError(f"hidden_degree must be 0, 1 or 2, and at most degree; got {self.hidden_degree}")
         if min(self.cutoff_angstrom, self.neighbours) <= 0:
             raise ValueError(f"cutoff_angstrom and neighbours must be above 0; got {self}")
         if self.basis not in BASES:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
+
+    @property
+    def sent(self) -> range:
+        """The l above 0 of what atoms send."""
+        return range(1, self.hidden_degree + 1)
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Pairs of atoms as the layers take them.
+
+    Attributes:
+        functions: Y_lm R_lb of each pair, S = (degree + 1)^2.
+        radial: for each l that is sent besides scalars, R'_lb.
+        pairs: see `geometry.pairs`.
+    """
+
+    functions: Float[Array, "M N S B K"]
+    radial: list[Float[Array, "M N 1 B K"]]
+    pairs: Pairs
 
 
 class Radial(nnx.Module):
@@ -73,94 +96,77 @@ class Radial(nnx.Module):
 
     def __init__(self, config: ACEConfig, rngs: nnx.Rngs) -> None:
         hidden = config.radial_hidden
+        self.config = config
         self.centre = nnx.Embed(MAX_ATOMIC_NUMBER + 1, hidden, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
         self.other = nnx.Embed(MAX_ATOMIC_NUMBER + 1, hidden, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
         self.hidden = nnx.Param(LECUN(rngs.params(), (config.basis_size, hidden)))
-        self.out = nnx.Param(LECUN(rngs.params(), (hidden, (config.degree + 1) * config.radial)))
+        sets = config.degree + 1 + config.hidden_degree
+        self.out = nnx.Param(LECUN(rngs.params(), (hidden, sets * config.radial)))
 
-    def __call__(
-        self, basis: Float[Array, "B M N K"], numbers: Int[Array, "M N"], pairs: Pairs
-    ) -> Float[Array, "R M N K"]:
-        """R = (degree + 1) * radial functions, l before b."""
+    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs) -> list[Float[Array, "M N 1 B K"]]:
+        """R_lb for each l of the density, then R'_lb for each l of what is sent."""
+        config = self.config
+        basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
         dtype = basis.dtype
         centre = jnp.moveaxis(self.centre(numbers).astype(dtype), -1, 0)[..., None]
         other = jnp.moveaxis(pairs.gather(self.other(numbers).astype(dtype)), -1, 0)
-        hidden = jnp.einsum("bmnk,bh->hmnk", basis, self.hidden[...]) + centre + other
-        return jnp.einsum("hmnk,hr->rmnk", nnx.silu(hidden), self.out[...]) * pairs.weight
+        hidden = jnp.einsum("mnkb,bh->hmnk", basis, self.hidden[...]) + centre + other
+        made = jnp.einsum("hmnk,hr->rmnk", nnx.silu(hidden), self.out[...]) * pairs.weight
+        sets = made.reshape(-1, config.radial, *made.shape[1:])
+        return [jnp.moveaxis(each, 0, 2)[:, :, None] for each in sets]
 
 
 class Layer(nnx.Module):
     """One round: density, products, and the change of the atom's features."""
 
-    def __init__(self, config: ACEConfig, rngs: nnx.Rngs) -> None:
-        c, degrees = config.features, config.degree + 1
+    def __init__(self, config: ACEConfig, rngs: nnx.Rngs, *, first: bool, last: bool) -> None:
+        c, t, degrees = config.features, config.tensor_features, config.degree + 1
         self.config = config
-        self.radial = Radial(config, rngs)
-        self.send = nnx.Linear(c, c, use_bias=False, rngs=rngs, kernel_init=LECUN)
+        # In the first round no atom has a direction to send yet, and after the last none is asked for.
+        self.receives = () if first else tuple(config.sent)
+        self.sends = () if last else tuple(config.sent)
         scale = 1.0 / np.sqrt(config.radial * config.neighbours)
-        self.weights = nnx.Param(scale * NORMAL(rngs.params(), (degrees, config.radial, c)))
+        self.send = nnx.Linear(c, c, use_bias=False, rngs=rngs, kernel_init=LECUN)
+        self.weights = nnx.Param(scale * NORMAL(rngs.params(), (config.radial, c)))
         self.mix = nnx.Param(NORMAL(rngs.params(), (degrees, c, c)) / np.sqrt(c))
-        self.factors = nnx.Param(NORMAL(rngs.params(), (2, degrees, c)) / np.sqrt(degrees**2))
-        invariants = 1 + degrees + 4
-        self.element = nnx.Embed(
-            MAX_ATOMIC_NUMBER + 1, invariants * c, rngs=rngs, embedding_init=nnx.initializers.constant(1.0)
-        )
-        self.message = nnx.Linear(invariants * c, c, rngs=rngs, kernel_init=LECUN)
+        if self.receives:
+            n = len(self.receives)
+            self.send_tensors = nnx.Param(NORMAL(rngs.params(), (n, c, t)) / np.sqrt(c))
+            self.weigh_tensors = nnx.Param(scale * NORMAL(rngs.params(), (n, config.radial, t)))
+            self.mix_tensors = nnx.Param(NORMAL(rngs.params(), (n, t, c)) / np.sqrt(t))
+        self.products = Products(c, config.degree, self.sends, rngs)
+        if self.sends:
+            shape = (len(self.sends), (1 + TENSORS) * c, c)
+            self.tensors = nnx.Param(NORMAL(rngs.params(), shape) / np.sqrt(shape[1]))
+        self.message = nnx.Linear((1 + degrees + INVARIANTS) * c, c, rngs=rngs, kernel_init=LECUN)
         self.hidden = nnx.Linear(2 * c, c, rngs=rngs, kernel_init=LECUN)
         self.out = nnx.Linear(c, c, rngs=rngs, kernel_init=LECUN)
 
     def __call__(
-        self,
-        s: Float[Array, "M N C"],
-        numbers: Int[Array, "M N"],
-        pairs: Pairs,
-        angular: Float[Array, "S M N K"],
-        basis: Float[Array, "B M N K"],
-    ) -> Float[Array, "M N C"]:
-        """The new features."""
-        density = self.density(self.send(s), numbers, pairs, angular, basis)
-        invariants = self.products(density) * self.element(numbers).astype(s.dtype)
-        message = self.message(invariants)
+        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N D C"]], edges: Edges
+    ) -> tuple[Float[Array, "M N C"], list[Float[Array, "M N D C"]]]:
+        """The new features, and what the atom sends besides them; for each l, D = 2 l + 1."""
+        density = self.density(s, tensors, edges)
+        invariants, made = self.products(density)
+        powers = [jnp.mean(a * a, axis=2) for a in density]
+        message = self.message(jnp.concatenate([density[0][:, :, 0], *powers, *invariants], axis=-1))
         hidden = nnx.silu(self.hidden(jnp.concatenate([s, message], axis=-1)))
-        return s + message + self.out(hidden)
+        joined = [jnp.concatenate([density[ell], *each], axis=-1) for ell, each in zip(self.sends, made, strict=True)]
+        sent = [each @ self.tensors[i] for i, each in enumerate(joined)]
+        return s + message + self.out(hidden), sent
 
     def density(
-        self,
-        sent: Float[Array, "M N C"],
-        numbers: Int[Array, "M N"],
-        pairs: Pairs,
-        angular: Float[Array, "S M N K"],
-        basis: Float[Array, "B M N K"],
-    ) -> list[Float[Array, "D M N C"]]:
-        """A_lmc of each atom with its channels mixed: for each l the 2 l + 1 harmonics."""
-        b = self.config.radial
-        radial = self.radial(basis, numbers, pairs)
-        neighbours = sent if pairs.neighbours is None else pairs.gather(sent)
-        made = []
-        for degree, (start, stop) in enumerate(ranges(self.config.degree)):
-            # The sum runs over neighbours and radial functions at once, so that it is one long matrix product.
-            edge = angular[start:stop, None] * radial[None, degree * b : (degree + 1) * b]
-            weighted = self.weights[degree][:, None] * neighbours[..., None, :, :]
-            if pairs.neighbours is None:
-                each = jnp.einsum("dbmnk,mbkc->mdnc", edge, weighted)
-            else:
-                each = jnp.einsum("dbmnk,mnbkc->mdnc", edge, weighted)
-            made.append(jnp.moveaxis(each, 1, 0) @ self.mix[degree])
+        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N D C"]], edges: Edges
+    ) -> list[Float[Array, "M N D C"]]:
+        """A_lmc of each atom with its channels mixed: for each l its D = 2 l + 1 harmonics."""
+        a = collect(edges.functions, self.send(s), self.weights[...].astype(s.dtype), edges.pairs)
+        made = [a[:, :, ell * ell : (ell + 1) ** 2] @ self.mix[ell] for ell in range(self.config.degree + 1)]
+        for i, ell in enumerate(self.receives):
+            each = tensors[i] @ self.send_tensors[i]
+            weights = jnp.tile(self.weigh_tensors[i].astype(s.dtype), 2 * ell + 1)
+            got = collect(edges.radial[i], each.reshape(*each.shape[:2], -1), weights, edges.pairs)
+            made[ell] += got.reshape(each.shape) @ self.mix_tensors[i]
         return made
-
-    def products(self, density: list[Float[Array, "D M N C"]]) -> Float[Array, "M N I"]:
-        """Invariants of one, two and three factors, side by side."""
-        config = self.config
-        points, weights = sphere(3 * config.degree)
-        # A third of each weight goes to each of three factors.
-        values = reference(config.degree, points) * np.cbrt(weights)[:, None]
-        matrix = jnp.asarray(values, density[0].dtype)
-        spread = np.repeat(np.arange(config.degree + 1), [a.shape[0] for a in density])
-        joined = jnp.concatenate(density)
-        f, g = (jnp.einsum("gd,dmnc->gmnc", matrix, joined * w[spread][:, None, None]) for w in self.factors[...])
-        found = [density[0][0], *(jnp.mean(a * a, axis=0) for a in density)]
-        found += [jnp.sum(product, axis=0) for product in (f * f * f, f * f * g, f * g * g, g * g * g)]
-        return jnp.concatenate(found, axis=-1)
 
 
 class ACE(nnx.Module):
@@ -171,7 +177,9 @@ class ACE(nnx.Module):
         self.config = config
         self.embedding = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=nnx.initializers.normal(1.0))
         self.charge = nnx.Embed(MAX_ATOMIC_NUMBER + 1, c, rngs=rngs, embedding_init=nnx.initializers.normal(0.5))
-        self.layers = nnx.List([Layer(config, rngs) for _ in range(config.layers)])
+        self.radial = Radial(config, rngs)
+        last = config.layers - 1
+        self.layers = nnx.List([Layer(config, rngs, first=i == 0, last=i == last) for i in range(config.layers)])
         self.width = config.layers * c
 
     def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
@@ -182,22 +190,23 @@ class ACE(nnx.Module):
             pairs: see `geometry.pairs`.
             charge: total charge of each molecule, e.
         """
-        config = self.config
-        angular = jnp.stack(harmonics(config.degree, jnp.moveaxis(pairs.direction, -1, 0)))
-        basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
-        basis = jnp.moveaxis(basis, -1, 0)
         s = self.embedding(numbers).astype(pairs.weight.dtype)
         s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
+        edges = self.edges(numbers, pairs)
+        tensors: list[Float[Array, "M N D C"]] = []
         states = []
         for layer in self.layers:
-            s = layer(s, numbers, pairs, angular, basis)
+            s, tensors = layer(s, tensors, edges)
             states.append(s)
         return jnp.concatenate(states, axis=-1)
 
-
-def ranges(degree: int) -> list[tuple[int, int]]:
-    """Where the harmonics of each l lie."""
-    return [(n * n, (n + 1) * (n + 1)) for n in range(degree + 1)]
+    def edges(self, numbers: Int[Array, "M N"], pairs: Pairs) -> Edges:
+        """The functions of each pair."""
+        degree = self.config.degree
+        angular = jnp.stack(harmonics(degree, jnp.moveaxis(pairs.direction, -1, 0)), axis=2)[:, :, :, None]
+        radial = self.radial(numbers, pairs)
+        made = [angular[:, :, ell * ell : (ell + 1) ** 2] * radial[ell] for ell in range(degree + 1)]
+        return Edges(jnp.concatenate(made, axis=2), radial[degree + 1 :], pairs)
 
 
 LECUN: Callable[..., Array] = nnx.initializers.lecun_normal()

@@ -69,6 +69,14 @@ def sphere(degree: int) -> tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, " G
 
 
 @cache
+def half_sphere(degree: int) -> tuple[Float[np.ndarray, "H 3"], Float[np.ndarray, " H"]]:
+    """One of each pair of opposite points of `sphere`, with weights (of sum 1) for functions with f(-s) = f(s)."""
+    points, weights = sphere(degree)
+    kept = [i for i, point in enumerate(np.round(points, 9) + 0.0) if tuple(point) > tuple(-point + 0.0)]
+    return points[kept], 2.0 * weights[kept]
+
+
+@cache
 def _polynomials(l: int) -> tuple[list[tuple[int, int, int]], Float[np.ndarray, "T S"]]:  # noqa: E741
     """Exponents of the monomials of degree l, and what each contributes to each Y_lm."""
     exponents = [(a, b, l - a - b) for a in range(l + 1) for b in range(l + 1 - a)]

@@ -16,6 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.structures import MAX_ATOMIC_NUMBER
+from surrogates.graph.density import collect
 from surrogates.graph.geometry import Pairs
 from surrogates.graph.radial import BASES, expand
 
@@ -39,7 +40,7 @@ class PaiNNConfig:
     layers: int = 3
     cutoff_angstrom: float = 5.0
     basis: str = "bessel"
-    basis_size: int = 20
+    basis_size: int = 8
 
     def __post_init__(self) -> None:
         if min(self.features, self.layers) < 1 or self.basis_size < 2:
@@ -54,38 +55,43 @@ class Edges(NamedTuple):
     """Pairs of atoms as PaiNN's messages take them.
 
     Attributes:
-        basis: the distance of each pair, expanded, times its weight.
+        radial: the distance of each pair, expanded, times its weight; and the weight alone.
+        vector: the same times each axis of the direction.
         pairs: see `geometry.pairs`.
     """
 
-    basis: Float[Array, "M N K B"]
+    radial: Float[Array, "M N 1 B K"]
+    vector: Float[Array, "M N 3 B K"]
     pairs: Pairs
 
 
 class Message(nnx.Module):
-    """Eqs. 7 and 8: what an atom receives from its neighbours, filtered by their distance."""
+    """Eqs. 7 and 8: what an atom receives from its neighbours, filtered by their distance.
+
+    The filter is linear in the basis, so its sum over neighbours is a matrix product; see `density`.
+    """
 
     def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
         f = config.features
         self.hidden = nnx.Linear(f, f, rngs=rngs, kernel_init=XAVIER)
         self.out = nnx.Linear(f, 3 * f, rngs=rngs, kernel_init=XAVIER)
         # The basis arrives weighted by the envelope, so the filter's bias is weighted by it too.
-        self.filter = nnx.Linear(config.basis_size + 1, 3 * f, use_bias=False, rngs=rngs, kernel_init=XAVIER)
+        self.filter = nnx.Param(XAVIER(rngs.params(), (config.basis_size + 1, 3 * f)))
 
     def __call__(
         self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"] | None, edges: Edges
     ) -> tuple[Float[Array, "M N F"], Float[Array, "M N 3 F"]]:
         """Changes of s and of v; `v` is None in the first round, where it is zero."""
-        own = jnp.split(self.out(nnx.silu(self.hidden(s))), 3, axis=-1)
-        weights = self.filter(jnp.concatenate([edges.basis, edges.pairs.weight[..., None]], axis=-1))
-        w_s, w_d, w_v = jnp.split(weights, 3, axis=-1)
-        ds = jnp.sum(edges.pairs.gather(own[0]) * w_s, axis=2)
-        radial = edges.pairs.gather(own[1]) * w_d
-        dv = jnp.stack([jnp.sum(radial * edges.pairs.direction[..., a, None], axis=2) for a in range(3)], axis=2)
-        if v is not None:
-            carried = v * own[2][:, :, None, :]
-            dv += jnp.stack([jnp.sum(edges.pairs.gather(carried[:, :, a]) * w_v, axis=2) for a in range(3)], axis=2)
-        return ds, dv
+        m, n, f = s.shape
+        own_s, own_d, own_v = jnp.split(self.out(nnx.silu(self.hidden(s))), 3, axis=-1)
+        w_s, w_d, w_v = jnp.split(self.filter[...].astype(s.dtype), 3, axis=-1)
+        dv = collect(edges.vector, own_d, w_d, edges.pairs)
+        if v is None:
+            return collect(edges.radial, own_s, w_s, edges.pairs)[:, :, 0], dv
+        carried = (v * own_v[:, :, None, :]).reshape(m, n, 3 * f)
+        sent = jnp.concatenate([own_s, carried], axis=-1)
+        got = collect(edges.radial, sent, jnp.concatenate([w_s, w_v, w_v, w_v], axis=-1), edges.pairs)
+        return got[:, :, 0, :f], dv + got[:, :, 0, f:].reshape(m, n, 3, f)
 
 
 class Update(nnx.Module):
@@ -130,7 +136,9 @@ class PaiNN(nnx.Module):
         """
         config = self.config
         basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
-        edges = Edges(basis * pairs.weight[..., None], pairs)
+        weighted = jnp.concatenate([basis, jnp.ones_like(basis[..., :1])], axis=-1) * pairs.weight[..., None]
+        radial = jnp.swapaxes(weighted, -1, -2)[:, :, None]
+        edges = Edges(radial, radial * jnp.swapaxes(pairs.direction, -1, -2)[:, :, :, None], pairs)
         s = self.embedding(numbers).astype(pairs.weight.dtype)
         s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
         v: Float[Array, "M N 3 F"] | None = None

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from surrogates.graph.harmonics import harmonics, reference, sphere
+from surrogates.graph.harmonics import half_sphere, harmonics, reference, sphere
 
 
 def evaluated(degree: int, points: np.ndarray) -> np.ndarray:
@@ -62,3 +62,13 @@ def test_each_degree_turns_within_itself() -> None:
         outside = np.delete(mixing[rows], np.arange(25)[rows], axis=1)
         np.testing.assert_allclose(outside, 0.0, atol=1e-12)
     np.testing.assert_allclose(turned, y @ mixing, atol=1e-12)
+
+
+@pytest.mark.parametrize("degree", [5, 8, 9, 13])
+def test_half_of_the_points_take_the_mean_of_even_functions(degree: int) -> None:
+    points, weights = half_sphere(degree)
+    assert 2 * len(points) == len(sphere(degree)[0])
+    assert weights.sum() == pytest.approx(1.0)
+    y = reference(degree // 2, points)
+    even = np.concatenate([y[:, n * n : (n + 1) ** 2] for n in range(0, degree // 2 + 1, 2)], axis=1)
+    np.testing.assert_allclose((even * weights[:, None]).T @ even, np.eye(even.shape[1]), atol=1e-12)

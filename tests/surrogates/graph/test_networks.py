@@ -15,6 +15,7 @@ from data.structure_batches import Shape, pad
 from data.structures import Structures
 from surrogates.graph.ace import ACEConfig
 from surrogates.graph.energy import EnergyForcesLoss, EnergyModel, evaluate
+from surrogates.graph.geometry import pairs
 from surrogates.graph.networks import NetworkConfig
 from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.radial import bessel, envelope, gaussian
@@ -36,7 +37,11 @@ def network(name: str, basis: str = "bessel", members: int = 1) -> EnergyModel:
         "painn": PaiNNConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6),
         "ace": ACEConfig(features=8, layers=2, cutoff_angstrom=CUTOFF, basis=basis, basis_size=6, radial=3),
     }
-    config = configs[name]
+    return doubled(configs[name], members)
+
+
+def doubled(config: NetworkConfig, members: int = 1) -> EnergyModel:
+    """A model with weights in float64."""
     model = EnergyModel(config, members, 1.5, [RELEASE], nnx.Rngs(0))
     graph, state = nnx.split(model)
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
@@ -207,6 +212,45 @@ def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own(name: st
     for member in range(3):
         weights = jax.tree.map(lambda leaf, m=member: leaf[m : m + 1], state)
         assert float(alone(weights)) == pytest.approx(float(energy[member, 0]), abs=TIGHT)
+
+
+@pytest.mark.parametrize(("degree", "hidden_degree"), [(2, 2), (3, 2), (4, 1)])
+def test_tensors_that_atoms_send_turn_with_the_molecule(degree: int, hidden_degree: int) -> None:
+    z, x = molecule()
+    turn = -Rotation.random(random_state=1).as_matrix()
+    config = ACEConfig(
+        features=8, degree=degree, hidden_degree=hidden_degree, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3
+    )
+    energy, forces = answers(doubled(config), [(z, x), (z, x @ turn.T)])
+    assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
+    np.testing.assert_allclose(forces[1], forces[0] @ turn.T, atol=TIGHT)
+
+
+@pytest.mark.parametrize(("hidden_degree", "seen"), [(0, False), (1, True)])
+def test_vectors_carry_a_torsion_across_a_bond(hidden_degree: int, seen: bool) -> None:
+    # No atom of the chain sees farther than its bonds, so the angle between the planes of atoms 0, 1, 2 and 1, 2, 3
+    # reaches an energy in two rounds only if an atom tells the next in which direction its neighbours lie.
+    config = ACEConfig(features=8, hidden_degree=hidden_degree, tensor_features=4, cutoff_angstrom=1.8, radial=3)
+    chains = []
+    for torsion in (0.5, 1.0, 2.5):
+        plane = np.array([0.0, np.cos(torsion), np.sin(torsion)])
+        ends = np.array([[-0.5, 1.3, 0.0], [0.0, 0.0, 0.0], [1.4, 0.0, 0.0], [1.9, 0.0, 0.0] + 1.3 * plane])
+        chains.append((np.array([8, 6, 6, 8]), ends))
+    energy, _ = answers(doubled(config), chains)
+    assert (np.ptp(energy) > 1e-4) == seen
+    assert seen or np.ptp(energy) < TIGHT
+
+
+def test_a_charge_changes_the_features_of_every_atom(name: str) -> None:
+    z, x = molecule()
+    model = network(name)
+    graph, state = nnx.split(model.networks)
+    body = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], state)).body
+    table = Structures.from_arrays([z], [x])
+    system = pad(table, np.arange(1), Shape(1, len(z), None), CUTOFF, np.float64).system
+    edges = pairs(system, CUTOFF)
+    neutral, ion = (np.asarray(body(jnp.asarray(z[None]), edges, q)) for q in (jnp.zeros(1), jnp.ones(1)))
+    assert (np.abs(ion - neutral).max(axis=-1) > 1e-3).all()
 
 
 def test_the_envelope_and_two_derivatives_vanish_at_the_cutoff() -> None:
