@@ -86,6 +86,7 @@ def frames(snapshots: Iterable[Snapshot], timestep_fs: float | None = None) -> I
                 kinetic_energy=float(now.kinetic[i]),
                 energy_std=float("nan") if now.energy_std is None else float(now.energy_std[i]),
                 status="ok" if now.alive[i] else "broken",
+                cell=_cell(table, i),
             )
 
 
@@ -104,4 +105,9 @@ def relaxed_frames(relaxed: Relaxed) -> Iterator[Frame]:
             energy=float(table.energy[i]),
             forces=forces if np.isfinite(forces).all() else None,
             status="ok" if status == "converged" else status,
+            cell=_cell(table, i),
         )
+
+
+def _cell(table: Structures, row: int) -> Float[np.ndarray, "3 3"] | None:
+    return table.lattice[row] if table.lattice[row].any() else None
