@@ -112,8 +112,8 @@ def recipe(seed: int) -> Learner:
     shared = {"batch_size": 4, "clip_norm": 10.0, "ema_decay": 0.99, "seed": seed, "warmup_fraction": 0.05}
     return Learner(
         PotentialConfig(network=PaiNNConfig(features=32, layers=2, basis_size=12), ensemble=3),
-        TrainConfig(epochs=200, learning_rate=2e-3, **shared),  # type: ignore[arg-type]
-        TrainConfig(epochs=120, learning_rate=2e-3, **shared),  # type: ignore[arg-type]
+        TrainConfig(epochs=200, learning_rate=4e-3, **shared),  # type: ignore[arg-type]
+        TrainConfig(epochs=100, learning_rate=4e-3, **shared),  # type: ignore[arg-type]
     )
 
 
