@@ -13,6 +13,7 @@ from data.store import RecordStore
 from data.structures import Structures
 from simulators.base import Simulator, dataset, input_hash
 from simulators.campaign import AGAIN, CampaignConfig, run_campaign
+from surrogates.graph.baseline import request
 
 NEEDED = ("energy", "forces")
 
@@ -53,7 +54,7 @@ def refuse_unfit(simulator: Simulator) -> None:
 def label(
     simulator: Simulator, frames: Structures, store: Path, config: CampaignConfig, *, progress: bool = True
 ) -> Labelled:
-    """Simulate each frame, or take it from the store where it has been; neutral molecules without open shells.
+    """Simulate each frame, or take it from the store where it has been; each in its lowest spin.
 
     Args:
         simulator: see `refuse_unfit`.
@@ -64,14 +65,7 @@ def label(
     """
     if not len(frames):
         return Labelled(frames, np.zeros(0, np.int64), (), 0.0)
-    requests = [
-        dataset(simulator.spec.inputs, {"numbers": z, "positions": x, "charge": 0, "spin": 0})
-        for z, x in zip(
-            np.split(frames.numbers, frames.atom_start[1:-1]),
-            np.split(frames.positions, frames.atom_start[1:-1]),
-            strict=True,
-        )
-    ]
+    requests = [dataset(simulator.spec.inputs, request(frames, m)) for m in range(len(frames))]
     run_campaign(simulator, requests, store, config, progress=progress)
     keys = [input_hash(request) for request in requests]
     wanted = set(keys)
@@ -93,5 +87,6 @@ def label(
         [np.asarray(a["positions"]) for a in good],
         [float(np.asarray(a["energy"])) for a in good],
         [np.asarray(a["forces"]) for a in good],
+        charge=frames.charge[rows].tolist(),
     )
     return Labelled(table, rows, failed, core_seconds)

@@ -39,7 +39,7 @@ RUNS = [
     ("mpnn_large", "finetune", "table"),
     ("painn", "forces", "structures"),
     ("painn_ensemble", "forces", "structures"),
-    ("ace", "forces", "structures"),
+    ("ace", "warm", "structures"),
 ]
 
 
