@@ -31,9 +31,7 @@ TWO_STAGES = EnergyForcesLoss(1.0, 10.0, final_energy_weight=5.0, final_forces_w
 def labelled(count: int, seed: int = 0) -> Structures:
     """Clusters with labels that mean nothing, but are always the same."""
     bare, rng = scattered(count, 6, seed), np.random.default_rng(seed)
-    return Structures(
-        bare.atom_start, bare.numbers, bare.positions, rng.normal(size=count), rng.normal(size=bare.positions.shape)
-    )
+    return replace(bare, energy=rng.normal(size=count), forces=rng.normal(size=bare.positions.shape))
 
 
 def test_weights_switch_or_ramp_at_the_share_that_is_asked_for() -> None:

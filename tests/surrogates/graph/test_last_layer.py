@@ -91,7 +91,7 @@ def test_the_committee_has_the_variance_of_the_posterior() -> None:
         assert float(std[0, atom, axis]) == pytest.approx(np.sqrt(slope @ layer.covariance @ slope), rel=0.1)
 
 
-def test_a_crushed_molecule_is_farther_than_all_that_was_learned_from() -> None:
+def test_crushed_molecules_are_farther_than_those_that_were_learned_from() -> None:
     model = potential().model
     table = scattered(80, 6, 0)
     layer = fit_last_layer(model, batches(labelled(80, model, 0.1, 0, forces=False)), committee=0)
@@ -105,12 +105,12 @@ def test_a_crushed_molecule_is_farther_than_all_that_was_learned_from() -> None:
 
     seen = far(table)
     crushed = Structures.from_arrays(
-        [table.numbers[a:b] for a, b in zip(table.atom_start[:5], table.atom_start[1:6], strict=True)],
-        [0.45 * table.positions[a:b] for a, b in zip(table.atom_start[:5], table.atom_start[1:6], strict=True)],
+        [table.numbers[a:b] for a, b in zip(table.atom_start[:8], table.atom_start[1:9], strict=True)],
+        [0.3 * table.positions[a:b] for a, b in zip(table.atom_start[:8], table.atom_start[1:9], strict=True)],
     )
     assert 0.3 < np.median(seen) < 3.0
-    assert far(crushed).min() > np.median(seen)
-    assert far(crushed).max() > seen.max()
+    assert np.median(far(crushed)) > 1.2 * np.median(seen)
+    assert far(crushed).max() > 1.5 * seen.max()
 
 
 def test_a_layer_is_saved_and_read_and_its_scale_scales_standard_deviations() -> None:
