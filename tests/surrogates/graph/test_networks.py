@@ -214,13 +214,10 @@ def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own(name: st
         assert float(alone(weights)) == pytest.approx(float(energy[member, 0]), abs=TIGHT)
 
 
-@pytest.mark.parametrize(("degree", "hidden_degree"), [(2, 2), (3, 2), (4, 1)])
-def test_tensors_that_atoms_send_turn_with_the_molecule(degree: int, hidden_degree: int) -> None:
+def test_tensors_that_atoms_send_turn_with_the_molecule() -> None:
     z, x = molecule()
     turn = -Rotation.random(random_state=1).as_matrix()
-    config = ACEConfig(
-        features=8, degree=degree, hidden_degree=hidden_degree, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3
-    )
+    config = ACEConfig(features=8, hidden_degree=2, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3)
     energy, forces = answers(doubled(config), [(z, x), (z, x @ turn.T)])
     assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
     np.testing.assert_allclose(forces[1], forces[0] @ turn.T, atol=TIGHT)
@@ -247,10 +244,12 @@ def test_a_charge_changes_the_answer_and_none_is_zero(name: str) -> None:
     graph, state = nnx.split(model.networks)
     one = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], state))
     edges = pairs(jnp.asarray(z[None]), jnp.asarray(x[None]), None, CUTOFF)
-    neutral, zero, ion = (one(jnp.asarray(z[None]), edges, q) for q in (None, jnp.zeros(1), jnp.ones(1)))
+    answer = jax.jit(lambda q: one(jnp.asarray(z[None]), edges, q))
+    neutral, zero, ion = (answer(q) for q in (None, jnp.zeros(1), jnp.ones(1)))
     np.testing.assert_allclose(zero, neutral, atol=1e-14)
     assert np.abs(np.asarray(ion - neutral)).max() > 1e-3
-    np.testing.assert_allclose(one.out(one.features(jnp.asarray(z[None]), edges, jnp.ones(1)))[..., 0], ion, atol=1e-14)
+    last = jax.jit(lambda q: one.out(one.features(jnp.asarray(z[None]), edges, q))[..., 0])
+    np.testing.assert_allclose(last(jnp.ones(1)), ion, atol=1e-14)
 
 
 def test_the_envelope_and_two_derivatives_vanish_at_the_cutoff() -> None:
