@@ -143,9 +143,9 @@ class Layer(nnx.Module):
         self.out = nnx.Linear(c, c, rngs=rngs, kernel_init=LECUN)
 
     def __call__(
-        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N D C"]], edges: Edges
-    ) -> tuple[Float[Array, "M N C"], list[Float[Array, "M N D C"]]]:
-        """The new features, and what the atom sends besides them; for each l, D = 2 l + 1."""
+        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: Edges
+    ) -> tuple[Float[Array, "M N C"], list[Float[Array, "M N _ C"]]]:
+        """The new features, and what the atom sends besides them, 2 l + 1 rows for each l."""
         density = self.density(s, tensors, edges)
         invariants, made = self.products(density)
         powers = [jnp.mean(a * a, axis=2) for a in density]
@@ -156,9 +156,9 @@ class Layer(nnx.Module):
         return s + message + self.out(hidden), sent
 
     def density(
-        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N D C"]], edges: Edges
-    ) -> list[Float[Array, "M N D C"]]:
-        """A_lmc of each atom with its channels mixed: for each l its D = 2 l + 1 harmonics."""
+        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: Edges
+    ) -> list[Float[Array, "M N _ C"]]:
+        """A_lmc of each atom with its channels mixed: for each l its 2 l + 1 harmonics."""
         a = collect(edges.functions, self.send(s), self.weights[...].astype(s.dtype), edges.pairs)
         made = [a[:, :, ell * ell : (ell + 1) ** 2] @ self.mix[ell] for ell in range(self.config.degree + 1)]
         for i, ell in enumerate(self.receives):
@@ -193,7 +193,7 @@ class ACE(nnx.Module):
         s = self.embedding(numbers).astype(pairs.weight.dtype)
         s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
         edges = self.edges(numbers, pairs)
-        tensors: list[Float[Array, "M N D C"]] = []
+        tensors: list[Float[Array, "M N _ C"]] = []
         states = []
         for layer in self.layers:
             s, tensors = layer(s, tensors, edges)

@@ -40,9 +40,9 @@ class Products(nnx.Module):
         self.factors = nnx.Param(normal(rngs.params(), (2, degree + 1, channels)))
 
     def __call__(
-        self, density: list[Float[Array, "M N D C"]]
-    ) -> tuple[list[Float[Array, "M N C"]], list[list[Float[Array, "M N D C"]]]]:
-        """The invariants; and for each l that is sent the two products, D = 2 l + 1."""
+        self, density: list[Float[Array, "M N _ C"]]
+    ) -> tuple[list[Float[Array, "M N C"]], list[list[Float[Array, "M N _ C"]]]]:
+        """The invariants; and for each l that is sent the two products, of 2 l + 1 rows."""
         first, second = self.factors[...]
         e, o, g = self.values(density, first, 0), self.values(density, first, 1), self.values(density, second, 0)
         ee, oo = e * e, o * o
@@ -63,7 +63,7 @@ class Products(nnx.Module):
         return max(needed)
 
     def values(
-        self, density: list[Float[Array, "M N D C"]], factors: Float[Array, "L C"], parity: int
+        self, density: list[Float[Array, "M N _ C"]], factors: Float[Array, "L C"], parity: int
     ) -> Float[Array, "M N G C"]:
         """The even (0) or odd (1) part at the points, times the cube root of each point's weight."""
         points, weights = half_sphere(self.exact)

@@ -39,7 +39,9 @@ RUNS = [
     ("mpnn_large", "finetune", "table"),
     ("painn", "forces", "structures"),
     ("painn_ensemble", "forces", "structures"),
-    ("ace", "warm", "structures"),
+    ("ace", "forces", "structures"),
+    ("ace_small", "warm", "structures"),
+    ("ace_large", "warm", "structures"),
 ]
 
 

@@ -214,13 +214,10 @@ def test_members_of_an_ensemble_differ_and_each_is_a_network_of_its_own(name: st
         assert float(alone(weights)) == pytest.approx(float(energy[member, 0]), abs=TIGHT)
 
 
-@pytest.mark.parametrize(("degree", "hidden_degree"), [(2, 2), (3, 2), (4, 1)])
-def test_tensors_that_atoms_send_turn_with_the_molecule(degree: int, hidden_degree: int) -> None:
+def test_tensors_that_atoms_send_turn_with_the_molecule() -> None:
     z, x = molecule()
     turn = -Rotation.random(random_state=1).as_matrix()
-    config = ACEConfig(
-        features=8, degree=degree, hidden_degree=hidden_degree, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3
-    )
+    config = ACEConfig(features=8, hidden_degree=2, tensor_features=4, cutoff_angstrom=CUTOFF, radial=3)
     energy, forces = answers(doubled(config), [(z, x), (z, x @ turn.T)])
     assert energy[1] == pytest.approx(energy[0], abs=TIGHT)
     np.testing.assert_allclose(forces[1], forces[0] @ turn.T, atol=TIGHT)
