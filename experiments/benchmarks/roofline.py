@@ -38,17 +38,20 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "harmonics": "surrogates.graph.ace:harmonics",
         "basis": "surrogates.graph.ace:expand",
         "radial": "surrogates.graph.ace:Radial.__call__",
+        "pair functions": "surrogates.graph.ace:ACE.edges",
         "density": "surrogates.graph.ace:Layer.density",
-        "products": "surrogates.graph.ace:Layer.products",
+        "products": "surrogates.graph.products:Products.__call__",
         "update": "surrogates.graph.ace:Layer.__call__",
-        "readout": "surrogates.graph.ace:ACE.__call__",
+        "embedding": "surrogates.graph.ace:ACE.__call__",
+        "readout": "surrogates.graph.readout:Readout.last",
     },
     "painn": {
         "geometry": "surrogates.graph.energy:pairs",
         "basis": "surrogates.graph.painn:expand",
         "message": "surrogates.graph.painn:Message.__call__",
         "update": "surrogates.graph.painn:Update.__call__",
-        "readout": "surrogates.graph.painn:PaiNN.__call__",
+        "embedding": "surrogates.graph.painn:PaiNN.__call__",
+        "readout": "surrogates.graph.readout:Readout.last",
     },
 }
 #: Energies and their derivatives.
@@ -109,7 +112,7 @@ def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, lis
     batches = potential.batches(read_structures(frames, None).take(np.arange(count)))
     batch = next(iter(batches.epoch(0)))
     with recorded({ALL: WHOLE}) as whole, recorded(PARTS[name]) as calls:
-        potential.predict(batch)
+        potential.predict(batch, error_bars=False)
     return calls | whole, batches.shapes[batches.plan(0)[0][0]].molecules, name
 
 

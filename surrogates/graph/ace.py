@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -76,8 +77,7 @@ class ACEConfig:
         return range(1, self.hidden_degree + 1)
 
 
-@dataclass(frozen=True)
-class Edges:
+class Edges(NamedTuple):
     """Pairs of atoms as the layers take them.
 
     Attributes:

@@ -215,19 +215,25 @@ class Potential:
             answer[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
         return dataset(variables, answer)
 
-    def predict(self, batch: StructureBatch) -> dict[str, np.ndarray]:
+    def predict(self, batch: StructureBatch, *, error_bars: bool = True) -> dict[str, np.ndarray]:
         """Answer a batch of fixed shape, less what a baseline adds; see `data.structure_batches.pad`.
+
+        Args:
+            batch: its labels are not looked at.
+            error_bars: without them, energies, forces and stresses alone: a committee's deviations of forces cost
+                a backward pass for each of its draws.
 
         Returns:
             `energy` (M,) in eV, float64, and `forces` (M, N, 3) in eV/Angstrom, 0 where padded; `stress`
             (M, 3, 3) of a periodic batch; and `energy_std`, `forces_std`, bounds and `in_domain` as in `spec`.
         """
         bare = np.zeros(0)
+        arrays = self._arrays if error_bars else None
         batch = batch._replace(
             head=np.full(len(batch.numbers), self.facts.index, np.int32) if len(self.facts.heads) > 1 else batch.head,
             energy=bare, energy_known=bare, forces=bare, forces_known=bare, stress=bare, stress_known=bare,
         )  # fmt: skip
-        found = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, self._arrays, batch).items()}
+        found = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, arrays, batch).items()}
         reference = self._reference[np.asarray(batch.numbers)].sum(axis=-1)
         # Atoms' energies come in the network's precision; their sum is taken in double.
         members = found.pop("atomic").sum(axis=-1)
@@ -237,7 +243,7 @@ class Potential:
         far = found.pop("distance", None)
         answer |= found
         for name, calibration in (("energy", self.facts.head.energy), ("forces", self.facts.head.forces)):
-            if calibration is not None:
+            if calibration is not None and error_bars:
                 std = answer.get(f"{name}_std", np.zeros_like(answer[name]))
                 answer[f"{name}_low"], answer[f"{name}_high"] = calibration.interval(answer[name], std)
         if far is not None and self.facts.novelty is not None:
@@ -250,6 +256,7 @@ class Potential:
         *,
         sizes: Sequence[int] | None = None,
         mesh: Mesh | None = None,
+        error_bars: bool = True,
     ) -> Predictions:
         """Answer a table of any length and mixture of sizes, in batches of few shapes.
 
@@ -257,6 +264,7 @@ class Potential:
             structures: their labels, where they have any, are not looked at.
             sizes: atoms of the shapes to use; by default chosen from `structures`.
             mesh: devices to share each batch among; None for one device.
+            error_bars: see `predict`.
 
         Raises:
             SimulationError: as `simulate`.
@@ -265,7 +273,7 @@ class Potential:
         batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
         found: dict[str, np.ndarray] = {}
         for (_, rows), batch in zip(batches.plan(0), batches.epoch(0), strict=True):
-            answer = self.predict(batch if mesh is None else shard_batch(batch, mesh))
+            answer = self.predict(batch if mesh is None else shard_batch(batch, mesh), error_bars=error_bars)
             inside = batch.numbers[: len(rows)] > 0
             atoms = structures.atoms_of(rows)
             for name, values in answer.items():

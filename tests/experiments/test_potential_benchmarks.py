@@ -7,6 +7,7 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -228,13 +229,7 @@ def test_light_models_learn_once_for_the_frontier() -> None:
 def test_training_tells_how_long_it_waited_and_how_often_it_compiled(tmp_path: Path) -> None:
     frames = scattered(24, 5)
     rng = np.random.default_rng(0)
-    labelled = Structures(
-        frames.atom_start,
-        frames.numbers,
-        frames.positions,
-        rng.normal(size=24),
-        rng.normal(size=frames.positions.shape),
-    )
+    labelled = replace(frames, energy=rng.normal(size=24), forces=rng.normal(size=frames.positions.shape))
     atoms = Structures.from_arrays(
         [np.array([z]) for z in (1, 6, 8)], [np.zeros((1, 3))] * 3, [-13.0, -1030.0, -2040.0]
     )
@@ -299,7 +294,13 @@ def test_the_scores_of_the_peer_are_made_without_our_modules_in_its_way(tmp_path
 
 def test_each_suite_has_its_programs_and_hands_them_what_they_take(repository: Path) -> None:
     given = argparse.Namespace(
-        data=Path("d"), out=Path("o"), peers=Path("p"), cores=2, no_peers=True, learning=["--minutes", "10"]
+        data=Path("d"),
+        out=Path("o"),
+        peers=Path("p"),
+        cores=2,
+        no_peers=True,
+        learning=["--minutes", "10"],
+        train=[10_000],
     )
     assert set(SUITES) == {"molecules", "potentials"}
     for name in NAMES:

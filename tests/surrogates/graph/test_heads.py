@@ -116,6 +116,9 @@ def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: Potent
 def test_the_committee_has_error_bars_that_cover_and_a_domain_that_ends(first: Potential) -> None:
     test = labelled(150, 9)
     found = first.predict_structures(test)
+    bare = first.predict_structures(test, error_bars=False)
+    assert bare.energy_std is bare.forces_low is bare.in_domain is None
+    np.testing.assert_allclose(bare.forces, found.forces, atol=1e-5)
     assert found.energy_std is not None
     assert found.forces_std is not None
     assert found.forces_low is not None
