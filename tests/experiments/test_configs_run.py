@@ -69,7 +69,7 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
             frame.get_forces()
             frames.append(frame)
         write(tmp_path / "f.xyz", frames, format="extxyz")
-        choices += ["surrogate.network.layers=1", "surrogate.buckets=1"]
+        choices += ["surrogate.network.layers=1", "surrogate.buckets=1", "surrogate.committee=0"]
         more = [f"data.train={tmp_path / 'f.xyz'}", "data.valid=0.2", f"data.test=[{tmp_path / 'f.xyz'}]"]
         metrics = train_forces(composed("train", *choices, *more), tmp_path / "run")
         assert np.isfinite(metrics["test/f/forces_mae_mev_per_angstrom"])
