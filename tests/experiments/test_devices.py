@@ -72,7 +72,7 @@ def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: P
         out = tmp_path / str(devices)
         subprocess.run(
             [sys.executable, "-c", FIT_AND_SCREEN, str(table), str(out), str(devices)],
-            env=environment(XLA_FLAGS=f"--xla_force_host_platform_device_count={devices}"),
+            env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"),
             check=True,
             timeout=500,
         )

@@ -112,7 +112,7 @@ def test_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
     for count in (1, 8):
         out = tmp_path / str(count)
         out.mkdir()
-        flags = f"--xla_force_host_platform_device_count={count}"
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={count}"
         subprocess.run(
             [sys.executable, "-c", code, str(out), str(SCRIPT.parent), str(count)],
             env={**os.environ, "XLA_FLAGS": flags, "PYTHONPATH": str(Path.cwd())},

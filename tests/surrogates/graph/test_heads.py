@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -56,8 +57,11 @@ def train(tmp_path: Path, table: Structures, **more: object) -> Potential:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Potential:
-    return train(tmp_path_factory.mktemp("first"), labelled(150, 0), calibration=labelled(40, 1))
+def first(once: Callable[[str, Callable[[Path], object]], Path]) -> Potential:
+    def make(folder: Path) -> None:
+        train(folder / "run", labelled(150, 0), calibration=labelled(40, 1)).save(folder / "potential")
+
+    return Potential.load(once("heads", make) / "potential")
 
 
 def error(potential: Potential, table: Structures) -> float:

@@ -75,8 +75,8 @@ def test_forces_sharpen_the_posterior_and_more_labels_more() -> None:
 
 def test_the_committee_has_the_variance_of_the_posterior() -> None:
     model = potential().model
-    layer = fit_last_layer(model, batches(labelled(40, model, 0.1, 0, forces=True)), committee=4000)
-    drawn = layer.deviations.T @ layer.deviations / 4000
+    layer = fit_last_layer(model, batches(labelled(40, model, 0.1, 0, forces=True)), committee=1500)
+    drawn = layer.deviations.T @ layer.deviations / 1500
     np.testing.assert_allclose(drawn, layer.covariance, atol=0.1 * np.abs(np.diag(layer.covariance)).max())
     # Forces: the committee's spread is the root of J C J^T, with J by finite differences of phi.
     table = scattered(1, 6, 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -57,20 +58,24 @@ def clusters(n: int, seed: int, *, offset: bool = True) -> Structures:
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Potential:
+def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Potential:
     """An ensemble of two, trained on Morse clusters, with a calibrated interval."""
-    potential, result = fit_potential(
-        clusters(400, 0),
-        clusters(50, 1),
-        PotentialConfig(network=NETWORK, ensemble=2, buckets=2),
-        TrainConfig(epochs=60, learning_rate=1e-2, clip_norm=10.0, ema_decay=0.99, batch_size=20),
-        tmp_path_factory.mktemp("morse"),
-        calibration=clusters(60, 2),
-        label_fingerprint="morse",
-        progress=False,
-    )
-    assert result.compilations["train"] <= 2
-    return potential
+
+    def make(folder: Path) -> None:
+        potential, result = fit_potential(
+            clusters(400, 0),
+            clusters(50, 1),
+            PotentialConfig(network=NETWORK, ensemble=2, buckets=2),
+            TrainConfig(epochs=40, learning_rate=1e-2, clip_norm=10.0, ema_decay=0.99, batch_size=20),
+            folder / "run",
+            calibration=clusters(60, 2),
+            label_fingerprint="morse",
+            progress=False,
+        )
+        assert result.compilations["train"] <= 2
+        potential.save(folder / "potential")
+
+    return Potential.load(once("morse", make) / "potential")
 
 
 def record(numbers: list[int], positions: np.ndarray, **more: int) -> xr.Dataset:
@@ -281,11 +286,12 @@ def test_four_devices_answer_what_one_answers(trained: Potential, tmp_path: Path
         numbers=test.numbers,
         positions=test.positions,
     )
+    flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=4"
     subprocess.run(
         [sys.executable, "-c", DEVICES, tmp_path / "s", tmp_path / "in.npz", tmp_path / "out.npz"],
         check=True,
         cwd=repository,
-        env={**os.environ, "XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"},
+        env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         timeout=300,
     )
     found, expected = np.load(tmp_path / "out.npz"), trained.predict_structures(test)
