@@ -49,6 +49,10 @@ class TableSurrogate(Protocol):
         """Identity of the weights, the calibration and the labels."""
         ...
 
+    def compile(self) -> None:
+        """Compile for the sizes of molecules that are expected."""
+        ...
+
     def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
         """`<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (molecule,)."""
         ...
@@ -230,6 +234,7 @@ class _Session:
         """Start the processes, and compile by predicting a few rows whose results are dropped."""
         if self.source.parses:
             pool.start()
+        self.surrogate.compile()
         for piece in islice(self.source.pieces(WARM_UP_ROWS, *self.source.start), 2):
             encoded = piece.load(pool).result()
             if len(encoded.lines):

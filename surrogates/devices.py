@@ -54,7 +54,7 @@ def enable_compilation_cache(directory: Path | None = None) -> Path:
     where = directory or base / "understudy" / "jax"
     where.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(where))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
     return where
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
@@ -91,6 +92,20 @@ def bond_features(bonds: UInt8[Array, "*batch 4"]) -> Float[Array, "*batch featu
     return _levels(BOND_COLUMNS, BOND_LEVELS, bonds)
 
 
+#: Values that `data.featurise` gives to the columns of a bond, the ring of more than eight atoms counted as eight.
+BOND_VALUES = (6, 9, 3, 2)
+#: Every kind of bond, as bytes, in the order of `bond_kind`.
+BOND_KINDS = np.stack([c.ravel() for c in np.indices(BOND_VALUES)], axis=1).astype(np.uint8)
+
+
+def bond_kind(bonds: UInt8[Array, "*batch 4"]) -> Int[Array, "*batch"]:
+    """Which row of `BOND_KINDS` has the features of each bond."""
+    kind = jnp.zeros(bonds.shape[:-1], jnp.int32)
+    for column, count in enumerate(BOND_VALUES):
+        kind = kind * count + jnp.minimum(bonds[..., column], count - 1)
+    return kind
+
+
 ATOM_FEATURES = len(ELEMENTS) + 1 + sum(map(len, ATOM_LEVELS.values()))
 BOND_FEATURES = sum(map(len, BOND_LEVELS.values()))
 
@@ -101,7 +116,8 @@ class Inputs:
 
     Attributes:
         atoms: features of atoms.
-        bonds: features of bonds.
+        bonds: features of bonds; of every kind of bond where `kinds` is given.
+        kinds: which row of `bonds` each bond is; None where it has a row of its own.
         from_atom: the atom at which each directed bond begins; a bond goes both ways.
         to_atom: picks the atom at which it ends.
         present: 1 where there is an atom.
@@ -109,7 +125,8 @@ class Inputs:
     """
 
     atoms: Float[Array, "molecule atom feature"]
-    bonds: Float[Array, "molecule bond feature"]
+    bonds: Float[Array, "molecule bond feature"] | Float[Array, "kind feature"]
+    kinds: Int[Array, "molecule bond"] | None
     from_atom: Int[Array, "molecule directed"]
     to_atom: Float[Array, "molecule atom directed"]
     present: Float[Array, "molecule atom 1"]
@@ -117,12 +134,18 @@ class Inputs:
 
 
 jax.tree_util.register_dataclass(
-    Inputs, data_fields=["atoms", "bonds", "from_atom", "to_atom", "present", "inverse_count"], meta_fields=[]
+    Inputs, data_fields=["atoms", "bonds", "kinds", "from_atom", "to_atom", "present", "inverse_count"], meta_fields=[]
 )
 
 
-def read(batch: GraphBatch) -> Inputs:
-    """The bytes of a batch as features and incidence matrices."""
+def read(batch: GraphBatch, *, lookup: bool = False) -> Inputs:
+    """The bytes of a batch as features and incidence matrices.
+
+    Args:
+        batch: the molecules.
+        lookup: whether features of bonds are looked up among those of all kinds. That is quicker, but its
+            gradient is not.
+    """
     size = batch.atoms.shape[1]
     places = jnp.arange(size, dtype=jnp.uint8)
     # A padding bond ends at no atom, so its rows are zero.
@@ -134,7 +157,8 @@ def read(batch: GraphBatch) -> Inputs:
     present = (jnp.arange(size) < counts[:, None])[..., None]
     return Inputs(
         atom_features(batch.atoms),
-        bond_features(batch.bonds),
+        bond_features(jnp.asarray(BOND_KINDS) if lookup else batch.bonds),
+        bond_kind(batch.bonds) if lookup else None,
         jnp.concatenate([begins[..., 0], begins[..., 1]], axis=1),
         jnp.concatenate([second, first], axis=1).swapaxes(1, 2).astype(jnp.float32),
         present.astype(jnp.float32),
@@ -159,6 +183,8 @@ class Block(nnx.Module):
         """The next state of every atom."""
         normal = self.norm(state) * inputs.present
         bond = self.bond(inputs.bonds)
+        if inputs.kinds is not None:
+            bond = bond.at[inputs.kinds].get(mode="promise_in_bounds")
         # The barriers keep XLA on the CPU from folding cheap sums into the products, which makes those slow.
         normal, bond = jax.lax.optimization_barrier((normal, bond))
         # Looked up by index, which costs less than a product with a matrix of zeros; adding up below does not.

@@ -39,6 +39,9 @@ class Counting:
         self.fingerprint = fingerprint
         self.delay = delay
 
+    def compile(self):
+        pass
+
     def predict_table(self, table):
         time.sleep(self.delay)
         atoms = np.diff(table.atom_start).astype(np.float32)

@@ -21,7 +21,7 @@ from surrogates.base import Surrogate, load_surrogate
 from surrogates.graph.domain import Domain
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import BATCH, MolecularConfig, MolecularSurrogate
-from surrogates.graph.mpnn import Ensemble, MPNNConfig
+from surrogates.graph.mpnn import MPNN, Ensemble, MPNNConfig, read
 from surrogates.train import TrainConfig
 
 SMALL = MPNNConfig(features=16, layers=2, readout=16)
@@ -245,3 +245,26 @@ def test_the_domain_knows_what_it_has_not_seen() -> None:
     joined = domain.join(Domain.of(encode(["CF", "FCC"])[0]))
     assert joined.holds(encode(["FCCC"])[0]).all()
     assert domain.holds(encode([])[0]).shape == (0,)
+
+
+def test_features_of_bonds_are_the_same_looked_up_or_made() -> None:
+    table, bad = encode(["CC(=O)Oc1ccccc1C(=O)O", "F/C=C/C#N", "C1CCCCCCCCCC1", "[NH4+].[Cl-]", "C12C3C4C1C5C2C3C45"])
+    assert not bad
+    batch = pad(table, np.arange(len(table)), Bucket(16, 20), 8)
+    made, found = read(batch), read(batch, lookup=True)
+    assert found.kinds is not None
+    np.testing.assert_array_equal(np.asarray(found.bonds)[np.asarray(found.kinds)], made.bonds)
+    network = MPNN(MPNNConfig(features=16, layers=2), 2, nnx.Rngs(0))
+    np.testing.assert_allclose(network(found), network(made), rtol=1e-5, atol=1e-5)
+
+
+def test_the_sizes_of_the_training_molecules_are_compiled_before_they_are_needed(
+    trained: tuple[MolecularSurrogate, list[str], Split],
+) -> None:
+    surrogate, smiles, _ = trained
+    fresh = MolecularSurrogate(surrogate.model, surrogate.facts)
+    fresh.compile()
+    before = fresh.compilations
+    assert before == len(surrogate.facts.buckets)
+    fresh.predict_table(encode(smiles)[0])
+    assert fresh.compilations == before
