@@ -291,7 +291,7 @@ class StructureBatches:
 
     def epoch(self, index: int) -> Iterator[StructureBatch]:
         """The batches of epoch `index`, the same each time it is asked for."""
-        return (self._pad(k, rows) for k, rows in self.plan(index))
+        return (self.pad(k, rows) for k, rows in self.plan(index))
 
     def plan(self, index: int) -> list[tuple[int, Int[np.ndarray, " m"]]]:
         """For each batch of epoch `index`, its shape (an index) and its molecules."""
@@ -314,5 +314,6 @@ class StructureBatches:
         m = self.shapes[k].molecules
         return n // m if self.seed is not None and n >= m else -(-n // m)
 
-    def _pad(self, k: int, rows: np.ndarray) -> StructureBatch:
+    def pad(self, k: int, rows: Int[np.ndarray, " m"]) -> StructureBatch:
+        """Some molecules in the shape of number `k`."""
         return pad(self.structures, rows, self.shapes[k], self.cutoff)

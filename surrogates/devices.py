@@ -8,9 +8,12 @@ same data; the first one writes the files, which all of them read.
 from __future__ import annotations
 
 import os
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -19,6 +22,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from data.errors import InputError
 
 AXIS = "data"
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True)
@@ -109,6 +114,32 @@ def localise(tree: Any) -> Any:
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
+
+
+def side_by_side(work: Callable[[A], B], items: Sequence[A], *, kind: Callable[[A], Hashable]) -> Iterator[B]:
+    """Results of pieces of work in their order, on a CPU with as many under way as there are cores.
+
+    Small batches gain more from a core each than from being split over all cores. An accelerator takes one at a time.
+
+    Args:
+        work: what to do; it may be called by several threads at a time.
+        items: what to do it with.
+        kind: of an item. No other of its kind begins before the first one is done, so that only one
+            thread compiles.
+    """
+    cores = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
+    seen: set[Hashable] = set()
+    waiting: deque[Future[B]] = deque()
+    with ThreadPoolExecutor(cores) as threads:
+        for item in items:
+            waiting.append(threads.submit(work, item))
+            if kind(item) not in seen:
+                wait(waiting)
+                seen.add(kind(item))
+            while len(waiting) > 2 * cores or (waiting and waiting[0].done()):
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
 
 
 def agree(value: float) -> float:

