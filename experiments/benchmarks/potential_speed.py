@@ -121,10 +121,11 @@ def compared(ours: Sequence[Model], peer: Model) -> list[Result]:
 
 def density_functional(table: Structures, count: int, atoms: int, threads: int) -> float:
     """Seconds of one B3LYP/6-31G* energy and gradient of a molecule of so many atoms, all cores at work."""
-    from pyscf import lib
-
     from simulators.base import dataset
     from simulators.quantum.pyscf import PySCF
+
+    # isort: split
+    from pyscf import lib
 
     lib.num_threads(threads)
     simulator = PySCF(method="b3lyp", basis="6-31g*", outputs=("energy", "forces"))

@@ -9,6 +9,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+
+from simulators.quantum import blas  # noqa: F401
+
+# isort: split
 from pyscf.dft import numint
 
 
