@@ -34,7 +34,11 @@ from data.errors import CorruptStoreError, InputError
 from data.journal import Journal, read_frames
 
 FORMAT = 1
+#: Most records, and bytes where they are large, of one chunk of an array.
 CHUNK = 4096
+CHUNK_BYTES = 16_000_000
+#: Bytes of records in the journal above which it is folded.
+FOLD_BYTES = 256_000_000
 FIXED = {"axis": 3, "axis_2": 3}
 MANIFEST = "manifest.json"
 #: For whoever opens the Zarr group by other means.
@@ -55,6 +59,19 @@ class VariableLike(Protocol):
     def units(self) -> str: ...
     @property
     def dtype(self) -> str: ...
+    @property
+    def long_name(self) -> str: ...
+
+
+class CoordinateLike(Protocol):
+    """What the store needs to know of a dim that is the same in every record; `simulators.base.Coordinate` is one."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def values(self) -> tuple[float, ...] | tuple[str, ...]: ...
+    @property
+    def units(self) -> str: ...
     @property
     def long_name(self) -> str: ...
 
@@ -92,17 +109,27 @@ class _Column:
     """One Zarr array: its rows so far and how a record's value is laid in it."""
 
     def __init__(
-        self, name: str, dims: tuple[str, ...], dtype: str, units: str, long_name: str, record: str = "sample"
+        self,
+        name: str,
+        dims: tuple[str, ...],
+        dtype: str,
+        units: str,
+        long_name: str,
+        record: str = "sample",
+        sizes: Mapping[str, int] = FIXED,
     ) -> None:
         self.name, self.dtype = name, dtype
         self.attrs = {"units": units, "long_name": long_name}
-        self.ragged = dims[0] if dims and dims[0] not in FIXED else None
+        self.ragged = dims[0] if dims and dims[0] not in sizes else None
         self.inner = dims[1:] if self.ragged else dims
-        unknown = [d for d in self.inner if d not in FIXED]
+        unknown = [d for d in self.inner if d not in sizes]
         if unknown:
-            raise InputError(f"{name}: dims {unknown} must come first, or have a fixed length ({sorted(FIXED)})")
+            raise InputError(f"{name}: dims {unknown} must come first, or have a fixed length ({sorted(sizes)})")
         self.dims = (self.ragged or record, *self.inner)
-        self.shape = tuple(FIXED[d] for d in self.inner)
+        self.shape = tuple(sizes[d] for d in self.inner)
+        row = 8 if dtype == "str" else int(np.dtype(dtype).itemsize * np.prod(self.shape, dtype=np.int64))
+        # The same for every store of these variables: checksums are by chunk.
+        self.chunk = CHUNK if not self.shape else max(1, min(CHUNK, CHUNK_BYTES // max(1, row)))
 
     def rows(self, value: Any) -> np.ndarray:
         """The rows that a record adds: one, or as many as its ragged dim is long."""
@@ -145,17 +172,19 @@ class RecordStore:
         self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
         self._columns: dict[str, _Column] = {}
         record = meta.get("record", "sample")
+        self.coords: dict[str, xr.Variable] = {c["name"]: _coordinate(c) for c in meta.get("coords", ())}
+        sizes = {**FIXED, **{name: len(found) for name, found in self.coords.items()}}
         for name in meta.get("facts", FACTS):
             self._add(_Column(name, (), *FACTS[name], record))
         for v in meta["inputs"]:
-            self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record))
+            self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record, sizes))
         taken = {c.ragged for c in self._columns.values()}
         for v in meta["outputs"]:
             dims = tuple(v["dims"])
             # A failed simulation has inputs along atoms but no outputs, so the two lengths are kept apart.
             if dims and dims[0] in taken:
                 dims = (f"output_{dims[0]}", *dims[1:])
-            self._add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"], record))
+            self._add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"], record, sizes))
         for dim in dict.fromkeys(c.ragged for c in list(self._columns.values()) if c.ragged):
             column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each {record}", record)
             column.attrs["sample_dimension"] = dim
@@ -188,6 +217,7 @@ class RecordStore:
         inputs: Sequence[VariableLike],
         outputs: Sequence[VariableLike],
         *,
+        coords: Sequence[CoordinateLike] = (),
         provenance: Mapping[str, Any],
         attrs: Mapping[str, Any] | None = None,
         facts: Sequence[str] = tuple(FACTS),
@@ -200,6 +230,8 @@ class RecordStore:
         Args:
             path: directory; it must not exist, or be empty.
             inputs, outputs: the variables of a record, with dims, units and dtypes.
+            coords: dims that are the same in every record; those of variables that are neither these nor `FIXED`
+                are ragged.
             provenance: JSON-serialisable: simulator, version, settings, fingerprint.
             attrs: more facts.
             facts: which of `FACTS` each record holds; `KEPT` at least.
@@ -216,19 +248,24 @@ class RecordStore:
         if path.exists() and any(path.iterdir()):
             raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")
         names = [v.name for v in (*inputs, *outputs)]
-        clash = sorted({n for n in names if names.count(n) > 1 or n in FACTS})
+        names += [c.name for c in coords]
+        clash = sorted({n for n in names if names.count(n) > 1 or n in FACTS or n == record})
         if clash:
             raise InputError(f"variables {clash} appear twice, or are names of the store's own")
         path.mkdir(parents=True, exist_ok=True)
+        sizes = {**FIXED, **{c.name: len(c.values) for c in coords}}
 
         def describe(v: VariableLike) -> dict[str, Any]:
-            _Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name)
+            _Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name, record, sizes)
             return {"name": v.name, "dims": list(v.dims), "units": v.units, "dtype": v.dtype, "long_name": v.long_name}
 
         meta = {
             "format": FORMAT,
             "inputs": [describe(v) for v in inputs],
             "outputs": [describe(v) for v in outputs],
+            "coords": [
+                {"name": c.name, "values": list(c.values), "units": c.units, "long_name": c.long_name} for c in coords
+            ],
             "attrs": {**dict(provenance), **dict(attrs or {})},
             "facts": list(facts),
             "record": record,
@@ -240,6 +277,8 @@ class RecordStore:
         group = store._group()
         for column in store._columns.values():
             _array(group, column)
+        for name, found in store.coords.items():
+            _write_coordinate(group, name, found)
         return store
 
     @staticmethod
@@ -333,8 +372,11 @@ class RecordStore:
         journal.append(record)
         self._order.append(key)
         self._known.add(key)
-        if len(journal.records) >= self.flush_every:
+        if len(journal.records) >= self.flush_every or self._journal_bytes() >= FOLD_BYTES:
             self.flush()
+
+    def _journal_bytes(self) -> int:
+        return (self.path / "journal.bin").stat().st_size
 
     def _writing(self) -> Journal:
         if self._journal is None:
@@ -385,10 +427,10 @@ class RecordStore:
         if len(new):
             array[old:total] = new
         crc = list(entry["crc"])
-        first = old // CHUNK
+        first = old // column.chunk
         del crc[first:]
-        for chunk in range(first, -(-total // CHUNK)):
-            start, stop = chunk * CHUNK, min(total, (chunk + 1) * CHUNK)
+        for chunk in range(first, -(-total // column.chunk)):
+            start, stop = chunk * column.chunk, min(total, (chunk + 1) * column.chunk)
             if start >= old:
                 crc.append(_crc(new[start - old : stop - old]))
             else:
@@ -409,12 +451,12 @@ class RecordStore:
         rows = int(entry["rows"])
         parts = []
         for chunk, expected in enumerate(entry["crc"]):
-            stop = min(rows, (chunk + 1) * CHUNK)
+            stop = min(rows, (chunk + 1) * column.chunk)
             where = self._chunk_file(column, chunk)
             try:
                 if not where.exists():
                     raise FileNotFoundError("it is missing")
-                held: Any = _array(self._read_group(), column)[chunk * CHUNK : stop]
+                held: Any = _array(self._read_group(), column)[chunk * column.chunk : stop]
             except Exception as error:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
@@ -422,7 +464,7 @@ class RecordStore:
                     remedy="Restore the file from a copy, or make the store again",
                 ) from error
             part = np.asarray(held, object) if column.dtype == "str" else np.asarray(held)
-            if len(part) != stop - chunk * CHUNK or _crc(part) != expected:
+            if len(part) != stop - chunk * column.chunk or _crc(part) != expected:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} is not what was written",
                     where=str(where),
@@ -478,7 +520,7 @@ class RecordStore:
         variables = {}
         for name, column in self._columns.items():
             variables[name] = xr.Variable(column.dims, self.column(name), column.attrs)
-        return xr.Dataset(variables, attrs=_plain(self.attrs))
+        return xr.Dataset(variables, coords=self.coords, attrs=_plain(self.attrs))
 
     def records(self, status: str | None = "ok") -> Iterator[tuple[str, dict[str, Any]]]:
         """Each record as (key, values), ragged dims cut apart; `status=None` gives failures as well."""
@@ -540,6 +582,27 @@ def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
     return {k: v if isinstance(v, str | int | float | bool) else json.dumps(v) for k, v in attrs.items()}
 
 
+def _coordinate(meta: Mapping[str, Any]) -> xr.Variable:
+    """A coordinate as `store.json` describes it."""
+    attrs = {"units": meta["units"], "long_name": meta["long_name"]}
+    return xr.Variable((meta["name"],), np.array(meta["values"]), attrs)
+
+
+def _write_coordinate(group: zarr.Group, name: str, found: xr.Variable) -> None:
+    """For whoever opens the Zarr group by other means; the store itself reads `store.json`."""
+    values = found.values.astype(object) if found.dtype.kind == "U" else found.values
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        array = group.create_array(
+            name,
+            shape=values.shape,
+            dtype=str if values.dtype == object else values.dtype,
+            dimension_names=[name],
+            attributes=dict(found.attrs),
+        )
+        array[:] = values
+
+
 def _array(group: zarr.Group, column: _Column) -> zarr.Array:
     """The array of a column, made when it is first written."""
     if column.name in group:
@@ -550,7 +613,7 @@ def _array(group: zarr.Group, column: _Column) -> zarr.Array:
         return group.create_array(
             column.name,
             shape=(0, *column.shape),
-            chunks=(CHUNK, *column.shape),
+            chunks=(column.chunk, *column.shape),
             dtype=str if column.dtype == "str" else column.dtype,
             dimension_names=list(dims),
             attributes=dict(column.attrs),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal, Protocol, get_args, runtime_checkable
 
 import numpy as np
@@ -19,7 +19,8 @@ import xarray as xr
 ErrorKind = Literal["not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component"]
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 
-#: Dims whose length is the same in every record; every other dim is ragged (atoms, orbitals, ...).
+#: Dims whose length is the same in every record of every simulator. A simulator's own are the `coords` of its
+#: Spec (grid points, times, channels); every other dim is ragged (atoms, orbitals, nodes of a mesh).
 FIXED_DIMS: Mapping[str, int] = {"axis": 3, "axis_2": 3}
 
 
@@ -71,15 +72,67 @@ class Variable:
 
 
 @dataclass(frozen=True)
+class Coordinate:
+    """Where the entries along a dim lie that is the same in every record.
+
+    Attributes:
+        name: of the dim.
+        values: positions, times, or names of channels; in order.
+        units: of the values; "1" for names.
+        long_name: a phrase for axes and tables.
+    """
+
+    name: str
+    values: tuple[float, ...] | tuple[str, ...]
+    units: str
+    long_name: str
+
+    def variable(self) -> xr.Variable:
+        """The coordinate as xarray holds it."""
+        return xr.Variable((self.name,), np.array(self.values), {"units": self.units, "long_name": self.long_name})
+
+
+@dataclass(frozen=True)
 class Spec:
-    """Names, dims, units and dtypes of what goes in and what comes out."""
+    """Names, dims, units and dtypes of what goes in and what comes out.
+
+    Attributes:
+        inputs, outputs: the variables of a request and of its answer.
+        coords: dims that are the same in every record, such as those of a grid.
+        attrs: facts that every answer carries as attributes, such as boundary conditions and the solver's version.
+    """
 
     inputs: tuple[Variable, ...]
     outputs: tuple[Variable, ...]
+    coords: tuple[Coordinate, ...] = ()
+    attrs: Mapping[str, str] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal Spec."""
         return asdict(self)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Length of each dim that is the same in every record."""
+        return {**FIXED_DIMS, **{c.name: len(c.values) for c in self.coords}}
+
+    def coordinate(self, name: str) -> Coordinate:
+        """The coordinate called `name`; KeyError names those there are."""
+        for coordinate in self.coords:
+            if coordinate.name == name:
+                return coordinate
+        raise KeyError(f"no coordinate {name!r}; there are {[c.name for c in self.coords]}")
+
+    def request(self, values: Mapping[str, Any]) -> xr.Dataset:
+        """A request with coordinates; see `dataset`."""
+        return self._located(dataset(self.inputs, values))
+
+    def answer(self, values: Mapping[str, Any]) -> xr.Dataset:
+        """An answer with coordinates and attributes; see `dataset`."""
+        return self._located(dataset(self.outputs, values)).assign_attrs(self.attrs)
+
+    def _located(self, record: xr.Dataset) -> xr.Dataset:
+        return record.assign_coords({c.name: c.variable() for c in self.coords if c.name in record.dims})
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Spec:
@@ -88,7 +141,8 @@ class Spec:
         def variables(items: Any) -> tuple[Variable, ...]:
             return tuple(Variable(**{**item, "dims": tuple(item["dims"])}) for item in items)
 
-        return Spec(variables(value["inputs"]), variables(value["outputs"]))
+        coords = tuple(Coordinate(**{**c, "values": tuple(c["values"])}) for c in value.get("coords", ()))
+        return Spec(variables(value["inputs"]), variables(value["outputs"]), coords, dict(value.get("attrs", {})))
 
     def output(self, name: str) -> Variable:
         """The output called `name`; KeyError names the outputs there are."""
@@ -123,8 +177,20 @@ def dataset(variables: tuple[Variable, ...], values: Mapping[str, Any]) -> xr.Da
     return xr.Dataset(arrays)
 
 
-def check(record: xr.Dataset, variables: tuple[Variable, ...], *, optional: tuple[str, ...] = ()) -> None:
-    """Refuse a record that does not fit: a missing variable, wrong dims, or a value that is not finite.
+def check(
+    record: xr.Dataset,
+    variables: tuple[Variable, ...],
+    *,
+    optional: tuple[str, ...] = (),
+    sizes: Mapping[str, int] = FIXED_DIMS,
+) -> None:
+    """Refuse a record that does not fit: a missing variable, wrong dims or units, or a value that is not finite.
+
+    Args:
+        record: a request or an answer.
+        variables: what it has to hold.
+        optional: names that may be absent.
+        sizes: lengths of dims, as `Spec.sizes` gives them.
 
     Raises:
         SimulationError: `invalid_input`, naming the variable and what was expected.
@@ -137,6 +203,14 @@ def check(record: xr.Dataset, variables: tuple[Variable, ...], *, optional: tupl
         array = record[variable.name]
         if array.dims != variable.dims:
             raise SimulationError("invalid_input", f"{variable.name} must have dims {variable.dims}, got {array.dims}")
+        for dim, length in zip(array.dims, array.shape, strict=True):
+            if length != sizes.get(str(dim), length):
+                raise SimulationError(
+                    "invalid_input", f"{variable.name} must have {sizes[str(dim)]} entries along {dim}, got {length}"
+                )
+        units = array.attrs.get("units", variable.units)
+        if units != variable.units:
+            raise SimulationError("invalid_input", f"{variable.name} must be in {variable.units}, got {units}")
         if array.dtype.kind == "f" and not np.isfinite(array.values).all():
             raise SimulationError("invalid_input", f"{variable.name} holds values that are not finite")
 

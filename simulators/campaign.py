@@ -160,7 +160,13 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
         # Each record is handed to the system at once, which outlives a kill of this process; the folds wait
         # for the disk.
         return RecordStore.create(
-            path, spec.inputs, spec.outputs, provenance=simulator.provenance, attrs=facts, sync=False
+            path,
+            spec.inputs,
+            spec.outputs,
+            coords=spec.coords,
+            provenance=simulator.provenance,
+            attrs={**spec.attrs, **facts},
+            sync=False,
         )
     records = RecordStore.open(path, "a", sync=False)
     if records.attrs.get("fingerprint") != simulator.fingerprint:

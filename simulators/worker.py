@@ -74,7 +74,7 @@ def answer(simulator: Simulator, values: Mapping[str, Any]) -> Answer:
             return failed("invalid_input", f"the request does not fit the spec: {error}", {})
         found = simulator.simulate(inputs)
         try:
-            check(found, simulator.spec.outputs)
+            check(found, simulator.spec.outputs, sizes=simulator.spec.sizes)
         except SimulationError as error:
             # The request was in order; it is the answer that does not fit.
             return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
