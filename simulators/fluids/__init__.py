@@ -1,0 +1,1 @@
+"""Flows: solvers of partial differential equations on grids and meshes."""

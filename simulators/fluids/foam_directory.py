@@ -1,0 +1,216 @@
+"""A person's own case directory as a case with named parameters."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float64, Int64
+
+from data.errors import InputError
+from simulators.base import Coordinate, Variable
+from simulators.fluids.foam_cases import CASES, CELL_CENTRES, centres, scalar
+from simulators.fluids.foam_files import at_time, header, latest, read_field, without_comments
+from simulators.fluids.foam_template import Template, match_placeholders
+
+AXES = ("x", "y", "z")
+#: How far a cell's centre may lie from its place in the grid, in widths of a cell.
+OFF_GRID = 0.01
+
+
+@dataclass(frozen=True)
+class Directory:
+    """A case whose files hold `{{name}}` where a parameter or constant goes.
+
+    The files are read when this is made, and their content is part of the simulator's identity. Nothing in the case
+    is executed but the commands; dictionaries that compile or run code are refused (`foam_template`).
+
+    Attributes:
+        path: the directory, or the name of a packaged case.
+        parameters: name -> units of the inputs, all float64 numbers.
+        commands: program and arguments each, in order: blockMesh, snappyHexMesh, a solver. As strings or lists.
+        fields: names of scalar or vector fields to read; their class and dimensions are those of the files of the
+            same name in `0/` or `0.orig/`.
+        constants: name -> number that is the same in every run, such as counts of cells.
+        grid: axis -> (lower, upper, cells): the cells form this grid of equal boxes, and fields have dims of its
+            axes. None: fields have a ragged dim `cell`, and `cell_centres` (m) is an output.
+        times: saved times to read, s; None: the last one, without a dim `time`.
+
+    Raises:
+        InputError: no such case, a placeholder without value, a name that no file holds, code in a dictionary, or a
+            field that the case does not describe.
+    """
+
+    path: str
+    parameters: Mapping[str, str]
+    commands: tuple[tuple[str, ...], ...]
+    fields: tuple[str, ...]
+    constants: Mapping[str, float] = field(default_factory=dict)
+    grid: Mapping[str, tuple[float, float, int]] | None = None
+    times: tuple[float, ...] | None = None
+    template: Template = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        folder = Path(self.path)
+        if not folder.is_dir() and self.path in {p.name for p in CASES.iterdir()}:
+            folder = CASES / self.path
+        put = object.__setattr__
+        split = (shlex.split(c) if isinstance(c, str) else c for c in self.commands)
+        put(self, "commands", tuple(tuple(map(str, c)) for c in split))
+        put(self, "fields", tuple(self.fields))
+        put(self, "times", None if self.times is None else tuple(map(float, self.times)))
+        put(self, "parameters", dict(self.parameters))
+        put(self, "constants", dict(self.constants))
+        put(self, "grid", None if self.grid is None else {axis: _axis(axis, g) for axis, g in self.grid.items()})
+        for name in self.constants:
+            if name in self.parameters:
+                raise InputError(f"{name} is both a parameter and a constant", where="simulator.case")
+        if not self.commands or not all(self.commands):
+            raise InputError("no command", where="simulator.case.commands", remedy="Such as [blockMesh, icoFoam]")
+        put(self, "template", Template.read(folder))
+        given = dict.fromkeys(self.parameters, "parameters") | dict.fromkeys(self.constants, "constants")
+        match_placeholders(self.template, given, str(folder))
+        for name in self.fields:
+            self._described(name)
+
+    @property
+    def label(self) -> str:
+        """Name of the directory."""
+        return Path(self.path).resolve().name
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All but where the files lie; their content is hashed by the simulator."""
+        return {
+            "parameters": dict(self.parameters),
+            "commands": [list(c) for c in self.commands],
+            "fields": list(self.fields),
+            "constants": dict(self.constants),
+            "grid": None if self.grid is None else {axis: list(g) for axis, g in self.grid.items()},
+            "times": None if self.times is None else list(self.times),
+        }
+
+    @property
+    def inputs(self) -> tuple[Variable, ...]:
+        """The parameters."""
+        return tuple(scalar(name, units, f"parameter {name}") for name, units in self.parameters.items())
+
+    @cached_property
+    def outputs(self) -> tuple[Variable, ...]:
+        """The fields, and where their cells lie if not on a grid."""
+        time = () if self.times is None else ("time",)
+        found = []
+        for name in self.fields:
+            units, components = self._described(name)
+            if self.grid is not None:
+                dims = (*time, *(("channel",) if components > 1 else ()), *self.grid)
+            else:
+                dims = ("cell", *time, *(("axis",) if components > 1 else ()))
+            found.append(Variable(name, dims, units, "float32", f"field {name}"))
+        if self.grid is None:
+            found.append(Variable("cell_centres", ("cell", "axis"), "m", "float64", "centres of the cells"))
+        return tuple(found)
+
+    @cached_property
+    def coords(self) -> tuple[Coordinate, ...]:
+        """Times, components along the grid's axes, and centres of its cells."""
+        found = [] if self.times is None else [Coordinate("time", self.times, "s", "time")]
+        if self.grid is not None:
+            found.append(Coordinate("channel", tuple(self.grid), "1", "component"))
+            found += [Coordinate(axis, centres(*g), "m", f"position along {axis}") for axis, g in self.grid.items()]
+        return tuple(found)
+
+    @property
+    def boundary_conditions(self) -> str:
+        """Where they are stated."""
+        return f"as in the files of the case {self.label}"
+
+    @property
+    def steps(self) -> tuple[tuple[str, ...], ...]:
+        """Those of the person, and the one that writes where the cells lie."""
+        return (*self.commands, CELL_CENTRES)
+
+    def fill(self, values: Mapping[str, float]) -> dict[str, float | int | str]:
+        """The parameters and constants as they are."""
+        return {**self.constants, **values}
+
+    def read(self, folder: Path, values: Mapping[str, float]) -> dict[str, Any]:
+        """The fields, on the grid or cell by cell."""
+        last = latest(folder)
+        where = read_field(last / "C").values
+        written = [last] if self.times is None else [at_time(folder, t) for t in self.times]
+        read: dict[str, Any] = {}
+        for name in self.fields:
+            _, components = self._described(name)
+            per_time = np.stack([read_field(path / name).over(len(where)) for path in written])
+            if self.grid is None:
+                array = np.moveaxis(per_time, 0, 1)[..., slice(None) if components > 1 else 0]
+                read[name] = array[:, 0] if self.times is None else array
+            else:
+                array = _on_grid(self.grid, where, per_time)
+                array = array if components > 1 else array[:, 0]
+                read[name] = array[0] if self.times is None else array
+        return read if self.grid is not None else {**read, "cell_centres": where}
+
+    def _described(self, name: str) -> tuple[str, int]:
+        """Units and components of a field, from its file in the template."""
+        for place in (f"0/{name}", f"0.orig/{name}"):
+            if place in self.template.names():
+                kind, units, components = header(Path(self.path) / place, without_comments(self.template.text(place)))
+                if components in (1, 3) and kind.startswith("vol"):
+                    return units, components
+                raise InputError(f"{kind}: only scalars and vectors of cells are read", where=f"{self.path}/{place}")
+        raise InputError(f"no file 0/{name} that describes the field", where=self.path)
+
+
+def _axis(name: str, given: Any) -> tuple[float, float, int]:
+    where = f"simulator.case.grid.{name}"
+    if name not in AXES:
+        raise InputError(f"no axis {name!r}; there are {AXES}", where=where)
+    if len(given) != 3 or not float(given[0]) < float(given[1]) or int(given[2]) != given[2] or given[2] < 1:
+        raise InputError(f"must be [lower, upper, cells], got {list(given)}", where=where)
+    return float(given[0]), float(given[1]), int(given[2])
+
+
+def _on_grid(
+    grid: Mapping[str, tuple[float, float, int]],
+    where: Float64[np.ndarray, "cells 3"],
+    values: Float64[np.ndarray, "times cells components"],
+) -> Float64[np.ndarray, "times components *grid"]:
+    """Values of cells in their places; of a vector, the components along the grid's axes."""
+    kept = values[..., [AXES.index(axis) for axis in grid]] if values.shape[-1] > 1 else values
+    found = np.empty((len(kept), kept.shape[-1], *(g[2] for g in grid.values())))
+    index: tuple[Any, ...] = (slice(None), slice(None), *_places(grid, where))
+    found[index] = np.moveaxis(kept, 2, 1)
+    return found
+
+
+def _places(
+    grid: Mapping[str, tuple[float, float, int]], where: Float64[np.ndarray, "cells 3"]
+) -> tuple[Int64[np.ndarray, " cells"], ...]:
+    """Index of each cell along each axis of the grid.
+
+    Raises:
+        InputError: the cells are not those of the grid, one for one.
+    """
+    shape = tuple(g[2] for g in grid.values())
+    places = []
+    for axis, (lower, upper, cells) in grid.items():
+        position = (where[:, AXES.index(axis)] - lower) / (upper - lower) * cells - 0.5
+        index = np.rint(position).astype(np.int64)
+        off = float(np.abs(position - index).max())
+        if off > OFF_GRID or index.min() < 0 or index.max() >= cells:
+            raise InputError(
+                f"the cells of the mesh are not those of the grid along {axis}",
+                where=f"simulator.case.grid.{axis}",
+                remedy="Mend [lower, upper, cells], or leave grid out for a list of cells",
+            )
+        places.append(index)
+    if len(where) != int(np.prod(shape)) or len(np.unique(np.ravel_multi_index(tuple(places), shape))) != len(where):
+        raise InputError(f"{len(where)} cells on a grid of {shape}, one each expected", where="simulator.case.grid")
+    return tuple(places)

@@ -1,0 +1,271 @@
+"""OpenFOAM's ascii files: fields and tables read back, physical dimensions written as units.
+
+The format is that of the OpenFOAM user guide, section "Basic input/output file format".
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float64
+
+from data.errors import InputError
+
+#: Numbers that one value of a field holds, by the second half of the field's class.
+COMPONENTS: Mapping[str, int] = {"Scalar": 1, "Vector": 3, "SphericalTensor": 1, "SymmTensor": 6, "Tensor": 9}
+#: SI units in the order of OpenFOAM's seven exponents.
+SI = ("kg", "m", "s", "K", "mol", "A", "cd")
+
+_CLASS = re.compile(r"(?:^|[\s{;])class\s+(\w+)\s*;")
+_FORMAT = re.compile(r"(?:^|[\s{;])format\s+(\w+)\s*;")
+_DIMENSIONS = re.compile(r"(?:^|[\s};])dimensions\s+\[([^\]]*)\]\s*;")
+_INTERNAL = re.compile(r"(?:^|[\s};])internalField\s")
+_PATCHES = re.compile(r"(?:^|[\s};])boundaryField\s*\{")
+_VALUE = re.compile(r"(?<=[\s{;])value\s+(?=uniform|nonuniform)")
+_LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d+)\s*([({])")
+_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of a case at one time.
+
+    Attributes:
+        kind: class of the file, such as "volVectorField".
+        units: SI, as CF writes them.
+        values: of the cells (or inner faces); a single row where the field is uniform.
+        patches: name -> values on the faces of a boundary patch, for the patches that hold any; a single row
+            where they are uniform.
+    """
+
+    kind: str
+    units: str
+    values: Float64[np.ndarray, "cells components"]
+    patches: Mapping[str, Float64[np.ndarray, "faces components"]] = field(default_factory=dict)
+
+    def over(self, cells: int) -> Float64[np.ndarray, "cells components"]:
+        """The values of all `cells`, a uniform field repeated.
+
+        Raises:
+            InputError: the field has another number of cells.
+        """
+        if len(self.values) == 1:
+            return np.repeat(self.values, cells, axis=0)
+        if len(self.values) != cells:
+            raise InputError(f"a {self.kind} of {len(self.values)} values on a mesh of {cells} cells")
+        return self.values
+
+
+def units_of(exponents: str) -> str:
+    """Dimensions such as "0 1 -1 0 0 0 0" as CF units: "m s-1"; "1" where all are zero.
+
+    Raises:
+        ValueError: they are not five or seven whole numbers.
+    """
+    powers = [float(p) for p in exponents.split()]
+    if len(powers) not in (5, 7) or any(p != int(p) for p in powers):
+        raise ValueError(f"dimensions must be 5 or 7 whole numbers, got [{exponents}]")
+    terms = [unit + ("" if p == 1 else f"{p:g}") for unit, p in zip(SI, powers, strict=False) if p]
+    # CF puts what is raised to a positive power first.
+    return " ".join(sorted(terms, key=lambda term: "-" in term)) or "1"
+
+
+def header(path: Path, text: str) -> tuple[str, str, int]:
+    """Class, units and number of components of a field.
+
+    Args:
+        path: for messages.
+        text: of the file, without comments.
+
+    Raises:
+        InputError: the file is not that of a field in ascii.
+    """
+    where = str(path)
+    kind = _CLASS.search(text)
+    if kind is None:
+        raise InputError("no line `class ...;`, so not an OpenFOAM file", where=where)
+    written = _FORMAT.search(text)
+    if written is not None and written[1] != "ascii":
+        raise InputError(
+            f"written as {written[1]}", where=where, remedy="Set `writeFormat ascii;` in system/controlDict"
+        )
+    shape = re.fullmatch(r"(?:vol|surface|point)(\w+)Field", kind[1])
+    if shape is None or shape[1] not in COMPONENTS:
+        raise InputError(f"class {kind[1]} is not a field that can be read", where=where)
+    dimensions = _DIMENSIONS.search(text)
+    if dimensions is None:
+        raise InputError("no entry `dimensions [...];`", where=where)
+    try:
+        return kind[1], units_of(dimensions[1]), COMPONENTS[shape[1]]
+    except ValueError as error:
+        raise InputError(str(error), where=where) from error
+
+
+def without_comments(text: str) -> str:
+    """A dictionary's text, each comment a space."""
+    return _COMMENT.sub(" ", text)
+
+
+def read_text(path: Path) -> str:
+    """An ascii file without its comments.
+
+    Raises:
+        InputError: it is not there or not text.
+    """
+    if not path.is_file():
+        packed = path.with_name(path.name + ".gz").is_file()
+        remedy = "Set `writeCompression off;` in system/controlDict" if packed else None
+        raise InputError("no such file" + (", only a compressed one" if packed else ""), where=str(path), remedy=remedy)
+    try:
+        return without_comments(path.read_bytes().decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(
+            "not text", where=str(path), remedy="Set `writeFormat ascii;` in system/controlDict"
+        ) from error
+
+
+def read_field(path: Path) -> Field:
+    """A field in ascii, with the values that its patches state.
+
+    Args:
+        path: such as `case/0.5/U`.
+
+    Raises:
+        InputError: the file is missing, binary, cut short, or states other counts than it holds.
+    """
+    text = read_text(path)
+    kind, units, components = header(path, text)
+    found = _INTERNAL.search(text)
+    if found is None:
+        raise InputError("no entry `internalField`; the file may be cut short", where=str(path))
+    values = _values(path, "internalField", text, found.end(), components)
+    return Field(kind, units, values, _patches(path, text, components))
+
+
+def read_table(path: Path) -> tuple[tuple[str, ...], Float64[np.ndarray, "rows columns"]]:
+    """Columns and rows of what a function object writes, such as `coefficient.dat`.
+
+    Raises:
+        InputError: the file is missing, empty, or has rows of another length than its last comment.
+    """
+    where = str(path)
+    if not path.is_file():
+        raise InputError("no such file", where=where, remedy="Does system/controlDict name the function object?")
+    lines = path.read_text(errors="replace").splitlines()
+    comments = [line.lstrip("# ").split() for line in lines if line.startswith("#")]
+    rows = [line.split() for line in lines if line.strip() and not line.startswith("#")]
+    if not comments or not rows:
+        raise InputError("no rows under a line of names", where=where)
+    if any(len(row) != len(comments[-1]) for row in rows):
+        raise InputError(f"a row that does not have {len(comments[-1])} columns", where=where)
+    try:
+        return tuple(comments[-1]), np.array(rows, np.float64)
+    except ValueError as error:
+        raise InputError(f"not a number: {error}", where=where) from error
+
+
+def times(folder: Path) -> dict[float, Path]:
+    """Time -> its folder in a case, in order of time."""
+    found: dict[float, Path] = {}
+    for path in folder.iterdir():
+        if path.is_dir() and re.fullmatch(r"\d+(\.\d*)?([eE][-+]?\d+)?", path.name):
+            found[float(path.name)] = path
+    return dict(sorted(found.items()))
+
+
+def at_time(folder: Path, time: float) -> Path:
+    """The folder in which a case holds its results at `time`.
+
+    Raises:
+        InputError: nothing was written at that time.
+    """
+    found = times(folder)
+    for written, path in found.items():
+        if math.isclose(written, time, rel_tol=1e-6, abs_tol=1e-12):
+            return path
+    raise InputError(
+        f"nothing was written at time {time:g}; there are {[f'{t:g}' for t in found]}",
+        remedy="Check endTime and writeInterval in system/controlDict",
+    )
+
+
+def latest(folder: Path) -> Path:
+    """The folder in which a case holds its last results.
+
+    Raises:
+        InputError: nothing was written after time 0.
+    """
+    time, path = next(reversed(times(folder).items()), (0.0, folder))
+    if time == 0:
+        raise InputError("nothing was written after time 0", remedy="Check writeInterval in system/controlDict")
+    return path
+
+
+def _values(path: Path, entry: str, text: str, start: int, components: int) -> Float64[np.ndarray, "n components"]:
+    """What follows `internalField` or `value`, up to its semicolon."""
+    where = f"{path} ({entry})"
+    end = text.find(";", start)
+    if end < 0:
+        raise InputError("the file ends within a list", where=where, remedy="It is cut short; run the case again")
+    body = text[start:end].strip()
+    if body.startswith("uniform"):
+        return _numbers(where, body[len("uniform") :], 1, components)
+    found = _LIST.match(body)
+    if found is None:
+        raise InputError(f"neither `uniform` nor a list: {body[:40]!r}", where=where)
+    count, closing = int(found[1]), ")" if found[2] == "(" else "}"
+    if not body.endswith(closing):
+        raise InputError(f"a list without its closing {closing}", where=where)
+    inner = body[found.end() : -1]
+    if found[2] == "{":
+        return np.repeat(_numbers(where, inner, 1, components), count, axis=0)
+    return _numbers(where, inner, count, components)
+
+
+def _numbers(where: str, text: str, count: int, components: int) -> Float64[np.ndarray, "count components"]:
+    words = text.translate(str.maketrans("()", "  ")).split()
+    if len(words) != count * components:
+        raise InputError(
+            f"{count} values of {components} {'number' if components == 1 else 'numbers'} expected, "
+            f"{len(words)} numbers found",
+            where=where,
+        )
+    try:
+        return np.array(words, np.float64).reshape(count, components)
+    except ValueError as error:
+        raise InputError(f"not a number: {error}", where=where) from error
+
+
+def _patches(path: Path, text: str, components: int) -> dict[str, Float64[np.ndarray, "faces components"]]:
+    found = _PATCHES.search(text)
+    patches: dict[str, Float64[np.ndarray, "faces components"]] = {}
+    if found is None:
+        raise InputError("no entry `boundaryField`; the file may be cut short", where=str(path))
+    position = found.end()
+    while True:
+        opened = text.find("{", position)
+        closed = text.find("}", position)
+        if closed < 0:
+            raise InputError("the file ends within boundaryField", where=str(path))
+        if opened < 0 or closed < opened:
+            return patches
+        name = text[position:opened].strip()
+        end = _closing(path, text, opened)
+        value = _VALUE.search(text, opened, end)
+        if value is not None and not re.match(r"nonuniform\s+(List<\w+>\s*)?0", text[value.end() : end]):
+            patches[name] = _values(path, name, text, value.end(), components)
+        position = end + 1
+
+
+def _closing(path: Path, text: str, opened: int) -> int:
+    depth = 0
+    for match in re.compile(r"[{}]").finditer(text, opened):
+        depth += 1 if match[0] == "{" else -1
+        if depth == 0:
+            return match.start()
+    raise InputError("the file ends within boundaryField", where=str(path))

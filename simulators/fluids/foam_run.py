@@ -1,0 +1,179 @@
+"""OpenFOAM's programs as subprocesses: found, limited in time, and their ends understood."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from simulators.base import SimulationError
+
+REMEDY = "OpenFOAM comes with `make openfoam` or `apt-get install openfoam`"
+#: Lines of a log that go into the record of a failure.
+TAIL = 25
+#: Read by OpenFOAM from the home directory, before the case's own: no compiled or system code.
+SAFETY = """FoamFile { version 2.0; format ascii; class dictionary; object controlDict; }
+InfoSwitches { allowSystemOperations 0; }
+"""
+
+_FATAL = re.compile(r"FOAM FATAL (?:IO )?ERROR[^\n]*\n(.*?)(?:\n\s*From |\nFOAM |\Z)", re.S)
+_STACK = re.compile(r"^#\d+ ")
+
+
+def program(name: str) -> Path:
+    """Where a program of OpenFOAM lies.
+
+    Raises:
+        SimulationError: `missing_component`, naming the command that installs it.
+    """
+    found = shutil.which(name)
+    if found is None:
+        raise SimulationError("missing_component", f"{name} is not on the PATH: {REMEDY}")
+    return Path(found)
+
+
+def version() -> str:
+    """Release and patch of the installed OpenFOAM, such as "OpenFOAM 1912 (patch 200626)".
+
+    Raises:
+        SimulationError: `missing_component`: it is not installed, or does not start.
+    """
+    tool = program("blockMesh")
+    try:
+        said = subprocess.run(
+            [tool, "-help"], capture_output=True, text=True, env=environment(None), timeout=60, check=False
+        ).stdout
+    except (OSError, subprocess.TimeoutExpired) as error:
+        raise SimulationError("missing_component", f"{tool} does not start ({error}): {REMEDY}") from error
+    release = re.search(r"Using: OpenFOAM-(\S*) *(?:\(([\w.]+)\))?", said)
+    if release is None:
+        raise SimulationError("missing_component", f"{tool} -help names no version of OpenFOAM: {REMEDY}")
+    patch = re.search(r"Build:.*?patch=(\w+)", said)
+    # Debian leaves the first empty; the Foundation's releases have no number in the second.
+    return f"OpenFOAM {release[1] or release[2]}" + (f" (patch {patch[1]})" if patch else "")
+
+
+def environment(home: Path | None) -> dict[str, str]:
+    """Environment in which the programs find their own files and nothing of the user's.
+
+    Args:
+        home: takes the place of the home directory, so that a person's `~/.OpenFOAM` changes no answer.
+
+    Raises:
+        SimulationError: `missing_component`: the folder `etc` of OpenFOAM is nowhere.
+    """
+    kept = {k: v for k, v in os.environ.items() if k not in ("FOAM_CONTROLDICT", "FOAM_ABORT", "FOAM_SETNAN")}
+    tool = program("blockMesh").resolve()
+    places = [Path(kept["WM_PROJECT_DIR"])] if "WM_PROJECT_DIR" in kept else []
+    places += [tool.parent.parent / "share" / "openfoam", Path("/usr/share/openfoam")]
+    for place in places:
+        if (place / "etc" / "controlDict").is_file():
+            break
+    else:
+        raise SimulationError(
+            "missing_component", f"etc/controlDict of OpenFOAM is in none of {[str(p) for p in places]}: {REMEDY}"
+        )
+    kept |= {"WM_PROJECT_DIR": str(place), "FOAM_SIGFPE": "true", "LC_ALL": "C"}
+    if home is not None:
+        kept["HOME"] = str(home)
+        (home / ".OpenFOAM").mkdir(parents=True, exist_ok=True)
+        (home / ".OpenFOAM" / "controlDict").write_text(SAFETY)
+    return kept
+
+
+def run(command: Sequence[str], folder: Path, env: Mapping[str, str], deadline: float, limit_s: float) -> str:
+    """Run one command in a case to its end.
+
+    Args:
+        command: program and arguments; a program with a slash in it lies in the case.
+        folder: of the case; `log.<program>` is written there.
+        env: of the process.
+        deadline: on the clock of `time.monotonic`.
+        limit_s: what the deadline was set from, for the message.
+
+    Returns:
+        What it printed.
+
+    Raises:
+        SimulationError: `missing_component`, `timeout`, `out_of_memory` or `crashed`.
+    """
+    name = command[0]
+    if "/" in name:
+        path = (folder / name).resolve()
+        if not path.is_file() or not path.is_relative_to(folder.resolve()):
+            raise SimulationError("invalid_input", f"the command {name} is not a file of the case")
+        path.chmod(path.stat().st_mode | 0o100)
+    else:
+        path = program(name)
+    log = folder / f"log.{path.name}"
+    # The kernel ends the program when this process dies, however that dies.
+    leash = [shutil.which("setpriv") or "", "--pdeathsig", "KILL"]
+    with log.open("wb") as stream:
+        # In this process's group: a campaign kills a worker with everything in its group.
+        process = subprocess.Popen(
+            [*(leash if leash[0] else []), str(path), *command[1:]],
+            cwd=folder,
+            env=dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+        )
+        try:
+            code = process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            kill_tree(process)
+            raise SimulationError(
+                "timeout", f"{name} was not done {limit_s:g} s after the case began; killed", _details(command, log)
+            ) from None
+        except BaseException:
+            kill_tree(process)
+            raise
+    said = log.read_text(errors="replace")
+    if code != 0 or "FOAM FATAL" in said:
+        raise _failure(command, code, said, log)
+    return said
+
+
+def kill_tree(process: subprocess.Popen[bytes]) -> None:
+    """Kill a process and all that it started, at once."""
+    tree: list[psutil.Process] = []
+    with suppress(psutil.NoSuchProcess):
+        root = psutil.Process(process.pid)
+        # Halted first, so that it starts no more while it is looked at.
+        root.suspend()
+        tree = [root, *root.children(recursive=True)]
+    for one in tree:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+    process.wait()
+
+
+def _failure(command: Sequence[str], code: int, said: str, log: Path) -> SimulationError:
+    """What a log says of a program that failed, in one line."""
+    name, details = command[0], _details(command, log) | {"returncode": code}
+    if "std::bad_alloc" in said or "cannot allocate memory" in said.lower():
+        return SimulationError("out_of_memory", f"{name} could not allocate memory", details)
+    fatal = _FATAL.search(said)
+    if fatal is not None:
+        text = " ".join(fatal[1].replace(f"{log.parent}/", "").split())
+        return SimulationError("crashed", f"{name}: {text[:300]}", details)
+    if "sigFpe" in said or code == -signal.SIGFPE:
+        reached = re.findall(r"^Time = (\S+)", said, re.M)
+        when = f" at time {reached[-1]}" if reached else ""
+        return SimulationError("crashed", f"{name}: floating point exception{when}: the solution diverged", details)
+    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    return SimulationError("crashed", f"{name}: {how}", details)
+
+
+def _details(command: Sequence[str], log: Path) -> dict[str, Any]:
+    lines = [line for line in log.read_text(errors="replace").splitlines() if line.strip() and not _STACK.match(line)]
+    return {"command": " ".join(command), "log": lines[-TAIL:]}

@@ -1,0 +1,198 @@
+"""OpenFOAM: a case filled with parameters, run by its own programs, its fields read back.
+
+Weller, Tabor, Jasak, Fureby, Computers in Physics 1998, 12, 620. Cases are objects (`foam_cases.Case`): the
+cavity, a body in a channel, or a person's own directory.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data.errors import InputError
+from simulators.base import SimulationError, Spec, check, content_hash
+from simulators.fluids.foam_cases import Case
+from simulators.fluids.foam_directory import Directory
+from simulators.fluids.foam_run import environment, run, version
+
+_RESIDUAL = re.compile(r"Solving for (\w+), Initial residual = (\S+),")
+_CONTINUITY = re.compile(r"sum local = (\S+),")
+
+
+@dataclass(frozen=True)
+class OpenFOAM:
+    """A solver of OpenFOAM on one case, in a temporary directory.
+
+    Attributes:
+        case: the template and how its answer is read.
+        timeout_s: wall seconds of all commands of a request together, after which they are killed.
+        keep_failed: directory into which the cases of failed requests are moved, with their logs; None: only the
+            last lines of the log are kept, in the error.
+    """
+
+    case: Case
+    timeout_s: float = 600.0
+    keep_failed: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.timeout_s > 0:
+            raise InputError(f"timeout_s must be above 0, got {self.timeout_s}", where="simulator.timeout_s")
+
+    @classmethod
+    def from_directory(
+        cls,
+        path: str,
+        parameters: Mapping[str, str],
+        commands: Sequence[str | Sequence[str]],
+        fields: Sequence[str],
+        *,
+        constants: Mapping[str, float] | None = None,
+        grid: Mapping[str, tuple[float, float, int]] | None = None,
+        times: Sequence[float] | None = None,
+        timeout_s: float = 600.0,
+        keep_failed: str | None = None,
+    ) -> OpenFOAM:
+        """A person's own case; arguments as in `foam_directory.Directory` and above."""
+        case = Directory(
+            path,
+            parameters,
+            tuple(tuple(shlex.split(c)) if isinstance(c, str) else tuple(c) for c in commands),
+            tuple(fields),
+            constants or {},
+            grid,
+            None if times is None else tuple(times),
+        )
+        return cls(case, timeout_s, keep_failed)
+
+    @property
+    def name(self) -> str:
+        """Such as "openfoam:cavity"."""
+        return f"openfoam:{self.case.label}"
+
+    @cached_property
+    def version(self) -> str:
+        """Of the installed OpenFOAM; SimulationError `missing_component` where there is none."""
+        return version()
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Parameters in, fields out."""
+        attrs = {
+            "boundary_conditions": self.case.boundary_conditions,
+            "solver": f"{self.version}: {', '.join(command[0] for command in self.case.steps)}",
+        }
+        return Spec(self.case.inputs, self.case.outputs, self.case.coords, attrs)
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version, settings, and the hash of the template."""
+        settings = {"case": self.case.settings, "template": self.case.template.hash}
+        return {"simulator": self.name, "version": self.version, "settings": json.loads(json.dumps(settings))}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One run of the case; see `simulators.base.Simulator`."""
+        names = [v.name for v in self.case.inputs]
+        for name in map(str, inputs.data_vars):
+            if name not in names:
+                raise SimulationError("invalid_input", f"no parameter {name!r}; there are {names}")
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        values = {name: float(inputs[name]) for name in names}
+        filled = self.case.fill(values)
+        with tempfile.TemporaryDirectory(prefix="openfoam-") as temporary:
+            folder = Path(temporary) / "case"
+            self.case.template.write(folder, filled)
+            try:
+                log = self._run(folder, environment(Path(temporary) / "home"))
+                answer = self._read(folder, values)
+            except SimulationError as error:
+                raise self._kept(error, folder) from error
+        return answer.assign_attrs(log=json.dumps(log))
+
+    def _run(self, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
+        """Every command in turn; what the logs tell."""
+        log: dict[str, Any] = {}
+        deadline = time.monotonic() + self.timeout_s
+        for command in self.case.steps:
+            began = time.monotonic()
+            said = run(command, folder, env, deadline, self.timeout_s)
+            facts = {"seconds": round(time.monotonic() - began, 3), **convergence(command[0], said)}
+            log[command[0]] = facts
+        return log
+
+    def _read(self, folder: Path, values: Mapping[str, float]) -> xr.Dataset:
+        try:
+            answer = self.spec.answer(self.case.read(folder, values))
+        except InputError as error:
+            text = str(error).replace(f"{folder}/", "")
+            raise SimulationError("crashed", f"{self.name} ran, but its results cannot be read: {text}") from error
+        for name, array in answer.data_vars.items():
+            bad = int((~np.isfinite(array.values)).sum())
+            if bad:
+                raise SimulationError("crashed", f"{self.name}: {bad} of {array.size} values of {name} are not finite")
+        return answer
+
+    def _kept(self, error: SimulationError, folder: Path) -> SimulationError:
+        if self.keep_failed is None:
+            return error
+        kept = Path(self.keep_failed) / f"{self.case.label}-{uuid.uuid4().hex[:12]}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, kept)
+        return SimulationError(
+            error.kind, f"{error.message} (the case is in {kept})", {**error.details, "kept": str(kept)}
+        )
+
+
+def convergence(program: str, said: str) -> dict[str, Any]:
+    """Facts from a solver's log, for the record of a run.
+
+    Args:
+        program: its name, for messages.
+        said: its log.
+
+    Returns:
+        Last residuals by field, the last continuity error, and the iterations of a steady solver.
+
+    Raises:
+        SimulationError: `not_converged`: a steady solver stopped at its limit, or has no targets.
+    """
+    facts: dict[str, Any] = {}
+    residuals = {name: float(value) for name, value in _RESIDUAL.findall(said)}
+    if residuals:
+        facts["initial_residuals"] = residuals
+    if continuity := _CONTINUITY.findall(said):
+        facts["continuity_error"] = float(continuity[-1])
+    if not re.search(r"^SIMPLE: ", said, re.M):
+        return facts
+    if re.search(r"^SIMPLE: no convergence criteria", said, re.M | re.I):
+        raise SimulationError(
+            "not_converged",
+            f"{program} has no targets, so nothing says that it converged; add residualControl to SIMPLE in "
+            "system/fvSolution",
+            facts,
+        )
+    done = re.search(r"SIMPLE solution converged in (\d+) iterations", said)
+    if done is None:
+        reached = ", ".join(f"{name} {value:.2g}" for name, value in residuals.items())
+        steps = len(re.findall(r"^Time = ", said, re.M))
+        raise SimulationError(
+            "not_converged", f"{program} stopped after {steps} iterations above its residual targets: {reached}", facts
+        )
+    return {**facts, "iterations": int(done[1])}
