@@ -1,0 +1,317 @@
+"""exponax: pseudo-spectral solvers of equations on periodic boxes, in-process, differentiable, batched.
+
+Koehler et al., APEBench, NeurIPS 2024 (arXiv:2411.00180). The linear part is exact in time, the rest follows by
+exponential Runge-Kutta steps (`simulators.fluids.etdrk`); products are dealiased.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Bool, Float
+
+from data.errors import InputError
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from simulators.fluids import stability
+from simulators.fluids.equations import AXES, EQUATIONS, Equation
+from simulators.fluids.settings import check_settings
+
+#: Divergence of an initial velocity, relative to its gradient, above which it is refused: float32 fields have 1e-6.
+DIVERGENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Exponax:
+    """One equation on one grid.
+
+    Attributes:
+        equation: a key of `simulators.fluids.equations.EQUATIONS`, which holds its parameters and their defaults.
+        dim: space dimensions.
+        points: grid points along each side.
+        length: side of the periodic box.
+        save_dt: time between saved states.
+        steps: saved states after the initial one.
+        dt: time step, which divides `save_dt`; None: `save_dt`.
+        order: of the Runge-Kutta method in time, 1 to 4.
+        dealias: fraction of the wavenumbers that products keep; None: the equation's own.
+        parameters: coefficients that differ from their defaults.
+        varied: names of coefficients that each request gives.
+        dtype: of the computation; the answer is float32 in either case.
+        coefficients: "complex", or "real" as exponax has them, which is of first order for dispersive equations and
+            reproduces data that exponax made; see `simulators.fluids.etdrk`. No other equation differs.
+        refine: how many times `dt` may be halved for a request that blows up, or misses `tolerance`.
+        growth: amplitude that counts as a blow-up, over that of the initial state; see `stability.bounds`.
+        courant: cells that the flow may cross in one step; above about 1 the explicit part is unstable without
+            diffusion, and an answer within bounds can be far from the solution. None: not checked.
+        tolerance: relative L2 difference, at any saved time, between the answer and that of twice its step; None:
+            not checked. It takes `refine` of at least 1.
+
+    Raises:
+        InputError: a setting makes no sense, with what would.
+    """
+
+    equation: str
+    points: int
+    length: float = 1.0
+    save_dt: float = 1.0
+    steps: int = 1
+    dim: int = 1
+    dt: float | None = None
+    order: int = 4
+    dealias: float | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    varied: tuple[str, ...] = ()
+    dtype: str = "float32"
+    coefficients: str = "complex"
+    refine: int = 0
+    growth: float = 100.0
+    courant: float | None = 5.0
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "varied", tuple(self.varied))
+        object.__setattr__(self, "parameters", dict(self.parameters))
+        check_settings(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs stay behind.
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def row(self) -> Equation:
+        """The equation's row of the table."""
+        return EQUATIONS[self.equation]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Every parameter, as it is where a request gives none."""
+        return {name: p.default for name, p in self.row.known(self.dim).items()} | dict(self.parameters)
+
+    @property
+    def step(self) -> float:
+        """The time step."""
+        return self.save_dt if self.dt is None else self.dt
+
+    @property
+    def substeps(self) -> int:
+        """Time steps between saved states."""
+        return round(self.save_dt / self.step)
+
+    @property
+    def name(self) -> str:
+        """Such as "exponax:burgers-1d"."""
+        return f"exponax:{self.equation}-{self.dim}d"
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The initial state and the varied parameters in, states at all saved times out."""
+        axes = AXES[: self.dim]
+        positions = tuple(i * self.length / self.points for i in range(self.points))
+        known = self.row.known(self.dim)
+        return Spec(
+            inputs=(
+                Variable("initial", ("channel", *axes), "1", "float32", "initial state"),
+                *(Variable(n, (), "1", "float64", known[n].long_name) for n in self.varied),
+            ),
+            outputs=(Variable("u", ("time", "channel", *axes), "1", "float32", "state"),),
+            coords=(
+                Coordinate("time", tuple(i * self.save_dt for i in range(self.steps + 1)), "1", "time"),
+                Coordinate("channel", self.row.channel_names(self.dim), "1", "component of the state"),
+                *(Coordinate(axis, positions, "1", f"position along {axis}") for axis in axes),
+            ),
+            attrs={
+                "boundary_conditions": "periodic",
+                "solver": f"exponax {_version()} ETDRK{0 if self.row.linear else self.order}",
+                "equation": self.row.text,
+            },
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version and settings."""
+        settings = json.loads(json.dumps(asdict(self)))
+        return {"simulator": self.name, "version": f"exponax {_version()}", "settings": settings}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def at(self, *, points: int | None = None, dt: float | None = None) -> Exponax:
+        """A coarser or finer copy with the same saved times."""
+        return replace(self, points=points or self.points, dt=dt or self.dt)
+
+    def solve(
+        self, initial: Float[Array, " C *N"], parameters: Mapping[str, Float[Array, ""]] | None = None
+    ) -> Float[Array, "T C *N"]:
+        """States at all saved times, the initial one first: a pure function for jax.grad, jvp, vmap and jit.
+
+        Args:
+            initial: the state at time 0.
+            parameters: any coefficients that are not whole numbers, in place of the settings'.
+
+        Raises:
+            InputError: JAX's default precision is not `dtype`.
+            SimulationError: `missing_component` without exponax; `invalid_input` for a wrong shape or an unknown
+                parameter.
+        """
+        if jnp.result_type(float) != self.dtype:
+            raise InputError(
+                f"{self.dtype} needs JAX in that precision",
+                where="simulator.dtype",
+                remedy=f"Call within jax.enable_x64({self.dtype == 'float64'})",
+            )
+        given = dict(parameters or {})
+        self._fits(initial, given, batch=False)
+        advance = self._advance({**self.values, **{n: jnp.asarray(v, self.dtype) for n, v in given.items()}})
+        axes = tuple(range(-self.dim, 0))
+
+        def interval(u: Float[Array, " C *N"], _: None) -> tuple[Float[Array, " C *N"], Float[Array, " C *N"]]:
+            # Back on the grid once an interval: what the real transform cannot hold must not build up, and a
+            # trajectory goes on from any saved state as if it had not stopped.
+            hat = jax.lax.fori_loop(0, self.substeps, lambda _, h: advance(h), jnp.fft.rfftn(u, axes=axes))
+            after = jnp.fft.irfftn(hat, s=u.shape[1:], axes=axes)
+            return after, after
+
+        start = jnp.asarray(initial, self.dtype)
+        _, later = jax.lax.scan(interval, start, None, length=self.steps)
+        return jnp.concatenate([start[None], later])
+
+    def trajectories(
+        self,
+        initial: Float[Array, "B C *N"] | Float[np.ndarray, "B C *N"],
+        parameters: Mapping[str, Float[Array, " B"] | Float[np.ndarray, " B"]] | None = None,
+    ) -> Float[Array, "B T C *N"]:
+        """As `solve`, for a batch, in one program that is compiled once for each size of batch.
+
+        What blew up stays in, as it is: `good` tells.
+
+        Raises:
+            SimulationError: as `solve`.
+        """
+        given = dict(parameters or {})
+        self._fits(initial, given, batch=True)
+        with jax.enable_x64(self.dtype == "float64"):
+            batch = {name: jnp.asarray(values, self.dtype) for name, values in given.items()}
+            return self._compiled(jnp.asarray(initial, self.dtype), batch)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One trajectory; see `simulators.base.Simulator`."""
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        initial = np.asarray(inputs["initial"].values, np.float32)
+        parameters = {name: float(inputs[name]) for name in self.varied}
+        try:
+            self.row.check(parameters, self.dim, "request")
+        except InputError as error:
+            raise SimulationError("invalid_input", str(error)) from error
+        if self.row.solenoidal and (diverges := stability.divergence(initial)) > DIVERGENCE:
+            raise SimulationError(
+                "invalid_input",
+                f"initial is not incompressible: its divergence is {diverges:.2g} of its gradient, {DIVERGENCE:g} is "
+                "allowed; project it, as simulators.fluids.initial.Solenoidal does",
+            )
+
+        def attempt(level: int) -> tuple[Float[np.ndarray, "T C *N"], float, str]:
+            solver = self._halved(level)
+            batch = {name: np.array([value]) for name, value in parameters.items()}
+            found = np.asarray(solver.trajectories(initial[None], batch))[0]
+            return found, solver.step, solver.fault(found, parameters)
+
+        found, facts = stability.refined(attempt, self.refine, self.tolerance)
+        return self.spec.answer({"u": found}).assign_attrs(log=json.dumps(facts))
+
+    def fault(self, trajectory: Float[np.ndarray, "T C *N"], parameters: Mapping[str, float] | None = None) -> str:
+        """What shows that a trajectory is not a solution, with when and why, or "" for nothing.
+
+        It grew out of its bound or is not finite; or the flow crosses more than `courant` cells a step, so that what
+        is bounded is still not followed in time.
+        """
+        held = stability.sound(trajectory[None], self.growth)[0]
+        last = len(held) - 1 if held.all() else int(np.argmin(held)) - 1
+        number = stability.courant(
+            self.row, trajectory[: last + 1], self.length, self.step, {**self.values, **(parameters or {})}
+        )
+        flow = "" if number is None else f" at Courant number {number:.2g} (below about 0.5 is safe)"
+        if not held.all():
+            start, end = last * self.save_dt, (last + 1) * self.save_dt
+            return f"{self.equation} blew up between times {start:g} and {end:g} with dt {self.step:.3g}{flow}"
+        if self.courant is not None and number is not None and number > self.courant:
+            return f"{self.equation} went with dt {self.step:.3g}{flow}, {self.courant:g} is allowed"
+        return ""
+
+    def good(
+        self,
+        trajectories: Float[np.ndarray, "B T C *N"],
+        parameters: Mapping[str, Float[np.ndarray, " B"]] | None = None,
+    ) -> Bool[np.ndarray, " B"]:
+        """Which trajectories of a batch have no `fault`."""
+        given = {name: np.asarray(values) for name, values in (parameters or {}).items()}
+        batch = np.asarray(trajectories)
+        own = [{name: float(values[i]) for name, values in given.items()} for i in range(len(batch))]
+        return np.array([not self.fault(u, p) for u, p in zip(batch, own, strict=True)], bool)
+
+    def _halved(self, level: int) -> Exponax:
+        return self if level == 0 else self._finer._halved(level - 1)
+
+    def _fits(self, initial: Any, parameters: Mapping[str, Any], *, batch: bool) -> None:
+        shape = (len(self.row.channel_names(self.dim)), *(self.points,) * self.dim)
+        lead = np.shape(initial)[:1] if batch else ()
+        if np.shape(initial) != lead + shape:
+            raise SimulationError(
+                "invalid_input", f"initial must have shape {(('B',) if batch else ()) + shape}, got {np.shape(initial)}"
+            )
+        known = {n for n, p in self.row.known(self.dim).items() if not p.whole}
+        for name, values in parameters.items():
+            if name not in known or np.shape(values) != lead:
+                raise SimulationError(
+                    "invalid_input",
+                    f"{name} of shape {np.shape(values)} does not fit: shape {lead}, one of {sorted(known)}",
+                )
+        if batch and (missing := set(self.varied) - set(parameters)):
+            raise SimulationError("invalid_input", f"parameters lack {sorted(missing)}")
+
+    def _advance(self, parameters: Mapping[str, Any]) -> Callable[[Array], Array]:
+        try:
+            from simulators.fluids.steppers import STEPPERS, Discretisation
+        except ModuleNotFoundError as error:
+            raise _missing() from error
+        return STEPPERS[self.equation](
+            Discretisation(
+                self.dim,
+                self.length,
+                self.points,
+                self.step,
+                self.order,
+                self.dealias or self.row.dealias,
+                self.coefficients == "real",
+            ),
+            parameters,
+        )
+
+    @cached_property
+    def _compiled(self) -> Callable[[Array, Mapping[str, Array]], Array]:
+        return jax.jit(jax.vmap(self.solve))
+
+    @cached_property
+    def _finer(self) -> Exponax:
+        return self.at(dt=self.step / 2)
+
+
+def _version() -> str:
+    try:
+        return version("exponax")
+    except PackageNotFoundError as error:
+        raise _missing() from error
+
+
+def _missing() -> SimulationError:
+    return SimulationError("missing_component", "exponax is not installed; install it with `pip install exponax`")

@@ -1,0 +1,104 @@
+"""What tells a trajectory that blew up from one that is sound, and the step that is short enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from simulators.base import SimulationError
+from simulators.fluids.equations import Equation
+
+
+def bounds(initial: Float[np.ndarray, "B C *N"], growth: float) -> Float[np.ndarray, " B"]:
+    """The amplitude above which a trajectory counts as blown up: `growth` times max |initial|, or times 1 if larger.
+
+    The dimensionless equations saturate at amplitudes of order one, even where they start from nothing (an
+    instability, a forced flow); a numerical blow-up passes any bound within a few steps.
+    """
+    largest = np.abs(initial).max(axis=tuple(range(1, initial.ndim)))
+    return growth * np.maximum(largest, 1.0)
+
+
+def sound(trajectories: Float[np.ndarray, "B T C *N"], growth: float = 100.0) -> Bool[np.ndarray, "B T"]:
+    """Whether each state, and so what came before it, is finite and within `bounds` of the trajectory's first."""
+    values = np.asarray(trajectories)
+    largest = np.abs(values).max(axis=tuple(range(2, values.ndim)))
+    held = np.isfinite(largest) & (largest <= bounds(values[:, 0], growth)[:, None])
+    return np.logical_and.accumulate(held, axis=1)
+
+
+def courant(
+    equation: Equation, states: Float[np.ndarray, "T C *N"], length: float, dt: float, parameters: Mapping[str, float]
+) -> float | None:
+    """The largest Courant number max |v| dt / dx of any state; None where no state carries itself along."""
+    points = states.shape[-1]
+    if equation.carried == "state":
+        speed = float(np.abs(states).max()) * abs(parameters.get("convection", 1.0))
+    elif equation.carried == "vorticity":
+        kx, ky = np.meshgrid(np.fft.fftfreq(points, 1 / points), np.fft.rfftfreq(points, 1 / points), indexing="ij")
+        squared = (kx**2 + ky**2) * 2 * np.pi / length
+        squared[0, 0] = 1.0
+        stream = np.fft.rfft2(states[:, 0]) / squared
+        speed = max(float(np.abs(np.fft.irfft2(1j * k * stream, s=(points, points))).max()) for k in (kx, ky))
+    else:
+        return None
+    return speed * dt * points / length
+
+
+def divergence(velocity: Float[np.ndarray, " D *N"]) -> float:
+    """The norm of div v over that of the gradient of v: 0 for an incompressible flow, of order 1 for any other."""
+    dim, n = velocity.shape[0], velocity.shape[-1]
+    axes = tuple(range(1, dim + 1))
+    k = np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n)] * dim, indexing="ij"))
+    coefficients = np.fft.fftn(velocity.astype(np.float64), axes=axes)
+    gradient = np.sqrt(np.sum(np.sum(k**2, axis=0) * np.abs(coefficients) ** 2))
+    return float(np.linalg.norm(np.sum(k * coefficients, axis=0)) / gradient) if gradient > 0 else 0.0
+
+
+def difference(a: Float[np.ndarray, "T C *N"], b: Float[np.ndarray, "T C *N"]) -> float:
+    """The largest relative L2 difference at any time, over the norm of `b`."""
+    axes = tuple(range(1, a.ndim))
+    over = np.sqrt(np.sum(b.astype(np.float64) ** 2, axis=axes))
+    apart = np.sqrt(np.sum((a.astype(np.float64) - b) ** 2, axis=axes))
+    return float(np.max(np.where(apart > 0, apart / np.maximum(over, np.finfo(np.float64).tiny), 0.0)))
+
+
+def refined(
+    attempt: Callable[[int], tuple[Float[np.ndarray, "T C *N"], float, str]], refine: int, tolerance: float | None
+) -> tuple[Float[np.ndarray, "T C *N"], dict[str, Any]]:
+    """The first trajectory that is sound and, with a tolerance, near enough to that of twice its step.
+
+    Args:
+        attempt: for a number of halvings, the trajectory, its step, and what is wrong with it ("" for nothing).
+        refine: halvings allowed.
+        tolerance: on `difference`; None: being sound is enough.
+
+    Returns:
+        The trajectory, and `refinements`, `dt` and (with a tolerance) `step_error`.
+
+    Raises:
+        SimulationError: `not_converged`, with what was wrong last.
+    """
+    before, problem, facts = None, "", dict[str, Any]()
+    for level in range(refine + 1):
+        found, dt, fault = attempt(level)
+        facts = {"refinements": level, "dt": dt}
+        if fault:
+            before, problem = None, fault
+            continue
+        if tolerance is None:
+            return found, facts
+        if before is None:
+            problem = f"dt {dt:.3g} is sound, and there is no shorter step to compare it with"
+        else:
+            facts["step_error"] = error = difference(before, found)
+            if error <= tolerance:
+                return found, facts
+            problem = f"the answers with dt {dt:.3g} and with twice that differ by {error:.2g} (relative L2)"
+        before = found
+    raise SimulationError(
+        "not_converged", f"{problem}; with refine {refine}: use a shorter dt, or a larger refine", facts
+    )
