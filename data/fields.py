@@ -1,0 +1,408 @@
+"""Fields on a uniform grid, with what they depend on: the samples that an operator learns from.
+
+A sample is a field, or a trajectory of one, with the fields and numbers that decide it. It is read from a store of a
+campaign, from any Zarr or NetCDF file with a dim `sample`, or from a file of PyTorch tensors.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from data.errors import InputError
+from data.store import FACTS, RecordStore
+from data.torch_file import read_torch
+
+SPACE = ("x", "y", "z")
+#: The variable that holds the state at the first time, where a store has one.
+INITIAL = "initial"
+
+
+@dataclass(frozen=True)
+class FieldVariable:
+    """A variable of a sample: as `simulators.base.Variable`."""
+
+    name: str
+    dims: tuple[str, ...]
+    units: str
+    dtype: str
+    long_name: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A dim of all samples: as `simulators.base.Coordinate`."""
+
+    name: str
+    values: tuple[float, ...] | tuple[str, ...]
+    units: str
+    long_name: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the arrays of `Fields` are.
+
+    Attributes:
+        output: the field, or the trajectory of one.
+        initial: the input that is its state at the first time; None where nothing evolves.
+        static: inputs that are fields, in the order of `Fields.static`.
+        parameters: inputs that are numbers, in the order of `Fields.parameters`.
+        axes: time, channel and space, those that the output has.
+        periodic: for each dim of space, whether its ends meet.
+        attrs: boundary conditions, the solver, and what else the source tells.
+    """
+
+    output: FieldVariable
+    initial: FieldVariable | None
+    static: tuple[FieldVariable, ...]
+    parameters: tuple[FieldVariable, ...]
+    axes: tuple[Axis, ...]
+    periodic: tuple[bool, ...]
+    attrs: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def space(self) -> tuple[str, ...]:
+        """Names of the dims of space."""
+        return tuple(d for d in self.output.dims if d in SPACE)
+
+    @property
+    def evolves(self) -> bool:
+        """Whether the output is a trajectory."""
+        return "time" in self.output.dims
+
+    @property
+    def channels(self) -> int:
+        """Components of the output."""
+        return len(self.axis("channel").values) if "channel" in self.output.dims else 1
+
+    @property
+    def points(self) -> tuple[int, ...]:
+        """Grid points along each dim of space."""
+        return tuple(len(self.axis(d).values) for d in self.space)
+
+    def axis(self, name: str) -> Axis:
+        """The axis called `name`."""
+        return next(a for a in self.axes if a.name == name)
+
+    def lengths(self) -> tuple[float, ...]:
+        """Length of the domain along each dim, in its units: points times spacing."""
+        found = []
+        for dim in self.space:
+            values = np.asarray(self.axis(dim).values, float)
+            found.append(float(values[1] - values[0]) * len(values))
+        return tuple(found)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal layout."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> Layout:
+        """What `to_json` described."""
+
+        def variable(item: dict[str, Any]) -> FieldVariable:
+            return FieldVariable(**{**item, "dims": tuple(item["dims"])})
+
+        return Layout(
+            output=variable(value["output"]),
+            initial=None if value["initial"] is None else variable(value["initial"]),
+            static=tuple(variable(v) for v in value["static"]),
+            parameters=tuple(variable(v) for v in value["parameters"]),
+            axes=tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
+            periodic=tuple(bool(p) for p in value["periodic"]),
+            attrs={str(k): str(v) for k, v in value["attrs"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class Fields:
+    """Samples of one layout; arrays in float32, channels last.
+
+    Attributes:
+        layout: what they are.
+        states: the output; one time where nothing evolves.
+        static: fields that decide it.
+        parameters: numbers that decide it.
+        fingerprint: identity of the labels: the simulator's, or the hash of the file's arrays.
+        seconds: core-seconds that each sample took its simulator; NaN where unknown.
+    """
+
+    layout: Layout
+    states: Float[np.ndarray, "sample time *space channel"]
+    static: Float[np.ndarray, "sample *space static"]
+    parameters: Float[np.ndarray, "sample parameter"]
+    fingerprint: str
+    seconds: Float[np.ndarray, " sample"]
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> Fields:
+        """Some of the samples."""
+        return replace(
+            self,
+            states=self.states[rows],
+            static=self.static[rows],
+            parameters=self.parameters[rows],
+            seconds=self.seconds[rows],
+        )
+
+    def content(self) -> str:
+        """SHA-256 (hex) of the arrays."""
+        digest = hashlib.sha256()
+        for array in (self.states, self.static, self.parameters):
+            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, "<f4").tobytes())
+        return digest.hexdigest()
+
+    def refuse_other(self, layout: Layout, where: str, *, same_grid: bool = True) -> None:
+        """Refuse samples that do not answer the question that a layout asks.
+
+        Args:
+            layout: what is asked for.
+            where: these samples come from.
+            same_grid: whether the grid has to be the same too.
+
+        Raises:
+            InputError: names, units, channels, space or grid differ.
+        """
+        own = self.layout
+        for what, mine, theirs in (
+            ("variables", _names(own), _names(layout)),
+            ("dims", own.output.dims, layout.output.dims),
+            ("units", _units(own), _units(layout)),
+            ("channels", _channels(own), _channels(layout)),
+        ):
+            if mine != theirs:
+                raise InputError(
+                    f"its {what} are {_plain(mine)}, {_plain(theirs)} are needed",
+                    where=where,
+                    remedy="Give samples of the same simulator as those of the training",
+                )
+        if same_grid and own.points != layout.points:
+            raise InputError(
+                f"its grid has {' x '.join(map(str, own.points))} points, "
+                f"{' x '.join(map(str, layout.points))} are needed",
+                where=where,
+                remedy="Resample it",
+            )
+
+
+def read_fields(
+    path: Path,
+    *,
+    output: str | None = None,
+    inputs: Sequence[str] | None = None,
+    periodic: bool | None = None,
+) -> tuple[Fields, list[tuple[int, str]]]:
+    """Samples from a store of `understudy simulate`, a Zarr or NetCDF file, or a PyTorch file.
+
+    Args:
+        path: a directory or file. Tensors of a PyTorch file that are called x, y or z become field_x, field_y, field_z.
+        output: variable to learn; may be left out for a store with one output.
+        inputs: variables that decide it; may be left out for a store.
+        periodic: whether the domain is; None takes it from the attribute `boundary_conditions`.
+
+    Returns:
+        The samples, and for each that was left out its number and why.
+
+    Raises:
+        InputError: variables are missing or do not fit, or no sample is left.
+    """
+    where = str(path)
+    if (path / "store.json").is_file():
+        with RecordStore.open(path) as store:
+            data = store.dataset()
+            facts = {"fingerprint": str(store.attrs.get("fingerprint", ""))}
+            given = list(store.inputs) if inputs is None else list(inputs)
+            outputs = list(store.outputs)
+        seconds = np.asarray(data["seconds"].values * data["threads"].values, float)
+        failed = np.flatnonzero(data["status"].values != "ok")
+        bad = [(int(i), str(data["status"].values[i])) for i in failed]
+        keep = np.flatnonzero(data["status"].values == "ok")
+        data = data.isel(sample=keep).drop_vars([n for n in FACTS if n in data])
+        seconds = seconds[keep]
+        numbers = keep
+    else:
+        data = _open(path, where)
+        facts, bad = {"fingerprint": ""}, []
+        given = [] if inputs is None else list(inputs)
+        outputs = [str(n) for n in data.data_vars if n not in given]
+        seconds = np.full(data.sizes.get("sample", 0), np.nan)
+        numbers = np.arange(len(seconds))
+    if output is None:
+        if len(outputs) != 1:
+            raise InputError(
+                f"it has the variables {', '.join(outputs)}", where=where, remedy="Say which to learn: data.output=NAME"
+            )
+        output = outputs[0]
+    lacking = [n for n in (output, *given) if n not in data]
+    if lacking:
+        raise InputError(
+            f"no variable {' and no '.join(lacking)} in it",
+            where=where,
+            remedy=f"It has {', '.join(map(str, data.data_vars))}",
+        )
+    layout = _layout(data, output, given, periodic, where)
+    fields = _arrays(data, layout, facts["fingerprint"], seconds)
+    finite = np.isfinite(fields.states).all(axis=tuple(range(1, fields.states.ndim)))
+    finite &= np.isfinite(fields.static).all(axis=tuple(range(1, fields.static.ndim)))
+    finite &= np.isfinite(fields.parameters).all(axis=1)
+    bad += [(int(numbers[i]), "holds values that are not finite") for i in np.flatnonzero(~finite)]
+    if not finite.any():
+        raise InputError("no sample of it can be used", where=where, remedy="See rejects.csv in the run directory")
+    fields = fields.take(np.flatnonzero(finite))
+    if not fields.fingerprint:
+        fields = replace(fields, fingerprint=fields.content())
+    return fields, sorted(bad)
+
+
+def _open(path: Path, where: str) -> xr.Dataset:
+    """A file that is no store, as a Dataset with a dim `sample`."""
+    if not path.exists():
+        raise InputError(f"no such file: {path}", remedy="Check the path")
+    if path.suffix in (".pt", ".pth"):
+        arrays = read_torch(path)
+        ranks = {a.ndim for a in arrays.values()}
+        if len(ranks) != 1 or not 2 <= min(ranks) <= 4:
+            raise InputError(
+                "its tensors must be (sample, *space), all alike", where=where, remedy="Convert it to NetCDF or Zarr"
+            )
+        dims = ("sample", *SPACE[: min(ranks) - 1])
+        # A tensor that has the name of a dim would be taken for its coordinate.
+        named = {f"field_{name}" if name in SPACE else name: a for name, a in arrays.items()}
+        data = xr.Dataset({name: (dims, a.astype(np.float32)) for name, a in named.items()})
+        # Points of a unit domain, whose grid contains that of half as many points.
+        return data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in dims[1:]})
+    try:
+        found = xr.open_zarr(path, consolidated=False) if path.is_dir() else xr.open_dataset(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(
+            f"cannot be opened: {str(error).splitlines()[0]}", where=where, remedy="Give a Zarr store or a NetCDF file"
+        ) from error
+    if "sample" not in found.dims:
+        raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
+    return found
+
+
+def _layout(data: xr.Dataset, output: str, inputs: Sequence[str], periodic: bool | None, where: str) -> Layout:
+    """What each variable of a Dataset is.
+
+    Raises:
+        InputError: a variable's dims do not fit, or a grid is not uniform.
+    """
+    dims = tuple(str(d) for d in data[output].dims if d != "sample")
+    space = tuple(d for d in dims if d in SPACE)
+    wanted = tuple(d for d in ("time", "channel") if d in dims) + space
+    if not space or dims != wanted:
+        raise InputError(
+            f"{output} has the dims {dims}", where=where, remedy="They must be sample, [time], [channel], x, [y], [z]"
+        )
+    initial: FieldVariable | None = None
+    static: list[FieldVariable] = []
+    parameters: list[FieldVariable] = []
+    for name in inputs:
+        own = tuple(str(d) for d in data[name].dims if d != "sample")
+        made = _variable(data, name)
+        if not own:
+            parameters.append(made)
+        elif name == INITIAL and own == tuple(d for d in dims if d != "time"):
+            initial = made
+        elif own == space:
+            static.append(made)
+        else:
+            raise InputError(
+                f"{name} has the dims {own}",
+                where=where,
+                remedy=f"An input is a number, or a field along {', '.join(space)}",
+            )
+    if initial is None and not static and not parameters:
+        raise InputError("no input is named", where=where, remedy="Say what decides the output: data.inputs=[...]")
+    axes = tuple(_axis(data, d) for d in dims)
+    for axis in axes:
+        if axis.name in (*SPACE, "time"):
+            _refuse_uneven(axis, where)
+    bounds = str(data.attrs.get("boundary_conditions", ""))
+    closed = bounds.startswith("periodic") if periodic is None else periodic
+    attrs = {str(k): str(v) for k, v in data.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
+    return Layout(
+        output=_variable(data, output),
+        initial=initial,
+        static=tuple(static),
+        parameters=tuple(parameters),
+        axes=axes,
+        periodic=(closed,) * len(space),
+        attrs=attrs,
+    )
+
+
+def _variable(data: xr.Dataset, name: str) -> FieldVariable:
+    array = data[name]
+    dims = tuple(str(d) for d in array.dims if d != "sample")
+    dtype = str(array.dtype) if array.dtype.kind == "f" else "float32"
+    return FieldVariable(name, dims, str(array.attrs.get("units", "1")), dtype, str(array.attrs.get("long_name", name)))
+
+
+def _axis(data: xr.Dataset, dim: str) -> Axis:
+    values: tuple[Any, ...]
+    if dim in data.coords:
+        array = data[dim]
+        values = tuple(v if isinstance(v, str) else float(v) for v in array.values.tolist())
+        return Axis(dim, values, str(array.attrs.get("units", "1")), str(array.attrs.get("long_name", dim)))
+    count = data.sizes[dim]
+    values = tuple(f"{dim} {i}" for i in range(count)) if dim == "channel" else tuple(float(i) for i in range(count))
+    return Axis(dim, values, "1", dim)
+
+
+def _refuse_uneven(axis: Axis, where: str) -> None:
+    values = np.asarray(axis.values, float)
+    steps = np.diff(values)
+    if len(values) > 1 and (steps[0] <= 0 or not np.allclose(steps, steps[0], rtol=1e-4)):
+        raise InputError(
+            f"{axis.name} is not evenly spaced and ascending", where=where, remedy="Resample it to a uniform grid"
+        )
+
+
+def _arrays(data: xr.Dataset, layout: Layout, fingerprint: str, seconds: Float[np.ndarray, " sample"]) -> Fields:
+    space = layout.space
+    states = data[layout.output.name]
+    if "time" not in states.dims:
+        states = states.expand_dims("time", 1)
+    if "channel" not in states.dims:
+        states = states.expand_dims("channel", -1)
+    full = states.transpose("sample", "time", *space, "channel").values.astype(np.float32)
+    samples = len(full)
+    static = [data[v.name].transpose("sample", *space).values.astype(np.float32) for v in layout.static]
+    numbers = [np.asarray(data[v.name].values, np.float32) for v in layout.parameters]
+    return Fields(
+        layout,
+        np.ascontiguousarray(full),
+        np.stack(static, axis=-1) if static else np.zeros((samples, *layout.points, 0), np.float32),
+        np.stack(numbers, axis=-1) if numbers else np.zeros((samples, 0), np.float32),
+        fingerprint,
+        seconds,
+    )
+
+
+def _names(layout: Layout) -> tuple[str, ...]:
+    own = () if layout.initial is None else (layout.initial.name,)
+    return (layout.output.name, *own, *(v.name for v in (*layout.static, *layout.parameters)))
+
+
+def _units(layout: Layout) -> tuple[str, ...]:
+    return (layout.output.units, *(v.units for v in (*layout.static, *layout.parameters)))
+
+
+def _channels(layout: Layout) -> tuple[Any, ...]:
+    return layout.axis("channel").values if "channel" in layout.output.dims else ()
+
+
+def _plain(value: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, value)) or "none"
