@@ -1,0 +1,179 @@
+"""Error and cost of each contender on the same requests, the timed rounds of all of them interleaved.
+
+What is timed begins with NumPy arrays and ends with the whole answer as one: compilation is outside and stated apart,
+resampling onto the grid of the reference is inside. Each contender runs at whichever of the batch sizes, the same for
+all, makes it cheapest.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from data.errors import InputError
+from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
+from surrogates.field_metrics import non_finite, rank_correlation
+
+#: How far processor time may exceed wall time x cores before the number of cores counts as wrong.
+CPU_SLACK = 1.1
+#: Seconds below which processor time, counted in ticks, proves nothing.
+CPU_LEAST_S = 1.0
+#: Rounds after which timing ends however short the calls are.
+MOST_ROUNDS = 200
+
+
+def timed(
+    contender: Contender, problem: Problem, start: int, size: int, clock: Clock
+) -> tuple[float, float, np.ndarray]:
+    """Wall and processor seconds of one batch, and its answer, complete and in the memory of the host.
+
+    Raises:
+        InputError: the answer is of another shape than the truth, or of a type whose work may not be done yet.
+    """
+    initial, parameters = problem.batch(start, size)
+    cpu, wall = clock.cpu(), clock.wall()
+    given = contender.run(initial, parameters)
+    # Dispatch returns before the work is done; an array on the host is proof that it is.
+    answer = np.asarray(jax.block_until_ready(given)) if isinstance(given, np.ndarray | jax.Array) else None
+    wall, cpu = clock.wall() - wall, clock.cpu() - cpu
+    if answer is None:
+        raise InputError(
+            f"the answer is a {type(given).__name__}, whose work may not be done yet",
+            where=contender.name,
+            remedy="Return a NumPy or JAX array",
+        )
+    if answer.shape != (size, *problem.truth.shape[1:]):
+        raise InputError(
+            f"answers have shape {answer.shape}, not {(size, *problem.truth.shape[1:])}",
+            where=contender.name,
+            remedy="Resample to the grid and times of the reference inside `run`, and leave the initial state out",
+        )
+    return wall, cpu, answer
+
+
+def measure(
+    contenders: Sequence[Contender],
+    problem: Problem,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    *,
+    progress: Callable[[str], None] = lambda _: None,
+) -> list[Point]:
+    """The point of each contender, in their order.
+
+    Successive calls answer different requests, so that no memory of an earlier answer helps.
+
+    Args:
+        contenders: solver rungs and surrogates.
+        problem: what they answer.
+        settings: how.
+        clock: of the times.
+        progress: told the name of each contender as its turn comes.
+
+    Raises:
+        InputError: two have the same name, or one used more cores than `settings` says; see also `timed`.
+    """
+    settings, clock = settings or Settings(), clock or Clock()
+    names = [c.name for c in contenders]
+    if len(set(names)) < len(names):
+        raise InputError(f"two are called {max(names, key=names.count)!r}", where="contenders", remedy="Rename one")
+    chosen = []
+    for contender in contenders:
+        progress(contender.name)
+        chosen.append(_choose_batch(contender, problem, settings, clock))
+    rounds: list[list[float]] = [[] for _ in contenders]
+    single: list[list[float]] = [[] for _ in contenders]
+    for turn in range(MOST_ROUNDS):
+        short = [len(r) < settings.repeats or sum(r) < settings.least_seconds for r in rounds]
+        if not any(short):
+            break
+        for contender, choice, walls, singles, needed in zip(contenders, chosen, rounds, single, short, strict=True):
+            if not needed:
+                continue
+            wall, cpu, _ = timed(contender, problem, turn * (choice.size + 1), choice.size, clock)
+            walls.append(wall)
+            choice.used(wall, cpu)
+            if len(singles) < settings.repeats:
+                singles.append(timed(contender, problem, turn, 1, clock)[0])
+    points = []
+    for contender, choice, walls, singles in zip(contenders, chosen, rounds, single, strict=True):
+        _refuse_more_cores(contender.name, choice, settings.used_cores)
+        scale = settings.used_cores / choice.size
+        points.append(
+            Point(
+                name=contender.name,
+                kind=contender.kind,
+                **_accuracy(contender, problem, choice.size, settings),
+                core_seconds=min(walls) * scale,
+                core_seconds_median=statistics.median(walls) * scale,
+                batch=choice.size,
+                core_seconds_by_batch=choice.tried,
+                latency_seconds=min(singles),
+                first_call_seconds=choice.first_call,
+                label_core_seconds=contender.label_core_seconds,
+                training_core_seconds=contender.training_core_seconds,
+                note=contender.note,
+            )
+        )
+    return points
+
+
+@dataclass
+class _Choice:
+    """A batch size, what every size cost, and the wall and processor time seen at the chosen one."""
+
+    size: int
+    tried: dict[int, float]
+    first_call: float
+    wall: float = 0.0
+    cpu: float = 0.0
+
+    def used(self, wall: float, cpu: float) -> None:
+        self.wall += wall
+        self.cpu += cpu
+
+
+def _choose_batch(contender: Contender, problem: Problem, settings: Settings, clock: Clock) -> _Choice:
+    tried: dict[int, float] = {}
+    first: dict[int, float] = {}
+    # The single request, too, is called once before it is timed.
+    for size in sorted({1, *settings.batch_sizes}):
+        first[size] = timed(contender, problem, 0, size, clock)[0]
+        if size in settings.batch_sizes:
+            walls = [timed(contender, problem, (k + 1) * (size + 1), size, clock)[0] for k in range(settings.trials)]
+            tried[size] = min(walls) * settings.used_cores / size
+    best = min(tried, key=lambda size: tried[size])
+    return _Choice(best, tried, first[best])
+
+
+def _refuse_more_cores(name: str, choice: _Choice, cores: int) -> None:
+    if choice.wall >= CPU_LEAST_S and choice.cpu > CPU_SLACK * cores * choice.wall:
+        raise InputError(
+            f"used {choice.cpu / choice.wall:.1f} cores where {cores} are stated",
+            where=name,
+            remedy="Bind the process to the cores that are stated, or state those that it uses",
+        )
+
+
+def _accuracy(contender: Contender, problem: Problem, size: int, settings: Settings) -> dict[str, Any]:
+    """Error, its spread and the ranking, over every request once."""
+    total = len(problem.initial)
+    parts = [timed(contender, problem, start, size, Clock())[2] for start in range(0, total, size)]
+    answers = np.concatenate(parts)[:total]
+    errors = settings.error(answers, problem.truth)
+    mean = float(errors.mean())
+    known = total > 1 and np.isfinite(mean)
+    found: dict[str, Any] = {
+        "error": mean,
+        "error_standard_error": float(errors.std(ddof=1) / np.sqrt(total)) if known else None,
+        "non_finite": non_finite(answers),
+    }
+    if problem.scalar is not None:
+        order = rank_correlation(problem.scalar(answers), problem.scalar(problem.truth))
+        found |= {"spearman": order.spearman, "kendall": order.kendall}
+    return found

@@ -1,0 +1,266 @@
+"""A comparison as one object: made from contenders, kept as flat JSON, and put into words."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from data.errors import InputError
+from experiments.comparison import frontier as fr
+from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
+from experiments.comparison.ladder import MARGIN, refuse_weak_reference
+from experiments.comparison.measure import measure
+from experiments.reporting.words import listing, number
+from experiments.stage import write_json
+
+FILE = "comparison.json"
+#: Field of a `Point` -> end of its key. The key of an error ends with the name of the error.
+KEYS: Mapping[str, str] = {
+    "core_seconds": "core_seconds_per_trajectory",
+    "core_seconds_median": "core_seconds_per_trajectory_median",
+    "batch": "batch_trajectories",
+    "latency_seconds": "latency_seconds",
+    "first_call_seconds": "first_call_seconds",
+    "non_finite": "non_finite_values",
+    "label_core_seconds": "label_core_seconds",
+    "training_core_seconds": "training_core_seconds",
+    "note": "note",
+    "spearman": "spearman",
+    "kendall": "kendall",
+}
+BY_BATCH = "core_seconds_per_trajectory_batch_"
+PHRASES: Mapping[fr.Relation, str] = {"equal": "", "at least": "at least ", "at most": "at most "}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Rungs and surrogates on one problem.
+
+    Attributes:
+        title: the problem, in words.
+        points: all contenders.
+        reference: what made the truth.
+        reference_difference: between it and its own refinement; see `ladder.self_check`.
+        requests: trajectories that the errors are means over.
+        cores: that were used.
+        error_name: of the error, in words.
+        scalar_name: of what a designer ranks by; "" for nothing.
+        margin: see `ladder.refuse_weak_reference`.
+
+    Raises:
+        InputError: the reference cannot judge the errors, or no rung has a finite one.
+    """
+
+    title: str
+    points: tuple[Point, ...]
+    reference: str
+    reference_difference: float
+    requests: int
+    cores: int
+    error_name: str = "relative L2"
+    scalar_name: str = ""
+    margin: float = MARGIN
+
+    def __post_init__(self) -> None:
+        refuse_weak_reference(self.reference_difference, self.points, self.margin)
+        fr.frontier(self.points)
+
+    @property
+    def surrogates(self) -> list[Point]:
+        """The surrogates, the most accurate first."""
+        return sorted((p for p in self.points if p.kind == "surrogate"), key=lambda p: p.error)
+
+    @property
+    def rungs(self) -> list[Point]:
+        """Every rung of the solver, the cheapest first."""
+        return sorted((p for p in self.points if p.kind == "solver"), key=lambda p: p.core_seconds)
+
+    @property
+    def unsettled(self) -> str:
+        """Whose timings were disturbed, as a sentence; "" for nobody's."""
+        names = [p.name for p in self.points if p.unsettled]
+        if not names:
+            return ""
+        who = listing(names) if len(names) <= 3 else f"{len(names)} of the {len(self.points)} contenders"
+        return (
+            f"The machine was busy while {who} ran: the median of the rounds is far above the least. "
+            "Ratios may be wrong by as much; measure again on a quiet machine."
+        )
+
+    @property
+    def error_key(self) -> str:
+        """The error's name in keys."""
+        return self.error_name.lower().replace(" ", "_")
+
+    def to_json(self) -> dict[str, Any]:
+        """Flat, with units in the keys; what is infinite or not known is null, and a key beside it says which."""
+        flat: dict[str, Any] = {
+            "title": self.title,
+            "reference/name": self.reference,
+            f"reference/{self.error_key}_to_refinement": self.reference_difference,
+            "reference/margin": self.margin,
+            "requests": self.requests,
+            "cores": self.cores,
+            "error": self.error_name,
+            "scalar": self.scalar_name,
+        }
+        for p in self.points:
+            prefix = f"{p.kind}/{p.name}"
+            flat[f"{prefix}/{self.error_key}"] = p.error if math.isfinite(p.error) else None
+            flat[f"{prefix}/{self.error_key}_standard_error"] = p.error_standard_error
+            flat |= {f"{prefix}/{key}": getattr(p, name) for name, key in KEYS.items()}
+            flat |= {f"{prefix}/{BY_BATCH}{size}": cost for size, cost in p.core_seconds_by_batch.items()}
+        on = {p.name for p in fr.frontier(self.points)}
+        flat |= {f"solver/{p.name}/on_frontier": p.name in on for p in self.rungs}
+        for p in self.surrogates:
+            flat |= {f"surrogate/{p.name}/{key}": value for key, value in _findings(p, self.points).items()}
+        return flat
+
+    @staticmethod
+    def from_json(flat: Mapping[str, Any]) -> Comparison:
+        """The comparison that `to_json` described.
+
+        Raises:
+            InputError: a key is missing.
+        """
+        try:
+            key = str(flat["error"]).lower().replace(" ", "_")
+            names = dict.fromkeys(tuple(k.split("/")[:2]) for k in flat if k.startswith(("solver/", "surrogate/")))
+            return Comparison(
+                title=flat["title"],
+                points=tuple(_point(flat, kind, name, key) for kind, name in names),
+                reference=flat["reference/name"],
+                reference_difference=flat[f"reference/{key}_to_refinement"],
+                requests=flat["requests"],
+                cores=flat["cores"],
+                error_name=flat["error"],
+                scalar_name=flat["scalar"],
+                margin=flat["reference/margin"],
+            )
+        except KeyError as error:
+            raise InputError(f"no key {error}", where=FILE, remedy="Run the comparison again") from error
+
+    def write(self, folder: Path) -> Path:
+        """Write `comparison.json` into `folder`, whole or not at all."""
+        write_json(folder / FILE, self.to_json())
+        return folder / FILE
+
+
+def read(folder: Path) -> Comparison:
+    """The comparison that `Comparison.write` left in `folder`.
+
+    Raises:
+        InputError: there is none, or it is not complete.
+    """
+    path = folder / FILE
+    try:
+        return Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(path), remedy="Run the comparison again") from error
+
+
+def compare(
+    title: str,
+    contenders: Sequence[Contender],
+    problem: Problem,
+    *,
+    reference: str,
+    reference_difference: float,
+    settings: Settings | None = None,
+    clock: Clock | None = None,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Comparison:
+    """Measure all contenders and compare them; see `Comparison` and `measure`."""
+    settings = settings or Settings()
+    return Comparison(
+        title,
+        tuple(measure(contenders, problem, settings, clock, progress=progress)),
+        reference,
+        reference_difference,
+        len(problem.initial),
+        settings.used_cores,
+        settings.error_name,
+        problem.scalar_name if problem.scalar is not None else "",
+    )
+
+
+def _point(flat: Mapping[str, Any], kind: Any, name: str, error: str) -> Point:
+    prefix = f"{kind}/{name}/"
+    by_batch = {int(k[len(prefix + BY_BATCH) :]): v for k, v in flat.items() if k.startswith(prefix + BY_BATCH)}
+    value = flat[prefix + error]
+    return Point(
+        name=name,
+        kind=kind,
+        error=math.inf if value is None else value,
+        error_standard_error=flat[f"{prefix}{error}_standard_error"],
+        core_seconds_by_batch=by_batch,
+        **{field: flat[prefix + key] for field, key in KEYS.items()},
+    )
+
+
+def _findings(surrogate: Point, points: Sequence[Point]) -> dict[str, Any]:
+    """What a surrogate is worth, flat; nothing for one whose answers are not finite."""
+    if not math.isfinite(surrogate.error):
+        return {}
+    found: dict[str, Any] = {}
+    for name, reading in (
+        ("solver_core_seconds_at_equal_error", fr.cost_at_error(points, surrogate.error)),
+        ("speed_up_at_equal_error", fr.speed_up(surrogate, points)),
+        ("error_ratio_at_equal_cost", fr.accuracy_gain(surrogate, points)),
+    ):
+        found |= {name: reading.value, f"{name}_relation": reading.relation}
+        found |= {f"{name}_low": reading.low, f"{name}_high": reading.high}
+        found[f"{name}_between"] = " and ".join(reading.between)
+    pays = fr.break_even_of(surrogate, points)
+    found["break_even_trajectories"] = None if pays is None or math.isinf(pays.count) else pays.count
+    found["break_even_relation"] = (
+        "not known" if pays is None else fr.NEVER if math.isinf(pays.count) else pays.relation
+    )
+    return found
+
+
+def speed_words(reading: fr.Reading) -> str:
+    """A speed-up at equal error as people read it: "×4.2", "at least ×12", "×0.40"."""
+    return f"{PHRASES[reading.relation]}×{number(reading.value, 2)}"
+
+
+def break_even_words(surrogate: Point, points: Sequence[Point]) -> str:
+    """N* in words."""
+    pays = fr.break_even_of(surrogate, points)
+    return "not known" if pays is None else pays.words
+
+
+def show(comparison: Comparison, console: Console | None = None) -> None:
+    """Print the table: every contender, and what each surrogate is worth."""
+    caption = f"error: {comparison.error_name}; cost: core-s a trajectory; single: s a request"
+    if comparison.scalar_name:
+        caption += f"; rank: Spearman's correlation of {comparison.scalar_name}"
+    table = Table(
+        title=comparison.title, title_justify="left", caption=caption, caption_justify="left", box=None, pad_edge=False
+    )
+    heads = ["contender", "error", "cost", "batch", "single", "speed-up", "pays from"]
+    for head in (*heads, *(["rank"] if comparison.scalar_name else [])):
+        table.add_column(head, justify="left" if head == "contender" else "right", no_wrap=True)
+    on = {p.name for p in fr.frontier(comparison.points)}
+    for p in (*comparison.rungs, *comparison.surrogates):
+        worth = ("", "")
+        if p.kind == "surrogate" and math.isfinite(p.error):
+            words = (speed_words(fr.speed_up(p, comparison.points)), break_even_words(p, comparison.points))
+            short = [w.replace("at least ", "≥ ").replace("at most ", "≤ ").removesuffix(", if at all") for w in words]
+            worth = (short[0], short[1])
+        error = f"{p.error:.3g}" if math.isfinite(p.error) else "∞"
+        cells = [p.name, error, f"{p.core_seconds:.3g}", str(p.batch), f"{p.latency_seconds:.3g}", *worth]
+        if comparison.scalar_name:
+            cells.append("" if p.spearman is None else f"{p.spearman:.3f}")
+        table.add_row(*cells, style="bold" if p.kind == "surrogate" else None if p.name in on else "dim")
+    console = console or Console()
+    console.print(table)
+    if comparison.unsettled:
+        console.print(comparison.unsettled, style="yellow")
