@@ -1,0 +1,141 @@
+"""Calibrated bands of fields, and how long a rollout can be relied upon.
+
+A band holds at least a share 1 - alpha of the points of a field, for at least a share 1 - alpha of the fields that
+are exchangeable with those it was calibrated on: the score of a field is the (1 - alpha)-quantile over its points
+of |error| / sigma, and the factor of sigma is the conformal quantile of the scores (after Ma et al. 2024,
+arXiv:2402.01960). sigma^2 is the members' variance plus the square of a floor, the typical error at that time.
+
+The horizon of a rollout is the last time up to which its error, by a bound that holds at each time with
+probability 1 - alpha, stays below a tolerance. The bound is conformal too: the score is the relative L2 error over the
+relative size of sigma.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from surrogates.uncertainty import ALPHA, conformal_quantile
+
+FloatArray = Float[np.ndarray, "..."]
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Calibration of one surrogate, for each time of its output.
+
+    Attributes:
+        factor: of sigma, by time.
+        floor: of sigma, by time and channel; in the output's units.
+        bound: of the relative size of sigma, by time, to bound the relative L2 error.
+        alpha: share of points, and of fields, that may lie outside.
+        n: samples that it was calibrated on.
+    """
+
+    factor: tuple[float, ...]
+    floor: tuple[tuple[float, ...], ...]
+    bound: tuple[float, ...]
+    alpha: float
+    n: int
+
+    @staticmethod
+    def fit(
+        truth: Float[np.ndarray, "sample time *space channel"],
+        mean: Float[np.ndarray, "sample time *space channel"],
+        std: Float[np.ndarray, "sample time *space channel"],
+        alpha: float = ALPHA,
+    ) -> Bands:
+        """Calibrate on samples that training has not seen.
+
+        Raises:
+            InputError: they are so few that no finite band has the coverage.
+        """
+        samples, times, channels = truth.shape[0], truth.shape[1], truth.shape[-1]
+        flat = (samples, times, -1, channels)
+        error = np.abs(truth - mean).reshape(flat).astype(np.float64)
+        floor = np.maximum(np.median(error, axis=(0, 2)), 1e-9)
+        sigma = np.hypot(std.reshape(flat), floor[None, :, None])
+        score = np.quantile((error / sigma).reshape(samples, times, -1), 1 - alpha, axis=2)
+        factor = [conformal_quantile(score[:, t], alpha) for t in range(times)]
+        relative = _norm(error) / np.maximum(_norm(truth.reshape(flat)), 1e-12)
+        size = _norm(sigma) / np.maximum(_norm(mean.reshape(flat)), 1e-12)
+        bound = [conformal_quantile(relative[:, t] / size[:, t], alpha) for t in range(times)]
+        return Bands(
+            tuple(factor),
+            tuple(tuple(float(v) for v in row) for row in floor),
+            tuple(bound),
+            alpha,
+            samples,
+        )
+
+    def sigma(self, std: Float[np.ndarray, "sample time *space channel"]) -> FloatArray:
+        """The standard deviation with its floor.
+
+        Raises:
+            ValueError: another number of times than it was calibrated for.
+        """
+        if std.shape[1] > len(self.factor):
+            raise ValueError(f"bands reach {len(self.factor)} times, {std.shape[1]} are asked for")
+        floor = np.asarray(self.floor)[: std.shape[1]]
+        spread = (1, floor.shape[0], *[1] * (std.ndim - 3), floor.shape[1])
+        return np.hypot(std, floor.reshape(spread))
+
+    def half_width(self, std: Float[np.ndarray, "sample time *space channel"]) -> FloatArray:
+        """Half the width of the band at each point."""
+        factor = np.asarray(self.factor)[: std.shape[1]]
+        return self.sigma(std) * factor.reshape(1, -1, *[1] * (std.ndim - 2))
+
+    def error_bound(
+        self,
+        mean: Float[np.ndarray, "sample time *space channel"],
+        std: Float[np.ndarray, "sample time *space channel"],
+    ) -> Float[np.ndarray, "sample time"]:
+        """What the relative L2 error of each field stays below, at each time with probability 1 - alpha."""
+        flat = (*mean.shape[:2], -1, mean.shape[-1])
+        size = _norm(self.sigma(std).reshape(flat)) / np.maximum(_norm(mean.reshape(flat)), 1e-12)
+        return size * np.asarray(self.bound)[: mean.shape[1]]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal bands."""
+        return {
+            "factor": list(self.factor),
+            "floor": [list(row) for row in self.floor],
+            "bound": list(self.bound),
+            "alpha": self.alpha,
+            "n": self.n,
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Bands:
+        """What `to_json` described."""
+        return Bands(
+            tuple(float(v) for v in value["factor"]),
+            tuple(tuple(float(v) for v in row) for row in value["floor"]),
+            tuple(float(v) for v in value["bound"]),
+            float(value["alpha"]),
+            int(value["n"]),
+        )
+
+
+def covered(
+    truth: Float[np.ndarray, "sample time *space channel"],
+    mean: Float[np.ndarray, "sample time *space channel"],
+    half_width: Float[np.ndarray, "sample time *space channel"],
+) -> Float[np.ndarray, "sample time"]:
+    """Share of the points of each field that lie in its band."""
+    inside = np.abs(truth - mean) <= half_width
+    return inside.reshape(*inside.shape[:2], -1).mean(axis=2)
+
+
+def horizon(error: Float[np.ndarray, "sample time"], tolerance: float) -> Int[np.ndarray, " sample"]:
+    """The last time index up to which an error, or a bound of it, stays below the tolerance; -1 if it never does."""
+    good = np.minimum.accumulate(error <= tolerance, axis=1)
+    return good.sum(axis=1) - 1
+
+
+def _norm(values: Float[np.ndarray, "sample time point channel"]) -> Float[np.ndarray, "sample time"]:
+    return np.sqrt(np.sum(np.square(values, dtype=np.float64), axis=(2, 3)))

@@ -1,0 +1,106 @@
+"""Numbers that condition an answer: they scale and shift the features of each block (FiLM).
+
+Perez et al. 2018 (arXiv:1709.07871, eq. 2); for operators, Gupta and Brandstetter 2022 (arXiv:2209.15616, section 4).
+"""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from surrogates.operator.layers import HE, NetworkConfig, gained
+
+#: Radians per unit of a normalised parameter, from slower than its whole range to faster than a tenth of it.
+FREQUENCIES = tuple(float(f) for f in 2.0 ** np.arange(-2, 4))
+
+
+class Embedding(nnx.Module):
+    """Features of the numbers that condition an answer, by a small network.
+
+    Args:
+        parameters: how many numbers.
+        config: `embedding`, `width` and `activation` are read.
+        rngs: for the first weights.
+    """
+
+    def __init__(self, parameters: int, config: NetworkConfig, rngs: nnx.Rngs) -> None:
+        self.kind, self.parameters = config.embedding, parameters
+        inputs = parameters * (1 + 2 * len(FREQUENCIES) * (config.embedding == "sinusoidal"))
+        self.first = nnx.Linear(inputs, config.width, kernel_init=HE, rngs=rngs)
+        self.second = nnx.Linear(config.width, config.width, rngs=rngs)
+
+    def __call__(self, parameters: Float[Array, "batch parameters"] | None) -> Float[Array, "batch width"]:
+        """The features.
+
+        Raises:
+            ValueError: there are no parameters, or not as many as the network was made for.
+        """
+        if parameters is None or parameters.shape[-1] != self.parameters:
+            given = None if parameters is None else parameters.shape
+            raise ValueError(f"the network is conditioned on {self.parameters} parameters, got {given}")
+        if self.kind == "sinusoidal":
+            angles = (parameters[..., None] * jnp.asarray(FREQUENCIES, parameters.dtype)).reshape(len(parameters), -1)
+            parameters = jnp.concatenate([parameters, jnp.sin(angles), jnp.cos(angles)], axis=-1)
+        return self.second(nnx.silu(self.first(parameters)))
+
+
+class FiLM(nnx.Module):
+    """h (1 + a) + b, where a and b are linear in the features of the parameters; small at first.
+
+    Args:
+        width: of those features.
+        channels: of h.
+        rngs: for the first weights.
+    """
+
+    def __init__(self, width: int, channels: int, rngs: nnx.Rngs) -> None:
+        self.map = nnx.Linear(width, 2 * channels, kernel_init=gained(0.01), rngs=rngs)
+
+    def __call__(
+        self, h: Float[Array, "batch *space channels"], features: Float[Array, "batch width"]
+    ) -> Float[Array, "batch *space channels"]:
+        """The scaled and shifted h."""
+        both = self.map(features).reshape(len(features), *(1,) * (h.ndim - 2), -1).astype(h.dtype)
+        scale, shift = jnp.split(both, 2, axis=-1)
+        return h * (1 + scale) + shift
+
+
+class Conditioning(nnx.Module):
+    """The embedding of the parameters and one FiLM for each block; does nothing where there are no parameters.
+
+    Args:
+        parameters: how many numbers; may be 0.
+        blocks: how many places are conditioned.
+        channels: of the features there; a tuple where they differ.
+        config: see `Embedding`.
+        rngs: for the first weights.
+    """
+
+    def __init__(
+        self, parameters: int, blocks: int, channels: int | tuple[int, ...], config: NetworkConfig, rngs: nnx.Rngs
+    ) -> None:
+        self.parameters = parameters
+        if parameters:
+            each = (channels,) * blocks if isinstance(channels, int) else channels
+            self.embed = Embedding(parameters, config, rngs)
+            self.films = nnx.List([FiLM(config.width, c, rngs) for c in each])
+
+    def features(self, parameters: Float[Array, "batch parameters"] | None) -> Float[Array, "batch width"] | None:
+        """The features of the parameters; None where the network takes none.
+
+        Raises:
+            ValueError: parameters are given to a network that takes none, or lack where it takes some.
+        """
+        if self.parameters:
+            return self.embed(parameters)
+        if parameters is not None and parameters.shape[-1]:
+            raise ValueError(f"the network takes no parameters, got {parameters.shape[-1]}")
+        return None
+
+    def __call__(
+        self, block: int, h: Float[Array, "batch *space channels"], features: Float[Array, "batch width"] | None
+    ) -> Float[Array, "batch *space channels"]:
+        """The features h of a block, conditioned."""
+        return h if features is None else self.films[block](h, features)

@@ -1,0 +1,99 @@
+"""What an answer can be made to obey exactly, on periodic uniform grids: pure functions of fields, channels last."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Complex, Float
+
+
+def divergence_free(
+    velocity: Float[Array, "*batch space_and_component"], lengths: tuple[float, ...]
+) -> Float[Array, "*batch space_and_component"]:
+    """The divergence-free field nearest to a velocity: u - k (k . u) / |k|^2 for each wave vector k (Leray projection).
+
+    The mean is kept. Coefficients at the Nyquist wave number of a dim of even size are dropped: no derivative that
+    is real on the grid belongs to them.
+
+    Args:
+        velocity: components along the dims of space, in the order of these, on a periodic grid in 2 or 3 dims.
+        lengths: of the domain along each dim, in one unit.
+
+    Returns:
+        In the dtype that came in; the transform is in float32 at least.
+
+    Raises:
+        ValueError: there are not as many components as dims of space, or a length is not above 0.
+    """
+    dims = len(lengths)
+    if dims not in (2, 3) or velocity.shape[-1] != dims or velocity.ndim < dims + 1 or min(lengths) <= 0:
+        raise ValueError(
+            f"a velocity of {dims} components on {dims} dims with lengths above 0 is needed, 2 or 3; "
+            f"got an array of shape {velocity.shape} and lengths {lengths}"
+        )
+    space = velocity.shape[-1 - dims : -1]
+    coefficients, waves = _transform(velocity, lengths)
+    k = jnp.stack(jnp.broadcast_arrays(*waves), axis=-1)
+    square = jnp.sum(k * k, axis=-1, keepdims=True)
+    along = jnp.sum(k * coefficients, axis=-1, keepdims=True) / jnp.where(square == 0, 1.0, square)
+    return _back(coefficients - k * along, space).astype(velocity.dtype)
+
+
+def stream_function(
+    psi: Float[Array, "*batch x y 1"], lengths: tuple[float, float] = (1.0, 1.0)
+) -> Float[Array, "*batch x y 2"]:
+    """The velocity (d psi / dy, -d psi / dx) of a stream function, which has no divergence and no mean.
+
+    Args:
+        psi: the stream function on a periodic grid.
+        lengths: of the domain along x and y.
+
+    Raises:
+        ValueError: psi has more than one channel.
+    """
+    if psi.ndim < 3 or psi.shape[-1] != 1:
+        raise ValueError(f"a stream function of shape (..., x, y, 1) is needed, got {psi.shape}")
+    coefficients, (kx, ky) = _transform(psi, lengths)
+    both = jnp.concatenate([1j * ky[..., None] * coefficients, -1j * kx[..., None] * coefficients], axis=-1)
+    return _back(both, psi.shape[-3:-1]).astype(psi.dtype)
+
+
+def conserve_mean(
+    new: Float[Array, "batch *space channel"], old: Float[Array, "batch *space channel"]
+) -> Float[Array, "batch *space channel"]:
+    """A field shifted so that the mean of each channel is that of another one.
+
+    Args:
+        new: the field.
+        old: has the mean that is kept.
+    """
+    axes = tuple(range(1, new.ndim - 1))
+    # The mean of the difference: that of two large numbers would lose what it is to keep.
+    return new - jnp.mean(new - old, axis=axes, keepdims=True, dtype=jnp.promote_types(new.dtype, jnp.float32)).astype(
+        new.dtype
+    )
+
+
+def _transform(
+    field: Float[Array, "*batch space_and_channel"], lengths: tuple[float, ...]
+) -> tuple[Complex[Array, "*batch waves_and_channel"], list[Float[Array, "*waves"]]]:
+    """Fourier coefficients without those at Nyquist wave numbers, and the wave numbers of each dim, broadcastable."""
+    dims = len(lengths)
+    axes = tuple(range(-1 - dims, -1))
+    space = field.shape[-1 - dims : -1]
+    wide = field.astype(jnp.promote_types(field.dtype, jnp.float32))
+    found = jnp.fft.rfftn(wide, axes=axes)
+    waves = []
+    for d, (n, length) in enumerate(zip(space, lengths, strict=True)):
+        whole = np.fft.rfftfreq(n, 1 / n) if d == dims - 1 else np.fft.fftfreq(n, 1 / n)
+        shape = tuple(len(whole) if e == d else 1 for e in range(dims))
+        found = jnp.where((2 * np.abs(whole) == n).reshape(*shape, 1), 0, found)
+        waves.append(jnp.asarray((2 * np.pi * whole / length).reshape(shape), wide.dtype))
+    return found, waves
+
+
+def _back(
+    coefficients: Complex[Array, "*batch waves_and_channel"], space: tuple[int, ...]
+) -> Float[Array, "*batch space_and_channel"]:
+    """The field on a grid of `space` points."""
+    return jnp.fft.irfftn(coefficients, s=space, axes=tuple(range(-1 - len(space), -1)))

@@ -1,0 +1,293 @@
+"""The surrogate of a solver of fields: the same request, the same trajectory (or field), with calibrated bands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.errors import InputError
+from data.fields import Fields
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from surrogates.base import CARD, load_weights, read_card, save_surrogate
+from surrogates.checkpoints import checksum
+from surrogates.operator.field_facts import FieldFacts
+from surrogates.operator.field_loss import SYMMETRIES
+from surrogates.operator.model import FieldModel, rollout
+
+KIND = "field"
+#: Numbers that one batch of answers may hold on a CPU.
+ANSWER_SIZE = 16_000_000
+
+
+class FieldAnswer(NamedTuple):
+    """Answers for some samples, channels last.
+
+    Attributes:
+        mean: of the members.
+        std: of the members; 0 for a single one.
+    """
+
+    mean: Float[np.ndarray, "sample time *space channel"]
+    std: Float[np.ndarray, "sample time *space channel"]
+
+
+class FieldSurrogate:
+    """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
+
+    Args:
+        model: its weights.
+        facts: what else it is made of.
+    """
+
+    def __init__(self, model: FieldModel, facts: FieldFacts) -> None:
+        self.model, self.facts = model, facts
+        self._graph, self._state = nnx.split(model)
+        self._compiled: dict[int, Callable[..., tuple[Array, Array]]] = {}
+
+    @property
+    def name(self) -> str:
+        """Such as "surrogate:field"."""
+        return f"surrogate:{KIND}"
+
+    @cached_property
+    def spec(self) -> Spec:
+        """That of the simulator, with a standard deviation, and a band where it is calibrated."""
+        layout = self.facts.layout
+        inputs = [v for v in (layout.initial, *layout.static, *layout.parameters) if v is not None]
+        output = Variable(**asdict(layout.output))
+        outputs = [output]
+        if self.facts.bands is not None:
+            outputs += [
+                replace(output, name=f"{output.name}_std", long_name=f"standard deviation of {output.long_name}"),
+                replace(output, name=f"{output.name}_low", long_name=f"lower end of the band of {output.long_name}"),
+                replace(output, name=f"{output.name}_high", long_name=f"upper end of the band of {output.long_name}"),
+            ]
+        return Spec(
+            tuple(Variable(**asdict(v)) for v in inputs),
+            tuple(outputs),
+            tuple(Coordinate(**asdict(a)) for a in layout.axes),
+            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+        )
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the settings and the labels that it learned from."""
+        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
+        facts = self.facts.to_json() | {"scores": {}}
+        return content_hash([KIND, checksum(weights), facts])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What it is and what it learned from."""
+        return {
+            "simulator": self.name,
+            "version": self.fingerprint,
+            "settings": self.facts.config.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+        }
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Of the simulator, or of the data, that it learned from."""
+        return self.facts.labels_fingerprint
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores."""
+        return self.facts.scores
+
+    def with_facts(self, **changes: Any) -> FieldSurrogate:
+        """The same weights with other facts, such as `scores` or `bands`."""
+        return FieldSurrogate(self.model, replace(self.facts, **changes))
+
+    # Answering
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer one request.
+
+        Raises:
+            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid or not finite.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        layout = self.facts.layout
+        space = layout.space
+        initial = None
+        if layout.initial is not None:
+            array = inputs[layout.initial.name]
+            if "channel" not in array.dims:
+                array = array.expand_dims("channel")
+            initial = array.transpose(*space, "channel").values[None].astype(np.float32)
+        static = [inputs[v.name].transpose(*space).values for v in layout.static]
+        fields = np.stack(static, -1)[None] if static else np.zeros((1, *layout.points, 0))
+        numbers = np.array([[float(inputs[v.name]) for v in layout.parameters]])
+        answer = self.predict_arrays(initial, fields.astype(np.float32), numbers.astype(np.float32))
+        if not np.isfinite(answer.mean).all():
+            raise SimulationError(
+                "not_converged", "the rollout left the finite numbers; the state lies outside of what was learned"
+            )
+        values = {layout.output.name: self._laid(answer.mean[0])}
+        if self.facts.bands is not None:
+            half = self.facts.bands.half_width(answer.std)
+            name = layout.output.name
+            values[f"{name}_std"] = self._laid(self.facts.bands.sigma(answer.std)[0])
+            values[f"{name}_low"] = self._laid((answer.mean - half)[0])
+            values[f"{name}_high"] = self._laid((answer.mean + half)[0])
+        return self.spec.answer(values)
+
+    def _laid(self, values: Float[np.ndarray, "time *space channel"]) -> np.ndarray:
+        """One answer in the dims of the output."""
+        layout = self.facts.layout
+        array = xr.DataArray(values, dims=("time", *layout.space, "channel"))
+        for dim in ("time", "channel"):
+            if dim not in layout.output.dims:
+                array = array.isel({dim: 0})
+        return array.transpose(*layout.output.dims).values
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        """Answer a batch of `data.field_batches.FieldBatch`, whose later frames are not looked at."""
+        answer = self.predict_arrays(batch.frames[:, 0], batch.static, batch.parameters)
+        name = self.facts.layout.output.name
+        std = answer.std if self.facts.bands is None else self.facts.bands.sigma(answer.std)
+        return {name: answer.mean, f"{name}_std": std}
+
+    def predict_fields(self, fields: Fields, *, steps: int | None = None) -> FieldAnswer:
+        """Answer a table of samples, whatever its grid.
+
+        Args:
+            fields: their states at later times are not looked at.
+            steps: of a trajectory; by default as many as theirs.
+
+        Raises:
+            InputError: they do not answer the same question.
+        """
+        fields.refuse_other(self.facts.layout, "these samples", same_grid=False)
+        wanted = fields.states.shape[1] - 1 if steps is None else steps
+        return self.predict_arrays(fields.states[:, 0], fields.static, fields.parameters, steps=wanted)
+
+    def predict_arrays(
+        self,
+        initial: Float[np.ndarray, "sample *space channel"] | None,
+        static: Float[np.ndarray, "sample *space static"],
+        parameters: Float[np.ndarray, "sample parameter"],
+        *,
+        steps: int | None = None,
+        batch: int | None = None,
+    ) -> FieldAnswer:
+        """Answer for arrays, in batches of one shape.
+
+        Args:
+            initial: states at the first time; None where nothing evolves.
+            static, parameters: what else decides the answer.
+            steps: of a trajectory; by default that of the training.
+            batch: samples at a time; by default as many as memory allows.
+        """
+        layout = self.facts.layout
+        if initial is None:
+            initial = np.zeros((*static.shape[:-1], layout.channels), np.float32)
+        steps = (len(layout.axis("time").values) - 1 if layout.evolves else 0) if steps is None else steps
+        members = self.facts.config.ensemble
+        each = max(1, members * (steps + 1) * int(np.prod(initial.shape[1:])))
+        size = min(len(initial), batch or max(1, ANSWER_SIZE // each))
+        means, stds = [], []
+        for start in range(0, len(initial), size):
+            rows = np.arange(start, min(start + size, len(initial)))
+            # The last batch is filled up, so that it has the shape of the others.
+            full = np.resize(rows, size)
+            mean, std = self._run(steps)(self._state, initial[full], static[full], parameters[full])
+            means.append(np.asarray(mean)[: len(rows)])
+            stds.append(np.asarray(std)[: len(rows)])
+        return FieldAnswer(np.concatenate(means), np.concatenate(stds))
+
+    def compiled(self, steps: int) -> Callable[..., tuple[Array, Array]]:
+        """The compiled function (initial, static, parameters) -> (mean, std), on the device; for timing and scans."""
+        return partial(self._run(steps), self._state)
+
+    def _run(self, steps: int) -> Callable[..., tuple[Array, Array]]:
+        if steps not in self._compiled:
+            self._compiled[steps] = jax.jit(partial(_answer, self._graph, steps, self.facts))
+        return self._compiled[steps]
+
+    # Keeping
+
+    def save(self, directory: Path) -> None:
+        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        card = {
+            "spec": self.spec.to_json(),
+            "facts": self.facts.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": dict(self.scores),
+        }
+        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
+
+    @staticmethod
+    def load(directory: Path) -> FieldSurrogate:
+        """The surrogate that `save` wrote; runs no code from the directory.
+
+        Raises:
+            InputError: there is none, or its card lacks something.
+            CorruptStoreError: weights are missing or changed.
+        """
+        card = read_card(directory)
+        if card["kind"] != KIND:
+            raise InputError(f"a {card['kind']} surrogate, not a {KIND}", where=str(directory / CARD))
+        try:
+            facts = FieldFacts.from_json(card["facts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
+            ) from error
+        graph, state = nnx.split(facts.model())
+        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
+        return FieldSurrogate(nnx.merge(graph, state), facts)
+
+
+def _answer(
+    graph: Any, steps: int, facts: FieldFacts, state: Any, initial: Array, static: Array, parameters: Array
+) -> tuple[Array, Array]:
+    """Mean and standard deviation over the members, and over the symmetries where that is asked for."""
+    model = nnx.merge(graph, state)
+    elements = _group(facts.config.symmetry) if facts.config.average_symmetry else [(False, False, False)]
+    found = []
+    for element in elements:
+        turned = (_act(initial, element), _act(static, element))
+        if facts.layout.evolves:
+            given = rollout(model, *turned, parameters, steps)
+        else:
+            given = model(jnp.broadcast_to(turned[0], (model.members, *initial.shape)), turned[1], parameters)
+            given = given[:, :, None]
+        found.append(_act_back(given, element))
+    members = sum(found[1:], found[0]) / len(found)
+    return members.mean(axis=0), members.std(axis=0)
+
+
+def _group(symmetry: str) -> list[tuple[bool, bool, bool]]:
+    """(transpose, flip the first axis, flip the second) of each element."""
+    assert symmetry in SYMMETRIES
+    flips = [(False, False)] if symmetry != "square" else [(a, b) for a in (False, True) for b in (False, True)]
+    swaps = [False] if symmetry == "none" else [False, True]
+    return [(swap, *flip) for swap in swaps for flip in flips]
+
+
+def _act(values: Array, element: tuple[bool, bool, bool]) -> Array:
+    swap, first, second = element
+    values = jnp.flip(values, 1) if first else values
+    values = jnp.flip(values, 2) if second else values
+    return jnp.swapaxes(values, 1, 2) if swap else values
+
+
+def _act_back(values: Array, element: tuple[bool, bool, bool]) -> Array:
+    """The inverse, on (member, sample, time, *space, channel)."""
+    swap, first, second = element
+    values = jnp.swapaxes(values, 3, 4) if swap else values
+    values = jnp.flip(values, 3) if first else values
+    return jnp.flip(values, 4) if second else values

@@ -1,0 +1,156 @@
+"""What travels with the weights of a field surrogate: its settings, its layout, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from flax import nnx
+
+from data.fields import Layout
+from surrogates.operator.bands import Bands
+from surrogates.operator.field_loss import FieldLoss
+from surrogates.operator.model import CONSTRAINTS, FieldModel
+from surrogates.operator.networks import FieldShape, config_from_json, config_to_json
+from surrogates.operator.scale import FieldScale
+
+
+@dataclass(frozen=True)
+class FieldSettings:
+    """How a field surrogate is trained.
+
+    Attributes:
+        ensemble: number of members; from 2 on their spread enters the error bars.
+        increment: whether a step gives what is added to the state.
+        constraint: "none", "mean" (each channel's mean is kept) or "divergence_free" (velocities on periodic grids).
+        loss, unroll, unroll_from, unroll_full, cut_gradient, noise, symmetry: see `FieldLoss`.
+        average_symmetry: answer with the mean over the elements of `symmetry`.
+    """
+
+    ensemble: int = 1
+    increment: bool = True
+    constraint: str = "none"
+    loss: str = "mse"
+    unroll: int = 1
+    unroll_from: float = 0.3
+    unroll_full: float = 0.7
+    cut_gradient: bool = False
+    noise: float = 0.0
+    symmetry: str = "none"
+    average_symmetry: bool = False
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise ValueError(f"ensemble must be at least 1, got {self.ensemble}")
+        if self.constraint not in CONSTRAINTS:
+            raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
+        self.made_loss((), ())
+
+    def made_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
+        """What training minimises, on a domain of these lengths."""
+        longest = max(lengths, default=1.0)
+        return FieldLoss(
+            self.loss,
+            self.unroll,
+            self.unroll_from,
+            self.unroll_full,
+            self.cut_gradient,
+            self.noise,
+            self.symmetry,
+            tuple(length / longest for length in lengths),
+            periodic,
+        )
+
+
+@dataclass(frozen=True)
+class FieldConfig(FieldSettings):
+    """The settings, and the network of each member."""
+
+    network: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        settings = {k: v for k, v in asdict(self).items() if k != "network"}
+        return {**settings, "network": config_to_json(self.network)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FieldConfig:
+        """The configuration that `to_json` described."""
+        return FieldConfig(**{**value, "network": config_from_json(value["network"])})
+
+
+@dataclass(frozen=True)
+class FieldFacts:
+    """What travels with the weights.
+
+    Attributes:
+        config: how they were trained.
+        layout: what goes in and comes out, on the grid of the training.
+        scale: see `FieldScale`.
+        labels_fingerprint: of the simulator, or of the data, that it learned from.
+        bands: calibrated error bars; None if no samples were set aside for them.
+        scores: held-out scores, flat, with the unit in the key.
+    """
+
+    config: FieldConfig
+    layout: Layout
+    scale: FieldScale
+    labels_fingerprint: str
+    bands: Bands | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def shape(self) -> FieldShape:
+        """What the network takes and gives."""
+        layout = self.layout
+        state = layout.channels if layout.evolves else 0
+        return FieldShape(
+            dims=len(layout.space),
+            inputs=max(1, state + len(layout.static)),
+            outputs=layout.channels,
+            parameters=len(layout.parameters),
+            periodic=layout.periodic,
+        )
+
+    def model(self, seed: int = 0) -> FieldModel:
+        """A model with fresh weights."""
+        config = self.config
+        return FieldModel(
+            config.network,
+            self.shape,
+            config.ensemble,
+            self.scale,
+            self.layout.lengths(),
+            nnx.Rngs(seed),
+            evolves=self.layout.evolves,
+            increment=config.increment,
+            constraint=config.constraint,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": self.config.to_json(),
+            "layout": self.layout.to_json(),
+            "scale": self.scale.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "bands": None if self.bands is None else self.bands.to_json(),
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FieldFacts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+        """
+        return FieldFacts(
+            config=FieldConfig.from_json(value["config"]),
+            layout=Layout.from_json(value["layout"]),
+            scale=FieldScale.from_json(value["scale"]),
+            labels_fingerprint=str(value["labels_fingerprint"]),
+            bands=None if value["bands"] is None else Bands.from_json(value["bands"]),
+            scores={str(k): float(v) for k, v in value["scores"].items()},
+        )

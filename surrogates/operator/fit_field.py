@@ -1,0 +1,92 @@
+"""Train a `FieldSurrogate`: scales first, then the networks, then the bands."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from data.errors import InputError
+from data.field_batches import FieldBatches
+from data.fields import Fields
+from surrogates.devices import data_mesh
+from surrogates.operator.bands import Bands
+from surrogates.operator.field import FieldSurrogate
+from surrogates.operator.field_facts import FieldConfig, FieldFacts
+from surrogates.operator.model import FieldModel
+from surrogates.operator.scale import FieldScale
+from surrogates.train import FitResult, TrainConfig, fit
+
+
+def fit_field(
+    train: Fields,
+    valid: Fields | None,
+    config: FieldConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    calibration: Fields | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> tuple[FieldSurrogate, FitResult]:
+    """Learn a field from what decides it, or the step of a trajectory.
+
+    Args:
+        train: samples to learn from.
+        valid: chooses the best weights; None keeps the last.
+        config: network and loss.
+        training: the recipe of the loop.
+        run_dir: its checkpoints and history; the same directory again goes on from there.
+        calibration: samples that neither training nor `valid` has seen, for the bands.
+        mesh: devices to share each batch among; None for all of them.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: trajectories are shorter than what is unrolled, the constraint does not fit, or `valid` does not
+            answer the same question.
+    """
+    layout = train.layout
+    times = train.states.shape[1]
+    if layout.evolves and layout.initial is None:
+        raise InputError(
+            f"{layout.output.name} evolves, and no input is its first state",
+            remedy="Name it `initial` and give it among data.inputs",
+        )
+    if layout.evolves and config.unroll >= times:
+        raise InputError(
+            f"{config.unroll} steps are unrolled, the trajectories have {times - 1}",
+            where="surrogate.unroll",
+            remedy="Give fewer",
+        )
+    dims = len(layout.space)
+    if config.constraint == "divergence_free" and (not all(layout.periodic) or dims < 2 or layout.channels != dims):
+        raise InputError(
+            "a divergence-free answer needs a velocity on a periodic domain",
+            where="surrogate.constraint",
+            remedy="Set it to none",
+        )
+    for other, name in ((valid, "validation"), (calibration, "calibration")):
+        if other is not None:
+            other.refuse_other(layout, f"the {name} part")
+    facts = FieldFacts(config, layout, FieldScale.fit(train), train.fingerprint)
+    mesh = mesh or data_mesh()
+    frames = config.unroll + 1 if layout.evolves else 1
+    size = -(-training.batch_size // mesh.size) * mesh.size
+    learn = FieldBatches(train, size, frames, training.seed)
+    # Windows that overlap tell a validation little that is new.
+    check = None if valid is None else FieldBatches(valid, size, frames, None, stride=max(1, frames - 1))
+    loss = config.made_loss(layout.lengths(), layout.periodic)
+    result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
+    assert isinstance(result.model, FieldModel)
+    surrogate = FieldSurrogate(result.model, facts)
+    if calibration is not None:
+        answer = surrogate.predict_fields(calibration)
+        if not np.isfinite(answer.mean).all():
+            raise InputError(
+                "rollouts of the calibration part left the finite numbers",
+                where="data.parts",
+                remedy="Train longer, or with surrogate.unroll above 1",
+            )
+        surrogate = surrogate.with_facts(bands=Bands.fit(calibration.states, answer.mean, answer.std))
+    return surrogate, result

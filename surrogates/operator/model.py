@@ -1,0 +1,121 @@
+"""An ensemble of networks that answers for a field, or advances one by a step.
+
+A network sees the normalised state and static fields, and gives a normalised increment to the state (or, where
+nothing evolves, the normalised answer). Increments have a scale of their own: a step of a well resolved
+trajectory changes little, and a network that gave the next state would spend itself on the identity.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from surrogates.operator.constraints import conserve_mean, divergence_free
+from surrogates.operator.networks import FieldShape, network
+from surrogates.operator.scale import FieldScale
+
+#: What an answer can be held to.
+CONSTRAINTS = ("none", "mean", "divergence_free")
+
+
+class FieldModel(nnx.Module):
+    """Members of equal shape and different first weights, stacked along the first axis of each weight.
+
+    Args:
+        config: of each member's network.
+        shape: of what goes in and comes out.
+        members: how many.
+        scale: of what they see and give.
+        lengths: of the domain along each dim of space, for `divergence_free`.
+        evolves: whether it advances a state, or answers at once.
+        increment: whether a step gives what is added to the state, or the next state.
+        constraint: one of `CONSTRAINTS`: "mean" keeps the mean of each channel of a state.
+        rngs: for the first weights.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        shape: FieldShape,
+        members: int,
+        scale: FieldScale,
+        lengths: tuple[float, ...],
+        rngs: nnx.Rngs,
+        *,
+        evolves: bool,
+        increment: bool = True,
+        constraint: str = "none",
+    ) -> None:
+        @nnx.split_rngs(splits=members)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make(rngs: nnx.Rngs) -> nnx.Module:
+            return network(config, shape, rngs)
+
+        self.members, self.scale, self.lengths = members, scale, lengths
+        self.evolves, self.increment, self.constraint = evolves, increment, constraint
+        self.networks = make(rngs)
+
+    def __call__(
+        self,
+        state: Float[Array, "member batch *space channel"],
+        static: Float[Array, "batch *space static"],
+        parameters: Float[Array, "batch parameter"],
+    ) -> Float[Array, "member batch *space channel"]:
+        """The next state of each member, or its answer.
+
+        Args:
+            state: of each member; where nothing evolves, only its channels are looked at.
+            static: fields that decide it.
+            parameters: numbers that decide it.
+        """
+        graph, weights = nnx.split(self.networks)
+
+        def member(weights: nnx.State, state: Array) -> Array:
+            return self._advance(nnx.merge(graph, weights), state, static, parameters)
+
+        if self.members == 1:
+            return member(jax.tree.map(lambda leaf: leaf[0], weights), state[0])[None]
+        return jax.vmap(member)(weights, state)
+
+    def _advance(self, one: Any, state: Array, static: Array, parameters: Array) -> Array:
+        scale = self.scale
+        mean, std = jnp.asarray(scale.state_mean), jnp.asarray(scale.state_std)
+        parts = [(state - mean) / std] if self.evolves else []
+        if static.shape[-1]:
+            parts.append((static - jnp.asarray(scale.static_mean)) / jnp.asarray(scale.static_std))
+        conditions = scale.parameters(parameters) if parameters.shape[-1] else None
+        if not parts:
+            # Numbers alone decide the field.
+            parts = [jnp.zeros((*state.shape[:-1], 1), state.dtype)]
+        given = one(jnp.concatenate(parts, axis=-1), conditions).astype(state.dtype)
+        if self.evolves and self.increment:
+            new = state + given * jnp.asarray(scale.increment_std)
+        else:
+            new = mean + given * std
+        if self.constraint == "mean":
+            return conserve_mean(new, state)
+        if self.constraint == "divergence_free":
+            return divergence_free(new, self.lengths)
+        return new
+
+
+def rollout(
+    model: FieldModel,
+    initial: Float[Array, "batch *space channel"],
+    static: Float[Array, "batch *space static"],
+    parameters: Float[Array, "batch parameter"],
+    steps: int,
+) -> Float[Array, "member batch time *space channel"]:
+    """The trajectory of each member from one initial state, which is its first time; one scan."""
+    start = jnp.broadcast_to(initial[None], (model.members, *initial.shape))
+
+    def advance(state: Array, _: None) -> tuple[Array, Array]:
+        new = model(state, static, parameters)
+        return new, new
+
+    _, later = jax.lax.scan(advance, start, None, length=steps)
+    return jnp.concatenate([start[:, :, None], jnp.moveaxis(later, 0, 2)], axis=2)

@@ -1,0 +1,90 @@
+"""The networks that learn operators between fields, by the name of their architecture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, fields
+from typing import Any, Protocol
+
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.errors import InputError
+from surrogates.operator.deeponet import DeepONet, DeepONetConfig
+from surrogates.operator.domain import FieldShape
+from surrogates.operator.ffno import FFNO, FFNOConfig
+from surrogates.operator.fno import FNO, FNOConfig
+from surrogates.operator.layers import NetworkConfig
+from surrogates.operator.resnet import DilatedResNet, DilatedResNetConfig
+from surrogates.operator.transolver import Transolver, TransolverConfig
+from surrogates.operator.unet import UNet, UNetConfig
+
+__all__ = ["ARCHITECTURES", "FieldShape", "Network", "NetworkConfig", "architecture", "config_from_json"]
+__all__ += ["config_to_json", "network"]
+
+#: Architecture to the class of its settings and its own.
+ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
+    "fno": (FNOConfig, FNO),
+    "ffno": (FFNOConfig, FFNO),
+    "unet": (UNetConfig, UNet),
+    "dilated_resnet": (DilatedResNetConfig, DilatedResNet),
+    "transolver": (TransolverConfig, Transolver),
+    "deeponet": (DeepONetConfig, DeepONet),
+}
+
+
+class Network(Protocol):
+    """Fields and the numbers that condition them in, fields on the same grid out; channels last."""
+
+    def __call__(
+        self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
+    ) -> Float[Array, "batch *space outputs"]: ...
+
+
+def architecture(config: NetworkConfig) -> str:
+    """The name under which these settings are known."""
+    return next(name for name, (settings, _) in ARCHITECTURES.items() if type(config) is settings)
+
+
+def network(config: NetworkConfig, shape: FieldShape, rngs: nnx.Rngs) -> Any:
+    """A network with fresh weights.
+
+    Args:
+        config: its architecture and size.
+        shape: of what goes in and comes out.
+        rngs: for the first weights.
+
+    Raises:
+        ValueError: the settings do not fit the shape.
+    """
+    return ARCHITECTURES[architecture(config)][1](config, shape, rngs)
+
+
+def config_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """A plain dict, from which `config_from_json` makes equal settings."""
+    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
+    return {"architecture": architecture(config), **values}
+
+
+def config_from_json(value: Mapping[str, Any]) -> Any:
+    """The settings that `config_to_json` described.
+
+    Raises:
+        InputError: the architecture or a setting is unknown, or a value is out of range.
+    """
+    where = "surrogate.network"
+    name = str(value.get("architecture"))
+    if name not in ARCHITECTURES:
+        raise InputError(f"no architecture {name!r}", where=where, remedy=f"There are {', '.join(ARCHITECTURES)}")
+    settings = ARCHITECTURES[name][0]
+    given = {k: v for k, v in value.items() if k != "architecture"}
+    known = [f.name for f in fields(settings)]
+    strange = [k for k in given if k not in known]
+    if strange:
+        raise InputError(
+            f"{name} has no setting {strange[0]!r}", where=where, remedy=f"Its settings are {', '.join(known)}"
+        )
+    try:
+        return settings(**given)
+    except (TypeError, ValueError) as error:
+        raise InputError(str(error), where=where) from error

@@ -1,0 +1,107 @@
+"""What brings states, increments, static fields and parameters to zero mean and unit spread, each apart."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from data.errors import InputError
+from data.fields import Fields
+
+#: A positive parameter whose values span more than this is taken by its logarithm.
+DECADE = 10.0
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class FieldScale:
+    """Means and spreads, one number a channel.
+
+    Attributes:
+        state_mean, state_std: of the states; in the output's units.
+        increment_std: root mean square of what a step adds; 1 where nothing evolves.
+        static_mean, static_std: of the static fields.
+        parameter_mean, parameter_std: of the parameters, or of their logarithms.
+        logarithmic: which parameters are taken by their logarithms.
+    """
+
+    state_mean: Numbers
+    state_std: Numbers
+    increment_std: Numbers
+    static_mean: Numbers
+    static_std: Numbers
+    parameter_mean: Numbers
+    parameter_std: Numbers
+    logarithmic: tuple[bool, ...]
+
+    @staticmethod
+    def fit(fields: Fields) -> FieldScale:
+        """Means and spreads of training samples.
+
+        Raises:
+            InputError: the states do not vary.
+        """
+        states = fields.states
+        mean, std = _moments(states)
+        if not any(np.std(states[..., c], dtype=np.float64) > 0 for c in range(states.shape[-1])):
+            raise InputError("the output is the same everywhere", remedy="Give samples that differ")
+        increment = np.ones_like(std)
+        if states.shape[1] > 1:
+            steps = np.diff(states, axis=1)
+            increment = np.sqrt(np.mean(np.square(steps, dtype=np.float64), axis=tuple(range(steps.ndim - 1))))
+            increment = np.where(increment > 0, increment, 1.0)
+        values = np.asarray(fields.parameters, np.float64)
+        logs = tuple(
+            bool(column.min() > 0 and column.max() > DECADE * column.min()) for column in values.T if len(column)
+        )
+        taken = np.where(logs, np.log(np.where(values > 0, values, 1.0)), values) if len(logs) else values
+        static_mean, static_std = _moments(fields.static)
+        parameter_mean, parameter_std = _moments(taken)
+        return FieldScale(
+            state_mean=_numbers(mean),
+            state_std=_numbers(std),
+            increment_std=_numbers(increment),
+            static_mean=_numbers(static_mean),
+            static_std=_numbers(static_std),
+            parameter_mean=_numbers(parameter_mean),
+            parameter_std=_numbers(parameter_std),
+            logarithmic=logs,
+        )
+
+    def parameters(self, values: Float[Array, "batch parameter"]) -> Float[Array, "batch parameter"]:
+        """Parameters as the networks take them."""
+        if not self.logarithmic:
+            return values
+        logs = jnp.asarray(self.logarithmic)
+        taken = jnp.where(logs, jnp.log(jnp.where(logs, jnp.maximum(values, 1e-30), 1.0)), values)
+        return (taken - jnp.asarray(self.parameter_mean)) / jnp.asarray(self.parameter_std)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal one."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FieldScale:
+        """What `to_json` described."""
+        logs = tuple(bool(v) for v in value["logarithmic"])
+        numbers = {k: tuple(float(x) for x in v) for k, v in value.items() if k != "logarithmic"}
+        return FieldScale(**numbers, logarithmic=logs)
+
+
+def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel; the latter is 1 where nothing varies."""
+    axes = tuple(range(values.ndim - 1))
+    if not values.shape[-1]:
+        return np.zeros(0), np.zeros(0)
+    mean = np.asarray(np.mean(values, axis=axes, dtype=np.float64))
+    std = np.asarray(np.std(values, axis=axes, dtype=np.float64))
+    return mean, np.where(std > 1e-12 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+
+
+def _numbers(values: np.ndarray) -> Numbers:
+    return tuple(float(v) for v in values)

@@ -1,0 +1,171 @@
+"""A surrogate of fields from end to end: it learns, answers like its simulator, and refuses what it was not asked."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.errors import CorruptStoreError, InputError
+from simulators.base import SimulationError
+from surrogates.base import Surrogate, load_surrogate
+from surrogates.operator.bands import covered
+from surrogates.operator.field import FieldSurrogate
+from surrogates.operator.field_facts import FieldConfig, FieldFacts
+from surrogates.operator.fit_field import fit_field
+from surrogates.operator.fno import FNOConfig
+from surrogates.operator.scale import FieldScale
+from surrogates.train import TrainConfig
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_fields import POINTS, TIMES, waves
+
+CONFIG = FieldConfig(network=FNOConfig(width=12, layers=2, modes=(3,)), ensemble=2, unroll=2, unroll_from=0.5)
+RECIPE = TrainConfig(epochs=12, learning_rate=1e-2, batch_size=32, ema_decay=0.9, checkpoint_every_s=None)
+
+
+@pytest.fixture(scope="module")
+def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> FieldSurrogate:
+    def make(folder: Path) -> None:
+        surrogate, _ = fit_field(
+            waves(96, 0), waves(8, 1), CONFIG, RECIPE, folder / "run", calibration=waves(40, 2), progress=False
+        )
+        surrogate.with_facts(scores={"test/relative_l2": 0.1}).save(folder / "surrogate")
+
+    return FieldSurrogate.load(once("field-surrogate", make) / "surrogate")
+
+
+def error(surrogate: FieldSurrogate, seed: int, points: int = POINTS) -> float:
+    fields = waves(32, seed, points)
+    mean = surrogate.predict_fields(fields).mean[:, 1:]
+    truth = fields.states[:, 1:]
+    wave = np.linalg.norm(truth - truth.mean(axis=2, keepdims=True))
+    return float(np.linalg.norm(mean - truth) / wave)
+
+
+def test_it_beats_a_wave_that_stands_still(trained: FieldSurrogate) -> None:
+    fields = waves(32, 5)
+    still = np.broadcast_to(fields.states[:, :1], fields.states[:, 1:].shape)
+    wave = fields.states[:, 1:] - fields.states[:, 1:].mean(axis=2, keepdims=True)
+    persistence = np.linalg.norm(still - fields.states[:, 1:]) / np.linalg.norm(wave)
+    assert error(trained, 5) < 0.15 * persistence
+
+
+def test_a_finer_grid_gives_the_same_trajectory(trained: FieldSurrogate) -> None:
+    assert error(trained, 6, 2 * POINTS) < 1.5 * error(trained, 6)
+    coarse = trained.predict_fields(waves(4, 7)).mean
+    fine = trained.predict_fields(waves(4, 7, 2 * POINTS)).mean
+    assert np.allclose(fine[:, :, ::2], coarse, atol=0.02)
+
+
+def test_it_answers_as_a_simulator_does(trained: FieldSurrogate) -> None:
+    assert isinstance(trained, Surrogate)
+    fields = waves(3, 8)
+    initial = np.moveaxis(fields.states[1, 0], -1, 0)
+    request = trained.spec.request({"initial": initial, "speed": float(fields.parameters[1, 0])})
+    answer = trained.simulate(request)
+    assert answer["u"].dims == ("time", "channel", "x")
+    assert answer["u"].attrs["units"] == "m"
+    assert answer.attrs["boundary_conditions"] == "periodic"
+    assert answer["time"].values.tolist() == list(range(TIMES))
+    mean = trained.predict_fields(fields).mean[1]
+    assert np.allclose(answer["u"].values[:, 0], mean[..., 0], atol=1e-5)
+    assert np.allclose(answer["u"].values[0], initial)
+    assert (answer["u_std"].values[1:] > 0).all()
+    assert (answer["u_low"].values <= answer["u"].values).all()
+    assert trained.labels_fingerprint == "f" * 64
+
+
+def test_its_bands_hold_on_fresh_fields(trained: FieldSurrogate) -> None:
+    bands = trained.facts.bands
+    assert bands is not None
+    fields = waves(200, 9)
+    answer = trained.predict_fields(fields)
+    inside = covered(fields.states, answer.mean, bands.half_width(answer.std))[:, 1:]
+    # With 40 calibration fields coverage is Beta(37, 4), whose 0.1% point is 0.71.
+    assert ((inside >= 0.9).mean(axis=0) > 0.7).all()
+    assert not ((covered(fields.states, answer.mean, 0.2 * bands.half_width(answer.std))[:, 1:] >= 0.9).mean() > 0.5)
+
+
+def test_what_was_saved_answers_alike_and_damage_is_found(trained: FieldSurrogate, tmp_path: Path) -> None:
+    trained.save(tmp_path / "kept")
+    again = load_surrogate(tmp_path / "kept")
+    fields = waves(3, 10)
+    assert np.array_equal(again.predict_fields(fields).mean, trained.predict_fields(fields).mean)
+    assert again.fingerprint == trained.fingerprint
+    assert again.scores == {"test/relative_l2": 0.1}
+    card = json.loads((tmp_path / "kept" / "surrogate.json").read_text())
+    del card["facts"]["scale"]
+    (tmp_path / "kept" / "surrogate.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="the description is incomplete"):
+        load_surrogate(tmp_path / "kept")
+    trained.save(tmp_path / "kept")
+    victim = next(p for p in sorted((tmp_path / "kept" / "weights").rglob("*")) if p.is_file() and p.stat().st_size)
+    victim.write_bytes(victim.read_bytes()[:-1] + b"?")
+    with pytest.raises(CorruptStoreError):
+        load_surrogate(tmp_path / "kept")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda r: r.drop_vars("speed"), "speed is missing"),
+        (lambda r: r.isel(x=slice(0, 8)), "initial must have 16 entries along x, got 8"),
+        (lambda r: r.assign(initial=r.initial * np.nan), "initial holds values that are not finite"),
+        (lambda r: r.assign(initial=r.initial.assign_attrs(units="cm")), "initial must be in m, got cm"),
+        (lambda r: r.isel(channel=[]), "initial must have 1 entries along channel, got 0"),
+    ],
+)
+def test_a_bad_request_is_named(trained: FieldSurrogate, change, message: str) -> None:  # type: ignore[no-untyped-def]
+    request = trained.spec.request({"initial": np.ones((1, POINTS)), "speed": 0.05})
+    with pytest.raises(SimulationError, match=message):
+        trained.simulate(change(request))
+
+
+def test_batches_of_any_number_share_their_compilations(trained: FieldSurrogate) -> None:
+    fields = waves(7, 11)
+    whole = trained.predict_fields(fields)
+    parts = trained.predict_arrays(fields.states[:, 0], fields.static, fields.parameters, batch=3)
+    assert np.allclose(whole.mean, parts.mean, atol=1e-5)
+    run = trained._run(TIMES - 1)
+    before = run._cache_size()  # type: ignore[attr-defined]
+    trained.predict_arrays(fields.states[:5, 0], fields.static[:5], fields.parameters[:5], batch=3)
+    assert run._cache_size() == before  # type: ignore[attr-defined]
+
+
+def test_a_mean_that_has_to_stay_stays() -> None:
+    fields = waves(4, 0)
+    facts = FieldFacts(replace(CONFIG, constraint="mean"), fields.layout, FieldScale.fit(fields), "x")
+    free = FieldFacts(CONFIG, fields.layout, FieldScale.fit(fields), "x")
+    means = [FieldSurrogate(f.model(), f).predict_fields(fields).mean.mean(axis=2)[:, -1, 0] for f in (facts, free)]
+    start = fields.states[:, 0].mean(axis=1)[:, 0]
+    assert np.allclose(means[0], start, atol=1e-5)
+    assert not np.allclose(means[1], start, atol=1e-3)
+
+
+def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="9 steps are unrolled, the trajectories have 5"):
+        fit_field(waves(4, 0), None, replace(CONFIG, unroll=9), RECIPE, tmp_path)
+    with pytest.raises(InputError, match="a divergence-free answer needs a velocity"):
+        fit_field(waves(4, 0), None, replace(CONFIG, constraint="divergence_free"), RECIPE, tmp_path)
+    with pytest.raises(InputError, match="the validation part: its grid has 32 points, 16 are needed"):
+        fit_field(waves(4, 0), waves(4, 0, 32), CONFIG, RECIPE, tmp_path)
+    with pytest.raises(ValueError, match="constraint must be one of"):
+        replace(CONFIG, constraint="energy")
+
+
+def test_parameters_over_a_decade_are_taken_by_their_logarithms() -> None:
+    fields = waves(64, 0)
+    wide = replace(fields, parameters=np.exp(np.random.default_rng(0).uniform(-5, 0, (64, 1))).astype(np.float32))
+    scale = FieldScale.fit(wide)
+    assert scale.logarithmic == (True,)
+    seen = np.asarray(scale.parameters(wide.parameters))
+    assert abs(seen.mean()) < 1e-4
+    assert seen.std() == pytest.approx(1.0, rel=1e-4)
+    assert FieldScale.fit(fields).logarithmic == (False,)
+    assert FieldScale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
