@@ -8,7 +8,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials peers build clean
+.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids peers peers-fluids openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,11 +62,29 @@ peers: .venv-peers/.done  ## the packages that the benchmarks compare with, in a
 	@.venv-peers/bin/pip install --quiet --disable-pip-version-check -r requirements/peers.txt
 	@touch $@
 
+peers-fluids: .venv-peers-fluids/.done  ## neuraloperator, which the benchmarks of fluids compare with, in another one
+
+.venv-peers-fluids/.done: requirements/peers-fluids.txt
+	@test -x .venv-peers-fluids/bin/python || $(PYTHON) -m venv .venv-peers-fluids
+	@.venv-peers-fluids/bin/pip install --quiet --disable-pip-version-check torch==2.13.0
+	@.venv-peers-fluids/bin/pip install --quiet --disable-pip-version-check -r requirements/peers-fluids.txt
+	@touch $@
+
+openfoam:  ## the Debian package of OpenFOAM, for simulators/fluids/openfoam.py (apt-get: needs root or sudo)
+	@if command -v icoFoam >/dev/null; then echo "OpenFOAM is installed: $$(command -v icoFoam)"; \
+	elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends openfoam; \
+	elif command -v sudo >/dev/null; then echo "apt-get needs root: asking sudo"; \
+	  sudo apt-get update -qq && sudo apt-get install -y -qq --no-install-recommends openfoam; \
+	else echo "apt-get needs root: run 'apt-get install openfoam' as root"; exit 1; fi
+
 bench: dev peers  ## side-by-side numbers, as JSON under runs/bench and as tables
 	$(BIN)/python -m experiments.benchmarks --train $(TRAIN)
 
 bench-potentials: dev peers  ## potentials beside MACE: errors, speed, roofline, frontier; LEARNING="--minutes 10" is quicker
 	$(BIN)/python -m experiments.benchmarks --suite potentials --learning $(LEARNING)
+
+bench-fluids: dev peers-fluids  ## operators beside neuraloperator, and solvers beside operators at equal error
+	$(BIN)/python -m experiments.benchmarks --suite fluids
 
 lock: dev  ## resolve the pinned, hashed requirement files anew
 	$(BIN)/pip install --quiet uv
@@ -78,4 +96,4 @@ build: dev  ## the wheel, with its contents checked
 	$(BIN)/python tests/check_wheel.py dist/*.whl
 
 clean:  ## remove the environment and build products (never runs/)
-	rm -rf $(VENV) .venv-peers dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-peers .venv-peers-fluids dist .mypy_cache .ruff_cache .pytest_cache

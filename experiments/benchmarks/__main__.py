@@ -1,6 +1,6 @@
 """The benchmarks of a suite, one after the other and each in a process of its own; `--show` prints what is there.
 
-python -m experiments.benchmarks [--suite molecules|potentials] [--only NAME ...] [--train N ...] [--data DIR]
+python -m experiments.benchmarks [--suite molecules|potentials|fluids] [--only NAME ...] [--train N ...] [--data DIR]
     [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
 """
 
@@ -20,16 +20,19 @@ from experiments.benchmarks.common import Result, arguments, run, show
 SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier"),
+    "fluids": ("darcy", "apebench", "navier_stokes"),
 }
 NAMES = tuple(name for suite in SUITES.values() for name in suite)
 #: Those that take `--no-peers`.
-WITH_PEERS = ("qm9_gap", "screening", "potential_learning", "potential_speed")
+WITH_PEERS = ("qm9_gap", "screening", "potential_learning", "potential_speed", "darcy")
 
 
 def command(name: str, given: argparse.Namespace) -> list[str]:
     """The command line of one benchmark."""
     line = [sys.executable, "-m", f"experiments.benchmarks.{name}", "--data", str(given.data), "--out", str(given.out)]
-    line += ["--peers", str(given.peers), "--cores", str(given.cores)]
+    line += ["--cores", str(given.cores)]
+    if given.peers is not None:
+        line += ["--peers", str(given.peers)]
     if given.no_peers and name in WITH_PEERS:
         line.append("--no-peers")
     if name == "qm9_gap":
@@ -61,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         SystemExit: with status 1, after the last one, if any of them failed.
     """
     parser = arguments("Side-by-side benchmarks; JSON and tables.")
+    parser.set_defaults(peers=None)
     parser.add_argument("--suite", choices=SUITES, default="molecules", help="which ones (%(default)s)")
     parser.add_argument("--only", nargs="+", choices=NAMES, default=None, help="these instead of a suite")
     parser.add_argument("--train", type=int, nargs="+", default=[10_000], help="training molecules of qm9_gap (10000)")

@@ -49,15 +49,20 @@ class Result:
         return Result(name, value, unit, peer, peer_value, value / peer_value if peer_value else None)
 
 
-def arguments(description: str) -> argparse.ArgumentParser:
-    """A parser with the arguments that all benchmarks take."""
+def arguments(description: str, peers: str = ".venv-peers") -> argparse.ArgumentParser:
+    """A parser with the arguments that all benchmarks take.
+
+    Args:
+        description: for `--help`.
+        peers: environment of the programs that this one compares with.
+    """
     parser = argparse.ArgumentParser(description=description)
     default = os.environ.get("UNDERSTUDY_DATA", str(REPOSITORY.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=Path(default), help="folder of real data (%(default)s)")
     parser.add_argument(
         "--peers",
         type=Path,
-        default=REPOSITORY / ".venv-peers" / "bin",
+        default=REPOSITORY / peers / "bin",
         help="programs of the environment that `make peers` makes (%(default)s)",
     )
     parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the JSON (%(default)s)")
@@ -80,13 +85,13 @@ def pin(cores: int) -> list[int]:
     return have[:cores]
 
 
-def data_file(folder: Path, name: str) -> Path:
-    """A file of real data.
+def data_file(folder: Path, name: str, field: str = "molecules") -> Path:
+    """A file of real data, of one field of science.
 
     Raises:
         InputError: it is not there.
     """
-    path = folder / "molecules" / name
+    path = folder / field / name
     if not path.is_file():
         raise InputError(
             f"no such file: {path}", where="--data", remedy="Point --data or UNDERSTUDY_DATA at the folder"

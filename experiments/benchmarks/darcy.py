@@ -1,0 +1,142 @@
+"""Darcy flow as neuraloperator ships it: errors at 16 and 32 points beside its own example, in no more time.
+
+Both learn from the same 1,000 samples at 16 x 16 and are scored on the same 50 at 16 and at 32. The peer's
+example trains first; ours stops, compilation counted, after the time that it took.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError
+from experiments.benchmarks.common import Result, arguments, data_file, pin, report
+
+FILES = {"train": "darcy_train_16.pt", "16": "darcy_test_16.pt", "32": "darcy_test_32.pt"}
+PEER = Path(__file__).with_name("darcy_peer.py")
+#: Of the schedule and the best weights: what is left of the training samples is learned from.
+VALID = 50
+#: Seconds of our training set aside for what follows its last step.
+CLOSING_S = 1.0
+
+
+def peer(python: Path, folder: Path, data: Path, threads: int, seed: int) -> tuple[str, float, dict[str, float], int]:
+    """Name, training seconds, relative L2 errors by resolution and number of parameters of the peer.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    if not python.exists():
+        raise InputError(f"no {python}", where="--peers", remedy="Run `make peers-fluids`, or give --no-peers")
+    folder.mkdir(parents=True, exist_ok=True)
+    out, log = (folder / "peer.json").resolve(), (folder / "peer.log").resolve()
+    line = [str(python), "-I", str(PEER), "--data", str(data.resolve()), "--seed", str(seed), "--out", str(out)]
+    threads_of = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
+    with open(log, "wb") as file:
+        done = subprocess.run(line, env=os.environ | threads_of, cwd=folder, stdout=file, stderr=file)
+    if done.returncode:
+        raise RuntimeError(f"the peer ended with status {done.returncode}; see {log}")
+    found = json.loads(out.read_text())
+    errors = {str(n): float(e) for n, e in found["relative_l2"].items()}
+    return str(found["version"]), float(found["seconds"]), errors, int(found["parameters"])
+
+
+def ours(
+    folder: Path, files: dict[str, Path], seconds: float | None, seed: int, overrides: Sequence[str]
+) -> tuple[float, dict[str, float], int]:
+    """Seconds with compilation, relative L2 errors by resolution, and number of parameters."""
+    import jax
+    from flax import nnx
+    from hydra import compose, initialize_config_dir
+
+    from experiments.fields import FieldData, field_config, score_fields, train_surrogate
+    from experiments.stage import CONF, build
+    from surrogates.operator.field import FieldSurrogate
+    from surrogates.train import TrainConfig
+
+    shutil.rmtree(folder, ignore_errors=True)
+    given = ["experiment=fluids/darcy", f"data.file={files['train']}", f"data.parts=[{1000 - VALID},{VALID},0,0]"]
+    given += [f"train.seed={seed}", f"data.seed={seed}", "train.mlflow=false", "train.checkpoint_every_s=null"]
+    given += [f"run.dir={folder}", *overrides]
+    if seconds is not None:
+        given.append(f"train.max_seconds={max(1.0, seconds - CLOSING_S)}")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", given)
+    from data.fields import read_fields
+
+    data = build(FieldData, config.data, where="data")
+    reads = {
+        name: read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic)[0]
+        for name, path in files.items()
+    }
+    start = time.perf_counter()
+    train_surrogate(
+        reads["train"],
+        {},
+        data,
+        field_config(config.surrogate),
+        build(TrainConfig, config.train, where="train"),
+        folder,
+        progress=False,
+    )
+    spent = time.perf_counter() - start
+    surrogate = FieldSurrogate.load(folder / "surrogate")
+    errors = {n: score_fields(surrogate, reads[n], "test")["test/relative_l2"] for n in ("16", "32")}
+    size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(nnx.state(surrogate.model, nnx.Param)))
+    return spent, errors, size
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "", ".venv-peers-fluids")
+    parser.add_argument("--seeds", type=int, default=3, help="trainings of each side (%(default)s)")
+    parser.add_argument("--max-seconds", type=float, default=None, help="of our training, instead of the peer's")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
+    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    given = parser.parse_args(argv)
+    cores = pin(given.cores)
+    files = {name: data_file(given.data, file, "fluids").resolve() for name, file in FILES.items()}
+    base = given.out / "darcy"
+    found: dict[str, list[float]] = {}
+    name: str | None = None
+    for seed in range(given.seeds):
+        limit = given.max_seconds
+        theirs: dict[str, float] = {}
+        if not given.no_peers:
+            name, seconds, theirs, parameters = peer(
+                given.peers / "python", base / str(seed), files["train"].parent, len(cores), seed
+            )
+            limit = seconds if limit is None else limit
+            for key, value in {"seconds": seconds, "parameters": float(parameters), **theirs}.items():
+                found.setdefault(f"peer {key}", []).append(value)
+        spent, errors, size = ours((base / str(seed) / "ours").resolve(), files, limit, seed, given.set)
+        for key, value in {"seconds": spent, "parameters": float(size), **errors}.items():
+            found.setdefault(key, []).append(value)
+    middle = {key: float(np.median(values)) for key, values in found.items()}
+
+    def beside(label: str, key: str, unit: str) -> Result:
+        return Result.against(f"Darcy flow: {label}", middle[key], unit, name, middle.get(f"peer {key}"))
+
+    results = [
+        beside(f"relative L2 error at 16 x 16, median of {given.seeds}", "16", "1"),
+        beside(f"relative L2 error at 32 x 32, median of {given.seeds}", "32", "1"),
+        Result("Darcy flow: worst of these at 16 x 16", max(found["16"]), "1"),
+        Result("Darcy flow: worst of these at 32 x 32", max(found["32"]), "1"),
+        beside(f"training on {len(cores)} cores", "seconds", "s"),
+        beside("parameters", "parameters", "1"),
+    ]
+    report("darcy", results, given.out, argv)
+
+
+if __name__ == "__main__":
+    from experiments.benchmarks.common import run
+
+    sys.exit(run(main))

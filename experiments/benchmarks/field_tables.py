@@ -1,0 +1,52 @@
+"""Tables of samples from arrays that a benchmark made itself."""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+
+from data.fields import SPACE, Axis, Fields, FieldVariable, Layout
+
+
+def evolving(
+    trajectories: Float[np.ndarray, "sample time channel *space"],
+    *,
+    length: float = 1.0,
+    save_dt: float = 1.0,
+    seconds: float = float("nan"),
+) -> Fields:
+    """Trajectories on a periodic box as a table of samples.
+
+    Args:
+        trajectories: states at all saved times, the first given.
+        length: of the box along each dim.
+        save_dt: between saved times.
+        seconds: core-seconds that each took.
+    """
+    samples, times, channels, *points = trajectories.shape
+    space = SPACE[: len(points)]
+    layout = Layout(
+        output=FieldVariable("u", ("time", "channel", *space), "1", "float32", "state"),
+        initial=FieldVariable("initial", ("channel", *space), "1", "float32", "initial state"),
+        static=(),
+        parameters=(),
+        axes=(
+            Axis("time", tuple(save_dt * t for t in range(times)), "1", "time"),
+            Axis("channel", tuple(f"component {c}" for c in range(channels)), "1", "component of the state"),
+            *(
+                Axis(d, tuple(length * i / n for i in range(n)), "1", f"position along {d}")
+                for d, n in zip(space, points, strict=True)
+            ),
+        ),
+        periodic=(True,) * len(points),
+        attrs={"boundary_conditions": "periodic"},
+    )
+    fields = Fields(
+        layout,
+        np.ascontiguousarray(np.moveaxis(trajectories, 2, -1), np.float32),
+        np.zeros((samples, *points, 0), np.float32),
+        np.zeros((samples, 0), np.float32),
+        "",
+        np.full(samples, seconds),
+    )
+    return Fields(**{**vars(fields), "fingerprint": fields.content()})
