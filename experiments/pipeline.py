@@ -242,7 +242,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     console.rule("[bold]5 of 7  Screening", align="left")
     with ledger.stage("screening") as cost:
         screened = screen(surrogate, candidates, run_dir / "screen", how)
-        cost.items, cost.core_seconds = screened.molecules, screened.core_seconds
+        cost.items, cost.core_seconds = screened.read, screened.core_seconds
 
     console.rule("[bold]6 of 7  Re-check by simulation", align="left")
     with ledger.stage("recheck") as cost:

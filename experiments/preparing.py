@@ -105,6 +105,7 @@ def prepare(
             waiting: list[Encoded] = []
             pieces = source.pieces(CHUNK_ROWS, done.position, done.line)
             for piece, encoded in in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2):
+                assert isinstance(encoded, Encoded)
                 waiting.append(encoded)
                 done.position, done.line = piece.end, piece.line
                 if sum(len(e.lines) for e in waiting) >= PART_ROWS:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +10,34 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
 from experiments.evaluate import surrogate_directory
-from experiments.screening import Objective, ScreenConfig
+from experiments.recheck_designs import Recheck, recheck_designs
+from experiments.screening import Objective, ScreenConfig, screen_library
 from experiments.screening import screen as screen_file
-from experiments.stage import StageSettings, application, build, existing_file
+from experiments.screening_designs import designs_drawn, designs_in
+from experiments.stage import StageSettings, application, build, existing_file, write_json
+from simulators.fluids.sampling import Range
 from surrogates.base import load_surrogate
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
+from surrogates.parametric.parametric import ParametricSurrogate
+
+#: Names candidates that are drawn instead of read.
+SAMPLED = "sampled"
+
+
+@dataclass(frozen=True)
+class DesignSampling:
+    """Designs that are drawn; the keys of `sampling`.
+
+    Attributes:
+        count: of them.
+        seed: design i depends on the seed and i alone: a larger count goes on from a smaller one.
+        ranges: parameter -> low, high, and log to draw its logarithm; the others from the domain of the training.
+    """
+
+    count: int = 1_000_000
+    seed: int = 0
+    ranges: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -29,6 +51,8 @@ class ScreenSettings(StageSettings):
     top_k: int = 1000
     workers: int | None = None
     objective: Any = MISSING
+    sampling: DesignSampling = field(default_factory=DesignSampling)
+    recheck: Any = MISSING
 
 
 def read_objective(node: DictConfig) -> Objective:
@@ -49,13 +73,16 @@ def read_objective(node: DictConfig) -> Objective:
 
 
 def screen(config: DictConfig, run_dir: Path) -> None:
-    """Screen the file or library `config.candidates`."""
+    """Screen the file or library `config.candidates`, or designs that are drawn."""
     settings = build(ScreenSettings, config, where="")
     objective = read_objective(config.objective)
     names = ("top_k", "smiles", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
     surrogate = load_surrogate(surrogate_directory(settings.surrogate))
+    if isinstance(surrogate, ParametricSurrogate):
+        _screen_designs(surrogate, settings, replace(how, objective=objective), config)
+        return
     if not isinstance(surrogate, MolecularSurrogate):
         raise InputError(
             "this surrogate takes geometries, not SMILES",
@@ -64,6 +91,45 @@ def screen(config: DictConfig, run_dir: Path) -> None:
         )
     candidates = existing_file(settings.candidates, "candidates")
     screen_file(surrogate, candidates, Path(settings.out), replace(how, objective=objective))
+
+
+def _screen_designs(
+    surrogate: ParametricSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
+) -> None:
+    """Screen rows of parameters, and solve the best of them where a simulator is named.
+
+    Raises:
+        InputError: the surrogate has no intervals, or the candidates or ranges do not fit it.
+    """
+    recheck = build(Recheck, config.recheck, where="recheck")
+    layout, out = surrogate.facts.layout, Path(settings.out)
+    if lacking := [t for t in surrogate.targets if t not in surrogate.facts.conformal]:
+        raise InputError(
+            f"the surrogate has no intervals of {', '.join(lacking)}",
+            where="surrogate",
+            remedy="Train it with samples set aside for calibration: the third of data.parts",
+        )
+    simulator = None if recheck.simulator is None else recheck.made()
+    if settings.candidates == SAMPLED:
+        given = settings.sampling
+        ranges = domain_ranges(surrogate) | {
+            str(name): build(Range, value, where=f"sampling.ranges.{name}") for name, value in given.ranges.items()
+        }
+        library = designs_drawn(layout.columns, ranges, given.count, given.seed)
+    else:
+        library = designs_in(existing_file(settings.candidates, "candidates"), layout.columns, layout.units)
+    summary = screen_library(surrogate, library, out, how)
+    if simulator is not None:
+        found = recheck_designs(surrogate, simulator, out, how.objective, recheck)
+        write_json(out / "metrics.json", {**summary.metrics(), **found})
+
+
+def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
+    """The training domain as ranges, logarithmic where the surrogate takes the logarithm."""
+    facts = surrogate.facts
+    box = facts.domain
+    ends = zip(box.columns, box.low, box.high, facts.inputs.logarithmic, strict=True)
+    return {name: Range(low, high, log) for name, low, high, log in ends}
 
 
 main = application("screen", screen, root="apply")

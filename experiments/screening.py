@@ -2,22 +2,24 @@
 
     file -> chunks of rows -> parsing processes -> graphs -> predict threads -> Parquet parts, top k
 
+What a candidate is decides the source: rows of numbers need no processes to parse them (`screening_designs`).
+
 Every arrow is a bounded queue and every stage keeps the order of the file, so memory does not grow with
 the file and a run that was killed goes on from its last committed part with the same rows as if it had
-not been. The parent touches whole arrays, never single molecules.
+not been. The parent touches whole arrays, never single candidates.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +28,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from data.errors import InputError
-from data.featurise import GraphTable
-from experiments.screening_chunks import Encoded, Reject
+from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, hits, targets_of
 from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
 from experiments.screening_sources import Source, identity, open_source
@@ -35,7 +36,7 @@ from experiments.screening_usage import PeakMemory, cpu_seconds
 from experiments.screening_workers import ParserPool, in_order
 from experiments.stage import write_json
 
-__all__ = ["Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "targets_of"]
+__all__ = ["Library", "Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "screen_library", "targets_of"]
 
 #: Rows that are parsed and predicted before the clock starts, so that everything is compiled.
 WARM_UP_ROWS = 2048
@@ -50,12 +51,41 @@ class TableSurrogate(Protocol):
         ...
 
     def compile(self) -> None:
-        """Compile for the sizes of molecules that are expected."""
+        """Compile for the sizes of tables that are expected."""
         ...
 
-    def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
-        """`<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (molecule,)."""
+    def predict_table(self, table: Any) -> dict[str, np.ndarray]:
+        """`<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (candidate,).
+
+        Args:
+            table: of graphs, or of what else this surrogate takes.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class Library:
+    """Candidates to be screened.
+
+    Attributes:
+        source: gives them.
+        identity: tells them from others; JSON-serialisable.
+        name: that `rejects.csv` gives to their file.
+        where: they come from, for errors.
+        settings: what else results depend on; JSON-serialisable.
+        kind: what one of them is called.
+        named: columns by which results know them.
+        remedy: what to do if not one row is a candidate.
+    """
+
+    source: Source
+    identity: Mapping[str, Any]
+    name: str
+    where: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    kind: str = "molecule"
+    named: tuple[str, ...] = ("smiles",)
+    remedy: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,11 +132,11 @@ class ScreenSummary:
     """What a screen did, every session of it counted.
 
     Attributes:
-        molecules: rows read, good and bad.
-        valid: rows that are molecules.
-        out_of_domain: molecules outside the training domain.
-        in_window: molecules in the domain and in every window of the objective.
-        eligible: molecules with a score.
+        read: rows, good and bad.
+        valid: rows that are candidates.
+        out_of_domain: candidates outside the training domain.
+        in_window: candidates in the domain and in every window of the objective.
+        eligible: candidates with a score.
         parts: Parquet files.
         top: rows of `top.csv`.
         seconds: wall time from the first row to the last file, parsing and writing included.
@@ -114,9 +144,10 @@ class ScreenSummary:
         core_seconds: processor time of every process, start-up included.
         peak_memory_mb: largest sum of memory over the processes, in 10^6 bytes.
         resumed: rows that earlier sessions had done.
+        kind: what a candidate is called.
     """
 
-    molecules: int
+    read: int
     valid: int
     out_of_domain: int
     in_window: int
@@ -128,24 +159,26 @@ class ScreenSummary:
     core_seconds: float
     peak_memory_mb: float
     resumed: int
+    kind: str = "molecule"
 
     @property
     def rejected(self) -> int:
-        """Rows that are no molecules."""
-        return self.molecules - self.valid
+        """Rows that are no candidates."""
+        return self.read - self.valid
 
     @property
-    def molecules_per_second(self) -> float:
+    def per_second(self) -> float:
         """Rows over `seconds`."""
-        return self.molecules / max(self.seconds, 1e-9)
+        return self.read / max(self.seconds, 1e-9)
 
     def metrics(self) -> dict[str, float]:
-        """Flat metrics, as in `metrics.json`."""
+        """Flat metrics, as in `metrics.json`: `screen/molecules`, `screen/molecules_per_second` and more."""
         names = (
-            "molecules", "valid", "rejected", "out_of_domain", "in_window", "eligible", "parts", "seconds",
-            "startup_seconds", "core_seconds", "peak_memory_mb", "molecules_per_second",
+            "valid", "rejected", "out_of_domain", "in_window", "eligible", "parts", "seconds", "startup_seconds",
+            "core_seconds", "peak_memory_mb",
         )  # fmt: skip
-        return {f"screen/{name}": float(getattr(self, name)) for name in names}
+        counted = {f"{self.kind}s": self.read, f"{self.kind}s_per_second": self.per_second}
+        return {f"screen/{k}": float(v) for k, v in {**counted, **{n: getattr(self, n) for n in names}}.items()}
 
 
 def screen(
@@ -165,32 +198,52 @@ def screen(
         InputError: the candidates cannot be read, the objective names a target that the surrogate does
             not have, `out` holds another screen, or not one row is a molecule.
     """
+    library = Library(
+        open_source(candidates, config.smiles),
+        identity(candidates),
+        candidates.name,
+        str(candidates),
+        {"smiles": config.smiles},
+        remedy=f"is {config.smiles!r} the column with SMILES?",
+    )
+    return screen_library(surrogate, library, out, config, progress=progress)
+
+
+def screen_library(
+    surrogate: TableSurrogate, library: Library, out: Path, config: ScreenConfig, *, progress: bool = True
+) -> ScreenSummary:
+    """Screen candidates of any kind; see `screen`.
+
+    Raises:
+        InputError: the objective names a target that the surrogate does not have, `out` holds another screen, or not
+            one row is a candidate.
+    """
     began = time.perf_counter()
-    source = open_source(candidates, config.smiles)
     fingerprint = {
         "surrogate": surrogate.fingerprint,
-        "candidates": identity(candidates),
-        "configuration": {"smiles": config.smiles, "chunk_rows": config.chunk_rows, "part_rows": config.part_rows},
+        "candidates": dict(library.identity),
+        "configuration": {**library.settings, "chunk_rows": config.chunk_rows, "part_rows": config.part_rows},
         "objective": asdict(config.objective),
     }
-    sink = Sink(out, fingerprint, candidates.name, config.compression)
-    earlier = sink.last.tally().molecules if sink.last else 0
+    sink = Sink(out, fingerprint, library.name, config.compression, library.named)
+    earlier = sink.last.tally().read if sink.last else 0
     try:
         best = sink.top(config.top_k)
         if sink.last is None or not sink.last.complete:
-            _Session(surrogate, source, sink, best, config, began).run(_bar(progress))
+            _Session(surrogate, library, sink, best, config, began).run(_bar(progress))
         top = sink.write_top(best)
     finally:
         sink.close()
     last = sink.commits[-1]
     parts = sum(entry.rows > 0 for entry in sink.commits)
-    summary = ScreenSummary(**asdict(last.tally()), **asdict(last.spent()), parts=parts, top=top, resumed=earlier)
+    counted, cost = asdict(last.tally()), asdict(last.spent())
+    summary = ScreenSummary(**counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind)
     write_json(out / "metrics.json", summary.metrics())
     if summary.valid == 0:
         raise InputError(
-            f"none of the {summary.molecules} rows is a molecule",
-            where=str(candidates),
-            remedy=f"See {sink.rejects}; is {config.smiles!r} the column with SMILES?",
+            f"none of the {summary.read} rows is a {library.kind}",
+            where=library.where,
+            remedy=f"See {sink.rejects}" + (f"; {library.remedy}" if library.remedy else ""),
         )
     if progress:
         _show(summary, out)
@@ -202,7 +255,7 @@ class _Session:
     """One session of a screen: from the last committed part to the end of the file."""
 
     surrogate: TableSurrogate
-    source: Source
+    library: Library
     sink: Sink
     best: TopK
     config: ScreenConfig
@@ -232,16 +285,17 @@ class _Session:
 
     def _warm_up(self, pool: ParserPool) -> None:
         """Start the processes, and compile by predicting a few rows whose results are dropped."""
-        if self.source.parses:
+        source = self.library.source
+        if source.parses:
             pool.start()
         self.surrogate.compile()
-        for piece in islice(self.source.pieces(WARM_UP_ROWS, *self.source.start), 2):
+        for piece in islice(source.pieces(WARM_UP_ROWS, *source.start), 2):
             encoded = piece.load(pool).result()
             if len(encoded.lines):
                 self._predict(encoded)
                 return
 
-    def _predict(self, encoded: Encoded) -> tuple[pa.RecordBatch | None, Tally]:
+    def _predict(self, encoded: Candidates) -> tuple[pa.RecordBatch | None, Tally]:
         objective = self.config.objective
         tally = Tally(encoded.rows, len(encoded.lines))
         if not len(encoded.lines):
@@ -266,7 +320,7 @@ class _Session:
 
     def _stream(self, pool: ParserPool, threads: ThreadPoolExecutor, spent: Callable[[], Spent], bar: Progress) -> None:
         config, last = self.config, self.sink.last
-        position, line = (last.position, last.line) if last else self.source.start
+        position, line = (last.position, last.line) if last else self.library.source.start
         part, total = (last.part + 1, last.tally()) if last else (0, Tally())
         session = 0
         task = bar.add_task("screening", total=1.0, rate="")
@@ -274,18 +328,18 @@ class _Session:
         rejects: list[Reject] = []
         rows = 0
         start = time.perf_counter()
-        pieces = self.source.pieces(config.chunk_rows, position, line)
+        pieces = self.library.source.pieces(config.chunk_rows, position, line)
         parsed = in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2)
         predicted = in_order(parsed, lambda item: threads.submit(self._predict, item[1]), config.streams)
         for (piece, encoded), (batch, tally) in predicted:
             position, line = piece.end, piece.line
-            total, rows, session = total + tally, rows + tally.molecules, session + tally.molecules
+            total, rows, session = total + tally, rows + tally.read, session + tally.read
             rejects += encoded.rejects
             if batch is not None:
                 batches.append(batch)
                 self.best.add(batch)
             rate = session / (time.perf_counter() - start)
-            bar.update(task, completed=piece.done, rate=f"{total.molecules:,} molecules, {rate:,.0f}/s")
+            bar.update(task, completed=piece.done, rate=f"{total.read:,} {self.library.kind}s, {rate:,.0f}/s")
             if rows >= config.part_rows:
                 self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
                 part, rows, batches, rejects = part + 1, 0, [], []
@@ -316,11 +370,11 @@ def _show(summary: ScreenSummary, out: Path) -> None:
     table.add_column()
     table.add_column(overflow="fold")
     rows = {
-        "rows read": f"{summary.molecules:,}" + (f" ({summary.resumed:,} before)" if summary.resumed else ""),
-        "molecules": f"{summary.valid:,}, rejected {summary.rejected:,}",
+        "rows read": f"{summary.read:,}" + (f" ({summary.resumed:,} before)" if summary.resumed else ""),
+        f"{summary.kind}s": f"{summary.valid:,}, rejected {summary.rejected:,}",
         "outside the training domain": f"{summary.out_of_domain:,}",
         "in the domain and the windows": f"{summary.in_window:,}",
-        "rate": f"{summary.molecules_per_second:,.0f}/s over {summary.seconds:.1f} s "
+        "rate": f"{summary.per_second:,.0f}/s over {summary.seconds:.1f} s "
         f"(and {summary.startup_seconds:.1f} s to start)",
         "processor time": f"{summary.core_seconds:.1f} core-s",
         "peak memory": f"{summary.peak_memory_mb:,.0f} MB",

@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Int, UInt8
@@ -27,6 +28,34 @@ class Reject:
     line: int
     text: str
     reason: str
+
+
+class Candidates(Protocol):
+    """Some rows of candidates, parsed: what a surrogate predicts from, and what results know them by."""
+
+    @property
+    def table(self) -> Any:
+        """What `predict_table` of the surrogate takes, one entry for each good row in the order of the file."""
+        ...
+
+    @property
+    def lines(self) -> Int[np.ndarray, " row"]:
+        """Line numbers of the good rows."""
+        ...
+
+    @property
+    def rejects(self) -> list[Reject]:
+        """The other rows, in the order of the file."""
+        ...
+
+    @property
+    def rows(self) -> int:
+        """Rows that were read, good and bad."""
+        ...
+
+    def columns(self) -> dict[str, Any]:
+        """Arrow arrays that name each good row in the results."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -176,6 +205,13 @@ class Encoded:
     def rows(self) -> int:
         """Rows that were read, good and bad."""
         return len(self.lines) + len(self.rejects)
+
+    def columns(self) -> dict[str, Any]:
+        """The SMILES, without a copy."""
+        import pyarrow as pa
+
+        text, offsets = pa.py_buffer(self.text), pa.py_buffer(self.offsets)
+        return {"smiles": pa.StringArray.from_buffers(len(self.lines), offsets, text)}
 
 
 def encode_chunk(chunk: Chunk) -> Encoded:

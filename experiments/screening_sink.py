@@ -22,7 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from data.errors import InputError
-from experiments.screening_chunks import Encoded, Reject
+from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, targets_of
 
 REJECT_COLUMNS = ("file", "line", "text", "reason")
@@ -30,10 +30,10 @@ REJECT_COLUMNS = ("file", "line", "text", "reason")
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts: rows read, those that are molecules, and of these those outside the training domain, those
+    """Counts: rows read, those that are candidates, and of these those outside the training domain, those
     in the domain and in every window, and those with a score."""
 
-    molecules: int = 0
+    read: int = 0
     valid: int = 0
     out_of_domain: int = 0
     in_window: int = 0
@@ -63,7 +63,7 @@ class Commit:
         total: fields of a `Tally`.
         cost: fields of a `Spent`.
         complete: whether the candidates end here and the best are written.
-        rows: molecules in its file; without any there is no file.
+        rows: candidates in its file; without any there is no file.
         bytes: size of the file.
         rejects_bytes: length of `rejects.csv` once its rejects are in.
     """
@@ -85,14 +85,15 @@ class Commit:
 
     def tally(self) -> Tally:
         """The counts."""
-        return Tally(**self.total)
+        # Ledgers of earlier versions call the rows that were read molecules.
+        return Tally(**{"read" if name == "molecules" else name: count for name, count in self.total.items()})
 
     def spent(self) -> Spent:
         """The cost."""
         return Spent(**self.cost)
 
 
-def result_batch(encoded: Encoded, values: Mapping[str, np.ndarray], objective: Objective) -> pa.RecordBatch:
+def result_batch(encoded: Candidates, values: Mapping[str, np.ndarray], objective: Objective) -> pa.RecordBatch:
     """The rows of a chunk as they are written: one column copied from numpy each, none built by Python.
 
     Args:
@@ -106,12 +107,10 @@ def result_batch(encoded: Encoded, values: Mapping[str, np.ndarray], objective: 
     def floats(array: np.ndarray) -> pa.Array:
         return pa.array(np.ascontiguousarray(array, np.float32))
 
-    count = len(encoded.lines)
-    text = pa.StringArray.from_buffers(count, pa.py_buffer(encoded.offsets), pa.py_buffer(encoded.text))
     bounds = np.stack([values[f"{name}_low"], values[f"{name}_high"]], axis=1).astype(np.float32).ravel()
     columns: dict[str, pa.Array] = {
         "line": pa.array(encoded.lines),
-        "smiles": text,
+        **encoded.columns(),
         "prediction": floats(values[name]),
         "std": floats(values[f"{name}_std"]),
         "interval": pa.FixedSizeListArray.from_arrays(pa.array(bounds), 2),
@@ -168,13 +167,21 @@ class Sink:
         fingerprint: what the results depend on; a directory made with another one is refused.
         source: name that `rejects.csv` gives to the file of candidates.
         compression: of the Parquet parts.
+        named: columns by which results know a candidate.
 
     Raises:
         InputError: `out` holds another screen, or parts of this one are missing or damaged.
     """
 
-    def __init__(self, out: Path, fingerprint: Mapping[str, object], source: str, compression: str) -> None:
-        self._out, self._source, self._compression = out, source, compression
+    def __init__(
+        self,
+        out: Path,
+        fingerprint: Mapping[str, object],
+        source: str,
+        compression: str,
+        named: Sequence[str] = ("smiles",),
+    ) -> None:
+        self._out, self._source, self._compression, self._named = out, source, compression, tuple(named)
         self.results = out / "results"
         self.rejects = out / "rejects.csv"
         self._ledger = out / "ledger.jsonl"
@@ -225,7 +232,7 @@ class Sink:
         """Write `top.csv` and `top.parquet`, ranked; the number of rows."""
         table = best.table()
         if table is None:
-            names = ["rank", "line", "smiles", "score", "prediction", "std", "low", "high", "in_domain"]
+            names = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high", "in_domain"]
             _write(self._out / "top.csv", (",".join(names) + "\n").encode())
             (self._out / "top.parquet").unlink(missing_ok=True)
             return 0
@@ -234,7 +241,7 @@ class Sink:
         pq.write_table(ranked, sink, compression=self._compression)
         _write(self._out / "top.parquet", memoryview(sink.getvalue()))
         bounds = np.asarray(table.column("interval").combine_chunks().flatten()).reshape(-1, 2)
-        head = {name: ranked.column(name) for name in ("rank", "line", "smiles", "score", "prediction", "std")}
+        head = {name: ranked.column(name) for name in ("rank", "line", *self._named, "score", "prediction", "std")}
         flat = pa.table(head | {"low": bounds[:, 0], "high": bounds[:, 1]})
         for name in ranked.column_names:
             if name not in (*flat.column_names, "interval"):

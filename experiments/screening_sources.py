@@ -17,12 +17,13 @@ import pyarrow.parquet as pq
 
 from data.errors import InputError
 from data.library import CARD, PreparedLibrary, read_part
-from experiments.screening_chunks import LONGEST_RECORD, ArrowChunk, Chunk, Encoded, TextChunk, arrow_bytes
+from experiments.screening_chunks import LONGEST_RECORD, ArrowChunk, Candidates, Chunk, Encoded, TextChunk, arrow_bytes
 from experiments.screening_workers import ParserPool
 
-#: A longer line is no row of a table of molecules.
+#: A longer line is no row of a table of candidates.
 LONGEST_LINE = 1 << 20
 SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
+PARQUET_SUFFIXES = (".parquet", ".pq")
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
 #: First words that mark the header of a SMILES file; none of them is a molecule.
 HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
@@ -33,22 +34,22 @@ class Piece:
     """Some rows, not parsed yet or prepared, and where the file goes on after them.
 
     Attributes:
-        chunk: the rows, as they stand in the file or already featurised.
+        chunk: the rows, as they stand in the file, or parsed already.
         end: position from which `pieces` continues (bytes of text once decompressed, or rows).
         line: number of the row at `end`.
         done: share of the file that is read by then, for the progress bar.
     """
 
-    chunk: Chunk | Encoded
+    chunk: Chunk | Candidates
     end: int
     line: int
     done: float
 
-    def load(self, pool: ParserPool) -> Future[Encoded]:
+    def load(self, pool: ParserPool) -> Future[Candidates]:
         """The chunk, parsed in one of the processes where it has to be."""
-        if not isinstance(self.chunk, Encoded):
-            return pool.submit(self.chunk)
-        ready: Future[Encoded] = Future()
+        if isinstance(self.chunk, TextChunk | ArrowChunk):
+            return cast("Future[Candidates]", pool.submit(self.chunk))
+        ready: Future[Candidates] = Future()
         ready.set_result(self.chunk)
         return ready
 
@@ -57,7 +58,7 @@ class Source(Protocol):
     """A file of candidates.
 
     Attributes:
-        parses: whether its rows have to be parsed.
+        parses: whether its rows have to be parsed in processes.
     """
 
     parses: ClassVar[bool]
@@ -115,9 +116,9 @@ class TextSource:
                     break
                 if len(text) == LONGEST_LINE:
                     raise InputError(
-                        f"the line is longer than {LONGEST_LINE} bytes, so this is no list of SMILES",
+                        f"the line is longer than {LONGEST_LINE} bytes, so this is no list of candidates",
                         where=f"{self.path}, line {line + len(lines)}",
-                        remedy="Give one molecule a line",
+                        remedy="Give one candidate a line",
                     )
                 lines.append(text)
         except (EOFError, OSError, gzip.BadGzipFile) as error:
@@ -140,23 +141,9 @@ class ParquetSource:
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of rows, skipping whole row groups before `position`."""
-        with pq.ParquetFile(self.path) as file:
-            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-            first, before = 0, 0
-            while first < len(sizes) and before + sizes[first] <= position:
-                before += sizes[first]
-                first += 1
-            total = max(1, file.metadata.num_rows)
-            groups = list(range(first, len(sizes)))
-            for batch in file.iter_batches(rows, row_groups=groups, columns=[self.column]):
-                skip = min(max(0, position - before), batch.num_rows)
-                before += batch.num_rows
-                if skip == batch.num_rows:
-                    continue
-                table = pa.table({self.column: batch.column(0).slice(skip).cast(pa.large_string())})
-                yield Piece(
-                    ArrowChunk(arrow_bytes(table), before - table.num_rows + 1), before, before + 1, before / total
-                )
+        for batch, end, done in parquet_batches(self.path, [self.column], rows, position):
+            table = pa.table({self.column: batch.column(0).cast(pa.large_string())})
+            yield Piece(ArrowChunk(arrow_bytes(table), end - table.num_rows + 1), end, end + 1, done)
 
 
 @dataclass(frozen=True)
@@ -182,6 +169,29 @@ class LibrarySource:
             before += part.rows
 
 
+def parquet_batches(
+    path: Path, columns: list[str], rows: int, position: int
+) -> Iterator[tuple[pa.RecordBatch, int, float]]:
+    """Rows of a Parquet file from `position` on, whole row groups before it unread.
+
+    Returns:
+        At most `rows` rows at a time, the number of the row after them, and the share of the file up to there.
+    """
+    with pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+        first, before = 0, 0
+        while first < len(sizes) and before + sizes[first] <= position:
+            before += sizes[first]
+            first += 1
+        total = max(1, file.metadata.num_rows)
+        groups = list(range(first, len(sizes)))
+        for batch in file.iter_batches(rows, row_groups=groups, columns=columns):
+            skip = min(max(0, position - before), batch.num_rows)
+            before += batch.num_rows
+            if skip < batch.num_rows:
+                yield batch.slice(skip), before, before / total
+
+
 def open_source(path: Path, smiles: str) -> Source:
     """The file of candidates at `path`.
 
@@ -194,12 +204,8 @@ def open_source(path: Path, smiles: str) -> Source:
     """
     if path.is_dir():
         return LibrarySource(PreparedLibrary.open(path))
-    if not path.is_file():
-        raise InputError(f"no such file: {path}", where="candidates", remedy="Check the path")
-    suffixes = [s.lower() for s in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
-    if kind in (".parquet", ".pq") and not compressed:
+    kind, compressed = kind_of(path)
+    if kind in PARQUET_SUFFIXES and not compressed:
         return _parquet(path, smiles)
     if kind not in (*SMILES_SUFFIXES, *DELIMITERS):
         raise InputError(
@@ -207,6 +213,46 @@ def open_source(path: Path, smiles: str) -> Source:
             where="candidates",
             remedy="Use .smi, .csv or .tsv (also with .gz), .parquet, or a library made by `understudy prepare`",
         )
+    head = _head(path, compressed)
+    mark = len(codecs_mark(head))
+    if kind in DELIMITERS:
+        column, width = _column(head[mark:], DELIMITERS[kind], smiles, path)
+        return TextSource(path, compressed, DELIMITERS[kind], column, width, (len(head), 2))
+    is_header = head[mark:].split()[0].lower().decode("utf-8", "replace") in HEADER_WORDS
+    return TextSource(path, compressed, "", 0, 1, (len(head), 2) if is_header else (mark, 1))
+
+
+def open_table(path: Path) -> tuple[TextSource, list[str]]:
+    """Whole lines of a .csv or .tsv file, and the names in its header.
+
+    Raises:
+        InputError: it cannot be read, or is empty.
+    """
+    kind, compressed = kind_of(path)
+    head = _head(path, compressed)
+    found = _header(head[len(codecs_mark(head)) :], DELIMITERS[kind])
+    return TextSource(path, compressed, DELIMITERS[kind], 0, len(found), (len(head), 2)), found
+
+
+def kind_of(path: Path) -> tuple[str, bool]:
+    """The suffix that tells the kind of a file, and whether it is compressed.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if not path.is_file():
+        raise InputError(f"no such file: {path}", where="candidates", remedy="Check the path")
+    suffixes = [s.lower() for s in path.suffixes]
+    compressed = bool(suffixes) and suffixes[-1] == ".gz"
+    return suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else "", compressed
+
+
+def _head(path: Path, compressed: bool) -> bytes:
+    """The first line of a text.
+
+    Raises:
+        InputError: there is none, or it cannot be read.
+    """
     with open(path, "rb") as raw:
         stream = _decompressed(raw) if compressed else raw
         try:
@@ -214,13 +260,8 @@ def open_source(path: Path, smiles: str) -> Source:
         except (EOFError, OSError) as error:
             raise InputError(f"cannot be read: {error}", where=str(path), remedy="Copy the file again") from error
     if not head.strip():
-        raise InputError("the file is empty", where=str(path), remedy="Give one molecule a line")
-    mark = len(codecs_mark(head))
-    if kind in DELIMITERS:
-        column, width = _column(head[mark:], DELIMITERS[kind], smiles, path)
-        return TextSource(path, compressed, DELIMITERS[kind], column, width, (len(head), 2))
-    is_header = head[mark:].split()[0].lower().decode("utf-8", "replace") in HEADER_WORDS
-    return TextSource(path, compressed, "", 0, 1, (len(head), 2) if is_header else (mark, 1))
+        raise InputError("the file is empty", where=str(path), remedy="Give one candidate a line")
+    return head
 
 
 def codecs_mark(head: bytes) -> bytes:
@@ -266,8 +307,7 @@ def _skip(stream: BinaryIO, count: int, path: Path) -> None:
 
 def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> tuple[int, int]:
     """Index of the SMILES among the columns of a header, and how many they are."""
-    names = next(csv.reader([head.decode("utf-8", "replace").rstrip("\r\n")], delimiter=delimiter))
-    names = [name.strip() for name in names]
+    names = _header(head, delimiter)
     if smiles not in names:
         raise InputError(
             f"no column {smiles!r}; the header has {names[:20]}",
@@ -275,6 +315,11 @@ def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> tuple[int, 
             remedy="Name the column with smiles=COLUMN; a list of SMILES without a header is a .smi file",
         )
     return names.index(smiles), len(names)
+
+
+def _header(head: bytes, delimiter: str) -> list[str]:
+    names = next(csv.reader([head.decode("utf-8", "replace").rstrip("\r\n")], delimiter=delimiter))
+    return [name.strip() for name in names]
 
 
 def _parquet(path: Path, smiles: str) -> ParquetSource:

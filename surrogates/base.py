@@ -27,6 +27,8 @@ CARD = "surrogate.json"
 KINDS: Mapping[str, tuple[str, str]] = {
     "molecular": ("surrogates.graph.molecular", "MolecularSurrogate"),
     "potential": ("surrogates.graph.potential", "Potential"),
+    "field": ("surrogates.operator.field", "FieldSurrogate"),
+    "parametric": ("surrogates.parametric.parametric", "ParametricSurrogate"),
 }
 
 

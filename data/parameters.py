@@ -1,0 +1,232 @@
+"""Numbers that are decided by numbers: the samples that a parametric surrogate learns from.
+
+A sample is one request of a campaign and its scalar answers. Inputs that are short arrays along a dim of fixed length
+are laid out as columns of a table: `cosine` along mode = 3, 4, 5 gives `cosine_3`, `cosine_4`, `cosine_5`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from data.errors import InputError
+from data.fields import Axis, FieldVariable
+from data.store import RecordStore
+
+
+@dataclass(frozen=True)
+class ParameterLayout:
+    """What the columns of a `ParameterTable` are.
+
+    Attributes:
+        inputs: numbers, or arrays along `axes`, in the order of their columns.
+        outputs: numbers.
+        axes: dims of the inputs.
+        attrs: boundary conditions, the solver, and what else the source tells.
+    """
+
+    inputs: tuple[FieldVariable, ...]
+    outputs: tuple[FieldVariable, ...]
+    axes: tuple[Axis, ...]
+    attrs: Mapping[str, str]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Name of each number that goes in."""
+        labels = {a.name: [v if isinstance(v, str) else f"{v:g}" for v in a.values] for a in self.axes}
+        return tuple("_".join((v.name, *entry)) for v in self.inputs for entry in product(*(labels[d] for d in v.dims)))
+
+    @property
+    def units(self) -> tuple[str, ...]:
+        """Unit of each column."""
+        return tuple(v.units for v in self.inputs for _ in range(self._size(v)))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the outputs."""
+        return tuple(v.name for v in self.outputs)
+
+    def flat(self, record: Mapping[str, Any]) -> Float[np.ndarray, "*batch column"]:
+        """Inputs by name, each (*batch, *dims), as columns."""
+        found = []
+        for variable in self.inputs:
+            array = np.asarray(record[variable.name], np.float64)
+            batch = array.shape[: array.ndim - len(variable.dims)]
+            found.append(array.reshape((*batch, self._size(variable))))
+        return np.concatenate(found, axis=-1)
+
+    def named(self, columns: Float[np.ndarray, "*batch column"]) -> dict[str, np.ndarray]:
+        """The inverse of `flat`."""
+        found, start = {}, 0
+        sizes = self._sizes()
+        for variable in self.inputs:
+            size = self._size(variable)
+            part = columns[..., start : start + size]
+            found[variable.name] = part.reshape((*columns.shape[:-1], *(sizes[d] for d in variable.dims)))
+            start += size
+        return found
+
+    def _sizes(self) -> dict[str, int]:
+        return {a.name: len(a.values) for a in self.axes}
+
+    def _size(self, variable: FieldVariable) -> int:
+        sizes = self._sizes()
+        return int(np.prod([sizes[d] for d in variable.dims], dtype=int))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal layout."""
+        return {**asdict(self), "attrs": dict(self.attrs)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ParameterLayout:
+        """What `to_json` described."""
+
+        def variables(items: Sequence[Mapping[str, Any]]) -> tuple[FieldVariable, ...]:
+            return tuple(FieldVariable(**{**item, "dims": tuple(item["dims"])}) for item in items)
+
+        return ParameterLayout(
+            variables(value["inputs"]),
+            variables(value["outputs"]),
+            tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
+            {str(k): str(v) for k, v in value["attrs"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class ParameterTable:
+    """Samples of one layout.
+
+    Attributes:
+        layout: what the columns are.
+        values: of the inputs.
+        labels: of the outputs.
+        fingerprint: identity of the simulator, or of the numbers.
+        seconds: core-seconds that each sample took.
+        failed: kind of failure -> records of the store that hold it.
+        failed_seconds: core-seconds that those took.
+    """
+
+    layout: ParameterLayout
+    values: Float[np.ndarray, "sample column"]
+    labels: Float[np.ndarray, "sample target"]
+    fingerprint: str
+    seconds: Float[np.ndarray, " sample"]
+    failed: Mapping[str, int]
+    failed_seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> ParameterTable:
+        """Some of the samples."""
+        return replace(self, values=self.values[rows], labels=self.labels[rows], seconds=self.seconds[rows])
+
+    def content(self) -> str:
+        """SHA-256 (hex) of the numbers."""
+        digest = hashlib.sha256()
+        for array in (self.values, self.labels):
+            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, "<f8").tobytes())
+        return digest.hexdigest()
+
+
+def read_parameters(
+    path: Path, targets: Sequence[str], inputs: Sequence[str] | None = None
+) -> tuple[ParameterTable, list[tuple[int, str]]]:
+    """Samples from a store that `understudy simulate` made.
+
+    Args:
+        path: of the store.
+        targets: outputs to learn, all of them numbers.
+        inputs: what decides them; None for all inputs of the store.
+
+    Returns:
+        The samples, and for each record that was left out its number and why.
+
+    Raises:
+        InputError: it is no store, variables are missing or are fields, or no sample is left.
+    """
+    where = str(path)
+    if not (path / "store.json").is_file():
+        raise InputError("is no store of a campaign", where=where, remedy="Give one that `understudy simulate` made")
+    if not targets:
+        raise InputError("no output to learn is named", where="data.target", remedy="Name one, or a list")
+    with RecordStore.open(path) as store:
+        named = list(store.inputs) if inputs is None else list(inputs)
+        # An answer may hold the fields of each sample too, which nothing here needs to load.
+        known = [*store.inputs, *store.outputs]
+        if lacking := [n for n in (*named, *targets) if n not in known]:
+            raise InputError(
+                f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(known)}"
+            )
+        held = store.dataset()
+        fingerprint = str(store.attrs.get("fingerprint", ""))
+    layout = _layout(held, named, targets, where)
+    status = held["status"].values.astype(str)
+    seconds = np.asarray(held["seconds"].values * held["threads"].values, float)
+    good = status == "ok"
+    bad = [(int(i), str(status[i])) for i in np.flatnonzero(~good)]
+    values = layout.flat({v.name: held[v.name].transpose("sample", *v.dims).values for v in layout.inputs})
+    labels = np.stack([np.asarray(held[t].values, np.float64) for t in layout.targets], axis=-1)
+    finite = np.isfinite(values).all(axis=1) & np.isfinite(labels).all(axis=1)
+    bad += [(int(i), "holds values that are not finite") for i in np.flatnonzero(good & ~finite)]
+    keep = np.flatnonzero(good & finite)
+    if not len(keep):
+        raise InputError("no sample of it can be used", where=where, remedy="See rejects.csv in the run directory")
+    table = ParameterTable(
+        layout,
+        values[keep],
+        labels[keep],
+        fingerprint,
+        seconds[keep],
+        dict(Counter(reason for _, reason in bad)),
+        float(np.nansum(seconds) - np.nansum(seconds[keep])),
+    )
+    return (table if fingerprint else replace(table, fingerprint=table.content())), sorted(bad)
+
+
+def _layout(held: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], where: str) -> ParameterLayout:
+    """What the variables are.
+
+    Raises:
+        InputError: an input is along a dim without coordinates, an output is no number, or there is no input.
+    """
+    if not inputs:
+        raise InputError("no input is named", where=where, remedy="Say what decides the outputs: data.inputs=[...]")
+    made = [_variable(held, name) for name in inputs]
+    outputs = [_variable(held, name) for name in targets]
+    for variable in made:
+        unknown = [d for d in variable.dims if d not in held.coords]
+        if unknown or held[variable.name].dtype.kind not in "fiu":
+            raise InputError(
+                f"{variable.name} is no number, nor some along a dim of fixed length",
+                where=where,
+                remedy="Name the inputs that are: data.inputs=[...]",
+            )
+    if fields := [v.name for v in outputs if v.dims]:
+        raise InputError(f"{fields[0]} is a field", where=where, remedy="Learn it with experiment=fluids/field")
+    dims = dict.fromkeys(d for v in made for d in v.dims)
+    axes = tuple(
+        Axis(d, tuple(held[d].values.tolist()), *(str(held[d].attrs.get(k, e)) for k, e in _default(d))) for d in dims
+    )
+    attrs = {str(k): str(v) for k, v in held.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
+    return ParameterLayout(tuple(made), tuple(outputs), axes, attrs)
+
+
+def _default(dim: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    return ("units", "1"), ("long_name", dim)
+
+
+def _variable(held: xr.Dataset, name: str) -> FieldVariable:
+    array = held[name]
+    dims = tuple(str(d) for d in array.dims if d != "sample")
+    attrs = array.attrs
+    return FieldVariable(name, dims, str(attrs.get("units", "1")), "float64", str(attrs.get("long_name", name)))

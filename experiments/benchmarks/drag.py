@@ -1,0 +1,234 @@
+"""Drag of parametrised bodies: a surrogate beside the solver that it learned from, and the best of a million designs.
+
+Labels, their failures and the training are counted in the cost. The surrogate's rate is that of one process on the
+cores given; the solver's cost is core-seconds a body, its own and that of the cheapest rung whose error on the held-out
+bodies, against the labels, is no larger than the surrogate's.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.errors import InputError
+from experiments.benchmarks.common import Result, arguments, pin, report
+
+#: Coarser settings of the solver, from cheap to dear: largest triangles over the default's, and order.
+RUNGS = ((2.0, 2), (1.0, 2), (2.0, 3), (1.0, 3))
+#: Held-out bodies that each rung solves.
+RUNG_BODIES = 10
+TOP = 20
+#: Rows of the table that the rate of the surrogate alone is measured on.
+RATE_ROWS = 262_144
+
+#: A screen and its re-check, in a process of its own, so that its memory is its own.
+SCREEN = """
+import json, sys
+from pathlib import Path
+from experiments.recheck_designs import Recheck, recheck_designs
+from experiments.screen import domain_ranges
+from experiments.screening import Objective, ScreenConfig, screen_library
+from experiments.screening_designs import designs_drawn
+from simulators.fluids.ngsolve import NGSolveFlow
+from surrogates.base import load_surrogate
+
+if __name__ == "__main__":
+    surrogate, out = load_surrogate(Path(sys.argv[1])), Path(sys.argv[2])
+    count, top, workers = map(int, sys.argv[3:6])
+    best = Objective(minimize="drag")
+    library = designs_drawn(surrogate.columns, domain_ranges(surrogate), count, 1)
+    done = screen_library(surrogate, library, out, ScreenConfig(top_k=top, objective=best), progress=False)
+    how = Recheck(top=top, random=top, workers=workers)
+    found = recheck_designs(surrogate, NGSolveFlow(), out, best, how, progress=False)
+    (out / "found.json").write_text(json.dumps({**done.metrics(), **found}))
+"""
+
+
+def labelled(folder: Path, count: int, workers: int) -> Path:
+    """A store of bodies that the solver answered at its default settings; goes on from an earlier one.
+
+    Raises:
+        InputError: the store holds more than is asked for, so that its cost would be of others.
+    """
+    from data.store import RecordStore
+    from simulators.campaign import CampaignConfig, run_campaign
+    from simulators.fluids.ngsolve import NGSolveFlow
+    from simulators.fluids.shapes import ShapeRanges, requests
+
+    store = folder / "labels.zarr"
+    if (store / "store.json").exists():
+        with RecordStore.open(store) as held:
+            if len(held) > count:
+                raise InputError(f"holds {len(held)} bodies", where=str(store), remedy="Delete it, or ask for more")
+    flow = NGSolveFlow()
+    bodies = requests(flow, ShapeRanges(), count, 0)
+    run_campaign(flow, bodies, store, CampaignConfig(workers=workers), total=count, progress=False)
+    return store
+
+
+def trained(store: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
+    """Scores of a surrogate of the drag, saved below `folder`, and the core-seconds of its training."""
+    from hydra import compose, initialize_config_dir
+
+    from experiments.parameters import ParameterData, parametric_config, train_on_table
+    from experiments.screening_usage import cpu_seconds
+    from experiments.stage import CONF, build
+    from surrogates.train import TrainConfig
+
+    shutil.rmtree(folder, ignore_errors=True)
+    given = ["experiment=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [*given, "train.checkpoint_every_s=null", *overrides])
+    from data.parameters import read_parameters
+
+    table, _ = read_parameters(store, ["drag"])
+    data = build(ParameterData, config.data, where="data")
+    recipe = build(TrainConfig, config.train, where="train")
+    start = cpu_seconds()
+    metrics = train_on_table(table, {}, data, parametric_config(config.surrogate), recipe, folder, progress=False)
+    return metrics, cpu_seconds() - start
+
+
+def rate(surrogate: Any) -> float:
+    """Designs a second that the surrogate answers in one process, of a table in memory."""
+    box = surrogate.facts.domain
+    table = np.random.default_rng(0).uniform(box.low, box.high, (RATE_ROWS, len(box.low)))
+    surrogate.compile()
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        surrogate.predict_table(table)
+        times.append(time.perf_counter() - start)
+    return RATE_ROWS / min(times)
+
+
+def cheaper_rung(store: Path, folder: Path, error: float) -> tuple[str, float, float] | None:
+    """The cheapest coarser solver that is as close to the labels as the surrogate; None if none of them is.
+
+    Args:
+        store: of the labels.
+        folder: of the training, whose `split.json` tells which bodies are held out.
+        error: relative, of the surrogate.
+
+    Returns:
+        What it is, its relative error, and its core-seconds a body, both measured in this process.
+    """
+    from data.parameters import read_parameters
+    from simulators.base import SimulationError
+    from simulators.fluids.ngsolve import NGSolveFlow
+
+    table, _ = read_parameters(store, ["drag"])
+    rows = json.loads((folder / "split.json").read_text())["test"][:RUNG_BODIES]
+    fine = NGSolveFlow()
+    found = []
+    for factor, order in RUNGS:
+        flow = fine.at(maxh=fine.maxh * factor, order=order)
+        errors, seconds = [], []
+        try:
+            for row in rows:
+                request = flow.spec.request(table.layout.named(table.values[row]))
+                start = time.process_time()
+                drag = float(flow.simulate(request)["drag"])
+                seconds.append(time.process_time() - start)
+                errors.append(abs(drag / table.labels[row, 0] - 1))
+        except SimulationError:
+            continue  # a rung that does not answer everything is none to compare with
+        if np.mean(errors) <= error:
+            # The first body pays for what is loaded once.
+            found.append((f"P{order}, maxh {flow.maxh:g} m", float(np.mean(errors)), float(np.median(seconds))))
+    return min(found, key=lambda f: f[2]) if found else None
+
+
+def screened(surrogate: Path, out: Path, count: int, workers: int) -> dict[str, float]:
+    """Metrics of a fresh screen of drawn designs and of its re-check."""
+    shutil.rmtree(out, ignore_errors=True)
+    script = out.with_suffix(".py")
+    # A file rather than -c: the workers of a campaign import the main module again.
+    script.write_text(SCREEN)
+    line = [sys.executable, str(script), str(surrogate), str(out), str(count), str(TOP), str(workers)]
+    subprocess.run(line, check=True)
+    found: dict[str, float] = json.loads((out / "found.json").read_text())
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--labels", type=int, default=400, help="bodies that the solver labels (%(default)s)")
+    parser.add_argument("--candidates", type=int, default=1_000_000, help="designs to screen (%(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the configuration")
+    parser.add_argument("--no-screen", action="store_true", help="train and score alone")
+    given = parser.parse_args(argv)
+    cores = pin(given.cores)
+    folder = (given.out / "drag").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    store = labelled(folder, given.labels, len(cores))
+    scores, training = trained(store, folder / "run", given.set)
+    from experiments.recheck import break_even
+    from surrogates.base import load_surrogate
+
+    surrogate = load_surrogate(folder / "run" / "surrogate")
+    per_second = rate(surrogate)
+    labels = scores["train/label_core_seconds"]
+    solver = labels / given.labels
+    error = scores["test/relative_error"]
+    count = break_even(labels + training, solver, len(cores) / per_second)
+    results = [
+        Result(f"drag: relative error on {scores['test/samples']:.0f} held-out bodies", error, "1"),
+        Result("drag: Spearman's rank correlation on them", scores["test/spearman"], "1"),
+        Result("drag: 90% intervals held", scores["test/coverage_90"], "1"),
+        Result(f"labels: {given.labels} bodies, failures counted", labels, "core-s"),
+        Result(f"labels that failed, of {given.labels}", scores["train/failed"], "1"),
+        Result("training, compilation counted", training, "core-s"),
+        Result(f"designs ranked in one process on {len(cores)} cores", per_second, "1/s"),
+        Result("solver: a body", solver, "core-s"),
+        Result(f"solver over surrogate, time a design on {len(cores)} cores", solver / len(cores) * per_second, "1"),
+    ]
+    rung = cheaper_rung(store, folder / "run", error)
+    if rung is not None:
+        name, off, seconds = rung
+        results += [
+            Result(f"solver of equal error ({name}): its relative error", off, "1"),
+            Result(f"solver of equal error ({name}): a body", seconds, "core-s"),
+            Result("solver of equal error over surrogate", seconds / len(cores) * per_second, "1"),
+        ]
+        cheap = break_even(labels + training, seconds, len(cores) / per_second)
+        if cheap is not None:
+            results.append(Result("break-even with the solver of equal error", cheap, "designs"))
+    if count is not None:
+        results.append(Result("break-even: designs from which labels and training have paid", count, "designs"))
+    if not given.no_screen:
+        found = screened(folder / "run" / "surrogate", folder / "screen", given.candidates, len(cores))
+        what = f"screen of {given.candidates:,}"
+        results += [
+            Result(f"{what}: wall time", found["screen/seconds"], "s"),
+            Result(f"{what}: start-up", found["screen/startup_seconds"], "s"),
+            Result(f"{what}: designs a second, drawing and writing counted", found["screen/designs_per_second"], "1/s"),
+            Result(f"{what}: peak memory", found["screen/peak_memory_mb"], "MB"),
+            Result("re-check: solved of the best", found["recheck/top/solved"], "1"),
+        ]
+        for key, label in (
+            ("recheck/top/drag/relative_error", f"re-check: relative error of the best {TOP}"),
+            ("recheck/random/drag/relative_error", f"re-check: relative error of {TOP} at random"),
+            ("recheck/top/drag/coverage_90", "re-check: 90% intervals of the best held"),
+            ("recheck/top/drag/best", "re-check: least drag of the best"),
+            ("recheck/random/drag/best", "re-check: least drag of those at random"),
+            ("recheck/top/beat_best_random", f"re-check: of the best {TOP}, below all at random"),
+        ):
+            if key in found:
+                results.append(Result(label, found[key], "1"))
+    report("drag", results, given.out, argv)
+
+
+if __name__ == "__main__":
+    from experiments.benchmarks.common import run
+
+    sys.exit(run(main))

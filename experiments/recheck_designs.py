@@ -1,0 +1,214 @@
+"""The best designs of a screen, and as many at random, solved: what was predicted beside what is so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+from hydra import compose, initialize_config_dir
+from jaxtyping import Int
+from rich.console import Console
+from rich.table import Table
+
+from data.errors import InputError
+from data.store import RecordStore
+from experiments.screening_objective import Objective
+from experiments.stage import CONF, instantiate
+from simulators.base import Simulator, input_hash
+from simulators.campaign import AGAIN, CampaignConfig, run_campaign
+from surrogates.parametric.parametric import ParametricSurrogate
+
+STORE = "recheck.zarr"
+
+
+@dataclass(frozen=True)
+class Recheck:
+    """How designs are re-checked; the keys of `recheck`.
+
+    Attributes:
+        simulator: name of a configuration of a simulator; None: they are not.
+        settings: overrides of it, such as `simulator.order=3`.
+        top: how many of the best.
+        random: how many of all designs, drawn at random.
+        workers: processes that solve; None: one for each core.
+        seed: of the draw.
+    """
+
+    simulator: str | None = None
+    settings: tuple[str, ...] = ()
+    top: int = 20
+    random: int = 20
+    workers: int | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("top", "random", "seed"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+
+    def made(self) -> Simulator:
+        """The simulator.
+
+        Raises:
+            InputError: none is named, or there is no such configuration.
+        """
+        known = sorted(p.stem for p in (CONF / "simulator").glob("*.yaml"))
+        if self.simulator not in known:
+            raise InputError(
+                f"no simulator {self.simulator!r}", where="recheck.simulator", remedy=f"Choose from {', '.join(known)}"
+            )
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("simulate", [f"simulator={self.simulator}", *self.settings])
+        made: Simulator = instantiate(config.simulator)
+        return made
+
+
+def recheck_designs(
+    surrogate: ParametricSurrogate,
+    simulator: Simulator,
+    out: Path,
+    objective: Objective,
+    how: Recheck,
+    *,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Solve the best of a screen and some at random, in a campaign that can be resumed.
+
+    Args:
+        surrogate: the one that screened.
+        simulator: solves.
+        out: of the screen; gets `recheck.zarr` and `recheck.csv`.
+        objective: says what is better.
+        how: how many.
+        progress: show a bar, and the table of the best.
+
+    Returns:
+        Flat metrics, those of `recheck_metrics` and `recheck/core_seconds`.
+
+    Raises:
+        InputError: the simulator takes or gives something else than the surrogate.
+    """
+    refuse_other(surrogate, simulator)
+    best = _best(out, how.top)
+    drawn = _at_random(out, how.random, how.seed, set(best["line"]))
+    frame = pd.concat([best.assign(group="top"), drawn.assign(group="random")], ignore_index=True)
+    frame["rank"] = frame.groupby("group").cumcount() + 1
+    layout = surrogate.facts.layout
+    values = frame[list(surrogate.columns)].to_numpy(float)
+    requests = [simulator.spec.request({k: v[i] for k, v in layout.named(values).items()}) for i in range(len(values))]
+    summary = run_campaign(
+        simulator, requests, out / STORE, CampaignConfig(workers=how.workers), total=len(requests), progress=progress
+    )
+    with RecordStore.open(out / STORE) as store:
+        names = ("key", "status", "message", "seconds", *surrogate.targets)
+        held = {name: store.column(name) for name in names}
+    # A later try stands behind an earlier one.
+    row = {str(key).partition(AGAIN)[0]: i for i, key in enumerate(held["key"])}
+    at = np.array([row[input_hash(request)] for request in requests], int)
+    for name in ("status", "message", "seconds"):
+        frame[name] = held[name][at]
+    answer = surrogate.predict_table(values)
+    for name in surrogate.targets:
+        solved = np.where(frame["status"] == "ok", held[name][at].astype(float), np.nan)
+        frame[name], frame[f"{name}_pred"] = solved, answer[name]
+        for end in ("std", "low", "high"):
+            if f"{name}_{end}" in answer:
+                frame[f"{name}_{end}"] = answer[f"{name}_{end}"]
+        frame[f"{name}_relative_error"] = np.abs(answer[name] - solved) / np.maximum(np.abs(solved), 1e-300)
+    temporary = out / ".recheck.csv.tmp"
+    frame.to_csv(temporary, index=False)
+    temporary.replace(out / "recheck.csv")
+    if progress:
+        show(frame, objective.target(surrogate.targets))
+    metrics = recheck_metrics(frame, surrogate.targets, objective)
+    return {**metrics, "recheck/core_seconds": summary.core_seconds}
+
+
+def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str], objective: Objective) -> dict[str, float]:
+    """Errors and coverage of each target by group, and how many of the best beat the best at random.
+
+    Args:
+        frame: the columns of `recheck.csv`.
+        targets: names of the quantities.
+        objective: says what is better.
+    """
+    metrics: dict[str, float] = {}
+    for group in ("top", "random"):
+        part = frame[frame["group"] == group]
+        done = part[part["status"] == "ok"]
+        metrics |= {
+            f"recheck/{group}/solved": float(len(done)),
+            f"recheck/{group}/failed": float(len(part) - len(done)),
+        }
+        for name in targets if len(done) else ():
+            metrics[f"recheck/{group}/{name}/relative_error"] = float(done[f"{name}_relative_error"].mean())
+            metrics[f"recheck/{group}/{name}/best"] = float((objective.sign * done[name]).max() * objective.sign)
+            if f"{name}_low" in done:
+                inside = (done[f"{name}_low"] <= done[name]) & (done[name] <= done[f"{name}_high"])
+                metrics[f"recheck/{group}/{name}/coverage_90"] = float(inside.mean())
+    name = objective.target(list(targets))
+    worth = (objective.sign * frame[name]).where(frame["status"] == "ok")
+    chosen, random = worth[frame["group"] == "top"].dropna(), worth[frame["group"] == "random"].dropna()
+    if len(chosen) and len(random):
+        metrics["recheck/top/beat_best_random"] = float((chosen > random.max()).sum())
+    return metrics
+
+
+def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
+    """Refuse a simulator that does not answer the question that a surrogate was trained on.
+
+    Raises:
+        InputError: inputs, their dims or units differ, or a target is none of its outputs.
+    """
+    own = {v.name: (v.dims, v.units) for v in surrogate.facts.layout.inputs}
+    theirs = {v.name: (v.dims, v.units) for v in simulator.spec.inputs}
+    if own != theirs:
+        raise InputError(
+            f"{simulator.name} takes {', '.join(theirs)}; the surrogate takes {', '.join(own)}",
+            where="recheck.simulator",
+            remedy="Name the simulator whose labels it learned from, with the same settings",
+        )
+    given = {v.name for v in simulator.spec.outputs}
+    if lacking := [t for t in surrogate.targets if t not in given]:
+        raise InputError(f"{simulator.name} does not give {', '.join(lacking)}", where="recheck.simulator")
+
+
+def show(frame: pd.DataFrame, name: str) -> None:
+    """Print what was predicted of the best beside what is so."""
+    table = Table(title=f"{name}: predicted and solved", title_justify="left")
+    for column in ("rank", "line", "predicted", "90% interval", "solved", "error"):
+        table.add_column(column, justify="right")
+    for row in frame[frame["group"] == "top"].to_dict("records"):
+        interval = f"{row[f'{name}_low']:.4g} to {row[f'{name}_high']:.4g}" if f"{name}_low" in row else ""
+        solved = f"{row[name]:.5g}" if row["status"] == "ok" else str(row["status"])
+        error = f"{row[f'{name}_relative_error']:.2%}" if row["status"] == "ok" else ""
+        table.add_row(str(row["rank"]), str(row["line"]), f"{row[f'{name}_pred']:.5g}", interval, solved, error)
+    Console().print(table)
+
+
+def _best(out: Path, count: int) -> pd.DataFrame:
+    path = out / "top.parquet"
+    if not path.exists():
+        raise InputError("no design has a score", where=str(out), remedy="Widen the windows of the objective")
+    return pq.read_table(path).slice(0, count).to_pandas()
+
+
+def _at_random(out: Path, count: int, seed: int, others: set[int]) -> pd.DataFrame:
+    """Rows of the results, each as likely as any other that is not among `others`; parts are read one by one."""
+    parts = sorted((out / "results").glob("part-*.parquet"))
+    sizes = [pq.read_metadata(part).num_rows for part in parts]
+    total = sum(sizes)
+    # So many more that those among the others can be dropped.
+    wanted = np.random.default_rng(seed).choice(total, min(total, count + len(others)), replace=False)
+    found = []
+    for part, start, size in zip(parts, np.cumsum([0, *sizes]), sizes, strict=False):
+        inside: Int[np.ndarray, " n"] = np.flatnonzero((start <= wanted) & (wanted < start + size))
+        if len(inside):
+            rows = pq.read_table(part).take(wanted[inside] - start).to_pandas()
+            found.append(rows.assign(order=inside))
+    frame = pd.concat(found, ignore_index=True).sort_values("order")
+    return frame[~frame["line"].isin(others)].head(count).drop(columns="order")

@@ -1,0 +1,1 @@
+"""Surrogates of numbers that are decided by numbers."""

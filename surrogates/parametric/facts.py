@@ -1,0 +1,229 @@
+"""What a parametric surrogate is made of besides its weights: settings, scales, domain, calibration, scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from data.parameters import ParameterLayout
+from surrogates.normalise import Standardise
+from surrogates.uncertainty import Conformal
+
+#: A positive input whose values span more than this is taken by its logarithm.
+DECADE = 10.0
+#: Share of an input's range by which a value may lie outside it: rounding, not extrapolation.
+EDGE = 1e-6
+ACTIVATIONS = ("silu", "gelu", "tanh", "relu")
+
+
+@dataclass(frozen=True)
+class ParametricConfig:
+    """How a parametric surrogate is made.
+
+    Attributes:
+        ensemble: members, of equal shape and different first weights.
+        width: of their hidden layers.
+        layers: hidden layers.
+        activation: one of `ACTIVATIONS`; smooth ones suit smooth answers.
+        harmonics: inputs in rad enter with the sine and cosine of their first multiples too, up to this one.
+        noise: standard deviation of what is added to the inputs in training, over their spread.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    ensemble: int = 5
+    width: int = 64
+    layers: int = 3
+    activation: str = "silu"
+    harmonics: int = 0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("ensemble", "width", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("harmonics", "noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """What turns columns into the numbers that networks see.
+
+    Attributes:
+        mean, scale: of each column, or of its logarithm.
+        logarithmic: which columns are taken by their logarithm.
+        angular: which columns enter with their harmonics.
+        harmonics: how many of them.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    logarithmic: tuple[bool, ...]
+    angular: tuple[bool, ...]
+    harmonics: int
+
+    @staticmethod
+    def fit(values: Float[np.ndarray, "sample column"], units: Sequence[str], harmonics: int) -> InputScale:
+        """Means and spreads of training samples; a column that does not vary is only shifted."""
+        low, high = values.min(axis=0), values.max(axis=0)
+        logs = (low > 0) & (high > DECADE * low)
+        taken = np.where(logs, np.log(np.where(logs, values, 1.0)), values)
+        mean, scale = taken.mean(axis=0), taken.std(axis=0)
+        scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+        return InputScale(
+            tuple(mean.tolist()),
+            tuple(scale.tolist()),
+            tuple(logs.tolist()),
+            tuple(unit == "rad" for unit in units),
+            harmonics,
+        )
+
+    @property
+    def features(self) -> int:
+        """Numbers that the networks see."""
+        return len(self.mean) + 2 * self.harmonics * sum(self.angular)
+
+    def apply(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row feature"]:
+        """Columns as the networks take them, float32; in double precision until then."""
+        logs = np.array(self.logarithmic)
+        values = np.asarray(values, np.float64)
+        taken = values
+        if logs.any():
+            # What is not positive lies outside of the domain, and is flagged there.
+            taken = np.where(logs, np.log(np.where(logs, np.maximum(values, 1e-300), 1.0)), values)
+        parts = [(taken - np.array(self.mean)) / np.array(self.scale)]
+        angles = values[:, np.array(self.angular)]
+        for k in range(1, self.harmonics + 1):
+            parts += [np.sin(k * angles), np.cos(k * angles)]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal one."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> InputScale:
+        """What `to_json` described."""
+        return InputScale(
+            tuple(float(v) for v in value["mean"]),
+            tuple(float(v) for v in value["scale"]),
+            tuple(bool(v) for v in value["logarithmic"]),
+            tuple(bool(v) for v in value["angular"]),
+            int(value["harmonics"]),
+        )
+
+
+@dataclass(frozen=True)
+class Box:
+    """The smallest and largest training value of each column: beyond it a network extrapolates.
+
+    Attributes:
+        columns: their names.
+        low, high: the ends.
+    """
+
+    columns: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+
+    @staticmethod
+    def of(columns: Sequence[str], values: Float[np.ndarray, "sample column"]) -> Box:
+        """Around some samples."""
+        return Box(tuple(columns), tuple(values.min(axis=0).tolist()), tuple(values.max(axis=0).tolist()))
+
+    def holds(self, values: Float[np.ndarray, "row column"]) -> Bool[np.ndarray, " row"]:
+        """Whether each row lies inside; NaN does not."""
+        return np.asarray(self._inside(values).all(axis=1))
+
+    def outside(self, row: Float[np.ndarray, " column"]) -> list[str]:
+        """What is outside of one row, such as "aspect = 3 outside [1, 2.5]"."""
+        inside = self._inside(row[None])[0]
+        return [
+            f"{name} = {value:g} outside [{low:g}, {high:g}]"
+            for name, value, low, high, good in zip(self.columns, row, self.low, self.high, inside, strict=True)
+            if not good
+        ]
+
+    def _inside(self, values: Float[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
+        low, high = np.array(self.low), np.array(self.high)
+        # A column that was constant has no range to take a share of.
+        edge = EDGE * np.maximum(high - low, 1e-3 * np.abs(high))
+        return (low - edge <= values) & (values <= high + edge)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal one."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Box:
+        """What `to_json` described."""
+        return Box(
+            tuple(str(v) for v in value["columns"]),
+            tuple(float(v) for v in value["low"]),
+            tuple(float(v) for v in value["high"]),
+        )
+
+
+@dataclass(frozen=True)
+class ParametricFacts:
+    """What travels with the weights.
+
+    Attributes:
+        config: of the ensemble.
+        layout: what goes in and comes out.
+        inputs: scale of the columns.
+        outputs: scale of the targets.
+        domain: of the training.
+        labels_fingerprint: of the simulator, or of the data, that it learned from.
+        conformal: calibration of each target; empty if no samples were set aside for it.
+        scores: held-out scores, flat, with the unit in the key.
+    """
+
+    config: ParametricConfig
+    layout: ParameterLayout
+    inputs: InputScale
+    outputs: Standardise
+    domain: Box
+    labels_fingerprint: str
+    conformal: Mapping[str, Conformal] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": asdict(self.config),
+            "layout": self.layout.to_json(),
+            "inputs": self.inputs.to_json(),
+            "outputs": self.outputs.to_json(),
+            "domain": self.domain.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ParametricFacts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+        """
+        return ParametricFacts(
+            ParametricConfig(**value["config"]),
+            ParameterLayout.from_json(value["layout"]),
+            InputScale.from_json(value["inputs"]),
+            Standardise.from_json(value["outputs"]),
+            Box.from_json(value["domain"]),
+            str(value["labels_fingerprint"]),
+            {str(k): Conformal.from_json(c) for k, c in value["conformal"].items()},
+            {str(k): float(v) for k, v in value["scores"].items()},
+        )

@@ -1,0 +1,215 @@
+"""The surrogate of a solver's scalars as functions of its parameters, with calibrated intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Float
+
+from data.errors import InputError
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from surrogates.base import CARD, load_weights, package_versions, read_card, save_surrogate
+from surrogates.checkpoints import checksum
+from surrogates.parametric.facts import ParametricFacts
+from surrogates.parametric.network import Perceptrons
+from surrogates.step import compiled
+
+KIND = "parametric"
+#: Rows of one batch: of a table, and of what is not even that long.
+BATCH = 8192
+SMALL_BATCH = 64
+
+
+class ParametricSurrogate:
+    """A trained ensemble with its facts; see `surrogates.base.Surrogate` for what it promises.
+
+    Args:
+        model: its weights.
+        facts: what else it is made of.
+    """
+
+    def __init__(self, model: Perceptrons, facts: ParametricFacts) -> None:
+        self.model, self.facts = model, facts
+        graph, self._state = nnx.split(model)
+
+        def forward(state: Any, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+            members = nnx.merge(graph, state)(features)
+            return jnp.mean(members, axis=0), jnp.std(members, axis=0)
+
+        self._forward = jax.jit(forward)
+
+    # What it is
+
+    @property
+    def name(self) -> str:
+        """Such as "parametric:drag"."""
+        return f"{KIND}:{','.join(self.targets)}"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the predicted quantities."""
+        return self.facts.layout.targets
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the numbers that decide them, in the order of a table's columns."""
+        return self.facts.layout.columns
+
+    @cached_property
+    def spec(self) -> Spec:
+        """That of the simulator, with a standard deviation, and an interval where it is calibrated."""
+        layout = self.facts.layout
+        outputs = []
+        for variable in layout.outputs:
+            base = Variable(**asdict(variable))
+            outputs += [base, _about(base, "std", "standard deviation")]
+            if variable.name in self.facts.conformal:
+                outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
+        return Spec(
+            tuple(Variable(**asdict(v)) for v in layout.inputs),
+            tuple(outputs),
+            tuple(Coordinate(**asdict(a)) for a in layout.axes),
+            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, settings and the labels' fingerprint."""
+        settings = {k: v for k, v in self.facts.to_json().items() if k != "scores"}
+        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": settings}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the settings, the calibration and the weights."""
+        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
+        return content_hash([KIND, self.provenance["settings"], checksum(weights)])
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Of the simulator, or of the data, that it learned from."""
+        return self.facts.labels_fingerprint
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores."""
+        return self.facts.scores
+
+    def with_facts(self, **changes: Any) -> ParametricSurrogate:
+        """The same weights with other facts, such as `scores` or `conformal`."""
+        return ParametricSurrogate(self.model, replace(self.facts, **changes))
+
+    # What it answers
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer one request; `attrs["out_of_domain"]` names what lies outside of the training, if anything does.
+
+        Raises:
+            SimulationError: `invalid_input`: a variable is missing, of other units or dims, or not finite;
+                `not_converged`: the answer is not finite.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
+        found = self.predict_table(row[None])
+        answer = self.spec.answer({v.name: found[v.name][0] for v in self.spec.outputs})
+        if not all(np.isfinite(answer[v.name].values) for v in self.spec.outputs):
+            raise SimulationError("not_converged", "the answer is not finite; the request lies far outside the domain")
+        outside = self.facts.domain.outside(row)
+        return answer.assign_attrs(out_of_domain="; ".join(outside)) if outside else answer
+
+    def predict(self, batch: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
+        """Answer the rows of a table; see `predict_table`."""
+        return self.predict_table(batch)
+
+    def predict_table(self, table: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
+        """Answer the rows of a table, in batches of one shape.
+
+        Args:
+            table: parameters in the order of `columns`.
+
+        Returns:
+            For each target t, in its unit: `t`, `t_std` and, where it is calibrated, the bounds `t_low` and `t_high`
+            of the interval, (row,) float64; and `in_domain`, bool.
+        """
+        table = np.asarray(table, np.float64)
+        features = self.facts.inputs.apply(table)
+        size = SMALL_BATCH if len(table) <= SMALL_BATCH else BATCH
+        pending = []
+        for start in range(0, len(table), size):
+            part = features[start : start + size]
+            # The last batch is filled up, so that it has the shape of the others.
+            full = part if len(part) == size else np.resize(part, (size, part.shape[1]))
+            pending.append((len(part), self._forward(self._state, full)))
+        targets = len(self.targets)
+        mean, std = (
+            np.concatenate([np.zeros((0, targets)), *(np.asarray(out[k], np.float64)[:n] for n, out in pending)])
+            for k in (0, 1)
+        )
+        mean, std = self.facts.outputs.invert(mean), std * np.array(self.facts.outputs.scale)
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            answer[name], answer[f"{name}_std"] = mean[:, k], std[:, k]
+            if (conformal := self.facts.conformal.get(name)) is not None:
+                answer[f"{name}_std"] = np.hypot(std[:, k], conformal.floor)
+                answer[f"{name}_low"], answer[f"{name}_high"] = conformal.interval(mean[:, k], std[:, k])
+        answer["in_domain"] = self.facts.domain.holds(table)
+        return answer
+
+    def compile(self) -> None:
+        """Compile for tables."""
+        self._forward(self._state, np.zeros((BATCH, self.facts.inputs.features), np.float32))[0].block_until_ready()
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes have been compiled."""
+        return compiled(self._forward)
+
+    # Keeping
+
+    def save(self, directory: Path) -> None:
+        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        card = {
+            "spec": self.spec.to_json(),
+            "facts": self.facts.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": dict(self.scores),
+        }
+        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
+
+    @staticmethod
+    def load(directory: Path) -> ParametricSurrogate:
+        """The surrogate that `save` wrote; runs no code from the directory.
+
+        Raises:
+            InputError: there is none, or its card lacks something.
+            CorruptStoreError: weights are missing or changed.
+        """
+        card = read_card(directory)
+        if card["kind"] != KIND:
+            raise InputError(f"a {card['kind']} surrogate, not a {KIND} one", where=str(directory / CARD))
+        try:
+            facts = ParametricFacts.from_json(card["facts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
+            ) from error
+        graph, state = nnx.split(fresh(facts, 0))
+        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
+        return ParametricSurrogate(nnx.merge(graph, state), facts)
+
+
+def fresh(facts: ParametricFacts, seed: int) -> Perceptrons:
+    """Networks with first weights."""
+    return Perceptrons(facts.inputs.features, len(facts.layout.outputs), facts.config, nnx.Rngs(seed))
+
+
+def _about(variable: Variable, suffix: str, words: str) -> Variable:
+    return replace(variable, name=f"{variable.name}_{suffix}", long_name=f"{words} of {variable.long_name}")

@@ -1,0 +1,229 @@
+"""A parametric surrogate learns what can be known in closed form, says how sure it is, and comes back as it was."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from data.errors import CorruptStoreError, InputError
+from data.fields import Axis, FieldVariable
+from data.parameters import ParameterLayout, ParameterTable, read_parameters
+from data.store import RecordStore
+from experiments.parameters import score_parameters
+from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
+from surrogates.base import CARD, Surrogate, load_surrogate
+from surrogates.parametric.facts import Box, InputScale, ParametricConfig
+from surrogates.parametric.fit import RowBatches, calibrated, fit_parametric
+from surrogates.parametric.parametric import ParametricSurrogate
+from surrogates.train import TrainConfig
+from surrogates.uncertainty import coverage_band
+
+LAYOUT = ParameterLayout(
+    (
+        FieldVariable("speed", (), "m s-1", "float64", "speed"),
+        FieldVariable("wave", ("mode",), "1", "float64", "amplitudes"),
+    ),
+    (
+        FieldVariable("force", (), "N", "float64", "force"),
+        FieldVariable("lift", (), "N", "float64", "lift"),
+    ),
+    (Axis("mode", (3.0, 4.0), "1", "waves"),),
+    {"solver": "closed form"},
+)
+
+
+def truth(values: np.ndarray) -> np.ndarray:
+    """Two smooth functions of a speed over two decades and two amplitudes."""
+    speed, a, b = values.T
+    log = np.log10(speed)
+    return np.stack([3 + log + a * b + 0.5 * np.sin(2 * a), 1.5 - b**2 + 0.3 * a * log], axis=-1)
+
+
+def table(count: int, seed: int, noise: float = 0.0) -> ParameterTable:
+    rng = np.random.default_rng(seed)
+    values = np.column_stack([10 ** rng.uniform(0, 2, count), rng.uniform(-1, 1, (count, 2))])
+    labels = truth(values) + noise * rng.normal(size=(count, 2))
+    return ParameterTable(LAYOUT, values, labels, "ab" * 32, np.full(count, 0.5), {})
+
+
+RECIPE = TrainConfig(
+    epochs=250, learning_rate=5e-3, batch_size=64, weight_decay=1e-4, ema_decay=0.99, validate_every=25,
+    checkpoint_every_s=None,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
+    config = ParametricConfig(ensemble=3, width=32, layers=2)
+    return fit_parametric(
+        table(400, 0), table(50, 1), config, RECIPE, tmp_path_factory.mktemp("run"),
+        calibration=table(100, 2), progress=False,
+    )[0]  # fmt: skip
+
+
+def test_it_learns_a_function_in_closed_form(learned: ParametricSurrogate) -> None:
+    found = score_parameters(learned, table(500, 3), "test")
+    assert found["test/force/relative_error"] < 0.01
+    assert found["test/force/spearman"] > 0.999
+    assert found["test/lift/mean_relative_error"] < 0.01
+    # Its logarithm is what the function is made of.
+    assert learned.facts.inputs.logarithmic == (True, False, False)
+
+
+def test_intervals_hold_as_often_as_they_promise(learned: ParametricSurrogate, tmp_path: Path) -> None:
+    fresh = table(2000, 4, noise=0.05)
+    noisy = learned.with_facts(conformal=calibrated(learned, table(200, 5, noise=0.05)))
+    found = score_parameters(noisy, fresh, "test")
+    low, high = coverage_band(200, 2000, 0.1, confidence=0.999)
+    for target in ("force", "lift"):
+        assert low <= found[f"test/{target}/coverage_90"] <= high
+        # The noise has a standard deviation of 0.05, and 90% of it lies within 1.645 of that.
+        assert found[f"test/{target}/interval_width"] == pytest.approx(2 * 1.645 * 0.05, rel=0.25)
+
+
+def test_a_request_gives_the_same_as_its_row_and_fits_the_spec(learned: ParametricSurrogate) -> None:
+    assert isinstance(learned, Simulator)
+    assert isinstance(learned, Surrogate)
+    rows = table(3, 6).values
+    answers = learned.predict_table(rows)
+    for i, row in enumerate(rows):
+        request = learned.spec.request(LAYOUT.named(row))
+        check(request, learned.spec.inputs, sizes=learned.spec.sizes)
+        answer = learned.simulate(request)
+        check(answer, learned.spec.outputs)
+        assert "out_of_domain" not in answer.attrs
+        for name in ("force", "force_std", "force_low", "force_high", "lift"):
+            assert float(answer[name]) == pytest.approx(answers[name][i], rel=1e-6)
+    assert answers["in_domain"].all()
+
+
+def test_batches_of_any_length_give_the_same_and_compile_twice(learned: ParametricSurrogate) -> None:
+    rows = table(9000, 7).values
+    whole = learned.predict_table(rows)["force"]
+    np.testing.assert_allclose(learned.predict_table(rows[8990:])["force"], whole[8990:], rtol=1e-5)
+    assert learned.predict_table(rows[:0])["force"].shape == (0,)
+    learned.compile()
+    assert learned.compilations <= 2
+
+
+def test_a_request_outside_of_the_training_is_told_which_parameter_is(learned: ParametricSurrogate) -> None:
+    request = learned.spec.request({"speed": 20.0, "wave": [0.0, 1.5]})
+    answer = learned.simulate(request)
+    assert answer.attrs["out_of_domain"].startswith("wave_4 = 1.5 outside [")
+    assert "speed" not in answer.attrs["out_of_domain"]
+    inside = learned.predict_table(np.array([[20.0, 0, 0], [20.0, 0, 1.5], [-1.0, 0, 0], [np.nan, 0, 0]]))["in_domain"]
+    assert inside.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize(
+    "change", [{"speed": np.nan}, {"speed": None}, {"wave": [0.0, 0.0, 0.0]}], ids=["nan", "missing", "long"]
+)
+def test_a_request_that_does_not_fit_is_refused(learned: ParametricSurrogate, change: dict[str, object]) -> None:
+    values = {k: v for k, v in ({"speed": 20.0, "wave": [0.0, 0.0]} | change).items() if v is not None}
+    request = xr.Dataset({k: ((), v) if np.ndim(v) == 0 else (("mode",), v) for k, v in values.items()})
+    with pytest.raises(SimulationError) as caught:
+        learned.simulate(request)
+    assert caught.value.kind == "invalid_input"
+
+
+def test_it_comes_back_as_it_was(learned: ParametricSurrogate, tmp_path: Path) -> None:
+    learned.with_facts(scores={"test/mae": 0.25}).save(tmp_path / "s")
+    again = load_surrogate(tmp_path / "s")
+    rows = table(50, 8).values
+    for name, values in learned.predict_table(rows).items():
+        assert np.array_equal(again.predict_table(rows)[name], values), name
+    assert again.fingerprint == learned.fingerprint
+    assert again.spec == learned.spec
+    assert again.facts == replace(learned.facts, scores={"test/mae": 0.25})
+    assert learned.with_facts(labels_fingerprint="cd").fingerprint != learned.fingerprint
+
+
+def test_damage_is_named(learned: ParametricSurrogate, tmp_path: Path) -> None:
+    learned.save(tmp_path / "s")
+    card = json.loads((tmp_path / "s" / CARD).read_text())
+    for name in ("inputs", "domain", "layout", "config"):
+        facts = {k: v for k, v in card["facts"].items() if k != name}
+        (tmp_path / "s" / CARD).write_text(json.dumps({**card, "facts": facts}))
+        with pytest.raises(InputError, match=rf"surrogate\.json: .*incomplete: '{name}'"):
+            load_surrogate(tmp_path / "s")
+    (tmp_path / "s" / CARD).write_text(json.dumps(card))
+    weights = max((p for p in (tmp_path / "s" / "weights").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(bytes(data))
+    with pytest.raises(CorruptStoreError, match="weights"):
+        load_surrogate(tmp_path / "s")
+
+
+def test_scales_take_logarithms_of_what_spans_a_decade_and_harmonics_of_angles() -> None:
+    values = np.column_stack([np.geomspace(0.1, 10, 50), np.linspace(1, 9, 50), np.linspace(-3, 3, 50), np.ones(50)])
+    scale = InputScale.fit(values, ("1", "1", "rad", "1"), 2)
+    assert scale.logarithmic == (True, False, False, False)
+    features = scale.apply(values)
+    assert features.shape == (50, scale.features) == (50, 8)
+    np.testing.assert_allclose(features[:, :3].std(axis=0), 1, rtol=1e-5)
+    np.testing.assert_allclose(features[:, :4].mean(axis=0), 0, atol=1e-6)
+    waves = [f(k * values[:, 2]) for k in (1, 2) for f in (np.sin, np.cos)]
+    np.testing.assert_allclose(features[:, 4:], np.stack(waves, axis=1), atol=1e-6)
+    assert InputScale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+    box = Box.of(("a", "b", "c", "d"), values)
+    assert box.holds(values).all()
+    assert box.outside(np.array([0.1, 9.0, 3.1, 2.0])) == ["c = 3.1 outside [-3, 3]", "d = 2 outside [1, 1]"]
+
+
+def test_every_sample_is_seen_once_an_epoch_in_batches_of_one_shape() -> None:
+    source = RowBatches(np.arange(10, dtype=np.float32)[:, None], np.zeros((10, 1), np.float32), 4, 0)
+    batches = list(source.epoch(0))
+    assert len(batches) == source.steps_per_epoch == 3
+    assert {b.features.shape for b in batches} == {(4, 1)}
+    assert sorted(np.concatenate([b.features[b.weight > 0, 0] for b in batches])) == list(range(10))
+    assert not np.array_equal(batches[0].features, next(source.epoch(1)).features)
+
+
+def test_columns_of_inputs_go_there_and_back() -> None:
+    assert LAYOUT.columns == ("speed", "wave_3", "wave_4")
+    assert LAYOUT.units == ("m s-1", "1", "1")
+    values = np.arange(6.0).reshape(2, 3)
+    np.testing.assert_array_equal(LAYOUT.flat(LAYOUT.named(values)), values)
+    np.testing.assert_array_equal(LAYOUT.named(values)["wave"], values[:, 1:])
+    assert ParameterLayout.from_json(json.loads(json.dumps(LAYOUT.to_json()))) == LAYOUT
+
+
+def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
+    spec = Spec(
+        tuple(Variable(v.name, v.dims, v.units, v.dtype, v.long_name) for v in LAYOUT.inputs),
+        (Variable("force", (), "N", "float64", "force"), Variable("p", ("mode",), "Pa", "float64", "pressure")),
+        (Coordinate("mode", (3.0, 4.0), "1", "waves"),),
+    )
+    with RecordStore.create(
+        tmp_path / "s",
+        spec.inputs,
+        spec.outputs,
+        coords=spec.coords,
+        provenance={},
+        attrs={"fingerprint": "ef" * 32, "solver": "x"},
+    ) as store:
+        for i in range(4):
+            request: dict[str, object] = {"speed": float(i), "wave": np.array([i, -i], float)}
+            if i == 2:
+                store.append(f"k{i}", request, status="not_converged", message="no", seconds=4.0, threads=2)
+            else:
+                store.append(f"k{i}", {**request, "force": 10.0 * i, "p": np.zeros(2)}, seconds=1.0, threads=2)
+    found, bad = read_parameters(tmp_path / "s", ["force"])
+    assert found.layout.columns == LAYOUT.columns
+    np.testing.assert_array_equal(found.values, [[0, 0, 0], [1, 1, -1], [3, 3, -3]])
+    np.testing.assert_array_equal(found.labels[:, 0], [0, 10, 30])
+    assert bad == [(2, "not_converged")]
+    assert dict(found.failed) == {"not_converged": 1}
+    assert found.failed_seconds == 8.0
+    assert found.seconds.tolist() == [2.0] * 3
+    assert found.fingerprint == "ef" * 32
+    with pytest.raises(InputError, match="p is a field"):
+        read_parameters(tmp_path / "s", ["p"])
+    with pytest.raises(InputError, match="no variable drag in it"):
+        read_parameters(tmp_path / "s", ["drag"])
