@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,7 +24,7 @@ from experiments.stage import (
     write_json,
 )
 from experiments.train import read_table, score_table
-from surrogates.base import load_surrogate
+from surrogates.base import load_surrogate, read_card
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
 
@@ -33,12 +34,12 @@ class ScoredData:
     """What to score on.
 
     Attributes:
-        test: files, each scored apart.
+        test: files, each scored apart; may be left out where there is a comparison.
         smiles: column that holds SMILES, in tables.
         target: columns to compare with, in the order of the surrogate's targets; None for columns of their names.
     """
 
-    test: Any = MISSING
+    test: Any = field(default_factory=list)
     smiles: str = "smiles"
     target: Any = None
 
@@ -49,6 +50,7 @@ class EvaluateSettings(StageSettings):
 
     surrogate: str = MISSING
     head: str | None = None
+    comparison: Any = None
     data: ScoredData = field(default_factory=ScoredData)
 
 
@@ -82,6 +84,11 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     files = [existing_file(name, "data.test") for name in names(settings.data.test)]
     refuse_equal_stems(files, "data.test")
     directory = surrogate_directory(settings.surrogate)
+    if not files and settings.comparison is None:
+        raise InputError("a file is needed", where="data.test", remedy="Give data.test=[FILE]")
+    kind = read_card(directory)["kind"]
+    if settings.comparison is not None and kind != "field":
+        raise InputError(f"a {kind} surrogate has no solver of fields", where="comparison", remedy="Leave it out")
     enable_compilation_cache()
     surrogate = load_surrogate(directory)
     metrics: dict[str, float] = {}
@@ -92,13 +99,30 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
                 labels = read_table(path, settings.data.smiles, list(columns.values()), [], rejects)
                 rows = np.arange(len(labels.smiles))
                 metrics |= score_table(surrogate, labels, rows, f"test/{path.stem}", columns)
+    elif kind == "field":
+        from experiments.fields import evaluate_fields
+
+        with RejectLog(run_dir / "rejects.csv") as rejects:
+            metrics |= evaluate_fields(directory, files, rejects)
+        if settings.comparison is not None:
+            from experiments.fluid_comparison import compare_with_solver
+
+            cores = len(os.sched_getaffinity(0))
+            metrics |= compare_with_solver(surrogate, config.comparison, run_dir, cores)[1]
+    elif kind == "parametric":
+        from experiments.parameters import evaluate_parametric
+
+        columns = compared(surrogate.targets, names(settings.data.target))
+        with RejectLog(run_dir / "rejects.csv") as rejects:
+            metrics |= evaluate_parametric(surrogate, files, columns, rejects)
     else:
         from experiments.forces import evaluate_forces
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
             metrics |= evaluate_forces(directory, files, rejects, head=settings.head)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
-    summary("Evaluated", {**{k: f"{v:.6g}" for k, v in metrics.items()}, "metrics": run_dir / "metrics.json"})
+    shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith("comparison/")}
+    summary("Evaluated", {**shown, "metrics": run_dir / "metrics.json"})
 
 
 main = application("evaluate", evaluate, root="apply")

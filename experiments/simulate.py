@@ -1,4 +1,4 @@
-"""`understudy simulate`: run a simulator over the molecules of a file, into a resumable store."""
+"""`understudy simulate`: run a simulator over molecules of a file or drawn requests, into a resumable store."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ class SimulateSettings(StageSettings):
         ValueError: the limit is below 1.
     """
 
-    inputs: str = MISSING
+    inputs: str | None = None
+    sampling: Any = None
     smiles: str = "smiles"
     limit: int | None = None
     out: str = MISSING
@@ -68,11 +69,22 @@ def requests(rows: Iterable[Row], simulator: Simulator, path: Path, rejects: Rej
 
 
 def simulate(config: DictConfig, run_dir: Path) -> None:
-    """Simulate each molecule of `config.inputs` that is not in the store yet."""
+    """Simulate each molecule of `config.inputs`, or each drawn request, that is not in the store yet."""
     settings = build(SimulateSettings, config, where="")
-    path = existing_file(settings.inputs, "inputs")
+    if settings.sampling is None and settings.inputs is None:
+        raise InputError(
+            "nothing to simulate is named", where="inputs", remedy="Give inputs=FILE of molecules, or sampling=KIND"
+        )
     simulator = instantiate(config.simulator)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
+    if settings.sampling is not None:
+        from experiments.sampled import sampled
+
+        drawn, count = sampled(config.sampling, simulator)
+        result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count)
+        write_json(run_dir / "metrics.json", result.metrics())
+        return
+    path = existing_file(settings.inputs, "inputs")
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     with RejectLog(run_dir / "rejects.csv") as rejects:
         rows = read(path, smiles_column=settings.smiles, rejects=rejects)

@@ -265,6 +265,14 @@ def train(config: DictConfig, run_dir: Path) -> None:
         from experiments.forces import train_forces
 
         metrics = train_forces(config, run_dir)
+    elif config.surrogate.kind == "field":
+        from experiments.fields import train_fields
+
+        metrics = train_fields(config, run_dir)
+    elif config.surrogate.kind == "parametric":
+        from experiments.parameters import train_parametric
+
+        metrics = train_parametric(config, run_dir)
     else:
         metrics = train_graph(config, run_dir)
     if not is_first():

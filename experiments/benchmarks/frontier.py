@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,8 +125,8 @@ def paint(axes: Axes, models: Sequence[Point]) -> None:
     legend_below(axes, 2)
 
 
-def save(models: Sequence[Point], path: Path) -> None:
-    """The figure, as PNG or whatever the suffix says."""
+def save(models: Sequence[Point], path: Path, note: str = "") -> None:
+    """The figure, as PNG or whatever the suffix says; the note goes behind the finding in its title."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -136,7 +137,7 @@ def save(models: Sequence[Point], path: Path) -> None:
         figure = Figure(figsize=(6.4, 4.2))
         axes = figure.add_subplot()
         paint(axes, models)
-        axes.set_title(finding(models))
+        axes.set_title(textwrap.fill(finding(models) + note, 62))
         figure.savefig(path, dpi=160, metadata={"Software": None})
 
 
@@ -147,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     measured = held(given.out / "potential_speed.json")
     models = points(measured)
-    save(models, given.figure or given.out / "frontier.png")
+    minutes = [r.value for r in measured if r.name == BUDGET]
+    note = f", after {minutes[0]:g} CPU minutes of training each" if minutes else ""
+    save(models, given.figure or given.out / "frontier.png", note)
     best = frontier(models)
     results = [r for r in measured if r.name == BUDGET]
     for p in models:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
@@ -12,19 +13,23 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from experiments.evaluate import EvaluateSettings
+from experiments.fields import FieldData, field_config
 from experiments.forces import StructureSettings, potential_config
+from experiments.parameters import parametric_config
 from experiments.pipeline_settings import PipelineSettings
 from experiments.prepare import PrepareSettings
 from experiments.report import ReportSettings
+from experiments.sampled import sampled
 from experiments.screen import ScreenSettings, read_objective
 from experiments.screening import Objective
 from experiments.simulate import SimulateSettings
 from experiments.stage import CONF, build, instantiate
 from experiments.train import TableSettings, TrainSettings, molecular_config
-from simulators.base import Simulator
+from simulators.base import Simulator, check, input_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from surrogates.graph.facts import PotentialConfig
+from surrogates.operator.field_facts import FieldConfig
 from surrogates.train import TrainConfig
 
 
@@ -39,6 +44,8 @@ def composed(config: str, *overrides: str, root: str = ""):  # type: ignore[no-u
 
 @pytest.mark.parametrize("name", names("simulator"))
 def test_a_simulator_is_built(name: str) -> None:
+    if name.startswith("openfoam") and shutil.which("icoFoam") is None:
+        pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
     simulator = instantiate(composed("simulate", f"simulator={name}", "inputs=x").simulator)
     assert isinstance(simulator, Simulator)
     assert len(simulator.fingerprint) == 64
@@ -49,6 +56,11 @@ def test_a_surrogate_is_described(name: str) -> None:
     node = composed("train", f"surrogate={name}", "data.file=x", "data.target=y").surrogate
     if node.kind == "molecular":
         assert molecular_config(node).ensemble >= 1
+    elif node.kind == "field":
+        fields_config = field_config(node)
+        assert FieldConfig.from_json(json.loads(json.dumps(fields_config.to_json()))) == fields_config
+    elif node.kind == "parametric":
+        assert parametric_config(node).ensemble >= 1
     else:
         config = potential_config(node)
         assert config.ensemble >= 1
@@ -78,6 +90,43 @@ def test_an_objective_is_one(name: str) -> None:
 def test_an_experiment_composes(experiment: str) -> None:
     config = composed("train", f"experiment={experiment}")
     assert config.surrogate.kind in ("molecular", "potential")
+
+
+@pytest.mark.parametrize("name", [n for n in names("experiment/fluids") if n != "drag"])
+def test_an_experiment_with_fields_composes(name: str) -> None:
+    config = composed("train", f"experiment=fluids/{name}", "data.file=x")
+    assert field_config(config.surrogate).network is not None
+    build(FieldData, config.data, where="data")
+    build(TrainConfig, config.train, where="train")
+
+
+#: Each kind of drawn requests with a simulator that takes them.
+DRAWN = {
+    "fourier": "kdv",
+    "burgers": "burgers",
+    "matern": "navier_stokes",
+    "body": "openfoam_body",
+    "cavity": "openfoam_cavity",
+    "channel": "openfoam",
+    "drag": "ngsolve",
+}
+
+
+@pytest.mark.parametrize("name", names("sampling"))
+def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str) -> None:
+    simulator = DRAWN[name]
+    if simulator.startswith("openfoam") and shutil.which("icoFoam") is None:
+        pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
+    config = composed("simulate", f"simulator={simulator}", f"sampling={name}", "sampling.count=3")
+    made = instantiate(config.simulator)
+    drawn, count = sampled(config.sampling, made)
+    found = list(drawn)
+    assert count == len(found) == 3
+    for request in found:
+        check(request, made.spec.inputs, sizes=made.spec.sizes)
+    assert len({input_hash(request) for request in found}) == 3
+    fewer = composed("simulate", f"simulator={simulator}", f"sampling={name}", "sampling.count=2").sampling
+    assert [input_hash(r) for r in sampled(fewer, made)[0]] == [input_hash(r) for r in found[:2]]
 
 
 @pytest.mark.parametrize("name", names("apply"))
@@ -115,6 +164,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         assert options(composed(name).conformers) == {f.name for f in fields(ConformerConfig)}, name
     assert options(composed("train", "data=table").data) == {f.name for f in fields(TableSettings)}
     assert options(composed("train", "data=structures").data) == {f.name for f in fields(StructureSettings)}
+    assert options(composed("train", "data=fields").data) == {f.name for f in fields(FieldData)}
 
 
 @pytest.mark.parametrize(
@@ -131,7 +181,8 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
 )
 def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, root: str, settings: type) -> None:
     # A group of which nothing need be chosen is there once something is.
-    chosen = ["simulator@baseline=xtb"] if stage == "train" else []
+    optional = {"train": "simulator@baseline=xtb", "simulate": "sampling=fourier", "evaluate": "comparison=burgers"}
+    chosen = [optional[stage]] if stage in optional else []
     assert options(composed(stage, *chosen, root=root)) == {f.name for f in fields(settings)}
 
 

@@ -8,18 +8,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+import xarray as xr
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.io import write
 from hydra import compose, initialize_config_dir
 
 from data.store import RecordStore
+from experiments.fields import train_fields
 from experiments.forces import train_forces
+from experiments.parameters import train_parametric
 from experiments.report import report
 from experiments.screen import read_objective
 from experiments.simulate import simulate
 from experiments.stage import CONF
 from experiments.train import train_graph
+from simulators.base import Variable
 from surrogates.base import load_surrogate
 
 
@@ -42,7 +46,23 @@ RUNS = [
     ("ace", "forces", "structures"),
     ("ace_small", "warm", "structures"),
     ("ace_large", "warm", "structures"),
+    ("fno", "fields", "fields"),
+    ("tfno", "fields", "fields"),
+    ("ffno", "fields", "fields"),
+    ("unet", "fields", "fields"),
+    ("dilated_resnet", "fields", "fields"),
+    ("transolver", "fields", "fields"),
+    ("deeponet", "fields", "fields"),
+    ("parametric", "parametric", "parameters"),
 ]
+
+
+#: Of networks that have no layers to take away.
+SMALLER = {
+    "unet": {"width": 8, "multipliers": [1]},
+    "dilated_resnet": {"width": 8, "blocks": 1},
+    "deeponet": {"width": 8},
+}
 
 
 def test_every_file_of_training_is_run() -> None:
@@ -62,6 +82,27 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
         more = [f"data.file={tmp_path / 't.csv'}", "data.target=y", "surrogate.buckets=1"]
         metrics = train_graph(composed("train", *choices, *more), tmp_path / "run")
         assert np.isfinite(metrics["test/mae"])
+    elif data == "parameters":
+        inputs = (Variable("a", (), "1", "float64", "a number"), Variable("b", (), "1", "float64", "another"))
+        outputs = (Variable("y", (), "1", "float64", "their sum"),)
+        with RecordStore.create(tmp_path / "p.zarr", inputs, outputs, provenance={"fingerprint": "f" * 64}) as store:
+            for k in range(60):
+                store.append(str(k), {"a": k / 60, "b": (k % 7) / 7, "y": 1 + k / 60 + (k % 7) / 7}, seconds=1.0)
+        more = [f"data.file={tmp_path / 'p.zarr'}", "data.target=[y]", "surrogate.width=8", "surrogate.ensemble=2"]
+        metrics = train_parametric(composed("train", *choices, *more), tmp_path / "run")
+        assert np.isfinite(metrics["test/mae"])
+    elif data == "fields":
+        x = np.arange(16) / 16
+        size, phase = np.meshgrid(np.linspace(0.5, 1.5, 8), np.linspace(0, 6, 5))
+        u = size.reshape(-1, 1, 1) * np.sin(2 * np.pi * (x - np.arange(3)[:, None] / 20) + phase.reshape(-1, 1, 1))
+        waves = xr.Dataset({"u": (("sample", "time", "x"), u), "initial": (("sample", "x"), u[:, 0])}, {"x": x})
+        waves.to_netcdf(tmp_path / "w.nc", engine="scipy")
+        small = [f"{k}={v}" for k, v in SMALLER.get(surrogate, {"layers": 1, "width": 8}).items()]
+        choices += [f"surrogate.network.{s}" for s in small]
+        more = [f"data.file={tmp_path / 'w.nc'}", "data.output=u", "data.inputs=[initial]", "data.periodic=true"]
+        metrics = train_fields(composed("train", *choices, *more, "data.parts=[20,4,10,6]"), tmp_path / "run")
+        assert np.isfinite(metrics["test/relative_l2"])
+        assert 0 <= metrics["test/points_in_band"] <= 1
     else:
         frames = []
         for length in (3.6, 3.7, 3.8, 3.9, 4.0):
@@ -77,7 +118,12 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
     assert load_surrogate(tmp_path / "run" / "surrogate").scores
 
 
-@pytest.mark.parametrize("name", names("simulator"))
+def molecular(name: str) -> bool:
+    """Whether a simulator takes geometries of molecules."""
+    return "quantum" in str(composed("simulate", f"simulator={name}").simulator._target_)
+
+
+@pytest.mark.parametrize("name", [n for n in names("simulator") if molecular(n)])
 def test_one_molecule_of_each_simulator(name: str, tmp_path: Path) -> None:
     (tmp_path / "h2.xyz").write_text("2\nProperties=species:S:1:pos:R:3\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n")
     config = composed(

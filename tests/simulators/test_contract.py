@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 
 import numpy as np
 import pytest
 
 from simulators.base import SimulationError, Simulator, Spec, check, dataset
+from simulators.fluids.exponax import Exponax
+from simulators.fluids.foam_body import Body
+from simulators.fluids.ngsolve import NGSolveFlow
+from simulators.fluids.openfoam import OpenFOAM
 from simulators.quantum.ase_calculator import ASECalculator
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.smiles import FromSmiles
@@ -21,6 +26,12 @@ WATER = Geometry(
 ).dataset()
 ARGON = Geometry(np.array([18, 18], np.int32), np.array([[0, 0, 0], [0, 0, 3.8]])).dataset()
 SMILES = dataset(FromSmiles(XTB()).spec.inputs, {"smiles": "CO"})
+
+ROUND = NGSolveFlow(varied=("aspect", "angle")).at(0.4, 2)
+AN_ELLIPSE = {"aspect": 1.5, "angle": 0.3}
+BODY = OpenFOAM(Body(cells=8))
+A_BODY = {"reynolds": 10.0, "body_width": 0.1, "body_height": 0.1, "body_x": 0.2, "body_y": 0.2}
+BURGERS = Exponax("burgers", 32, dt=0.05, varied=("viscosity",))
 
 #: A simulator, one of another identity, a request that it answers, and one that it must refuse.
 TABLE = [
@@ -38,6 +49,24 @@ TABLE = [
         SMILES,
         dataset(FromSmiles(XTB()).spec.inputs, {"smiles": "C("}),
     ),
+    (
+        BURGERS,
+        Exponax("burgers", 32, dt=0.025, varied=("viscosity",)),
+        BURGERS.spec.request({"initial": np.ones((1, 32)), "viscosity": 0.1}),
+        BURGERS.spec.request({"initial": np.full((1, 32), np.nan), "viscosity": 0.1}),
+    ),
+    (
+        ROUND,
+        ROUND.at(0.4, 3),
+        ROUND.spec.request(AN_ELLIPSE),
+        ROUND.spec.request(AN_ELLIPSE | {"aspect": 50.0}),
+    ),
+    (
+        BODY,
+        OpenFOAM(Body(cells=9)),
+        BODY.spec.request(A_BODY),
+        BODY.spec.request(A_BODY | {"body_y": 0.01}),
+    ),
     (Misbehaving("."), Misbehaving(".", version=2), request(2.0), request(2.0, "not_converged")),
 ]
 NAMES = [row[0].name for row in TABLE]
@@ -50,9 +79,11 @@ def elsewhere(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
 
 @pytest.mark.parametrize(("simulator", "other", "good", "bad"), TABLE, ids=NAMES)
 def test_a_simulator_keeps_its_promises(simulator, other, good, bad) -> None:  # type: ignore[no-untyped-def]
+    if isinstance(simulator, OpenFOAM) and shutil.which("simpleFoam") is None:
+        pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
     assert isinstance(simulator, Simulator)
     answer = simulator.simulate(good)
-    check(answer, simulator.spec.outputs)
+    check(answer, simulator.spec.outputs, sizes=simulator.spec.sizes)
     for variable in simulator.spec.outputs:
         assert answer[variable.name].attrs == variable.attrs()
     again = pickle.loads(pickle.dumps(simulator))

@@ -1,0 +1,206 @@
+"""The fair comparison of a trained operator with the solver that it learned from: `understudy evaluate comparison=...`.
+
+Requests are drawn afresh on the grid of the reference, which is held against its own refinement. The solver runs in
+batches on a ladder of coarser grids and longer steps, from and to the grid that is compared on, as one compiled
+program; so does the operator, on a grid of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+from omegaconf import MISSING, DictConfig
+
+from data.errors import InputError
+from experiments.comparison.contenders import Contender, Problem, Settings
+from experiments.comparison.ladder import Rung, self_check
+from experiments.comparison.report import write_page
+from experiments.comparison.result import Comparison, compare, show
+from experiments.stage import build, instantiate
+from simulators.fluids.exponax import Exponax
+from simulators.fluids.resample import resample
+from simulators.fluids.sampling import Range, requests
+from surrogates.operator.field import FieldSurrogate
+from surrogates.operator.model import rollout
+
+PAGE = "comparison.html"
+#: Trajectories at a time where nothing is timed.
+BATCH = 32
+
+
+@dataclass(frozen=True)
+class Step:
+    """Grid points along each side, and a time step."""
+
+    points: int = MISSING
+    dt: float = MISSING
+
+
+@dataclass(frozen=True)
+class FluidComparison:
+    """What is compared; the keys of `comparison`.
+
+    Attributes:
+        title: of the problem, in words.
+        simulator: the solver that the operator learned from.
+        initial, ranges: of the requests, as in `sampling`.
+        count, seed: of the requests; other than those of the training.
+        reference, finer: what makes the truth, and what it is held against.
+        rungs: of the solver's ladder.
+        batch_sizes, repeats: see `experiments.comparison.contenders.Settings`.
+    """
+
+    title: str = MISSING
+    simulator: Any = MISSING
+    initial: Any = MISSING
+    ranges: dict[str, Any] = field(default_factory=dict)
+    count: int = 64
+    seed: int = 1_000_003
+    reference: Step = field(default_factory=Step)
+    finer: Step = field(default_factory=Step)
+    rungs: list[Step] = field(default_factory=list)
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 64])
+    repeats: int = 7
+
+
+def solved(
+    solver: Exponax,
+    initial: Float[np.ndarray, "sample channel *space"],
+    parameters: Mapping[str, Float[np.ndarray, " sample"]],
+    points: int,
+) -> Float[np.ndarray, "sample time channel *space"]:
+    """Trajectories of a solver, from and to other grids, the initial state first.
+
+    Raises:
+        InputError: one of them is no solution.
+    """
+    size = min(BATCH, len(initial))
+    found = []
+    for start in range(0, len(initial), size):
+        rows = np.resize(np.arange(start, min(start + size, len(initial))), size)
+        given = resample(initial[rows], solver.points, dim=solver.dim)
+        own = {name: values[rows] for name, values in parameters.items()}
+        answer = np.asarray(solver.trajectories(given, own))
+        if not np.isfinite(answer).all():
+            raise InputError(
+                f"a trajectory on {Rung(solver.points, solver.step, solver.dim).name} is not finite",
+                where="comparison",
+                remedy="Take a shorter step for it",
+            )
+        answer = np.asarray(resample(answer, points, dim=solver.dim))
+        found.append(answer[: min(size, len(initial) - start)])
+    return np.concatenate(found).astype(np.float32)
+
+
+def solver_contender(solver: Exponax, points: int) -> Contender:
+    """A rung: the solver from and to a grid of `points`."""
+
+    @jax.jit
+    def run(initial: Any, parameters: Any) -> Any:
+        given = resample(initial, solver.points, dim=solver.dim)
+        return resample(jax.vmap(solver.solve)(given, parameters), points, dim=solver.dim)[:, 1:]
+
+    return Contender(Rung(solver.points, solver.step, solver.dim).name, "solver", run)
+
+
+def surrogate_contender(
+    surrogate: FieldSurrogate, points: int, *, name: str, label_core_s: float, training_core_s: float, note: str = ""
+) -> Contender:
+    """A trained operator from and to a grid of `points`, on the grid of its training."""
+    layout = surrogate.facts.layout
+    own, dim = layout.points[0], len(layout.space)
+    steps = len(layout.axis("time").values) - 1
+    graph, state = nnx.split(surrogate.model)
+    names = [v.name for v in layout.parameters]
+
+    @jax.jit
+    def run(initial: Any, parameters: Any) -> Any:
+        start = jnp.moveaxis(resample(initial, own, dim=dim), 1, -1)
+        numbers = [jnp.asarray(parameters[n], jnp.float32) for n in names]
+        conditions = jnp.stack(numbers, axis=-1) if numbers else jnp.zeros((len(start), 0))
+        static = jnp.zeros((*start.shape[:-1], 0))
+        given = rollout(nnx.merge(graph, state), start, static, conditions, steps).mean(axis=0)
+        return resample(jnp.moveaxis(given, -1, 2)[:, 1:], points, dim=dim)
+
+    return Contender(
+        name, "surrogate", run, label_core_seconds=label_core_s, training_core_seconds=training_core_s, note=note
+    )
+
+
+def peak(states: Float[np.ndarray, "sample time channel *space"]) -> Float[np.ndarray, " sample"]:
+    """Largest absolute value at the last time."""
+    return np.abs(states[:, -1]).reshape(len(states), -1).max(axis=1)
+
+
+def compare_with_solver(
+    surrogate: FieldSurrogate, node: DictConfig, run_dir: Path, cores: int
+) -> tuple[Comparison, dict[str, float]]:
+    """Compare, print the table, and write `comparison.json` and `comparison.html`.
+
+    Args:
+        surrogate: trained by `understudy train`, whose scores tell what labels and training cost.
+        node: see `FluidComparison`.
+        run_dir: gets the files.
+        cores: that the process is bound to.
+
+    Raises:
+        InputError: the solver's grid or times are not those of the training, or the reference is too weak.
+    """
+    settings = build(FluidComparison, node, where="comparison")
+    solver = instantiate(node.simulator)
+    layout = surrogate.facts.layout
+    if not isinstance(solver, Exponax):
+        raise InputError("only exponax solvers have a ladder", where="comparison.simulator")
+    times = tuple(i * solver.save_dt for i in range(solver.steps + 1))
+    if (solver.points,) * solver.dim != layout.points or not np.allclose(times, layout.axis("time").values):
+        raise InputError(
+            f"the surrogate answers on {layout.points} points at {len(layout.axis('time').values)} times, the solver "
+            f"on {(solver.points,) * solver.dim} at {len(times)}",
+            where="comparison.simulator",
+            remedy="Give the points, save_dt and steps of the training",
+        )
+    ranges = {n: build(Range, v, where=f"comparison.ranges.{n}") for n, v in (node.get("ranges") or {}).items()}
+    reference = solver.at(points=settings.reference.points, dt=settings.reference.dt)
+    drawn = list(requests(reference, instantiate(node.initial), ranges, settings.count, settings.seed))
+    initial = np.stack([r["initial"].values for r in drawn])
+    parameters = {n: np.array([float(r[n]) for r in drawn]) for n in ranges}
+    truth = solved(reference, initial, parameters, solver.points)
+    few = slice(0, 8)
+    finer = solver.at(points=settings.finer.points, dt=settings.finer.dt)
+    check = solved(finer, initial[few], {n: v[few] for n, v in parameters.items()}, solver.points)
+    difference = self_check(truth[few, 1:], check[:, 1:])
+    scores = surrogate.scores
+    contenders = [solver_contender(solver.at(points=r.points, dt=r.dt), solver.points) for r in settings.rungs]
+    contenders.append(
+        surrogate_contender(
+            surrogate,
+            solver.points,
+            name=str(surrogate.facts.config.to_json()["network"]["architecture"]),
+            label_core_s=scores.get("train/label_core_seconds", 0.0),
+            training_core_s=scores.get("train/seconds", 0.0) * cores,
+            note=f"{scores.get('train/samples', 0):,.0f} trajectories to learn from",
+        )
+    )
+    start = np.asarray(resample(initial, solver.points, dim=solver.dim))
+    problem = Problem(start, truth[:, 1:], parameters, peak, "largest value at the last time")
+    found = compare(
+        settings.title,
+        contenders,
+        problem,
+        reference=Rung(reference.points, reference.step, reference.dim).name,
+        reference_difference=difference,
+        settings=Settings(cores=cores, batch_sizes=tuple(settings.batch_sizes), repeats=settings.repeats),
+    )
+    found.write(run_dir)
+    write_page([found], run_dir / PAGE)
+    show(found)
+    flat = {f"comparison/{k}": float(v) for k, v in found.to_json().items() if isinstance(v, float | int)}
+    return found, flat

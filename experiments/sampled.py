@@ -1,0 +1,72 @@
+"""Requests that are drawn instead of read: initial states and parameters for solvers of fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import xarray as xr
+from omegaconf import MISSING, DictConfig
+
+from data.errors import InputError
+from experiments.stage import build, instantiate
+from simulators.base import Simulator
+from simulators.fluids.exponax import Exponax
+from simulators.fluids.ngsolve import NGSolveFlow
+from simulators.fluids.sampling import Range, parameter_requests, requests
+from simulators.fluids.shapes import requests as body_requests
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """What is drawn; the keys of `sampling`.
+
+    Attributes:
+        initial: a generator of initial states; None for a simulator that takes numbers alone.
+        shapes: ranges of bodies; for a simulator of the flow around them.
+        ranges: of each parameter: low, high, and log to draw its logarithm.
+        count: requests.
+        seed: of all that is drawn. Request i depends on the seed and i alone, so a larger count goes on from a smaller.
+    """
+
+    initial: Any = None
+    shapes: Any = None
+    ranges: dict[str, Any] = field(default_factory=dict)
+    count: int = MISSING
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.count < 1 or self.seed < 0:
+            raise ValueError(f"count must be 1 or more and seed 0 or more, got {self.count} and {self.seed}")
+
+
+def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset], int]:
+    """The requests that a configuration describes, and their number.
+
+    Raises:
+        InputError: a key is unknown, or what is drawn does not fit the simulator.
+    """
+    settings = build(Sampling, node, where="sampling")
+    ranges = {
+        str(name): build(Range, value, where=f"sampling.ranges.{name}")
+        for name, value in (node.get("ranges") or {}).items()
+    }
+    found: Iterator[xr.Dataset]
+    if node.get("shapes") is not None:
+        if not isinstance(simulator, NGSolveFlow):
+            raise InputError(
+                f"{simulator.name} takes no bodies", where="sampling.shapes", remedy="Give sampling.ranges"
+            )
+        found = body_requests(simulator, instantiate(node.shapes), settings.count, settings.seed)
+    elif isinstance(simulator, Exponax):
+        if node.get("initial") is None:
+            raise InputError(
+                f"{simulator.name} starts from a field",
+                where="sampling.initial",
+                remedy="Choose sampling=fourier or so",
+            )
+        found = requests(simulator, instantiate(node.initial), ranges, settings.count, settings.seed)
+    else:
+        found = parameter_requests(simulator, ranges, settings.count, settings.seed)
+    return found, settings.count
