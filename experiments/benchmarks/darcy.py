@@ -25,7 +25,7 @@ PEER = Path(__file__).with_name("darcy_peer.py")
 #: Of the schedule and the best weights: what is left of the training samples is learned from.
 VALID = 50
 #: Seconds of our training set aside for what follows its last step.
-CLOSING_S = 1.0
+CLOSING_S = 5.0
 
 
 def peer(python: Path, folder: Path, data: Path, threads: int, seed: int) -> tuple[str, float, dict[str, float], int]:
