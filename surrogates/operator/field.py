@@ -135,14 +135,9 @@ class FieldSurrogate:
             raise SimulationError(
                 "not_converged", "the rollout left the finite numbers; the state lies outside of what was learned"
             )
-        values = {layout.output.name: self._laid(answer.mean[0])}
-        if self.facts.bands is not None:
-            half = self.facts.bands.half_width(answer.std)
-            name = layout.output.name
-            values[f"{name}_std"] = self._laid(self.facts.bands.sigma(answer.std)[0])
-            values[f"{name}_low"] = self._laid((answer.mean - half)[0])
-            values[f"{name}_high"] = self._laid((answer.mean + half)[0])
-        return self.spec.answer(values)
+        known = {v.name for v in self.spec.outputs}
+        named = {name: values for name, values in self._named(answer).items() if name in known}
+        return self.spec.answer({name: self._laid(values[0]) for name, values in named.items()})
 
     def _laid(self, values: Float[np.ndarray, "time *space channel"]) -> np.ndarray:
         """One answer in the dims of the output."""
@@ -156,9 +151,20 @@ class FieldSurrogate:
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
         """Answer a batch of `data.field_batches.FieldBatch`, whose later frames are not looked at."""
         answer = self.predict_arrays(batch.frames[:, 0], batch.static, batch.parameters)
-        name = self.facts.layout.output.name
-        std = answer.std if self.facts.bands is None else self.facts.bands.sigma(answer.std)
-        return {name: answer.mean, f"{name}_std": std}
+        return {name: np.stack([self._laid(v) for v in values]) for name, values in self._named(answer).items()}
+
+    def _named(self, answer: FieldAnswer) -> dict[str, np.ndarray]:
+        """The answer by the names of the outputs; without calibration only the mean and the members' spread."""
+        name, bands = self.facts.layout.output.name, self.facts.bands
+        if bands is None:
+            return {name: answer.mean, f"{name}_std": answer.std}
+        half = bands.half_width(answer.std)
+        return {
+            name: answer.mean,
+            f"{name}_std": bands.sigma(answer.std),
+            f"{name}_low": answer.mean - half,
+            f"{name}_high": answer.mean + half,
+        }
 
     def predict_fields(self, fields: Fields, *, steps: int | None = None) -> FieldAnswer:
         """Answer a table of samples, whatever its grid.

@@ -215,7 +215,8 @@ def test_labels_are_the_simulators_and_failures_are_told(tmp_path: Path) -> None
     assert [kind for kind, _ in found.failed] == ["invalid_input"]
     record = {"numbers": frames.numbers[6:], "positions": frames.positions[6:]}
     truth = WATER_XTB.simulate(dataset(WATER_XTB.spec.inputs, record))
-    assert found.structures.energy[1] == float(truth.energy)
+    # Not to the last digit: how BLAS adds depends on the threads that it has.
+    assert found.structures.energy[1] == pytest.approx(float(truth.energy), rel=1e-13)
     np.testing.assert_array_equal(found.structures.forces[3:], truth.forces.values)
     again = label(WATER_XTB, frames.take(np.array([2])), tmp_path / "labels.zarr", config, progress=False)
     np.testing.assert_array_equal(again.structures.forces, truth.forces.values)

@@ -323,7 +323,7 @@ def test_the_best_of_a_trained_surrogate_are_solved_and_beat_those_at_random(
     assert (frame["status"] == "not_converged").tolist() == (frame["a"] + frame["b"] > 1.6).tolist()
     best = done[done["group"] == "top"]
     assert len(best) == metrics["recheck/top/solved"] == 10
-    assert (best["drag"] < 1.01).all()
+    assert (best["drag"] < 1.03).all()
     error = (best["drag_pred"] - best["drag"]).abs() / best["drag"]
     assert metrics["recheck/top/drag/relative_error"] == pytest.approx(error.mean())
     assert metrics["recheck/top/drag/relative_error"] < 0.02

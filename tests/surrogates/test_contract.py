@@ -16,6 +16,7 @@ from flax import nnx
 from data import graphs, structure_batches
 from data.errors import InputError
 from data.featurise import encode
+from data.field_batches import FieldBatches
 from data.structure_batches import Shape
 from data.structures import Structures
 from simulators.base import SimulationError, Simulator, Spec, check, content_hash, dataset
@@ -24,14 +25,23 @@ from surrogates.graph.domain import Domain
 from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
 from surrogates.graph.mpnn import Ensemble, MPNNConfig
 from surrogates.normalise import Standardise
+from surrogates.operator.bands import Bands
+from surrogates.operator.field import FieldSurrogate
+from surrogates.operator.field_facts import FieldConfig, FieldFacts
+from surrogates.operator.fno import FNOConfig
+from surrogates.operator.scale import FieldScale
 from surrogates.uncertainty import Conformal
 
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
 import small_potential
 
+sys.path.insert(0, str(Path(__file__).parent / "operator"))
+import small_fields
+
 GRAPHS = encode(["CCO", "CC=O", "c1ccccc1O"])[0]
 WATER = {"numbers": np.array([8, 1, 1], np.int32), "positions": small_potential.WATER}
 
+WAVE = small_fields.waves(3, 1)
 THREE = Structures.from_arrays([WATER["numbers"]] * 3, [WATER["positions"]] * 3)
 
 
@@ -55,6 +65,16 @@ def potential(seed: int) -> Any:
     """Energies and forces of an ensemble; another seed is another scale, and so another surrogate."""
     made = small_potential.potential(members=2, scale=0.5 + 0.1 * seed)
     return made.with_facts(scores={"test/mae": 0.25})
+
+
+def a_field(seed: int) -> Any:
+    """Trajectories of a wave, calibrated."""
+    fields = small_fields.waves(4, 0)
+    config = FieldConfig(network=FNOConfig(width=4, layers=1, modes=(2,)), ensemble=2)
+    times = len(fields.layout.axis("time").values)
+    bands = Bands((1.5,) * times, ((0.1,),) * times, (1.0,) * times, 0.1, 30)
+    facts = FieldFacts(config, fields.layout, FieldScale.fit(fields), "ab" * 32, bands, {"test/mae": 0.25})
+    return FieldSurrogate(facts.model(seed), facts)
 
 
 class Row(NamedTuple):
@@ -82,11 +102,19 @@ TABLE = [
         lambda s: dataset(s.spec.inputs, {**WATER, "numbers": np.array([92, 1, 1])}),
         structure_batches.pad(THREE, np.arange(3), Shape(3, 4, None), 3.0),
     ),
+    Row(
+        "field",
+        a_field,
+        lambda s: s.spec.request({"initial": WAVE.states[0, 0].T, "speed": float(WAVE.parameters[0, 0])}),
+        lambda s: s.spec.request({"initial": np.full((1, 16), np.nan), "speed": 0.05}),
+        next(FieldBatches(WAVE, 3, 2, seed=None, stride=9).epoch(0)),
+    ),
 ]
 
 
 def test_every_kind_is_in_the_table() -> None:
-    assert [row.kind for row in TABLE] == sorted(KINDS)
+    # Numbers from numbers have a battery of their own, in test_parametric.py.
+    assert sorted([*(row.kind for row in TABLE), "parametric"]) == sorted(KINDS)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.kind for row in TABLE])

@@ -80,6 +80,8 @@ class Stopped(linear_problem.Source):
 
 
 def test_a_run_stopped_by_ctrl_c_amid_an_epoch_goes_on_from_that_very_step(tmp_path: Path) -> None:
+    # A shell that starts the tests in the background has them ignore it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     config = TrainConfig(epochs=5, learning_rate=0.05, ema_decay=0.9, checkpoint_every_s=1e9, seed=3)
 
     def go(source: linear_problem.Source, run: Path) -> FitResult:
