@@ -215,11 +215,11 @@ def test_labels_are_the_simulators_and_failures_are_told(tmp_path: Path) -> None
     assert [kind for kind, _ in found.failed] == ["invalid_input"]
     record = {"numbers": frames.numbers[6:], "positions": frames.positions[6:]}
     truth = WATER_XTB.simulate(dataset(WATER_XTB.spec.inputs, record))
-    # Not to the last digit: how BLAS adds depends on the threads that it has.
+    # Not to the last digit: how BLAS adds depends on which one a process has loaded first.
     assert found.structures.energy[1] == pytest.approx(float(truth.energy), rel=1e-13)
-    np.testing.assert_array_equal(found.structures.forces[3:], truth.forces.values)
+    np.testing.assert_allclose(found.structures.forces[3:], truth.forces.values, rtol=0, atol=1e-10)
     again = label(WATER_XTB, frames.take(np.array([2])), tmp_path / "labels.zarr", config, progress=False)
-    np.testing.assert_array_equal(again.structures.forces, truth.forces.values)
+    np.testing.assert_array_equal(again.structures.forces, found.structures.forces[3:])
     assert again.core_seconds < found.core_seconds
 
 
