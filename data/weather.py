@@ -1,0 +1,352 @@
+"""States of the atmosphere on latitude-longitude grids: names, units, and what an array of channels means.
+
+Names are those of WeatherBench 2 (Rasp et al. 2024, arXiv:2308.15560), units those of ERA5. A state is one array
+(latitude, longitude, channel), in which a channel is a variable, or a variable at one level.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.errors import InputError
+
+LATITUDE, LONGITUDE, TIME, LEVEL, LEAD = "latitude", "longitude", "time", "level", "prediction_timedelta"
+#: Units of a level: hPa for pressure, 1 for the sigma levels of a dynamical core.
+PRESSURE_UNITS, SIGMA_UNITS = "hPa", "1"
+
+
+@dataclass(frozen=True)
+class WeatherVariable:
+    """A quantity by its name in WeatherBench 2.
+
+    Attributes:
+        name: such as `temperature`.
+        units: such as K.
+        standard_name: of the CF conventions; "" where they have none.
+        long_name: a phrase for axes and tables.
+        levels: whether it has a dim `level`.
+        accumulated: whether it is a sum over the time before, and so never negative.
+    """
+
+    name: str
+    units: str
+    standard_name: str
+    long_name: str
+    levels: bool = False
+    accumulated: bool = False
+
+    def attrs(self) -> dict[str, str]:
+        """CF attributes."""
+        found = {"units": self.units, "standard_name": self.standard_name, "long_name": self.long_name}
+        return {k: v for k, v in found.items() if v}
+
+
+def _table() -> dict[str, WeatherVariable]:
+    def level(name: str, units: str, standard: str, long: str) -> WeatherVariable:
+        return WeatherVariable(name, units, standard, long, levels=True)
+
+    found = [
+        level("temperature", "K", "air_temperature", "temperature"),
+        level("geopotential", "m2 s-2", "geopotential", "geopotential"),
+        level("u_component_of_wind", "m s-1", "eastward_wind", "eastward wind"),
+        level("v_component_of_wind", "m s-1", "northward_wind", "northward wind"),
+        level("vertical_velocity", "Pa s-1", "lagrangian_tendency_of_air_pressure", "vertical velocity"),
+        level("specific_humidity", "kg kg-1", "specific_humidity", "specific humidity"),
+        level("vorticity", "s-1", "atmosphere_relative_vorticity", "relative vorticity"),
+        level("divergence", "s-1", "divergence_of_wind", "divergence"),
+        WeatherVariable("2m_temperature", "K", "air_temperature", "temperature at 2 m"),
+        WeatherVariable("10m_u_component_of_wind", "m s-1", "eastward_wind", "eastward wind at 10 m"),
+        WeatherVariable("10m_v_component_of_wind", "m s-1", "northward_wind", "northward wind at 10 m"),
+        WeatherVariable("mean_sea_level_pressure", "Pa", "air_pressure_at_mean_sea_level", "mean sea level pressure"),
+        WeatherVariable("surface_pressure", "Pa", "surface_air_pressure", "surface pressure"),
+        WeatherVariable("sea_surface_temperature", "K", "sea_surface_temperature", "sea surface temperature"),
+        WeatherVariable("total_precipitation_6hr", "m", "", "precipitation of six hours", accumulated=True),
+        WeatherVariable("total_precipitation_24hr", "m", "", "precipitation of 24 hours", accumulated=True),
+        WeatherVariable("layer_thickness", "m", "", "thickness of the layer of shallow water"),
+        WeatherVariable("geopotential_at_surface", "m2 s-2", "surface_geopotential", "geopotential at the surface"),
+        WeatherVariable("land_sea_mask", "1", "land_binary_mask", "share of land"),
+    ]
+    return {v.name: v for v in found}
+
+
+#: What is known, by its name.
+VARIABLES: Mapping[str, WeatherVariable] = _table()
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A variable, or a variable at one level.
+
+    Attributes:
+        variable: its name.
+        level: in hPa or sigma; None for a variable without levels.
+    """
+
+    variable: str
+    level: float | None = None
+
+    @property
+    def label(self) -> str:
+        """Such as "temperature_500"."""
+        return self.variable if self.level is None else f"{self.variable}_{self.level:g}"
+
+
+@dataclass(frozen=True)
+class WeatherGrid:
+    """Where the points of a state lie.
+
+    Attributes:
+        latitude: degrees north, ascending.
+        longitude: degrees east, ascending and evenly spaced; within 0 to 360, or a region that may begin below 0.
+
+    Raises:
+        ValueError: values are not ascending, not finite, out of range, or longitudes unevenly spaced.
+    """
+
+    latitude: tuple[float, ...]
+    longitude: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        for name, values in (("latitude", self.latitude), ("longitude", self.longitude)):
+            if len(values) < 2 or not np.isfinite(values).all() or not (np.diff(values) > 0).all():
+                raise ValueError(f"{name} must be two or more finite numbers that ascend")
+        if self.latitude[0] < -90.001 or self.latitude[-1] > 90.001:
+            raise ValueError(f"latitude must lie within -90 and 90, got {self.latitude[0]} to {self.latitude[-1]}")
+        steps = np.diff(self.longitude)
+        if not np.allclose(steps, steps[0], rtol=1e-3):
+            raise ValueError("longitude must be evenly spaced")
+        if self.longitude[0] < -180.001 or self.longitude[-1] - self.longitude[0] > 360 - 0.5 * steps[0]:
+            raise ValueError("longitude must begin at -180 or above and span no more than the circle")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Points along latitude and longitude."""
+        return len(self.latitude), len(self.longitude)
+
+    @property
+    def periodic(self) -> bool:
+        """Whether the longitudes close a circle."""
+        step = self.longitude[1] - self.longitude[0]
+        return bool(abs(step * len(self.longitude) - 360) < 0.01 * step)
+
+    @property
+    def is_global(self) -> bool:
+        """Whether it covers the sphere: a circle of longitudes, and latitudes within one spacing of both poles."""
+        spacing = max(np.diff(self.latitude))
+        return self.periodic and bool(self.latitude[0] + 90 <= spacing and 90 - self.latitude[-1] <= spacing)
+
+    @cached_property
+    def weights(self) -> Float[np.ndarray, "latitude longitude"]:
+        """Area of each cell, with mean 1: sin of its northern less sin of its southern edge, as WeatherBench 2 has it.
+
+        Edges lie midway between latitudes; the outermost at the poles where the grid is global, else as far out as
+        the nearest edge is in.
+        """
+        latitude = np.asarray(self.latitude, np.float64)
+        middle = (latitude[1:] + latitude[:-1]) / 2
+        first, last = 2 * latitude[0] - middle[0], 2 * latitude[-1] - middle[-1]
+        if self.is_global:
+            first, last = -90.0, 90.0
+        edges = np.clip(np.concatenate([[first], middle, [last]]), -90, 90)
+        rows = np.diff(np.sin(np.deg2rad(edges)))
+        return np.repeat((rows / rows.mean())[:, None], len(self.longitude), axis=1)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> WeatherGrid:
+        """What `to_json` described."""
+        return WeatherGrid(*(tuple(float(v) for v in value[k]) for k in ("latitude", "longitude")))
+
+
+@dataclass(frozen=True)
+class WeatherLayout:
+    """What the arrays of states mean.
+
+    Attributes:
+        grid: where the points lie.
+        channels: what a model advances, in the order of the last axis.
+        static: variables that do not change with time, such as orography, in the order of the last axis.
+        step_hours: hours from one state to the next.
+        level_units: `PRESSURE_UNITS` or `SIGMA_UNITS`.
+        calendar: whether times are dates, so that the sun's place is known; False for a core without seasons.
+        attrs: where the data comes from.
+    """
+
+    grid: WeatherGrid
+    channels: tuple[Channel, ...]
+    static: tuple[str, ...] = ()
+    step_hours: float = 6.0
+    level_units: str = PRESSURE_UNITS
+    calendar: bool = True
+    attrs: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the variables among the channels, in order, each once."""
+        return tuple(dict.fromkeys(c.variable for c in self.channels))
+
+    def levels(self, variable: str) -> tuple[float, ...]:
+        """Levels of a variable; empty where it has none."""
+        return tuple(c.level for c in self.channels if c.variable == variable and c.level is not None)
+
+    def index(self, variable: str) -> list[int]:
+        """Channels of a variable."""
+        return [i for i, c in enumerate(self.channels) if c.variable == variable]
+
+    def with_attrs(self, **attrs: str) -> WeatherLayout:
+        """The same with more attributes."""
+        return replace(self, attrs={**self.attrs, **attrs})
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal layout."""
+        return {**asdict(self), "attrs": dict(self.attrs)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> WeatherLayout:
+        """What `to_json` described."""
+        return WeatherLayout(
+            grid=WeatherGrid.from_json(value["grid"]),
+            channels=tuple(
+                Channel(str(c["variable"]), None if c["level"] is None else float(c["level"]))
+                for c in value["channels"]
+            ),
+            static=tuple(str(v) for v in value["static"]),
+            step_hours=float(value["step_hours"]),
+            level_units=str(value["level_units"]),
+            calendar=bool(value["calendar"]),
+            attrs={str(k): str(v) for k, v in value["attrs"].items()},
+        )
+
+    # Between arrays and Datasets
+
+    def stack(self, data: xr.Dataset, where: str = "") -> Float[np.ndarray, "*lead latitude longitude channel"]:
+        """The channels of a Dataset as one float32 array; dims other than level and the grid's come first.
+
+        Raises:
+            InputError: a variable or level is missing, the grid is another, or units differ.
+        """
+        lacking = [v for v in self.variables if v not in data]
+        if lacking:
+            raise InputError(
+                f"no variable {' and no '.join(lacking)} in it",
+                where=where,
+                remedy=f"It has {', '.join(map(str, data.data_vars))}",
+            )
+        self.refuse_other_grid(data, where)
+        lead = tuple(str(d) for d in data[self.variables[0]].dims if d not in (LEVEL, LATITUDE, LONGITUDE))
+        parts = []
+        for name in self.variables:
+            array = data[name]
+            units, wanted = array.attrs.get("units"), VARIABLES[name].units if name in VARIABLES else None
+            if units is not None and wanted is not None and not same_units(units, wanted):
+                raise InputError(f"{name} is in {units}, {wanted} is needed", where=where, remedy="Convert it")
+            levels = self.levels(name)
+            if levels:
+                have = np.asarray(data[LEVEL].values, float) if LEVEL in array.dims else np.zeros(0)
+                missing = [v for v in levels if not np.isclose(have, v, rtol=1e-5).any()]
+                if missing:
+                    shown = ", ".join(f"{v:g}" for v in missing)
+                    raise InputError(
+                        f"{name} lacks the levels {shown} {self.level_units}",
+                        where=where,
+                        remedy=f"It has {', '.join(f'{v:g}' for v in have) or 'none'}",
+                    )
+                at = [int(np.argmin(np.abs(have - v))) for v in levels]
+                array = array.isel({LEVEL: at}).transpose(*lead, LATITUDE, LONGITUDE, LEVEL)
+                parts.append(array.values.astype(np.float32))
+            else:
+                parts.append(array.transpose(*lead, LATITUDE, LONGITUDE).values.astype(np.float32)[..., None])
+        return np.concatenate(parts, axis=-1)
+
+    def unstack(
+        self,
+        values: Float[np.ndarray, "*lead latitude longitude channel"],
+        dims: Sequence[str] = (),
+        coords: Mapping[str, Any] | None = None,
+    ) -> xr.Dataset:
+        """A Dataset of variables with CF attributes from an array of channels.
+
+        Where variables have different levels, one is NaN at the levels that are not among its channels.
+
+        Args:
+            values: the array, whose last axes are latitude, longitude and channel.
+            dims: names of the axes before them.
+            coords: of these.
+        """
+        arrays: dict[str, xr.DataArray] = {}
+        levels = sorted({c.level for c in self.channels if c.level is not None})
+        for name in self.variables:
+            at = self.index(name)
+            attrs = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1", "long_name": name}
+            own = self.levels(name)
+            if own:
+                array = xr.DataArray(
+                    np.moveaxis(values[..., at], -1, -3), dims=(*dims, LEVEL, LATITUDE, LONGITUDE), attrs=attrs
+                ).assign_coords({LEVEL: list(own)})
+                arrays[name] = array.reindex({LEVEL: levels}) if list(own) != levels else array
+            else:
+                arrays[name] = xr.DataArray(values[..., at[0]], dims=(*dims, LATITUDE, LONGITUDE), attrs=attrs)
+        made = xr.Dataset(arrays, attrs={"Conventions": "CF-1.11", **self.attrs})
+        return made.assign_coords({**self.coordinates(), **(coords or {})})
+
+    def coordinates(self) -> dict[str, xr.Variable]:
+        """Latitude, longitude and, where there is one, level, with CF attributes."""
+        grid = self.grid
+        found = {
+            LATITUDE: xr.Variable(
+                (LATITUDE,), np.array(grid.latitude), {"units": "degrees_north", "standard_name": "latitude"}
+            ),
+            LONGITUDE: xr.Variable(
+                (LONGITUDE,), np.array(grid.longitude), {"units": "degrees_east", "standard_name": "longitude"}
+            ),
+        }
+        levels = sorted({c.level for c in self.channels if c.level is not None})
+        if levels:
+            name = "air_pressure" if self.level_units == PRESSURE_UNITS else "atmosphere_sigma_coordinate"
+            attrs = {"units": self.level_units, "standard_name": name, "positive": "down"}
+            found[LEVEL] = xr.Variable((LEVEL,), np.array(levels, float), attrs)
+        return found
+
+    def refuse_other_grid(self, data: xr.Dataset, where: str = "") -> None:
+        """Refuse a Dataset on another grid.
+
+        Raises:
+            InputError: latitudes or longitudes are missing or differ.
+        """
+        for name, own in ((LATITUDE, self.grid.latitude), (LONGITUDE, self.grid.longitude)):
+            if name not in data.coords:
+                raise InputError(f"no coordinate {name} in it", where=where, remedy="Name it so")
+            values = np.asarray(data[name].values, float)
+            if len(values) != len(own) or not np.allclose(values, own, atol=1e-3):
+                raise InputError(
+                    f"its {name}s run from {values[0]:g} to {values[-1]:g} in {len(values)}, "
+                    f"{own[0]:g} to {own[-1]:g} in {len(own)} are needed",
+                    where=where,
+                    remedy="Regrid it, or give ascending latitudes and longitudes of the same range",
+                )
+
+
+def same_units(first: str, second: str) -> bool:
+    """Whether two spellings mean one unit: "m s**-1", "m/s" and "m s-1" do."""
+    return _plain_units(first) == _plain_units(second)
+
+
+_SPELLINGS = {
+    "m/s": "m s-1", "m2/s2": "m2 s-2", "pa/s": "pa s-1", "kg/kg": "kg kg-1", "1/s": "s-1", "kelvin": "k",
+    "(0-1)": "1", "dimensionless": "1", "": "1", "pascal": "pa", "millibars": "hpa", "mb": "hpa", "mbar": "hpa",
+}  # fmt: skip
+
+
+def _plain_units(value: str) -> str:
+    plain = " ".join(value.replace("**", "").replace("^", "").replace("(0 - 1)", "1").lower().split())
+    return _SPELLINGS.get(plain, plain)
