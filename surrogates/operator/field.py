@@ -198,6 +198,7 @@ class FieldSurrogate:
             batch: samples at a time; by default as many as memory allows.
         """
         layout = self.facts.layout
+        static = self.facts.seen(static)
         if initial is None:
             initial = np.zeros((*static.shape[:-1], layout.channels), np.float32)
         steps = (len(layout.axis("time").values) - 1 if layout.evolves else 0) if steps is None else steps
@@ -215,7 +216,10 @@ class FieldSurrogate:
         return FieldAnswer(np.concatenate(means), np.concatenate(stds))
 
     def compiled(self, steps: int) -> Callable[..., tuple[Array, Array]]:
-        """The compiled function (initial, static, parameters) -> (mean, std), on the device; for timing and scans."""
+        """The compiled function (initial, static, parameters) -> (mean, std), on the device; for timing and scans.
+
+        Its static fields are those that `FieldFacts.seen` gives.
+        """
         return partial(self._run(steps), self._state)
 
     def _run(self, steps: int) -> Callable[..., tuple[Array, Array]]:

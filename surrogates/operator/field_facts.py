@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+import numpy as np
 from flax import nnx
+from jaxtyping import Float
 
 from data.fields import Layout
 from surrogates.operator.bands import Bands
+from surrogates.operator.coarse_darcy import CoarseDarcy
 from surrogates.operator.field_loss import FieldLoss
 from surrogates.operator.model import CONSTRAINTS, FieldModel
 from surrogates.operator.networks import FieldShape, config_from_json, config_to_json
 from surrogates.operator.scale import FieldScale
+
+#: Solvers that a network can be given the answer of.
+COARSE = ("none", "darcy")
 
 
 @dataclass(frozen=True)
@@ -26,6 +32,7 @@ class FieldSettings:
         constraint: "none", "mean" (each channel's mean is kept) or "divergence_free" (velocities on periodic grids).
         loss, unroll, unroll_from, unroll_full, cut_gradient, noise, symmetry: see `FieldLoss`.
         average_symmetry: answer with the mean over the elements of `symmetry`.
+        coarse: one of `COARSE`: a coarse solver whose answer the network sees as one more field.
     """
 
     ensemble: int = 1
@@ -39,12 +46,15 @@ class FieldSettings:
     noise: float = 0.0
     symmetry: str = "none"
     average_symmetry: bool = False
+    coarse: str = "none"
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
             raise ValueError(f"ensemble must be at least 1, got {self.ensemble}")
         if self.constraint not in CONSTRAINTS:
             raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
+        if self.coarse not in COARSE:
+            raise ValueError(f"coarse must be one of {', '.join(COARSE)}, got {self.coarse!r}")
         self.made_loss((), ())
 
     def made_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
@@ -91,6 +101,7 @@ class FieldFacts:
         labels_fingerprint: of the simulator, or of the data, that it learned from.
         bands: calibrated error bars; None if no samples were set aside for them.
         scores: held-out scores, flat, with the unit in the key.
+        coarse: the solver whose answer the network sees too; None for none.
     """
 
     config: FieldConfig
@@ -99,6 +110,13 @@ class FieldFacts:
     labels_fingerprint: str
     bands: Bands | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    coarse: CoarseDarcy | None = None
+
+    def seen(self, static: Float[np.ndarray, "sample *space static"]) -> Float[np.ndarray, "sample *space seen"]:
+        """The static fields that the network sees: those given, and the answer of the coarse solver."""
+        if self.coarse is None:
+            return static
+        return np.concatenate([static, self.coarse.solve(static[..., 0])[..., None]], axis=-1)
 
     @property
     def shape(self) -> FieldShape:
@@ -107,7 +125,7 @@ class FieldFacts:
         state = layout.channels if layout.evolves else 0
         return FieldShape(
             dims=len(layout.space),
-            inputs=max(1, state + len(layout.static)),
+            inputs=max(1, state + len(layout.static) + (self.coarse is not None)),
             outputs=layout.channels,
             parameters=len(layout.parameters),
             periodic=layout.periodic,
@@ -137,6 +155,7 @@ class FieldFacts:
             "labels_fingerprint": self.labels_fingerprint,
             "bands": None if self.bands is None else self.bands.to_json(),
             "scores": dict(self.scores),
+            "coarse": None if self.coarse is None else self.coarse.to_json(),
         }
 
     @staticmethod
@@ -153,4 +172,5 @@ class FieldFacts:
             labels_fingerprint=str(value["labels_fingerprint"]),
             bands=None if value["bands"] is None else Bands.from_json(value["bands"]),
             scores={str(k): float(v) for k, v in value["scores"].items()},
+            coarse=None if value.get("coarse") is None else CoarseDarcy.from_json(value["coarse"]),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from data.field_batches import FieldBatches
 from data.fields import Fields
 from surrogates.devices import data_mesh
 from surrogates.operator.bands import Bands
+from surrogates.operator.coarse_darcy import CoarseDarcy, refuse_unfit
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldFacts
 from surrogates.operator.model import FieldModel
@@ -69,7 +71,14 @@ def fit_field(
     for other, name in ((valid, "validation"), (calibration, "calibration")):
         if other is not None:
             other.refuse_other(layout, f"the {name} part")
-    facts = FieldFacts(config, layout, FieldScale.fit(train), train.fingerprint)
+    coarse = None
+    if config.coarse == "darcy":
+        refuse_unfit(layout)
+        coarse = CoarseDarcy.fit(train.static[..., 0], train.states[:, 0, ..., 0])
+    given = FieldFacts(config, layout, FieldScale.fit(train), train.fingerprint, coarse=coarse)
+    train = replace(train, static=given.seen(train.static))
+    valid = None if valid is None else replace(valid, static=given.seen(valid.static))
+    facts = given if coarse is None else replace(given, scale=FieldScale.fit(train))
     mesh = mesh or data_mesh()
     frames = config.unroll + 1 if layout.evolves else 1
     size = -(-training.batch_size // mesh.size) * mesh.size

@@ -1,0 +1,122 @@
+"""What a coarse solver says of Darcy flow, as one more field that a network sees beside the permeability.
+
+Finite volumes on the samples' own grid solve -div(a grad u) = 1 with u = 0 on the boundary: five points, with the
+harmonic mean of two neighbours' permeabilities at the face between them (Patankar 1980, Numerical Heat Transfer and
+Fluid Flow, section 4.2-3). The network then learns what the coarse grid gets wrong. Where a file gives
+permeability only as a mask, its contrast and the unit of the answer are fitted to the training samples.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+import scipy.optimize
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.fields import Layout
+
+#: Contrasts that are looked through, and training samples by which they are judged.
+CONTRASTS, JUDGED = (1.5, 100.0), 100
+
+
+@dataclass(frozen=True)
+class CoarseDarcy:
+    """The solver, with what it was fitted to.
+
+    Attributes:
+        contrast: permeability where the field is largest over that where it is smallest; between them it is geometric.
+        scale: answer in the units of the samples over that for a smallest permeability of 1 and a unit source.
+        low, high: smallest and largest values of the field that gives the permeability.
+    """
+
+    contrast: float
+    scale: float
+    low: float
+    high: float
+
+    @staticmethod
+    def fit(field: Float[np.ndarray, "sample x y"], truth: Float[np.ndarray, "sample x y"]) -> CoarseDarcy:
+        """Contrast and scale that bring coarse answers nearest to true ones, by the mean relative L2 error.
+
+        Args:
+            field: permeability, or a mask of it.
+            truth: answers of the samples.
+
+        Raises:
+            InputError: the field is the same everywhere.
+        """
+        low, high = float(field.min()), float(field.max())
+        if low == high:
+            raise InputError(
+                "the permeability is the same everywhere", where="surrogate.coarse", remedy="Set it to none"
+            )
+        rows = slice(0, JUDGED)
+        size = np.maximum(np.linalg.norm(truth[rows].reshape(len(truth[rows]), -1), axis=1), 1e-30)
+
+        def judged(log_contrast: float) -> tuple[float, float]:
+            answers = CoarseDarcy(float(np.exp(log_contrast)), 1.0, low, high).solve(field[rows])
+            flat, wanted = (a.reshape(len(a), -1) / size[:, None] for a in (answers, truth[rows]))
+            scale = float((flat * wanted).sum() / (flat * flat).sum())
+            return float(np.linalg.norm(scale * flat - wanted, axis=1).mean()), scale
+
+        found = scipy.optimize.minimize_scalar(
+            lambda log: judged(log)[0], bounds=tuple(np.log(CONTRASTS)), method="bounded", options={"xatol": 0.02}
+        )
+        return CoarseDarcy(float(np.exp(found.x)), judged(float(found.x))[1], low, high)
+
+    def solve(self, field: Float[np.ndarray, "sample x y"]) -> Float[np.ndarray, "sample x y"]:
+        """Coarse answers, float32, for points at i / n of the unit square, the first of which lie on its boundary."""
+        share = np.clip((np.asarray(field, np.float64) - self.low) / (self.high - self.low), 0.0, 1.0)
+        return np.stack([self.scale * _solve(self.contrast**one) for one in share]).astype(np.float32)
+
+    def to_json(self) -> dict[str, float]:
+        """A plain dict, from which `from_json` makes an equal one."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> CoarseDarcy:
+        """What `to_json` described."""
+        return CoarseDarcy(**{k: float(v) for k, v in value.items()})
+
+
+def refuse_unfit(layout: Layout) -> None:
+    """Refuse samples that are no Darcy flow on the unit square.
+
+    Raises:
+        InputError: something evolves, the space has not two dims of equal length, or the inputs are not one field.
+    """
+    one = len(layout.static) == 1 and not layout.parameters and layout.channels == 1
+    square = len(layout.points) == 2 and layout.points[0] == layout.points[1] and not any(layout.periodic)
+    if layout.evolves or not one or not square:
+        raise InputError(
+            "coarse Darcy flow needs one field, the permeability, on a square that is not periodic, and one answer",
+            where="surrogate.coarse",
+            remedy="Set it to none",
+        )
+
+
+def _solve(permeability: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
+    """One answer for a unit source; a banded Cholesky factorisation."""
+    n = len(permeability)
+    # The last row and column lie on the boundary and are not among the points: they continue their neighbours.
+    full = np.pad(permeability, ((0, 1), (0, 1)), mode="edge")
+    along_x = 2 * full[:-1] * full[1:] / (full[:-1] + full[1:])
+    along_y = 2 * full[:, :-1] * full[:, 1:] / (full[:, :-1] + full[:, 1:])
+    west, east, south, north = along_x[:-1, 1:-1], along_x[1:, 1:-1], along_y[1:-1, :-1], along_y[1:-1, 1:]
+    inner = n - 1
+    bands = np.zeros((inner + 1, inner * inner))
+    bands[0] = (west + east + south + north).ravel()
+    # Below the diagonal: the next point along y, unless it begins another row, and the next along x.
+    step = -north.copy()
+    step[:, -1] = 0
+    bands[1] = step.ravel()
+    bands[inner] = -east.ravel()
+    found = scipy.linalg.solveh_banded(bands, np.full(inner * inner, 1.0 / n**2), lower=True)
+    answer = np.zeros((n, n))
+    answer[1:, 1:] = found.reshape(inner, inner)
+    return answer
