@@ -1,0 +1,187 @@
+"""Means and spreads of the channels of states, of what a step adds, and their climatology; all in one pass each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+Numbers = tuple[float, ...]
+#: Days of the window over which a climatology is smoothed.
+WINDOW_DAYS = 61
+YEAR_DAYS = 366
+
+
+@dataclass(frozen=True)
+class ChannelStatistics:
+    """One number a channel, over all points with equal weight.
+
+    Attributes:
+        mean, std: of the states.
+        increment_std: root mean square of what a step adds; 1 where no step is known.
+        low, high: smallest and largest value.
+    """
+
+    mean: Numbers
+    std: Numbers
+    increment_std: Numbers
+    low: Numbers
+    high: Numbers
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ChannelStatistics:
+        """What `to_json` described."""
+        return ChannelStatistics(**{k: tuple(float(x) for x in v) for k, v in value.items()})
+
+
+class Moments:
+    """Adds up states, float64; blocks of a segment follow one another, so that a step across two of them counts.
+
+    The sums of blocks are joined as Chan, Golub and LeVeque (1983) do, which loses nothing where the mean is large
+    against the spread.
+    """
+
+    def __init__(self, channels: int) -> None:
+        self.count = 0
+        self.mean, self.squares, self.steps_squared = np.zeros((3, channels))
+        self.steps = 0
+        self.low, self.high = np.full(channels, np.inf), np.full(channels, -np.inf)
+        self._last: np.ndarray | None = None
+
+    def new_segment(self) -> None:
+        """What comes next does not follow what came before."""
+        self._last = None
+
+    def add(self, states: Float[np.ndarray, "time latitude longitude channel"]) -> None:
+        """A block of states."""
+        for state in states:
+            flat = state.reshape(-1, state.shape[-1]).astype(np.float64)
+            n, mean = len(flat), flat.mean(axis=0)
+            delta, total = mean - self.mean, self.count + n
+            self.squares += np.square(flat - mean).sum(axis=0) + delta**2 * (self.count * n / total)
+            self.mean += delta * (n / total)
+            self.count = total
+            self.low, self.high = np.minimum(self.low, flat.min(axis=0)), np.maximum(self.high, flat.max(axis=0))
+            if self._last is not None:
+                self.steps_squared += np.square(flat - self._last).sum(axis=0)
+                self.steps += n
+            self._last = flat
+
+    def statistics(self) -> ChannelStatistics:
+        """What was added up; a spread that is nothing beside the mean is 1."""
+        std = np.sqrt(self.squares / max(self.count, 1))
+        std = np.where(std > 1e-9 * np.maximum(1.0, np.abs(self.mean)), std, 1.0)
+        step = np.sqrt(self.steps_squared / max(self.steps, 1))
+        step = np.where(step > 0, step, 1.0)
+        found = (self.mean, std, step, self.low, self.high)
+        return ChannelStatistics(*(tuple(float(v) for v in values) for values in found))
+
+
+@dataclass(frozen=True)
+class Climatology:
+    """What is usual at a time.
+
+    Attributes:
+        kind: "day_of_year" (and hour of the day), "hour" (of the day alone, for less than a year of data) or "mean".
+        hours: hours of the day that are told apart, ascending.
+        values: float32, (hour, day of year, latitude, longitude, channel); the axes that `kind` does not tell apart
+            have length 1.
+    """
+
+    kind: str
+    hours: tuple[int, ...]
+    values: Float[np.ndarray, "hour day latitude longitude channel"]
+
+    def at(self, times: np.ndarray) -> Float[np.ndarray, "time latitude longitude channel"]:
+        """The usual states at some times, datetime64.
+
+        Raises:
+            ValueError: an hour of the day was not among the data.
+        """
+        times = np.asarray(times)
+        hour, day = hour_of_day(times), day_of_year(times)
+        if self.kind == "mean":
+            return np.repeat(self.values[0, 0][None], len(times), axis=0)
+        strange = sorted(set(hour.tolist()) - set(self.hours))
+        if strange:
+            raise ValueError(f"no data at hour {strange[0]} of the day; there are {self.hours}")
+        at = np.searchsorted(self.hours, hour)
+        return self.values[at, day - 1 if self.kind == "day_of_year" else 0]
+
+
+def hour_of_day(times: np.ndarray) -> Int[np.ndarray, " time"]:
+    """Whole hours since midnight, of datetime64."""
+    return (times.astype("datetime64[h]").astype(np.int64) % 24).astype(int)
+
+
+def day_of_year(times: np.ndarray) -> Int[np.ndarray, " time"]:
+    """1 to 366, of datetime64."""
+    return (times.astype("datetime64[D]") - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(int) + 1
+
+
+def climatology(
+    times: np.ndarray,
+    blocks: Iterable[tuple[Int[np.ndarray, " time"], Float[np.ndarray, "time latitude longitude channel"]]],
+    shape: tuple[int, int, int],
+    *,
+    dated: bool,
+) -> Climatology:
+    """The climatology of states that are given block by block.
+
+    With a year of data or more it is that of WeatherBench 2 (Rasp et al. 2024, section 2.2): for each hour of the day
+    and day of the year the mean over years and over a window of 61 days around the day, whose weights fall linearly to
+    0 at its ends.
+
+    Args:
+        times: datetime64 of all states.
+        blocks: positions in `times`, and the states there.
+        shape: latitudes, longitudes and channels.
+        dated: whether the times are dates.
+    """
+    span = (times.max() - times.min()) / np.timedelta64(1, "D") if len(times) else 0.0
+    kind = "mean" if not dated else "day_of_year" if span >= 364 else "hour"
+    hours = tuple(sorted(set(hour_of_day(times).tolist()))) if kind != "mean" else (0,)
+    days = YEAR_DAYS if kind == "day_of_year" else 1
+    total = np.zeros((len(hours), days, *shape), np.float64 if days == 1 else np.float32)
+    count = np.zeros((len(hours), days))
+    hour = np.searchsorted(hours, hour_of_day(times)) if kind != "mean" else np.zeros(len(times), int)
+    day = day_of_year(times) - 1 if kind == "day_of_year" else np.zeros(len(times), int)
+    for rows, states in blocks:
+        for row, state in zip(rows, states, strict=True):
+            count[hour[row], day[row]] += 1
+            # A running mean stays exact in float32 where a sum would not.
+            total[hour[row], day[row]] += (state - total[hour[row], day[row]]) / count[hour[row], day[row]]
+    if kind == "day_of_year":
+        for h in range(len(hours)):
+            total[h] = _smoothed(total[h], count[h])
+    return Climatology(kind, hours, total.astype(np.float32))
+
+
+def window_weights(days: int = WINDOW_DAYS) -> Float[np.ndarray, " day"]:
+    """Weights that fall linearly from the middle to 0 at both ends."""
+    half = days // 2
+    return 1.0 - np.abs(np.arange(-half, half + 1)) / half
+
+
+def _smoothed(means: np.ndarray, count: Float[np.ndarray, " day"]) -> np.ndarray:
+    """The weighted mean over the window of each day, around the turn of the year, of the days that have data."""
+    weights = window_weights()
+    half = len(weights) // 2
+    flat = means.reshape(YEAR_DAYS, -1)
+    there = (count > 0).astype(np.float64)
+    matrix = np.zeros((YEAR_DAYS, YEAR_DAYS))
+    for offset, weight in zip(range(-half, half + 1), weights, strict=True):
+        matrix[np.arange(YEAR_DAYS), (np.arange(YEAR_DAYS) + offset) % YEAR_DAYS] += weight
+    matrix *= there[None]
+    norm = matrix.sum(axis=1, keepdims=True)
+    # A day so far from all data that no window reaches it takes the mean of the year.
+    empty = norm[:, 0] == 0
+    matrix[empty], norm[empty] = there[None], there.sum()
+    return ((matrix / norm).astype(np.float32) @ flat).reshape(means.shape)

@@ -1,0 +1,325 @@
+"""States of the atmosphere in the order of time, laid out so that a training sample is a few contiguous reads.
+
+A store is a directory: `states.zarr`, a Zarr v3 array (time, latitude, longitude, channel) of one time a chunk, many
+chunks a shard, without a codec, because a state of floats hardly gets smaller and decoding is slower than a disk; and
+`windows.json`, which is written last and says what the channels are. Reading is TensorStore's, several windows at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorstore
+import xarray as xr
+import zarr
+from jaxtyping import Float, Int
+
+from data.errors import CorruptStoreError, InputError
+from data.weather import TIME, WeatherLayout
+from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
+
+CARD, STATES, STATIC, PROGRESS = "windows.json", "states.zarr", "static.npy", "progress.json"
+SCHEMA = 1
+#: Bytes of a shard, and of what is held while statistics are taken.
+SHARD_BYTES = 256 << 20
+BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class WindowStore:
+    """A finished store, opened for reading.
+
+    Attributes:
+        path: its directory.
+        layout: what the arrays mean.
+        statistics: of all states.
+        times: datetime64[ns] of each; without a calendar counted from 2001-01-01.
+        segments: [start, stop) of each run of states without a gap between them.
+        fingerprint: identity of the data.
+        seconds_per_step: core-seconds that its simulator took for a state; NaN where unknown.
+    """
+
+    path: Path
+    layout: WeatherLayout
+    statistics: ChannelStatistics
+    times: np.ndarray
+    segments: tuple[tuple[int, int], ...]
+    fingerprint: str
+    seconds_per_step: float
+
+    @staticmethod
+    def open(path: Path) -> WindowStore:
+        """The store in a directory.
+
+        Raises:
+            InputError: there is none, or it was not finished.
+            CorruptStoreError: its description or its shards are not what was written.
+        """
+        path = Path(path)
+        if not (path / CARD).is_file():
+            begun = (path / PROGRESS).is_file()
+            raise InputError(
+                "its writing was not finished" if begun else "no store of windows",
+                where=str(path),
+                remedy="Give the command that began it again" if begun else "Make one with `understudy windows`",
+            )
+        try:
+            card = json.loads((path / CARD).read_text())
+            store = WindowStore(
+                path,
+                WeatherLayout.from_json(card["layout"]),
+                ChannelStatistics.from_json(card["statistics"]),
+                np.array(card["times"], "datetime64[s]").astype("datetime64[ns]"),
+                tuple((int(a), int(b)) for a, b in card["segments"]),
+                str(card["fingerprint"]),
+                float("nan") if card["seconds_per_step"] is None else float(card["seconds_per_step"]),
+            )
+            shards: dict[str, int] = card["shards"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise CorruptStoreError(
+                f"cannot be read: {error}", where=str(path / CARD), remedy="Write the store again"
+            ) from error
+        for name, size in shards.items():
+            file = path / STATES / name
+            if not file.is_file() or file.stat().st_size != size:
+                raise CorruptStoreError(
+                    "a shard is missing or cut short", where=str(file), remedy="Write the store again"
+                )
+        return store
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    @cached_property
+    def static(self) -> Float[np.ndarray, "latitude longitude static"]:
+        """Fields that do not change, float32, in the order of the layout's."""
+        return np.load(self.path / STATIC, allow_pickle=False)
+
+    @cached_property
+    def _array(self) -> Any:
+        return tensorstore.open(
+            {"driver": "zarr3", "kvstore": {"driver": "file", "path": str((self.path / STATES).resolve())}}, read=True
+        ).result()
+
+    def starts(self, frames: int, part: tuple[int, int] | None = None, stride: int = 1) -> Int[np.ndarray, " window"]:
+        """First index of each window of consecutive states that lies in one segment.
+
+        Args:
+            frames: states of a window.
+            part: [start, stop) that it has to lie in; None for all.
+            stride: from one window of a segment to the next.
+        """
+        low, high = (0, len(self)) if part is None else part
+        found = [
+            np.arange(max(a, low), min(b, high) - frames + 1, stride)
+            for a, b in self.segments
+            if min(b, high) - max(a, low) >= frames
+        ]
+        return np.concatenate(found) if found else np.zeros(0, int)
+
+    def read(
+        self, starts: Int[np.ndarray, " window"], frames: int
+    ) -> Float[np.ndarray, "window frame latitude longitude channel"]:
+        """Windows of consecutive states, read at the same time."""
+        array, starts = self._array, np.asarray(starts, int)
+        out = np.empty((len(starts), frames, *self.layout.grid.shape, len(self.layout.channels)), np.float32)
+        waits = [array[int(s) : int(s) + frames].read() for s in starts]
+        for i, wait in enumerate(waits):
+            out[i] = wait.result()
+        return out
+
+    def blocks(self, part: tuple[int, int] | None = None) -> Iterator[tuple[slice, np.ndarray]]:
+        """States in the order of time, block by block, none across two segments."""
+        low, high = (0, len(self)) if part is None else part
+        each = max(1, BLOCK_BYTES // (4 * int(np.prod(self.layout.grid.shape)) * len(self.layout.channels)))
+        for a, b in self.segments:
+            for start in range(max(a, low), min(b, high), each):
+                stop = min(start + each, b, high)
+                yield slice(start, stop), self.read(np.array([start]), stop - start)[0]
+
+    def statistics_of(self, part: tuple[int, int]) -> ChannelStatistics:
+        """Statistics of some of the states, such as those of the training."""
+        moments = Moments(len(self.layout.channels))
+        ends = {a for a, _ in self.segments}
+        for rows, states in self.blocks(part):
+            if rows.start in ends:
+                moments.new_segment()
+            moments.add(states)
+        return moments.statistics()
+
+    def climatology(self, part: tuple[int, int] | None = None) -> Climatology:
+        """What is usual at a time, by the states of a part, such as those of the training."""
+        low, high = (0, len(self)) if part is None else part
+        blocks = ((np.arange(rows.start, rows.stop) - low, states) for rows, states in self.blocks((low, high)))
+        shape = (*self.layout.grid.shape, len(self.layout.channels))
+        return climatology(self.times[low:high], blocks, shape, dated=self.layout.calendar)
+
+    def dataset(self, part: tuple[int, int] | None = None) -> xr.Dataset:
+        """States in WeatherBench 2 names, in memory: all of them, or those of a part."""
+        low, high = (0, len(self)) if part is None else part
+        states = self.read(np.array([low]), high - low)[0]
+        return self.layout.unstack(states, (TIME,), {TIME: self.times[low:high]})
+
+
+def write_windows(
+    path: Path,
+    segments: Iterable[xr.Dataset],
+    layout: WeatherLayout,
+    *,
+    static: xr.Dataset | None = None,
+    fingerprint: str,
+    seconds_per_step: float = float("nan"),
+    shard_bytes: int = SHARD_BYTES,
+    advance: Any = None,
+) -> WindowStore:
+    """Write states to a store; one that was begun by the same call goes on from its last whole shard.
+
+    Args:
+        path: the directory.
+        segments: each a Dataset with a dim `time`, whose states follow one another by the layout's step; lazily read.
+        layout: what to write.
+        static: has the layout's static variables.
+        fingerprint: identity of the data.
+        seconds_per_step: core-seconds that a state took its simulator.
+        shard_bytes: about so many a shard.
+        advance: called with the number of states written, for a progress bar.
+
+    Raises:
+        InputError: `path` holds other data, a variable is missing, or a value is not finite; names it.
+    """
+    path = Path(path)
+    identity = {
+        "schema": SCHEMA, "layout": layout.to_json(), "fingerprint": fingerprint, "shard_bytes": shard_bytes,
+    }  # fmt: skip
+    if (path / CARD).is_file():
+        store = WindowStore.open(path)
+        if json.loads((path / CARD).read_text())["identity"] != json.loads(json.dumps(identity)):
+            raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
+        return store
+    path.mkdir(parents=True, exist_ok=True)
+    done = _progress(path, identity)
+    state = (*layout.grid.shape, len(layout.channels))
+    each = max(1, shard_bytes // (4 * int(np.prod(state))))
+    if done == 0:
+        shutil.rmtree(path / STATES, ignore_errors=True)
+        array = zarr.create_array(
+            str(path / STATES), shape=(0, *state), chunks=(1, *state), shards=(each, *state), dtype="float32",
+            compressors=None, filters=None, fill_value=float("nan"),
+            dimension_names=["time", "latitude", "longitude", "channel"],
+        )  # fmt: skip
+    else:
+        array = zarr.open_array(str(path / STATES), mode="r+")
+    times: list[np.ndarray] = []
+    ends: list[tuple[int, int]] = []
+    pending: list[np.ndarray] = []
+    total, held, skip = 0, 0, done
+
+    def flush(block: np.ndarray, at: int) -> None:
+        array.resize((at + len(block), *state))
+        array[at : at + len(block)] = block
+        _write(path / PROGRESS, {"identity": identity, "states": at + len(block)})
+        if advance is not None:
+            advance(len(block))
+
+    for number, segment in enumerate(segments):
+        start = total
+        stamps = segment[TIME].values.astype("datetime64[ns]")
+        times.append(stamps)
+        step = max(1, each // 4)
+        for first in range(0, len(stamps), step):
+            last = min(first + step, len(stamps))
+            total += last - first
+            if total <= skip:
+                continue  # written before a stop
+            keep = max(first, last - (total - skip))
+            block = layout.stack(segment.isel({TIME: slice(keep, last)}), f"{path}, segment {number}")
+            _refuse_not_finite(block, layout, stamps[keep:last])
+            pending.append(block)
+            held += len(block)
+            while held >= each:
+                joined = np.concatenate(pending)
+                flush(joined[:each], done)
+                done, pending, held = done + each, [joined[each:]], held - each
+        ends.append((start, total))
+    if not total:
+        raise InputError("no states to write", where=str(path), remedy="Choose a range of time that holds some")
+    if held:
+        flush(np.concatenate(pending), done)
+    fixed = _static(static, layout, path)
+    with open(path / f"{STATIC}.part", "wb") as file:
+        np.save(file, fixed, allow_pickle=False)
+    os.replace(path / f"{STATIC}.part", path / STATIC)
+    stamps = np.concatenate(times)
+    bare = WindowStore(path, layout, ChannelStatistics((), (), (), (), ()), stamps, tuple(ends), fingerprint, 0.0)
+    found = bare.statistics_of((0, total))
+    shards = {
+        str(f.relative_to(path / STATES)): f.stat().st_size for f in sorted((path / STATES).rglob("*")) if f.is_file()
+    }
+    card = {
+        "identity": identity, "layout": layout.to_json(), "statistics": found.to_json(),
+        "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
+        "seconds_per_step": None if np.isnan(seconds_per_step) else seconds_per_step, "shards": shards,
+    }  # fmt: skip
+    _write(path / CARD, card)
+    (path / PROGRESS).unlink()
+    return WindowStore.open(path)
+
+
+def _progress(path: Path, identity: Mapping[str, Any]) -> int:
+    """States that an earlier call wrote; only whole shards are believed.
+
+    Raises:
+        InputError: it wrote other data.
+    """
+    if not (path / PROGRESS).is_file():
+        return 0
+    found = json.loads((path / PROGRESS).read_text())
+    if found["identity"] != json.loads(json.dumps(identity)):
+        raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
+    state = (*(len(found["identity"]["layout"]["grid"][k]) for k in ("latitude", "longitude")),)
+    size = 4 * int(np.prod(state)) * len(found["identity"]["layout"]["channels"])
+    each = max(1, int(found["identity"]["shard_bytes"]) // size)
+    return int(found["states"]) // each * each
+
+
+def _refuse_not_finite(block: np.ndarray, layout: WeatherLayout, stamps: np.ndarray) -> None:
+    if np.isfinite(block).all():
+        return
+    time, row, column, channel = (int(v) for v in np.argwhere(~np.isfinite(block))[0])
+    grid = layout.grid
+    raise InputError(
+        f"{layout.channels[channel].label} is missing or not finite at {stamps[time].astype('datetime64[s]')}, "
+        f"latitude {grid.latitude[row]:g}, longitude {grid.longitude[column]:g}",
+        remedy="Leave the variable or these times out, or fill them: source.missing=drop or source.fill",
+    )
+
+
+def _static(static: xr.Dataset | None, layout: WeatherLayout, path: Path) -> Float[np.ndarray, "latitude longitude s"]:
+    if not layout.static:
+        return np.zeros((*layout.grid.shape, 0), np.float32)
+    lacking = [n for n in layout.static if static is None or n not in static]
+    if static is None or lacking:
+        raise InputError(f"no static variable {', '.join(lacking)}", where=str(path), remedy="Leave it out")
+    layout.refuse_other_grid(static, str(path))
+    fields = [static[n].transpose("latitude", "longitude").values.astype(np.float32) for n in layout.static]
+    made = np.stack(fields, axis=-1)
+    if not np.isfinite(made).all():
+        raise InputError("a static variable holds values that are not finite", where=str(path), remedy="Leave it out")
+    return made
+
+
+def _write(path: Path, value: Any) -> None:
+    part = path.with_name(path.name + ".part")
+    with open(part, "w") as file:
+        json.dump(value, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
