@@ -22,7 +22,7 @@ from data.errors import InputError
 from experiments.benchmarks.common import Result, arguments, pin, report
 
 #: Coarser settings of the solver, from cheap to dear: largest triangles over the default's, and order.
-RUNGS = ((8.0, 2), (4.0, 2), (2.0, 2), (1.0, 2), (2.0, 3), (1.0, 3))
+RUNGS = ((32.0, 2), (16.0, 2), (8.0, 2), (4.0, 2), (2.0, 2), (1.0, 2), (2.0, 3), (1.0, 3))
 #: Held-out bodies that each rung solves.
 RUNG_BODIES = 10
 TOP = 20
