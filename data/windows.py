@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -31,6 +31,24 @@ SCHEMA = 1
 #: Bytes of a shard, and of what is held while statistics are taken.
 SHARD_BYTES = 256 << 20
 BLOCK_BYTES = 64 << 20
+
+
+@dataclass(frozen=True)
+class Segment:
+    """States that follow one another by one step.
+
+    Attributes:
+        times: datetime64 of each.
+        read: the states in [start, stop), as a Dataset with a dim `time`.
+    """
+
+    times: np.ndarray
+    read: Callable[[int, int], xr.Dataset]
+
+    @staticmethod
+    def of(data: xr.Dataset) -> Segment:
+        """All states of a Dataset."""
+        return Segment(data[TIME].values, lambda start, stop: data.isel({TIME: slice(start, stop)}))
 
 
 @dataclass(frozen=True)
@@ -171,7 +189,7 @@ class WindowStore:
 
 def write_windows(
     path: Path,
-    segments: Iterable[xr.Dataset],
+    segments: Iterable[Segment],
     layout: WeatherLayout,
     *,
     static: xr.Dataset | None = None,
@@ -184,7 +202,7 @@ def write_windows(
 
     Args:
         path: the directory.
-        segments: each a Dataset with a dim `time`, whose states follow one another by the layout's step; lazily read.
+        segments: each is read block by block.
         layout: what to write.
         static: has the layout's static variables.
         fingerprint: identity of the data.
@@ -231,7 +249,7 @@ def write_windows(
 
     for number, segment in enumerate(segments):
         start = total
-        stamps = segment[TIME].values.astype("datetime64[ns]")
+        stamps = segment.times.astype("datetime64[ns]")
         times.append(stamps)
         step = max(1, each // 4)
         for first in range(0, len(stamps), step):
@@ -240,7 +258,7 @@ def write_windows(
             if total <= skip:
                 continue  # written before a stop
             keep = max(first, last - (total - skip))
-            block = layout.stack(segment.isel({TIME: slice(keep, last)}), f"{path}, segment {number}")
+            block = layout.stack(segment.read(keep, last), f"segment {number} of {path}")
             _refuse_not_finite(block, layout, stamps[keep:last])
             pending.append(block)
             held += len(block)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from data.errors import CorruptStoreError, InputError
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.window_statistics import Moments, climatology, window_weights
-from data.windows import WindowStore, write_windows
+from data.windows import Segment, WindowStore, write_windows
 
 GRID = WeatherGrid((-60.0, -20.0, 20.0, 60.0), tuple(np.arange(6) * 60.0))
 LAYOUT = WeatherLayout(
@@ -33,10 +33,12 @@ def segment(count: int, seed: int, start: str = "2001-01-01") -> xr.Dataset:
     return LAYOUT.unstack(values, ("time",), {"time": times})
 
 
+def segments() -> list[Segment]:
+    return [Segment.of(segment(13, 0)), Segment.of(segment(4, 1, "2001-02-01"))]
+
+
 def written(path: Path, *, shard: int = 5, fingerprint: str = "a") -> WindowStore:
-    return write_windows(
-        path, [segment(13, 0), segment(4, 1, "2001-02-01")], LAYOUT, fingerprint=fingerprint, shard_bytes=shard * 288
-    )
+    return write_windows(path, segments(), LAYOUT, fingerprint=fingerprint, shard_bytes=shard * 288)
 
 
 def test_what_was_written_is_read_in_windows_that_cross_no_gap(tmp_path: Path) -> None:
@@ -77,7 +79,7 @@ sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 import test_windows as t
 from data.windows import write_windows
-write_windows(Path(sys.argv[1]), [t.segment(13, 0), t.segment(4, 1, "2001-02-01")], t.LAYOUT, fingerprint="a",
+write_windows(Path(sys.argv[1]), t.segments(), t.LAYOUT, fingerprint="a",
               shard_bytes=5 * 288, advance=lambda n: (print(n, flush=True), time.sleep(30)))
 """
 
@@ -119,7 +121,7 @@ def test_damage_and_what_is_not_finite_are_named(tmp_path: Path) -> None:
     bad = segment(3, 2)
     bad["2m_temperature"].values[1, 2, 3] = np.nan
     with pytest.raises(InputError, match=r"2m_temperature .* 2001-01-01T06:00:00, latitude 20, longitude 180"):
-        write_windows(tmp_path / "bad", [bad], LAYOUT, fingerprint="c")
+        write_windows(tmp_path / "bad", [Segment.of(bad)], LAYOUT, fingerprint="c")
 
 
 @settings(max_examples=20, deadline=None)

@@ -1,0 +1,1 @@
+"""The atmosphere: reanalysis, and a dynamical core."""

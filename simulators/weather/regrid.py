@@ -1,0 +1,115 @@
+"""From one latitude-longitude grid to another: conservative, or bilinear.
+
+Conservative: the value of a cell is the mean over the cells that it overlaps, weighted by the shared area, which on
+such grids is the product of a share of sin(latitude) and one of longitude (Jones 1999, Mon. Wea. Rev. 127, 2204, first
+order). Both methods are two small matrices, one a dim.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.weather import LATITUDE, LONGITUDE, WeatherGrid
+
+METHODS = ("conservative", "bilinear")
+
+
+def global_grid(latitudes: int, longitudes: int, poles: bool = False) -> WeatherGrid:
+    """Evenly spaced points of the whole sphere; with `poles` the first and last latitude are the poles."""
+    between = -90 + (np.arange(latitudes) + 0.5) * 180 / latitudes
+    latitude = np.linspace(-90, 90, latitudes) if poles else between
+    return WeatherGrid(tuple(latitude.tolist()), tuple((np.arange(longitudes) * 360 / longitudes).tolist()))
+
+
+def edges(grid: WeatherGrid) -> tuple[Float[np.ndarray, " latitude+1"], Float[np.ndarray, " longitude+1"]]:
+    """Edges of the cells, degrees: midway between points, at the poles where the grid is global."""
+    latitude, longitude = (np.asarray(v, np.float64) for v in (grid.latitude, grid.longitude))
+    middle = (latitude[1:] + latitude[:-1]) / 2
+    first, last = 2 * latitude[0] - middle[0], 2 * latitude[-1] - middle[-1]
+    if grid.is_global:
+        first, last = -90.0, 90.0
+    step = longitude[1] - longitude[0]
+    return np.clip([first, *middle, last], -90, 90), np.append(longitude, longitude[-1] + step) - step / 2
+
+
+def weights(
+    source: WeatherGrid, target: WeatherGrid, method: str = "conservative"
+) -> tuple[Float[np.ndarray, "to from"], Float[np.ndarray, "to from"]]:
+    """The matrices of latitude and of longitude; each row adds up to 1.
+
+    Raises:
+        InputError: the method is unknown, or the target reaches beyond the source.
+    """
+    if method not in METHODS:
+        raise InputError(f"no method {method!r}", where="source.regrid", remedy=f"There are {', '.join(METHODS)}")
+    if method == "bilinear":
+        rows = _linear(np.asarray(source.latitude), np.asarray(target.latitude), None, clamp=source.is_global)
+        return rows, _linear(
+            np.asarray(source.longitude), np.asarray(target.longitude), 360.0 if source.periodic else None, clamp=False
+        )
+    (lat_from, lon_from), (lat_to, lon_to) = edges(source), edges(target)
+    rows = _overlap(np.sin(np.deg2rad(lat_from)), np.sin(np.deg2rad(lat_to)), None)
+    columns = _overlap(lon_from, lon_to, 360.0 if source.periodic else None)
+    for name, matrix in (("latitude", rows), ("longitude", columns)):
+        if not (matrix.sum(axis=1) > 1 - 1e-6).all():
+            raise InputError(
+                f"the new grid reaches beyond the {name}s there are", where="source.grid", remedy="Make it smaller"
+            )
+    return rows / rows.sum(axis=1, keepdims=True), columns / columns.sum(axis=1, keepdims=True)
+
+
+def regrid(data: xr.Dataset, source: WeatherGrid, target: WeatherGrid, method: str = "conservative") -> xr.Dataset:
+    """A Dataset on another grid; variables without both dims stay as they are."""
+    rows, columns = weights(source, target, method)
+    found = {}
+    for name, array in data.data_vars.items():
+        if LATITUDE not in array.dims or LONGITUDE not in array.dims:
+            found[name] = array
+            continue
+        lead = [d for d in array.dims if d not in (LATITUDE, LONGITUDE)]
+        values = array.transpose(*lead, LATITUDE, LONGITUDE).values
+        made = rows @ values.astype(np.float64) @ columns.T
+        coords = {k: v for k, v in array.coords.items() if k in lead}
+        found[name] = xr.DataArray(made.astype(values.dtype), coords, (*lead, LATITUDE, LONGITUDE), attrs=array.attrs)
+    return xr.Dataset(found, attrs=data.attrs).assign_coords(
+        {
+            LATITUDE: (LATITUDE, list(target.latitude), {"units": "degrees_north", "standard_name": "latitude"}),
+            LONGITUDE: (LONGITUDE, list(target.longitude), {"units": "degrees_east", "standard_name": "longitude"}),
+        }
+    )
+
+
+def _overlap(old: np.ndarray, new: np.ndarray, period: float | None) -> np.ndarray:
+    """Share of each new cell that lies in each old one, by their edges."""
+    total = np.zeros((len(new) - 1, len(old) - 1))
+    for shift in (0.0,) if period is None else (-2 * period, -period, 0.0, period, 2 * period):
+        low = np.maximum(new[:-1, None], old[None, :-1] + shift)
+        high = np.minimum(new[1:, None], old[None, 1:] + shift)
+        total += np.maximum(high - low, 0.0)
+    return total / np.diff(new)[:, None]
+
+
+def _linear(old: np.ndarray, new: np.ndarray, period: float | None, *, clamp: bool) -> np.ndarray:
+    """Weights of linear interpolation at new points; beyond the ends of a global grid the end's value.
+
+    Raises:
+        InputError: a point lies beyond the ends.
+    """
+    where = np.arange(len(old))
+    if period is not None:
+        new = (new - old[0]) % period + old[0]
+        old, where = np.append(old, old[0] + period), np.append(where, 0)
+    if not clamp and (new.min() < old[0] - 1e-6 or new.max() > old[-1] + 1e-6):
+        raise InputError(
+            "the new grid reaches beyond the points there are", where="source.grid", remedy="Make it smaller"
+        )
+    inside = np.clip(new, old[0], old[-1])
+    left = np.clip(np.searchsorted(old, inside, side="right") - 1, 0, len(old) - 2)
+    share = (inside - old[left]) / (old[left + 1] - old[left])
+    matrix = np.zeros((len(new), int(where.max()) + 1))
+    np.add.at(matrix, (np.arange(len(new)), where[left]), 1 - share)
+    np.add.at(matrix, (np.arange(len(new)), where[left + 1]), share)
+    return matrix

@@ -1,0 +1,172 @@
+"""Opening what forecasters have: Zarr stores by path or URL, NetCDF files, GRIB files; lazily, through xarray."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data.errors import CorruptStoreError, InputError
+from simulators.base import SimulationError
+
+INSTALL = "Install it with `pip install 'understudy[weather]'`"
+GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
+#: What a URL's scheme needs beside fsspec, and how to open it without an account.
+SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
+    "gs": ("gcsfs", {"token": "anon"}),
+    "s3": ("s3fs", {"anon": True}),
+    "http": ("aiohttp", {}),
+    "https": ("aiohttp", {}),
+}
+
+
+def open_source(path: str) -> xr.Dataset:
+    """A Dataset, whose arrays are read when they are needed.
+
+    Args:
+        path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
+            file, or a pattern such as `data/*.nc`), or a GRIB file.
+
+    Raises:
+        InputError: there is nothing, or it cannot be read.
+        CorruptStoreError: chunks of a local Zarr store are missing or cut short.
+        SimulationError: `missing_component`: what reads it is not installed.
+    """
+    if "://" in path:
+        return _open_zarr(_remote(path), path)
+    found = sorted(glob(path)) if any(c in path for c in "*?[") else [path]
+    if not found or not Path(found[0]).exists():
+        raise InputError("no such file or directory", where=path, remedy="Check the path")
+    first = Path(found[0])
+    if first.is_dir():
+        if len(found) > 1:
+            raise InputError(f"{len(found)} directories match", where=path, remedy="Name one Zarr store")
+        refuse_damaged(first)
+        return _open_zarr(str(first), path)
+    kind = {Path(f).suffix.lower() for f in found}
+    if kind <= set(GRIB):
+        return _joined([_grib(f) for f in found], path)
+    if kind <= set(NETCDF):
+        return _joined([_netcdf(f) for f in found], path)
+    raise InputError(
+        f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
+    )
+
+
+def _remote(url: str) -> Any:
+    """A mapping of a URL's keys, without an account.
+
+    Raises:
+        InputError: the scheme is unknown.
+        SimulationError: what it needs is not installed.
+    """
+    scheme = url.split("://", 1)[0]
+    if scheme not in SCHEMES:
+        raise InputError(f"no scheme {scheme}://", where=url, remedy=f"There are {', '.join(SCHEMES)}")
+    package, options = SCHEMES[scheme]
+    try:
+        __import__(package)
+        from zarr.storage import FsspecStore
+    except ImportError as error:
+        raise SimulationError("missing_component", f"{url} needs {package}. {INSTALL}") from error
+    return FsspecStore.from_url(url, storage_options=options, read_only=True)
+
+
+def _open_zarr(store: Any, where: str) -> xr.Dataset:
+    try:
+        # Without dask a time step of a store of terabytes is read alone all the same.
+        return xr.open_zarr(store, chunks=None)
+    except (ValueError, OSError, KeyError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot be opened as Zarr: {text}", where=where, remedy="Check the path") from error
+
+
+def _netcdf(path: str) -> xr.Dataset:
+    with open(path, "rb") as file:
+        classic = file.read(3) == b"CDF"
+    try:
+        return xr.open_dataset(path, engine="scipy" if classic else "h5netcdf")
+    except ImportError as error:
+        raise SimulationError("missing_component", f"{path} needs h5netcdf. {INSTALL}") from error
+    except (ValueError, OSError, KeyError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _grib(path: str) -> xr.Dataset:
+    try:
+        import cfgrib  # noqa: F401
+    except (ImportError, RuntimeError) as error:
+        raise SimulationError("missing_component", f"{path} needs cfgrib and ecCodes. {INSTALL}") from error
+    try:
+        # An index would be written beside the file.
+        return xr.open_dataset(path, engine="cfgrib", backend_kwargs={"indexpath": ""})
+    except (ValueError, OSError, KeyError, EOFError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: str, error: Exception) -> InputError:
+    text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    return InputError(f"cannot be read: {text}", where=path, remedy="It may be cut short: fetch it again")
+
+
+def _joined(parts: list[xr.Dataset], where: str) -> xr.Dataset:
+    """Files one after the other in time."""
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return xr.concat(parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact")
+    except ValueError as error:
+        raise InputError(
+            f"its files do not fit together: {str(error).splitlines()[0]}", where=where, remedy="Open them one by one"
+        ) from error
+
+
+def refuse_damaged(path: Path) -> None:
+    """Refuse a local Zarr store of which chunks are missing or cut short: a reader takes missing ones for fill values.
+
+    A chunk is missing where the array has others, and cut short where arrays without a codec have smaller files.
+
+    Raises:
+        CorruptStoreError: names the chunk.
+    """
+    for meta in [*path.rglob("zarr.json"), *path.rglob(".zarray")]:
+        try:
+            card = json.loads(meta.read_text())
+        except ValueError as error:
+            raise CorruptStoreError("cannot be read", where=str(meta), remedy="Fetch the store again") from error
+        if meta.name == "zarr.json" and card.get("node_type") != "array":
+            continue
+        _refuse_missing_chunks(meta.parent, card)
+
+
+def _refuse_missing_chunks(folder: Path, card: dict[str, Any]) -> None:
+    shape = card["shape"]
+    if "chunk_grid" in card:
+        chunks = card["chunk_grid"]["configuration"]["chunk_shape"]
+        encoding = card.get("chunk_key_encoding", {"name": "default"})
+        separator = encoding.get("configuration", {}).get("separator", "/" if encoding["name"] == "default" else ".")
+        prefix = ["c"] if encoding["name"] == "default" else []
+        plain = all(codec["name"] == "bytes" for codec in card["codecs"])
+        width = np.dtype(card["data_type"]).itemsize if plain and isinstance(card["data_type"], str) else 0
+    else:
+        chunks, separator, prefix = card["chunks"], card.get("dimension_separator", "."), []
+        plain = card.get("compressor") is None and not card.get("filters")
+        width = np.dtype(card["dtype"]).itemsize if plain and isinstance(card["dtype"], str) else 0
+    counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
+    if 0 in shape or not shape:
+        return
+    files = [folder / separator.join([*prefix, *map(str, index)]) for index in np.ndindex(*counts)]
+    there = [f.is_file() for f in files]
+    if not any(there):
+        return  # never written: all fill values, as it was meant
+    for file, exists in zip(files, there, strict=True):
+        if not exists:
+            raise CorruptStoreError("a chunk is missing", where=str(file), remedy="Fetch the store again")
+        size = file.stat().st_size
+        if size == 0 or (width and size != width * int(np.prod(chunks))):
+            raise CorruptStoreError("a chunk is cut short", where=str(file), remedy="Fetch the store again")
