@@ -1,0 +1,113 @@
+"""From sigma layers to pressure levels, and the geopotential of a dry atmosphere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from dinosaur.primitive_equations import get_geopotential_on_sigma
+from dinosaur.sigma_coordinates import SigmaCoordinates
+from dinosaur.vertical_interpolation import (
+    PressureCoordinates,
+    interp_pressure_to_sigma,
+    interp_sigma_to_pressure,
+    vectorize_vertical_interpolation,
+)
+from jaxtyping import Array, Float
+
+from simulators.weather.core_budgets import GAS_CONSTANT, GRAVITY
+
+PASCAL_PER_HPA = 100.0
+
+
+def _logarithmic(x: Array, xp: Array, fp: Array) -> Array:
+    return jnp.interp(jnp.log(x), jnp.log(jnp.asarray(xp)), fp)
+
+
+#: Linear in the logarithm of pressure; beyond the ends the value there.
+_INTERPOLATE = vectorize_vertical_interpolation(_logarithmic)
+
+
+def geopotential(
+    temperature: Float[np.ndarray, "layer latitude longitude"], edges: Float[np.ndarray, " layers+1"]
+) -> Float[np.ndarray, "layer latitude longitude"]:
+    """Geopotential (m2/s2) at the middle of each layer above flat ground, as the core's hydrostatic equation has it.
+
+    Args:
+        temperature: K.
+        edges: sigma at the edges of the layers.
+    """
+    found = get_geopotential_on_sigma(
+        jnp.asarray(temperature, jnp.float32),
+        nodal_orography=jnp.zeros((1, *temperature.shape[1:])),
+        sigma=SigmaCoordinates(edges),
+        gravity_acceleration=GRAVITY,
+        ideal_gas_constant=GAS_CONSTANT,
+    )
+    return np.asarray(found, np.float32)
+
+
+def sigma_to_pressure(
+    fields: Mapping[str, Float[np.ndarray, "layer latitude longitude"]],
+    surface_pressure: Float[np.ndarray, "latitude longitude"],
+    edges: Float[np.ndarray, " layers+1"],
+    levels: Sequence[float],
+) -> dict[str, Float[np.ndarray, "level latitude longitude"]]:
+    """Fields of layers at pressure levels, linearly in the logarithm of pressure.
+
+    Above the middle of the top layer and below that of the lowest, also below the ground, values are kept, but
+    geopotential, which goes on hydrostatically with the temperature there.
+
+    Args:
+        fields: by name; `geopotential` needs `temperature` (K) beside it.
+        surface_pressure: Pa.
+        edges: sigma at the edges of the layers.
+        levels: hPa.
+    """
+    pressure = PASCAL_PER_HPA * np.asarray(levels, float)
+    sigma = SigmaCoordinates(edges)
+    found = interp_sigma_to_pressure(
+        {k: jnp.asarray(v) for k, v in fields.items()},
+        PressureCoordinates(pressure),
+        sigma,
+        jnp.asarray(surface_pressure)[None],
+        _INTERPOLATE,
+    )
+    made = {k: np.asarray(v, np.float32) for k, v in found.items()}
+    if "geopotential" in made:
+        reached = np.log(pressure[:, None, None] / np.asarray(surface_pressure, float))
+        beyond = reached - np.clip(reached, *np.log(sigma.centers[[0, -1]]))
+        made["geopotential"] = (made["geopotential"] - GAS_CONSTANT * made["temperature"] * beyond).astype(np.float32)
+    return made
+
+
+def pressure_to_sigma(
+    fields: Mapping[str, Float[np.ndarray, "level latitude longitude"]],
+    surface_pressure: Float[np.ndarray, "latitude longitude"],
+    levels: Sequence[float],
+    edges: Float[np.ndarray, " layers+1"],
+) -> dict[str, Float[np.ndarray, "layer latitude longitude"]]:
+    """The reverse: fields at pressure levels (hPa) in layers; beyond the outermost levels values are kept."""
+    found = interp_pressure_to_sigma(
+        {k: jnp.asarray(v) for k, v in fields.items()},
+        PressureCoordinates(PASCAL_PER_HPA * np.asarray(levels, float)),
+        SigmaCoordinates(edges),
+        jnp.asarray(surface_pressure)[None],
+        _INTERPOLATE,
+    )
+    return {k: np.asarray(v, np.float32) for k, v in found.items()}
+
+
+def presented(
+    state: xr.Dataset, edges: Float[np.ndarray, " layers+1"], levels: Sequence[float], with_geopotential: bool
+) -> dict[str, Float[np.ndarray, "..."]]:
+    """The arrays of an answer from a state on sigma layers, at pressure levels (hPa) where any are named."""
+    layered = {str(k): v.values for k, v in state.data_vars.items() if k != "surface_pressure"}
+    if with_geopotential:
+        layered["geopotential"] = geopotential(layered["temperature"], edges)
+    pressure = state["surface_pressure"].values
+    if levels:
+        layered = sigma_to_pressure(layered, pressure, edges, levels)
+    return {**layered, "surface_pressure": pressure}

@@ -1,0 +1,121 @@
+"""States between grids: by truncation in spectral space between Gaussian grids, by the means of cells from any other."""
+
+from __future__ import annotations
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.weather import LATITUDE, LONGITUDE, WeatherGrid, WeatherLayout
+from simulators.weather.core_settings import gaussian_grid, truncation_of
+
+WINDS = ("u_component_of_wind", "v_component_of_wind")
+
+
+def regrid(
+    states: Float[np.ndarray, "*lead latitude longitude channel"],
+    from_layout: WeatherLayout,
+    to_layout: WeatherLayout,
+) -> Float[np.ndarray, "*lead rows columns channel"]:
+    """States on another Gaussian grid, float32: each field's waves up to the smaller truncation of the two.
+
+    Winds go by their vorticity and divergence, surface pressure by its logarithm, as the core holds them.
+
+    Args:
+        states: in `from_layout`.
+        from_layout, to_layout: with the same channels, on Gaussian grids.
+
+    Raises:
+        InputError: the channels differ, or a grid is not Gaussian.
+    """
+    import jax.numpy as jnp
+    from dinosaur.coordinate_systems import CoordinateSystem, get_spectral_interpolate_fn
+    from dinosaur.sigma_coordinates import SigmaCoordinates
+    from dinosaur.spherical_harmonic import uv_nodal_to_vor_div_modal, vor_div_to_uv_nodal
+
+    from simulators.weather.core_equations import spherical_grid
+
+    if from_layout.channels != to_layout.channels:
+        raise InputError("the channels of the two layouts differ", where="regrid", remedy="Use the same levels")
+    flat = SigmaCoordinates(np.array([0.0, 1.0]))
+    source, target = (
+        CoordinateSystem(spherical_grid(_truncation(layout.grid)), flat) for layout in (from_layout, to_layout)
+    )
+    move = get_spectral_interpolate_fn(source, target)
+    old, new = source.horizontal, target.horizontal
+    lead = np.shape(states)[:-3]
+    fields = jnp.asarray(states, jnp.float32).reshape((-1, *np.shape(states)[-3:]))
+    nodal = jnp.moveaxis(fields, (1, 2, 3), (3, 2, 1))
+    made = [jnp.zeros(0)] * nodal.shape[1]
+    pairs = dict(zip(*(from_layout.index(name) for name in WINDS), strict=True))
+    for u, v in pairs.items():
+        waves = (
+            new.clip_wavenumbers(move(x)) for x in uv_nodal_to_vor_div_modal(old, nodal[:, u], nodal[:, v])
+        )
+        made[u], made[v] = vor_div_to_uv_nodal(new, *waves, clip=False)
+    for index, channel in enumerate(from_layout.channels):
+        if channel.variable in WINDS:
+            continue
+        logarithmic = channel.variable == "surface_pressure"
+        field = jnp.log(nodal[:, index]) if logarithmic else nodal[:, index]
+        moved = new.to_nodal(new.clip_wavenumbers(move(old.clip_wavenumbers(old.to_modal(field)))))
+        made[index] = jnp.exp(moved) if logarithmic else moved
+    found = np.asarray(jnp.moveaxis(jnp.stack(made, axis=1), (1, 2, 3), (3, 2, 1)), np.float32)
+    return found.reshape((*lead, *found.shape[1:]))
+
+
+def _truncation(grid: WeatherGrid) -> int:
+    truncation = truncation_of(grid.shape[0])
+    own = gaussian_grid(truncation)
+    if own.shape != grid.shape or not (
+        np.allclose(own.latitude, grid.latitude, atol=1e-3) and np.allclose(own.longitude, grid.longitude, atol=1e-3)
+    ):
+        raise InputError(
+            f"{grid.shape[0]} x {grid.shape[1]} points are no Gaussian grid of a core",
+            where="regrid",
+            remedy="Use that of simulators.weather.core_settings.gaussian_grid",
+        )
+    return truncation
+
+
+def cell_means(data: xr.Dataset, grid: WeatherGrid, where: str = "") -> xr.Dataset:
+    """A Dataset of a global grid on another one, by the means over its cells; as it is where the grids are the same.
+
+    Args:
+        data: latitudes ascending.
+        grid: to go to.
+        where: the file, for messages.
+
+    Raises:
+        InputError: its grid is not global.
+    """
+    from dinosaur.horizontal_interpolation import ConservativeRegridder
+    from dinosaur.spherical_harmonic import Grid
+    from dinosaur.xarray_utils import infer_latitude_spacing, regrid_horizontal
+
+    try:
+        own = WeatherGrid(*(tuple(float(v) for v in data[d].values) for d in (LATITUDE, LONGITUDE)))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"has no grid of latitudes and longitudes: {error}", where=where) from error
+    if own.shape == grid.shape and all(
+        np.allclose(getattr(own, d), getattr(grid, d), atol=1e-3) for d in (LATITUDE, LONGITUDE)
+    ):
+        return data
+    if not own.is_global:
+        raise InputError("its grid does not cover the globe", where=where, remedy="Give a global analysis")
+    source, target = (
+        Grid(
+            latitude_nodes=g.shape[0],
+            longitude_nodes=g.shape[1],
+            latitude_spacing=infer_latitude_spacing(np.array(g.latitude)),
+            longitude_offset=np.deg2rad(g.longitude[0]),
+        )
+        for g in (own, grid)
+    )
+    try:
+        return regrid_horizontal(data, ConservativeRegridder(source, target))
+    except ValueError as error:
+        raise InputError(
+            f"its grid cannot be read: {error}", where=where, remedy="Give evenly spaced or Gaussian latitudes"
+        ) from error

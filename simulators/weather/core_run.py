@@ -1,0 +1,120 @@
+"""Trajectories of a spectral core: states on the grid in, states at regular times out, one at a time.
+
+Two programs are compiled for each size of batch and serve any length and interval; what is held is one state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from simulators.base import SimulationError
+from simulators.weather.core_equations import Spectral, SpectralEquations
+
+#: Steps of time between looks at whether a long run without saved states is sound.
+LOOK = 480
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Values beyond which a state is no longer one of the atmosphere.
+
+    Attributes:
+        labels: of the channels.
+        low, high: of each channel.
+    """
+
+    labels: Sequence[str]
+    low: Float[np.ndarray, " channel"]
+    high: Float[np.ndarray, " channel"]
+
+    def fault(self, states: Float[np.ndarray, "batch latitude longitude channel"]) -> str:
+        """What shows that a state is none, or "" for nothing."""
+        if not np.isfinite(states).all():
+            return f"{int((~np.isfinite(states)).any(axis=(1, 2, 3)).sum())} of {len(states)} states are not finite"
+        for values, pick, beyond in ((states.min((0, 1, 2)), self.low, -1), (states.max((0, 1, 2)), self.high, 1)):
+            if (over := beyond * (values - pick) > 0).any():
+                at = int(np.argmax(over))
+                return f"{self.labels[at]} reached {values[at]:.4g}, beyond {pick[at]:g}"
+        return ""
+
+
+@dataclass(frozen=True)
+class SpectralRun:
+    """Equations with the programs that take them forward.
+
+    Attributes:
+        equations: of the core.
+        limits: of its states.
+        step_minutes: of time.
+        dtype: of the computation.
+    """
+
+    equations: SpectralEquations
+    limits: Limits
+    step_minutes: float
+    dtype: str
+
+    def states(
+        self,
+        initial: Float[np.ndarray, "batch latitude longitude channel"],
+        saves: int,
+        save_hours: float,
+        spin_up_hours: float = 0.0,
+    ) -> Iterator[Float[np.ndarray, "batch latitude longitude channel"]]:
+        """The state after the spin-up, truncated, and `saves` later ones, float32.
+
+        Raises:
+            SimulationError: `not_converged` with when and why, as soon as one is beyond the limits.
+        """
+        with jax.enable_x64(self.dtype == "float64"):
+            spectral = self.to_spectral(jnp.asarray(initial, self.dtype))
+        hours = -spin_up_hours
+        for save in range(saves + 1):
+            todo = self.steps(spin_up_hours if save == 0 else save_hours)
+            while True:
+                steps = min(todo, LOOK)
+                # Not held over a yield: the setting is the caller's there.
+                with jax.enable_x64(self.dtype == "float64"):
+                    spectral, found = self.advance(spectral, jnp.int32(steps))
+                fields = np.asarray(found, np.float32)
+                hours += steps * self.step_minutes / 60
+                if fault := self.limits.fault(fields):
+                    raise SimulationError(
+                        "not_converged",
+                        f"{fault}, by hour {hours:g} after the spin-up with steps of {self.step_minutes:g} min; a "
+                        "smaller step_minutes or stronger diffusion may hold it",
+                    )
+                todo -= steps
+                if todo <= 0:
+                    break
+            yield fields
+
+    def steps(self, hours: float) -> int:
+        """Time steps in so many hours."""
+        return round(hours * 60 / self.step_minutes)
+
+    @cached_property
+    def to_spectral(self) -> Any:
+        """Compiled: a batch of states on the grid into spectral space."""
+        return jax.jit(jax.vmap(self.equations.to_spectral))
+
+    @cached_property
+    def advance(self) -> Any:
+        """Compiled: a batch in spectral space and a number of steps -> the same later, and its fields on the grid."""
+        step, to_grid = jax.vmap(self.equations.step), jax.vmap(self.equations.to_grid)
+
+        def program(
+            state: Spectral, steps: Any
+        ) -> tuple[Spectral, Float[Array, "batch latitude longitude channel"]]:
+            later = jax.lax.fori_loop(0, steps, lambda _, s: step(s), state)
+            return later, to_grid(later)
+
+        return jax.jit(program)

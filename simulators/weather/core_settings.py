@@ -1,0 +1,155 @@
+"""Grids and time steps that go with a spectral truncation, and which settings of a dynamical core make sense."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.weather import WeatherGrid
+
+if TYPE_CHECKING:
+    from simulators.weather.dycore import DynamicalCore
+    from simulators.weather.shallow_water import ShallowWater
+
+#: Time steps that divide an hour, in minutes.
+STEPS = (60.0, 30.0, 20.0, 15.0, 12.0, 10.0, 7.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
+#: Minutes x truncation that the default step keeps below: 30 min at T21, 15 at T42.
+STEP_PRODUCT = 645.0
+#: Truncations that are allowed.
+TRUNCATIONS = (5, 213)
+FORCINGS = ("held_suarez", "none")
+STARTS = ("rest", "equilibrium", "state")
+DTYPES = ("float32", "float64")
+
+
+def gaussian_rows(truncation: int) -> int:
+    """Latitudes of the smallest Gaussian grid, twice as many longitudes, that resolves products of two fields exactly.
+
+    Its 2 rows > 3 truncation longitudes: 32 rows for T21, 64 for T42.
+    """
+    return 2 * math.ceil((3 * truncation + 1) / 4)
+
+
+def truncation_of(rows: int) -> int:
+    """The finest truncation that a Gaussian grid of so many latitudes resolves without aliasing."""
+    return (2 * rows - 1) // 3
+
+
+def gaussian_grid(truncation: int) -> WeatherGrid:
+    """The Gaussian grid of a truncation, from south to north and from 0 degrees east."""
+    rows = gaussian_rows(truncation)
+    sines, _ = np.polynomial.legendre.leggauss(rows)
+    return WeatherGrid(
+        tuple(float(v) for v in np.rad2deg(np.arcsin(sines))), tuple(180.0 * i / rows for i in range(2 * rows))
+    )
+
+
+def default_step(truncation: int) -> float:
+    """Minutes of a time step at which the core is stable with the winds of the atmosphere, and which divide an hour."""
+    return next(step for step in STEPS if step * truncation <= STEP_PRODUCT or step == STEPS[-1])
+
+
+def layer_boundaries(layers: int, boundaries: Sequence[float]) -> Float[np.ndarray, " layers+1"]:
+    """Sigma (pressure over surface pressure) at the edges of the layers, from the top, 0, to the ground, 1."""
+    return np.asarray(boundaries, float) if boundaries else np.linspace(0.0, 1.0, layers + 1)
+
+
+def check_core(core: DynamicalCore) -> None:
+    """Refuse settings of a dynamical core that make no sense.
+
+    Raises:
+        InputError: naming the setting, and what would.
+    """
+    _check_common(core)
+    choice("forcing", core.forcing, FORCINGS)
+    choice("start", core.start, STARTS)
+    if core.layers < 2:
+        raise InputError(f"must be at least 2, got {core.layers}", where="simulator.layers")
+    if edges := core.boundaries:
+        if len(edges) < 3 or edges[0] != 0 or edges[-1] != 1 or not (np.diff(edges) > 0).all():
+            raise InputError(
+                f"must ascend from 0 to 1 over two layers or more, got {list(edges)}", where="simulator.boundaries"
+            )
+        if core.layers != len(edges) - 1:
+            raise InputError(
+                f"{len(edges)} boundaries are of {len(edges) - 1} layers, not of {core.layers}",
+                where="simulator.layers",
+                remedy=f"Use {len(edges) - 1}",
+            )
+    if core.levels and not (core.levels[0] > 0 and (np.diff(core.levels) > 0).all()):
+        raise InputError(f"must ascend from above 0 hPa, got {list(core.levels)}", where="simulator.levels")
+    for name in ("perturbation_k", "spin_up_days"):
+        not_negative(name, getattr(core, name))
+    positive("mass_tolerance", core.mass_tolerance)
+    whole_steps("spin_up_days", core.spin_up_days * 24 * 60, core.step)
+
+
+def check_shallow_water(simulator: ShallowWater) -> None:
+    """Refuse settings of the shallow-water equations that make no sense.
+
+    Raises:
+        InputError: naming the setting, and what would.
+    """
+    _check_common(simulator)
+    choice("start", simulator.start, ("jet", "state"))
+    positive("depth_m", simulator.depth_m)
+
+
+def _check_common(simulator: DynamicalCore | ShallowWater) -> None:
+    low, high = TRUNCATIONS
+    if not low <= simulator.truncation <= high:
+        raise InputError(f"must be {low} to {high}, got {simulator.truncation}", where="simulator.truncation")
+    choice("dtype", simulator.dtype, DTYPES)
+    if simulator.step_minutes is not None:
+        positive("step_minutes", simulator.step_minutes)
+    for name in ("days", "save_hours", "diffusion_hours"):
+        positive(name, getattr(simulator, name))
+    if simulator.diffusion_order < 1:
+        raise InputError(f"must be at least 1, got {simulator.diffusion_order}", where="simulator.diffusion_order")
+    whole_steps("save_hours", simulator.save_hours * 60, simulator.step)
+    if not whole(simulator.days * 24 / simulator.save_hours):
+        raise InputError(
+            f"save_hours {simulator.save_hours:g} does not divide {simulator.days:g} days", where="simulator.save_hours"
+        )
+
+
+def whole(value: float) -> bool:
+    """Whether a number is a whole one, but for rounding."""
+    return abs(value - round(value)) < 1e-6 * max(1.0, abs(value))
+
+
+def whole_steps(name: str, minutes: float, step: float) -> None:
+    """Refuse a time that is no whole number of steps.
+
+    Raises:
+        InputError: naming it.
+    """
+    if not whole(minutes / step):
+        raise InputError(
+            f"{minutes:g} min are no whole number of steps of {step:g} min",
+            where=f"simulator.{name}",
+            remedy="Change it, or set simulator.step_minutes",
+        )
+
+
+def positive(name: str, value: float) -> None:
+    """Refuse what is not above 0, with InputError."""
+    if not (math.isfinite(value) and value > 0):
+        raise InputError(f"must be above 0, got {value}", where=f"simulator.{name}")
+
+
+def not_negative(name: str, value: float) -> None:
+    """Refuse what is below 0, with InputError."""
+    if not (math.isfinite(value) and value >= 0):
+        raise InputError(f"must be 0 or more, got {value}", where=f"simulator.{name}")
+
+
+def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
+    """Refuse what is not among `known`, with InputError."""
+    if value not in known:
+        raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(known)}")

@@ -1,0 +1,64 @@
+"""What a dynamical core takes and gives: names of WeatherBench 2, SI units, dims of time, level, latitude, longitude."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from data.weather import LATITUDE, LEVEL, LONGITUDE, PRESSURE_UNITS, SIGMA_UNITS, TIME, VARIABLES, WeatherGrid
+from simulators.base import Coordinate, Spec, Variable
+
+if TYPE_CHECKING:
+    from simulators.weather.dycore import DynamicalCore
+
+#: The dim of sigma layers in a request whose answer has pressure levels.
+LAYER = "layer"
+SEED = Variable("seed", (), "1", "int32", "seed of the noise on the initial temperature")
+
+
+def horizontal(grid: WeatherGrid) -> tuple[Coordinate, ...]:
+    """Coordinates of a grid."""
+    return (
+        Coordinate(LATITUDE, grid.latitude, "degrees_north", "latitude"),
+        Coordinate(LONGITUDE, grid.longitude, "degrees_east", "longitude"),
+    )
+
+
+def times(saves: int, save_hours: float) -> Coordinate:
+    """Times of saved states."""
+    return Coordinate(TIME, tuple(i * save_hours for i in range(saves + 1)), "h", "time since the first saved state")
+
+
+def output(name: str, levels: bool) -> Variable:
+    """A variable of the answer, at all saved times."""
+    dims = (TIME, LEVEL, LATITUDE, LONGITUDE) if levels else (TIME, LATITUDE, LONGITUDE)
+    known = VARIABLES[name]
+    return Variable(name, dims, known.units, "float32", known.long_name)
+
+
+def initial(name: str, layer: str | None) -> Variable:
+    """A variable of the state that a request gives."""
+    dims = (LATITUDE, LONGITUDE) if layer is None else (layer, LATITUDE, LONGITUDE)
+    known = VARIABLES[name]
+    return Variable(f"initial_{name}", dims, known.units, "float32", f"{known.long_name} at the start")
+
+
+def core_spec(core: DynamicalCore) -> Spec:
+    """Of a core with its settings."""
+    sigma = "pressure over surface pressure, at the middle of a layer"
+    if core.levels:
+        layer = LAYER
+        vertical = [Coordinate(LEVEL, core.levels, PRESSURE_UNITS, "pressure")]
+        if core.start == "state":
+            vertical.append(Coordinate(LAYER, core.sigma, SIGMA_UNITS, sigma))
+    else:
+        layer, vertical = LEVEL, [Coordinate(LEVEL, core.sigma, SIGMA_UNITS, sigma)]
+    inputs: tuple[Variable, ...] = (SEED,)
+    if core.start == "state":
+        state = core.state_layout
+        inputs = tuple(initial(v, layer if state.levels(v) else None) for v in state.variables)
+    return Spec(
+        inputs,
+        tuple(output(v, bool(core.layout.levels(v))) for v in core.layout.variables),
+        (times(core.saves, core.save_hours), *vertical, *horizontal(core.grid)),
+        core.facts,
+    )

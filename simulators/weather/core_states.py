@@ -1,0 +1,156 @@
+"""States from which a dynamical core starts: at rest, or of an analysis such as ERA5."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME
+
+if TYPE_CHECKING:
+    from simulators.weather.dycore import DynamicalCore
+
+WINDS = ("u_component_of_wind", "v_component_of_wind")
+
+
+class CoreStates(Protocol):
+    """What draws the states of requests to a core whose `start` is "state"."""
+
+    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, "..."]]:
+        """The variables of a state on the core's layers and grid; deterministic in `rng`."""
+        ...
+
+
+def resting(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude channel"]:
+    """A state at rest, of 288 K or the forcing's equilibrium, with noise on temperature; channels of `state_layout`."""
+    from simulators.weather.core_equations import REFERENCE_PRESSURE, REFERENCE_TEMPERATURE, PrimitiveEquations
+
+    equations = core.spectral.equations
+    assert isinstance(equations, PrimitiveEquations)
+    layout = core.state_layout
+    state = np.zeros((*layout.grid.shape, len(layout.channels)), np.float32)
+    warm = equations.equilibrium_temperature() if core.start == "equilibrium" else REFERENCE_TEMPERATURE
+    state[..., : core.layers] = warm + noise(core, rng)
+    state[..., -1] = REFERENCE_PRESSURE
+    return state
+
+
+def noise(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude layer"]:
+    """White noise of the core's `perturbation_k`; of its variance the truncation keeps about a quarter."""
+    return core.perturbation_k * rng.standard_normal((*core.grid.shape, core.layers))
+
+
+@dataclass(frozen=True)
+class Analysis:
+    """A state from a file of an analysis on pressure levels, with noise on its temperature.
+
+    The planet of the core is flat: surface pressure is that at which geopotential is 0, where the file has none.
+
+    Attributes:
+        path: what xarray reads; temperature, winds, and geopotential or surface_pressure, in the names and units of
+            `data.weather`, on a global grid.
+        time: which, where it holds several; the first one otherwise.
+    """
+
+    path: str
+    time: str | None = None
+
+    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, "..."]]:
+        """See `CoreStates`.
+
+        Raises:
+            InputError: the file cannot be read, or lacks a variable.
+        """
+        found = on_core(self._read(), core, self.path)
+        found["temperature"] = found["temperature"] + np.moveaxis(noise(core, rng), -1, 0).astype(np.float32)
+        return found
+
+    def _read(self) -> xr.Dataset:
+        if not Path(self.path).exists():
+            raise InputError("no such file", where=self.path, remedy="Name the file of an analysis")
+        try:
+            with xr.open_dataset(self.path) as data:
+                if TIME in data.dims:
+                    data = data.sel({TIME: self.time}) if self.time else data.isel({TIME: 0})
+                wanted = [v for v in (*WINDS, "temperature", "geopotential", "surface_pressure") if v in data]
+                return data[wanted].load()
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"cannot be read: {error}", where=self.path) from error
+
+
+def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[str, Float[np.ndarray, "..."]]:
+    """A state on pressure levels of any global grid in a core's layers, on its grid.
+
+    Horizontally by the means of cells, vertically linear in the logarithm of pressure.
+
+    Args:
+        analysis: temperature, winds, and geopotential or surface_pressure, without time; levels in hPa.
+        core: whose grid and layers.
+        where: the file, for messages.
+
+    Raises:
+        InputError: a variable is missing, or the grid is not global.
+    """
+    from dinosaur.vertical_interpolation import PressureCoordinates, get_surface_pressure
+
+    from simulators.weather.core_levels import PASCAL_PER_HPA, pressure_to_sigma
+    from simulators.weather.core_regrid import cell_means
+
+    for name in (*WINDS, "temperature"):
+        if name not in analysis:
+            raise InputError(f"no variable {name} in it", where=where, remedy=f"It has {', '.join(map(str, analysis))}")
+    if "surface_pressure" not in analysis and "geopotential" not in analysis:
+        raise InputError("neither geopotential nor surface_pressure in it", where=where, remedy="Add one of them")
+    data = cell_means(analysis.sortby([LATITUDE, LEVEL]), core.grid, where)
+    levels = [float(v) for v in data[LEVEL].values]
+
+    def values(name: str) -> Float[np.ndarray, "..."]:
+        dims = (LEVEL, LATITUDE, LONGITUDE) if LEVEL in data[name].dims else (LATITUDE, LONGITUDE)
+        return data[name].transpose(*dims).values.astype(np.float32)
+
+    if "surface_pressure" in data:
+        pressure = values("surface_pressure")
+    else:
+        flat = np.zeros((1, *core.grid.shape), np.float32)
+        coords = PressureCoordinates(PASCAL_PER_HPA * np.array(levels))
+        found: Any = get_surface_pressure(coords, values("geopotential"), flat, 1.0)
+        pressure = np.asarray(found, np.float32)[0]
+    layered = pressure_to_sigma({n: values(n) for n in ("temperature", *WINDS)}, pressure, levels, core.edges)
+    return {**layered, "surface_pressure": pressure}
+
+
+def core_requests(
+    core: DynamicalCore, states: CoreStates | None, count: int, seed: int, *, start: int = 0
+) -> Iterator[xr.Dataset]:
+    """Requests `start` to `count` - 1 of the endless series that `seed` names.
+
+    Args:
+        core: whose spec they fit.
+        states: draws states for a core whose `start` is "state"; None for the others, which take seeds.
+        count: one past the last.
+        seed: not negative.
+        start: the first.
+
+    Raises:
+        InputError: states are given and not taken, or the other way round.
+    """
+    if (core.start == "state") != (states is not None):
+        raise InputError(
+            f"{core.name} starts from {core.start}",
+            where="sampling.initial",
+            remedy="Set simulator.start=state with sampling=analysis, or sampling=seeds without",
+        )
+    for index in range(start, count):
+        if states is None:
+            drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0] >> 1)
+            yield core.spec.request({"seed": drawn})
+        else:
+            state = states.sample(core, np.random.default_rng([seed, index]))
+            yield core.spec.request({f"initial_{name}": values for name, values in state.items()})

@@ -1,0 +1,288 @@
+"""dinosaur's dry dynamical core of the atmosphere: primitive equations on sigma layers, forced as Held and Suarez.
+
+Held and Suarez, Bull. Am. Meteorol. Soc. 75 (1994), 1825: a flat planet whose temperature relaxes to one of radiative
+equilibrium and whose wind near the ground is slowed, which gives jets and storms without seasons, water or mountains.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.weather import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
+from simulators.base import SimulationError, Spec, check, content_hash
+from simulators.weather.core_budgets import Budgets, budgets
+from simulators.weather.core_settings import check_core, default_step, gaussian_grid, layer_boundaries
+from simulators.weather.core_spec import core_spec
+
+if TYPE_CHECKING:
+    from simulators.weather.core_run import SpectralRun
+
+INSTALL = "Install it with `pip install 'understudy[weather]'`"
+#: Variables of a state, in the order of its channels.
+STATE = ("temperature", "u_component_of_wind", "v_component_of_wind")
+#: K, m/s and Pa beyond which a state is none of the Earth's atmosphere.
+BOUNDS = {
+    "temperature": (50.0, 500.0),
+    "u_component_of_wind": (-400.0, 400.0),
+    "v_component_of_wind": (-400.0, 400.0),
+    "surface_pressure": (3e4, 2e5),
+}
+
+
+@dataclass(frozen=True)
+class DynamicalCore:
+    """Trajectories of the atmosphere of a flat, dry planet.
+
+    Attributes:
+        truncation: largest wavenumber; 21, 31, 42, 63 and 85 are the usual ones, on grids of 32 to 128 latitudes.
+        layers: of sigma, of equal thickness.
+        boundaries: sigma at the edges of the layers where they are not equal, from 0 to 1.
+        step_minutes: of time; None: 30 at T21, 15 at T42, 7.5 at T85.
+        forcing: "held_suarez", or "none" for the adiabatic core.
+        start: "rest": an isothermal atmosphere of 288 K at rest, which takes 150 days to reach the statistics of the
+            forcing; "equilibrium": at rest with the temperature of the forcing's equilibrium, which takes 30; "state":
+            each request gives a state.
+        perturbation_k: standard deviation of the noise on temperature, K, by which the seeds of requests differ.
+        spin_up_days: before the first saved state.
+        days: from the first saved state to the last.
+        save_hours: between saved states.
+        levels: pressure levels of the answer, hPa, ascending; empty: sigma layers. Between layers values go linearly
+            with the logarithm of pressure; above the top layer's middle and below the lowest's, temperature and wind
+            keep its value and geopotential goes on hydrostatically.
+        geopotential: whether the answer has it.
+        diffusion_hours: in which hyperdiffusion slows the smallest wave by a factor of e.
+        diffusion_order: of the hyperdiffusion, the power of the Laplacian.
+        conserve_mass: whether each step keeps the mass of the atmosphere, of which about 1e-6 is lost a day otherwise.
+        mass_tolerance: relative change of mass, from the first saved state to the last, above which there is no answer.
+        dtype: of the computation; the answer is float32 in either case.
+
+    Raises:
+        InputError: a setting makes no sense, with what would.
+    """
+
+    truncation: int = 21
+    layers: int = 12
+    boundaries: tuple[float, ...] = ()
+    step_minutes: float | None = None
+    forcing: str = "held_suarez"
+    start: str = "rest"
+    perturbation_k: float = 0.5
+    spin_up_days: float = 0.0
+    days: float = 10.0
+    save_hours: float = 24.0
+    levels: tuple[float, ...] = ()
+    geopotential: bool = False
+    diffusion_hours: float = 2.4
+    diffusion_order: int = 4
+    conserve_mass: bool = True
+    mass_tolerance: float = 1e-3
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("boundaries", "levels"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        check_core(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs stay behind.
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def step(self) -> float:
+        """The time step, minutes."""
+        return self.step_minutes or default_step(self.truncation)
+
+    @property
+    def saves(self) -> int:
+        """Saved states after the first."""
+        return round(self.days * 24 / self.save_hours)
+
+    @property
+    def name(self) -> str:
+        """Such as "dinosaur:T21L12"."""
+        return f"dinosaur:T{self.truncation}L{self.layers}"
+
+    @cached_property
+    def grid(self) -> WeatherGrid:
+        """The Gaussian grid."""
+        return gaussian_grid(self.truncation)
+
+    @cached_property
+    def edges(self) -> Float[np.ndarray, " layers+1"]:
+        """Sigma at the edges of the layers, from the top."""
+        return layer_boundaries(self.layers, self.boundaries)
+
+    @cached_property
+    def sigma(self) -> tuple[float, ...]:
+        """Sigma at the middle of each layer, from the top."""
+        return tuple(float(v) for v in (self.edges[1:] + self.edges[:-1]) / 2)
+
+    @cached_property
+    def state_layout(self) -> WeatherLayout:
+        """Of the states that `run` takes and gives: temperature and winds of all layers, and surface pressure."""
+        channels = (*(Channel(v, level) for v in STATE for level in self.sigma), Channel("surface_pressure"))
+        return self._layout(channels, SIGMA_UNITS)
+
+    @cached_property
+    def layout(self) -> WeatherLayout:
+        """Of the states of an answer."""
+        names = (*STATE, *(("geopotential",) if self.geopotential else ()))
+        levels = self.levels or self.sigma
+        channels = (*(Channel(v, level) for v in names for level in levels), Channel("surface_pressure"))
+        return self._layout(channels, PRESSURE_UNITS if self.levels else SIGMA_UNITS)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """A seed, or a state on the sigma layers, in; states at all saved times out."""
+        return core_spec(self)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What every answer carries."""
+        forced = "Held and Suarez 1994" if self.forcing == "held_suarez" else "none"
+        return {"solver": f"dinosaur {_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version and settings."""
+        settings = json.loads(json.dumps(asdict(self)))
+        return {"simulator": self.name, "version": f"dinosaur {_version()}", "settings": settings}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One trajectory; see `simulators.base.Simulator`.
+
+        The answer's log holds the budgets of its first and last state.
+
+        Raises:
+            SimulationError: `invalid_input`; `not_converged`: it blew up, or its mass drifted; `missing_component`:
+                dinosaur is not installed.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        run = self.spectral
+        from simulators.weather import core_levels
+
+        first = self._first(inputs)
+        if fault := run.limits.fault(first[None]):
+            raise SimulationError("invalid_input", fault)
+        found = {
+            v.name: np.empty([self.spec.sizes[d] for d in v.dims], np.float32) for v in self.spec.outputs
+        }
+        ends: list[Budgets] = []
+        for index, states in enumerate(run.states(first[None], self.saves, self.save_hours, 24 * self.spin_up_days)):
+            state = self.state_layout.unstack(states[0])
+            if index in (0, self.saves):
+                ends.append(budgets(state, self.edges))
+            for name, values in core_levels.presented(state, self.edges, self.levels, self.geopotential).items():
+                found[name][index] = values
+        drift = ends[-1].mass / ends[0].mass - 1
+        if abs(drift) > self.mass_tolerance:
+            raise SimulationError(
+                "not_converged",
+                f"the mass of the atmosphere changed by {drift:.2g} of itself in {self.days:g} days, "
+                f"{self.mass_tolerance:g} is allowed; set conserve_mass, or a smaller step_minutes",
+            )
+        log = {"first": asdict(ends[0]), "last": asdict(ends[-1]), "mass_drift": drift}
+        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+
+    def run(
+        self, states: Float[np.ndarray, "batch latitude longitude channel"], hours: float, save_hours: float
+    ) -> Float[np.ndarray, "batch time latitude longitude channel"]:
+        """A batch of states forward, in one program that is compiled once for each size of batch.
+
+        Args:
+            states: in `state_layout`.
+            hours: to go, a multiple of `save_hours`.
+            save_hours: between the states of the answer, a multiple of the time step.
+
+        Returns:
+            States after `save_hours`, twice that and so on; those given are not among them.
+
+        Raises:
+            SimulationError: `invalid_input`: another shape, or times that do not divide; `not_converged`: one of them
+                blew up.
+        """
+        layout = self.state_layout
+        shape = (*layout.grid.shape, len(layout.channels))
+        if np.ndim(states) != 4 or np.shape(states)[1:] != shape:
+            raise SimulationError("invalid_input", f"states must have shape (batch, {shape}), got {np.shape(states)}")
+        saves, steps = hours / save_hours, save_hours * 60 / self.step
+        if round(saves) < 1 or abs(saves - round(saves)) > 1e-6 or abs(steps - round(steps)) > 1e-6 or steps < 1:
+            raise SimulationError(
+                "invalid_input", f"{hours:g} h by {save_hours:g} h are no whole numbers of steps of {self.step:g} min"
+            )
+        if fault := self.spectral.limits.fault(np.asarray(states)):
+            raise SimulationError("invalid_input", fault)
+        later: Iterator[Any] = self.spectral.states(np.asarray(states), round(saves), save_hours)
+        next(later)
+        return np.stack(list(later), axis=1)
+
+    def advance(
+        self, states: Float[np.ndarray, "batch latitude longitude channel"], hours: float
+    ) -> Float[np.ndarray, "batch latitude longitude channel"]:
+        """As `run`, the last state alone."""
+        return self.run(states, hours, hours)[:, 0]
+
+    def restart(self, answer: xr.Dataset) -> xr.Dataset:
+        """The request, of a core with `start` "state", that goes on from the last state of an answer on sigma layers."""
+        last = answer.isel(time=-1) if "time" in answer.dims else answer
+        names = [v.name.removeprefix("initial_") for v in self.spec.inputs]
+        return self.spec.request({f"initial_{n}": last[n].values for n in names})
+
+    @cached_property
+    def spectral(self) -> SpectralRun:
+        """Its equations and compiled programs; SimulationError `missing_component` without dinosaur."""
+        try:
+            from simulators.weather.core_equations import Diffusion, PrimitiveEquations
+            from simulators.weather.core_run import Limits, SpectralRun
+        except ImportError as error:
+            raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error
+        equations = PrimitiveEquations(
+            self.truncation,
+            tuple(float(v) for v in self.edges),
+            self.step,
+            self.forcing == "held_suarez",
+            Diffusion(self.diffusion_hours, self.diffusion_order),
+            self.conserve_mass,
+        )
+        channels = self.state_layout.channels
+        low, high = (np.array([BOUNDS[c.variable][end] for c in channels], np.float32) for end in (0, 1))
+        return SpectralRun(equations, Limits([c.label for c in channels], low, high), self.step, self.dtype)
+
+    def _first(self, inputs: xr.Dataset) -> Float[np.ndarray, "latitude longitude channel"]:
+        from simulators.weather import core_states
+
+        if self.start == "state":
+            given = {v.name.removeprefix("initial_"): inputs[v.name].values for v in self.spec.inputs}
+            parts = [np.moveaxis(given[name], 0, -1) for name in STATE]
+            return np.concatenate([*parts, given["surface_pressure"][..., None]], axis=-1).astype(np.float32)
+        seed = int(inputs["seed"])
+        if seed < 0:
+            raise SimulationError("invalid_input", f"seed must be 0 or more, got {seed}")
+        return core_states.resting(self, np.random.default_rng(seed))
+
+    def _layout(self, channels: tuple[Channel, ...], units: str) -> WeatherLayout:
+        return WeatherLayout(
+            self.grid, channels, step_hours=self.save_hours, level_units=units, calendar=False, attrs=self.facts
+        )
+
+
+def _version() -> str:
+    """Of the installed dinosaur; SimulationError `missing_component` where there is none."""
+    try:
+        return version("dinosaur")
+    except PackageNotFoundError as error:
+        raise SimulationError("missing_component", f"dinosaur is not installed. {INSTALL}") from error
