@@ -16,6 +16,8 @@ from simulators.fluids.exponax import Exponax
 from simulators.fluids.ngsolve import NGSolveFlow
 from simulators.fluids.sampling import Range, parameter_requests, requests
 from simulators.fluids.shapes import requests as body_requests
+from simulators.weather.core_states import core_requests
+from simulators.weather.dycore import DynamicalCore
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,9 @@ def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset
                 remedy="Choose sampling=fourier or so",
             )
         found = requests(simulator, instantiate(node.initial), ranges, settings.count, settings.seed)
+    elif isinstance(simulator, DynamicalCore):
+        states = None if node.get("initial") is None else instantiate(node.initial)
+        found = core_requests(simulator, states, settings.count, settings.seed)
     else:
         found = parameter_requests(simulator, ranges, settings.count, settings.seed)
     return found, settings.count

@@ -145,7 +145,8 @@ class PrimitiveEquations:
         if self.held_suarez:
             terms.append(self.forcing)
         seconds = self.units.nondimensionalize(self.step_minutes * UNITS.minute)
-        filters = [self.diffusion.filter(grid, seconds, self.units)]
+        # The forcing fills the one total wavenumber beyond the truncation, which a state on the grid cannot give back.
+        filters = [lambda _, after: grid.clip_wavenumbers(after), self.diffusion.filter(grid, seconds, self.units)]
         if self.conserve_mass:
             filters.append(self._keep_mass)
         equation = time_integration.compose_equations(terms)

@@ -5,9 +5,9 @@ Two programs are compiled for each size of batch and serve any length and interv
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import jax
@@ -31,18 +31,19 @@ class Limits:
         low, high: of each channel.
     """
 
-    labels: Sequence[str]
-    low: Float[np.ndarray, " channel"]
-    high: Float[np.ndarray, " channel"]
+    labels: tuple[str, ...]
+    low: tuple[float, ...]
+    high: tuple[float, ...]
 
     def fault(self, states: Float[np.ndarray, "batch latitude longitude channel"]) -> str:
         """What shows that a state is none, or "" for nothing."""
         if not np.isfinite(states).all():
             return f"{int((~np.isfinite(states)).any(axis=(1, 2, 3)).sum())} of {len(states)} states are not finite"
-        for values, pick, beyond in ((states.min((0, 1, 2)), self.low, -1), (states.max((0, 1, 2)), self.high, 1)):
-            if (over := beyond * (values - pick) > 0).any():
-                at = int(np.argmax(over))
-                return f"{self.labels[at]} reached {values[at]:.4g}, beyond {pick[at]:g}"
+        for values, ends, sign in ((states.min((0, 1, 2)), self.low, -1), (states.max((0, 1, 2)), self.high, 1)):
+            beyond = sign * (values - np.array(ends)) > 0
+            if beyond.any():
+                at = int(np.argmax(beyond))
+                return f"{self.labels[at]} reached {values[at]:.4g}, beyond {ends[at]:g}"
         return ""
 
 
@@ -118,3 +119,9 @@ class SpectralRun:
             return later, to_grid(later)
 
         return jax.jit(program)
+
+
+@lru_cache(maxsize=16)
+def spectral_run(equations: SpectralEquations, limits: Limits, step_minutes: float, dtype: str) -> SpectralRun:
+    """The run of these settings, whose programs all simulators with them share in this process."""
+    return SpectralRun(equations, limits, step_minutes, dtype)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.weather import WeatherGrid
+from simulators.base import SimulationError
 
 if TYPE_CHECKING:
     from simulators.weather.dycore import DynamicalCore
     from simulators.weather.shallow_water import ShallowWater
 
+INSTALL = "Install it with `pip install 'understudy[weather]'`"
 #: Time steps that divide an hour, in minutes.
 STEPS = (60.0, 30.0, 20.0, 15.0, 12.0, 10.0, 7.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 #: Minutes x truncation that the default step keeps below: 30 min at T21, 15 at T42.
@@ -153,3 +156,11 @@ def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
     """Refuse what is not among `known`, with InputError."""
     if value not in known:
         raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(known)}")
+
+
+def dinosaur_version() -> str:
+    """Of the installed dinosaur; SimulationError `missing_component` where there is none."""
+    try:
+        return version("dinosaur")
+    except PackageNotFoundError as error:
+        raise SimulationError("missing_component", f"dinosaur is not installed. {INSTALL}") from error

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+import xarray as xr
+
 from data.weather import LATITUDE, LEVEL, LONGITUDE, PRESSURE_UNITS, SIGMA_UNITS, TIME, VARIABLES, WeatherGrid
 from simulators.base import Coordinate, Spec, Variable
 
@@ -62,3 +65,10 @@ def core_spec(core: DynamicalCore) -> Spec:
         (times(core.saves, core.save_hours), *vertical, *horizontal(core.grid)),
         core.facts,
     )
+
+
+def dated(answer: xr.Dataset, start: str = "2000-01-01") -> xr.Dataset:
+    """An answer whose times are dates from `start` on; they only count hours, as the planet has no seasons."""
+    hours = np.asarray(answer[TIME].values, float)
+    times = np.datetime64(start, "ns") + np.round(hours * 3.6e12).astype("timedelta64[ns]")
+    return answer.assign_coords({TIME: times})

@@ -10,7 +10,6 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +19,19 @@ from jaxtyping import Float
 from data.weather import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
 from simulators.base import SimulationError, Spec, check, content_hash
 from simulators.weather.core_budgets import Budgets, budgets
-from simulators.weather.core_settings import check_core, default_step, gaussian_grid, layer_boundaries
+from simulators.weather.core_settings import (
+    INSTALL,
+    check_core,
+    default_step,
+    dinosaur_version,
+    gaussian_grid,
+    layer_boundaries,
+)
 from simulators.weather.core_spec import core_spec
 
 if TYPE_CHECKING:
     from simulators.weather.core_run import SpectralRun
 
-INSTALL = "Install it with `pip install 'understudy[weather]'`"
 #: Variables of a state, in the order of its channels.
 STATE = ("temperature", "u_component_of_wind", "v_component_of_wind")
 #: K, m/s and Pa beyond which a state is none of the Earth's atmosphere.
@@ -149,13 +154,13 @@ class DynamicalCore:
     def facts(self) -> dict[str, str]:
         """What every answer carries."""
         forced = "Held and Suarez 1994" if self.forcing == "held_suarez" else "none"
-        return {"solver": f"dinosaur {_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
+        return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Program, version and settings."""
         settings = json.loads(json.dumps(asdict(self)))
-        return {"simulator": self.name, "version": f"dinosaur {_version()}", "settings": settings}
+        return {"simulator": self.name, "version": f"dinosaur {dinosaur_version()}", "settings": settings}
 
     @property
     def fingerprint(self) -> str:
@@ -247,7 +252,7 @@ class DynamicalCore:
         """Its equations and compiled programs; SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.weather.core_equations import Diffusion, PrimitiveEquations
-            from simulators.weather.core_run import Limits, SpectralRun
+            from simulators.weather.core_run import Limits, spectral_run
         except ImportError as error:
             raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error
         equations = PrimitiveEquations(
@@ -259,8 +264,9 @@ class DynamicalCore:
             self.conserve_mass,
         )
         channels = self.state_layout.channels
-        low, high = (np.array([BOUNDS[c.variable][end] for c in channels], np.float32) for end in (0, 1))
-        return SpectralRun(equations, Limits([c.label for c in channels], low, high), self.step, self.dtype)
+        low, high = (tuple(BOUNDS[c.variable][end] for c in channels) for end in (0, 1))
+        limits = Limits(tuple(c.label for c in channels), low, high)
+        return spectral_run(equations, limits, self.step, self.dtype)
 
     def _first(self, inputs: xr.Dataset) -> Float[np.ndarray, "latitude longitude channel"]:
         from simulators.weather import core_states
@@ -278,11 +284,3 @@ class DynamicalCore:
         return WeatherLayout(
             self.grid, channels, step_hours=self.save_hours, level_units=units, calendar=False, attrs=self.facts
         )
-
-
-def _version() -> str:
-    """Of the installed dinosaur; SimulationError `missing_component` where there is none."""
-    try:
-        return version("dinosaur")
-    except PackageNotFoundError as error:
-        raise SimulationError("missing_component", f"dinosaur is not installed. {INSTALL}") from error

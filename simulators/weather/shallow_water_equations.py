@@ -51,7 +51,7 @@ class ShallowWaterEquations:
         """The state one time step later."""
         grid = self.coords.horizontal
         equation = shallow_water.ShallowWaterEquations(
-            self.coords, self.units, None, np.array([self.depth_m * self.geopotential])
+            self.coords, self.units, None, np.array([self.depth_m * self.metre])
         )
         seconds = self.units.nondimensionalize(self.step_minutes * UNITS.minute)
         step = time_integration.imex_rk_sil3(equation, seconds)
@@ -63,14 +63,14 @@ class ShallowWaterEquations:
         nodal = fields.T
         u, v = nodal[:1] * self._speed, nodal[1:2] * self._speed
         vorticity, divergence = uv_nodal_to_vor_div_modal(grid, u, v)
-        potential = grid.to_modal((nodal[2:] - self.depth_m) * self.geopotential)
+        potential = grid.to_modal((nodal[2:] - self.depth_m) * self.metre)
         return shallow_water.State(vorticity, divergence, grid.clip_wavenumbers(potential))
 
     def to_grid(self, state: Spectral) -> Float[Array, "latitude longitude channel"]:
         """Its fields."""
         grid = self.coords.horizontal
         u, v = vor_div_to_uv_nodal(grid, state.vorticity, state.divergence, clip=False)
-        thickness = grid.to_nodal(state.potential) / self.geopotential + self.depth_m
+        thickness = grid.to_nodal(state.potential) / self.metre + self.depth_m
         return jnp.concatenate([u / self._speed, v / self._speed, thickness]).T
 
     @cached_property
@@ -78,6 +78,6 @@ class ShallowWaterEquations:
         return float(self.units.nondimensionalize(1 * UNITS.meter / UNITS.second))
 
     @cached_property
-    def geopotential(self) -> float:
+    def metre(self) -> float:
         """Geopotential of a metre, without dimension."""
         return float(self.units.nondimensionalize(1 * UNITS.meter) * self.units.g)

@@ -7,7 +7,9 @@ import shutil
 from dataclasses import fields
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
@@ -109,15 +111,32 @@ DRAWN = {
     "cavity": "openfoam_cavity",
     "channel": "openfoam",
     "drag": "ngsolve",
+    "seeds": "held_suarez",
+    "analysis": "held_suarez",
+    "jet": "shallow_water",
 }
 
 
+def an_analysis(path: Path) -> Path:
+    """A file of an isothermal atmosphere at rest, at three pressure levels of a coarse grid."""
+    coords = {"level": [100, 500, 1000], "latitude": np.linspace(-75, 75, 6), "longitude": np.arange(0, 360, 30)}
+    shape = [len(v) for v in coords.values()]
+    fields = {name: np.zeros(shape) for name in ("u_component_of_wind", "v_component_of_wind")}
+    fields |= {"temperature": np.full(shape, 280.0), "surface_pressure": np.full(shape[1:], 1e5)}
+    dims = {3: tuple(coords), 2: ("latitude", "longitude")}
+    xr.Dataset({k: (dims[v.ndim], v) for k, v in fields.items()}, coords).to_netcdf(path, engine="scipy")
+    return path
+
+
 @pytest.mark.parametrize("name", names("sampling"))
-def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str) -> None:
+def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_path: Path) -> None:
     simulator = DRAWN[name]
     if simulator.startswith("openfoam") and shutil.which("icoFoam") is None:
         pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
-    config = composed("simulate", f"simulator={simulator}", f"sampling={name}", "sampling.count=3")
+    choices = [f"simulator={simulator}", f"sampling={name}"]
+    if name == "analysis":
+        choices += ["simulator.start=state", f"sampling.initial.path={an_analysis(tmp_path / 'a.nc')}"]
+    config = composed("simulate", *choices, "sampling.count=3")
     made = instantiate(config.simulator)
     drawn, count = sampled(config.sampling, made)
     found = list(drawn)
@@ -125,7 +144,7 @@ def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str) -> N
     for request in found:
         check(request, made.spec.inputs, sizes=made.spec.sizes)
     assert len({input_hash(request) for request in found}) == 3
-    fewer = composed("simulate", f"simulator={simulator}", f"sampling={name}", "sampling.count=2").sampling
+    fewer = composed("simulate", *choices, "sampling.count=2").sampling
     assert [input_hash(r) for r in sampled(fewer, made)[0]] == [input_hash(r) for r in found[:2]]
 
 

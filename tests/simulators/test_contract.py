@@ -20,6 +20,8 @@ from simulators.quantum.smiles import FromSmiles
 from simulators.quantum.variables import Geometry
 from simulators.quantum.xtb import XTB
 from simulators.testing import Misbehaving, request
+from simulators.weather.dycore import DynamicalCore
+from simulators.weather.shallow_water import ShallowWater
 
 WATER = Geometry(
     np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
@@ -32,6 +34,9 @@ AN_ELLIPSE = {"aspect": 1.5, "angle": 0.3}
 BODY = OpenFOAM(Body(cells=8))
 A_BODY = {"reynolds": 10.0, "body_width": 0.1, "body_height": 0.1, "body_x": 0.2, "body_y": 0.2}
 BURGERS = Exponax("burgers", 32, dt=0.05, varied=("viscosity",))
+CORE = DynamicalCore(5, 3, days=0.5, save_hours=12)
+SHALLOW = ShallowWater(5, days=0.5, save_hours=12)
+A_JET = {"jet_speed": 20.0, "bump_latitude": 45.0, "bump_longitude": 0.0, "bump_height": 10.0}
 
 #: A simulator, one of another identity, a request that it answers, and one that it must refuse.
 TABLE = [
@@ -66,6 +71,13 @@ TABLE = [
         OpenFOAM(Body(cells=9)),
         BODY.spec.request(A_BODY),
         BODY.spec.request(A_BODY | {"body_y": 0.01}),
+    ),
+    (CORE, DynamicalCore(5, 3, days=1, save_hours=12), CORE.spec.request({"seed": 1}), CORE.spec.request({"seed": -1})),
+    (
+        SHALLOW,
+        ShallowWater(5, days=0.5, save_hours=12, diffusion_order=2),
+        SHALLOW.spec.request(A_JET),
+        SHALLOW.spec.request(A_JET | {"jet_speed": 5000.0}),
     ),
     (Misbehaving("."), Misbehaving(".", version=2), request(2.0), request(2.0, "not_converged")),
 ]

@@ -1,0 +1,158 @@
+"""dinosaur's shallow-water equations on the sphere: the atmosphere as one layer of fluid."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.weather import Channel, WeatherGrid, WeatherLayout
+from simulators.base import SimulationError, Spec, Variable, check, content_hash
+from simulators.weather.core_budgets import areas
+from simulators.weather.core_settings import INSTALL, check_shallow_water, default_step, dinosaur_version, gaussian_grid
+from simulators.weather.core_spec import horizontal, initial, output, times
+
+if TYPE_CHECKING:
+    from simulators.weather.core_run import SpectralRun
+
+STATE = ("u_component_of_wind", "v_component_of_wind", "layer_thickness")
+#: What a request to a core with `start` "jet" gives; see `simulators.weather.shallow_water_states.perturbed_jet`.
+JET = (
+    Variable("jet_speed", (), "m s-1", "float64", "largest wind of the jet"),
+    Variable("bump_latitude", (), "degrees_north", "float64", "latitude of the bump"),
+    Variable("bump_longitude", (), "degrees_east", "float64", "longitude of the bump"),
+    Variable("bump_height", (), "m", "float64", "height of the bump"),
+)
+#: m/s, m/s and m beyond which a state is none of the equations that an atmosphere follows.
+BOUNDS = ((-400.0, 400.0), (-400.0, 400.0), (0.0, 1e5))
+
+
+@dataclass(frozen=True)
+class ShallowWater:
+    """Trajectories of a layer of fluid of uniform density on a rotating sphere.
+
+    Attributes:
+        truncation: largest wavenumber.
+        depth_m: mean thickness of the layer, m.
+        step_minutes: of time; None: 15 at T42, 7.5 at T85.
+        start: "jet": a westerly jet with a bump (Galewsky et al. 2004), of which each request gives the numbers;
+            "state": each request gives a state.
+        days: from the first saved state to the last.
+        save_hours: between saved states.
+        diffusion_hours: in which hyperdiffusion slows the smallest wave by a factor of e.
+        diffusion_order: of the hyperdiffusion, the power of the Laplacian.
+        dtype: of the computation; the answer is float32 in either case.
+
+    Raises:
+        InputError: a setting makes no sense, with what would.
+    """
+
+    truncation: int = 42
+    depth_m: float = 10_000.0
+    step_minutes: float | None = None
+    start: str = "jet"
+    days: float = 6.0
+    save_hours: float = 6.0
+    diffusion_hours: float = 2.4
+    diffusion_order: int = 4
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        check_shallow_water(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs stay behind.
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def step(self) -> float:
+        """The time step, minutes."""
+        return self.step_minutes or default_step(self.truncation)
+
+    @property
+    def saves(self) -> int:
+        """Saved states after the first."""
+        return round(self.days * 24 / self.save_hours)
+
+    @property
+    def name(self) -> str:
+        """Such as "dinosaur:shallow-water-T42"."""
+        return f"dinosaur:shallow-water-T{self.truncation}"
+
+    @cached_property
+    def grid(self) -> WeatherGrid:
+        """The Gaussian grid."""
+        return gaussian_grid(self.truncation)
+
+    @cached_property
+    def layout(self) -> WeatherLayout:
+        """Of its states."""
+        channels = tuple(Channel(name) for name in STATE)
+        return WeatherLayout(self.grid, channels, step_hours=self.save_hours, calendar=False, attrs=self.facts)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Numbers of the jet, or a state, in; states at all saved times out."""
+        inputs = JET if self.start == "jet" else tuple(initial(name, None) for name in STATE)
+        coords = (times(self.saves, self.save_hours), *horizontal(self.grid))
+        return Spec(inputs, tuple(output(name, False) for name in STATE), coords, self.facts)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """What every answer carries."""
+        return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min"}
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version and settings."""
+        settings = json.loads(json.dumps(asdict(self)))
+        return {"simulator": self.name, "version": f"dinosaur {dinosaur_version()}", "settings": settings}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One trajectory; see `simulators.base.Simulator`.
+
+        Raises:
+            SimulationError: `invalid_input`; `not_converged`: it blew up; `missing_component`: no dinosaur.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        first = self._first(inputs)
+        if fault := self.spectral.limits.fault(first[None]):
+            raise SimulationError("invalid_input", fault)
+        states = np.concatenate(list(self.spectral.states(first[None], self.saves, self.save_hours)))
+        found = {name: states[..., i] for i, name in enumerate(STATE)}
+        volume = (states[[0, -1], ..., 2].astype(np.float64) * areas(self.grid)).sum((1, 2))
+        log = {"volume_m3": volume.tolist()}
+        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+
+    @cached_property
+    def spectral(self) -> SpectralRun:
+        """Its equations and compiled programs; SimulationError `missing_component` without dinosaur."""
+        try:
+            from simulators.weather.core_equations import Diffusion
+            from simulators.weather.core_run import Limits, spectral_run
+            from simulators.weather.shallow_water_equations import ShallowWaterEquations
+        except ImportError as error:
+            raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error
+        diffusion = Diffusion(self.diffusion_hours, self.diffusion_order)
+        equations = ShallowWaterEquations(self.truncation, self.depth_m, self.step, diffusion)
+        low, high = zip(*BOUNDS, strict=True)
+        return spectral_run(equations, Limits(STATE, low, high), self.step, self.dtype)
+
+    def _first(self, inputs: xr.Dataset) -> Float[np.ndarray, "latitude longitude 3"]:
+        if self.start == "state":
+            return np.stack([inputs[f"initial_{name}"].values for name in STATE], axis=-1)
+        equations: Any = self.spectral.equations
+        from simulators.weather.shallow_water_states import perturbed_jet
+
+        speed, latitude, longitude, height = (float(inputs[v.name]) for v in JET)
+        return perturbed_jet(equations, speed, latitude, longitude, height)
