@@ -68,7 +68,7 @@ def budgets(state: xr.Dataset, edges: Float[np.ndarray, " layers+1"] | None = No
     edges = layer_edges(np.asarray(state[LEVEL].values, float)) if edges is None else edges
     grid = WeatherGrid(*(tuple(float(v) for v in state[d].values) for d in (LATITUDE, LONGITUDE)))
 
-    def values(name: str) -> Float[np.ndarray, "..."]:
+    def values(name: str) -> Float[np.ndarray, ...]:
         dims = (LEVEL, LATITUDE, LONGITUDE) if LEVEL in state[name].dims else (LATITUDE, LONGITUDE)
         return state[name].transpose(*dims).values.astype(np.float64)
 

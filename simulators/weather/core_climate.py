@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import xarray as xr
 
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME
+
+Data = TypeVar("Data", xr.Dataset, xr.DataArray)
 
 
 @dataclass(frozen=True)
@@ -25,7 +28,7 @@ class Jet:
     level: float
 
 
-def zonal_mean(data: xr.Dataset | xr.DataArray) -> xr.Dataset | xr.DataArray:
+def zonal_mean(data: Data) -> Data:
     """The mean over all longitudes and, where there is one, over time."""
     return data.mean([d for d in (TIME, LONGITUDE) if d in data.dims], keep_attrs=True)
 

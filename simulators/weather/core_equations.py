@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
 
-import jax
 import jax.numpy as jnp
 import numpy as np
-from dinosaur import held_suarez, primitive_equations, scales, time_integration
+from dinosaur import primitive_equations, scales, time_integration
 from dinosaur.coordinate_systems import CoordinateSystem
+from dinosaur.held_suarez import HeldSuarezForcingSigma
 from dinosaur.sigma_coordinates import SigmaCoordinates
 from dinosaur.spherical_harmonic import (
     FastSphericalHarmonics,
@@ -130,18 +130,16 @@ class PrimitiveEquations:
         return CoordinateSystem(spherical_grid(self.truncation), SigmaCoordinates(np.array(self.boundaries)))
 
     @cached_property
-    def forcing(self) -> held_suarez.HeldSuarezForcingSigma:
+    def forcing(self) -> HeldSuarezForcingSigma:
         """Relaxation of temperature and friction near the ground."""
-        return held_suarez.HeldSuarezForcingSigma(self.coords, self.units, self._reference)
+        return HeldSuarezForcingSigma(self.coords, self.units, self._reference)
 
     @cached_property
     def step(self) -> Callable[[Spectral], Spectral]:
         """The state one time step later."""
         grid = self.coords.horizontal
         flat = np.zeros(grid.modal_shape)
-        terms: list[Any] = [
-            primitive_equations.PrimitiveEquationsSigma(self._reference, flat, self.coords, self.units)
-        ]
+        terms: list[Any] = [primitive_equations.PrimitiveEquationsSigma(self._reference, flat, self.coords, self.units)]
         if self.held_suarez:
             terms.append(self.forcing)
         seconds = self.units.nondimensionalize(self.step_minutes * UNITS.minute)
@@ -190,7 +188,7 @@ class PrimitiveEquations:
     def _keep_mass(self, before: Spectral, after: Spectral) -> Spectral:
         grid = self.coords.horizontal
 
-        def mass(state: Spectral) -> Float[Array, "1"]:
+        def mass(state: Spectral) -> Float[Array, 1]:
             # Less what a surface pressure of 1 everywhere gives, so that float32 holds the rest with more digits.
             return grid.integrate(jnp.expm1(grid.to_nodal(state.log_surface_pressure)))
 

@@ -102,7 +102,7 @@ def pressure_to_sigma(
 
 def presented(
     state: xr.Dataset, edges: Float[np.ndarray, " layers+1"], levels: Sequence[float], with_geopotential: bool
-) -> dict[str, Float[np.ndarray, "..."]]:
+) -> dict[str, Float[np.ndarray, ...]]:
     """The arrays of an answer from a state on sigma layers, at pressure levels (hPa) where any are named."""
     layered = {str(k): v.values for k, v in state.data_vars.items() if k != "surface_pressure"}
     if with_geopotential:

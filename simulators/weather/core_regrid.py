@@ -1,4 +1,4 @@
-"""States between grids: by truncation in spectral space between Gaussian grids, by the means of cells from any other."""
+"""States between grids: in spectral space between Gaussian ones, by the means of cells from any other."""
 
 from __future__ import annotations
 
@@ -50,9 +50,7 @@ def regrid(
     made = [jnp.zeros(0)] * nodal.shape[1]
     pairs = dict(zip(*(from_layout.index(name) for name in WINDS), strict=True))
     for u, v in pairs.items():
-        waves = (
-            new.clip_wavenumbers(move(x)) for x in uv_nodal_to_vor_div_modal(old, nodal[:, u], nodal[:, v])
-        )
+        waves = (new.clip_wavenumbers(move(x)) for x in uv_nodal_to_vor_div_modal(old, nodal[:, u], nodal[:, v]))
         made[u], made[v] = vor_div_to_uv_nodal(new, *waves, clip=False)
     for index, channel in enumerate(from_layout.channels):
         if channel.variable in WINDS:

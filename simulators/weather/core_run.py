@@ -112,9 +112,7 @@ class SpectralRun:
         """Compiled: a batch in spectral space and a number of steps -> the same later, and its fields on the grid."""
         step, to_grid = jax.vmap(self.equations.step), jax.vmap(self.equations.to_grid)
 
-        def program(
-            state: Spectral, steps: Any
-        ) -> tuple[Spectral, Float[Array, "batch latitude longitude channel"]]:
+        def program(state: Spectral, steps: Any) -> tuple[Spectral, Float[Array, "batch latitude longitude channel"]]:
             later = jax.lax.fori_loop(0, steps, lambda _, s: step(s), state)
             return later, to_grid(later)
 

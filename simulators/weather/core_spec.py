@@ -1,4 +1,4 @@
-"""What a dynamical core takes and gives: names of WeatherBench 2, SI units, dims of time, level, latitude, longitude."""
+"""What a dynamical core takes and gives, in the names of WeatherBench 2 and SI units."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ WINDS = ("u_component_of_wind", "v_component_of_wind")
 class CoreStates(Protocol):
     """What draws the states of requests to a core whose `start` is "state"."""
 
-    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, "..."]]:
+    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
         """The variables of a state on the core's layers and grid; deterministic in `rng`."""
         ...
 
@@ -62,7 +62,7 @@ class Analysis:
     path: str
     time: str | None = None
 
-    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, "..."]]:
+    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
         """See `CoreStates`.
 
         Raises:
@@ -85,7 +85,7 @@ class Analysis:
             raise InputError(f"cannot be read: {error}", where=self.path) from error
 
 
-def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[str, Float[np.ndarray, "..."]]:
+def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[str, Float[np.ndarray, ...]]:
     """A state on pressure levels of any global grid in a core's layers, on its grid.
 
     Horizontally by the means of cells, vertically linear in the logarithm of pressure.
@@ -111,7 +111,7 @@ def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[
     data = cell_means(analysis.sortby([LATITUDE, LEVEL]), core.grid, where)
     levels = [float(v) for v in data[LEVEL].values]
 
-    def values(name: str) -> Float[np.ndarray, "..."]:
+    def values(name: str) -> Float[np.ndarray, ...]:
         dims = (LEVEL, LATITUDE, LONGITUDE) if LEVEL in data[name].dims else (LATITUDE, LONGITUDE)
         return data[name].transpose(*dims).values.astype(np.float32)
 

@@ -183,9 +183,7 @@ class DynamicalCore:
         first = self._first(inputs)
         if fault := run.limits.fault(first[None]):
             raise SimulationError("invalid_input", fault)
-        found = {
-            v.name: np.empty([self.spec.sizes[d] for d in v.dims], np.float32) for v in self.spec.outputs
-        }
+        found = {v.name: np.empty([self.spec.sizes[d] for d in v.dims], np.float32) for v in self.spec.outputs}
         ends: list[Budgets] = []
         for index, states in enumerate(run.states(first[None], self.saves, self.save_hours, 24 * self.spin_up_days)):
             state = self.state_layout.unstack(states[0])
@@ -242,7 +240,7 @@ class DynamicalCore:
         return self.run(states, hours, hours)[:, 0]
 
     def restart(self, answer: xr.Dataset) -> xr.Dataset:
-        """The request, of a core with `start` "state", that goes on from the last state of an answer on sigma layers."""
+        """The request that goes on from the last state of an answer on sigma layers; `start` is "state"."""
         last = answer.isel(time=-1) if "time" in answer.dims else answer
         names = [v.name.removeprefix("initial_") for v in self.spec.inputs]
         return self.spec.request({f"initial_{n}": last[n].values for n in names})

@@ -1,7 +1,7 @@
 """States of the shallow-water equations: steady and wavy ones in closed form, and a jet that breaks up.
 
-Williamson et al., J. Comput. Phys. 102 (1992), 211, tests 2 and 6; Galewsky, Scott and Polvani, Tellus A 56 (2004), 429.
-Arrays are (latitude, longitude, channel): eastward and northward wind (m/s), thickness of the layer (m).
+Williamson et al., J. Comput. Phys. 102 (1992), 211, tests 2 and 6; Galewsky, Scott and Polvani, Tellus A 56 (2004),
+429. Arrays are (latitude, longitude, channel): eastward and northward wind (m/s), thickness of the layer (m).
 """
 
 from __future__ import annotations
@@ -53,13 +53,9 @@ def rossby_haurwitz_wave(
     mean = omega / 2 * (2 * ROTATION + omega) * c**2 + k**2 / 4 * (
         (n + 1) * c ** (2 * n + 2) + (2 * n**2 - n - 2) * c ** (2 * n) - 2 * n**2 * c ** (2 * n - 2)
     )
-    first = (
-        2 * (ROTATION + omega) * k / ((n + 1) * (n + 2)) * c**n * ((n**2 + 2 * n + 2) - (n + 1) ** 2 * c**2)
-    )
+    first = 2 * (ROTATION + omega) * k / ((n + 1) * (n + 2)) * c**n * ((n**2 + 2 * n + 2) - (n + 1) ** 2 * c**2)
     second = k**2 / 4 * c ** (2 * n) * ((n + 1) * c**2 - (n + 2))
-    h = thickness + RADIUS**2 / GRAVITY * (
-        mean + first * np.cos(n * longitude) + second * np.cos(2 * n * longitude)
-    )
+    h = thickness + RADIUS**2 / GRAVITY * (mean + first * np.cos(n * longitude) + second * np.cos(2 * n * longitude))
     return np.stack([u, v, h], axis=-1).astype(np.float32)
 
 
