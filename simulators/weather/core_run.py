@@ -111,10 +111,13 @@ class SpectralRun:
     def advance(self) -> Any:
         """Compiled: a batch in spectral space and a number of steps -> the same later, and its fields on the grid."""
         equations = self.equations
+        # Outside of the program: the constants of a step are kept, and must be of the computation's dtype.
+        with jax.enable_x64(self.dtype == "float64"):
+            step = equations.step
 
         def program(states: Spectral, steps: Any) -> tuple[Spectral, Float[Array, "batch latitude longitude channel"]]:
             def member(state: Spectral) -> tuple[Spectral, Float[Array, "latitude longitude channel"]]:
-                later = jax.lax.fori_loop(0, steps, lambda _, s: equations.step(s), state)
+                later = jax.lax.fori_loop(0, steps, lambda _, s: step(s), state)
                 return later, equations.to_grid(later)
 
             # A state and its transforms fit a processor's cache, a batch of them does not: all together take twice as
