@@ -1,13 +1,12 @@
-"""States between grids: in spectral space between Gaussian ones, by the means of cells from any other."""
+"""States of a dynamical core between Gaussian grids, by truncation in spectral space."""
 
 from __future__ import annotations
 
 import numpy as np
-import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.weather import LATITUDE, LONGITUDE, WeatherGrid, WeatherLayout
+from data.weather import WeatherGrid, WeatherLayout
 from simulators.weather.core_settings import gaussian_grid, truncation_of
 
 WINDS = ("u_component_of_wind", "v_component_of_wind")
@@ -75,45 +74,3 @@ def _truncation(grid: WeatherGrid) -> int:
             remedy="Use that of simulators.weather.core_settings.gaussian_grid",
         )
     return truncation
-
-
-def cell_means(data: xr.Dataset, grid: WeatherGrid, where: str = "") -> xr.Dataset:
-    """A Dataset of a global grid on another one, by the means over its cells; as it is where the grids are the same.
-
-    Args:
-        data: latitudes ascending.
-        grid: to go to.
-        where: the file, for messages.
-
-    Raises:
-        InputError: its grid is not global.
-    """
-    from dinosaur.horizontal_interpolation import ConservativeRegridder
-    from dinosaur.spherical_harmonic import Grid
-    from dinosaur.xarray_utils import infer_latitude_spacing, regrid_horizontal
-
-    try:
-        own = WeatherGrid(*(tuple(float(v) for v in data[d].values) for d in (LATITUDE, LONGITUDE)))
-    except (KeyError, ValueError) as error:
-        raise InputError(f"has no grid of latitudes and longitudes: {error}", where=where) from error
-    if own.shape == grid.shape and all(
-        np.allclose(getattr(own, d), getattr(grid, d), atol=1e-3) for d in (LATITUDE, LONGITUDE)
-    ):
-        return data
-    if not own.is_global:
-        raise InputError("its grid does not cover the globe", where=where, remedy="Give a global analysis")
-    source, target = (
-        Grid(
-            latitude_nodes=g.shape[0],
-            longitude_nodes=g.shape[1],
-            latitude_spacing=infer_latitude_spacing(np.array(g.latitude)),
-            longitude_offset=np.deg2rad(g.longitude[0]),
-        )
-        for g in (own, grid)
-    )
-    try:
-        return regrid_horizontal(data, ConservativeRegridder(source, target))
-    except ValueError as error:
-        raise InputError(
-            f"its grid cannot be read: {error}", where=where, remedy="Give evenly spaced or Gaussian latitudes"
-        ) from error

@@ -12,7 +12,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME
+from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, WeatherGrid
+from simulators.weather.regrid import regrid
 
 if TYPE_CHECKING:
     from simulators.weather.dycore import DynamicalCore
@@ -101,14 +102,16 @@ def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[
     from dinosaur.vertical_interpolation import PressureCoordinates, get_surface_pressure
 
     from simulators.weather.core_levels import PASCAL_PER_HPA, pressure_to_sigma
-    from simulators.weather.core_regrid import cell_means
 
     for name in (*WINDS, "temperature"):
         if name not in analysis:
             raise InputError(f"no variable {name} in it", where=where, remedy=f"It has {', '.join(map(str, analysis))}")
     if "surface_pressure" not in analysis and "geopotential" not in analysis:
         raise InputError("neither geopotential nor surface_pressure in it", where=where, remedy="Add one of them")
-    data = cell_means(analysis.sortby([LATITUDE, LEVEL]), core.grid, where)
+    data = analysis.sortby([LATITUDE, LEVEL])
+    own = _grid(data, where)
+    if own != core.grid:
+        data = regrid(data, own, core.grid)
     levels = [float(v) for v in data[LEVEL].values]
 
     def values(name: str) -> Float[np.ndarray, ...]:
@@ -124,6 +127,16 @@ def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[
         pressure = np.asarray(found, np.float32)[0]
     layered = pressure_to_sigma({n: values(n) for n in ("temperature", *WINDS)}, pressure, levels, core.edges)
     return {**layered, "surface_pressure": pressure}
+
+
+def _grid(data: xr.Dataset, where: str) -> WeatherGrid:
+    try:
+        own = WeatherGrid(*(tuple(float(v) for v in data[d].values) for d in (LATITUDE, LONGITUDE)))
+    except (KeyError, ValueError) as error:
+        raise InputError(f"has no grid of latitudes and longitudes: {error}", where=where) from error
+    if not own.is_global:
+        raise InputError("its grid does not cover the globe", where=where, remedy="Give a global analysis")
+    return own
 
 
 def core_requests(

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
 from data.errors import InputError
+from data.store import RecordStore
 from data.weather import WeatherLayout
 from simulators.base import SimulationError
 from simulators.weather.core_budgets import (
@@ -36,6 +37,7 @@ from simulators.weather.core_regrid import regrid
 from simulators.weather.core_settings import default_step, gaussian_grid, gaussian_rows, truncation_of
 from simulators.weather.core_spec import dated
 from simulators.weather.core_states import Analysis, core_requests
+from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
 
 #: Small enough to compile in a second; five waves, three layers.
@@ -257,6 +259,32 @@ def test_an_answer_is_of_its_seed_and_in_the_names_of_weatherbench() -> None:
     # Of the real atmosphere 11.8, 5.6 and 0.1 km; three layers are coarse, and the equilibrium is warm above.
     assert (np.abs(height - [11800, 5600, 0]) < 800).all()
     assert str(dated(answer).time.values[-1]) == "2000-01-01T12:00:00.000000000"
+
+
+def test_records_become_windows_that_do_not_cross_from_one_to_the_next(tmp_path: Path) -> None:
+    core, spec = SMALL, SMALL.spec
+    answers = []
+    with RecordStore.create(
+        tmp_path / "r.zarr",
+        spec.inputs,
+        spec.outputs,
+        coords=spec.coords,
+        provenance=core.provenance,
+        attrs={**spec.attrs, "fingerprint": core.fingerprint},
+    ) as store:
+        for seed in range(2):
+            answer = core.simulate(spec.request({"seed": seed}))
+            answers.append(core.state_layout.stack(answer))
+            values = {"seed": seed} | {str(k): v.values for k, v in answer.data_vars.items()}
+            store.append(str(seed), values, seconds=4.0, threads=1)
+        store.append("2", {"seed": 2}, status="not_converged", message="no", seconds=1.0, threads=1)
+    windows = core_windows(tmp_path / "r.zarr", core, tmp_path / "w")
+    assert windows.segments == ((0, 3), (3, 6))
+    assert windows.seconds_per_step == pytest.approx(4.0 / core.saves)
+    assert windows.layout == core.layout
+    assert np.allclose(windows.read(windows.starts(3), 3), np.stack(answers))
+    with pytest.raises(InputError, match="another simulator"):
+        core_windows(tmp_path / "r.zarr", replace(core, days=2), tmp_path / "w2")
 
 
 def test_pressure_levels_between_below_and_above_the_layers() -> None:
