@@ -29,6 +29,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "potential": ("surrogates.graph.potential", "Potential"),
     "field": ("surrogates.operator.field", "FieldSurrogate"),
     "parametric": ("surrogates.parametric.parametric", "ParametricSurrogate"),
+    "weather": ("surrogates.weather.forecaster", "Forecaster"),
 }
 
 

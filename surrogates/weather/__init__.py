@@ -1,0 +1,1 @@
+"""Forecasts of the atmosphere: networks on the sphere, and surrogates made of them."""

@@ -1,0 +1,129 @@
+"""A small convolutional network on a latitude-longitude grid, whole or a region: the baseline.
+
+Residual blocks of one dense convolution and an MLP (after Liu et al. 2022, arXiv:2201.03545, whose convolutions by
+channel are slow on a CPU), at a coarser grid of patches where `patch` is above 1. Longitudes go on around the
+circle; beyond a pole the grid goes on at the other side, half a circle away; beyond the edge of a region the last value
+goes on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from surrogates.operator.layers import DTYPES, HE, MLP, Linear, gained
+from surrogates.weather.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+
+
+@dataclass(frozen=True)
+class ConvConfig(SphereConfig):
+    """Sizes; see `SphereConfig`.
+
+    Attributes:
+        size: points of the kernel along each dim; odd.
+        patch: points of the grid, along each dim, that make one of the coarser grid on which the blocks work.
+        dilations: of the kernels of the blocks, in turn.
+    """
+
+    size: int = 3
+    patch: int = 1
+    dilations: tuple[int, ...] = (1,)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "dilations", tuple(int(d) for d in self.dilations))
+        super().__post_init__()
+        if self.size % 2 == 0 or not self.dilations or min(self.dilations) < 1:
+            raise ValueError("size must be odd, and dilations 1 or more")
+
+
+def pad_sphere(
+    x: Float[Array, "batch latitude longitude channel"], reach: int, *, circle: bool, poles: bool
+) -> Float[Array, "batch rows columns channel"]:
+    """A field with `reach` more points beyond each edge; see the module."""
+    if circle and poles:
+        half = x.shape[2] // 2
+        south, north = x[:, :reach][:, ::-1], x[:, -reach:][:, ::-1]
+        x = jnp.concatenate([jnp.roll(south, half, 2), x, jnp.roll(north, half, 2)], axis=1)
+    else:
+        x = jnp.pad(x, ((0, 0), (reach, reach), (0, 0), (0, 0)), mode="edge")
+    return jnp.pad(x, ((0, 0), (0, 0), (reach, reach), (0, 0)), mode="wrap" if circle else "edge")
+
+
+class ConvBlock(nnx.Module):
+    """A convolution, then an MLP of the channels of each point, added to what came in."""
+
+    def __init__(self, config: ConvConfig, shape: SphereShape, dilation: int, rngs: nnx.Rngs) -> None:
+        self.circle, self.poles = shape.grid.periodic, shape.grid.is_global
+        self.reach = dilation * (config.size // 2)
+        self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
+        self.conv = nnx.Conv(
+            config.width, config.width, (config.size,) * 2, padding="VALID", kernel_dilation=dilation,
+            dtype=DTYPES[config.dtype], kernel_init=HE, rngs=rngs,
+        )  # fmt: skip
+        hidden = int(config.hidden * config.width)
+        self.mlp = MLP(config.width, hidden, config.width, config.activation, config.dtype, rngs, gain=0.1)
+
+    def __call__(
+        self, h: Float[Array, "batch rows columns width"], conditions: Float[Array, "batch conditions"] | None
+    ) -> Float[Array, "batch rows columns width"]:
+        """The next features."""
+        wide = pad_sphere(self.norm(h, conditions), self.reach, circle=self.circle, poles=self.poles)
+        return h + self.mlp(self.conv(wide))
+
+
+class ConvNet(nnx.Module):
+    """See the module.
+
+    Args:
+        config: its size.
+        shape: of what goes in and comes out.
+        rngs: for the first weights.
+    """
+
+    def __init__(self, config: ConvConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
+        self.config, self.shape = config, shape
+        rows, columns = shape.grid.shape
+        # A grid that patches do not divide is filled up, and cut off again.
+        self.fill = (-rows % config.patch, -columns % config.patch)
+        if shape.grid.periodic and self.fill[1]:
+            raise ValueError(f"patch must divide the {columns} longitudes of the circle, got {config.patch}")
+        self.encode = Encoder(config, shape, rngs)
+        each = [config.dilations[i % len(config.dilations)] for i in range(config.blocks)]
+        self.blocks = nnx.List([ConvBlock(config, shape, d, rngs) for d in each])
+        self.decode = Decoder(config, shape, rngs)
+        if config.patch > 1:
+            inside = config.patch**2 * config.width
+            dtype = DTYPES[config.dtype]
+            self.down = Linear(inside, config.width, dtype=dtype, rngs=rngs)
+            self.up = Linear(config.width, inside, kernel_init=gained(1.0), dtype=dtype, rngs=rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch latitude longitude inputs"],
+        conditions: Float[Array, "batch conditions"] | None = None,
+    ) -> Float[Array, "batch latitude longitude outputs"]:
+        """The answer on the grid of x."""
+        fine = self.encode(x)
+        h = self._coarse(fine) if self.config.patch > 1 else fine
+        for block in self.blocks:
+            step = nnx.remat(lambda b, h, c: b(h, c)) if self.config.remat else (lambda b, h, c: b(h, c))
+            h = step(block, h, conditions)
+        if self.config.patch > 1:
+            h = fine + self._fine(h)
+        return self.decode(h, conditions)
+
+    def _coarse(self, h: Array) -> Array:
+        p, (below, beside) = self.config.patch, self.fill
+        h = jnp.pad(h, ((0, 0), (0, below), (0, beside), (0, 0)), mode="edge")
+        batch, rows, columns, width = h.shape
+        split = h.reshape(batch, rows // p, p, columns // p, p, width)
+        return self.down(jnp.moveaxis(split, 2, 3).reshape(batch, rows // p, columns // p, -1))
+
+    def _fine(self, h: Array) -> Array:
+        p, (rows, columns) = self.config.patch, self.shape.grid.shape
+        batch, coarse_rows, coarse_columns, width = h.shape
+        split = self.up(h).reshape(batch, coarse_rows, coarse_columns, p, p, width)
+        return jnp.moveaxis(split, 3, 2).reshape(batch, coarse_rows * p, coarse_columns * p, width)[:, :rows, :columns]

@@ -1,0 +1,22 @@
+"""The continuous ranked probability score of an ensemble, fair: its mean does not depend on the number of members."""
+
+from __future__ import annotations
+
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+def fair_crps(members: Float[Array, member *points], truth: Float[Array, "*points"]) -> Float[Array, "*points"]:
+    """mean |x_i - y| - sum |x_i - x_j| / (2 M (M - 1)) (Ferro 2014, Q. J. R. Meteorol. Soc. 140, 1917, eq. 6).
+
+    Sorted members need M log M instead of M^2 terms: sum over pairs of |x_i - x_j| is 2 sum_k (2k - M - 1) x_(k).
+
+    Args:
+        members: two or more.
+        truth: what came about.
+    """
+    count = members.shape[0]
+    error = jnp.abs(members - truth[None]).mean(axis=0)
+    ranks = (2 * jnp.arange(1, count + 1) - count - 1).reshape(-1, *(1,) * truth.ndim).astype(members.dtype)
+    spread = (ranks * jnp.sort(members, axis=0)).sum(axis=0)
+    return error - spread / (count * (count - 1))

@@ -1,0 +1,168 @@
+"""Train a `Forecaster`: what is usual and the scales first, then the networks, then the bands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.window_statistics import Moments
+from data.windows import WindowStore
+from surrogates.devices import data_mesh
+from surrogates.train import FitResult, TrainConfig, fit
+from surrogates.weather.batches import WindowBatches
+from surrogates.weather.config import LeadBands, WeatherConfig, WeatherFacts
+from surrogates.weather.forecaster import Forecaster
+from surrogates.weather.model import WeatherModel, WeatherScale
+
+Part = tuple[int, int]
+#: Forecasts that bands are calibrated on at most, and held at a time.
+CALIBRATED, AT_A_TIME = 200, 16
+
+
+def usual_states(
+    store: WindowStore, part: Part, kind: str
+) -> tuple[Float[np.ndarray, "hour latitude longitude channel"], tuple[int, ...]]:
+    """What anomalies are from, by the states of a part, and the hours of the day that it tells apart.
+
+    Raises:
+        InputError: hours are to be told apart, and the states have no dates.
+    """
+    shape = (*store.layout.grid.shape, len(store.layout.channels))
+    if kind == "none":
+        mean = np.array(store.statistics_of(part).mean, np.float32)
+        return np.broadcast_to(mean, (1, *shape)).copy(), (0,)
+    if kind == "hour" and not store.layout.calendar:
+        raise InputError("the states have no dates", where="surrogate.usual", remedy="Set it to mean")
+    hours: list[int] = [0]
+    of = np.zeros(part[1] - part[0], int)
+    if kind == "hour":
+        stamp = store.times[part[0] : part[1]].astype("datetime64[h]").astype(int) % 24
+        hours = sorted(set(stamp.tolist()))
+        of = np.searchsorted(hours, stamp)
+    total, count = np.zeros((len(hours), *shape)), np.zeros(len(hours))
+    for rows, states in store.blocks(part):
+        for index, state in zip(of[rows.start - part[0] : rows.stop - part[0]], states, strict=True):
+            total[index] += state
+            count[index] += 1
+    return (total / count[:, None, None, None]).astype(np.float32), tuple(hours)
+
+
+def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...]) -> WeatherScale:
+    """Spreads of anomalies and of what a step adds to them."""
+    moments = Moments(len(store.layout.channels))
+    begins = {a for a, _ in store.segments}
+    for rows, states in store.blocks(part):
+        if rows.start in begins:
+            moments.new_segment()
+        stamp = store.times[rows].astype("datetime64[h]").astype(int) % 24
+        at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
+        moments.add(states - usual[at])
+    found = moments.statistics()
+    return WeatherScale(found.std, found.increment_std, hours)
+
+
+def fit_weather(
+    store: WindowStore,
+    train: Part,
+    valid: Part | None,
+    config: WeatherConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    calibration: Part | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> tuple[Forecaster, FitResult]:
+    """Learn the step of a record of states.
+
+    Args:
+        store: the states.
+        train, valid, calibration: [start, stop) of each part, which windows do not leave.
+        config: network and loss.
+        training: the recipe of the loop.
+        run_dir: its checkpoints and history; the same directory again goes on from there.
+        mesh: devices to share each batch among; None for all of them.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: a part has no window of the length that is needed, or a setting does not suit the states.
+    """
+    layout = store.layout
+    try:
+        loss = config.loss(layout)
+    except ValueError as error:
+        raise InputError(str(error), where="surrogate") from error
+    if config.keep_mass and "surface_pressure" not in layout.variables:
+        raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
+    usual, hours = usual_states(store, train, config.usual)
+    known = store.statistics_of(train)
+    facts = WeatherFacts(config, layout, scale_of(store, train, usual, hours), store.fingerprint, known.low, known.high)
+    static = store.static
+    spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
+    static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static
+    mesh = mesh or data_mesh()
+    size = -(-training.batch_size // mesh.size) * mesh.size
+    learn = WindowBatches(store, train, size, config.history, config.unroll, training.seed)
+    # Windows that overlap tell a validation little that is new.
+    check = (
+        None if valid is None else WindowBatches(store, valid, size, config.history, config.unroll, None, config.unroll)
+    )
+    for batches, name in ((learn, "training"), (check, "validation")):
+        if batches is not None and not len(batches.starts):
+            raise InputError(
+                f"the {name} part has no {config.history + config.unroll} states that follow one another",
+                where="data.parts",
+                remedy="Give it more, or lower surrogate.history or surrogate.unroll",
+            )
+    model = facts.model(usual, static.astype(np.float32), training.seed)
+    result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
+    assert isinstance(result.model, WeatherModel)
+    forecaster = Forecaster(result.model, facts)
+    if calibration is not None:
+        errors = forecast_errors(forecaster, store, calibration, config.steps)
+        forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))
+    return forecaster, result
+
+
+def forecast_errors(
+    forecaster: Forecaster, store: WindowStore, part: Part, steps: int, most: int = CALIBRATED
+) -> Float[np.ndarray, "forecast lead latitude longitude channel"]:
+    """Forecast less truth, from starts spread evenly over a part.
+
+    Raises:
+        InputError: no window fits in it, or a forecast left the finite numbers.
+    """
+    history = forecaster.history
+    starts = store.starts(history + steps, part)
+    if not len(starts):
+        raise InputError(
+            f"a part has no {history + steps} states that follow one another", where="data.parts",
+            remedy="Give it more, or lower surrogate.steps",
+        )  # fmt: skip
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
+    found = []
+    for at in range(0, len(starts), AT_A_TIME):
+        rows = starts[at : at + AT_A_TIME]
+        # The last batch is filled up, so that it has the shape of the others.
+        full = np.resize(rows, min(AT_A_TIME, len(starts)))
+        states = store.read(full, history + steps)
+        times = store.times[full + history - 1]
+        given = forecaster.forecast_arrays(states[:, :history], times, steps)[:, 0]
+        found.append((given - states[:, history:])[: len(rows)])
+    errors = np.concatenate(found)
+    if not np.isfinite(errors).all():
+        raise InputError(
+            "forecasts of a held-out part left the finite numbers", where="surrogate",
+            remedy="Train longer, or with surrogate.unroll above 1",
+        )  # fmt: skip
+    return errors
+
+
+def with_scores(forecaster: Forecaster, scores: dict[str, float]) -> Forecaster:
+    """The forecaster with its held-out scores."""
+    return Forecaster(forecaster.model, replace(forecaster.facts, scores=scores))

@@ -1,0 +1,334 @@
+"""A forecaster: xarray in, xarray out, of any number of steps and members; also a simulator like any other.
+
+from surrogates.weather.forecaster import Forecaster
+model = Forecaster.load("runs/weather/surrogate")
+print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, latitude, longitude
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.errors import InputError
+from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from surrogates.base import CARD, load_weights, read_card, save_surrogate
+from surrogates.checkpoints import checksum
+from surrogates.weather.config import WeatherFacts
+from surrogates.weather.model import WeatherModel, rollout
+from surrogates.weather.sun import clock
+
+KIND = "weather"
+#: Numbers that a chunk of a forecast may hold, and steps of it at most.
+CHUNK_SIZE, CHUNK_STEPS = 64_000_000, 16
+MEMBER = "number"
+#: Of forecasts of a layout without a calendar.
+NOMINAL = np.datetime64("2001-01-01", "ns")
+
+
+class Forecaster:
+    """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
+
+    Args:
+        model: its weights.
+        facts: what else it is made of.
+    """
+
+    def __init__(self, model: WeatherModel, facts: WeatherFacts) -> None:
+        self.model, self.facts = model, facts
+        self._graph, self._state = nnx.split(model)
+        self._compiled: dict[int, Any] = {}
+
+    @property
+    def name(self) -> str:
+        """ "surrogate:weather"."""
+        return f"surrogate:{KIND}"
+
+    @property
+    def layout(self) -> Any:
+        """Of its states: a `data.weather.WeatherLayout`."""
+        return self.facts.layout
+
+    @property
+    def history(self) -> int:
+        """States that a forecast begins with, the present one counted."""
+        return self.facts.config.history
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the settings and the labels that it learned from."""
+        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
+        return content_hash([KIND, checksum(weights), self.facts.to_json() | {"scores": {}}])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What it is and what it learned from."""
+        return {
+            "simulator": self.name,
+            "version": self.fingerprint,
+            "settings": self.facts.config.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+        }
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Of the states that it learned from."""
+        return self.facts.labels_fingerprint
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores."""
+        return self.facts.scores
+
+    def with_facts(self, **changes: Any) -> Forecaster:
+        """The same weights with other facts, such as `scores` or `bands`."""
+        return Forecaster(self.model, replace(self.facts, **changes))
+
+    # xarray in, xarray out
+
+    def forecast(self, state: xr.Dataset, steps: int | None = None, *, members: int = 1, seed: int = 0) -> xr.Dataset:
+        """A forecast from one state, or from several past ones.
+
+        Args:
+            state: in WeatherBench 2 names; along `time` where a history is needed, the present state last.
+            steps: of the forecast; by default as many as were set in training.
+            members: of the ensemble, for a forecaster that sees noise; 1 for the others.
+            seed: of the noise.
+
+        Returns:
+            Variables with CF attributes along `prediction_timedelta`, and `number` for several members; the coordinate
+            `time` is that of the present state.
+
+        Raises:
+            InputError: a variable is missing, the grid or the units are others, a value is not finite, or the history
+                is too short or has gaps.
+            SimulationError: `not_converged`: the forecast left the finite numbers.
+        """
+        layout, steps = self.facts.layout, self.facts.config.steps if steps is None else steps
+        past, present = self._past(state)
+        times = np.array([present], "datetime64[ns]")
+        found = self.forecast_arrays(past[None], times, steps, members=members, seed=seed)[0]
+        if not np.isfinite(found).all():
+            raise SimulationError("not_converged", "the forecast left the finite numbers")
+        lead = (np.arange(1, steps + 1) * layout.step_hours * 3600 * 1e9).astype("timedelta64[ns]")
+        coords = {
+            LEAD: (LEAD, lead, {"long_name": "lead time"}),
+            TIME: ((), present, {"standard_name": "forecast_reference_time"}),
+        }
+        attrs = {"surrogate": self.fingerprint[:12]}
+        if members == 1:
+            return layout.with_attrs(**attrs).unstack(found[0], (LEAD,), coords)
+        numbers = (MEMBER, np.arange(members), {"standard_name": "realization"})
+        return layout.with_attrs(**attrs).unstack(found, (MEMBER, LEAD), {**coords, MEMBER: numbers})
+
+    def _past(self, state: xr.Dataset) -> tuple[Float[np.ndarray, "history latitude longitude channel"], np.datetime64]:
+        layout, history = self.facts.layout, self.history
+        if TIME not in state.dims:
+            stamp = state[TIME].values if TIME in state.coords else NOMINAL
+            if layout.calendar and TIME not in state.coords:
+                raise InputError("the state has no time", remedy="Give it a coordinate `time`")
+            state = state.drop_vars(TIME, errors="ignore").expand_dims({TIME: [stamp]})
+        if state.sizes[TIME] < history:
+            raise InputError(
+                f"{state.sizes[TIME]} state is given, {history} are needed", remedy="Give the past ones along `time`"
+            )
+        state = state.isel({TIME: slice(state.sizes[TIME] - history, None)})
+        times = state[TIME].values.astype("datetime64[ns]")
+        step = np.timedelta64(round(layout.step_hours * 3600), "s")
+        if (np.diff(times) != step).any():
+            raise InputError(f"the past states are not {layout.step_hours:g} h apart", remedy="Give consecutive ones")
+        past = layout.stack(state, "the state")
+        if not np.isfinite(past).all():
+            channel = layout.channels[int(np.argwhere(~np.isfinite(past))[0][-1])]
+            raise InputError(f"{channel.label} holds values that are not finite", remedy="Fill or leave out what lacks")
+        return past, times[-1]
+
+    # Arrays
+
+    def forecast_arrays(
+        self,
+        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        times: np.ndarray,
+        steps: int,
+        *,
+        members: int = 1,
+        seed: int = 0,
+    ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
+        """Forecasts of a batch; leads 1 to `steps`.
+
+        Of an ensemble of networks each runs by itself and their mean is the forecast.
+
+        Args:
+            history: past states, the present one last.
+            times: datetime64 of the present ones.
+            steps: of the forecast.
+            members: of the ensemble.
+            seed: of the noise.
+        """
+        parts = list(self.chunks(history, times, steps, members=members, seed=seed))
+        return np.concatenate(parts, axis=2)
+
+    def chunks(
+        self,
+        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        times: np.ndarray,
+        steps: int,
+        *,
+        members: int = 1,
+        seed: int = 0,
+        chunk: int | None = None,
+    ) -> Iterator[Float[np.ndarray, "batch member lead latitude longitude channel"]]:
+        """As `forecast_arrays`, some leads at a time: one compiled scan each, whose state stays on the device.
+
+        Raises:
+            ValueError: several members are asked of a forecaster that sees no noise.
+        """
+        if members > 1 and not self.facts.config.noise_dims:
+            raise ValueError("several members need a forecaster with noise_dims above 0")
+        batch = len(history)
+        if members > 1:
+            history, times = np.repeat(history, members, axis=0), np.repeat(times, members)
+        days, seconds = clock(times)
+        each = self.model.members * history[:, 0].size
+        size = min(steps, chunk or max(1, min(CHUNK_STEPS, CHUNK_SIZE // each)))
+        past = jnp.broadcast_to(jnp.asarray(history, jnp.float32), (self.model.members, *history.shape))
+        carry = (jnp.copy(past), jnp.asarray(days), jnp.asarray(seconds))
+        key = jax.random.key(seed)
+        for number, start in enumerate(range(0, steps, size)):
+            # The last chunk runs as many steps as the others, so that it needs no program of its own.
+            carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
+            found = np.asarray(states)[: steps - start]
+            yield np.moveaxis(found.reshape(len(found), batch, members, *found.shape[2:]), 0, 2)
+
+    def _run(self, steps: int) -> Any:
+        if steps not in self._compiled:
+            self._compiled[steps] = jax.jit(partial(_steps, self._graph, steps), donate_argnums=1)
+        return self._compiled[steps]
+
+    # As a simulator
+
+    @cached_property
+    def spec(self) -> Spec:
+        """State variables in, their forecasts of `steps` steps out, with bands where they are calibrated.
+
+        Levels are dims of fixed length; each variable has those of the layout, which must be the same for all.
+        """
+        layout, config = self.facts.layout, self.facts.config
+        own = layout.coordinates()
+        lead = tuple((np.arange(config.steps) + 1) * layout.step_hours)
+        coords = [
+            Coordinate(name, tuple(float(v) for v in own[name].values), own[name].attrs["units"], name)
+            for name in (LATITUDE, LONGITUDE, LEVEL)
+            if name in own
+        ]
+        coords.append(Coordinate(LEAD, lead, "h", "lead time"))
+        if config.history > 1:
+            past = tuple(float(k) * layout.step_hours for k in range(1 - config.history, 1))
+            coords.append(Coordinate("past", past, "h", "time from the present state"))
+        inputs, outputs = [], []
+        for name in layout.variables:
+            known = VARIABLES[name]
+            dims = (*((LEVEL,) if layout.levels(name) else ()), LATITUDE, LONGITUDE)
+            before = ("past",) if config.history > 1 else ()
+            inputs.append(Variable(name, (*before, *dims), known.units, "float32", known.long_name))
+            answer = Variable(name, (LEAD, *dims), known.units, "float32", known.long_name)
+            outputs.append(answer)
+            if self.facts.bands is not None and len(self.facts.bands.sigma) >= config.steps:
+                outputs += [
+                    replace(answer, name=f"{name}_{end}", long_name=f"{text} of {known.long_name}")
+                    for end, text in (("std", "standard deviation"), ("low", "lower end"), ("high", "upper end"))
+                ]
+        if layout.calendar:
+            inputs.append(Variable("seconds_since_1970", (), "s", "float64", "universal time of the present state"))
+        attrs = {**layout.attrs, "surrogate": self.fingerprint[:12]}
+        return Spec(tuple(inputs), tuple(outputs), tuple(coords), attrs)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer one request.
+
+        Raises:
+            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid or not finite;
+                `not_converged`: the forecast left the finite numbers.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        layout, config = self.facts.layout, self.facts.config
+        seconds = float(inputs["seconds_since_1970"]) if layout.calendar else 0.0
+        present = np.datetime64(round(seconds), "s")
+        state = inputs.drop_vars("seconds_since_1970", errors="ignore").assign_coords(layout.coordinates())
+        if "past" not in state.dims:
+            state = state.expand_dims("past")
+        values = layout.stack(state)
+        found = self.forecast_arrays(values[None], np.array([present]), config.steps)[0, 0]
+        if not np.isfinite(found).all():
+            raise SimulationError("not_converged", "the forecast left the finite numbers")
+        named = dict(self._named(found, ""))
+        bands = self.facts.bands
+        if bands is not None and len(bands.sigma) >= config.steps:
+            half = bands.half_width(config.steps)[:, None, None]
+            sigma = np.broadcast_to(np.array(bands.sigma)[: config.steps, None, None], found.shape)
+            for end, array in (("_std", sigma), ("_low", found - half), ("_high", found + half)):
+                named |= self._named(array.astype(np.float32), end)
+        return self.spec.answer(named)
+
+    def _named(self, values: Float[np.ndarray, "lead latitude longitude channel"], end: str) -> dict[str, np.ndarray]:
+        data = self.facts.layout.unstack(values, (LEAD,))
+        return {f"{name}{end}": data[name].values for name in self.facts.layout.variables}
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        """Answer a batch of `surrogates.weather.batches.WeatherBatch`, whose later frames are not looked at."""
+        layout, config = self.facts.layout, self.facts.config
+        times = np.asarray(batch.days).astype("datetime64[D]").astype("datetime64[s]") + np.asarray(batch.seconds)
+        found = self.forecast_arrays(np.asarray(batch.frames)[:, : config.history], times, config.steps)[:, 0]
+        data = layout.unstack(found, ("row", LEAD))
+        return {name: data[name].values for name in layout.variables}
+
+    # Keeping
+
+    def save(self, directory: Path) -> None:
+        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        card = {
+            "spec": self.spec.to_json(),
+            "facts": self.facts.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": dict(self.scores),
+        }
+        save_surrogate(Path(directory), KIND, nnx.to_pure_dict(self._state), card)
+
+    @staticmethod
+    def load(directory: str | Path) -> Forecaster:
+        """The forecaster that `save` wrote; runs no code from the directory.
+
+        Raises:
+            InputError: there is none, or its card lacks something.
+            CorruptStoreError: weights are missing or changed.
+        """
+        directory = Path(directory)
+        card = read_card(directory)
+        if card["kind"] != KIND:
+            raise InputError(f"a {card['kind']} surrogate, not a {KIND}", where=str(directory / CARD))
+        try:
+            facts = WeatherFacts.from_json(card["facts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
+            ) from error
+        graph, state = nnx.split(facts.model())
+        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
+        return Forecaster(nnx.merge(graph, state), facts)
+
+
+def _steps(graph: Any, steps: int, state: Any, carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, Array]:
+    """Some steps; the mean over networks is what is given back, and each goes on from its own state."""
+    carry, states = rollout(nnx.merge(graph, state), *carry, key, steps)
+    return carry, states.mean(axis=1)

@@ -1,0 +1,143 @@
+"""What the networks of weather share: settings, what is known of each point, and a conditioned residual step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.weather import WeatherGrid
+from surrogates.operator.layers import ACTIVATIONS, DTYPES, MLP, Linear, gained
+
+
+@dataclass(frozen=True)
+class SphereConfig:
+    """What the settings of all networks have in common.
+
+    Attributes:
+        width: channels inside.
+        blocks: residual blocks.
+        hidden: hidden channels of each block's MLP, in units of the width.
+        activation: one of `surrogates.operator.layers.ACTIVATIONS`.
+        dtype: of what acts on channels, "float32" or "bfloat16"; weights and spherical harmonics stay in float32.
+        remat: compute each block again for its gradient instead of keeping what it made.
+
+    Raises:
+        ValueError: a name is unknown or a number out of range.
+    """
+
+    width: int = 64
+    blocks: int = 4
+    hidden: float = 2.0
+    activation: str = "silu"
+    dtype: str = "float32"
+    remat: bool = False
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, int | float) and not isinstance(value, bool) and value <= 0:
+                raise ValueError(f"{field.name} must be above 0, got {value}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+
+
+@dataclass(frozen=True)
+class SphereShape:
+    """What goes into a network and comes out.
+
+    Attributes:
+        grid: of both.
+        inputs, outputs: channels.
+        conditions: length of the vector that conditions every block; 0 for none.
+    """
+
+    grid: WeatherGrid
+    inputs: int
+    outputs: int
+    conditions: int = 0
+
+
+class ConditionalNorm(nnx.Module):
+    """A layer norm over the channels of each point, scaled and shifted by what conditions the network.
+
+    Args:
+        channels: of the features.
+        conditions: length of the vector; 0 for none.
+        rngs: for the first weights.
+    """
+
+    def __init__(self, channels: int, conditions: int, rngs: nnx.Rngs) -> None:
+        self.norm = nnx.LayerNorm(channels, use_fast_variance=False, rngs=rngs)
+        # Small at first: an ensemble begins nearly as one, and learns how far to spread.
+        self.map = nnx.Linear(conditions, 2 * channels, kernel_init=gained(0.01), rngs=rngs) if conditions else None
+
+    def __call__(
+        self, h: Float[Array, "batch *space channels"], conditions: Float[Array, "batch conditions"] | None
+    ) -> Float[Array, "batch *space channels"]:
+        """The normalised features, whose statistics are taken in float32."""
+        made = self.norm(h.astype(jnp.float32)).astype(h.dtype)
+        if self.map is None or conditions is None:
+            return made
+        both = self.map(conditions).reshape(len(conditions), *(1,) * (h.ndim - 2), -1).astype(h.dtype)
+        scale, shift = jnp.split(both, 2, axis=-1)
+        return made * (1 + scale) + shift
+
+
+def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude feature"]:
+    """What is told of a point: sine and cosine of its latitude, and its place in a region where the grid is one.
+
+    On a circle of longitudes nothing is told of the longitude, so that a network commutes with turns of the Earth.
+    """
+    latitude = np.deg2rad(np.asarray(grid.latitude))[:, None] + np.zeros(grid.shape)
+    found = [np.sin(latitude), np.cos(latitude)]
+    if not grid.periodic:
+        found += [
+            np.linspace(-1, 1, n).reshape(s) + np.zeros(grid.shape)
+            for n, s in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)
+        ]
+        found = [found[2], found[3]]
+    return np.stack(found, axis=-1).astype(np.float32)
+
+
+class Encoder(nnx.Module):
+    """The first features of each point, from the inputs and from where it lies."""
+
+    def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
+        self.shape, self.dtype = shape, config.dtype
+        self.place = where_on_earth(shape.grid)
+        wide = shape.inputs + self.place.shape[-1]
+        self.mlp = MLP(wide, config.width, config.width, config.activation, config.dtype, rngs)
+
+    def __call__(
+        self, x: Float[Array, "batch latitude longitude inputs"]
+    ) -> Float[Array, "batch latitude longitude w"]:
+        """The features.
+
+        Raises:
+            ValueError: x is of another shape.
+        """
+        wanted = (*self.shape.grid.shape, self.shape.inputs)
+        if x.shape[1:] != wanted:
+            raise ValueError(f"the network takes fields of shape {wanted}, got {x.shape[1:]}")
+        place = jnp.broadcast_to(jnp.asarray(self.place), (len(x), *self.place.shape))
+        return self.mlp(jnp.concatenate([x, place], axis=-1).astype(DTYPES[self.dtype]))
+
+
+class Decoder(nnx.Module):
+    """The answer at each point; small at first, so that a forecast begins as persistence."""
+
+    def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
+        self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
+        self.last = Linear(config.width, shape.outputs, kernel_init=gained(0.01), dtype=DTYPES[config.dtype], rngs=rngs)
+
+    def __call__(
+        self, h: Float[Array, "batch latitude longitude width"], conditions: Float[Array, "batch conditions"] | None
+    ) -> Float[Array, "batch latitude longitude outputs"]:
+        """The answer, float32."""
+        return self.last(self.norm(h, conditions)).astype(jnp.float32)

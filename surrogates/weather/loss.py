@@ -1,0 +1,118 @@
+"""The loss of a forecast unrolled over several steps: of one forecast, or of an ensemble drawn from one network.
+
+Errors count by the area of their cell, by the weight of their channel, and in units of what a step typically
+adds. Of one forecast the loss is the mean square; of an ensemble the fair CRPS of members that see different noise
+(Lang et al. 2024, arXiv:2412.15832; Alet et al. 2025, arXiv:2506.10772). The forecast's own answer is its next input.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from surrogates.step import Stats
+from surrogates.weather.batches import WeatherBatch
+from surrogates.weather.crps import fair_crps
+from surrogates.weather.model import WeatherModel
+from surrogates.weather.sun import later
+
+
+@dataclass(frozen=True)
+class WeatherLoss:
+    """What training minimises.
+
+    Attributes:
+        unroll: steps of a window.
+        unroll_from, unroll_full: shares of training at which the second step begins to count, and from which all do.
+        draws: members of the ensemble; 1 where the network sees no noise.
+        channel_weights: of each channel; their mean is 1.
+        input_noise: standard deviation of what is added to the first states, in units of a step's gain.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    unroll: int = 1
+    unroll_from: float = 0.3
+    unroll_full: float = 0.7
+    draws: int = 1
+    channel_weights: tuple[float, ...] = ()
+    input_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.unroll < 1 or self.draws < 1 or self.input_noise < 0:
+            raise ValueError("unroll and draws must be 1 or more, and input_noise 0 or more")
+        if not 0 <= self.unroll_from <= self.unroll_full <= 1:
+            raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
+
+    def counted(self, progress: jax.Array) -> Float[Array, " step"]:
+        """1 for each step that counts at this share of training."""
+        width = max(self.unroll_full - self.unroll_from, 1e-6)
+        share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
+        number = 1.0 + jnp.floor(share * (self.unroll - 1) + 1e-6)
+        return (jnp.arange(self.unroll) < number).astype(jnp.float32)
+
+    def __call__(
+        self, model: nnx.Module, batch: WeatherBatch, key: jax.Array, progress: jax.Array
+    ) -> tuple[jax.Array, Stats]:
+        """The loss, averaged over rows, members and steps that count, and its statistics."""
+        assert isinstance(model, WeatherModel)
+        frames, weight = jnp.asarray(batch.frames), jnp.asarray(batch.weight)
+        rows, draws = len(frames), self.draws
+        start_key, noise_key = jax.random.split(key)
+        past = frames[:, : model.history]
+        # The draws of a row are rows of their own.
+        past = jnp.broadcast_to(past[None, None], (model.members, draws, *past.shape))
+        past = past.reshape(model.members, draws * rows, *past.shape[3:])
+        if self.input_noise:
+            size = jnp.where(progress < 1.0, self.input_noise, 0.0) * jnp.asarray(model.scale.increment_std)
+            past = past + size * jax.random.normal(start_key, past.shape, past.dtype)
+        days, seconds = (jnp.tile(jnp.asarray(v), draws) for v in (batch.days, batch.seconds))
+        counted = self.counted(progress)
+
+        def advance(
+            carry: tuple[Array, Array, Array], item: tuple[Array, Array, jax.Array]
+        ) -> tuple[tuple[Array, Array, Array], Array]:
+            truth, counts, step_key = item
+
+            def count(carry: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array, Array], Array]:
+                past, days, seconds = carry
+                noise = jax.random.normal(step_key, (*past.shape[:2], model.noise)) if model.noise else None
+                new = model(past, days, seconds, noise)
+                moved = jnp.concatenate([past[:, :, 1:], new[:, :, None]], axis=2)
+                return (moved, *later(days, seconds, model.step_s)), self._errors(model, new, truth)
+
+            def skip(carry: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array, Array], Array]:
+                return carry, jnp.zeros((model.members, rows))
+
+            # A step that does not count yet costs nothing.
+            return jax.lax.cond(counts > 0, count, skip, carry)
+
+        targets = jnp.moveaxis(frames[:, model.history :], 1, 0)
+        keys = jax.random.split(noise_key, self.unroll)
+        if self.unroll == 1:
+            errors = advance((past, days, seconds), (targets[0], jnp.ones(()), keys[0]))[1][None]
+        else:
+            errors = jax.lax.scan(advance, (past, days, seconds), (targets, counted, keys))[1]
+        total = jnp.maximum(weight.sum(), 1.0)
+        per_row = (errors * counted[:, None, None]).sum(axis=0).mean(axis=0) / counted.sum()
+        value = (per_row * weight).sum() / total
+        first = (errors[0].mean(axis=0) * weight).sum()
+        return value, {"loss": (value * total, total), "first_step": (first, total)}
+
+    def _errors(
+        self, model: WeatherModel, new: Float[Array, "member drawn latitude longitude channel"], truth: Array
+    ) -> Float[Array, "member batch"]:
+        """The loss of each row of one step."""
+        unit = jnp.asarray(model.scale.increment_std)
+        area = jnp.asarray(model.layout.grid.weights, jnp.float32)[..., None]
+        channel = jnp.asarray(self.channel_weights or (1.0,) * truth.shape[-1], jnp.float32)
+        drawn = (new / unit).reshape(model.members, self.draws, *truth.shape)
+        wanted = truth / unit
+        crps = jax.vmap(lambda one: fair_crps(one, wanted))
+        error = (drawn[:, 0] - wanted) ** 2 if self.draws == 1 else crps(drawn)
+        return jnp.mean(error * area * channel, axis=(-3, -2, -1))

@@ -1,0 +1,194 @@
+"""An ensemble of networks that advances states of the atmosphere by one step.
+
+A network sees the anomalies of some past states from what is usual at their hour, in units of their spread, with what
+is known of each place and of the sun; it gives what its channels' anomalies gain in a step, in units of the typical
+gain. Where nothing is gained a forecast keeps its anomaly while the usual state goes on, which is
+persistence where there is no daily cycle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from data.weather import WeatherLayout
+from surrogates.weather.networks import SphereConfig, SphereShape, network
+from surrogates.weather.sun import SOLAR_CONSTANT, insolation, later, year_phase
+
+Numbers = tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class WeatherScale:
+    """One number a channel.
+
+    Attributes:
+        std: of anomalies.
+        increment_std: root mean square of what a step adds to them.
+        hours: hours of the day whose usual states are told apart; (0,) for one of all.
+    """
+
+    std: Numbers
+    increment_std: Numbers
+    hours: tuple[int, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: dict[str, Any]) -> WeatherScale:
+        """What `to_json` described."""
+        std, step = (tuple(float(v) for v in value[k]) for k in ("std", "increment_std"))
+        return WeatherScale(std, step, tuple(int(v) for v in value["hours"]))
+
+
+class Usual(nnx.Variable[Array]):
+    """Usual states and static fields: they travel with the weights and are not trained."""
+
+
+class WeatherModel(nnx.Module):
+    """Members of equal shape and different first weights, stacked along the first axis of each weight.
+
+    Args:
+        config: of each member's network.
+        layout: what the states are.
+        scale: see `WeatherScale`.
+        usual: states that are usual at each of the scale's hours.
+        static: static fields, each with mean 0 and spread 1.
+        members: how many.
+        history: past states that are seen, the present one counted.
+        noise: length of the noise that conditions every block; 0 for none.
+        keep_mass: whether the area mean of surface pressure stays what it was.
+        rngs: for the first weights.
+    """
+
+    def __init__(
+        self,
+        config: SphereConfig,
+        layout: WeatherLayout,
+        scale: WeatherScale,
+        usual: Float[np.ndarray, "hour latitude longitude channel"],
+        static: Float[np.ndarray, "latitude longitude static"],
+        rngs: nnx.Rngs,
+        *,
+        members: int = 1,
+        history: int = 1,
+        noise: int = 0,
+        keep_mass: bool = False,
+    ) -> None:
+        self.layout, self.scale = layout, scale
+        self.members, self.history, self.noise = members, history, noise
+        self.pressure = layout.index("surface_pressure") if keep_mass else []
+        self.usual, self.static = Usual(jnp.asarray(usual)), Usual(jnp.asarray(static))
+        channels = len(layout.channels)
+        inputs = history * channels + static.shape[-1] + (4 if layout.calendar else 0)
+        shape = SphereShape(layout.grid, inputs, channels, noise)
+
+        @nnx.split_rngs(splits=members)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make(rngs: nnx.Rngs) -> nnx.Module:
+            return network(config, shape, rngs)
+
+        self.networks = make(rngs)
+
+    @property
+    def step_s(self) -> int:
+        """Seconds from one state to the next."""
+        return round(self.layout.step_hours * 3600)
+
+    def __call__(
+        self,
+        past: Float[Array, "member batch history latitude longitude channel"],
+        days: Int[Array, " batch"],
+        seconds: Int[Array, " batch"],
+        noise: Float[Array, "member batch noise"] | None = None,
+    ) -> Float[Array, "member batch latitude longitude channel"]:
+        """The next state of each member.
+
+        Args:
+            past: states of each member, the present one last.
+            days, seconds: universal time of the present one; see `sun.clock`.
+            noise: standard normal.
+        """
+        graph, weights = nnx.split(self.networks)
+        usual = [self._usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
+        known = self._known(days, seconds)
+        to_come = self._usual_at(days, seconds, 1)
+
+        def member(weights: nnx.State, past: Array, noise: Array | None) -> Array:
+            return self._advance(nnx.merge(graph, weights), past, usual, to_come, known, noise)
+
+        if self.members == 1:
+            first = jax.tree.map(lambda leaf: leaf[0], weights)
+            return member(first, past[0], None if noise is None else noise[0])[None]
+        if noise is None:
+            return jax.vmap(lambda w, p: member(w, p, None))(weights, past)
+        return jax.vmap(member)(weights, past, noise)
+
+    def _advance(
+        self, one: Any, past: Array, usual: list[Array], to_come: Array, known: list[Array], noise: Array | None
+    ) -> Array:
+        std, step = jnp.asarray(self.scale.std), jnp.asarray(self.scale.increment_std)
+        anomalies = [past[:, k] - usual[k] for k in range(self.history)]
+        seen = [a / std for a in anomalies]
+        wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in known]
+        gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
+        new = to_come + anomalies[-1] + gain * step
+        if self.pressure:
+            area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]
+            at = jnp.asarray(self.pressure)
+            # Of differences, because the mean of a hundred thousand pascals loses digits in float32.
+            lost = jnp.mean((past[:, -1][..., at] - new[..., at]) * area, axis=(1, 2), keepdims=True)
+            new = new.at[..., at].add(lost)
+        return new
+
+    def _usual_at(self, days: Array, seconds: Array, steps: int) -> Float[Array, "batch latitude longitude channel"]:
+        """The usual states some steps later."""
+        table = self.usual[...]
+        if len(self.scale.hours) == 1:
+            return table[jnp.zeros(len(days), jnp.int32)]
+        _, second = later(days, seconds, steps * self.step_s)
+        return table[jnp.searchsorted(jnp.asarray(self.scale.hours), second // 3600)]
+
+    def _known(self, days: Array, seconds: Array) -> list[Array]:
+        """Fields that no forecast changes: static ones, the sun's light now and a step later, the time of year."""
+        found = [self.static[...][None]] if self.static[...].shape[-1] else []
+        if self.layout.calendar:
+            grid = self.layout.grid
+            where = (np.asarray(grid.latitude), np.asarray(grid.longitude))
+            light = [insolation(*later(days, seconds, k * self.step_s), *where) for k in (0, 1)]
+            found.append(jnp.stack(light, axis=-1) / SOLAR_CONSTANT)
+            phase = year_phase(days)[:, None, None]
+            found.append(jnp.broadcast_to(phase, (len(days), *grid.shape, 2)))
+        return found
+
+
+def rollout(
+    model: WeatherModel,
+    past: Float[Array, "member batch history latitude longitude channel"],
+    days: Int[Array, " batch"],
+    seconds: Int[Array, " batch"],
+    key: jax.Array,
+    steps: int,
+) -> tuple[tuple[Array, Array, Array], Float[Array, "lead member batch latitude longitude channel"]]:
+    """States of some steps, one scan; noise is drawn anew for each step.
+
+    Returns:
+        (the last states that the next step needs, with their time), and the new states.
+    """
+
+    def advance(carry: tuple[Array, Array, Array], step_key: jax.Array) -> tuple[tuple[Array, Array, Array], Array]:
+        past, days, seconds = carry
+        noise = jax.random.normal(step_key, (*past.shape[:2], model.noise)) if model.noise else None
+        new = model(past, days, seconds, noise)
+        past = jnp.concatenate([past[:, :, 1:], new[:, :, None]], axis=2)
+        return (past, *later(days, seconds, model.step_s)), new
+
+    return jax.lax.scan(advance, (past, days, seconds), jax.random.split(key, steps))

@@ -1,0 +1,103 @@
+"""The spherical Fourier neural operator of Bonev et al. 2023 (arXiv:2306.03838).
+
+Each block multiplies the channels of a field's spherical harmonics by a matrix that depends on the total wavenumber
+alone, which is a convolution with kernels that are symmetric about their centre (Driscoll and Healy 1994), and acts on
+the channels of each point by an MLP. A turn of the sphere about its axis by whole grid steps commutes with all of it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jaxtyping import Array, Float
+
+from surrogates.operator.layers import DTYPES, MLP, Linear
+from surrogates.weather.harmonics import Harmonics
+from surrogates.weather.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+
+
+@dataclass(frozen=True)
+class SFNOConfig(SphereConfig):
+    """Sizes; see `SphereConfig`.
+
+    Attributes:
+        truncation: largest total wavenumber of the filters; None: as many as the grid has up to two thirds of its
+            latitudes, where products are not aliased.
+    """
+
+    truncation: int | None = None
+
+
+class SphericalFilter(nnx.Module):
+    """A matrix of channels for each total wavenumber.
+
+    Args:
+        harmonics: the transform.
+        channels: of the field.
+        rngs: for the first weights.
+    """
+
+    def __init__(self, harmonics: Harmonics, channels: int, rngs: nnx.Rngs) -> None:
+        self.harmonics = harmonics
+        shape = (len(harmonics.degrees), channels, channels)
+        self.weight = nnx.Param(jax.random.normal(rngs.params(), shape) / channels**0.5)
+
+    def __call__(self, x: Float[Array, "batch latitude longitude c"]) -> Float[Array, "batch latitude longitude c"]:
+        """The filtered field, computed in float32."""
+        waves = self.harmonics.forward(x.astype(jnp.float32))
+        return self.harmonics.backward(jnp.einsum("bmlc,lcd->bmld", waves, self.weight[...])).astype(x.dtype)
+
+
+class SFNOBlock(nnx.Module):
+    """A filter with a linear skip, then an MLP; added to what came in."""
+
+    def __init__(self, config: SFNOConfig, shape: SphereShape, harmonics: Harmonics, rngs: nnx.Rngs) -> None:
+        width = config.width
+        self.norm = ConditionalNorm(width, shape.conditions, rngs)
+        self.filter = SphericalFilter(harmonics, width, rngs)
+        self.skip = Linear(width, width, dtype=DTYPES[config.dtype], rngs=rngs)
+        hidden = int(config.hidden * width)
+        self.mlp = MLP(width, hidden, width, config.activation, config.dtype, rngs, gain=0.1)
+
+    def __call__(
+        self, h: Float[Array, "batch latitude longitude width"], conditions: Float[Array, "batch conditions"] | None
+    ) -> Float[Array, "batch latitude longitude width"]:
+        """The next features."""
+        normed = self.norm(h, conditions)
+        return h + self.mlp(self.filter(normed) + self.skip(normed))
+
+
+class SFNO(nnx.Module):
+    """See the module.
+
+    Args:
+        config: its size.
+        shape: of what goes in and comes out.
+        rngs: for the first weights.
+
+    Raises:
+        InputError: the grid is none that spherical harmonics are known for.
+    """
+
+    def __init__(self, config: SFNOConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
+        self.config, self.shape = config, shape
+        usual = max(1, min(2 * shape.grid.shape[0] // 3, shape.grid.shape[1] // 2 - 1))
+        harmonics = Harmonics(shape.grid, usual if config.truncation is None else config.truncation)
+        self.encode = Encoder(config, shape, rngs)
+        self.blocks = nnx.List([SFNOBlock(config, shape, harmonics, rngs) for _ in range(config.blocks)])
+        self.decode = Decoder(config, shape, rngs)
+
+    def __call__(
+        self,
+        x: Float[Array, "batch latitude longitude inputs"],
+        conditions: Float[Array, "batch conditions"] | None = None,
+    ) -> Float[Array, "batch latitude longitude outputs"]:
+        """The answer on the grid of x."""
+        h = self.encode(x)
+        for block in self.blocks:
+            step = nnx.remat(lambda b, h, c: b(h, c)) if self.config.remat else (lambda b, h, c: b(h, c))
+            h = step(block, h, conditions)
+        return self.decode(h, conditions)
