@@ -120,8 +120,8 @@ class SpectralRun:
                 later = jax.lax.fori_loop(0, steps, lambda _, s: step(s), state)
                 return later, equations.to_grid(later)
 
-            # A state and its transforms fit a processor's cache, a batch of them does not: all together take up to twice as
-            # long there as one after another.
+            # A state and its transforms fit a processor's cache, a batch of them does not: all together take up to
+            # twice as long there as one after another.
             return jax.lax.map(member, states) if jax.default_backend() == "cpu" else jax.vmap(member)(states)
 
         return jax.jit(program)
