@@ -269,6 +269,10 @@ def train(config: DictConfig, run_dir: Path) -> None:
         from experiments.fields import train_fields
 
         metrics = train_fields(config, run_dir)
+    elif config.surrogate.kind == "weather":
+        from experiments.forecasts import train_forecaster
+
+        metrics = train_forecaster(config, run_dir)
     elif config.surrogate.kind == "parametric":
         from experiments.parameters import train_parametric
 
@@ -278,7 +282,12 @@ def train(config: DictConfig, run_dir: Path) -> None:
     if not is_first():
         return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
-    shown = {k: f"{v:.6g}" for k, v in metrics.items() if k.startswith("test/") or k == "train/seconds"}
+    # Forecasts have a score for each channel and lead: the page shows them.
+    shown = {
+        k: f"{v:.6g}"
+        for k, v in metrics.items()
+        if (k.startswith("test/") and k.count("/") < 3) or k == "train/seconds"
+    }
     summary("Trained", {**shown, "surrogate": run_dir / "surrogate"})
 
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
-def fair_crps(members: Float[Array, member *points], truth: Float[Array, "*points"]) -> Float[Array, "*points"]:
+def fair_crps(members: Float[Array, member * points], truth: Float[Array, "*points"]) -> Float[Array, "*points"]:
     """mean |x_i - y| - sum |x_i - x_j| / (2 M (M - 1)) (Ferro 2014, Q. J. R. Meteorol. Soc. 140, 1917, eq. 6).
 
     Sorted members need M log M instead of M^2 terms: sum over pairs of |x_i - x_j| is 2 sum_k (2k - M - 1) x_(k).

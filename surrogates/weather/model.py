@@ -86,7 +86,8 @@ class WeatherModel(nnx.Module):
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
         self.pressure = layout.index("surface_pressure") if keep_mass else []
-        self.usual, self.static = Usual(jnp.asarray(usual)), Usual(jnp.asarray(static))
+        self.usual = Usual(jnp.asarray(usual))
+        self.static = Usual(jnp.asarray(static)) if static.shape[-1] else None
         channels = len(layout.channels)
         inputs = history * channels + static.shape[-1] + (4 if layout.calendar else 0)
         shape = SphereShape(layout.grid, inputs, channels, noise)
@@ -159,7 +160,7 @@ class WeatherModel(nnx.Module):
 
     def _known(self, days: Array, seconds: Array) -> list[Array]:
         """Fields that no forecast changes: static ones, the sun's light now and a step later, the time of year."""
-        found = [self.static[...][None]] if self.static[...].shape[-1] else []
+        found = [] if self.static is None else [self.static[...][None]]
         if self.layout.calendar:
             grid = self.layout.grid
             where = (np.asarray(grid.latitude), np.asarray(grid.longitude))

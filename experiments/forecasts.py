@@ -1,0 +1,167 @@
+"""Train a forecaster on windows of states, and score it beside persistence and climatology."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from data.errors import InputError
+from data.splits import counts
+from data.windows import WindowStore
+from experiments.stage import build, existing_file, write_json
+from experiments.weather.scores import Protocol, plain, score
+from simulators.base import content_hash
+from surrogates.devices import is_first
+from surrogates.fit_note import note_fit
+from surrogates.resuming import hold_to_data
+from surrogates.tracking import log_scores
+from surrogates.train import TrainConfig
+from surrogates.weather.config import WeatherConfig, WeatherSettings
+from surrogates.weather.fit_weather import fit_weather
+from surrogates.weather.forecaster import Forecaster
+from surrogates.weather.networks import ARCHITECTURES
+from surrogates.weather.references import Forecasts, Persistence, Usually
+
+PARTS = ("train", "valid", "calibration", "test")
+#: Forecasts that a training is scored on.
+SCORED = 100
+
+
+@dataclass(frozen=True)
+class WindowData:
+    """What to learn from; the keys of `data` in experiment=weather/...
+
+    Attributes:
+        file: a store that `understudy windows` made.
+        parts: fractions or counts of the states, in the order of time and of `PARTS`.
+
+    Raises:
+        ValueError: the parts are not four numbers of 0 or more.
+    """
+
+    file: str = MISSING
+    parts: list[Any] = field(default_factory=lambda: [0.75, 0.05, 0.1, 0.1])
+
+    def __post_init__(self) -> None:
+        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
+        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
+            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
+
+
+def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
+    """[start, stop) of each part, one after the other in time.
+
+    Raises:
+        InputError: the parts do not fit the number of states.
+    """
+    wanted: Mapping[str, int] = counts(dict(zip(PARTS, parts, strict=True)), states)
+    ends = np.cumsum([wanted[name] for name in PARTS])
+    return {name: (int(end - wanted[name]), int(end)) for name, end in zip(PARTS, ends, strict=True)}
+
+
+def weather_config(node: DictConfig) -> WeatherConfig:
+    """What the configuration group `surrogate` says.
+
+    Raises:
+        InputError: an architecture or key is unknown, or a value is out of range.
+    """
+    name = str(node.network.get("architecture"))
+    if name not in ARCHITECTURES:
+        raise InputError(
+            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="surrogate.network.architecture"
+        )
+    inner = OmegaConf.masked_copy(node.network, [str(k) for k in node.network if k != "architecture"])
+    outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
+    network = build(ARCHITECTURES[name][0], inner, where="surrogate.network")
+    return WeatherConfig(**vars(build(WeatherSettings, outer, where="surrogate")), network=network)
+
+
+def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
+    """The stage `understudy train experiment=weather/...`.
+
+    Raises:
+        InputError: the store is missing, a key is unknown or a value is out of range.
+    """
+    data = build(WindowData, config.data, where="data")
+    store = WindowStore.open(existing_file(data.file, "data.file"))
+    return train_on_windows(
+        store, data, weather_config(config.surrogate), build(TrainConfig, config.train, where="train"), run_dir
+    )
+
+
+def train_on_windows(
+    store: WindowStore,
+    data: WindowData,
+    config: WeatherConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
+
+    Returns:
+        Flat metrics: `train/seconds`, `train/states`, `train/label_core_seconds` where the store tells,
+        `train/data_wait_share`, `train/compilations`, and the scores of the test part by lead, beside persistence and
+        climatology.
+
+    Raises:
+        InputError: a part has too few states, or `run_dir` holds a training on other data.
+    """
+    parts = split_in_time(len(store), data.parts)
+    hold_to_data(
+        run_dir,
+        {
+            "states": store.fingerprint,
+            "parts": content_hash({k: list(v) for k, v in parts.items()}),
+            "network": content_hash(config.to_json()),
+        },
+    )
+    if is_first():
+        write_json(run_dir / "split.json", {k: list(v) for k, v in parts.items()})
+
+    def given(name: str) -> tuple[int, int] | None:
+        return parts[name] if parts[name][1] > parts[name][0] else None
+
+    forecaster, result = fit_weather(
+        store, parts["train"], given("valid"), config, training, run_dir, calibration=given("calibration"),
+        progress=progress,
+    )  # fmt: skip
+    note_fit(result, run_dir)
+    if not is_first():
+        return {}
+    metrics = {
+        "train/seconds": result.seconds,
+        "train/states": float(parts["train"][1] - parts["train"][0]),
+        "train/data_wait_share": result.data_wait_share,
+        "train/compilations": float(result.compilations["train"]),
+    }
+    if np.isfinite(store.seconds_per_step):
+        metrics["train/label_core_seconds"] = store.seconds_per_step * len(store)
+    if given("test") is not None:
+        metrics |= held_out(forecaster, store, parts["train"], parts["test"])
+    log_scores(run_dir, {k: v for k, v in metrics.items() if k.startswith("test/")})
+    forecaster.with_facts(scores=metrics).save(run_dir / "surrogate")
+    return metrics
+
+
+def held_out(
+    forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int]
+) -> dict[str, float]:
+    """Scores of a forecaster, of persistence and of climatology on a part, and how often the bands hold."""
+    climatology = store.climatology(train)
+    steps = forecaster.facts.config.steps
+    systems: dict[str, Forecasts] = {
+        "forecast": forecaster, "persistence": Persistence(), "climatology": Usually(store.layout, climatology),
+    }  # fmt: skip
+    found = score(systems, Protocol(store, test, steps, SCORED), climatology)
+    metrics = plain(found, "forecast", "test")
+    for name in ("persistence", "climatology"):
+        metrics |= {k: v for k, v in plain(found, name, f"test/{name}").items() if "/rmse/" in k}
+    metrics["test/forecasts"] = float(found.attrs["forecasts"])
+    return metrics

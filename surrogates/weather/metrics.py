@@ -1,0 +1,210 @@
+"""Scores of forecasts by the definitions of WeatherBench 2 (Rasp et al. 2024, arXiv:2308.15560, section 3).
+
+Errors are summed over forecasts in float64, one batch at a time, so that a forecast need not be held. The root of the
+mean square error is taken after the mean over forecasts, as there. Weights are the areas of cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from jaxtyping import Float
+
+from data.weather import WeatherGrid
+
+States = Float[np.ndarray, "batch lead latitude longitude channel"]
+#: Regions by the latitudes of their points, degrees.
+REGIONS: Mapping[str, tuple[float, float]] = {
+    "global": (-90.0, 90.0),
+    "tropics": (-20.0, 20.0),
+    "northern extratropics": (20.0, 90.0),
+    "southern extratropics": (-90.0, -20.0),
+}
+EXTRATROPICS = ("northern extratropics", "southern extratropics")
+
+
+def region_weights(grid: WeatherGrid) -> dict[str, Float[np.ndarray, "latitude longitude"]]:
+    """Weights of the points of each region, which add up to 1; regions without points are left out.
+
+    A grid that does not cover the sphere has one region, called "region".
+    """
+    if not grid.is_global:
+        return {"region": grid.weights / grid.weights.sum()}
+    found = {}
+    latitude = np.asarray(grid.latitude)[:, None]
+    for name, (low, high) in REGIONS.items():
+        inside = np.where((latitude >= low) & (latitude <= high), grid.weights, 0.0)
+        if inside.sum() > 0:
+            found[name] = inside / inside.sum()
+    outside = np.where(np.abs(latitude) >= 20.0, grid.weights, 0.0)
+    if outside.sum() > 0:
+        found["extratropics"] = outside / outside.sum()
+    return found
+
+
+@dataclass
+class ForecastScores:
+    """Sums from which scores by lead, region and channel follow.
+
+    Attributes:
+        grid: of the states.
+        leads, channels: how many.
+    """
+
+    grid: WeatherGrid
+    leads: int
+    channels: int
+    count: int = 0
+    _sums: dict[str, Float[np.ndarray, "region lead channel"]] = field(default_factory=dict)
+
+    @property
+    def regions(self) -> tuple[str, ...]:
+        """Names of the regions, in the order of the scores."""
+        return tuple(region_weights(self.grid))
+
+    def add(self, forecast: States, truth: States, usual: States) -> None:
+        """A batch of forecasts.
+
+        Args:
+            forecast, truth: states at the leads.
+            usual: the climatology at their valid times.
+        """
+        weights = np.stack(list(region_weights(self.grid).values()))
+        error = forecast.astype(np.float64) - truth
+        said, came = forecast.astype(np.float64) - usual, truth.astype(np.float64) - usual
+
+        def mean(values: States) -> Float[np.ndarray, "region batch lead channel"]:
+            return np.einsum("rij,blijc->rblc", weights, values)
+
+        above, below = mean(said * came), np.sqrt(mean(said**2) * mean(came**2))
+        found = {
+            "square": mean(error**2),
+            "error": mean(error),
+            "absolute": mean(np.abs(error)),
+            # As WeatherBench 2: a correlation of each forecast, then their mean; nothing to correlate counts as 0.
+            "acc": np.where(below > 0, above / np.where(below > 0, below, 1.0), 0.0),
+        }
+        for name, values in found.items():
+            total = values.sum(axis=1)
+            self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
+        self.count += len(forecast)
+
+    def scores(self) -> dict[str, Float[np.ndarray, "region lead channel"]]:
+        """rmse, bias, mae (units of the channel) and acc (1)."""
+        mean = {name: total / self.count for name, total in self._sums.items()}
+        return {"rmse": np.sqrt(mean["square"]), "bias": mean["error"], "mae": mean["absolute"], "acc": mean["acc"]}
+
+
+@dataclass
+class EnsembleScores:
+    """Sums of what an ensemble is judged by.
+
+    Attributes:
+        grid: of the states.
+        members: of the ensemble.
+    """
+
+    grid: WeatherGrid
+    members: int
+    count: int = 0
+    _sums: dict[str, Float[np.ndarray, "region lead channel"]] = field(default_factory=dict)
+    _ranks: Float[np.ndarray, "lead rank channel"] | None = None
+
+    def add(self, forecast: Float[np.ndarray, "batch member lead latitude longitude channel"], truth: States) -> None:
+        """A batch of ensemble forecasts."""
+        weights = np.stack(list(region_weights(self.grid).values()))
+        m = self.members
+        x = np.moveaxis(forecast.astype(np.float64), 1, 0)
+        error = np.abs(x - truth[None]).mean(axis=0)
+        ranks = (2 * np.arange(1, m + 1) - m - 1).reshape(-1, *(1,) * truth.ndim)
+        spread = (ranks * np.sort(x, axis=0)).sum(axis=0) / (m * (m - 1))
+        values = {
+            "crps": error - spread,
+            "variance": x.var(axis=0, ddof=1),
+            "square": (x.mean(axis=0) - truth) ** 2,
+        }
+        for name, array in values.items():
+            total = np.einsum("rij,blijc->rlc", weights, array)
+            self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
+        rank = (x < truth[None]).sum(axis=0)
+        area = np.broadcast_to((self.grid.weights / self.grid.weights.sum())[None, None, :, :, None], rank.shape)
+        found = np.stack([np.where(rank == k, area, 0.0).sum(axis=(0, 2, 3)) for k in range(m + 1)], axis=1)
+        self._ranks = found if self._ranks is None else self._ranks + found
+        self.count += len(truth)
+
+    def scores(self) -> dict[str, Float[np.ndarray, "region lead channel"]]:
+        """Fair CRPS, root mean square error of the mean, spread, and the spread-skill ratio.
+
+        The spread is the root of the mean variance, and the ratio has the factor sqrt((M + 1) / M) that makes it 1 for
+        an ensemble of M members that is as uncertain as it says (Fortin et al. 2014, J. Hydrometeor. 15, 1708).
+        """
+        mean = {name: total / self.count for name, total in self._sums.items()}
+        spread, error = np.sqrt(mean["variance"]), np.sqrt(mean["square"])
+        factor = np.sqrt((self.members + 1) / self.members)
+        ratio = factor * spread / np.maximum(error, 1e-30)
+        return {"crps": mean["crps"], "mean_rmse": error, "spread": spread, "spread_skill": ratio}
+
+    def rank_histogram(self) -> Float[np.ndarray, "lead rank channel"]:
+        """Share of area and time in which so many members lay below the truth; flat where they are exchangeable."""
+        assert self._ranks is not None
+        return self._ranks / self.count
+
+
+def zonal_spectrum(
+    states: Float[np.ndarray, "*lead latitude longitude channel"], grid: WeatherGrid
+) -> Float[np.ndarray, "*lead wavenumber channel"]:
+    """Energy by zonal wavenumber, mean over latitudes by area; its sum is the mean square of the field.
+
+    As WeatherBench 2: a Fourier transform of each circle of latitude.
+    """
+    columns = grid.shape[1]
+    waves = np.abs(np.fft.rfft(states, axis=-2) / columns) ** 2
+    # Waves but the mean and the shortest stand for two.
+    double = np.full(waves.shape[-2], 2.0)
+    double[0] = 1.0
+    if columns % 2 == 0:
+        double[-1] = 1.0
+    rows = grid.weights[:, 0] / grid.weights[:, 0].sum()
+    return np.einsum("...imc,i,m->...mc", waves, rows, double)
+
+
+def seeps(
+    forecast: Float[np.ndarray, "*time latitude longitude"],
+    truth: Float[np.ndarray, "*time latitude longitude"],
+    dry_share: Float[np.ndarray, "latitude longitude"],
+    heavy: Float[np.ndarray, "latitude longitude"],
+    *,
+    dry: float = 2.5e-4,
+) -> Float[np.ndarray, "*time latitude longitude"]:
+    """The error of precipitation in three classes, dry, light and heavy (Rodwell et al. 2010, Q. J. 136, 1344, eq. 15).
+
+    NaN where the climate is so dry or so wet (p1 outside of 0.1 to 0.85) that the score means nothing; leave it out.
+
+    Args:
+        forecast, truth: accumulated precipitation, m.
+        dry_share: p1, the share of times that are dry.
+        heavy: threshold between light and heavy, m: the upper third of what is wet.
+        dry: below it a time counts as dry, m.
+    """
+    p1 = dry_share
+    p3 = (1 - p1) / 3
+
+    def classes(values: np.ndarray) -> np.ndarray:
+        return np.where(values < dry, 0, np.where(values < heavy, 1, 2))
+
+    said, came = classes(forecast), classes(truth)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        zero = np.zeros_like(p1)
+        matrix = 0.5 * np.stack(
+            [
+                np.stack([zero, 1 / (1 - p1), 1 / p3 + 1 / (1 - p1)]),
+                np.stack([1 / p1, zero, 1 / p3]),
+                np.stack([1 / p1 + 1 / (1 - p3), 1 / (1 - p3), zero]),
+            ]
+        )
+    # Rows: what was said; columns: what came.
+    rows, columns = np.indices(p1.shape)
+    found = matrix[said, came, rows, columns]
+    return np.where((p1 >= 0.1) & (p1 <= 0.85), found, np.nan)

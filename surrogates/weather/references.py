@@ -1,0 +1,230 @@
+"""What a forecast has to beat: persistence, climatology, and linear models of the anomalies' leading patterns.
+
+Each gives `forecast_arrays` as a `Forecaster` does, so that an evaluation treats all alike.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from jaxtyping import Float
+
+from data.weather import WeatherLayout
+from data.window_statistics import Climatology
+from data.windows import WindowStore
+
+Part = tuple[int, int]
+#: Shares of the variance that ridge regressions are tried with, and numbers of patterns.
+RIDGES, PATTERNS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (10, 20, 40, 80)
+
+
+class Forecasts(Protocol):
+    """Anything that forecasts arrays."""
+
+    @property
+    def history(self) -> int:
+        """Past states that it sees, the present one counted."""
+        ...
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
+        """Forecasts of leads 1 to `steps`."""
+        ...
+
+
+def leads(times: np.ndarray, layout: WeatherLayout, steps: int) -> np.ndarray:
+    """Valid times (batch, lead)."""
+    step = np.timedelta64(round(layout.step_hours * 3600), "s")
+    return times.astype("datetime64[ns]")[:, None] + np.arange(1, steps + 1)[None] * step
+
+
+@dataclass(frozen=True)
+class Persistence:
+    """The present state, for ever."""
+
+    history: int = 1
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
+        """See the class."""
+        return np.repeat(history[:, None, -1:], steps, axis=2)
+
+
+@dataclass(frozen=True)
+class Usually:
+    """What is usual at the valid time, by the states of the training."""
+
+    layout: WeatherLayout
+    climatology: Climatology
+    history: int = 1
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
+        """See the class."""
+        valid = leads(times, self.layout, steps)
+        found = self.climatology.at(valid.ravel())
+        return found.reshape(len(times), 1, steps, *found.shape[1:])
+
+
+@dataclass(frozen=True)
+class Patterns:
+    """Leading patterns (empirical orthogonal functions) of anomalies, weighted by area and by each channel's spread.
+
+    Attributes:
+        climatology: what anomalies are from.
+        weight: of each point and channel.
+        vectors: orthonormal patterns of weighted anomalies.
+    """
+
+    climatology: Climatology
+    weight: Float[np.ndarray, " value"]
+    vectors: Float[np.ndarray, "value pattern"]
+
+    @staticmethod
+    def fit(store: WindowStore, part: Part, count: int, climatology: Climatology) -> Patterns:
+        """The `count` leading patterns of the states of a part.
+
+        The covariance of times, of which there are fewer than of values, gives them (Sirovich 1987).
+        """
+        layout = store.layout
+        states = store.read(np.array([part[0]]), part[1] - part[0])[0]
+        anomalies = states - climatology.at(store.times[part[0] : part[1]])
+        spread = np.maximum(anomalies.std(axis=(0, 1, 2)), 1e-12)
+        weight = (np.sqrt(layout.grid.weights)[..., None] / spread).ravel()
+        flat = anomalies.reshape(len(anomalies), -1) * weight.astype(np.float32)
+        values, times = np.linalg.eigh((flat @ flat.T).astype(np.float64))
+        best = np.argsort(values)[::-1][: min(count, len(flat) - 1)]
+        best = best[values[best] > 1e-9 * values[best[0]]]
+        vectors = flat.T @ (times[:, best] / np.sqrt(values[best])).astype(np.float32)
+        return Patterns(climatology, weight, vectors)
+
+    def coefficients(
+        self, states: Float[np.ndarray, "*lead latitude longitude channel"], times: np.ndarray
+    ) -> Float[np.ndarray, "*lead pattern"]:
+        """How much of each pattern is in states at some times, an array of the shape of the leading axes."""
+        usual = self.climatology.at(times.ravel()).reshape(states.shape)
+        flat = (states - usual).reshape(*times.shape, -1) * self.weight.astype(np.float32)
+        return flat @ self.vectors
+
+    def states(
+        self, coefficients: Float[np.ndarray, "*lead pattern"], times: np.ndarray, layout: WeatherLayout
+    ) -> Float[np.ndarray, "*lead latitude longitude channel"]:
+        """States of coefficients."""
+        shape = (*times.shape, *layout.grid.shape, len(layout.channels))
+        anomalies = (coefficients @ self.vectors.T) / self.weight.astype(np.float32)
+        return anomalies.reshape(shape).astype(np.float32) + self.climatology.at(times.ravel()).reshape(shape)
+
+
+@dataclass(frozen=True)
+class LinearInverseModel:
+    """Patterns that decay and turn: c(t + n steps) = G^n c(t), G = C(1) C(0)^-1 of one step.
+
+    Penland and Sardeshmukh 1995, J. Climate 8, 1999, section 2.
+    """
+
+    layout: WeatherLayout
+    patterns: Patterns
+    step: Float[np.ndarray, "pattern pattern"]
+    history: int = 1
+
+    @staticmethod
+    def fit(store: WindowStore, train: Part, valid: Part, climatology: Climatology, steps: int) -> LinearInverseModel:
+        """With the number of patterns that errs least on the validation part, over leads up to `steps`."""
+        most = Patterns.fit(store, train, max(PATTERNS), climatology)
+        found = []
+        for count in PATTERNS:
+            patterns = Patterns(climatology, most.weight, most.vectors[:, :count])
+            c = _series(store, train, patterns)
+            now, then = c[store.starts(2, train) - train[0]], c[store.starts(2, train) - train[0] + 1]
+            step = np.linalg.solve(now.T @ now + 1e-9 * np.trace(now.T @ now) * np.eye(now.shape[1]), now.T @ then)
+            model = LinearInverseModel(store.layout, patterns, step)
+            found.append((_error(model, store, valid, steps), -count, model))
+        return min(found, key=lambda f: f[:2])[2]
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
+        """See the class."""
+        c = self.patterns.coefficients(history[:, -1], times)
+        found = []
+        for _ in range(steps):
+            c = c @ self.step
+            found.append(c)
+        return self.patterns.states(np.stack(found, axis=1), leads(times, self.layout, steps), self.layout)[:, None]
+
+
+@dataclass(frozen=True)
+class LinearAutoregression:
+    """Ridge regressions of the patterns at each lead on those of some past states, one for each lead.
+
+    Attributes:
+        maps: for each lead, from the patterns of the past states, the present one last.
+    """
+
+    layout: WeatherLayout
+    patterns: Patterns
+    maps: Float[np.ndarray, "lead past pattern"]
+    history: int
+
+    @staticmethod
+    def fit(
+        store: WindowStore, train: Part, valid: Part, climatology: Climatology, steps: int, history: int = 2
+    ) -> LinearAutoregression:
+        """With the ridge and the number of patterns that err least on the validation part."""
+        most = Patterns.fit(store, train, max(PATTERNS), climatology)
+        found = []
+        for count in PATTERNS:
+            patterns = Patterns(climatology, most.weight, most.vectors[:, :count])
+            c = _series(store, train, patterns)
+            starts = store.starts(history + steps, train) - train[0]
+            past = np.concatenate([c[starts + k] for k in range(history)], axis=1)
+            for ridge in RIDGES:
+                square = past.T @ past
+                square += ridge * np.trace(square) / len(square) * np.eye(len(square))
+                maps = np.stack(
+                    [np.linalg.solve(square, past.T @ c[starts + history - 1 + lead]) for lead in range(1, steps + 1)]
+                )
+                model = LinearAutoregression(store.layout, patterns, maps, history)
+                found.append((_error(model, store, valid, steps), -count, -ridge, model))
+        return min(found, key=lambda f: f[:3])[3]
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
+        """See the class.
+
+        Raises:
+            ValueError: more leads are asked for than were fitted.
+        """
+        if steps > len(self.maps):
+            raise ValueError(f"{len(self.maps)} leads were fitted, {steps} are asked for")
+        step = np.timedelta64(round(self.layout.step_hours * 3600), "s")
+        before = times[:, None] + (np.arange(self.history) - self.history + 1) * step
+        past = self.patterns.coefficients(history, before).reshape(len(times), -1)
+        later = np.einsum("bp,lpq->blq", past, self.maps[:steps])
+        return self.patterns.states(later, leads(times, self.layout, steps), self.layout)[:, None]
+
+
+def _series(store: WindowStore, part: Part, patterns: Patterns) -> Float[np.ndarray, "time pattern"]:
+    blocks = [patterns.coefficients(states, store.times[rows]) for rows, states in store.blocks(part)]
+    found: Float[np.ndarray, "time pattern"] = np.concatenate(blocks).astype(np.float64)
+    return found
+
+
+def _error(model: Forecasts, store: WindowStore, part: Part, steps: int, most: int = 100) -> float:
+    """Mean over leads and channels of the root mean square error, in units of each channel's spread."""
+    starts = store.starts(model.history + steps, part)
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
+    area = store.layout.grid.weights[..., None]
+    total = np.zeros((steps, len(store.layout.channels)))
+    for start in starts:
+        states = store.read(np.array([start]), model.history + steps)
+        times = store.times[[start + model.history - 1]]
+        given = model.forecast_arrays(states[:, : model.history], times, steps)[0, 0]
+        total += ((given - states[0, model.history :]) ** 2 * area).mean(axis=(1, 2))
+    return float((np.sqrt(total / len(starts)) / np.array(store.statistics.std)).mean())
