@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields
 
 import jax.numpy as jnp
@@ -63,6 +64,24 @@ class SphereShape:
     conditions: int = 0
 
 
+class Constant:
+    """An array that belongs to the program: neither trained nor saved, and alike where its numbers are.
+
+    Args:
+        values: the numbers.
+    """
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+        self._digest = hashlib.sha256(np.ascontiguousarray(values).tobytes()).digest()
+
+    def __hash__(self) -> int:
+        return hash(self._digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Constant) and self._digest == other._digest
+
+
 class ConditionalNorm(nnx.Module):
     """A layer norm over the channels of each point, scaled and shifted by what conditions the network.
 
@@ -110,8 +129,8 @@ class Encoder(nnx.Module):
 
     def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         self.shape, self.dtype = shape, config.dtype
-        self.place = where_on_earth(shape.grid)
-        wide = shape.inputs + self.place.shape[-1]
+        self.place = Constant(where_on_earth(shape.grid))
+        wide = shape.inputs + self.place.values.shape[-1]
         self.mlp = MLP(wide, config.width, config.width, config.activation, config.dtype, rngs)
 
     def __call__(
@@ -125,7 +144,7 @@ class Encoder(nnx.Module):
         wanted = (*self.shape.grid.shape, self.shape.inputs)
         if x.shape[1:] != wanted:
             raise ValueError(f"the network takes fields of shape {wanted}, got {x.shape[1:]}")
-        place = jnp.broadcast_to(jnp.asarray(self.place), (len(x), *self.place.shape))
+        place = jnp.broadcast_to(jnp.asarray(self.place.values), (len(x), *self.place.values.shape))
         return self.mlp(jnp.concatenate([x, place], axis=-1).astype(DTYPES[self.dtype]))
 
 

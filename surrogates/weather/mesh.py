@@ -25,7 +25,7 @@ from surrogates.weather.icosahedron import (
     multi_mesh_edges,
     refinements,
 )
-from surrogates.weather.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+from surrogates.weather.layers import ConditionalNorm, Constant, Decoder, Encoder, SphereConfig, SphereShape
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,11 @@ class Messages(nnx.Module):
     def __init__(
         self, config: SphereConfig, edges: np.ndarray, places: tuple[np.ndarray, np.ndarray], rngs: nnx.Rngs
     ) -> None:
-        self.senders, self.receivers = edges[:, 0], edges[:, 1]
+        senders, receivers = edges.T
+        self.senders, self.receivers = Constant(senders), Constant(receivers)
         self.count, self.activation = len(places[1]), config.activation
-        features = edge_features(places[0][self.senders], places[1][self.receivers])
-        self.features = (features / np.maximum(features.std(axis=0), 1e-9)).astype(np.float32)
+        features = edge_features(places[0][senders], places[1][receivers])
+        self.features = Constant((features / np.maximum(features.std(axis=0), 1e-9)).astype(np.float32))
         dtype, width = DTYPES[config.dtype], config.width
         # The first layer is linear in its three parts; on nodes, of which there are fewer, two of them cost less.
         self.edge = Linear(features.shape[1], width, dtype=dtype, rngs=rngs)
@@ -70,11 +71,12 @@ class Messages(nnx.Module):
         self, senders: Float[Array, "batch sender width"], receivers: Float[Array, "batch receiver width"]
     ) -> Float[Array, "batch receiver width"]:
         """The sum that each receiver hears, over the root of the mean number of edges."""
-        sent, received = self.sent(senders)[:, self.senders], self.received(receivers)[:, self.receivers]
-        heard = activate(self.activation, self.edge(jnp.asarray(self.features)) + sent + received)
+        sent = self.sent(senders)[:, self.senders.values]
+        received = self.received(receivers)[:, self.receivers.values]
+        heard = activate(self.activation, self.edge(jnp.asarray(self.features.values)) + sent + received)
 
         def total(messages: Array) -> Array:
-            return jax.ops.segment_sum(messages, self.receivers, self.count, indices_are_sorted=True)
+            return jax.ops.segment_sum(messages, self.receivers.values, self.count, indices_are_sorted=True)
 
         # The last layer is linear, so it acts on sums, of which there are fewer.
         return self.last(jax.vmap(total)(heard) / self.scale)
@@ -124,7 +126,8 @@ class MeshNet(nnx.Module):
         near = mesh_to_grid(shape.grid, finest)
         back = np.stack([near.ravel(), np.repeat(np.arange(len(points)), 3)], axis=1)
         latitude = finest.vertices[:, 2]
-        self.place = np.stack([latitude, np.sqrt(np.maximum(0, 1 - latitude**2))], axis=1).astype(np.float32)
+        place = np.stack([latitude, np.sqrt(np.maximum(0, 1 - latitude**2))], axis=1)
+        self.place = Constant(place.astype(np.float32))
         self.encode = Encoder(config, shape, rngs)
         self.begin = Linear(2, config.width, dtype=DTYPES[config.dtype], rngs=rngs)
         self.inward = Messages(config, grid_to_mesh(shape.grid, finest, config.reach), (points, finest.vertices), rngs)
@@ -142,7 +145,9 @@ class MeshNet(nnx.Module):
         """The answer on the grid of x."""
         fine = self.encode(x)
         flat = fine.reshape(len(x), -1, fine.shape[-1])
-        vertices = jnp.broadcast_to(self.begin(jnp.asarray(self.place)), (len(x), len(self.place), flat.shape[-1]))
+        vertices = jnp.broadcast_to(
+            self.begin(jnp.asarray(self.place.values)), (len(x), len(self.place.values), flat.shape[-1])
+        )
         h = vertices + self.inward(flat, vertices)
         for block in self.blocks:
             step = nnx.remat(lambda b, h, c: b(h, c)) if self.config.remat else (lambda b, h, c: b(h, c))
