@@ -24,6 +24,7 @@ class Stage(NamedTuple):
 STAGES: dict[str, Stage] = {
     "pipeline": Stage("experiments.pipeline", "library to report: label, train, evaluate, screen, re-check"),
     "simulate": Stage("experiments.simulate", "run a simulator over many inputs, into a Zarr store"),
+    "windows": Stage("experiments.windows", "write states of the atmosphere for training"),
     "train": Stage("experiments.train", "train a surrogate on labels"),
     "evaluate": Stage("experiments.evaluate", "score a surrogate on other files"),
     "prepare": Stage("experiments.prepare", "featurise a library once, for fast repeated screening"),

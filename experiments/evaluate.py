@@ -51,6 +51,7 @@ class EvaluateSettings(StageSettings):
     surrogate: str = MISSING
     head: str | None = None
     comparison: Any = None
+    forecasts: Any = None
     data: ScoredData = field(default_factory=ScoredData)
 
 
@@ -84,9 +85,17 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     files = [existing_file(name, "data.test") for name in names(settings.data.test)]
     refuse_equal_stems(files, "data.test")
     directory = surrogate_directory(settings.surrogate)
-    if not files and settings.comparison is None:
-        raise InputError("a file is needed", where="data.test", remedy="Give data.test=[FILE]")
     kind = read_card(directory)["kind"]
+    if kind == "weather" and settings.forecasts is None:
+        raise InputError(
+            "which states to forecast is not said",
+            where="forecasts",
+            remedy="Give forecasts=held_out forecasts.file=WINDOWS",
+        )
+    if settings.forecasts is not None and kind != "weather":
+        raise InputError(f"a {kind} surrogate makes no forecasts", where="forecasts", remedy="Leave it out")
+    if not files and settings.comparison is None and settings.forecasts is None:
+        raise InputError("a file is needed", where="data.test", remedy="Give data.test=[FILE]")
     if settings.comparison is not None and kind != "field":
         raise InputError(f"a {kind} surrogate has no solver of fields", where="comparison", remedy="Leave it out")
     enable_compilation_cache()
@@ -109,6 +118,10 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
 
             cores = len(os.sched_getaffinity(0))
             metrics |= compare_with_solver(surrogate, config.comparison, run_dir, cores)[1]
+    elif kind == "weather":
+        from experiments.weather.evaluate import evaluate_forecaster
+
+        metrics |= evaluate_forecaster(surrogate, directory, config.forecasts, run_dir)[1]
     elif kind == "parametric":
         from experiments.parameters import evaluate_parametric
 
@@ -121,8 +134,9 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         with RejectLog(run_dir / "rejects.csv") as rejects:
             metrics |= evaluate_forces(directory, files, rejects, head=settings.head)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
-    shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith("comparison/")}
-    summary("Evaluated", {**shown, "metrics": run_dir / "metrics.json"})
+    shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
+    page = {"page": run_dir / "forecast.html"} if kind == "weather" else {}
+    summary("Evaluated", {**shown, "metrics": run_dir / "metrics.json", **page})
 
 
 main = application("evaluate", evaluate, root="apply")

@@ -1,0 +1,149 @@
+"""A forecaster beside the dynamical core that it learned from, at coarser truncations: error against cost."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.windows import WindowStore
+from experiments.comparison.contenders import Contender, Problem, Settings
+from experiments.comparison.result import Comparison, compare
+from simulators.weather.core_regrid import regrid
+from simulators.weather.dycore import DynamicalCore
+from surrogates.weather.forecaster import Forecaster
+
+#: Channels whose errors are compared.
+COMPARED = ("temperature", "u_component_of_wind", "v_component_of_wind")
+
+
+@dataclass(frozen=True)
+class CoreForecasts:
+    """A core as a system of forecasts, at its own truncation or a coarser one.
+
+    Attributes:
+        core: whose `state_layout` the states of the records have.
+        truncation: at which it runs.
+    """
+
+    core: DynamicalCore
+    truncation: int
+    history: int = 1
+
+    @property
+    def runner(self) -> DynamicalCore:
+        """The core that runs."""
+        return replace(self.core, truncation=self.truncation, step_minutes=None)
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
+        """States at leads 1 to `steps`, there and back between the grids by spectral truncation."""
+        own, runner = self.core.state_layout, self.runner
+        same = self.truncation == self.core.truncation
+        start = history[:, -1] if same else regrid(history[:, -1], own, runner.state_layout)
+        found = runner.run(start, steps * self.core.save_hours, self.core.save_hours)
+        return (found if same else regrid(found, runner.state_layout, own))[:, None]
+
+
+def relative_error(store: WindowStore) -> Any:
+    """Error of each request: root mean square over leads, area and temperature and winds, in units of their spread."""
+    layout = store.layout
+    at = [i for i, c in enumerate(layout.channels) if c.variable in COMPARED]
+    spread = np.array(store.statistics.std)[at]
+    area = layout.grid.weights / layout.grid.weights.mean()
+
+    def error(prediction: np.ndarray, truth: np.ndarray) -> Float[np.ndarray, " request"]:
+        off = (np.asarray(prediction, np.float64)[:, :, at] - truth[:, :, at]) / spread[:, None, None]
+        return np.sqrt((off**2 * area).mean(axis=(1, 2, 3, 4)))
+
+    return error
+
+
+def compare_with_core(
+    forecaster: Forecaster,
+    core: DynamicalCore,
+    store: WindowStore,
+    part: tuple[int, int],
+    truncations: tuple[int, ...],
+    *,
+    steps: int,
+    requests: int,
+    cores: int,
+    batch_sizes: tuple[int, ...] = (1, 16),
+    repeats: int = 3,
+) -> Comparison:
+    """The fair comparison of `experiments.comparison`, with coarser truncations as rungs.
+
+    The truth is the core at the truncation of the records. It is held against itself run again from the same states,
+    which are float32: what differs is what no forecast can know.
+
+    Raises:
+        InputError: the store's states are not those of the core.
+    """
+    if store.layout.channels != core.state_layout.channels:
+        raise InputError("the states are not those of the core", where="core", remedy="Give sigma levels: levels=[]")
+    starts = store.starts(1 + steps, part)
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, requests).round().astype(int))]
+    states = store.read(starts, 1 + steps)
+    initial, truth = states[:, 0], np.moveaxis(states[:, 1:], -1, 2)
+    times = store.times[starts]
+
+    def laid(found: np.ndarray) -> np.ndarray:
+        return np.moveaxis(found[:, 0], -1, 2)
+
+    few = slice(0, 4)
+    again = laid(CoreForecasts(core, core.truncation).forecast_arrays(initial[few, None], times[few], steps))
+    error = relative_error(store)
+    difference = float(error(again, truth[few]).mean())
+
+    def rung(truncation: int) -> Contender:
+        system = CoreForecasts(core, truncation)
+        return Contender(
+            f"T{truncation}, {system.runner.step:g} min", "solver",
+            lambda x, _: laid(system.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], times[: len(x)], steps)),
+        )  # fmt: skip
+
+    scores = forecaster.scores
+    ours = Contender(
+        str(forecaster.facts.config.to_json()["network"]["architecture"]),
+        "surrogate",
+        lambda x, _: laid(forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], times[: len(x)], steps)),
+        label_core_seconds=scores.get("train/label_core_seconds", 0.0),
+        training_core_seconds=scores.get("train/seconds", 0.0) * cores,
+        note=f"{scores.get('train/states', 0):,.0f} states to learn from",
+    )
+    return compare(
+        f"Forecasts of {steps * core.save_hours / 24:g} days of the {core.name} core",
+        [*(rung(t) for t in truncations), ours],
+        Problem(np.moveaxis(initial, -1, 1), truth),
+        reference=f"the core at T{core.truncation}, steps of {core.step:g} min",
+        reference_difference=difference,
+        settings=Settings(
+            cores=cores, batch_sizes=batch_sizes, trials=1, repeats=repeats, least_seconds=0.0, error=error,
+            error_name="RMS error in units of spread",
+        ),
+    )  # fmt: skip
+
+
+def years_per_minute(
+    forecaster: Forecaster, core: DynamicalCore, state: Float[np.ndarray, "latitude longitude channel"], batch: int
+) -> tuple[float, float]:
+    """Simulated years a minute, summed over the batch, of the forecaster and of the core on the same cores."""
+    states, times = np.repeat(state[None], batch, axis=0), np.repeat(np.datetime64("2001-01-01"), batch)
+    days = core.save_hours / 24
+    found = []
+    for steps, run in (
+        (20, lambda n: forecaster.forecast_arrays(states[:, None], times, n)),
+        (2 if batch > 8 else 10, lambda n: core.run(states, n * core.save_hours, core.save_hours)),
+    ):
+        run(steps)
+        began = time.perf_counter()
+        run(steps)
+        seconds = time.perf_counter() - began
+        found.append(batch * steps * days / 365.25 / (seconds / 60))
+    return found[0], found[1]

@@ -1,0 +1,300 @@
+"""Score a forecaster as WeatherBench does, beside its references, and write scores and the page."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from omegaconf import MISSING, DictConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.errors import InputError
+from data.weather import LEAD
+from data.windows import WindowStore
+from experiments.reporting.style import Drawing
+from experiments.stage import build, existing_file, write_json
+from experiments.weather import figures
+from experiments.weather.report import NAMES, Evaluation, beaten, write_page
+from experiments.weather.scores import Protocol, plain, score
+from experiments.weather.stability import long_run
+from surrogates.weather.forecaster import Forecaster
+from surrogates.weather.metrics import zonal_spectrum
+from surrogates.weather.references import (
+    Forecasts,
+    LinearAutoregression,
+    LinearInverseModel,
+    Persistence,
+    Usually,
+)
+
+Part = tuple[int, int]
+#: Forecasts that maps, spectra and bands are taken of at most.
+MAPPED = 40
+PAGE = "forecast.html"
+
+
+@dataclass(frozen=True)
+class ForecastEvaluation:
+    """The keys of `forecasts`.
+
+    Attributes:
+        file: windows with the truth.
+        train, valid, test: [start, stop) of the states of each part; None: those of the surrogate's training.
+        steps: leads; None for those of the surrogate.
+        starts: forecasts, spread evenly over the test part; None for all.
+        members: of the ensemble, for a forecaster that sees noise.
+        references: of `REFERENCES`.
+        channels: labels of the channels with figures of their own; empty for some.
+        long_days: of a long rollout; 0 for none.
+        core: the store of the campaign that made the states, for the comparison with coarser truncations.
+        truncations: of that comparison.
+        compared_steps: leads of that comparison.
+        compared: forecasts of that comparison.
+        batches: states at a time in it, and for the simulated years a minute.
+    """
+
+    file: str = MISSING
+    train: list[int] | None = None
+    valid: list[int] | None = None
+    test: list[int] | None = None
+    steps: int | None = None
+    starts: int | None = 200
+    members: int = 1
+    references: list[str] = field(default_factory=lambda: ["persistence", "climatology", "linear_inverse_model"])
+    channels: list[str] = field(default_factory=list)
+    long_days: float = 0.0
+    core: str | None = None
+    truncations: list[int] = field(default_factory=list)
+    compared_steps: int = 5
+    compared: int = 16
+    batches: list[int] = field(default_factory=lambda: [1, 16])
+
+
+def references(
+    names: list[str], store: WindowStore, train: Part, valid: Part, steps: int, history: int
+) -> dict[str, Forecasts]:
+    """What the forecast is held against.
+
+    Raises:
+        InputError: a name is unknown.
+    """
+    strange = [n for n in names if n not in NAMES or n == "forecast"]
+    if strange:
+        raise InputError(
+            f"no reference {strange[0]!r}", where="forecasts.references",
+            remedy=f"There are {', '.join(n for n in NAMES if n != 'forecast')}",
+        )  # fmt: skip
+    climatology = store.climatology(train)
+    made: dict[str, Forecasts] = {}
+    for name in names:
+        if name == "persistence":
+            made[name] = Persistence()
+        elif name == "climatology":
+            made[name] = Usually(store.layout, climatology)
+        elif name == "linear_inverse_model":
+            made[name] = LinearInverseModel.fit(store, train, valid, climatology, steps)
+        else:
+            made[name] = LinearAutoregression.fit(store, train, valid, climatology, steps, max(2, history))
+    return made
+
+
+def evaluate_forecaster(
+    forecaster: Forecaster, directory: Path, node: DictConfig, run_dir: Path
+) -> tuple[Evaluation, dict[str, float]]:
+    """Score, and write `scores.zarr`, `scores.json` and the page.
+
+    Args:
+        forecaster: what is scored.
+        directory: where it was saved, beside the `split.json` of its training.
+        node: see `ForecastEvaluation`.
+        run_dir: gets the files.
+
+    Raises:
+        InputError: parts are not known, or the states are not those of its layout.
+    """
+    settings = build(ForecastEvaluation, node, where="forecasts")
+    store = WindowStore.open(existing_file(settings.file, "forecasts.file"))
+    if store.layout.channels != forecaster.layout.channels or store.layout.grid != forecaster.layout.grid:
+        raise InputError("its channels or grid are not those of the surrogate", where=settings.file)
+    train, valid, test = (_part(name, settings, directory) for name in ("train", "valid", "test"))
+    steps = settings.steps or forecaster.facts.config.steps
+    protocol = Protocol(store, test, steps, settings.starts)
+    climatology = store.climatology(train)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        systems: dict[str, Any] = {"forecast": forecaster}
+        systems |= references(settings.references, store, train, valid, steps, forecaster.history)
+        longest = max(s.history for s in systems.values())
+        batches = -(-len(protocol.starts(longest)) // protocol.batch)
+        task = bar.add_task("forecasts", total=len(systems) * batches)
+        members = {"forecast": settings.members} if settings.members > 1 else None
+        found = score(systems, protocol, climatology, members=members, advance=lambda: bar.advance(task))
+    found.attrs |= {"surrogate": forecaster.fingerprint, "states": store.fingerprint}
+    _write_scores(found, run_dir)
+    shown = _shown(settings.channels, store)
+    evaluation = Evaluation(store.layout, found, shown)
+    _draw(evaluation, forecaster, protocol)
+    if settings.long_days:
+        start = int(protocol.starts(forecaster.history)[0])
+        evaluation.long = long_run(forecaster, store, start, settings.long_days, train)
+        for k in shown[:4]:
+            label = (
+                f"{figures.title(store.layout.channels[k], store.layout)} ({figures.units(store.layout.channels[k])})"
+            )
+            if np.isfinite(evaluation.long.zonal_mean).all() and evaluation.long.left is None:
+                drawing = figures.zonal_means(
+                    evaluation.long.zonal_mean[:, k], evaluation.long.true_zonal_mean[:, k], store.layout.grid, label,
+                    f"zonal-{k}",
+                )  # fmt: skip
+                evaluation.zonal.append(drawing)
+    if settings.core is not None:
+        from experiments.weather.costs import compare_with_core, years_per_minute
+        from experiments.windows import Campaign
+        from simulators.weather.dycore import DynamicalCore
+
+        core = Campaign(settings.core).core()
+        if not isinstance(core, DynamicalCore):
+            raise InputError("only the primitive equations have a ladder", where="forecasts.core")
+        cores = len(os.sched_getaffinity(0))
+        evaluation.comparison = compare_with_core(
+            forecaster, core, store, test, tuple(settings.truncations), steps=settings.compared_steps,
+            requests=settings.compared, cores=cores, batch_sizes=tuple(settings.batches),
+        )  # fmt: skip
+        evaluation.comparison.write(run_dir)
+        state = store.read(np.array([test[0]]), 1)[0, 0]
+        evaluation.speed = {b: years_per_minute(forecaster, core, state, b) for b in settings.batches}
+    write_page(evaluation, run_dir / PAGE)
+    return evaluation, _metrics(evaluation)
+
+
+def _part(name: str, settings: ForecastEvaluation, directory: Path) -> Part:
+    given = getattr(settings, name)
+    if given is not None:
+        return int(given[0]), int(given[1])
+    for folder in (directory, directory.parent):
+        if (folder / "split.json").is_file():
+            low, high = json.loads((folder / "split.json").read_text())[name]
+            return int(low), int(high)
+    raise InputError(
+        "which states it was trained on is not known", where=f"forecasts.{name}", remedy="Give [start,stop]"
+    )
+
+
+def _shown(labels: list[str], store: WindowStore) -> list[int]:
+    """Channels with figures: those asked for, else one in the middle, one high and one low of each variable."""
+    known = [c.label for c in store.layout.channels]
+    strange = [name for name in labels if name not in known]
+    if strange:
+        raise InputError(
+            f"no channel {strange[0]!r}", where="forecasts.channels", remedy=f"There are {', '.join(known)}"
+        )
+    if labels:
+        return [known.index(name) for name in labels]
+    found: list[int] = []
+    for variable in store.layout.variables:
+        own = store.layout.index(variable)
+        found += sorted({own[len(own) // 4], own[len(own) // 2], own[-1]}) if len(own) > 3 else own
+    return found
+
+
+def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) -> None:
+    """Maps, spectra, bands and the animation, from some of the forecasts."""
+    store, steps = protocol.store, protocol.steps
+    layout, grid = store.layout, store.layout.grid
+    starts = protocol.starts(forecaster.history)
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(MAPPED, len(starts))).round().astype(int))]
+    states = store.read(starts - forecaster.history + 1, forecaster.history + steps)
+    past, truth = states[:, : forecaster.history], states[:, forecaster.history :]
+    given = np.concatenate(
+        [
+            forecaster.forecast_arrays(past[a : a + 8], store.times[starts[a : a + 8]], steps)[:, 0]
+            for a in range(0, len(starts), 8)
+        ]
+    )
+    hours = figures.lead_hours(evaluation.scores)
+    labels, unit = figures.lead_labels(hours)
+    middle = steps // 2
+    for k in evaluation.shown[:4]:
+        channel = layout.channels[k]
+        words, measure = figures.title(channel, layout), figures.units(channel)
+        off = np.sqrt(((given[:, middle, ..., k] - truth[:, middle, ..., k]) ** 2).mean(axis=0))
+        drawing = figures.error_map(off, grid, measure, f"map-{k}")
+        drawing = Drawing(drawing.name, f"{words.capitalize()}, lead {labels[middle]} {unit}", drawing.xml)
+        evaluation.maps.append(drawing)
+        if grid.periodic:
+            leads = sorted({0, middle, steps - 1})
+            said = {
+                f"forecast, lead {labels[i]} {unit}": zonal_spectrum(given[:, i], grid).mean(axis=0)[:, k]
+                for i in leads
+            }
+            came = zonal_spectrum(truth.reshape(-1, *truth.shape[2:]), grid).mean(axis=0)[:, k]
+            drawing = figures.spectra(came, said, measure, f"spectra-{k}")
+            evaluation.spectra.append(Drawing(drawing.name, words.capitalize(), drawing.xml))
+    k = evaluation.shown[0]
+    frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
+    evaluation.animation = figures.animation(
+        given[0, frames, ..., k], truth[0, frames, ..., k], grid, [f"{labels[i]} {unit}" for i in frames],
+        figures.units(layout.channels[k]), figures.title(layout.channels[k], layout).capitalize(),
+    )  # fmt: skip
+    bands = forecaster.facts.bands
+    if bands is not None and len(bands.sigma) >= steps:
+        half = bands.half_width(steps)[None, :, None, None]
+        inside = (np.abs(given - truth) <= half) * grid.weights[..., None]
+        share = inside.mean(axis=(2, 3)) >= (1 - bands.alpha) * grid.weights.mean()
+        for i in sorted({0, middle, steps - 1}):
+            evaluation.bands_held = {**evaluation.bands_held, f"{labels[i]} {unit}": float(share[:, i].mean())}
+
+
+def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
+    """`scores.zarr`, and `scores.json` with the same numbers."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    found.to_zarr(run_dir / "scores.zarr", mode="w", consolidated=False)
+    hours = figures.lead_hours(found)
+    flat = {}
+    for name, array in found.data_vars.items():
+        for system in found["system"].values:
+            values = array.sel(system=system)
+            if not np.isfinite(values.values).all():
+                continue
+            flat[f"{system}/{name}"] = {
+                str(region): {
+                    str(c): dict(
+                        zip(
+                            [f"{h:g}h" for h in hours],
+                            map(float, values.sel(region=region, channel=c).values),
+                            strict=True,
+                        )
+                    )
+                    for c in found["channel"].values
+                }
+                for region in found["region"].values
+            }
+    write_json(run_dir / "scores.json", {"forecasts": int(found.attrs["forecasts"]), "scores": flat})
+
+
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    metrics = plain(evaluation.scores, "forecast", "forecast")
+    metrics = {k: v for k, v in metrics.items() if "/rmse/" in k}
+    for name, (wins, total) in beaten(evaluation.scores).items():
+        metrics[f"beaten/{name}"] = wins / total
+    run = evaluation.long
+    if run is not None:
+        metrics["long/days"] = run.days if run.left is None else run.left
+        metrics["long/stable"] = float(run.left is None)
+        differences = run.differences(evaluation.layout.grid.weights[:, 0])
+        for key, values in differences.items():
+            for variable in evaluation.layout.variables:
+                at = evaluation.layout.index(variable)
+                if np.isfinite(values[at]).all():
+                    metrics[f"long/{variable}/{key}_off"] = float(np.abs(values[at]).max())
+    for batch, (ours, theirs) in evaluation.speed.items():
+        metrics[f"speed/{batch}/forecast_years_per_minute"] = ours
+        metrics[f"speed/{batch}/core_years_per_minute"] = theirs
+    metrics |= {f"bands/{k}": v for k, v in evaluation.bands_held.items()}
+    assert LEAD in evaluation.scores.dims
+    return metrics

@@ -1,0 +1,210 @@
+"""The page of an evaluation of forecasts: one file that needs no network and no JavaScript."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+import xarray as xr
+
+from data.weather import WeatherLayout
+from experiments.comparison.report import section as comparison_section
+from experiments.comparison.result import Comparison
+from experiments.reporting.style import Drawing
+from experiments.reporting.words import escape, table
+from experiments.stage import write_text
+from experiments.weather.figures import errors_by_lead, lead_hours, lead_labels, scorecard, title, units
+from experiments.weather.stability import LongRun
+
+NAMES: Mapping[str, str] = {
+    "forecast": "forecast",
+    "persistence": "persistence",
+    "climatology": "climatology",
+    "linear_inverse_model": "linear inverse model",
+    "linear_autoregression": "linear autoregression",
+}
+METHOD = (
+    "Scores follow WeatherBench 2: errors are weighted by the area of cells, the root of the mean square error is "
+    "taken after the mean over forecasts, and the anomaly correlation is from the climatology of the training at the valid "
+    "time. All systems start from the same states. Linear models are fitted to the states of the training, their "
+    "size chosen on the validation part."
+)
+
+
+@dataclass
+class Evaluation:
+    """What is shown.
+
+    Attributes:
+        layout: of the states.
+        scores: see `experiments.weather.scores.score`.
+        shown: channels with figures of their own.
+        maps, spectra, zonal: figures, by section.
+        animation: HTML.
+        long: a long rollout, or None.
+        comparison: with the core at coarser truncations, or None.
+        speed: simulated years a minute: batch to (forecast, core).
+        bands_held: share of points within the calibrated bands by lead, or None.
+    """
+
+    layout: WeatherLayout
+    scores: xr.Dataset
+    shown: list[int]
+    maps: list[Drawing] = field(default_factory=list)
+    spectra: list[Drawing] = field(default_factory=list)
+    zonal: list[Drawing] = field(default_factory=list)
+    animation: str = ""
+    long: LongRun | None = None
+    comparison: Comparison | None = None
+    speed: Mapping[int, tuple[float, float]] = field(default_factory=dict)
+    bands_held: Mapping[str, float] = field(default_factory=dict)
+
+
+def beaten(scores: xr.Dataset) -> dict[str, tuple[int, int]]:
+    """For each reference: over how many (channel, lead) the forecast errs less, of how many."""
+    rmse = scores["rmse"].isel(region=0)
+    ours = rmse.sel(system="forecast").values
+    return {
+        str(name): (int((ours < rmse.sel(system=name).values).sum()), ours.size)
+        for name in rmse["system"].values
+        if name != "forecast"
+    }
+
+
+def write_page(found: Evaluation, path: Path) -> Path:
+    """Write the page, whole or not at all."""
+    write_text(path, render(found))
+    return path
+
+
+def render(found: Evaluation) -> str:
+    """The page as text."""
+    scores, layout = found.scores, found.layout
+    hours = lead_hours(scores)
+    wins = beaten(scores)
+    parts = [
+        ("scorecard", "Errors by variable and lead", _scorecard(found)),
+        ("leads", "Error along the leads", _leads(found)),
+    ]
+    if found.maps:
+        parts.append(
+            (
+                "maps",
+                "Where the errors are",
+                _panels(found.maps, "Root mean square error at each point, over all forecasts."),
+            )
+        )
+    if found.spectra:
+        text = "A forecast whose line falls below that of the truth at high wavenumbers is too smooth."
+        parts.append(("spectra", "Energy by wavenumber", _panels(found.spectra, text)))
+    if found.animation:
+        parts.append(("animation", "A forecast beside the truth", f'<figure class="wide">{found.animation}</figure>'))
+    if found.bands_held:
+        parts.append(("bands", "Do the bands hold?", _bands(found)))
+    parts.append(("cost", "Cost against accuracy", _cost(found)))
+    if found.long is not None:
+        parts.append(("long", "A long run", _long(found)))
+    parts.append(("method", "How this was measured", f"<p>{METHOD}</p>"))
+    last, unit = lead_labels(hours)
+    said = "; ".join(f"{NAMES.get(n, n)} in {w} of {t}" for n, (w, t) in wins.items())
+    template = Template(resources.files("experiments.reporting").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title="Forecasts beside their references",
+        subtitle=escape(
+            f"{', '.join(dict.fromkeys(c.variable for c in layout.channels))}; {layout.grid.shape[0]} × "
+            f"{layout.grid.shape[1]} points; {int(scores.attrs['forecasts'])} forecasts of {last[-1]} {unit}"
+        ),
+        warnings="",
+        finding=f"The forecast errs less than {escape(said)} pairs of variable and lead.",
+        accuracy=_long_words(found.long) if found.long is not None else "",
+        tiles="".join(
+            f'<div class="tile"><b>{w} of {t}</b><span>better than {escape(NAMES.get(n, n))}</span></div>'
+            for n, (w, t) in wins.items()
+        ),
+        contents="".join(f'<a href="#{anchor}">{escape(text)}</a>' for anchor, text, _ in parts),
+        sections="\n".join(f'<section id="{a}"><h2>{escape(t)}</h2>{body}</section>' for a, t, body in parts),
+        footer="Written by <code>understudy evaluate</code>; the numbers are in scores.json and scores.zarr beside it.",
+    )
+
+
+def _scorecard(found: Evaluation) -> str:
+    names = [n for n in found.scores["system"].values if n != "forecast"]
+    reference = "climatology" if "climatology" in names else names[0]
+    figure = scorecard(found.scores, found.layout, "forecast", reference, found.shown).inline()
+    caption = (
+        f"Root mean square error of the forecast. Blue: less than that of {NAMES.get(reference, reference)}, full "
+        "colour at half of it; red: more."
+    )
+    return f'<div class="panels one"><figure>{figure}<figcaption>{escape(caption)}</figcaption></figure></div>'
+
+
+def _leads(found: Evaluation) -> str:
+    drawings = []
+    for channel in found.shown[:6]:
+        drawing = errors_by_lead(found.scores, found.layout, channel, NAMES)
+        heading = escape(title(found.layout.channels[channel], found.layout).capitalize())
+        drawings.append(f"<figure><h3>{heading}</h3>{drawing.inline()}</figure>")
+    return f'<div class="panels">{"".join(drawings)}</div>'
+
+
+def _panels(drawings: list[Drawing], text: str) -> str:
+    figures = "".join(f"<figure><h3>{escape(d.label)}</h3>{d.inline()}</figure>" for d in drawings)
+    return f'<p>{escape(text)}</p><div class="panels">{figures}</div>'
+
+
+def _bands(found: Evaluation) -> str:
+    rows = [[escape(name), f"{value:.1%}"] for name, value in found.bands_held.items()]
+    return "<p>Bands were calibrated to hold 90% of the points of 90% of the forecasts.</p>" + table(
+        ["Lead", "Forecasts of which the band holds 90% of the points"], rows
+    )
+
+
+def _cost(found: Evaluation) -> str:
+    if found.comparison is None:
+        return "<p>There is no solver to compare with: the states are observed, not simulated, or none was given.</p>"
+    text = comparison_section(found.comparison, "core")
+    if found.speed:
+        rows = [
+            [f"{batch:,}", f"{ours:,.3g}", f"{theirs:,.3g}", f"×{ours / theirs:,.3g}"]
+            for batch, (ours, theirs) in found.speed.items()
+        ]
+        text += table(
+            ["States at a time", "Forecast, years a minute", "Core, years a minute", "Ratio"], rows,
+            caption="Simulated time on the same cores, summed over the states.",
+        )  # fmt: skip
+    return text
+
+
+def _long_words(run: LongRun) -> str:
+    if run.left is None:
+        return f"A rollout of {run.days:,.0f} days stayed within the climatological range."
+    return f"A rollout left the climatological range on day {run.left:,.0f} of {run.days:,.0f}: {escape(run.why)}."
+
+
+def _long(found: Evaluation) -> str:
+    run, layout = found.long, found.layout
+    assert run is not None
+    weights = layout.grid.weights[:, 0]
+    differences = run.differences(weights)
+    rows = [
+        [
+            escape(title(c, layout).capitalize()),
+            escape(units(c)),
+            f"{differences['mean'][k]:.1%}",
+            f"{differences['variance'][k]:+.1%}",
+        ]
+        for k, c in enumerate(layout.channels)
+        if k in found.shown
+    ]
+    body = f"<p>{_long_words(run)}</p>" + table(
+        ["Variable", "Unit", "Zonal mean off, in spreads", "Variance off"], rows,
+        caption="Root mean square difference of the zonal means over the spread of the truth about its time mean, and "
+        "relative difference of the variances.",
+    )  # fmt: skip
+    if not np.isfinite(differences["mean"]).all():
+        return body
+    return body + (_panels(found.zonal, "Means over time and longitude.") if found.zonal else "")

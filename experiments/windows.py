@@ -1,0 +1,115 @@
+"""`understudy windows`: states of the atmosphere from a source, written for training; resumable."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.errors import InputError
+from data.store import RecordStore
+from data.windows import WindowStore, write_windows
+from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary, write_json
+from simulators.weather.core_windows import core_windows
+from simulators.weather.dycore import DynamicalCore
+from simulators.weather.reanalysis import Reanalysis
+from simulators.weather.shallow_water import ShallowWater
+
+
+@dataclass(frozen=True)
+class Campaign:
+    """Records of a dynamical core, from `understudy simulate`.
+
+    Attributes:
+        path: their store.
+    """
+
+    path: str
+
+    def core(self) -> DynamicalCore | ShallowWater:
+        """The core that made them, from what the store says of it.
+
+        Raises:
+            InputError: the store is of another simulator, or of another version of it.
+        """
+        with RecordStore.open(existing_file(self.path, "source.path")) as store:
+            settings, fingerprint = dict(store.attrs.get("settings") or {}), store.attrs.get("fingerprint")
+        for kind in (DynamicalCore, ShallowWater):
+            try:
+                made = kind(**settings)
+            except TypeError:
+                continue
+            if made.fingerprint == fingerprint:
+                return made
+        raise InputError(
+            "holds no records of a dynamical core as it is installed", where=self.path,
+            remedy="Give a store of simulator=held_suarez or shallow_water, and the version of dinosaur that made it",
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WindowsSettings(StageSettings):
+    """The keys of `understudy windows`."""
+
+    source: Any = MISSING
+    out: str = MISSING
+
+
+def windows(config: DictConfig, run_dir: Path) -> None:
+    """Write the states of `config.source` to `config.out`."""
+    settings = build(WindowsSettings, config, where="")
+    try:
+        source = instantiate(config.source)
+    except ValueError as error:
+        raise InputError(str(error), where="source") from error
+    out, began = Path(settings.out), time.perf_counter()
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, transient=True) as bar:
+        task = bar.add_task("states", total=None)
+
+        def advance(count: int) -> None:
+            bar.advance(task, count)
+
+        store = _written(source, out, advance)
+    seconds = time.perf_counter() - began
+    size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
+    write_json(
+        run_dir / "metrics.json",
+        {
+            "windows/states": float(len(store)),
+            "windows/segments": float(len(store.segments)),
+            "windows/seconds": seconds,
+        },
+    )
+    layout, times = store.layout, store.times.astype("datetime64[m]")
+    rows: dict[str, object] = {
+        "states": f"{len(store):,}, {layout.grid.shape[0]} x {layout.grid.shape[1]} points",
+        "channels": len(layout.channels),
+        "variables": ", ".join(layout.variables),
+        "step": f"{layout.step_hours:g} h",
+        "time": f"{times[0]} to {times[-1]}" if layout.calendar else "no dates",
+        "runs without a gap": len(store.segments),
+    }
+    if layout.calendar and len(store.segments) > 1:
+        gaps = [f"{times[b - 1]} to {times[b]}" for _, b in store.segments[:-1]]
+        rows["gaps"] = ", ".join(gaps[:5]) + (f" and {len(gaps) - 5} more" if len(gaps) > 5 else "")
+    summary("Written", {**rows, "size": f"{size / 1e6:,.1f} MB in {seconds:.1f} s", "windows": out})
+
+
+def _written(source: Any, out: Path, advance: Callable[[int], None]) -> WindowStore:
+    if isinstance(source, Campaign):
+        return core_windows(Path(source.path), source.core(), out, advance)
+    if not isinstance(source, Reanalysis):
+        raise InputError(f"a {type(source).__name__} is no source of states", where="source")
+    return write_windows(
+        out, source.segments(), source.layout, static=source.static_fields(), fingerprint=source.fingerprint,
+        advance=advance,
+    )  # fmt: skip
+
+
+main = application("windows", windows, root="apply")
