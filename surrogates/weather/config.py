@@ -16,7 +16,7 @@ from surrogates.weather.loss import WeatherLoss
 from surrogates.weather.model import WeatherModel, WeatherScale
 from surrogates.weather.networks import config_from_json, config_to_json
 
-USUAL = ("none", "mean", "hour")
+USUAL = ("none", "mean", "hour", "day")
 LEVEL_WEIGHTS = ("equal", "mass")
 
 
@@ -26,11 +26,11 @@ class WeatherSettings:
 
     Attributes:
         ensemble: networks trained apart; their mean is the forecast.
-        history: past states that are seen, the present one counted.
+        history: past anomalies that are seen, the present one counted.
         noise_dims: length of the noise that makes one network an ensemble; 0 for a deterministic forecast.
         draws: members of the ensemble that the fair CRPS is taken of in training.
         usual: what anomalies are from: "none" (the mean of each channel), "mean" (of each point), "hour" (of each point
-            at each hour of the day).
+            at each hour of the day), or "day": the state of a day before, which needs a day more of past states.
         level_weights: "equal", or "mass": in proportion to pressure (or sigma), as air weighs.
         variable_weights: of variables, where they are not 1.
         keep_mass: whether the area mean of surface pressure stays what it was.

@@ -33,7 +33,7 @@ def usual_states(
         InputError: hours are to be told apart, and the states have no dates.
     """
     shape = (*store.layout.grid.shape, len(store.layout.channels))
-    if kind == "none":
+    if kind in ("none", "day"):
         mean = np.array(store.statistics_of(part).mean, np.float32)
         return np.broadcast_to(mean, (1, *shape)).copy(), (0,)
     if kind == "hour" and not store.layout.calendar:
@@ -52,9 +52,28 @@ def usual_states(
     return (total / count[:, None, None, None]).astype(np.float32), tuple(hours)
 
 
-def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...]) -> WeatherScale:
-    """Spreads of anomalies and of what a step adds to them."""
+def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], kind: str) -> WeatherScale:
+    """Spreads of anomalies and of what a step adds to them.
+
+    Raises:
+        InputError: anomalies are to be from the day before, and a day is no whole number of steps.
+    """
     moments = Moments(len(store.layout.channels))
+    if kind == "day":
+        day = round(24 / store.layout.step_hours)
+        if day < 1 or abs(day * store.layout.step_hours - 24) > 1e-6:
+            raise InputError(
+                f"steps of {store.layout.step_hours:g} h make no day", where="surrogate.usual", remedy="Set it to mean"
+            )
+        last = -2
+        for start in store.starts(day + 1, part):
+            if start != last + 1:
+                moments.new_segment()
+            window = store.read(np.array([start]), day + 1)[0]
+            moments.add(window[-1:] - window[:1])
+            last = start
+        found = moments.statistics()
+        return WeatherScale(found.std, found.increment_std, (0,), day)
     begins = {a for a, _ in store.segments}
     for rows, states in store.blocks(part):
         if rows.start in begins:
@@ -101,21 +120,22 @@ def fit_weather(
         raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)
     known = store.statistics_of(train)
-    facts = WeatherFacts(config, layout, scale_of(store, train, usual, hours), store.fingerprint, known.low, known.high)
+    facts = WeatherFacts(
+        config, layout, scale_of(store, train, usual, hours, config.usual), store.fingerprint, known.low, known.high
+    )
     static = store.static
     spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
     static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static
     mesh = mesh or data_mesh()
     size = -(-training.batch_size // mesh.size) * mesh.size
-    learn = WindowBatches(store, train, size, config.history, config.unroll, training.seed)
+    frames = config.history + facts.scale.day
+    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed)
     # Windows that overlap tell a validation little that is new.
-    check = (
-        None if valid is None else WindowBatches(store, valid, size, config.history, config.unroll, None, config.unroll)
-    )
+    check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)
     for batches, name in ((learn, "training"), (check, "validation")):
         if batches is not None and not len(batches.starts):
             raise InputError(
-                f"the {name} part has no {config.history + config.unroll} states that follow one another",
+                f"the {name} part has no {frames + config.unroll} states that follow one another",
                 where="data.parts",
                 remedy="Give it more, or lower surrogate.history or surrogate.unroll",
             )

@@ -63,7 +63,7 @@ class Forecaster:
     @property
     def history(self) -> int:
         """States that a forecast begins with, the present one counted."""
-        return self.facts.config.history
+        return self.model.frames
 
     @cached_property
     def fingerprint(self) -> str:
@@ -233,14 +233,14 @@ class Forecaster:
             if name in own
         ]
         coords.append(Coordinate(LEAD, lead, "h", "lead time"))
-        if config.history > 1:
-            past = tuple(float(k) * layout.step_hours for k in range(1 - config.history, 1))
+        if self.history > 1:
+            past = tuple(float(k) * layout.step_hours for k in range(1 - self.history, 1))
             coords.append(Coordinate("past", past, "h", "time from the present state"))
         inputs, outputs = [], []
         for name in layout.variables:
             known = VARIABLES[name]
             dims = (*((LEVEL,) if layout.levels(name) else ()), LATITUDE, LONGITUDE)
-            before = ("past",) if config.history > 1 else ()
+            before = ("past",) if self.history > 1 else ()
             inputs.append(Variable(name, (*before, *dims), known.units, "float32", known.long_name))
             answer = Variable(name, (LEAD, *dims), known.units, "float32", known.long_name)
             outputs.append(answer)
@@ -289,7 +289,7 @@ class Forecaster:
         """Answer a batch of `surrogates.weather.batches.WeatherBatch`, whose later frames are not looked at."""
         layout, config = self.facts.layout, self.facts.config
         times = np.asarray(batch.days).astype("datetime64[D]").astype("datetime64[s]") + np.asarray(batch.seconds)
-        found = self.forecast_arrays(np.asarray(batch.frames)[:, : config.history], times, config.steps)[:, 0]
+        found = self.forecast_arrays(np.asarray(batch.frames)[:, : self.history], times, config.steps)[:, 0]
         data = layout.unstack(found, ("row", LEAD))
         return {name: data[name].values for name in layout.variables}
 

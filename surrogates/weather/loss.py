@@ -64,7 +64,7 @@ class WeatherLoss:
         frames, weight = jnp.asarray(batch.frames), jnp.asarray(batch.weight)
         rows, draws = len(frames), self.draws
         start_key, noise_key = jax.random.split(key)
-        past = frames[:, : model.history]
+        past = frames[:, : model.frames]
         # The draws of a row are rows of their own.
         past = jnp.broadcast_to(past[None, None], (model.members, draws, *past.shape))
         past = past.reshape(model.members, draws * rows, *past.shape[3:])
@@ -92,7 +92,7 @@ class WeatherLoss:
             # A step that does not count yet costs nothing.
             return jax.lax.cond(counts > 0, count, skip, carry)
 
-        targets = jnp.moveaxis(frames[:, model.history :], 1, 0)
+        targets = jnp.moveaxis(frames[:, model.frames :], 1, 0)
         keys = jax.random.split(noise_key, self.unroll)
         if self.unroll == 1:
             errors = advance((past, days, seconds), (targets[0], jnp.ones(()), keys[0]))[1][None]

@@ -32,11 +32,13 @@ class WeatherScale:
         std: of anomalies.
         increment_std: root mean square of what a step adds to them.
         hours: hours of the day whose usual states are told apart; (0,) for one of all.
+        day: steps of a day where the usual state is that of the day before; 0 where it is a table of the training.
     """
 
     std: Numbers
     increment_std: Numbers
     hours: tuple[int, ...]
+    day: int = 0
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -46,7 +48,7 @@ class WeatherScale:
     def from_json(value: dict[str, Any]) -> WeatherScale:
         """What `to_json` described."""
         std, step = (tuple(float(v) for v in value[k]) for k in ("std", "increment_std"))
-        return WeatherScale(std, step, tuple(int(v) for v in value["hours"]))
+        return WeatherScale(std, step, tuple(int(v) for v in value["hours"]), int(value["day"]))
 
 
 class Usual(nnx.Variable[Array]):
@@ -63,7 +65,7 @@ class WeatherModel(nnx.Module):
         usual: states that are usual at each of the scale's hours.
         static: static fields, each with mean 0 and spread 1.
         members: how many.
-        history: past states that are seen, the present one counted.
+        history: past anomalies that are seen, the present one counted.
         noise: length of the noise that conditions every block; 0 for none.
         keep_mass: whether the area mean of surface pressure stays what it was.
         rngs: for the first weights.
@@ -100,13 +102,18 @@ class WeatherModel(nnx.Module):
         self.networks = make(rngs)
 
     @property
+    def frames(self) -> int:
+        """Past states that a step needs, the present one counted."""
+        return self.history + self.scale.day
+
+    @property
     def step_s(self) -> int:
         """Seconds from one state to the next."""
         return round(self.layout.step_hours * 3600)
 
     def __call__(
         self,
-        past: Float[Array, "member batch history latitude longitude channel"],
+        past: Float[Array, "member batch frame latitude longitude channel"],
         days: Int[Array, " batch"],
         seconds: Int[Array, " batch"],
         noise: Float[Array, "member batch noise"] | None = None,
@@ -119,12 +126,16 @@ class WeatherModel(nnx.Module):
             noise: standard normal.
         """
         graph, weights = nnx.split(self.networks)
-        usual = [self._usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
         known = self._known(days, seconds)
-        to_come = self._usual_at(days, seconds, 1)
 
         def member(weights: nnx.State, past: Array, noise: Array | None) -> Array:
-            return self._advance(nnx.merge(graph, weights), past, usual, to_come, known, noise)
+            if self.scale.day:
+                usual, to_come = list(jnp.moveaxis(past[:, : self.history], 1, 0)), past[:, self.history]
+            else:
+                usual = [self._usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
+                to_come = self._usual_at(days, seconds, 1)
+            own = past[:, self.scale.day :]
+            return self._advance(nnx.merge(graph, weights), own, usual, to_come, known, noise)
 
         if self.members == 1:
             first = jax.tree.map(lambda leaf: leaf[0], weights)
@@ -173,7 +184,7 @@ class WeatherModel(nnx.Module):
 
 def rollout(
     model: WeatherModel,
-    past: Float[Array, "member batch history latitude longitude channel"],
+    past: Float[Array, "member batch frame latitude longitude channel"],
     days: Int[Array, " batch"],
     seconds: Int[Array, " batch"],
     key: jax.Array,
