@@ -34,6 +34,8 @@ class WeatherSettings:
         level_weights: "equal", or "mass": in proportion to pressure (or sigma), as air weighs.
         variable_weights: of variables, where they are not 1.
         keep_mass: whether the area mean of surface pressure stays what it was.
+        sun: whether the sun's light and the time of year are told, where times are dates.
+        damping: share of an anomaly that is kept in a step in which the network gives nothing.
         unroll, unroll_from, unroll_full, input_noise: see `WeatherLoss`.
         steps: of a forecast that is asked for without a number of steps.
 
@@ -49,6 +51,8 @@ class WeatherSettings:
     level_weights: str = "equal"
     variable_weights: dict[str, float] = field(default_factory=dict)
     keep_mass: bool = False
+    sun: bool = True
+    damping: float = 1.0
     unroll: int = 1
     unroll_from: float = 0.3
     unroll_full: float = 0.7
@@ -58,6 +62,8 @@ class WeatherSettings:
     def __post_init__(self) -> None:
         if min(self.ensemble, self.history, self.steps) < 1 or self.noise_dims < 0:
             raise ValueError("ensemble, history and steps must be 1 or more, and noise_dims 0 or more")
+        if not 0 <= self.damping <= 1:
+            raise ValueError(f"damping must lie within 0 and 1, got {self.damping}")
         if self.noise_dims and self.draws < 2:
             raise ValueError(f"a fair CRPS needs 2 draws or more, got {self.draws}")
         for name, known in (("usual", USUAL), ("level_weights", LEVEL_WEIGHTS)):
@@ -216,6 +222,8 @@ class WeatherFacts:
             history=config.history,
             noise=config.noise_dims,
             keep_mass=config.keep_mass,
+            sun=config.sun,
+            damping=config.damping,
         )
 
     def to_json(self) -> dict[str, Any]:

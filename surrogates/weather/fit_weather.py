@@ -22,6 +22,8 @@ from surrogates.weather.model import WeatherModel, WeatherScale
 Part = tuple[int, int]
 #: Forecasts that bands are calibrated on at most, and held at a time.
 CALIBRATED, AT_A_TIME = 200, 16
+#: Days of training from which the time of year is told.
+YEAR = 360
 
 
 def usual_states(
@@ -59,6 +61,8 @@ def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int
         InputError: anomalies are to be from the day before, and a day is no whole number of steps.
     """
     moments = Moments(len(store.layout.channels))
+    span = (store.times[part[1] - 1] - store.times[part[0]]) / np.timedelta64(1, "D")
+    seasons = bool(store.layout.calendar and span >= YEAR)
     if kind == "day":
         day = round(24 / store.layout.step_hours)
         if day < 1 or abs(day * store.layout.step_hours - 24) > 1e-6:
@@ -73,7 +77,7 @@ def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int
             moments.add(window[-1:] - window[:1])
             last = start
         found = moments.statistics()
-        return WeatherScale(found.std, found.increment_std, (0,), day)
+        return WeatherScale(found.std, found.increment_std, (0,), day, seasons)
     begins = {a for a, _ in store.segments}
     for rows, states in store.blocks(part):
         if rows.start in begins:
@@ -82,7 +86,7 @@ def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int
         at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
         moments.add(states - usual[at])
     found = moments.statistics()
-    return WeatherScale(found.std, found.increment_std, hours)
+    return WeatherScale(found.std, found.increment_std, hours, 0, seasons)
 
 
 def fit_weather(

@@ -33,12 +33,14 @@ class WeatherScale:
         increment_std: root mean square of what a step adds to them.
         hours: hours of the day whose usual states are told apart; (0,) for one of all.
         day: steps of a day where the usual state is that of the day before; 0 where it is a table of the training.
+        seasons: whether the time of year is told; in less than a year it would name each day.
     """
 
     std: Numbers
     increment_std: Numbers
     hours: tuple[int, ...]
     day: int = 0
+    seasons: bool = True
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -48,7 +50,7 @@ class WeatherScale:
     def from_json(value: dict[str, Any]) -> WeatherScale:
         """What `to_json` described."""
         std, step = (tuple(float(v) for v in value[k]) for k in ("std", "increment_std"))
-        return WeatherScale(std, step, tuple(int(v) for v in value["hours"]), int(value["day"]))
+        return WeatherScale(std, step, tuple(int(v) for v in value["hours"]), int(value["day"]), bool(value["seasons"]))
 
 
 class Usual(nnx.Variable[Array]):
@@ -68,6 +70,8 @@ class WeatherModel(nnx.Module):
         history: past anomalies that are seen, the present one counted.
         noise: length of the noise that conditions every block; 0 for none.
         keep_mass: whether the area mean of surface pressure stays what it was.
+        sun: whether the sun's light and the time of year are told, where times are dates.
+        damping: share of its anomaly that a channel keeps in a step in which the network gives nothing.
         rngs: for the first weights.
     """
 
@@ -84,14 +88,17 @@ class WeatherModel(nnx.Module):
         history: int = 1,
         noise: int = 0,
         keep_mass: bool = False,
+        sun: bool = True,
+        damping: float = 1.0,
     ) -> None:
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
+        self.sun, self.damping = sun and layout.calendar, damping
         self.pressure = layout.index("surface_pressure") if keep_mass else []
         self.usual = Usual(jnp.asarray(usual))
         self.static = Usual(jnp.asarray(static)) if static.shape[-1] else None
         channels = len(layout.channels)
-        inputs = history * channels + static.shape[-1] + (4 if layout.calendar else 0)
+        inputs = history * channels + static.shape[-1] + (2 + 2 * scale.seasons if self.sun else 0)
         shape = SphereShape(layout.grid, inputs, channels, noise)
 
         @nnx.split_rngs(splits=members)
@@ -152,7 +159,7 @@ class WeatherModel(nnx.Module):
         seen = [a / std for a in anomalies]
         wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in known]
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
-        new = to_come + anomalies[-1] + gain * step
+        new = to_come + self.damping * anomalies[-1] + gain * step
         if self.pressure:
             area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]
             at = jnp.asarray(self.pressure)
@@ -172,13 +179,14 @@ class WeatherModel(nnx.Module):
     def _known(self, days: Array, seconds: Array) -> list[Array]:
         """Fields that no forecast changes: static ones, the sun's light now and a step later, the time of year."""
         found = [] if self.static is None else [self.static[...][None]]
-        if self.layout.calendar:
+        if self.sun:
             grid = self.layout.grid
             where = (np.asarray(grid.latitude), np.asarray(grid.longitude))
             light = [insolation(*later(days, seconds, k * self.step_s), *where) for k in (0, 1)]
             found.append(jnp.stack(light, axis=-1) / SOLAR_CONSTANT)
-            phase = year_phase(days)[:, None, None]
-            found.append(jnp.broadcast_to(phase, (len(days), *grid.shape, 2)))
+            if self.scale.seasons:
+                phase = year_phase(days)[:, None, None]
+                found.append(jnp.broadcast_to(phase, (len(days), *grid.shape, 2)))
         return found
 
 
