@@ -8,7 +8,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids peers peers-fluids openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids bench-weather peers peers-fluids openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -85,6 +85,9 @@ bench-potentials: dev peers  ## potentials beside MACE: errors, speed, roofline,
 
 bench-fluids: dev peers-fluids  ## operators beside neuraloperator, and solvers beside operators at equal error
 	$(BIN)/python -m experiments.benchmarks --suite fluids
+
+bench-weather: dev  ## forecasts beside their references and the core's coarser truncations; reading; memory
+	$(BIN)/python -m experiments.benchmarks --suite weather
 
 lock: dev  ## resolve the pinned, hashed requirement files anew
 	$(BIN)/pip install --quiet uv

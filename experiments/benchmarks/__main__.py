@@ -1,6 +1,6 @@
 """The benchmarks of a suite, one after the other and each in a process of its own; `--show` prints what is there.
 
-python -m experiments.benchmarks [--suite molecules|potentials|fluids] [--only NAME ...] [--train N ...] [--data DIR]
+python -m experiments.benchmarks [--suite molecules|potentials|fluids|weather] [--only NAME ...] [--train N ...] [--data DIR]
     [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
 """
 
@@ -20,7 +20,8 @@ from experiments.benchmarks.common import Result, arguments, run, show
 SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier"),
-    "fluids": ("darcy", "apebench", "navier_stokes"),
+    "fluids": ("darcy", "apebench", "navier_stokes", "drag"),
+    "weather": ("t2m_uk", "held_suarez", "weather_reading", "weather_size"),
 }
 NAMES = tuple(name for suite in SUITES.values() for name in suite)
 #: Those that take `--no-peers`.

@@ -29,8 +29,8 @@ NAMES: Mapping[str, str] = {
 }
 METHOD = (
     "Scores follow WeatherBench 2: errors are weighted by the area of cells, the root of the mean square error is "
-    "taken after the mean over forecasts, and the anomaly correlation is from the climatology of the training at the valid "
-    "time. All systems start from the same states. Linear models are fitted to the states of the training, their "
+    "taken after the mean over forecasts, and the anomaly correlation is from the climatology of the training at the "
+    "valid time. All systems start from the same states. Linear models are fitted to the states of the training, their "
     "size chosen on the validation part."
 )
 

@@ -1,0 +1,145 @@
+"""The dry core of Held and Suarez: a forecaster of its 24 h step beside references, coarser cores, and the core.
+
+Runs of the core at T21 with 12 layers are simulated (or gone on with) as a campaign, each from its own seed after its
+spin-up; all but the last are learned from, the last is what is forecast. Labels, training and inference are counted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from experiments.benchmarks.common import Result, arguments, pin, report
+
+VARIABLES = ("temperature", "u_component_of_wind", "v_component_of_wind")
+
+
+def labelled(folder: Path, runs: int, days: int) -> Path:
+    """The campaign's store."""
+    from hydra import compose, initialize_config_dir
+
+    from experiments.sampled import sampled
+    from experiments.stage import CONF, instantiate
+    from simulators.campaign import CampaignConfig, run_campaign
+
+    given = ["simulator=held_suarez", "sampling=seeds", f"sampling.count={runs}", f"simulator.days={days}"]
+    given += ["simulator.spin_up_days=150", "inputs=null"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("simulate", given)
+    core = instantiate(config.simulator)
+    requests, count = sampled(config.sampling, core)
+    run_campaign(
+        core, requests, folder / "core", CampaignConfig(workers=1, timeout_s=7200), total=count, progress=False
+    )
+    return folder / "core"
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--runs", type=int, default=4, help="of the core; the last is forecast (%(default)s)")
+    parser.add_argument("--days", type=int, default=700, help="of each (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=900.0, help="of training (%(default)s)")
+    parser.add_argument("--long-days", type=float, default=1000.0, help="of the long run (%(default)s)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
+    given = parser.parse_args(argv)
+    cores = pin(given.cores)
+    from hydra import compose, initialize_config_dir
+
+    from data.windows import WindowStore
+    from experiments.comparison.frontier import accuracy_gain, break_even_of, speed_up
+    from experiments.forecasts import WindowData, train_on_windows, weather_config
+    from experiments.stage import CONF, build
+    from experiments.weather.evaluate import evaluate_forecaster
+    from experiments.windows import Campaign
+    from simulators.weather.core_windows import core_windows
+    from surrogates.train import TrainConfig
+    from surrogates.weather.forecaster import Forecaster
+
+    folder = (given.out / "held_suarez").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    records = labelled(folder, given.runs, given.days)
+    if not (folder / "windows" / "windows.json").exists():
+        core_windows(records, Campaign(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
+    store = WindowStore.open(folder / "windows")
+    last = store.segments[-1][0]
+    # The end of the last run but one chooses the weights, the beginning of the last one calibrates.
+    parts = [last - 100, 100, 150, len(store) - last - 150]
+    overrides = ["experiment=weather/held_suarez", f"data.file={folder / 'windows'}", f"data.parts={parts}"]
+    overrides += [f"train.max_seconds={given.seconds}", "train.mlflow=false", *given.set]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", overrides)
+    run = folder / "run"
+    if not (run / "surrogate" / "surrogate.json").exists():
+        train_on_windows(
+            store, build(WindowData, config.data, where="data"), weather_config(config.surrogate),
+            build(TrainConfig, config.train, where="train"), run, progress=False,
+        )  # fmt: skip
+    forecaster = Forecaster.load(run / "surrogate")
+    asked = [
+        "surrogate=none",
+        "forecasts=held_suarez",
+        f"forecasts.file={folder / 'windows'}",
+        f"forecasts.core={records}",
+    ]
+    asked += [f"forecasts.long_days={given.long_days}", f"forecasts.batches={given.batches}"]
+    with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
+        node = compose("evaluate", asked).forecasts
+    found, metrics = evaluate_forecaster(forecaster, run / "surrogate", node, folder)
+    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
+    rmse = found.scores["rmse"].isel(region=0)
+    results = []
+    for name in ("persistence", "climatology", "linear_inverse_model"):
+        for variable in VARIABLES:
+            at = store.layout.index(variable)
+            ratio = (rmse.sel(system="forecast") / rmse.sel(system=name)).values[:, at]
+            results.append(
+                Result(
+                    f"held_suarez: {variable}: largest ratio of errors to {name}, 1 to 10 days", float(ratio.max()), "1"
+                )
+            )
+    comparison = found.comparison
+    assert comparison is not None
+    for point in comparison.rungs:
+        results += [
+            Result(f"held_suarez: core {point.name}: error", point.error, "spread"),
+            Result(f"held_suarez: core {point.name}: cost", point.core_seconds, "core-s/forecast"),
+        ]
+    for point in comparison.surrogates:
+        gain, better = speed_up(point, comparison.points), accuracy_gain(point, comparison.points)
+        pays = break_even_of(point, comparison.points)
+        results += [
+            Result(f"held_suarez: {point.name}: error", point.error, "spread"),
+            Result(f"held_suarez: {point.name}: cost", point.core_seconds, "core-s/forecast"),
+            Result("held_suarez: labels and training", point.up_front, "core-s"),
+            Result(f"held_suarez: speed-up at equal error ({gain.relation})", gain.value, "1"),
+            Result(f"held_suarez: core's error over its own at equal cost ({better.relation})", better.value, "1"),
+        ]
+        if pays is not None:
+            results.append(Result(f"held_suarez: pays from ({pays.relation})", pays.count, "forecasts"))
+    for batch, (ours, theirs) in found.speed.items():
+        label = f"held_suarez: simulated years a minute, {batch} at a time, {len(cores)} cores"
+        results.append(Result.against(label, ours, "1", "the core", theirs))
+    if found.long is not None:
+        results.append(
+            Result(
+                "held_suarez: days until a long run leaves the climatological range",
+                found.long.left or found.long.days,
+                "days",
+            )
+        )
+        for variable in VARIABLES[:2]:
+            for key in ("mean", "variance"):
+                value = metrics.get(f"long/{variable}/{key}_off")
+                if value is not None:
+                    results.append(Result(f"held_suarez: long run, {variable}: {key} off, worst level", value, "1"))
+    report("held_suarez", results, given.out, argv)
+
+
+if __name__ == "__main__":
+    from experiments.benchmarks.common import run
+
+    sys.exit(run(main))

@@ -1,0 +1,91 @@
+"""Temperature at 2 m around the British Isles, hour by hour: a forecaster beside what it has to beat.
+
+744 hours of ERA5; the first 480 are learned from, of which the last 80 choose the weights and the size of the linear
+models; forecasts of 24 hours start in the last 192. The climatology is that of the hour of the day over the first 480,
+the linear autoregression a ridge regression for each lead of the leading patterns on those of the last two hours.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+
+from experiments.benchmarks.common import Result, arguments, data_file, pin, report
+
+FILE = "era5_t2m_hourly_2019-03_uk.grib"
+TRAIN, VALID, TEST, LEADS = (0, 400), (400, 480), (552, 744), 24
+SHOWN = (1, 6, 12, 18, 24)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
+    given = parser.parse_args(argv)
+    pin(given.cores)
+    from hydra import compose, initialize_config_dir
+
+    from data.windows import write_windows
+    from experiments.forecasts import WindowData, train_on_windows, weather_config
+    from experiments.stage import CONF, build
+    from experiments.weather.scores import Protocol, score
+    from simulators.weather.reanalysis import Reanalysis
+    from surrogates.train import TrainConfig
+    from surrogates.weather.forecaster import Forecaster
+    from surrogates.weather.references import Forecasts, LinearAutoregression, Persistence, Usually
+
+    source = Reanalysis(str(data_file(given.data, FILE, "weather")))
+    folder = (given.out / "t2m_uk").resolve()
+    shutil.rmtree(folder, ignore_errors=True)
+    store = write_windows(folder / "windows", source.segments(), source.layout, fingerprint=source.fingerprint)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", ["experiment=weather/t2m_uk", f"data.file={folder / 'windows'}", *given.set])
+    began = time.perf_counter()
+    train_on_windows(
+        store, build(WindowData, config.data, where="data"), weather_config(config.surrogate),
+        build(TrainConfig, config.train, where="train"), folder / "run", progress=False,
+    )  # fmt: skip
+    seconds = time.perf_counter() - began
+    forecaster = Forecaster.load(folder / "run" / "surrogate")
+    # What is usual by all that lies before the test; the linear model's by what it is fitted to.
+    before = (TRAIN[0], VALID[1])
+    systems: dict[str, Forecasts] = {
+        "forecast": forecaster,
+        "persistence": Persistence(),
+        "climatology": Usually(store.layout, store.climatology(before)),
+        "linear_autoregression": LinearAutoregression.fit(store, TRAIN, VALID, store.climatology(TRAIN), LEADS),
+    }
+    found = score(systems, Protocol(store, TEST, LEADS), store.climatology(before))
+    rmse = {name: found["rmse"].sel(system=name).values[0, :, 0] for name in systems}
+    results = [
+        Result("t2m_uk: training and scoring", seconds, "s"),
+        Result("t2m_uk: forecasts", found.attrs["forecasts"], "1"),
+    ]
+    for lead in SHOWN:
+        for name in ("persistence", "climatology", "linear_autoregression"):
+            label = f"t2m_uk: RMSE, lead {lead} h"
+            results.append(
+                Result.against(label, float(rmse["forecast"][lead - 1]), "K", name, float(rmse[name][lead - 1]))
+            )
+    for name in ("persistence", "climatology", "linear_autoregression"):
+        worst = float((rmse["forecast"] / rmse[name]).max())
+        results += [
+            Result(
+                f"t2m_uk: leads of {LEADS} at which the error is below that of {name}",
+                float((rmse["forecast"] < rmse[name]).sum()),
+                "1",
+            ),
+            Result(f"t2m_uk: largest ratio of errors to {name}", worst, "1"),
+        ]
+    assert np.isfinite(rmse["forecast"]).all()
+    report("t2m_uk", results, given.out, argv)
+
+
+if __name__ == "__main__":
+    from experiments.benchmarks.common import run
+
+    sys.exit(run(main))
