@@ -1,7 +1,7 @@
 """The benchmarks of a suite, one after the other and each in a process of its own; `--show` prints what is there.
 
-python -m experiments.benchmarks [--suite molecules|potentials|fluids|weather] [--only NAME ...] [--train N ...] [--data DIR]
-    [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
+python -m experiments.benchmarks [--suite molecules|potentials|fluids|weather] [--only NAME ...] [--train N ...]
+    [--data DIR] [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
 """
 
 from __future__ import annotations

@@ -253,7 +253,7 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
 def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
     """`scores.zarr`, and `scores.json` with the same numbers."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    found.to_zarr(run_dir / "scores.zarr", mode="w", consolidated=False)
+    found.to_zarr(run_dir / "scores.zarr", mode="w", consolidated=False, zarr_format=2)
     hours = figures.lead_hours(found)
     flat = {}
     for name, array in found.data_vars.items():

@@ -1,0 +1,154 @@
+"""Forecasts by the command: windows from a source, a training, an evaluation with its page, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hydra import compose, initialize_config_dir
+
+from data.errors import InputError
+from data.windows import WindowStore
+from experiments.evaluate import evaluate
+from experiments.forecasts import train_forecaster
+from experiments.stage import CONF
+from experiments.weather.costs import compare_with_core, years_per_minute
+from experiments.weather.stability import long_run
+from experiments.windows import Campaign, windows
+from simulators.weather.core_windows import core_windows
+from simulators.weather.dycore import DynamicalCore
+from surrogates.weather.forecaster import Forecaster
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "weather"))
+from small_weather import store
+
+SMALL = [
+    "surrogate.network.width=8",
+    "surrogate.network.blocks=1",
+    "train.mlflow=false",
+    "train.checkpoint_every_s=null",
+]
+
+
+def composed(stage: str, *overrides: str, root: str = ""):  # type: ignore[no-untyped-def]
+    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+        return compose(stage, list(overrides))
+
+
+@pytest.fixture(scope="module")
+def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    def make(folder: Path) -> None:
+        store(folder / "windows")
+        config = composed(
+            "train", "experiment=weather/forecast", f"data.file={folder / 'windows'}", "data.parts=[60,20,20,20]",
+            "surrogate.steps=4", "surrogate.unroll=1", "surrogate.network.patch=1", "train.epochs=12",
+            "train.learning_rate=1e-2", *SMALL,
+        )  # fmt: skip
+        metrics = train_forecaster(config, folder / "run")
+        (folder / "run" / "metrics.json").write_text(json.dumps(metrics))
+
+    return once("forecast-stage", make)
+
+
+def test_a_training_is_scored_beside_persistence_and_climatology(trained: Path) -> None:
+    metrics = json.loads((trained / "run" / "metrics.json").read_text())
+    key = "rmse/temperature_0.5/24h"
+    assert metrics[f"test/{key}"] < 0.6 * metrics[f"test/persistence/{key}"]
+    assert metrics["train/states"] == 60
+    assert metrics["train/label_core_seconds"] == pytest.approx(240.0)
+    assert json.loads((trained / "run" / "split.json").read_text())["test"] == [100, 120]
+    kept = Forecaster.load(trained / "run" / "surrogate")
+    assert kept.scores[f"test/{key}"] == metrics[f"test/{key}"]
+
+
+def test_an_evaluation_writes_scores_and_a_page(trained: Path, tmp_path: Path) -> None:
+    config = composed(
+        "evaluate", f"surrogate={trained / 'run'}", "forecasts=held_out", f"forecasts.file={trained / 'windows'}",
+        "forecasts.long_days=20", root="apply",
+    )  # fmt: skip
+    evaluate(config, tmp_path)
+    scores = xr.open_zarr(tmp_path / "scores.zarr", consolidated=False)
+    assert scores["rmse"].dims == ("system", "region", "prediction_timedelta", "channel")
+    flat = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    one = flat["forecast/rmse"]["global"]["temperature_0.5"]["48h"]
+    assert one == pytest.approx(
+        float(scores["rmse"].sel(system="forecast", region="global", channel="temperature_0.5")[1])
+    )
+    page = (tmp_path / "forecast.html").read_text()
+    assert "<script" not in page
+    assert 'src="http' not in page
+    assert "data:image/gif" in page
+    assert page.count("<svg") >= 6
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert 0 < metrics["beaten/persistence"] <= 1
+
+
+def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> None:
+    windows_ = WindowStore.open(trained / "windows")
+    forecaster = Forecaster.load(trained / "run" / "surrogate")
+    facts = forecaster.facts
+    narrow = forecaster.with_facts(low=(279.0, facts.low[1]), high=(281.0, facts.high[1]))
+    run = long_run(narrow, windows_, 100, 30, (0, 60))
+    assert run.left == 1
+    assert "temperature_0.5" in run.why
+    wide = forecaster.with_facts(low=(0.0, 0.0), high=(1e4, 1e7))
+    run = long_run(wide, windows_, 100, 12, (0, 60), chunk=5)
+    assert run.left is None
+    differences = run.differences(windows_.layout.grid.weights[:, 0])
+    assert np.isfinite(differences["mean"]).all()
+
+
+def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
+    surrogate = f"surrogate={trained / 'run'}"
+    with pytest.raises(InputError, match="forecasts=held_out"):
+        evaluate(composed("evaluate", surrogate, root="apply"), tmp_path)
+    asked = [surrogate, "forecasts=held_out", f"forecasts.file={trained / 'windows'}"]
+    with pytest.raises(InputError, match="no reference 'oracle'"):
+        evaluate(composed("evaluate", *asked, "forecasts.references=[oracle]", root="apply"), tmp_path)
+    config = composed(
+        "train", "experiment=weather/forecast", f"data.file={trained / 'windows'}", "data.parts=[118,0,0,2]", *SMALL
+    )
+    with pytest.raises(InputError, match="follow one another"):
+        train_forecaster(config, tmp_path / "run")
+
+
+def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(tmp_path: Path) -> None:
+    asked = [
+        "simulator=held_suarez", "simulator.truncation=7", "simulator.layers=3", "simulator.days=12",
+        "simulator.spin_up_days=2", "sampling=seeds", "sampling.count=3", "campaign.workers=1",
+    ]  # fmt: skip
+    from experiments.simulate import simulate
+
+    config = composed("simulate", *asked, f"out={tmp_path / 'core'}", f"run.dir={tmp_path / 'sim'}")
+    simulate(config, tmp_path / "sim")
+    windows(
+        composed(
+            "windows", "source=campaign", f"source.path={tmp_path / 'core'}", f"out={tmp_path / 'w'}", root="apply"
+        ),
+        tmp_path / "run",
+    )
+    made = WindowStore.open(tmp_path / "w")
+    core = Campaign(str(tmp_path / "core")).core()
+    assert isinstance(core, DynamicalCore)
+    assert made.fingerprint == core.fingerprint
+    assert [b - a for a, b in made.segments] == [13, 13, 13]
+    train = composed(
+        "train", "experiment=weather/held_suarez", f"data.file={tmp_path / 'w'}", "data.parts=[13,13,0,13]",
+        "surrogate.steps=2", "surrogate.unroll=1", "train.epochs=1", *SMALL,
+    )  # fmt: skip
+    train_forecaster(train, tmp_path / "fit")
+    forecaster = Forecaster.load(tmp_path / "fit" / "surrogate")
+    found = compare_with_core(
+        forecaster, core, made, (26, 39), (5,), steps=2, requests=2, cores=1, batch_sizes=(1,), repeats=1
+    )
+    assert next(p.name for p in found.rungs).startswith("T5")
+    assert all(np.isfinite(p.error) for p in found.points)
+    ours, theirs = years_per_minute(forecaster, core, made.read(np.array([26]), 1)[0, 0], 2)
+    assert min(ours, theirs) > 0
+    with pytest.raises(InputError, match="another simulator"):
+        core_windows(tmp_path / "core", DynamicalCore(), tmp_path / "other")

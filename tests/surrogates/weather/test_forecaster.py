@@ -1,0 +1,228 @@
+"""Forecasts from end to end: they learn a wave that travels, answer in xarray, and refuse what does not fit."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import xarray as xr
+from flax import nnx
+
+from data.errors import InputError
+from data.windows import WindowStore
+from simulators.base import SimulationError, Simulator
+from surrogates.base import load_surrogate
+from surrogates.train import TrainConfig
+from surrogates.weather.batches import WeatherBatch, WindowBatches
+from surrogates.weather.config import LeadBands, WeatherConfig, WeatherFacts
+from surrogates.weather.conv import ConvConfig
+from surrogates.weather.crps import fair_crps
+from surrogates.weather.fit_weather import fit_weather, forecast_errors
+from surrogates.weather.forecaster import Forecaster
+from surrogates.weather.loss import WeatherLoss
+from surrogates.weather.model import WeatherScale
+from surrogates.weather.references import Persistence
+from surrogates.weather.sun import DAY_S, clock, insolation, later
+
+sys.path.insert(0, str(Path(__file__).parent))
+from small_weather import COLUMNS, LAYOUT, ROWS, states, store
+
+CONFIG = WeatherConfig(network=ConvConfig(width=12, blocks=1), keep_mass=True, unroll=2, unroll_from=0.5, steps=4)
+
+
+@pytest.fixture(scope="module")
+def windows(once: Callable[[str, Callable[[Path], object]], Path]) -> WindowStore:
+    return WindowStore.open(once("small-weather", lambda folder: store(folder / "w")) / "w")
+
+
+@pytest.fixture(scope="module")
+def trained(windows: WindowStore, once: Callable[[str, Callable[[Path], object]], Path]) -> Forecaster:
+    def make(folder: Path) -> None:
+        recipe = TrainConfig(epochs=25, learning_rate=1e-2, batch_size=16, ema_decay=0.9, checkpoint_every_s=None)
+        forecaster, result = fit_weather(
+            windows, (0, 60), (60, 80), CONFIG, recipe, folder / "run", calibration=(80, 100), progress=False
+        )
+        assert result.compilations["train"] == 1
+        forecaster.save(folder / "surrogate")
+
+    return Forecaster.load(once("small-forecaster", make) / "surrogate")
+
+
+def test_a_wave_that_travels_is_forecast_and_its_mass_is_kept(trained: Forecaster, windows: WindowStore) -> None:
+    errors = forecast_errors(trained, windows, (100, 120), 4)
+    still = forecast_errors(_as_forecaster(), windows, (100, 120), 4)
+    ratio = np.sqrt((errors**2).mean(axis=(0, 2, 3)) / (still**2).mean(axis=(0, 2, 3)))
+    assert (ratio < 0.3).all()
+    start = windows.read(np.array([100]), 1)
+    given = trained.forecast_arrays(start, windows.times[[100]], 30)[0, 0, ..., 1].astype(np.float64)
+    mean = (given * LAYOUT.grid.weights).mean(axis=(1, 2))
+    before = (start[0, 0, ..., 1].astype(np.float64) * LAYOUT.grid.weights).mean()
+    # A pascal in a hundred thousand is what float32 holds after thirty steps.
+    assert np.abs(mean - before).max() < 1.0
+
+
+def _as_forecaster() -> Forecaster:
+    class Still(Persistence):
+        def forecast_arrays(self, history, times, steps, members=1, seed=0):  # type: ignore[no-untyped-def, override]
+            return super().forecast_arrays(history, times, steps)
+
+    return Still()  # type: ignore[return-value]
+
+
+def test_xarray_goes_in_and_comes_out(trained: Forecaster, windows: WindowStore) -> None:
+    state = windows.dataset((100, 101)).isel(time=0)
+    found = trained.forecast(state, steps=3)
+    assert found["temperature"].dims == ("prediction_timedelta", "level", "latitude", "longitude")
+    assert found["temperature"].attrs["units"] == "K"
+    assert found["prediction_timedelta"].values[-1] == np.timedelta64(72, "h")
+    assert found["time"].values == windows.times[100]
+    arrays = trained.forecast_arrays(windows.read(np.array([100]), 1), windows.times[[100]], 3)[0, 0]
+    np.testing.assert_allclose(found["temperature"].values[:, 0], arrays[..., 0])
+    for change, message in (
+        (lambda d: d.drop_vars("temperature"), "no variable temperature"),
+        (lambda d: d.isel(latitude=slice(0, 3)), "latitudes run from"),
+        (lambda d: d.where(d.latitude < 60), "not finite"),
+        (lambda d: d.assign(temperature=d.temperature.assign_attrs(units="degC")), "degC"),
+    ):
+        with pytest.raises(InputError, match=message):
+            trained.forecast(change(state))
+    with pytest.raises(ValueError, match="noise_dims"):
+        trained.forecast(state, members=2)
+
+
+def test_it_is_a_simulator_with_bands_that_hold(trained: Forecaster, windows: WindowStore, tmp_path: Path) -> None:
+    assert isinstance(trained, Simulator)
+    state = windows.dataset((104, 105)).isel(time=0)
+    request = trained.spec.request({n: state[n].values for n in ("temperature", "surface_pressure")})
+    answer = trained.simulate(request)
+    assert set(answer) == {
+        f"{n}{e}" for n in ("temperature", "surface_pressure") for e in ("", "_std", "_low", "_high")
+    }
+    truth = windows.dataset((105, 109))["temperature"].values
+    inside = (truth >= answer["temperature_low"].values) & (truth <= answer["temperature_high"].values)
+    assert inside.mean() > 0.6
+    with pytest.raises(SimulationError, match="not finite"):
+        trained.simulate(request.assign(temperature=request.temperature * np.nan))
+    batch = WindowBatches(windows, (100, 120), 3, 1, 4, None)._batch(np.array([100, 104]))
+    np.testing.assert_allclose(trained.predict(batch)["temperature"][1], answer["temperature"].values, rtol=1e-5)
+    trained.save(tmp_path / "again")
+    again = load_surrogate(tmp_path / "again")
+    assert again.fingerprint == trained.fingerprint
+    np.testing.assert_array_equal(again.simulate(request)["temperature"].values, answer["temperature"].values)
+
+
+def test_chunks_of_a_rollout_are_the_whole_and_compile_one_program(trained: Forecaster, windows: WindowStore) -> None:
+    past, times = windows.read(np.array([100, 101]), 1), windows.times[[100, 101]]
+    whole = trained.forecast_arrays(past, times, 7)
+    fresh = Forecaster(trained.model, trained.facts)
+    parts = list(fresh.chunks(past, times, 7, chunk=3))
+    assert [p.shape[2] for p in parts] == [3, 3, 1]
+    np.testing.assert_allclose(np.concatenate(parts, axis=2), whole, rtol=1e-5)
+    assert list(fresh._compiled) == [3]
+    assert fresh._compiled[3]._cache_size() == 1
+
+
+def small(**changes: object) -> WeatherFacts:
+    config = WeatherConfig(network=ConvConfig(width=4, blocks=1), **changes)  # type: ignore[arg-type]
+    ones = (1.0, 100.0)
+    return WeatherFacts(config, LAYOUT, WeatherScale(ones, ones, (0,)), "none", (0.0, 0.0), (1e6, 1e6))
+
+
+def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
+    facts = small(unroll=3)
+    model = facts.model(states(1, 0)[:1])
+    frames = np.stack([states(4, 1), states(4, 2)])
+    batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
+    loss = facts.config.loss(LAYOUT)
+    key = jax.random.key(0)
+    whole = float(nnx.jit(lambda m: loss(m, batch, key, jnp.ones(()))[0])(model))
+    area = LAYOUT.grid.weights[..., None]
+    past, by_hand = jnp.asarray(frames[None, :, :1]), []
+    for step in range(3):
+        new = model(past, jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32))
+        by_hand.append(float((((new[0] - frames[:, step + 1]) / np.array([1.0, 100.0])) ** 2 * area).mean()))
+        past = new[:, :, None]
+    assert whole == pytest.approx(np.mean(by_hand), rel=1e-4)
+    # At the beginning of training the first step alone counts.
+    assert np.asarray(loss.counted(jnp.zeros(()))).tolist() == [1, 0, 0]
+    first = WeatherLoss(1, channel_weights=loss.channel_weights)
+    cut = batch._replace(frames=frames[:, :2])
+    assert float(nnx.jit(lambda m: first(m, cut, key, jnp.ones(()))[0])(model)) == pytest.approx(by_hand[0], rel=1e-4)
+
+
+def test_noise_spreads_an_ensemble_and_draws_are_repeated_by_their_seed() -> None:
+    forecaster = Forecaster(small(noise_dims=3).model(states(1, 0)[:1]), small(noise_dims=3))
+    weight = forecaster.model.networks.decode.norm.map.kernel
+    weight[...] = jax.random.normal(jax.random.key(1), weight.shape)
+    forecaster = Forecaster(forecaster.model, forecaster.facts)
+    past, times = states(1, 1)[None], np.array(["2001-01-01"], "datetime64[ns]")
+    first, again, other = (forecaster.forecast_arrays(past, times, 2, members=4, seed=s) for s in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+    assert first.shape == (1, 4, 2, ROWS, COLUMNS, 2)
+    assert (first.std(axis=1) > 0).any()
+
+
+def test_the_fair_crps_does_not_depend_on_the_number_of_members() -> None:
+    random = np.random.default_rng(0)
+    truth = random.normal(size=4000)
+    # Of members from the distribution of the truth it is 1/sqrt(pi) (Gneiting and Raftery 2007), however many.
+    for count in (2, 5):
+        members = jnp.asarray(random.normal(size=(count, 4000)))
+        assert float(fair_crps(members, jnp.asarray(truth)).mean()) == pytest.approx(1 / np.sqrt(np.pi), abs=0.03)
+    x = random.normal(size=(4, 6))
+    by_pairs = np.abs(x - truth[:6]).mean(axis=0) - np.abs(x[:, None] - x[None]).sum(axis=(0, 1)) / (2 * 4 * 3)
+    np.testing.assert_allclose(fair_crps(jnp.asarray(x), jnp.asarray(truth[:6])), by_pairs, atol=1e-6)
+
+
+def test_the_sun_stands_where_almanacs_have_it() -> None:
+    latitude, longitude = np.array([-90.0, -23.44, 0.0, 23.44, 66.6, 90.0]), np.arange(24) * 15.0
+
+    def mean(day: str) -> np.ndarray:
+        found = []
+        for hour in range(24):
+            days, seconds = clock(np.array([f"{day}T{hour:02d}"], "datetime64[s]"))
+            found.append(np.asarray(insolation(jnp.asarray(days), jnp.asarray(seconds), latitude, longitude))[0])
+        return np.mean(found, axis=(0, 2))
+
+    equinox, june, december = mean("2020-03-20"), mean("2020-06-20"), mean("2020-12-21")
+    # Daily means are S / pi at the equator at an equinox, and S sin(obliquity) at the pole at its solstice (Hartmann).
+    assert equinox[2] == pytest.approx(1361 / np.pi / 0.9962**2, rel=0.01)
+    assert june[5] == pytest.approx(1361 * np.sin(np.deg2rad(23.44)) / 1.0163**2, rel=0.01)
+    assert december[0] == pytest.approx(1361 * np.sin(np.deg2rad(23.44)) / 0.9837**2, rel=0.01)
+    assert june[0] == 0
+    assert december[5] == 0
+    days, seconds = later(jnp.array([3]), jnp.array([DAY_S - 10]), 2 * DAY_S + 20)
+    assert (int(days[0]), int(seconds[0])) == (6, 10)
+
+
+def test_bands_hold_their_share_of_points_by_area() -> None:
+    random = np.random.default_rng(0)
+    errors = random.normal(size=(400, 2, ROWS, COLUMNS, 1)) * np.array([1.0, 3.0])[None, :, None, None, None]
+    bands = LeadBands.fit(errors[:200], LAYOUT.grid.weights)
+    inside = (np.abs(errors[200:]) <= bands.half_width(2)[None, :, None, None]) * LAYOUT.grid.weights[..., None]
+    held = (inside.mean(axis=(2, 3, 4)) >= 0.9).mean(axis=0)
+    assert ((held > 0.8) & (held < 0.98)).all()
+    np.testing.assert_allclose(np.array(bands.sigma)[:, 0], [1.0, 3.0], rtol=0.05)
+    assert LeadBands.from_json(bands.to_json()) == bands
+    with pytest.raises(ValueError, match="2 leads"):
+        bands.half_width(3)
+
+
+def test_parts_without_windows_and_settings_that_do_not_fit_are_refused(windows: WindowStore, tmp_path: Path) -> None:
+    recipe = TrainConfig(epochs=1, checkpoint_every_s=None)
+    short = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=30)
+    with pytest.raises(InputError, match="no 31 states that follow one another"):
+        fit_weather(windows, (0, 60), None, short, recipe, tmp_path / "a", progress=False)
+    dated = WeatherConfig(network=ConvConfig(width=4, blocks=1), usual="hour")
+    with pytest.raises(InputError, match="no dates"):
+        fit_weather(windows, (0, 60), None, dated, recipe, tmp_path / "b", progress=False)
+    strange = WeatherConfig(network=ConvConfig(width=4, blocks=1), variable_weights={"humidity": 1.0})
+    with pytest.raises(InputError, match="humidity"):
+        fit_weather(windows, (0, 60), None, strange, recipe, tmp_path / "c", progress=False)
+    assert isinstance(windows.dataset((0, 1)), xr.Dataset)
