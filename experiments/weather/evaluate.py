@@ -19,7 +19,7 @@ from data.windows import WindowStore
 from experiments.reporting.style import Drawing
 from experiments.stage import build, existing_file, write_json
 from experiments.weather import figures
-from experiments.weather.report import NAMES, Evaluation, beaten, write_page
+from experiments.weather.report import NAMES, OURS, Evaluation, beaten, write_page
 from experiments.weather.scores import Protocol, plain, score
 from experiments.weather.stability import long_run
 from surrogates.weather.forecaster import Forecaster
@@ -29,6 +29,7 @@ from surrogates.weather.references import (
     LinearAutoregression,
     LinearInverseModel,
     Persistence,
+    Regressed,
     Usually,
 )
 
@@ -48,6 +49,7 @@ class ForecastEvaluation:
         steps: leads; None for those of the surrogate.
         starts: forecasts, spread evenly over the test part; None for all.
         members: of the ensemble, for a forecaster that sees noise.
+        regressed: also score the forecast drawn towards climatology, as far as the validation part says.
         references: of `REFERENCES`.
         channels: labels of the channels with figures of their own; empty for some.
         long_days: of a long rollout; 0 for none.
@@ -65,6 +67,7 @@ class ForecastEvaluation:
     steps: int | None = None
     starts: int | None = 200
     members: int = 1
+    regressed: bool = True
     references: list[str] = field(default_factory=lambda: ["persistence", "climatology", "linear_inverse_model"])
     channels: list[str] = field(default_factory=list)
     long_days: float = 0.0
@@ -83,11 +86,11 @@ def references(
     Raises:
         InputError: a name is unknown.
     """
-    strange = [n for n in names if n not in NAMES or n == "forecast"]
+    strange = [n for n in names if n not in NAMES or n in OURS]
     if strange:
         raise InputError(
             f"no reference {strange[0]!r}", where="forecasts.references",
-            remedy=f"There are {', '.join(n for n in NAMES if n != 'forecast')}",
+            remedy=f"There are {', '.join(n for n in NAMES if n not in OURS)}",
         )  # fmt: skip
     climatology = store.climatology(train)
     made: dict[str, Forecasts] = {}
@@ -128,6 +131,8 @@ def evaluate_forecaster(
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
         systems: dict[str, Any] = {"forecast": forecaster}
+        if settings.regressed:
+            systems["regressed"] = Regressed.fit(forecaster, store, valid, climatology, steps)
         systems |= references(settings.references, store, train, valid, steps, forecaster.history)
         longest = max(s.history for s in systems.values())
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
@@ -280,8 +285,10 @@ def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     metrics = plain(evaluation.scores, "forecast", "forecast")
     metrics = {k: v for k, v in metrics.items() if "/rmse/" in k}
-    for name, (wins, total) in beaten(evaluation.scores).items():
-        metrics[f"beaten/{name}"] = wins / total
+    for system, head in (("forecast", "beaten"), ("regressed", "beaten_regressed")):
+        if system in evaluation.scores["system"].values:
+            for name, (wins, total) in beaten(evaluation.scores, system).items():
+                metrics[f"{head}/{name}"] = wins / total
     run = evaluation.long
     if run is not None:
         metrics["long/days"] = run.days if run.left is None else run.left

@@ -22,16 +22,19 @@ from experiments.weather.stability import LongRun
 
 NAMES: Mapping[str, str] = {
     "forecast": "forecast",
+    "regressed": "forecast drawn towards climatology",
     "persistence": "persistence",
     "climatology": "climatology",
     "linear_inverse_model": "linear inverse model",
     "linear_autoregression": "linear autoregression",
 }
+OURS = ("forecast", "regressed")
 METHOD = (
     "Scores follow WeatherBench 2: errors are weighted by the area of cells, the root of the mean square error is "
     "taken after the mean over forecasts, and the anomaly correlation is from the climatology of the training at the "
     "valid time. All systems start from the same states. Linear models are fitted to the states of the training, their "
-    "size chosen on the validation part."
+    "size chosen on the validation part. The forecast drawn towards climatology is a regression for each variable and "
+    "lead, fitted to the validation part: a mean square error rewards a forecast that fades as its skill does."
 )
 
 
@@ -64,14 +67,14 @@ class Evaluation:
     bands_held: Mapping[str, float] = field(default_factory=dict)
 
 
-def beaten(scores: xr.Dataset) -> dict[str, tuple[int, int]]:
-    """For each reference: over how many (channel, lead) the forecast errs less, of how many."""
+def beaten(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int, int]]:
+    """For each reference: over how many (channel, lead) a system errs less, of how many."""
     rmse = scores["rmse"].isel(region=0)
-    ours = rmse.sel(system="forecast").values
+    ours = rmse.sel(system=system).values
     return {
         str(name): (int((ours < rmse.sel(system=name).values).sum()), ours.size)
         for name in rmse["system"].values
-        if name != "forecast"
+        if name not in OURS
     }
 
 
@@ -86,6 +89,7 @@ def render(found: Evaluation) -> str:
     scores, layout = found.scores, found.layout
     hours = lead_hours(scores)
     wins = beaten(scores)
+    drawn = beaten(scores, "regressed") if "regressed" in scores["system"].values else {}
     parts = [
         ("scorecard", "Errors by variable and lead", _scorecard(found)),
         ("leads", "Error along the leads", _leads(found)),
@@ -111,6 +115,7 @@ def render(found: Evaluation) -> str:
     parts.append(("method", "How this was measured", f"<p>{METHOD}</p>"))
     last, unit = lead_labels(hours)
     said = "; ".join(f"{NAMES.get(n, n)} in {w} of {t}" for n, (w, t) in wins.items())
+    faded = "; ".join(f"{NAMES.get(n, n)} in {w} of {t}" for n, (w, t) in drawn.items())
     template = Template(resources.files("experiments.reporting").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title="Forecasts beside their references",
@@ -119,7 +124,8 @@ def render(found: Evaluation) -> str:
             f"{layout.grid.shape[1]} points; {int(scores.attrs['forecasts'])} forecasts of {last[-1]} {unit}"
         ),
         warnings="",
-        finding=f"The forecast errs less than {escape(said)} pairs of variable and lead.",
+        finding=f"The forecast errs less than {escape(said)} pairs of variable and lead."
+        + (f" Drawn towards climatology it errs less than {escape(faded)}." if drawn else ""),
         accuracy=_long_words(found.long) if found.long is not None else "",
         tiles="".join(
             f'<div class="tile"><b>{w} of {t}</b><span>better than {escape(NAMES.get(n, n))}</span></div>'
@@ -132,7 +138,7 @@ def render(found: Evaluation) -> str:
 
 
 def _scorecard(found: Evaluation) -> str:
-    names = [n for n in found.scores["system"].values if n != "forecast"]
+    names = [n for n in found.scores["system"].values if n not in OURS]
     reference = "climatology" if "climatology" in names else names[0]
     figure = scorecard(found.scores, found.layout, "forecast", reference, found.shown).inline()
     caption = (

@@ -228,3 +228,59 @@ def _error(model: Forecasts, store: WindowStore, part: Part, steps: int, most: i
         given = model.forecast_arrays(states[:, : model.history], times, steps)[0, 0]
         total += ((given - states[0, model.history :]) ** 2 * area).mean(axis=(1, 2))
     return float((np.sqrt(total / len(starts)) / np.array(store.statistics.std)).mean())
+
+
+@dataclass(frozen=True)
+class Regressed:
+    """A forecast drawn towards climatology as its skill fades, which is what a mean square error rewards.
+
+    A linear regression of the truth's anomalies on the forecast's, for each lead and channel (model output statistics:
+    Glahn and Lowry 1972, J. Appl. Meteorol. 11, 1203). What it gives is smoother than any state of the atmosphere.
+
+    Attributes:
+        system: that makes the forecast.
+        layout: of the states.
+        climatology: what anomalies are from.
+        slopes: of the regressions, within 0 and 1.
+    """
+
+    system: Forecasts
+    layout: WeatherLayout
+    climatology: Climatology
+    slopes: Float[np.ndarray, "lead channel"]
+
+    @property
+    def history(self) -> int:
+        """That of the system."""
+        return self.system.history
+
+    @staticmethod
+    def fit(
+        system: Forecasts, store: WindowStore, part: Part, climatology: Climatology, steps: int, most: int = 100
+    ) -> Regressed:
+        """Slopes by forecasts of a part that the system has not learned from."""
+        starts = store.starts(system.history + steps, part)
+        starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
+        area = store.layout.grid.weights[..., None]
+        both, own = np.zeros((2, steps, len(store.layout.channels)))
+        size = min(16, len(starts))
+        for at in range(0, len(starts), size):
+            rows = np.resize(starts[at : at + size], size)
+            states = store.read(rows, system.history + steps)
+            times = store.times[rows + system.history - 1]
+            usual = climatology.at(leads(times, store.layout, steps).ravel()).reshape(size, steps, *states.shape[2:])
+            said = system.forecast_arrays(states[:, : system.history], times, steps).mean(axis=1) - usual
+            came = states[:, system.history :] - usual
+            real = slice(0, len(starts[at : at + size]))
+            both += (said[real] * came[real] * area).sum(axis=(0, 2, 3))
+            own += (said[real] ** 2 * area).sum(axis=(0, 2, 3))
+        return Regressed(system, store.layout, climatology, np.clip(both / np.maximum(own, 1e-30), 0.0, 1.0))
+
+    def forecast_arrays(
+        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
+    ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
+        """See the class."""
+        said = self.system.forecast_arrays(history, times, steps).mean(axis=1)
+        usual = self.climatology.at(leads(times, self.layout, steps).ravel()).reshape(said.shape)
+        slopes = self.slopes[:steps, None, None].astype(np.float32)
+        return (usual + slopes * (said - usual))[:, None]

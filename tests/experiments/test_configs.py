@@ -17,6 +17,7 @@ from data.errors import InputError
 from experiments.evaluate import EvaluateSettings
 from experiments.fields import FieldData, field_config
 from experiments.forces import StructureSettings, potential_config
+from experiments.forecasts import WindowData, weather_config
 from experiments.parameters import parametric_config
 from experiments.pipeline_settings import PipelineSettings
 from experiments.prepare import PrepareSettings
@@ -27,12 +28,14 @@ from experiments.screening import Objective
 from experiments.simulate import SimulateSettings
 from experiments.stage import CONF, build, instantiate
 from experiments.train import TableSettings, TrainSettings, molecular_config
+from experiments.weather.evaluate import ForecastEvaluation
 from simulators.base import Simulator, check, input_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from surrogates.graph.facts import PotentialConfig
 from surrogates.operator.field_facts import FieldConfig
 from surrogates.train import TrainConfig
+from surrogates.weather.config import WeatherConfig
 
 
 def names(folder: str) -> list[str]:
@@ -63,6 +66,9 @@ def test_a_surrogate_is_described(name: str) -> None:
         assert FieldConfig.from_json(json.loads(json.dumps(fields_config.to_json()))) == fields_config
     elif node.kind == "parametric":
         assert parametric_config(node).ensemble >= 1
+    elif node.kind == "weather":
+        weather = weather_config(node)
+        assert WeatherConfig.from_json(json.loads(json.dumps(weather.to_json()))) == weather
     else:
         config = potential_config(node)
         assert config.ensemble >= 1
@@ -100,6 +106,26 @@ def test_an_experiment_with_fields_composes(name: str) -> None:
     assert field_config(config.surrogate).network is not None
     build(FieldData, config.data, where="data")
     build(TrainConfig, config.train, where="train")
+
+
+@pytest.mark.parametrize("name", names("experiment/weather"))
+def test_an_experiment_with_forecasts_composes(name: str) -> None:
+    config = composed("train", f"experiment=weather/{name}", "data.file=x")
+    assert weather_config(config.surrogate).network is not None
+    build(WindowData, config.data, where="data")
+    build(TrainConfig, config.train, where="train")
+
+
+@pytest.mark.parametrize("name", names("apply/source"))
+def test_a_source_of_states_is_one(name: str) -> None:
+    made = instantiate(composed("windows", f"source={name}", "source.path=x", root="apply").source)
+    assert made.path == "x"
+
+
+@pytest.mark.parametrize("name", names("apply/forecasts"))
+def test_an_evaluation_of_forecasts_is_one(name: str) -> None:
+    node = composed("evaluate", "surrogate=x", f"forecasts={name}", "forecasts.file=x", root="apply").forecasts
+    assert build(ForecastEvaluation, node, where="forecasts").references
 
 
 #: Each kind of drawn requests with a simulator that takes them.

@@ -15,8 +15,11 @@ from ase.io import write
 from hydra import compose, initialize_config_dir
 
 from data.store import RecordStore
+from data.weather import Channel, WeatherGrid, WeatherLayout
+from data.windows import Segment, write_windows
 from experiments.fields import train_fields
 from experiments.forces import train_forces
+from experiments.forecasts import train_forecaster
 from experiments.parameters import train_parametric
 from experiments.report import report
 from experiments.screen import read_objective
@@ -54,6 +57,9 @@ RUNS = [
     ("transolver", "fields", "fields"),
     ("deeponet", "fields", "fields"),
     ("parametric", "parametric", "parameters"),
+    ("weather_conv", "weather", "windows"),
+    ("weather_sfno", "weather", "windows"),
+    ("weather_mesh", "weather", "windows"),
 ]
 
 
@@ -62,6 +68,9 @@ SMALLER = {
     "unet": {"width": 8, "multipliers": [1]},
     "dilated_resnet": {"width": 8, "blocks": 1},
     "deeponet": {"width": 8},
+    "weather_conv": {"width": 8, "blocks": 1},
+    "weather_sfno": {"width": 8, "blocks": 1},
+    "weather_mesh": {"width": 8, "blocks": 1, "refinements": 1},
 }
 
 
@@ -91,6 +100,17 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
         more = [f"data.file={tmp_path / 'p.zarr'}", "data.target=[y]", "surrogate.width=8", "surrogate.ensemble=2"]
         metrics = train_parametric(composed("train", *choices, *more), tmp_path / "run")
         assert np.isfinite(metrics["test/mae"])
+    elif data == "windows":
+        latitude, longitude = tuple(np.linspace(-80, 80, 9)), tuple(np.arange(18) * 20.0)
+        layout = WeatherLayout(WeatherGrid(latitude, longitude), (Channel("2m_temperature"),), step_hours=6.0)
+        times = np.datetime64("2001-01-01", "ns") + np.arange(60) * np.timedelta64(6, "h")
+        values = 280 + np.random.default_rng(0).normal(size=(60, 9, 18, 1)).astype(np.float32)
+        states = Segment.of(layout.unstack(values, ("time",), {"time": times}))
+        write_windows(tmp_path / "w", [states], layout, fingerprint="f" * 64)
+        more = [f"surrogate.network.{k}={v}" for k, v in SMALLER[surrogate].items()]
+        more += [f"data.file={tmp_path / 'w'}", "surrogate.steps=2", "data.parts=[30,8,15,7]"]
+        metrics = train_forecaster(composed("train", *choices, *more), tmp_path / "run")
+        assert np.isfinite(metrics["test/rmse/2m_temperature/12h"])
     elif data == "fields":
         x = np.arange(16) / 16
         size, phase = np.meshgrid(np.linspace(0.5, 1.5, 8), np.linspace(0, 6, 5))

@@ -302,7 +302,7 @@ def test_each_suite_has_its_programs_and_hands_them_what_they_take(repository: P
         learning=["--minutes", "10"],
         train=[10_000],
     )
-    assert set(SUITES) == {"molecules", "potentials", "fluids"}
+    assert set(SUITES) == {"molecules", "potentials", "fluids", "weather"}
     for name in NAMES:
         source = (repository / "experiments" / "benchmarks" / f"{name}.py").read_text()
         line = command(name, given)
