@@ -105,14 +105,14 @@ def compare_with_core(
         system = CoreForecasts(core, truncation)
         return Contender(
             f"T{truncation}, {system.runner.step:g} min", "solver",
-            lambda x, _: laid(system.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], times[: len(x)], steps)),
+            lambda x, _: laid(system.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)),
         )  # fmt: skip
 
     scores = forecaster.scores
     ours = Contender(
         str(forecaster.facts.config.to_json()["network"]["architecture"]),
         "surrogate",
-        lambda x, _: laid(forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], times[: len(x)], steps)),
+        lambda x, _: laid(forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)),
         label_core_seconds=scores.get("train/label_core_seconds", 0.0),
         training_core_seconds=scores.get("train/seconds", 0.0) * cores,
         note=f"{scores.get('train/states', 0):,.0f} states to learn from",
