@@ -27,6 +27,7 @@ from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.loss import WeatherLoss
 from surrogates.weather.model import WeatherScale
 from surrogates.weather.references import Persistence
+from surrogates.weather.streaming import forecast_to_zarr
 from surrogates.weather.sun import DAY_S, clock, insolation, later
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -226,3 +227,28 @@ def test_parts_without_windows_and_settings_that_do_not_fit_are_refused(windows:
     with pytest.raises(InputError, match="humidity"):
         fit_weather(windows, (0, 60), None, strange, recipe, tmp_path / "c", progress=False)
     assert isinstance(windows.dataset((0, 1)), xr.Dataset)
+
+
+def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
+    trained: Forecaster, windows: WindowStore, tmp_path: Path
+) -> None:
+    starts = np.array([100, 103, 106])
+
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        forecast_to_zarr(trained, windows, starts, 5, tmp_path / "f.zarr", chunk=2, advance=stop)
+    first = (tmp_path / "f.zarr" / "temperature" / "c" / "0" / "0" / "0" / "0" / "0").stat().st_mtime_ns
+    forecast_to_zarr(trained, windows, starts, 5, tmp_path / "f.zarr", chunk=2)
+    assert (tmp_path / "f.zarr" / "temperature" / "c" / "0" / "0" / "0" / "0" / "0").stat().st_mtime_ns == first
+    found = xr.open_zarr(tmp_path / "f.zarr", consolidated=False)
+    assert found["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
+    assert found["time"].values[1] == windows.times[103]
+    assert found["prediction_timedelta"].values[-1] == np.timedelta64(120, "h")
+    for k, start in enumerate(starts):
+        alone = trained.forecast(windows.dataset((start, start + 1)).isel(time=0), steps=5)
+        for name in ("temperature", "surface_pressure"):
+            np.testing.assert_allclose(found[name].values[k], alone[name].values, rtol=1e-5)
+    with pytest.raises(InputError, match="other forecasts"):
+        forecast_to_zarr(trained, windows, starts, 4, tmp_path / "f.zarr", chunk=2)

@@ -1,0 +1,159 @@
+"""Forecasts written to Zarr as they are made: no forecast is held whole, and a stopped writing goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from jaxtyping import Int
+
+from data.errors import InputError
+from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
+from data.windows import WindowStore
+from surrogates.weather.forecaster import MEMBER, Forecaster
+
+#: Beside the store: what it holds, and which forecasts are whole.
+NOTE = ".progress.json"
+
+
+def forecast_to_zarr(
+    forecaster: Forecaster,
+    store: WindowStore,
+    starts: Int[np.ndarray, " start"],
+    steps: int,
+    path: Path,
+    *,
+    members: int = 1,
+    seed: int = 0,
+    chunk: int = 8,
+    advance: Callable[[], None] | None = None,
+) -> Path:
+    """Forecasts from some states of a store, one after the other, some leads at a time.
+
+    Args:
+        forecaster: what forecasts.
+        store: has the states.
+        starts: the present state of each forecast.
+        steps: leads.
+        path: of the Zarr store; of one that was begun with the same arguments the finished forecasts are kept.
+        members: of the ensemble.
+        seed: of the noise; that of a forecast also depends on its number.
+        chunk: leads at a time, and leads of a chunk of the store.
+        advance: called after each forecast.
+
+    Returns:
+        The path. `xarray.open_zarr` reads variables with the dims time, [number], prediction_timedelta, [level],
+        latitude, longitude.
+
+    Raises:
+        InputError: `path` holds other forecasts, or a forecast left the finite numbers; the good ones are kept.
+    """
+    path, starts = Path(path), np.asarray(starts, int)
+    identity = {
+        "forecaster": forecaster.fingerprint, "states": store.fingerprint, "starts": starts.tolist(), "steps": steps,
+        "members": members, "seed": seed, "chunk": chunk,
+    }  # fmt: skip
+    done: list[int] = []
+    beside = path.with_name(path.name + NOTE)
+    if beside.is_file() and path.is_dir():
+        note = json.loads(beside.read_text())
+        if note["identity"] != identity:
+            raise InputError("holds other forecasts", where=str(path), remedy="Give another path")
+        done = note["done"]
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+        _create(path, forecaster, store.times[starts], steps, members, chunk)
+        _note(beside, identity, done)
+    group: Any = zarr.open_group(str(path), mode="r+")
+    bad = []
+    for number, start in enumerate(starts):
+        if number in done:
+            continue
+        past = store.read(np.array([start - forecaster.history + 1]), forecaster.history)
+        lead, finite = 0, True
+        parts = forecaster.chunks(past, store.times[[start]], steps, members=members, seed=seed + number, chunk=chunk)
+        for part in parts:
+            finite = bool(np.isfinite(part).all())
+            if not finite:
+                bad.append(str(store.times[start].astype("datetime64[h]")))
+                break
+            _put(group, forecaster, number, lead, part[0], members)
+            lead += part.shape[2]
+        if finite:
+            done.append(number)
+            _note(beside, identity, done)
+        if advance is not None:
+            advance()
+    if bad:
+        raise InputError(
+            f"{len(bad)} of {len(starts)} forecasts left the finite numbers, the first that of {bad[0]}",
+            where=str(path), remedy="The others are there; train longer, or with surrogate.unroll above 1",
+        )  # fmt: skip
+    return path
+
+
+def _dims(forecaster: Forecaster, name: str, members: int) -> list[str]:
+    several = [MEMBER] if members > 1 else []
+    level = [LEVEL] if forecaster.layout.levels(name) else []
+    return [TIME, *several, LEAD, *level, LATITUDE, LONGITUDE]
+
+
+def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, members: int, chunk: int) -> None:
+    """Arrays of NaN, and the coordinates."""
+    layout = forecaster.layout
+    group: Any = zarr.create_group(str(path), attributes={"Conventions": "CF-1.11", **layout.attrs})
+    lead = np.rint(np.arange(1, steps + 1) * layout.step_hours * 3600).astype(np.int64)
+    coords: dict[str, tuple[np.ndarray, dict[str, str]]] = {
+        TIME: (
+            times.astype("datetime64[s]").astype(np.int64),
+            {"units": "seconds since 1970-01-01", "calendar": "proleptic_gregorian"},
+        ),
+        LEAD: (lead, {"units": "seconds", "dtype": "timedelta64[ns]", "long_name": "lead time"}),
+        **{k: (np.asarray(v.values, np.float64), dict(v.attrs)) for k, v in layout.coordinates().items()},
+    }
+    if members > 1:
+        coords[MEMBER] = (np.arange(members), {"standard_name": "realization"})
+    for name, (values, attrs) in coords.items():
+        made = group.create_array(
+            name, shape=values.shape, dtype=values.dtype, dimension_names=[name], attributes=attrs
+        )
+        made[:] = values
+    for name in layout.variables:
+        dims = _dims(forecaster, name, members)
+        shape = tuple(len(coords[d][0]) if d != LEVEL else len(layout.levels(name)) for d in dims)
+        sizes = dict(zip(dims, shape, strict=True)) | {TIME: 1, MEMBER: 1}
+        sizes[LEAD] = min(chunk, steps)
+        chunks = tuple(sizes[d] for d in dims)
+        known = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1"}
+        group.create_array(
+            name, shape=shape, chunks=chunks, dtype="float32", fill_value=float("nan"), dimension_names=dims,
+            attributes=known,
+        )  # fmt: skip
+
+
+def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.ndarray, members: int) -> None:
+    """Some leads of one forecast, (member, lead, latitude, longitude, channel)."""
+    layout = forecaster.layout
+    ends = slice(lead, lead + part.shape[1])
+    for name in layout.variables:
+        values = part[..., layout.index(name)]
+        values = np.moveaxis(values, -1, 2) if layout.levels(name) else values[..., 0]
+        if members > 1:
+            group[name][number, :, ends] = values
+        else:
+            group[name][number, ends] = values[0]
+
+
+def _note(path: Path, identity: dict[str, Any], done: list[int]) -> None:
+    part = path.with_name(path.name + ".part")
+    with open(part, "w") as file:
+        json.dump({"identity": identity, "done": done}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
