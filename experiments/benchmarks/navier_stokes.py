@@ -59,9 +59,9 @@ CASES = {
     ),
     "1e-4": Case(
         1e-4,
-        reference=(128, 0.05),
-        finer=(192, 0.025),
-        labels=(96, 0.05),
+        reference=(96, 0.025),
+        finer=(128, 0.0125),
+        labels=(64, 0.05),
         rungs=((16, 0.25), (24, 0.25), (24, 0.1), (32, 0.25), (32, 0.1), (48, 0.1), (64, 0.1)),
         points=48,
     ),
@@ -91,7 +91,7 @@ def initial_states(case: Case, count: int, seed: int) -> Float[np.ndarray, "samp
     from simulators.fluids.sampling import SpunUp
 
     points = case.reference[0]
-    spun = SpunUp(MaternField(amplitude=AMPLITUDE), solver(case, points, 0.05, steps=SPIN_UP))
+    spun = SpunUp(MaternField(amplitude=AMPLITUDE), solver(case, *case.reference, steps=SPIN_UP))
     rng = np.random.default_rng(seed)
     return np.concatenate([spun.sample(rng, min(32, count - s), points, 2) for s in range(0, count, 32)])
 

@@ -30,7 +30,8 @@ class WeatherSettings:
         noise_dims: length of the noise that makes one network an ensemble; 0 for a deterministic forecast.
         draws: members of the ensemble that the fair CRPS is taken of in training.
         usual: what anomalies are from: "none" (the mean of each channel), "mean" (of each point), "hour" (of each point
-            at each hour of the day), or "day": the state of a day before, which needs a day more of past states.
+            at each hour of the day), or "day": the states of the days before, which need as much more of the past.
+        day_weights: for "day": of yesterday, of the day before it, and so on; their sum is 1.
         level_weights: "equal", or "mass": in proportion to pressure (or sigma), as air weighs.
         variable_weights: of variables, where they are not 1.
         keep_mass: whether the area mean of surface pressure stays what it was.
@@ -48,6 +49,7 @@ class WeatherSettings:
     noise_dims: int = 0
     draws: int = 2
     usual: str = "mean"
+    day_weights: tuple[float, ...] = (1.0,)
     level_weights: str = "equal"
     variable_weights: dict[str, float] = field(default_factory=dict)
     keep_mass: bool = False
@@ -60,6 +62,9 @@ class WeatherSettings:
     steps: int = 10
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "day_weights", tuple(float(w) for w in self.day_weights))
+        if not self.day_weights or abs(sum(self.day_weights) - 1) > 1e-6:
+            raise ValueError(f"day_weights must add up to 1, got {self.day_weights}")
         if min(self.ensemble, self.history, self.steps) < 1 or self.noise_dims < 0:
             raise ValueError("ensemble, history and steps must be 1 or more, and noise_dims 0 or more")
         if not 0 <= self.damping <= 1:
@@ -100,7 +105,7 @@ class WeatherConfig(WeatherSettings):
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal configuration."""
         settings = {k: v for k, v in asdict(self).items() if k != "network"}
-        return {**settings, "network": config_to_json(self.network)}
+        return {**settings, "day_weights": list(self.day_weights), "network": config_to_json(self.network)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WeatherConfig:

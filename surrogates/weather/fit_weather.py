@@ -54,7 +54,9 @@ def usual_states(
     return (total / count[:, None, None, None]).astype(np.float32), tuple(hours)
 
 
-def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], kind: str) -> WeatherScale:
+def scale_of(
+    store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], config: WeatherConfig
+) -> WeatherScale:
     """Spreads of anomalies and of what a step adds to them.
 
     Raises:
@@ -63,21 +65,22 @@ def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int
     moments = Moments(len(store.layout.channels))
     span = (store.times[part[1] - 1] - store.times[part[0]]) / np.timedelta64(1, "D")
     seasons = bool(store.layout.calendar and span >= YEAR)
-    if kind == "day":
+    if config.usual == "day":
         day = round(24 / store.layout.step_hours)
         if day < 1 or abs(day * store.layout.step_hours - 24) > 1e-6:
             raise InputError(
                 f"steps of {store.layout.step_hours:g} h make no day", where="surrogate.usual", remedy="Set it to mean"
             )
-        last = -2
-        for start in store.starts(day + 1, part):
+        weights, last = config.day_weights, -2
+        for start in store.starts(day * len(weights) + 1, part):
             if start != last + 1:
                 moments.new_segment()
-            window = store.read(np.array([start]), day + 1)[0]
-            moments.add(window[-1:] - window[:1])
+            window = store.read(np.array([start]), day * len(weights) + 1)[0]
+            before = sum(w * window[-1 - day * (k + 1)] for k, w in enumerate(weights))
+            moments.add(window[-1:] - before)
             last = start
         found = moments.statistics()
-        return WeatherScale(found.std, found.increment_std, (0,), day, seasons)
+        return WeatherScale(found.std, found.increment_std, (0,), day, weights, seasons)
     begins = {a for a, _ in store.segments}
     for rows, states in store.blocks(part):
         if rows.start in begins:
@@ -86,7 +89,7 @@ def scale_of(store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int
         at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
         moments.add(states - usual[at])
     found = moments.statistics()
-    return WeatherScale(found.std, found.increment_std, hours, 0, seasons)
+    return WeatherScale(found.std, found.increment_std, hours, seasons=seasons)
 
 
 def fit_weather(
@@ -125,14 +128,14 @@ def fit_weather(
     usual, hours = usual_states(store, train, config.usual)
     known = store.statistics_of(train)
     facts = WeatherFacts(
-        config, layout, scale_of(store, train, usual, hours, config.usual), store.fingerprint, known.low, known.high
+        config, layout, scale_of(store, train, usual, hours, config), store.fingerprint, known.low, known.high
     )
     static = store.static
     spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
     static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static
     mesh = mesh or data_mesh()
     size = -(-training.batch_size // mesh.size) * mesh.size
-    frames = config.history + facts.scale.day
+    frames = config.history + facts.scale.before
     learn = WindowBatches(store, train, size, frames, config.unroll, training.seed)
     # Windows that overlap tell a validation little that is new.
     check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)

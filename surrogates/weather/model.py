@@ -32,7 +32,8 @@ class WeatherScale:
         std: of anomalies.
         increment_std: root mean square of what a step adds to them.
         hours: hours of the day whose usual states are told apart; (0,) for one of all.
-        day: steps of a day where the usual state is that of the day before; 0 where it is a table of the training.
+        day: steps of a day where the usual state is that of the days before; 0 where it is a table of the training.
+        day_weights: of yesterday, of the day before it, and so on; their sum is 1.
         seasons: whether the time of year is told; in less than a year it would name each day.
     """
 
@@ -40,7 +41,13 @@ class WeatherScale:
     increment_std: Numbers
     hours: tuple[int, ...]
     day: int = 0
+    day_weights: Numbers = (1.0,)
     seasons: bool = True
+
+    @property
+    def before(self) -> int:
+        """Steps that the usual state reaches back."""
+        return self.day * len(self.day_weights)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict."""
@@ -49,8 +56,9 @@ class WeatherScale:
     @staticmethod
     def from_json(value: dict[str, Any]) -> WeatherScale:
         """What `to_json` described."""
-        std, step = (tuple(float(v) for v in value[k]) for k in ("std", "increment_std"))
-        return WeatherScale(std, step, tuple(int(v) for v in value["hours"]), int(value["day"]), bool(value["seasons"]))
+        std, step, days = (tuple(float(v) for v in value[k]) for k in ("std", "increment_std", "day_weights"))
+        hours = tuple(int(v) for v in value["hours"])
+        return WeatherScale(std, step, hours, int(value["day"]), days, bool(value["seasons"]))
 
 
 class Usual(nnx.Variable[Array]):
@@ -111,7 +119,7 @@ class WeatherModel(nnx.Module):
     @property
     def frames(self) -> int:
         """Past states that a step needs, the present one counted."""
-        return self.history + self.scale.day
+        return self.history + self.scale.before
 
     @property
     def step_s(self) -> int:
@@ -137,11 +145,13 @@ class WeatherModel(nnx.Module):
 
         def member(weights: nnx.State, past: Array, noise: Array | None) -> Array:
             if self.scale.day:
-                usual, to_come = list(jnp.moveaxis(past[:, : self.history], 1, 0)), past[:, self.history]
+                first = self.scale.before
+                usual = [self._days_before(past, first + k) for k in range(self.history)]
+                to_come = self._days_before(past, first + self.history)
             else:
                 usual = [self._usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
                 to_come = self._usual_at(days, seconds, 1)
-            own = past[:, self.scale.day :]
+            own = past[:, self.scale.before :]
             return self._advance(nnx.merge(graph, weights), own, usual, to_come, known, noise)
 
         if self.members == 1:
@@ -167,6 +177,11 @@ class WeatherModel(nnx.Module):
             lost = jnp.mean((past[:, -1][..., at] - new[..., at]) * area, axis=(1, 2), keepdims=True)
             new = new.at[..., at].add(lost)
         return new
+
+    def _days_before(self, past: Array, at: int) -> Float[Array, "batch latitude longitude channel"]:
+        """The weighted mean of the states one day, two days and so on before the frame `at`."""
+        weights = self.scale.day_weights
+        return sum(w * past[:, at - self.scale.day * (k + 1)] for k, w in enumerate(weights))  # type: ignore[return-value]
 
     def _usual_at(self, days: Array, seconds: Array, steps: int) -> Float[Array, "batch latitude longitude channel"]:
         """The usual states some steps later."""
