@@ -89,8 +89,15 @@ def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """
     data = build(WindowData, config.data, where="data")
     store = WindowStore.open(existing_file(data.file, "data.file"))
+    tuned = config.tune.surrogate
+    init = None if tuned is None else Forecaster.load(existing_file(tuned, "tune.surrogate"))
     return train_on_windows(
-        store, data, weather_config(config.surrogate), build(TrainConfig, config.train, where="train"), run_dir
+        store,
+        data,
+        weather_config(config.surrogate),
+        build(TrainConfig, config.train, where="train"),
+        run_dir,
+        init=init,
     )
 
 
@@ -101,6 +108,7 @@ def train_on_windows(
     training: TrainConfig,
     run_dir: Path,
     *,
+    init: Forecaster | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
@@ -120,6 +128,7 @@ def train_on_windows(
             "states": store.fingerprint,
             "parts": content_hash({k: list(v) for k, v in parts.items()}),
             "network": content_hash(config.to_json()),
+            "first weights": "" if init is None else init.fingerprint,
         },
     )
     if is_first():
@@ -129,14 +138,16 @@ def train_on_windows(
         return parts[name] if parts[name][1] > parts[name][0] else None
 
     forecaster, result = fit_weather(
-        store, parts["train"], given("valid"), config, training, run_dir, calibration=given("calibration"),
+        store, parts["train"], given("valid"), config, training, run_dir, calibration=given("calibration"), init=init,
         progress=progress,
     )  # fmt: skip
     note_fit(result, run_dir)
     if not is_first():
         return {}
+    # What a forecaster that it goes on from took is its cost too.
+    before = 0.0 if init is None else init.scores.get("train/seconds", 0.0)
     metrics = {
-        "train/seconds": result.seconds,
+        "train/seconds": before + result.seconds,
         "train/states": float(parts["train"][1] - parts["train"][0]),
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),

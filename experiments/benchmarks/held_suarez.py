@@ -42,6 +42,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=int, default=4, help="of the core; the last is forecast (%(default)s)")
     parser.add_argument("--days", type=int, default=700, help="of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=900.0, help="of training (%(default)s)")
+    parser.add_argument("--tune-seconds", type=float, default=600.0, help="of longer rollouts after it (%(default)s)")
     parser.add_argument("--long-days", type=float, default=1000.0, help="of the long run (%(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
@@ -69,16 +70,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     # The end of the last run but one chooses the weights, the beginning of the last one calibrates.
     parts = [last - 100, 100, 150, len(store) - last - 150]
     overrides = ["experiment=weather/held_suarez", f"data.file={folder / 'windows'}", f"data.parts={parts}"]
-    overrides += [f"train.max_seconds={given.seconds}", "train.mlflow=false", *given.set]
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", overrides)
-    run = folder / "run"
-    if not (run / "surrogate" / "surrogate.json").exists():
-        train_on_windows(
-            store, build(WindowData, config.data, where="data"), weather_config(config.surrogate),
-            build(TrainConfig, config.train, where="train"), run, progress=False,
-        )  # fmt: skip
-    forecaster = Forecaster.load(run / "surrogate")
+    overrides += ["train.mlflow=false", *given.set]
+    run, first = folder / "run", folder / "first"
+
+    def trained(into: Path, more: Sequence[str], init: Forecaster | None) -> Forecaster:
+        if not (into / "surrogate" / "surrogate.json").exists():
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose("train", [*overrides, *more])
+            data, recipe = build(WindowData, config.data, where="data"), build(TrainConfig, config.train, where="train")
+            train_on_windows(store, data, weather_config(config.surrogate), recipe, into, init=init, progress=False)
+        return Forecaster.load(into / "surrogate")
+
+    begun = trained(first, [f"train.max_seconds={given.seconds}"], None)
+    longer = [f"train.max_seconds={given.tune_seconds}", "train.learning_rate=5e-4", "surrogate.unroll=6"]
+    longer += ["surrogate.unroll_from=0", "surrogate.unroll_full=0", "surrogate.input_noise=0.05"]
+    forecaster = trained(run, longer, begun)
     asked = [
         "surrogate=none",
         "forecasts=held_suarez",

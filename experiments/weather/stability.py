@@ -87,7 +87,8 @@ def long_run(
                 total, square, count = total + state.mean(axis=1), square + (state**2).mean(axis=1), count + 1
         if left is not None:
             break
-    mean, spread = _climate(total, square, count)
+    # What has left the range has no climate.
+    mean, spread = _climate(total, square, count if left is None else 0)
     true_total = true_square = np.zeros_like(mean)
     true_count = 0
     for _, states in store.blocks(truth):
@@ -102,5 +103,7 @@ def long_run(
 
 
 def _climate(total: np.ndarray, square: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    mean = total / max(count, 1)
-    return mean, np.sqrt(np.maximum(square / max(count, 1) - mean**2, 0.0))
+    if not count:
+        return np.full_like(total, np.nan), np.full_like(total, np.nan)
+    mean = total / count
+    return mean, np.sqrt(np.maximum(square / count - mean**2, 0.0))

@@ -37,6 +37,7 @@ class WeatherSettings:
         keep_mass: whether the area mean of surface pressure stays what it was.
         sun: whether the sun's light and the time of year are told, where times are dates.
         damping: share of an anomaly that is kept in a step in which the network gives nothing.
+        truncation: largest total wavenumber of what a step adds; None keeps all.
         unroll, unroll_from, unroll_full, input_noise: see `WeatherLoss`.
         steps: of a forecast that is asked for without a number of steps.
 
@@ -55,6 +56,7 @@ class WeatherSettings:
     keep_mass: bool = False
     sun: bool = True
     damping: float = 1.0
+    truncation: int | None = None
     unroll: int = 1
     unroll_from: float = 0.3
     unroll_full: float = 0.7
@@ -229,6 +231,7 @@ class WeatherFacts:
             keep_mass=config.keep_mass,
             sun=config.sun,
             damping=config.damping,
+            truncation=config.truncation,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import jax
 import numpy as np
+from flax import nnx
 from jax.sharding import Mesh
 from jaxtyping import Float
 
@@ -101,6 +103,7 @@ def fit_weather(
     run_dir: Path,
     *,
     calibration: Part | None = None,
+    init: Forecaster | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[Forecaster, FitResult]:
@@ -112,6 +115,7 @@ def fit_weather(
         config: network and loss.
         training: the recipe of the loop.
         run_dir: its checkpoints and history; the same directory again goes on from there.
+        init: a forecaster whose weights and scales training goes on from, such as with longer rollouts.
         mesh: devices to share each batch among; None for all of them.
         progress: show a progress bar.
 
@@ -130,6 +134,12 @@ def fit_weather(
     facts = WeatherFacts(
         config, layout, scale_of(store, train, usual, hours, config), store.fingerprint, known.low, known.high
     )
+    if init is not None:
+        if init.layout.channels != layout.channels or init.layout.grid != layout.grid:
+            raise InputError(
+                "its states are others", where="tune.surrogate", remedy="Give a forecaster of these states"
+            )
+        facts = replace(facts, scale=init.facts.scale)
     static = store.static
     spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
     static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static
@@ -147,6 +157,8 @@ def fit_weather(
                 remedy="Give it more, or lower surrogate.history or surrogate.unroll",
             )
     model = facts.model(usual, static.astype(np.float32), training.seed)
+    if init is not None:
+        _take_over(model, init)
     result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, WeatherModel)
     forecaster = Forecaster(result.model, facts)
@@ -154,6 +166,23 @@ def fit_weather(
         errors = forecast_errors(forecaster, store, calibration, config.steps)
         forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))
     return forecaster, result
+
+
+def _take_over(model: WeatherModel, init: Forecaster) -> None:
+    """Give a model the weights, the usual states and the static fields of another.
+
+    Raises:
+        InputError: its network is another.
+    """
+    _, state = nnx.split(model)
+    own, given = nnx.to_pure_dict(state), nnx.to_pure_dict(nnx.state(init.model))
+    shapes = [
+        {jax.tree_util.keystr(k): x.shape for k, x in jax.tree_util.tree_leaves_with_path(v)} for v in (own, given)
+    ]
+    if shapes[0] != shapes[1]:
+        raise InputError("its network is another", where="tune.surrogate", remedy="Give the settings of its training")
+    nnx.replace_by_pure_dict(state, given)
+    nnx.update(model, state)
 
 
 def forecast_errors(

@@ -18,6 +18,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.weather import WeatherLayout
+from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.networks import SphereConfig, SphereShape, network
 from surrogates.weather.sun import SOLAR_CONSTANT, insolation, later, year_phase
 
@@ -80,6 +81,8 @@ class WeatherModel(nnx.Module):
         keep_mass: whether the area mean of surface pressure stays what it was.
         sun: whether the sun's light and the time of year are told, where times are dates.
         damping: share of its anomaly that a channel keeps in a step in which the network gives nothing.
+        truncation: largest total wavenumber of what a step adds, such as that of the core that made the states; what
+            lies beyond would be noise that grows. None keeps all.
         rngs: for the first weights.
     """
 
@@ -98,10 +101,12 @@ class WeatherModel(nnx.Module):
         keep_mass: bool = False,
         sun: bool = True,
         damping: float = 1.0,
+        truncation: int | None = None,
     ) -> None:
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
         self.sun, self.damping = sun and layout.calendar, damping
+        self.harmonics = None if truncation is None else Harmonics(layout.grid, truncation)
         self.pressure = layout.index("surface_pressure") if keep_mass else []
         self.usual = Usual(jnp.asarray(usual))
         self.static = Usual(jnp.asarray(static)) if static.shape[-1] else None
@@ -169,6 +174,8 @@ class WeatherModel(nnx.Module):
         seen = [a / std for a in anomalies]
         wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in known]
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
+        if self.harmonics is not None:
+            gain = self.harmonics.backward(self.harmonics.forward(gain))
         new = to_come + self.damping * anomalies[-1] + gain * step
         if self.pressure:
             area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]

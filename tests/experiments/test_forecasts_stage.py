@@ -66,6 +66,23 @@ def test_a_training_is_scored_beside_persistence_and_climatology(trained: Path) 
     assert kept.scores[f"test/{key}"] == metrics[f"test/{key}"]
 
 
+def test_a_training_goes_on_from_a_forecaster_with_longer_rollouts(trained: Path, tmp_path: Path) -> None:
+    first = trained / "run" / "surrogate"
+    asked = [
+        "experiment=weather/forecast", f"data.file={trained / 'windows'}", "data.parts=[60,20,20,20]",
+        "surrogate.steps=4", "surrogate.unroll=3", "surrogate.network.patch=1", "train.epochs=1",
+        "train.learning_rate=1e-6", f"tune.surrogate={first}", *SMALL,
+    ]  # fmt: skip
+    metrics = train_forecaster(composed("train", *asked), tmp_path / "run")
+    before = json.loads((trained / "run" / "metrics.json").read_text())
+    # With next to no learning rate it forecasts as before, and its cost holds that of both trainings.
+    key = "test/rmse/temperature_0.5/24h"
+    assert metrics[key] == pytest.approx(before[key], rel=0.01)
+    assert metrics["train/seconds"] > before["train/seconds"]
+    with pytest.raises(InputError, match="its network is another"):
+        train_forecaster(composed("train", *asked, "surrogate.network.width=6"), tmp_path / "other")
+
+
 def test_an_evaluation_writes_scores_and_a_page(trained: Path, tmp_path: Path) -> None:
     config = composed(
         "evaluate", f"surrogate={trained / 'run'}", "forecasts=held_out", f"forecasts.file={trained / 'windows'}",
