@@ -14,7 +14,6 @@ from omegaconf import MISSING, DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
-from data.weather import LEAD
 from data.windows import WindowStore
 from experiments.reporting.style import Drawing
 from experiments.stage import build, existing_file, write_json
@@ -223,27 +222,25 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
     )
     hours = figures.lead_hours(evaluation.scores)
     labels, unit = figures.lead_labels(hours)
+    said_as = [f"{text} {'day' if unit == 'days' and text == '1' else unit}" for text in labels]
     middle = steps // 2
     for k in evaluation.shown[:4]:
         channel = layout.channels[k]
         words, measure = figures.title(channel, layout), figures.units(channel)
         off = np.sqrt(((given[:, middle, ..., k] - truth[:, middle, ..., k]) ** 2).mean(axis=0))
         drawing = figures.error_map(off, grid, measure, f"map-{k}")
-        drawing = Drawing(drawing.name, f"{words.capitalize()}, lead {labels[middle]} {unit}", drawing.xml)
+        drawing = Drawing(drawing.name, f"{words.capitalize()}, lead {said_as[middle]}", drawing.xml)
         evaluation.maps.append(drawing)
         if grid.periodic:
             leads = sorted({0, middle, steps - 1})
-            said = {
-                f"forecast, lead {labels[i]} {unit}": zonal_spectrum(given[:, i], grid).mean(axis=0)[:, k]
-                for i in leads
-            }
+            said = {f"forecast, lead {said_as[i]}": zonal_spectrum(given[:, i], grid).mean(axis=0)[:, k] for i in leads}
             came = zonal_spectrum(truth.reshape(-1, *truth.shape[2:]), grid).mean(axis=0)[:, k]
             drawing = figures.spectra(came, said, measure, f"spectra-{k}")
             evaluation.spectra.append(Drawing(drawing.name, words.capitalize(), drawing.xml))
     k = evaluation.shown[0]
     frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
     evaluation.animation = figures.animation(
-        given[0, frames, ..., k], truth[0, frames, ..., k], grid, [f"{labels[i]} {unit}" for i in frames],
+        given[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
         figures.units(layout.channels[k]), figures.title(layout.channels[k], layout).capitalize(),
     )  # fmt: skip
     bands = forecaster.facts.bands
@@ -252,7 +249,7 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
         inside = (np.abs(given - truth) <= half) * grid.weights[..., None]
         share = inside.mean(axis=(2, 3)) >= (1 - bands.alpha) * grid.weights.mean()
         for i in sorted({0, middle, steps - 1}):
-            evaluation.bands_held = {**evaluation.bands_held, f"{labels[i]} {unit}": float(share[:, i].mean())}
+            evaluation.bands_held = {**evaluation.bands_held, said_as[i]: float(share[:, i].mean())}
 
 
 def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
@@ -303,5 +300,4 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         metrics[f"speed/{batch}/forecast_years_per_minute"] = ours
         metrics[f"speed/{batch}/core_years_per_minute"] = theirs
     metrics |= {f"bands/{k}": v for k, v in evaluation.bands_held.items()}
-    assert LEAD in evaluation.scores.dims
     return metrics

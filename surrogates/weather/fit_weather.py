@@ -217,8 +217,3 @@ def forecast_errors(
             remedy="Train longer, or with surrogate.unroll above 1",
         )  # fmt: skip
     return errors
-
-
-def with_scores(forecaster: Forecaster, scores: dict[str, float]) -> Forecaster:
-    """The forecaster with its held-out scores."""
-    return Forecaster(forecaster.model, replace(forecaster.facts, scores=scores))
