@@ -29,6 +29,7 @@ from experiments.simulate import SimulateSettings
 from experiments.stage import CONF, build, instantiate
 from experiments.train import TableSettings, TrainSettings, molecular_config
 from experiments.weather.evaluate import ForecastEvaluation
+from experiments.windows import WindowsSettings
 from simulators.base import Simulator, check, input_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
@@ -222,12 +223,17 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         ("prepare", "apply", PrepareSettings),
         ("report", "apply", ReportSettings),
         ("screen", "apply", ScreenSettings),
+        ("windows", "apply", WindowsSettings),
     ],
 )
 def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, root: str, settings: type) -> None:
     # A group of which nothing need be chosen is there once something is.
-    optional = {"train": "simulator@baseline=xtb", "simulate": "sampling=fourier", "evaluate": "comparison=burgers"}
-    chosen = [optional[stage]] if stage in optional else []
+    optional = {
+        "train": ["simulator@baseline=xtb"],
+        "simulate": ["sampling=fourier"],
+        "evaluate": ["comparison=burgers", "forecasts=held_out"],
+    }
+    chosen = optional.get(stage, [])
     assert options(composed(stage, *chosen, root=root)) == {f.name for f in fields(settings)}
 
 

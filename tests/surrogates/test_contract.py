@@ -113,8 +113,8 @@ TABLE = [
 
 
 def test_every_kind_is_in_the_table() -> None:
-    # Numbers from numbers have a battery of their own, in test_parametric.py.
-    assert sorted([*(row.kind for row in TABLE), "parametric"]) == sorted(KINDS)
+    # Numbers from numbers and forecasts have batteries of their own, in test_parametric.py and test_forecaster.py.
+    assert sorted([*(row.kind for row in TABLE), "parametric", "weather"]) == sorted(KINDS)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.kind for row in TABLE])
