@@ -56,7 +56,8 @@ class ForecastEvaluation:
         truncations: of that comparison.
         compared_steps: leads of that comparison.
         compared: forecasts of that comparison.
-        batches: states at a time in it, and for the simulated years a minute.
+        compared_batches: states at a time in it.
+        batches: states at a time for the simulated years a minute.
     """
 
     file: str = MISSING
@@ -74,6 +75,7 @@ class ForecastEvaluation:
     truncations: list[int] = field(default_factory=list)
     compared_steps: int = 5
     compared: int = 16
+    compared_batches: list[int] = field(default_factory=lambda: [1, 8])
     batches: list[int] = field(default_factory=lambda: [1, 16])
 
 
@@ -167,7 +169,7 @@ def evaluate_forecaster(
         cores = len(os.sched_getaffinity(0))
         evaluation.comparison = compare_with_core(
             forecaster, core, store, test, tuple(settings.truncations), steps=settings.compared_steps,
-            requests=settings.compared, cores=cores, batch_sizes=tuple(settings.batches),
+            requests=settings.compared, cores=cores, batch_sizes=tuple(settings.compared_batches),
         )  # fmt: skip
         evaluation.comparison.write(run_dir)
         state = store.read(np.array([test[0]]), 1)[0, 0]
