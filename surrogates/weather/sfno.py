@@ -15,6 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from surrogates.operator.layers import DTYPES, MLP, Linear
+from surrogates.operator.spectral import EXACT, FACTORISATIONS
 from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
 
@@ -25,30 +26,75 @@ class SFNOConfig(SphereConfig):
 
     Attributes:
         truncation: largest total wavenumber of the filters; None: as many as the grid has up to two thirds of its
-            latitudes, where products are not aliased.
+            latitudes. The transform of Gaussian latitudes is exact there, that of even ones up to a half; see
+            `Harmonics.is_exact`.
+        factorisation: of the weights of a filter; see `SphericalFilter`.
+        rank: of a Tucker factorisation.
     """
 
     truncation: int | None = None
+    factorisation: str = "dense"
+    rank: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factorisation not in FACTORISATIONS:
+            raise ValueError(f"factorisation must be one of {', '.join(FACTORISATIONS)}, got {self.factorisation!r}")
+        if self.rank > 1:
+            raise ValueError(f"rank must lie in (0, 1], got {self.rank}")
 
 
 class SphericalFilter(nnx.Module):
-    """A matrix of channels for each total wavenumber.
+    """A matrix of channels for each total wavenumber; a field keeps its variance at first.
 
     Args:
         harmonics: the transform.
         channels: of the field.
         rngs: for the first weights.
+        factorisation: "dense"; "tucker": a core times a matrix for the wavenumbers and for each side of the channels
+            (Kossaifi et al. 2023, arXiv:2310.00120); "separable": each channel by itself.
+        rank: of a Tucker factorisation, as a share of the size of each axis.
     """
 
-    def __init__(self, harmonics: Harmonics, channels: int, rngs: nnx.Rngs) -> None:
-        self.harmonics = harmonics
-        shape = (len(harmonics.degrees), channels, channels)
+    def __init__(
+        self,
+        harmonics: Harmonics,
+        channels: int,
+        rngs: nnx.Rngs,
+        *,
+        factorisation: str = "dense",
+        rank: float = 0.5,
+    ) -> None:
+        self.harmonics, self.factorisation = harmonics, factorisation
+        shape: tuple[int, ...] = (len(harmonics.degrees), channels, channels)
+        if factorisation == "separable":
+            # The last axis, of length 1, keeps an optimiser of matrices from taking the channels for one.
+            self.weight = nnx.Param(jax.random.normal(rngs.params(), (*shape[:2], 1)))
+            return
+        if factorisation == "tucker":
+            core = tuple(max(1, round(rank * n)) for n in shape)
+            self.factors = nnx.List(
+                [nnx.Param(jax.random.normal(rngs.params(), (n, r)) / r**0.5) for n, r in zip(shape, core, strict=True)]
+            )
+            shape = core
         self.weight = nnx.Param(jax.random.normal(rngs.params(), shape) / channels**0.5)
+
+    def weights(self) -> Float[Array, "degree c out"]:
+        """The matrix of each total wavenumber; its last axis has length 1 where channels do not mix."""
+        core = self.weight[...]
+        if self.factorisation != "tucker":
+            return core
+        degrees, inputs, outputs = (f[...] for f in self.factors)
+        return jnp.einsum("abc,la,ib,oc->lio", core, degrees, inputs, outputs, precision=EXACT)
 
     def __call__(self, x: Float[Array, "batch latitude longitude c"]) -> Float[Array, "batch latitude longitude c"]:
         """The filtered field, computed in float32."""
-        waves = self.harmonics.forward(x.astype(jnp.float32))
-        return self.harmonics.backward(jnp.einsum("bmlc,lcd->bmld", waves, self.weight[...])).astype(x.dtype)
+        waves, weights = self.harmonics.forward(x.astype(jnp.float32)), self.weights()
+        if self.factorisation == "separable":
+            made = waves * weights[..., 0]
+        else:
+            made = jnp.einsum("bmlc,lcd->bmld", waves, weights, precision=EXACT)
+        return self.harmonics.backward(made).astype(x.dtype)
 
 
 class SFNOBlock(nnx.Module):
@@ -57,7 +103,7 @@ class SFNOBlock(nnx.Module):
     def __init__(self, config: SFNOConfig, shape: SphereShape, harmonics: Harmonics, rngs: nnx.Rngs) -> None:
         width = config.width
         self.norm = ConditionalNorm(width, shape.conditions, rngs)
-        self.filter = SphericalFilter(harmonics, width, rngs)
+        self.filter = SphericalFilter(harmonics, width, rngs, factorisation=config.factorisation, rank=config.rank)
         self.skip = Linear(width, width, dtype=DTYPES[config.dtype], rngs=rngs)
         hidden = int(config.hidden * width)
         self.mlp = MLP(width, hidden, width, config.activation, config.dtype, rngs, gain=0.1)
