@@ -2,8 +2,8 @@
 
 Residual blocks of one dense convolution and an MLP (after Liu et al. 2022, arXiv:2201.03545, whose convolutions by
 channel are slow on a CPU), at a coarser grid of patches where `patch` is above 1. Longitudes go on around the
-circle; beyond a pole the grid goes on at the other side, half a circle away; beyond the edge of a region the last value
-goes on.
+circle; beyond a pole the grid goes on at the other side, half a circle away (to a whole point; components of vectors
+keep their sign); beyond the edge of a region the last value goes on.
 """
 
 from __future__ import annotations
@@ -14,8 +14,12 @@ import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
+from data.errors import InputError
 from surrogates.operator.layers import DTYPES, HE, MLP, Linear, gained
 from surrogates.weather.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+
+#: Degrees from a pole within which a row lies on it.
+ON_POLE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -24,7 +28,8 @@ class ConvConfig(SphereConfig):
 
     Attributes:
         size: points of the kernel along each dim; odd.
-        patch: points of the grid, along each dim, that make one of the coarser grid on which the blocks work.
+        patch: points of the grid, along each dim, that make one of the coarser grid on which the blocks work. A network
+            commutes with turns of the Earth by this many points.
         dilations: of the kernels of the blocks, in turn.
     """
 
@@ -40,12 +45,26 @@ class ConvConfig(SphereConfig):
 
 
 def pad_sphere(
-    x: Float[Array, "batch latitude longitude channel"], reach: int, *, circle: bool, poles: bool
+    x: Float[Array, "batch latitude longitude channel"],
+    reach: int,
+    *,
+    circle: bool,
+    poles: bool,
+    on_pole: tuple[bool, bool] = (False, False),
 ) -> Float[Array, "batch rows columns channel"]:
-    """A field with `reach` more points beyond each edge; see the module."""
+    """A field with `reach` more points beyond each edge; see the module.
+
+    Args:
+        x: the field.
+        reach: at most its rows, one fewer where a row lies on a pole.
+        circle: whether longitudes close a circle.
+        poles: whether the first and last row are next to the poles.
+        on_pole: whether the first and the last row lie on a pole, and so are not met again beyond it.
+    """
     if circle and poles:
-        half = x.shape[2] // 2
-        south, north = x[:, :reach][:, ::-1], x[:, -reach:][:, ::-1]
+        (first, last), half = on_pole, x.shape[2] // 2
+        south = x[:, first : first + reach][:, ::-1]
+        north = x[:, x.shape[1] - reach - last : x.shape[1] - last][:, ::-1]
         x = jnp.concatenate([jnp.roll(south, half, 2), x, jnp.roll(north, half, 2)], axis=1)
     else:
         x = jnp.pad(x, ((0, 0), (reach, reach), (0, 0), (0, 0)), mode="edge")
@@ -56,7 +75,11 @@ class ConvBlock(nnx.Module):
     """A convolution, then an MLP of the channels of each point, added to what came in."""
 
     def __init__(self, config: ConvConfig, shape: SphereShape, dilation: int, rngs: nnx.Rngs) -> None:
-        self.circle, self.poles = shape.grid.periodic, shape.grid.is_global
+        grid = shape.grid
+        self.circle, self.poles = grid.periodic, grid.is_global
+        # A patch reaches off the pole.
+        ends = (grid.latitude[0] + 90, 90 - grid.latitude[-1])
+        self.on_pole = (config.patch == 1 and ends[0] < ON_POLE, config.patch == 1 and ends[1] < ON_POLE)
         self.reach = dilation * (config.size // 2)
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
         self.conv = nnx.Conv(
@@ -70,7 +93,8 @@ class ConvBlock(nnx.Module):
         self, h: Float[Array, "batch rows columns width"], conditions: Float[Array, "batch conditions"] | None
     ) -> Float[Array, "batch rows columns width"]:
         """The next features."""
-        wide = pad_sphere(self.norm(h, conditions), self.reach, circle=self.circle, poles=self.poles)
+        normed = self.norm(h, conditions)
+        wide = pad_sphere(normed, self.reach, circle=self.circle, poles=self.poles, on_pole=self.on_pole)
         return h + self.mlp(self.conv(wide))
 
 
@@ -81,6 +105,9 @@ class ConvNet(nnx.Module):
         config: its size.
         shape: of what goes in and comes out.
         rngs: for the first weights.
+
+    Raises:
+        InputError: patches do not fit the circle of longitudes, or kernels reach over a pole beyond the last row.
     """
 
     def __init__(self, config: ConvConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
@@ -89,11 +116,21 @@ class ConvNet(nnx.Module):
         # A grid that patches do not divide is filled up, and cut off again.
         self.fill = (-rows % config.patch, -columns % config.patch)
         if shape.grid.periodic and self.fill[1]:
-            raise ValueError(f"patch must divide the {columns} longitudes of the circle, got {config.patch}")
+            raise InputError(
+                f"patches of {config.patch} points do not divide the {columns} longitudes of the circle",
+                where="surrogate.network.patch", remedy="Give a divisor, or 1",
+            )  # fmt: skip
         self.encode = Encoder(config, shape, rngs)
         each = [config.dilations[i % len(config.dilations)] for i in range(config.blocks)]
         self.blocks = nnx.List([ConvBlock(config, shape, d, rngs) for d in each])
         self.decode = Decoder(config, shape, rngs)
+        coarse, reach = -(-rows // config.patch), max(b.reach for b in self.blocks)
+        most = coarse - max(max(b.on_pole) for b in self.blocks)
+        if shape.grid.is_global and reach > most:
+            raise InputError(
+                f"kernels reach {reach} points, and {most} rows lie beyond a pole",
+                where="surrogate.network.dilations", remedy="Lower them, or size or patch",
+            )  # fmt: skip
         if config.patch > 1:
             inside = config.patch**2 * config.width
             dtype = DTYPES[config.dtype]

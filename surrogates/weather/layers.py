@@ -99,7 +99,15 @@ class ConditionalNorm(nnx.Module):
     def __call__(
         self, h: Float[Array, "batch *space channels"], conditions: Float[Array, "batch conditions"] | None
     ) -> Float[Array, "batch *space channels"]:
-        """The normalised features, whose statistics are taken in float32."""
+        """The normalised features, whose statistics are taken in float32.
+
+        Raises:
+            ValueError: the network is conditioned and no vector is given, or the other way round.
+        """
+        if (self.map is None) != (conditions is None):
+            wanted = f"a vector of {self.map.in_features} conditions" if self.map is not None else "no conditions"
+            got = "none" if conditions is None else f"{conditions.shape[-1]}"
+            raise ValueError(f"the network takes {wanted}, got {got}")
         made = self.norm(h.astype(jnp.float32)).astype(h.dtype)
         if self.map is None or conditions is None:
             return made
@@ -108,19 +116,17 @@ class ConditionalNorm(nnx.Module):
         return made * (1 + scale) + shift
 
 
-def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude feature"]:
-    """What is told of a point: sine and cosine of its latitude, and its place in a region where the grid is one.
+def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude 2"]:
+    """What is told of a point: sine and cosine of its latitude, or in a region its place between the edges, -1 to 1.
 
     On a circle of longitudes nothing is told of the longitude, so that a network commutes with turns of the Earth.
     """
-    latitude = np.deg2rad(np.asarray(grid.latitude))[:, None] + np.zeros(grid.shape)
-    found = [np.sin(latitude), np.cos(latitude)]
-    if not grid.periodic:
-        found += [
-            np.linspace(-1, 1, n).reshape(s) + np.zeros(grid.shape)
-            for n, s in zip(grid.shape, ((-1, 1), (1, -1)), strict=True)
-        ]
-        found = [found[2], found[3]]
+    rows, columns = grid.shape
+    if grid.periodic:
+        latitude = np.repeat(np.deg2rad(np.asarray(grid.latitude))[:, None], columns, axis=1)
+        found = [np.sin(latitude), np.cos(latitude)]
+    else:
+        found = list(np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij"))
     return np.stack(found, axis=-1).astype(np.float32)
 
 
