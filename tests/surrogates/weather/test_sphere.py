@@ -12,6 +12,7 @@ from flax import nnx
 
 from data.errors import InputError
 from data.weather import WeatherGrid
+from surrogates.operator.spectral import FACTORISATIONS
 from surrogates.weather.conv import ConvConfig, pad_sphere
 from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.icosahedron import (
@@ -24,7 +25,7 @@ from surrogates.weather.icosahedron import (
 )
 from surrogates.weather.mesh import MeshConfig
 from surrogates.weather.networks import SphereShape, config_from_json, config_to_json, network
-from surrogates.weather.sfno import SFNOConfig
+from surrogates.weather.sfno import SFNOConfig, SphericalFilter
 
 
 def gaussian(rows: int, columns: int) -> WeatherGrid:
@@ -33,11 +34,12 @@ def gaussian(rows: int, columns: int) -> WeatherGrid:
 
 
 EVEN = WeatherGrid(tuple(np.linspace(-90, 90, 17)), tuple(np.arange(24) * 15.0))
+BETWEEN = WeatherGrid(tuple(-90 + (np.arange(16) + 0.5) * 180 / 16), tuple(np.arange(24) * 15.0))
 GAUSS = gaussian(16, 32)
 REGION = WeatherGrid(tuple(np.linspace(50, 58, 9)), tuple(np.linspace(-10, 2, 7)))
 
 
-@pytest.mark.parametrize("grid", [GAUSS, EVEN])
+@pytest.mark.parametrize("grid", [GAUSS, EVEN, BETWEEN])
 def test_known_harmonics_are_exact_and_what_is_band_limited_comes_back(grid: WeatherGrid) -> None:
     transform = Harmonics(grid, 7)
     latitude = np.deg2rad(np.array(grid.latitude))[:, None]
@@ -61,10 +63,48 @@ def test_known_harmonics_are_exact_and_what_is_band_limited_comes_back(grid: Wea
     waves *= transform.mask[..., None]
     again = jax.jit(lambda z: transform.forward(transform.backward(z)))(jnp.asarray(waves))
     np.testing.assert_allclose(np.asarray(again), waves, atol=2e-5)
-    # Parseval: the basis is orthonormal.
-    area = grid.weights / grid.weights.mean() * 4 * np.pi / grid.weights.size
-    smooth = np.asarray(transform.backward(jnp.asarray(waves)))[0, ..., 0]
-    assert (smooth**2 * area).sum() == pytest.approx((waves[0, ..., 0] ** 2).sum(), rel=0.1)
+
+
+def test_the_basis_is_orthonormal() -> None:
+    transform = Harmonics(GAUSS, 7)
+    waves = np.random.default_rng(0).normal(size=transform.mask.shape) * transform.mask
+    smooth = np.asarray(transform.backward(jnp.asarray(waves, jnp.float32)[None, ..., None]))[0, ..., 0]
+    # Gauss's quadrature of the square is exact: Parseval.
+    area = np.polynomial.legendre.leggauss(16)[1][:, None] * 2 * np.pi / 32
+    assert (smooth.astype(np.float64) ** 2 * area).sum() == pytest.approx((waves**2).sum(), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("grid", "truncation", "exact"),
+    [(GAUSS, 10, True), (EVEN, 8, True), (EVEN, 10, False), (BETWEEN, 7, True), (BETWEEN, 8, False)],
+)
+def test_coefficients_come_back_where_the_transform_says_so(grid: WeatherGrid, truncation: int, exact: bool) -> None:
+    transform = Harmonics(grid, truncation)
+    waves = np.random.default_rng(0).normal(size=(1, *transform.mask.shape, 1)) * transform.mask[..., None]
+    again = transform.forward(transform.backward(jnp.asarray(waves, jnp.float32)))
+    assert transform.is_exact == exact == bool(np.abs(np.asarray(again) - waves).max() < 2e-5)
+
+
+def test_products_of_harmonics_are_not_rounded_by_devices() -> None:
+    for factorisation in FACTORISATIONS:
+        made = SphericalFilter(Harmonics(GAUSS, 3), 4, nnx.Rngs(0), factorisation=factorisation)
+        program = str(jax.make_jaxpr(lambda x, f=made: f(x))(jnp.zeros((1, *GAUSS.shape, 4))))
+        assert program.count("dot_general") > 3
+        assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
+
+
+@pytest.mark.parametrize("factorisation", FACTORISATIONS)
+def test_filters_commute_with_every_turn_of_the_sphere(factorisation: str) -> None:
+    made = SphericalFilter(Harmonics(GAUSS, 5), 4, nnx.Rngs(0), factorisation=factorisation)
+    x, y, z = grid_points(GAUSS).T.reshape(3, *GAUSS.shape)
+    weights = np.asarray(made.weights())
+    matrices = np.stack([np.diag(w[:, 0]) if factorisation == "separable" else w for w in weights])
+    mixed = np.array([0.3, -1.0, 0.5, 2.0], np.float32)
+    # Turns take fields of one total wavenumber to each other: x, y and z for 1; for 2 the products of two of them.
+    for degree, fields in ((1, (x, y, z)), (2, (x * y, y * z, z * x, x**2 - y**2, 3 * z**2 - 1))):
+        given = np.stack(fields)[..., None] * mixed
+        found = np.asarray(made(jnp.asarray(given, jnp.float32)))
+        np.testing.assert_allclose(found, np.stack(fields)[..., None] * (mixed @ matrices[degree]), atol=2e-5)
 
 
 def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
@@ -118,13 +158,41 @@ def test_beyond_a_pole_the_other_side_goes_on() -> None:
     wide = np.asarray(pad_sphere(jnp.asarray(points[None]), 1, circle=True, poles=True))[0]
     np.testing.assert_allclose(wide[0, 1:-1], np.roll(points[0], 4, 0), atol=1e-7)
     np.testing.assert_allclose(wide[1:-1, 0], points[:, -1], atol=1e-7)
+    # A row on a pole is not met again.
+    on_pole = grid_points(EVEN).reshape(17, 24, 3)
+    given = {"circle": True, "poles": True, "on_pole": (True, True)}
+    wide = np.asarray(pad_sphere(jnp.asarray(on_pole[None]), 2, **given))[0]
+    np.testing.assert_allclose(wide[:2, 2:-2], np.roll(on_pole[[2, 1]], 12, 1), atol=1e-7)
+    np.testing.assert_allclose(wide[-2:, 2:-2], np.roll(on_pole[[-2, -3]], 12, 1), atol=1e-7)
     kept = np.asarray(pad_sphere(jnp.asarray(points[None]), 1, circle=False, poles=False))[0]
     np.testing.assert_allclose(kept[0, 0], points[0, 0], atol=1e-7)
 
 
+def test_settings_that_do_not_fit_the_grid_are_refused_with_a_way_out() -> None:
+    for config, key in (
+        (ConvConfig(patch=5), "surrogate.network.patch"),
+        (ConvConfig(patch=4, dilations=(5,)), "surrogate.network.dilations"),
+    ):
+        with pytest.raises(InputError, match=key):
+            network(config, SphereShape(GAUSS, 1, 1), nnx.Rngs(0))
+    # 17 rows, of which 16 lie beyond the pole that one of them is on.
+    network(ConvConfig(width=2, blocks=1, dilations=(16,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
+    with pytest.raises(InputError, match="16 rows lie beyond a pole"):
+        network(ConvConfig(width=2, blocks=1, dilations=(17,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
+    with pytest.raises(InputError, match="factorisation must be one of"):
+        config_from_json({"architecture": "sfno", "factorisation": "sparse"})
+
+
+@pytest.mark.parametrize("conditions", [0, 2])
+def test_conditions_that_are_missing_or_for_nothing_are_refused(conditions: int) -> None:
+    made = lively(ConvConfig(width=2, blocks=1), GAUSS, conditions)
+    with pytest.raises(ValueError, match="the network takes"):
+        made(jnp.zeros((1, *GAUSS.shape, 3)), None if conditions else jnp.zeros((1, 2)))
+
+
 NETWORKS: list[Any] = [
     ConvConfig(width=8, blocks=2, patch=2, dilations=(1, 2)),
-    SFNOConfig(width=8, blocks=2),
+    SFNOConfig(width=8, blocks=2, factorisation="tucker"),
     MeshConfig(width=8, blocks=2, refinements=1),
 ]
 
