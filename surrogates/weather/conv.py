@@ -78,8 +78,8 @@ class ConvBlock(nnx.Module):
         grid = shape.grid
         self.circle, self.poles = grid.periodic, grid.is_global
         # A patch reaches off the pole.
-        ends = (grid.latitude[0] + 90, 90 - grid.latitude[-1])
-        self.on_pole = (config.patch == 1 and ends[0] < ON_POLE, config.patch == 1 and ends[1] < ON_POLE)
+        south, north = (bool(config.patch == 1 and 90 - abs(grid.latitude[k]) < ON_POLE) for k in (0, -1))
+        self.on_pole = (south, north)
         self.reach = dilation * (config.size // 2)
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
         self.conv = nnx.Conv(

@@ -221,6 +221,23 @@ def test_networks_turn_with_the_earth_where_they_promise_it(config: Any) -> None
     assert config_from_json(config_to_json(config)) == config
 
 
+@pytest.mark.parametrize("grid", [EVEN, BETWEEN])
+def test_without_patches_convolutions_turn_by_one_point_and_do_not_know_north(grid: WeatherGrid) -> None:
+    made = lively(ConvConfig(width=8, blocks=2, dilations=(1, 2)), grid)
+    # Which pole is which is told by the sine of the latitude; without it and with kernels that are even from south to
+    # north, a field that is turned over gives the answer turned over, if both poles are treated alike.
+    told = made.encode.mlp.first.kernel
+    told[...] = told[...].at[-2].set(0.0)
+    for block in made.blocks:
+        kernel = block.conv.kernel
+        kernel[...] = (kernel[...] + kernel[...][::-1]) / 2
+    made = nnx.jit(made)
+    x = jax.random.normal(jax.random.key(2), (1, *grid.shape, 3))
+    first = np.asarray(made(x))
+    np.testing.assert_allclose(np.asarray(made(jnp.roll(x, 1, 2))), np.roll(first, 1, 2), atol=1e-4)
+    np.testing.assert_allclose(np.asarray(made(x[:, ::-1])), first[:, ::-1], atol=1e-4)
+
+
 def test_the_first_answer_is_small_and_a_region_is_answered_whatever_its_size() -> None:
     made = network(ConvConfig(width=8, blocks=1, patch=2), SphereShape(REGION, 3, 2), nnx.Rngs(0))
     answer = made(jax.random.normal(jax.random.key(0), (2, 9, 7, 3)))
