@@ -45,7 +45,7 @@ class Harmonics:
         if not 1 <= self.truncation <= most:
             raise InputError(
                 f"a grid of {rows} x {columns} points has wavenumbers up to {most}, not {self.truncation}",
-                where="surrogate.network.truncation",
+                where="truncation",
                 remedy="Give fewer",
             )
         _ = self._basis

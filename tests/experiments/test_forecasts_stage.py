@@ -156,7 +156,7 @@ def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(tmp_p
     assert [b - a for a, b in made.segments] == [13, 13, 13]
     train = composed(
         "train", "experiment=weather/held_suarez", f"data.file={tmp_path / 'w'}", "data.parts=[13,13,0,13]",
-        "surrogate.steps=2", "surrogate.unroll=1", "train.epochs=1", *SMALL,
+        "surrogate.steps=2", "surrogate.unroll=1", "surrogate.truncation=7", "train.epochs=1", *SMALL,
     )  # fmt: skip
     train_forecaster(train, tmp_path / "fit")
     forecaster = Forecaster.load(tmp_path / "fit" / "surrogate")
