@@ -70,7 +70,7 @@ def windows(config: DictConfig, run_dir: Path) -> None:
     out, began = Path(settings.out), time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("states", total=None)
+        task = bar.add_task("states", total=source.states if isinstance(source, Reanalysis) else None)
 
         def advance(count: int) -> None:
             bar.advance(task, count)

@@ -19,6 +19,9 @@ DIMS: Mapping[str, str] = {
     "lat": LATITUDE, "lon": LONGITUDE, "isobaricInhPa": LEVEL, "pressure_level": LEVEL, "plev": LEVEL, "lev": LEVEL,
     "valid_time": TIME,
 }  # fmt: skip
+KNOWN = (TIME, LEVEL, LATITUDE, LONGITUDE)
+#: What does not change with time.
+STATIC = ("geopotential_at_surface", "land_sea_mask")
 #: Short names of ECMWF, on levels and at the surface.
 ON_LEVELS: Mapping[str, str] = {
     "t": "temperature", "z": "geopotential", "u": "u_component_of_wind", "v": "v_component_of_wind",
@@ -41,34 +44,98 @@ CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
 def named(data: xr.Dataset, where: str) -> xr.Dataset:
     """Variables and dims under their names in WeatherBench 2; variables that are not known stay as they are.
 
+    Other dims of length 1 are taken away; a time, or a level, that a file has but one of becomes a dim.
+
     Raises:
-        InputError: a coordinate is missing, or two variables would have one name.
+        InputError: two variables would have one name.
     """
-    found = data.rename({k: v for k, v in DIMS.items() if k in data.dims and v not in data.dims and v not in data})
+    found = data
+    for old, new in DIMS.items():
+        if (old in found.dims or (old in found.coords and found[old].ndim == 0)) and new not in found.variables:
+            found = found.rename({old: new})
+    found = found.squeeze([d for d in found.dims if d not in KNOWN and found.sizes[d] == 1], drop=True)
     if TIME not in found.dims and TIME in found.coords:
         found = found.expand_dims(TIME)
-    for dim in (LATITUDE, LONGITUDE, TIME):
-        if dim not in found.dims or dim not in found.coords:
-            raise InputError(
-                f"no coordinate {dim} in it", where=where, remedy=f"It has {', '.join(map(str, found.dims))}"
-            )
-    names: dict[str, str] = {}
-    for key, array in found.data_vars.items():
-        name = str(key)
-        if name in VARIABLES:
-            continue
-        table = ON_LEVELS if LEVEL in array.dims else AT_SURFACE
-        new = table.get(str(array.attrs.get("GRIB_shortName", name)), table.get(name))
-        if new is None and LEVEL in array.dims and array.attrs.get("standard_name"):
-            standard = array.attrs["standard_name"]
-            new = next((v.name for v in VARIABLES.values() if v.levels and v.standard_name == standard), None)
-        if new is not None:
-            names[name] = new
+    if LEVEL in found.coords and LEVEL not in found.dims:
+        on = [k for k, v in found.data_vars.items() if _on_levels(v)]
+        found = found.assign({k: found[k].expand_dims(LEVEL) for k in on}) if on else found.drop_vars(LEVEL)
+    known = {str(k): _name(str(k), v) for k, v in found.data_vars.items()}
+    names = {k: new for k, new in known.items() if new is not None and new != k}
     values = [*names.values(), *(str(v) for v in found.data_vars if str(v) not in names)]
     twice = sorted({v for v in values if values.count(v) > 1})
     if twice:
         raise InputError(f"two variables would be called {twice[0]}", where=where, remedy="Take one of them out")
     return found.rename(names)
+
+
+def refuse_lacking_dims(data: xr.Dataset, where: str) -> None:
+    """Refuse a Dataset without a time, a latitude or a longitude.
+
+    Raises:
+        InputError: names it.
+    """
+    for dim in (LATITUDE, LONGITUDE, TIME):
+        if dim not in data.dims or dim not in data.coords:
+            raise InputError(
+                f"no coordinate {dim} in it", where=where, remedy=f"It has {', '.join(map(str, data.dims))}"
+            )
+
+
+def _name(name: str, array: xr.DataArray) -> str | None:
+    """What WeatherBench 2 calls a variable; None where it does not."""
+    if name in VARIABLES:
+        return name
+    table = ON_LEVELS if LEVEL in array.dims else AT_SURFACE
+    found = table.get(str(array.attrs.get("GRIB_shortName", name)), table.get(name))
+    if found is None and LEVEL in array.dims and array.attrs.get("standard_name"):
+        standard = array.attrs["standard_name"]
+        found = next((v.name for v in VARIABLES.values() if v.levels and v.standard_name == standard), None)
+    return found
+
+
+def _on_levels(array: xr.DataArray) -> bool:
+    """Whether the one level of a file is that of a variable; "z" is at the surface where GRIB says so."""
+    name = str(array.name)
+    if array.attrs.get("GRIB_typeOfLevel", "isobaricInhPa") != "isobaricInhPa":
+        return False
+    return VARIABLES[name].levels if name in VARIABLES else name in ON_LEVELS
+
+
+def checked_variable(array: xr.DataArray, where: str) -> None:
+    """Refuse a variable that is another than its name says, or that has more dims than a state.
+
+    Raises:
+        InputError: its standard name is another variable's, or it has a dim that we have not.
+    """
+    name, standard = str(array.name), str(array.attrs.get("standard_name", ""))
+    own = VARIABLES[name].standard_name
+    # Files call the geopotential of the surface by the general name.
+    others = {v.standard_name for v in VARIABLES.values()} - {own, "", "geopotential", "surface_geopotential"}
+    if standard in others:
+        raise InputError(
+            f"{name} has the standard name {standard}, {own or 'none'} is expected", where=where, remedy="Rename it"
+        )
+    strange = [str(d) for d in array.dims if d not in KNOWN]
+    if strange:
+        raise InputError(
+            f"{name} has a dim {strange[0]} of {array.sizes[strange[0]]}",
+            where=where,
+            remedy=f"Choose one with xarray's isel({strange[0]}=0) and save it",
+        )
+
+
+def pressure_levels(data: xr.Dataset, where: str) -> Float[np.ndarray, " level"]:
+    """The levels of a Dataset in hPa, which they are taken to be in where nothing else is said.
+
+    Raises:
+        InputError: they are in units other than of pressure.
+    """
+    values, units = np.asarray(data[LEVEL].values, np.float64), str(data[LEVEL].attrs.get("units", "hPa"))
+    if same_units(units, "Pa"):
+        return values / 100
+    if not same_units(units, "hPa"):
+        raise InputError(f"its levels are in {units}, hPa is needed", where=where, remedy="Interpolate to pressure")
+    return values
 
 
 def checked_times(data: xr.Dataset, where: str) -> np.ndarray:

@@ -30,11 +30,19 @@ from data.weather import (
 )
 from data.windows import Segment
 from simulators.base import content_hash
-from simulators.weather.cf import checked_times, converted, named, ordered_grid
+from simulators.weather.cf import (
+    STATIC,
+    checked_times,
+    checked_variable,
+    converted,
+    ordered_grid,
+    pressure_levels,
+    refuse_lacking_dims,
+)
+from simulators.weather.chunks import ChunkReader, loaded, plain
 from simulators.weather.regrid import METHODS, global_grid, regrid
 from simulators.weather.sources import open_source
 
-STATIC = ("geopotential_at_surface", "land_sea_mask")
 MISSING = ("refuse", "drop")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
@@ -92,7 +100,9 @@ class Reanalysis:
     @cached_property
     def source(self) -> xr.Dataset:
         """The source with our names, unread."""
-        return named(open_source(self.path), self.path)
+        found = open_source(self.path)
+        refuse_lacking_dims(found, self.path)
+        return found
 
     @cached_property
     def _all_times(self) -> np.ndarray:
@@ -126,7 +136,19 @@ class Reanalysis:
                 where=self.path,
                 remedy=f"It has {', '.join(map(str, data.data_vars))}",
             )
-        return self.variables or tuple(v for v in there if v not in self.static)
+        chosen = self.variables or tuple(v for v in there if v not in self.static)
+        for name in chosen:
+            checked_variable(data[name], self.path)
+        return chosen
+
+    @cached_property
+    def _levels(self) -> np.ndarray:
+        """In hPa, as they lie in the source.
+
+        Raises:
+            InputError: they are in other units.
+        """
+        return pressure_levels(self.source, self.path)
 
     @cached_property
     def layout(self) -> WeatherLayout:
@@ -140,9 +162,7 @@ class Reanalysis:
             if LEVEL not in self.source[name].dims:
                 channels.append(Channel(name))
                 continue
-            have = [float(v) for v in self.source[LEVEL].values]
-            if str(self.source[LEVEL].attrs.get("units", "hPa")) == "Pa":
-                have = [v / 100 for v in have]
+            have = self._levels.tolist()
             lacking = [v for v in self.levels if not np.isclose(have, v).any()]
             if lacking:
                 raise InputError(
@@ -204,7 +224,8 @@ class Reanalysis:
         if not names:
             return None
         data = self.source[names]
-        return self._presented(data.isel({TIME: 0}) if TIME in data.dims else data)
+        data = data.isel({TIME: 0}) if TIME in data.dims else data
+        return self._presented(loaded(self._cut(data), self.path))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -221,28 +242,35 @@ class Reanalysis:
     def _part(self, run: Int[np.ndarray, " time"], start: int, stop: int) -> xr.Dataset:
         return self._read(run[start:stop])
 
+    @cached_property
+    def _reader(self) -> ChunkReader:
+        return ChunkReader(self._cut(self.source[list(self._chosen)]), self.path)
+
     def _read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
         """States at some times, in memory."""
-        return self._presented(self.source[list(self._chosen)].isel({TIME: rows}))
+        return self._presented(self._reader.read(rows))
+
+    def _cut(self, data: xr.Dataset) -> xr.Dataset:
+        """What is wanted of a Dataset, unread: levels and region, in the order of the states."""
+        _, rows, columns = self._grid
+        at: dict[str, Any] = {LATITUDE: plain(rows), LONGITUDE: plain(columns)}
+        if LEVEL in data.dims:
+            data = data.assign_coords({LEVEL: self._levels})
+            if self.levels:
+                at[LEVEL] = [int(np.argmin(np.abs(self._levels - v))) for v in self.levels]
+        return data.isel({k: v for k, v in at.items() if k in data.dims})
 
     def _presented(self, data: xr.Dataset) -> xr.Dataset:
-        grid, rows, columns = self._grid
-        at: dict[str, Any] = {LATITUDE: rows, LONGITUDE: columns}
-        if LEVEL in data.dims and self.levels:
-            have = np.asarray(data[LEVEL].values, float)
-            have = have / 100 if str(data[LEVEL].attrs.get("units", "hPa")) == "Pa" else have
-            at[LEVEL] = [int(np.argmin(np.abs(have - v))) for v in self.levels]
-        loaded = data.isel({k: v for k, v in at.items() if k in data.dims}).load()
-        if LEVEL in loaded.dims and str(loaded[LEVEL].attrs.get("units", "hPa")) == "Pa":
-            loaded = loaded.assign_coords({LEVEL: loaded[LEVEL] / 100})
+        """What was read, in the units and on the grid of the states."""
         made = {}
-        for key, array in loaded.data_vars.items():
+        for key, array in data.data_vars.items():
             name = str(key)
             values = converted(array.values.astype(np.float32), name, array.attrs.get("units"), self.path)
             if name in self.fill:
                 values = np.where(np.isnan(values), np.float32(self.fill[name]), values)
             made[name] = (array.dims, values, VARIABLES[name].attrs())
-        coords = {k: v for k, v in loaded.coords.items() if k in (TIME, LEVEL) and k in loaded.dims}
+        coords = {k: v for k, v in data.coords.items() if k in (TIME, LEVEL) and k in data.dims}
+        grid = self._grid[0]
         found = xr.Dataset(made, coords).assign_coords({LATITUDE: list(grid.latitude), LONGITUDE: list(grid.longitude)})
         return regrid(found, grid, self.target, self.regrid) if self.grid else found
 

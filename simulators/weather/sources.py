@@ -12,10 +12,13 @@ import numpy as np
 import xarray as xr
 
 from data.errors import CorruptStoreError, InputError
+from data.weather import TIME
 from simulators.base import SimulationError
+from simulators.weather.cf import KNOWN, STATIC, named
 
 INSTALL = "Install it with `pip install 'understudy[weather]'`"
 GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
+BLOCK_BYTES = 16 << 20
 #: What a URL's scheme needs beside fsspec, and how to open it without an account.
 SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "gs": ("gcsfs", {"token": "anon"}),
@@ -26,7 +29,7 @@ SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def open_source(path: str) -> xr.Dataset:
-    """A Dataset, whose arrays are read when they are needed.
+    """A Dataset with our names, whose arrays are read when they are needed.
 
     Args:
         path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
@@ -38,7 +41,7 @@ def open_source(path: str) -> xr.Dataset:
         SimulationError: `missing_component`: what reads it is not installed.
     """
     if "://" in path:
-        return _open_zarr(_remote(path), path)
+        return named(_open_zarr(_remote(path), path), path)
     found = sorted(glob(path)) if any(c in path for c in "*?[") else [path]
     if not found or not Path(found[0]).exists():
         raise InputError("no such file or directory", where=path, remedy="Check the path")
@@ -47,12 +50,12 @@ def open_source(path: str) -> xr.Dataset:
         if len(found) > 1:
             raise InputError(f"{len(found)} directories match", where=path, remedy="Name one Zarr store")
         refuse_damaged(first)
-        return _open_zarr(str(first), path)
+        return named(_open_zarr(str(first), path), path)
     kind = {Path(f).suffix.lower() for f in found}
     if kind <= set(GRIB):
-        return _joined([_grib(f) for f in found], path)
+        return _joined([part for f in found for part in _grib(f)], path)
     if kind <= set(NETCDF):
-        return _joined([_netcdf(f) for f in found], path)
+        return _joined([named(_netcdf(f), f) for f in found], path)
     raise InputError(
         f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
     )
@@ -97,16 +100,27 @@ def _netcdf(path: str) -> xr.Dataset:
         raise _unreadable(path, error) from error
 
 
-def _grib(path: str) -> xr.Dataset:
+def _grib(path: str) -> list[xr.Dataset]:
+    """One Dataset, or one a variable where they do not fit the same levels.
+
+    They have our names, as those of GRIB may be the same on levels and at the surface.
+    """
     try:
-        import cfgrib  # noqa: F401
+        from cfgrib import DatasetBuildError
+        from cfgrib.xarray_store import open_variable_datasets
+        from eccodes import CodesInternalError
     except (ImportError, RuntimeError) as error:
         raise SimulationError("missing_component", f"{path} needs cfgrib and ecCodes. {INSTALL}") from error
+    # An index would be written beside the file; a message that is cut short would be left out with a warning.
+    options = {"indexpath": "", "errors": "raise"}
     try:
-        # An index would be written beside the file.
-        return xr.open_dataset(path, engine="cfgrib", backend_kwargs={"indexpath": ""})
-    except (ValueError, OSError, KeyError, EOFError) as error:
+        try:
+            parts = [xr.open_dataset(path, engine="cfgrib", backend_kwargs=options)]
+        except DatasetBuildError:
+            parts = open_variable_datasets(path, backend_kwargs=options)
+    except (ValueError, OSError, KeyError, EOFError, CodesInternalError) as error:
         raise _unreadable(path, error) from error
+    return [named(part, path) for part in parts]
 
 
 def _unreadable(path: str, error: Exception) -> InputError:
@@ -115,15 +129,44 @@ def _unreadable(path: str, error: Exception) -> InputError:
 
 
 def _joined(parts: list[xr.Dataset], where: str) -> xr.Dataset:
-    """Files one after the other in time."""
+    """Files of the same variables one after the other in time, those of different variables beside each other.
+
+    Raises:
+        InputError: their grids, levels or times differ.
+    """
     if len(parts) == 1:
         return parts[0]
+    alike: dict[frozenset[str], list[xr.Dataset]] = {}
+    for part in parts:
+        bare = part.drop_vars([c for c in part.coords if c not in KNOWN])
+        if set(bare.data_vars) <= set(STATIC) and bare.sizes.get(TIME) == 1:
+            bare = bare.isel({TIME: 0}, drop=True)
+        alike.setdefault(frozenset(map(str, bare.data_vars)), []).append(_unread(bare, where))
     try:
-        return xr.concat(parts, "time", data_vars="minimal", coords="minimal", compat="override", join="exact")
+        return xr.merge([_in_time(group) for group in alike.values()], join="exact", compat="no_conflicts")
     except ValueError as error:
         raise InputError(
             f"its files do not fit together: {str(error).splitlines()[0]}", where=where, remedy="Open them one by one"
         ) from error
+
+
+def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
+    """Arrays that stay unread when they are joined: dask's, in chunks of the file's, or of some megabytes."""
+    own = [
+        v.encoding["preferred_chunks"].get(TIME, 1) for v in data.data_vars.values() if "preferred_chunks" in v.encoding
+    ]
+    each = max(own, default=max(1, BLOCK_BYTES * data.sizes.get(TIME, 1) // max(1, data.nbytes)))
+    try:
+        return data.chunk({TIME: each} if TIME in data.dims else {})
+    except ImportError as error:
+        raise SimulationError("missing_component", f"{where} needs dask, to join its files. {INSTALL}") from error
+
+
+def _in_time(parts: list[xr.Dataset]) -> xr.Dataset:
+    if len(parts) == 1 or TIME not in parts[0].dims:
+        return parts[0]
+    ordered = sorted(parts, key=lambda part: part[TIME].values.min())
+    return xr.concat(ordered, TIME, data_vars="minimal", coords="minimal", compat="override", join="exact")
 
 
 def refuse_damaged(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.server
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,8 @@ from hypothesis import strategies as st
 from data.errors import CorruptStoreError, InputError
 from data.weather import WeatherGrid
 from data.windows import write_windows
+from simulators.base import SimulationError
+from simulators.weather import chunks
 from simulators.weather.reanalysis import Reanalysis
 from simulators.weather.regrid import edges, global_grid, regrid, weights
 from simulators.weather.sources import open_source
@@ -73,6 +76,79 @@ def test_grib_netcdf_and_zarr_give_the_same_states(shared_data: Path, tmp_path: 
         other = Reanalysis(str(tmp_path / path), stop=stop)
         assert other.layout.grid == first.layout.grid
         np.testing.assert_array_equal(states(other), values)
+
+
+def messages(path: Path, grib: Path, wanted: list[tuple[str, int]]) -> str:
+    """Messages of a file as other variables at other levels; 0 is the surface, whose static ones are there once."""
+    eccodes = pytest.importorskip("eccodes")
+    with open(grib, "rb") as source, open(path, "wb") as out:
+        for hour in range(3):
+            message = eccodes.codes_grib_new_from_file(source)
+            for short, level in wanted:
+                if hour and not level and short in ("z", "lsm"):
+                    continue
+                other = eccodes.codes_clone(message)
+                eccodes.codes_set(other, "typeOfLevel", "isobaricInhPa" if level else "surface")
+                eccodes.codes_set(other, "level", level)
+                eccodes.codes_set(other, "shortName", short)
+                eccodes.codes_write(other, out)
+    return str(path)
+
+
+def test_grib_of_the_surface_and_of_levels_in_one_file_loses_no_variable(shared_data: Path, tmp_path: Path) -> None:
+    grib = shared_data / "weather" / "era5_t2m_hourly_2019-03_uk.grib"
+    wanted = [("2t", 0), ("t", 500), ("t", 850), ("z", 500), ("z", 850), ("z", 0), ("lsm", 0)]
+    mixed = Reanalysis(messages(tmp_path / "mixed.grib", grib, wanted))
+    labels = {c.label for c in mixed.layout.channels}
+    assert labels == {"2m_temperature", "temperature_500", "temperature_850", "geopotential_500", "geopotential_850"}
+    assert mixed.layout.static == ("geopotential_at_surface", "land_sea_mask")
+    # All messages were copied from one, so that all channels are alike.
+    found = states(mixed)
+    assert found.shape == (3, 33, 49, 5)
+    np.testing.assert_array_equal(found, np.repeat(states(Reanalysis(str(grib), stop="2019-03-01T02")), 5, axis=-1))
+    single = Reanalysis(messages(tmp_path / "single.grib", grib, [("z", 500)]))
+    assert [c.label for c in single.layout.channels] == ["geopotential_500"]
+    cut = tmp_path / "cut.grib"
+    cut.write_bytes((tmp_path / "mixed.grib").read_bytes()[:-1000])
+    with pytest.raises(InputError, match=r"cut\.grib: cannot be read"):
+        states(Reanalysis(str(cut)))
+
+
+def test_files_of_parts_of_the_time_and_of_single_variables_are_joined_unread(tmp_path: Path) -> None:
+    data = dataset(8)
+    whole = Reanalysis(kept(tmp_path / "whole.nc", data))
+    # The later times have the earlier name, and the mask comes with a time as its service gives it.
+    for name, times in (("b", slice(0, 3)), ("a", slice(3, 8))):
+        kept(tmp_path / f"part_t2m_{name}.nc", data[["t2m"]].isel(time=times))
+        kept(tmp_path / f"part_t_{name}.nc", data[["t"]].isel(time=times).rename(time="valid_time"))
+    kept(tmp_path / "part_lsm.nc", data[["lsm"]].expand_dims(time=data.time[:1]))
+    joined = Reanalysis(str(tmp_path / "part_*.nc"), variables=whole.layout.variables)
+    assert joined.source["temperature"].chunks is not None
+    np.testing.assert_array_equal(states(joined), states(whole))
+    xr.testing.assert_equal(joined.static_fields(), whole.static_fields())
+    kept(tmp_path / "part_t2m_c.nc", data[["t2m"]].isel(time=slice(0, 3), latitude=slice(0, 4)))
+    with pytest.raises(InputError, match="do not fit together"):
+        open_source(str(tmp_path / "part_*.nc"))
+
+
+def test_a_chunk_of_many_times_is_decoded_once_however_small_the_blocks_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset(20).to_zarr(tmp_path / "a.zarr", encoding={"t2m": {"chunks": (8, 5, 8)}})
+    source = Reanalysis(str(tmp_path / "a.zarr"), variables=("2m_temperature",), step_hours=12)
+    times: list[int] = []
+    monkeypatch.setattr(chunks, "loaded", lambda data, _: times.append(data.sizes["time"]) or data.load())
+    (segment,) = source.segments()
+    found = np.concatenate([segment.read(i, min(i + 3, 10))["2m_temperature"].values for i in range(0, 10, 3)])
+    np.testing.assert_array_equal(found, dataset(20)["t2m"].values[::2, ::-1])
+    assert times == [8, 8, 4]
+
+
+def test_what_a_source_needs_and_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "gcsfs", None)
+    with pytest.raises(SimulationError, match=r"needs gcsfs.*understudy\[weather\]") as caught:
+        open_source("gs://bucket/era5.zarr")
+    assert caught.value.kind == "missing_component"
 
 
 @pytest.fixture
@@ -156,6 +232,10 @@ def flawed(name: str) -> xr.Dataset:
         return data.isel(time=[0, 2, 1, 3])
     if name == "nan":
         data["t2m"].values[3, 1, 2] = np.nan
+    if name == "other name":
+        data["t2m"].attrs["standard_name"] = "eastward_wind"
+    if name == "members":
+        return xr.concat([data, data], "number")
     if name == "calendar":
         stamps = ("time", np.arange(6), {"units": "days since 2001-02-26", "calendar": "360_day"})
         return data.assign_coords(time=stamps)
@@ -171,6 +251,8 @@ def flawed(name: str) -> xr.Dataset:
         ("twice", "2020-02-28T06:00:00 is given twice"),
         ("unsorted", "2020-02-28T06:00:00 comes after a later one"),
         ("nan", r"2m_temperature .*2020-02-28T18:00:00, latitude 40, longitude 90"),
+        ("other name", "standard name eastward_wind, air_temperature is expected"),
+        ("members", "a dim number of 2"),
         ("calendar", "360_day"),
     ],
 )
@@ -197,6 +279,12 @@ def test_a_chunk_that_is_missing_or_cut_short_is_named(tmp_path: Path) -> None:
     chunk.write_bytes(whole[:-4])
     with pytest.raises(CorruptStoreError, match="cut short"):
         open_source(str(tmp_path / "a.zarr"))
+    chunk.write_bytes(whole)
+    compressed = next(f for f in (tmp_path / "a.zarr" / "t" / "c").rglob("*") if f.is_file())
+    content = compressed.read_bytes()
+    compressed.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptStoreError, match=r"temperature of 2020-02-28T00:00 to .* cannot be read"):
+        states(Reanalysis(str(tmp_path / "a.zarr")))
     chunk.unlink()
     with pytest.raises(CorruptStoreError, match="missing"):
         open_source(str(tmp_path / "a.zarr"))

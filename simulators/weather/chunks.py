@@ -1,0 +1,99 @@
+"""Reading states in the order of time from sources whose chunks hold many times, each chunk fetched once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+
+from data.errors import CorruptStoreError
+from data.weather import TIME
+
+#: Bytes of a chunk of all variables that are held at most; larger ones are read again for each block.
+MOST_BYTES = 2 << 30
+
+
+@dataclass
+class ChunkReader:
+    """Rows of a Dataset in time.
+
+    The last chunk that was read is held, so that blocks smaller than it do not fetch and decode it anew.
+
+    Attributes:
+        data: unread.
+        where: it comes from, for errors.
+    """
+
+    data: xr.Dataset
+    where: str
+    _held: tuple[int, xr.Dataset] | None = field(default=None, init=False, repr=False)
+
+    @property
+    def length(self) -> int:
+        """Times of a chunk; 1 where chunks are unknown or too large to be held."""
+        chunks = [v.encoding.get("preferred_chunks", {}).get(TIME, 1) for v in self.data.data_vars.values()]
+        longest = max((int(c) for c in chunks), default=1)
+        each = self.data.nbytes / max(1, self.data.sizes.get(TIME, 1))
+        return longest if longest * each <= MOST_BYTES else 1
+
+    def read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
+        """These rows, in memory.
+
+        Raises:
+            CorruptStoreError: a chunk cannot be decoded.
+        """
+        length = self.length
+        if length == 1:
+            return loaded(self.data.isel({TIME: plain(rows)}), self.where)
+        parts = [self._of_chunk(int(c), rows[rows // length == c], length) for c in np.unique(rows // length)]
+        return (
+            parts[0]
+            if len(parts) == 1
+            else xr.concat(parts, TIME, data_vars="minimal", coords="minimal", compat="override")
+        )
+
+    def _of_chunk(self, chunk: int, rows: Int[np.ndarray, " time"], length: int) -> xr.Dataset:
+        if self._held is None or self._held[0] != chunk:
+            self._held = None  # two are never held
+            whole = self.data.isel({TIME: slice(chunk * length, (chunk + 1) * length)})
+            self._held = (chunk, loaded(whole, self.where))
+        return self._held[1].isel({TIME: rows - chunk * length})
+
+
+def plain(index: Int[np.ndarray, " n"]) -> slice | Int[np.ndarray, " n"]:
+    """A slice where an index has consecutive numbers, which stores read faster."""
+    if len(index) and (np.diff(index) == 1).all():
+        return slice(int(index[0]), int(index[-1]) + 1)
+    return index
+
+
+def loaded(data: xr.Dataset, where: str) -> xr.Dataset:
+    """A Dataset in memory.
+
+    Raises:
+        CorruptStoreError: a variable cannot be decoded; names it and its times.
+    """
+    try:
+        return data.load()
+    except Exception as error:  # each codec and each protocol raises its own kind
+        name = next((str(k) for k, v in data.data_vars.items() if not _reads(v)), "a variable")
+        stamps = np.atleast_1d(data[TIME].values) if TIME in data.coords else np.zeros(0)
+        times = f" of {_short(stamps[0])} to {_short(stamps[-1])}" if len(stamps) else ""
+        text = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise CorruptStoreError(
+            f"{name}{times} cannot be read: {text}", where=where, remedy="Fetch it again, or try once more"
+        ) from error
+
+
+def _reads(array: xr.DataArray) -> bool:
+    try:
+        array.compute()
+    except Exception:
+        return False
+    return True
+
+
+def _short(stamp: object) -> str:
+    return str(stamp)[:16]
