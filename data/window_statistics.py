@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 Numbers = tuple[float, ...]
 #: Days of the window over which a climatology is smoothed.
 WINDOW_DAYS = 61
 YEAR_DAYS = 366
+#: Values of a day that are smoothed at once.
+COLUMNS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Climatology:
         if strange:
             raise ValueError(f"no data at hour {strange[0]} of the day; there are {self.hours}")
         at = np.searchsorted(self.hours, hour)
-        return self.values[at, day - 1 if self.kind == "day_of_year" else 0]
+        return np.asarray(self.values[at, day - 1 if self.kind == "day_of_year" else 0])
 
 
 def hour_of_day(times: np.ndarray) -> Int[np.ndarray, " time"]:
@@ -126,42 +130,83 @@ def day_of_year(times: np.ndarray) -> Int[np.ndarray, " time"]:
     return (times.astype("datetime64[D]") - times.astype("datetime64[Y]").astype("datetime64[D]")).astype(int) + 1
 
 
+def is_leap(times: np.ndarray) -> Bool[np.ndarray, " time"]:
+    """Whether the year of each of datetime64 has 366 days."""
+    years = times.astype("datetime64[Y]")
+    return (years + 1).astype("datetime64[D]") - years.astype("datetime64[D]") == np.timedelta64(YEAR_DAYS, "D")
+
+
 def climatology(
     times: np.ndarray,
     blocks: Iterable[tuple[Int[np.ndarray, " time"], Float[np.ndarray, "time latitude longitude channel"]]],
     shape: tuple[int, int, int],
     *,
     dated: bool,
+    file: Path | None = None,
 ) -> Climatology:
     """The climatology of states that are given block by block.
 
     With a year of data or more it is that of WeatherBench 2 (Rasp et al. 2024, section 2.2): for each hour of the day
     and day of the year the mean over years and over a window of 61 days around the day, whose weights fall linearly to
-    0 at its ends.
+    0 at its ends. Day 366 of a year that has none is its day 365.
 
     Args:
         times: datetime64 of all states.
         blocks: positions in `times`, and the states there.
         shape: latitudes, longitudes and channels.
         dated: whether the times are dates.
+        file: where the values of a day-of-year climatology are kept, as they may exceed the memory; None: in memory.
+            A file that is there is believed.
     """
     span = (times.max() - times.min()) / np.timedelta64(1, "D") if len(times) else 0.0
     kind = "mean" if not dated else "day_of_year" if span >= 364 else "hour"
     hours = tuple(sorted(set(hour_of_day(times).tolist()))) if kind != "mean" else (0,)
-    days = YEAR_DAYS if kind == "day_of_year" else 1
-    total = np.zeros((len(hours), days, *shape), np.float64 if days == 1 else np.float32)
-    count = np.zeros((len(hours), days))
     hour = np.searchsorted(hours, hour_of_day(times)) if kind != "mean" else np.zeros(len(times), int)
-    day = day_of_year(times) - 1 if kind == "day_of_year" else np.zeros(len(times), int)
+    if kind != "day_of_year":
+        means = np.zeros((len(hours), 1, *shape))
+        _add_means(means, blocks, hour, np.zeros(len(times), int))
+        return Climatology(kind, hours, means.astype(np.float32))
+    if file is not None and file.is_file():
+        return Climatology(kind, hours, np.load(file, mmap_mode="r", allow_pickle=False))
+    size = (len(hours), YEAR_DAYS, *shape)
+
+    def fill(values: np.ndarray) -> None:
+        count = _add_means(values, blocks, hour, day_of_year(times) - 1, last_twice=~is_leap(times))
+        for h in range(len(hours)):
+            _smooth(values[h], count[h])
+
+    if file is None:
+        values = np.zeros(size, np.float32)
+        fill(values)
+        return Climatology(kind, hours, values)
+    part = file.with_name(f"{file.name}.{os.getpid()}.part")
+    mapped = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=size)
+    fill(mapped)
+    mapped.flush()
+    os.replace(part, file)
+    return Climatology(kind, hours, np.load(file, mmap_mode="r", allow_pickle=False))
+
+
+def _add_means(
+    means: Float[np.ndarray, "hour day latitude longitude channel"],
+    blocks: Iterable[tuple[Int[np.ndarray, " time"], Float[np.ndarray, "time latitude longitude channel"]]],
+    hour: Int[np.ndarray, " time"],
+    day: Int[np.ndarray, " time"],
+    last_twice: Bool[np.ndarray, " time"] | None = None,
+) -> Float[np.ndarray, "hour day"]:
+    """Write the mean of the states of each hour and day into `means`; answers how many there were.
+
+    Where `last_twice`, a state of day 365 counts for day 366 too.
+    """
+    count = np.zeros(means.shape[:2])
     for rows, states in blocks:
         for row, state in zip(rows, states, strict=True):
-            count[hour[row], day[row]] += 1
-            # A running mean stays exact in float32 where a sum would not.
-            total[hour[row], day[row]] += (state - total[hour[row], day[row]]) / count[hour[row], day[row]]
-    if kind == "day_of_year":
-        for h in range(len(hours)):
-            total[h] = _smoothed(total[h], count[h])
-    return Climatology(kind, hours, total.astype(np.float32))
+            again = last_twice is not None and last_twice[row] and day[row] == YEAR_DAYS - 2
+            for d in (day[row], YEAR_DAYS - 1) if again else (day[row],):
+                count[hour[row], d] += 1
+                # A running mean stays exact in float32 where a sum would not.
+                means[hour[row], d] += (state - means[hour[row], d]) / count[hour[row], d]
+    return count
 
 
 def window_weights(days: int = WINDOW_DAYS) -> Float[np.ndarray, " day"]:
@@ -170,18 +215,23 @@ def window_weights(days: int = WINDOW_DAYS) -> Float[np.ndarray, " day"]:
     return 1.0 - np.abs(np.arange(-half, half + 1)) / half
 
 
-def _smoothed(means: np.ndarray, count: Float[np.ndarray, " day"]) -> np.ndarray:
-    """The weighted mean over the window of each day, around the turn of the year, of the days that have data."""
+def _smooth(means: Float[np.ndarray, "day latitude longitude channel"], count: Float[np.ndarray, " day"]) -> None:
+    """Replace means of days by the weighted mean over the window of each, around the turn of the year.
+
+    Each state counts by its weight, so that a day with fewer years counts less.
+    """
     weights = window_weights()
     half = len(weights) // 2
-    flat = means.reshape(YEAR_DAYS, -1)
-    there = (count > 0).astype(np.float64)
     matrix = np.zeros((YEAR_DAYS, YEAR_DAYS))
     for offset, weight in zip(range(-half, half + 1), weights, strict=True):
         matrix[np.arange(YEAR_DAYS), (np.arange(YEAR_DAYS) + offset) % YEAR_DAYS] += weight
-    matrix *= there[None]
+    matrix *= count
     norm = matrix.sum(axis=1, keepdims=True)
     # A day so far from all data that no window reaches it takes the mean of the year.
     empty = norm[:, 0] == 0
-    matrix[empty], norm[empty] = there[None], there.sum()
-    return ((matrix / norm).astype(np.float32) @ flat).reshape(means.shape)
+    matrix[empty], norm[empty] = count, count.sum()
+    matrix = (matrix / norm).astype(np.float32)
+    flat = means.reshape(YEAR_DAYS, -1)
+    for first in range(0, flat.shape[1], COLUMNS):
+        part = slice(first, first + COLUMNS)
+        flat[:, part] = matrix @ flat[:, part]

@@ -27,6 +27,7 @@ from data.weather import TIME, WeatherLayout
 from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
 
 CARD, STATES, STATIC, PROGRESS = "windows.json", "states.zarr", "static.npy", "progress.json"
+CLIMATOLOGY = "climatology"
 SCHEMA = 1
 #: Bytes of a shard, and of what is held while statistics are taken.
 SHARD_BYTES = 256 << 20
@@ -174,11 +175,15 @@ class WindowStore:
         return moments.statistics()
 
     def climatology(self, part: tuple[int, int] | None = None) -> Climatology:
-        """What is usual at a time, by the states of a part, such as those of the training."""
+        """What is usual at a time, by the states of a part, such as those of the training.
+
+        A day-of-year climatology is kept in a file of the store, which answers the next call.
+        """
         low, high = (0, len(self)) if part is None else part
         blocks = ((np.arange(rows.start, rows.stop) - low, states) for rows, states in self.blocks((low, high)))
         shape = (*self.layout.grid.shape, len(self.layout.channels))
-        return climatology(self.times[low:high], blocks, shape, dated=self.layout.calendar)
+        file = self.path / f"{CLIMATOLOGY}_{low}_{high}.npy" if os.access(self.path, os.W_OK) else None
+        return climatology(self.times[low:high], blocks, shape, dated=self.layout.calendar, file=file)
 
     def dataset(self, part: tuple[int, int] | None = None) -> xr.Dataset:
         """States in WeatherBench 2 names, in memory: all of them, or those of a part."""
@@ -228,6 +233,8 @@ def write_windows(
     each = max(1, shard_bytes // (4 * int(np.prod(state))))
     if done == 0:
         shutil.rmtree(path / STATES, ignore_errors=True)
+        for old in path.glob(f"{CLIMATOLOGY}_*"):
+            old.unlink()
         array = zarr.create_array(
             str(path / STATES), shape=(0, *state), chunks=(1, *state), shards=(each, *state), dtype="float32",
             compressors=None, filters=None, fill_value=float("nan"),
@@ -239,6 +246,8 @@ def write_windows(
     ends: list[tuple[int, int]] = []
     pending: list[np.ndarray] = []
     total, held, skip = 0, 0, done
+    if done and advance is not None:
+        advance(done)
 
     def flush(block: np.ndarray, at: int) -> None:
         array.resize((at + len(block), *state))

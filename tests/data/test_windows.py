@@ -153,6 +153,34 @@ def test_a_climatology_of_years_is_the_weighted_mean_over_its_window() -> None:
         found.at(np.array(["2005-04-11T06"], "datetime64[ns]"))
 
 
+def test_a_climatology_weighs_years_and_the_leap_day_as_weatherbench_does(tmp_path: Path) -> None:
+    times = np.datetime64("2003-01-01", "ns") + np.arange(365 + 366 + 365) * np.timedelta64(1, "D")
+    values = np.random.default_rng(0).normal(280, 5, (len(times), 1, 1, 1)).astype(np.float32)
+    blocks = [(rows, values[rows]) for rows in np.array_split(np.arange(len(times)), 7)]
+    # A table of years and days, day 366 of common years filled from the day before, and a window around each day.
+    table = np.full((3, 366), np.nan)
+    table[0, :365], table[1], table[2, :365] = np.split(values[:, 0, 0, 0], [365, 731])
+    table[[0, 2], 365] = table[[0, 2], 364]
+    around = table[:, (np.arange(366)[:, None] + np.arange(-30, 31)) % 366]
+    weights = np.concatenate([np.linspace(0, 1, 31), np.linspace(1, 0, 31)[1:]])
+    expected = (around * weights).sum(axis=(0, 2)) / (3 * weights.sum())
+    inside = climatology(times, blocks, (1, 1, 1), dated=True)
+    np.testing.assert_allclose(inside.values[0, :, 0, 0, 0], expected, rtol=1e-6)
+    file = tmp_path / "kept.npy"
+    for given_blocks in (blocks, []):  # the second time nothing is read
+        kept = climatology(times, given_blocks, (1, 1, 1), dated=True, file=file)
+        np.testing.assert_array_equal(kept.values, inside.values)
+    assert [f.name for f in tmp_path.iterdir()] == ["kept.npy"]
+    # A year more of the first half: its days count more than those of the second.
+    more = np.append(times, np.datetime64("2006-01-01", "ns") + np.arange(180) * np.timedelta64(1, "D"))
+    warm = np.concatenate([np.zeros(len(times)), np.full(180, 4.0)])[:, None, None, None]
+    found = climatology(more, [(np.arange(len(more)), warm)], (1, 1, 1), dated=True).values[0, :, 0, 0, 0]
+    assert found[90] == pytest.approx(1.0)
+    assert found[250] == 0.0
+    left, right = weights[:31].sum(), weights[31:].sum()  # day 180 is the last of four years, day 181 has three
+    assert found[179] == pytest.approx(4 * left / (4 * left + 3 * right), rel=1e-5)
+
+
 def test_less_than_a_year_has_a_climatology_of_the_hour_and_a_core_without_seasons_its_mean() -> None:
     times = np.datetime64("2001-01-01", "ns") + np.arange(48) * np.timedelta64(1, "h")
     values = (np.arange(48) % 24 + 24.0 * (np.arange(48) // 24))[:, None, None, None]
