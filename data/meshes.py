@@ -86,6 +86,14 @@ def mesh_edges(elements: Int[np.ndarray, "element 3"]) -> Int[np.ndarray, "2 edg
     return np.concatenate([once, once[::-1]], axis=1).astype(np.int32)
 
 
+def node_areas(mesh: Mesh) -> Float[np.ndarray, " node"]:
+    """A third of the area of the triangles around each node: weights of an integral over the mesh."""
+    corners = np.asarray(mesh.nodes, np.float64)[mesh.elements]
+    (ax, ay), (bx, by) = (corners[:, 1] - corners[:, 0]).T, (corners[:, 2] - corners[:, 0]).T
+    area = np.abs(ax * by - ay * bx) / 2
+    return np.bincount(mesh.elements.ravel(), np.repeat(area / 3, 3), len(mesh.nodes))
+
+
 def boundary_distances(mesh: Mesh, kinds: int) -> Float[np.ndarray, "node boundary"]:
     """Distance of each node to the nearest one of flags 1 to `kinds` - 1; the mesh's extent where there is none."""
     extent = float(np.linalg.norm(np.ptp(mesh.nodes, axis=0)))

@@ -122,6 +122,11 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.weather.evaluate import evaluate_forecaster
 
         metrics |= evaluate_forecaster(surrogate, directory, config.forecasts, run_dir)[1]
+    elif kind == "mesh":
+        from experiments.meshes import evaluate_meshes
+
+        with RejectLog(run_dir / "rejects.csv") as rejects:
+            metrics |= evaluate_meshes(surrogate, files, rejects)
     elif kind == "parametric":
         from experiments.parameters import evaluate_parametric
 

@@ -273,6 +273,10 @@ def train(config: DictConfig, run_dir: Path) -> None:
         from experiments.forecasts import train_forecaster
 
         metrics = train_forecaster(config, run_dir)
+    elif config.surrogate.kind == "mesh":
+        from experiments.meshes import train_meshes
+
+        metrics = train_meshes(config, run_dir)
     elif config.surrogate.kind == "parametric":
         from experiments.parameters import train_parametric
 

@@ -28,6 +28,7 @@ KINDS: Mapping[str, tuple[str, str]] = {
     "molecular": ("surrogates.graph.molecular", "MolecularSurrogate"),
     "potential": ("surrogates.graph.potential", "Potential"),
     "field": ("surrogates.operator.field", "FieldSurrogate"),
+    "mesh": ("surrogates.graph.mesh_surrogate", "MeshSurrogate"),
     "parametric": ("surrogates.parametric.parametric", "ParametricSurrogate"),
     "weather": ("surrogates.weather.forecaster", "Forecaster"),
 }

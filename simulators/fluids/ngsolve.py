@@ -18,7 +18,7 @@ import xarray as xr
 
 from data.errors import InputError
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
-from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, solve
+from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, mesh_vertices, solve
 from simulators.fluids.shapes import Body, Channel, shaped
 
 INSTALL = "Install it with `pip install 'understudy[ngsolve]'`"
@@ -166,6 +166,36 @@ class NGSolveFlow:
             SimulationError: `invalid_input`: a shape that `Body.check` refuses, or an input that is not varied;
                 `not_converged`: Newton's method; `crashed`: no mesh; `missing_component`: NGSolve is not installed.
         """
+        body, reynolds = self._shape(inputs)
+        flow = self.flow(body, reynolds)
+        found: dict[str, Any] = self.coefficients(body, flow)
+        if self.fields:
+            found |= flow.vertices()
+        for name, value in found.items():
+            if not np.isfinite(value).all():
+                raise SimulationError("not_converged", f"{name} is not finite")
+        log = {"steps": flow.steps, "residual": flow.residual, "unknowns": flow.unknowns, "triangles": flow.mesh.ne}
+        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+
+    def mesh(self, inputs: xr.Dataset) -> xr.Dataset:
+        """The mesh of a request without a solution on it: `nodes`, `elements` and `boundary`, as answers hold them.
+
+        A surrogate that answers on meshes takes it.
+
+        Raises:
+            SimulationError: as `simulate`.
+        """
+        body, _ = self._shape(inputs)
+        _installed()
+        found = mesh_vertices(channel_mesh(self.channel, body, self.sizes))
+        return replace(self, fields=True).spec.answer(found)
+
+    def _shape(self, inputs: xr.Dataset) -> tuple[Body, float]:
+        """The body and the Reynolds number of a request.
+
+        Raises:
+            SimulationError: `invalid_input`.
+        """
         if extra := [str(name) for name in inputs.data_vars if name not in self.varied]:
             raise SimulationError("invalid_input", f"{extra[0]} is not an input; they are {list(self.varied)}")
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
@@ -178,15 +208,7 @@ class NGSolveFlow:
             body.check(self.channel)
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error
-        flow = self.flow(body, reynolds)
-        found: dict[str, Any] = self.coefficients(body, flow)
-        if self.fields:
-            found |= flow.vertices()
-        for name, value in found.items():
-            if not np.isfinite(value).all():
-                raise SimulationError("not_converged", f"{name} is not finite")
-        log = {"steps": flow.steps, "residual": flow.residual, "unknowns": flow.unknowns, "triangles": flow.mesh.ne}
-        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+        return body, reynolds
 
     @property
     def sizes(self) -> MeshSizes:
@@ -195,10 +217,7 @@ class NGSolveFlow:
 
     def flow(self, body: Body, reynolds: float) -> SteadyFlow:
         """The solution itself, as functions on the mesh."""
-        try:
-            import ngsolve  # noqa: F401
-        except ImportError as error:
-            raise SimulationError("missing_component", f"NGSolve cannot be loaded: {error}. {INSTALL}") from error
+        _installed()
         mesh = channel_mesh(self.channel, body, self.sizes)
         diameter = 2 * body.radius
         viscosity = self.channel.mean * diameter / reynolds
@@ -212,6 +231,14 @@ class NGSolveFlow:
         nodes = np.asarray(flow.mesh.ngmesh.Coordinates())[:, :2]
         ahead, behind = (flow.pressure.vec[int(np.argmin(((nodes - point) ** 2).sum(-1)))] for point in (front, rear))
         return {"drag": scale * flow.force[0], "lift": scale * flow.force[1], "pressure_difference": ahead - behind}
+
+
+def _installed() -> None:
+    """SimulationError `missing_component` where NGSolve cannot be loaded."""
+    try:
+        import ngsolve  # noqa: F401
+    except ImportError as error:
+        raise SimulationError("missing_component", f"NGSolve cannot be loaded: {error}. {INSTALL}") from error
 
 
 def _version() -> str:

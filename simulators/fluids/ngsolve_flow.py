@@ -56,23 +56,29 @@ class SteadyFlow:
     unknowns: int
 
     def vertices(self) -> dict[str, Any]:
-        """Vertices, triangles, flags (an index of `FLAGS`), and the solution at the vertices."""
+        """What `mesh_vertices` gives, and the solution at the vertices."""
+        geometry = mesh_vertices(self.mesh)
         count = self.mesh.nv
-        # A copy: the array is a view of the mesh's memory, and does not keep it alive.
-        nodes: Float64[np.ndarray, "N 2"] = np.array(self.mesh.ngmesh.Coordinates())[:, :2]
-        table = self.mesh.ngmesh.Elements2D().NumPy()
-        elements: Int32[np.ndarray, "E 3"] = table["nodes"][:, :3].astype(np.int32) - 1
-        flags: Int32[np.ndarray, " N"] = np.zeros(count, np.int32)
-        # In the order in which the later one wins where two meet: a corner counts as wall.
-        for name in ("inflow", "outflow", "body", "wall"):
-            for element in self.mesh.Boundaries(name).Elements():
-                flags[[v.nr for v in element.vertices]] = FLAGS.index(name)
         # The first degrees of freedom of a continuous space are its values at the vertices.
         velocity: Float32[np.ndarray, "N 2"] = np.stack(
             [c.vec.FV().NumPy()[:count] for c in self.velocity.components], -1
         ).astype(np.float32)
         pressure: Float32[np.ndarray, " N"] = self.pressure.vec.FV().NumPy()[:count].astype(np.float32)
-        return {"nodes": nodes, "elements": elements, "boundary": flags, "velocity": velocity, "pressure": pressure}
+        return {**geometry, "velocity": velocity, "pressure": pressure}
+
+
+def mesh_vertices(mesh: Any) -> dict[str, Any]:
+    """Vertices, triangles and flags (an index of `FLAGS`) of an `ngsolve.Mesh`."""
+    # A copy: the array is a view of the mesh's memory, and does not keep it alive.
+    nodes: Float64[np.ndarray, "N 2"] = np.array(mesh.ngmesh.Coordinates())[:, :2]
+    table = mesh.ngmesh.Elements2D().NumPy()
+    elements: Int32[np.ndarray, "E 3"] = table["nodes"][:, :3].astype(np.int32) - 1
+    flags: Int32[np.ndarray, " N"] = np.zeros(mesh.nv, np.int32)
+    # In the order in which the later one wins where two meet: a corner counts as wall.
+    for name in ("inflow", "outflow", "body", "wall"):
+        for element in mesh.Boundaries(name).Elements():
+            flags[[v.nr for v in element.vertices]] = FLAGS.index(name)
+    return {"nodes": nodes, "elements": elements, "boundary": flags}
 
 
 @dataclass(frozen=True)

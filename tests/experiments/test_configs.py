@@ -18,6 +18,7 @@ from experiments.evaluate import EvaluateSettings
 from experiments.fields import FieldData, field_config
 from experiments.forces import StructureSettings, potential_config
 from experiments.forecasts import WindowData, weather_config
+from experiments.meshes import MeshData, mesh_config
 from experiments.parameters import parametric_config
 from experiments.pipeline_settings import PipelineSettings
 from experiments.prepare import PrepareSettings
@@ -34,6 +35,7 @@ from simulators.base import Simulator, check, input_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from surrogates.graph.facts import PotentialConfig
+from surrogates.graph.mesh_facts import MeshConfig
 from surrogates.operator.field_facts import FieldConfig
 from surrogates.train import TrainConfig
 from surrogates.weather.config import WeatherConfig
@@ -67,6 +69,9 @@ def test_a_surrogate_is_described(name: str) -> None:
         assert FieldConfig.from_json(json.loads(json.dumps(fields_config.to_json()))) == fields_config
     elif node.kind == "parametric":
         assert parametric_config(node).ensemble >= 1
+    elif node.kind == "mesh":
+        meshes = mesh_config(node)
+        assert MeshConfig.from_json(json.loads(json.dumps(meshes.to_json()))) == meshes
     elif node.kind == "weather":
         weather = weather_config(node)
         assert WeatherConfig.from_json(json.loads(json.dumps(weather.to_json()))) == weather
@@ -101,7 +106,14 @@ def test_an_experiment_composes(experiment: str) -> None:
     assert config.surrogate.kind in ("molecular", "potential")
 
 
-@pytest.mark.parametrize("name", [n for n in names("experiment/fluids") if n != "drag"])
+def test_the_experiment_on_meshes_composes() -> None:
+    config = composed("train", "experiment=fluids/mesh", "data.file=x")
+    assert mesh_config(config.surrogate).network.blocks > 1
+    assert build(MeshData, config.data, where="data").scalars == ["drag", "lift"]
+    build(TrainConfig, config.train, where="train")
+
+
+@pytest.mark.parametrize("name", [n for n in names("experiment/fluids") if n not in ("drag", "mesh")])
 def test_an_experiment_with_fields_composes(name: str) -> None:
     config = composed("train", f"experiment=fluids/{name}", "data.file=x")
     assert field_config(config.surrogate).network is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from data.windows import Segment, write_windows
 from experiments.fields import train_fields
 from experiments.forces import train_forces
 from experiments.forecasts import train_forecaster
+from experiments.meshes import evaluate_meshes, train_meshes
 from experiments.parameters import train_parametric
 from experiments.report import report
 from experiments.screen import read_objective
@@ -28,6 +30,9 @@ from experiments.stage import CONF
 from experiments.train import train_graph
 from simulators.base import Variable
 from surrogates.base import load_surrogate
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "graph"))
+import small_meshes
 
 
 def names(folder: str) -> list[str]:
@@ -57,6 +62,7 @@ RUNS = [
     ("transolver", "fields", "fields"),
     ("deeponet", "fields", "fields"),
     ("parametric", "parametric", "parameters"),
+    ("mesh", "meshes", "meshes"),
     ("weather_conv", "weather", "windows"),
     ("weather_sfno", "weather", "windows"),
     ("weather_mesh", "weather", "windows"),
@@ -100,6 +106,17 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
         more = [f"data.file={tmp_path / 'p.zarr'}", "data.target=[y]", "surrogate.width=8", "surrogate.ensemble=2"]
         metrics = train_parametric(composed("train", *choices, *more), tmp_path / "run")
         assert np.isfinite(metrics["test/mae"])
+    elif data == "meshes":
+        stored = small_meshes.write_store(tmp_path / "m.zarr", small_meshes.samples(24))
+        small = {"features": 8, "blocks": 1}
+        more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
+        more += [f"surrogate.network.{k}={v}" for k, v in small.items()] + ["data.parts=[8,3,9,4]"]
+        metrics = train_meshes(composed("train", *choices, *more), tmp_path / "run")
+        assert np.isfinite(metrics["test/m/velocity/relative_l2"])
+        assert 0 <= metrics["test/pressure/points_in_band"] <= 1
+        assert metrics["train/label_core_seconds"] == 24
+        scored = evaluate_meshes(load_surrogate(tmp_path / "run" / "surrogate"), [stored])
+        assert scored["test/m/drag/mae"] == metrics["test/m/drag/mae"]
     elif data == "windows":
         latitude, longitude = tuple(np.linspace(-80, 80, 9)), tuple(np.arange(18) * 20.0)
         layout = WeatherLayout(WeatherGrid(latitude, longitude), (Channel("2m_temperature"),), step_hours=6.0)

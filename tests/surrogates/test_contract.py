@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 from flax import nnx
 
-from data import graphs, structure_batches
+from data import graphs, meshes, structure_batches
 from data.errors import InputError
 from data.featurise import encode
 from data.field_batches import FieldBatches
@@ -22,6 +22,9 @@ from data.structures import Structures
 from simulators.base import SimulationError, Simulator, Spec, check, content_hash, dataset
 from surrogates.base import CARD, KINDS, Surrogate, load_surrogate
 from surrogates.graph.domain import Domain
+from surrogates.graph.mesh_facts import MeshConfig, MeshFacts, MeshScale
+from surrogates.graph.mesh_network import MeshNetworkConfig
+from surrogates.graph.mesh_surrogate import MeshSurrogate
 from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
 from surrogates.graph.mpnn import Ensemble, MPNNConfig
 from surrogates.normalise import Standardise
@@ -33,6 +36,7 @@ from surrogates.operator.scale import FieldScale
 from surrogates.uncertainty import Conformal
 
 sys.path.insert(0, str(Path(__file__).parent / "graph"))
+import small_meshes
 import small_potential
 
 sys.path.insert(0, str(Path(__file__).parent / "operator"))
@@ -77,6 +81,20 @@ def a_field(seed: int) -> Any:
     return FieldSurrogate(facts.model(seed), facts)
 
 
+CHANNEL = small_meshes.channel(0)
+SHEAR = {"nodes": CHANNEL.nodes, "elements": CHANNEL.elements, "boundary": CHANNEL.flags, "speed": 1.0}
+
+
+def a_mesh(seed: int) -> MeshSurrogate:
+    """Shear flows on meshes, calibrated; parameters enter as they are."""
+    config = MeshConfig(MeshNetworkConfig(8, 1, 1), ensemble=2)
+    scale = MeshScale(((0.0, 1.0),), ((0.5, 0.3), (0.0, 1.0), (1.0, 0.5)), ((1.0, 0.3),), 0.2)
+    names = ("velocity_x", "velocity_y", "pressure", "drag")
+    bands = {name: Conformal(1.5, 0.1, 0.1, 30) for name in names}
+    facts = MeshFacts(config, small_meshes.layout(), scale, "ab" * 32, bands, {"test/mae": 0.25})
+    return MeshSurrogate(facts.model(seed), facts)
+
+
 class Row(NamedTuple):
     """A kind of surrogate, how one is made, a request that it answers, one that it refuses, and a batch of three."""
 
@@ -108,6 +126,13 @@ TABLE = [
         lambda s: s.spec.request({"initial": WAVE.states[0, 0].T, "speed": float(WAVE.parameters[0, 0])}),
         lambda s: s.spec.request({"initial": np.full((1, 16), np.nan), "speed": 0.05}),
         next(FieldBatches(WAVE, 3, 2, seed=None, stride=9).epoch(0)),
+    ),
+    Row(
+        "mesh",
+        a_mesh,
+        lambda s: s.spec.request(SHEAR),
+        lambda s: s.spec.request({**SHEAR, "elements": CHANNEL.elements + 1}),
+        meshes.pad([CHANNEL] * 3, kinds=3, length=0.2),
     ),
 ]
 

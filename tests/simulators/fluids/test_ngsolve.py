@@ -291,3 +291,14 @@ def test_a_campaign_stores_meshes_of_different_sizes(tmp_path: Path) -> None:
             assert np.array_equal(record[name], answer[name].values), name
         assert np.array_equal(record["sine"], request["sine"].values)
         assert record["elements"].max() == len(record["nodes"]) - 1
+
+
+def test_the_mesh_of_a_request_is_that_of_its_answer() -> None:
+    flow = NGSolveFlow(fields=True, order=2)
+    request = flow.spec.request({"aspect": 1.5, "angle": 0.3, "cosine": [0.05, 0, 0], "sine": [0, 0.02, 0]})
+    mesh, answer = flow.mesh(request), flow.simulate(request)
+    assert set(mesh.data_vars) == {"nodes", "elements", "boundary"}
+    for name in mesh.data_vars:
+        xr.testing.assert_identical(mesh[name], answer[name])
+    with pytest.raises(SimulationError, match="aspect is missing"):
+        flow.mesh(request.drop_vars("aspect"))

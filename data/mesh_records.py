@@ -1,0 +1,294 @@
+"""Flows on unstructured meshes: the samples that a mesh network learns from.
+
+A sample is one record of a campaign whose answer holds its mesh: vertices (`nodes`), triangles (`elements`), kinds of
+vertices (`boundary`, 0 inside), fields at the vertices, and numbers of the whole. Every sample has a mesh of its own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from data.errors import InputError
+from data.fields import Axis, FieldVariable
+from data.meshes import Mesh
+from data.store import RecordStore
+
+#: The variables that make a mesh, in the order of `Mesh`.
+NODES, ELEMENTS, FLAGS = "nodes", "elements", "boundary"
+GEOMETRY = (NODES, ELEMENTS, FLAGS)
+#: What a variable is along if it is known at every vertex.
+NODE = "node"
+
+
+@dataclass(frozen=True)
+class MeshLayout:
+    """What the arrays of a sample are.
+
+    Attributes:
+        geometry: `nodes`, `elements` and `boundary`.
+        parameters: numbers that are given with the mesh, such as a Reynolds number.
+        fields: answers along (node,) or (node, a dim of fixed length).
+        scalars: answers that are numbers.
+        axes: dims of fixed length.
+        kinds: number of kinds of vertices, the inside among them.
+        attrs: boundary conditions, the solver, and what else the source tells.
+    """
+
+    geometry: tuple[FieldVariable, ...]
+    parameters: tuple[FieldVariable, ...]
+    fields: tuple[FieldVariable, ...]
+    scalars: tuple[FieldVariable, ...]
+    axes: tuple[Axis, ...]
+    kinds: int
+    attrs: Mapping[str, str]
+
+    def width(self, variable: FieldVariable) -> int:
+        """Channels of a field."""
+        sizes = {a.name: len(a.values) for a in self.axes}
+        return int(np.prod([sizes[d] for d in variable.dims[1:]], dtype=int))
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Name of each column of the fields, such as "velocity_x"."""
+        found = []
+        for variable in self.fields:
+            if len(variable.dims) == 1:
+                found.append(variable.name)
+            else:
+                axis = next(a for a in self.axes if a.name == variable.dims[1])
+                found += [f"{variable.name}_{v}" for v in axis.values]
+        return tuple(found)
+
+    def flat(self, record: Mapping[str, Any]) -> Float[np.ndarray, "node channel"]:
+        """Fields by name as columns."""
+        return np.concatenate([np.asarray(record[v.name]).reshape(-1, self.width(v)) for v in self.fields], axis=1)
+
+    def named(self, columns: Float[np.ndarray, "node channel"]) -> dict[str, np.ndarray]:
+        """The inverse of `flat`."""
+        found, start = {}, 0
+        for variable in self.fields:
+            width = self.width(variable)
+            part = columns[:, start : start + width]
+            found[variable.name] = part if len(variable.dims) == 2 else part[:, 0]
+            start += width
+        return found
+
+    @property
+    def question(self) -> tuple[Any, ...]:
+        """What has to agree for two layouts to ask the same: names, dims and units of all variables."""
+        groups = (self.geometry, self.parameters, self.fields, self.scalars)
+        return tuple(tuple((v.name, v.dims, v.units) for v in group) for group in groups)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal layout."""
+        return {**asdict(self), "attrs": dict(self.attrs)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshLayout:
+        """What `to_json` described."""
+
+        def variables(items: Sequence[Mapping[str, Any]]) -> tuple[FieldVariable, ...]:
+            return tuple(FieldVariable(**{**item, "dims": tuple(item["dims"])}) for item in items)
+
+        return MeshLayout(
+            geometry=variables(value["geometry"]),
+            parameters=variables(value["parameters"]),
+            fields=variables(value["fields"]),
+            scalars=variables(value["scalars"]),
+            axes=tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
+            kinds=int(value["kinds"]),
+            attrs={str(k): str(v) for k, v in value["attrs"].items()},
+        )
+
+
+@dataclass(frozen=True)
+class MeshSamples:
+    """Samples of one layout, in its units.
+
+    Attributes:
+        layout: what the arrays of each are.
+        meshes: with `parameters`, `fields` and `scalars` as the layout names them.
+        fingerprint: identity of the simulator.
+        seconds: core-seconds that each sample took.
+        failed: records of the store that hold no sample.
+        failed_seconds: core-seconds that those took.
+    """
+
+    layout: MeshLayout
+    meshes: tuple[Mesh, ...]
+    fingerprint: str
+    seconds: Float[np.ndarray, " sample"]
+    failed: int = 0
+    failed_seconds: float = 0.0
+
+    def __len__(self) -> int:
+        return len(self.meshes)
+
+    def take(self, rows: Int[np.ndarray, " n"]) -> MeshSamples:
+        """Some of the samples."""
+        return replace(self, meshes=tuple(self.meshes[i] for i in rows), seconds=self.seconds[rows])
+
+    def content(self) -> str:
+        """SHA-256 (hex) of the arrays."""
+        digest = hashlib.sha256()
+        for mesh in self.meshes:
+            fields = np.zeros((len(mesh.nodes), 0)) if mesh.fields is None else mesh.fields
+            for array in (mesh.nodes, mesh.elements, mesh.flags, mesh.parameters, fields, mesh.scalars):
+                digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, "<f8").tobytes())
+        return digest.hexdigest()
+
+    def refuse_other(self, layout: MeshLayout, where: str) -> None:
+        """Refuse samples that do not answer the question that a layout asks.
+
+        Raises:
+            InputError: names, dims or units differ, or there are kinds of vertices that it does not know.
+        """
+        if self.layout.question != layout.question:
+            own, other = (str([v for group in x.question for v in group]) for x in (self.layout, layout))
+            raise InputError(
+                f"its variables are {own}, {other} are needed",
+                where=where,
+                remedy="Give samples of the same simulator as those of the training",
+            )
+        if self.layout.kinds > layout.kinds:
+            raise InputError(
+                f"{FLAGS} reaches {self.layout.kinds - 1}, up to {layout.kinds - 1} has been learned",
+                where=where,
+                remedy="Train on meshes that hold every kind of boundary",
+            )
+
+
+def read_meshes(
+    path: Path,
+    fields: Sequence[str] | None = None,
+    scalars: Sequence[str] = (),
+    parameters: Sequence[str] = (),
+) -> tuple[MeshSamples, list[tuple[int, str]]]:
+    """Samples from a store that `understudy simulate` made.
+
+    Args:
+        path: of the store.
+        fields: outputs at the vertices to learn; None for all of floating point.
+        scalars: outputs of the whole to learn.
+        parameters: inputs that the mesh does not show.
+
+    Returns:
+        The samples, and for each record that was left out its number and why.
+
+    Raises:
+        InputError: it is no store, it holds no meshes, a variable is missing or of another kind, or no sample is left.
+    """
+    where = str(path)
+    if not (path / "store.json").is_file():
+        raise InputError("is no store of a campaign", where=where, remedy="Give one that `understudy simulate` made")
+    with RecordStore.open(path) as store:
+        known = [*store.inputs, *store.outputs]
+        if lacking := [name for name in GEOMETRY if name not in known]:
+            raise InputError(
+                f"its answers hold no mesh: no {' and no '.join(lacking)}",
+                where=where,
+                remedy="Make it with simulator.fields=true",
+            )
+        held = store.dataset()
+        records = [values for _, values in store.records(None)]
+        fingerprint = str(store.attrs.get("fingerprint", ""))
+    layout = _layout(held, fields, scalars, parameters, where)
+    meshes, seconds, bad, lost = [], [], [], 0.0
+    for number, values in enumerate(records):
+        cost = float(values["seconds"]) * float(values["threads"])
+        reason = str(values["status"])
+        if reason == "ok":
+            try:
+                meshes.append(_mesh(values, layout))
+            except InputError as error:
+                reason = str(error)
+            else:
+                seconds.append(cost)
+                continue
+        bad.append((number, reason))
+        lost += cost
+    if not meshes:
+        raise InputError("no sample of it can be used", where=where, remedy="See rejects.csv in the run directory")
+    kinds = 1 + max(int(mesh.flags.max()) for mesh in meshes)
+    samples = MeshSamples(
+        replace(layout, kinds=kinds),
+        tuple(meshes),
+        fingerprint,
+        np.array(seconds),
+        len(bad),
+        float(np.nan_to_num(lost)),
+    )
+    return (samples if fingerprint else replace(samples, fingerprint=samples.content())), bad
+
+
+def _mesh(values: Mapping[str, Any], layout: MeshLayout) -> Mesh:
+    """One sample.
+
+    Raises:
+        InputError: it is no mesh, or a value is not finite.
+    """
+    for variable in (*layout.parameters, *layout.fields, *layout.scalars):
+        if not np.isfinite(values[variable.name]).all():
+            raise InputError(f"{variable.name} is not finite")
+    return Mesh(
+        np.asarray(values[NODES], np.float64),
+        np.asarray(values[ELEMENTS], np.int64),
+        np.asarray(values[FLAGS], np.int64),
+        np.array([values[v.name] for v in layout.parameters], np.float64),
+        layout.flat(values) if layout.fields else None,
+        np.array([values[v.name] for v in layout.scalars], np.float64),
+    )
+
+
+def _layout(
+    held: xr.Dataset, fields: Sequence[str] | None, scalars: Sequence[str], parameters: Sequence[str], where: str
+) -> MeshLayout:
+    """What the variables are; the number of kinds is not known yet.
+
+    Raises:
+        InputError: a variable is missing, is no field or no number, or nothing is to be learned.
+    """
+    # Ragged dims have the records of all samples behind one another, without a dim `sample`.
+    own = {str(n): tuple(str(d) for d in held[n].dims if d != "sample") for n in held.data_vars}
+    if fields is None:
+        fields = [n for n, dims in own.items() if dims[:1] == (NODE,) and held[n].dtype.kind == "f" and n != NODES]
+    for name in (*fields, *scalars, *parameters):
+        if name not in own:
+            raise InputError(f"no variable {name} in it", where=where, remedy=f"It has {', '.join(own)}")
+    for name in fields:
+        if own[name][:1] != (NODE,) or any(d not in held.coords for d in own[name][1:]):
+            raise InputError(
+                f"{name} is not known at the vertices", where=where, remedy="Name it in data.scalars if it is a number"
+            )
+    if wrong := [n for n in (*scalars, *parameters) if own[n]]:
+        raise InputError(f"{wrong[0]} is no number", where=where, remedy="Name it in data.fields if it is a field")
+    if not fields and not scalars:
+        raise InputError("nothing to learn is named", where=where, remedy="Give data.fields or data.scalars")
+    dims = dict.fromkeys(d for n in (*GEOMETRY, *fields) for d in own[n][1:])
+    axes = []
+    for d in dims:
+        given = held[d]
+        axes.append(
+            Axis(d, tuple(given.values.tolist()), given.attrs.get("units", "1"), given.attrs.get("long_name", d))
+        )
+
+    def variables(names: Sequence[str]) -> tuple[FieldVariable, ...]:
+        return tuple(
+            FieldVariable(
+                n, own[n], held[n].attrs.get("units", "1"), str(held[n].dtype), held[n].attrs.get("long_name", n)
+            )
+            for n in names
+        )
+
+    attrs = {str(k): str(v) for k, v in held.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
+    return MeshLayout(
+        variables(GEOMETRY), variables(parameters), variables(fields), variables(scalars), tuple(axes), 0, attrs
+    )

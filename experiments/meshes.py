@@ -1,0 +1,265 @@
+"""Train and score a surrogate of flows on unstructured meshes, on stores of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from data.errors import InputError
+from data.mesh_records import MeshSamples, read_meshes
+from data.meshes import node_areas
+from data.rejects import RejectLog
+from data.splits import counts
+from experiments.scores import scores
+from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
+from simulators.base import content_hash
+from surrogates.devices import is_first
+from surrogates.fit_note import note_fit
+from surrogates.graph.fit_mesh import fit_mesh
+from surrogates.graph.mesh_facts import MeshConfig
+from surrogates.graph.mesh_network import MeshNetworkConfig
+from surrogates.graph.mesh_surrogate import MeshSurrogate
+from surrogates.resuming import hold_to_data
+from surrogates.tracking import log_scores
+from surrogates.train import TrainConfig
+from surrogates.uncertainty import fewest_points
+
+PARTS = ("train", "valid", "calibration", "test")
+
+
+@dataclass(frozen=True)
+class MeshData:
+    """What to learn from; the keys of `data` in experiment=fluids/mesh.
+
+    Attributes:
+        file: a store that `understudy simulate` made, whose answers hold their meshes.
+        fields: outputs at the vertices to learn; None for all.
+        scalars: numbers of the whole to learn, such as drag.
+        parameters: inputs that the mesh does not show, such as a Reynolds number.
+        parts: fractions or counts of the samples, in the order of `PARTS`.
+        test: more stores, each scored apart; their meshes may be finer or coarser.
+        seed: of the split.
+
+    Raises:
+        ValueError: the seed is negative, or the parts are not four numbers of 0 or more.
+    """
+
+    file: str = MISSING
+    fields: list[str] | None = None
+    scalars: list[str] = field(default_factory=list)
+    parameters: list[str] = field(default_factory=list)
+    parts: list[Any] = field(default_factory=lambda: [0.7, 0.1, 0.1, 0.1])
+    test: Any = field(default_factory=list)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.seed < 0:
+            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
+        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
+            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
+
+
+def mesh_config(node: DictConfig) -> MeshConfig:
+    """What the configuration group `surrogate` says.
+
+    Raises:
+        InputError: a key is unknown, or a value is out of range.
+    """
+    network = build(MeshNetworkConfig, node.network, where="surrogate.network")
+    outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
+    settings = build(MeshConfig, outer, where="surrogate")
+    return MeshConfig(network, settings.ensemble, settings.buckets, settings.scalar_weight)
+
+
+def train_meshes(config: DictConfig, run_dir: Path) -> dict[str, float]:
+    """The stage `understudy train experiment=fluids/mesh`.
+
+    Raises:
+        InputError: a file is missing, a key is unknown or a value is out of range.
+    """
+    data = build(MeshData, config.data, where="data")
+    tests = [existing_file(name, "data.test") for name in names(data.test)]
+    refuse_equal_stems(tests, "data.test")
+    model = mesh_config(config.surrogate)
+    recipe = build(TrainConfig, config.train, where="train")
+    with first_rejects(run_dir) as rejects:
+        samples = _read(existing_file(data.file, "data.file"), data, rejects)
+        others = {path.stem: _read(path, data, rejects) for path in tests}
+    return train_on_meshes(samples, others, data, model, recipe, run_dir)
+
+
+def train_on_meshes(
+    samples: MeshSamples,
+    others: dict[str, MeshSamples],
+    data: MeshData,
+    config: MeshConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    progress: bool = True,
+) -> dict[str, float]:
+    """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
+
+    Args:
+        samples: to split as `data.parts` says.
+        others: more samples, scored under `test/<name>/`.
+        data: the split.
+        config: the surrogate.
+        training: the recipe.
+        run_dir: gets everything.
+        progress: show a bar.
+
+    Returns:
+        Flat metrics: `train/seconds`, `train/samples`, `train/failed`, `train/label_core_seconds` (failures counted),
+        `train/data_wait_share`, `train/compilations`, and those of `score_meshes`.
+
+    Raises:
+        InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
+    """
+    parts = split(len(samples), data)
+    if is_first():
+        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
+    some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
+    learned, held = some["train"], some["valid"]
+    assert learned is not None
+    hold_to_data(
+        run_dir,
+        {
+            "training part": learned.content(),
+            "validation part": "" if held is None else held.content(),
+            "network": content_hash(config.to_json()),
+        },
+    )
+    surrogate, result = fit_mesh(
+        learned, held, config, training, run_dir, calibration=some["calibration"], progress=progress
+    )
+    note_fit(result, run_dir)
+    if not is_first():
+        return {}
+    metrics = {
+        "train/seconds": result.seconds,
+        "train/samples": float(len(learned)),
+        "train/failed": float(samples.failed),
+        "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
+        "train/data_wait_share": result.data_wait_share,
+        "train/compilations": float(result.compilations["train"]),
+    }
+    held_out: dict[str, float] = {}
+    if (test := some["test"]) is not None:
+        held_out |= score_meshes(surrogate, test, "test")
+    for name, other in others.items():
+        other.refuse_other(surrogate.facts.layout, name)
+        held_out |= score_meshes(surrogate, other, f"test/{name}")
+    log_scores(run_dir, held_out)
+    metrics |= held_out
+    surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
+    return metrics
+
+
+def split(samples: int, data: MeshData) -> dict[str, np.ndarray]:
+    """Rows of each part, at random.
+
+    Raises:
+        InputError: there are too few samples, or too few to calibrate with.
+    """
+    wanted = counts(dict(zip(PARTS, data.parts, strict=True)), samples)
+    if wanted["train"] < 1:
+        raise InputError(f"{samples} samples leave none to train on", where="data.parts", remedy="Give more samples")
+    if 0 < wanted["calibration"] < fewest_points():
+        raise InputError(
+            f"{wanted['calibration']} samples cannot calibrate intervals",
+            where="data.parts",
+            remedy=f"Set {fewest_points()} or more aside for calibration, or 0 to do without intervals",
+        )
+    order = np.random.default_rng(data.seed).permutation(samples)
+    ends = np.cumsum([wanted[name] for name in PARTS])
+    return {name: np.sort(order[end - wanted[name] : end]) for name, end in zip(PARTS, ends, strict=True)}
+
+
+def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) -> dict[str, float]:
+    """Scores on samples.
+
+    Of each field `<name>/relative_l2`, the mean over samples of |error| / |truth| in the L2 norm over the domain (areas
+    around the vertices are the weights, so that a mesh that is fine near a body does not count that place twice), and
+    the shares `points_in_band` and `fields_in_band`. Of each scalar those of `experiments.scores`, and
+    `mean_relative_error`, the mean of |error| over the mean of |truth|.
+
+    Args:
+        surrogate: what is scored.
+        samples: that its training has not seen.
+        prefix: of the keys.
+    """
+    layout, conformal = surrogate.facts.layout, surrogate.facts.conformal
+    answers = surrogate.predict_meshes(samples.meshes)
+    metrics: dict[str, float] = {f"{prefix}/samples": float(len(samples))}
+    start = 0
+    for variable in layout.fields:
+        own = slice(start, start + layout.width(variable))
+        start = own.stop
+        errors, inside = [], []
+        for mesh, answer in zip(samples.meshes, answers, strict=True):
+            assert mesh.fields is not None
+            area = node_areas(mesh)[:, None]
+            gap = mesh.fields[:, own] - answer.fields[:, own]
+            size = np.sqrt((area * mesh.fields[:, own] ** 2).sum())
+            errors.append(float(np.sqrt((area * gap**2).sum()) / max(size, 1e-12)))
+            if conformal:
+                bands = [conformal[name] for name in layout.channels[own]]
+                half = np.stack(
+                    [b.factor * np.hypot(answer.fields_std[:, own.start + c], b.floor) for c, b in enumerate(bands)], -1
+                )
+                inside.append((np.abs(gap) <= half).mean(axis=0))
+        metrics[f"{prefix}/{variable.name}/relative_l2"] = float(np.mean(errors))
+        if inside:
+            shares = np.array(inside)
+            alpha = conformal[layout.channels[own][0]].alpha
+            metrics[f"{prefix}/{variable.name}/points_in_band"] = float(shares.mean())
+            metrics[f"{prefix}/{variable.name}/fields_in_band"] = float((shares >= 1 - alpha).mean())
+    for c, variable in enumerate(layout.scalars):
+        truth = np.array([m.scalars[c] for m in samples.meshes])
+        mean, std = (np.array([getattr(a, key)[c] for a in answers]) for key in ("scalars", "scalars_std"))
+        ends = conformal[variable.name].interval(mean, std) if conformal else (None, None)
+        found = scores(truth, mean, "1", low=ends[0], high=ends[1])
+        metrics |= {f"{prefix}/{variable.name}/{key}": value for key, value in found.items()}
+        if np.abs(truth).mean() > 0:
+            metrics[f"{prefix}/{variable.name}/mean_relative_error"] = float(
+                np.abs(mean - truth).mean() / np.abs(truth).mean()
+            )
+    return metrics
+
+
+def evaluate_meshes(
+    surrogate: MeshSurrogate, files: Sequence[Path], rejects: RejectLog | None = None
+) -> dict[str, float]:
+    """Score a saved surrogate on stores, each under `test/<stem>/`.
+
+    Raises:
+        InputError: a store does not answer the same question.
+    """
+    layout = surrogate.facts.layout
+    data = MeshData(
+        "",
+        [v.name for v in layout.fields],
+        [v.name for v in layout.scalars],
+        [v.name for v in layout.parameters],
+    )
+    metrics: dict[str, float] = {}
+    for path in files:
+        samples = _read(path, data, rejects)
+        samples.refuse_other(layout, str(path))
+        metrics |= score_meshes(surrogate, samples, f"test/{path.stem}")
+    return metrics
+
+
+def _read(path: Path, data: MeshData, rejects: RejectLog | None) -> MeshSamples:
+    samples, bad = read_meshes(path, data.fields, data.scalars, data.parameters)
+    if rejects is not None:
+        for row, reason in bad:
+            rejects.add(path, row, "", reason)
+    return samples

@@ -1,0 +1,177 @@
+"""Train a `MeshSurrogate`: scales first, then the networks, then the intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh as Devices
+
+from data.mesh_records import MeshSamples
+from data.meshes import Mesh, MeshBatch, pad
+from data.structure_batches import choose_sizes
+from surrogates.devices import data_mesh
+from surrogates.graph.mesh_facts import MeshConfig, MeshFacts, MeshModel, MeshScale, field_bands
+from surrogates.graph.mesh_network import mesh_loss
+from surrogates.graph.mesh_surrogate import MeshSurrogate
+from surrogates.step import Stats
+from surrogates.train import FitResult, TrainConfig, fit
+from surrogates.uncertainty import Conformal
+
+
+@dataclass(frozen=True)
+class MeshBatches:
+    """A source of batches: every mesh once an epoch, with others of its padded size.
+
+    Attributes:
+        meshes: scaled.
+        kinds, length: as `data.meshes.pad` takes them.
+        size: meshes of a batch; a multiple of the number of devices.
+        buckets: padded sizes, at most.
+        seed: of the order; None keeps that of the samples.
+    """
+
+    meshes: tuple[Mesh, ...]
+    kinds: int
+    length: float
+    size: int
+    buckets: int
+    seed: int | None
+
+    @cached_property
+    def _parts(self) -> list[tuple[MeshBatch, int]]:
+        """All meshes of each padded size, padded once, with an empty one behind them; and their number."""
+        counts = np.array([len(m.nodes) for m in self.meshes])
+        # Whole vector registers.
+        rounded = -(-counts // 16) * 16
+        sizes = choose_sizes(rounded, self.buckets)
+        which = np.searchsorted(sizes, rounded)
+        parts = []
+        for k, nodes in enumerate(sizes):
+            rows = np.flatnonzero(which == k)
+            own = [self.meshes[i] for i in rows]
+            parts.append(
+                (pad(own, kinds=self.kinds, length=self.length, batch_size=len(own) + 1, nodes=int(nodes)), len(own))
+            )
+        return parts
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches an epoch."""
+        return sum(-(-count // self.size) for _, count in self._parts)
+
+    def epoch(self, index: int) -> Iterator[MeshBatch]:
+        """The batches of an epoch, in an order that seed and index decide; empty meshes fill the last of a size."""
+        random = None if self.seed is None else np.random.default_rng((self.seed, index))
+        plan: list[tuple[int, np.ndarray]] = []
+        for k, (_, count) in enumerate(self._parts):
+            order = np.arange(count) if random is None else random.permutation(count)
+            order = np.concatenate([order, np.full(-count % self.size, count)])
+            plan += [(k, rows) for rows in order.reshape(-1, self.size)]
+        steps = np.arange(len(plan)) if random is None else random.permutation(len(plan))
+        for step in steps:
+            k, rows = plan[step]
+            yield jax.tree.map(lambda a, rows=rows: a[rows], self._parts[k][0])
+
+
+@dataclass(frozen=True)
+class MeshLoss:
+    """The mean over members of the mean square error of fields and scalars, standardised.
+
+    Attributes:
+        scalar_weight: of scalars beside fields.
+    """
+
+    scalar_weight: float = 1.0
+
+    def __call__(
+        self, model: MeshModel, batch: MeshBatch, key: jax.Array, progress: jax.Array
+    ) -> tuple[jax.Array, Stats]:
+        """The loss, and its parts as statistics."""
+        fields, scalars = model(batch)
+        nothing = jnp.zeros((batch.mask.shape[0], 0))
+
+        def of(field: jax.Array, scalar: jax.Array) -> tuple[jax.Array, jax.Array]:
+            own = mesh_loss(field, nothing, replace(batch, scalars=nothing))
+            empty = jnp.zeros((*batch.node_mask.shape, 0))
+            return own, mesh_loss(empty, scalar, replace(batch, fields=empty))
+
+        a, b = (part.mean() for part in jax.vmap(of)(fields, scalars))
+        value = a + self.scalar_weight * b
+        count = jnp.sum(batch.mask).astype(jnp.float32)
+        return value, {"loss": (value * count, count), "fields": (a * count, count), "scalars": (b * count, count)}
+
+
+def fit_mesh(
+    train: MeshSamples,
+    valid: MeshSamples | None,
+    config: MeshConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    calibration: MeshSamples | None = None,
+    devices: Devices | None = None,
+    progress: bool = True,
+) -> tuple[MeshSurrogate, FitResult]:
+    """Learn fields and numbers from meshes.
+
+    Args:
+        train: samples to learn from.
+        valid: chooses the best weights; None keeps the last.
+        config: network and batches.
+        training: the recipe of the loop.
+        run_dir: its checkpoints and history; the same directory again goes on from there.
+        calibration: samples that neither training nor `valid` has seen, for the intervals.
+        devices: to share each batch among; None for all of them.
+        progress: show a progress bar.
+
+    Raises:
+        InputError: `valid` or `calibration` do not answer the same question.
+    """
+    for other, name in ((valid, "validation"), (calibration, "calibration")):
+        if other is not None:
+            other.refuse_other(train.layout, f"the {name} part")
+    facts = MeshFacts(config, train.layout, MeshScale.fit(train), train.fingerprint)
+    devices = devices or data_mesh()
+    size = -(-training.batch_size // devices.size) * devices.size
+
+    def source(samples: MeshSamples, seed: int | None) -> MeshBatches:
+        scaled = tuple(facts.scale.apply(m) for m in samples.meshes)
+        return MeshBatches(scaled, facts.layout.kinds, facts.scale.length, size, config.buckets, seed)
+
+    learn = source(train, training.seed)
+    check = None if valid is None else source(valid, None)
+    loss = MeshLoss(config.scalar_weight)
+    result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=devices, progress=progress)  # type: ignore[arg-type]
+    assert isinstance(result.model, MeshModel)
+    surrogate = MeshSurrogate(result.model, facts)
+    if calibration is not None:
+        surrogate = surrogate.with_facts(conformal=calibrated(surrogate, calibration))
+    return surrogate, result
+
+
+def calibrated(surrogate: MeshSurrogate, samples: MeshSamples) -> dict[str, Conformal]:
+    """Intervals of every channel and scalar, from samples that training has not seen.
+
+    Raises:
+        InputError: there are too few.
+    """
+    layout = surrogate.facts.layout
+    answers = surrogate.predict_meshes(samples.meshes)
+    found: dict[str, Conformal] = {}
+    truth = [m.fields for m in samples.meshes if m.fields is not None]
+    if truth:
+        bands = field_bands(truth, [a.fields for a in answers], [a.fields_std for a in answers])
+        found |= dict(zip(layout.channels, bands, strict=True))
+    for c, variable in enumerate(layout.scalars):
+        found[variable.name] = Conformal.fit(
+            np.array([m.scalars[c] for m in samples.meshes]),
+            np.array([a.scalars[c] for a in answers]),
+            np.array([a.scalars_std[c] for a in answers]),
+        )
+    return found

@@ -1,0 +1,221 @@
+"""What travels with the weights of a mesh surrogate: settings, layout, scales, and how sure it is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.mesh_records import MeshLayout, MeshSamples
+from data.meshes import Mesh, MeshBatch, mesh_edges
+from surrogates.graph.mesh_network import MeshNetwork, MeshNetworkConfig
+from surrogates.uncertainty import ALPHA, Conformal, conformal_quantile
+
+FloatArray = Float[np.ndarray, "..."]
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """How a mesh surrogate is trained.
+
+    Attributes:
+        network: sizes of each member.
+        ensemble: number of members; from 2 on their spread enters the error bars.
+        buckets: padded sizes of the training's batches; each is compiled once.
+        scalar_weight: of the error of scalars beside that of fields, in the loss.
+
+    Raises:
+        ValueError: a number is below 1, or the weight negative.
+    """
+
+    network: MeshNetworkConfig = field(default_factory=MeshNetworkConfig)
+    ensemble: int = 1
+    buckets: int = 2
+    scalar_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1 or self.buckets < 1:
+            raise ValueError(f"ensemble and buckets must be at least 1; got {self.ensemble} and {self.buckets}")
+        if self.scalar_weight < 0:
+            raise ValueError(f"scalar_weight must be 0 or more, got {self.scalar_weight}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshConfig:
+        """What `to_json` described."""
+        return MeshConfig(**{**value, "network": MeshNetworkConfig(**value["network"])})
+
+
+@dataclass(frozen=True)
+class MeshScale:
+    """Means and standard deviations over the training part, and its unit of length.
+
+    Attributes:
+        parameters, fields, scalars: (mean, standard deviation) of each column.
+        length: mean length of an edge.
+    """
+
+    parameters: tuple[tuple[float, float], ...]
+    fields: tuple[tuple[float, float], ...]
+    scalars: tuple[tuple[float, float], ...]
+    length: float
+
+    @staticmethod
+    def fit(samples: MeshSamples) -> MeshScale:
+        """Of some samples; a column that does not vary keeps its unit."""
+
+        def columns(array: FloatArray) -> tuple[tuple[float, float], ...]:
+            return tuple((float(c.mean()), float(c.std()) if c.std() > 1e-12 else 1.0) for c in array.T)
+
+        meshes = samples.meshes
+        fields = [m.fields for m in meshes if m.fields is not None]
+        edges = [(m.nodes[e[0]] - m.nodes[e[1]]) for m in meshes for e in (mesh_edges(m.elements),)]
+        return MeshScale(
+            columns(np.stack([m.parameters for m in meshes])),
+            columns(np.concatenate(fields)) if fields else (),
+            columns(np.stack([m.scalars for m in meshes])),
+            float(np.linalg.norm(np.concatenate(edges), axis=1).mean()),
+        )
+
+    def apply(self, mesh: Mesh) -> Mesh:
+        """A mesh whose numbers are standardised."""
+
+        def scaled(values: FloatArray, by: tuple[tuple[float, float], ...]) -> FloatArray:
+            pairs = np.array(by).reshape(-1, 2)
+            return (values - pairs[:, 0]) / pairs[:, 1]
+
+        return replace(
+            mesh,
+            parameters=scaled(mesh.parameters, self.parameters),
+            fields=None if mesh.fields is None else scaled(mesh.fields, self.fields),
+            scalars=scaled(mesh.scalars, self.scalars) if len(mesh.scalars) else mesh.scalars,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshScale:
+        """What `to_json` described."""
+
+        def pairs(items: Any) -> tuple[tuple[float, float], ...]:
+            return tuple((float(a), float(b)) for a, b in items)
+
+        return MeshScale(
+            pairs(value["parameters"]), pairs(value["fields"]), pairs(value["scalars"]), float(value["length"])
+        )
+
+
+def field_bands(
+    truth: list[Float[np.ndarray, "node channel"]],
+    mean: list[Float[np.ndarray, "node channel"]],
+    std: list[Float[np.ndarray, "node channel"]],
+    alpha: float = ALPHA,
+) -> list[Conformal]:
+    """One factor a channel, so that a share 1 - alpha of the vertices lies inside for that share of the meshes.
+
+    The score of a mesh is the (1 - alpha)-quantile over its vertices of |error| / sigma, as for fields on grids (see
+    `surrogates.operator.bands`).
+
+    Raises:
+        InputError: there are too few meshes for a finite factor.
+    """
+    found = []
+    for c in range(truth[0].shape[1]):
+        errors = [np.abs(t[:, c] - m[:, c]) for t, m in zip(truth, mean, strict=True)]
+        floor = max(float(np.median(np.concatenate(errors))), 1e-9)
+        ratios = [e / np.hypot(s[:, c], floor) for e, s in zip(errors, std, strict=True)]
+        scores = np.array([np.quantile(r, 1 - alpha) for r in ratios])
+        found.append(Conformal(conformal_quantile(scores, alpha), alpha, floor, len(truth)))
+    return found
+
+
+class MeshModel(nnx.Module):
+    """Members of equal shape and different first weights, stacked along the first axis of each weight."""
+
+    def __init__(self, config: MeshConfig, layout: MeshLayout, rngs: nnx.Rngs) -> None:
+        @nnx.split_rngs(splits=config.ensemble)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make(rngs: nnx.Rngs) -> MeshNetwork:
+            return MeshNetwork(
+                config.network,
+                kinds=layout.kinds,
+                parameters=len(layout.parameters),
+                fields=len(layout.channels),
+                scalars=len(layout.scalars),
+                rngs=rngs,
+            )
+
+        self.members = config.ensemble
+        self.networks = make(rngs)
+
+    def __call__(
+        self, batch: MeshBatch
+    ) -> tuple[Float[Array, "member mesh node channel"], Float[Array, "member mesh scalar"]]:
+        """The standardised answers of each member; those of padding are 0."""
+        graph, weights = nnx.split(self.networks)
+        if self.members == 1:
+            answer = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], weights))(batch)
+            return answer[0][None], answer[1][None]
+        return jax.vmap(lambda one: nnx.merge(graph, one)(batch))(weights)
+
+
+@dataclass(frozen=True)
+class MeshFacts:
+    """What travels with the weights.
+
+    Attributes:
+        config: how they were trained.
+        layout: what goes in and comes out.
+        scale: of both.
+        labels_fingerprint: of the simulator that it learned from.
+        conformal: calibrated intervals by channel of the fields and by scalar; empty where nothing was set aside.
+        scores: held-out scores, flat, with the unit in the key.
+    """
+
+    config: MeshConfig
+    layout: MeshLayout
+    scale: MeshScale
+    labels_fingerprint: str
+    conformal: Mapping[str, Conformal] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def model(self, seed: int = 0) -> MeshModel:
+        """A model with fresh weights."""
+        return MeshModel(self.config, self.layout, nnx.Rngs(seed))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": self.config.to_json(),
+            "layout": self.layout.to_json(),
+            "scale": self.scale.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshFacts:
+        """What `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+        """
+        return MeshFacts(
+            MeshConfig.from_json(value["config"]),
+            MeshLayout.from_json(value["layout"]),
+            MeshScale.from_json(value["scale"]),
+            str(value["labels_fingerprint"]),
+            {str(k): Conformal.from_json(v) for k, v in value["conformal"].items()},
+            {str(k): float(v) for k, v in value["scores"].items()},
+        )

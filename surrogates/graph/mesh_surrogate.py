@@ -1,0 +1,249 @@
+"""The surrogate of a solver on unstructured meshes: a mesh in, the flow at its vertices and numbers of the whole out.
+
+The mesh is part of the question. What the solver's own mesher makes serves, and so does any triangulation of the
+domain with the same kinds of boundary, finer or coarser meshes with the loss of accuracy that a test on them shows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.mesh_records import ELEMENTS, FLAGS, NODES
+from data.meshes import Mesh, MeshBatch, pad, padded_nodes
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from surrogates.base import CARD, load_weights, package_versions, read_card, save_surrogate
+from surrogates.checkpoints import checksum
+from surrogates.graph.mesh_facts import MeshFacts, MeshModel
+from surrogates.step import compiled
+
+KIND = "mesh"
+#: Vertices, padding counted, that one batch of answers may hold on a CPU.
+BATCH_NODES = 16_384
+
+
+class MeshAnswer(NamedTuple):
+    """Answers for one mesh, in the units of the layout; std is 0 for a single member.
+
+    Attributes:
+        fields, fields_std: columns as `MeshLayout.channels` names them.
+        scalars, scalars_std: as `MeshLayout.scalars`.
+    """
+
+    fields: Float[np.ndarray, "node channel"]
+    fields_std: Float[np.ndarray, "node channel"]
+    scalars: Float[np.ndarray, " scalar"]
+    scalars_std: Float[np.ndarray, " scalar"]
+
+
+class MeshSurrogate:
+    """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
+
+    Args:
+        model: its weights.
+        facts: what else it is made of.
+    """
+
+    def __init__(self, model: MeshModel, facts: MeshFacts) -> None:
+        self.model, self.facts = model, facts
+        graph, self._state = nnx.split(model)
+
+        def answer(state: Any, batch: MeshBatch) -> tuple[Any, ...]:
+            fields, scalars = nnx.merge(graph, state)(batch)
+            return fields.mean(0), fields.std(0), scalars.mean(0), scalars.std(0)
+
+        self._answer = jax.jit(answer)
+
+    @property
+    def name(self) -> str:
+        """Such as "surrogate:mesh"."""
+        return f"surrogate:{KIND}"
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The mesh and parameters in; fields and numbers out, each with a standard deviation."""
+        layout = self.facts.layout
+        outputs: list[Variable] = []
+        for variable in (*layout.fields, *layout.scalars):
+            base = Variable(**asdict(variable))
+            outputs += [base, _about(base, "std", "standard deviation")]
+            if self.facts.conformal:
+                outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
+        return Spec(
+            tuple(Variable(**asdict(v)) for v in (*layout.geometry, *layout.parameters)),
+            tuple(outputs),
+            tuple(Coordinate(**asdict(a)) for a in layout.axes),
+            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, settings and the labels' fingerprint."""
+        settings = {k: v for k, v in self.facts.to_json().items() if k != "scores"}
+        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": settings}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the settings, the calibration and the weights."""
+        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
+        return content_hash([KIND, self.provenance["settings"], checksum(weights)])
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Of the simulator that it learned from."""
+        return self.facts.labels_fingerprint
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores."""
+        return self.facts.scores
+
+    def with_facts(self, **changes: Any) -> MeshSurrogate:
+        """The same weights with other facts, such as `scores` or `conformal`."""
+        return MeshSurrogate(self.model, replace(self.facts, **changes))
+
+    @property
+    def compilations(self) -> int:
+        """How many shapes have been compiled."""
+        return compiled(self._answer)
+
+    # What it answers
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer for one mesh.
+
+        Raises:
+            SimulationError: `invalid_input`: a variable is missing, of other units or dims or not finite, or it is no
+                mesh; `not_converged`: the answer is not finite.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        layout = self.facts.layout
+        parameters = np.array([float(inputs[v.name]) for v in layout.parameters])
+        try:
+            mesh = Mesh(inputs[NODES].values, inputs[ELEMENTS].values, inputs[FLAGS].values, parameters)
+            (found,) = self.predict_meshes([mesh])
+        except InputError as error:
+            raise SimulationError("invalid_input", str(error)) from error
+        if not (np.isfinite(found.fields).all() and np.isfinite(found.scalars).all()):
+            raise SimulationError("not_converged", "the answer is not finite; the mesh lies far from what was learned")
+        return self.spec.answer(self._named(found))
+
+    def _named(self, answer: MeshAnswer) -> dict[str, Any]:
+        """The answer by the names of the outputs."""
+        layout, conformal = self.facts.layout, self.facts.conformal
+        columns = {"": answer.fields, "_std": answer.fields_std}
+        numbers = {"": answer.scalars, "_std": answer.scalars_std}
+        if conformal:
+            columns |= {end: columns[""].copy() for end in ("_low", "_high")}
+            numbers |= {end: numbers[""].copy() for end in ("_low", "_high")}
+            names = (layout.channels, tuple(v.name for v in layout.scalars))
+            for own, kind in zip(names, (columns, numbers), strict=True):
+                for c, name in enumerate(own):
+                    band = conformal[name]
+                    bounds = band.interval(kind[""][..., c], kind["_std"][..., c])
+                    kind["_low"][..., c], kind["_high"][..., c] = bounds
+                floors = np.array([conformal[name].floor for name in own])
+                kind["_std"] = np.hypot(kind["_std"], floors)
+        found: dict[str, Any] = {}
+        for end, array in columns.items():
+            found |= {f"{name}{end}": values for name, values in layout.named(array).items()}
+        for end, array in numbers.items():
+            found |= {f"{v.name}{end}": array[c] for c, v in enumerate(layout.scalars)}
+        return found
+
+    def batch(self, meshes: Sequence[Mesh], *, batch_size: int | None = None) -> MeshBatch:
+        """Meshes in the units of the layout as a batch that `predict` takes."""
+        plain = [self.facts.scale.apply(replace(m, fields=None, scalars=np.zeros(0))) for m in meshes]
+        return pad(plain, kinds=self.facts.layout.kinds, length=self.facts.scale.length, batch_size=batch_size)
+
+    def predict(self, batch: MeshBatch) -> dict[str, np.ndarray]:
+        """Answer a batch: for every output of the spec an array with the mesh first; vertices of padding are 0."""
+        found = [self._named(answer) for answer in self._run(batch)]
+        present = np.asarray(batch.node_mask)
+        named = {v.name: np.stack([one[v.name] for one in found]) for v in self.spec.outputs}
+        for name, array in named.items():
+            if array.ndim > 1:
+                named[name] = np.where(present.reshape(*present.shape, *[1] * (array.ndim - 2)), array, 0.0)
+        return named
+
+    def predict_meshes(self, meshes: Sequence[Mesh]) -> list[MeshAnswer]:
+        """Answer meshes, in the units of the layout, in batches of a few shapes.
+
+        Raises:
+            InputError: a mesh has kinds of vertices or parameters that were not learned.
+        """
+        expected = len(self.facts.layout.parameters)
+        if wrong := [m for m in meshes if len(m.parameters) != expected]:
+            raise InputError(f"{len(wrong[0].parameters)} parameters, {expected} are needed", where="mesh")
+        sizes = np.array([padded_nodes(len(m.nodes)) for m in meshes], int)
+        answers: list[MeshAnswer | None] = [None] * len(meshes)
+        for size in np.unique(sizes):
+            rows = np.flatnonzero(sizes == size)
+            # Powers of two: a few batch sizes serve any number of meshes.
+            step = min(2 ** math.ceil(math.log2(len(rows))), max(1, BATCH_NODES // int(size)))
+            for start in range(0, len(rows), step):
+                part = rows[start : start + step]
+                batch = self.batch([meshes[i] for i in part], batch_size=step)
+                for i, answer in zip(part, self._run(batch), strict=False):
+                    count = len(meshes[i].nodes)
+                    answers[i] = answer._replace(fields=answer.fields[:count], fields_std=answer.fields_std[:count])
+        return [a for a in answers if a is not None]
+
+    def _run(self, batch: MeshBatch) -> list[MeshAnswer]:
+        scale = self.facts.scale
+        fields, fields_std, scalars, scalars_std = (np.asarray(a, np.float64) for a in self._answer(self._state, batch))
+        (f_mean, f_std), (s_mean, s_std) = (np.array(pairs).reshape(-1, 2).T for pairs in (scale.fields, scale.scalars))
+        return [
+            MeshAnswer(
+                f_mean + f_std * fields[m], f_std * fields_std[m], s_mean + s_std * scalars[m], s_std * scalars_std[m]
+            )
+            for m in range(len(fields))
+        ]
+
+    # Keeping
+
+    def save(self, directory: Path) -> None:
+        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        card = {
+            "spec": self.spec.to_json(),
+            "facts": self.facts.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": dict(self.scores),
+        }
+        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
+
+    @staticmethod
+    def load(directory: Path) -> MeshSurrogate:
+        """The surrogate that `save` wrote; runs no code from the directory.
+
+        Raises:
+            InputError: there is none, or its card lacks something.
+            CorruptStoreError: weights are missing or changed.
+        """
+        card = read_card(directory)
+        if card["kind"] != KIND:
+            raise InputError(f"a {card['kind']} surrogate, not a {KIND} one", where=str(directory / CARD))
+        try:
+            facts = MeshFacts.from_json(card["facts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
+            ) from error
+        graph, state = nnx.split(facts.model())
+        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
+        return MeshSurrogate(nnx.merge(graph, state), facts)
+
+
+def _about(base: Variable, end: str, phrase: str) -> Variable:
+    return replace(base, name=f"{base.name}_{end}", long_name=f"{phrase} of {base.long_name}")

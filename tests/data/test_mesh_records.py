@@ -1,0 +1,103 @@
+"""Samples on meshes come out of a store as they went in, and what cannot be learned from is named."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.errors import InputError
+from data.mesh_records import MeshLayout, read_meshes
+from data.meshes import node_areas
+from data.store import RecordStore
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "graph"))
+import small_meshes
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three samples; then a failure and one whose pressure is NaN at a vertex."""
+    path = small_meshes.write_store(tmp_path_factory.mktemp("meshes") / "m.zarr", small_meshes.samples(3))
+    mesh = small_meshes.channel(9, 30)
+    assert mesh.fields is not None
+    pressure = mesh.fields[:, 2].copy()
+    pressure[4] = np.nan
+    with RecordStore.open(path, "a") as store:
+        store.append("late", {"speed": 1.0}, status="timeout", seconds=8.0, threads=2)
+        values = {"speed": 1.0, "nodes": mesh.nodes, "elements": mesh.elements, "boundary": mesh.flags, "drag": 1.0}
+        store.append("nan", {**values, "velocity": mesh.fields[:, :2], "pressure": pressure}, seconds=1.0, threads=1)
+    return path
+
+
+def test_what_was_stored_is_read(stored: Path) -> None:
+    found, bad = read_meshes(stored, None, ["drag"], ["speed"])
+    truth = small_meshes.samples(3)
+    assert found.layout == small_meshes.layout()
+    assert found.layout.channels == ("velocity_x", "velocity_y", "pressure")
+    assert MeshLayout.from_json(json.loads(json.dumps(found.layout.to_json()))) == found.layout
+    for own, true in zip(found.meshes, truth.meshes, strict=True):
+        assert own.fields is not None
+        assert true.fields is not None
+        for name in ("nodes", "elements", "flags", "parameters", "scalars"):
+            np.testing.assert_array_equal(getattr(own, name), getattr(true, name))
+        np.testing.assert_allclose(own.fields, true.fields, atol=1e-6)
+        np.testing.assert_array_equal(found.layout.flat(found.layout.named(own.fields)), own.fields)
+    assert bad == [(3, "timeout"), (4, "pressure is not finite")]
+    assert (found.failed, found.failed_seconds, found.seconds.tolist()) == (2, 17.0, [1.0, 1.0, 1.0])
+    assert found.fingerprint == "f" * 64
+
+
+def test_a_part_of_the_answers_can_be_learned(stored: Path) -> None:
+    found, _ = read_meshes(stored, ["velocity"])
+    assert found.layout.channels == ("velocity_x", "velocity_y")
+    assert not found.layout.scalars
+    # A NaN in what is not learned costs no sample.
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "scalars", "parameters", "complaint"),
+    [
+        (["vorticity"], [], [], "no variable vorticity"),
+        (["drag"], [], [], "drag is not known at the vertices"),
+        (None, ["pressure"], [], "pressure is no number"),
+        (None, [], ["velocity"], "velocity is no number"),
+        ([], [], [], "nothing to learn"),
+    ],
+)
+def test_what_cannot_be_learned_is_named(stored, fields, scalars, parameters, complaint) -> None:
+    with pytest.raises(InputError, match=complaint):
+        read_meshes(stored, fields, scalars, parameters)
+
+
+def test_a_store_without_meshes_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no store of a campaign"):
+        read_meshes(tmp_path)
+    with RecordStore.create(tmp_path / "s", (small_meshes.SPEED,), (small_meshes.DRAG,), provenance={}) as store:
+        store.append("0", {"speed": 1.0, "drag": 1.0})
+    with pytest.raises(InputError, match=r"no nodes and no elements and no boundary.*simulator.fields=true"):
+        read_meshes(tmp_path / "s")
+
+
+def test_another_question_is_refused() -> None:
+    found = small_meshes.samples(2)
+    found.refuse_other(found.layout, "here")
+    with pytest.raises(InputError, match=r"here: .*are needed"):
+        found.refuse_other(replace(found.layout, scalars=()), "here")
+    with pytest.raises(InputError, match="boundary reaches 2, up to 1"):
+        found.refuse_other(replace(found.layout, kinds=2), "here")
+    assert found.content() != small_meshes.samples(2, 5).content() != small_meshes.samples(3).content()
+
+
+def test_areas_of_vertices_integrate_linear_functions_exactly() -> None:
+    mesh = small_meshes.channel(3, 60)
+    corners = mesh.nodes[mesh.elements]
+    area = np.abs(np.linalg.det(corners[:, 1:] - corners[:, :1])) / 2
+    linear = mesh.nodes @ [0.3, -0.7] + 0.2
+    assert node_areas(mesh).sum() == pytest.approx(area.sum())
+    assert node_areas(mesh) @ linear == pytest.approx(area @ linear[mesh.elements].mean(axis=1))
