@@ -99,6 +99,10 @@ KS = (
     Parameter("second_order", 1.0, "coefficient of the destabilising second derivative"),
     Parameter("fourth_order", 1.0, "coefficient of the stabilising fourth derivative", minimum=0.0),
 )
+SHEAR = (
+    Parameter("forcing", 1.0, "amplitude of the force"),
+    Parameter("forcing_mode", 4, "wavenumber of the force", minimum=1, whole=True),
+)
 FLOW = (_viscosity(1e-3), DRAG)
 VORTICITY_TEXT = "w_t + v . grad w = viscosity lap w - drag w{}, v = curl^-1 w, w = dv_y/dx - dv_x/dy"
 
@@ -198,11 +202,7 @@ EQUATIONS: Mapping[str, Equation] = {
             VORTICITY_TEXT.format(" + curl of (forcing sin(2 pi forcing_mode y / length), 0)"),
             (2,),
             ("vorticity",),
-            (
-                *FLOW,
-                Parameter("forcing", 1.0, "amplitude of the force"),
-                Parameter("forcing_mode", 4, "wavenumber of the force", minimum=1, whole=True),
-            ),
+            (*FLOW, *SHEAR),
             carried="vorticity",
         ),
         # Li et al., arXiv:2010.08895, section 5.3.
@@ -220,6 +220,16 @@ EQUATIONS: Mapping[str, Equation] = {
             (3,),
             ("velocity",),
             (_viscosity(0.01), DRAG),
+            solenoidal=True,
+            carried="state",
+        ),
+        Equation(
+            "navier_stokes_kolmogorov_3d",
+            "v_t + (v . grad) v = -grad p + viscosity lap v - drag v + f, div v = 0, "
+            "f = (forcing sin(2 pi forcing_mode y / length), 0, 0)",
+            (3,),
+            ("velocity",),
+            (_viscosity(0.01), DRAG, *SHEAR),
             solenoidal=True,
             carried="state",
         ),

@@ -29,7 +29,8 @@ class FieldSettings:
     Attributes:
         ensemble: number of members; from 2 on their spread enters the error bars.
         increment: whether a step gives what is added to the state.
-        constraint: "none", "mean" (each channel's mean is kept) or "divergence_free" (velocities on periodic grids).
+        constraint: "none", "mean" (each channel's mean is kept), or for velocities on periodic grids "divergence_free"
+            (by a projection) or, in the plane, "stream_function".
         loss, unroll, unroll_from, unroll_full, cut_gradient, noise, symmetry: see `FieldLoss`.
         average_symmetry: answer with the mean over the elements of `symmetry`.
         coarse: one of `COARSE`: a coarse solver whose answer the network sees as one more field.
@@ -126,7 +127,7 @@ class FieldFacts:
         return FieldShape(
             dims=len(layout.space),
             inputs=max(1, state + len(layout.static) + (self.coarse is not None)),
-            outputs=layout.channels,
+            outputs=1 if self.config.constraint == "stream_function" else layout.channels,
             parameters=len(layout.parameters),
             periodic=layout.periodic,
         )

@@ -62,9 +62,11 @@ def fit_field(
             remedy="Give fewer",
         )
     dims = len(layout.space)
-    if config.constraint == "divergence_free" and (not all(layout.periodic) or dims < 2 or layout.channels != dims):
+    solenoidal = {"divergence_free": (2, 3), "stream_function": (2,)}.get(config.constraint)
+    if solenoidal is not None and (not all(layout.periodic) or dims not in solenoidal or layout.channels != dims):
+        fitting = " or ".join(map(str, solenoidal))
         raise InputError(
-            "a divergence-free answer needs a velocity on a periodic domain",
+            f"a {config.constraint} answer needs a velocity on a periodic domain in {fitting}D",
             where="surrogate.constraint",
             remedy="Set it to none",
         )

@@ -11,15 +11,16 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from surrogates.operator.constraints import conserve_mean, divergence_free
+from surrogates.operator.constraints import conserve_mean, divergence_free, stream_function
 from surrogates.operator.networks import FieldShape, network
 from surrogates.operator.scale import FieldScale
 
 #: What an answer can be held to.
-CONSTRAINTS = ("none", "mean", "divergence_free")
+CONSTRAINTS = ("none", "mean", "divergence_free", "stream_function")
 
 
 class FieldModel(nnx.Module):
@@ -30,10 +31,11 @@ class FieldModel(nnx.Module):
         shape: of what goes in and comes out.
         members: how many.
         scale: of what they see and give.
-        lengths: of the domain along each dim of space, for `divergence_free`.
+        lengths: of the domain along each dim of space, for velocities without divergence.
         evolves: whether it advances a state, or answers at once.
         increment: whether a step gives what is added to the state, or the next state.
-        constraint: one of `CONSTRAINTS`: "mean" keeps the mean of each channel of a state.
+        constraint: one of `CONSTRAINTS`: "mean" keeps the mean of each channel of a state; "divergence_free" projects a
+            velocity; "stream_function" makes a plane one from the one channel that the network gives.
         rngs: for the first weights.
     """
 
@@ -92,6 +94,8 @@ class FieldModel(nnx.Module):
             # Numbers alone decide the field.
             parts = [jnp.zeros((*state.shape[:-1], 1), state.dtype)]
         given = one(jnp.concatenate(parts, axis=-1), conditions).astype(state.dtype)
+        if self.constraint == "stream_function":
+            return self._from_stream_function(state, given)
         if self.evolves and self.increment:
             new = state + given * jnp.asarray(scale.increment_std)
         else:
@@ -101,6 +105,22 @@ class FieldModel(nnx.Module):
         if self.constraint == "divergence_free":
             return divergence_free(new, self.lengths)
         return new
+
+    def _from_stream_function(
+        self, state: Float[Array, "batch x y 2"], psi: Float[Array, "batch x y 1"]
+    ) -> Float[Array, "batch x y 2"]:
+        """The velocity of a stream function; where a state advances, what of it has no divergence is kept, or its mean.
+
+        A wave of a quarter of the domain gives a velocity of the usual size for a network's output of the usual size.
+        """
+        scale = self.scale
+        adds = self.evolves and self.increment
+        size = np.sqrt(np.mean(np.square(scale.increment_std if adds else scale.state_std)))
+        velocity = stream_function(psi * (size * min(self.lengths) / (8 * np.pi)), (self.lengths[0], self.lengths[1]))
+        if adds:
+            return divergence_free(state, self.lengths) + velocity
+        mean = state.mean(axis=(1, 2), keepdims=True) if self.evolves else jnp.asarray(scale.state_mean)
+        return velocity + mean
 
 
 def rollout(

@@ -255,6 +255,20 @@ def test_kolmogorov_flow_settles_on_the_laminar_profile() -> None:
     assert np.allclose(run(simulator, np.zeros((1, 16, 16)))[1, 0], laminar, atol=1e-5)
 
 
+def test_kolmogorov_flow_in_three_dimensions_settles_on_the_laminar_profile() -> None:
+    # v = (forcing sin(k y) / (viscosity k^2 + drag), 0, 0): a parallel flow, so that only friction balances the force.
+    length, viscosity, forcing, drag = 1.0, 0.5, 3.0, 2.0
+    _, y, _ = grid(8, length, 3)
+    k = TAU / length
+    simulator = Exponax(
+        "navier_stokes_kolmogorov_3d", 8, dim=3, length=length, save_dt=1.0, dt=0.05,
+        parameters={"viscosity": viscosity, "forcing": forcing, "forcing_mode": 1, "drag": drag},
+    )  # fmt: skip
+    found = run(simulator, np.zeros((3, 8, 8, 8)))[1]
+    assert np.allclose(found[0], forcing / (viscosity * k**2 + drag) * np.sin(k * y), atol=1e-5)
+    assert np.abs(found[1:]).max() < 1e-6
+
+
 def test_the_forcing_of_li_is_the_published_one() -> None:
     # From rest, w = forcing t (sin + cos) exactly while diffusion is small: the flow is parallel to its own fronts.
     x, y = grid(16, 1.0, 2)

@@ -41,3 +41,35 @@ def waves(samples: int, seed: int, points: int = POINTS, times: int = TIMES) -> 
         "f" * 64,
         np.full(samples, 2.0),
     )
+
+
+def vortices(samples: int, seed: int, points: int = 12, times: int = 4) -> Fields:
+    """Plane velocities of one decaying wave of a stream function each, carried by a mean flow; on a box of 2 x 1."""
+    rng = np.random.default_rng(seed)
+    size, phase = rng.uniform(0.5, 1.5, samples), rng.uniform(0, 2 * np.pi, samples)
+    x, y = np.meshgrid(np.arange(points) / points * 2, np.arange(points) / points, indexing="ij")
+    k, m = np.pi, 2 * np.pi
+    t = np.arange(times)[None, :, None, None]
+    angle = k * (x - 0.2 * t) + m * y + phase[:, None, None, None]
+    # psi = a exp(-t / 5) cos(angle) / m; u = d psi / dy, v = -d psi / dx.
+    wave = -size[:, None, None, None] * np.exp(-t / 5) * np.sin(angle)
+    u = np.stack([0.2 + wave, -wave * k / m], axis=-1)
+    base = layout(points, times)
+    space = (Axis("x", tuple(x[:, 0].tolist()), "m", "x"), Axis("y", tuple(y[0].tolist()), "m", "y"))
+    made = Layout(
+        output=FieldVariable("v", ("time", "channel", "x", "y"), "m s-1", "float32", "velocity"),
+        initial=FieldVariable("initial", ("channel", "x", "y"), "m s-1", "float32", "velocity at the start"),
+        static=(),
+        parameters=(),
+        axes=(base.axes[0], Axis("channel", ("u", "v"), "1", "component"), *space),
+        periodic=(True, True),
+        attrs={"boundary_conditions": "periodic"},
+    )
+    return Fields(
+        made,
+        u.astype(np.float32),
+        np.zeros((samples, points, points, 0), np.float32),
+        np.zeros((samples, 0), np.float32),
+        "e" * 64,
+        np.full(samples, 1.0),
+    )

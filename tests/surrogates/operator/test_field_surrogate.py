@@ -23,7 +23,7 @@ from surrogates.operator.scale import FieldScale
 from surrogates.train import TrainConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
-from small_fields import POINTS, TIMES, waves
+from small_fields import POINTS, TIMES, vortices, waves
 
 CONFIG = FieldConfig(network=FNOConfig(width=12, layers=2, modes=(3,)), ensemble=2, unroll=2, unroll_from=0.5)
 RECIPE = TrainConfig(epochs=12, learning_rate=1e-2, batch_size=32, ema_decay=0.9, checkpoint_every_s=None)
@@ -148,10 +148,54 @@ def test_a_mean_that_has_to_stay_stays() -> None:
     assert not np.allclose(means[1], start, atol=1e-3)
 
 
+def divergence(velocity: np.ndarray) -> float:
+    """The largest, of fields (..., x, y, 2) on the box of `vortices`, over the largest rate of strain."""
+    n = velocity.shape[-2]
+    k = np.fft.fftfreq(n, 1 / n)
+    k[n // 2] = 0
+    hats = np.fft.fft2(velocity.astype(float), axes=(-3, -2))
+    parts = [np.pi * k[:, None] * hats[..., 0], 2 * np.pi * k * hats[..., 1]]
+    both = [np.fft.ifft2(1j * part).real for part in (parts[0] + parts[1], parts[0])]
+    return float(np.abs(both[0]).max() / np.abs(both[1]).max())
+
+
+@pytest.mark.parametrize("constraint", ["divergence_free", "stream_function"])
+@pytest.mark.parametrize("increment", [True, False])
+def test_a_velocity_without_divergence_keeps_none(constraint: str, increment: bool) -> None:
+    fields = vortices(4, 0)
+    config = FieldConfig(
+        network=FNOConfig(width=6, layers=1, modes=(3, 3)), ensemble=2, constraint=constraint, increment=increment
+    )
+
+    def last(config: FieldConfig, fields) -> np.ndarray:  # type: ignore[no-untyped-def]
+        facts = FieldFacts(config, fields.layout, FieldScale.fit(fields), "x")
+        return FieldSurrogate(facts.model(), facts).predict_fields(fields).mean[:, -1]
+
+    assert divergence(fields.states) < 1e-5
+    assert divergence(last(replace(config, constraint="none"), fields)) > 1e-2
+    assert divergence(last(config, fields)) < 1e-4
+    if constraint == "stream_function":
+        assert np.allclose(last(config, fields).mean(axis=(1, 2)), [0.2, 0.0], atol=1e-5)
+    # A divergence that the first state brings does not stay.
+    bad = replace(fields, states=fields.states + np.random.default_rng(0).normal(size=fields.states.shape).astype("f4"))
+    assert divergence(bad.states[:, 0]) > 0.1
+    assert divergence(last(config, bad)) < 1e-4
+
+
+def test_a_stream_function_learns_a_decaying_wave(tmp_path: Path) -> None:
+    config = FieldConfig(network=FNOConfig(width=8, layers=2, modes=(2, 2)), constraint="stream_function")
+    recipe = TrainConfig(epochs=30, learning_rate=1e-2, batch_size=16, ema_decay=0.9, checkpoint_every_s=None)
+    surrogate, _ = fit_field(vortices(32, 0), None, config, recipe, tmp_path, progress=False)
+    test = vortices(8, 1)
+    truth, mean = test.states[:, 1:], surrogate.predict_fields(test).mean[:, 1:]
+    still = np.linalg.norm(test.states[:, :1] - truth)
+    assert np.linalg.norm(mean - truth) < 0.15 * still
+
+
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="9 steps are unrolled, the trajectories have 5"):
         fit_field(waves(4, 0), None, replace(CONFIG, unroll=9), RECIPE, tmp_path)
-    with pytest.raises(InputError, match="a divergence-free answer needs a velocity"):
+    with pytest.raises(InputError, match="a divergence_free answer needs a velocity on a periodic domain in 2 or 3D"):
         fit_field(waves(4, 0), None, replace(CONFIG, constraint="divergence_free"), RECIPE, tmp_path)
     with pytest.raises(InputError, match="the validation part: its grid has 32 points, 16 are needed"):
         fit_field(waves(4, 0), waves(4, 0, 32), CONFIG, RECIPE, tmp_path)
