@@ -7,8 +7,8 @@ program; so does the operator, on a grid of its own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from data.errors import InputError
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
+from experiments.comparison.resolution import Answer, GridError, grid_error
 from experiments.comparison.result import Comparison, compare, show
 from experiments.stage import build, instantiate
 from simulators.fluids.exponax import Exponax
@@ -56,6 +57,7 @@ class FluidComparison:
         reference, finer: what makes the truth, and what it is held against.
         rungs: of the solver's ladder.
         batch_sizes, repeats: see `experiments.comparison.contenders.Settings`.
+        grids: points along each side on which the operator is tried besides; none finer than the reference.
     """
 
     title: str = MISSING
@@ -69,6 +71,7 @@ class FluidComparison:
     rungs: list[Step] = field(default_factory=list)
     batch_sizes: list[int] = field(default_factory=lambda: [1, 8, 64])
     repeats: int = 7
+    grids: list[int] = field(default_factory=list)
 
 
 def solved(
@@ -140,6 +143,53 @@ def peak(states: Float[np.ndarray, "sample time channel *space"]) -> Float[np.nd
     return np.abs(states[:, -1]).reshape(len(states), -1).max(axis=1)
 
 
+def on_other_grids(
+    surrogate: FieldSurrogate,
+    solver: Exponax,
+    grids: Sequence[int],
+    initial: Float[np.ndarray, "request channel *space"],
+    truth: Float[np.ndarray, "request time channel *space"],
+    parameters: Mapping[str, Float[np.ndarray, " request"]],
+) -> tuple[GridError, ...]:
+    """Errors of an operator, and of the solver, on several grids and on that of the training.
+
+    Args:
+        surrogate: the operator, which sees no static fields.
+        solver: what it learned from, with the time step of its labels.
+        grids: points along each side.
+        initial, truth: of the reference, on grids at least as fine as the finest of `grids`; the truth without the
+            initial state.
+        parameters: of each request.
+    """
+    layout = surrogate.facts.layout
+    own, dim = layout.points[0], solver.dim
+    conditions = [np.asarray(parameters[v.name], np.float32) for v in layout.parameters]
+    numbers = np.stack(conditions, -1) if conditions else np.zeros((len(initial), 0), np.float32)
+
+    def operator(start: np.ndarray) -> np.ndarray:
+        states = np.moveaxis(start, 1, -1).astype(np.float32)
+        nothing = np.zeros((*states.shape[:-1], 0), np.float32)
+        answer = surrogate.predict_arrays(states, nothing, numbers, steps=truth.shape[1], batch=min(BATCH, len(start)))
+        return np.moveaxis(answer.mean, -1, 2)[:, 1:]
+
+    def rung(points: int) -> Answer:
+        one = solver.at(points=points, dt=solver.step * min(1.0, solver.points / points))
+
+        def run(start: np.ndarray) -> np.ndarray:
+            try:
+                return solved(one, start, parameters, points)[:, 1:]
+            except InputError:
+                return np.full((1,), np.nan)
+
+        return run
+
+    found = []
+    for n in sorted({*grids, own}):
+        known, start = (np.asarray(resample(values, n, dim=dim)) for values in (truth, initial))
+        found.append(grid_error(n, known, start, operator, rung(n), trained=n == own))
+    return tuple(found)
+
+
 def compare_with_solver(
     surrogate: FieldSurrogate, node: DictConfig, run_dir: Path, cores: int
 ) -> tuple[Comparison, dict[str, float]]:
@@ -172,7 +222,14 @@ def compare_with_solver(
     drawn = list(requests(reference, instantiate(node.initial), ranges, settings.count, settings.seed))
     initial = np.stack([r["initial"].values for r in drawn])
     parameters = {n: np.array([float(r[n]) for r in drawn]) for n in ranges}
-    truth = solved(reference, initial, parameters, solver.points)
+    if settings.grids and max(settings.grids) > reference.points:
+        raise InputError(
+            f"{max(settings.grids)} points are more than the reference has",
+            where="comparison.grids",
+            remedy=f"Give at most {reference.points}",
+        )
+    finest = solved(reference, initial, parameters, max([solver.points, *settings.grids]))
+    truth = np.asarray(resample(finest, solver.points, dim=solver.dim))
     few = slice(0, 8)
     finer = solver.at(points=settings.finer.points, dt=settings.finer.dt)
     check = solved(finer, initial[few], {n: v[few] for n, v in parameters.items()}, solver.points)
@@ -199,6 +256,9 @@ def compare_with_solver(
         reference_difference=difference,
         settings=Settings(cores=cores, batch_sizes=tuple(settings.batch_sizes), repeats=settings.repeats),
     )
+    if settings.grids:
+        tried = on_other_grids(surrogate, solver, settings.grids, initial, finest[:, 1:], parameters)
+        found = replace(found, resolution=tried)
     found.write(run_dir)
     write_page([found], run_dir / PAGE)
     show(found)

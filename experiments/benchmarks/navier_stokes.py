@@ -13,7 +13,7 @@ import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,8 @@ from experiments.benchmarks.common import Result, arguments, pin, report
 POINTS, SPIN_UP, STEPS = 64, 10, 20
 AMPLITUDE = 343.0
 BATCHES = (1, 8, 64)
+#: Points along each side on which the operator is tried besides.
+GRIDS = (16, 24, 32, 48, 64, 96)
 TEST_SEED, TRAIN_SEED = 1, 0
 
 
@@ -130,11 +132,12 @@ def run_case(name: str, case: Case, given: Any, cores: int) -> tuple[Any, dict[s
     from experiments.comparison.contenders import Problem, Settings
     from experiments.comparison.ladder import self_check
     from experiments.comparison.result import compare
-    from experiments.fluid_comparison import peak, solved, solver_contender, surrogate_contender
+    from experiments.fluid_comparison import on_other_grids, peak, solved, solver_contender, surrogate_contender
     from simulators.fluids.resample import resample
 
     initial = initial_states(case, given.test, TEST_SEED)
-    truth = solved(solver(case, *case.reference), initial, {}, POINTS)
+    finest = solved(solver(case, *case.reference), initial, {}, case.reference[0])
+    truth = np.asarray(resample(finest, POINTS, dim=2))
     few = slice(0, 4)
     difference = self_check(truth[few, 1:], solved(solver(case, *case.finer), initial[few], {}, POINTS)[:, 1:])
     start, labeller = initial_states(case, given.train, TRAIN_SEED), solver(case, *case.labels)
@@ -162,6 +165,8 @@ def run_case(name: str, case: Case, given: Any, cores: int) -> tuple[Any, dict[s
         reference_difference=difference,
         settings=Settings(cores=cores, batch_sizes=BATCHES, repeats=given.repeats),
     )
+    tried = on_other_grids(surrogate, labeller.at(points=case.points), GRIDS, initial, finest[:, 1:], {})
+    found = replace(found, resolution=tried)
     return found, {"labels": label_s * cores, "training": training_s * cores, "reference": difference}
 
 
@@ -174,6 +179,12 @@ def results_of(name: str, comparison: Any, spent: Mapping[str, float]) -> list[R
     for p in comparison.rungs:
         found.append(Result(f"{name}: solver {p.name}: relative L2", p.error, "1"))
         found.append(Result(f"{name}: solver {p.name}: cost", 1e3 * p.core_seconds, "core-ms/trajectory"))
+    for grid in comparison.resolution:
+        if grid.surrogate is not None and np.isfinite(grid.solver):
+            label = (
+                f"{name}: operator on {grid.points} x {grid.points}{', its own' if grid.trained else ''}: relative L2"
+            )
+            found.append(Result.against(label, grid.surrogate, "1", "solver on that grid", grid.solver))
     for p in comparison.surrogates:
         gain, better = speed_up(p, points), accuracy_gain(p, points)
         pays = break_even_of(p, points)

@@ -11,6 +11,7 @@ from string import Template
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Point
 from experiments.comparison.figures import capital, frontier_drawing
+from experiments.comparison.resolution import resolution_drawing, words
 from experiments.comparison.result import PHRASES, Comparison, break_even_words, speed_words
 from experiments.reporting.words import core_time, count, duration, escape, listing, number, plural, table
 from experiments.stage import write_text
@@ -77,8 +78,24 @@ def section(comparison: Comparison, anchor: str) -> str:
         f'<section id="{anchor}"><h2>{escape(comparison.title)}</h2>'
         f'<div class="panels one"><figure><h3>{figure_heading(comparison)}</h3>'
         f"{frontier_drawing(comparison, name=f'{anchor}-frontier').inline()}<figcaption>{caption}</figcaption></figure>"
-        f"</div>{paragraphs}{_worth_table(comparison)}{_points_table(comparison)}"
+        f"</div>{paragraphs}{_resolution(comparison, anchor)}{_worth_table(comparison)}{_points_table(comparison)}"
         f"<p>{reference_words(comparison)}</p></section>"
+    )
+
+
+def _resolution(comparison: Comparison, anchor: str) -> str:
+    """The operator on other grids, as HTML; nothing where nobody looked."""
+    errors = comparison.resolution
+    if len(errors) < 2:
+        return ""
+    drawing = resolution_drawing(errors, name=f"{anchor}-resolution")
+    caption = (
+        "Initial states and truth are those of the reference, resampled to each grid. The solver takes the time step "
+        "of the training’s labels, shortened in proportion on finer grids."
+    )
+    return (
+        f'<div class="panels one"><figure><h3>On other grids than that of its training</h3>{drawing.inline()}'
+        f"<figcaption>{caption}</figcaption></figure></div><p>{escape(words(errors))}</p>"
     )
 
 

@@ -17,6 +17,7 @@ from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference
 from experiments.comparison.measure import measure
+from experiments.comparison.resolution import GridError
 from experiments.reporting.words import listing, number
 from experiments.stage import write_json
 
@@ -53,6 +54,7 @@ class Comparison:
         error_name: of the error, in words.
         scalar_name: of what a designer ranks by; "" for nothing.
         margin: see `ladder.refuse_weak_reference`.
+        resolution: errors of the first surrogate on other grids; empty where nobody looked.
 
     Raises:
         InputError: the reference cannot judge the errors, or no rung has a finite one.
@@ -67,6 +69,7 @@ class Comparison:
     error_name: str = "relative L2"
     scalar_name: str = ""
     margin: float = MARGIN
+    resolution: tuple[GridError, ...] = ()
 
     def __post_init__(self) -> None:
         refuse_weak_reference(self.reference_difference, self.points, self.margin)
@@ -121,6 +124,8 @@ class Comparison:
         flat |= {f"solver/{p.name}/on_frontier": p.name in on for p in self.rungs}
         for p in self.surrogates:
             flat |= {f"surrogate/{p.name}/{key}": value for key, value in _findings(p, self.points).items()}
+        for grid in self.resolution:
+            flat |= grid.to_json()
         return flat
 
     @staticmethod
@@ -143,6 +148,7 @@ class Comparison:
                 error_name=flat["error"],
                 scalar_name=flat["scalar"],
                 margin=flat["reference/margin"],
+                resolution=GridError.read(flat),
             )
         except KeyError as error:
             raise InputError(f"no key {error}", where=FILE, remedy="Run the comparison again") from error

@@ -24,6 +24,7 @@ from experiments.comparison.figures import frontier_drawing
 from experiments.comparison.ladder import Rung, ladder, refuse_weak_reference, self_check
 from experiments.comparison.measure import measure
 from experiments.comparison.report import render, write_page
+from experiments.comparison.resolution import grid_error
 from experiments.comparison.result import Comparison, compare, read, show
 
 
@@ -485,3 +486,36 @@ def test_labels_of_the_figure_cover_neither_each_other_nor_a_point(comparison):
         for p in crowded.points:
             assert not box.contains(*axes.transData.transform((p.core_seconds, p.error)))
     assert "×" in frontier_drawing(crowded).xml
+
+
+# Other grids
+
+
+def test_errors_on_other_grids_are_those_that_were_put_in_and_survive_the_file(comparison, tmp_path):
+    truth = np.random.default_rng(0).normal(size=(4, 3, 1, 8))
+
+    def mute(initial):
+        raise ValueError("positions are bound to the grid")
+
+    def blown(initial):
+        return np.full_like(truth, np.nan)
+
+    def off(share):
+        return lambda initial: truth * (1 + share)
+
+    tried = (
+        grid_error(8, truth, truth[:, 0], off(0.2), off(0.05), trained=True),
+        grid_error(16, truth, truth[:, 0], off(0.3), blown, trained=False),
+        grid_error(32, truth, truth[:, 0], mute, off(0.01), trained=False),
+    )
+    assert [e.surrogate for e in tried] == [pytest.approx(0.2), pytest.approx(0.3), None]
+    assert [e.solver for e in tried] == [pytest.approx(0.05), math.inf, pytest.approx(0.01)]
+    whole = replace(comparison, resolution=tried)
+    whole.write(tmp_path)
+    assert read(tmp_path) == whole
+    text = render([whole])
+    assert "errs there by 0.2" in text
+    assert "1.5 times that on 16" in text
+    assert "It has no finite answer on 32." in text
+    assert "On other grids" not in render([comparison])
+    assert "on the grid of its training alone" in render([replace(whole, resolution=(tried[0], tried[2]))])

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from data.errors import InputError
 from data.fields import read_fields
 from data.store import RecordStore
+from experiments.comparison.result import read
 from experiments.evaluate import evaluate
 from experiments.fields import FieldData, split
 from experiments.simulate import simulate
@@ -81,7 +82,7 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(made: Path, tmp_pat
     grids = ["comparison.reference={points: 128, dt: 0.005}", "comparison.finer={points: 256, dt: 0.0025}"]
     rungs = "comparison.rungs=[{points: 12, dt: 0.05}, {points: 16, dt: 0.025}, {points: 32, dt: 0.0125}]"
     small = ["comparison.count=8", "comparison.repeats=1", "comparison.batch_sizes=[8]"]
-    small += ["comparison.ranges.viscosity.low=0.02"]
+    small += ["comparison.ranges.viscosity.low=0.02", "comparison.grids=[16,64]"]
     config = composed(
         "evaluate",
         f"surrogate={made / 'run'}",
@@ -102,7 +103,17 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(made: Path, tmp_pat
     assert errors[0] > errors[1] > errors[2] > 3 * found["reference/relative_l2_to_refinement"] > 0
     assert found["surrogate/fno/label_core_seconds"] > 0
     assert found["surrogate/fno/relative_l2"] > errors[2]
-    assert "<svg" in (tmp_path / "comparison.html").read_text()
+    page = (tmp_path / "comparison.html").read_text()
+    assert "On other grids than that of its training" in page
+    # The grid of the training is added, and judged as the comparison judges it.
+    tried = read(tmp_path).resolution
+    assert [(e.points, e.trained) for e in tried] == [(16, False), (32, True), (64, False)]
+    assert tried[1].surrogate == pytest.approx(found["surrogate/fno/relative_l2"], rel=1e-3)
+    assert tried[0].solver > tried[1].solver > tried[2].solver > 0
+    assert all(e.surrogate is not None and e.surrogate < 1 for e in tried)
+    config.comparison.grids = [256]
+    with pytest.raises(InputError, match="256 points are more than the reference has"):
+        evaluate(config, tmp_path)
 
 
 def test_another_grid_than_that_of_the_training_is_refused(made: Path, tmp_path: Path) -> None:

@@ -1,0 +1,158 @@
+"""The error of an operator on grids other than that of its training, beside the solver's on the same grids.
+
+An operator that learned on one grid gives an answer on others, which says nothing of its error there; here that is
+measured. Each grid gets the initial states of the reference and is judged by the trajectories of the reference, both
+resampled to it, so that what a grid cannot hold is counted for neither side.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float
+from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
+
+from experiments.reporting.style import BLUE, GREY, INK, VERMILLION, Drawing, draw, legend_below, logarithmic
+from experiments.reporting.words import listing, number
+from surrogates.field_metrics import relative_l2_each
+
+#: Initial states on a grid to trajectories there, without the first time.
+Answer = Callable[[np.ndarray], Float[np.ndarray, "request time channel *space"]]
+
+
+@dataclass(frozen=True)
+class GridError:
+    """Mean relative L2 errors on one grid.
+
+    Attributes:
+        points: along each side.
+        surrogate: of the operator; None where its network answers on no such grid.
+        solver: of the solver on that grid; infinite where it blew up.
+        trained: whether the operator learned on this grid.
+    """
+
+    points: int
+    surrogate: float | None
+    solver: float
+    trained: bool
+
+    def to_json(self) -> dict[str, float | bool | None]:
+        """Flat; what is infinite is null."""
+        return {
+            f"resolution/{self.points}/surrogate_relative_l2": self.surrogate,
+            f"resolution/{self.points}/solver_relative_l2": self.solver if math.isfinite(self.solver) else None,
+            f"resolution/{self.points}/trained": self.trained,
+        }
+
+    @staticmethod
+    def read(flat: Mapping[str, object]) -> tuple[GridError, ...]:
+        """Those that a flat JSON of a comparison holds, by ascending points."""
+        grids = sorted({int(k.split("/")[1]) for k in flat if k.startswith("resolution/")})
+        found = []
+        for n in grids:
+            own, other = (flat[f"resolution/{n}/{who}_relative_l2"] for who in ("surrogate", "solver"))
+            found.append(
+                GridError(
+                    n,
+                    None if own is None else float(str(own)),
+                    math.inf if other is None else float(str(other)),
+                    bool(flat[f"resolution/{n}/trained"]),
+                )
+            )
+        return tuple(found)
+
+
+def grid_error(
+    points: int,
+    truth: Float[np.ndarray, "request time channel *space"],
+    initial: Float[np.ndarray, "request channel *space"],
+    surrogate: Answer,
+    solver: Answer,
+    *,
+    trained: bool,
+) -> GridError:
+    """Both errors on one grid.
+
+    Args:
+        points: along each side.
+        truth, initial: of the reference, resampled to the grid.
+        surrogate, solver: answer there; a ValueError of the first says that its network cannot.
+        trained: whether the operator learned on this grid.
+    """
+
+    def error(answer: np.ndarray) -> float:
+        if not np.isfinite(answer).all():
+            return math.inf
+        return float(relative_l2_each(answer, truth).mean())
+
+    try:
+        own: float | None = error(surrogate(initial))
+    except ValueError:
+        own = None
+    return GridError(points, own if own is None or math.isfinite(own) else None, error(solver(initial)), trained)
+
+
+def resolution_drawing(errors: Sequence[GridError], *, name: str) -> Drawing:
+    """Error against grid points, as SVG.
+
+    Args:
+        errors: of two grids or more.
+        name: unique on a page.
+    """
+    return draw(
+        lambda axes: paint(axes, errors),
+        name=name,
+        label="Relative L2 error of the operator and of the solver against the grid points along each side",
+        width=8.4,
+        height=4.0,
+    )
+
+
+def paint(axes: Axes, errors: Sequence[GridError]) -> None:
+    """Draw both curves, and where the operator learned."""
+    for which, colour, marker, label in (
+        ("solver", BLUE, "o", "solver on the same grid"),
+        ("surrogate", VERMILLION, "D", "surrogate, as it was trained"),
+    ):
+        shown = [(e.points, value) for e in errors if (value := getattr(e, which)) is not None and math.isfinite(value)]
+        if shown:
+            axes.plot(*zip(*shown, strict=True), f"{marker}-", color=colour, label=label)
+    for e in errors:
+        if e.trained:
+            axes.axvline(
+                e.points, color=INK, linestyle=(0, (4, 3)), linewidth=1, label="grid of the training", zorder=1
+            )
+    logarithmic(axes, "y")
+    axes.set_xscale("log", base=2)
+    grids = [e.points for e in errors]
+    axes.set_xticks(grids, [str(n) for n in grids])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlim(min(grids) / 1.2, max(grids) * 1.2)
+    axes.tick_params(axis="x", colors=GREY)
+    axes.set_xlabel("Grid points along each side")
+    axes.set_ylabel("Relative L2 error")
+    legend_below(axes, 3)
+
+
+def words(errors: Sequence[GridError]) -> str:
+    """What the figure shows, in sentences."""
+    known = [e for e in errors if e.surrogate is not None]
+    base = next((e for e in known if e.trained), None)
+    if base is None or base.surrogate is None:
+        return "The operator gave no finite answer on the grid of its training."
+    others = [e for e in known if not e.trained and e.surrogate is not None]
+    if not others:
+        return f"Its network answers on the grid of its training alone, of {base.points} points along each side."
+    parts = [f"{number((e.surrogate or 0) / base.surrogate, 2)} times that on {e.points}" for e in others]
+    text = (
+        f"It learned on {base.points} points along each side and errs there by {number(base.surrogate)}; without "
+        f"further training its error is {listing(parts)}."
+    )
+    if len(known) < len(errors):
+        mute = listing([str(e.points) for e in errors if e.surrogate is None])
+        text += f" It has no finite answer on {mute}."
+    return text
