@@ -217,15 +217,15 @@ def write_stores(path: Path, names: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def run_notebook(repository: Path) -> Callable[[Path], list[dict[str, Any]]]:
-    """Executes accuracy_versus_cost.ipynb from top to bottom on a run directory, and gives its outputs."""
+def run_notebook(repository: Path) -> Callable[[str, dict[str, str]], list[dict[str, Any]]]:
+    """Executes a notebook from top to bottom with some variables of the environment, and gives its outputs."""
 
-    def execute(run: Path) -> list[dict[str, Any]]:
+    def execute(name: str, given: dict[str, str]) -> list[dict[str, Any]]:
         folder = repository / "experiments" / "notebooks"
-        notebook = nbformat.read(folder / "accuracy_versus_cost.ipynb", as_version=4)
+        notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         assert all(not cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
         client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}})
-        client.execute(env={**os.environ, "UNDERSTUDY_RUN": str(run)})
+        client.execute(env={**os.environ, **given})
         return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
     return execute

@@ -77,7 +77,9 @@ def test_more_requests_go_on_from_those_that_are_there(made: Path, tmp_path: Pat
         assert np.array_equal(few.column("u"), many.column("u")[:5])
 
 
-def test_it_is_scored_on_another_store_and_beside_its_solver(made: Path, tmp_path: Path) -> None:
+def test_it_is_scored_on_another_store_and_beside_its_solver(
+    made: Path, tmp_path: Path, run_notebook: Callable[..., list[dict[str, Any]]]
+) -> None:
     solver = [f"comparison.simulator.{s}" for s in SOLVER if not s.startswith("varied")]
     grids = ["comparison.reference={points: 128, dt: 0.005}", "comparison.finer={points: 256, dt: 0.0025}"]
     rungs = "comparison.rungs=[{points: 12, dt: 0.05}, {points: 16, dt: 0.025}, {points: 32, dt: 0.0125}]"
@@ -111,6 +113,17 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(made: Path, tmp_pat
     assert tried[1].surrogate == pytest.approx(found["surrogate/fno/relative_l2"], rel=1e-3)
     assert tried[0].solver > tried[1].solver > tried[2].solver > 0
     assert all(e.surrogate is not None and e.surrogate < 1 for e in tried)
+    given = {
+        "UNDERSTUDY_RUN": made / "run",
+        "UNDERSTUDY_LABELS": made / "labels.zarr",
+        "UNDERSTUDY_COMPARISON": tmp_path,
+    }
+    outputs = run_notebook("fluids", {name: str(path) for name, path in given.items()})
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 2
+    text = "".join(output.get("text", "") for output in outputs)
+    assert "It learned on 32 points along each side" in text
+    assert "pays from" in text
     config.comparison.grids = [256]
     with pytest.raises(InputError, match="256 points are more than the reference has"):
         evaluate(config, tmp_path)

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 
-def test_the_notebook_runs_on_a_run(synthetic_run: Path, run_notebook: Callable[[Path], list[dict[str, Any]]]) -> None:
-    outputs = run_notebook(synthetic_run)
+def test_the_notebook_runs_on_a_run(synthetic_run: Path, run_notebook: Callable[..., list[dict[str, Any]]]) -> None:
+    outputs = run_notebook("accuracy_versus_cost", {"UNDERSTUDY_RUN": str(synthetic_run)})
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     text = "".join(output.get("text", "") for output in outputs)
     metrics = json.loads((synthetic_run / "metrics.json").read_text())

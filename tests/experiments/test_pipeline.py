@@ -38,9 +38,7 @@ def start(run: Path, *more: str) -> subprocess.Popen[str]:
 
 
 @pytest.mark.slow
-def test_the_pipeline_from_library_to_report(
-    tmp_path: Path, run_notebook: Callable[[Path], list[dict[str, Any]]]
-) -> None:
+def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Callable[..., list[dict[str, Any]]]) -> None:
     run = tmp_path / "run"
     process = start(run)
     store, deadline = run / "labels" / "dear.zarr", time.monotonic() + 240
@@ -112,7 +110,7 @@ def test_the_pipeline_from_library_to_report(
     assert 'src="http' not in page
 
     # The notebook opens a real run as it does one of made-up numbers.
-    outputs = run_notebook(run)
+    outputs = run_notebook("accuracy_versus_cost", {"UNDERSTUDY_RUN": str(run)})
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     shown = outputs[-1]["data"]["text/plain"]
     assert "dipole_moment" in shown
