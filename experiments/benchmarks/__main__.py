@@ -20,7 +20,7 @@ from experiments.benchmarks.common import Result, arguments, run, show
 SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier"),
-    "fluids": ("darcy", "apebench", "navier_stokes", "drag"),
+    "fluids": ("darcy", "apebench", "navier_stokes", "drag", "mesh_flow"),
     "weather": ("t2m_uk", "held_suarez", "weather_reading", "weather_size"),
 }
 NAMES = tuple(name for suite in SUITES.values() for name in suite)

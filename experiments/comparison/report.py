@@ -88,10 +88,11 @@ def _resolution(comparison: Comparison, anchor: str) -> str:
     errors = comparison.resolution
     if len(errors) < 2:
         return ""
-    drawing = resolution_drawing(errors, name=f"{anchor}-resolution")
+    drawing = resolution_drawing(errors, name=f"{anchor}-resolution", floor=3 * comparison.reference_difference)
     caption = (
         "Initial states and truth are those of the reference, resampled to each grid. The solver takes the time step "
-        "of the training’s labels, shortened in proportion on finer grids."
+        "of the training’s labels, shortened in proportion on finer grids; where it errs less than three times what "
+        "the reference does, it is not shown."
     )
     return (
         f'<div class="panels one"><figure><h3>On other grids than that of its training</h3>{drawing.inline()}'

@@ -96,15 +96,16 @@ def grid_error(
     return GridError(points, own if own is None or math.isfinite(own) else None, error(solver(initial)), trained)
 
 
-def resolution_drawing(errors: Sequence[GridError], *, name: str) -> Drawing:
+def resolution_drawing(errors: Sequence[GridError], *, name: str, floor: float = 0.0) -> Drawing:
     """Error against grid points, as SVG.
 
     Args:
         errors: of two grids or more.
         name: unique on a page.
+        floor: error of the reference; what lies below cannot be told from it, and is not shown.
     """
     return draw(
-        lambda axes: paint(axes, errors),
+        lambda axes: paint(axes, errors, floor),
         name=name,
         label="Relative L2 error of the operator and of the solver against the grid points along each side",
         width=8.4,
@@ -112,13 +113,14 @@ def resolution_drawing(errors: Sequence[GridError], *, name: str) -> Drawing:
     )
 
 
-def paint(axes: Axes, errors: Sequence[GridError]) -> None:
+def paint(axes: Axes, errors: Sequence[GridError], floor: float = 0.0) -> None:
     """Draw both curves, and where the operator learned."""
     for which, colour, marker, label in (
         ("solver", BLUE, "o", "solver on the same grid"),
         ("surrogate", VERMILLION, "D", "surrogate, as it was trained"),
     ):
-        shown = [(e.points, value) for e in errors if (value := getattr(e, which)) is not None and math.isfinite(value)]
+        known = [(e.points, getattr(e, which)) for e in errors if getattr(e, which) is not None]
+        shown = [(n, value) for n, value in known if math.isfinite(value) and value > floor]
         if shown:
             axes.plot(*zip(*shown, strict=True), f"{marker}-", color=colour, label=label)
     for e in errors:

@@ -19,7 +19,7 @@ from experiments.reporting.style import Drawing
 from experiments.stage import build, existing_file, write_json
 from experiments.weather import figures
 from experiments.weather.report import NAMES, OURS, Evaluation, beaten, write_page
-from experiments.weather.scores import Protocol, plain, score
+from experiments.weather.scores import Protocol, ensemble_metrics, plain, score
 from experiments.weather.stability import long_run
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.metrics import zonal_spectrum
@@ -31,6 +31,7 @@ from surrogates.weather.references import (
     Regressed,
     Usually,
 )
+from surrogates.weather.seeps import climates
 
 Part = tuple[int, int]
 #: Forecasts that maps, spectra and bands are taken of at most.
@@ -139,7 +140,10 @@ def evaluate_forecaster(
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
         task = bar.add_task("forecasts", total=len(systems) * batches)
         members = {"forecast": settings.members} if settings.members > 1 else None
-        found = score(systems, protocol, climatology, members=members, advance=lambda: bar.advance(task))
+        wet = climates(store.layout, (states for _, states in store.blocks(train)))
+        found = score(
+            systems, protocol, climatology, members=members, precipitation=wet, advance=lambda: bar.advance(task)
+        )
     found.attrs |= {"surrogate": forecaster.fingerprint, "states": store.fingerprint}
     _write_scores(found, run_dir)
     shown = _shown(settings.channels, store)
@@ -261,9 +265,12 @@ def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
     hours = figures.lead_hours(found)
     flat = {}
     for name, array in found.data_vars.items():
+        if "system" not in array.dims:
+            continue
         for system in found["system"].values:
             values = array.sel(system=system)
-            if not np.isfinite(values.values).all():
+            values = values.dropna("channel", how="all").dropna("region", how="all")
+            if not values.size or not np.isfinite(values.values).all():
                 continue
             flat[f"{system}/{name}"] = {
                 str(region): {
@@ -274,9 +281,9 @@ def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
                             strict=True,
                         )
                     )
-                    for c in found["channel"].values
+                    for c in values["channel"].values
                 }
-                for region in found["region"].values
+                for region in values["region"].values
             }
     write_json(run_dir / "scores.json", {"forecasts": int(found.attrs["forecasts"]), "scores": flat})
 
@@ -288,6 +295,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         if system in evaluation.scores["system"].values:
             for name, (wins, total) in beaten(evaluation.scores, system).items():
                 metrics[f"{head}/{name}"] = wins / total
+    metrics |= ensemble_metrics(evaluation.scores)
     run = evaluation.long
     if run is not None:
         metrics["long/days"] = run.days if run.left is None else run.left

@@ -106,6 +106,55 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
     )
 
 
+def spread_and_error(scores: xr.Dataset, layout: WeatherLayout, channel: int, system: str) -> Drawing:
+    """Spread of an ensemble and error of its mean along the leads: the same where it is as uncertain as it says."""
+    hours = lead_hours(scores)
+    days = (hours % 24 == 0).all()
+    x = hours / 24 if days else hours
+    one = scores.isel(region=0, channel=channel).sel(system=system)
+    # As the ratio has it: the spread of M members, corrected for their number.
+    spread = one["spread_skill"].values * one["mean_rmse"].values
+
+    def paint(axes: Axes) -> None:
+        axes.plot(
+            x, one["mean_rmse"].values, "o-", color=BLUE, label="error of the mean", linewidth=2.0, markersize=3.5
+        )
+        axes.plot(x, spread, "s--", color=VERMILLION, label="spread", markersize=3.5)
+        axes.plot(x, one["crps"].values, "-", color=GREY, label="CRPS")
+        axes.set_xlabel("lead (days)" if days else "lead (h)")
+        axes.set_ylabel(units(layout.channels[channel]))
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best")
+
+    label = f"spread and error by lead of {title(layout.channels[channel], layout)}"
+    return draw(paint, name=f"spread-{channel}", label=label, height=3.3)
+
+
+def rank_histogram(scores: xr.Dataset, layout: WeatherLayout, channel: int, system: str) -> Drawing:
+    """Shares of truths by the number of members below them, at the first, a middle and the last lead."""
+    found = scores["rank_histogram"].sel(ensemble=system).isel(channel=channel)
+    found = found.dropna("rank", how="all")
+    ticks, unit = lead_labels(lead_hours(scores))
+    leads = sorted({0, len(ticks) // 2, len(ticks) - 1})
+    ranks = np.arange(found.sizes["rank"])
+
+    def paint(axes: Axes) -> None:
+        for place, lead in enumerate(leads):
+            axes.step(
+                ranks, found.isel({LEAD: lead}).values, where="mid", color=COLOURS[(0, 2, 5)[place]],
+                label=f"lead {ticks[lead]} {unit}",
+            )  # fmt: skip
+        axes.axhline(1 / len(ranks), color=INK, linestyle=":", linewidth=0.9, label="flat: exchangeable")
+        axes.set_xlabel("members below the truth")
+        axes.set_ylabel("share of area and time")
+        axes.set_xticks(ranks if len(ranks) <= 17 else ranks[:: len(ranks) // 8])
+        axes.set_ylim(bottom=0)
+        axes.legend(loc="best")
+
+    label = f"rank histogram of {title(layout.channels[channel], layout)}"
+    return draw(paint, name=f"ranks-{channel}", label=label, height=3.3)
+
+
 def error_map(values: Float[np.ndarray, "latitude longitude"], grid: WeatherGrid, unit: str, name: str) -> Drawing:
     """Root mean square error at each point."""
 

@@ -16,7 +16,16 @@ from experiments.comparison.result import Comparison
 from experiments.reporting.style import Drawing
 from experiments.reporting.words import escape, table
 from experiments.stage import write_text
-from experiments.weather.figures import errors_by_lead, lead_hours, lead_labels, scorecard, title, units
+from experiments.weather.figures import (
+    errors_by_lead,
+    lead_hours,
+    lead_labels,
+    rank_histogram,
+    scorecard,
+    spread_and_error,
+    title,
+    units,
+)
 from experiments.weather.stability import LongRun
 
 NAMES: Mapping[str, str] = {
@@ -106,6 +115,10 @@ def render(found: Evaluation) -> str:
         parts.append(("spectra", "Energy by wavenumber", _panels(found.spectra, text)))
     if found.animation:
         parts.append(("animation", "A forecast beside the truth", f'<figure class="wide">{found.animation}</figure>'))
+    if "rank_histogram" in scores:
+        parts.append(("ensemble", "Is the ensemble as uncertain as it says?", _ensemble(found)))
+    if "seeps" in scores:
+        parts.append(("seeps", "Precipitation in three classes", _seeps(found)))
     if found.bands_held:
         parts.append(("bands", "Do the bands hold?", _bands(found)))
     parts.append(("cost", "Cost against accuracy", _cost(found)))
@@ -159,6 +172,60 @@ def _leads(found: Evaluation) -> str:
 def _panels(drawings: list[Drawing], text: str) -> str:
     figures = "".join(f"<figure><h3>{escape(d.label)}</h3>{d.inline()}</figure>" for d in drawings)
     return f'<p>{escape(text)}</p><div class="panels">{figures}</div>'
+
+
+def _ensemble(found: Evaluation) -> str:
+    scores = found.scores
+    body = ""
+    for system in scores["ensemble"].values:
+        members = int(scores["rank_histogram"].sel(ensemble=system).isel(channel=0)[0].notnull().sum()) - 1
+        rows = []
+        for k in found.shown:
+            one = scores.isel(region=0, channel=k)
+            own = one.sel(system=system)
+            others = {n: one["mae"].sel(system=n).mean() for n in one["system"].values if n not in OURS}
+            least = min(others, key=lambda n: float(others[n])) if others else ""
+            rows.append(
+                [
+                    escape(title(found.layout.channels[k], found.layout).capitalize()),
+                    escape(units(found.layout.channels[k])),
+                    f"{float(own['crps'].mean()):.3g}",
+                    f"{float(own['mae'].mean()):.3g}",
+                    f"{float(others[least]):.3g} ({escape(NAMES.get(least, least))})" if others else "",
+                    f"{float(own['spread_skill'].mean()):.2f}",
+                ]
+            )
+        head = ["Variable", "Unit", "Fair CRPS", "MAE of the mean", "Least CRPS of a reference", "Spread over error"]
+        body += table(
+            head, rows,
+            caption=f"{members} members; means over leads. The CRPS of a single forecast, such as a reference, is its "
+            "mean absolute error. A ratio below 1 is too sure of itself.",
+        )  # fmt: skip
+        drawings = []
+        for k in found.shown[:3]:
+            drawings.append(spread_and_error(scores, found.layout, k, str(system)))
+            drawings.append(rank_histogram(scores, found.layout, k, str(system)))
+        body += _panels(drawings, "A histogram that is high at both ends comes from members that are too alike.")
+    return body
+
+
+def _seeps(found: Evaluation) -> str:
+    scores = found.scores["seeps"].isel(region=0)
+    ticks, unit = lead_labels(lead_hours(found.scores))
+    columns = sorted({0, len(ticks) // 2, len(ticks) - 1})
+    rows = []
+    for k, channel in enumerate(found.layout.channels):
+        if not scores.isel(channel=k).notnull().any():
+            continue
+        for system in scores["system"].values:
+            values = scores.sel(system=system).isel(channel=k).values
+            name = title(channel, found.layout).capitalize()
+            rows.append([escape(name), escape(NAMES.get(system, system)), *(f"{values[c]:.3f}" for c in columns)])
+    return table(
+        ["Variable", "System", *(f"Lead {ticks[c]} {unit}" for c in columns)], rows,
+        caption="SEEPS (Rodwell et al. 2010): 0 is perfect, 1 without skill. Classes by the training’s climate of each "
+        "point; points that are dry less than 10% or more than 85% of the time are left out.",
+    )  # fmt: skip
 
 
 def _bands(found: Evaluation) -> str:

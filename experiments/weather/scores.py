@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -15,6 +16,7 @@ from data.window_statistics import Climatology
 from data.windows import WindowStore
 from surrogates.weather.metrics import EnsembleScores, ForecastScores
 from surrogates.weather.references import Forecasts, leads
+from surrogates.weather.seeps import PrecipitationClimate, SeepsScores
 
 Part = tuple[int, int]
 SCORES = ("rmse", "bias", "mae", "acc")
@@ -61,6 +63,7 @@ def score(
     climatology: Climatology,
     *,
     members: Mapping[str, int] | None = None,
+    precipitation: Sequence[PrecipitationClimate] = (),
     advance: Callable[[], None] | None = None,
 ) -> xr.Dataset:
     """Scores of each system from the same starts.
@@ -70,21 +73,26 @@ def score(
         protocol: what is forecast.
         climatology: for the anomaly correlation.
         members: of the ensembles among them; their mean is scored as a forecast, and they as an ensemble.
+        precipitation: climates of the channels that are scored by SEEPS too.
         advance: called after each batch of each system.
 
     Returns:
         rmse, bias, mae, acc with dims (system, region, prediction_timedelta, channel), and for ensembles crps,
-        spread_skill and others, NaN for systems that are none; attribute `forecasts` is the number of starts.
+        spread_skill and others, NaN for systems that are none; seeps where there is precipitation; rank_histogram with
+        dims (ensemble, prediction_timedelta, rank, channel) where there is an ensemble. The attribute `forecasts` is
+        the number of starts.
     """
     store, layout, steps = protocol.store, protocol.store.layout, protocol.steps
     longest = max(s.history for s in systems.values())
     starts = protocol.starts(longest)
     members = members or {}
     found: dict[str, dict[str, np.ndarray]] = {}
+    ranks: dict[str, np.ndarray] = {}
     regions: tuple[str, ...] = ()
     for name, system in systems.items():
         plain = ForecastScores(layout.grid, steps, len(layout.channels))
         several = EnsembleScores(layout.grid, members[name]) if members.get(name, 1) > 1 else None
+        classes = [SeepsScores(layout.grid, climate) for climate in precipitation]
         regions = plain.regions
         for at in range(0, len(starts), protocol.batch):
             rows = starts[at : at + protocol.batch]
@@ -98,22 +106,49 @@ def score(
             else:
                 given = system.forecast_arrays(past, times, steps, members=members[name], seed=at)[: len(rows)]  # type: ignore[call-arg]
                 several.add(given, truth)
-            plain.add(given.mean(axis=1), truth, usual)
+            mean = given.mean(axis=1)
+            plain.add(mean, truth, usual)
+            for one in classes:
+                one.add(mean, truth)
             if advance is not None:
                 advance()
-        found[name] = plain.scores() | (several.scores() if several is not None else {})
+        found[name] = plain.scores()
+        if several is not None:
+            found[name] |= several.scores()
+            ranks[name] = several.rank_histogram()
+        if classes:
+            found[name]["seeps"] = np.full((len(regions), steps, len(layout.channels)), np.nan)
+            for one in classes:
+                found[name]["seeps"][..., one.climate.channel] = one.score()
     keys = sorted({k for s in found.values() for k in s})
     shape = (len(regions), steps, len(layout.channels))
-    arrays = {
+    arrays: dict[str, Any] = {
         key: (
             ("system", "region", LEAD, "channel"),
             np.stack([s.get(key, np.full(shape, np.nan)) for s in found.values()]),
         )
         for key in keys
     }
+    arrays |= histograms(ranks)
     lead = (np.arange(1, steps + 1) * layout.step_hours * 3600 * 1e9).astype("timedelta64[ns]")
-    coords = {"system": list(found), "region": list(regions), LEAD: lead, "channel": [c.label for c in layout.channels]}
+    coords: dict[str, Any] = {
+        "system": list(found),
+        "region": list(regions),
+        LEAD: lead,
+        "channel": [c.label for c in layout.channels],
+    }
+    if ranks:
+        coords["ensemble"] = list(ranks)
     return xr.Dataset(arrays, coords, {"forecasts": len(starts)})
+
+
+def histograms(ranks: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    """Rank histograms of ensembles as one variable, those of smaller ensembles filled with NaN; none for none."""
+    if not ranks:
+        return {}
+    most = max(values.shape[1] for values in ranks.values())
+    filled = [np.pad(v, ((0, 0), (0, most - v.shape[1]), (0, 0)), constant_values=np.nan) for v in ranks.values()]
+    return {"rank_histogram": (("ensemble", LEAD, "rank", "channel"), np.stack(filled))}
 
 
 def plain(scores: xr.Dataset, system: str, prefix: str) -> dict[str, float]:
@@ -126,3 +161,15 @@ def plain(scores: xr.Dataset, system: str, prefix: str) -> dict[str, float]:
             values = one[name].sel(channel=channel).values
             found |= {f"{prefix}/{name}/{channel}/{h:g}h": float(v) for h, v in zip(hours, values, strict=True)}
     return found
+
+
+def ensemble_metrics(scores: xr.Dataset, system: str = "forecast") -> dict[str, float]:
+    """Means over leads of an ensemble's scores, over its first region: `ensemble/<score>/<channel>`; none for none."""
+    if "crps" not in scores or system not in scores.get("ensemble", xr.DataArray([])).values:
+        return {}
+    one = scores.sel(system=system).isel(region=0)
+    return {
+        f"ensemble/{name}/{channel}": float(one[name].sel(channel=channel).mean())
+        for name in ("crps", "spread_skill")
+        for channel in one["channel"].values
+    }

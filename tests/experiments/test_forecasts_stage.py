@@ -13,19 +13,25 @@ import xarray as xr
 from hydra import compose, initialize_config_dir
 
 from data.errors import InputError
-from data.windows import WindowStore
+from data.weather import Channel, WeatherLayout
+from data.windows import Segment, WindowStore, write_windows
 from experiments.evaluate import evaluate
 from experiments.forecasts import train_forecaster
 from experiments.stage import CONF
 from experiments.weather.costs import compare_with_core, years_per_minute
+from experiments.weather.evaluate import _write_scores
+from experiments.weather.report import Evaluation, render
+from experiments.weather.scores import Protocol, ensemble_metrics, score
 from experiments.weather.stability import long_run
 from experiments.windows import Campaign, windows
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
 from surrogates.weather.forecaster import Forecaster
+from surrogates.weather.references import Persistence, Usually
+from surrogates.weather.seeps import climates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "weather"))
-from small_weather import store
+from small_weather import GRID, store
 
 SMALL = [
     "surrogate.network.width=8",
@@ -103,6 +109,55 @@ def test_an_evaluation_writes_scores_and_a_page(trained: Path, tmp_path: Path) -
     assert page.count("<svg") >= 6
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert 0 < metrics["beaten/persistence"] <= 1
+
+
+class Drawn:
+    """An ensemble drawn from the same distribution as its truth: uncertain as it says, and without skill."""
+
+    history = 1
+
+    def forecast_arrays(self, past, times, steps, members=1, seed=0):  # type: ignore[no-untyped-def]
+        shape = (len(past), members, steps, *past.shape[2:])
+        return rain(np.random.default_rng((seed, 7)), shape)
+
+
+def rain(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+    """Temperatures and precipitation; it is dry half of the time."""
+    wet = np.exp(random.normal(np.log(4e-3), 1.0, shape[:-1])) * (random.random(shape[:-1]) < 0.5)
+    return np.stack([280 + 5 * random.normal(size=shape[:-1]), wet], axis=-1).astype(np.float32)
+
+
+def test_an_ensemble_and_precipitation_have_sections_of_their_own(tmp_path: Path) -> None:
+    channels = (Channel("2m_temperature"), Channel("total_precipitation_24hr"))
+    layout = WeatherLayout(GRID, channels, step_hours=24.0)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(200) * np.timedelta64(24, "h")
+    drawn = rain(np.random.default_rng(0), (200, *GRID.shape, 2))
+    made = write_windows(
+        tmp_path / "w", [Segment.of(layout.unstack(drawn, ("time",), {"time": times}))], layout, fingerprint="f" * 64
+    )
+    usual = made.climatology((0, 150))
+    wet = climates(layout, (states for _, states in made.blocks((0, 150))))
+    systems = {"forecast": Drawn(), "persistence": Persistence(), "climatology": Usually(layout, usual)}
+    protocol = Protocol(made, (150, 200), 3)
+    found = score(systems, protocol, usual, members={"forecast": 5}, precipitation=wet)
+    one = found.sel(system="forecast").isel(region=0)
+    assert one["spread_skill"].sel(channel="2m_temperature").values == pytest.approx(1.0, abs=0.05)
+    histogram = found["rank_histogram"].sel(ensemble="forecast", channel="2m_temperature").values
+    assert histogram == pytest.approx(np.full((3, 6), 1 / 6), abs=0.03)
+    assert np.isnan(found["crps"].sel(system="persistence")).all()
+    seeps = found["seeps"].isel(region=0).sel(channel="total_precipitation_24hr")
+    # The mean of members is seldom dry, which costs; yesterday's weather is as good as a draw from the climate.
+    assert seeps.sel(system="persistence").values == pytest.approx(1.0, abs=0.1)
+    assert np.isnan(found["seeps"].sel(channel="2m_temperature")).all()
+    page = render(Evaluation(layout, found, [0, 1]))
+    assert "Is the ensemble as uncertain as it says?" in page
+    assert "Precipitation in three classes" in page
+    assert page.count("5 members; means over leads") == 1
+    _write_scores(found, tmp_path)
+    flat = json.loads((tmp_path / "scores.json").read_text())["scores"]
+    assert list(flat["persistence/seeps"]["global"]) == ["total_precipitation_24hr"]
+    assert "persistence/crps" not in flat
+    assert ensemble_metrics(found)["ensemble/spread_skill/2m_temperature"] == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> None:

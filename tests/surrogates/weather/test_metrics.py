@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,10 +12,10 @@ import scores.continuous
 import scores.probability
 import xarray as xr
 
-from data.weather import WeatherGrid
+from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.window_statistics import Climatology
 from data.windows import WindowStore
-from surrogates.weather.metrics import EnsembleScores, ForecastScores, region_weights, seeps, zonal_spectrum
+from surrogates.weather.metrics import EnsembleScores, ForecastScores, region_weights, zonal_spectrum
 from surrogates.weather.references import (
     LinearAutoregression,
     LinearInverseModel,
@@ -22,6 +23,7 @@ from surrogates.weather.references import (
     Usually,
     leads,
 )
+from surrogates.weather.seeps import DRY, PrecipitationClimate, SeepsScores, climates, seeps
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_weather import COLUMNS, LAYOUT, ROWS, store
@@ -145,3 +147,34 @@ def test_a_linear_model_finds_a_wave_that_travels_and_persistence_does_not(tmp_p
     assert np.abs(given[0, 0, ..., 0] - windows.read(start + 2, 2)[0, ..., 0]).max() < 0.1 * error(Persistence())
     assert leads(times, LAYOUT, 2)[0, 1] == windows.times[102]
     assert isinstance(climatology, Climatology)
+
+
+def test_the_climate_of_precipitation_is_that_of_the_states() -> None:
+    random = np.random.default_rng(1)
+    rows, columns = GRID.shape
+    amount = np.exp(random.normal(np.log(2e-3), 1.0, (3000, rows, columns)))
+    drawn = np.where(random.random(amount.shape) < 0.4, 0.0, amount).astype(np.float32)
+    states = np.stack([np.zeros_like(drawn), drawn], axis=-1)
+    climate = PrecipitationClimate.fit(iter([states[:1000], states[1000:]]), 1, 1e-4)
+    assert climate.dry_share == pytest.approx((drawn <= 1e-4).mean(axis=0), abs=1e-9)
+    wet = np.where(drawn > 1e-4, drawn, np.nan)
+    assert climate.heavy == pytest.approx(np.nanquantile(wet, 2 / 3, axis=0), rel=0.025)
+    # A forecast drawn from the climate scores 1 in each region, the truth 0.
+    found = SeepsScores(GRID, climate)
+    found.add(random.permutation(states)[:, None], states[:, None])
+    assert found.score() == pytest.approx(1.0, abs=0.05)
+    right = SeepsScores(GRID, climate)
+    right.add(states[:, None], states[:, None])
+    assert (right.score() == 0).all()
+    never = SeepsScores(GRID, replace(climate, dry_share=np.full(GRID.shape, 0.95)))
+    never.add(states[:, None], states[:, None])
+    assert np.isnan(never.score()).all()
+
+
+def test_a_layout_without_precipitation_reads_nothing() -> None:
+    def blocks():  # type: ignore[no-untyped-def]
+        raise AssertionError("read")
+        yield
+
+    assert climates(WeatherLayout(GRID, (Channel("2m_temperature"),), 6.0), blocks()) == []
+    assert DRY["total_precipitation_24hr"] == 2.5e-4

@@ -1,0 +1,223 @@
+"""Flow around bodies on unstructured meshes: a mesh network beside lower orders of the solver on the same meshes.
+
+Both sides are judged at the vertices by the solver at its default order, on bodies that the network has not seen. The
+network needs a mesh, so the mesher's time is counted for it as for the solver.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from experiments.benchmarks.common import Result, arguments, pin, report
+
+#: Orders of the solver's velocity that are compared; the labels have 4.
+ORDERS = (2, 3)
+#: Held-out bodies that are timed.
+TIMED = 12
+FIELDS = ("velocity", "pressure")
+
+
+def labelled(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]]:
+    """A store of flows with their meshes, and the requests; goes on from an earlier one."""
+    from simulators.campaign import CampaignConfig, run_campaign
+    from simulators.fluids.ngsolve import NGSolveFlow
+    from simulators.fluids.shapes import ShapeRanges, requests
+
+    flow = NGSolveFlow(fields=True)
+    bodies = list(requests(flow, ShapeRanges(), count, 0))
+    run_campaign(flow, bodies, folder / "labels.zarr", CampaignConfig(workers=workers), total=count, progress=False)
+    return folder / "labels.zarr", bodies
+
+
+def trained(store: Path, folder: Path, seconds: float, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
+    """Scores of a mesh surrogate, saved below `folder`, and the core-seconds of its training."""
+    from hydra import compose, initialize_config_dir
+
+    from data.mesh_records import read_meshes
+    from experiments.meshes import MeshData, mesh_config, train_on_meshes
+    from experiments.screening_usage import cpu_seconds
+    from experiments.stage import CONF, build
+    from surrogates.train import TrainConfig
+
+    shutil.rmtree(folder, ignore_errors=True)
+    given = ["experiment=fluids/mesh", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("train", [*given, "train.epochs=100000", "train.checkpoint_every_s=null", *overrides])
+    data = build(MeshData, config.data, where="data")
+    samples, _ = read_meshes(store, data.fields, data.scalars, data.parameters)
+    recipe = build(TrainConfig, config.train, where="train")
+    start = cpu_seconds()
+    metrics = train_on_meshes(samples, {}, data, mesh_config(config.surrogate), recipe, folder, progress=False)
+    return metrics, cpu_seconds() - start
+
+
+def least(call: Callable[[], Any], times: int = 3) -> float:
+    """Wall seconds of the quickest of some calls."""
+    found = []
+    for _ in range(times):
+        start = time.perf_counter()
+        call()
+        found.append(time.perf_counter() - start)
+    return min(found)
+
+
+def lower_order(order: int, bodies: Sequence[Any], truth: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
+    """Mean errors of the solver at a lower order at the same vertices, as `score_meshes` takes them; seconds a body."""
+    from data.meshes import node_areas
+    from simulators.fluids.ngsolve import NGSolveFlow
+
+    flow = NGSolveFlow(fields=True).at(order=order)
+    errors: dict[str, list[float]] = {name: [] for name in (*FIELDS, *names)}
+    seconds = []
+    for body, mesh in zip(bodies, truth, strict=True):
+        start = time.perf_counter()
+        answer = flow.simulate(body)
+        seconds.append(time.perf_counter() - start)
+        if not np.allclose(answer["nodes"], mesh.nodes):
+            raise RuntimeError("the mesh depends on the order, so that its vertices cannot be compared")
+        area = node_areas(mesh)[:, None]
+        for name, columns in (("velocity", slice(0, 2)), ("pressure", slice(2, 3))):
+            own = mesh.fields[:, columns]
+            gap = answer[name].values.reshape(own.shape) - own
+            errors[name].append(float(np.sqrt((area * gap**2).sum() / (area * own**2).sum())))
+        for k, name in enumerate(names):
+            errors[name].append(abs(float(answer[name]) - mesh.scalars[k]))
+    size = {name: float(np.mean([abs(m.scalars[k]) for m in truth])) for k, name in enumerate(names)}
+    return {
+        **{name: float(np.mean(errors[name])) for name in FIELDS},
+        **{name: float(np.mean(errors[name])) / size[name] for name in names},
+        "seconds": float(np.median(seconds)),
+    }
+
+
+def figure(path: Path, meshes: Sequence[Any], answers: Sequence[Any]) -> None:
+    """Speeds around some bodies by the solver and by the network, and their difference, as a PNG."""
+    from typing import cast
+
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.tri import Triangulation
+
+    from experiments.reporting.style import STYLE
+
+    titles = ("solver", "mesh network", "difference")
+    with matplotlib.rc_context(cast(Any, {**STYLE, "axes.grid": False})):
+        drawing = Figure(figsize=(11.0, 0.6 + 1.05 * len(meshes)), dpi=150)
+        axes = drawing.subplots(len(meshes), 3, sharex=True, sharey=True, squeeze=False)
+        speeds = [[np.linalg.norm(v.fields[:, :2], axis=1) for v in pair] for pair in zip(meshes, answers, strict=True)]
+        vectors = [
+            np.linalg.norm(a.fields[:, :2] - m.fields[:, :2], axis=1) for m, a in zip(meshes, answers, strict=True)
+        ]
+        top, off = max(s[0].max() for s in speeds), max(v.max() for v in vectors)
+        for row, mesh, (own, other), gap in zip(axes, meshes, speeds, vectors, strict=True):
+            mesh_of = Triangulation(mesh.nodes[:, 0], mesh.nodes[:, 1], mesh.elements)
+            for axis, values, high, colours in zip(
+                row, (own, other, gap), (top, top, off), ("viridis", "viridis", "magma"), strict=True
+            ):
+                shown = axis.tripcolor(mesh_of, values, shading="gouraud", vmin=0, vmax=high, cmap=colours)
+                axis.triplot(mesh_of, color="white", linewidth=0.15, alpha=0.5)
+                axis.set_aspect("equal")
+                axis.set_xlim(0, 1.1)
+                axis.set_xticks([])
+                axis.set_yticks([])
+                axis.spines[:].set_visible(False)
+                if axis is row[1]:
+                    speed_image = shown
+                elif axis is row[2]:
+                    gap_image = shown
+        for axis, text in zip(axes[0], titles, strict=True):
+            axis.set_title(text)
+        for image, columns, label in ((speed_image, axes[:, :2], "speed (m/s)"), (gap_image, axes[:, 2], "m/s")):
+            drawing.colorbar(image, ax=columns, label=label, shrink=0.8, pad=0.015, aspect=18)
+        drawing.savefig(path)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--labels", type=int, default=400, help="bodies that the solver labels (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="of training (%(default)s)")
+    parser.add_argument("--figure", type=Path, default=None, help="draw flows around three held-out bodies (PNG)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the configuration")
+    given = parser.parse_args(argv)
+    cores = pin(given.cores)
+    folder = (given.out / "mesh_flow").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    store, bodies = labelled(folder, given.labels, len(cores))
+    scores, training = trained(store, folder / "run", given.seconds, given.set)
+    from data.mesh_records import read_meshes
+    from experiments.recheck import break_even
+    from simulators.fluids.ngsolve import NGSolveFlow
+    from surrogates.base import load_surrogate
+
+    surrogate = load_surrogate(folder / "run" / "surrogate")
+    names = [v.name for v in surrogate.facts.layout.scalars]
+    samples, bad = read_meshes(store, list(FIELDS), names)
+    good = [body for k, body in enumerate(bodies) if k not in {number for number, _ in bad}]
+    rows = json.loads((folder / "run" / "split.json").read_text())["test"]
+    some = rows[:TIMED]
+    truth, asked = [samples.meshes[i] for i in some], [good[i] for i in some]
+    flow = NGSolveFlow(fields=True)
+    flow.mesh(asked[0])
+    meshing = least(lambda: [flow.mesh(body) for body in asked]) / len(asked)
+    many = [samples.meshes[i] for i in range(min(256, len(samples)))]
+    surrogate.predict_meshes(many)
+    network = least(lambda: surrogate.predict_meshes(many)) / len(many)
+    own = scores["train/label_core_seconds"] / given.labels
+    head = f"on {len(rows)} held-out bodies"
+    results = [
+        Result(f"mesh network: relative L2 of the {name} {head}", scores[f"test/{name}/relative_l2"], "1")
+        for name in FIELDS
+    ]
+    for name in names:
+        results.append(
+            Result(
+                f"mesh network: mean error over mean size of the {name}",
+                scores[f"test/{name}/mean_relative_error"],
+                "1",
+            )
+        )
+    results += [
+        Result("velocity bands that hold 90% of the vertices", scores["test/velocity/fields_in_band"], "1"),
+        Result(f"labels: {given.labels} bodies, failures counted", scores["train/label_core_seconds"], "core-s"),
+        Result("training, compilation counted", training, "core-s"),
+        Result("training: share of the time spent waiting for batches", scores["train/data_wait_share"], "1"),
+        Result("a mesh, on one core", meshing, "core-s"),
+        Result("the network on it, many at a time, host work counted", network * len(cores), "core-s"),
+        Result("solver at the order of the labels, meshing counted: a body", own, "core-s"),
+    ]
+    together = meshing + network * len(cores)
+    worst = {name: scores[f"test/{name}/relative_l2"] for name in FIELDS}
+    for order in ORDERS:
+        lower_order(order, asked[:1], truth[:1], names)
+        found = lower_order(order, asked, truth, names)
+        label = f"solver at order {order}"
+        results += [Result(f"{label}: relative L2 of the {name}", found[name], "1") for name in FIELDS]
+        results += [Result(f"{label}: mean error over mean size of the {name}", found[name], "1") for name in names]
+        results.append(Result(f"{label}: a body on one core", found["seconds"], "core-s"))
+        if all(found[name] <= worst[name] for name in FIELDS):
+            results.append(
+                Result(f"{label}, which errs no more, over mesh and network", found["seconds"] / together, "1")
+            )
+            count = break_even(scores["train/label_core_seconds"] + training, found["seconds"], together)
+            if count is not None:
+                results.append(Result(f"break-even with {label}", count, "bodies"))
+            break
+    if given.figure is not None:
+        bodies_shown = [samples.meshes[i] for i in rows[:3]]
+        figure(given.figure, bodies_shown, surrogate.predict_meshes(bodies_shown))
+    report("mesh_flow", results, given.out, argv)
+
+
+if __name__ == "__main__":
+    from experiments.benchmarks.common import run
+
+    sys.exit(run(main))
