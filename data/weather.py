@@ -67,6 +67,7 @@ def _table() -> dict[str, WeatherVariable]:
         WeatherVariable("mean_sea_level_pressure", "Pa", "air_pressure_at_mean_sea_level", "mean sea level pressure"),
         WeatherVariable("surface_pressure", "Pa", "surface_air_pressure", "surface pressure"),
         WeatherVariable("sea_surface_temperature", "K", "sea_surface_temperature", "sea surface temperature"),
+        WeatherVariable("total_precipitation", "m", "", "precipitation of one hour", accumulated=True),
         WeatherVariable("total_precipitation_6hr", "m", "", "precipitation of six hours", accumulated=True),
         WeatherVariable("total_precipitation_24hr", "m", "", "precipitation of 24 hours", accumulated=True),
         WeatherVariable("layer_thickness", "m", "", "thickness of the layer of shallow water"),

@@ -31,6 +31,7 @@ AT_SURFACE: Mapping[str, str] = {
     "t2m": "2m_temperature", "2t": "2m_temperature", "u10": "10m_u_component_of_wind", "msl": "mean_sea_level_pressure",
     "10u": "10m_u_component_of_wind", "v10": "10m_v_component_of_wind", "10v": "10m_v_component_of_wind",
     "sp": "surface_pressure", "sst": "sea_surface_temperature", "z": "geopotential_at_surface", "lsm": "land_sea_mask",
+    "tp": "total_precipitation",
 }  # fmt: skip
 #: (units of the file, ours) to the factor and offset that bring one to the other.
 CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {

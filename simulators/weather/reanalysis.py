@@ -6,7 +6,7 @@ coordinates is read until a block of states is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -44,6 +44,9 @@ from simulators.weather.regrid import METHODS, global_grid, regrid
 from simulators.weather.sources import open_source
 
 MISSING = ("refuse", "drop")
+#: Precipitation of each hour, and what is summed of it over so many hours up to the time of a state.
+HOURLY = "total_precipitation"
+SUMMED: Mapping[str, int] = {"total_precipitation_6hr": 6, "total_precipitation_24hr": 24}
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
 
@@ -53,8 +56,10 @@ class Reanalysis:
 
     Attributes:
         path: see `sources.open_source`.
-        variables: by their names in WeatherBench 2; empty: all that are known.
-        levels: in hPa; empty: all.
+        variables: by their names in WeatherBench 2; empty: all that are known. Precipitation of six or 24 hours is
+            summed where the source has that of each hour.
+        levels: in hPa, for all variables or by variable, such as {"geopotential": [500]}; empty, or a variable that is
+            not named: all.
         start, stop: dates, ISO 8601, both included; None: from the first, to the last.
         step_hours: from one state to the next; None: as in the source.
         region: south, north, west, east in degrees; empty: all.
@@ -71,7 +76,7 @@ class Reanalysis:
 
     path: str
     variables: tuple[str, ...] = ()
-    levels: tuple[float, ...] = ()
+    levels: tuple[float, ...] | Mapping[str, Sequence[float]] = ()
     start: str | None = None
     stop: str | None = None
     step_hours: float | None = None
@@ -84,8 +89,17 @@ class Reanalysis:
     static: tuple[str, ...] = STATIC
 
     def __post_init__(self) -> None:
-        for name in ("variables", "levels", "region", "grid", "static"):
+        for name in ("variables", "region", "grid", "static"):
             object.__setattr__(self, name, tuple(getattr(self, name) or ()))
+        levels = self.levels or ()
+        if isinstance(levels, Mapping):
+            levels = {str(k): tuple(float(v) for v in values) for k, values in levels.items()}
+            strange = [v for v in levels if v not in VARIABLES or (self.variables and v not in self.variables)]
+            if strange:
+                raise ValueError(f"levels names {strange[0]!r}, which is no variable that is wanted")
+        else:
+            levels = tuple(float(v) for v in levels)
+        object.__setattr__(self, "levels", levels)
         for name, known in (("regrid", METHODS), ("missing", MISSING)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
@@ -129,7 +143,7 @@ class Reanalysis:
     def _chosen(self) -> tuple[str, ...]:
         data = self.source
         there = [str(n) for n in data.data_vars if str(n) in VARIABLES and TIME in data[n].dims]
-        lacking = [v for v in self.variables if v not in there]
+        lacking = [v for v in self.variables if v not in there and not (v in SUMMED and HOURLY in there)]
         if lacking or not there:
             raise InputError(
                 f"no variable {', '.join(lacking)} in it" if lacking else "no variable of it is known",
@@ -138,8 +152,37 @@ class Reanalysis:
             )
         chosen = self.variables or tuple(v for v in there if v not in self.static)
         for name in chosen:
-            checked_variable(data[name], self.path)
+            checked_variable(data[self._read_as(name)], self.path)
+        if isinstance(self.levels, Mapping) and (idle := [v for v in self.levels if v not in chosen]):
+            raise InputError(f"levels of {idle[0]} are asked for, and it is not in it", where=self.path)
         return chosen
+
+    def _read_as(self, name: str) -> str:
+        """The variable of the source that one is read from."""
+        return HOURLY if name in SUMMED and name not in self.source else name
+
+    @cached_property
+    def _summed(self) -> dict[str, int]:
+        """Variables that are sums over so many hours of the source.
+
+        Raises:
+            InputError: the source has no state at each hour.
+        """
+        found = {name: SUMMED[name] for name in self._chosen if self._read_as(name) != name}
+        steps = np.diff(self._all_times)
+        if found and (not len(steps) or steps.min() != HOUR):
+            raise InputError(
+                f"{next(iter(found))} is the sum of each hour's precipitation, and its times are no hours",
+                where=self.path,
+                remedy=f"Ask for {HOURLY}, or leave precipitation out",
+            )
+        return found
+
+    def _levels_of(self, name: str) -> tuple[float, ...]:
+        """The levels of a variable that are wanted; empty for all."""
+        if isinstance(self.levels, Mapping):
+            return tuple(self.levels.get(name, ()))
+        return self.levels
 
     @cached_property
     def _levels(self) -> np.ndarray:
@@ -159,17 +202,18 @@ class Reanalysis:
         """
         channels: list[Channel] = []
         for name in self._chosen:
-            if LEVEL not in self.source[name].dims:
+            if LEVEL not in self.source[self._read_as(name)].dims:
                 channels.append(Channel(name))
                 continue
             have = self._levels.tolist()
-            lacking = [v for v in self.levels if not np.isclose(have, v).any()]
+            wanted = self._levels_of(name)
+            lacking = [v for v in wanted if not np.isclose(have, v).any()]
             if lacking:
                 raise InputError(
                     f"no level {lacking[0]:g} hPa in it", where=self.path,
                     remedy=f"It has {', '.join(f'{v:g}' for v in have)}",
                 )  # fmt: skip
-            channels += [Channel(name, float(v)) for v in (self.levels or sorted(have))]
+            channels += [Channel(name, float(v)) for v in (wanted or sorted(have))]
         static = tuple(v for v in self.static if v in self.source and v not in self._chosen)
         return WeatherLayout(
             self.target, tuple(channels), static, self.hours, PRESSURE_UNITS, attrs={"source": self.path.split("/")[-1]}
@@ -194,6 +238,12 @@ class Reanalysis:
         step = round(self.hours * 3600) * np.timedelta64(1, "s").astype("timedelta64[ns]")
         # States lie at whole steps from the first one; what lies between is left out.
         on = inside[((times[inside] - times[inside[0]]) % step) == np.timedelta64(0, "ns")]
+        for hours in self._summed.values():
+            # The first states, and those behind a gap, have not all of the hours before them.
+            whole = on[on >= hours - 1]
+            on = whole[times[whole] - times[whole - hours + 1] == (hours - 1) * HOUR]
+        if not len(on):
+            raise InputError("no state has the hours before it that precipitation is summed of", where=self.path)
         if self.missing == "drop":
             on = np.array([i for i in on if np.isfinite(self._state(np.array([i]))).all()], int)
             if not len(on):
@@ -244,11 +294,22 @@ class Reanalysis:
 
     @cached_property
     def _reader(self) -> ChunkReader:
-        return ChunkReader(self._cut(self.source[list(self._chosen)]), self.path)
+        return ChunkReader(self._cut(self.source[[v for v in self._chosen if v not in self._summed]]), self.path)
+
+    @cached_property
+    def _hourly(self) -> ChunkReader:
+        return ChunkReader(self._cut(self.source[[HOURLY]]), self.path)
 
     def _read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
         """States at some times, in memory."""
-        return self._presented(self._reader.read(rows))
+        data = self._reader.read(rows)
+        for name, hours in self._summed.items():
+            before = rows[:, None] - np.arange(hours)
+            every = np.unique(before)
+            each = self._hourly.read(every)[HOURLY].transpose(TIME, ...)
+            total = each.values[np.searchsorted(every, before)].sum(axis=1)
+            data = data.assign({name: (each.dims, total, dict(each.attrs))})
+        return self._presented(data)
 
     def _cut(self, data: xr.Dataset) -> xr.Dataset:
         """What is wanted of a Dataset, unread: levels and region, in the order of the states."""
@@ -256,8 +317,10 @@ class Reanalysis:
         at: dict[str, Any] = {LATITUDE: plain(rows), LONGITUDE: plain(columns)}
         if LEVEL in data.dims:
             data = data.assign_coords({LEVEL: self._levels})
-            if self.levels:
-                at[LEVEL] = [int(np.argmin(np.abs(self._levels - v))) for v in self.levels]
+            wanted = {v for name in self._chosen for v in self._levels_of(name)}
+            if wanted and all(self._levels_of(n) for n in self._chosen if LEVEL in self.source[self._read_as(n)].dims):
+                # Of all variables together: a Dataset has one set of levels.
+                at[LEVEL] = sorted({int(np.argmin(np.abs(self._levels - v))) for v in wanted})
         return data.isel({k: v for k, v in at.items() if k in data.dims})
 
     def _presented(self, data: xr.Dataset) -> xr.Dataset:

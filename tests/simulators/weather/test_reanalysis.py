@@ -197,6 +197,69 @@ def test_levels_range_stride_region_and_units_are_chosen(tmp_path: Path) -> None
     np.testing.assert_array_equal(static.land_sea_mask.values, data.lsm.values[::-1])
 
 
+def test_each_variable_can_have_levels_of_its_own(tmp_path: Path) -> None:
+    data = dataset()
+    data["z"] = (data["t"].dims, 9.8 * data["t"].values, {"units": "m2 s-2"})
+    path = kept(tmp_path / "a.nc", data)
+    wanted = ("geopotential", "temperature", "2m_temperature")
+    source = Reanalysis(path, variables=wanted, levels={"geopotential": [500], "temperature": [1000, 850]})
+    labels = ["geopotential_500", "temperature_1000", "temperature_850", "2m_temperature"]
+    assert [c.label for c in source.layout.channels] == labels
+    found = states(source)
+    for k, (name, level) in enumerate((("z", 500), ("t", 1000), ("t", 850))):
+        np.testing.assert_array_equal(found[..., k], data[name].sel(level=level).values[:, ::-1])
+    # Written, read and put into a Dataset again: NaN only where there is no such channel.
+    store = write_windows(
+        tmp_path / "w", source.segments(), source.layout, static=source.static_fields(), fingerprint=source.fingerprint
+    )
+    again = store.dataset()
+    assert np.isnan(again.temperature.sel(level=500)).all()
+    np.testing.assert_array_equal(store.layout.stack(again), found)
+    some = Reanalysis(path, variables=("geopotential", "temperature"), levels={"geopotential": [850]})
+    assert [c.label for c in some.layout.channels][:2] == ["geopotential_850", "temperature_500"]
+    assert states(some).shape[-1] == 4
+    with pytest.raises(ValueError, match="levels names 'vorticity'"):
+        Reanalysis(path, variables=wanted, levels={"vorticity": [500]})
+    with pytest.raises(InputError, match="no level 700 hPa"):
+        _ = Reanalysis(path, variables=wanted, levels={"geopotential": [700]}).layout
+
+
+def test_precipitation_of_hours_is_summed_up_to_each_state(tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    hours = np.arange(40)
+    hours = hours[hours != 20]  # a gap
+    stamps = np.datetime64("2020-02-28", "ns") + hours * np.timedelta64(1, "h")
+    shape = (len(hours), 5, 8)
+    data = xr.Dataset(
+        {
+            "tp": (("time", "latitude", "longitude"), random.exponential(size=shape).astype("f4"), {"units": "mm"}),
+            "t2m": (("time", "latitude", "longitude"), random.normal(280, 1, shape).astype("f4"), {"units": "K"}),
+        },
+        {"time": stamps, "latitude": np.linspace(80, -80, 5), "longitude": np.arange(8) * 45.0},
+    )
+    path = kept(tmp_path / "a.nc", data)
+    source = Reanalysis(path, variables=("2m_temperature", "total_precipitation_6hr"), step_hours=1)
+    segments = list(source.segments())
+    # The sixth hour is the first with five before it, before and behind the gap.
+    firsts = [np.datetime64("2020-02-28T05", "ns"), np.datetime64("2020-02-29T02", "ns")]
+    assert [s.times[0] for s in segments] == firsts
+    tp = data["tp"].values[:, ::-1]
+    found = states(source)
+    np.testing.assert_allclose(found[0, ..., 1], 1e-3 * tp[:6].sum(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found[len(segments[0].times) - 1, ..., 1], 1e-3 * tp[14:20].sum(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(found[-1, ..., 1], 1e-3 * tp[-6:].sum(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(found[0, ..., 0], data["t2m"].values[5, ::-1])
+    every = Reanalysis(path, variables=("total_precipitation",))
+    np.testing.assert_allclose(states(every)[3, ..., 0], 1e-3 * tp[3], rtol=1e-6)
+    six = Reanalysis(kept(tmp_path / "b.nc", data.isel(time=slice(0, 20, 4))), variables=("total_precipitation_6hr",))
+    with pytest.raises(InputError, match="its times are no hours"):
+        _ = six.states
+    with pytest.raises(InputError, match="no state has the hours before it"):
+        _ = Reanalysis(
+            kept(tmp_path / "c.nc", data.isel(time=slice(0, 6))), variables=("total_precipitation_24hr",)
+        ).states
+
+
 def test_longitudes_from_minus_180_are_the_same_circle(tmp_path: Path) -> None:
     data = dataset()
     turned = data.assign_coords(longitude=(data.longitude + 180) % 360 - 180).sortby("longitude")
