@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.fields import Fields, read_fields
 from data.rejects import RejectLog
-from data.splits import counts
+from experiments.parts import PartedData, split
 from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
 from simulators.base import content_hash
 from surrogates.devices import is_first
@@ -27,45 +27,28 @@ from surrogates.operator.networks import ARCHITECTURES
 from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
-from surrogates.uncertainty import fewest_points
 
-PARTS = ("train", "valid", "calibration", "test")
 #: Relative L2 error up to which a rollout counts as reliable.
 TOLERANCE = 0.2
 
 
 @dataclass(frozen=True)
-class FieldData:
-    """What to learn from; the keys of `data` in experiment=fluids/...
+class FieldData(PartedData):
+    """What to learn from; the keys of `data` in experiment=fluids/..., besides those of `PartedData`.
+
+    The file may also be a Zarr or NetCDF file with a dim `sample`, or a file of PyTorch tensors; the grids of those of
+    `test` may be others.
 
     Attributes:
-        file: a store that `understudy simulate` made, a Zarr or NetCDF file with a dim `sample`, or a file of PyTorch
-            tensors.
         output: variable to learn; None for the only one.
         inputs: variables that decide it; None for those of the store.
         periodic: whether the domain is; None as its attributes say.
-        parts: fractions or counts of the samples, in the order of `PARTS`.
-        test: more files, each scored apart; their grids may be others.
-        seed: of the split.
-
-    Raises:
-        ValueError: the seed is negative, or the parts are not four numbers of 0 or more.
     """
 
-    file: str = MISSING
+    parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
     output: str | None = None
     inputs: list[str] | None = None
     periodic: bool | None = None
-    parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
-    test: Any = field(default_factory=list)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
-            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
 
 
 def field_config(node: DictConfig) -> FieldConfig:
@@ -175,26 +158,6 @@ def train_surrogate(
     metrics |= held_out
     surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
     return metrics
-
-
-def split(samples: int, data: FieldData) -> dict[str, np.ndarray]:
-    """Rows of each part, at random.
-
-    Raises:
-        InputError: there are too few samples, or too few to calibrate with.
-    """
-    wanted = counts(dict(zip(PARTS, data.parts, strict=True)), samples)
-    if wanted["train"] < 1:
-        raise InputError(f"{samples} samples leave none to train on", where="data.parts", remedy="Give more samples")
-    if 0 < wanted["calibration"] < fewest_points():
-        raise InputError(
-            f"{wanted['calibration']} samples cannot calibrate bands",
-            where="data.parts",
-            remedy=f"Set {fewest_points()} or more aside for calibration, or 0 to do without bands",
-        )
-    order = np.random.default_rng(data.seed).permutation(samples)
-    ends = np.cumsum([wanted[name] for name in PARTS])
-    return {name: np.sort(order[end - wanted[name] : end]) for name, end in zip(PARTS, ends, strict=True)}
 
 
 def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict[str, float]:

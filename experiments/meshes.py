@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from data.errors import InputError
 from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
 from data.rejects import RejectLog
-from data.splits import counts
+from experiments.parts import PartedData, split
 from experiments.scores import scores
 from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
 from simulators.base import content_hash
@@ -27,42 +25,23 @@ from surrogates.graph.mesh_surrogate import MeshSurrogate
 from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
-from surrogates.uncertainty import fewest_points
-
-PARTS = ("train", "valid", "calibration", "test")
 
 
 @dataclass(frozen=True)
-class MeshData:
-    """What to learn from; the keys of `data` in experiment=fluids/mesh.
+class MeshData(PartedData):
+    """What to learn from; the keys of `data` in experiment=fluids/mesh, besides those of `PartedData`.
+
+    The store's answers hold their meshes; those of `test` may be finer or coarser.
 
     Attributes:
-        file: a store that `understudy simulate` made, whose answers hold their meshes.
         fields: outputs at the vertices to learn; None for all.
         scalars: numbers of the whole to learn, such as drag.
         parameters: inputs that the mesh does not show, such as a Reynolds number.
-        parts: fractions or counts of the samples, in the order of `PARTS`.
-        test: more stores, each scored apart; their meshes may be finer or coarser.
-        seed: of the split.
-
-    Raises:
-        ValueError: the seed is negative, or the parts are not four numbers of 0 or more.
     """
 
-    file: str = MISSING
     fields: list[str] | None = None
     scalars: list[str] = field(default_factory=list)
     parameters: list[str] = field(default_factory=list)
-    parts: list[Any] = field(default_factory=lambda: [0.7, 0.1, 0.1, 0.1])
-    test: Any = field(default_factory=list)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
-            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
 
 
 def mesh_config(node: DictConfig) -> MeshConfig:
@@ -162,26 +141,6 @@ def train_on_meshes(
     return metrics
 
 
-def split(samples: int, data: MeshData) -> dict[str, np.ndarray]:
-    """Rows of each part, at random.
-
-    Raises:
-        InputError: there are too few samples, or too few to calibrate with.
-    """
-    wanted = counts(dict(zip(PARTS, data.parts, strict=True)), samples)
-    if wanted["train"] < 1:
-        raise InputError(f"{samples} samples leave none to train on", where="data.parts", remedy="Give more samples")
-    if 0 < wanted["calibration"] < fewest_points():
-        raise InputError(
-            f"{wanted['calibration']} samples cannot calibrate intervals",
-            where="data.parts",
-            remedy=f"Set {fewest_points()} or more aside for calibration, or 0 to do without intervals",
-        )
-    order = np.random.default_rng(data.seed).permutation(samples)
-    ends = np.cumsum([wanted[name] for name in PARTS])
-    return {name: np.sort(order[end - wanted[name] : end]) for name, end in zip(PARTS, ends, strict=True)}
-
-
 def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) -> dict[str, float]:
     """Scores on samples.
 
@@ -244,10 +203,10 @@ def evaluate_meshes(
     """
     layout = surrogate.facts.layout
     data = MeshData(
-        "",
-        [v.name for v in layout.fields],
-        [v.name for v in layout.scalars],
-        [v.name for v in layout.parameters],
+        file="",
+        fields=[v.name for v in layout.fields],
+        scalars=[v.name for v in layout.scalars],
+        parameters=[v.name for v in layout.parameters],
     )
     metrics: dict[str, float] = {}
     for path in files:

@@ -13,52 +13,32 @@ from omegaconf import MISSING, DictConfig
 from data.errors import InputError
 from data.parameters import ParameterTable, read_parameters
 from data.rejects import RejectLog
-from data.splits import counts
+from experiments.parts import PartedData, split
 from experiments.scores import scores
 from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
 from simulators.base import content_hash
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
-from surrogates.parametric.facts import ParametricConfig
 from surrogates.parametric.fit import fit_parametric
+from surrogates.parametric.network import ParametricConfig
 from surrogates.parametric.parametric import ParametricSurrogate
 from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
-from surrogates.uncertainty import fewest_points
-
-PARTS = ("train", "valid", "calibration", "test")
 
 
 @dataclass(frozen=True)
-class ParameterData:
-    """What to learn from; the keys of `data` in experiment=fluids/drag.
+class ParameterData(PartedData):
+    """What to learn from; the keys of `data` in experiment=fluids/drag, besides those of `PartedData`.
 
     Attributes:
-        file: a store that `understudy simulate` made.
         target: output to learn, or a list of them.
         inputs: variables that decide it; None for those of the store.
-        parts: fractions or counts of the samples, in the order of `PARTS`.
-        test: more stores, each scored apart.
-        seed: of the split.
-
-    Raises:
-        ValueError: the seed is negative, or the parts are not four numbers of 0 or more.
     """
 
-    file: str = MISSING
+    parts: list[Any] = field(default_factory=lambda: [0.6, 0.1, 0.15, 0.15])
     target: Any = MISSING
     inputs: list[str] | None = None
-    parts: list[Any] = field(default_factory=lambda: [0.6, 0.1, 0.15, 0.15])
-    test: Any = field(default_factory=list)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
-            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
 
 
 def parametric_config(node: DictConfig) -> ParametricConfig:
@@ -112,7 +92,7 @@ def train_on_table(
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
-    parts = split(len(table), data)
+    parts = split(len(table), data, least=2)
     if is_first():
         write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
     some = {name: table.take(rows) if len(rows) else None for name, rows in parts.items()}
@@ -148,26 +128,6 @@ def train_on_table(
     metrics |= held_out
     surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
     return metrics
-
-
-def split(samples: int, data: ParameterData) -> dict[str, np.ndarray]:
-    """Rows of each part, at random.
-
-    Raises:
-        InputError: there are too few samples, or too few to calibrate with.
-    """
-    wanted = counts(dict(zip(PARTS, data.parts, strict=True)), samples)
-    if wanted["train"] < 2:
-        raise InputError(f"{samples} samples leave too few to train on", where="data.parts", remedy="Give more samples")
-    if 0 < wanted["calibration"] < fewest_points():
-        raise InputError(
-            f"{wanted['calibration']} samples cannot calibrate intervals",
-            where="data.parts",
-            remedy=f"Set {fewest_points()} or more aside for calibration, or 0 to do without intervals",
-        )
-    order = np.random.default_rng(data.seed).permutation(samples)
-    ends = np.cumsum([wanted[name] for name in PARTS])
-    return {name: np.sort(order[end - wanted[name] : end]) for name, end in zip(PARTS, ends, strict=True)}
 
 
 def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, prefix: str) -> dict[str, float]:

@@ -19,6 +19,7 @@ from data.molecules import read
 from data.rejects import RejectLog
 from data.splits import counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
+from experiments.parts import PARTS, check_parts
 from experiments.scores import scores
 from experiments.stage import (
     StageSettings,
@@ -42,7 +43,6 @@ from surrogates.uncertainty import fewest_points
 LOG = logging.getLogger(__name__)
 
 SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}
-PARTS = ("train", "valid", "calibration", "test")
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,7 @@ class TableSettings:
     def __post_init__(self) -> None:
         if self.split not in SPLITS:
             raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {self.seed}")
-        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
-            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
+        check_parts(self.parts, self.seed)
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,9 @@ domain with the same kinds of boundary, finer or coarser meshes with the loss of
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -22,13 +21,11 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.mesh_records import ELEMENTS, FLAGS, NODES
 from data.meshes import Mesh, MeshBatch, pad, padded_nodes
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
-from surrogates.base import CARD, load_weights, package_versions, read_card, save_surrogate
-from surrogates.checkpoints import checksum
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check
 from surrogates.graph.mesh_facts import MeshFacts, MeshModel
+from surrogates.kept import KeptSurrogate
 from surrogates.step import compiled
 
-KIND = "mesh"
 #: Vertices, padding counted, that one batch of answers may hold on a CPU.
 BATCH_NODES = 16_384
 
@@ -47,7 +44,7 @@ class MeshAnswer(NamedTuple):
     scalars_std: Float[np.ndarray, " scalar"]
 
 
-class MeshSurrogate:
+class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
     """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
 
     Args:
@@ -55,20 +52,18 @@ class MeshSurrogate:
         facts: what else it is made of.
     """
 
+    KIND = "mesh"
+    FACTS = MeshFacts
+
     def __init__(self, model: MeshModel, facts: MeshFacts) -> None:
-        self.model, self.facts = model, facts
-        graph, self._state = nnx.split(model)
+        super().__init__(model, facts)
+        graph = self._graph
 
         def answer(state: Any, batch: MeshBatch) -> tuple[Any, ...]:
             fields, scalars = nnx.merge(graph, state)(batch)
             return fields.mean(0), fields.std(0), scalars.mean(0), scalars.std(0)
 
         self._answer = jax.jit(answer)
-
-    @property
-    def name(self) -> str:
-        """Such as "surrogate:mesh"."""
-        return f"surrogate:{KIND}"
 
     @cached_property
     def spec(self) -> Spec:
@@ -86,32 +81,6 @@ class MeshSurrogate:
             tuple(Coordinate(**asdict(a)) for a in layout.axes),
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions, settings and the labels' fingerprint."""
-        settings = {k: v for k, v in self.facts.to_json().items() if k != "scores"}
-        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": settings}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the settings, the calibration and the weights."""
-        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
-        return content_hash([KIND, self.provenance["settings"], checksum(weights)])
-
-    @property
-    def labels_fingerprint(self) -> str:
-        """Of the simulator that it learned from."""
-        return self.facts.labels_fingerprint
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """Held-out scores."""
-        return self.facts.scores
-
-    def with_facts(self, **changes: Any) -> MeshSurrogate:
-        """The same weights with other facts, such as `scores` or `conformal`."""
-        return MeshSurrogate(self.model, replace(self.facts, **changes))
 
     @property
     def compilations(self) -> int:
@@ -210,39 +179,6 @@ class MeshSurrogate:
             )
             for m in range(len(fields))
         ]
-
-    # Keeping
-
-    def save(self, directory: Path) -> None:
-        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
-        card = {
-            "spec": self.spec.to_json(),
-            "facts": self.facts.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "scores": dict(self.scores),
-        }
-        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
-
-    @staticmethod
-    def load(directory: Path) -> MeshSurrogate:
-        """The surrogate that `save` wrote; runs no code from the directory.
-
-        Raises:
-            InputError: there is none, or its card lacks something.
-            CorruptStoreError: weights are missing or changed.
-        """
-        card = read_card(directory)
-        if card["kind"] != KIND:
-            raise InputError(f"a {card['kind']} surrogate, not a {KIND} one", where=str(directory / CARD))
-        try:
-            facts = MeshFacts.from_json(card["facts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
-            ) from error
-        graph, state = nnx.split(facts.model())
-        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
-        return MeshSurrogate(nnx.merge(graph, state), facts)
 
 
 def _about(base: Variable, end: str, phrase: str) -> Variable:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -15,16 +14,13 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Array, Float
 
-from data.errors import InputError
 from data.fields import Fields
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
-from surrogates.base import CARD, load_weights, read_card, save_surrogate
-from surrogates.checkpoints import checksum
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from surrogates.kept import KeptSurrogate
 from surrogates.operator.field_facts import FieldFacts
 from surrogates.operator.field_loss import SYMMETRIES
 from surrogates.operator.model import FieldModel, rollout
 
-KIND = "field"
 #: Numbers that one batch of answers may hold on a CPU.
 ANSWER_SIZE = 16_000_000
 
@@ -41,7 +37,7 @@ class FieldAnswer(NamedTuple):
     std: Float[np.ndarray, "sample time *space channel"]
 
 
-class FieldSurrogate:
+class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
     """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
 
     Args:
@@ -49,15 +45,12 @@ class FieldSurrogate:
         facts: what else it is made of.
     """
 
-    def __init__(self, model: FieldModel, facts: FieldFacts) -> None:
-        self.model, self.facts = model, facts
-        self._graph, self._state = nnx.split(model)
-        self._compiled: dict[int, Callable[..., tuple[Array, Array]]] = {}
+    KIND = "field"
+    FACTS = FieldFacts
 
-    @property
-    def name(self) -> str:
-        """Such as "surrogate:field"."""
-        return f"surrogate:{KIND}"
+    def __init__(self, model: FieldModel, facts: FieldFacts) -> None:
+        super().__init__(model, facts)
+        self._compiled: dict[int, Callable[..., tuple[Array, Array]]] = {}
 
     @cached_property
     def spec(self) -> Spec:
@@ -78,37 +71,6 @@ class FieldSurrogate:
             tuple(Coordinate(**asdict(a)) for a in layout.axes),
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the weights, the settings and the labels that it learned from."""
-        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
-        facts = self.facts.to_json() | {"scores": {}}
-        return content_hash([KIND, checksum(weights), facts])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What it is and what it learned from."""
-        return {
-            "simulator": self.name,
-            "version": self.fingerprint,
-            "settings": self.facts.config.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-        }
-
-    @property
-    def labels_fingerprint(self) -> str:
-        """Of the simulator, or of the data, that it learned from."""
-        return self.facts.labels_fingerprint
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """Held-out scores."""
-        return self.facts.scores
-
-    def with_facts(self, **changes: Any) -> FieldSurrogate:
-        """The same weights with other facts, such as `scores` or `bands`."""
-        return FieldSurrogate(self.model, replace(self.facts, **changes))
 
     # Answering
 
@@ -226,39 +188,6 @@ class FieldSurrogate:
         if steps not in self._compiled:
             self._compiled[steps] = jax.jit(partial(_answer, self._graph, steps, self.facts))
         return self._compiled[steps]
-
-    # Keeping
-
-    def save(self, directory: Path) -> None:
-        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
-        card = {
-            "spec": self.spec.to_json(),
-            "facts": self.facts.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "scores": dict(self.scores),
-        }
-        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
-
-    @staticmethod
-    def load(directory: Path) -> FieldSurrogate:
-        """The surrogate that `save` wrote; runs no code from the directory.
-
-        Raises:
-            InputError: there is none, or its card lacks something.
-            CorruptStoreError: weights are missing or changed.
-        """
-        card = read_card(directory)
-        if card["kind"] != KIND:
-            raise InputError(f"a {card['kind']} surrogate, not a {KIND}", where=str(directory / CARD))
-        try:
-            facts = FieldFacts.from_json(card["facts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
-            ) from error
-        graph, state = nnx.split(facts.model())
-        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
-        return FieldSurrogate(nnx.merge(graph, state), facts)
 
 
 def _answer(

@@ -7,51 +7,18 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
+from flax import nnx
 from jaxtyping import Bool, Float
 
 from data.parameters import ParameterLayout
 from surrogates.normalise import Standardise
+from surrogates.parametric.network import ParametricConfig, Perceptrons
 from surrogates.uncertainty import Conformal
 
 #: A positive input whose values span more than this is taken by its logarithm.
 DECADE = 10.0
 #: Share of an input's range by which a value may lie outside it: rounding, not extrapolation.
 EDGE = 1e-6
-ACTIVATIONS = ("silu", "gelu", "tanh", "relu")
-
-
-@dataclass(frozen=True)
-class ParametricConfig:
-    """How a parametric surrogate is made.
-
-    Attributes:
-        ensemble: members, of equal shape and different first weights.
-        width: of their hidden layers.
-        layers: hidden layers.
-        activation: one of `ACTIVATIONS`; smooth ones suit smooth answers.
-        harmonics: inputs in rad enter with the sine and cosine of their first multiples too, up to this one.
-        noise: standard deviation of what is added to the inputs in training, over their spread.
-
-    Raises:
-        ValueError: a number is out of range.
-    """
-
-    ensemble: int = 5
-    width: int = 64
-    layers: int = 3
-    activation: str = "silu"
-    harmonics: int = 0
-    noise: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("ensemble", "width", "layers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("harmonics", "noise"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
-        if self.activation not in ACTIVATIONS:
-            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
 
 
 @dataclass(frozen=True)
@@ -196,6 +163,10 @@ class ParametricFacts:
     labels_fingerprint: str
     conformal: Mapping[str, Conformal] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    def model(self, seed: int = 0) -> Perceptrons:
+        """Networks with fresh weights."""
+        return Perceptrons(self.inputs.features, len(self.layout.outputs), self.config, nnx.Rngs(seed))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""

@@ -18,9 +18,9 @@ from data.errors import InputError
 from data.parameters import ParameterTable
 from surrogates.devices import data_mesh
 from surrogates.normalise import Standardise
-from surrogates.parametric.facts import Box, InputScale, ParametricConfig, ParametricFacts
-from surrogates.parametric.network import Perceptrons
-from surrogates.parametric.parametric import ParametricSurrogate, fresh
+from surrogates.parametric.facts import Box, InputScale, ParametricFacts
+from surrogates.parametric.network import ParametricConfig, Perceptrons
+from surrogates.parametric.parametric import ParametricSurrogate
 from surrogates.train import FitResult, Stats, TrainConfig, fit
 from surrogates.uncertainty import Conformal
 
@@ -144,7 +144,7 @@ def fit_parametric(
     learn = source(train, training.seed)
     held = None if valid is None else source(valid, None)
     loss = MeanSquare(config.noise)
-    result = fit(fresh(facts, training.seed), loss, learn, held, training, run_dir, mesh=mesh, progress=progress)
+    result = fit(facts.model(training.seed), loss, learn, held, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, Perceptrons)
     surrogate = ParametricSurrogate(result.model, facts)
     if calibration is not None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import pairwise
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
-
-from surrogates.parametric.facts import ParametricConfig
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
@@ -17,6 +16,41 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "tanh": jax.numpy.tanh,
     "relu": jax.nn.relu,
 }
+ACTIVATIONS = tuple(FUNCTIONS)
+
+
+@dataclass(frozen=True)
+class ParametricConfig:
+    """How a parametric surrogate is made.
+
+    Attributes:
+        ensemble: members, of equal shape and different first weights.
+        width: of their hidden layers.
+        layers: hidden layers.
+        activation: one of `ACTIVATIONS`; smooth ones suit smooth answers.
+        harmonics: inputs in rad enter with the sine and cosine of their first multiples too, up to this one.
+        noise: standard deviation of what is added to the inputs in training, over their spread.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    ensemble: int = 5
+    width: int = 64
+    layers: int = 3
+    activation: str = "silu"
+    harmonics: int = 0
+    noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("ensemble", "width", "layers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("harmonics", "noise"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
+        if self.activation not in ACTIVATIONS:
+            raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
 
 
 class Perceptron(nnx.Module):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -15,21 +13,18 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Float
 
-from data.errors import InputError
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
-from surrogates.base import CARD, load_weights, package_versions, read_card, save_surrogate
-from surrogates.checkpoints import checksum
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from surrogates.kept import KeptSurrogate
 from surrogates.parametric.facts import ParametricFacts
 from surrogates.parametric.network import Perceptrons
 from surrogates.step import compiled
 
-KIND = "parametric"
 #: Rows of one batch: of a table, and of what is not even that long.
 BATCH = 8192
 SMALL_BATCH = 64
 
 
-class ParametricSurrogate:
+class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
     """A trained ensemble with its facts; see `surrogates.base.Surrogate` for what it promises.
 
     Args:
@@ -37,9 +32,12 @@ class ParametricSurrogate:
         facts: what else it is made of.
     """
 
+    KIND = "parametric"
+    FACTS = ParametricFacts
+
     def __init__(self, model: Perceptrons, facts: ParametricFacts) -> None:
-        self.model, self.facts = model, facts
-        graph, self._state = nnx.split(model)
+        super().__init__(model, facts)
+        graph = self._graph
 
         def forward(state: Any, features: jax.Array) -> tuple[jax.Array, jax.Array]:
             members = nnx.merge(graph, state)(features)
@@ -52,7 +50,7 @@ class ParametricSurrogate:
     @property
     def name(self) -> str:
         """Such as "parametric:drag"."""
-        return f"{KIND}:{','.join(self.targets)}"
+        return f"{self.KIND}:{','.join(self.targets)}"
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -80,32 +78,6 @@ class ParametricSurrogate:
             tuple(Coordinate(**asdict(a)) for a in layout.axes),
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Versions, settings and the labels' fingerprint."""
-        settings = {k: v for k, v in self.facts.to_json().items() if k != "scores"}
-        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": settings}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the settings, the calibration and the weights."""
-        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
-        return content_hash([KIND, self.provenance["settings"], checksum(weights)])
-
-    @property
-    def labels_fingerprint(self) -> str:
-        """Of the simulator, or of the data, that it learned from."""
-        return self.facts.labels_fingerprint
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """Held-out scores."""
-        return self.facts.scores
-
-    def with_facts(self, **changes: Any) -> ParametricSurrogate:
-        """The same weights with other facts, such as `scores` or `conformal`."""
-        return ParametricSurrogate(self.model, replace(self.facts, **changes))
 
     # What it answers
 
@@ -171,44 +143,6 @@ class ParametricSurrogate:
     def compilations(self) -> int:
         """How many shapes have been compiled."""
         return compiled(self._forward)
-
-    # Keeping
-
-    def save(self, directory: Path) -> None:
-        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
-        card = {
-            "spec": self.spec.to_json(),
-            "facts": self.facts.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "scores": dict(self.scores),
-        }
-        save_surrogate(directory, KIND, nnx.to_pure_dict(self._state), card)
-
-    @staticmethod
-    def load(directory: Path) -> ParametricSurrogate:
-        """The surrogate that `save` wrote; runs no code from the directory.
-
-        Raises:
-            InputError: there is none, or its card lacks something.
-            CorruptStoreError: weights are missing or changed.
-        """
-        card = read_card(directory)
-        if card["kind"] != KIND:
-            raise InputError(f"a {card['kind']} surrogate, not a {KIND} one", where=str(directory / CARD))
-        try:
-            facts = ParametricFacts.from_json(card["facts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
-            ) from error
-        graph, state = nnx.split(fresh(facts, 0))
-        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
-        return ParametricSurrogate(nnx.merge(graph, state), facts)
-
-
-def fresh(facts: ParametricFacts, seed: int) -> Perceptrons:
-    """Networks with first weights."""
-    return Perceptrons(facts.inputs.features, len(facts.layout.outputs), facts.config, nnx.Rngs(seed))
 
 
 def _about(variable: Variable, suffix: str, words: str) -> Variable:

@@ -7,10 +7,9 @@ print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, lati
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -22,14 +21,12 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
-from surrogates.base import CARD, load_weights, read_card, save_surrogate
-from surrogates.checkpoints import checksum
+from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from surrogates.kept import KeptSurrogate
 from surrogates.weather.config import WeatherFacts
 from surrogates.weather.model import WeatherModel, rollout
 from surrogates.weather.sun import clock
 
-KIND = "weather"
 #: Numbers that a chunk of a forecast may hold, and steps of it at most.
 CHUNK_SIZE, CHUNK_STEPS = 64_000_000, 16
 MEMBER = "number"
@@ -37,7 +34,7 @@ MEMBER = "number"
 NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
-class Forecaster:
+class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
     """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
 
     Args:
@@ -45,15 +42,12 @@ class Forecaster:
         facts: what else it is made of.
     """
 
-    def __init__(self, model: WeatherModel, facts: WeatherFacts) -> None:
-        self.model, self.facts = model, facts
-        self._graph, self._state = nnx.split(model)
-        self._compiled: dict[int, Any] = {}
+    KIND = "weather"
+    FACTS = WeatherFacts
 
-    @property
-    def name(self) -> str:
-        """ "surrogate:weather"."""
-        return f"surrogate:{KIND}"
+    def __init__(self, model: WeatherModel, facts: WeatherFacts) -> None:
+        super().__init__(model, facts)
+        self._compiled: dict[int, Any] = {}
 
     @property
     def layout(self) -> Any:
@@ -64,36 +58,6 @@ class Forecaster:
     def history(self) -> int:
         """States that a forecast begins with, the present one counted."""
         return self.model.frames
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the weights, the settings and the labels that it learned from."""
-        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
-        return content_hash([KIND, checksum(weights), self.facts.to_json() | {"scores": {}}])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """What it is and what it learned from."""
-        return {
-            "simulator": self.name,
-            "version": self.fingerprint,
-            "settings": self.facts.config.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-        }
-
-    @property
-    def labels_fingerprint(self) -> str:
-        """Of the states that it learned from."""
-        return self.facts.labels_fingerprint
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """Held-out scores."""
-        return self.facts.scores
-
-    def with_facts(self, **changes: Any) -> Forecaster:
-        """The same weights with other facts, such as `scores` or `bands`."""
-        return Forecaster(self.model, replace(self.facts, **changes))
 
     # xarray in, xarray out
 
@@ -294,38 +258,6 @@ class Forecaster:
         return {name: data[name].values for name in layout.variables}
 
     # Keeping
-
-    def save(self, directory: Path) -> None:
-        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
-        card = {
-            "spec": self.spec.to_json(),
-            "facts": self.facts.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "scores": dict(self.scores),
-        }
-        save_surrogate(Path(directory), KIND, nnx.to_pure_dict(self._state), card)
-
-    @staticmethod
-    def load(directory: str | Path) -> Forecaster:
-        """The forecaster that `save` wrote; runs no code from the directory.
-
-        Raises:
-            InputError: there is none, or its card lacks something.
-            CorruptStoreError: weights are missing or changed.
-        """
-        directory = Path(directory)
-        card = read_card(directory)
-        if card["kind"] != KIND:
-            raise InputError(f"a {card['kind']} surrogate, not a {KIND}", where=str(directory / CARD))
-        try:
-            facts = WeatherFacts.from_json(card["facts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
-            ) from error
-        graph, state = nnx.split(facts.model())
-        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
-        return Forecaster(nnx.merge(graph, state), facts)
 
 
 def _steps(graph: Any, steps: int, state: Any, carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, Array]:

@@ -16,7 +16,8 @@ from data.fields import read_fields
 from data.store import RecordStore
 from experiments.comparison.result import read
 from experiments.evaluate import evaluate
-from experiments.fields import FieldData, split
+from experiments.fields import FieldData
+from experiments.parts import split
 from experiments.simulate import simulate
 from experiments.stage import CONF
 from experiments.train import train
@@ -144,7 +145,7 @@ def test_a_run_goes_on_with_its_own_samples_alone(made: Path, tmp_path: Path) ->
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:
-    with pytest.raises(InputError, match="5 samples cannot calibrate bands"):
+    with pytest.raises(InputError, match="5 samples cannot calibrate intervals"):
         split(50, FieldData(file="x", parts=[40, 0, 5, 5]))
     with pytest.raises(ValueError, match="parts must be 4 numbers"):
         FieldData(file="x", parts=[0.5, 0.5])

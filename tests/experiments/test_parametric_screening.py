@@ -29,8 +29,8 @@ from experiments.screening_chunks import TextChunk
 from experiments.screening_designs import designs_drawn, designs_in, parse_designs
 from simulators.base import SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.sampling import Range
-from surrogates.parametric.facts import ParametricConfig
 from surrogates.parametric.fit import fit_parametric
+from surrogates.parametric.network import ParametricConfig
 from surrogates.parametric.parametric import ParametricSurrogate
 from surrogates.train import TrainConfig
 

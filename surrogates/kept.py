@@ -1,0 +1,117 @@
+"""What surrogates of networks share: a model, its facts, who they are, and a directory to live in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar, Generic, Self, TypeVar
+
+import jax
+import numpy as np
+from flax import nnx
+
+from data.errors import InputError
+from simulators.base import Spec, content_hash
+from surrogates.base import CARD, load_weights, read_card, save_surrogate
+from surrogates.checkpoints import checksum
+
+Model = TypeVar("Model", bound=nnx.Module)
+#: A frozen dataclass with `config`, `labels_fingerprint`, `scores`, `to_json`, `from_json` and `model`.
+Facts = TypeVar("Facts", bound=Any)
+
+
+class KeptSurrogate(Generic[Model, Facts]):
+    """A trained model with its facts; see `simulators.base.Simulator` and `surrogates.base.Surrogate`.
+
+    A subclass says what it is called and what reads its facts, and adds `spec`, `simulate` and `predict`.
+
+    Args:
+        model: its weights.
+        facts: what else it is made of.
+    """
+
+    #: A key of `surrogates.base.KINDS`.
+    KIND: ClassVar[str]
+    #: The class of the facts.
+    FACTS: ClassVar[type]
+
+    def __init__(self, model: Model, facts: Facts) -> None:
+        self.model, self.facts = model, facts
+        self._graph, self._state = nnx.split(model)
+
+    @property
+    def name(self) -> str:
+        """Such as "surrogate:field"."""
+        return f"surrogate:{self.KIND}"
+
+    @property
+    def spec(self) -> Spec:
+        """What goes in and what comes out."""
+        raise NotImplementedError
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the settings, the calibration and the labels that it learned from."""
+        weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
+        return content_hash([self.KIND, checksum(weights), self.facts.to_json() | {"scores": {}}])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What it is and what it learned from."""
+        config = self.facts.config
+        return {
+            "simulator": self.name,
+            "version": self.fingerprint,
+            "settings": config.to_json() if hasattr(config, "to_json") else asdict(config),
+            "labels_fingerprint": self.labels_fingerprint,
+        }
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Of the simulator, or of the data, that it learned from."""
+        return str(self.facts.labels_fingerprint)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores, flat, with the unit in the key."""
+        found: Mapping[str, float] = self.facts.scores
+        return found
+
+    def with_facts(self, **changes: Any) -> Self:
+        """The same weights with other facts, such as `scores` or a calibration."""
+        return type(self)(self.model, replace(self.facts, **changes))
+
+    def save(self, directory: Path) -> None:
+        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        card = {
+            "spec": self.spec.to_json(),
+            "facts": self.facts.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": dict(self.scores),
+        }
+        save_surrogate(Path(directory), self.KIND, nnx.to_pure_dict(self._state), card)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """The surrogate that `save` wrote; runs no code from the directory.
+
+        Raises:
+            InputError: there is none, it is of another kind, or its card lacks something.
+            CorruptStoreError: weights are missing or changed.
+        """
+        directory = Path(directory)
+        card = read_card(directory)
+        if card["kind"] != cls.KIND:
+            raise InputError(f"a {card['kind']} surrogate, not a {cls.KIND} one", where=str(directory / CARD))
+        reader: Any = cls.FACTS
+        try:
+            facts = reader.from_json(card["facts"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
+            ) from error
+        graph, state = nnx.split(facts.model())
+        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
+        return cls(nnx.merge(graph, state), facts)
