@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,16 @@ from omegaconf import DictConfig, OmegaConf
 from data.errors import InputError
 from data.fields import Fields, read_fields
 from data.rejects import RejectLog
-from experiments.parts import PartedData, split
-from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
+from experiments.parts import PartedData, noted, read_parted, train_on_parts
+from experiments.stage import build, refuse_equal_stems
 from simulators.base import content_hash
-from surrogates.devices import is_first
 from surrogates.field_metrics import non_finite, relative_l2, relative_l2_per_step
-from surrogates.fit_note import note_fit
 from surrogates.operator.bands import covered, horizon
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldSettings
 from surrogates.operator.fit_field import fit_field
 from surrogates.operator.networks import ARCHITECTURES
-from surrogates.resuming import hold_to_data
-from surrogates.tracking import log_scores
-from surrogates.train import TrainConfig
+from surrogates.train import FitResult, TrainConfig
 
 #: Relative L2 error up to which a rollout counts as reliable.
 TOLERANCE = 0.2
@@ -75,24 +72,15 @@ def train_fields(config: DictConfig, run_dir: Path) -> dict[str, float]:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
     data = build(FieldData, config.data, where="data")
-    tests = [existing_file(name, "data.test") for name in names(data.test)]
-    refuse_equal_stems(tests, "data.test")
-    with first_rejects(run_dir) as rejects:
-        fields = _read(existing_file(data.file, "data.file"), data, rejects)
-        others = {path.stem: _read(path, data, rejects) for path in tests}
-    return train_surrogate(
-        fields,
-        others,
-        data,
-        field_config(config.surrogate),
-        build(TrainConfig, config.train, where="train"),
-        run_dir,
-    )
+    model = field_config(config.surrogate)
+    recipe = build(TrainConfig, config.train, where="train")
+    fields, others = read_parted(data, run_dir, partial(_read, data))
+    return train_surrogate(fields, others, data, model, recipe, run_dir)
 
 
 def train_surrogate(
     fields: Fields,
-    tests: dict[str, Fields],
+    others: Mapping[str, Fields],
     data: FieldData,
     config: FieldConfig,
     training: TrainConfig,
@@ -103,8 +91,8 @@ def train_surrogate(
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
-        fields: samples to split as `data.parts` says.
-        tests: more samples, scored under `test/<name>/`.
+        fields: to split as `data.parts` says.
+        others: more samples, scored under `test/<name>/`.
         data: the split.
         config: the surrogate.
         training: the recipe.
@@ -112,52 +100,20 @@ def train_surrogate(
         progress: show a bar.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/samples`, `train/label_core_seconds` where the store tells,
-        `train/data_wait_share`, `train/compilations`, and those of `score_fields`.
+        Flat metrics: see `experiments.parts.train_on_parts`; `train/label_core_seconds`
+        where the store tells what the labels cost.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
-    parts = split(len(fields), data)
-    if is_first():
-        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
-    hold_to_data(
-        run_dir,
-        {
-            "training part": fields.take(parts["train"]).content(),
-            "validation part": fields.take(parts["valid"]).content(),
-            "network": content_hash(config.to_json()),
-        },
-    )
-    surrogate, result = fit_field(
-        fields.take(parts["train"]),
-        fields.take(parts["valid"]) if len(parts["valid"]) else None,
-        config,
-        training,
-        run_dir,
-        calibration=fields.take(parts["calibration"]) if len(parts["calibration"]) else None,
-        progress=progress,
-    )
-    note_fit(result, run_dir)
-    if not is_first():
-        return {}
-    metrics = {
-        "train/seconds": result.seconds,
-        "train/samples": float(len(parts["train"])),
-        "train/data_wait_share": result.data_wait_share,
-        "train/compilations": float(result.compilations["train"]),
-    }
-    if np.isfinite(fields.seconds).all():
-        metrics["train/label_core_seconds"] = float(fields.seconds.sum())
-    held_out: dict[str, float] = {}
-    if len(parts["test"]):
-        held_out |= score_fields(surrogate, fields.take(parts["test"]), "test")
-    for name, other in tests.items():
-        held_out |= score_fields(surrogate, other, f"test/{name}")
-    log_scores(run_dir, held_out)
-    metrics |= held_out
-    surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
-    return metrics
+
+    def fitted(learned: Fields, held: Fields | None, calibration: Fields | None) -> tuple[FieldSurrogate, FitResult]:
+        return fit_field(learned, held, config, training, run_dir, calibration=calibration, progress=progress)
+
+    known = np.isfinite(fields.seconds).all()
+    costs = {"train/label_core_seconds": float(fields.seconds.sum())} if known else {}
+    network = content_hash(config.to_json())
+    return train_on_parts(fields, others, data, run_dir, network=network, fit=fitted, score=score_fields, costs=costs)
 
 
 def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict[str, float]:
@@ -210,16 +166,12 @@ def evaluate_fields(surrogate: Path, files: Sequence[Path], rejects: RejectLog |
     data = FieldData(file="", output=layout.output.name, inputs=inputs, periodic=all(layout.periodic))
     metrics: dict[str, float] = {}
     for path in files:
-        metrics |= score_fields(loaded, _read(path, data, rejects), f"test/{path.stem}")
+        metrics |= score_fields(loaded, noted(path, partial(_read, data), rejects), f"test/{path.stem}")
     return metrics
 
 
-def _read(path: Path, data: FieldData, rejects: RejectLog | None) -> Fields:
-    fields, bad = read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic)
-    if rejects is not None:
-        for row, reason in bad:
-            rejects.add(path, row, "", reason)
-    return fields
+def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
+    return read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic)
 
 
 def _relative(mean: np.ndarray, truth: np.ndarray) -> np.ndarray:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +13,15 @@ from omegaconf import DictConfig, OmegaConf
 from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
 from data.rejects import RejectLog
-from experiments.parts import PartedData, split
+from experiments.parts import PartedData, noted, read_parted, train_on_parts
 from experiments.scores import scores
-from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
+from experiments.stage import build
 from simulators.base import content_hash
-from surrogates.devices import is_first
-from surrogates.fit_note import note_fit
 from surrogates.graph.fit_mesh import fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig
 from surrogates.graph.mesh_network import MeshNetworkConfig
 from surrogates.graph.mesh_surrogate import MeshSurrogate
-from surrogates.resuming import hold_to_data
-from surrogates.tracking import log_scores
-from surrogates.train import TrainConfig
+from surrogates.train import FitResult, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -63,19 +60,15 @@ def train_meshes(config: DictConfig, run_dir: Path) -> dict[str, float]:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
     data = build(MeshData, config.data, where="data")
-    tests = [existing_file(name, "data.test") for name in names(data.test)]
-    refuse_equal_stems(tests, "data.test")
     model = mesh_config(config.surrogate)
     recipe = build(TrainConfig, config.train, where="train")
-    with first_rejects(run_dir) as rejects:
-        samples = _read(existing_file(data.file, "data.file"), data, rejects)
-        others = {path.stem: _read(path, data, rejects) for path in tests}
+    samples, others = read_parted(data, run_dir, partial(_read, data))
     return train_on_meshes(samples, others, data, model, recipe, run_dir)
 
 
 def train_on_meshes(
     samples: MeshSamples,
-    others: dict[str, MeshSamples],
+    others: Mapping[str, MeshSamples],
     data: MeshData,
     config: MeshConfig,
     training: TrainConfig,
@@ -95,50 +88,26 @@ def train_on_meshes(
         progress: show a bar.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/samples`, `train/failed`, `train/label_core_seconds` (failures counted),
-        `train/data_wait_share`, `train/compilations`, and those of `score_meshes`.
+        Flat metrics: see `experiments.parts.train_on_parts`; `train/failed` and
+        `train/label_core_seconds` (failures counted) tell what the labels cost.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
-    parts = split(len(samples), data)
-    if is_first():
-        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
-    some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
-    learned, held = some["train"], some["valid"]
-    assert learned is not None
-    hold_to_data(
-        run_dir,
-        {
-            "training part": learned.content(),
-            "validation part": "" if held is None else held.content(),
-            "network": content_hash(config.to_json()),
-        },
-    )
-    surrogate, result = fit_mesh(
-        learned, held, config, training, run_dir, calibration=some["calibration"], progress=progress
-    )
-    note_fit(result, run_dir)
-    if not is_first():
-        return {}
-    metrics = {
-        "train/seconds": result.seconds,
-        "train/samples": float(len(learned)),
+
+    def fitted(
+        learned: MeshSamples, held: MeshSamples | None, calibration: MeshSamples | None
+    ) -> tuple[MeshSurrogate, FitResult]:
+        return fit_mesh(learned, held, config, training, run_dir, calibration=calibration, progress=progress)
+
+    for name, other in others.items():
+        other.refuse_other(samples.layout, name)
+    costs = {
         "train/failed": float(samples.failed),
         "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
-        "train/data_wait_share": result.data_wait_share,
-        "train/compilations": float(result.compilations["train"]),
     }
-    held_out: dict[str, float] = {}
-    if (test := some["test"]) is not None:
-        held_out |= score_meshes(surrogate, test, "test")
-    for name, other in others.items():
-        other.refuse_other(surrogate.facts.layout, name)
-        held_out |= score_meshes(surrogate, other, f"test/{name}")
-    log_scores(run_dir, held_out)
-    metrics |= held_out
-    surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
-    return metrics
+    network = content_hash(config.to_json())
+    return train_on_parts(samples, others, data, run_dir, network=network, fit=fitted, score=score_meshes, costs=costs)
 
 
 def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) -> dict[str, float]:
@@ -210,15 +179,11 @@ def evaluate_meshes(
     )
     metrics: dict[str, float] = {}
     for path in files:
-        samples = _read(path, data, rejects)
+        samples = noted(path, partial(_read, data), rejects)
         samples.refuse_other(layout, str(path))
         metrics |= score_meshes(surrogate, samples, f"test/{path.stem}")
     return metrics
 
 
-def _read(path: Path, data: MeshData, rejects: RejectLog | None) -> MeshSamples:
-    samples, bad = read_meshes(path, data.fields, data.scalars, data.parameters)
-    if rejects is not None:
-        for row, reason in bad:
-            rejects.add(path, row, "", reason)
-    return samples
+def _read(data: MeshData, path: Path) -> tuple[MeshSamples, list[tuple[int, str]]]:
+    return read_meshes(path, data.fields, data.scalars, data.parameters)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +14,14 @@ from omegaconf import MISSING, DictConfig
 from data.errors import InputError
 from data.parameters import ParameterTable, read_parameters
 from data.rejects import RejectLog
-from experiments.parts import PartedData, split
+from experiments.parts import PartedData, noted, read_parted, train_on_parts
 from experiments.scores import scores
-from experiments.stage import build, existing_file, first_rejects, names, refuse_equal_stems, write_json
+from experiments.stage import build, names
 from simulators.base import content_hash
-from surrogates.devices import is_first
-from surrogates.fit_note import note_fit
 from surrogates.parametric.fit import fit_parametric
 from surrogates.parametric.network import ParametricConfig
 from surrogates.parametric.parametric import ParametricSurrogate
-from surrogates.resuming import hold_to_data
-from surrogates.tracking import log_scores
-from surrogates.train import TrainConfig
+from surrogates.train import FitResult, TrainConfig
 
 
 @dataclass(frozen=True)
@@ -53,20 +50,15 @@ def train_parametric(config: DictConfig, run_dir: Path) -> dict[str, float]:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
     data = build(ParameterData, config.data, where="data")
-    tests = [existing_file(name, "data.test") for name in names(data.test)]
-    refuse_equal_stems(tests, "data.test")
-    targets = names(data.target)
-    with first_rejects(run_dir) as rejects:
-        table = _read(existing_file(data.file, "data.file"), targets, data.inputs, rejects)
-        others = {path.stem: _read(path, targets, data.inputs, rejects) for path in tests}
     model = parametric_config(config.surrogate)
     recipe = build(TrainConfig, config.train, where="train")
+    table, others = read_parted(data, run_dir, partial(_read, names(data.target), data.inputs))
     return train_on_table(table, others, data, model, recipe, run_dir)
 
 
 def train_on_table(
     table: ParameterTable,
-    others: dict[str, ParameterTable],
+    others: Mapping[str, ParameterTable],
     data: ParameterData,
     config: ParametricConfig,
     training: TrainConfig,
@@ -77,7 +69,7 @@ def train_on_table(
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
-        table: samples to split as `data.parts` says.
+        table: to split as `data.parts` says.
         others: more samples, scored under `test/<name>/`.
         data: the split.
         config: the surrogate.
@@ -86,48 +78,26 @@ def train_on_table(
         progress: show a bar.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/samples`, `train/failed`, `train/label_core_seconds` (failures counted),
-        and those of `score_parameters`.
+        Flat metrics: see `experiments.parts.train_on_parts`; `train/failed` and
+        `train/label_core_seconds` (failures counted) tell what the labels cost.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
-    parts = split(len(table), data, least=2)
-    if is_first():
-        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
-    some = {name: table.take(rows) if len(rows) else None for name, rows in parts.items()}
-    learned, held = some["train"], some["valid"]
-    assert learned is not None
-    hold_to_data(
-        run_dir,
-        {
-            "training part": learned.content(),
-            "validation part": "" if held is None else held.content(),
-            "network": content_hash(vars(config)),
-        },
-    )
-    surrogate, result = fit_parametric(
-        learned, held, config, training, run_dir, calibration=some["calibration"], progress=progress
-    )
-    note_fit(result, run_dir)
-    if not is_first():
-        return {}
-    metrics = {
-        "train/seconds": result.seconds,
-        "train/samples": float(len(learned)),
+
+    def fitted(
+        learned: ParameterTable, held: ParameterTable | None, calibration: ParameterTable | None
+    ) -> tuple[ParametricSurrogate, FitResult]:
+        return fit_parametric(learned, held, config, training, run_dir, calibration=calibration, progress=progress)
+
+    costs = {
         "train/failed": float(sum(table.failed.values())),
-        "train/compilations": float(result.compilations["train"]),
         "train/label_core_seconds": float(table.seconds.sum() + table.failed_seconds),
     }
-    held_out: dict[str, float] = {}
-    if (test := some["test"]) is not None:
-        held_out |= score_parameters(surrogate, test, "test")
-    for name, other in others.items():
-        held_out |= score_parameters(surrogate, other, f"test/{name}")
-    log_scores(run_dir, held_out)
-    metrics |= held_out
-    surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
-    return metrics
+    network = content_hash(vars(config))
+    return train_on_parts(
+        table, others, data, run_dir, network=network, fit=fitted, score=score_parameters, costs=costs, least=2
+    )
 
 
 def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, prefix: str) -> dict[str, float]:
@@ -174,7 +144,7 @@ def evaluate_parametric(
     inputs = [v.name for v in surrogate.facts.layout.inputs]
     metrics: dict[str, float] = {}
     for path in files:
-        table = _read(path, [columns[t] for t in surrogate.targets], inputs, rejects)
+        table = noted(path, partial(_read, [columns[t] for t in surrogate.targets], inputs), rejects)
         if (table.layout.columns, table.layout.units) != (surrogate.columns, surrogate.facts.layout.units):
             raise InputError(
                 f"its inputs are {', '.join(table.layout.columns)}",
@@ -185,9 +155,5 @@ def evaluate_parametric(
     return metrics
 
 
-def _read(path: Path, targets: list[str], inputs: list[str] | None, rejects: RejectLog | None) -> ParameterTable:
-    table, bad = read_parameters(path, targets, inputs)
-    if rejects is not None:
-        for row, reason in bad:
-            rejects.add(path, row, "", reason)
-    return table
+def _read(targets: list[str], inputs: list[str] | None, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
+    return read_parameters(path, targets, inputs)

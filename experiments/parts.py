@@ -2,18 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
 from omegaconf import MISSING
 
 from data.errors import InputError
+from data.rejects import RejectLog
 from data.splits import counts
+from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems, write_json
+from surrogates.devices import is_first
+from surrogates.fit_note import note_fit
+from surrogates.resuming import hold_to_data
+from surrogates.tracking import log_scores
+from surrogates.train import FitResult
 from surrogates.uncertainty import fewest_points
 
 PARTS = ("train", "valid", "calibration", "test")
+
+
+class Samples(Protocol):
+    """What can be split: a table of fields, of numbers or of meshes."""
+
+    def __len__(self) -> int: ...
+
+    def take(self, rows: Any) -> Self:
+        """Some of the samples."""
+        ...
+
+    def content(self) -> str:
+        """Hash of the arrays."""
+        ...
+
+
+S = TypeVar("S", bound=Samples)
 
 
 def check_parts(parts: Sequence[Any], seed: int) -> None:
@@ -75,3 +100,94 @@ def split(samples: int, data: PartedData, *, least: int = 1) -> dict[str, np.nda
     order = np.random.default_rng(data.seed).permutation(samples)
     ends = np.cumsum([wanted[name] for name in PARTS])
     return {name: np.sort(order[end - wanted[name] : end]) for name, end in zip(PARTS, ends, strict=True)}
+
+
+def read_parted(
+    data: PartedData, run_dir: Path, read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]]
+) -> tuple[S, dict[str, S]]:
+    """The samples of `data.file`, and those of each of `data.test` by the stem of its name.
+
+    Args:
+        data: names the files.
+        run_dir: gets `rejects.csv` with what was left out.
+        read: samples of a file, and for each that was left out its number and why.
+
+    Raises:
+        InputError: a file is missing, two tests have one stem, or `read` refuses one.
+    """
+    tests = [existing_file(name, "data.test") for name in names(data.test)]
+    refuse_equal_stems(tests, "data.test")
+    with first_rejects(run_dir) as rejects:
+        first = noted(existing_file(data.file, "data.file"), read, rejects)
+        return first, {path.stem: noted(path, read, rejects) for path in tests}
+
+
+def noted(path: Path, read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]], rejects: RejectLog | None) -> S:
+    """The samples of a file; what was left out goes to the log of rejects."""
+    samples, bad = read(path)
+    if rejects is not None:
+        for row, reason in bad:
+            rejects.add(path, row, "", reason)
+    return samples
+
+
+def train_on_parts(
+    samples: S,
+    others: Mapping[str, S],
+    data: PartedData,
+    run_dir: Path,
+    *,
+    network: str,
+    fit: Callable[[S, S | None, S | None], tuple[Any, FitResult]],
+    score: Callable[[Any, S, str], dict[str, float]],
+    costs: Mapping[str, float],
+    least: int = 1,
+) -> dict[str, float]:
+    """Split, fit, score, and save to `run_dir/surrogate`.
+
+    Args:
+        samples: to split as `data.parts` says.
+        others: more samples, scored under `test/<name>/`.
+        data: the split.
+        run_dir: gets everything.
+        network: hash of the configuration, which a resumed run has to share.
+        fit: from the training, the validation and the calibration part to a surrogate; None for an empty part.
+        score: of a surrogate on samples, with a prefix of the keys.
+        costs: more metrics, such as `train/label_core_seconds`.
+        least: samples that a training needs.
+
+    Returns:
+        Flat metrics: `train/seconds`, `train/samples`, `train/data_wait_share`, `train/compilations`, the costs and the
+        scores; nothing on processes but the first.
+
+    Raises:
+        InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
+    """
+    parts = split(len(samples), data, least=least)
+    if is_first():
+        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
+    some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
+    learned, held = some["train"], some["valid"]
+    assert learned is not None
+    facts = {"training part": learned.content(), "validation part": "" if held is None else held.content()}
+    hold_to_data(run_dir, {**facts, "network": network})
+    surrogate, result = fit(learned, held, some["calibration"])
+    note_fit(result, run_dir)
+    if not is_first():
+        return {}
+    metrics = {
+        "train/seconds": result.seconds,
+        "train/samples": float(len(learned)),
+        "train/data_wait_share": result.data_wait_share,
+        "train/compilations": float(result.compilations["train"]),
+        **costs,
+    }
+    held_out: dict[str, float] = {}
+    if (test := some["test"]) is not None:
+        held_out |= score(surrogate, test, "test")
+    for name, other in others.items():
+        held_out |= score(surrogate, other, f"test/{name}")
+    log_scores(run_dir, held_out)
+    metrics |= held_out
+    surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
+    return metrics
