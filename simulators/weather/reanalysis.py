@@ -302,7 +302,8 @@ class Reanalysis:
 
     def _read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
         """States at some times, in memory."""
-        data = self._reader.read(rows)
+        alone = len(self._summed) == len(self._chosen)
+        data = xr.Dataset(coords={TIME: self._all_times[rows]}) if alone else self._reader.read(rows)
         for name, hours in self._summed.items():
             before = rows[:, None] - np.arange(hours)
             every = np.unique(before)

@@ -249,6 +249,8 @@ def test_precipitation_of_hours_is_summed_up_to_each_state(tmp_path: Path) -> No
     np.testing.assert_allclose(found[len(segments[0].times) - 1, ..., 1], 1e-3 * tp[14:20].sum(axis=0), rtol=1e-6)
     np.testing.assert_allclose(found[-1, ..., 1], 1e-3 * tp[-6:].sum(axis=0), rtol=1e-6)
     np.testing.assert_array_equal(found[0, ..., 0], data["t2m"].values[5, ::-1])
+    alone = Reanalysis(path, variables=("total_precipitation_6hr",), stop="2020-02-28T18", step_hours=6)
+    np.testing.assert_allclose(states(alone)[0, ..., 0], 1e-3 * tp[1:7].sum(axis=0), rtol=1e-6)
     every = Reanalysis(path, variables=("total_precipitation",))
     np.testing.assert_allclose(states(every)[3, ..., 0], 1e-3 * tp[3], rtol=1e-6)
     six = Reanalysis(kept(tmp_path / "b.nc", data.isel(time=slice(0, 20, 4))), variables=("total_precipitation_6hr",))
