@@ -164,7 +164,7 @@ def paint(axes: Axes, runs: Sequence[Run], goals: Sequence[float]) -> None:
     for goal in goals:
         axes.axhline(goal, color=INK, linestyle=":", linewidth=0.9)
     error_axis(axes, [error for run in runs for error in run.errors])
-    axes.set(xlabel="Labels", ylabel="Mean absolute error of a force component (meV/Å)")
+    axes.set(xlabel="Labels", ylabel="Mean absolute force error (meV/Å)")
     legend_below(axes, columns=2)
 
 
