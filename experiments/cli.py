@@ -15,17 +15,18 @@ from data.errors import InputError
 
 
 class Stage(NamedTuple):
-    """A stage of the command: the module whose `main` runs it, and a line of help."""
+    """A stage of the command: the module whose `main` runs it, a line of help, and whether it trains."""
 
     module: str
     help: str
+    trains: bool = False
 
 
 STAGES: dict[str, Stage] = {
-    "pipeline": Stage("experiments.pipeline", "library to report: label, train, evaluate, screen, re-check"),
+    "pipeline": Stage("experiments.pipeline", "library to report: label, train, evaluate, screen, re-check", True),
     "simulate": Stage("experiments.simulate", "run a simulator over many inputs, into a Zarr store"),
     "windows": Stage("experiments.windows", "write states of the atmosphere for training"),
-    "train": Stage("experiments.train", "train a surrogate on labels"),
+    "train": Stage("experiments.train", "train a surrogate on labels", True),
     "evaluate": Stage("experiments.evaluate", "score a surrogate on other files"),
     "prepare": Stage("experiments.prepare", "featurise a library once, for fast repeated screening"),
     "screen": Stage("experiments.screen", "stream candidates through a surrogate, keep the best"),
@@ -99,6 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         from experiments.stage import fail
 
         return fail(InputError(f"no stage {name!r}", remedy=f"Stages are {', '.join(STAGES)}; see understudy --help"))
+    if STAGES[name].trains:
+        from experiments.heap import keep_freed_memory
+
+        keep_freed_memory()
     return run_stage(name, arguments[1:])
 
 

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
+from experiments.heap import keep_freed_memory
 from experiments.stage import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -71,7 +72,7 @@ def arguments(description: str, peers: str = ".venv-peers") -> argparse.Argument
 
 
 def pin(cores: int) -> list[int]:
-    """Keep this process and its children on that many cores; call it before JAX is imported.
+    """Keep this process and its children on that many cores, and its memory; call it before JAX is imported.
 
     Raises:
         InputError: fewer cores are there.
@@ -82,6 +83,7 @@ def pin(cores: int) -> list[int]:
     if "jax" in sys.modules:
         raise RuntimeError("JAX is imported already, so its threads would not keep to the cores")
     os.sched_setaffinity(0, have[:cores])
+    keep_freed_memory()
     return have[:cores]
 
 

@@ -102,19 +102,34 @@ class Harmonics:
         self, x: Float[Array, "batch latitude longitude channel"]
     ) -> Float[Array, "batch order degree channel"]:
         """Coefficients of fields."""
-        w, f, p, mask = self._basis
-        fourier, weights = jnp.asarray(f, x.dtype), jnp.asarray(w, x.dtype)
-        waves = jnp.einsum("bijc,jm,i->bmic", x, fourier, weights, precision=EXACT)
-        found = jnp.einsum("bmic,mil->bmlc", waves, jnp.asarray(p, x.dtype), precision=EXACT)
-        return found * jnp.asarray(mask, x.dtype)[:, :, None]
+        return jnp.moveaxis(self.analyse(jnp.moveaxis(x, (2, 1), (0, 1))), 2, 0)
 
     def backward(
         self, z: Float[Array, "batch order degree channel"]
     ) -> Float[Array, "batch latitude longitude channel"]:
         """Fields of coefficients."""
+        return jnp.moveaxis(self.synthesise(jnp.moveaxis(z, 0, 2)), (0, 1), (2, 1))
+
+    def analyse(
+        self, x: Float[Array, "longitude latitude batch channel"]
+    ) -> Float[Array, "order degree batch channel"]:
+        """Coefficients of fields whose points come first: both sums are then products of matrices as they lie."""
+        w, f, p, mask = self._basis
+        (columns, rows), rest = x.shape[:2], x.shape[2:]
+        waves = jnp.matmul(jnp.asarray(f.T, x.dtype), x.reshape(columns, -1), precision=EXACT)
+        # The weights of latitudes, and which coefficients exist, belong to the Legendre functions.
+        legendre = np.swapaxes(p * w[:, None], 1, 2) * mask[:, :, None]
+        found = jnp.matmul(jnp.asarray(legendre, x.dtype), waves.reshape(len(p), rows, -1), precision=EXACT)
+        return found.reshape(*found.shape[:2], *rest)
+
+    def synthesise(
+        self, z: Float[Array, "order degree batch channel"]
+    ) -> Float[Array, "longitude latitude batch channel"]:
+        """Fields of coefficients, points first."""
         _, f, p, _ = self._basis
-        waves = jnp.einsum("bmlc,mil->bmic", z, jnp.asarray(p, z.dtype), precision=EXACT)
-        return jnp.einsum("bmic,jm->bijc", waves, jnp.asarray(f, z.dtype), precision=EXACT)
+        waves = jnp.matmul(jnp.asarray(p, z.dtype), z.reshape(*z.shape[:2], -1), precision=EXACT)
+        found = jnp.matmul(jnp.asarray(f, z.dtype), waves.reshape(len(p), -1), precision=EXACT)
+        return found.reshape(len(f), p.shape[1], *z.shape[2:])
 
 
 def _dinosaur() -> Any:

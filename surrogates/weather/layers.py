@@ -97,9 +97,17 @@ class ConditionalNorm(nnx.Module):
         self.map = nnx.Linear(conditions, 2 * channels, kernel_init=gained(0.01), rngs=rngs) if conditions else None
 
     def __call__(
-        self, h: Float[Array, "batch *space channels"], conditions: Float[Array, "batch conditions"] | None
-    ) -> Float[Array, "batch *space channels"]:
+        self,
+        h: Float[Array, "*batch_and_space channels"],
+        conditions: Float[Array, "batch conditions"] | None,
+        axis: int = 0,
+    ) -> Float[Array, "*batch_and_space channels"]:
         """The normalised features, whose statistics are taken in float32.
+
+        Args:
+            h: the features.
+            conditions: of each of the batch.
+            axis: of the batch in `h`.
 
         Raises:
             ValueError: the network is conditioned and no vector is given, or the other way round.
@@ -111,7 +119,9 @@ class ConditionalNorm(nnx.Module):
         made = self.norm(h.astype(jnp.float32)).astype(h.dtype)
         if self.map is None or conditions is None:
             return made
-        both = self.map(conditions).reshape(len(conditions), *(1,) * (h.ndim - 2), -1).astype(h.dtype)
+        shape = [1] * (h.ndim - 1)
+        shape[axis] = len(conditions)
+        both = self.map(conditions).reshape(*shape, -1).astype(h.dtype)
         scale, shift = jnp.split(both, 2, axis=-1)
         return made * (1 + scale) + shift
 

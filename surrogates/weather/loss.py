@@ -73,6 +73,14 @@ class WeatherLoss:
             past = past + size * jax.random.normal(start_key, past.shape, past.dtype)
         days, seconds = (jnp.tile(jnp.asarray(v), draws) for v in (batch.days, batch.seconds))
         counted = self.counted(progress)
+        # Kept between several steps, what a network made takes more time to write and to read than to make again, and
+        # the steps that do not count yet would write as many zeros.
+        graph, state = nnx.split(model)
+
+        def network(state: nnx.State, past: Array, days: Array, seconds: Array, noise: Array | None) -> Array:
+            return nnx.merge(graph, state)(past, days, seconds, noise)
+
+        step = jax.checkpoint(network) if self.unroll > 1 else network
 
         def advance(
             carry: tuple[Array, Array, Array], item: tuple[Array, Array, jax.Array]
@@ -82,14 +90,14 @@ class WeatherLoss:
             def count(carry: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array, Array], Array]:
                 past, days, seconds = carry
                 noise = jax.random.normal(step_key, (*past.shape[:2], model.noise)) if model.noise else None
-                new = model(past, days, seconds, noise)
+                new = step(state, past, days, seconds, noise)
                 moved = jnp.concatenate([past[:, :, 1:], new[:, :, None]], axis=2)
                 return (moved, *later(days, seconds, model.step_s)), self._errors(model, new, truth)
 
             def skip(carry: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array, Array], Array]:
                 return carry, jnp.zeros((model.members, rows))
 
-            # A step that does not count yet costs nothing.
+            # A step that does not count yet costs next to nothing.
             return jax.lax.cond(counts > 0, count, skip, carry)
 
         targets = jnp.moveaxis(frames[:, model.frames :], 1, 0)

@@ -3,6 +3,8 @@
 Each block multiplies the channels of a field's spherical harmonics by a matrix that depends on the total wavenumber
 alone, which is a convolution with kernels that are symmetric about their centre (Driscoll and Healy 1994), and acts on
 the channels of each point by an MLP. A turn of the sphere about its axis by whole grid steps commutes with all of it.
+
+Inside, points come first and the batch after them, because the transforms are then products of matrices as they lie.
 """
 
 from __future__ import annotations
@@ -87,14 +89,14 @@ class SphericalFilter(nnx.Module):
         degrees, inputs, outputs = (f[...] for f in self.factors)
         return jnp.einsum("abc,la,ib,oc->lio", core, degrees, inputs, outputs, precision=EXACT)
 
-    def __call__(self, x: Float[Array, "batch latitude longitude c"]) -> Float[Array, "batch latitude longitude c"]:
+    def __call__(self, x: Float[Array, "longitude latitude batch c"]) -> Float[Array, "longitude latitude batch c"]:
         """The filtered field, computed in float32."""
-        waves, weights = self.harmonics.forward(x.astype(jnp.float32)), self.weights()
+        waves, weights = self.harmonics.analyse(x.astype(jnp.float32)), self.weights()
         if self.factorisation == "separable":
-            made = waves * weights[..., 0]
+            made = waves * weights[:, None, :, 0]
         else:
-            made = jnp.einsum("bmlc,lcd->bmld", waves, weights, precision=EXACT)
-        return self.harmonics.backward(made).astype(x.dtype)
+            made = jnp.einsum("mlbc,lcd->mlbd", waves, weights, precision=EXACT)
+        return self.harmonics.synthesise(made).astype(x.dtype)
 
 
 class SFNOBlock(nnx.Module):
@@ -109,10 +111,10 @@ class SFNOBlock(nnx.Module):
         self.mlp = MLP(width, hidden, width, config.activation, config.dtype, rngs, gain=0.1)
 
     def __call__(
-        self, h: Float[Array, "batch latitude longitude width"], conditions: Float[Array, "batch conditions"] | None
-    ) -> Float[Array, "batch latitude longitude width"]:
+        self, h: Float[Array, "longitude latitude batch width"], conditions: Float[Array, "batch conditions"] | None
+    ) -> Float[Array, "longitude latitude batch width"]:
         """The next features."""
-        normed = self.norm(h, conditions)
+        normed = self.norm(h, conditions, axis=2)
         return h + self.mlp(self.filter(normed) + self.skip(normed))
 
 
@@ -142,8 +144,8 @@ class SFNO(nnx.Module):
         conditions: Float[Array, "batch conditions"] | None = None,
     ) -> Float[Array, "batch latitude longitude outputs"]:
         """The answer on the grid of x."""
-        h = self.encode(x)
+        h = jnp.moveaxis(self.encode(x), (2, 1), (0, 1))
         for block in self.blocks:
             step = nnx.remat(lambda b, h, c: b(h, c)) if self.config.remat else (lambda b, h, c: b(h, c))
             h = step(block, h, conditions)
-        return self.decode(h, conditions)
+        return self.decode(jnp.moveaxis(h, (0, 1), (2, 1)), conditions)

@@ -176,9 +176,11 @@ def test_the_fair_crps_does_not_depend_on_the_number_of_members() -> None:
     for count in (2, 5):
         members = jnp.asarray(random.normal(size=(count, 4000)))
         assert float(fair_crps(members, jnp.asarray(truth)).mean()) == pytest.approx(1 / np.sqrt(np.pi), abs=0.03)
-    x = random.normal(size=(4, 6))
-    by_pairs = np.abs(x - truth[:6]).mean(axis=0) - np.abs(x[:, None] - x[None]).sum(axis=(0, 1)) / (2 * 4 * 3)
-    np.testing.assert_allclose(fair_crps(jnp.asarray(x), jnp.asarray(truth[:6])), by_pairs, atol=1e-6)
+    for count in (2, 4, 7):  # in pairs, and sorted
+        x = random.normal(size=(count, 6))
+        apart = np.abs(x[:, None] - x[None]).sum(axis=(0, 1)) / (2 * count * (count - 1))
+        by_pairs = np.abs(x - truth[:6]).mean(axis=0) - apart
+        np.testing.assert_allclose(fair_crps(jnp.asarray(x), jnp.asarray(truth[:6])), by_pairs, atol=1e-6)
 
 
 def test_the_sun_stands_where_almanacs_have_it() -> None:

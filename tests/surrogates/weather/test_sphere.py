@@ -88,7 +88,7 @@ def test_coefficients_come_back_where_the_transform_says_so(grid: WeatherGrid, t
 def test_products_of_harmonics_are_not_rounded_by_devices() -> None:
     for factorisation in FACTORISATIONS:
         made = SphericalFilter(Harmonics(GAUSS, 3), 4, nnx.Rngs(0), factorisation=factorisation)
-        program = str(jax.make_jaxpr(lambda x, f=made: f(x))(jnp.zeros((1, *GAUSS.shape, 4))))
+        program = str(jax.make_jaxpr(lambda x, f=made: f(x))(jnp.zeros((*GAUSS.shape[::-1], 1, 4))))
         assert program.count("dot_general") > 3
         assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
 
@@ -102,9 +102,9 @@ def test_filters_commute_with_every_turn_of_the_sphere(factorisation: str) -> No
     mixed = np.array([0.3, -1.0, 0.5, 2.0], np.float32)
     # Turns take fields of one total wavenumber to each other: x, y and z for 1; for 2 the products of two of them.
     for degree, fields in ((1, (x, y, z)), (2, (x * y, y * z, z * x, x**2 - y**2, 3 * z**2 - 1))):
-        given = np.stack(fields)[..., None] * mixed
-        found = np.asarray(made(jnp.asarray(given, jnp.float32)))
-        np.testing.assert_allclose(found, np.stack(fields)[..., None] * (mixed @ matrices[degree]), atol=2e-5)
+        points = np.stack(fields).T[..., None]  # (longitude, latitude, field, 1)
+        found = np.asarray(made(jnp.asarray(points * mixed, jnp.float32)))
+        np.testing.assert_allclose(found, points * (mixed @ matrices[degree]), atol=2e-5)
 
 
 def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
