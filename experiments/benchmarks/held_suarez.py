@@ -2,14 +2,16 @@
 
 Runs of the core at T21 with 12 layers are simulated (or gone on with) as a campaign, each from its own seed after its
 spin-up; all but the last are learned from, the last is what is forecast. Labels, training and inference are counted.
+A second network sees noise and is trained on the fair CRPS: its ensemble is scored on the same forecasts, and one
+member of it runs for years, whose climate is held against the core's.
 """
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from experiments.benchmarks.common import Result, arguments, pin, report
 
@@ -36,6 +38,57 @@ def labelled(folder: Path, runs: int, days: int) -> Path:
     return folder / "core"
 
 
+def ratios(found: Any, system: str, head: str) -> list[Result]:
+    """Largest ratio of a system's errors to those of each reference, over levels and leads, by variable."""
+    rmse = found.scores["rmse"].isel(region=0)
+    results = []
+    for name in ("persistence", "climatology", "linear_inverse_model"):
+        for variable in VARIABLES:
+            at = found.layout.index(variable)
+            ratio = (rmse.sel(system=system) / rmse.sel(system=name)).values[:, at]
+            label = f"held_suarez: {head}{variable}: largest ratio of errors to {name}, 1 to 10 days"
+            results.append(Result(label, float(ratio.max()), "1"))
+    return results
+
+
+def climate(found: Any, metrics: Mapping[str, float], head: str) -> list[Result]:
+    """How long a run of its own goes on, and how far its climate is off, beside the core's own other run."""
+    if found.long is None:
+        return []
+    ended = found.long.left or found.long.days
+    results = [
+        Result(f"held_suarez: {head}days within the climatological range, of {found.long.days:g}", ended, "days")
+    ]
+    for variable in VARIABLES[:2]:
+        for key in ("mean", "mean_in_spreads", "variance"):
+            for suffix, words in (("", "mean of levels"), ("_most", "worst level")):
+                ours, held = (metrics.get(f"{h}/{variable}/{key}_off{suffix}") for h in ("long", "long_held"))
+                if ours is not None:
+                    label = f"held_suarez: {head}long run, {variable}: {key.replace('_', ' ')} off, {words}"
+                    results.append(Result.against(label, ours, "1", "the core's other run", held))
+    return results
+
+
+def probabilistic(found: Any, head: str) -> list[Result]:
+    """Fair CRPS of an ensemble beside the mean absolute errors of references, and its spread over its error."""
+    one = found.scores.isel(region=0)
+    results = []
+    for variable in VARIABLES:
+        at = found.layout.index(variable)
+        crps = one["crps"].sel(system="forecast").values[:, at]
+        for name in ("climatology", "linear_inverse_model"):
+            ratio = float((crps / one["mae"].sel(system=name).values[:, at]).max())
+            results.append(
+                Result(f"held_suarez: {head}{variable}: largest ratio of CRPS to that of {name}", ratio, "1")
+            )
+        spread = one["spread_skill"].sel(system="forecast").values[:, at]
+        results += [
+            Result(f"held_suarez: {head}{variable}: spread over error, least", float(spread.min()), "1"),
+            Result(f"held_suarez: {head}{variable}: spread over error, most", float(spread.max()), "1"),
+        ]
+    return results
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
@@ -43,9 +96,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--days", type=int, default=700, help="of each (%(default)s)")
     parser.add_argument("--seconds", type=float, default=900.0, help="of training (%(default)s)")
     parser.add_argument("--tune-seconds", type=float, default=600.0, help="of longer rollouts after it (%(default)s)")
+    parser.add_argument(
+        "--crps-seconds", type=float, default=1800.0, help="of an ensemble's training, or 0 (%(default)s)"
+    )
+    parser.add_argument("--members", type=int, default=16, help="of the ensemble (%(default)s)")
     parser.add_argument("--long-days", type=float, default=1000.0, help="of the long run (%(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
+    parser.add_argument("--crps-set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the ensemble's")
     given = parser.parse_args(argv)
     cores = pin(given.cores)
     from hydra import compose, initialize_config_dir
@@ -53,7 +111,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from data.windows import WindowStore
     from experiments.comparison.frontier import accuracy_gain, break_even_of, speed_up
     from experiments.forecasts import WindowData, train_on_windows, weather_config
-    from experiments.stage import CONF, build
+    from experiments.stage import CONF, build, write_json
     from experiments.weather.evaluate import evaluate_forecaster
     from experiments.windows import Campaign
     from simulators.weather.core_windows import core_windows
@@ -95,16 +153,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
         node = compose("evaluate", asked).forecasts
     found, metrics = evaluate_forecaster(forecaster, run / "surrogate", node, folder)
-    (folder / "metrics.json").write_text(json.dumps(metrics, indent=1))
-    rmse = found.scores["rmse"].isel(region=0)
-    results = []
-    for name in ("persistence", "climatology", "linear_inverse_model"):
-        for variable in VARIABLES:
-            at = store.layout.index(variable)
-            for system, words in (("forecast", "forecast"), ("regressed", "drawn towards climatology")):
-                ratio = (rmse.sel(system=system) / rmse.sel(system=name)).values[:, at]
-                label = f"held_suarez: {variable}, {words}: largest ratio of errors to {name}, 1 to 10 days"
-                results.append(Result(label, float(ratio.max()), "1"))
+    write_json(folder / "metrics.json", metrics)
+    results = [*ratios(found, "forecast", ""), *ratios(found, "regressed", "drawn towards climatology, ")]
     comparison = found.comparison
     assert comparison is not None
     for point in comparison.rungs:
@@ -127,19 +177,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     for batch, (ours, theirs) in found.speed.items():
         label = f"held_suarez: simulated years a minute, {batch} at a time, {len(cores)} cores"
         results.append(Result.against(label, ours, "1", "the core", theirs))
-    if found.long is not None:
-        results.append(
-            Result(
-                "held_suarez: days until a long run leaves the climatological range",
-                found.long.left or found.long.days,
-                "days",
-            )
-        )
-        for variable in VARIABLES[:2]:
-            for key in ("mean", "variance"):
-                value = metrics.get(f"long/{variable}/{key}_off")
-                if value is not None:
-                    results.append(Result(f"held_suarez: long run, {variable}: {key} off, worst level", value, "1"))
+    results += climate(found, metrics, "")
+    if given.crps_seconds:
+        noisy = [f"train.max_seconds={given.crps_seconds}", "surrogate.noise_dims=8", "surrogate.draws=2"]
+        noisy += ["surrogate.unroll=3", "train.batch_size=8", "train.ema_decay=0.998", *given.crps_set]
+        drawn = trained(folder / "ensemble", noisy, None)
+        asked = ["surrogate=none", "forecasts=held_out", f"forecasts.file={folder / 'windows'}"]
+        asked += [f"forecasts.long_days={given.long_days}", f"forecasts.members={given.members}"]
+        with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
+            node = compose("evaluate", asked).forecasts
+        found, metrics = evaluate_forecaster(drawn, folder / "ensemble" / "surrogate", node, folder / "ensemble")
+        write_json(folder / "ensemble" / "metrics.json", metrics)
+        head = f"ensemble of {given.members}, "
+        results += [*ratios(found, "forecast", head), *probabilistic(found, head), *climate(found, metrics, "noise, ")]
+        results.append(Result("held_suarez: ensemble: training", drawn.scores["train/seconds"] * len(cores), "core-s"))
     report("held_suarez", results, given.out, argv)
 
 

@@ -151,17 +151,13 @@ def evaluate_forecaster(
     _draw(evaluation, forecaster, protocol)
     if settings.long_days:
         start = int(protocol.starts(forecaster.history)[0])
-        evaluation.long = long_run(forecaster, store, start, settings.long_days, train)
-        for k in shown[:4]:
-            label = (
-                f"{figures.title(store.layout.channels[k], store.layout)} ({figures.units(store.layout.channels[k])})"
-            )
-            if np.isfinite(evaluation.long.zonal_mean).all() and evaluation.long.left is None:
-                drawing = figures.zonal_means(
-                    evaluation.long.zonal_mean[:, k], evaluation.long.true_zonal_mean[:, k], store.layout.grid, label,
-                    f"zonal-{k}",
-                )  # fmt: skip
-                evaluation.zonal.append(drawing)
+        run = evaluation.long = long_run(forecaster, store, start, settings.long_days, train, test)
+        if run.climate is not None:
+            for k in shown[:4]:
+                channel = store.layout.channels[k]
+                label = f"{figures.title(channel, store.layout)} ({figures.units(channel)})"
+                means = run.climate.mean[:, k], run.truth.mean[:, k]
+                evaluation.zonal.append(figures.zonal_means(*means, store.layout.grid, label, f"zonal-{k}"))
     if settings.core is not None:
         from experiments.weather.costs import compare_with_core, years_per_minute
         from experiments.windows import Campaign
@@ -300,12 +296,15 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
     if run is not None:
         metrics["long/days"] = run.days if run.left is None else run.left
         metrics["long/stable"] = float(run.left is None)
-        differences = run.differences(evaluation.layout.grid.weights[:, 0])
-        for key, values in differences.items():
-            for variable in evaluation.layout.variables:
-                at = evaluation.layout.index(variable)
-                if np.isfinite(values[at]).all():
-                    metrics[f"long/{variable}/{key}_off"] = float(np.abs(values[at]).max())
+        for head, climate in (("long", run.climate), ("long_held", run.held)):
+            if climate is None:
+                continue
+            for key, values in climate.off(run.truth, evaluation.layout.grid.weights[:, 0]).items():
+                for variable in evaluation.layout.variables:
+                    own = np.abs(values[evaluation.layout.index(variable)])
+                    if np.isfinite(own).all():
+                        metrics[f"{head}/{variable}/{key}_off"] = float(own.mean())
+                        metrics[f"{head}/{variable}/{key}_off_most"] = float(own.max())
     for batch, (ours, theirs) in evaluation.speed.items():
         metrics[f"speed/{batch}/forecast_years_per_minute"] = ours
         metrics[f"speed/{batch}/core_years_per_minute"] = theirs

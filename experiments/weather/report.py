@@ -260,23 +260,34 @@ def _long_words(run: LongRun) -> str:
 def _long(found: Evaluation) -> str:
     run, layout = found.long, found.layout
     assert run is not None
-    weights = layout.grid.weights[:, 0]
-    if run.left is not None:
+    if run.climate is None:
         return f"<p>{_long_words(run)}</p>"
-    differences = run.differences(weights)
+    weights = layout.grid.weights[:, 0]
+    off = run.climate.off(run.truth, weights)
+    held = run.held.off(run.truth, weights) if run.held is not None else None
+
+    def cell(key: str, k: int, form: str) -> str:
+        text = format(off[key][k], form)
+        return text if held is None else f"{text} ({format(held[key][k], form)})"
+
     rows = [
         [
             escape(title(c, layout).capitalize()),
-            escape(units(c)),
-            f"{differences['mean'][k]:.1%}",
-            f"{differences['variance'][k]:+.1%}",
+            cell("mean", k, ".1%"),
+            cell("mean_in_spreads", k, ".1%"),
+            cell("variance", k, "+.1%"),
         ]
         for k, c in enumerate(layout.channels)
         if k in found.shown
     ]
-    body = f"<p>{_long_words(run)}</p>" + table(
-        ["Variable", "Unit", "Zonal mean off, in spreads", "Variance off"], rows,
-        caption="Root mean square difference of the zonal means over the spread of the truth about its time mean, and "
-        "relative difference of the variances.",
-    )  # fmt: skip
+    caption = (
+        "Differences from the climate of the states of the training: of the zonal means, in units of their contrast "
+        "between latitudes and of the spread about them, and of the variances."
+    )
+    if run.held is not None:
+        caption += (
+            f" In brackets: those of the {run.held.states:,} true states that are forecast, so what chance may do."
+        )
+    head = ["Variable", "Zonal mean off, in contrasts", "Zonal mean off, in spreads", "Variance off"]
+    body = f"<p>{_long_words(run)}</p>" + table(head, rows, caption=caption)
     return body + (_panels(found.zonal, "Means over time and longitude.") if found.zonal else "")

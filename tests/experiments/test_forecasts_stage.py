@@ -22,7 +22,7 @@ from experiments.weather.costs import compare_with_core, years_per_minute
 from experiments.weather.evaluate import _write_scores
 from experiments.weather.report import Evaluation, render
 from experiments.weather.scores import Protocol, ensemble_metrics, score
-from experiments.weather.stability import long_run
+from experiments.weather.stability import Climate, long_run
 from experiments.windows import Campaign, windows
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
@@ -167,12 +167,39 @@ def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> 
     narrow = forecaster.with_facts(low=(279.0, facts.low[1]), high=(281.0, facts.high[1]))
     run = long_run(narrow, windows_, 100, 30, (0, 60))
     assert run.left == 1
+    assert run.climate is None
     assert "temperature_0.5" in run.why
     wide = forecaster.with_facts(low=(0.0, 0.0), high=(1e4, 1e7))
-    run = long_run(wide, windows_, 100, 12, (0, 60), chunk=5)
+    run = long_run(wide, windows_, 100, 20, (0, 60), (60, 120), chunk=5)
     assert run.left is None
-    differences = run.differences(windows_.layout.grid.weights[:, 0])
-    assert np.isfinite(differences["mean"]).all()
+    assert run.climate is not None
+    assert run.held is not None
+    # The first tenth of the rollout is left out of its climate.
+    past = windows_.read(np.array([100]), 1)
+    states = wide.forecast_arrays(past, windows_.times[[100]], 20)[0, 0]
+    again = Climate.of([states[2:7], states[7:]])
+    assert run.climate.states == again.states == 18
+    np.testing.assert_allclose(run.climate.mean, again.mean, rtol=1e-5)
+    np.testing.assert_allclose(run.held.mean, windows_.read(np.array([60]), 60)[0].mean(axis=(0, 2)), rtol=1e-5)
+
+
+def test_the_difference_of_two_climates_is_in_units_of_contrast_and_spread() -> None:
+    latitude = np.deg2rad(np.linspace(-75, 75, 11))
+    weights = np.cos(latitude)
+    time, longitude = np.arange(64), 2 * np.pi * np.arange(16) / 16
+    wave = 3.0 * np.sqrt(2) * np.cos(longitude + 2 * np.pi * time[:, None] / 64)
+    jet = 20.0 * np.sin(2 * latitude) ** 2
+    states = (jet[:, None] + wave[:, None, :])[..., None]
+    truth = Climate.of([states[:10], states[10:]])
+    np.testing.assert_allclose(truth.mean[:, 0], jet, atol=1e-9)
+    np.testing.assert_allclose(truth.spread, 3.0, rtol=1e-9)
+    contrast = np.sqrt(np.average((jet - np.average(jet, weights=weights)) ** 2, weights=weights))
+    off = Climate.of([1.5 + jet[:, None, None] + 1.1 * wave[:, None, :, None]]).off(truth, weights)
+    assert off["mean"] == pytest.approx(1.5 / contrast)
+    assert off["mean_in_spreads"] == pytest.approx(0.5)
+    assert off["variance"] == pytest.approx(0.21)
+    with pytest.raises(ValueError, match="no states"):
+        Climate.of([])
 
 
 def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
