@@ -35,6 +35,9 @@ class WeatherSettings:
         level_weights: "equal", or "mass": in proportion to pressure (or sigma), as air weighs.
         variable_weights: of variables, where they are not 1.
         keep_mass: whether the area mean of surface pressure stays what it was.
+        keep_means: whether the area means of anomalies fade as they did in the training, whatever the network says:
+            they hardly move in a step, and what little a network errs there adds up in a long run.
+        zonal_weight: in the loss, of means along circles of latitude beside points; see `WeatherLoss`.
         sun: whether the sun's light and the time of year are told, where times are dates.
         damping: share of an anomaly that is kept in a step in which the network gives nothing.
         truncation: largest total wavenumber of what a step adds; None keeps all.
@@ -54,6 +57,8 @@ class WeatherSettings:
     level_weights: str = "equal"
     variable_weights: dict[str, float] = field(default_factory=dict)
     keep_mass: bool = False
+    keep_means: bool = False
+    zonal_weight: float = 0.0
     sun: bool = True
     damping: float = 1.0
     truncation: int | None = None
@@ -76,10 +81,18 @@ class WeatherSettings:
         for name, known in (("usual", USUAL), ("level_weights", LEVEL_WEIGHTS)):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        WeatherLoss(self.unroll, self.unroll_from, self.unroll_full, 1, (), self.input_noise)
+        if self.keep_means and self.usual == "day":
+            raise ValueError("keep_means needs usual states that are those of the training, not of the day before")
+        WeatherLoss(self.unroll, self.unroll_from, self.unroll_full, 1, (), self.input_noise, self.zonal_weight)
 
-    def loss(self, layout: WeatherLayout) -> WeatherLoss:
+    def loss(
+        self, layout: WeatherLayout, zonal_unit: Float[np.ndarray, "latitude channel"] | None = None
+    ) -> WeatherLoss:
         """What training minimises.
+
+        Args:
+            layout: of the states.
+            zonal_unit: of errors of zonal means.
 
         Raises:
             ValueError: a weight is of a variable that is not among the channels.
@@ -94,8 +107,9 @@ class WeatherSettings:
         weights /= weights.mean()
         draws = self.draws if self.noise_dims else 1
         return WeatherLoss(
-            self.unroll, self.unroll_from, self.unroll_full, draws, tuple(weights.tolist()), self.input_noise
-        )
+            self.unroll, self.unroll_from, self.unroll_full, draws, tuple(weights.tolist()), self.input_noise,
+            self.zonal_weight, () if zonal_unit is None else tuple(map(tuple, zonal_unit.tolist())),
+        )  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -94,6 +94,40 @@ def scale_of(
     return WeatherScale(found.std, found.increment_std, hours, seasons=seasons)
 
 
+def slow_parts(
+    store: WindowStore, part: Part, usual: Float[np.ndarray, "hour latitude longitude channel"], hours: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "latitude channel"], Float[np.ndarray, " channel"]]:
+    """What a step adds to zonal means, root mean square, and the share of an area mean's anomaly that a step leaves.
+
+    The share is the regression of the area mean of an anomaly on that of the state before, at most 1.
+    """
+    weights = store.layout.grid.weights
+    area = weights[:, 0] / weights[:, 0].sum()
+    squares = np.zeros((len(area), len(store.layout.channels)))
+    products, own = np.zeros((2, squares.shape[1]))
+    steps = 0
+    begins = {a for a, _ in store.segments}
+    last = np.zeros((0, *squares.shape))
+    for rows, states in store.blocks(part):
+        stamp = store.times[rows].astype("datetime64[h]").astype(int) % 24
+        at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
+        zonal = (states - usual[at]).mean(axis=2, dtype=np.float64)
+        if rows.start not in begins:
+            zonal = np.concatenate([last, zonal])
+        mean = np.einsum("tlc,l->tc", zonal, area)
+        squares += np.square(np.diff(zonal, axis=0)).sum(axis=0)
+        products += (mean[1:] * mean[:-1]).sum(axis=0)
+        own += np.square(mean[:-1]).sum(axis=0)
+        steps += len(zonal) - 1
+        last = zonal[-1:]
+    size = np.sqrt(squares / max(steps, 1))
+    typical = np.sqrt(np.mean(size**2, axis=0))
+    # Where nothing moves, an error still has a unit.
+    return np.maximum(size, np.where(typical > 0, 1e-3 * typical, 1.0)), np.clip(
+        products / np.where(own > 0, own, 1.0), 0.0, 1.0
+    )
+
+
 def fit_weather(
     store: WindowStore,
     train: Part,
@@ -123,23 +157,25 @@ def fit_weather(
         InputError: a part has no window of the length that is needed, or a setting does not suit the states.
     """
     layout = store.layout
-    try:
-        loss = config.loss(layout)
-    except ValueError as error:
-        raise InputError(str(error), where="surrogate") from error
     if config.keep_mass and "surface_pressure" not in layout.variables:
         raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)
-    known = store.statistics_of(train)
-    facts = WeatherFacts(
-        config, layout, scale_of(store, train, usual, hours, config), store.fingerprint, known.low, known.high
-    )
+    known, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
+    zonal_unit = None
+    if config.zonal_weight or config.keep_means:
+        zonal_unit, kept = slow_parts(store, train, usual, hours)
+        scale = replace(scale, mean_kept=tuple(kept.tolist())) if config.keep_means else scale
+    try:
+        loss = config.loss(layout, zonal_unit)
+    except ValueError as error:
+        raise InputError(str(error), where="surrogate") from error
+    facts = WeatherFacts(config, layout, scale, store.fingerprint, known.low, known.high)
     if init is not None:
         if init.layout.channels != layout.channels or init.layout.grid != layout.grid:
             raise InputError(
                 "its states are others", where="tune.surrogate", remedy="Give a forecaster of these states"
             )
-        facts = replace(facts, scale=init.facts.scale)
+        facts = replace(facts, scale=replace(init.facts.scale, mean_kept=scale.mean_kept))
     static = store.static
     spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
     static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static

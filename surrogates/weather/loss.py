@@ -1,8 +1,10 @@
 """The loss of a forecast unrolled over several steps: of one forecast, or of an ensemble drawn from one network.
 
 Errors count by the area of their cell, by the weight of their channel, and in units of what a step typically
-adds. Of one forecast the loss is the mean square; of an ensemble the fair CRPS of members that see different noise
-(Lang et al. 2024, arXiv:2412.15832; Alet et al. 2025, arXiv:2506.10772). The forecast's own answer is its next input.
+adds. Means along circles of latitude may count besides, in units of what a step adds to them: they move slowly, so
+that points hardly feel their errors, which add up in a long run. Of one forecast the loss is the mean square; of an
+ensemble the fair CRPS of members that see different noise (Lang et al. 2024, arXiv:2412.15832; Alet et al. 2025,
+arXiv:2506.10772). The forecast's own answer is its next input.
 """
 
 from __future__ import annotations
@@ -31,6 +33,8 @@ class WeatherLoss:
         draws: members of the ensemble; 1 where the network sees no noise.
         channel_weights: of each channel; their mean is 1.
         input_noise: standard deviation of what is added to the first states, in units of a step's gain.
+        zonal_weight: of zonal means beside points.
+        zonal_unit: of their errors, by latitude and channel; 1 if empty.
 
     Raises:
         ValueError: a number is out of range.
@@ -42,10 +46,12 @@ class WeatherLoss:
     draws: int = 1
     channel_weights: tuple[float, ...] = ()
     input_noise: float = 0.0
+    zonal_weight: float = 0.0
+    zonal_unit: tuple[tuple[float, ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.unroll < 1 or self.draws < 1 or self.input_noise < 0:
-            raise ValueError("unroll and draws must be 1 or more, and input_noise 0 or more")
+        if self.unroll < 1 or self.draws < 1 or min(self.input_noise, self.zonal_weight) < 0:
+            raise ValueError("unroll and draws must be 1 or more, input_noise and zonal_weight 0 or more")
         if not 0 <= self.unroll_from <= self.unroll_full <= 1:
             raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
 
@@ -116,11 +122,19 @@ class WeatherLoss:
         self, model: WeatherModel, new: Float[Array, "member drawn latitude longitude channel"], truth: Array
     ) -> Float[Array, "member batch"]:
         """The loss of each row of one step."""
-        unit = jnp.asarray(model.scale.increment_std)
         area = jnp.asarray(model.layout.grid.weights, jnp.float32)[..., None]
         channel = jnp.asarray(self.channel_weights or (1.0,) * truth.shape[-1], jnp.float32)
-        drawn = (new / unit).reshape(model.members, self.draws, *truth.shape)
-        wanted = truth / unit
-        crps = jax.vmap(lambda one: fair_crps(one, wanted))
-        error = (drawn[:, 0] - wanted) ** 2 if self.draws == 1 else crps(drawn)
-        return jnp.mean(error * area * channel, axis=(-3, -2, -1))
+        unit = jnp.asarray(model.scale.increment_std)
+        drawn, wanted = (new / unit).reshape(model.members, self.draws, *truth.shape), truth / unit
+        value = jnp.mean(self._distance(drawn, wanted) * area * channel, axis=(-3, -2, -1))
+        if self.zonal_weight:
+            unit = unit / (jnp.asarray(self.zonal_unit, jnp.float32) if self.zonal_unit else 1.0)
+            zonal = self._distance(drawn.mean(axis=-2) * unit, wanted.mean(axis=-2) * unit)
+            value += self.zonal_weight * jnp.mean(zonal * area[:, 0] * channel, axis=(-2, -1))
+        return value
+
+    def _distance(self, drawn: Float[Array, "member drawn *points"], wanted: Float[Array, "*points"]) -> Array:
+        """Squared error of one forecast, fair CRPS of several."""
+        if self.draws == 1:
+            return (drawn[:, 0] - wanted) ** 2
+        return jax.vmap(lambda one: fair_crps(one, wanted))(drawn)

@@ -36,6 +36,8 @@ class WeatherScale:
         day: steps of a day where the usual state is that of the days before; 0 where it is a table of the training.
         day_weights: of yesterday, of the day before it, and so on; their sum is 1.
         seasons: whether the time of year is told; in less than a year it would name each day.
+        mean_kept: share of the area mean of an anomaly that is left after a step, where area means are not the
+            network's to change; empty where they are.
     """
 
     std: Numbers
@@ -44,6 +46,7 @@ class WeatherScale:
     day: int = 0
     day_weights: Numbers = (1.0,)
     seasons: bool = True
+    mean_kept: Numbers = ()
 
     @property
     def before(self) -> int:
@@ -57,9 +60,10 @@ class WeatherScale:
     @staticmethod
     def from_json(value: dict[str, Any]) -> WeatherScale:
         """What `to_json` described."""
-        std, step, days = (tuple(float(v) for v in value[k]) for k in ("std", "increment_std", "day_weights"))
+        names = ("std", "increment_std", "day_weights", "mean_kept")
+        std, step, days, kept = (tuple(float(v) for v in value[k]) for k in names)
         hours = tuple(int(v) for v in value["hours"])
-        return WeatherScale(std, step, hours, int(value["day"]), days, bool(value["seasons"]))
+        return WeatherScale(std, step, hours, int(value["day"]), days, bool(value["seasons"]), kept)
 
 
 class Usual(nnx.Variable[Array]):
@@ -176,9 +180,13 @@ class WeatherModel(nnx.Module):
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
         if self.harmonics is not None:
             gain = self.harmonics.backward(self.harmonics.forward(gain))
-        new = to_come + self.damping * anomalies[-1] + gain * step
+        anomaly = self.damping * anomalies[-1] + gain * step
+        area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]
+        if self.scale.mean_kept:
+            kept = jnp.asarray(self.scale.mean_kept)
+            anomaly += jnp.mean((kept * anomalies[-1] - anomaly) * area, axis=(1, 2), keepdims=True)
+        new = to_come + anomaly
         if self.pressure:
-            area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]
             at = jnp.asarray(self.pressure)
             # Of differences, because the mean of a hundred thousand pascals loses digits in float32.
             lost = jnp.mean((past[:, -1][..., at] - new[..., at]) * area, axis=(1, 2), keepdims=True)

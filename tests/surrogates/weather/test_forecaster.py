@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -22,7 +23,7 @@ from surrogates.weather.batches import WeatherBatch, WindowBatches
 from surrogates.weather.config import LeadBands, WeatherConfig, WeatherFacts
 from surrogates.weather.conv import ConvConfig
 from surrogates.weather.crps import fair_crps
-from surrogates.weather.fit_weather import fit_weather, forecast_errors
+from surrogates.weather.fit_weather import fit_weather, forecast_errors, slow_parts
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.loss import WeatherLoss
 from surrogates.weather.model import WeatherScale
@@ -154,6 +155,65 @@ def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
     first = WeatherLoss(1, channel_weights=loss.channel_weights)
     cut = batch._replace(frames=frames[:, :2])
     assert float(nnx.jit(lambda m: first(m, cut, key, jnp.ones(()))[0])(model)) == pytest.approx(by_hand[0], rel=1e-4)
+
+
+class Record:
+    """States of two segments, read in pieces."""
+
+    layout = LAYOUT
+    segments = ((0, 40), (40, 60))
+
+    def __init__(self) -> None:
+        random = np.random.default_rng(3)
+        walk = np.cumsum(random.normal(size=(60, ROWS, 1, 2)), axis=0) * np.array([1.0, 100.0])
+        self.states = (walk + random.normal(size=(60, ROWS, COLUMNS, 2))).astype(np.float32)
+        self.times = np.datetime64("2001-01-01", "ns") + np.arange(60) * np.timedelta64(24, "h")
+
+    def blocks(self, part: tuple[int, int]) -> Iterator[tuple[slice, np.ndarray]]:
+        for a, b in self.segments:
+            for start in range(max(a, part[0]), min(b, part[1]), 7):
+                rows = slice(start, min(start + 7, b, part[1]))
+                yield rows, self.states[rows]
+
+
+def test_zonal_means_count_in_units_of_their_own() -> None:
+    facts, record = small(zonal_weight=0.25), Record()
+    usual = np.zeros((1, ROWS, COLUMNS, 2), np.float32)
+    unit, kept = slow_parts(record, (5, 55), usual, (0,))  # type: ignore[arg-type]
+    zonal = [record.states[a:b].mean(axis=2, dtype=np.float64) for a, b in ((5, 40), (40, 55))]
+    steps = np.concatenate([np.diff(z, axis=0) for z in zonal])
+    np.testing.assert_allclose(unit, np.sqrt((steps**2).mean(axis=0)), rtol=1e-5)
+    means = [np.average(z, axis=1, weights=LAYOUT.grid.weights[:, 0]) for z in zonal]
+    products = sum((m[1:] * m[:-1]).sum(axis=0) for m in means)
+    np.testing.assert_allclose(kept, np.minimum(products / sum((m[:-1] ** 2).sum(axis=0) for m in means), 1), rtol=1e-6)
+
+    model = facts.model(states(1, 0)[:1])
+    frames = np.stack([states(2, 1), states(2, 2)])
+    batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
+    key, end = jax.random.key(0), jnp.ones(())
+    found = [
+        float(facts.config.loss(LAYOUT, unit)(model, batch, key, end)[0]),
+        float(small().config.loss(LAYOUT)(model, batch, key, end)[0]),
+    ]
+    new = np.asarray(model(jnp.asarray(frames[None, :, :1]), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)))[0]
+    off = (new.astype(np.float64) - frames[:, 1]).mean(axis=2) / unit
+    by_hand = (off**2 * LAYOUT.grid.weights[:, :1]).mean()
+    assert found[0] - found[1] == pytest.approx(0.25 * by_hand, rel=1e-3)
+
+
+def test_area_means_fade_as_they_are_told_to() -> None:
+    facts = small(keep_means=True)
+    scale = replace(facts.scale, mean_kept=(0.5, 0.9))
+    usual = states(1, 0)
+    model = replace(facts, scale=scale).model(usual[:1])
+    past = states(3, 5)[:, None]
+    new = np.asarray(model(jnp.asarray(past[None]), jnp.zeros(3, jnp.int32), jnp.zeros(3, jnp.int32)))[0]
+    area = LAYOUT.grid.weights[..., None]
+    before, after = (((x.astype(np.float64) - usual[0]) * area).mean(axis=(1, 2)) for x in (past[:, 0], new))
+    np.testing.assert_allclose(after, before * np.array([0.5, 0.9]), rtol=1e-3, atol=1e-3)
+    assert WeatherScale.from_json(scale.to_json()) == scale
+    with pytest.raises(ValueError, match="keep_means needs"):
+        WeatherConfig(network=ConvConfig(), usual="day", keep_means=True)
 
 
 def test_noise_spreads_an_ensemble_and_draws_are_repeated_by_their_seed() -> None:
