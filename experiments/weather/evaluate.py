@@ -223,8 +223,7 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
         ]
     )
     hours = figures.lead_hours(evaluation.scores)
-    labels, unit = figures.lead_labels(hours)
-    said_as = [f"{text} {'day' if unit == 'days' and text == '1' else unit}" for text in labels]
+    said_as = figures.lead_words(hours)
     middle = steps // 2
     for k in evaluation.shown[:4]:
         channel = layout.channels[k]

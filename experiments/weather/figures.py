@@ -50,6 +50,12 @@ def lead_labels(hours: Float[np.ndarray, " lead"]) -> tuple[list[str], str]:
     return [f"{h:g}" for h in hours], "h"
 
 
+def lead_words(hours: Float[np.ndarray, " lead"]) -> list[str]:
+    """Each lead with its unit, such as "1 day"."""
+    ticks, unit = lead_labels(hours)
+    return [f"{text} {'day' if unit == 'days' and text == '1' else unit}" for text in ticks]
+
+
 def scorecard(scores: xr.Dataset, layout: WeatherLayout, system: str, reference: str, shown: Sequence[int]) -> Drawing:
     """Root mean square errors by channel and lead, coloured by 1 - error / the reference's; blue is better."""
     one = scores["rmse"].isel(region=0)
@@ -134,15 +140,15 @@ def rank_histogram(scores: xr.Dataset, layout: WeatherLayout, channel: int, syst
     """Shares of truths by the number of members below them, at the first, a middle and the last lead."""
     found = scores["rank_histogram"].sel(ensemble=system).isel(channel=channel)
     found = found.dropna("rank", how="all")
-    ticks, unit = lead_labels(lead_hours(scores))
-    leads = sorted({0, len(ticks) // 2, len(ticks) - 1})
+    said_as = lead_words(lead_hours(scores))
+    leads = sorted({0, len(said_as) // 2, len(said_as) - 1})
     ranks = np.arange(found.sizes["rank"])
 
     def paint(axes: Axes) -> None:
         for place, lead in enumerate(leads):
             axes.step(
                 ranks, found.isel({LEAD: lead}).values, where="mid", color=COLOURS[(0, 2, 5)[place]],
-                label=f"lead {ticks[lead]} {unit}",
+                label=f"lead {said_as[lead]}",
             )  # fmt: skip
         axes.axhline(1 / len(ranks), color=INK, linestyle=":", linewidth=0.9, label="flat: exchangeable")
         axes.set_xlabel("members below the truth")

@@ -8,6 +8,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+import numpy as np
 import xarray as xr
 
 from data.weather import WeatherLayout
@@ -170,7 +171,9 @@ def _leads(found: Evaluation) -> str:
 
 
 def _panels(drawings: list[Drawing], text: str) -> str:
-    figures = "".join(f"<figure><h3>{escape(d.label)}</h3>{d.inline()}</figure>" for d in drawings)
+    figures = "".join(
+        f"<figure><h3>{escape(d.label[:1].upper() + d.label[1:])}</h3>{d.inline()}</figure>" for d in drawings
+    )
     return f'<p>{escape(text)}</p><div class="panels">{figures}</div>'
 
 
@@ -267,8 +270,9 @@ def _long(found: Evaluation) -> str:
     held = run.held.off(run.truth, weights) if run.held is not None else None
 
     def cell(key: str, k: int, form: str) -> str:
-        text = format(off[key][k], form)
-        return text if held is None else f"{text} ({format(held[key][k], form)})"
+        values = [off[key][k], *(() if held is None else (held[key][k],))]
+        texts = [format(v, form) if np.isfinite(v) else "–" for v in values]
+        return texts[0] if held is None else f"{texts[0]} ({texts[1]})"
 
     rows = [
         [

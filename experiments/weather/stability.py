@@ -54,18 +54,20 @@ class Climate:
 
         `mean`: root mean square difference of the zonal means in units of the contrast between latitudes, the root mean
         square of the true zonal mean from its area mean; `mean_in_spreads`: the same in units of the true spread about
-        the zonal mean; `variance`: relative difference of the mean variances.
+        the zonal mean; `variance`: relative difference of the mean variances. Not finite where the truth has no
+        contrast or no spread.
         """
         w = (weights / weights.sum())[:, None]
         difference = np.sqrt((w * (self.mean - truth.mean) ** 2).sum(axis=0))
         centre = (w * truth.mean).sum(axis=0)
         contrast = np.sqrt((w * (truth.mean - centre) ** 2).sum(axis=0))
         variance = (w * truth.spread**2).sum(axis=0)
-        return {
-            "mean": difference / contrast,
-            "mean_in_spreads": difference / np.sqrt(variance),
-            "variance": (w * self.spread**2).sum(axis=0) / variance - 1,
-        }
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "mean": difference / contrast,
+                "mean_in_spreads": difference / np.sqrt(variance),
+                "variance": (w * self.spread**2).sum(axis=0) / variance - 1,
+            }
 
 
 @dataclass(frozen=True)
