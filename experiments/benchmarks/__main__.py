@@ -19,7 +19,7 @@ from experiments.benchmarks.common import Result, arguments, run, show
 #: In this order: what the first of a suite trains is what the next ones measure.
 SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
-    "potentials": ("potential_learning", "potential_speed", "roofline", "frontier"),
+    "potentials": ("potential_learning", "potential_speed", "roofline", "frontier", "learning_curve"),
     "fluids": ("darcy", "apebench", "navier_stokes", "drag", "mesh_flow"),
     "weather": ("t2m_uk", "held_suarez", "weather_reading", "weather_size"),
 }

@@ -16,7 +16,7 @@ import pytest
 from data.errors import InputError
 from data.structure_batches import Shape, StructureBatches
 from data.structures import Structures
-from experiments.benchmarks import frontier, roofline
+from experiments.benchmarks import frontier, learning_curve, roofline
 from experiments.benchmarks.__main__ import NAMES, SUITES, command
 from experiments.benchmarks.common import Result, report
 from experiments.benchmarks.mace import Mace
@@ -201,6 +201,37 @@ def test_the_figure_names_its_axes_units_and_models() -> None:
     assert "(meV/Å)" in axes.get_ylabel()
     assert {text.get_text() for text in axes.texts} == {"light", "middle", "ace_large", "peer 1.0"}
     assert {text.get_text() for text in axes.get_legend().get_texts()} == {"Understudy", "peer"}
+
+
+def test_learning_curves_are_those_of_the_trainings(tmp_path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    with pytest.raises(InputError, match="no such file"):
+        learning_curve.main(["--out", str(tmp_path)])
+    measured = []
+    for minutes, own_error, peer_error in ((90, 2.0, 8.0), (10, 7.0, 116.0)):
+        head = f"aspirin, {minutes} CPU minutes, ace"
+        measured += [
+            Result.against(f"{head}: energy MAE", own_error, "meV", "peer 1.0", peer_error),
+            Result.against(f"{head}: forces MAE", 2 * own_error, "meV/A", "peer 1.0", 2 * peer_error),
+            Result.against(f"{head}: training", 60.0 * minutes, "s", "peer 1.0", 60.0 * minutes),
+        ]
+    found = learning_curve.curves(measured)
+    assert list(found) == [("aspirin", "energy"), ("aspirin", "forces")]
+    own, peer = found["aspirin", "energy"]
+    assert (own.name, list(own.errors.items())) == ("ace", [(10.0, 7.0), (90.0, 2.0)])
+    assert (peer.name, peer.peer, list(peer.errors.items())) == ("peer 1.0", True, [(10.0, 116.0), (90.0, 8.0)])
+    axes = Figure().add_subplot()
+    learning_curve.paint(axes, found["aspirin", "forces"])
+    assert [line.get_label() for line in axes.lines] == ["ace", "peer 1.0"]
+    assert list(axes.lines[1].get_ydata()) == [232.0, 16.0]
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["10", "90"]
+    with pytest.raises(InputError, match="no errors in it"):
+        learning_curve.curves(measured[2:3])
+    report("potential_learning", measured, tmp_path, [])
+    learning_curve.main(["--out", str(tmp_path)])
+    assert (tmp_path / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
+    assert len(json.loads((tmp_path / "learning_curve.json").read_text())) == 4
 
 
 def test_a_finished_training_is_kept_only_for_the_same_settings(tmp_path: Path) -> None:

@@ -1,0 +1,125 @@
+"""Errors of potentials by training time, beside the peer's, as a figure, from what `potential_learning` measured."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from data.errors import InputError
+from experiments.benchmarks.__main__ import results as held
+from experiments.benchmarks.common import Result, arguments, report, run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LINE = re.compile(
+    r"(?P<molecule>[\w-]+), (?P<minutes>[\d.]+) CPU minutes, (?P<name>[\w-]+): (?P<what>energy|forces) MAE"
+)
+QUANTITIES = ("energy", "forces")
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Errors of one model on one molecule.
+
+    Attributes:
+        name: a configuration, or the peer's name and version.
+        peer: whether it is another program's.
+        errors: by CPU minutes, ascending; in `unit`.
+        unit: such as meV.
+    """
+
+    name: str
+    peer: bool
+    errors: Mapping[float, float]
+    unit: str
+
+
+def curves(results: Sequence[Result]) -> dict[tuple[str, str], list[Curve]]:
+    """By molecule and quantity, a configuration before the peer.
+
+    Raises:
+        InputError: no errors are among the results.
+    """
+    own: dict[tuple[str, str], dict[tuple[bool, str, str], dict[float, float]]] = {}
+    for result in results:
+        match = LINE.fullmatch(result.name)
+        if match is None:
+            continue
+        models = own.setdefault((match["molecule"], match["what"]), {})
+        minutes = float(match["minutes"])
+        models.setdefault((False, match["name"], result.unit), {})[minutes] = result.value
+        if result.peer is not None and result.peer_value is not None:
+            models.setdefault((True, result.peer, result.unit), {})[minutes] = result.peer_value
+    if not own:
+        raise InputError("no errors in it", where="--out", remedy="Run experiments.benchmarks.potential_learning")
+    return {
+        key: [Curve(name, peer, dict(sorted(errors.items())), unit) for (peer, name, unit), errors in sorted(m.items())]
+        for key, m in sorted(own.items())
+    }
+
+
+def paint(axes: Axes, models: Sequence[Curve]) -> None:
+    """A line for each model, on logarithmic axes whose ticks are the times that were measured."""
+    from experiments.reporting.style import BLUE, GREEN, VERMILLION, plain_logarithmic
+
+    ours = [m for m in models if not m.peer]
+    for model in models:
+        colour = VERMILLION if model.peer else (BLUE, GREEN)[ours.index(model) % 2]
+        axes.plot(
+            list(model.errors),
+            list(model.errors.values()),
+            "D-" if model.peer else "o-",
+            color=colour,
+            label=model.name,
+        )
+    values = [v for m in models for v in m.errors.values()]
+    low, high = 0.8 * min(values), 1.25 * max(values)
+    ticks = [m * 10.0**e for e in range(-4, 6) for m in (1, 2, 5) if low <= m * 10.0**e <= high]
+    plain_logarithmic(axes, "y", ticks)
+    axes.set_ylim(low, high)
+    minutes = sorted({t for m in models for t in m.errors})
+    plain_logarithmic(axes, "x", minutes)
+    axes.set_xlim(minutes[0] / 1.2, minutes[-1] * 1.2)
+    axes.set_xlabel("training (CPU minutes)")
+
+
+def save(found: Mapping[tuple[str, str], Sequence[Curve]], path: Path) -> None:
+    """A row for each molecule, energies on the left and forces on the right."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    from experiments.reporting.style import STYLE
+
+    molecules = list(dict.fromkeys(molecule for molecule, _ in found))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context(dict(STYLE)):  # type: ignore[arg-type]
+        figure = Figure(figsize=(7.2, 3.2 * len(molecules)))
+        panels = figure.subplots(len(molecules), len(QUANTITIES), squeeze=False)
+        for row, molecule in zip(panels, molecules, strict=True):
+            for axes, quantity in zip(row, QUANTITIES, strict=True):
+                models = found[molecule, quantity]
+                paint(axes, models)
+                unit = models[0].unit.replace("/A", "/Å")
+                axes.set_ylabel(f"mean absolute error ({unit})")
+                axes.set_title(f"{molecule.capitalize()}, {quantity}")
+            row[0].legend(loc="lower left")
+        figure.savefig(path, dpi=160, metadata={"Software": None})
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Draw the figure; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--figure", type=Path, default=None, help="the PNG (<out>/learning_curve.png)")
+    given = parser.parse_args(argv)
+    measured = held(given.out / "potential_learning.json")
+    save(curves(measured), given.figure or given.out / "learning_curve.png")
+    report("learning_curve", [r for r in measured if LINE.fullmatch(r.name)], given.out, argv)
+
+
+if __name__ == "__main__":
+    sys.exit(run(main))
