@@ -28,7 +28,9 @@ from data.window_statistics import ChannelStatistics, Climatology, Moments, clim
 
 CARD, STATES, STATIC, PROGRESS = "windows.json", "states.zarr", "static.npy", "progress.json"
 CLIMATOLOGY = "climatology"
-SCHEMA = 1
+#: Keys of the card, and attributes of a store; null where unknown.
+COSTS = ("seconds_per_step", "label_core_seconds")
+SCHEMA = 2
 #: Bytes of a shard, and of what is held while statistics are taken.
 SHARD_BYTES = 256 << 20
 BLOCK_BYTES = 64 << 20
@@ -63,7 +65,8 @@ class WindowStore:
         times: datetime64[ns] of each; without a calendar counted from 2001-01-01.
         segments: [start, stop) of each run of states without a gap between them.
         fingerprint: identity of the data.
-        seconds_per_step: core-seconds that its simulator took for a state; NaN where unknown.
+        seconds_per_step: core-seconds that its simulator takes for a state; NaN where unknown.
+        label_core_seconds: what all of them cost, with spin-up and runs that failed; NaN where unknown.
     """
 
     path: Path
@@ -73,6 +76,7 @@ class WindowStore:
     segments: tuple[tuple[int, int], ...]
     fingerprint: str
     seconds_per_step: float
+    label_core_seconds: float
 
     @staticmethod
     def open(path: Path) -> WindowStore:
@@ -99,7 +103,7 @@ class WindowStore:
                 np.array(card["times"], "datetime64[s]").astype("datetime64[ns]"),
                 tuple((int(a), int(b)) for a, b in card["segments"]),
                 str(card["fingerprint"]),
-                float("nan") if card["seconds_per_step"] is None else float(card["seconds_per_step"]),
+                *(float("nan") if card[k] is None else float(card[k]) for k in COSTS),
             )
             shards: dict[str, int] = card["shards"]
         except (KeyError, TypeError, ValueError) as error:
@@ -204,6 +208,7 @@ def write_windows(
     static: xr.Dataset | None = None,
     fingerprint: str,
     seconds_per_step: float = float("nan"),
+    label_core_seconds: float = float("nan"),
     shard_bytes: int = SHARD_BYTES,
     advance: Any = None,
 ) -> WindowStore:
@@ -215,7 +220,8 @@ def write_windows(
         layout: what to write.
         static: has the layout's static variables.
         fingerprint: identity of the data.
-        seconds_per_step: core-seconds that a state took its simulator.
+        seconds_per_step: core-seconds that its simulator takes for a state.
+        label_core_seconds: what all of them cost, with spin-up and runs that failed.
         shard_bytes: about so many a shard.
         advance: called with the number of states written, for a progress bar.
 
@@ -289,7 +295,7 @@ def write_windows(
         np.save(file, fixed, allow_pickle=False)
     os.replace(path / f"{STATIC}.part", path / STATIC)
     stamps = np.concatenate(times)
-    bare = WindowStore(path, layout, ChannelStatistics((), (), (), (), ()), stamps, tuple(ends), fingerprint, 0.0)
+    bare = WindowStore(path, layout, ChannelStatistics((), (), (), (), ()), stamps, tuple(ends), fingerprint, 0.0, 0.0)
     found = bare.statistics_of((0, total))
     shards = {
         str(f.relative_to(path / STATES)): f.stat().st_size for f in sorted((path / STATES).rglob("*")) if f.is_file()
@@ -297,8 +303,9 @@ def write_windows(
     card = {
         "identity": identity, "layout": layout.to_json(), "statistics": found.to_json(),
         "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
-        "seconds_per_step": None if np.isnan(seconds_per_step) else seconds_per_step, "shards": shards,
+        "shards": shards,
     }  # fmt: skip
+    card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, (seconds_per_step, label_core_seconds), strict=True)}
     _write(path / CARD, card)
     (path / PROGRESS).unlink()
     return WindowStore.open(path)

@@ -152,8 +152,8 @@ def train_on_windows(
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),
     }
-    if np.isfinite(store.seconds_per_step):
-        metrics["train/label_core_seconds"] = store.seconds_per_step * len(store)
+    if np.isfinite(store.label_core_seconds):
+        metrics["train/label_core_seconds"] = store.label_core_seconds
     if given("test") is not None:
         metrics |= held_out(forecaster, store, parts["train"], parts["test"])
     log_scores(run_dir, {k: v for k, v in metrics.items() if k.startswith("test/")})

@@ -24,7 +24,8 @@ def core_windows(
 ) -> WindowStore:
     """Windows of all answered records, each record a segment of its own.
 
-    The core-seconds of a state are those of the median record, less the share of its spin-up.
+    The core-seconds of a state are those of the median record, less the share of its spin-up; what the labels cost has
+    the spin-up, and the records that failed.
 
     Args:
         records: the store of a campaign with `core`.
@@ -46,7 +47,8 @@ def core_windows(
         answered = np.flatnonzero(data["status"].values == "ok")
         if not len(answered):
             raise InputError("no record of it was answered", where=str(records), remedy="See its messages")
-        seconds = float(np.median((data["seconds"].values * data["threads"].values)[answered]))
+        spent = data["seconds"].values * data["threads"].values
+        seconds = float(np.median(spent[answered]))
         whole_days = core.days + getattr(core, "spin_up_days", 0.0)
         cost = seconds * core.days / whole_days / core.saves
 
@@ -57,8 +59,9 @@ def core_windows(
                 yield _segment(data, int(index), core.layout.variables, str(start + place * apart))
 
         return write_windows(
-            path, segments(), core.layout, fingerprint=core.fingerprint, seconds_per_step=cost, advance=advance
-        )
+            path, segments(), core.layout, fingerprint=core.fingerprint, seconds_per_step=cost,
+            label_core_seconds=float(np.nansum(spent)), advance=advance,
+        )  # fmt: skip
 
 
 def _segment(data: xr.Dataset, index: int, variables: tuple[str, ...], start: str) -> Segment:

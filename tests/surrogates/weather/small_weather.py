@@ -34,4 +34,4 @@ def store(path: Path, records: int = 6, count: int = 20) -> WindowStore:
         start = np.datetime64("2001-01-01", "ns") + k * np.timedelta64(100, "D")
         times = start + np.arange(count) * np.timedelta64(24, "h")
         segments.append(Segment.of(LAYOUT.unstack(states(count, k), ("time",), {"time": times})))
-    return write_windows(path, segments, LAYOUT, fingerprint="f" * 64, seconds_per_step=2.0)
+    return write_windows(path, segments, LAYOUT, fingerprint="f" * 64, seconds_per_step=2.0, label_core_seconds=250.0)
