@@ -33,6 +33,7 @@ class WeatherVariable:
         long_name: a phrase for axes and tables.
         levels: whether it has a dim `level`.
         accumulated: whether it is a sum over the time before, and so never negative.
+        odd: whether its sign turns where a state is mirrored at the equator.
     """
 
     name: str
@@ -41,6 +42,7 @@ class WeatherVariable:
     long_name: str
     levels: bool = False
     accumulated: bool = False
+    odd: bool = False
 
     def attrs(self) -> dict[str, str]:
         """CF attributes."""
@@ -49,21 +51,21 @@ class WeatherVariable:
 
 
 def _table() -> dict[str, WeatherVariable]:
-    def level(name: str, units: str, standard: str, long: str) -> WeatherVariable:
-        return WeatherVariable(name, units, standard, long, levels=True)
+    def level(name: str, units: str, standard: str, long: str, odd: bool = False) -> WeatherVariable:
+        return WeatherVariable(name, units, standard, long, levels=True, odd=odd)
 
     found = [
         level("temperature", "K", "air_temperature", "temperature"),
         level("geopotential", "m2 s-2", "geopotential", "geopotential"),
         level("u_component_of_wind", "m s-1", "eastward_wind", "eastward wind"),
-        level("v_component_of_wind", "m s-1", "northward_wind", "northward wind"),
+        level("v_component_of_wind", "m s-1", "northward_wind", "northward wind", odd=True),
         level("vertical_velocity", "Pa s-1", "lagrangian_tendency_of_air_pressure", "vertical velocity"),
         level("specific_humidity", "kg kg-1", "specific_humidity", "specific humidity"),
-        level("vorticity", "s-1", "atmosphere_relative_vorticity", "relative vorticity"),
+        level("vorticity", "s-1", "atmosphere_relative_vorticity", "relative vorticity", odd=True),
         level("divergence", "s-1", "divergence_of_wind", "divergence"),
         WeatherVariable("2m_temperature", "K", "air_temperature", "temperature at 2 m"),
         WeatherVariable("10m_u_component_of_wind", "m s-1", "eastward_wind", "eastward wind at 10 m"),
-        WeatherVariable("10m_v_component_of_wind", "m s-1", "northward_wind", "northward wind at 10 m"),
+        WeatherVariable("10m_v_component_of_wind", "m s-1", "northward_wind", "northward wind at 10 m", odd=True),
         WeatherVariable("mean_sea_level_pressure", "Pa", "air_pressure_at_mean_sea_level", "mean sea level pressure"),
         WeatherVariable("surface_pressure", "Pa", "surface_air_pressure", "surface pressure"),
         WeatherVariable("sea_surface_temperature", "K", "sea_surface_temperature", "sea surface temperature"),
@@ -203,6 +205,26 @@ class WeatherLayout:
     def index(self, variable: str) -> list[int]:
         """Channels of a variable."""
         return [i for i, c in enumerate(self.channels) if c.variable == variable]
+
+    def mirrored(
+        self, states: Float[np.ndarray, "*lead latitude longitude channel"]
+    ) -> Float[np.ndarray, "*lead latitude longitude channel"]:
+        """States mirrored at the equator: north and south change places, and what points north then points south.
+
+        An atmosphere whose two hemispheres are alike, with a sun that stands over the equator, does after the mirrored
+        state what mirrors what it does after the state itself.
+
+        Raises:
+            ValueError: a latitude has none opposite, or how a variable mirrors is not known.
+        """
+        latitude = np.asarray(self.grid.latitude)
+        if not np.allclose(latitude, -latitude[::-1], atol=1e-3):
+            raise ValueError("the grid does not mirror at the equator")
+        unknown = [v for v in self.variables if v not in VARIABLES]
+        if unknown:
+            raise ValueError(f"how {unknown[0]} mirrors is not known")
+        signs = np.array([-1.0 if VARIABLES[c.variable].odd else 1.0 for c in self.channels], states.dtype)
+        return states[..., ::-1, :, :] * signs
 
     def with_attrs(self, **attrs: str) -> WeatherLayout:
         """The same with more attributes."""

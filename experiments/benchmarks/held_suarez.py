@@ -3,7 +3,7 @@
 Runs of the core at T21 with 12 layers are simulated (or gone on with) as a campaign, each from its own seed after its
 spin-up; all but the last are learned from, the last is what is forecast. Labels, training and inference are counted.
 A second network sees noise and is trained on the fair CRPS, then for two thirds of that time with zonal means in the
-loss: its ensemble is scored on the same forecasts, and one member of it runs for years, whose climate is held against
+loss: its ensemble is scored on the same forecasts, and members of it run for years, whose climate is held against
 the core's.
 """
 
@@ -19,7 +19,7 @@ from experiments.benchmarks.common import Result, arguments, pin, report
 VARIABLES = ("temperature", "u_component_of_wind", "v_component_of_wind")
 
 
-def labelled(folder: Path, runs: int, days: int) -> Path:
+def labelled(folder: Path, runs: int, days: int, workers: int) -> Path:
     """The campaign's store."""
     from hydra import compose, initialize_config_dir
 
@@ -34,7 +34,7 @@ def labelled(folder: Path, runs: int, days: int) -> Path:
     core = instantiate(config.simulator)
     requests, count = sampled(config.sampling, core)
     run_campaign(
-        core, requests, folder / "core", CampaignConfig(workers=1, timeout_s=7200), total=count, progress=False
+        core, requests, folder / "core", CampaignConfig(workers=workers, timeout_s=14400), total=count, progress=False
     )
     return folder / "core"
 
@@ -52,13 +52,28 @@ def ratios(found: Any, system: str, head: str) -> list[Result]:
     return results
 
 
+def chance(store: Any) -> list[Result]:
+    """How far the climate of one of the core's runs is from that of its others, mean over runs and levels."""
+    from experiments.weather.stability import runs_apart
+
+    apart, results = runs_apart(store), []
+    for variable in VARIABLES[:2]:
+        for key, values in apart.items():
+            off = float(values[store.layout.index(variable)].mean())
+            label = f"held_suarez: one run of the core and its others, {variable}: {key.replace('_', ' ')} off"
+            results.append(Result(label, off, "1"))
+    return results
+
+
 def climate(found: Any, metrics: Mapping[str, float], head: str) -> list[Result]:
-    """How long a run of its own goes on, and how far its climate is off, beside the core's own other run."""
+    """How long runs of its own go on, and how far their climate is off, beside the core's own other run."""
     if found.long is None:
         return []
     ended = found.long.left or found.long.days
+    count = len(found.long.ends)
     results = [
-        Result(f"held_suarez: {head}days within the climatological range, of {found.long.days:g}", ended, "days")
+        Result(f"held_suarez: {head}days of {found.long.days:g} within the climatological range, least", ended, "days"),
+        Result(f"held_suarez: {head}rollouts of {count} that stayed within it", float(found.long.stayed), "1"),
     ]
     for variable in VARIABLES[:2]:
         for key in ("mean", "mean_in_spreads", "variance"):
@@ -101,7 +116,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         "--crps-seconds", type=float, default=1800.0, help="of an ensemble's training, or 0 (%(default)s)"
     )
     parser.add_argument("--members", type=int, default=16, help="of the ensemble (%(default)s)")
-    parser.add_argument("--long-days", type=float, default=1000.0, help="of the long run (%(default)s)")
+    parser.add_argument("--long-days", type=float, default=1000.0, help="of the long runs (%(default)s)")
+    parser.add_argument("--long-starts", type=int, default=4, help="long runs (%(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
     parser.add_argument("--crps-set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the ensemble's")
@@ -121,7 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     folder = (given.out / "held_suarez").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    records = labelled(folder, given.runs, given.days)
+    records = labelled(folder, given.runs, given.days, len(cores))
     if not (folder / "windows" / "windows.json").exists():
         core_windows(records, Campaign(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
     store = WindowStore.open(folder / "windows")
@@ -150,7 +166,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         f"forecasts.file={folder / 'windows'}",
         f"forecasts.core={records}",
     ]
-    asked += [f"forecasts.long_days={given.long_days}", f"forecasts.batches={given.batches}"]
+    long = [f"forecasts.long_days={given.long_days}", f"forecasts.long_starts={given.long_starts}"]
+    asked += [*long, f"forecasts.batches={given.batches}"]
     with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
         node = compose("evaluate", asked).forecasts
     found, metrics = evaluate_forecaster(forecaster, run / "surrogate", node, folder)
@@ -178,7 +195,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for batch, (ours, theirs) in found.speed.items():
         label = f"held_suarez: simulated years a minute, {batch} at a time, {len(cores)} cores"
         results.append(Result.against(label, ours, "1", "the core", theirs))
-    results += climate(found, metrics, "")
+    results += [*chance(store), *climate(found, metrics, "")]
     if given.crps_seconds:
         noisy = ["surrogate.noise_dims=8", "surrogate.draws=2", "surrogate.unroll=3", "train.batch_size=8"]
         noisy += ["train.ema_decay=0.998", *given.crps_set]
@@ -188,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         slow += ["surrogate.unroll_from=0", "surrogate.unroll_full=0.4"]
         drawn = trained(folder / "ensemble", slow, spread)
         asked = ["surrogate=none", "forecasts=held_out", f"forecasts.file={folder / 'windows'}"]
-        asked += [f"forecasts.long_days={given.long_days}", f"forecasts.members={given.members}"]
+        asked += [*long, f"forecasts.members={given.members}"]
         with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
             node = compose("evaluate", asked).forecasts
         found, metrics = evaluate_forecaster(drawn, folder / "ensemble" / "surrogate", node, folder / "ensemble")

@@ -52,7 +52,8 @@ class ForecastEvaluation:
         regressed: also score the forecast drawn towards climatology, as far as the validation part says.
         references: of `REFERENCES`.
         channels: labels of the channels with figures of their own; empty for some.
-        long_days: of a long rollout; 0 for none.
+        long_days: of long rollouts; 0 for none.
+        long_starts: how many of them, from states spread evenly over the test part.
         core: the store of the campaign that made the states, for the comparison with coarser truncations.
         truncations: of that comparison.
         compared_steps: leads of that comparison.
@@ -72,6 +73,7 @@ class ForecastEvaluation:
     references: list[str] = field(default_factory=lambda: ["persistence", "climatology", "linear_inverse_model"])
     channels: list[str] = field(default_factory=list)
     long_days: float = 0.0
+    long_starts: int = 1
     core: str | None = None
     truncations: list[int] = field(default_factory=list)
     compared_steps: int = 5
@@ -150,8 +152,9 @@ def evaluate_forecaster(
     evaluation = Evaluation(store.layout, found, shown)
     _draw(evaluation, forecaster, protocol)
     if settings.long_days:
-        start = int(protocol.starts(forecaster.history)[0])
-        run = evaluation.long = long_run(forecaster, store, start, settings.long_days, train, test)
+        first = protocol.starts(forecaster.history)
+        first = first[np.unique(np.linspace(0, len(first) - 1, max(1, settings.long_starts)).round().astype(int))]
+        run = evaluation.long = long_run(forecaster, store, first.tolist(), settings.long_days, train, test)
         if run.climate is not None:
             for k in shown[:4]:
                 channel = store.layout.channels[k]
@@ -294,7 +297,8 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
     run = evaluation.long
     if run is not None:
         metrics["long/days"] = run.days if run.left is None else run.left
-        metrics["long/stable"] = float(run.left is None)
+        metrics["long/runs"] = float(len(run.ends))
+        metrics["long/stable"] = run.stayed / len(run.ends)
         for head, climate in (("long", run.climate), ("long_held", run.held)):
             if climate is None:
                 continue

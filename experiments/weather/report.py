@@ -255,9 +255,13 @@ def _cost(found: Evaluation) -> str:
 
 
 def _long_words(run: LongRun) -> str:
+    count = len(run.ends)
     if run.left is None:
-        return f"A rollout of {run.days:,.0f} days stayed within the climatological range."
-    return f"A rollout left the climatological range on day {run.left:,.0f} of {run.days:,.0f}: {escape(run.why)}."
+        head = "A rollout" if count == 1 else f"All {count} rollouts"
+        return f"{head} of {run.days:,.0f} days stayed within the climatological range."
+    head = "A rollout" if count == 1 else f"{count - run.stayed} of {count} rollouts"
+    first = "" if count - run.stayed == 1 else ", the first"
+    return f"{head} left the climatological range{first} on day {run.left:,.0f} of {run.days:,.0f}: {escape(run.why)}."
 
 
 def _long(found: Evaluation) -> str:

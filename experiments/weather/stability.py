@@ -1,8 +1,8 @@
-"""A long rollout: whether it stays finite and within what the atmosphere does, and how its climate compares."""
+"""Long rollouts: whether they stay finite and within what the atmosphere does, and how their climate compares."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,6 +49,14 @@ class Climate:
         mean = total / count
         return Climate(count, mean, np.sqrt(np.maximum(square / count - mean**2, 0.0)))
 
+    @staticmethod
+    def pooled(parts: Sequence[Climate]) -> Climate:
+        """Of all their states together."""
+        share = np.array([p.states for p in parts]) / sum(p.states for p in parts)
+        mean = sum(s * p.mean for s, p in zip(share, parts, strict=True))
+        square = sum(s * (p.spread**2 + p.mean**2) for s, p in zip(share, parts, strict=True))
+        return Climate(sum(p.states for p in parts), mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+
     def off(self, truth: Climate, weights: Float[np.ndarray, " latitude"]) -> dict[str, Float[np.ndarray, " channel"]]:
         """How far it is from another, by channel, area-weighted over latitudes.
 
@@ -72,76 +80,105 @@ class Climate:
 
 @dataclass(frozen=True)
 class LongRun:
-    """What a rollout did.
+    """What rollouts from one or more states did.
 
     Attributes:
-        days: its length.
-        left: the day on which it left the finite numbers or the climatological range; None if it never did.
-        why: what left, and how far.
-        climate: of the rollout without its beginning; None where it left the range.
+        days: their length.
+        ends: the day on which each left the finite numbers or the climatological range; None if it never did.
+        why: what left first, and how far.
+        climate: of all of them without their beginnings; None where one left the range.
         truth: of the states of the training.
         held: of states that were not learned from, so as far off as chance alone may put a record of their length; None
             if there are none.
     """
 
     days: float
-    left: float | None
+    ends: tuple[float | None, ...]
     why: str
     climate: Climate | None
     truth: Climate
     held: Climate | None
 
+    @property
+    def left(self) -> float | None:
+        """The day on which the first one left the range; None if all stayed."""
+        return min((day for day in self.ends if day is not None), default=None)
+
+    @property
+    def stayed(self) -> int:
+        """How many stayed within the range to the end."""
+        return self.ends.count(None)
+
+
+def runs_apart(store: WindowStore) -> dict[str, Float[np.ndarray, " channel"]]:
+    """How far the climate of each run of a simulator is from that of its other runs; see `Climate.off`.
+
+    Chance alone: what a faithful surrogate's run of that length may differ by too.
+
+    Returns:
+        Means over the runs of the sizes; empty for fewer than two runs.
+    """
+    runs = [Climate.of(states for _, states in store.blocks(segment)) for segment in store.segments]
+    if len(runs) < 2:
+        return {}
+    weights = store.layout.grid.weights[:, 0]
+    found = [run.off(Climate.pooled([r for r in runs if r is not run]), weights) for run in runs]
+    return {key: np.mean([np.abs(off[key]) for off in found], axis=0) for key in found[0]}
+
 
 def long_run(
     forecaster: Forecaster,
     store: WindowStore,
-    start: int,
+    starts: Sequence[int],
     days: float,
     truth: tuple[int, int],
     held: tuple[int, int] | None = None,
     chunk: int = 16,
 ) -> LongRun:
-    """Roll out from one state, some steps at a time, and stop where it leaves the climatological range.
+    """Roll out from some states, a few steps at a time, each until it leaves the climatological range.
 
     Args:
         forecaster: whose extremes of training give the range.
-        store: has the first state and the truth.
-        start: the present state.
+        store: has the first states and the truth.
+        starts: the present state of each rollout.
         days: to go.
         truth: [start, stop) of the states whose climate is the true one.
         held: of states that were not learned from, whose climate is given beside.
         chunk: steps at a time.
     """
     layout, history = store.layout, forecaster.history
+    present = np.array(starts)
     steps = round(days * 24 / layout.step_hours)
     low, high = np.array(forecaster.facts.low), np.array(forecaster.facts.high)
     room = MARGIN * (high - low)
-    past = store.read(np.array([start - history + 1]), history)
-    done, first = 0, round(FORGOTTEN * steps)
-    left: float | None = None
-    why = ""
+    past = store.read(present - history + 1, history)
+    first = round(FORGOTTEN * steps)
+    ends: list[float | None] = [None] * len(present)
+    reasons: dict[float, str] = {}
 
     def inside() -> Iterable[np.ndarray]:
-        """Blocks of the rollout without its beginning, up to where it leaves the range."""
-        nonlocal done, left, why
-        for states in forecaster.chunks(past, store.times[[start]], steps, chunk=chunk):
-            block = states[0, 0]
-            least, most = block.min(axis=(1, 2)), block.max(axis=(1, 2))
+        """Blocks of the rollouts without their beginnings, up to where each leaves the range."""
+        done = 0
+        for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk):
+            least, most = states[:, 0].min(axis=(2, 3)), states[:, 0].max(axis=(2, 3))
             bad = ~(np.isfinite(least) & np.isfinite(most)) | (least < low - room) | (most > high + room)
-            if bad.any():
-                step, at = np.argwhere(bad)[0]
-                left = (done + step + 1) * layout.step_hours / 24
-                why = (
-                    f"{layout.channels[at].label} from {least[step, at]:.4g} to {most[step, at]:.4g}, "
-                    f"in the training from {low[at]:.4g} to {high[at]:.4g}"
+            for row in (r for r, end in enumerate(ends) if end is None):
+                if not bad[row].any():
+                    yield states[row, 0, max(0, first - done) :]
+                    continue
+                step, at = np.argwhere(bad[row])[0]
+                day = ends[row] = (done + step + 1) * layout.step_hours / 24
+                reasons.setdefault(
+                    day,
+                    f"{layout.channels[at].label} from {least[row, step, at]:.4g} to {most[row, step, at]:.4g}, "
+                    f"in the training from {low[at]:.4g} to {high[at]:.4g}",
                 )
+            if None not in ends:
                 return
-            yield block[max(0, first - done) :]
-            done += len(block)
+            done += states.shape[2]
 
-    blocks = inside()
     try:
-        climate: Climate | None = Climate.of(blocks)
+        climate: Climate | None = Climate.of(inside())
     except ValueError:
         climate = None
     true, other = (
@@ -150,4 +187,5 @@ def long_run(
     )
     assert true is not None
     # What has left the range has no climate.
-    return LongRun(days, left, why, climate if left is None else None, true, other)
+    climate = None if reasons else climate
+    return LongRun(days, tuple(ends), reasons[min(reasons)] if reasons else "", climate, true, other)

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from data.windows import WindowStore
 from surrogates.weather.sun import clock
@@ -44,6 +44,7 @@ class WindowBatches:
         unroll: states after them.
         seed: of the order; None keeps that of time, and fills the last batch instead of leaving it out.
         stride: states from the beginning of a window to that of the next one.
+        mirror: whether half of the windows, others in each epoch, are mirrored at the equator.
     """
 
     store: WindowStore
@@ -53,6 +54,7 @@ class WindowBatches:
     unroll: int
     seed: int | None
     stride: int = 1
+    mirror: bool = False
 
     @cached_property
     def starts(self) -> Int[np.ndarray, " window"]:
@@ -75,20 +77,26 @@ class WindowBatches:
 
     def epoch(self, index: int) -> Iterator[WeatherBatch]:
         """The batches of an epoch, in an order that seed and index decide."""
-        order = self.starts
+        order, turned = self.starts, np.zeros(len(self.starts), bool)
         if self.seed is not None:
-            order = np.random.default_rng((self.seed, index)).permutation(order)
+            random = np.random.default_rng((self.seed, index))
+            order = random.permutation(order)
+            if self.mirror:
+                turned = random.random(len(order)) < 0.5
         for step in range(self.steps_per_epoch):
-            yield self._batch(order[step * self.size : (step + 1) * self.size])
+            rows = slice(step * self.size, (step + 1) * self.size)
+            yield self._batch(order[rows], turned[rows])
 
-    def _batch(self, starts: Int[np.ndarray, " n"]) -> WeatherBatch:
+    def _batch(self, starts: Int[np.ndarray, " n"], turned: Bool[np.ndarray, " n"]) -> WeatherBatch:
         weight = np.zeros(self.size, np.float32)
         weight[: len(starts)] = 1.0
-        starts = np.resize(starts, self.size)
+        starts, turned = np.resize(starts, self.size), np.resize(turned, self.size)
         frames = self.history + self.unroll
         if self._held is None:
             states = self.store.read(starts, frames)
         else:
             states = self._held[starts[:, None] - self.part[0] + np.arange(frames)]
+        if turned.any():
+            states[turned] = self.store.layout.mirrored(states[turned])
         days, seconds = clock(self.store.times[starts + self.history - 1])
         return WeatherBatch(states, days, seconds, weight)

@@ -38,6 +38,8 @@ class WeatherSettings:
         keep_means: whether the area means of anomalies fade as they did in the training, whatever the network says:
             they hardly move in a step, and what little a network errs there adds up in a long run.
         zonal_weight: in the loss, of means along circles of latitude beside points; see `WeatherLoss`.
+        mirror: whether training sees half of its windows mirrored at the equator: twice the data, where the forcing of
+            both hemispheres is the same and nothing tells them apart.
         sun: whether the sun's light and the time of year are told, where times are dates.
         damping: share of an anomaly that is kept in a step in which the network gives nothing.
         truncation: largest total wavenumber of what a step adds; None keeps all.
@@ -59,6 +61,7 @@ class WeatherSettings:
     keep_mass: bool = False
     keep_means: bool = False
     zonal_weight: float = 0.0
+    mirror: bool = False
     sun: bool = True
     damping: float = 1.0
     truncation: int | None = None

@@ -160,10 +160,15 @@ def fit_weather(
     if config.keep_mass and "surface_pressure" not in layout.variables:
         raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)
+    if config.mirror:
+        _refuse_unlike_halves(store)
+        usual = (usual + layout.mirrored(usual)) / 2
     known, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
     zonal_unit = None
     if config.zonal_weight or config.keep_means:
         zonal_unit, kept = slow_parts(store, train, usual, hours)
+        if config.mirror:
+            zonal_unit = np.sqrt((zonal_unit**2 + zonal_unit[::-1] ** 2) / 2)
         scale = replace(scale, mean_kept=tuple(kept.tolist())) if config.keep_means else scale
     try:
         loss = config.loss(layout, zonal_unit)
@@ -182,7 +187,7 @@ def fit_weather(
     mesh = mesh or data_mesh()
     size = -(-training.batch_size // mesh.size) * mesh.size
     frames = config.history + facts.scale.before
-    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed)
+    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed, mirror=config.mirror)
     # Windows that overlap tell a validation little that is new.
     check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)
     for batches, name in ((learn, "training"), (check, "validation")):
@@ -202,6 +207,28 @@ def fit_weather(
         errors = forecast_errors(forecaster, store, calibration, config.steps)
         forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))
     return forecaster, result
+
+
+def _refuse_unlike_halves(store: WindowStore) -> None:
+    """Hold the states to what mirroring takes for granted.
+
+    Raises:
+        InputError: the grid, a variable or a static field does not mirror, or there are seasons.
+    """
+    remedy = "Set it to false"
+    try:
+        store.layout.mirrored(np.zeros((*store.layout.grid.shape, len(store.layout.channels)), np.float32))
+    except ValueError as error:
+        raise InputError(str(error), where="surrogate.mirror", remedy=remedy) from error
+    static = store.static
+    apart = np.abs(static - static[::-1]).max(axis=(0, 1)) > 1e-3 * np.abs(static).max(axis=(0, 1))
+    if apart.any():
+        name = store.layout.static[int(apart.argmax())]
+        raise InputError(f"{name} tells the hemispheres apart", where="surrogate.mirror", remedy=remedy)
+    if store.layout.calendar:
+        raise InputError(
+            "the states have dates, and seasons tell the hemispheres apart", where="surrogate.mirror", remedy=remedy
+        )
 
 
 def _take_over(model: WeatherModel, init: Forecaster) -> None:

@@ -13,16 +13,16 @@ import xarray as xr
 from hydra import compose, initialize_config_dir
 
 from data.errors import InputError
-from data.weather import Channel, WeatherLayout
+from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.evaluate import evaluate
 from experiments.forecasts import train_forecaster
 from experiments.stage import CONF
 from experiments.weather.costs import compare_with_core, years_per_minute
 from experiments.weather.evaluate import _write_scores
-from experiments.weather.report import Evaluation, render
+from experiments.weather.report import Evaluation, _long_words, render
 from experiments.weather.scores import Protocol, ensemble_metrics, score
-from experiments.weather.stability import Climate, long_run
+from experiments.weather.stability import Climate, long_run, runs_apart
 from experiments.windows import Campaign, windows
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
@@ -66,7 +66,7 @@ def test_a_training_is_scored_beside_persistence_and_climatology(trained: Path) 
     key = "rmse/temperature_0.5/24h"
     assert metrics[f"test/{key}"] < 0.6 * metrics[f"test/persistence/{key}"]
     assert metrics["train/states"] == 60
-    assert metrics["train/label_core_seconds"] == pytest.approx(240.0)
+    assert metrics["train/label_core_seconds"] == pytest.approx(250.0)
     assert json.loads((trained / "run" / "split.json").read_text())["test"] == [100, 120]
     kept = Forecaster.load(trained / "run" / "surrogate")
     assert kept.scores[f"test/{key}"] == metrics[f"test/{key}"]
@@ -165,12 +165,12 @@ def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> 
     forecaster = Forecaster.load(trained / "run" / "surrogate")
     facts = forecaster.facts
     narrow = forecaster.with_facts(low=(279.0, facts.low[1]), high=(281.0, facts.high[1]))
-    run = long_run(narrow, windows_, 100, 30, (0, 60))
+    run = long_run(narrow, windows_, [100], 30, (0, 60))
     assert run.left == 1
     assert run.climate is None
     assert "temperature_0.5" in run.why
     wide = forecaster.with_facts(low=(0.0, 0.0), high=(1e4, 1e7))
-    run = long_run(wide, windows_, 100, 20, (0, 60), (60, 120), chunk=5)
+    run = long_run(wide, windows_, [100], 20, (0, 60), (60, 120), chunk=5)
     assert run.left is None
     assert run.climate is not None
     assert run.held is not None
@@ -180,6 +180,29 @@ def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> 
     again = Climate.of([states[2:7], states[7:]])
     assert run.climate.states == again.states == 18
     np.testing.assert_allclose(run.climate.mean, again.mean, rtol=1e-5)
+    # Two rollouts together have the climate of both; where one leaves the range, it is told, and there is none.
+    pair = long_run(wide, windows_, [100, 60], 20, (0, 60), chunk=5)
+    other = long_run(wide, windows_, [60], 20, (0, 60)).climate
+    assert pair.ends == (None, None)
+    assert pair.climate is not None
+    assert other is not None
+    both = Climate.pooled([run.climate, other])
+    assert pair.climate.states == both.states == 36
+    np.testing.assert_allclose(pair.climate.mean, both.mean, rtol=1e-5)
+    np.testing.assert_allclose(pair.climate.spread, both.spread, rtol=1e-3, atol=1e-2)
+    warmth = [
+        wide.forecast_arrays(windows_.read(np.array([start]), 1), windows_.times[[start]], 20)[0, 0, ..., 0]
+        for start in (100, 60)
+    ]
+    most = [float(w.max()) for w in warmth]
+    warmer, between = int(np.argmax(most)), sum(most) / 2
+    # The range ends a quarter of its width beyond its upper end.
+    split = wide.with_facts(low=(0.0, 0.0), high=(between / 1.25, 1e7))
+    run_of_two = long_run(split, windows_, [100, 60], 20, (0, 60), chunk=5)
+    day = 1 + int(np.argmax(warmth[warmer].max(axis=(1, 2)) > between))
+    assert run_of_two.ends == ((day, None) if warmer == 0 else (None, day))
+    assert (run_of_two.left, run_of_two.stayed, run_of_two.climate) == (day, 1, None)
+    assert "1 of 2 rollouts left the climatological range on day" in _long_words(run_of_two)
     np.testing.assert_allclose(run.held.mean, windows_.read(np.array([60]), 60)[0].mean(axis=(0, 2)), rtol=1e-5)
 
 
@@ -200,6 +223,31 @@ def test_the_difference_of_two_climates_is_in_units_of_contrast_and_spread() -> 
     assert off["variance"] == pytest.approx(0.21)
     with pytest.raises(ValueError, match="no states"):
         Climate.of([])
+
+
+def test_runs_of_a_core_are_held_against_its_other_runs(tmp_path: Path) -> None:
+    latitude, longitude = np.linspace(-75, 75, 10), np.arange(16) * 22.5
+    grid = WeatherGrid(tuple(latitude), tuple(longitude))
+    layout = WeatherLayout(
+        grid, (Channel("u_component_of_wind", 0.5),), step_hours=24.0, level_units="1", calendar=False
+    )
+    jet = 20.0 * np.sin(2 * np.deg2rad(latitude)) ** 2
+    wave = 3.0 * np.sqrt(2) * np.cos(np.deg2rad(longitude) + 2 * np.pi * np.arange(8)[:, None] / 8)
+
+    def record(number: int, more: float) -> Segment:
+        states = (more + jet[:, None] + wave[:, None, :])[..., None].astype(np.float32)
+        times = np.datetime64("2001-01-01", "ns") + (100 * number + np.arange(8)) * np.timedelta64(24, "h")
+        return Segment.of(layout.unstack(states, ("time",), {"time": times}))
+
+    runs = [record(k, more) for k, more in enumerate((0.0, 0.0, 1.5))]
+    apart = runs_apart(write_windows(tmp_path / "w", runs, layout, fingerprint="f" * 64))
+    weights = grid.weights[:, 0]
+    contrast = np.sqrt(np.average((jet - np.average(jet, weights=weights)) ** 2, weights=weights))
+    # The last is 1.5 from the others, each of these half of that from the mean of its own others.
+    assert apart["mean"] == pytest.approx([(0.75 + 0.75 + 1.5) / 3 / contrast], rel=1e-4)
+    # The others of the last are alike, those of the first two lie 1.5 apart.
+    assert apart["variance"] == pytest.approx([2 / 3 * (1 - 9 / (9 + 0.75**2))], rel=1e-3)
+    assert runs_apart(write_windows(tmp_path / "one", runs[:1], layout, fingerprint="f" * 64)) == {}
 
 
 def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:

@@ -195,6 +195,19 @@ def test_mass_is_kept_over_weeks_of_forced_flow() -> None:
     assert caught.value.kind == "not_converged"
 
 
+def test_a_mirrored_atmosphere_does_what_mirrors_what_it_does() -> None:
+    layout = SMALL.state_layout
+    state = SMALL.advance(wind(layout, 10.0)[None], 24)
+    random = np.random.default_rng(0)
+    state[..., layout.index("temperature")] += 5 * random.normal(size=(1, *layout.grid.shape, 1))
+    state = SMALL.advance(state, 24)
+    assert np.abs(layout.mirrored(state) - state)[..., layout.index("v_component_of_wind")].max() > 1
+    later, mirrored = SMALL.advance(np.concatenate([state, layout.mirrored(state)]), 24)
+    spread = state.std(axis=(0, 1, 2))
+    assert (np.abs(layout.mirrored(mirrored) - later) / spread).max() < 1e-3
+    assert (np.abs(mirrored - later) / spread).max() > 0.1
+
+
 def test_held_and_suarez_jets_blow_at_middle_latitudes(monkeypatch: pytest.MonkeyPatch) -> None:
     core = DynamicalCore(21, 8, step_minutes=60, start="equilibrium", perturbation_k=5.0, spin_up_days=25, days=40)
     # A long run: its program is worth all optimisations, which the tests' settings leave out.
@@ -281,6 +294,7 @@ def test_records_become_windows_that_do_not_cross_from_one_to_the_next(tmp_path:
     windows = core_windows(tmp_path / "r.zarr", core, tmp_path / "w")
     assert windows.segments == ((0, 3), (3, 6))
     assert windows.seconds_per_step == pytest.approx(4.0 / core.saves)
+    assert windows.label_core_seconds == pytest.approx(2 * 4.0 + 1.0)
     assert windows.layout == core.layout
     assert np.allclose(windows.read(windows.starts(3), 3), np.stack(answers))
     with pytest.raises(InputError, match="another simulator"):

@@ -15,7 +15,8 @@ import xarray as xr
 from flax import nnx
 
 from data.errors import InputError
-from data.windows import WindowStore
+from data.weather import Channel, WeatherGrid, WeatherLayout
+from data.windows import Segment, WindowStore, write_windows
 from simulators.base import SimulationError, Simulator
 from surrogates.base import load_surrogate
 from surrogates.train import TrainConfig
@@ -289,6 +290,59 @@ def test_parts_without_windows_and_settings_that_do_not_fit_are_refused(windows:
     with pytest.raises(InputError, match="humidity"):
         fit_weather(windows, (0, 60), None, strange, recipe, tmp_path / "c", progress=False)
     assert isinstance(windows.dataset((0, 1)), xr.Dataset)
+
+
+def test_half_of_the_windows_of_a_training_are_mirrored(tmp_path: Path) -> None:
+    layout = replace(LAYOUT, channels=(Channel("temperature", 0.5), Channel("v_component_of_wind", 0.5)))
+    random = np.random.default_rng(0)
+    states = random.normal(size=(40, ROWS, COLUMNS, 2)).astype(np.float32)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(24, "h")
+    record = Segment.of(layout.unstack(states, ("time",), {"time": times}))
+    made = write_windows(tmp_path / "w", [record], layout, fingerprint="f" * 64)
+    mirrored = states[:, ::-1] * np.array([1, -1], np.float32)
+
+    def drawn(batches: WindowBatches, epoch: int) -> list[tuple[int, bool]]:
+        """Which window each row is, and whether it is mirrored."""
+        found = []
+        for batch in batches.epoch(epoch):
+            for row in batch.frames:
+                for sign, given in ((False, states), (True, mirrored)):
+                    found += [(s, sign) for s in range(38) if np.array_equal(row, given[s : s + 3])]
+        return found
+
+    batches = WindowBatches(made, (0, 40), 19, 1, 2, seed=0, mirror=True)
+    first, second = drawn(batches, 0), drawn(batches, 1)
+    for epoch in (first, second):
+        assert sorted(s for s, _ in epoch) == list(range(38))
+        assert 9 <= sum(turned for _, turned in epoch) <= 29
+    assert dict(first) != dict(second)
+    assert drawn(batches, 0) == first
+    assert not any(turned for _, turned in drawn(replace(batches, seed=None), 0))
+
+
+def test_hemispheres_that_are_told_apart_are_not_mirrored(tmp_path: Path) -> None:
+    def refused(layout: WeatherLayout, static: xr.Dataset | None = None) -> str:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        shape = (5, *layout.grid.shape, len(layout.channels))
+        times = np.datetime64("2001-01-01", "ns") + np.arange(5) * np.timedelta64(24, "h")
+        record = Segment.of(layout.unstack(np.ones(shape, np.float32), ("time",), {"time": times}))
+        made = write_windows(folder, [record], layout, static=static, fingerprint="f" * 64)
+        config = WeatherConfig(network=ConvConfig(width=4, blocks=1), mirror=True)
+        with pytest.raises(InputError) as caught:
+            fit_weather(made, (0, 5), None, config, TrainConfig(epochs=1), folder / "run", progress=False)
+        return str(caught.value)
+
+    north = replace(LAYOUT, grid=WeatherGrid(tuple(np.linspace(0, 75, ROWS)), LAYOUT.grid.longitude))
+    assert "does not mirror at the equator" in refused(north)
+    assert "how ozone mirrors is not known" in refused(replace(LAYOUT, channels=(Channel("ozone"),)))
+    assert "seasons tell the hemispheres apart" in refused(replace(LAYOUT, calendar=True))
+    land = np.zeros(LAYOUT.grid.shape, np.float32)
+    land[0] = 1
+    coords = {"latitude": list(LAYOUT.grid.latitude), "longitude": list(LAYOUT.grid.longitude)}
+    antarctica = xr.Dataset({"land_sea_mask": (("latitude", "longitude"), land)}, coords)
+    assert "land_sea_mask tells the hemispheres apart" in refused(
+        replace(LAYOUT, static=("land_sea_mask",)), antarctica
+    )
 
 
 def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
