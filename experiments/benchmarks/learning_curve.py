@@ -85,6 +85,7 @@ def paint(axes: Axes, models: Sequence[Curve]) -> None:
     minutes = sorted({t for m in models for t in m.errors})
     plain_logarithmic(axes, "x", minutes)
     axes.set_xlim(minutes[0] / 1.2, minutes[-1] * 1.2)
+    axes.minorticks_off()
     axes.set_xlabel("training (CPU minutes)")
 
 
@@ -107,7 +108,7 @@ def save(found: Mapping[tuple[str, str], Sequence[Curve]], path: Path) -> None:
                 unit = models[0].unit.replace("/A", "/Å")
                 axes.set_ylabel(f"mean absolute error ({unit})")
                 axes.set_title(f"{molecule.capitalize()}, {quantity}")
-            row[0].legend(loc="lower left")
+            row[0].legend(loc="upper right")
         figure.savefig(path, dpi=160, metadata={"Software": None})
 
 
