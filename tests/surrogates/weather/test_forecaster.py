@@ -111,7 +111,7 @@ def test_it_is_a_simulator_with_bands_that_hold(trained: Forecaster, windows: Wi
     assert inside.mean() > 0.6
     with pytest.raises(SimulationError, match="not finite"):
         trained.simulate(request.assign(temperature=request.temperature * np.nan))
-    batch = WindowBatches(windows, (100, 120), 3, 1, 4, None)._batch(np.array([100, 104]))
+    batch = next(WindowBatches(windows, (100, 120), 3, 1, 4, None, stride=4).epoch(0))
     np.testing.assert_allclose(trained.predict(batch)["temperature"][1], answer["temperature"].values, rtol=1e-5)
     trained.save(tmp_path / "again")
     again = load_surrogate(tmp_path / "again")
