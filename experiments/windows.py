@@ -15,6 +15,7 @@ from data.errors import InputError
 from data.store import RecordStore
 from data.windows import WindowStore, write_windows
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary, write_json
+from experiments.weather.drift import Drift
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
 from simulators.weather.reanalysis import Reanalysis
@@ -104,6 +105,8 @@ def windows(config: DictConfig, run_dir: Path) -> None:
 def _written(source: Any, out: Path, advance: Callable[[int], None]) -> WindowStore:
     if isinstance(source, Campaign):
         return core_windows(Path(source.path), source.core(), out, advance)
+    if isinstance(source, Drift):
+        return source.write(out, advance)
     if not isinstance(source, Reanalysis):
         raise InputError(f"a {type(source).__name__} is no source of states", where="source")
     return write_windows(

@@ -3,8 +3,9 @@
 Runs of the core at T21 with 12 layers are simulated (or gone on with) as a campaign, each from its own seed after its
 spin-up; all but the last are learned from, the last is what is forecast. Labels, training and inference are counted.
 A second network sees noise and is trained on the fair CRPS, then for two thirds of that time with zonal means in the
-loss: its ensemble is scored on the same forecasts, and members of it run for years, whose climate is held against
-the core's.
+loss. States that it drifts to in long runs are answered by the core, and it learns from these answers too, as long
+again. Before and after that its ensemble is scored on the same forecasts, and members of it run for years, whose
+climate is held against the core's.
 """
 
 from __future__ import annotations
@@ -19,24 +20,32 @@ from experiments.benchmarks.common import Result, arguments, pin, report
 VARIABLES = ("temperature", "u_component_of_wind", "v_component_of_wind")
 
 
-def labelled(folder: Path, runs: int, days: int, workers: int) -> Path:
-    """The campaign's store."""
+def labelled(store: Path, workers: int, given: Sequence[str]) -> Path:
+    """The store of a campaign of the core."""
     from hydra import compose, initialize_config_dir
 
     from experiments.sampled import sampled
     from experiments.stage import CONF, instantiate
     from simulators.campaign import CampaignConfig, run_campaign
 
-    given = ["simulator=held_suarez", "sampling=seeds", f"sampling.count={runs}", f"simulator.days={days}"]
-    given += ["simulator.spin_up_days=150", "inputs=null"]
+    given = ["simulator=held_suarez", "inputs=null", *given]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("simulate", given)
     core = instantiate(config.simulator)
     requests, count = sampled(config.sampling, core)
-    run_campaign(
-        core, requests, folder / "core", CampaignConfig(workers=workers, timeout_s=14400), total=count, progress=False
-    )
-    return folder / "core"
+    run_campaign(core, requests, store, CampaignConfig(workers=workers, timeout_s=14400), total=count, progress=False)
+    return store
+
+
+def answered(drifted: Path, folder: Path, workers: int, count: int) -> Path:
+    """Windows of what the core does in five days from some of the states that a forecaster drifted to."""
+    from experiments.windows import Campaign
+    from simulators.weather.core_windows import core_windows
+
+    given = ["sampling=windows", f"sampling.count={count}", f"sampling.initial.path={drifted}", "simulator.days=5"]
+    records = labelled(folder / "answers", workers, [*given, "simulator.start=state", "simulator.spin_up_days=0"])
+    core_windows(records, Campaign(str(records)).core(), folder / "also")  # type: ignore[arg-type]
+    return folder / "also"
 
 
 def ratios(found: Any, system: str, head: str) -> list[Result]:
@@ -105,76 +114,11 @@ def probabilistic(found: Any, head: str) -> list[Result]:
     return results
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run the benchmark; see `--help`."""
-    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--runs", type=int, default=4, help="of the core; the last is forecast (%(default)s)")
-    parser.add_argument("--days", type=int, default=700, help="of each (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=900.0, help="of training (%(default)s)")
-    parser.add_argument("--tune-seconds", type=float, default=600.0, help="of longer rollouts after it (%(default)s)")
-    parser.add_argument(
-        "--crps-seconds", type=float, default=1800.0, help="of an ensemble's training, or 0 (%(default)s)"
-    )
-    parser.add_argument("--members", type=int, default=16, help="of the ensemble (%(default)s)")
-    parser.add_argument("--long-days", type=float, default=1000.0, help="of the long runs (%(default)s)")
-    parser.add_argument("--long-starts", type=int, default=4, help="long runs (%(default)s)")
-    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
-    parser.add_argument("--crps-set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the ensemble's")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
-    from hydra import compose, initialize_config_dir
-
-    from data.windows import WindowStore
+def costs(found: Any, cores: int) -> list[Result]:
+    """A forecast beside coarser cores, what it has to earn back, and simulated years a minute beside the core."""
     from experiments.comparison.frontier import accuracy_gain, break_even_of, speed_up
-    from experiments.forecasts import WindowData, train_on_windows, weather_config
-    from experiments.stage import CONF, build, write_json
-    from experiments.weather.evaluate import evaluate_forecaster
-    from experiments.windows import Campaign
-    from simulators.weather.core_windows import core_windows
-    from surrogates.train import TrainConfig
-    from surrogates.weather.forecaster import Forecaster
 
-    folder = (given.out / "held_suarez").resolve()
-    folder.mkdir(parents=True, exist_ok=True)
-    records = labelled(folder, given.runs, given.days, len(cores))
-    if not (folder / "windows" / "windows.json").exists():
-        core_windows(records, Campaign(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
-    store = WindowStore.open(folder / "windows")
-    last = store.segments[-1][0]
-    # The end of the last run but one chooses the weights, the beginning of the last one calibrates.
-    parts = [last - 100, 100, 150, len(store) - last - 150]
-    overrides = ["experiment=weather/held_suarez", f"data.file={folder / 'windows'}", f"data.parts={parts}"]
-    overrides += ["train.mlflow=false", *given.set]
-    run, first = folder / "run", folder / "first"
-
-    def trained(into: Path, more: Sequence[str], init: Forecaster | None) -> Forecaster:
-        if not (into / "surrogate" / "surrogate.json").exists():
-            with initialize_config_dir(str(CONF), version_base="1.3"):
-                config = compose("train", [*overrides, *more])
-            data, recipe = build(WindowData, config.data, where="data"), build(TrainConfig, config.train, where="train")
-            train_on_windows(store, data, weather_config(config.surrogate), recipe, into, init=init, progress=False)
-        return Forecaster.load(into / "surrogate")
-
-    begun = trained(first, [f"train.max_seconds={given.seconds}"], None)
-    longer = [f"train.max_seconds={given.tune_seconds}", "train.learning_rate=5e-4", "surrogate.unroll=6"]
-    longer += ["surrogate.unroll_from=0", "surrogate.unroll_full=0", "surrogate.input_noise=0.05"]
-    forecaster = trained(run, longer, begun)
-    asked = [
-        "surrogate=none",
-        "forecasts=held_suarez",
-        f"forecasts.file={folder / 'windows'}",
-        f"forecasts.core={records}",
-    ]
-    long = [f"forecasts.long_days={given.long_days}", f"forecasts.long_starts={given.long_starts}"]
-    asked += [*long, f"forecasts.batches={given.batches}"]
-    with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
-        node = compose("evaluate", asked).forecasts
-    found, metrics = evaluate_forecaster(forecaster, run / "surrogate", node, folder)
-    write_json(folder / "metrics.json", metrics)
-    results = [*ratios(found, "forecast", ""), *ratios(found, "regressed", "drawn towards climatology, ")]
-    comparison = found.comparison
-    assert comparison is not None
+    comparison, results = found.comparison, []
     for point in comparison.rungs:
         results += [
             Result(f"held_suarez: core {point.name}: error", point.error, "spread"),
@@ -193,9 +137,80 @@ def main(argv: Sequence[str] | None = None) -> None:
         if pays is not None:
             results.append(Result(f"held_suarez: pays from ({pays.relation})", pays.count, "forecasts"))
     for batch, (ours, theirs) in found.speed.items():
-        label = f"held_suarez: simulated years a minute, {batch} at a time, {len(cores)} cores"
+        label = f"held_suarez: simulated years a minute, {batch} at a time, {cores} cores"
         results.append(Result.against(label, ours, "1", "the core", theirs))
-    results += [*chance(store), *climate(found, metrics, "")]
+    return results
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run the benchmark; see `--help`."""
+    parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--runs", type=int, default=4, help="of the core; the last is forecast (%(default)s)")
+    parser.add_argument("--days", type=int, default=2000, help="of each (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=900.0, help="of training, or 0 (%(default)s)")
+    parser.add_argument("--tune-seconds", type=float, default=600.0, help="of longer rollouts after it (%(default)s)")
+    parser.add_argument(
+        "--crps-seconds", type=float, default=1800.0, help="of an ensemble's training, or 0 (%(default)s)"
+    )
+    parser.add_argument("--members", type=int, default=16, help="of the ensemble (%(default)s)")
+    parser.add_argument("--long-days", type=float, default=1000.0, help="of the long runs (%(default)s)")
+    parser.add_argument("--long-starts", type=int, default=4, help="long runs (%(default)s)")
+    parser.add_argument("--answers", type=int, default=500, help="of the core to drifted states (%(default)s)")
+    parser.add_argument("--scored", type=int, default=100, help="forecasts of the ensemble (%(default)s)")
+    parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
+    parser.add_argument("--crps-set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the ensemble's")
+    given = parser.parse_args(argv)
+    cores = pin(given.cores)
+    from hydra import compose, initialize_config_dir
+
+    from data.windows import WindowStore
+    from experiments.forecasts import WindowData, train_on_windows, weather_config
+    from experiments.stage import CONF, build, write_json
+    from experiments.weather.drift import Drift
+    from experiments.weather.evaluate import evaluate_forecaster
+    from experiments.windows import Campaign
+    from simulators.weather.core_windows import core_windows
+    from surrogates.train import TrainConfig
+    from surrogates.weather.forecaster import Forecaster
+
+    folder = (given.out / "held_suarez").resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    seeds = ["sampling=seeds", f"sampling.count={given.runs}", f"simulator.days={given.days}"]
+    records = labelled(folder / "core", len(cores), [*seeds, "simulator.spin_up_days=150"])
+    if not (folder / "windows" / "windows.json").exists():
+        core_windows(records, Campaign(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
+    store = WindowStore.open(folder / "windows")
+    last = store.segments[-1][0]
+    # The end of the last run but one chooses the weights, the beginning of the last one calibrates.
+    parts = [last - 100, 100, 150, len(store) - last - 150]
+    overrides = ["experiment=weather/held_suarez", f"data.file={folder / 'windows'}", f"data.parts={parts}"]
+    overrides += ["train.mlflow=false", *given.set]
+    long = [f"forecasts.long_days={given.long_days}", f"forecasts.long_starts={given.long_starts}"]
+    results = chance(store)
+
+    def trained(into: Path, more: Sequence[str], init: Forecaster | None) -> Forecaster:
+        if not (into / "surrogate" / "surrogate.json").exists():
+            with initialize_config_dir(str(CONF), version_base="1.3"):
+                config = compose("train", [*overrides, *more])
+            data, recipe = build(WindowData, config.data, where="data"), build(TrainConfig, config.train, where="train")
+            train_on_windows(store, data, weather_config(config.surrogate), recipe, into, init=init, progress=False)
+        return Forecaster.load(into / "surrogate")
+
+    def ensemble(name: str, head: str) -> list[Result]:
+        found, metrics = evaluate_forecaster(
+            Forecaster.load(folder / name / "surrogate"), folder / name / "surrogate",
+            applied(["forecasts=held_out", *long, f"forecasts.members={given.members}",
+                     f"forecasts.starts={given.scored}"]),
+            folder / name,
+        )  # fmt: skip
+        write_json(folder / name / "metrics.json", metrics)
+        return [*ratios(found, "forecast", head), *probabilistic(found, head), *climate(found, metrics, head)]
+
+    def applied(asked: Sequence[str]) -> Any:
+        with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
+            return compose("evaluate", ["surrogate=none", *asked, f"forecasts.file={folder / 'windows'}"]).forecasts
+
     if given.crps_seconds:
         noisy = ["surrogate.noise_dims=8", "surrogate.draws=2", "surrogate.unroll=3", "train.batch_size=8"]
         noisy += ["train.ema_decay=0.998", *given.crps_set]
@@ -204,16 +219,30 @@ def main(argv: Sequence[str] | None = None) -> None:
         slow += ["surrogate.zonal_weight=0.25", "surrogate.keep_means=true"]
         slow += ["surrogate.unroll_from=0", "surrogate.unroll_full=0.4"]
         drawn = trained(folder / "ensemble", slow, spread)
-        asked = ["surrogate=none", "forecasts=held_out", f"forecasts.file={folder / 'windows'}"]
-        asked += [*long, f"forecasts.members={given.members}"]
-        with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
-            node = compose("evaluate", asked).forecasts
-        found, metrics = evaluate_forecaster(drawn, folder / "ensemble" / "surrogate", node, folder / "ensemble")
-        write_json(folder / "ensemble" / "metrics.json", metrics)
-        head = f"ensemble of {given.members}, "
-        results += [*ratios(found, "forecast", head), *probabilistic(found, head), *climate(found, metrics, "noise, ")]
-        seconds = sum(f.scores["train/seconds"] for f in (spread, drawn))
-        results.append(Result("held_suarez: ensemble: training", seconds * len(cores), "core-s"))
+        results += ensemble("ensemble", f"ensemble of {given.members}, ")
+        if given.answers:
+            drift = Drift(str(folder / "ensemble" / "surrogate"), str(folder / "windows"), runs=32, days=300, every=10)
+            drift.write(folder / "drifted")
+            also = answered(folder / "drifted", folder, len(cores), given.answers)
+            aside = [*slow, f"data.also={also}", "train.learning_rate=5e-4", "surrogate.unroll_full=0"]
+            drawn = trained(folder / "corrected", aside, drawn)
+            results += ensemble("corrected", f"ensemble of {given.members} with answers where it drifts, ")
+        results.append(
+            Result("held_suarez: ensemble: training", drawn.scores["train/seconds"] * len(cores), "core-s"),
+        )
+        results.append(
+            Result("held_suarez: ensemble: labels", drawn.scores["train/label_core_seconds"], "core-s"),
+        )
+    if given.seconds:
+        begun = trained(folder / "first", [f"train.max_seconds={given.seconds}"], None)
+        longer = [f"train.max_seconds={given.tune_seconds}", "train.learning_rate=5e-4", "surrogate.unroll=6"]
+        longer += ["surrogate.unroll_from=0", "surrogate.unroll_full=0", "surrogate.input_noise=0.05"]
+        forecaster = trained(folder / "run", longer, begun)
+        asked = ["forecasts=held_suarez", f"forecasts.core={records}", *long, f"forecasts.batches={given.batches}"]
+        found, metrics = evaluate_forecaster(forecaster, folder / "run" / "surrogate", applied(asked), folder)
+        write_json(folder / "metrics.json", metrics)
+        results += [*ratios(found, "forecast", ""), *ratios(found, "regressed", "drawn towards climatology, ")]
+        results += [*costs(found, len(cores)), *climate(found, metrics, "")]
     report("held_suarez", results, given.out, argv)
 
 

@@ -185,13 +185,25 @@ def _part(name: str, settings: ForecastEvaluation, directory: Path) -> Part:
     given = getattr(settings, name)
     if given is not None:
         return int(given[0]), int(given[1])
+    return part_of_training(directory, name, f"forecasts.{name}")
+
+
+def part_of_training(directory: Path, name: str, key: str) -> Part:
+    """[start, stop) of a part of the states that a forecaster was trained on.
+
+    Args:
+        directory: where it was saved, in or beside the `split.json` of its training.
+        name: of the part.
+        key: of the configuration that would say it too.
+
+    Raises:
+        InputError: there is no `split.json`.
+    """
     for folder in (directory, directory.parent):
         if (folder / "split.json").is_file():
             low, high = json.loads((folder / "split.json").read_text())[name]
             return int(low), int(high)
-    raise InputError(
-        "which states it was trained on is not known", where=f"forecasts.{name}", remedy="Give [start,stop]"
-    )
+    raise InputError("which states it was trained on is not known", where=key, remedy="Give [start,stop]")
 
 
 def _shown(labels: list[str], store: WindowStore) -> list[int]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 
 from data.windows import WindowStore
 from surrogates.weather.forecaster import Forecaster
@@ -110,6 +110,16 @@ class LongRun:
         return self.ends.count(None)
 
 
+def beyond(
+    forecaster: Forecaster, states: Float[np.ndarray, "run time latitude longitude channel"]
+) -> Bool[np.ndarray, "run time channel"]:
+    """Which channels of which states are not finite, or further than `MARGIN` beyond the extremes of the training."""
+    low, high = np.array(forecaster.facts.low), np.array(forecaster.facts.high)
+    room = MARGIN * (high - low)
+    least, most = states.min(axis=(2, 3)), states.max(axis=(2, 3))
+    return ~(np.isfinite(least) & np.isfinite(most)) | (least < low - room) | (most > high + room)
+
+
 def runs_apart(store: WindowStore) -> dict[str, Float[np.ndarray, " channel"]]:
     """How far the climate of each run of a simulator is from that of its other runs; see `Climate.off`.
 
@@ -150,7 +160,6 @@ def long_run(
     present = np.array(starts)
     steps = round(days * 24 / layout.step_hours)
     low, high = np.array(forecaster.facts.low), np.array(forecaster.facts.high)
-    room = MARGIN * (high - low)
     past = store.read(present - history + 1, history)
     first = round(FORGOTTEN * steps)
     ends: list[float | None] = [None] * len(present)
@@ -161,7 +170,7 @@ def long_run(
         done = 0
         for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk):
             least, most = states[:, 0].min(axis=(2, 3)), states[:, 0].max(axis=(2, 3))
-            bad = ~(np.isfinite(least) & np.isfinite(most)) | (least < low - room) | (most > high + room)
+            bad = beyond(forecaster, states[:, 0])
             for row in (r for r, end in enumerate(ends) if end is None):
                 if not bad[row].any():
                     yield states[row, 0, max(0, first - done) :]

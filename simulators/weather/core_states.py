@@ -1,9 +1,10 @@
-"""States from which a dynamical core starts: at rest, or of an analysis such as ERA5."""
+"""States from which a dynamical core starts: at rest, of an analysis such as ERA5, or of windows."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,7 +13,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, WeatherGrid
+from data.weather import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, TIME, WeatherGrid
+from data.windows import WindowStore
 from simulators.weather.regrid import regrid
 
 if TYPE_CHECKING:
@@ -84,6 +86,40 @@ class Analysis:
                 return data[wanted].load()
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"cannot be read: {error}", where=self.path) from error
+
+
+@dataclass(frozen=True)
+class Windows:
+    """States of a store of windows, drawn at random; on sigma layers they have to be the core's own.
+
+    Attributes:
+        path: what `understudy windows` wrote.
+    """
+
+    path: str
+
+    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
+        """See `CoreStates`.
+
+        Raises:
+            InputError: there are no windows, or they are on other layers or another grid of sigma than the core's.
+        """
+        store, own = self._store, core.state_layout
+        at = int(rng.integers(len(store)))
+        data = store.dataset((at, at + 1)).isel({TIME: 0}, drop=True)
+        if store.layout.level_units != SIGMA_UNITS:
+            return on_core(data, core, self.path)
+        lacking = [c.label for c in own.channels if c not in store.layout.channels]
+        if lacking or store.layout.grid != own.grid:
+            raise InputError(
+                f"has no {lacking[0]}" if lacking else "is on another grid", where=self.path,
+                remedy=f"Give windows on the grid and layers of {core.name}, or on pressure levels",
+            )  # fmt: skip
+        return {name: data[name].values for name in own.variables}
+
+    @cached_property
+    def _store(self) -> WindowStore:
+        return WindowStore.open(Path(self.path))
 
 
 def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[str, Float[np.ndarray, ...]]:
@@ -158,7 +194,7 @@ def core_requests(
         raise InputError(
             f"{core.name} starts from {core.start}",
             where="sampling.initial",
-            remedy="Set simulator.start=state with sampling=analysis, or sampling=seeds without",
+            remedy="Set simulator.start=state with sampling=analysis or windows, or sampling=seeds without",
         )
     for index in range(start, count):
         if states is None:

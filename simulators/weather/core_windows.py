@@ -11,6 +11,7 @@ import xarray as xr
 from data.errors import InputError
 from data.store import RecordStore
 from data.windows import Segment, WindowStore, write_windows
+from simulators.base import content_hash
 from simulators.weather.core_spec import dated
 from simulators.weather.dycore import DynamicalCore
 from simulators.weather.shallow_water import ShallowWater
@@ -49,6 +50,8 @@ def core_windows(
             raise InputError("no record of it was answered", where=str(records), remedy="See its messages")
         spent = data["seconds"].values * data["threads"].values
         seconds = float(np.median(spent[answered]))
+        # The same core answers other requests in another campaign.
+        keys = [str(key) for key in data["key"].values[answered]]
         whole_days = core.days + getattr(core, "spin_up_days", 0.0)
         cost = seconds * core.days / whole_days / core.saves
 
@@ -59,7 +62,7 @@ def core_windows(
                 yield _segment(data, int(index), core.layout.variables, str(start + place * apart))
 
         return write_windows(
-            path, segments(), core.layout, fingerprint=core.fingerprint, seconds_per_step=cost,
+            path, segments(), core.layout, fingerprint=content_hash([core.fingerprint, keys]), seconds_per_step=cost,
             label_core_seconds=float(np.nansum(spent)), advance=advance,
         )  # fmt: skip
 

@@ -45,6 +45,7 @@ class WindowBatches:
         seed: of the order; None keeps that of time, and fills the last batch instead of leaving it out.
         stride: states from the beginning of a window to that of the next one.
         mirror: whether half of the windows, others in each epoch, are mirrored at the equator.
+        also: a second store, all of whose windows are in each epoch too.
     """
 
     store: WindowStore
@@ -55,19 +56,29 @@ class WindowBatches:
     seed: int | None
     stride: int = 1
     mirror: bool = False
+    also: WindowStore | None = None
 
     @cached_property
     def starts(self) -> Int[np.ndarray, " window"]:
-        """First state of each window."""
-        return self.store.starts(self.history + self.unroll, self.part, self.stride)
+        """First state of each window; those of `also` are counted on from the end of `store`."""
+        frames = self.history + self.unroll
+        own = self.store.starts(frames, self.part, self.stride)
+        if self.also is None:
+            return own
+        return np.concatenate([own, len(self.store) + self.also.starts(frames, None, self.stride)])
 
     @cached_property
-    def _held(self) -> Float[np.ndarray, "time latitude longitude channel"] | None:
-        low, high = self.part
+    def _held(self) -> tuple[Float[np.ndarray, "time latitude longitude channel"], ...]:
+        """The states of each source; empty where all of them take more than `HELD_BYTES`."""
         layout = self.store.layout
-        if 4 * (high - low) * int(np.prod(layout.grid.shape)) * len(layout.channels) > HELD_BYTES:
-            return None
-        return self.store.read(np.array([low]), high - low)[0]
+        states = sum(high - low for _, (low, high) in self._sources)
+        if 4 * states * int(np.prod(layout.grid.shape)) * len(layout.channels) > HELD_BYTES:
+            return ()
+        return tuple(store.read(np.array([low]), high - low)[0] for store, (low, high) in self._sources)
+
+    @property
+    def _sources(self) -> list[tuple[WindowStore, tuple[int, int]]]:
+        return [(self.store, self.part)] + ([] if self.also is None else [(self.also, (0, len(self.also)))])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -91,12 +102,22 @@ class WindowBatches:
         weight = np.zeros(self.size, np.float32)
         weight[: len(starts)] = 1.0
         starts, turned = np.resize(starts, self.size), np.resize(turned, self.size)
-        frames = self.history + self.unroll
-        if self._held is None:
-            states = self.store.read(starts, frames)
-        else:
-            states = self._held[starts[:, None] - self.part[0] + np.arange(frames)]
+        states = np.empty((self.size, *self._shape), np.float32)
+        times = np.empty(self.size, "datetime64[ns]")
+        for number, (store, (low, _)) in enumerate(self._sources):
+            here = (starts >= len(self.store)) == bool(number)
+            first = starts[here] - number * len(self.store)
+            if self._held:
+                states[here] = self._held[number][first[:, None] - low + np.arange(states.shape[1])]
+            elif here.any():
+                states[here] = store.read(first, states.shape[1])
+            times[here] = store.times[first + self.history - 1]
         if turned.any():
             states[turned] = self.store.layout.mirrored(states[turned])
-        days, seconds = clock(self.store.times[starts + self.history - 1])
+        days, seconds = clock(times)
         return WeatherBatch(states, days, seconds, weight)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        layout = self.store.layout
+        return self.history + self.unroll, *layout.grid.shape, len(layout.channels)

@@ -137,6 +137,7 @@ def fit_weather(
     run_dir: Path,
     *,
     calibration: Part | None = None,
+    also: WindowStore | None = None,
     init: Forecaster | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
@@ -149,6 +150,8 @@ def fit_weather(
         config: network and loss.
         training: the recipe of the loop.
         run_dir: its checkpoints and history; the same directory again goes on from there.
+        also: windows to learn from beside those of `train`. What is usual, the scales and the range of the climate are
+            those of `train` alone: these may be of states that the simulator itself never comes to.
         init: a forecaster whose weights and scales training goes on from, such as with longer rollouts.
         mesh: devices to share each batch among; None for all of them.
         progress: show a progress bar.
@@ -157,6 +160,10 @@ def fit_weather(
         InputError: a part has no window of the length that is needed, or a setting does not suit the states.
     """
     layout = store.layout
+    if also is not None and (also.layout.channels, also.layout.grid, also.layout.step_hours) != (
+        layout.channels, layout.grid, layout.step_hours,
+    ):  # fmt: skip
+        raise InputError("its channels, grid or step are others", where="data.also", remedy="Give windows alike")
     if config.keep_mass and "surface_pressure" not in layout.variables:
         raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)
@@ -187,7 +194,7 @@ def fit_weather(
     mesh = mesh or data_mesh()
     size = -(-training.batch_size // mesh.size) * mesh.size
     frames = config.history + facts.scale.before
-    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed, mirror=config.mirror)
+    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed, mirror=config.mirror, also=also)
     # Windows that overlap tell a validation little that is new.
     check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)
     for batches, name in ((learn, "training"), (check, "validation")):

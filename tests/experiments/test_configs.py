@@ -14,6 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.weather import Channel, WeatherGrid, WeatherLayout
+from data.windows import Segment, write_windows
 from experiments.evaluate import EvaluateSettings
 from experiments.fields import FieldData, field_config
 from experiments.forces import StructureSettings, potential_config
@@ -34,6 +36,7 @@ from experiments.windows import WindowsSettings
 from simulators.base import Simulator, check, input_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
+from simulators.weather.core_states import WINDS
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.mesh_facts import MeshConfig
 from surrogates.operator.field_facts import FieldConfig
@@ -131,7 +134,8 @@ def test_an_experiment_with_forecasts_composes(name: str) -> None:
 
 @pytest.mark.parametrize("name", names("apply/source"))
 def test_a_source_of_states_is_one(name: str) -> None:
-    made = instantiate(composed("windows", f"source={name}", "source.path=x", root="apply").source)
+    more = ["source.surrogate=y"] if name == "drift" else []
+    made = instantiate(composed("windows", f"source={name}", "source.path=x", *more, root="apply").source)
     assert made.path == "x"
 
 
@@ -153,6 +157,7 @@ DRAWN = {
     "seeds": "held_suarez",
     "analysis": "held_suarez",
     "jet": "shallow_water",
+    "windows": "held_suarez",
 }
 
 
@@ -167,6 +172,19 @@ def an_analysis(path: Path) -> Path:
     return path
 
 
+def states_of(analysis: Path, path: Path) -> Path:
+    """Windows of atmospheres that grow warmer."""
+    with xr.open_dataset(analysis) as data:
+        times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(24, "h")
+        states = data.load().expand_dims(time=times).copy(deep=True)
+    states["temperature"] = states["temperature"] + xr.DataArray(0.1 * np.arange(40), {"time": times})
+    channels = [Channel(name, level) for name in ("temperature", *WINDS) for level in (100.0, 500.0, 1000.0)]
+    grid = WeatherGrid(*(tuple(float(v) for v in states[d].values) for d in ("latitude", "longitude")))
+    layout = WeatherLayout(grid, (*channels, Channel("surface_pressure")), step_hours=24.0, calendar=False)
+    write_windows(path, [Segment.of(states)], layout, fingerprint="f" * 64)
+    return path
+
+
 @pytest.mark.parametrize("name", names("sampling"))
 def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_path: Path) -> None:
     simulator = DRAWN[name]
@@ -175,6 +193,9 @@ def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_
     choices = [f"simulator={simulator}", f"sampling={name}"]
     if name == "analysis":
         choices += ["simulator.start=state", f"sampling.initial.path={an_analysis(tmp_path / 'a.nc')}"]
+    if name == "windows":
+        path = states_of(an_analysis(tmp_path / "a.nc"), tmp_path / "windows")
+        choices += ["simulator.start=state", f"sampling.initial.path={path}"]
     config = composed("simulate", *choices, "sampling.count=3")
     made = instantiate(config.simulator)
     drawn, count = sampled(config.sampling, made)

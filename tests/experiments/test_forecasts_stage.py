@@ -17,6 +17,7 @@ from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.evaluate import evaluate
 from experiments.forecasts import train_forecaster
+from experiments.simulate import simulate
 from experiments.stage import CONF
 from experiments.weather.costs import compare_with_core, years_per_minute
 from experiments.weather.evaluate import _write_scores
@@ -264,32 +265,36 @@ def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
         train_forecaster(config, tmp_path / "run")
 
 
-def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(tmp_path: Path) -> None:
-    asked = [
-        "simulator=held_suarez", "simulator.truncation=7", "simulator.layers=3", "simulator.days=12",
-        "simulator.spin_up_days=2", "sampling=seeds", "sampling.count=3", "campaign.workers=1",
-    ]  # fmt: skip
-    from experiments.simulate import simulate
+@pytest.fixture(scope="module")
+def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A small core's campaign, its windows, and a forecaster that has hardly learned from them."""
 
-    config = composed("simulate", *asked, f"out={tmp_path / 'core'}", f"run.dir={tmp_path / 'sim'}")
-    simulate(config, tmp_path / "sim")
-    windows(
-        composed(
-            "windows", "source=campaign", f"source.path={tmp_path / 'core'}", f"out={tmp_path / 'w'}", root="apply"
-        ),
-        tmp_path / "run",
-    )
-    made = WindowStore.open(tmp_path / "w")
-    core = Campaign(str(tmp_path / "core")).core()
-    assert isinstance(core, DynamicalCore)
-    assert made.fingerprint == core.fingerprint
-    assert [b - a for a, b in made.segments] == [13, 13, 13]
-    train = composed(
-        "train", "experiment=weather/held_suarez", f"data.file={tmp_path / 'w'}", "data.parts=[13,13,0,13]",
+    def make(folder: Path) -> None:
+        asked = [
+            "simulator=held_suarez", "simulator.truncation=7", "simulator.layers=3", "simulator.days=12",
+            "simulator.spin_up_days=2", "sampling=seeds", "sampling.count=3", "campaign.workers=1",
+        ]  # fmt: skip
+        simulate(composed("simulate", *asked, f"out={folder / 'core'}", f"run.dir={folder / 'sim'}"), folder / "sim")
+        made = [f"source.path={folder / 'core'}", f"out={folder / 'w'}"]
+        windows(composed("windows", "source=campaign", *made, root="apply"), folder / "run")
+        train_forecaster(composed("train", *tiny(folder)), folder / "fit")
+
+    return once("cored", make)
+
+
+def tiny(folder: Path) -> list[str]:
+    return [
+        "experiment=weather/held_suarez", f"data.file={folder / 'w'}", "data.parts=[13,13,0,13]",
         "surrogate.steps=2", "surrogate.unroll=1", "surrogate.truncation=7", "train.epochs=1", *SMALL,
-    )  # fmt: skip
-    train_forecaster(train, tmp_path / "fit")
-    forecaster = Forecaster.load(tmp_path / "fit" / "surrogate")
+    ]  # fmt: skip
+
+
+def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(cored: Path, tmp_path: Path) -> None:
+    made = WindowStore.open(cored / "w")
+    core = Campaign(str(cored / "core")).core()
+    assert isinstance(core, DynamicalCore)
+    assert [b - a for a, b in made.segments] == [13, 13, 13]
+    forecaster = Forecaster.load(cored / "fit" / "surrogate")
     found = compare_with_core(
         forecaster, core, made, (26, 39), (5,), steps=2, requests=2, cores=1, batch_sizes=(1,), repeats=1
     )
@@ -298,4 +303,45 @@ def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(tmp_p
     ours, theirs = years_per_minute(forecaster, core, made.read(np.array([26]), 1)[0, 0], 2)
     assert min(ours, theirs) > 0
     with pytest.raises(InputError, match="another simulator"):
-        core_windows(tmp_path / "core", DynamicalCore(), tmp_path / "other")
+        core_windows(cored / "core", DynamicalCore(), tmp_path / "other")
+
+
+def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: Path, tmp_path: Path) -> None:
+    asked = [
+        "source=drift", f"source.surrogate={cored / 'fit' / 'surrogate'}", f"source.path={cored / 'w'}",
+        "source.runs=3", "source.days=6", "source.every=2", f"out={tmp_path / 'drifted'}",
+    ]  # fmt: skip
+    windows(composed("windows", *asked, root="apply"), tmp_path / "run")
+    drifted, made = WindowStore.open(tmp_path / "drifted"), WindowStore.open(cored / "w")
+    forecaster = Forecaster.load(cored / "fit" / "surrogate")
+    starts = np.array([0, 6, 12])  # of the 13 of its training
+    told = forecaster.forecast_arrays(made.read(starts, 1), made.times[starts], 6)[:, 0]
+    kept = drifted.dataset()
+    assert drifted.segments == tuple((k, k + 1) for k in range(9))
+    expected = np.concatenate([told[:, day] for day in (1, 3, 5)])
+    assert np.allclose(made.layout.stack(kept), expected, rtol=1e-4, atol=1e-2)
+    with pytest.raises(InputError, match=r"source\.runs: must be 1 or more"):
+        windows(composed("windows", *asked, "source.runs=0", root="apply"), tmp_path / "refused")
+
+    simulate(
+        composed(
+            "simulate", "simulator=held_suarez", "simulator.truncation=7", "simulator.layers=3", "simulator.days=2",
+            "simulator.start=state", "simulator.spin_up_days=0", "sampling=windows", "sampling.count=4",
+            f"sampling.initial.path={tmp_path / 'drifted'}", "campaign.workers=1", f"out={tmp_path / 'answers'}",
+            f"run.dir={tmp_path / 'sim'}",
+        ),
+        tmp_path / "sim",
+    )  # fmt: skip
+    more = [f"source.path={tmp_path / 'answers'}", f"out={tmp_path / 'also'}"]
+    windows(composed("windows", "source=campaign", *more, root="apply"), tmp_path / "run2")
+    also = WindowStore.open(tmp_path / "also")
+    assert also.fingerprint != made.fingerprint
+    first = also.read(np.array([a for a, _ in also.segments]), 1)[:, 0]
+    # The core keeps its own wavenumbers of what it is given.
+    nearest = np.abs(first[:, None] - expected[None])[..., : made.layout.index("surface_pressure")[0]]
+    assert np.median(nearest, axis=(2, 3, 4)).min(axis=1).max() < 1.0
+    metrics = train_forecaster(composed("train", *tiny(cored), f"data.also={tmp_path / 'also'}"), tmp_path / "fit")
+    assert metrics["train/states"] == 13 + len(also)
+    assert metrics["train/label_core_seconds"] == pytest.approx(made.label_core_seconds + also.label_core_seconds)
+    learned = json.loads((tmp_path / "fit" / "learned_from.json").read_text())
+    assert learned["states"] == made.fingerprint + also.fingerprint

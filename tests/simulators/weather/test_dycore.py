@@ -19,6 +19,7 @@ from scipy.special import sph_harm_y
 from data.errors import InputError
 from data.store import RecordStore
 from data.weather import WeatherLayout
+from data.windows import Segment, write_windows
 from simulators.base import SimulationError
 from simulators.weather.core_budgets import (
     GAS_CONSTANT,
@@ -36,7 +37,7 @@ from simulators.weather.core_levels import geopotential, pressure_to_sigma, sigm
 from simulators.weather.core_regrid import regrid
 from simulators.weather.core_settings import default_step, gaussian_grid, gaussian_rows, truncation_of
 from simulators.weather.core_spec import dated
-from simulators.weather.core_states import Analysis, core_requests
+from simulators.weather.core_states import Analysis, Windows, core_requests
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
 
@@ -367,6 +368,38 @@ def test_an_analysis_on_another_grid_becomes_states_of_the_core(tmp_path: Path) 
         next(core_requests(core, Analysis(str(tmp_path / "c.nc")), 1, 0))
     with pytest.raises(InputError, match="starts from equilibrium"):
         next(core_requests(SMALL, Analysis("a.nc"), 1, 0))
+
+
+def test_the_core_starts_from_windows(tmp_path: Path) -> None:
+    core = replace(SMALL, start="state")
+    states = SMALL.state_layout.stack(SMALL.simulate(SMALL.spec.request({"seed": 0})))
+    times = np.datetime64("2001-01-01", "ns") + np.arange(len(states)) * np.timedelta64(24, "h")
+
+    def written(name: str, layout: WeatherLayout, states: np.ndarray) -> str:
+        record = Segment.of(layout.unstack(states, ("time",), {"time": times}))
+        write_windows(tmp_path / name, [record], layout, fingerprint="f" * 64)
+        return str(tmp_path / name)
+
+    layout = SMALL.state_layout
+    found = list(core_requests(core, Windows(written("own", layout, states)), 20, 0))
+    drawn = [np.concatenate([f[f"initial_{v}"].values.reshape(-1) for v in layout.variables]) for f in found]
+    given = [
+        np.concatenate([np.moveaxis(state[..., layout.index(v)], -1, 0).reshape(-1) for v in layout.variables])
+        for state in states
+    ]
+    matches = [[np.array_equal(d, g) for g in given].index(True) for d in drawn]
+    assert set(matches) == set(range(len(states)))
+    fewer = replace(layout, channels=layout.channels[1:])
+    with pytest.raises(InputError, match="has no temperature"):
+        next(core_requests(core, Windows(written("fewer", fewer, states[..., 1:])), 1, 0))
+    with pytest.raises(InputError, match="another grid"):
+        next(core_requests(replace(core, truncation=10), Windows(str(tmp_path / "own")), 1, 0))
+    pressed = replace(SMALL, levels=(250.0, 500.0, 850.0))
+    answer = pressed.simulate(pressed.spec.request({"seed": 0}))
+    path = written("pressure", pressed.layout, pressed.layout.stack(answer))
+    (found_one,) = core_requests(core, Windows(path), 1, 0)
+    pressures = found_one["initial_surface_pressure"].values
+    assert min(np.abs(pressures - p).max() for p in answer["surface_pressure"].values) < 1
 
 
 def test_the_core_starts_from_era5(shared_data: Path) -> None:

@@ -292,6 +292,49 @@ def test_parts_without_windows_and_settings_that_do_not_fit_are_refused(windows:
     assert isinstance(windows.dataset((0, 1)), xr.Dataset)
 
 
+def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(0)
+
+    def written(name: str, records: int, count: int) -> WindowStore:
+        found = []
+        for k in range(records):
+            times = np.datetime64("2001-01-01", "ns") + (np.arange(count) + 99 * k + count) * np.timedelta64(24, "h")
+            drawn = random.normal(280, 5, (count, ROWS, COLUMNS, 2)).astype(np.float32)
+            found.append(Segment.of(LAYOUT.unstack(drawn, ("time",), {"time": times})))
+        return write_windows(tmp_path / name, found, LAYOUT, fingerprint=name)
+
+    main, more = written("main", 3, 20), written("more", 7, 5)
+    part = (20, 60)
+    batches = WindowBatches(main, part, 7, 1, 3, seed=0, also=more)
+    wanted = {
+        source.read(np.array([start]), 4).tobytes(): clock(source.times[[start]])
+        for source, starts in ((main, main.starts(4, part)), (more, more.starts(4)))
+        for start in starts
+    }
+    assert len(batches.starts) == len(wanted) == 2 * 17 + 7 * 2
+    assert batches.steps_per_epoch == 48 // 7
+
+    def check(found: WindowBatches) -> list[bytes]:
+        rows = []
+        for batch in found.epoch(0):
+            assert batch.weight.all()
+            for frames, day, second in zip(batch.frames, batch.days, batch.seconds, strict=True):
+                rows.append(frames.tobytes())
+                assert (day, second) == tuple(v[0] for v in wanted[rows[-1]])
+        return rows
+
+    held = check(batches)
+    assert len(set(held)) == len(held) == 42
+    monkeypatch.setattr("surrogates.weather.batches.HELD_BYTES", 0)
+    assert check(replace(batches)) == held
+    config = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=1)
+    other = write_windows(
+        tmp_path / "other", [Segment.of(more.dataset((0, 5)))], replace(LAYOUT, step_hours=12.0), fingerprint="f" * 64
+    )
+    with pytest.raises(InputError, match=r"data\.also"):
+        fit_weather(main, part, None, config, TrainConfig(epochs=1), tmp_path / "run", also=other, progress=False)
+
+
 def test_half_of_the_windows_of_a_training_are_mirrored(tmp_path: Path) -> None:
     layout = replace(LAYOUT, channels=(Channel("temperature", 0.5), Channel("v_component_of_wind", 0.5)))
     random = np.random.default_rng(0)

@@ -1,0 +1,111 @@
+"""Where a forecaster gets to when it is left alone: states for its simulator to answer, and for it to learn from.
+
+A forecaster that learned a simulator's own trajectories knows nothing of what lies beside them, where its errors take
+it in a long run. The simulator's answers from there are what it lacks: the aggregation of Ross, Gordon and Bagnell,
+AISTATS 2011 (DAgger).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.weather import TIME, WeatherLayout
+from data.windows import Segment, WindowStore, write_windows
+from experiments.stage import existing_file
+from experiments.weather.evaluate import part_of_training
+from experiments.weather.stability import beyond
+from simulators.base import content_hash
+from surrogates.weather.forecaster import Forecaster
+
+#: Days between the times of two states: each is a segment of its own.
+APART = 10
+
+
+@dataclass(frozen=True)
+class Drift:
+    """States of long rollouts, each taken until it leaves the climatological range.
+
+    Attributes:
+        surrogate: directory of the forecaster.
+        path: windows whose states the rollouts begin from, spread evenly over `part`.
+        part: [start, stop) of these states; None: those of the forecaster's training.
+        runs: rollouts.
+        days: of each.
+        every: days from one state that is kept to the next.
+        seed: of a forecaster that sees noise.
+
+    Raises:
+        InputError: a number is out of range.
+    """
+
+    surrogate: str
+    path: str
+    part: list[int] | None = None
+    runs: int = 32
+    days: float = 200.0
+    every: float = 10.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in (("runs", 1), ("seed", 0), ("days", self.every)):
+            if getattr(self, name) < least:
+                raise InputError(f"must be {least:g} or more, got {getattr(self, name):g}", where=f"source.{name}")
+        if self.every <= 0:
+            raise InputError(f"must be above 0, got {self.every:g}", where="source.every")
+
+    def write(self, path: Path, advance: Callable[[int], None] | None = None) -> WindowStore:
+        """Roll out, and write what is kept to a store of windows.
+
+        Raises:
+            InputError: the forecaster or the windows are missing, do not fit one another, or nothing was kept.
+        """
+        forecaster = Forecaster.load(existing_file(self.surrogate, "source.surrogate"))
+        store = WindowStore.open(existing_file(self.path, "source.path"))
+        if store.layout.channels != forecaster.layout.channels or store.layout.grid != forecaster.layout.grid:
+            raise InputError("its channels or grid are not those of the surrogate", where=self.path)
+        if store.layout.calendar:
+            raise InputError(
+                "the states have dates, which what a forecaster drifts to has not", where=self.path,
+                remedy="Give windows of a dynamical core",
+            )  # fmt: skip
+        asked = [self.part, self.runs, self.days, self.every, self.seed]
+        made = content_hash([forecaster.fingerprint, store.fingerprint, *asked])
+        return write_windows(
+            path, _segments(self._states(forecaster, store), store.layout), store.layout, fingerprint=made,
+            advance=advance,
+        )  # fmt: skip
+
+    def _states(
+        self, forecaster: Forecaster, store: WindowStore
+    ) -> Iterator[Float[np.ndarray, "latitude longitude channel"]]:
+        history, hours = forecaster.history, store.layout.step_hours
+        every, steps = max(1, round(self.every * 24 / hours)), round(self.days * 24 / hours)
+        if self.part is None:
+            part = part_of_training(Path(self.surrogate), "train", "source.part")
+        else:
+            part = self.part[0], self.part[1]
+        starts = store.starts(history, part)
+        starts = starts[np.linspace(0, len(starts) - 1, self.runs).round().astype(int)]
+        alive, done = np.ones(self.runs, bool), 0
+        present = store.times[starts + history - 1]
+        for states in forecaster.chunks(store.read(starts, history), present, steps, seed=self.seed, chunk=every):
+            alive &= ~beyond(forecaster, states[:, 0]).any(axis=(1, 2))
+            done += states.shape[2]
+            if not alive.any():
+                return
+            if done % every == 0:
+                yield from states[alive, 0, -1]
+
+
+def _segments(
+    states: Iterator[Float[np.ndarray, "latitude longitude channel"]], layout: WeatherLayout
+) -> Iterator[Segment]:
+    for number, state in enumerate(states):
+        time = np.array(["2001-01-01"], "datetime64[ns]") + number * np.timedelta64(APART, "D")
+        yield Segment.of(layout.unstack(state[None], (TIME,), {TIME: time}))
