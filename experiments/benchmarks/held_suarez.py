@@ -62,15 +62,23 @@ def ratios(found: Any, system: str, head: str) -> list[Result]:
 
 
 def chance(store: Any) -> list[Result]:
-    """How far the climate of one of the core's runs is from that of its others, mean over runs and levels."""
+    """How far the climate of one of the core's runs is from that of its others, mean over runs (and levels)."""
+    import numpy as np
+
     from experiments.weather.stability import runs_apart
 
-    apart, results = runs_apart(store), []
+    pairs, weights = runs_apart(store), store.layout.grid.weights[:, 0]
+    results: list[Result] = []
     for variable in VARIABLES[:2]:
-        for key, values in apart.items():
-            off = float(values[store.layout.index(variable)].mean())
+        at = store.layout.index(variable)
+        found: dict[str, list[float]] = {}
+        for run, others in pairs:
+            offs = {k: v[at] for k, v in run.off(others, weights).items()} | run.section_off(others, weights, at)
+            for key, off in offs.items():
+                found.setdefault(key, []).append(np.abs(off).mean())
+        for key, values in found.items():
             label = f"held_suarez: one run of the core and its others, {variable}: {key.replace('_', ' ')} off"
-            results.append(Result(label, off, "1"))
+            results.append(Result(label, float(np.mean(values)), "1"))
     return results
 
 
@@ -85,8 +93,9 @@ def climate(found: Any, metrics: Mapping[str, float], head: str) -> list[Result]
         Result(f"held_suarez: {head}rollouts of {count} that stayed within it", float(found.long.stayed), "1"),
     ]
     for variable in VARIABLES[:2]:
-        for key in ("mean", "mean_in_spreads", "variance"):
-            for suffix, words in (("", "mean of levels"), ("_most", "worst level")):
+        for key in ("section_mean", "section_contrast", "section_variance", "mean", "mean_in_spreads", "variance"):
+            whole = key.startswith("section")
+            for suffix, words in (("", "all levels" if whole else "mean of levels"), ("_most", "worst level")):
                 ours, held = (metrics.get(f"{h}/{variable}/{key}_off{suffix}") for h in ("long", "long_held"))
                 if ours is not None:
                     label = f"held_suarez: {head}long run, {variable}: {key.replace('_', ' ')} off, {words}"
@@ -154,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--members", type=int, default=16, help="of the ensemble (%(default)s)")
     parser.add_argument("--long-days", type=float, default=1000.0, help="of the long runs (%(default)s)")
-    parser.add_argument("--long-starts", type=int, default=4, help="long runs (%(default)s)")
+    parser.add_argument("--long-starts", type=int, default=8, help="long runs (%(default)s)")
     parser.add_argument("--answers", type=int, default=500, help="of the core to drifted states (%(default)s)")
     parser.add_argument("--scored", type=int, default=100, help="forecasts of the ensemble (%(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")

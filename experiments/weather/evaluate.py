@@ -314,7 +314,12 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         for head, climate in (("long", run.climate), ("long_held", run.held)):
             if climate is None:
                 continue
-            for key, values in climate.off(run.truth, evaluation.layout.grid.weights[:, 0]).items():
+            weights = evaluation.layout.grid.weights[:, 0]
+            for variable in evaluation.layout.variables:
+                section = climate.section_off(run.truth, weights, evaluation.layout.index(variable))
+                found = {f"{head}/{variable}/{k}_off": abs(v) for k, v in section.items()}
+                metrics |= {k: v for k, v in found.items() if np.isfinite(v)}
+            for key, values in climate.off(run.truth, weights).items():
                 for variable in evaluation.layout.variables:
                     own = np.abs(values[evaluation.layout.index(variable)])
                     if np.isfinite(own).all():

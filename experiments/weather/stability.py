@@ -77,6 +77,27 @@ class Climate:
                 "variance": (w * self.spread**2).sum(axis=0) / variance - 1,
             }
 
+    def section_off(
+        self, truth: Climate, weights: Float[np.ndarray, " latitude"], channels: Sequence[int]
+    ) -> dict[str, float]:
+        """How far a variable is off as a whole, over latitudes by area and over its levels alike.
+
+        `section_mean`: the L2 norm of the difference of the zonal means over that of the true ones; `section_contrast`:
+        over that of the true ones from their area means; `section_variance`: relative difference of the mean variance.
+        Not finite where the truth is nothing, or does not vary.
+        """
+        w, at = (weights / weights.sum())[:, None], list(channels)
+        mean, true = self.mean[:, at], truth.mean[:, at]
+        contrast = true - (w * true).sum(axis=0)
+        square, size, spread = (float((w * v**2).sum()) for v in (mean - true, true, contrast))
+        own, given = (float((w * c.spread[:, at] ** 2).sum()) for c in (self, truth))
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return {
+                "section_mean": float(np.sqrt(np.float64(square) / size)),
+                "section_contrast": float(np.sqrt(np.float64(square) / spread)),
+                "section_variance": float(np.float64(own) / given - 1),
+            }
+
 
 @dataclass(frozen=True)
 class LongRun:
@@ -120,20 +141,15 @@ def beyond(
     return ~(np.isfinite(least) & np.isfinite(most)) | (least < low - room) | (most > high + room)
 
 
-def runs_apart(store: WindowStore) -> dict[str, Float[np.ndarray, " channel"]]:
-    """How far the climate of each run of a simulator is from that of its other runs; see `Climate.off`.
+def runs_apart(store: WindowStore) -> list[tuple[Climate, Climate]]:
+    """The climate of each run of a simulator, and that of its other runs; empty for fewer than two runs.
 
-    Chance alone: what a faithful surrogate's run of that length may differ by too.
-
-    Returns:
-        Means over the runs of the sizes; empty for fewer than two runs.
+    They differ by chance alone, as a faithful surrogate's run of that length may too.
     """
     runs = [Climate.of(states for _, states in store.blocks(segment)) for segment in store.segments]
     if len(runs) < 2:
-        return {}
-    weights = store.layout.grid.weights[:, 0]
-    found = [run.off(Climate.pooled([r for r in runs if r is not run]), weights) for run in runs]
-    return {key: np.mean([np.abs(off[key]) for off in found], axis=0) for key in found[0]}
+        return []
+    return [(run, Climate.pooled([r for r in runs if r is not run])) for run in runs]
 
 
 def long_run(

@@ -241,14 +241,21 @@ def test_runs_of_a_core_are_held_against_its_other_runs(tmp_path: Path) -> None:
         return Segment.of(layout.unstack(states, ("time",), {"time": times}))
 
     runs = [record(k, more) for k, more in enumerate((0.0, 0.0, 1.5))]
-    apart = runs_apart(write_windows(tmp_path / "w", runs, layout, fingerprint="f" * 64))
     weights = grid.weights[:, 0]
-    contrast = np.sqrt(np.average((jet - np.average(jet, weights=weights)) ** 2, weights=weights))
+    pairs = runs_apart(write_windows(tmp_path / "w", runs, layout, fingerprint="f" * 64))
+    offs = [run.off(others, weights) for run, others in pairs]
+    centre = np.average(jet, weights=weights)
+    contrast = np.sqrt(np.average((jet - centre) ** 2, weights=weights))
     # The last is 1.5 from the others, each of these half of that from the mean of its own others.
-    assert apart["mean"] == pytest.approx([(0.75 + 0.75 + 1.5) / 3 / contrast], rel=1e-4)
+    assert [float(off["mean"][0]) * contrast for off in offs] == pytest.approx([0.75, 0.75, 1.5], rel=1e-4)
     # The others of the last are alike, those of the first two lie 1.5 apart.
-    assert apart["variance"] == pytest.approx([2 / 3 * (1 - 9 / (9 + 0.75**2))], rel=1e-3)
-    assert runs_apart(write_windows(tmp_path / "one", runs[:1], layout, fingerprint="f" * 64)) == {}
+    wider = 9 / (9 + 0.75**2) - 1
+    assert [float(off["variance"][0]) for off in offs] == pytest.approx([wider, wider, 0], rel=1e-3, abs=1e-4)
+    section = pairs[2][0].section_off(pairs[2][1], weights, [0])
+    assert section["section_mean"] == pytest.approx(1.5 / np.sqrt(contrast**2 + centre**2), rel=1e-4)
+    assert section["section_contrast"] == pytest.approx(1.5 / contrast, rel=1e-4)
+    assert section["section_variance"] == pytest.approx(0, abs=1e-4)
+    assert runs_apart(write_windows(tmp_path / "one", runs[:1], layout, fingerprint="f" * 64)) == []
 
 
 def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
