@@ -39,8 +39,8 @@ class WindowData:
     Attributes:
         file: a store that `understudy windows` made.
         parts: fractions or counts of the states, in the order of time and of `PARTS`.
-        also: a second store, to learn from beside the training part, such as of what a simulator does from states that
-            a forecaster drifted to.
+        also: more stores, to learn from beside the training part, such as of what a simulator does from states that a
+            forecaster drifted to.
 
     Raises:
         ValueError: the parts are not four numbers of 0 or more.
@@ -48,7 +48,7 @@ class WindowData:
 
     file: str = MISSING
     parts: list[Any] = field(default_factory=lambda: [0.75, 0.05, 0.1, 0.1])
-    also: str | None = None
+    also: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
@@ -125,11 +125,11 @@ def train_on_windows(
         InputError: a part has too few states, or `run_dir` holds a training on other data.
     """
     parts = split_in_time(len(store), data.parts)
-    also = None if data.also is None else WindowStore.open(existing_file(data.also, "data.also"))
+    also = tuple(WindowStore.open(existing_file(path, "data.also")) for path in data.also)
     hold_to_data(
         run_dir,
         {
-            "states": store.fingerprint + ("" if also is None else also.fingerprint),
+            "states": "".join(s.fingerprint for s in (store, *also)),
             "parts": content_hash({k: list(v) for k, v in parts.items()}),
             "network": content_hash(config.to_json()),
             "first weights": "" if init is None else init.fingerprint,
@@ -152,11 +152,11 @@ def train_on_windows(
     before = 0.0 if init is None else init.scores.get("train/seconds", 0.0)
     metrics = {
         "train/seconds": before + result.seconds,
-        "train/states": float(parts["train"][1] - parts["train"][0] + (0 if also is None else len(also))),
+        "train/states": float(parts["train"][1] - parts["train"][0] + sum(map(len, also))),
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),
     }
-    labels = store.label_core_seconds + (0.0 if also is None else also.label_core_seconds)
+    labels = sum(s.label_core_seconds for s in (store, *also))
     if np.isfinite(labels):
         metrics["train/label_core_seconds"] = labels
     if given("test") is not None:

@@ -3,8 +3,8 @@
 Runs of the core at T21 with 12 layers are simulated (or gone on with) as a campaign, each from its own seed after its
 spin-up; all but the last are learned from, the last is what is forecast. Labels, training and inference are counted.
 A second network sees noise and is trained on the fair CRPS, then for two thirds of that time with zonal means in the
-loss. States that it drifts to in long runs are answered by the core, and it learns from these answers too, as long
-again. Before and after that its ensemble is scored on the same forecasts, and members of it run for years, whose
+loss. Twice, states that it drifts to in long runs are answered by the core, and it learns from these answers too, as
+long again. Before and after each its ensemble is scored on the same forecasts, and members of it run for years, whose
 climate is held against the core's.
 """
 
@@ -165,6 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--long-days", type=float, default=1000.0, help="of the long runs (%(default)s)")
     parser.add_argument("--long-starts", type=int, default=8, help="long runs (%(default)s)")
     parser.add_argument("--answers", type=int, default=500, help="of the core to drifted states (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=2, help="of drift, answers and training (%(default)s)")
     parser.add_argument("--scored", type=int, default=100, help="forecasts of the ensemble (%(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
@@ -229,13 +230,17 @@ def main(argv: Sequence[str] | None = None) -> None:
         slow += ["surrogate.unroll_from=0", "surrogate.unroll_full=0.4"]
         drawn = trained(folder / "ensemble", slow, spread)
         results += ensemble("ensemble", f"ensemble of {given.members}, ")
-        if given.answers:
-            drift = Drift(str(folder / "ensemble" / "surrogate"), str(folder / "windows"), runs=32, days=300, every=10)
-            drift.write(folder / "drifted")
-            also = answered(folder / "drifted", folder, len(cores), given.answers)
+        also: list[str] = []
+        for count in range(1, given.rounds + 1):
+            into, before = folder / f"round_{count}", folder / (f"round_{count - 1}" if count > 1 else "ensemble")
+            drift = Drift(
+                str(before / "surrogate"), str(folder / "windows"), runs=32, days=300, every=10, seed=count - 1
+            )
+            drift.write(into / "drifted")
+            also.append(str(answered(into / "drifted", into, len(cores), given.answers)))
             aside = [*slow, f"data.also={also}", "train.learning_rate=5e-4", "surrogate.unroll_full=0"]
-            drawn = trained(folder / "corrected", aside, drawn)
-            results += ensemble("corrected", f"ensemble of {given.members} with answers where it drifts, ")
+            drawn = trained(into, aside, drawn)
+            results += ensemble(into.name, f"ensemble of {given.members}, answers where it drifts, round {count}, ")
         results.append(
             Result("held_suarez: ensemble: training", drawn.scores["train/seconds"] * len(cores), "core-s"),
         )

@@ -38,16 +38,10 @@ class Climate:
         Raises:
             ValueError: there are none.
         """
-        count, total, square = 0, np.zeros(()), np.zeros(())
+        sums = Sums()
         for states in blocks:
-            wide = states.astype(np.float64)
-            total = total + wide.mean(axis=2).sum(axis=0)
-            square = square + (wide**2).mean(axis=2).sum(axis=0)
-            count += len(states)
-        if not count:
-            raise ValueError("no states have no climate")
-        mean = total / count
-        return Climate(count, mean, np.sqrt(np.maximum(square / count - mean**2, 0.0)))
+            sums.add(states)
+        return sums.climate()
 
     @staticmethod
     def pooled(parts: Sequence[Climate]) -> Climate:
@@ -99,6 +93,31 @@ class Climate:
             }
 
 
+class Sums:
+    """What the climate of a series is taken from as its states come in."""
+
+    def __init__(self) -> None:
+        self.count, self.total, self.square = 0, np.zeros(()), np.zeros(())
+
+    def add(self, states: Float[np.ndarray, "time latitude longitude channel"]) -> None:
+        """Some more states."""
+        wide = states.astype(np.float64)
+        self.total = self.total + wide.mean(axis=2).sum(axis=0)
+        self.square = self.square + (wide**2).mean(axis=2).sum(axis=0)
+        self.count += len(states)
+
+    def climate(self) -> Climate:
+        """Of all of them.
+
+        Raises:
+            ValueError: there were none.
+        """
+        if not self.count:
+            raise ValueError("no states have no climate")
+        mean = self.total / self.count
+        return Climate(self.count, mean, np.sqrt(np.maximum(self.square / self.count - mean**2, 0.0)))
+
+
 @dataclass(frozen=True)
 class LongRun:
     """What rollouts from one or more states did.
@@ -107,7 +126,7 @@ class LongRun:
         days: their length.
         ends: the day on which each left the finite numbers or the climatological range; None if it never did.
         why: what left first, and how far.
-        climate: of all of them without their beginnings; None where one left the range.
+        climate: of those that stayed, without their beginnings; None if none did.
         truth: of the states of the training.
         held: of states that were not learned from, so as far off as chance alone may put a record of their length; None
             if there are none.
@@ -180,37 +199,29 @@ def long_run(
     first = round(FORGOTTEN * steps)
     ends: list[float | None] = [None] * len(present)
     reasons: dict[float, str] = {}
-
-    def inside() -> Iterable[np.ndarray]:
-        """Blocks of the rollouts without their beginnings, up to where each leaves the range."""
-        done = 0
-        for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk):
-            least, most = states[:, 0].min(axis=(2, 3)), states[:, 0].max(axis=(2, 3))
-            bad = beyond(forecaster, states[:, 0])
-            for row in (r for r, end in enumerate(ends) if end is None):
-                if not bad[row].any():
-                    yield states[row, 0, max(0, first - done) :]
-                    continue
-                step, at = np.argwhere(bad[row])[0]
-                day = ends[row] = (done + step + 1) * layout.step_hours / 24
-                reasons.setdefault(
-                    day,
-                    f"{layout.channels[at].label} from {least[row, step, at]:.4g} to {most[row, step, at]:.4g}, "
-                    f"in the training from {low[at]:.4g} to {high[at]:.4g}",
-                )
-            if None not in ends:
-                return
-            done += states.shape[2]
-
-    try:
-        climate: Climate | None = Climate.of(inside())
-    except ValueError:
-        climate = None
+    done, sums = 0, [Sums() for _ in present]
+    for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk):
+        least, most = states[:, 0].min(axis=(2, 3)), states[:, 0].max(axis=(2, 3))
+        bad = beyond(forecaster, states[:, 0])
+        for row in (r for r, end in enumerate(ends) if end is None):
+            if not bad[row].any():
+                sums[row].add(states[row, 0, max(0, first - done) :])
+                continue
+            step, at = np.argwhere(bad[row])[0]
+            day = ends[row] = (done + step + 1) * layout.step_hours / 24
+            reasons.setdefault(
+                day,
+                f"{layout.channels[at].label} from {least[row, step, at]:.4g} to {most[row, step, at]:.4g}, "
+                f"in the training from {low[at]:.4g} to {high[at]:.4g}",
+            )
+        if None not in ends:
+            break
+        done += states.shape[2]
+    stayed = [s.climate() for s, end in zip(sums, ends, strict=True) if end is None and s.count]
     true, other = (
         None if part is None or part[1] <= part[0] else Climate.of(states for _, states in store.blocks(part))
         for part in (truth, held)
     )
     assert true is not None
-    # What has left the range has no climate.
-    climate = None if reasons else climate
+    climate = Climate.pooled(stayed) if stayed else None
     return LongRun(days, tuple(ends), reasons[min(reasons)] if reasons else "", climate, true, other)

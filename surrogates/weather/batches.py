@@ -45,7 +45,7 @@ class WindowBatches:
         seed: of the order; None keeps that of time, and fills the last batch instead of leaving it out.
         stride: states from the beginning of a window to that of the next one.
         mirror: whether half of the windows, others in each epoch, are mirrored at the equator.
-        also: a second store, all of whose windows are in each epoch too.
+        also: more stores, all of whose windows are in each epoch too.
     """
 
     store: WindowStore
@@ -56,16 +56,15 @@ class WindowBatches:
     seed: int | None
     stride: int = 1
     mirror: bool = False
-    also: WindowStore | None = None
+    also: tuple[WindowStore, ...] = ()
 
     @cached_property
     def starts(self) -> Int[np.ndarray, " window"]:
-        """First state of each window; those of `also` are counted on from the end of `store`."""
-        frames = self.history + self.unroll
-        own = self.store.starts(frames, self.part, self.stride)
-        if self.also is None:
-            return own
-        return np.concatenate([own, len(self.store) + self.also.starts(frames, None, self.stride)])
+        """First state of each window, counted through the states of `store` and then those of `also`."""
+        frames, firsts = self.history + self.unroll, self._firsts
+        return np.concatenate(
+            [firsts[k] + store.starts(frames, part, self.stride) for k, (store, part) in enumerate(self._sources)]
+        )
 
     @cached_property
     def _held(self) -> tuple[Float[np.ndarray, "time latitude longitude channel"], ...]:
@@ -78,7 +77,12 @@ class WindowBatches:
 
     @property
     def _sources(self) -> list[tuple[WindowStore, tuple[int, int]]]:
-        return [(self.store, self.part)] + ([] if self.also is None else [(self.also, (0, len(self.also)))])
+        return [(self.store, self.part), *((more, (0, len(more))) for more in self.also)]
+
+    @property
+    def _firsts(self) -> Int[np.ndarray, " source+1"]:
+        """Where the states of each source begin in the count of all."""
+        return np.cumsum([0, *(len(store) for store, _ in self._sources)])
 
     @property
     def steps_per_epoch(self) -> int:
@@ -104,9 +108,10 @@ class WindowBatches:
         starts, turned = np.resize(starts, self.size), np.resize(turned, self.size)
         states = np.empty((self.size, *self._shape), np.float32)
         times = np.empty(self.size, "datetime64[ns]")
+        source = np.searchsorted(self._firsts, starts, side="right") - 1
         for number, (store, (low, _)) in enumerate(self._sources):
-            here = (starts >= len(self.store)) == bool(number)
-            first = starts[here] - number * len(self.store)
+            here = source == number
+            first = starts[here] - self._firsts[number]
             if self._held:
                 states[here] = self._held[number][first[:, None] - low + np.arange(states.shape[1])]
             elif here.any():

@@ -137,7 +137,7 @@ def fit_weather(
     run_dir: Path,
     *,
     calibration: Part | None = None,
-    also: WindowStore | None = None,
+    also: tuple[WindowStore, ...] = (),
     init: Forecaster | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
@@ -160,10 +160,9 @@ def fit_weather(
         InputError: a part has no window of the length that is needed, or a setting does not suit the states.
     """
     layout = store.layout
-    if also is not None and (also.layout.channels, also.layout.grid, also.layout.step_hours) != (
-        layout.channels, layout.grid, layout.step_hours,
-    ):  # fmt: skip
-        raise InputError("its channels, grid or step are others", where="data.also", remedy="Give windows alike")
+    for other in (more.layout for more in also):
+        if (other.channels, other.grid, other.step_hours) != (layout.channels, layout.grid, layout.step_hours):
+            raise InputError("its channels, grid or step are others", where="data.also", remedy="Give windows alike")
     if config.keep_mass and "surface_pressure" not in layout.variables:
         raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)

@@ -303,16 +303,16 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
             found.append(Segment.of(LAYOUT.unstack(drawn, ("time",), {"time": times})))
         return write_windows(tmp_path / name, found, LAYOUT, fingerprint=name)
 
-    main, more = written("main", 3, 20), written("more", 7, 5)
+    main, more, most = written("main", 3, 20), written("more", 7, 5), written("most", 2, 6)
     part = (20, 60)
-    batches = WindowBatches(main, part, 7, 1, 3, seed=0, also=more)
+    batches = WindowBatches(main, part, 7, 1, 3, seed=0, also=(more, most))
     wanted = {
         source.read(np.array([start]), 4).tobytes(): clock(source.times[[start]])
-        for source, starts in ((main, main.starts(4, part)), (more, more.starts(4)))
+        for source, starts in ((main, main.starts(4, part)), (more, more.starts(4)), (most, most.starts(4)))
         for start in starts
     }
-    assert len(batches.starts) == len(wanted) == 2 * 17 + 7 * 2
-    assert batches.steps_per_epoch == 48 // 7
+    assert len(batches.starts) == len(wanted) == 2 * 17 + 7 * 2 + 2 * 3
+    assert batches.steps_per_epoch == 54 // 7
 
     def check(found: WindowBatches) -> list[bytes]:
         rows = []
@@ -324,7 +324,7 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
         return rows
 
     held = check(batches)
-    assert len(set(held)) == len(held) == 42
+    assert len(set(held)) == len(held) == 49
     monkeypatch.setattr("surrogates.weather.batches.HELD_BYTES", 0)
     assert check(replace(batches)) == held
     config = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=1)
@@ -332,7 +332,9 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
         tmp_path / "other", [Segment.of(more.dataset((0, 5)))], replace(LAYOUT, step_hours=12.0), fingerprint="f" * 64
     )
     with pytest.raises(InputError, match=r"data\.also"):
-        fit_weather(main, part, None, config, TrainConfig(epochs=1), tmp_path / "run", also=other, progress=False)
+        fit_weather(
+            main, part, None, config, TrainConfig(epochs=1), tmp_path / "run", also=(more, other), progress=False
+        )
 
 
 def test_half_of_the_windows_of_a_training_are_mirrored(tmp_path: Path) -> None:
