@@ -3,9 +3,9 @@
 Runs of the core at T21 with 12 layers are simulated (or gone on with) as a campaign, each from its own seed after its
 spin-up; all but the last are learned from, the last is what is forecast. Labels, training and inference are counted.
 A second network sees noise and is trained on the fair CRPS, then for two thirds of that time with zonal means in the
-loss. Twice, states that it drifts to in long runs are answered by the core, and it learns from these answers too, as
-long again. Before and after each its ensemble is scored on the same forecasts, and members of it run for years, whose
-climate is held against the core's.
+loss. In each of `--rounds` states that it drifts to in long runs are answered by the core, and it learns from these
+answers too, as long again. Before and after, its ensemble is scored on the same forecasts, and members of it run for
+years, whose climate is held against the core's.
 """
 
 from __future__ import annotations
@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--long-days", type=float, default=1000.0, help="of the long runs (%(default)s)")
     parser.add_argument("--long-starts", type=int, default=8, help="long runs (%(default)s)")
     parser.add_argument("--answers", type=int, default=500, help="of the core to drifted states (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=2, help="of drift, answers and training (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=1, help="of drift, answers and training (%(default)s)")
     parser.add_argument("--scored", type=int, default=100, help="forecasts of the ensemble (%(default)s)")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 64], help="states at a time (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
