@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from surrogates.checkpoints import write_json
 from surrogates.devices import is_first
@@ -23,7 +24,8 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
             "seconds": result.seconds,
             "epochs": len(result.history),
             "stopped_by": result.stopped_by,
-            "best": result.best,
+            # Of no step there is none.
+            "best": result.best if np.isfinite(result.best) else None,
             "data_wait_share": result.data_wait_share,
             "compilations": result.compilations,
             "devices": len(jax.devices()),

@@ -38,12 +38,16 @@ class WeatherSettings:
         keep_means: whether the area means of anomalies fade as they did in the training, whatever the network says:
             they hardly move in a step, and what little a network errs there adds up in a long run.
         zonal_weight: in the loss, of means along circles of latitude beside points; see `WeatherLoss`.
+        spectral_weight: in the loss, of spherical harmonics up to the truncation beside points; see `WeatherLoss`.
         mirror: whether training sees half of its windows mirrored at the equator: twice the data, where the forcing of
             both hemispheres is the same and nothing tells them apart.
         sun: whether the sun's light and the time of year are told, where times are dates.
         damping: share of an anomaly that is kept in a step in which the network gives nothing.
         truncation: largest total wavenumber of what a step adds; None keeps all.
         unroll, unroll_from, unroll_full, input_noise: see `WeatherLoss`.
+        adjust_days: length of the free runs in which the climate is adjusted after training; 0 for none. See
+            `surrogates.weather.adjustment`.
+        adjust_runs: how many run side by side.
         steps: of a forecast that is asked for without a number of steps.
 
     Raises:
@@ -61,6 +65,7 @@ class WeatherSettings:
     keep_mass: bool = False
     keep_means: bool = False
     zonal_weight: float = 0.0
+    spectral_weight: float = 0.0
     mirror: bool = False
     sun: bool = True
     damping: float = 1.0
@@ -69,6 +74,8 @@ class WeatherSettings:
     unroll_from: float = 0.3
     unroll_full: float = 0.7
     input_noise: float = 0.0
+    adjust_days: float = 0.0
+    adjust_runs: int = 32
     steps: int = 10
 
     def __post_init__(self) -> None:
@@ -86,16 +93,29 @@ class WeatherSettings:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if self.keep_means and self.usual == "day":
             raise ValueError("keep_means needs usual states that are those of the training, not of the day before")
-        WeatherLoss(self.unroll, self.unroll_from, self.unroll_full, 1, (), self.input_noise, self.zonal_weight)
+        if self.adjust_days < 0 or self.adjust_runs < 1:
+            raise ValueError("adjust_days must be 0 or more, and adjust_runs 1 or more")
+        if self.adjust_days and (self.truncation is None or self.usual == "day"):
+            raise ValueError("adjust_days needs a truncation, and usual states that are those of the training")
+        if self.spectral_weight and self.truncation is None:
+            raise ValueError("spectral_weight needs a truncation")
+        WeatherLoss(
+            self.unroll, self.unroll_from, self.unroll_full, input_noise=self.input_noise,
+            zonal_weight=self.zonal_weight, spectral_weight=self.spectral_weight,
+        )  # fmt: skip
 
     def loss(
-        self, layout: WeatherLayout, zonal_unit: Float[np.ndarray, "latitude channel"] | None = None
+        self,
+        layout: WeatherLayout,
+        zonal_unit: Float[np.ndarray, "latitude channel"] | None = None,
+        spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
     ) -> WeatherLoss:
         """What training minimises.
 
         Args:
             layout: of the states.
             zonal_unit: of errors of zonal means.
+            spectral_unit: of errors of spherical harmonics.
 
         Raises:
             ValueError: a weight is of a variable that is not among the channels.
@@ -112,6 +132,8 @@ class WeatherSettings:
         return WeatherLoss(
             self.unroll, self.unroll_from, self.unroll_full, draws, tuple(weights.tolist()), self.input_noise,
             self.zonal_weight, () if zonal_unit is None else tuple(map(tuple, zonal_unit.tolist())),
+            self.spectral_weight,
+            () if spectral_unit is None else tuple(tuple(map(tuple, wave)) for wave in spectral_unit.tolist()),
         )  # fmt: skip
 
 
@@ -249,6 +271,7 @@ class WeatherFacts:
             sun=config.sun,
             damping=config.damping,
             truncation=config.truncation,
+            adjusted=config.adjust_days > 0,
         )
 
     def to_json(self) -> dict[str, Any]:

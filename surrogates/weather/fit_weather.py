@@ -1,4 +1,4 @@
-"""Train a `Forecaster`: what is usual and the scales first, then the networks, then the bands."""
+"""Train a `Forecaster`: what is usual and the scales first, then the networks, their climate, and the bands."""
 
 from __future__ import annotations
 
@@ -16,10 +16,13 @@ from data.window_statistics import Moments
 from data.windows import WindowStore
 from surrogates.devices import data_mesh
 from surrogates.train import FitResult, TrainConfig, fit
+from surrogates.weather.adjustment import adjust_climate
 from surrogates.weather.batches import WindowBatches
 from surrogates.weather.config import LeadBands, WeatherConfig, WeatherFacts
 from surrogates.weather.forecaster import Forecaster
+from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.model import WeatherModel, WeatherScale
+from surrogates.weather.spectral import gain_units
 
 Part = tuple[int, int]
 #: Forecasts that bands are calibrated on at most, and held at a time.
@@ -176,17 +179,27 @@ def fit_weather(
         if config.mirror:
             zonal_unit = np.sqrt((zonal_unit**2 + zonal_unit[::-1] ** 2) / 2)
         scale = replace(scale, mean_kept=tuple(kept.tolist())) if config.keep_means else scale
-    try:
-        loss = config.loss(layout, zonal_unit)
-    except ValueError as error:
-        raise InputError(str(error), where="surrogate") from error
-    facts = WeatherFacts(config, layout, scale, store.fingerprint, known.low, known.high)
     if init is not None:
         if init.layout.channels != layout.channels or init.layout.grid != layout.grid:
             raise InputError(
                 "its states are others", where="tune.surrogate", remedy="Give a forecaster of these states"
             )
-        facts = replace(facts, scale=replace(init.facts.scale, mean_kept=scale.mean_kept))
+        if init.facts.config.adjust_days:
+            raise InputError(
+                "its climate is adjusted", where="tune.surrogate", remedy="Give the forecaster before the adjustment"
+            )
+        scale = replace(init.facts.scale, mean_kept=scale.mean_kept)
+    spectral_unit = None
+    if config.spectral_weight and config.truncation is not None:
+        harmonics = Harmonics(layout.grid, config.truncation)
+        spectral_unit = gain_units(harmonics, store, train, np.array(scale.increment_std))
+    try:
+        loss = config.loss(layout, zonal_unit, spectral_unit)
+    except ValueError as error:
+        raise InputError(str(error), where="surrogate") from error
+    # What follows a step is found once the step is learned.
+    plain = replace(config, adjust_days=0.0)
+    facts = WeatherFacts(plain, layout, scale, store.fingerprint, known.low, known.high)
     static = store.static
     spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
     static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static
@@ -209,6 +222,12 @@ def fit_weather(
     result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, WeatherModel)
     forecaster = Forecaster(result.model, facts)
+    if config.adjust_days:
+        adjusted = adjust_climate(
+            forecaster, store, train, config.adjust_days, config.adjust_runs, run_dir, seed=training.seed,
+            progress=progress,
+        )  # fmt: skip
+        forecaster, result = adjusted.forecaster, replace(result, seconds=result.seconds + adjusted.seconds)
     if calibration is not None:
         errors = forecast_errors(forecaster, store, calibration, config.steps)
         forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))

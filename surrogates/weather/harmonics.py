@@ -94,6 +94,11 @@ class Harmonics:
         return np.arange(self.truncation + 1)
 
     @cached_property
+    def orders(self) -> Int[np.ndarray, " order"]:
+        """Zonal wavenumber of each order: 0, then a cosine and a sine of each."""
+        return (np.arange(2 * self.truncation + 1) + 1) // 2
+
+    @cached_property
     def mask(self) -> np.ndarray:
         """Which coefficients (order, degree) exist."""
         return self._basis[3]

@@ -2,7 +2,9 @@
 
 Errors count by the area of their cell, by the weight of their channel, and in units of what a step typically
 adds. Means along circles of latitude may count besides, in units of what a step adds to them: they move slowly, so
-that points hardly feel their errors, which add up in a long run. Of one forecast the loss is the mean square; of an
+that points hardly feel their errors, which add up in a long run. And so may the spherical harmonics of errors, each
+in units of what a step adds to it (as in Bonev et al. 2025, arXiv:2507.12144): what no point feels of the faint ones
+grows in a long run until its spectrum is another. Of one forecast the loss is the mean square; of an
 ensemble the fair CRPS of members that see different noise (Lang et al. 2024, arXiv:2412.15832; Alet et al. 2025,
 arXiv:2506.10772). The forecast's own answer is its next input.
 """
@@ -35,6 +37,8 @@ class WeatherLoss:
         input_noise: standard deviation of what is added to the first states, in units of a step's gain.
         zonal_weight: of zonal means beside points.
         zonal_unit: of their errors, by latitude and channel; 1 if empty.
+        spectral_weight: of spherical harmonics beside points; the model needs a truncation.
+        spectral_unit: of their errors, by zonal wavenumber, total wavenumber and channel; 1 if empty.
 
     Raises:
         ValueError: a number is out of range.
@@ -48,10 +52,12 @@ class WeatherLoss:
     input_noise: float = 0.0
     zonal_weight: float = 0.0
     zonal_unit: tuple[tuple[float, ...], ...] = ()
+    spectral_weight: float = 0.0
+    spectral_unit: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
     def __post_init__(self) -> None:
-        if self.unroll < 1 or self.draws < 1 or min(self.input_noise, self.zonal_weight) < 0:
-            raise ValueError("unroll and draws must be 1 or more, input_noise and zonal_weight 0 or more")
+        if self.unroll < 1 or self.draws < 1 or min(self.input_noise, self.zonal_weight, self.spectral_weight) < 0:
+            raise ValueError("unroll and draws must be 1 or more, input_noise and weights 0 or more")
         if not 0 <= self.unroll_from <= self.unroll_full <= 1:
             raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
 
@@ -131,6 +137,17 @@ class WeatherLoss:
             unit = unit / (jnp.asarray(self.zonal_unit, jnp.float32) if self.zonal_unit else 1.0)
             zonal = self._distance(drawn.mean(axis=-2) * unit, wanted.mean(axis=-2) * unit)
             value += self.zonal_weight * jnp.mean(zonal * area[:, 0] * channel, axis=(-2, -1))
+        if self.spectral_weight:
+            assert model.harmonics is not None
+            mask = jnp.asarray(model.harmonics.mask, jnp.float32)[..., None]
+            per = jnp.asarray(self.spectral_unit, jnp.float32)[model.harmonics.orders] if self.spectral_unit else 1.0
+            # Of errors: what states have in common would cost digits that the faint ones need.
+            wrong = (drawn - wanted).reshape(-1, *truth.shape[1:])
+            waves = model.harmonics.forward(wrong) / per
+            waves = waves.reshape(*drawn.shape[:-3], *waves.shape[1:])
+            distance = self._distance(waves, jnp.zeros_like(waves[0, 0]))
+            spectral = jnp.sum(distance * mask * channel, axis=(-3, -2, -1)) / (mask.sum() * truth.shape[-1])
+            value += self.spectral_weight * spectral
         return value
 
     def _distance(self, drawn: Float[Array, "member drawn *points"], wanted: Float[Array, "*points"]) -> Array:

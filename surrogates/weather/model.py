@@ -20,9 +20,13 @@ from jaxtyping import Array, Float, Int
 from data.weather import WeatherLayout
 from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.networks import SphereConfig, SphereShape, network
+from surrogates.weather.spectral import paired, there
 from surrogates.weather.sun import SOLAR_CONSTANT, insolation, later, year_phase
 
 Numbers = tuple[float, ...]
+#: In an adjusted climate: energy of a harmonic over its mean, less 1, from which on its damping grows no further; and
+#: the damping of a channel's zonal means, and of all waves, where together they have twice their mean energy, per day.
+MOST_EXCESS, ZONAL_RATE, WAVES_RATE = 20.0, 0.02, 0.1
 
 
 @dataclass(frozen=True)
@@ -87,6 +91,8 @@ class WeatherModel(nnx.Module):
         damping: share of its anomaly that a channel keeps in a step in which the network gives nothing.
         truncation: largest total wavenumber of what a step adds, such as that of the core that made the states; what
             lies beyond would be noise that grows. None keeps all.
+        adjusted: whether a step is followed by an adjustment of its climate, which begins as none; see
+            `surrogates.weather.adjustment`. Needs a truncation.
         rngs: for the first weights.
     """
 
@@ -106,6 +112,7 @@ class WeatherModel(nnx.Module):
         sun: bool = True,
         damping: float = 1.0,
         truncation: int | None = None,
+        adjusted: bool = False,
     ) -> None:
         self.layout, self.scale = layout, scale
         self.members, self.history, self.noise = members, history, noise
@@ -124,6 +131,11 @@ class WeatherModel(nnx.Module):
             return network(config, shape, rngs)
 
         self.networks = make(rngs)
+        waves = (0 if truncation is None else truncation + 1, len(layout.channels))
+        self.shift = Usual(jnp.zeros(waves)) if adjusted else None
+        self.growth = Usual(jnp.zeros((waves[0], *waves))) if adjusted else None
+        self.energy = Usual(jnp.ones((waves[0], *waves))) if adjusted else None
+        self.saturation = Usual(jnp.zeros((waves[0], *waves))) if adjusted else None
 
     @property
     def frames(self) -> int:
@@ -158,8 +170,8 @@ class WeatherModel(nnx.Module):
                 usual = [self._days_before(past, first + k) for k in range(self.history)]
                 to_come = self._days_before(past, first + self.history)
             else:
-                usual = [self._usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
-                to_come = self._usual_at(days, seconds, 1)
+                usual = [self.usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
+                to_come = self.usual_at(days, seconds, 1)
             own = past[:, self.scale.before :]
             return self._advance(nnx.merge(graph, weights), own, usual, to_come, known, noise)
 
@@ -179,7 +191,10 @@ class WeatherModel(nnx.Module):
         wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in known]
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
         if self.harmonics is not None:
-            gain = self.harmonics.backward(self.harmonics.forward(gain))
+            added = self.harmonics.forward(gain)
+            if self.shift is not None:
+                added += self._adjustment(added + self.damping * self.harmonics.forward(anomalies[-1] / step))
+            gain = self.harmonics.backward(added)
         anomaly = self.damping * anomalies[-1] + gain * step
         area = jnp.asarray(self.layout.grid.weights, jnp.float32)[None, ..., None]
         if self.scale.mean_kept:
@@ -193,14 +208,37 @@ class WeatherModel(nnx.Module):
             new = new.at[..., at].add(lost)
         return new
 
+    def _adjustment(
+        self, whole: Float[Array, "batch order degree channel"]
+    ) -> Float[Array, "batch order degree channel"]:
+        """What follows a step that would lead to these coefficients; see `surrogates.weather.adjustment`."""
+        assert self.harmonics is not None
+        shift, growth, energy, saturation = (
+            jnp.asarray(v[...]) for v in (self.shift, self.growth, self.energy, self.saturation) if v is not None
+        )
+        square, days = paired(whole**2), self.layout.step_hours / 24
+        excess = saturation * jnp.clip(square / energy - 1, None, MOST_EXCESS)
+        # Of the zonal means of a channel, and of all waves, whose strength hardly varies.
+        counts = jnp.asarray(there(self.harmonics)).at[0, 0].set(0.0)
+        strength = [
+            (square * counts)[:, part].sum(axis=(1, 2)) / (energy * counts)[part].sum(axis=(0, 1)) - 1
+            for part in (slice(0, 1), slice(1, None))
+        ]
+        zonal = jnp.minimum(ZONAL_RATE * strength[0], 1.0)[:, None, None]
+        waves = jnp.minimum(WAVES_RATE * strength[1].mean(axis=-1), 1.0)[:, None, None, None]
+        excess = excess.at[:, :1].add(zonal * days).at[:, 1:].add(waves * days)
+        # Area means are left alone.
+        change = jnp.expm1((growth - excess) * counts)[:, self.harmonics.orders] * whole
+        return change.at[:, 0].add(shift)
+
     def _days_before(self, past: Array, at: int) -> Float[Array, "batch latitude longitude channel"]:
         """The weighted mean of the states one day, two days and so on before the frame `at`."""
         weights = self.scale.day_weights
         return sum(w * past[:, at - self.scale.day * (k + 1)] for k, w in enumerate(weights))  # type: ignore[return-value]
 
-    def _usual_at(self, days: Array, seconds: Array, steps: int) -> Float[Array, "batch latitude longitude channel"]:
-        """The usual states some steps later."""
-        table = self.usual[...]
+    def usual_at(self, days: Array, seconds: Array, steps: int) -> Float[Array, "batch latitude longitude channel"]:
+        """The usual states some steps later, where they are a table."""
+        table = jnp.asarray(self.usual[...])
         if len(self.scale.hours) == 1:
             return table[jnp.zeros(len(days), jnp.int32)]
         _, second = later(days, seconds, steps * self.step_s)
