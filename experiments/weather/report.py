@@ -289,9 +289,10 @@ def _long(found: Evaluation) -> str:
         if k in found.shown
     ]
     which = "" if run.left is None else " of the rollouts that stayed"
+    mirrored = " and of their mirror images at the equator" if run.mirrored else ""
     caption = (
-        f"Differences{which} from the climate of the states of the training: of the zonal means, in units of their "
-        "contrast between latitudes and of the spread about them, and of the variances."
+        f"Differences{which} from the climate of the states of the training{mirrored}: of the zonal means, in units "
+        "of their contrast between latitudes and of the spread about them, and of the variances."
     )
     if run.held is not None:
         caption += (

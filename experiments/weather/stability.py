@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from data.weather import WeatherLayout
 from data.windows import WindowStore
 from surrogates.weather.forecaster import Forecaster
 
@@ -50,6 +52,11 @@ class Climate:
         mean = sum(s * p.mean for s, p in zip(share, parts, strict=True))
         square = sum(s * (p.spread**2 + p.mean**2) for s, p in zip(share, parts, strict=True))
         return Climate(sum(p.states for p in parts), mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
+
+    def and_mirrored(self, layout: WeatherLayout) -> Climate:
+        """Of these states and their mirror images at the equator."""
+        mean = layout.mirrored(self.mean[:, None])[:, 0]
+        return Climate.pooled([self, Climate(self.states, mean, self.spread[::-1])])
 
     def off(self, truth: Climate, weights: Float[np.ndarray, " latitude"]) -> dict[str, Float[np.ndarray, " channel"]]:
         """How far it is from another, by channel, area-weighted over latitudes.
@@ -127,9 +134,11 @@ class LongRun:
         ends: the day on which each left the finite numbers or the climatological range; None if it never did.
         why: what left first, and how far.
         climate: of those that stayed, without their beginnings; None if none did.
-        truth: of the states of the training.
+        truth: of the states of the training; where that was mirrored, of their mirror images too, so that what a record
+            tells the hemispheres apart by, which is chance, is not asked of a forecast.
         held: of states that were not learned from, so as far off as chance alone may put a record of their length; None
             if there are none.
+        mirrored: whether the truth is of mirror images too.
     """
 
     days: float
@@ -138,6 +147,7 @@ class LongRun:
     climate: Climate | None
     truth: Climate
     held: Climate | None
+    mirrored: bool = False
 
     @property
     def left(self) -> float | None:
@@ -160,15 +170,28 @@ def beyond(
     return ~(np.isfinite(least) & np.isfinite(most)) | (least < low - room) | (most > high + room)
 
 
-def runs_apart(store: WindowStore) -> list[tuple[Climate, Climate]]:
-    """The climate of each run of a simulator, and that of its other runs; empty for fewer than two runs.
+def runs_apart(store: WindowStore, states: int | None = None, mirror: bool = False) -> list[tuple[Climate, Climate]]:
+    """Climates of a simulator's runs, each beside that of its other runs; empty for fewer than two runs.
 
     They differ by chance alone, as a faithful surrogate's run of that length may too.
+
+    Args:
+        store: the runs.
+        states: of the pieces that runs are cut into, whose climates are given; None for whole runs.
+        mirror: whether the others are mirrored too; see `LongRun.truth`.
     """
-    runs = [Climate.of(states for _, states in store.blocks(segment)) for segment in store.segments]
+    runs = []
+    for start, stop in store.segments:
+        count = 1 if states is None else max(1, (stop - start) // states)
+        ends = np.linspace(start, stop, count + 1).astype(int)
+        runs.append([Climate.of(s for _, s in store.blocks((int(a), int(b)))) for a, b in pairwise(ends)])
     if len(runs) < 2:
         return []
-    return [(run, Climate.pooled([r for r in runs if r is not run])) for run in runs]
+    found = []
+    for run in runs:
+        others = Climate.pooled([piece for other in runs if other is not run for piece in other])
+        found += [(piece, others.and_mirrored(store.layout) if mirror else others) for piece in run]
+    return found
 
 
 def long_run(
@@ -223,5 +246,7 @@ def long_run(
         for part in (truth, held)
     )
     assert true is not None
+    mirror = forecaster.facts.config.mirror
+    true = true.and_mirrored(layout) if mirror else true
     climate = Climate.pooled(stayed) if stayed else None
-    return LongRun(days, tuple(ends), reasons[min(reasons)] if reasons else "", climate, true, other)
+    return LongRun(days, tuple(ends), reasons[min(reasons)] if reasons else "", climate, true, other, mirror)

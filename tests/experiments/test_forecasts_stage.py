@@ -259,6 +259,28 @@ def test_runs_of_a_core_are_held_against_its_other_runs(tmp_path: Path) -> None:
     assert section["section_contrast"] == pytest.approx(1.5 / contrast, rel=1e-4)
     assert section["section_variance"] == pytest.approx(0, abs=1e-4)
     assert runs_apart(write_windows(tmp_path / "one", runs[:1], layout, fingerprint="f" * 64)) == []
+    # In pieces of four days each is held against the same others.
+    pieces = runs_apart(WindowStore.open(tmp_path / "w"), 4)
+    assert [piece.states for piece, _ in pieces] == [4] * 6
+    assert [float(others.mean[0, 0]) for _, others in pieces[::2]] == pytest.approx(
+        [float(others.mean[0, 0]) for _, others in pairs]
+    )
+
+
+def test_the_climate_of_states_and_their_mirror_images_is_that_of_both() -> None:
+    latitude, longitude = np.linspace(-75, 75, 4), np.arange(8) * 45.0
+    layout = WeatherLayout(
+        WeatherGrid(tuple(latitude), tuple(longitude)),
+        (Channel("temperature", 0.5), Channel("v_component_of_wind", 0.5)),
+        step_hours=24.0, level_units="1", calendar=False,
+    )  # fmt: skip
+    states = np.random.default_rng(0).normal(size=(20, 4, 8, 2)) + np.arange(4)[:, None, None]
+    both = Climate.of([states]).and_mirrored(layout)
+    mirrored = states[:, ::-1] * np.array([1.0, -1.0])
+    want = Climate.of([states, mirrored])
+    assert both.states == 40
+    np.testing.assert_allclose(both.mean, want.mean, atol=1e-12)
+    np.testing.assert_allclose(both.spread, want.spread, rtol=1e-12)
 
 
 def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
