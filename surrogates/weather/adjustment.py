@@ -140,7 +140,7 @@ def adjust_climate(
         part: [start, stop) of those whose climate is to be kept, and that runs begin from.
         days: length of the runs; two thirds of it find the way, the last is averaged.
         runs: side by side.
-        run_dir: gets `adjustment/`, a checkpoint.
+        run_dir: gets `adjustment/`, a checkpoint, whose note says how many runs began anew.
         seed: of a forecaster that sees noise.
         progress: whether to show a bar.
 
@@ -194,7 +194,8 @@ def adjust_climate(
     def keep() -> None:
         if folder is not None and is_first():
             spent = before + time.perf_counter() - began
-            save_arrays(folder, carry, {"identity": identity, "done": done, "seconds": spent})
+            told = {"done": done, "seconds": spent, "restarts": int(carry.restarts)}
+            save_arrays(folder, carry, {"identity": identity, **told})
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not (progress and is_first())) as bar, Interrupt() as interrupt:
@@ -239,7 +240,7 @@ def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: 
     memory = -dt / np.log(correlation)
     times = np.clip(MEMORIES * memory, LEAST_DAYS, MOST_DAYS)
     saturation = np.minimum(SATURATION / memory, MOST_SATURATION) * dt * counts
-    faint = FAINTEST * mean_energy(model.harmonics, truth.energy)
+    faint = np.maximum(FAINTEST * mean_energy(model.harmonics, truth.energy), 1e-12)
     low, high = np.array(facts.low), np.array(facts.high)
     room = MARGIN * (high - low)
     assert model.energy is not None
