@@ -24,9 +24,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from data.errors import InputError
+from data.reading import Reading
 from data.rejects import RejectLog
 from simulators.base import SimulationError
 
@@ -257,5 +259,24 @@ def summary(title: str, rows: Mapping[str, object]) -> None:
     # A path that is cut short is no path.
     table.add_column(overflow="fold")
     for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/]", str(value))
+        table.add_row(f"[dim]{escape(name)}[/]", escape(str(value)))
+    Console().print(table)
+
+
+def show_readings(readings: Sequence[Reading], run_dir: Path) -> None:
+    """Print what was read from each source, in one table, and keep it as `reading.json` of the run.
+
+    Of several processes that read the same files only the first one prints and writes.
+    """
+    from surrogates.devices import is_first
+
+    if not readings or not is_first():
+        return
+    write_json(run_dir / "reading.json", [reading.to_json() for reading in readings])
+    table = Table(title="What was read", title_justify="left", show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for reading in readings:
+        for name, text in reading.lines():
+            table.add_row(f"[dim]{escape(name)}[/]", escape(text))
     Console().print(table)
