@@ -340,6 +340,50 @@ class WeatherLayout:
             found[LEVEL] = xr.Variable((LEVEL,), np.array(levels, float), attrs)
         return found
 
+    def refuse_other_states(self, other: WeatherLayout, where: str, these: str) -> None:
+        """Refuse states of another layout than this one, which would be taken for other than they are.
+
+        Args:
+            other: layout of the states.
+            where: they come from.
+            these: whose states this layout describes, such as "those of the surrogate".
+
+        Raises:
+            InputError: channels, units of levels, step, calendar or grid differ; says what is there and what is needed.
+        """
+
+        def refuse(problem: str, remedy: str) -> None:
+            raise InputError(f"its states are not {these}: {problem}", where=where, remedy=remedy)
+
+        own, labels = [c.label for c in self.channels], [c.label for c in other.channels]
+        lacking, more = [c for c in own if c not in labels], [c for c in labels if c not in own]
+        if self.level_units != other.level_units and any(c.level is not None for c in self.channels):
+            refuse(f"levels in {other.level_units}, {self.level_units} is needed", "Give windows of the same levels")
+        if lacking or more:
+            said = [f"without {', '.join(lacking)}"] if lacking else []
+            said += [f"with {', '.join(more)}"] if more else []
+            refuse(" and ".join(said), f"Write windows of {', '.join(own)}, by source.variables and source.levels")
+        if own != labels:
+            refuse("the same channels in another order", f"Write windows with {', '.join(own)} in this order")
+        if abs(self.step_hours - other.step_hours) * 3600 > 0.5:
+            refuse(
+                f"{other.step_hours:g} h from one to the next, {self.step_hours:g} h are needed",
+                f"Write windows with source.step_hours={self.step_hours:g}",
+            )
+        if self.calendar != other.calendar:
+            words = {True: "with dates", False: "without dates"}
+            refuse(f"{words[other.calendar]}, {words[self.calendar]} are needed", "Give windows of the same kind")
+        for name, values, needed in (
+            (LATITUDE, other.grid.latitude, self.grid.latitude),
+            (LONGITUDE, other.grid.longitude, self.grid.longitude),
+        ):
+            if len(values) != len(needed) or not np.allclose(values, needed, atol=1e-3):
+                refuse(
+                    f"{len(values)} {name}s from {values[0]:g} to {values[-1]:g}, {len(needed)} from {needed[0]:g} to "
+                    f"{needed[-1]:g} are needed",
+                    "Write windows of this grid, by source.region or source.grid",
+                )
+
     def refuse_other_grid(self, data: xr.Dataset, where: str = "") -> None:
         """Refuse a Dataset on another grid.
 

@@ -67,8 +67,7 @@ class Drift:
         """
         forecaster = Forecaster.load(existing_file(self.surrogate, "source.surrogate"))
         store = WindowStore.open(existing_file(self.path, "source.path"))
-        if store.layout.channels != forecaster.layout.channels or store.layout.grid != forecaster.layout.grid:
-            raise InputError("its channels or grid are not those of the surrogate", where=self.path)
+        forecaster.layout.refuse_other_states(store.layout, self.path, "those of the surrogate")
         if store.layout.calendar:
             raise InputError(
                 "the states have dates, which what a forecaster drifts to has not", where=self.path,

@@ -11,10 +11,11 @@ from jaxtyping import Bool, Float
 
 from data.weather import WeatherLayout
 from data.windows import WindowStore
+from surrogates.weather.asked import NEAR
 from surrogates.weather.forecaster import Forecaster
 
 #: How far beyond the extremes of the training a value may lie, in units of their distance.
-MARGIN = 0.25
+MARGIN = NEAR
 #: Share at the beginning of a rollout that still remembers its first state and is left out of its climate.
 FORGOTTEN = 0.1
 

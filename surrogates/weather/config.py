@@ -233,6 +233,9 @@ class WeatherFacts:
         low, high: smallest and largest value of each channel among them.
         bands: calibrated error bars; None if no states were set aside for them.
         scores: held-out scores, flat, with the unit in the key.
+        times_of_day: universal times of the day, hours, that its states had; empty where there are no dates, or where
+            an older version trained it.
+        months: 1 to 12, those that its states were of; empty as `times_of_day`.
     """
 
     config: WeatherConfig
@@ -243,6 +246,8 @@ class WeatherFacts:
     high: tuple[float, ...]
     bands: LeadBands | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    times_of_day: tuple[float, ...] = ()
+    months: tuple[int, ...] = ()
 
     def model(
         self,
@@ -276,7 +281,9 @@ class WeatherFacts:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
-        return {
+        # Left out where empty, so that a surrogate of an older version keeps its fingerprint.
+        times = {"times_of_day": list(self.times_of_day), "months": list(self.months)}
+        return {k: v for k, v in times.items() if v} | {
             "config": self.config.to_json(),
             "layout": self.layout.to_json(),
             "scale": self.scale.to_json(),
@@ -303,4 +310,6 @@ class WeatherFacts:
             tuple(float(v) for v in value["high"]),
             None if value["bands"] is None else LeadBands.from_json(value["bands"]),
             {str(k): float(v) for k, v in value["scores"].items()},
+            tuple(float(v) for v in value.get("times_of_day", ())),
+            tuple(int(v) for v in value.get("months", ())),
         )

@@ -17,6 +17,7 @@ from data.windows import WindowStore
 from surrogates.devices import data_mesh
 from surrogates.train import FitResult, TrainConfig, fit
 from surrogates.weather.adjustment import adjust_climate
+from surrogates.weather.asked import times_learned
 from surrogates.weather.batches import WindowBatches
 from surrogates.weather.config import LeadBands, WeatherConfig, WeatherFacts
 from surrogates.weather.forecaster import Forecaster
@@ -163,9 +164,8 @@ def fit_weather(
         InputError: a part has no window of the length that is needed, or a setting does not suit the states.
     """
     layout = store.layout
-    for other in (more.layout for more in also):
-        if (other.channels, other.grid, other.step_hours) != (layout.channels, layout.grid, layout.step_hours):
-            raise InputError("its channels, grid or step are others", where="data.also", remedy="Give windows alike")
+    for other in also:
+        layout.refuse_other_states(other.layout, "data.also", "those of data.file")
     if config.keep_mass and "surface_pressure" not in layout.variables:
         raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)
@@ -180,10 +180,7 @@ def fit_weather(
             zonal_unit = np.sqrt((zonal_unit**2 + zonal_unit[::-1] ** 2) / 2)
         scale = replace(scale, mean_kept=tuple(kept.tolist())) if config.keep_means else scale
     if init is not None:
-        if init.layout.channels != layout.channels or init.layout.grid != layout.grid:
-            raise InputError(
-                "its states are others", where="tune.surrogate", remedy="Give a forecaster of these states"
-            )
+        layout.refuse_other_states(init.layout, "tune.surrogate", "those of data.file")
         if init.facts.config.adjust_days:
             raise InputError(
                 "its climate is adjusted", where="tune.surrogate", remedy="Give the forecaster before the adjustment"
@@ -200,6 +197,9 @@ def fit_weather(
     # What follows a step is found once the step is learned.
     plain = replace(config, adjust_days=0.0)
     facts = WeatherFacts(plain, layout, scale, store.fingerprint, known.low, known.high)
+    if layout.calendar:
+        hours_of_day, months = times_learned(store.times[train[0] : train[1]])
+        facts = replace(facts, times_of_day=hours_of_day, months=months)
     static = store.static
     spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
     static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static

@@ -7,6 +7,7 @@ print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, lati
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property, partial
@@ -23,6 +24,7 @@ from data.errors import InputError
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check
 from surrogates.kept import KeptSurrogate
+from surrogates.weather.asked import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.weather.config import WeatherFacts
 from surrogates.weather.model import WeatherModel, rollout
 from surrogates.weather.sun import clock
@@ -74,14 +76,25 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
             Variables with CF attributes along `prediction_timedelta`, and `number` for several members; the coordinate
             `time` is that of the present state.
 
+        Warns:
+            UserWarning: variables have no units, values lie somewhat beyond those of the training, or the time of day
+                or the month is one that it had no states of.
+
         Raises:
-            InputError: a variable is missing, the grid or the units are others, a value is not finite, or the history
-                is too short or has gaps.
+            InputError: a variable is missing, the grid or the units are others, a value is not finite or far from those
+                of the training, its hour has no usual state, the history is too short or has gaps, or `steps` or
+                `members` is no whole number of 1 or more.
             SimulationError: `not_converged`: the forecast left the finite numbers.
         """
-        layout, steps = self.facts.layout, self.facts.config.steps if steps is None else steps
+        layout = self.facts.layout
+        steps = self.facts.config.steps if steps is None else whole_number(steps, "steps")
+        members = whole_number(members, "members")
+        self.refuse_members(members)
         past, present = self._past(state)
-        times = np.array([present], "datetime64[ns]")
+        times = np.array([present], "datetime64[s]")
+        unlike = refuse_beyond(past, self.facts) + refuse_other_times(times, steps, self.facts)
+        for text in unlike:
+            warnings.warn(f"{text}: errors may exceed those of the tests", UserWarning, stacklevel=2)
         found = self.forecast_arrays(past[None], times, steps, members=members, seed=seed)[0]
         if not np.isfinite(found).all():
             raise SimulationError("not_converged", "the forecast left the finite numbers")
@@ -96,8 +109,21 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         numbers = (MEMBER, np.arange(members), {"standard_name": "realization"})
         return layout.with_attrs(**attrs).unstack(found, (MEMBER, LEAD), {**coords, MEMBER: numbers})
 
+    def refuse_members(self, members: int) -> None:
+        """Refuse an ensemble of a forecaster that always answers the same.
+
+        Raises:
+            InputError: there is more than one member, and no noise.
+        """
+        if members > 1 and not self.facts.config.noise_dims:
+            raise InputError(
+                f"{members} members of a forecaster without noise would be one and the same", where="members",
+                remedy="Ask for 1, or train with surrogate.noise_dims above 0",
+            )  # fmt: skip
+
     def _past(self, state: xr.Dataset) -> tuple[Float[np.ndarray, "history latitude longitude channel"], np.datetime64]:
         layout, history = self.facts.layout, self.history
+        state = labelled_state(state, layout)
         if TIME not in state.dims:
             stamp = state[TIME].values if TIME in state.coords else NOMINAL
             if layout.calendar and TIME not in state.coords:
@@ -108,7 +134,13 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
                 f"{state.sizes[TIME]} state is given, {history} are needed", remedy="Give the past ones along `time`"
             )
         state = state.isel({TIME: slice(state.sizes[TIME] - history, None)})
-        times = state[TIME].values.astype("datetime64[ns]")
+        times = state[TIME].values
+        if not np.issubdtype(times.dtype, np.datetime64) or np.isnat(times).any():
+            raise InputError(
+                "a time of the state is missing or no date", where="state",
+                remedy="Give numpy's datetime64 as the coordinate `time`",
+            )  # fmt: skip
+        times = times.astype("datetime64[s]")
         step = np.timedelta64(round(layout.step_hours * 3600), "s")
         if (np.diff(times) != step).any():
             raise InputError(f"the past states are not {layout.step_hours:g} h apart", remedy="Give consecutive ones")
@@ -156,10 +188,9 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         """As `forecast_arrays`, some leads at a time: one compiled scan each, whose state stays on the device.
 
         Raises:
-            ValueError: several members are asked of a forecaster that sees no noise.
+            InputError: several members are asked of a forecaster that sees no noise.
         """
-        if members > 1 and not self.facts.config.noise_dims:
-            raise ValueError("several members need a forecaster with noise_dims above 0")
+        self.refuse_members(members)
         batch = len(history)
         if members > 1:
             history, times = np.repeat(history, members, axis=0), np.repeat(times, members)
@@ -222,8 +253,9 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         """Answer one request.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid or not finite;
-                `not_converged`: the forecast left the finite numbers.
+            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid, not finite, far
+                from the training or of an hour without a usual state; `not_converged`: the forecast left the finite
+                numbers.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         layout, config = self.facts.layout, self.facts.config
@@ -232,8 +264,13 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         state = inputs.drop_vars("seconds_since_1970", errors="ignore").assign_coords(layout.coordinates())
         if "past" not in state.dims:
             state = state.expand_dims("past")
-        values = layout.stack(state)
-        found = self.forecast_arrays(values[None], np.array([present]), config.steps)[0, 0]
+        values, times = layout.stack(state), np.array([present])
+        try:
+            refuse_beyond(values, self.facts)
+            refuse_other_times(times, config.steps, self.facts)
+        except InputError as error:
+            raise SimulationError("invalid_input", str(error)) from error
+        found = self.forecast_arrays(values[None], times, config.steps)[0, 0]
         if not np.isfinite(found).all():
             raise SimulationError("not_converged", "the forecast left the finite numbers")
         named = dict(self._named(found, ""))

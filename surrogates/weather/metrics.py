@@ -128,9 +128,12 @@ class EnsembleScores:
         for name, array in values.items():
             total = np.einsum("rij,blijc->rlc", weights, array)
             self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
-        rank = (x < truth[None]).sum(axis=0)
-        area = np.broadcast_to((self.grid.weights / self.grid.weights.sum())[None, None, :, :, None], rank.shape)
-        found = np.stack([np.where(rank == k, area, 0.0).sum(axis=(0, 2, 3)) for k in range(m + 1)], axis=1)
+        below, equal = (x < truth[None]).sum(axis=0), (x == truth[None]).sum(axis=0)
+        # A truth that equals some members, such as no rain, is as likely at each of the ranks among them.
+        area = (self.grid.weights / self.grid.weights.sum())[None, None, :, :, None] / (equal + 1)
+        found = np.stack(
+            [np.where((below <= k) & (k <= below + equal), area, 0.0).sum(axis=(0, 2, 3)) for k in range(m + 1)], axis=1
+        )
         self._ranks = found if self._ranks is None else self._ranks + found
         self.count += len(truth)
 
@@ -147,7 +150,11 @@ class EnsembleScores:
         return {"crps": mean["crps"], "mean_rmse": error, "spread": spread, "spread_skill": ratio}
 
     def rank_histogram(self) -> Float[np.ndarray, "lead rank channel"]:
-        """Share of area and time in which so many members lay below the truth; flat where they are exchangeable."""
+        """Share of area and time in which so many members lay below the truth; flat where they are exchangeable.
+
+        A truth that equals members is shared evenly among the ranks that it may have, the mean of ties that are broken
+        at random.
+        """
         assert self._ranks is not None
         return self._ranks / self.count
 

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from data.errors import InputError
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.windows import WindowStore
+from surrogates.weather.asked import refuse_other_times, whole_number
 from surrogates.weather.forecaster import MEMBER, Forecaster
 
 #: Beside the store: what it holds, and which forecasts are whole.
@@ -52,9 +53,14 @@ def forecast_to_zarr(
         latitude, longitude.
 
     Raises:
-        InputError: `path` holds other forecasts, or a forecast left the finite numbers; the good ones are kept.
+        InputError: the states are not those that it forecasts, `path` holds other forecasts, or a forecast left the
+            finite numbers; the good ones are kept.
     """
     path, starts = Path(path), np.asarray(starts, int)
+    steps, members = whole_number(steps, "steps"), whole_number(members, "members")
+    forecaster.layout.refuse_other_states(store.layout, str(store.path), "those of the forecaster")
+    forecaster.refuse_members(members)
+    refuse_other_times(store.times[starts], steps, forecaster.facts)
     identity = {
         "forecaster": forecaster.fingerprint, "states": store.fingerprint, "starts": starts.tolist(), "steps": steps,
         "members": members, "seed": seed, "chunk": chunk,

@@ -94,7 +94,7 @@ def test_xarray_goes_in_and_comes_out(trained: Forecaster, windows: WindowStore)
     ):
         with pytest.raises(InputError, match=message):
             trained.forecast(change(state))
-    with pytest.raises(ValueError, match="noise_dims"):
+    with pytest.raises(InputError, match="noise_dims"):
         trained.forecast(state, members=2)
 
 

@@ -85,6 +85,19 @@ def test_an_ensemble_from_the_distribution_of_the_truth_is_as_uncertain_as_it_sa
     np.testing.assert_allclose(made.rank_histogram()[0, :, 0], 0.2, atol=0.015)
 
 
+def test_ties_are_shared_among_the_ranks_that_a_truth_may_have() -> None:
+    """Rain that is 0 most of the time: members and truth are exchangeable, so that the histogram is flat."""
+    random = np.random.default_rng(0)
+    made = EnsembleScores(GRID, 8)
+    drawn = np.where(random.random((8, 9, 1, *GRID.shape, 1)) < 0.9, 0.0, random.random((8, 9, 1, *GRID.shape, 1)))
+    made.add(drawn[:, 1:], drawn[:, 0])
+    np.testing.assert_allclose(made.rank_histogram()[0, :, 0], 1 / 9, atol=0.01)
+    # All are alike: each rank has the same share, exactly.
+    flat = EnsembleScores(GRID, 3)
+    flat.add(np.zeros((2, 3, 1, *GRID.shape, 1)), np.zeros((2, 1, *GRID.shape, 1)))
+    np.testing.assert_allclose(flat.rank_histogram()[0, :, 0], 0.25, rtol=1e-12)
+
+
 def test_anomaly_correlation_of_known_anomalies() -> None:
     usual = fields(0)
     wave = fields(1)
