@@ -7,8 +7,6 @@ with where they lie and what they sum to. Part by part it is written; `library.j
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,6 +18,7 @@ from jaxtyping import Int, UInt8
 
 from data.errors import CorruptStoreError, InputError
 from data.featurise import GraphTable
+from data.files import atomic_path, write_json
 
 FORMAT = 1
 CARD = "library.json"
@@ -81,18 +80,13 @@ def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
         "lines": np.asarray(prepared.lines, np.int64),
     }
     name = f"part-{number:05d}.bin"
-    handle, temporary = tempfile.mkstemp(dir=directory, prefix=f".{name}.")
     described: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
-    with os.fdopen(handle, "wb") as file:
+    with atomic_path(directory / name) as temporary, open(temporary, "wb") as file:
         for key, array in arrays.items():
             file.write(b"\0" * (-file.tell() % _ALIGN))
             raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
             described[key] = (file.tell(), array.dtype.newbyteorder("<").str, array.shape, zlib.crc32(raw))
             file.write(raw)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, directory / name)
     return Part(name, len(table), described)
 
 
@@ -155,13 +149,7 @@ class PreparedLibrary:
             "source": dict(self.source),
             "parts": [part.to_json() for part in self.parts],
         }
-        handle, temporary = tempfile.mkstemp(dir=self.path, prefix=f".{CARD}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(card, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, self.path / CARD)
+        write_json(self.path / CARD, card, indent=None)
 
     @staticmethod
     def open(path: Path) -> PreparedLibrary:

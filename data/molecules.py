@@ -24,8 +24,9 @@ from rdkit import Chem, rdBase
 
 from data import structure_files, tables
 from data.errors import InputError
+from data.files import atomic_path
 from data.rejects import RejectLog
-from data.rows import Bad, Row, atomic_path, atomic_text, empty
+from data.rows import Bad, Row, atomic_text, empty
 
 __all__ = [
     "Row",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import io
 import math
-import os
 import zlib
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data.errors import InputError
+from data.files import atomic_path
 
 #: Bytes of text that are split into lines at a time.
 BLOCK = 1 << 20
@@ -235,25 +235,6 @@ def missing_column(path: Path, column: str, names: Sequence[str]) -> InputError:
         where=str(path),
         remedy="Name the column as the file does; a list of SMILES without a header is a .smi file",
     )
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A path to write to in the same directory, which then becomes `path`; removed after an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with open(temporary, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 @contextmanager

@@ -7,8 +7,6 @@ SMILES. Scaffolds: Bemis and Murcko, J. Med. Chem. 1996, 39, 2887.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +17,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_json
 
 Parts = Mapping[str, float | int]
 
@@ -54,13 +53,7 @@ class Split:
 
     def save(self, path: Path) -> None:
         """Write JSON, atomically."""
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump({name: rows.tolist() for name, rows in self.parts.items()}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
+        write_json(path, {name: rows.tolist() for name, rows in self.parts.items()}, indent=None)
 
     @staticmethod
     def load(path: Path) -> Split:

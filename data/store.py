@@ -17,7 +17,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import tempfile
 import time
 import warnings
 import zlib
@@ -31,6 +30,7 @@ import xarray as xr
 import zarr
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_json
 from data.journal import Journal, read_frames
 
 FORMAT = 1
@@ -93,16 +93,6 @@ KEPT = ("key", "status")
 def _missing(dtype: str) -> Any:
     """What stands for a value that a failed simulation did not give."""
     return "" if dtype == "str" else np.nan if np.dtype(dtype).kind == "f" else 0
-
-
-def _write_json(path: Path, value: Any) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 class _Column:
@@ -270,8 +260,8 @@ class RecordStore:
             "facts": list(facts),
             "record": record,
         }
-        _write_json(path / MANIFEST, {"records": 0, "arrays": {}})
-        _write_json(path / "store.json", meta)
+        write_json(path / MANIFEST, {"records": 0, "arrays": {}}, indent=None)
+        write_json(path / "store.json", meta, indent=None)
         store = RecordStore(path, "a", sync=sync, flush_every=flush_every)
         # Empty arrays, so that the Zarr group opens before the first fold.
         group = store._group()
@@ -398,7 +388,9 @@ class RecordStore:
             with zarr.config.set({"array.write_empty_chunks": True}):
                 arrays[column.name] = self._extend(group, column, entry, new)
         self.on_step("arrays written")
-        _write_json(self.path / MANIFEST, {"records": manifest["records"] + len(journal.records), "arrays": arrays})
+        write_json(
+            self.path / MANIFEST, {"records": manifest["records"] + len(journal.records), "arrays": arrays}, indent=None
+        )
         self.on_step("manifest written")
         journal.clear()
         self.on_step("journal cleared")

@@ -23,6 +23,7 @@ import zarr
 from jaxtyping import Float, Int
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_json
 from data.weather import TIME, WeatherLayout
 from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
 
@@ -355,9 +356,4 @@ def _static(static: xr.Dataset | None, layout: WeatherLayout, path: Path) -> Flo
 
 
 def _write(path: Path, value: Any) -> None:
-    part = path.with_name(path.name + ".part")
-    with open(part, "w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_json(path, value, indent=None)

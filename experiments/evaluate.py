@@ -12,17 +12,9 @@ import numpy as np
 from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
+from data.files import write_json
 from data.rejects import RejectLog
-from experiments.stage import (
-    StageSettings,
-    application,
-    build,
-    existing_file,
-    names,
-    refuse_equal_stems,
-    summary,
-    write_json,
-)
+from experiments.stage import StageSettings, application, build, existing_file, names, refuse_equal_stems, summary
 from experiments.train import read_table, score_table
 from surrogates.base import load_surrogate, read_card
 from surrogates.devices import enable_compilation_cache

@@ -13,11 +13,12 @@ import numpy as np
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.files import write_json
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.differences import differences, identity, rebuild
 from experiments.frames import read_structures
-from experiments.stage import build, existing_file, first_rejects, instantiate, names, refuse_equal_stems, write_json
+from experiments.stage import build, existing_file, first_rejects, instantiate, names, refuse_equal_stems
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
 from simulators.base import SimulationError, Simulator, content_hash
 from surrogates.devices import data_mesh, is_first, local_mesh

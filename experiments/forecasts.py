@@ -11,9 +11,10 @@ import numpy as np
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.files import write_json
 from data.splits import counts
 from data.windows import WindowStore
-from experiments.stage import build, existing_file, write_json
+from experiments.stage import build, existing_file
 from experiments.weather.scores import Protocol, plain, score
 from simulators.base import content_hash
 from surrogates.devices import is_first

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
+from data.files import atomic_path
 from experiments.evaluation import predict
 from experiments.labelling import Labels
 from experiments.ledger import Ledger
@@ -75,9 +76,8 @@ def recheck(
         for suffix in ("", "_std", "_low", "_high"):
             frame[f"{target}{suffix or '_pred'}"] = answer[f"{target}{suffix}"]
     frame["hit"] = have & objective.is_hit({t: frame[t].to_numpy() for t in targets})
-    temporary = run_dir / "recheck.tmp"
-    frame.to_parquet(temporary)
-    temporary.replace(run_dir / "recheck.parquet")
+    with atomic_path(run_dir / "recheck.parquet") as temporary:
+        frame.to_parquet(temporary)
     return Rechecked(len(labels.smiles), labels.core_seconds, recheck_metrics(frame, targets))
 
 

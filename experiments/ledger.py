@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from data.files import write_json
 from experiments.screening_usage import cpu_seconds
-from experiments.stage import write_json
 
 #: Seconds between updates of the file while a stage runs: what a kill may lose.
 UPDATE_S = 2.0

@@ -11,9 +11,10 @@ import numpy as np
 from omegaconf import MISSING
 
 from data.errors import InputError
+from data.files import write_json
 from data.rejects import RejectLog
 from data.splits import counts
-from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems, write_json
+from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
 from surrogates.resuming import hold_to_data

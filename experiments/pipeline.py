@@ -20,6 +20,7 @@ from rich.console import Console
 
 from data.errors import InputError
 from data.featurise import encode
+from data.files import write_json
 from data.molecules import iter_smiles_chunks
 from data.splits import Split
 from experiments import evaluation, funnel
@@ -32,7 +33,7 @@ from experiments.sampling import diverse, reservoir
 from experiments.screen import read_objective
 from experiments.screening import ScreenConfig, screen
 from experiments.screening_sources import open_source
-from experiments.stage import application, build, existing_file, instantiate, summary, write_json
+from experiments.stage import application, build, existing_file, instantiate, summary
 from experiments.train import molecular_config
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig

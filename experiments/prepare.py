@@ -7,8 +7,9 @@ from pathlib import Path
 
 from omegaconf import MISSING, DictConfig
 
+from data.files import write_json
 from experiments.preparing import prepare as prepare_library
-from experiments.stage import StageSettings, application, build, existing_file, summary, write_json
+from experiments.stage import StageSettings, application, build, existing_file, summary
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,11 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.featurise import GraphTable
+from data.files import write_json
 from data.library import CARD, Part, Prepared, PreparedLibrary, write_part
 from experiments.screening_chunks import Encoded
 from experiments.screening_sources import identity, open_source
 from experiments.screening_workers import ParserPool, in_order
-from experiments.stage import write_json
 
 #: Rows of a part: few enough to be checked in a moment, many enough that a billion molecules make few files.
 PART_ROWS = 65_536

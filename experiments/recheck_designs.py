@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
+from data.files import atomic_path
 from data.store import RecordStore
 from experiments.screening_objective import Objective
 from experiments.stage import CONF, instantiate
@@ -119,9 +120,8 @@ def recheck_designs(
             if f"{name}_{end}" in answer:
                 frame[f"{name}_{end}"] = answer[f"{name}_{end}"]
         frame[f"{name}_relative_error"] = np.abs(answer[name] - solved) / np.maximum(np.abs(solved), 1e-300)
-    temporary = out / ".recheck.csv.tmp"
-    frame.to_csv(temporary, index=False)
-    temporary.replace(out / "recheck.csv")
+    with atomic_path(out / "recheck.csv") as temporary:
+        frame.to_csv(temporary, index=False)
     if progress:
         show(frame, objective.target(surrogate.targets))
     metrics = recheck_metrics(frame, surrogate.targets, objective)

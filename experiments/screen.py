@@ -9,12 +9,13 @@ from typing import Any
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.files import write_json
 from experiments.evaluate import surrogate_directory
 from experiments.recheck_designs import Recheck, recheck_designs
 from experiments.screening import Objective, ScreenConfig, screen_library
 from experiments.screening import screen as screen_file
 from experiments.screening_designs import designs_drawn, designs_in
-from experiments.stage import StageSettings, application, build, existing_file, write_json
+from experiments.stage import StageSettings, application, build, existing_file
 from simulators.fluids.sampling import Range
 from surrogates.base import load_surrogate
 from surrogates.devices import enable_compilation_cache

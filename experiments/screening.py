@@ -28,13 +28,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, Ti
 from rich.table import Table
 
 from data.errors import InputError
+from data.files import write_json
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, hits, targets_of
 from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
 from experiments.screening_sources import Source, identity, open_source
 from experiments.screening_usage import PeakMemory, cpu_seconds
 from experiments.screening_workers import ParserPool, in_order
-from experiments.stage import write_json
 
 __all__ = ["Library", "Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "screen_library", "targets_of"]
 

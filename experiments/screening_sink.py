@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 
 from data.errors import InputError
+from data.files import write_bytes
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, targets_of
 
@@ -233,13 +234,13 @@ class Sink:
         table = best.table()
         if table is None:
             names = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high", "in_domain"]
-            _write(self._out / "top.csv", (",".join(names) + "\n").encode())
+            write_bytes(self._out / "top.csv", (",".join(names) + "\n").encode())
             (self._out / "top.parquet").unlink(missing_ok=True)
             return 0
         ranked = table.add_column(0, "rank", pa.array(np.arange(1, table.num_rows + 1)))
         sink = pa.BufferOutputStream()
         pq.write_table(ranked, sink, compression=self._compression)
-        _write(self._out / "top.parquet", memoryview(sink.getvalue()))
+        write_bytes(self._out / "top.parquet", memoryview(sink.getvalue()))
         bounds = np.asarray(table.column("interval").combine_chunks().flatten()).reshape(-1, 2)
         head = {name: ranked.column(name) for name in ("rank", "line", *self._named, "score", "prediction", "std")}
         flat = pa.table(head | {"low": bounds[:, 0], "high": bounds[:, 1]})
@@ -248,7 +249,7 @@ class Sink:
                 flat = flat.append_column(name, ranked.column(name))
         sink = pa.BufferOutputStream()
         pa.csv.write_csv(flat, sink, pa.csv.WriteOptions(quoting_style="needed"))
-        _write(self._out / "top.csv", memoryview(sink.getvalue()))
+        write_bytes(self._out / "top.csv", memoryview(sink.getvalue()))
         return int(table.num_rows)
 
     def _write(self, batches: list[pa.RecordBatch], rejects: list[Reject], entry: Commit) -> None:
@@ -331,7 +332,7 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
     """Mark `out` as the place of this screen, or check that it is."""
     path = out / "screen.json"
     if not path.exists():
-        _write(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode())
+        write_bytes(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode())
         return
     try:
         found = json.loads(path.read_text())
@@ -347,15 +348,6 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
             where=str(out),
             remedy="Give another out=DIR, or delete this one",
         )
-
-
-def _write(path: Path, data: bytes | memoryview) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
 
 
 def _flush(path: Path) -> None:

@@ -13,10 +13,11 @@ from omegaconf import MISSING, DictConfig
 
 from data.counting import count_rows
 from data.errors import InputError
+from data.files import write_json
 from data.molecules import Row, read
 from data.rejects import RejectLog
 from data.splits import canonical
-from experiments.stage import StageSettings, application, build, existing_file, instantiate, write_json
+from experiments.stage import StageSettings, application, build, existing_file, instantiate
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.quantum.conformers import ConformerConfig

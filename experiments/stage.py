@@ -6,11 +6,9 @@ Hydra stays in this module and in the YAML: a stage's own function takes plain, 
 from __future__ import annotations
 
 import errno
-import json
 import logging
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -28,6 +26,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from data.errors import InputError
+from data.files import write_json, write_text
 from data.reading import Reading
 from data.rejects import RejectLog
 from simulators.base import SimulationError
@@ -180,27 +179,6 @@ def _writable(schema: Any) -> Any:
         if isinstance(node, DictConfig) and not node._is_none():
             _writable(node)
     return schema
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    """`write_text` of indented JSON; a NaN is an error, because no number is better than a wrong one."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def existing_file(value: str | None, key: str) -> Path:

@@ -15,22 +15,14 @@ from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.featurise import encode
+from data.files import write_json
 from data.molecules import read
 from data.rejects import RejectLog
 from data.splits import counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
 from experiments.parts import PARTS, check_parts
 from experiments.scores import scores
-from experiments.stage import (
-    StageSettings,
-    application,
-    build,
-    existing_file,
-    first_rejects,
-    names,
-    summary,
-    write_json,
-)
+from experiments.stage import StageSettings, application, build, existing_file, first_rejects, names, summary
 from simulators.base import content_hash
 from surrogates import fit_note
 from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first

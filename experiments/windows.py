@@ -12,9 +12,10 @@ from omegaconf import MISSING, DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.files import write_json
 from data.store import RecordStore
 from data.windows import WindowStore, write_windows
-from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary, write_json
+from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary
 from experiments.weather.drift import Drift
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore

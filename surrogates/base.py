@@ -17,8 +17,9 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_json
 from simulators.base import Simulator
-from surrogates.checkpoints import load_arrays, save_arrays, write_json
+from surrogates.checkpoints import load_arrays, save_arrays
 
 FORMAT = 1
 CARD = "surrogate.json"

@@ -19,19 +19,9 @@ import jax
 import numpy as np
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_json
 
 NOTE = "note.json"
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never a part; NaN is an error."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(handle, "w", encoding="utf-8") as file:
-        json.dump(value, file, indent=1, allow_nan=False)
-        file.flush()
-        os.fsync(file.fileno())
-    os.chmod(temporary, 0o644)
-    os.replace(temporary, path)
 
 
 def checksum(leaves: Sequence[np.ndarray]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from surrogates.checkpoints import write_json
+from data.files import write_json
 from surrogates.devices import is_first
 from surrogates.train import FitResult
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from data.errors import CorruptStoreError, InputError
-from surrogates.checkpoints import write_json
+from data.files import write_json
 from surrogates.devices import is_first
 
 FILE = "learned_from.json"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import CorruptStoreError
+from data.files import atomic_path
 from data.structures import Structures
 
 #: Why a frame is labelled.
@@ -42,9 +41,7 @@ class Batch:
 
     def save(self, path: Path) -> None:
         """Write every digit: a frame is found again in the store of labels by its bytes."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with atomic_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
                 atom_start=self.frames.atom_start,
@@ -56,10 +53,6 @@ class Batch:
                 uncertainty=self.uncertainty,
                 facts=np.array([self.explored, self.uncertain_share, self.lost_share]),
             )
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
 
     @staticmethod
     def load(path: Path) -> Batch:

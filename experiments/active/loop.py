@@ -19,6 +19,7 @@ from jaxtyping import Float
 from rich.console import Console
 
 from data.errors import InputError
+from data.files import write_json
 from data.structures import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import CLOSEST, ExploreConfig, explore
@@ -26,7 +27,6 @@ from experiments.active.labelling import Labelled, label, refuse_unfit
 from experiments.active.selection import ChoiceConfig, choose
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.ledger import Ledger
-from experiments.stage import write_json
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from surrogates.graph.facts import PotentialConfig

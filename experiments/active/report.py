@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from data.files import write_json, write_text
 from data.molecules import write_extxyz
 from data.rows import Row
 from data.structures import Structures
@@ -17,7 +18,6 @@ from experiments.active.stopping import StopConfig
 from experiments.ledger import Ledger
 from experiments.reporting.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
 from experiments.reporting.words import count, number
-from experiments.stage import write_json, write_text
 
 #: Ticks of an axis of errors, meV/Angstrom.
 TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)

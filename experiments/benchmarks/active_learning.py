@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from data.files import write_json, write_text
 from experiments.benchmarks.common import Result, arguments, pin, report
 
 if TYPE_CHECKING:
@@ -229,7 +230,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     from experiments.active.labelling import label
     from experiments.active.loop import ActiveLearning
     from experiments.reporting.style import draw
-    from experiments.stage import write_json, write_text
     from simulators.campaign import CampaignConfig
     from simulators.quantum.conformers import ConformerConfig, embed
     from simulators.quantum.pyscf import PySCF

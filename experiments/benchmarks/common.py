@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
+from data.files import write_json
 from experiments.heap import keep_freed_memory
-from experiments.stage import write_json
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 

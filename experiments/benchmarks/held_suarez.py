@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from data.files import write_json
 from experiments.benchmarks.common import Result, arguments, pin, report
 
 VARIABLES = ("temperature", "u_component_of_wind", "v_component_of_wind")
@@ -180,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from data.windows import WindowStore
     from experiments.forecasts import WindowData, train_on_windows, weather_config
-    from experiments.stage import CONF, build, write_json
+    from experiments.stage import CONF, build
     from experiments.weather.drift import Drift
     from experiments.weather.evaluate import evaluate_forecaster
     from experiments.windows import Campaign

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from data.files import write_json
 from experiments.benchmarks.common import Result, arguments, pin, report
 
 #: Orders of the solver's velocity that are compared; the labels have 4.
@@ -51,7 +52,7 @@ def trained(store: Path, folder: Path, seconds: float, overrides: Sequence[str])
 
     from data.mesh_records import read_meshes
     from experiments.meshes import MeshData, mesh_config, train_on_meshes
-    from experiments.stage import CONF, build, write_json
+    from experiments.stage import CONF, build
     from surrogates.base import load_surrogate
     from surrogates.train import TrainConfig
 

@@ -28,9 +28,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.errors import InputError
+from data.files import write_json
 from experiments.benchmarks.common import Result, arguments, data_file, pin, report
 from experiments.benchmarks.mace import Mace
-from experiments.stage import write_json
 
 if TYPE_CHECKING:
     from data.structures import Structures

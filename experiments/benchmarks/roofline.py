@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from data.errors import InputError
+from data.files import write_text
 from experiments.benchmarks.common import Result, arguments, data_file, pin, report
 from experiments.benchmarks.machine import Peaks
 from experiments.benchmarks.potential_learning import FILES, ISOLATED, ours, split, write
-from experiments.stage import write_text
 
 if TYPE_CHECKING:
     from experiments.benchmarks.parts import Call, Measured

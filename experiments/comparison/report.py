@@ -8,13 +8,13 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from data.files import write_text
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Point
 from experiments.comparison.figures import capital, frontier_drawing
 from experiments.comparison.resolution import resolution_drawing, words
 from experiments.comparison.result import PHRASES, Comparison, break_even_words, speed_words
 from experiments.reporting.words import core_time, count, duration, escape, listing, number, plural, table
-from experiments.stage import write_text
 
 METHOD = (
     "The rules are those of McGreivy and Hakim (2024): a solver is compared at equal error or at equal cost, and "

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.table import Table
 
 from data.errors import InputError
+from data.files import write_json
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference
 from experiments.comparison.measure import measure
 from experiments.comparison.resolution import GridError
 from experiments.reporting.words import listing, number
-from experiments.stage import write_json
 
 FILE = "comparison.json"
 #: Field of a `Point` -> end of its key. The key of an error ends with the name of the error.

@@ -7,10 +7,10 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from data.files import write_text
 from experiments.reporting import accuracy_sections, findings, record_sections, screen_sections
 from experiments.reporting.data import Run, load_run
 from experiments.reporting.words import absent, escape
-from experiments.stage import write_text
 
 #: (anchor, heading, what makes the body), in the order of the page.
 SECTIONS: tuple[tuple[str, str, Callable[[Run], str]], ...] = (

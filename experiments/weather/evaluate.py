@@ -14,9 +14,10 @@ from omegaconf import MISSING, DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.files import write_json
 from data.windows import WindowStore
 from experiments.reporting.style import Drawing
-from experiments.stage import build, existing_file, write_json
+from experiments.stage import build, existing_file
 from experiments.weather import figures
 from experiments.weather.report import NAMES, OURS, Evaluation, beaten, write_page
 from experiments.weather.scores import Protocol, ensemble_metrics, plain, score

@@ -11,12 +11,12 @@ from string import Template
 import numpy as np
 import xarray as xr
 
+from data.files import write_text
 from data.weather import WeatherLayout
 from experiments.comparison.report import section as comparison_section
 from experiments.comparison.result import Comparison
 from experiments.reporting.style import Drawing
 from experiments.reporting.words import escape, table
-from experiments.stage import write_text
 from experiments.weather.figures import (
     errors_by_lead,
     lead_hours,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +13,7 @@ import zarr
 from jaxtyping import Int
 
 from data.errors import InputError
+from data.files import write_json
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.windows import WindowStore
 from surrogates.weather.asked import refuse_other_times, whole_number
@@ -157,9 +157,4 @@ def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.nd
 
 
 def _note(path: Path, identity: dict[str, Any], done: list[int]) -> None:
-    part = path.with_name(path.name + ".part")
-    with open(part, "w") as file:
-        json.dump({"identity": identity, "done": done}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(part, path)
+    write_json(path, {"identity": identity, "done": done}, indent=None)
