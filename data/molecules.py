@@ -25,8 +25,10 @@ from rdkit import Chem, rdBase
 from data import structure_files, tables
 from data.errors import InputError
 from data.files import atomic_path
+from data.headers import DELIMITERS
 from data.rejects import RejectLog
 from data.rows import Bad, Row, atomic_text, empty
+from data.tally import TableTally
 
 __all__ = [
     "Row",
@@ -44,11 +46,16 @@ __all__ = [
 
 LOG = logging.getLogger(__name__)
 SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 SDF_SUFFIXES = (".sdf", ".sd")
 XYZ_SUFFIXES = (".xyz", ".extxyz")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 _BINARY = (".db", *PARQUET_SUFFIXES)
+_FORMATS = (
+    dict.fromkeys(SMILES_SUFFIXES, "list of SMILES")
+    | dict.fromkeys(SDF_SUFFIXES, "SDF")
+    | dict.fromkeys(XYZ_SUFFIXES, "extended XYZ")
+    | {".db": "ASE database"}
+)
 _KINDS = (*SMILES_SUFFIXES, *DELIMITERS, *SDF_SUFFIXES, *XYZ_SUFFIXES, *_BINARY)
 
 
@@ -67,16 +74,19 @@ def read(
     columns: Sequence[str] = (),
     rejects: RejectLog | None = None,
     validate: bool = True,
+    tally: TableTally | None = None,
 ) -> Iterator[Row]:
     """The molecules of a file, in order; rows that cannot be used are noted and passed over.
 
     Args:
         path: .smi .smiles .ism .txt .csv .tsv .sdf .sd .xyz .extxyz (each also .gz), .db, .parquet or .pq.
         smiles_column: of tables.
-        columns: numeric columns of tables, or data fields of other kinds; an empty cell is NaN where
-            another of them has a value.
-        rejects: takes the bad rows; without it each is logged as a warning.
+        columns: numeric columns of tables, or data fields of other kinds; a cell that is empty, or no number, is
+            NaN where another of them has a value.
+        rejects: takes the bad rows, and the cells of good ones that are no numbers; without it each is logged as a
+            warning.
         validate: parse SMILES with RDKit, and refuse those that `data.featurise.encode` refuses.
+        tally: counts what is taken and what is not.
 
     Raises:
         InputError: no such file, an unknown kind, an empty file, a missing column; or, behind the good rows
@@ -84,7 +94,8 @@ def read(
     """
     path = Path(path)
     kind = _existing(path)
-    return _good(path, _rows(path, kind, smiles_column, columns, validate=validate), rejects)
+    rows = _rows(path, kind, smiles_column, columns, validate=validate, tally=tally)
+    return _good(path, rows, rejects, tally)
 
 
 def iter_smiles_chunks(path: Path, chunk_rows: int, *, smiles_column: str = "smiles") -> Iterator[SmilesChunk]:
@@ -253,15 +264,26 @@ def _writable(path: Path, kinds: tuple[str, ...]) -> str:
     return kind
 
 
-def _rows(path: Path, kind: str, smiles_column: str, columns: Sequence[str], *, validate: bool) -> Iterator[Row | Bad]:
+def _rows(
+    path: Path,
+    kind: str,
+    smiles_column: str,
+    columns: Sequence[str],
+    *,
+    validate: bool,
+    tally: TableTally | None = None,
+) -> Iterator[Row | Bad]:
+    if tally is not None:
+        tally.columns = tuple(columns)
+        tally.format = _FORMATS.get(kind, f"{kind[1:]} file")
     if kind in SMILES_SUFFIXES:
         if columns:
             raise InputError("a list of SMILES has no columns", where=str(path), remedy="Give a .csv or .parquet")
         return tables.read_smiles(path, validate=validate)
     if kind in DELIMITERS:
-        return tables.read_table(path, DELIMITERS[kind], smiles_column, columns, validate=validate)
+        return tables.read_table(path, DELIMITERS[kind], smiles_column, columns, validate=validate, tally=tally)
     if kind in PARQUET_SUFFIXES:
-        return tables.read_parquet(path, smiles_column, columns, validate=validate)
+        return tables.read_parquet(path, smiles_column, columns, validate=validate, tally=tally)
     if kind in SDF_SUFFIXES:
         return structure_files.read_sdf(path, columns)
     if kind in XYZ_SUFFIXES:
@@ -269,14 +291,26 @@ def _rows(path: Path, kind: str, smiles_column: str, columns: Sequence[str], *, 
     return structure_files.read_ase_db(path, columns)
 
 
-def _good(path: Path, rows: Iterator[Row | Bad], rejects: RejectLog | None) -> Iterator[Row]:
+def _good(
+    path: Path, rows: Iterator[Row | Bad], rejects: RejectLog | None, tally: TableTally | None = None
+) -> Iterator[Row]:
+    def note(line: int, text: str, reason: str) -> None:
+        if rejects is not None:
+            rejects.add(path, line, text, reason)
+        else:
+            LOG.warning("%s, line %d: %s", path, line, reason)
+
     for row in rows:
         if isinstance(row, Row):
+            for problem in row.problems:
+                note(row.line, row.smiles or "", f"{problem}; the other values of the row are used")
+            if tally is not None:
+                tally.take(row.properties, row.problems)
             yield row
-        elif rejects is not None:
-            rejects.add(path, row.line, row.text, row.reason)
-        else:
-            LOG.warning("%s, line %d: %s", path, row.line, row.reason)
+            continue
+        note(row.line, row.text, row.reason)
+        if tally is not None:
+            tally.leave(row.reason)
 
 
 def _blocks(path: Path, kind: str, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:

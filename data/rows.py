@@ -18,12 +18,18 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.files import atomic_path
+from data.text_files import open_lines
 
 #: Bytes of text that are split into lines at a time.
 BLOCK = 1 << 20
 #: A longer line means that the file is no text.
 LONGEST_LINE = 1 << 24
 _MARK = b"\xef\xbb\xbf"
+#: What programs write into a cell that has no value, in lower case: those that pandas and R know, and what people type.
+NO_VALUE = frozenset(
+    {"", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "-nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind"}
+    | {"null", "none", "-", "--", "?", ".", "nd", "n.d.", "n.a.", "missing"}
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +43,7 @@ class Row:
         positions: Angstrom, float64, finite; None without a complete geometry.
         properties: requested columns (float), `energy` (eV), `forces` (eV/Angstrom), `charge`, `spin` (unpaired
             electrons), `stress`, `pbc`, `name` and other fields, where the file has them.
+        problems: why cells of requested columns are no numbers; they are NaN in `properties`.
     """
 
     line: int
@@ -44,6 +51,7 @@ class Row:
     numbers: Int[np.ndarray, " atom"] | None = None
     positions: Float[np.ndarray, "atom 3"] | None = None
     properties: dict[str, Any] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,7 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
         InputError: the file cannot be read on, after the whole lines before that; or it has no line breaks.
     """
     line, rest, first = 1, b"", True
-    with open(path, "rb") as raw:
-        stream = gzip.GzipFile(fileobj=raw) if path.suffix.lower() == ".gz" else raw
+    with open_lines(path) as (stream, _):
         while True:
             data, failure = _read_block(stream)
             whole = rest + data
@@ -151,7 +158,7 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
             yield line, rest
 
 
-def _read_block(stream: BinaryIO | gzip.GzipFile) -> tuple[bytes, Exception | None]:
+def _read_block(stream: BinaryIO) -> tuple[bytes, Exception | None]:
     """About `BLOCK` bytes, and what stopped the reading early; empty at the end."""
     pieces: list[bytes] = []
     size = 0
@@ -192,24 +199,37 @@ def text_problem(text: str) -> str | None:
     return "has a NUL byte" if "\0" in text else None
 
 
-def numbers_of(cells: Mapping[str, Any], columns: Sequence[str]) -> dict[str, float] | str:
-    """The requested columns of a row as floats, or why they are none.
+def numbers_of(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]] | str:
+    """The requested columns of a row as floats, and why cells are none; or why the whole row has no value.
 
-    An empty cell is NaN where another column has a value.
+    A cell that is empty or holds one of `NO_VALUE` is NaN, and so is one that is no number: a missing label costs
+    nothing but itself, as long as another of the columns has one.
     """
     values: dict[str, float] = {}
+    problems: list[str] = []
     for name in columns:
         cell = cells.get(name)
-        if cell is None or (isinstance(cell, str) and not cell.strip()):
-            values[name] = math.nan
+        values[name] = math.nan
+        if cell is None or (isinstance(cell, str) and cell.strip().lower() in NO_VALUE):
             continue
         number = finite(cell)
-        if number is None:
-            return f"column {name}: {str(cell)[:40]!r} is not a number"
-        values[name] = number
+        if number is not None:
+            values[name] = number
+        elif not (isinstance(cell, (float, np.floating)) and math.isnan(cell)):
+            problems.append(f"column {name}: {str(cell)[:40]!r} is not a number{_likely(cell)}")
     if columns and all(math.isnan(v) for v in values.values()):
-        return "no value" if len(columns) > 1 else f"column {columns[0]}: no value"
-    return values
+        return problems[0] if problems else "no value" if len(columns) > 1 else f"column {columns[0]}: no value"
+    return values, tuple(problems)
+
+
+def _likely(cell: Any) -> str:
+    """What a cell seems to be meant as, which is not for a program to decide."""
+    text = str(cell).strip()
+    if text[:1] in ("<", ">", "~", "=", "≤", "≥") and finite(text[1:].lstrip("=").strip()) is not None:
+        return " but a bound"
+    if text.count(",") == 1 and finite(text.replace(",", ".")) is not None:
+        return ": write a decimal point in place of the comma"
+    return ""
 
 
 def finite(value: Any) -> float | None:
@@ -226,15 +246,6 @@ def finite(value: Any) -> float | None:
 def empty(path: Path) -> InputError:
     """The error for a file without content."""
     return InputError("the file is empty", where=str(path), remedy="Give at least one molecule")
-
-
-def missing_column(path: Path, column: str, names: Sequence[str]) -> InputError:
-    """The error for a table that lacks a column."""
-    return InputError(
-        f"no column {column!r}; there are {list(names)[:20]}",
-        where=str(path),
-        remedy="Name the column as the file does; a list of SMILES without a header is a .smi file",
-    )
 
 
 @contextmanager

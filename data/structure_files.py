@@ -361,8 +361,6 @@ def _checked(
             return Bad(line, text, "a force is not finite")
         properties["forces"] = forces
     values = numbers_of(fields, columns)
-    return (
-        Bad(line, text, values)
-        if isinstance(values, str)
-        else Row(line, smiles, numbers, positions, properties | values)
-    )
+    if isinstance(values, str):
+        return Bad(line, text, values)
+    return Row(line, smiles, numbers, positions, properties | values[0], values[1])

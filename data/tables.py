@@ -19,18 +19,10 @@ from rdkit import Chem, rdBase
 
 from data.errors import InputError
 from data.featurise import MAX_ATOMS, MAX_BONDS, reject_reason
-from data.rows import (
-    Bad,
-    Lines,
-    Row,
-    blocks,
-    decoded,
-    empty,
-    missing_column,
-    numbers_of,
-    split_lines,
-    text_problem,
-)
+from data.headers import SEPARATED_BY, choose_delimiter, column_index
+from data.rows import Bad, Lines, Row, blocks, decoded, empty, numbers_of, split_lines, text_problem
+from data.tally import TableTally
+from data.text_files import TextFormat
 
 #: A quoted field may run over this many lines.
 LONGEST_RECORD = 64
@@ -75,12 +67,30 @@ def read_smiles(path: Path, *, validate: bool) -> Iterator[Row | Bad]:
 
 
 def read_table(
-    path: Path, delimiter: str, smiles_column: str, columns: Sequence[str], *, validate: bool
+    path: Path,
+    delimiter: str,
+    smiles_column: str,
+    columns: Sequence[str],
+    *,
+    validate: bool,
+    tally: TableTally | None = None,
 ) -> Iterator[Row | Bad]:
-    """Rows of a delimited table with a header; a quoted field may hold delimiters and line breaks."""
+    """Rows of a delimited table with a header; a quoted field may hold delimiters and line breaks.
+
+    Args:
+        path: of the table.
+        delimiter: the usual one; another is taken where the columns appear only with it.
+        smiles_column, columns: that are asked for.
+        validate: parse SMILES with RDKit.
+        tally: learns how the table is laid out, and what other columns there are.
+    """
     lines = Lines(path)
-    names = _header(lines, path, delimiter)
-    where = [_index(path, names, name) for name in (smiles_column, *columns)]
+    delimiter, names = _header(lines, path, delimiter, (smiles_column, *columns))
+    where = [column_index(path, names, name) for name in (smiles_column, *columns)]
+    others = {name: i for i, name in enumerate(names) if i not in where}
+    if tally is not None:
+        how = [f"fields separated by {SEPARATED_BY[delimiter]}", str(TextFormat.of(path))]
+        tally.format = ", ".join(["table", *filter(None, how)])
     while True:
         record = next_record(lines, delimiter, len(names))
         if record is None:
@@ -89,12 +99,23 @@ def read_table(
             yield record
             continue
         line, text, fields = record
+        if tally is not None and tally.looking:
+            tally.look({name: fields[i] for name, i in others.items()})
         smiles, *cells = [fields[i].strip() for i in where]
+        # Other columns may hold what they like, such as names in another encoding.
+        if problem := next(filter(None, map(text_problem, (smiles, *cells))), None):
+            yield Bad(line, text, problem)
+            continue
         yield _row(line, text, smiles, dict(zip(columns, cells, strict=True)), columns, validate=validate)
 
 
-def read_parquet(path: Path, smiles_column: str, columns: Sequence[str], *, validate: bool) -> Iterator[Row | Bad]:
+def read_parquet(
+    path: Path, smiles_column: str, columns: Sequence[str], *, validate: bool, tally: TableTally | None = None
+) -> Iterator[Row | Bad]:
     """Rows of a Parquet file; null and NaN are empty cells, and lines are rows counted from 1."""
+    if tally is not None:
+        tally.format = "Parquet"
+        tally.unused = _numeric_columns(path, {smiles_column, *columns})
     for first, batch in _batches(path, smiles_column, columns, 8192):
         texts = _texts(batch.column(0))
         values = [batch.column(i + 1).to_pylist() for i in range(len(columns))]
@@ -120,7 +141,18 @@ def _row(
     if isinstance(values, str):
         return Bad(line, text, values)
     problem = smiles_problem(smiles) if validate else None
-    return Bad(line, text, problem) if problem else Row(line, smiles, properties=dict(values))
+    return Bad(line, text, problem) if problem else Row(line, smiles, properties=dict(values[0]), problems=values[1])
+
+
+def _numeric_columns(path: Path, others: set[str]) -> dict[str, str]:
+    """Columns of numbers of a Parquet file, besides those that are used; none of a file that cannot be read."""
+    try:
+        schema = pq.read_schema(path)
+    except (pa.ArrowException, OSError):
+        # Reading its rows says what is wrong with it.
+        return {}
+    numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
+    return {name: "a column of numbers" for name in numeric if name not in others}
 
 
 def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None:
@@ -134,9 +166,8 @@ def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None
     text = decoded(raw)
     if '"' in text:
         return _quoted(lines, line, text, delimiter, width)
-    problem = text_problem(text)
-    if problem:
-        return Bad(line, text, problem)
+    if "\0" in text:
+        return Bad(line, text, "has a NUL byte")
     fields = text.split(delimiter)
     if len(fields) != width:
         return Bad(line, text, f"{len(fields)} fields, but the header has {width}")
@@ -168,14 +199,14 @@ def _quoted(lines: Lines, line: int, text: str, delimiter: str, width: int) -> F
     problem = text_problem(whole)
     if problem and more:
         return Bad(line, text, text_problem(text) or f"malformed quotes, or {problem}")
-    if problem:
-        return Bad(line, text, problem)
+    if "\0" in text:
+        return Bad(line, text, "has a NUL byte")
     lines.drop(more)
     return line, whole, fields
 
 
-def _header(lines: Lines, path: Path, delimiter: str) -> list[str]:
-    """The names of the columns; the rows follow."""
+def _header(lines: Lines, path: Path, usual: str, columns: Sequence[str]) -> tuple[str, list[str]]:
+    """What separates the fields, and the names of the columns; the rows follow."""
     while (taken := lines.take()) is not None:
         line, raw = taken
         if raw.strip():
@@ -183,25 +214,15 @@ def _header(lines: Lines, path: Path, delimiter: str) -> list[str]:
     else:
         raise empty(path)
     text = decoded(raw)
-    problem = text_problem(text)
-    record: Fields | Bad = Bad(line, text, problem) if problem else _quoted(lines, line, text, delimiter, 0)
+    delimiter = choose_delimiter(text, usual, columns)
+    record = _quoted(lines, line, text, delimiter, 0)
     if isinstance(record, Bad):
         raise InputError(
             f"the header cannot be read: {record.reason}",
             where=f"{path}, line {line}",
-            remedy="The first line must name the columns",
+            remedy="The first line must name the columns, in UTF-8",
         )
-    return [name.strip() for name in record[2]]
-
-
-def _index(path: Path, names: Sequence[str], name: str) -> int:
-    if name not in names:
-        raise missing_column(path, name, names)
-    if names.count(name) > 1:
-        raise InputError(
-            f"{names.count(name)} columns are named {name!r}", where=str(path), remedy="Rename all but one"
-        )
-    return names.index(name)
+    return delimiter, [name.strip() for name in record[2]]
 
 
 def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
@@ -226,8 +247,8 @@ def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
 def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:
     """SMILES and their lines of a delimited table; the common case, no quotes, takes few steps a row."""
     lines = Lines(path)
-    names = _header(lines, path, delimiter)
-    column, width = _index(path, names, smiles_column), len(names)
+    delimiter, names = _header(lines, path, delimiter, (smiles_column,))
+    column, width = column_index(path, names, smiles_column), len(names)
     while (taken := lines.take_block()) is not None:
         line, data = taken
         rows = None if b'"' in data or b"\0" in data else _column(data, delimiter, column, width)
@@ -237,7 +258,7 @@ def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tup
         lines.put(line, data)
         smiles, numbers = [], []
         while lines.buffer and (record := next_record(lines, delimiter, width)) is not None:
-            if not isinstance(record, Bad) and (found := record[2][column].strip()):
+            if not isinstance(record, Bad) and (found := record[2][column].strip()) and not text_problem(found):
                 smiles.append(found)
                 numbers.append(record[0])
         yield smiles, numbers
@@ -282,7 +303,7 @@ def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) 
         with pq.ParquetFile(path) as file:
             schema = file.schema_arrow
             for name in wanted:
-                _index(path, schema.names, name)
+                column_index(path, schema.names, name)
             _expect(path, schema, smiles_column, _is_text, "text")
             for name in columns:
                 _expect(path, schema, name, _is_number, "numbers")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,18 @@ from omegaconf import MISSING, DictConfig
 from data.errors import InputError
 from data.files import write_json
 from data.rejects import RejectLog
-from experiments.stage import StageSettings, application, build, existing_file, names, refuse_equal_stems, summary
-from experiments.train import read_table, score_table
+from experiments.stage import (
+    StageSettings,
+    application,
+    build,
+    existing_file,
+    names,
+    refuse_equal_stems,
+    show_readings,
+    summary,
+)
+from experiments.tables import Table, read_table
+from experiments.train import score_table
 from surrogates.base import load_surrogate, read_card
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
@@ -71,6 +81,33 @@ def compared(targets: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     return dict(zip(targets, columns or targets, strict=True))
 
 
+def in_units_of(surrogate: MolecularSurrogate, table: Table, columns: Mapping[str, str], path: Path) -> Table:
+    """The table as it is compared: in the surrogate's units, which are said where the file says none.
+
+    Args:
+        surrogate: what is scored.
+        table: what `path` holds.
+        columns: target -> column.
+        path: for errors.
+
+    Raises:
+        InputError: a column has another unit than its target.
+    """
+    assumed = []
+    for target, column in columns.items():
+        ours, theirs = surrogate.facts.units[target], table.units[column]
+        if "1" not in (ours, theirs) and ours != theirs:
+            raise InputError(
+                f"{column} is in {theirs}, the surrogate gives {target} in {ours}",
+                where=str(path),
+                remedy=f"Convert it to {ours}",
+            )
+        if theirs == "1" and ours != "1":
+            assumed.append(f"{column} is in {ours}, in which the surrogate gives {target}")
+    reading = replace(table.reading, assumed=(*table.reading.assumed, *assumed))
+    return replace(table, reading=reading)
+
+
 def evaluate(config: DictConfig, run_dir: Path) -> None:
     """Score on each of the files, under `test/<stem>/...`."""
     settings = build(EvaluateSettings, config, where="")
@@ -96,10 +133,16 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     if isinstance(surrogate, MolecularSurrogate):
         columns = compared(surrogate.targets, names(settings.data.target))
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            for path in files:
-                labels = read_table(path, settings.data.smiles, list(columns.values()), [], rejects)
-                rows = np.arange(len(labels.smiles))
-                metrics |= score_table(surrogate, labels, rows, f"test/{path.stem}", columns)
+            tables = {
+                path.stem: read_table(path, settings.data.smiles, list(columns.values()), [], rejects) for path in files
+            }
+        for path in files:
+            tables[path.stem] = in_units_of(surrogate, tables[path.stem], columns, path)
+        show_readings([table.reading for table in tables.values()], run_dir)
+        for stem, table in tables.items():
+            rows = np.arange(len(table.smiles))
+            metrics |= table.counts(f"test/{stem}")
+            metrics |= score_table(surrogate, table, rows, f"test/{stem}", columns)
     elif kind == "field":
         from experiments.fields import evaluate_fields
 

@@ -17,8 +17,10 @@ from data.featurise import GraphTable
 from data.files import write_json
 from data.library import CARD, Part, Prepared, PreparedLibrary, write_part
 from experiments.screening_chunks import Encoded
+from experiments.screening_readings import candidates_read
 from experiments.screening_sources import identity, open_source
 from experiments.screening_workers import ParserPool, in_order
+from experiments.stage import show_readings
 
 #: Rows of a part: few enough to be checked in a moment, many enough that a billion molecules make few files.
 PART_ROWS = 65_536
@@ -125,6 +127,8 @@ def prepare(
     library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
     library.save()
     (out / PROGRESS).unlink()
+    reading = candidates_read(str(candidates), source.description, out / "rejects.csv", total=done.rows, used=valid)
+    show_readings([reading], out, printed=progress)
     return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
 
 

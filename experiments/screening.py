@@ -29,12 +29,15 @@ from rich.table import Table
 
 from data.errors import InputError
 from data.files import write_json
+from data.reading import Reading
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, hits, targets_of
+from experiments.screening_readings import candidates_read
 from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
 from experiments.screening_sources import Source, identity, open_source
 from experiments.screening_usage import PeakMemory, cpu_seconds
 from experiments.screening_workers import ParserPool, in_order
+from experiments.stage import show_readings
 
 __all__ = ["Library", "Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "screen_library", "targets_of"]
 
@@ -86,6 +89,15 @@ class Library:
     kind: str = "molecule"
     named: tuple[str, ...] = ("smiles",)
     remedy: str = ""
+
+    def reading(self, summary: ScreenSummary, rejects: Path) -> Reading:
+        """What a screen read of them.
+
+        Args:
+            summary: of the screen.
+            rejects: its `rejects.csv`.
+        """
+        return candidates_read(self.where, self.source.description, rejects, total=summary.read, used=summary.valid)
 
 
 @dataclass(frozen=True)
@@ -245,6 +257,7 @@ def screen_library(
             where=library.where,
             remedy=f"See {sink.rejects}" + (f"; {library.remedy}" if library.remedy else ""),
         )
+    show_readings([library.reading(summary, sink.rejects)], out, printed=progress)
     if progress:
         _show(summary, out)
     return summary

@@ -17,10 +17,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from data.errors import InputError
+from data.headers import DELIMITERS, column_index
+from data.rows import finite
 from experiments.screening import Library
 from experiments.screening_chunks import KEPT_TEXT, Reject, TextChunk, printable
 from experiments.screening_sources import (
-    DELIMITERS,
     PARQUET_SUFFIXES,
     Piece,
     TextSource,
@@ -83,6 +84,11 @@ class TextDesigns:
         """Position and line of the first row."""
         return self.text.start
 
+    @property
+    def description(self) -> str:
+        """What the file is read as."""
+        return self.text.description
+
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """See `screening_sources.Source`."""
         for piece in self.text.pieces(rows, position, line):
@@ -98,6 +104,7 @@ class ParquetDesigns:
     path: Path
     names: tuple[str, ...]
     start: tuple[int, int] = (0, 1)
+    description: ClassVar[str] = "Parquet"
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """See `screening_sources.Source`."""
@@ -126,6 +133,7 @@ class DrawnDesigns:
     count: int
     seed: int = 0
     start: tuple[int, int] = (0, 1)
+    description: ClassVar[str] = "designs that are drawn"
 
     def __post_init__(self) -> None:
         if self.count < 1 or self.seed < 0:
@@ -180,7 +188,7 @@ def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> L
     if kind in PARQUET_SUFFIXES and not compressed:
         source = _parquet(path, names, remedy)
     elif kind in DELIMITERS:
-        text, header = open_table(path)
+        text, header = open_table(path, names)
         source = TextDesigns(text, tuple(names), _places(path, header, names, remedy))
     else:
         raise InputError(
@@ -258,11 +266,8 @@ def _numbers(line: str, chunk: TextChunk, names: tuple[str, ...], places: tuple[
         raise ValueError(f"{len(fields)} fields, but the header has {chunk.width}")
     found = []
     for name, place in zip(names, places, strict=True):
-        try:
-            value = float(fields[place])
-        except ValueError:
-            value = math.nan
-        if not math.isfinite(value):
+        value = finite(fields[place])
+        if value is None:
             raise ValueError(f"{name} is no finite number: {fields[place].strip()!r}")
         found.append(value)
     return found
@@ -286,8 +291,10 @@ def _sifted(names: tuple[str, ...], table: np.ndarray, lines: np.ndarray, texts:
 def _places(path: Path, header: Sequence[str], names: Sequence[str], remedy: str) -> tuple[int, ...]:
     """Where the parameters stand in a line, as the header says."""
     if lacking := [n for n in names if n not in header]:
-        raise InputError(f"no column {' and no '.join(lacking)}", where=str(path), remedy=remedy)
-    return tuple(header.index(n) for n in names)
+        raise InputError(
+            f"no column {' and no '.join(lacking)}; there are {', '.join(header[:20])}", where=str(path), remedy=remedy
+        )
+    return tuple(column_index(path, header, n) for n in names)
 
 
 def _parquet(path: Path, names: Sequence[str], remedy: str) -> ParquetDesigns:
@@ -296,7 +303,11 @@ def _parquet(path: Path, names: Sequence[str], remedy: str) -> ParquetDesigns:
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a Parquet file: {error}", where=str(path), remedy="Write it again") from error
     if lacking := [n for n in names if n not in schema.names]:
-        raise InputError(f"no column {' and no '.join(lacking)}", where=str(path), remedy=remedy)
+        raise InputError(
+            f"no column {' and no '.join(lacking)}; there are {', '.join(schema.names[:20])}",
+            where=str(path),
+            remedy=remedy,
+        )
     for name in names:
         kind = schema.field(name).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import csv
 import gzip
 import hashlib
-import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, cast
 
@@ -16,7 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data.errors import InputError
+from data.headers import DELIMITERS, SEPARATED_BY, choose_delimiter, column_index, header_names
 from data.library import CARD, PreparedLibrary, read_part
+from data.text_files import TextFormat, open_lines
 from experiments.screening_chunks import LONGEST_RECORD, ArrowChunk, Candidates, Chunk, Encoded, TextChunk, arrow_bytes
 from experiments.screening_workers import ParserPool
 
@@ -24,7 +24,6 @@ from experiments.screening_workers import ParserPool
 LONGEST_LINE = 1 << 20
 SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
-DELIMITERS = {".csv": ",", ".tsv": "\t"}
 #: First words that mark the header of a SMILES file; none of them is a molecule.
 HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
 
@@ -72,25 +71,35 @@ class Source(Protocol):
         """Position and line of the first row."""
         ...
 
+    @property
+    def description(self) -> str:
+        """What the file is read as."""
+        ...
+
 
 @dataclass(frozen=True)
 class TextSource:
-    """A SMILES file or a delimited table, compressed with gzip or not."""
+    """A SMILES file or a delimited table, in any form that `data.text_files` reads."""
 
     parses: ClassVar[bool] = True
     path: Path
-    compressed: bool
+    form: TextFormat
     delimiter: str
     column: int
     width: int
     start: tuple[int, int]
 
+    @property
+    def description(self) -> str:
+        """Such as "table, fields separated by commas"."""
+        kind = f"table, fields separated by {SEPARATED_BY[self.delimiter]}" if self.delimiter else "list of SMILES"
+        return ", ".join(filter(None, [kind, str(self.form)]))
+
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of whole records; a quoted field may hold line breaks."""
         total = max(1, self.path.stat().st_size)
-        with open(self.path, "rb") as raw:
-            stream = _decompressed(raw) if self.compressed else raw
-            _skip(stream, position, self.path)
+        with open_lines(self.path, self.form) as (stream, raw):
+            _skip(stream, position, self.path, seekable=not self.form.rewritten)
             while lines := self._lines(stream, rows, line):
                 data = b"".join(lines)
                 if b'"' in data and self.delimiter:
@@ -105,7 +114,7 @@ class TextSource:
                 end, after = position + len(data), line + len(lines)
                 chunk = TextChunk(data.removesuffix(b"\n"), line, self.delimiter, self.column, self.width)
                 position, line = end, after
-                yield Piece(chunk, end, after, raw.tell() / total if self.compressed else end / total)
+                yield Piece(chunk, end, after, raw.tell() / total if self.form.rewritten else end / total)
 
     def _lines(self, stream: BinaryIO, rows: int, line: int) -> list[bytes]:
         lines: list[bytes] = []
@@ -138,6 +147,7 @@ class ParquetSource:
     path: Path
     column: str
     start: tuple[int, int] = (0, 1)
+    description: ClassVar[str] = "Parquet"
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of rows, skipping whole row groups before `position`."""
@@ -153,6 +163,7 @@ class LibrarySource:
     parses: ClassVar[bool] = False
     library: PreparedLibrary
     start: tuple[int, int] = (0, 1)
+    description: ClassVar[str] = "library of `understudy prepare`"
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of featurised molecules; a part is checked before its first molecule is used."""
@@ -213,25 +224,32 @@ def open_source(path: Path, smiles: str) -> Source:
             where="candidates",
             remedy="Use .smi, .csv or .tsv (also with .gz), .parquet, or a library made by `understudy prepare`",
         )
-    head = _head(path, compressed)
-    mark = len(codecs_mark(head))
     if kind in DELIMITERS:
-        column, width = _column(head[mark:], DELIMITERS[kind], smiles, path)
-        return TextSource(path, compressed, DELIMITERS[kind], column, width, (len(head), 2))
+        table, names = open_table(path, [smiles])
+        return replace(table, column=column_index(path, names, smiles))
+    form = TextFormat.of(path)
+    head = _head(path, form)
+    mark = len(codecs_mark(head))
     is_header = head[mark:].split()[0].lower().decode("utf-8", "replace") in HEADER_WORDS
-    return TextSource(path, compressed, "", 0, 1, (len(head), 2) if is_header else (mark, 1))
+    return TextSource(path, form, "", 0, 1, (len(head), 2) if is_header else (mark, 1))
 
 
-def open_table(path: Path) -> tuple[TextSource, list[str]]:
+def open_table(path: Path, columns: Sequence[str]) -> tuple[TextSource, list[str]]:
     """Whole lines of a .csv or .tsv file, and the names in its header.
+
+    Args:
+        path: of the file.
+        columns: that are asked for, which tell what separates its fields.
 
     Raises:
         InputError: it cannot be read, or is empty.
     """
-    kind, compressed = kind_of(path)
-    head = _head(path, compressed)
-    found = _header(head[len(codecs_mark(head)) :], DELIMITERS[kind])
-    return TextSource(path, compressed, DELIMITERS[kind], 0, len(found), (len(head), 2)), found
+    form = TextFormat.of(path)
+    head = _head(path, form)
+    text = head[len(codecs_mark(head)) :].decode("utf-8", "replace")
+    delimiter = choose_delimiter(text, DELIMITERS[kind_of(path)[0]], columns)
+    names = header_names(text, delimiter)
+    return TextSource(path, form, delimiter, 0, len(names), (len(head), 2)), names
 
 
 def kind_of(path: Path) -> tuple[str, bool]:
@@ -247,18 +265,17 @@ def kind_of(path: Path) -> tuple[str, bool]:
     return suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else "", compressed
 
 
-def _head(path: Path, compressed: bool) -> bytes:
+def _head(path: Path, form: TextFormat) -> bytes:
     """The first line of a text.
 
     Raises:
         InputError: there is none, or it cannot be read.
     """
-    with open(path, "rb") as raw:
-        stream = _decompressed(raw) if compressed else raw
-        try:
+    try:
+        with open_lines(path, form) as (stream, _):
             head = stream.readline(LONGEST_LINE)
-        except (EOFError, OSError) as error:
-            raise InputError(f"cannot be read: {error}", where=str(path), remedy="Copy the file again") from error
+    except (EOFError, OSError) as error:
+        raise InputError(f"cannot be read: {error}", where=str(path), remedy="Copy the file again") from error
     if not head.strip():
         raise InputError("the file is empty", where=str(path), remedy="Give one candidate a line")
     return head
@@ -290,12 +307,8 @@ def identity(path: Path) -> dict[str, int | str]:
     return {"bytes": size, "sha256_of_samples": digest.hexdigest()}
 
 
-def _decompressed(raw: BinaryIO) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(gzip.GzipFile(fileobj=raw), 1 << 20))
-
-
-def _skip(stream: BinaryIO, count: int, path: Path) -> None:
-    if stream.seekable() and not isinstance(getattr(stream, "raw", None), gzip.GzipFile):
+def _skip(stream: BinaryIO, count: int, path: Path, *, seekable: bool) -> None:
+    if seekable:
         stream.seek(count)
         return
     while count:
@@ -305,34 +318,12 @@ def _skip(stream: BinaryIO, count: int, path: Path) -> None:
         count -= got
 
 
-def _column(head: bytes, delimiter: str, smiles: str, path: Path) -> tuple[int, int]:
-    """Index of the SMILES among the columns of a header, and how many they are."""
-    names = _header(head, delimiter)
-    if smiles not in names:
-        raise InputError(
-            f"no column {smiles!r}; the header has {names[:20]}",
-            where=str(path),
-            remedy="Name the column with smiles=COLUMN; a list of SMILES without a header is a .smi file",
-        )
-    return names.index(smiles), len(names)
-
-
-def _header(head: bytes, delimiter: str) -> list[str]:
-    names = next(csv.reader([head.decode("utf-8", "replace").rstrip("\r\n")], delimiter=delimiter))
-    return [name.strip() for name in names]
-
-
 def _parquet(path: Path, smiles: str) -> ParquetSource:
     try:
         schema = pq.read_schema(path)
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"not a Parquet file: {error}", where=str(path), remedy="Write it again") from error
-    if smiles not in schema.names:
-        raise InputError(
-            f"no column {smiles!r}; there are {schema.names[:20]}",
-            where=str(path),
-            remedy="Name the column with smiles=COLUMN",
-        )
+    column_index(path, schema.names, smiles)
     kind = schema.field(smiles).type
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind
     if not (pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from data.files import write_json
 from data.molecules import Row, read
 from data.rejects import RejectLog
 from data.splits import canonical
-from experiments.stage import StageSettings, application, build, existing_file, instantiate
+from data.tally import TableTally
+from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.quantum.conformers import ConformerConfig
@@ -46,11 +47,13 @@ class SimulateSettings(StageSettings):
             raise ValueError(f"limit must be 1 or more, got {self.limit}")
 
 
-def requests(rows: Iterable[Row], simulator: Simulator, path: Path, rejects: RejectLog) -> Iterator[xr.Dataset]:
+def requests(
+    rows: Iterable[Row], simulator: Simulator, path: Path, rejects: RejectLog, tally: TableTally | None = None
+) -> Iterator[xr.Dataset]:
     """What a simulator takes, from the rows of a file: canonical SMILES, or a geometry with charge and spin.
 
     A molecule has many SMILES and one request, so that it is simulated once. A row of `path` that lacks what is
-    taken goes to `rejects`.
+    taken goes to `rejects`, and is counted by `tally` as left out.
     """
     variables = simulator.spec.inputs
     wants_smiles = any(v.name == "smiles" for v in variables)
@@ -66,7 +69,10 @@ def requests(rows: Iterable[Row], simulator: Simulator, path: Path, rejects: Rej
             # What the first row has decides what is simulated.
             missing, text = ("SMILES", "") if wants_smiles else ("geometry", row.smiles or "")
             name = str(row.properties.get("name", ""))
-            rejects.add(path, row.line, f"{text} {name}".strip(), f"no {missing}, which the first row has")
+            reason = f"no {missing}, which the first row has"
+            rejects.add(path, row.line, f"{text} {name}".strip(), reason)
+            if tally is not None:
+                tally.give_back(reason)
 
 
 def simulate(config: DictConfig, run_dir: Path) -> None:
@@ -88,15 +94,20 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     path = existing_file(settings.inputs, "inputs")
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     with RejectLog(run_dir / "rejects.csv") as rejects:
-        rows = read(path, smiles_column=settings.smiles, rejects=rejects)
+        tally = TableTally()
+        rows = read(path, smiles_column=settings.smiles, rejects=rejects, tally=tally)
         head = next(rows, None)
         if head is None:
             raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
         if head.positions is None:
             simulator = FromSmiles(simulator, conformers)
-        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects)
+        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
         result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total)
+    reading = tally.reading(path)
+    if settings.limit is not None and reading.used == settings.limit:
+        reading = replace(reading, assumed=(f"limit={settings.limit}: what follows was not read",))
+    show_readings([reading], run_dir)
     write_json(run_dir / "metrics.json", result.metrics())
 
 

@@ -232,29 +232,40 @@ def refuse_equal_stems(files: Sequence[Path], key: str) -> None:
 
 def summary(title: str, rows: Mapping[str, object]) -> None:
     """Print the short table that ends a stage."""
+    print_pairs(title, [(name, str(value)) for name, value in rows.items()])
+
+
+def print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
+    """Print a table of names and texts, neither of them cut: a name or a path that is cut short is none."""
+    console = Console()
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    # A path that is cut short is no path.
+    # Names stay whole on a line, unless they leave too little room for the texts.
+    longest = max((len(name) for name, _ in rows), default=0)
+    table.add_column(no_wrap=longest <= console.width // 2, overflow="fold")
     table.add_column(overflow="fold")
-    for name, value in rows.items():
-        table.add_row(f"[dim]{escape(name)}[/]", escape(str(value)))
-    Console().print(table)
+    for name, text in rows:
+        table.add_row(f"[dim]{escape(name)}[/]", escape(text))
+    if not console.is_terminal:
+        # A file or a pipe has no width, and what reads it goes by lines.
+        console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
+    console.print(table)
 
 
-def show_readings(readings: Sequence[Reading], run_dir: Path) -> None:
+def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool = True) -> None:
     """Print what was read from each source, in one table, and keep it as `reading.json` of the run.
 
     Of several processes that read the same files only the first one prints and writes.
+
+    Args:
+        readings: of each source.
+        run_dir: gets the file.
+        printed: whether to print, too.
     """
     from surrogates.devices import is_first
 
     if not readings or not is_first():
         return
     write_json(run_dir / "reading.json", [reading.to_json() for reading in readings])
-    table = Table(title="What was read", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for reading in readings:
-        for name, text in reading.lines():
-            table.add_row(f"[dim]{escape(name)}[/]", escape(text))
-    Console().print(table)
+    if not printed:
+        return
+    print_pairs("What was read", [line for reading in readings for line in reading.lines()])

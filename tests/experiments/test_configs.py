@@ -30,7 +30,8 @@ from experiments.screen import ScreenSettings, read_objective
 from experiments.screening import Objective
 from experiments.simulate import SimulateSettings
 from experiments.stage import CONF, build, instantiate
-from experiments.train import TableSettings, TrainSettings, molecular_config
+from experiments.tables import TableSettings
+from experiments.train import TrainSettings, molecular_config
 from experiments.weather.evaluate import ForecastEvaluation
 from experiments.windows import WindowsSettings
 from simulators.base import Simulator, check, input_hash

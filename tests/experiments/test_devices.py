@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from data.featurise import encode
-from experiments.train import read_table
+from experiments.tables import read_table
 from surrogates.base import load_surrogate
 
 SMALL = [
@@ -44,7 +44,7 @@ import jax, numpy as np
 from data.featurise import encode
 from data.splits import Split
 from experiments.screening import ScreenConfig, screen
-from experiments.train import read_table
+from experiments.tables import read_table
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig
 from surrogates.graph.mpnn import MPNNConfig

@@ -6,7 +6,8 @@ import pytest
 
 from data.errors import InputError
 from data.splits import random_split
-from experiments.train import PARTS, with_calibration
+from experiments.parts import PARTS
+from experiments.tables import with_calibration
 from surrogates.uncertainty import fewest_points
 
 DEFAULT = dict(zip(PARTS, (0.8, 0.05, 0.05, 0.1), strict=True))

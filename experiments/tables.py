@@ -1,0 +1,226 @@
+"""Tables of molecules with properties: what to learn from them, how they are read, and how they are split."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from omegaconf import MISSING
+
+from data.errors import InputError
+from data.molecules import read
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.splits import Split, counts, random_split, scaffold_split, size_split
+from data.store import RecordStore
+from data.tally import TableTally
+from experiments.parts import PARTS, check_parts
+from simulators.base import content_hash
+from surrogates.uncertainty import fewest_points
+
+LOG = logging.getLogger(__name__)
+
+SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}
+
+
+@dataclass(frozen=True)
+class TableSettings:
+    """What to learn from a table; the keys of `data` in experiment=molecules/graph.
+
+    Attributes:
+        file: a table, or a store that `understudy simulate` made.
+        smiles: column that holds SMILES.
+        target: column to learn, or a list of columns.
+        unit: unit of the target, or a list.
+        split: a key of `SPLITS`.
+        seed: of the split.
+        parts: fractions or counts, in the order of `PARTS`.
+
+    Raises:
+        ValueError: the split is unknown, the seed negative, or the parts are not four numbers of 0 or more.
+    """
+
+    file: str = MISSING
+    smiles: str = "smiles"
+    target: Any = MISSING
+    unit: Any = None
+    split: str = "random"
+    seed: int = 0
+    parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
+
+    def __post_init__(self) -> None:
+        if self.split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {self.split!r}")
+        check_parts(self.parts, self.seed)
+
+
+@dataclass(frozen=True)
+class Table:
+    """Molecules and their properties.
+
+    Attributes:
+        smiles: as in the file.
+        values: each target, an array (molecule,) with NaN where a label is missing.
+        units: unit of each target, "1" where unknown.
+        fingerprint: identity of the labels.
+        reading: what was read of the file.
+    """
+
+    smiles: list[str]
+    values: dict[str, Float[np.ndarray, " molecule"]]
+    units: dict[str, str]
+    fingerprint: str
+    reading: Reading
+
+    def counts(self, prefix: str) -> dict[str, float]:
+        """Metrics of how many rows were read and left out."""
+        used, total = self.reading.used, self.reading.total
+        return {f"{prefix}/rows": float(total), f"{prefix}/rows_left_out": float(total - used)}
+
+
+def read_table(
+    path: Path, smiles: str, targets: Sequence[str], units: Sequence[str], rejects: RejectLog | None
+) -> Table:
+    """Labelled molecules from a table, or from a store that `understudy simulate` made.
+
+    Raises:
+        InputError: a column is missing, or no row can be used.
+    """
+    if not targets:
+        raise InputError("no column to learn is named", where="data.target", remedy="Name one, or a list")
+    if path.is_dir():
+        return _stored_table(path, targets, rejects)
+    tally = TableTally()
+    rows = list(read(path, smiles_column=smiles, columns=list(targets), rejects=rejects, tally=tally))
+    if not rows:
+        raise _nothing_usable(path, tally.left_out)
+    if any(row.smiles is None for row in rows):
+        raise InputError(
+            "its molecules have no SMILES",
+            where=str(path),
+            remedy="Train on geometries with experiment=molecules/forces",
+        )
+    given = dict(zip(targets, [*units, *["1"] * len(targets)], strict=False))
+    found = [str(row.smiles) for row in rows]
+    values = {t: np.array([row.properties[t] for row in rows], float) for t in targets}
+    identity = content_hash([found, {t: _with_gaps(v) for t, v in values.items()}])
+    return Table(found, values, given, identity, tally.reading(path, given))
+
+
+def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None) -> Table:
+    """Labelled molecules from a store; requests that failed go to `rejects`."""
+    with RecordStore.open(path) as store:
+        data = store.dataset()
+        names = [str(name) for name in data.data_vars]
+        lacking = [name for name in ("smiles", *targets) if name not in names]
+        if lacking:
+            raise InputError(
+                f"the store has no {' and no '.join(lacking)}", where=str(path), remedy=f"It has {', '.join(names)}"
+            )
+        status, smiles = store.column("status"), store.column("smiles")
+        stored = {t: store.column(t) for t in targets}
+        units = {t: str(data[t].attrs["units"]) for t in targets}
+        identity = str(data.attrs.get("fingerprint", ""))
+    if shaped := [t for t, v in stored.items() if np.ndim(v) != 1 or v.dtype.kind not in "fiub"]:
+        raise InputError(f"{shaped[0]} is no number of a molecule", where=str(path), remedy="Name another data.target")
+    tally = TableTally("store of `understudy simulate`", tuple(targets))
+    used: list[int] = []
+    for i, state in enumerate(map(str, status)):
+        if state == "ok":
+            used.append(i)
+            tally.take({t: float(v[i]) for t, v in stored.items()})
+            continue
+        tally.leave(state)
+        if rejects is not None:
+            rejects.add(path, i, str(smiles[i]), state)
+    if not used:
+        raise _nothing_usable(path, tally.left_out)
+    found = [str(smiles[i]) for i in used]
+    values = {t: np.asarray(v[used], float) for t, v in stored.items()}
+    reading = tally.reading(path, units, unit="records")
+    return Table(found, values, units, identity or content_hash(found), reading)
+
+
+def _nothing_usable(path: Path, left_out: Mapping[str, int]) -> InputError:
+    """The error for a file of which no row is left: the commonest reason, and where the others stand."""
+    reason, count = max(left_out.items(), key=lambda item: item[1], default=("it has none", 0))
+    return InputError(
+        f"no row of it can be used; {count:,} of {sum(left_out.values()):,}: {reason}",
+        where=str(path),
+        remedy="See rejects.csv in the run directory",
+    )
+
+
+def _with_gaps(values: Float[np.ndarray, " molecule"]) -> list[float | None]:
+    """Numbers as plain values; a missing label is None, because NaN is no JSON."""
+    return [float(v) if np.isfinite(v) else None for v in values]
+
+
+def labelled_split(labels: Table, settings: TableSettings) -> Split:
+    """The parts of a table, with enough labels of every target to calibrate its intervals.
+
+    Where labels are sparse and the calibration part is a fraction, it grows until each target has its labels there.
+
+    Raises:
+        InputError: see `with_calibration`; or a target has too few labels to train on and to calibrate with.
+    """
+    total = len(labels.smiles)
+    parts = with_calibration(dict(zip(PARTS, settings.parts, strict=True)), total)
+    share = settings.parts[PARTS.index("calibration")]
+    while True:
+        split = SPLITS[settings.split](labels.smiles, parts, seed=settings.seed)
+        rows = np.asarray(split["calibration"])
+        labelled = {t: int(np.isfinite(v[rows]).sum()) for t, v in labels.values.items()}
+        target = min(labelled, key=lambda t: labelled[t])
+        lacking = fewest_points() - labelled[target]
+        if lacking <= 0 or not (isinstance(share, float) and 0 < share <= 1):
+            return split
+        sizes = counts(parts, total)
+        density = max(float(np.isfinite(labels.values[target]).mean()), 1 / total)
+        more = min(math.ceil(lacking / density), sizes["train"])
+        if sizes["train"] - more < fewest_points():
+            known = int(np.isfinite(labels.values[target]).sum())
+            raise InputError(
+                f"{known} labels of {target} are too few to train on and to set {fewest_points()} aside for calibrated "
+                "intervals",
+                where="data.target",
+                remedy="Leave that target out, or give a calibration part of 0 to do without calibrated intervals",
+            )
+        parts = {**sizes, "train": sizes["train"] - more, "calibration": sizes["calibration"] + more}
+        LOG.warning(
+            "%d molecules calibrate the intervals, because labels of %s are sparse", parts["calibration"], target
+        )
+
+
+def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[str, float | int]:
+    """The parts, with as many calibration molecules as intervals need where a fraction of a small table is fewer.
+
+    They are taken from the training part. A count, or a fraction of 0, is left as it was given.
+
+    Args:
+        parts: fractions or counts, by the names in `PARTS`.
+        total: molecules of the table.
+
+    Raises:
+        InputError: a part is negative, more molecules are asked for than there are, or so few are left to train
+            on that the table is too small for intervals.
+    """
+    share = parts["calibration"]
+    wanted = counts(parts, total)
+    lacking = fewest_points() - wanted["calibration"]
+    if not (isinstance(share, float) and 0 < share <= 1) or lacking <= 0:
+        return parts
+    if wanted["train"] - lacking < fewest_points():
+        raise InputError(
+            f"{total} molecules are too few to train on and to set {fewest_points()} aside for calibrated intervals",
+            where="data.parts",
+            remedy="Give more labels, or a calibration part of 0 to do without calibrated intervals",
+        )
+    LOG.warning("%d molecules calibrate the intervals, in place of a fraction of %g", fewest_points(), share)
+    return {**wanted, "train": wanted["train"] - lacking, "calibration": fewest_points()}
