@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import numpy as np
 import pytest
 
 from data.errors import InputError
 from data.splits import random_split
 from experiments.parts import PARTS
-from experiments.tables import with_calibration
+from experiments.tables import TableSettings, labelled_split, read_table, with_calibration
 from surrogates.uncertainty import fewest_points
 
 DEFAULT = dict(zip(PARTS, (0.8, 0.05, 0.05, 0.1), strict=True))
@@ -30,3 +33,32 @@ def test_counts_and_none_at_all_are_left_as_they_were_given() -> None:
 def test_a_table_that_is_too_small_is_refused() -> None:
     with pytest.raises(InputError, match="15 molecules are too few"):
         with_calibration(DEFAULT, 15)
+
+
+def sparse_table(path: Path, total: int, labelled: int) -> Path:
+    """Chains with a `gap` each, and a `dip` of the last few."""
+    rows = [f"{'C' * (i + 1)},{i},{i if i >= total - labelled else ''}" for i in range(total)]
+    path.write_text("smiles,gap,dip\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def test_each_target_of_a_sparse_table_gets_labels_to_calibrate_with(tmp_path: Path) -> None:
+    settings = TableSettings(target=["gap", "dip"])
+    labels = read_table(sparse_table(tmp_path / "a.csv", 120, 40), "smiles", ["gap", "dip"], [], None)
+    assert (labels.reading.used, labels.reading.total) == (120, 120)
+    assert "40 of 120 rows" in labels.reading.quantities["dip"]
+    split = labelled_split(labels, settings)
+    assert sorted(i for name in PARTS for i in split[name]) == list(range(120))
+    for values in labels.values.values():
+        assert np.isfinite(values[np.asarray(split["calibration"])]).sum() >= fewest_points()
+    full = read_table(sparse_table(tmp_path / "b.csv", 120, 120), "smiles", ["gap", "dip"], [], None)
+    assert full.fingerprint != labels.fingerprint
+    assert len(labelled_split(full, settings)["calibration"]) == fewest_points()
+
+
+def test_a_target_with_too_few_labels_is_named(tmp_path: Path) -> None:
+    labels = read_table(sparse_table(tmp_path / "a.csv", 60, 3), "smiles", ["gap", "dip"], [], None)
+    with pytest.raises(InputError, match="3 labels of dip are too few"):
+        labelled_split(labels, TableSettings(target=["gap", "dip"]))
+    kept = labelled_split(labels, TableSettings(target=["gap", "dip"], parts=[0.9, 0.05, 0, 0.05]))
+    assert not len(kept["calibration"])

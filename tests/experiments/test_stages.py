@@ -73,6 +73,7 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
     metrics = json.loads((trained / "metrics.json").read_text())
     assert {"test/mae", "test/rmse", "test/r2", "test/spearman", "test/coverage_90", "train/seconds"} <= set(metrics)
     assert metrics["test/r2"] > 0.5
+    assert (metrics["train/rows"], metrics["train/rows_left_out"]) == (302, 2)
     with open(trained / "rejects.csv", newline="") as file:
         rejects = list(csv.DictReader(file))
     assert [row["line"] for row in rejects] == ["53", "54"]
@@ -140,9 +141,15 @@ def test_ctrl_c_ends_a_training_with_status_130_and_a_checkpoint(table: Path, tm
 
 
 def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tmp_path: Path) -> None:
-    understudy("evaluate", f"surrogate={trained}", f"data.test=[{table}]", f"run.dir={tmp_path / 'e'}", cwd=tmp_path)
+    done = understudy(
+        "evaluate", f"surrogate={trained}", f"data.test=[{table}]", f"run.dir={tmp_path / 'e'}", cwd=tmp_path
+    )
+    assert "300 of 302 used" in done.stdout
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["test/labels/r2"] > 0.5
+    assert (metrics["test/labels/rows"], metrics["test/labels/rows_left_out"]) == (302, 2)
+    [reading] = json.loads((tmp_path / "e" / "reading.json").read_text())
+    assert (reading["total"], reading["used"], sum(reading["left_out"].values())) == (302, 300, 2)
     assert {"test/labels/mae", "test/labels/coverage_90"} <= set(metrics)
 
 
@@ -152,6 +159,8 @@ def test_screening_a_file_and_its_prepared_library_give_the_same(trained: Path, 
     for name, candidates in (("file", table), ("library", tmp_path / "lib")):
         out = tmp_path / name
         understudy("screen", f"surrogate={trained}", f"candidates={candidates}", f"out={out}", "top_k=20", cwd=tmp_path)
+        [reading] = json.loads((out / "reading.json").read_text())
+        assert (reading["total"], reading["used"]) == ((302, 301) if name == "file" else (301, 301))
         metrics = json.loads((out / "metrics.json").read_text())
         assert metrics["screen/molecules_per_second"] > 0
         assert metrics["screen/peak_memory_mb"] > 0
