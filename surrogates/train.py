@@ -392,7 +392,9 @@ def _identity(config: TrainConfig, loss: LossFn, frozen: Any) -> dict[str, Any]:
     fixed["frozen_sha256"] = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(frozen)])
     if is_dataclass(loss) and not isinstance(loss, type):
         fixed["loss"] = asdict(loss)
-    return fixed
+    # As a checkpoint's note gives it back: JSON has lists where Python has tuples, and text for every key.
+    plain: dict[str, Any] = json.loads(json.dumps(fixed))
+    return plain
 
 
 def _remove(directory: Path) -> None:
