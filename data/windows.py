@@ -22,6 +22,7 @@ import xarray as xr
 import zarr
 from jaxtyping import Float, Int
 
+from data.claim import claim
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.weather import TIME, WeatherLayout
@@ -238,7 +239,23 @@ def write_windows(
         if json.loads((path / CARD).read_text())["identity"] != json.loads(json.dumps(identity)):
             raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
         return store
-    path.mkdir(parents=True, exist_ok=True)
+    with claim(path, "store of windows", adopt=_is_begun):
+        return _write_states(
+            path, segments, layout, identity, static, fingerprint, (seconds_per_step, label_core_seconds), advance
+        )
+
+
+def _write_states(
+    path: Path,
+    segments: Iterable[Segment],
+    layout: WeatherLayout,
+    identity: Mapping[str, Any],
+    static: xr.Dataset | None,
+    fingerprint: str,
+    costs: tuple[float, float],
+    advance: Any,
+) -> WindowStore:
+    shard_bytes = int(identity["shard_bytes"])
     done = _progress(path, identity)
     state = (*layout.grid.shape, len(layout.channels))
     each = max(1, shard_bytes // (4 * int(np.prod(state))))
@@ -306,10 +323,18 @@ def write_windows(
         "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
         "shards": shards,
     }  # fmt: skip
-    card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, (seconds_per_step, label_core_seconds), strict=True)}
+    card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, costs, strict=True)}
     _write(path / CARD, card)
     (path / PROGRESS).unlink()
     return WindowStore.open(path)
+
+
+def _is_begun(path: Path) -> bool:
+    """Whether an earlier version began to write windows here."""
+    try:
+        return "identity" in json.loads((path / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _progress(path: Path, identity: Mapping[str, Any]) -> int:

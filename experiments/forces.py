@@ -18,6 +18,7 @@ from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.differences import differences, identity, rebuild
 from experiments.frames import read_structures
+from experiments.run_directory import configuration_checked
 from experiments.stage import build, existing_file, first_rejects, instantiate, names, refuse_equal_stems
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
 from simulators.base import SimulationError, Simulator, content_hash
@@ -159,7 +160,7 @@ def train_potential(
     refuse_equal_stems(files.test, "data.test")
     with first_rejects(run_dir) as rejects:
         frames = Structures.concatenate([read_structures(path, rejects) for path in files.train])
-        train, valid, calibration = _parts(frames, files, rejects, run_dir)
+        train, valid, calibration, rows = _parts(frames, files, rejects)
         tests = {path: read_structures(path, rejects) for path in files.test}
         isolated = (
             {} if files.isolated_atoms is None else isolated_energies(read_structures(files.isolated_atoms, rejects))
@@ -187,6 +188,9 @@ def train_potential(
             "replayed frames": "" if going_on is None or going_on.replay is None else fingerprint(going_on.replay),
         },
     )
+    configuration_checked(run_dir)
+    if is_first():
+        write_json(run_dir / "split.json", {name: index.tolist() for name, index in rows.items()})
     potential, result = fit_potential(
         train,
         valid,
@@ -312,9 +316,11 @@ def fingerprint(structures: Structures) -> str:
 
 
 def _parts(
-    frames: Structures, files: Files, rejects: RejectLog | None, run_dir: Path
-) -> tuple[Structures, Structures, Structures | None]:
-    """Training, validation and calibration frames; which of `files.train` they are goes to split.json."""
+    frames: Structures,
+    files: Files,
+    rejects: RejectLog | None,
+) -> tuple[Structures, Structures, Structures | None, dict[str, np.ndarray]]:
+    """Training, validation and calibration frames, and which of `files.train` they are."""
     fractions = {
         "valid": 0.0 if isinstance(files.valid, Path) else files.valid,
         "calibration": files.calibration,
@@ -332,11 +338,9 @@ def _parts(
             )
         rows[name], order = np.sort(order[:n]), order[n:]
     rows["train"] = np.sort(order)
-    if is_first():
-        write_json(run_dir / "split.json", {name: index.tolist() for name, index in rows.items()})
     valid = read_structures(files.valid, rejects) if isinstance(files.valid, Path) else frames.take(rows["valid"])
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None
-    return frames.take(rows["train"]), valid, calibration
+    return frames.take(rows["train"]), valid, calibration, rows
 
 
 def _is_number(text: str) -> bool:

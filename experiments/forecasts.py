@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.splits import counts
 from data.windows import WindowStore
+from experiments.run_directory import configuration_checked
 from experiments.stage import build, existing_file
 from experiments.weather.scores import Protocol, plain, score
 from simulators.base import content_hash
@@ -136,6 +137,7 @@ def train_on_windows(
             "first weights": "" if init is None else init.fingerprint,
         },
     )
+    configuration_checked(run_dir)
     if is_first():
         write_json(run_dir / "split.json", {k: list(v) for k, v in parts.items()})
 

@@ -14,6 +14,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.rejects import RejectLog
 from data.splits import counts
+from experiments.run_directory import configuration_checked
 from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
@@ -165,13 +166,14 @@ def train_on_parts(
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
     parts = split(len(samples), data, least=least)
-    if is_first():
-        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
     some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
     learned, held = some["train"], some["valid"]
     assert learned is not None
     facts = {"training part": learned.content(), "validation part": "" if held is None else held.content()}
     hold_to_data(run_dir, {**facts, "network": network})
+    configuration_checked(run_dir)
+    if is_first():
+        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
     surrogate, result = fit(learned, held, some["calibration"])
     note_fit(result, run_dir)
     if not is_first():

@@ -29,19 +29,21 @@ from experiments.labelling import Labels, label
 from experiments.ledger import Ledger
 from experiments.library import refuse_other_size, write_library
 from experiments.pipeline_settings import PipelineSettings, refuse_unanswerable
+from experiments.run_directory import configuration_checked
 from experiments.sampling import diverse, reservoir
 from experiments.screen import read_objective
 from experiments.screening import ScreenConfig, screen
-from experiments.screening_sources import open_source
+from experiments.screening_sources import identity, open_source
 from experiments.stage import application, build, existing_file, instantiate, summary
 from experiments.train import molecular_config
-from simulators.base import Simulator
+from simulators.base import Simulator, content_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
+from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import refuse_too_few
@@ -169,6 +171,14 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         candidates = existing_file(settings.candidates, "candidates")
         # The screen reads fewer kinds of files than simulations do, and comes when all labels are paid for.
         open_source(candidates, settings.smiles)
+    # A library of our own depends on its settings alone, which the configuration holds.
+    drawn_from = {} if settings.candidates is None else identity(candidates)
+    facts = {
+        "file of candidates": content_hash(drawn_from),
+        "simulators": content_hash([m.simulator.fingerprint for m in (cheap, dear)]),
+    }
+    hold_to_data(run_dir, facts, begun=(run_dir / "labels").exists())
+    configuration_checked(run_dir)
     enable_compilation_cache()
     console = Console()
     ledger = Ledger(run_dir / "costs.json")

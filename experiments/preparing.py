@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data.claim import claim
 from data.errors import InputError
 from data.featurise import GraphTable
 from data.files import write_json
@@ -97,39 +98,55 @@ def prepare(
             raise InputError("another library is there", where=str(out), remedy="Name another directory")
         total = len(library) + library.rejected
         return PrepareSummary(total, len(library), _bytes(library), time.perf_counter() - began, total)
-    done = _resume(out, wanted) or _Done(wanted, [], 0, *source.start, 0)
-    resumed = done.rows
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[rate]}"), TimeRemainingColumn())
-    pool = ParserPool(workers or len(os.sched_getaffinity(0)))
-    with Progress(*columns, transient=True, disable=not progress) as bar:
-        task = bar.add_task("preparing", total=1.0, rate="")
-        try:
-            waiting: list[Encoded] = []
-            pieces = source.pieces(CHUNK_ROWS, done.position, done.line)
-            for piece, encoded in in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2):
-                assert isinstance(encoded, Encoded)
-                waiting.append(encoded)
-                done.position, done.line = piece.end, piece.line
-                if sum(len(e.lines) for e in waiting) >= PART_ROWS:
-                    _commit(out, done, waiting, candidates.name)
-                    waiting = []
-                rate = (done.rows + sum(e.rows for e in waiting) - resumed) / (time.perf_counter() - began)
-                bar.update(task, completed=piece.done, rate=f"{rate:,.0f} molecules/s")
-            if waiting:
-                _commit(out, done, waiting, candidates.name)
-        finally:
-            pool.close()
-    valid = sum(part.rows for part in done.parts)
-    if not valid:
-        raise InputError(
-            f"none of the {done.rows} rows is a molecule", where=str(candidates), remedy=f"See {out / 'rejects.csv'}"
+    with claim(out, "prepared library", adopt=_is_begun):
+        done = _resume(out, wanted) or _Done(wanted, [], 0, *source.start, 0)
+        resumed = done.rows
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
         )
-    library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
-    library.save()
-    (out / PROGRESS).unlink()
-    reading = candidates_read(str(candidates), source.description, out / "rejects.csv", total=done.rows, used=valid)
-    show_readings([reading], out, printed=progress)
-    return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
+        pool = ParserPool(workers or len(os.sched_getaffinity(0)))
+        with Progress(*columns, transient=True, disable=not progress) as bar:
+            task = bar.add_task("preparing", total=1.0, rate="")
+            try:
+                waiting: list[Encoded] = []
+                pieces = source.pieces(CHUNK_ROWS, done.position, done.line)
+                for piece, encoded in in_order(pieces, lambda piece: piece.load(pool), pool.workers + 2):
+                    assert isinstance(encoded, Encoded)
+                    waiting.append(encoded)
+                    done.position, done.line = piece.end, piece.line
+                    if sum(len(e.lines) for e in waiting) >= PART_ROWS:
+                        _commit(out, done, waiting, candidates.name)
+                        waiting = []
+                    rate = (done.rows + sum(e.rows for e in waiting) - resumed) / (time.perf_counter() - began)
+                    bar.update(task, completed=piece.done, rate=f"{rate:,.0f} molecules/s")
+                if waiting:
+                    _commit(out, done, waiting, candidates.name)
+            finally:
+                pool.close()
+        valid = sum(part.rows for part in done.parts)
+        if not valid:
+            raise InputError(
+                f"none of the {done.rows} rows is a molecule",
+                where=str(candidates),
+                remedy=f"See {out / 'rejects.csv'}",
+            )
+        library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
+        library.save()
+        (out / PROGRESS).unlink()
+        reading = candidates_read(str(candidates), source.description, out / "rejects.csv", total=done.rows, used=valid)
+        show_readings([reading], out, printed=progress)
+        return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
+
+
+def _is_begun(out: Path) -> bool:
+    """Whether an earlier version began to prepare a library here."""
+    try:
+        return "identity" in json.loads((out / PROGRESS).read_text(encoding="utf-8"))
+    except (OSError, ValueError, TypeError):
+        return False
 
 
 def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:

@@ -27,6 +27,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from data.claim import claim
 from data.errors import InputError
 from data.files import write_json
 from data.reading import Reading
@@ -237,20 +238,21 @@ def screen_library(
         "configuration": {**library.settings, "chunk_rows": config.chunk_rows, "part_rows": config.part_rows},
         "objective": asdict(config.objective),
     }
-    sink = Sink(out, fingerprint, library.name, config.compression, library.named)
-    earlier = sink.last.tally().read if sink.last else 0
-    try:
-        best = sink.top(config.top_k)
-        if sink.last is None or not sink.last.complete:
-            _Session(surrogate, library, sink, best, config, began).run(_bar(progress))
-        top = sink.write_top(best)
-    finally:
-        sink.close()
-    last = sink.commits[-1]
-    parts = sum(entry.rows > 0 for entry in sink.commits)
-    counted, cost = asdict(last.tally()), asdict(last.spent())
-    summary = ScreenSummary(**counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind)
-    write_json(out / "metrics.json", summary.metrics())
+    with claim(out, "screen", adopt=lambda directory: (directory / "screen.json").is_file()):
+        sink = Sink(out, fingerprint, library.name, config.compression, library.named)
+        earlier = sink.last.tally().read if sink.last else 0
+        try:
+            best = sink.top(config.top_k)
+            if sink.last is None or not sink.last.complete:
+                _Session(surrogate, library, sink, best, config, began).run(_bar(progress))
+            top = sink.write_top(best)
+        finally:
+            sink.close()
+        last = sink.commits[-1]
+        parts = sum(entry.rows > 0 for entry in sink.commits)
+        counted, cost = asdict(last.tally()), asdict(last.spent())
+        summary = ScreenSummary(**counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind)
+        write_json(out / "metrics.json", summary.metrics())
     if summary.valid == 0:
         raise InputError(
             f"none of the {summary.read} rows is a {library.kind}",

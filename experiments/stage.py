@@ -26,9 +26,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from data.errors import InputError
-from data.files import write_json, write_text
+from data.files import write_json
 from data.reading import Reading
 from data.rejects import RejectLog
+from experiments.run_directory import run_directory
 from simulators.base import SimulationError
 
 LOG = logging.getLogger(__name__)
@@ -76,9 +77,8 @@ def application(name: str, function: Callable[[DictConfig, Path], None], *, root
     def task(config: DictConfig) -> None:
         # An exception that leaves this function would be decorated by Hydra; SystemExit passes through.
         try:
-            run_dir = Path(HydraConfig.get().runtime.output_dir)
-            write_text(run_dir / "config.yaml", OmegaConf.to_yaml(config, resolve=True))
-            function(config, run_dir)
+            with run_directory(config, Path(HydraConfig.get().runtime.output_dir), name) as run_dir:
+                function(config, run_dir)
         except (InputError, OmegaConfBaseException) as error:
             raise SystemExit(fail(error)) from error
         except SimulationError as error:

@@ -14,6 +14,7 @@ from omegaconf import MISSING, DictConfig
 
 from data.featurise import encode
 from data.files import write_json
+from experiments.run_directory import configuration_checked
 from experiments.scores import scores
 from experiments.stage import (
     StageSettings,
@@ -63,9 +64,13 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
         labels = read_table(path, data.smiles, names(data.target), names(data.unit), rejects)
     show_readings([labels.reading], run_dir)
     split = labelled_split(labels, data)
-    if is_first():
-        split.save(run_dir / "split.json")
     table, _ = encode(labels.smiles)
+
+    def start() -> None:
+        configuration_checked(run_dir)
+        if is_first():
+            split.save(run_dir / "split.json")
+
     surrogate = fit_molecular(
         table,
         labels.values,
@@ -76,6 +81,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
         init=None,
         label_fingerprint=labels.fingerprint,
         units=labels.units,
+        on_start=start,
     )
     if not is_first():
         return {}

@@ -16,6 +16,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from data.claim import claim
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from simulators.base import Simulator
@@ -68,17 +69,22 @@ def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, A
     """Save weights and card; the card comes last, so that a directory with one is complete.
 
     Args:
-        directory: made if absent; a surrogate that is there is replaced.
+        directory: made if absent; a surrogate that is there is replaced, and anything else refused.
         kind: a key of `KINDS`.
         params: pytree of arrays.
         card: JSON-serialisable; whatever the class needs to build itself.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {sorted(KINDS)}, got {kind!r}")
-    directory.mkdir(parents=True, exist_ok=True)
-    (directory / CARD).unlink(missing_ok=True)
-    save_arrays(directory / "weights", params, {"kind": kind})
-    write_json(directory / CARD, {"format": FORMAT, "kind": kind, "versions": package_versions(), **card})
+    with claim(directory, "surrogate", adopt=_is_surrogate):
+        (directory / CARD).unlink(missing_ok=True)
+        save_arrays(directory / "weights", params, {"kind": kind})
+        write_json(directory / CARD, {"format": FORMAT, "kind": kind, "versions": package_versions(), **card})
+
+
+def _is_surrogate(directory: Path) -> bool:
+    """Whether an earlier version saved a surrogate here, or began to."""
+    return (directory / CARD).is_file() or (directory / "weights" / "note.json").is_file()
 
 
 def read_card(directory: Path) -> dict[str, Any]:

@@ -43,10 +43,15 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
     """Save the leaves of a pytree and a note, atomically: a directory without its note does not count.
 
     Args:
-        directory: made anew; one that is there is replaced once the new one is complete.
+        directory: made anew; saved arrays that are there are replaced once the new ones are complete.
         tree: arrays, on host or device; its structure is known to whoever loads it.
         note: JSON-serialisable.
+
+    Raises:
+        InputError: something else is there.
     """
+    if directory.exists() and any(directory.iterdir()) and not (directory / NOTE).is_file():
+        raise InputError("holds no saved arrays, and is not replaced", where=str(directory), remedy="Name another path")
     logging.getLogger("absl").setLevel(logging.ERROR)
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
     directory.parent.mkdir(parents=True, exist_ok=True)

@@ -17,19 +17,22 @@ from surrogates.devices import is_first
 FILE = "learned_from.json"
 
 
-def hold_to_data(run_dir: Path, facts: Mapping[str, str]) -> None:
-    """Note what a training is about to learn from, or refuse to go on from checkpoints that learned from other data.
+def hold_to_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None = None) -> None:
+    """Note what a run is about to learn from, or refuse to resume one that learned from other data.
 
     Args:
-        run_dir: of the training, with its `checkpoints/` if it was begun before.
+        run_dir: of the run.
         facts: what it is, in words that a person can act on ("training part") -> its hash.
+        begun: whether the directory holds results already; None: whether it has checkpoints or a surrogate.
 
     Raises:
-        InputError: checkpoints are there and a fact differs, or they come without their facts.
+        InputError: the run was begun and a fact differs, or its results come without their facts.
         CorruptStoreError: the facts are there and cannot be read.
     """
     path = run_dir / FILE
-    begun = any(not p.name.startswith(".") for p in (run_dir / "checkpoints").glob("*"))
+    if begun is None:
+        checkpoints = (run_dir / "checkpoints").glob("*")
+        begun = (run_dir / "surrogate").exists() or any(not p.name.startswith(".") for p in checkpoints)
     if begun:
         held = _read(path)
         changed = sorted(name for name in {*facts, *held} if facts.get(name) != held.get(name))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +26,15 @@ from experiments.active.exploration import CLOSEST, ExploreConfig, explore
 from experiments.active.labelling import Labelled, label, refuse_unfit
 from experiments.active.selection import ChoiceConfig, choose
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
+from experiments.forces import fingerprint
 from experiments.ledger import Ledger
-from simulators.base import Simulator
+from experiments.run_directory import configuration_checked
+from simulators.base import Simulator, content_hash
 from simulators.campaign import CampaignConfig
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import FineTuning, fit_potential
 from surrogates.graph.potential import Potential
+from surrogates.resuming import hold_to_data
 from surrogates.train import TrainConfig
 
 
@@ -142,7 +145,13 @@ class ActiveLearning:
         return sum(int(row["asked"]) for row in self.rounds)
 
     def run(self) -> Outcome:
-        """Do what is not done yet."""
+        """Do what is not done yet.
+
+        Raises:
+            InputError: the directory holds rounds that began from other molecules, settings or labels.
+        """
+        self._hold_to_the_same()
+        configuration_checked(self.run_dir)
         while not (ended := self._ended()):
             folder = self.run_dir / "rounds" / f"{len(self.rounds):03d}"
             self.console.rule(f"[bold]Round {len(self.rounds)}", align="left")
@@ -155,6 +164,22 @@ class ActiveLearning:
             self.console.print(told(row))
         assert self.potential is not None
         return Outcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
+
+    def _hold_to_the_same(self) -> None:
+        """Refuse a directory whose rounds depend on something else; what may be spent and the goal may change."""
+        config = asdict(self.config)
+        settings = {name: content_hash(config[name]) for name in ("initial", "explore", "choose", "seed")}
+        facts = {
+            "start geometry": fingerprint(self.start),
+            "test frames": "" if self.test is None else fingerprint(self.test),
+            "simulator": self.simulator.fingerprint,
+            "surrogate": content_hash(self.learner.potential.to_json()),
+            "first recipe": content_hash(asdict(self.learner.first)),
+            "later recipe": content_hash(asdict(self.learner.again)),
+            **settings,
+        }
+        begun = any((self.run_dir / "rounds").glob("*/batch.npz"))
+        hold_to_data(self.run_dir, facts, begun=begun)
 
     def _ended(self) -> str:
         """Why there is no further round, or nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -44,6 +44,7 @@ def fit_molecular(
     label_fingerprint: str,
     init: MolecularSurrogate | None = None,
     progress: bool = True,
+    on_start: Callable[[], None] = lambda: None,
 ) -> MolecularSurrogate:
     """Train an ensemble and calibrate it.
 
@@ -60,6 +61,7 @@ def fit_molecular(
         label_fingerprint: identity of the labels.
         init: start from this one's weights. Its predictions, brought onto the new labels by a line fitted for
             each target, are where fine-tuning starts.
+        on_start: called once nothing can be refused any more, before the first step.
 
     Raises:
         InputError: no molecule to train on, a target without labels, too few labels to calibrate with, `init`
@@ -105,6 +107,7 @@ def fit_molecular(
             "pretrained surrogate": "none" if init is None else init.fingerprint,
         },
     )
+    on_start()
     result = fit(
         model,
         ensemble_loss(config.loss),  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import numpy as np
 import zarr
 from jaxtyping import Int
 
+from data.claim import LOCK, take_lock
 from data.errors import InputError
 from data.files import write_json
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
@@ -67,35 +68,44 @@ def forecast_to_zarr(
     }  # fmt: skip
     done: list[int] = []
     beside = path.with_name(path.name + NOTE)
-    if beside.is_file() and path.is_dir():
-        note = json.loads(beside.read_text())
-        if note["identity"] != identity:
-            raise InputError("holds other forecasts", where=str(path), remedy="Give another path")
-        done = note["done"]
-    else:
-        shutil.rmtree(path, ignore_errors=True)
-        _create(path, forecaster, store.times[starts], steps, members, chunk)
-        _note(beside, identity, done)
-    group: Any = zarr.open_group(str(path), mode="r+")
-    bad = []
-    for number, start in enumerate(starts):
-        if number in done:
-            continue
-        past = store.read(np.array([start - forecaster.history + 1]), forecaster.history)
-        lead, finite = 0, True
-        parts = forecaster.chunks(past, store.times[[start]], steps, members=members, seed=seed + number, chunk=chunk)
-        for part in parts:
-            finite = bool(np.isfinite(part).all())
-            if not finite:
-                bad.append(str(store.times[start].astype("datetime64[h]")))
-                break
-            _put(group, forecaster, number, lead, part[0], members)
-            lead += part.shape[2]
-        if finite:
-            done.append(number)
+    bad: list[str] = []
+    # The note is the mark: readers of Zarr would warn of strange files within the store.
+    if path.is_symlink() or (path.exists() and not beside.is_file() and any(path.iterdir())):
+        raise InputError(
+            "holds something that is no forecast of this project", where=str(path), remedy="Give a path that is absent"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with take_lock(path.with_name(f".{path.name}{LOCK}"), where=str(path)):
+        if beside.is_file() and path.is_dir():
+            note = json.loads(beside.read_text())
+            if note["identity"] != identity:
+                raise InputError("holds other forecasts", where=str(path), remedy="Give another path")
+            done = note["done"]
+        else:
+            shutil.rmtree(path, ignore_errors=True)
+            _create(path, forecaster, store.times[starts], steps, members, chunk)
             _note(beside, identity, done)
-        if advance is not None:
-            advance()
+        group: Any = zarr.open_group(str(path), mode="r+")
+        for number, start in enumerate(starts):
+            if number in done:
+                continue
+            past = store.read(np.array([start - forecaster.history + 1]), forecaster.history)
+            lead, finite = 0, True
+            parts = forecaster.chunks(
+                past, store.times[[start]], steps, members=members, seed=seed + number, chunk=chunk
+            )
+            for part in parts:
+                finite = bool(np.isfinite(part).all())
+                if not finite:
+                    bad.append(str(store.times[start].astype("datetime64[h]")))
+                    break
+                _put(group, forecaster, number, lead, part[0], members)
+                lead += part.shape[2]
+            if finite:
+                done.append(number)
+                _note(beside, identity, done)
+            if advance is not None:
+                advance()
     if bad:
         raise InputError(
             f"{len(bad)} of {len(starts)} forecasts left the finite numbers, the first that of {bad[0]}",

@@ -100,10 +100,10 @@ def test_a_writing_that_is_killed_goes_on_to_the_same_bytes(tmp_path: Path) -> N
     written(tmp_path / "whole")
     files = sorted(f.relative_to(tmp_path / "whole") for f in (tmp_path / "whole").rglob("*") if f.is_file())
     assert files == sorted(f.relative_to(tmp_path / "s") for f in (tmp_path / "s").rglob("*") if f.is_file())
-    for file in files:
+    for file in (f for f in files if f.name != ".lock"):
         assert (tmp_path / "s" / file).read_bytes() == (tmp_path / "whole" / file).read_bytes()
     # The shard of before the kill was not written again.
-    old = [f for f in (tmp_path / "s").rglob("*") if f.is_file() and f.stat().st_mtime_ns < began]
+    old = [f for f in (tmp_path / "s" / "states.zarr").rglob("*") if f.is_file() and f.stat().st_mtime_ns < began]
     assert len(old) == 1
 
 

@@ -411,6 +411,15 @@ def test_a_run_that_is_killed_twice_goes_on_to_the_same_labels(finished: tuple[P
         assert {k: v for k, v in a.items() if "seconds" not in k} == {k: v for k, v in b.items() if "seconds" not in k}
 
 
+def test_a_finished_run_is_not_handed_out_as_one_from_another_start(finished: tuple[Path, str]) -> None:
+    run = finished[0]
+    other = [sys.executable, "-m", "experiments.cli", "pipeline", *TINY, "seed=7", "start=CO", f"run.dir={run}"]
+    done = subprocess.run(other, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2
+    assert "seed=0 (now 7)" in done.stderr
+    assert "start=" in done.stderr
+
+
 def test_labels_to_reach_an_error_lie_on_a_line_of_its_logarithm() -> None:
     rounds = [{"labels": n, ERROR: e} for n, e in ((10, 100.0), (20, 10.0), (30, 20.0))]
     run = Run("random", rounds, "labels", {})

@@ -88,8 +88,8 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ("data.seed=1", "training part"),
-        ("surrogate.network.features=8", "network"),
+        ("data.seed=1", "data.seed=0 (now 1)"),
+        ("surrogate.network.features=8", "surrogate.network.features=16 (now 8)"),
     ],
 )
 def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed: str, words: str) -> None:
@@ -102,6 +102,15 @@ def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed:
     assert words in done.stderr
     assert str(trained) in done.stderr
     assert (trained / "metrics.json").read_bytes() == before
+
+
+def test_a_screen_into_the_directory_of_a_training_is_refused(trained: Path, table: Path) -> None:
+    before = {p: p.read_bytes() for p in trained.rglob("*") if p.is_file() and p.name != ".lock"}
+    done = understudy(
+        "screen", f"surrogate={trained}", f"candidates={table}", f"out={trained}", cwd=table.parent, status=2
+    )
+    assert "holds a train, not a screen" in done.stderr
+    assert {p: p.read_bytes() for p in trained.rglob("*") if p.is_file() and p.name != ".lock"} == before
 
 
 def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, table: Path, tmp_path: Path) -> None:
@@ -237,7 +246,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
         "train.epochs=20", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
         "run.dir=r", cwd=tmp_path, status=2,
     )  # fmt: skip
-    assert "training part" in done.stderr
+    assert "data.seed=0 (now 1)" in done.stderr
     understudy("evaluate", "surrogate=r", f"data.test=[{two}]", "run.dir=e", cwd=tmp_path)
     again = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert again["test/c/energy_mae_mev"] == pytest.approx(metrics["test/c/energy_mae_mev"], rel=1e-3)

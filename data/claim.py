@@ -1,0 +1,182 @@
+"""Directories that a command writes to: marked with what they hold, locked while they are written, never a stranger's.
+
+A command that resumes has to remove what a killed run left behind, so it must be certain that the directory is its own.
+A directory is written to if it is absent or empty, or carries the mark of the same kind of content. One process at a
+time writes, which an advisory lock of the file system holds and the kernel releases when the process ends.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from data.errors import CorruptStoreError, InputError
+
+MARK = ".understudy.json"
+LOCK = ".lock"
+#: What a file manager or a network file system leaves in a directory that a person calls empty.
+IGNORED = frozenset({LOCK, ".DS_Store", "lost+found"})
+#: What a command leaves that was refused before it made anything, so that another one may take its place.
+LEFT_BY_A_REFUSED_COMMAND = frozenset({MARK, "log.txt", "rejects.csv"})
+#: Directories that this process holds: path -> kind and depth. A stage and its parts may claim the same one.
+_HELD: dict[Path, tuple[str, int]] = {}
+
+
+@contextmanager
+def claim(
+    path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambda path: False, shared: bool = False
+) -> Iterator[Path]:
+    """Hold a directory for writing.
+
+    Args:
+        path: made if absent.
+        kind: of what it holds, such as "screen"; one word that `MARK` keeps.
+        adopt: whether a directory without a mark is one of this kind that an earlier version wrote.
+        shared: several processes of one distributed run write here together.
+
+    Yields:
+        `path`, with its symbolic links resolved.
+
+    Raises:
+        InputError: it holds something else, it has a symbolic link in it, or another process writes to it.
+    """
+    directory = Path(path).expanduser().resolve()
+    if directory in _HELD:
+        present, depth = _HELD[directory]
+        if present != kind:
+            raise InputError(
+                f"this command already writes a {present} there, not a {kind}",
+                where=str(path),
+                remedy="Name two directories",
+            )
+        _HELD[directory] = (kind, depth + 1)
+        try:
+            yield directory
+        finally:
+            _HELD[directory] = (kind, depth)
+        return
+    refuse_other(path, kind, adopt=adopt)
+    directory.mkdir(parents=True, exist_ok=True)
+    lock = take_lock(directory / LOCK, where=str(path), shared=shared)
+    try:
+        # Between the look and the lock another command may have come first.
+        refuse_other(path, kind, adopt=adopt)
+        if marked_kind(directory) != kind:
+            _write_mark(directory, kind)
+        _HELD[directory] = (kind, 1)
+        try:
+            yield directory
+        finally:
+            del _HELD[directory]
+    finally:
+        lock.close()
+
+
+def refuse_other(path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambda path: False) -> None:
+    """Refuse a path that is not absent, empty or a directory of this kind; nothing is written.
+
+    Raises:
+        InputError: says what is there.
+        CorruptStoreError: the mark cannot be read.
+    """
+    directory = Path(path).expanduser()
+    if not directory.exists():
+        if directory.is_symlink():
+            raise InputError("a symbolic link that leads nowhere", where=str(path), remedy="Name another directory")
+        return
+    if not directory.is_dir():
+        raise InputError("is a file, not a directory", where=str(path), remedy="Name another directory")
+    marked = marked_kind(directory)
+    content = sorted(entry.name for entry in directory.iterdir() if entry.name not in IGNORED)
+    if marked is None:
+        if content and not adopt(directory):
+            raise InputError(
+                f"holds {_several(content)}, which no {kind} of this project wrote",
+                where=str(path),
+                remedy="Name a directory that is absent or empty",
+            )
+    elif marked != kind and set(content) - LEFT_BY_A_REFUSED_COMMAND:
+        raise InputError(f"holds a {marked}, not a {kind}", where=str(path), remedy="Name another directory")
+    for entry in directory.iterdir():
+        if entry.is_symlink():
+            raise InputError(
+                "a symbolic link within a directory of results, which would be followed",
+                where=str(directory / entry.name),
+                remedy="Remove the link, or name another directory",
+            )
+
+
+def marked_kind(directory: Path) -> str | None:
+    """The kind of content that a directory is marked with; None where there is no mark.
+
+    Raises:
+        CorruptStoreError: the mark cannot be read.
+    """
+    mark = Path(directory) / MARK
+    if mark.is_symlink():
+        raise InputError("is a symbolic link", where=str(mark), remedy="Name another directory")
+    try:
+        value: Any = json.loads(mark.read_text(encoding="utf-8"))
+        return str(value["kind"])
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptStoreError(
+            f"the mark of this directory cannot be read: {error}", where=str(mark), remedy="Name another directory"
+        ) from error
+
+
+def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
+    """An advisory lock, held until the file that is returned is closed or the process ends.
+
+    Args:
+        file: made if absent; holds the process number of the writer.
+        where: what the error names.
+        shared: together with others that ask for a shared lock.
+
+    Raises:
+        InputError: another process holds it.
+    """
+    handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    opened = os.fdopen(handle, "r+", encoding="utf-8", errors="replace")
+    # A writer that was just killed may hold the lock until the kernel has buried it.
+    for attempt in range(20):
+        try:
+            fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if attempt == 19:
+                opened.seek(0)
+                owner = opened.read(20).strip()
+                opened.close()
+                raise InputError(
+                    f"process {owner or 'unknown'} is writing there",
+                    where=where,
+                    remedy="Wait for it, stop it, or name another directory",
+                ) from None
+            time.sleep(0.05)
+    opened.seek(0)
+    opened.truncate(0)
+    opened.write(str(os.getpid()))
+    opened.flush()
+    return opened
+
+
+def _write_mark(directory: Path, kind: str) -> None:
+    temporary = directory / f"{MARK}.{os.getpid()}.part"
+    with open(temporary, "x", encoding="utf-8") as file:
+        json.dump({"kind": kind, "format": 1}, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, directory / MARK)
+
+
+def _several(names: list[str]) -> str:
+    shown = ", ".join(names[:3])
+    return shown if len(names) <= 3 else f"{shown} and {len(names) - 3} more"
