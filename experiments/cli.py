@@ -1,14 +1,16 @@
 """The `understudy` command: one Hydra application a stage, one exit status a kind of ending.
 
-0 is success, 2 a usage or input error (one line, no traceback), 130 Ctrl-C, 1 a fault of ours.
+0 is success, 2 a usage or input error (one line, no traceback), 130 Ctrl-C, SIGTERM or SIGUSR1, 1 a fault of ours.
 """
 
 from __future__ import annotations
 
 import importlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import NamedTuple
 
 from data.errors import InputError
@@ -49,7 +51,7 @@ def usage() -> str:
         f"Examples\n{EXAMPLES}\n\n"
         "understudy STAGE --help shows what a stage takes. Each is a Hydra application: key=value overrides,\n"
         "--multirun sweeps, --cfg job prints the configuration.\n"
-        "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C."
+        "Exit status: 0 success, 2 usage or input error, 130 stopped by Ctrl-C, SIGTERM or SIGUSR1."
     )
 
 
@@ -84,6 +86,22 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     return 0
 
 
+def stop_as_ctrl_c() -> None:
+    """Let SIGTERM and SIGUSR1, by which queues end a job or announce its end, do what Ctrl-C does.
+
+    A process of which a shell has asked to ignore Ctrl-C, such as one in the background, still heeds these two.
+    """
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        if callable(signal.getsignal(signal.SIGINT)):
+            signal.raise_signal(signal.SIGINT)
+        else:
+            raise KeyboardInterrupt
+
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, stop)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `understudy` command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
@@ -100,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         from experiments.stage import fail
 
         return fail(InputError(f"no stage {name!r}", remedy=f"Stages are {', '.join(STAGES)}; see understudy --help"))
+    stop_as_ctrl_c()
     if STAGES[name].trains:
         from experiments.heap import keep_freed_memory
 

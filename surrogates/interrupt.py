@@ -14,33 +14,39 @@ class BrokenOff(KeyboardInterrupt):
     """Ctrl-C, raised between two steps."""
 
 
+#: Ctrl-C, and the signals by which a queue ends a job or announces its end.
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
 class Interrupt:
     """While it is entered, Ctrl-C is noted in `asked` instead of raised; a second one is raised at once.
 
-    An exception in the midst of a step would find the old state given away and the new one not there yet. Only the
-    main thread hears signals; entered in another one, this does nothing. Nor does it among several processes, which
-    would wait for the one that stopped: they go on from their last regular checkpoint.
+    So are SIGTERM and SIGUSR1 where the command stops at them (`experiments.cli`). An exception in the midst of a step
+    would find the old state given away and the new one not there yet. Only the main thread hears signals; entered in
+    another one, this does nothing. Nor does it among several processes, which would wait for the one that stopped: they
+    resume from their last regular checkpoint.
     """
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: Any = None
+        self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interrupt:
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
-            self._before = signal.getsignal(signal.SIGINT)
-            # A handler that someone else has set, or none at all, is left alone.
-            if self._before is signal.default_int_handler:
-                signal.signal(signal.SIGINT, self._note)
-            else:
-                self._before = None
+            for number in SIGNALS:
+                present = signal.getsignal(number)
+                # What ends the process without Python, or is ignored, is left alone; so is somebody else's Ctrl-C.
+                if present is signal.default_int_handler or (number != signal.SIGINT and callable(present)):
+                    self._before[number] = present
+                    signal.signal(number, self._note)
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
+        self._before = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         if self.asked:

@@ -45,7 +45,7 @@ class TrainConfig:
         max_seconds: training ends cleanly after that long, resumed parts counted; the schedule falls with
             whichever of time and epochs is further.
         seed: of everything random.
-        checkpoint_every_s: seconds between checkpoints; None writes none.
+        checkpoint_every_s: seconds between checkpoints, within epochs too; 0 writes one after each epoch, None none.
         validate_every: epochs between validations.
         mlflow: copy the curves to MLflow's file store under the run directory.
         batch_size: samples a batch, for the source.

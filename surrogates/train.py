@@ -236,7 +236,7 @@ class _Loop:
             tracker = Tracker(self.run_dir / FOLDER, EXPERIMENT, asdict(self.config), resume=bool(self.at.history))
         began, before = time.perf_counter(), self.at.seconds
         waited = looped = 0.0
-        saved = time.perf_counter()
+        saved, every = time.perf_counter(), self.config.checkpoint_every_s
         stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
@@ -279,6 +279,10 @@ class _Loop:
                             if interrupt.asked:
                                 self.at.partial = to_partial(total)
                                 raise BrokenOff
+                            if every and time.perf_counter() - saved >= every:
+                                self.at.partial, self.at.seconds = to_partial(total), passed()
+                                self.save()
+                                self.at.partial, saved = {}, time.perf_counter()
                             if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
                                 out_of_time = True
                                 break
@@ -298,7 +302,6 @@ class _Loop:
                         row = self.at.history[-1]
                         tracker.log({k: v for k, v in row.items() if k not in ("epoch", "step")}, int(row["step"]))
                     bar.update(task, completed=self.at.epoch, description=self.caption())
-                    every = self.config.checkpoint_every_s
                     if every is not None and time.perf_counter() - saved >= every:
                         self.at.seconds = passed()
                         self.save()

@@ -103,6 +103,31 @@ def test_a_run_stopped_by_ctrl_c_amid_an_epoch_goes_on_from_that_very_step(tmp_p
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_checkpoint_comes_within_an_epoch_too(tmp_path: Path) -> None:
+    config = TrainConfig(epochs=2, learning_rate=0.05, ema_decay=0.9, checkpoint_every_s=1e-9, seed=3)
+
+    class Killed(linear_problem.Source):
+        def epoch(self, index: int) -> Iterator[Batch]:
+            for i, batch in enumerate(super().epoch(index)):
+                if (index, i) == (1, 5):
+                    raise MemoryError
+                yield batch
+
+    def go(source: linear_problem.Source, run: Path) -> FitResult:
+        model, loss = linear_problem.Net(nnx.Rngs(0)), linear_problem.loss
+        return fit(model, loss, source, linear_problem.Source(48, 1), config, run, progress=False)
+
+    with pytest.raises(MemoryError):
+        go(Killed(), tmp_path / "killed")
+    newest = max((tmp_path / "killed" / "checkpoints").glob("0*"))
+    assert json.loads((newest / "note.json").read_text())["progress"]["batch"] > 0
+    resumed, whole = go(linear_problem.Source(), tmp_path / "killed"), go(linear_problem.Source(), tmp_path / "whole")
+    for a, b in zip(linear_problem.weights(resumed), linear_problem.weights(whole), strict=True):
+        assert a.tobytes() == b.tobytes()
+    for a, b in zip(resumed.history, whole.history, strict=True):
+        assert {**a, "seconds": 0} == {**b, "seconds": 0}
+
+
 def test_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; sys.path.insert(0, sys.argv[2]); "
