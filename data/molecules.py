@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.constraints import FixCartesian
 from ase.data import chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str
 from rdkit import Chem, rdBase
@@ -25,8 +26,9 @@ from rdkit import Chem, rdBase
 from data import structure_files, tables
 from data.errors import InputError
 from data.files import atomic_path
+from data.frame_names import FrameKeys
 from data.headers import DELIMITERS
-from data.rejects import RejectLog
+from data.rejects import Rejects
 from data.rows import Bad, Row, atomic_text, empty
 from data.tally import TableTally
 
@@ -72,9 +74,10 @@ def read(
     *,
     smiles_column: str = "smiles",
     columns: Sequence[str] = (),
-    rejects: RejectLog | None = None,
+    rejects: Rejects | None = None,
     validate: bool = True,
     tally: TableTally | None = None,
+    keys: FrameKeys | None = None,
 ) -> Iterator[Row]:
     """The molecules of a file, in order; rows that cannot be used are noted and passed over.
 
@@ -87,6 +90,7 @@ def read(
             warning.
         validate: parse SMILES with RDKit, and refuse those that `data.featurise.encode` refuses.
         tally: counts what is taken and what is not.
+        keys: which entries of geometries are their labels, charge and spin.
 
     Raises:
         InputError: no such file, an unknown kind, an empty file, a missing column; or, behind the good rows
@@ -94,7 +98,7 @@ def read(
     """
     path = Path(path)
     kind = _existing(path)
-    rows = _rows(path, kind, smiles_column, columns, validate=validate, tally=tally)
+    rows = _rows(path, kind, smiles_column, columns, validate=validate, tally=tally, keys=keys)
     return _good(path, rows, rejects, tally)
 
 
@@ -186,6 +190,7 @@ def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
             numbers, positions = _geometry(path, row)
             info = dict(row.properties)
             forces, pbc, cell = info.pop("forces", None), info.pop("pbc", None), info.pop("cell", None)
+            fixed = _fixed(path, row, info)
             if row.smiles is not None:
                 info["smiles"] = row.smiles
             if "stress" in info and np.shape(info["stress"]) == (6,):
@@ -198,12 +203,16 @@ def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
             if forces is not None:
                 head += ":forces:R:3"
                 table = np.concatenate([positions, np.asarray(forces, np.float64)], axis=1)
+            free = [""] * len(numbers)
+            if fixed is not None:
+                head += ":move_mask:L:3"
+                free = [" " + " ".join("F" if f else "T" for f in atom) for atom in fixed.tolist()]
             if cell is not None:
                 head = f'Lattice="{" ".join(map(repr, np.asarray(cell, np.float64).ravel().tolist()))}" {head}'
             head += ' pbc="{} {} {}"'.format(*("T" if p else "F" for p in (pbc if pbc is not None else (False,) * 3)))
             lines = [str(len(numbers)), " ".join(f"{head} {key_val_dict_to_str(info)}".split("\n")).rstrip()]
-            for z, values in zip(numbers.tolist(), table.tolist(), strict=True):
-                lines.append(" ".join([chemical_symbols[z], *map(repr, values)]))
+            for z, values, mask in zip(numbers.tolist(), table.tolist(), free, strict=True):
+                lines.append(" ".join([chemical_symbols[z], *map(repr, values)]) + mask)
             file.write("\n".join(lines) + "\n")
 
 
@@ -221,6 +230,9 @@ def write_ase_db(path: Path, rows: Iterable[Row]) -> None:
                 numbers, positions = _geometry(path, row)
                 data = dict(row.properties)
                 atoms = Atoms(numbers, positions, pbc=data.pop("pbc", None), cell=data.pop("cell", None))
+                fixed = _fixed(path, row, data)
+                if fixed is not None:
+                    atoms.set_constraint([FixCartesian(int(a), fixed[a]) for a in np.flatnonzero(fixed.any(axis=1))])
                 results = {key: data.pop(key) for key in ("energy", "forces", "stress") if key in data}
                 results = {key: value for key, value in results.items() if not _missing(value)}
                 if results:
@@ -272,6 +284,7 @@ def _rows(
     *,
     validate: bool,
     tally: TableTally | None = None,
+    keys: FrameKeys | None = None,
 ) -> Iterator[Row | Bad]:
     if tally is not None:
         tally.columns = tuple(columns)
@@ -284,15 +297,16 @@ def _rows(
         return tables.read_table(path, DELIMITERS[kind], smiles_column, columns, validate=validate, tally=tally)
     if kind in PARQUET_SUFFIXES:
         return tables.read_parquet(path, smiles_column, columns, validate=validate, tally=tally)
+    keys = keys or structure_files.USUAL
     if kind in SDF_SUFFIXES:
-        return structure_files.read_sdf(path, columns)
+        return structure_files.read_sdf(path, columns, keys)
     if kind in XYZ_SUFFIXES:
-        return structure_files.read_extxyz(path, columns)
-    return structure_files.read_ase_db(path, columns)
+        return structure_files.read_extxyz(path, columns, keys)
+    return structure_files.read_ase_db(path, columns, keys)
 
 
 def _good(
-    path: Path, rows: Iterator[Row | Bad], rejects: RejectLog | None, tally: TableTally | None = None
+    path: Path, rows: Iterator[Row | Bad], rejects: Rejects | None, tally: TableTally | None = None
 ) -> Iterator[Row]:
     def note(line: int, text: str, reason: str) -> None:
         if rejects is not None:
@@ -369,6 +383,18 @@ def _geometry(path: Path, row: Row) -> tuple[np.ndarray, np.ndarray]:
     if row.numbers is None or row.positions is None:
         raise InputError(f"the row of line {row.line} has no geometry", where=str(path), remedy="Write SMILES instead")
     return np.asarray(row.numbers), np.asarray(row.positions, np.float64)
+
+
+def _fixed(path: Path, row: Row, properties: dict[str, Any]) -> np.ndarray | None:
+    """The coordinates that constraints hold, taken out of `properties`; None where they hold none."""
+    if properties.pop("constraints", ()):
+        raise InputError(
+            f"the row of line {row.line} has constraints that this format has no place for",
+            where=str(path),
+            remedy="Take them out of the row",
+        )
+    fixed = properties.pop("fixed", None)
+    return None if fixed is None else np.asarray(fixed, bool).reshape(-1, 3)
 
 
 def _field(value: Any) -> str:

@@ -6,11 +6,17 @@ import csv
 import os
 from pathlib import Path
 from types import TracebackType
-from typing import TextIO
+from typing import Protocol, TextIO
 
 #: Characters of a bad row that are kept.
 KEPT_TEXT = 1000
 HEADER = ("file", "line", "text", "reason")
+
+
+class Rejects(Protocol):
+    """What takes the rows that could not be used; `RejectLog` writes them down."""
+
+    def add(self, file: Path | str, line: int, text: str, reason: str) -> None: ...
 
 
 class RejectLog:

@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.files import atomic_path
+from data.frame_names import FrameNotes
 from data.text_files import open_lines
 
 #: Bytes of text that are split into lines at a time.
@@ -42,7 +43,9 @@ class Row:
         numbers: atomic numbers, int32; None without a complete geometry.
         positions: Angstrom, float64, finite; None without a complete geometry.
         properties: requested columns (float), `energy` (eV), `forces` (eV/Angstrom), `charge`, `spin` (unpaired
-            electrons), `stress`, `pbc`, `name` and other fields, where the file has them.
+            electrons), `stress` (eV/Angstrom^3, 3 x 3), `pbc`, `cell`, `fixed` (coordinates that constraints hold),
+            `constraints` (names of those that do something else), `name` and other fields, where the file has them.
+        notes: of a geometry, how what stands beside it was understood.
         problems: why cells of requested columns are no numbers; they are NaN in `properties`.
     """
 
@@ -52,6 +55,7 @@ class Row:
     positions: Float[np.ndarray, "atom 3"] | None = None
     properties: dict[str, Any] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    notes: FrameNotes = field(default_factory=FrameNotes)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -17,25 +17,27 @@ from typing import Any
 
 import ase.db
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 from rdkit import Chem, rdBase
 
 from data.errors import InputError
 from data.featurise import MAX_ATOMS
-from data.rows import Bad, Lines, Row, decoded, empty, finite, numbers_of, text_problem
+from data.frame_names import CHARGE_NAMES, FrameKeys, plain_name, scalar, unpaired_electrons
+from data.frame_rows import MAX_NUMBER, checked_row, row_of_atoms
+from data.frame_units import FrameUnits
+from data.rows import Bad, Lines, Row, decoded, empty, text_problem
 
 #: A record of an SDF file with more lines has lost its end.
 LONGEST_SDF_RECORD = 1_000_000
 _COUNTS = re.compile(r"^[ \d]{6}.*V[23]000\s*$")
 _FIELD = re.compile(r"^>.*?<([^>]*)>")
 _PROPERTIES = re.compile(r'(?:^|\s)Properties\s*=\s*"?([^\s"]+)"?', re.IGNORECASE)
+USUAL = FrameKeys()
 _PLAIN = "species:S:1:pos:R:3"
-_MAX_NUMBER = 118
 
 
-def read_sdf(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
+def read_sdf(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Iterator[Row | Bad]:
     """Molecules of an SDF file, V2000 or V3000, with all their data fields.
 
     A molecule that is drawn flat, or lacks its hydrogens, has SMILES and no geometry.
@@ -47,7 +49,7 @@ def read_sdf(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
         if any(line.strip() for line in record):
             found = True
             for offset, part in _sdf_parts(record):
-                yield _molecule(first + offset, part, columns)
+                yield _molecule(first + offset, part, columns, keys)
         if not ended:
             break
     if not found:
@@ -78,7 +80,7 @@ def _sdf_parts(record: list[str]) -> Iterator[tuple[int, list[str]]]:
             yield start, record[start:end]
 
 
-def _molecule(line: int, record: list[str], columns: Sequence[str]) -> Row | Bad:
+def _molecule(line: int, record: list[str], columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
     text = "\n".join(record)
     problem = text_problem(text)
     end = next((i for i, row in enumerate(record) if row.startswith("M  END")), None)
@@ -96,21 +98,44 @@ def _molecule(line: int, record: list[str], columns: Sequence[str]) -> Row | Bad
         with rdBase.BlockLogs():
             heavy = Chem.RemoveHs(molecule)
             smiles = Chem.MolToSmiles(heavy) if heavy.GetNumAtoms() <= MAX_ATOMS else None
-        fields["charge"] = Chem.GetFormalCharge(molecule)
-        fields.setdefault("spin", radicals)
+        problem = _of_the_graph(fields, molecule, radicals, keys)
+        if problem:
+            return Bad(line, text, problem)
     smiles = smiles or fields.pop("smiles", None)
     if record[0].strip():
         fields.setdefault("name", record[0].strip())
-    if "forces" in fields:
-        fields["forces"] = [row.split() for row in fields["forces"].splitlines()]
+    for name, value in fields.items():
+        if isinstance(value, str) and value.count("\n") + 1 == molecule.GetNumAtoms() and "force" in name.lower():
+            fields[name] = [row.split() for row in value.splitlines()]
     numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], np.int32)
     positions = np.asarray(molecule.GetConformer().GetPositions(), np.float64)
     if not np.isfinite(positions).all():
         return Bad(line, text, "a position is not finite")
     flat = record[1][20:22] == "2D" and not positions[:, 2].any()
     if flat or (len(numbers) > 1 and not positions.any()) or any(a.GetTotalNumHs() for a in molecule.GetAtoms()):
-        return _checked(line, text, smiles, None, None, fields, columns)
-    return _checked(line, text, smiles, numbers, positions, fields, columns)
+        return checked_row(line, text, smiles, None, None, fields, columns, keys)
+    return checked_row(line, text, smiles, numbers, positions, fields, columns, keys)
+
+
+def _of_the_graph(fields: dict[str, Any], molecule: Chem.Mol, radicals: int, keys: FrameKeys) -> str | None:
+    """Put the charge and the unpaired electrons of the bonds into `fields`; why they contradict those there."""
+    charge = Chem.GetFormalCharge(molecule)
+    for name in [name for name in fields if plain_name(name) in CHARGE_NAMES]:
+        stated = scalar(fields[name])
+        if stated is not None and stated != charge:
+            return f"its bonds have a total charge of {charge:+d}, but {name} is {fields[name]}"
+        # Charges of atoms, as some programs write them under this name, are no total charge.
+        fields.pop(name)
+    fields["charge"] = charge
+    numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()] + [1] * _hydrogens(molecule))
+    spin, _, problem = unpaired_electrons(fields, numbers, charge, False, keys)
+    if spin is None and problem is None:
+        fields["spin"] = radicals
+    return None
+
+
+def _hydrogens(molecule: Chem.Mol) -> int:
+    return sum(atom.GetTotalNumHs() for atom in molecule.GetAtoms())
 
 
 def _parse_block(block: str) -> Chem.Mol | str:
@@ -148,7 +173,7 @@ def _data_fields(lines: list[str]) -> dict[str, Any]:
     return fields
 
 
-def read_extxyz(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
+def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Iterator[Row | Bad]:
     """Frames of an (ext)xyz file; reading goes on at the next plausible frame after a malformed one."""
     lines = Lines(path)
     found = False
@@ -173,7 +198,7 @@ def read_extxyz(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
         if problem is None:
             lines.drop(rows)
             lost = False
-            yield _frame(line, text, columns)
+            yield _frame(line, text, columns, keys)
         else:
             yield Bad(line, text, problem)
             lines.drop(1)
@@ -248,9 +273,9 @@ def _atom_problem(text: str, layout: str) -> str | None:
     parts, at = layout.split(":"), 0
     for name, kind, count in zip(parts[::3], parts[1::3], map(int, parts[2::3]), strict=True):
         for cell in cells[at : at + count]:
-            if name == "species" and not 0 < atomic_numbers.get(cell.capitalize(), 0) <= _MAX_NUMBER:
+            if name == "species" and not 0 < atomic_numbers.get(cell.capitalize(), 0) <= MAX_NUMBER:
                 return f"unknown element {cell[:20]!r}"
-            if name == "Z" and not (cell.isdigit() and 0 < int(cell) <= _MAX_NUMBER):
+            if name == "Z" and not (cell.isdigit() and 0 < int(cell) <= MAX_NUMBER):
                 return f"unknown element {cell[:20]!r}"
             if kind in "RI" and not _is_number(cell, kind):
                 return f"{cell[:40]!r} is not a number"
@@ -266,7 +291,7 @@ def _is_number(cell: str, kind: str) -> bool:
     return "_" not in cell
 
 
-def _frame(line: int, text: str, columns: Sequence[str]) -> Row | Bad:
+def _frame(line: int, text: str, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
     problem = text_problem(text)
     if problem:
         return Bad(line, text, problem)
@@ -282,85 +307,26 @@ def _frame(line: int, text: str, columns: Sequence[str]) -> Row | Bad:
             atoms = next(iter(read_xyz(StringIO(text + "\n"), index=0)))
     except Exception as error:  # ASE raises many kinds for what users write into comment lines.
         return Bad(line, text, f"ASE cannot read the frame: {' '.join(str(error).split()) or type(error).__name__}")
-    return _from_atoms(line, text, atoms, {}, columns)
+    return row_of_atoms(line, text, atoms, {}, columns, keys)
 
 
-def read_ase_db(path: Path, columns: Sequence[str]) -> Iterator[Row | Bad]:
-    """Rows of an ASE database, in the order of their ids."""
+def read_ase_db(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Iterator[Row | Bad]:
+    """Rows of an ASE database, in the order of their ids, in the units that its metadata names.
+
+    Raises:
+        InputError: it is none, or its metadata names a unit that is not known.
+    """
     try:
-        for row in ase.db.connect(str(path), type="db").select(sort="id"):
+        database = ase.db.connect(str(path), type="db")
+        units = FrameUnits.of_metadata(dict(database.metadata), str(path))
+        for row in database.select(sort="id"):
             try:
                 atoms, data = row.toatoms(), {**row.key_value_pairs, **dict(row.data)}
             except Exception as error:  # A damaged row raises whatever its decoder meets.
                 yield Bad(row.id, f"id={row.id}", f"ASE cannot read the row: {error}")
                 continue
-            yield _from_atoms(row.id, f"id={row.id}", atoms, data, columns)
+            yield row_of_atoms(row.id, f"id={row.id}", atoms, data, columns, keys, units, str(path))
     except (sqlite3.Error, KeyError, ValueError, OSError) as error:
         raise InputError(
             f"cannot be read as an ASE database: {error}", where=str(path), remedy="Write the file again"
         ) from error
-
-
-def _from_atoms(line: int, text: str, atoms: Atoms, data: Mapping[str, Any], columns: Sequence[str]) -> Row | Bad:
-    fields: dict[str, Any] = {**atoms.info, **data}
-    given = {**atoms.arrays, **fields, **(atoms.calc.results if atoms.calc is not None else {})}
-    for name in ("energy", "forces"):
-        spelled = next((key for key in reversed(given) if str(key).lower() == name), None)
-        if spelled is not None:
-            value = given[name] if name in given else given[spelled]
-            fields = {key: v for key, v in fields.items() if str(key).lower() != name} | {name: value}
-    if atoms.calc is not None:
-        fields |= {key: v for key, v in atoms.calc.results.items() if v is not None and key not in fields}
-    if atoms.pbc.any():
-        fields["pbc"] = np.asarray(atoms.pbc, bool)
-        fields["cell"] = np.asarray(atoms.cell.array, np.float64)
-    smiles = fields.pop("smiles", None)
-    if smiles is not None and not isinstance(smiles, str):
-        return Bad(line, text, f"smiles: {smiles!r} is not text")
-    numbers, positions = np.asarray(atoms.numbers, np.int32), np.asarray(atoms.positions, np.float64)
-    return _checked(line, text, smiles, numbers, positions, fields, columns)
-
-
-def _checked(
-    line: int,
-    text: str,
-    smiles: str | None,
-    numbers: np.ndarray | None,
-    positions: np.ndarray | None,
-    fields: dict[str, Any],
-    columns: Sequence[str],
-) -> Row | Bad:
-    """A row whose quantities of known meaning are finite and of the right shape."""
-    if numbers is not None and positions is not None:
-        if not len(numbers):
-            return Bad(line, text, "no atoms")
-        if numbers.min() < 1 or numbers.max() > _MAX_NUMBER:
-            return Bad(line, text, "has an atom that is no element")
-        if not np.isfinite(positions).all():
-            return Bad(line, text, "a position is not finite")
-    properties = dict(fields)
-    if "energy" in fields:
-        energy = finite(fields["energy"])
-        if energy is None:
-            return Bad(line, text, f"energy: {fields['energy']!r} is not a finite number")
-        properties["energy"] = energy
-    for name in ("charge", "spin"):
-        if name in fields:
-            number = finite(fields[name])
-            if number is None or not number.is_integer():
-                return Bad(line, text, f"{name}: {fields[name]!r} is not an integer")
-            properties[name] = int(number)
-    if "forces" in fields:
-        try:
-            forces = np.asarray(fields["forces"], np.float64)
-        except (TypeError, ValueError):
-            return Bad(line, text, "forces: not numbers, three for each atom")
-        if positions is not None and forces.shape != positions.shape:
-            return Bad(line, text, f"forces have shape {forces.shape}, positions {positions.shape}")
-        if not np.isfinite(forces).all():
-            return Bad(line, text, "a force is not finite")
-        properties["forces"] = forces
-    values = numbers_of(fields, columns)
-    if isinstance(values, str):
-        return Bad(line, text, values)
-    return Row(line, smiles, numbers, positions, properties | values[0], values[1])

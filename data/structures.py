@@ -21,6 +21,9 @@ MAX_ATOMIC_NUMBER = 118
 #: Atoms nearer than this, in Angstrom, are a mistake in the file rather than a geometry.
 MIN_DISTANCE = 0.05
 
+#: An atom whose nearest image is farther than this, Angstrom, is alone, as one in a box of plane waves is.
+ALONE = 8.0
+
 #: Distances between atoms of a crystal are looked for up to here, Angstrom.
 _FAR = 3.0
 
@@ -55,6 +58,9 @@ class Structures:
         lattice: rows are lattice vectors, Angstrom; a direction in which nothing repeats has a row of zeros.
         stress: eV/Angstrom^3, positive under tension (ASE's sign); NaN where it is not known.
         head: which of a potential's heads the labels belong to (see `surrogates.graph.potential`).
+        spin: number of unpaired electrons; -1 where none is named, see `spins`.
+        fixed: coordinates that constraints hold; a label is of the free surface all the same.
+        constrained: whether there are constraints of other kinds, which moving structures in batches cannot honour.
     """
 
     atom_start: Int[np.ndarray, " M_plus_1"]
@@ -66,6 +72,9 @@ class Structures:
     lattice: Float[np.ndarray, "M 3 3"]
     stress: Float[np.ndarray, "M 3 3"]
     head: Int[np.ndarray, " M"]
+    spin: Int[np.ndarray, " M"]
+    fixed: Bool[np.ndarray, "A 3"]
+    constrained: Bool[np.ndarray, " M"]
     _neighbours: dict[float, NeighbourTable] = field(default_factory=dict, repr=False, compare=False)
 
     def __len__(self) -> int:
@@ -80,6 +89,17 @@ class Structures:
     def periodic(self) -> Bool[np.ndarray, "M 3"]:
         """The directions in which each repeats."""
         return np.asarray(np.any(self.lattice != 0, axis=2))
+
+    @property
+    def lowest_spins(self) -> Int[np.ndarray, " M"]:
+        """The fewest unpaired electrons that each can have; 0 where a cell repeats."""
+        electrons = np.bincount(self.molecule, self.numbers, len(self)).astype(np.int64) - self.charge
+        return np.where(self.periodic.any(axis=1), 0, electrons % 2)
+
+    @property
+    def spins(self) -> Int[np.ndarray, " M"]:
+        """Unpaired electrons: those that are named, or else the fewest."""
+        return np.where(self.spin < 0, self.lowest_spins, self.spin)
 
     @property
     def volume(self) -> Float[np.ndarray, " M"]:
@@ -106,10 +126,20 @@ class Structures:
         charge: Sequence[int] | None = None,
         lattice: Sequence[np.ndarray] | None = None,
         stress: Sequence[np.ndarray | None] | None = None,
+        spin: Sequence[int | None] | None = None,
+        fixed: Sequence[np.ndarray | None] | None = None,
+        constrained: Sequence[bool] | None = None,
     ) -> Structures:
-        """A table from one array a molecule; missing labels become NaN, missing charges and lattices zero."""
+        """A table from one array a molecule.
+
+        Missing labels become NaN, missing charges and lattices zero, missing spins -1.
+        """
         sizes = np.array([len(z) for z in numbers], dtype=np.int64)
         m = len(sizes)
+        masks = [
+            np.zeros((n, 3), bool) if f is None else f
+            for n, f in zip(sizes, [None] * m if fixed is None else fixed, strict=True)
+        ]
         known = [None] * m if forces is None else forces
         blocks = [np.full((n, 3), np.nan) if f is None else f for n, f in zip(sizes, known, strict=True)]
         strains = [np.full((3, 3), np.nan) if s is None else s for s in ([None] * m if stress is None else stress)]
@@ -123,6 +153,9 @@ class Structures:
             lattice=np.zeros((m, 3, 3)) if lattice is None else np.asarray(lattice, np.float64).reshape(m, 3, 3),
             stress=np.asarray(strains, np.float64).reshape(m, 3, 3),
             head=np.zeros(m, np.int32),
+            spin=np.array([-1 if s is None else s for s in ([None] * m if spin is None else spin)], np.int32),
+            fixed=_joined([np.asarray(f, bool).reshape(-1, 3) for f in masks], (0, 3), bool),
+            constrained=np.zeros(m, bool) if constrained is None else np.asarray(constrained, bool),
         )
 
     @staticmethod
@@ -135,40 +168,60 @@ class Structures:
         )
 
     @staticmethod
-    def from_frames(frames: Iterable[Frame], where: str) -> Structures:
+    def from_frames(
+        frames: Iterable[Frame], where: str, refused: Callable[[Frame, str], None] | None = None
+    ) -> Structures:
         """A table of the frames of a file.
 
         Args:
-            frames: with `properties` that may hold `energy` (eV), `forces` (eV/Angstrom), `charge` (e), `pbc`,
-                `cell` (Angstrom) and `stress` (eV/Angstrom^3; 3 x 3, or Voigt's six as ASE orders them).
+            frames: with `properties` that may hold `energy` (eV), `forces` (eV/Angstrom), `charge` (e), `spin`
+                (unpaired electrons), `pbc`, `cell` (Angstrom), `stress` (eV/Angstrom^3; 3 x 3, or Voigt's six as ASE
+                orders them), `fixed` (coordinates) and `constraints` (names of other kinds).
             where: the file, for messages.
+            refused: called with each frame that cannot be used, and why; without it the first one is an error.
 
         Raises:
-            InputError: no frames, no geometry, a cell without extent, or atoms on top of each other.
+            InputError: no frames; or, without `refused`, one without geometry, with a cell without extent, or with
+                atoms on top of each other.
         """
-        rows = list(frames)
+        rows: list[Frame] = []
+        lattices: list[np.ndarray] = []
+        for row in frames:
+            try:
+                if row.numbers is None or row.positions is None:
+                    raise InputError("no geometry", where=f"{where}:{row.line}", remedy="Give extxyz, SDF or ASE db")
+                _forces(row, where), _stress(row, where)
+                lattices.append(_lattice(row, where))
+                rows.append(row)
+            except InputError as error:
+                if refused is None:
+                    raise
+                refused(row, error.problem)
         if not rows:
             raise InputError("no structures", where=where, remedy="Give an extxyz file with at least one frame")
-        for row in rows:
-            if row.numbers is None or row.positions is None:
-                raise InputError("no geometry", where=f"{where}:{row.line}", remedy="Give extxyz, SDF or ASE db")
         table = Structures.from_arrays(
             [np.asarray(row.numbers) for row in rows],
             [np.asarray(row.positions) for row in rows],
             [_number(row.properties.get("energy")) for row in rows],
             [_forces(row, where) for row in rows],
-            charge=[int(np.asarray(row.properties.get("charge", 0)).reshape(())) for row in rows],
-            lattice=[_lattice(row, where) for row in rows],
+            charge=[_integer(row.properties.get("charge")) or 0 for row in rows],
+            lattice=lattices,
             stress=[_stress(row, where) for row in rows],
+            spin=[_integer(row.properties.get("spin")) for row in rows],
+            fixed=[_fixed(row) for row in rows],
+            constrained=[bool(row.properties.get("constraints")) for row in rows],
         )
-        close = np.flatnonzero(table.shortest_distances() < MIN_DISTANCE)
-        if len(close):
-            raise InputError(
-                f"two atoms are closer than {MIN_DISTANCE} Angstrom",
-                where=f"{where}:{rows[close[0]].line}",
-                remedy="Remove the frame",
-            )
-        return table
+        close = table.shortest_distances() < MIN_DISTANCE
+        if not close.any():
+            return table
+        problem = f"two atoms are closer than {MIN_DISTANCE} Angstrom"
+        for at in np.flatnonzero(close):
+            if refused is None:
+                raise InputError(problem, where=f"{where}:{rows[at].line}", remedy="Remove the frame")
+            refused(rows[at], problem)
+        if close.all():
+            raise InputError("no structures", where=where, remedy="Give an extxyz file with at least one frame")
+        return table.take(np.flatnonzero(~close))
 
     def take(self, index: Int[np.ndarray, " m"]) -> Structures:
         """The molecules at `index`, in that order."""
@@ -233,6 +286,14 @@ class Structures:
                 shortest[rows] = [cKDTree(x).query(x, k=2)[0][:, 1].min() for x in block]
         return shortest
 
+    def alone(self) -> Bool[np.ndarray, " M"]:
+        """Which are single atoms without neighbours: not the one-atom cell of a crystal, but that of a wide box."""
+        single = self.sizes == 1
+        for row in np.flatnonzero(single & self.periodic.any(axis=1)):
+            atoms = slice(self.atom_start[row], self.atom_start[row + 1])
+            single[row] = not len(periodic_pairs(self.positions[atoms], self.lattice[row], ALONE).distance)
+        return np.asarray(single)
+
     def same_size_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Isolated molecules of equal size, a few megabytes of pairs at a time: rows, positions [m, n, 3]."""
         sizes = self.sizes
@@ -248,8 +309,8 @@ class Structures:
 
 
 #: Columns with a row for each atom, and for each molecule.
-_BY_ATOM = ("numbers", "positions", "forces")
-_BY_MOLECULE = ("energy", "charge", "lattice", "stress", "head")
+_BY_ATOM = ("numbers", "positions", "forces", "fixed")
+_BY_MOLECULE = ("energy", "charge", "lattice", "stress", "head", "spin", "constrained")
 
 
 def _columns(make: Callable[[str], np.ndarray]) -> dict[str, Any]:
@@ -262,6 +323,15 @@ def _joined(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type) ->
 
 def _number(value: object) -> float:
     return float("nan") if value is None else float(np.asarray(value, np.float64).reshape(()))
+
+
+def _integer(value: object) -> int | None:
+    return None if value is None else int(np.asarray(value).reshape(()))
+
+
+def _fixed(row: Frame) -> np.ndarray | None:
+    value = row.properties.get("fixed")
+    return None if value is None else np.asarray(value, bool).reshape(len(np.asarray(row.numbers)), 3)
 
 
 def _forces(row: Frame, where: str) -> np.ndarray | None:

@@ -14,9 +14,9 @@ import numpy as np
 from data.errors import InputError
 from data.store import RecordStore
 from data.structures import Structures
-from simulators.base import Simulator, dataset, input_hash
+from simulators.base import Simulator, input_hash
 from simulators.campaign import CampaignConfig, run_campaign
-from surrogates.graph.baseline import request
+from surrogates.graph.baseline import refuse_cells, request
 
 #: The simulators that a trained potential's baseline can be, by the first part of their name.
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -85,12 +85,9 @@ def differences(
             where="devices.distributed",
             remedy="Train in one process, on any number of devices",
         )
-    names = {v.name for v in baseline.spec.inputs}
-    requests = [
-        dataset(baseline.spec.inputs, {k: v for k, v in request(part, m).items() if k in names})
-        for part in parts
-        for m in range(len(part))
-    ]
+    for part in parts:
+        refuse_cells(baseline, part, "baseline")
+    requests = [request(baseline, part, m) for part in parts for m in range(len(part))]
     keys = [input_hash(one) for one in requests]
     run_campaign(baseline, requests, store, CampaignConfig(), total=len(requests), progress=progress)
     answers: dict[str, tuple[float, np.ndarray]] = {}

@@ -13,7 +13,9 @@ from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.files import write_json
+from data.frame_names import FrameKeys
 from data.rejects import RejectLog
+from experiments.frames import KeySettings
 from experiments.stage import (
     StageSettings,
     application,
@@ -32,8 +34,8 @@ from surrogates.graph.molecular import MolecularSurrogate
 
 
 @dataclass(frozen=True)
-class ScoredData:
-    """What to score on.
+class ScoredData(KeySettings):
+    """What to score on; the keys of `KeySettings` are of frames.
 
     Attributes:
         test: files, each scored apart; may be left out where there is a comparison.
@@ -127,6 +129,8 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         raise InputError("a file is needed", where="data.test", remedy="Give data.test=[FILE]")
     if settings.comparison is not None and kind != "field":
         raise InputError(f"a {kind} surrogate has no solver of fields", where="comparison", remedy="Leave it out")
+    if kind != "potential" and settings.data.keys("data.") != FrameKeys():
+        raise InputError(f"a {kind} surrogate has no frames with labels", where="data", remedy="Leave the *_key out")
     enable_compilation_cache()
     surrogate = load_surrogate(directory)
     metrics: dict[str, float] = {}
@@ -172,7 +176,9 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.forces import evaluate_forces
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_forces(directory, files, rejects, head=settings.head)
+            metrics |= evaluate_forces(
+                directory, files, rejects, head=settings.head, keys=settings.data.keys("data."), run_dir=run_dir
+            )
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
     page = {"page": run_dir / "forecast.html"} if kind == "weather" else {}

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,22 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.files import write_json
+from data.frame_names import FrameKeys
+from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.differences import differences, identity, rebuild
-from experiments.frames import read_structures
+from experiments.frames import KeySettings, read_structures
 from experiments.run_directory import configuration_checked
-from experiments.stage import build, existing_file, first_rejects, instantiate, names, refuse_equal_stems
+from experiments.stage import (
+    build,
+    existing_file,
+    first_rejects,
+    instantiate,
+    names,
+    refuse_equal_stems,
+    show_readings,
+)
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
 from simulators.base import SimulationError, Simulator, content_hash
 from surrogates.devices import data_mesh, is_first, local_mesh
@@ -49,6 +60,7 @@ class Files:
             single atoms among the training frames, if there are any.
         calibration: fraction of the training frames set aside to calibrate the energy's interval.
         seed: of the choice of validation and calibration frames.
+        keys: which entries of the frames are labels, charge and spin.
     """
 
     train: tuple[Path, ...]
@@ -57,10 +69,11 @@ class Files:
     isolated_atoms: Path | None = None
     calibration: float = 0.0
     seed: int = 0
+    keys: FrameKeys = field(default_factory=FrameKeys)
 
 
 @dataclass(frozen=True)
-class StructureSettings:
+class StructureSettings(KeySettings):
     """What to learn from geometries; the keys of `data` in experiment=molecules/forces, see `Files`.
 
     Raises:
@@ -96,6 +109,7 @@ def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
         isolated_atoms=None if isolated is None else existing_file(isolated, "data.isolated_atoms"),
         calibration=data.calibration,
         seed=data.seed,
+        keys=data.keys("data."),
     )
     tune = build(TuneConfig, config.tune, where="tune")
     surrogate = potential_config(config.surrogate)
@@ -158,15 +172,28 @@ def train_potential(
             would be empty or everything, or `run_dir` holds a training on other data.
     """
     refuse_equal_stems(files.test, "data.test")
-    with first_rejects(run_dir) as rejects:
-        frames = Structures.concatenate([read_structures(path, rejects) for path in files.train])
-        train, valid, calibration, rows = _parts(frames, files, rejects)
-        tests = {path: read_structures(path, rejects) for path in files.test}
-        isolated = (
-            {} if files.isolated_atoms is None else isolated_energies(read_structures(files.isolated_atoms, rejects))
-        )
     tune = tune or TuneConfig()
-    going_on = fine_tuning(tune, run_dir)
+    readings: list[Reading] = []
+    with first_rejects(run_dir) as rejects, reading_shown(readings, run_dir):
+
+        def frames_of(path: Path, *, training: bool = False) -> Structures:
+            spins = baseline is not None
+            return read_structures(path, rejects, files.keys, spins=spins, training=training, readings=readings)
+
+        frames = Structures.concatenate([frames_of(path, training=True) for path in files.train])
+        valid_file = frames_of(files.valid) if isinstance(files.valid, Path) else None
+        tests = {path: frames_of(path) for path in files.test}
+        isolated = {}
+        if files.isolated_atoms is not None:
+            isolated = isolated_energies(frames_of(files.isolated_atoms, training=True))
+            if not isolated:
+                raise InputError(
+                    "no frame of it is a neutral atom without neighbours and with an energy",
+                    where=str(files.isolated_atoms),
+                    remedy="Give one for each element, or leave data.isolated_atoms out",
+                )
+        going_on = fine_tuning(tune, run_dir, files.keys, readings)
+    train, valid, calibration, rows = _parts(frames, valid_file, files)
     if going_on is not None:
         config = continued_config(config, going_on.potential)
     cheap: dict[str, float] = {}
@@ -233,6 +260,8 @@ def evaluate_forces(
     rejects: RejectLog | None = None,
     *,
     head: str | None = None,
+    keys: FrameKeys | None = None,
+    run_dir: Path | None = None,
 ) -> dict[str, float]:
     """Score a saved potential on files, each under `test/<stem>/`; beside its baseline, if it has one.
 
@@ -241,6 +270,8 @@ def evaluate_forces(
         files: frames with labels.
         rejects: gets the frames that cannot be read.
         head: which of its heads answers; None for the one that was trained last.
+        keys: which entries of the frames are labels, charge and spin.
+        run_dir: gets what was read, as `reading.json`; None to show nothing.
 
     Raises:
         InputError: as `train_potential`, or the directory holds no potential.
@@ -251,9 +282,13 @@ def evaluate_forces(
         potential = potential.with_facts(active=head)
     if potential.facts.head.baseline is not None:
         potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
+    spins = potential.facts.head.baseline is not None
+    readings: list[Reading] = []
+    with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
+        tables = {path: read_structures(path, rejects, keys, spins=spins, readings=readings) for path in files}
     metrics: dict[str, float] = {}
-    for path in files:
-        metrics |= score(potential, read_structures(path, rejects), path)
+    for path, structures in tables.items():
+        metrics |= score(potential, structures, path)
     return metrics
 
 
@@ -303,7 +338,7 @@ def score(potential: Potential, structures: Structures, path: Path) -> dict[str,
 
 def fingerprint(structures: Structures) -> str:
     """Hash of geometries and labels, the same for the same frames whatever file they come from."""
-    arrays = (
+    arrays = [
         structures.numbers,
         structures.positions,
         structures.energy,
@@ -311,14 +346,24 @@ def fingerprint(structures: Structures) -> str:
         structures.charge,
         structures.lattice,
         structures.stress,
-    )
+    ]
+    # Spins came later than the fingerprints that runs keep: those of the lowest spin have none.
+    if not np.array_equal(structures.spins, structures.lowest_spins):
+        arrays.append(structures.spins)
     return content_hash([np.ascontiguousarray(a).tobytes().hex() for a in arrays])
 
 
+@contextmanager
+def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
+    """Show what was read at the end, also where a file is refused, whose table says why."""
+    try:
+        yield
+    finally:
+        show_readings(readings, run_dir)
+
+
 def _parts(
-    frames: Structures,
-    files: Files,
-    rejects: RejectLog | None,
+    frames: Structures, valid_file: Structures | None, files: Files
 ) -> tuple[Structures, Structures, Structures | None, dict[str, np.ndarray]]:
     """Training, validation and calibration frames, and which of `files.train` they are."""
     fractions = {
@@ -326,6 +371,9 @@ def _parts(
         "calibration": files.calibration,
     }
     order = np.random.default_rng(files.seed).permutation(len(frames))
+    # Single atoms set references, which the training part alone does.
+    alone = frames.alone()
+    order = order[~alone[order]]
     rows: dict[str, np.ndarray] = {}
     for name, fraction in fractions.items():
         n = round(fraction * len(frames))
@@ -337,8 +385,8 @@ def _parts(
                 remedy="Give a fraction between 0 and 1" + (", or a file" if name == "valid" else ""),
             )
         rows[name], order = np.sort(order[:n]), order[n:]
-    rows["train"] = np.sort(order)
-    valid = read_structures(files.valid, rejects) if isinstance(files.valid, Path) else frames.take(rows["valid"])
+    rows["train"] = np.sort(np.concatenate([order, np.flatnonzero(alone)]))
+    valid = frames.take(rows["valid"]) if valid_file is None else valid_file
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None
     return frames.take(rows["train"]), valid, calibration, rows
 

@@ -1,18 +1,164 @@
-"""Frames of a file as a table of structures."""
+"""Frames of a file as a table of structures, and what was read of it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+from ase.data import chemical_symbols
+
+from data.errors import InputError
+from data.frame_names import FrameKeys
+from data.frame_reading import FrameTally
 from data.molecules import read
-from data.rejects import RejectLog
+from data.reading import Reading
+from data.rejects import Rejects
+from data.rows import Row
 from data.structures import Structures
+from experiments.stage import names
+from surrogates.graph.references import isolated_energies
 
 
-def read_structures(path: Path, rejects: RejectLog | None) -> Structures:
-    """The frames of a file; those that cannot be read go to `rejects`.
+def read_structures(
+    path: Path,
+    rejects: Rejects | None,
+    keys: FrameKeys | None = None,
+    *,
+    spins: bool = False,
+    labels: bool = True,
+    training: bool = False,
+    readings: list[Reading] | None = None,
+) -> Structures:
+    """The frames of a file; those that cannot be used go to `rejects`.
+
+    Args:
+        path: as `data.molecules.read` takes it.
+        rejects: gets the frames that are left out; None to log a warning for each.
+        keys: which entries are labels, charge and spin.
+        spins: whether something depends on the spins; frames whose spin is not certain are then left out.
+        labels: whether energies and forces are looked at.
+        training: whether a potential learns from them: what becomes of single atoms is then said.
+        readings: gets what was read.
 
     Raises:
-        InputError: none can be used, a cell has no extent, or atoms lie on top of each other.
+        InputError: no frame can be used; or a label is lacking where something looks like it, and no key says
+            whether to take it; or no frame has what a key names.
     """
-    return Structures.from_frames(read(path, rejects=rejects), str(path))
+    keys = keys or FrameKeys()
+    tally = FrameTally(path, keys, rejects)
+    used: list[Row] = []
+
+    def certain() -> Iterator[Row]:
+        for row in read(path, rejects=tally, keys=keys):
+            if spins and row.notes.spin_problem is not None:
+                tally.refuse(row, row.notes.spin_problem)
+            else:
+                used.append(row)
+                yield row
+
+    left_out: set[int] = set()
+
+    def refuse(row: Any, reason: str) -> None:
+        left_out.add(id(row))
+        tally.refuse(row, reason)
+
+    try:
+        table = Structures.from_frames(certain(), str(path), refuse)
+    except InputError as error:
+        if not tally.reasons:
+            raise
+        reason, count = tally.reasons.most_common(1)[0]
+        raise InputError(
+            f"no frame of it can be used; {count:,} of {tally.reasons.total():,}: {reason}",
+            where=str(path),
+            remedy="See rejects.csv in the run directory",
+        ) from error
+    for row in used:
+        if id(row) not in left_out:
+            tally.take(row)
+    if readings is not None:
+        reading = tally.reading(spins=spins, labels=labels)
+        readings.append(with_single_atoms(reading, table) if training else reading)
+    if labels:
+        refuse_doubtful(tally)
+    return table
+
+
+def with_single_atoms(reading: Reading, table: Structures) -> Reading:
+    """The reading of a training file, with what becomes of its atoms without neighbours."""
+    alone = table.alone()
+    ions = int((alone & (table.charge != 0)).sum())
+    reading = reading.without(["a single ion; the energies of isolated atoms are those of neutral ones"] * ions)
+    neutral = table.take(np.flatnonzero(alone & (table.charge == 0)))
+    if not len(neutral):
+        return reading
+    energies = isolated_energies(neutral)
+    text = ", ".join(f"{chemical_symbols[z]} {energy:.6g} eV" for z, energy in sorted(energies.items()))
+    several = "; of an element with several the lowest" if len(neutral) > len(energies) else ""
+    how = f"{text or 'no energies'}, from {len(neutral):,} frames, none of which trains the network{several}"
+    return replace(reading, quantities={**reading.quantities, "isolated atoms": how})
+
+
+def refuse_doubtful(tally: FrameTally) -> None:
+    """Refuse a file whose labels may stand under another name, and keys that no frame has.
+
+    Raises:
+        InputError: naming what looks like the label, and the key that takes it or passes it over.
+    """
+    for label, counts in tally.lacking.items():
+        name, count = counts.most_common(1)[0]
+        usual = tally.quantities.get(label)
+        both = f"[{label},{name}]" if usual else name
+        raise InputError(
+            f"{count:,} of {tally.used:,} frames have no {label}, and {', '.join(counts)} that may be {label}",
+            where=str(tally.path),
+            remedy=f"Take it by '{tally.keys.prefix}{label}_key={both}', or pass it over by "
+            f"{tally.keys.prefix}{label}_key={label}",
+        )
+    for label in ("energy", "forces", "stress"):
+        chosen = getattr(tally.keys, label)
+        if chosen and not tally.quantities.get(label) and tuple(chosen) != (label,):
+            like = [name for name, kind in tally.unused if kind == label]
+            raise InputError(
+                f"no frame has {' or '.join(chosen)}",
+                where=str(tally.path),
+                remedy=f"It has {', '.join(like)}" if like else f"Leave {tally.keys.prefix}{label}_key out",
+            )
+
+
+@dataclass(frozen=True)
+class KeySettings:
+    """How the configuration names what stands beside a geometry.
+
+    Attributes:
+        energy_key, forces_key, stress_key: a name or a list of them, of which the first that a frame has is taken;
+            None for the usual name.
+        charge_key, spin_key: the only name to take; None for all names of known meaning.
+        spin_convention: what an entry called spin counts: "unpaired" electrons, or the "multiplicity".
+    """
+
+    energy_key: Any = None
+    forces_key: Any = None
+    stress_key: Any = None
+    charge_key: str | None = None
+    spin_key: str | None = None
+    spin_convention: str = "unpaired"
+
+    def keys(self, prefix: str) -> FrameKeys:
+        """The keys for the readers; `prefix` stands before each in the configuration.
+
+        Raises:
+            InputError: as `FrameKeys`.
+        """
+        return FrameKeys(
+            energy=tuple(names(self.energy_key)),
+            forces=tuple(names(self.forces_key)),
+            stress=tuple(names(self.stress_key)),
+            charge=self.charge_key,
+            spin=self.spin_key,
+            spin_convention=self.spin_convention,
+            prefix=prefix,
+        )

@@ -14,10 +14,12 @@ from omegaconf import MISSING, DictConfig
 from data.counting import count_rows
 from data.errors import InputError
 from data.files import write_json
-from data.molecules import Row, read
-from data.rejects import RejectLog
+from data.frame_names import FrameKeys
+from data.molecules import XYZ_SUFFIXES, Row, kind_of, read
+from data.rejects import RejectLog, Rejects
 from data.splits import canonical
 from data.tally import TableTally
+from experiments.frame_requests import FrameRequests, Silent
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
@@ -29,6 +31,15 @@ from simulators.quantum.smiles import FromSmiles
 class SimulateSettings(StageSettings):
     """The keys of `understudy simulate`.
 
+    Attributes:
+        inputs: a file of molecules.
+        sampling: how requests are drawn instead.
+        smiles: column that holds SMILES.
+        limit: most inputs.
+        charge_key, spin_key, spin_convention: of geometries, see `data.frame_names.FrameKeys`.
+        out: the store.
+        simulator, campaign, conformers: groups of the configuration.
+
     Raises:
         ValueError: the limit is below 1.
     """
@@ -37,6 +48,9 @@ class SimulateSettings(StageSettings):
     sampling: Any = None
     smiles: str = "smiles"
     limit: int | None = None
+    charge_key: str | None = None
+    spin_key: str | None = None
+    spin_convention: str = "unpaired"
     out: str = MISSING
     simulator: Any = MISSING
     campaign: Any = MISSING
@@ -48,31 +62,21 @@ class SimulateSettings(StageSettings):
 
 
 def requests(
-    rows: Iterable[Row], simulator: Simulator, path: Path, rejects: RejectLog, tally: TableTally | None = None
+    rows: Iterable[Row], simulator: Simulator, path: Path, rejects: Rejects, tally: TableTally | None = None
 ) -> Iterator[xr.Dataset]:
-    """What a simulator takes, from the rows of a file: canonical SMILES, or a geometry with charge and spin.
+    """What a simulator takes of SMILES, from the rows of a file: the canonical one.
 
     A molecule has many SMILES and one request, so that it is simulated once. A row of `path` that lacks what is
     taken goes to `rejects`, and is counted by `tally` as left out.
     """
-    variables = simulator.spec.inputs
-    wants_smiles = any(v.name == "smiles" for v in variables)
     for row in rows:
-        if wants_smiles and row.smiles is not None:
-            yield dataset(variables, {"smiles": canonical([row.smiles])[0]})
-        elif not wants_smiles and row.positions is not None:
-            charge, spin = row.properties.get("charge", 0), row.properties.get("spin", 0)
-            yield dataset(
-                variables, {"numbers": row.numbers, "positions": row.positions, "charge": charge, "spin": spin}
-            )
-        else:
-            # What the first row has decides what is simulated.
-            missing, text = ("SMILES", "") if wants_smiles else ("geometry", row.smiles or "")
-            name = str(row.properties.get("name", ""))
-            reason = f"no {missing}, which the first row has"
-            rejects.add(path, row.line, f"{text} {name}".strip(), reason)
-            if tally is not None:
-                tally.give_back(reason)
+        if row.smiles is not None:
+            yield dataset(simulator.spec.inputs, {"smiles": canonical([row.smiles])[0]})
+            continue
+        reason = "no SMILES, which the first row has"
+        rejects.add(path, row.line, str(row.properties.get("name", "")), reason)
+        if tally is not None:
+            tally.give_back(reason)
 
 
 def simulate(config: DictConfig, run_dir: Path) -> None:
@@ -93,14 +97,27 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         return
     path = existing_file(settings.inputs, "inputs")
     conformers = build(ConformerConfig, config.conformers, where="conformers")
+    keys = FrameKeys(
+        charge=settings.charge_key, spin=settings.spin_key, spin_convention=settings.spin_convention, prefix=""
+    )
     with RejectLog(run_dir / "rejects.csv") as rejects:
+        head = next(read(path, smiles_column=settings.smiles, rejects=Silent(), keys=keys), None)
+        takes_geometries = any(v.name == "positions" for v in simulator.spec.inputs)
+        # What the first row has decides what is simulated.
+        geometries = kind_of(path) in (*XYZ_SUFFIXES, ".db") if head is None else head.positions is not None
+        if takes_geometries and geometries:
+            frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
+            show_readings([frames.reading], run_dir)
+            result = run_campaign(simulator, frames, Path(settings.out), campaign, total=frames.total)
+            write_json(run_dir / "metrics.json", result.metrics())
+            return
+        if takes_geometries:
+            simulator = FromSmiles(simulator, conformers)
         tally = TableTally()
         rows = read(path, smiles_column=settings.smiles, rejects=rejects, tally=tally)
         head = next(rows, None)
         if head is None:
             raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
-        if head.positions is None:
-            simulator = FromSmiles(simulator, conformers)
         inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
         result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total)

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from data.errors import InputError
+from data.frame_names import FrameKeys
+from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.frames import read_structures
@@ -34,8 +36,16 @@ class TuneConfig:
     frozen_body: bool = False
 
 
-def fine_tuning(config: TuneConfig, run_dir: Path) -> FineTuning | None:
+def fine_tuning(
+    config: TuneConfig, run_dir: Path, keys: FrameKeys | None = None, readings: list[Reading] | None = None
+) -> FineTuning | None:
     """What to go on from; None for fresh weights.
+
+    Args:
+        config: see `TuneConfig`.
+        run_dir: gets the frames that cannot be replayed.
+        keys: which entries of replayed frames are labels.
+        readings: gets what was read.
 
     Raises:
         InputError: a file is missing, a head is unknown, or options contradict each other.
@@ -61,8 +71,8 @@ def fine_tuning(config: TuneConfig, run_dir: Path) -> FineTuning | None:
         for name, file in config.replay.items():
             if name not in heads:
                 raise InputError(f"no head {name!r}", where="tune.replay", remedy=f"There are {', '.join(heads)}")
-            frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects)
-            parts.append(frames.take(np.flatnonzero(frames.sizes > 1)).with_head(heads.index(name)))
+            frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects, keys, readings=readings)
+            parts.append(frames.take(np.flatnonzero(~frames.alone())).with_head(heads.index(name)))
     return FineTuning(potential, Structures.concatenate(parts) if parts else None, config.frozen_body)
 
 

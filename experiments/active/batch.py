@@ -51,6 +51,10 @@ class Batch:
                 forces=self.frames.forces,
                 role=self.role,
                 uncertainty=self.uncertainty,
+                charge=self.frames.charge,
+                spin=self.frames.spin,
+                lattice=self.frames.lattice,
+                fixed=self.frames.fixed,
                 facts=np.array([self.explored, self.uncertain_share, self.lost_share]),
             )
 
@@ -65,7 +69,17 @@ class Batch:
             with np.load(path, allow_pickle=False) as held:
                 inner = held["atom_start"][1:-1]
                 numbers, positions, forces = (np.split(held[k], inner) for k in ("numbers", "positions", "forces"))
-                frames = Structures.from_arrays(numbers, positions, held["energy"], forces)
+                # Rounds of older versions, of neutral molecules in their lowest spin, hold no more than that.
+                frames = Structures.from_arrays(
+                    numbers,
+                    positions,
+                    held["energy"],
+                    forces,
+                    charge=held.get("charge"),
+                    lattice=list(held["lattice"]) if "lattice" in held else None,
+                    spin=held["spin"].tolist() if "spin" in held else None,
+                    fixed=np.split(held["fixed"], inner) if "fixed" in held else None,
+                )
                 explored, uncertain, lost = held["facts"].tolist()
                 return Batch(frames, held["role"], held["uncertainty"], int(explored), uncertain, lost)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:

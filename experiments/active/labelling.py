@@ -11,7 +11,7 @@ from jaxtyping import Int
 from data.errors import InputError
 from data.store import RecordStore
 from data.structures import Structures
-from simulators.base import Simulator, dataset, input_hash
+from simulators.base import Simulator, input_hash
 from simulators.campaign import AGAIN, CampaignConfig, run_campaign
 from surrogates.graph.baseline import request
 
@@ -54,7 +54,7 @@ def refuse_unfit(simulator: Simulator) -> None:
 def label(
     simulator: Simulator, frames: Structures, store: Path, config: CampaignConfig, *, progress: bool = True
 ) -> Labelled:
-    """Simulate each frame, or take it from the store where it has been; each in its lowest spin.
+    """Simulate each frame, or take it from the store where it has been; each with its charge, spin and cell.
 
     Args:
         simulator: see `refuse_unfit`.
@@ -65,9 +65,9 @@ def label(
     """
     if not len(frames):
         return Labelled(frames, np.zeros(0, np.int64), (), 0.0)
-    requests = [dataset(simulator.spec.inputs, request(frames, m)) for m in range(len(frames))]
+    requests = [request(simulator, frames, m) for m in range(len(frames))]
     run_campaign(simulator, requests, store, config, progress=progress)
-    keys = [input_hash(request) for request in requests]
+    keys = [input_hash(one) for one in requests]
     wanted = set(keys)
     latest: dict[str, dict[str, object]] = {}
     core_seconds = 0.0
@@ -88,5 +88,8 @@ def label(
         [float(np.asarray(a["energy"])) for a in good],
         [np.asarray(a["forces"]) for a in good],
         charge=frames.charge[rows].tolist(),
+        lattice=list(frames.lattice[rows]),
+        spin=frames.spin[rows].tolist(),
+        fixed=np.split(frames.take(rows).fixed, frames.take(rows).atom_start[1:-1]) if len(rows) else None,
     )
     return Labelled(table, rows, failed, core_seconds)

@@ -30,10 +30,15 @@ ENDINGS = {
 
 def write_frames(frames: Structures, path: Path) -> None:
     """Labelled frames as extxyz."""
-    rows = []
+    rows, spins = [], frames.spins
     for m in range(len(frames)):
         atoms = slice(frames.atom_start[m], frames.atom_start[m + 1])
-        known = {"energy": float(frames.energy[m]), "forces": frames.forces[atoms]}
+        known: dict[str, Any] = {"energy": float(frames.energy[m]), "forces": frames.forces[atoms]}
+        known |= {"charge": int(frames.charge[m]), "spin": int(spins[m])}
+        if frames.periodic[m].any():
+            known |= {"pbc": frames.periodic[m], "cell": frames.lattice[m]}
+        if frames.fixed[atoms].any():
+            known["fixed"] = frames.fixed[atoms]
         rows.append(Row(m + 1, None, frames.numbers[atoms], frames.positions[atoms], known))
     write_extxyz(path, rows)
 

@@ -33,11 +33,19 @@ PROPERTIES = {
     "dipole_moment": "dipole",
     "mulliken_charges": "charges",
 }
+#: Modules of `ase.calculators` that run programs for molecules and pass a cell over.
+MOLECULAR = frozenset(
+    {"acemolecule", "demon", "demonnano", "gamess_us", "gaussian", "mopac", "orca", "psi4", "qchem", "turbomole"}
+)
+#: Modules of force fields: they know no electrons, and so neither a charge nor a spin.
+WITHOUT_ELECTRONS = frozenset(
+    {"acn", "eam", "emt", "ff", "harmonic", "h2morse", "kim", "lj", "morse", "tersoff", "tip3p", "tip4p"}
+)
 
 
 @dataclass(frozen=True)
 class ASECalculator:
-    """A simulator around an ASE calculator.
+    """A simulator around an ASE calculator, of molecules, slabs and crystals where the calculator can repeat a cell.
 
     Attributes:
         calculator: dotted path of a class under `ase.calculators`, such as "ase.calculators.emt.EMT".
@@ -55,7 +63,7 @@ class ASECalculator:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(self.outputs))
         object.__setattr__(self, "parameters", dict(self.parameters))
-        spec(self.outputs, KNOWN)
+        spec(self.outputs, KNOWN, periodic=self.periodic)
         if self.make is None:
             self._class()
 
@@ -78,19 +86,32 @@ class ASECalculator:
             ) from error
 
     @property
+    def module(self) -> str:
+        """The module of the calculator, such as "emt"; empty for one that was made in Python."""
+        return self.calculator.removeprefix("ase.calculators.").split(".")[0] if self.make is None else ""
+
+    @property
+    def periodic(self) -> bool:
+        """Whether cells are handed over; the programs in `MOLECULAR` would pass them over."""
+        return self.module not in MOLECULAR
+
+    @property
     def name(self) -> str:
         """Such as "ase:EMT"."""
         return f"ase:{self.calculator.rpartition('.')[2]}"
 
     @cached_property
     def spec(self) -> Spec:
-        """A geometry in, the chosen outputs out."""
-        return spec(self.outputs, KNOWN)
+        """A geometry in, with its cell where the calculator can repeat one; the chosen outputs out."""
+        return spec(self.outputs, KNOWN, periodic=self.periodic)
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Class, version of ASE and settings."""
         settings = {"calculator": self.calculator, "parameters": self.parameters, "outputs": self.outputs}
+        if self.periodic:
+            # Records of the time when cells were passed over belong to another simulator.
+            settings["cells"] = "repeated"
         return {
             "simulator": self.name,
             "version": f"ase {version('ase')}",
@@ -106,12 +127,25 @@ class ASECalculator:
         """One single-point calculation; see `simulators.base.Simulator`.
 
         Total charge and unpaired electrons are handed over as ASE does it, as initial charges and
-        magnetic moments of the first atom; many calculators ignore them.
+        magnetic moments of the first atom; force fields, which know neither, refuse ions and open shells.
         """
-        geometry = Geometry.read(inputs)
+        geometry = Geometry.read(inputs, periodic=self.periodic)
+        if self.module in WITHOUT_ELECTRONS and (geometry.charge or geometry.spin > 1):
+            raise SimulationError(
+                "invalid_input",
+                f"{self.name} knows no electrons, and so no charge ({geometry.charge:+d}) and no spin "
+                f"({geometry.spin} unpaired electrons)",
+            )
         charges, moments = np.zeros(len(geometry.numbers)), np.zeros(len(geometry.numbers))
         charges[0], moments[0] = geometry.charge, geometry.spin
-        atoms = Atoms(geometry.numbers, geometry.positions, charges=charges, magmoms=moments)
+        atoms = Atoms(
+            geometry.numbers,
+            geometry.positions,
+            charges=charges,
+            magmoms=moments,
+            cell=geometry.cell,
+            pbc=geometry.periodic,
+        )
         values: dict[str, Any] = {}
         try:
             atoms.calc = self.make() if self.make is not None else self._class()(**self.parameters)

@@ -13,7 +13,7 @@ import xarray as xr
 from data.errors import InputError
 from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
 from simulators.quantum.conformers import ConformerConfig, embed, method
-from simulators.quantum.variables import GEOMETRY
+from simulators.quantum.variables import CELL, GEOMETRY
 
 SMILES = Variable("smiles", (), "1", "str", "SMILES")
 
@@ -32,7 +32,7 @@ class FromSmiles:
 
     def __post_init__(self) -> None:
         wanted = {v.name for v in self.simulator.spec.inputs}
-        if wanted != {v.name for v in GEOMETRY}:
+        if wanted - {CELL.name} != {v.name for v in GEOMETRY}:
             raise InputError(f"{self.simulator.name} takes {sorted(wanted)}, not a geometry")
 
     @property

@@ -13,10 +13,13 @@ from jaxtyping import Bool, Float, Int
 from scipy.spatial.distance import pdist
 
 from data.errors import InputError
+from data.neighbours import periodic_pairs
 from simulators.base import SimulationError, Spec, Variable, check, dataset
 
 #: Atoms closer than this (Angstrom) are a mistake of units or of a file, not a molecule.
 CLOSEST = 0.3
+#: Why a frame with a cell is refused by a simulator of molecules.
+ISOLATED_ONLY = 'only isolated molecules can be computed: take its cell away (pbc="F F F"), or use simulator=ase'
 
 GEOMETRY = (
     Variable("numbers", ("atom",), "1", "int32", "atomic number"),
@@ -24,6 +27,9 @@ GEOMETRY = (
     Variable("charge", (), "e", "int32", "total charge"),
     Variable("spin", (), "1", "int32", "number of unpaired electrons"),
 )
+
+#: Of simulators that can repeat a cell; a simulator without it computes isolated molecules only.
+CELL = Variable("cell", ("axis", "axis_2"), "Angstrom", "float64", "lattice vectors, zeros where nothing repeats")
 
 OUTPUTS: Mapping[str, Variable] = {
     v.name: v
@@ -53,31 +59,44 @@ class Geometry:
         positions: Angstrom.
         charge: total charge in units of e.
         spin: number of unpaired electrons.
+        cell: lattice vectors, Angstrom, zeros where nothing repeats; None for an isolated molecule.
     """
 
     numbers: Int[np.ndarray, " atom"]
     positions: Float[np.ndarray, "atom 3"]
     charge: int = 0
     spin: int = 0
+    cell: Float[np.ndarray, "3 3"] | None = None
 
     @property
     def electrons(self) -> int:
         """Electrons, those that a pseudopotential may replace included."""
         return int(self.numbers.sum()) - self.charge
 
+    @property
+    def periodic(self) -> Bool[np.ndarray, " 3"]:
+        """The directions in which it repeats."""
+        return np.zeros(3, bool) if self.cell is None else np.asarray(np.any(self.cell != 0, axis=1))
+
     def dataset(self) -> xr.Dataset:
-        """The request, as `Geometry.read` takes it."""
-        return dataset(GEOMETRY, {v.name: getattr(self, v.name) for v in GEOMETRY})
+        """The request, as `Geometry.read` takes it; with a cell only where it repeats."""
+        variables = (*GEOMETRY, CELL) if self.periodic.any() else GEOMETRY
+        return dataset(variables, {v.name: getattr(self, v.name) for v in variables})
 
     @staticmethod
-    def read(inputs: xr.Dataset) -> Geometry:
-        """The molecule of a request; charge and spin are 0 where absent.
+    def read(inputs: xr.Dataset, *, periodic: bool = False) -> Geometry:
+        """The molecule of a request; charge, spin and cell are 0 where absent.
+
+        Args:
+            inputs: the request.
+            periodic: whether the simulator can repeat a cell.
 
         Raises:
             SimulationError: `invalid_input`, where it is none: no atoms, an unknown element, atoms on top
-                of each other, or a spin that the number of electrons forbids.
+                of each other, a spin that the number of electrons forbids, or a cell that has no extent or that the
+                simulator cannot repeat.
         """
-        check(inputs, GEOMETRY, optional=("charge", "spin"))
+        check(inputs, (*GEOMETRY, CELL), optional=("charge", "spin", "cell"))
         numbers = np.asarray(inputs["numbers"].values, np.int32)
         positions = np.asarray(inputs["positions"].values, np.float64)
         geometry = Geometry(
@@ -85,6 +104,7 @@ class Geometry:
             positions,
             int(inputs["charge"]) if "charge" in inputs else 0,
             int(inputs["spin"]) if "spin" in inputs else 0,
+            np.asarray(inputs["cell"].values, np.float64) if "cell" in inputs and inputs["cell"].values.any() else None,
         )
         if not len(numbers):
             raise SimulationError("invalid_input", "the molecule has no atoms")
@@ -94,10 +114,16 @@ class Geometry:
             raise SimulationError(
                 "invalid_input", f"unknown elements in atomic numbers {sorted(set(numbers.tolist()))}"
             )
-        if len(numbers) > 1 and (nearest := float(pdist(positions).min())) < CLOSEST:
+        repeats = geometry.periodic
+        if repeats.any() and not periodic:
+            raise SimulationError("invalid_input", f"it repeats along {repeats.sum()} directions; {ISOLATED_ONLY}")
+        if geometry.cell is not None and np.linalg.matrix_rank(geometry.cell[repeats]) < repeats.sum():
+            raise SimulationError("invalid_input", "its cell has lattice vectors that do not span it")
+        if (nearest := _shortest(geometry)) < CLOSEST:
             raise SimulationError("invalid_input", f"two atoms are {nearest:.3f} Angstrom apart; are the units right?")
         electrons, spin = geometry.electrons, geometry.spin
-        if electrons < 0 or spin < 0 or spin > electrons or (electrons - spin) % 2:
+        # The bands of a crystal may be filled in part, so that its spin need not be that of an even or odd number.
+        if electrons < 0 or spin < 0 or spin > electrons or ((electrons - spin) % 2 and not repeats.any()):
             raise SimulationError(
                 "invalid_input",
                 f"{electrons} electrons (charge {geometry.charge:+d}) cannot have {spin} unpaired ones",
@@ -105,8 +131,20 @@ class Geometry:
         return geometry
 
 
-def spec(outputs: Iterable[str], known: Iterable[str]) -> Spec:
+def _shortest(geometry: Geometry) -> float:
+    """The smallest distance between two atoms or their images, Angstrom, or something above `CLOSEST`."""
+    if geometry.cell is not None:
+        return float(periodic_pairs(geometry.positions, geometry.cell, 1.0).distance.min(initial=1.0))
+    return float(pdist(geometry.positions).min(initial=1.0))
+
+
+def spec(outputs: Iterable[str], known: Iterable[str], *, periodic: bool = False) -> Spec:
     """The Spec of a simulator of geometries with the chosen outputs.
+
+    Args:
+        outputs: names.
+        known: those that there are.
+        periodic: whether it can repeat a cell.
 
     Raises:
         InputError: an output is not among `known`, is asked for twice, or none is.
@@ -119,7 +157,7 @@ def spec(outputs: Iterable[str], known: Iterable[str]) -> Spec:
             where="simulator.outputs",
             remedy=f"Choose from {known}",
         )
-    return Spec(GEOMETRY, tuple(OUTPUTS[name] for name in chosen))
+    return Spec((*GEOMETRY, CELL) if periodic else GEOMETRY, tuple(OUTPUTS[name] for name in chosen))
 
 
 def frontier(

@@ -8,10 +8,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import xarray as xr
 from jaxtyping import Float
 
+from data.errors import InputError
 from data.structures import Structures
-from simulators.base import Simulator, dataset
+from simulators.base import SimulationError, Simulator, dataset
 
 
 def baseline_answers(
@@ -23,18 +25,45 @@ def baseline_answers(
         SimulationError: it has no answer for one of them.
     """
     energy, forces = np.zeros(len(structures)), np.zeros_like(structures.positions)
-    names = {v.name for v in baseline.spec.inputs}
     for m in range(len(structures)):
         atoms = slice(structures.atom_start[m], structures.atom_start[m + 1])
-        values = request(structures, m)
-        found = baseline.simulate(dataset(baseline.spec.inputs, {k: v for k, v in values.items() if k in names}))
+        found = baseline.simulate(request(baseline, structures, m))
         energy[m], forces[atoms] = float(found["energy"]), found["forces"].values
     return energy, forces
 
 
-def request(structures: Structures, row: int) -> dict[str, Any]:
-    """What a quantum-chemical simulator is asked about one structure, in its lowest spin."""
+def request(simulator: Simulator, structures: Structures, row: int) -> xr.Dataset:
+    """What a quantum-chemical simulator is asked about one structure: with its charge, its spin and its cell.
+
+    Raises:
+        SimulationError: `invalid_input`: it repeats, or is charged, and the simulator takes no cell or no charge.
+    """
     atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
-    numbers, charge = structures.numbers[atoms], int(structures.charge[row])
-    spin = (int(numbers.sum()) - charge) % 2
-    return {"numbers": numbers, "positions": structures.positions[atoms], "charge": charge, "spin": spin}
+    values: dict[str, Any] = {
+        "numbers": structures.numbers[atoms],
+        "positions": structures.positions[atoms],
+        "charge": int(structures.charge[row]),
+        "spin": int(structures.spins[row]),
+        "cell": structures.lattice[row],
+    }
+    names = {v.name for v in simulator.spec.inputs}
+    for name in ("cell", "charge"):
+        if name not in names and np.any(values[name]):
+            what = "repeats" if name == "cell" else f"has a charge of {values['charge']:+d}"
+            raise SimulationError("invalid_input", f"a structure {what}, and {simulator.name} takes no {name}")
+    return dataset(simulator.spec.inputs, {k: v for k, v in values.items() if k in names})
+
+
+def refuse_cells(simulator: Simulator, structures: Structures, where: str) -> None:
+    """Refuse structures that repeat where the simulator computes isolated molecules only.
+
+    Raises:
+        InputError: naming how many.
+    """
+    repeating = int(structures.periodic.any(axis=1).sum())
+    if repeating and "cell" not in {v.name for v in simulator.spec.inputs}:
+        raise InputError(
+            f"{repeating:,} of {len(structures):,} frames repeat, and {simulator.name} computes isolated molecules",
+            where=where,
+            remedy="Take their cells away, leave them out, or name a simulator that can repeat a cell, such as ase",
+        )

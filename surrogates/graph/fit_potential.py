@@ -99,7 +99,7 @@ def fit_potential(
         references = _kept(tune.potential.facts.heads[head].references, train, head)  # type: ignore[union-attr]
     else:
         references = References.fit(train, isolated)
-    train = train.take(np.flatnonzero(train.sizes > 1))
+    train = train.take(np.flatnonzero(~train.alone()))
     if valid is not None:
         extra = sorted(set(valid.elements) - set(references.elements))
         if extra:

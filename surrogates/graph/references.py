@@ -37,14 +37,14 @@ class References:
         """Least squares over the molecules whose energy is known; of least norm where it is not unique.
 
         Args:
-            structures: training molecules. Single atoms among them whose energy is known are taken as
-                isolated energies (the lowest of each element).
+            structures: training molecules and crystals. Single atoms among them whose energy is known are taken as
+                isolated energies, see `isolated_energies`.
             isolated: atomic number to energy, eV; goes before single atoms in `structures`.
 
         Raises:
-            InputError: no molecule of two or more atoms.
+            InputError: every structure is an atom without neighbours.
         """
-        bound = structures.take(np.flatnonzero(structures.sizes > 1))
+        bound = structures.take(np.flatnonzero(~structures.alone()))
         if len(bound) == 0:
             raise InputError("no structure has two atoms or more", remedy="Add molecules to the training file")
         elements = bound.elements
@@ -81,9 +81,13 @@ class References:
 
 
 def isolated_energies(structures: Structures) -> dict[int, float]:
-    """Energies (eV) of the single atoms in a table, by atomic number; the lowest of each element."""
+    """Energies (eV) of the neutral single atoms in a table, by atomic number; the lowest of each element.
+
+    An ion is no isolated atom, since a molecule's energy is not told from those of ions; nor is the one atom of a
+    crystal's cell (see `Structures.alone`).
+    """
     found: dict[int, float] = {}
-    for molecule in np.flatnonzero((structures.sizes == 1) & np.isfinite(structures.energy)):
+    for molecule in np.flatnonzero(structures.alone() & np.isfinite(structures.energy) & (structures.charge == 0)):
         z = int(structures.numbers[structures.atom_start[molecule]])
         found[z] = min(found.get(z, np.inf), float(structures.energy[molecule]))
     return found

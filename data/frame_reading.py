@@ -1,0 +1,146 @@
+"""What was read from a file of geometries, counted frame by frame into one `Reading`."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from data.frame_names import LABELS, FrameKeys
+from data.molecules import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.reading import Reading
+from data.rejects import Rejects
+from data.rows import Row
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclass
+class FrameTally:
+    """Counts of one file; it takes the frames that are refused as a `RejectLog` does, and hands them on.
+
+    Attributes:
+        path: the file.
+        keys: which entries were labels.
+        log: gets every refused frame too; None to warn of each.
+        used: frames that go on.
+        reasons: why frames were left out.
+        quantities: quantity -> how it was read -> frames.
+        unused: (name, what it looks like) -> frames.
+        lacking: label -> name of what looks like it -> frames without the label.
+        periodic: directions that repeat -> frames.
+        unnamed: "charge" or "spin" -> frames that name none.
+        spin_problems: why spins are not certain -> frames.
+        fixed: frames with fixed coordinates.
+        constraints: other constraints -> frames.
+    """
+
+    path: Path
+    keys: FrameKeys
+    log: Rejects | None = None
+    used: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    quantities: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    unused: Counter[tuple[str, str]] = field(default_factory=Counter)
+    lacking: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    periodic: Counter[int] = field(default_factory=Counter)
+    unnamed: Counter[str] = field(default_factory=Counter)
+    spin_problems: Counter[str] = field(default_factory=Counter)
+    fixed: int = 0
+    constraints: Counter[str] = field(default_factory=Counter)
+
+    def add(self, file: Path | str, line: int, text: str, reason: str) -> None:
+        """A frame that is left out."""
+        # The same fault has one reason wherever it stands.
+        self.reasons[re.sub(r"\s*\(?\bline \d+\)?:?", "", reason).strip()] += 1
+        if self.log is not None:
+            self.log.add(file, line, text, reason)
+        else:
+            LOG.warning("%s, line %d: %s", file, line, reason)
+
+    def refuse(self, row: Row, reason: str) -> None:
+        """Leave out a frame that `take` has counted, or would have."""
+        text = f"{row.smiles or ''} {row.properties.get('name', '')}".strip()
+        self.add(self.path, row.line, text, reason)
+
+    def take(self, row: Row) -> None:
+        """A frame that is used."""
+        self.used += 1
+        for quantity, how in row.notes.taken.items():
+            self.quantities[quantity][how] += 1
+        self.unused.update(row.notes.unused.items())
+        for label, names in row.notes.lacking.items():
+            self.lacking[label].update(names)
+        for name in ("charge", "spin"):
+            self.unnamed[name] += name not in row.properties
+        if row.notes.spin_problem is not None:
+            self.spin_problems[row.notes.spin_problem] += 1
+        directions = 0 if "pbc" not in row.properties else int(sum(bool(p) for p in row.properties["pbc"]))
+        self.periodic[directions] += 1
+        self.fixed += "fixed" in row.properties
+        self.constraints.update(row.properties.get("constraints", ()))
+
+    def reading(self, *, spins: bool, labels: bool = True) -> Reading:
+        """The table of this file.
+
+        Args:
+            spins: whether spins are used.
+            labels: whether energies, forces and stresses are.
+        """
+        quantities = {}
+        for quantity in (*(LABELS if labels else ()), "charge", *(("spin",) if spins else ())):
+            counts = self.quantities.get(quantity, Counter())
+            if counts:
+                quantities[quantity] = "; ".join(f"{how}, {n:,} of {self.used:,} frames" for how, n in counts.items())
+            elif quantity in LABELS[:2]:
+                quantities[quantity] = "in none of the frames"
+        cells = [f"{n:,} along {d} directions" for d, n in sorted(self.periodic.items(), reverse=True) if d]
+        if cells:
+            quantities["cell"] = f"Angstrom; frames that repeat: {', '.join(cells)}"
+        if self.fixed:
+            quantities["constraints"] = f"fixed coordinates in {self.fixed:,} frames; labels are of the free surface"
+        return Reading(
+            source=str(self.path),
+            format=_format(self.path),
+            unit="frames",
+            total=self.used + self.reasons.total(),
+            used=self.used,
+            quantities=quantities,
+            left_out=dict(self.reasons),
+            unused=self._unused(spins, labels),
+            assumed=self._assumed(spins, labels),
+        )
+
+    def _unused(self, spins: bool, labels: bool) -> dict[str, str]:
+        unused = {}
+        if labels:
+            for (name, label), count in self.unused.items():
+                unused[name] = f"looks like {label}, in {count:,} frames; {self.keys.prefix}{label}_key={name} takes it"
+        for name, count in self.constraints.items():
+            unused[name] = f"a constraint, in {count:,} frames; labels are of the free surface"
+        if not spins:
+            for how, count in self.quantities.get("spin", Counter()).items():
+                unused["spin"] = f"in {count:,} frames ({how}); a potential does not tell spins apart"
+            for problem, count in self.spin_problems.items():
+                unused.setdefault("spin", f"in {count:,} frames; {problem}")
+        return unused
+
+    def _assumed(self, spins: bool, labels: bool) -> tuple[str, ...]:
+        assumed = []
+        if labels and any(how == "eV" or how.startswith("eV, from") for how in self.quantities.get("energy", ())):
+            assumed.append("energies and forces are in eV and Angstrom, which the file does not say")
+        if self.unnamed["charge"] and (spins or self.quantities.get("charge")):
+            assumed.append(f"{self.unnamed['charge']:,} frames name no charge and are taken as neutral")
+        if spins and self.unnamed["spin"]:
+            assumed.append(
+                f"{self.unnamed['spin']:,} frames name no spin and are taken in their lowest, 0 or 1 unpaired electrons"
+            )
+        return tuple(assumed)
+
+
+def _format(path: Path) -> str:
+    kind = kind_of(path)
+    names = {**dict.fromkeys(SDF_SUFFIXES, "SDF"), **dict.fromkeys(XYZ_SUFFIXES, "extended XYZ"), ".db": "ASE database"}
+    return names.get(kind, kind.removeprefix("."))
