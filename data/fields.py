@@ -7,6 +7,7 @@ campaign, from any Zarr or NetCDF file with a dim `sample`, or from a file of Py
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -17,9 +18,13 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from data.errors import InputError
+from data.field_physics import refuse_other_physics
+from data.field_precision import narrowed
+from data.field_start import begin
 from data.store import FACTS, RecordStore
 from data.torch_file import read_torch
 
+LOG = logging.getLogger(__name__)
 SPACE = ("x", "y", "z")
 #: The variable that holds the state at the first time, where a store has one.
 INITIAL = "initial"
@@ -58,6 +63,8 @@ class Layout:
         axes: time, channel and space, those that the output has.
         periodic: for each dim of space, whether its ends meet.
         attrs: boundary conditions, the solver, and what else the source tells.
+        lead: steps from `initial` to the first time of the output: 0 where the output holds it, 1 where it begins after
+            it; `Fields.states` hold it in either case.
     """
 
     output: FieldVariable
@@ -67,6 +74,7 @@ class Layout:
     axes: tuple[Axis, ...]
     periodic: tuple[bool, ...]
     attrs: dict[str, str] = field(default_factory=dict)
+    lead: int = 0
 
     @property
     def space(self) -> tuple[str, ...]:
@@ -102,7 +110,9 @@ class Layout:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal layout."""
-        return asdict(self)
+        plain = asdict(self)
+        # A layout of before has no such key, and is to have the hash that it had.
+        return plain if self.lead else {k: v for k, v in plain.items() if k != "lead"}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Layout:
@@ -119,16 +129,17 @@ class Layout:
             axes=tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
             periodic=tuple(bool(p) for p in value["periodic"]),
             attrs={str(k): str(v) for k, v in value["attrs"].items()},
+            lead=int(value.get("lead", 0)),
         )
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Samples of one layout; arrays in float32, channels last.
+    """Samples of one layout, channels last; in float32 where that keeps what varies, in float64 where it does not.
 
     Attributes:
         layout: what they are.
-        states: the output; one time where nothing evolves.
+        states: the output; one time where nothing evolves, and the given state first where something does.
         static: fields that decide it.
         parameters: numbers that decide it.
         fingerprint: identity of the labels: the simulator's, or the hash of the file's arrays.
@@ -159,7 +170,9 @@ class Fields:
         """SHA-256 (hex) of the arrays."""
         digest = hashlib.sha256()
         for array in (self.states, self.static, self.parameters):
-            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, "<f4").tobytes())
+            # Fields that float32 tells apart have the hash that they had when they came in it.
+            kind = "<f8" if array.dtype == np.float64 and array.ndim > 2 else "<f4"
+            digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, kind).tobytes())
         return digest.hexdigest()
 
     def refuse_other(self, layout: Layout, where: str, *, same_grid: bool = True) -> None:
@@ -171,7 +184,7 @@ class Fields:
             same_grid: whether the grid has to be the same too.
 
         Raises:
-            InputError: names, units, channels, space or grid differ.
+            InputError: names, units, channels, the time step, the domain or its boundary differ, or the grid.
         """
         own = self.layout
         for what, mine, theirs in (
@@ -186,6 +199,7 @@ class Fields:
                     where=where,
                     remedy="Give samples of the same simulator as those of the training",
                 )
+        refuse_other_physics(own, layout, where)
         if same_grid and own.points != layout.points:
             raise InputError(
                 f"its grid has {' x '.join(map(str, own.points))} points, "
@@ -251,7 +265,9 @@ def read_fields(
             remedy=f"It has {', '.join(map(str, data.data_vars))}",
         )
     layout = _layout(data, output, given, periodic, where)
-    fields = _arrays(data, layout, facts["fingerprint"], seconds)
+    fields, assumed = _arrays(data, layout, facts["fingerprint"], seconds, where)
+    for sentence in assumed:
+        LOG.warning("%s: %s", where, sentence)
     finite = np.isfinite(fields.states).all(axis=tuple(range(1, fields.states.ndim)))
     finite &= np.isfinite(fields.static).all(axis=tuple(range(1, fields.static.ndim)))
     finite &= np.isfinite(fields.parameters).all(axis=1)
@@ -313,7 +329,7 @@ def _layout(data: xr.Dataset, output: str, inputs: Sequence[str], periodic: bool
         made = _variable(data, name)
         if not own:
             parameters.append(made)
-        elif name == INITIAL and own == tuple(d for d in dims if d != "time"):
+        elif name == INITIAL and "time" in dims and own == tuple(d for d in dims if d != "time"):
             initial = made
         elif own == space:
             static.append(made)
@@ -364,31 +380,53 @@ def _axis(data: xr.Dataset, dim: str) -> Axis:
 def _refuse_uneven(axis: Axis, where: str) -> None:
     values = np.asarray(axis.values, float)
     steps = np.diff(values)
-    if len(values) > 1 and (steps[0] <= 0 or not np.allclose(steps, steps[0], rtol=1e-4)):
+    if len(values) > 1 and (steps[0] <= 0 or not np.allclose(steps, steps[0], rtol=1e-4, atol=0.0)):
         raise InputError(
             f"{axis.name} is not evenly spaced and ascending", where=where, remedy="Resample it to a uniform grid"
         )
 
 
-def _arrays(data: xr.Dataset, layout: Layout, fingerprint: str, seconds: Float[np.ndarray, " sample"]) -> Fields:
+def _arrays(
+    data: xr.Dataset, layout: Layout, fingerprint: str, seconds: Float[np.ndarray, " sample"], where: str
+) -> tuple[Fields, tuple[str, ...]]:
+    """The samples, and what was taken that the source does not say."""
     space = layout.space
-    states = data[layout.output.name]
-    if "time" not in states.dims:
-        states = states.expand_dims("time", 1)
-    if "channel" not in states.dims:
-        states = states.expand_dims("channel", -1)
-    full = states.transpose("sample", "time", *space, "channel").values.astype(np.float32)
-    samples = len(full)
-    static = [data[v.name].transpose("sample", *space).values.astype(np.float32) for v in layout.static]
-    numbers = [np.asarray(data[v.name].values, np.float32) for v in layout.parameters]
-    return Fields(
+    names = [layout.output.name, *([layout.initial.name] if layout.initial else []), *(v.name for v in layout.static)]
+    laid = {name: _channels_last(data[name], space) for name in names}
+    states, assumed = narrowed(laid[layout.output.name], layout.output.name)
+    if layout.initial is not None and layout.evolves:
+        # Rounded as the states are, so that equal ones stay equal.
+        initial = laid[layout.initial.name][:, 0].astype(states.dtype)
+        times = np.asarray(layout.axis("time").values, np.float64) if "time" in data.coords else None
+        start = begin(initial, states, times, where)
+        states, layout = start.states, replace(layout, lead=start.lead)
+        assumed += start.assumed
+    static = []
+    for v in layout.static:
+        values, said = narrowed(laid[v.name][:, 0], v.name)
+        static.append(values[..., 0])
+        assumed += said
+    samples = len(states)
+    # Few numbers: they stay as exact as they come.
+    numbers = [np.asarray(data[v.name].values, np.float64) for v in layout.parameters]
+    fields = Fields(
         layout,
-        np.ascontiguousarray(full),
+        np.ascontiguousarray(states),
         np.stack(static, axis=-1) if static else np.zeros((samples, *layout.points, 0), np.float32),
-        np.stack(numbers, axis=-1) if numbers else np.zeros((samples, 0), np.float32),
+        np.stack(numbers, axis=-1) if numbers else np.zeros((samples, 0)),
         fingerprint,
         seconds,
     )
+    return fields, assumed
+
+
+def _channels_last(array: xr.DataArray, space: tuple[str, ...]) -> Float[np.ndarray, "sample time *space channel"]:
+    """Values with all dims, in the order of `Fields.states`."""
+    for dim in ("time", "channel"):
+        if dim not in array.dims:
+            array = array.expand_dims(dim)
+    values = array.transpose("sample", "time", *space, "channel").values
+    return values if values.dtype in (np.float32, np.float64) else values.astype(np.float64)
 
 
 def _names(layout: Layout) -> tuple[str, ...]:
@@ -397,7 +435,8 @@ def _names(layout: Layout) -> tuple[str, ...]:
 
 
 def _units(layout: Layout) -> tuple[str, ...]:
-    return (layout.output.units, *(v.units for v in (*layout.static, *layout.parameters)))
+    initial = () if layout.initial is None else (layout.initial,)
+    return tuple(v.units for v in (layout.output, *initial, *layout.static, *layout.parameters))
 
 
 def _channels(layout: Layout) -> tuple[Any, ...]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,19 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
-from data.fields import Fields, read_fields
+from data.fields import Fields, Layout, read_fields
 from data.rejects import RejectLog
 from experiments.parts import PartedData, noted, read_parted, train_on_parts
 from experiments.stage import build, refuse_equal_stems
 from simulators.base import content_hash
-from surrogates.field_metrics import non_finite, relative_l2, relative_l2_per_step
+from surrogates.box import UNKNOWN
+from surrogates.field_metrics import (
+    non_finite,
+    relative_l2,
+    relative_l2_by_channel,
+    relative_l2_per_step,
+    rmse_over_spread,
+)
 from surrogates.operator.bands import covered, horizon
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldSettings
@@ -25,6 +33,7 @@ from surrogates.operator.fit_field import fit_field
 from surrogates.operator.networks import ARCHITECTURES
 from surrogates.train import FitResult, TrainConfig
 
+LOG = logging.getLogger(__name__)
 #: Relative L2 error up to which a rollout counts as reliable.
 TOLERANCE = 0.2
 
@@ -75,6 +84,8 @@ def train_fields(config: DictConfig, run_dir: Path) -> dict[str, float]:
     model = field_config(config.surrogate)
     recipe = build(TrainConfig, config.train, where="train")
     fields, others = read_parted(data, run_dir, partial(_read, data))
+    for name, other in others.items():
+        other.refuse_other(fields.layout, f"data.test: {name}", same_grid=False)
     return train_surrogate(fields, others, data, model, recipe, run_dir)
 
 
@@ -119,6 +130,10 @@ def train_surrogate(
 def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict[str, float]:
     """Scores on samples: relative L2 error, of trajectories also by time, and what the bands hold.
 
+    `relative_l2` is the published norm, over all channels in their units (Li et al. 2021, arXiv:2010.08895);
+    `rmse_over_spread` is of deviations, and of several channels the root mean square of those that vary, each of which
+    is `<channel>/rmse_over_spread` too. `in_domain` is the share of samples of the kind that was learned.
+
     Args:
         surrogate: what is scored.
         fields: samples that its training has not seen.
@@ -132,6 +147,8 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
     metrics = {f"{prefix}/samples": float(len(fields)), f"{prefix}/non_finite": float(non_finite(mean))}
     if metrics[f"{prefix}/non_finite"]:
         return metrics
+    metrics |= _domain_share(answer.outside, prefix)
+    metrics |= _by_channel(mean, truth, fields.layout, prefix)
     metrics[f"{prefix}/relative_l2"] = float(relative_l2(mean, truth))
     if evolves:
         steps = relative_l2_per_step(mean, truth)
@@ -144,7 +161,7 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
         metrics[f"{prefix}/fields_in_band"] = float((inside >= 1 - bands.alpha).mean())
         if evolves:
             # As far as the bound says, and whether the error was that small until then.
-            error = _relative(answer.mean, fields.states)
+            error = bands.error(answer.mean, fields.states)
             said = horizon(bands.error_bound(answer.mean, answer.std), TOLERANCE)
             held = horizon(error, TOLERANCE) >= said
             metrics[f"{prefix}/predicted_horizon_steps"] = float(said.mean())
@@ -163,10 +180,15 @@ def evaluate_fields(surrogate: Path, files: Sequence[Path], rejects: RejectLog |
     loaded = FieldSurrogate.load(surrogate)
     layout = loaded.facts.layout
     inputs = [v.name for v in (layout.initial, *layout.static, *layout.parameters) if v is not None]
-    data = FieldData(file="", output=layout.output.name, inputs=inputs, periodic=all(layout.periodic))
+    data = FieldData(file="", output=layout.output.name, inputs=inputs)
     metrics: dict[str, float] = {}
     for path in files:
-        metrics |= score_fields(loaded, noted(path, partial(_read, data), rejects), f"test/{path.stem}")
+        fields = noted(path, partial(_read, data), rejects)
+        if not fields.layout.attrs.get("boundary_conditions"):
+            # A file that does not tell has the boundary that its reader was told of in training.
+            fields = replace(fields, layout=replace(fields.layout, periodic=layout.periodic))
+        fields.refuse_other(layout, str(path), same_grid=False)
+        metrics |= score_fields(loaded, fields, f"test/{path.stem}")
     return metrics
 
 
@@ -174,8 +196,36 @@ def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
     return read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic)
 
 
-def _relative(mean: np.ndarray, truth: np.ndarray) -> np.ndarray:
-    """Relative L2 error of each sample at each time."""
-    flat = (*mean.shape[:2], -1)
-    above = np.linalg.norm((mean - truth).reshape(flat), axis=2)
-    return above / np.maximum(np.linalg.norm(truth.reshape(flat), axis=2), 1e-12)
+def _by_channel(mean: np.ndarray, truth: np.ndarray, layout: Layout, prefix: str) -> dict[str, float]:
+    """Scores of deviations, and of each of several channels; JSON knows no infinity, so such ratios are left out."""
+    ratios = rmse_over_spread(mean, truth)
+    varying = ratios[np.isfinite(ratios) & (np.ptp(truth, axis=(0, 1, *range(3, truth.ndim))) > 0)]
+    found = {}
+    if len(varying):
+        found[f"{prefix}/rmse_over_spread"] = float(np.sqrt(np.square(varying).mean()))
+    if layout.channels == 1:
+        return found
+    relative = relative_l2_by_channel(mean, truth)
+    error = np.sqrt(np.square(mean - truth, dtype=np.float64).mean(axis=(0, 1, *range(3, truth.ndim))))
+    for c, name in enumerate(layout.axis("channel").values):
+        numbers = {"rmse_over_spread": ratios[c], "relative_l2": relative[c], "rmse": error[c]}
+        found |= {f"{prefix}/{name}/{key}": float(v) for key, v in numbers.items() if np.isfinite(v)}
+    return found
+
+
+def _domain_share(outside: list[list[str]] | None, prefix: str) -> dict[str, float]:
+    """The share of samples inside of the domain, and a warning with numbers where some are not."""
+    if outside is None:
+        LOG.warning("%s: whether the samples are of the kind that was learned is %s", prefix, UNKNOWN)
+        return {}
+    strange = [said for said in outside if said]
+    if strange:
+        LOG.warning(
+            "%s: %d of %d samples are unlike those that were learned from, the first by %s: answers to them are "
+            "extrapolations, and their bands promise nothing",
+            prefix,
+            len(strange),
+            len(outside),
+            "; ".join(strange[0]),
+        )
+    return {f"{prefix}/in_domain": 1 - len(strange) / len(outside)}

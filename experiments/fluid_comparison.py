@@ -15,11 +15,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from flax import nnx
 from jaxtyping import Float
 from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
+from data.fields import Layout
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
@@ -30,7 +30,6 @@ from simulators.fluids.exponax import Exponax
 from simulators.fluids.resample import resample
 from simulators.fluids.sampling import Range, requests
 from surrogates.operator.field import FieldSurrogate
-from surrogates.operator.model import rollout
 
 PAGE = "comparison.html"
 #: Trajectories at a time where nothing is timed.
@@ -120,8 +119,7 @@ def surrogate_contender(
     """A trained operator from and to a grid of `points`, on the grid of its training."""
     layout = surrogate.facts.layout
     own, dim = layout.points[0], len(layout.space)
-    steps = len(layout.axis("time").values) - 1
-    graph, state = nnx.split(surrogate.model)
+    steps = len(layout.axis("time").values) - 1 + layout.lead
     names = [v.name for v in layout.parameters]
 
     @jax.jit
@@ -130,12 +128,18 @@ def surrogate_contender(
         numbers = [jnp.asarray(parameters[n], jnp.float32) for n in names]
         conditions = jnp.stack(numbers, axis=-1) if numbers else jnp.zeros((len(start), 0))
         static = jnp.zeros((*start.shape[:-1], 0))
-        given = rollout(nnx.merge(graph, state), start, static, conditions, steps).mean(axis=0)
+        given = surrogate.traced(start, static, conditions, steps)
         return resample(jnp.moveaxis(given, -1, 2)[:, 1:], points, dim=dim)
 
     return Contender(
         name, "surrogate", run, label_core_seconds=label_core_s, training_core_seconds=training_core_s, note=note
     )
+
+
+def _same_times(times: tuple[float, ...], layout: Layout) -> bool:
+    """Whether a surrogate answers at these times, in whatever unit they are small."""
+    learned = layout.axis("time").values if layout.evolves else ()
+    return len(times) == len(learned) and np.allclose(times, np.asarray(learned), rtol=1e-5, atol=1e-5 * times[1])
 
 
 def peak(states: Float[np.ndarray, "sample time channel *space"]) -> Float[np.ndarray, " sample"]:
@@ -210,7 +214,7 @@ def compare_with_solver(
     if not isinstance(solver, Exponax):
         raise InputError("only exponax solvers have a ladder", where="comparison.simulator")
     times = tuple(i * solver.save_dt for i in range(solver.steps + 1))
-    if (solver.points,) * solver.dim != layout.points or not np.allclose(times, layout.axis("time").values):
+    if (solver.points,) * solver.dim != layout.points or not _same_times(times, layout):
         raise InputError(
             f"the surrogate answers on {layout.points} points at {len(layout.axis('time').values)} times, the solver "
             f"on {(solver.points,) * solver.dim} at {len(times)}",

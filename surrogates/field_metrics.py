@@ -91,6 +91,27 @@ def relative_l2_per_step(prediction: Fields, truth: Fields) -> Float[np.ndarray,
     return over(np.sqrt(_mean_square(p - t).mean(2)), np.sqrt(_mean_square(t).mean(2))).mean(0)
 
 
+def relative_l2_by_channel(prediction: Fields, truth: Fields) -> Float[np.ndarray, " channel"]:
+    """`relative_l2` of each channel by itself."""
+    p, t = checked_pair(prediction, truth)
+    return over(np.sqrt(_mean_square(p - t).mean(1)), np.sqrt(_mean_square(t).mean(1))).mean(0)
+
+
+def rmse_over_spread(prediction: Fields, truth: Fields) -> Float[np.ndarray, " channel"]:
+    """Root mean square error of each channel over the standard deviation of its truth, both over everything.
+
+    Of deviations, so that a large mean hides nothing: predicting the mean of all samples scores 1. The square is what
+    the coefficient of determination leaves of 1. A channel that does not vary has 0, or infinity if it is missed.
+    """
+    p, t = checked_pair(prediction, truth)
+    axes = (0, 1, *_space(t))
+    size = np.abs(t).max(axis=axes, keepdims=True)
+    unit = np.where(size > 0, size, 1.0)
+    error = np.sqrt(np.square((p - t) / unit).mean(axis=axes))
+    spread = (t / unit).std(axis=axes)
+    return over(error, np.where(spread > 1e-12, spread, 0.0))
+
+
 def nrmse(prediction: Fields, truth: Fields) -> float:
     """PDEBench's nRMSE: rms(p - t) / rms(t) over space, averaged over samples, channels and times.
 

@@ -11,6 +11,25 @@ from jaxtyping import Float
 
 from data.errors import InputError
 
+#: Spread over mean up to which values differ by rounding alone. It is relative, so that no unit is too small.
+SAME = 1e-12
+
+
+def moments(values: Float[np.ndarray, "*any"]) -> tuple[float, float]:
+    """Mean and standard deviation in double precision, of numbers of whatever size: their squares do not underflow."""
+    largest = float(np.abs(values).max()) if values.size else 0.0
+    if largest == 0 or not np.isfinite(largest):
+        return float(np.mean(values, dtype=np.float64)) if values.size else 0.0, 0.0
+    if 1e-100 < largest < 1e100:
+        return float(np.mean(values, dtype=np.float64)), float(np.std(values, dtype=np.float64))
+    shares = np.asarray(values, np.float64) / largest
+    return float(shares.mean()) * largest, float(shares.std()) * largest
+
+
+def constant(mean: float, spread: float) -> bool:
+    """Whether values of this mean and spread are one value, but for rounding."""
+    return not spread > SAME * abs(mean)
+
 
 @dataclass(frozen=True)
 class Standardise:
@@ -37,9 +56,9 @@ class Standardise:
             finite = column[np.isfinite(column)]
             if not len(finite):
                 raise InputError(f"target {name} has no finite label to learn from")
-            spread = float(finite.std())
-            means.append(float(finite.mean()))
-            scales.append(spread if spread > 1e-12 * max(1.0, abs(means[-1])) else 1.0)
+            mean, spread = moments(finite)
+            means.append(mean)
+            scales.append(1.0 if constant(mean, spread) else spread)
         return Standardise(tuple(names), tuple(means), tuple(scales))
 
     def apply(self, values: Float[np.ndarray, "*batch target"]) -> Float[np.ndarray, "*batch target"]:

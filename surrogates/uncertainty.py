@@ -95,7 +95,9 @@ class Conformal:
         truth, mean, std = truth[keep], mean[keep], std[keep]
         # Members that agree can be wrong together; the typical residual keeps a small spread, itself a noisy
         # estimate from few members, from deciding the width.
-        floor = max(float(np.median(np.abs(truth - mean))) if len(truth) else 0.0, 1e-9)
+        # Relative to the labels, so that no unit is too small; the least number keeps 0 from dividing 0.
+        least = max(1e-9 * float(np.abs(truth).max(initial=0.0)), float(np.finfo(np.float64).tiny))
+        floor = max(float(np.median(np.abs(truth - mean))) if len(truth) else 0.0, least)
         sigma = np.hypot(std, floor)
         return Conformal(conformal_quantile(np.abs(truth - mean) / sigma, alpha), alpha, floor, len(truth))
 

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float
 from data.mesh_records import MeshLayout, MeshSamples
 from data.meshes import Mesh, MeshBatch, mesh_edges
 from surrogates.graph.mesh_network import MeshNetwork, MeshNetworkConfig
+from surrogates.normalise import constant, moments
 from surrogates.uncertainty import ALPHA, Conformal, conformal_quantile
 
 FloatArray = Float[np.ndarray, "..."]
@@ -73,7 +74,8 @@ class MeshScale:
         """Of some samples; a column that does not vary keeps its unit."""
 
         def columns(array: FloatArray) -> tuple[tuple[float, float], ...]:
-            return tuple((float(c.mean()), float(c.std()) if c.std() > 1e-12 else 1.0) for c in array.T)
+            pairs = [moments(c) for c in array.T]
+            return tuple((mean, 1.0 if constant(mean, spread) else spread) for mean, spread in pairs)
 
         meshes = samples.meshes
         fields = [m.fields for m in meshes if m.fields is not None]
@@ -132,7 +134,9 @@ def field_bands(
     found = []
     for c in range(truth[0].shape[1]):
         errors = [np.abs(t[:, c] - m[:, c]) for t, m in zip(truth, mean, strict=True)]
-        floor = max(float(np.median(np.concatenate(errors))), 1e-9)
+        # Relative to the field, so that no unit is too small; the least number keeps 0 from dividing 0.
+        least = max(1e-9 * max(float(np.abs(t[:, c]).max()) for t in truth), float(np.finfo(np.float64).tiny))
+        floor = max(float(np.median(np.concatenate(errors))), least)
         ratios = [e / np.hypot(s[:, c], floor) for e, s in zip(errors, std, strict=True)]
         scores = np.array([np.quantile(r, 1 - alpha) for r in ratios])
         found.append(Conformal(conformal_quantile(scores, alpha), alpha, floor, len(truth)))

@@ -19,8 +19,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
+from surrogates.normalise import constant, moments
 from surrogates.uncertainty import ALPHA, conformal_quantile
 
+#: Smallest floor of sigma, over the size of a channel; and what keeps 0 / 0 finite.
+LEAST, SMALLEST = 1e-9, float(np.sqrt(np.finfo(np.float64).tiny))
 FloatArray = Float[np.ndarray, "..."]
 
 
@@ -34,6 +37,8 @@ class Bands:
         bound: of the relative size of sigma, by time, to bound the relative L2 error.
         alpha: share of points, and of fields, that may lie outside.
         n: samples that it was calibrated on.
+        centre, spread: of each channel where there are several: sizes are those of deviations, in units of the spread,
+            so that no channel hides the others. Empty for one channel, whose relative error is the published one.
     """
 
     factor: tuple[float, ...]
@@ -41,6 +46,8 @@ class Bands:
     bound: tuple[float, ...]
     alpha: float
     n: int
+    centre: tuple[float, ...] = ()
+    spread: tuple[float, ...] = ()
 
     @staticmethod
     def fit(
@@ -56,20 +63,25 @@ class Bands:
         """
         samples, times, channels = truth.shape[0], truth.shape[1], truth.shape[-1]
         flat = (samples, times, -1, channels)
-        error = np.abs(truth - mean).reshape(flat).astype(np.float64)
-        floor = np.maximum(np.median(error, axis=(0, 2)), 1e-9)
+        error = np.abs(np.asarray(truth, np.float64) - mean).reshape(flat)
+        # Relative to the channel, so that no unit is too small; the least number keeps 0 from dividing 0.
+        size = np.sqrt(np.square(truth.reshape(flat), dtype=np.float64).mean(axis=(0, 1, 2)))
+        floor = np.maximum(np.median(error, axis=(0, 2)), np.maximum(LEAST * size, SMALLEST))
         sigma = np.hypot(std.reshape(flat), floor[None, :, None])
         score = np.quantile((error / sigma).reshape(samples, times, -1), 1 - alpha, axis=2)
         factor = [conformal_quantile(score[:, t], alpha) for t in range(times)]
-        relative = _norm(error) / np.maximum(_norm(truth.reshape(flat)), 1e-12)
-        size = _norm(sigma) / np.maximum(_norm(mean.reshape(flat)), 1e-12)
-        bound = [conformal_quantile(relative[:, t] / size[:, t], alpha) for t in range(times)]
+        centre, spread = _channels(truth) if channels > 1 else ((), ())
+        relative = relative_size(error, truth.reshape(flat), centre, spread)
+        known = relative_size(sigma, mean.reshape(flat), centre, spread)
+        bound = [conformal_quantile(relative[:, t] / known[:, t], alpha) for t in range(times)]
         return Bands(
             tuple(factor),
             tuple(tuple(float(v) for v in row) for row in floor),
             tuple(bound),
             alpha,
             samples,
+            centre,
+            spread,
         )
 
     def sigma(self, std: Float[np.ndarray, "sample time *space channel"]) -> FloatArray:
@@ -96,12 +108,24 @@ class Bands:
     ) -> Float[np.ndarray, "sample time"]:
         """What the relative L2 error of each field stays below, at each time with probability 1 - alpha."""
         flat = (*mean.shape[:2], -1, mean.shape[-1])
-        size = _norm(self.sigma(std).reshape(flat)) / np.maximum(_norm(mean.reshape(flat)), 1e-12)
+        size = relative_size(self.sigma(std).reshape(flat), mean.reshape(flat), self.centre, self.spread)
         return size * np.asarray(self.bound)[: mean.shape[1]]
+
+    def error(
+        self,
+        mean: Float[np.ndarray, "sample time *space channel"],
+        truth: Float[np.ndarray, "sample time *space channel"],
+    ) -> Float[np.ndarray, "sample time"]:
+        """The relative error that `error_bound` bounds, of each sample at each time."""
+        flat = (*mean.shape[:2], -1, mean.shape[-1])
+        gap = np.asarray(mean, np.float64) - truth
+        return relative_size(gap.reshape(flat), truth.reshape(flat), self.centre, self.spread)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal bands."""
+        more = {"centre": list(self.centre), "spread": list(self.spread)} if self.spread else {}
         return {
+            **more,
             "factor": list(self.factor),
             "floor": [list(row) for row in self.floor],
             "bound": list(self.bound),
@@ -118,6 +142,8 @@ class Bands:
             tuple(float(v) for v in value["bound"]),
             float(value["alpha"]),
             int(value["n"]),
+            tuple(float(v) for v in value.get("centre", ())),
+            tuple(float(v) for v in value.get("spread", ())),
         )
 
 
@@ -127,7 +153,7 @@ def covered(
     half_width: Float[np.ndarray, "sample time *space channel"],
 ) -> Float[np.ndarray, "sample time"]:
     """Share of the points of each field that lie in its band."""
-    inside = np.abs(truth - mean) <= half_width
+    inside = np.abs(np.asarray(truth, np.float64) - mean) <= half_width
     return inside.reshape(*inside.shape[:2], -1).mean(axis=2)
 
 
@@ -135,6 +161,25 @@ def horizon(error: Float[np.ndarray, "sample time"], tolerance: float) -> Int[np
     """The last time index up to which an error, or a bound of it, stays below the tolerance; -1 if it never does."""
     good = np.minimum.accumulate(error <= tolerance, axis=1)
     return good.sum(axis=1) - 1
+
+
+def relative_size(
+    error: Float[np.ndarray, "sample time point channel"],
+    field: Float[np.ndarray, "sample time point channel"],
+    centre: tuple[float, ...] = (),
+    spread: tuple[float, ...] = (),
+) -> Float[np.ndarray, "sample time"]:
+    """|error| / |field| in the L2 norm; with a spread, of deviations from the centre in units of the spread."""
+    if spread:
+        unit = np.array([s if s > 0 else np.inf for s in spread])
+        error, field = error / unit, (np.asarray(field, np.float64) - np.array(centre)) / unit
+    return _norm(error) / np.maximum(_norm(field), SMALLEST)
+
+
+def _channels(truth: Float[np.ndarray, "*any channel"]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and spread of each channel; a spread of 0 where it does not vary."""
+    pairs = [moments(truth[..., c]) for c in range(truth.shape[-1])]
+    return tuple(m for m, _ in pairs), tuple(0.0 if constant(m, s) else s for m, s in pairs)
 
 
 def _norm(values: Float[np.ndarray, "sample time point channel"]) -> Float[np.ndarray, "sample time"]:

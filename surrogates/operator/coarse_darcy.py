@@ -22,6 +22,8 @@ from data.fields import Layout
 
 #: Contrasts that are looked through, and training samples by which they are judged.
 CONTRASTS, JUDGED = (1.5, 100.0), 100
+#: What keeps a field of zeros from dividing by 0, whatever the unit.
+SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,9 @@ class CoarseDarcy:
                 "the permeability is the same everywhere", where="surrogate.coarse", remedy="Set it to none"
             )
         rows = slice(0, JUDGED)
-        size = np.maximum(np.linalg.norm(truth[rows].reshape(len(truth[rows]), -1), axis=1), 1e-30)
+        size = np.maximum(
+            np.linalg.norm(np.asarray(truth[rows], np.float64).reshape(len(truth[rows]), -1), axis=1), SMALLEST
+        )
 
         def judged(log_contrast: float) -> tuple[float, float]:
             answers = CoarseDarcy(float(np.exp(log_contrast)), 1.0, low, high).solve(field[rows])
@@ -70,9 +74,9 @@ class CoarseDarcy:
         return CoarseDarcy(float(np.exp(found.x)), judged(float(found.x))[1], low, high)
 
     def solve(self, field: Float[np.ndarray, "sample x y"]) -> Float[np.ndarray, "sample x y"]:
-        """Coarse answers, float32, for points at i / n of the unit square, the first of which lie on its boundary."""
+        """Coarse answers for points at i / n of the unit square, the first of which lie on its boundary."""
         share = np.clip((np.asarray(field, np.float64) - self.low) / (self.high - self.low), 0.0, 1.0)
-        return np.stack([self.scale * _solve(self.contrast**one) for one in share]).astype(np.float32)
+        return np.stack([self.scale * _solve(self.contrast**one) for one in share])
 
     def to_json(self) -> dict[str, float]:
         """A plain dict, from which `from_json` makes an equal one."""
@@ -82,6 +86,13 @@ class CoarseDarcy:
     def from_json(value: Mapping[str, Any]) -> CoarseDarcy:
         """What `to_json` described."""
         return CoarseDarcy(**{k: float(v) for k, v in value.items()})
+
+
+def with_coarse(
+    coarse: CoarseDarcy, static: Float[np.ndarray, "sample x y static"]
+) -> Float[np.ndarray, "sample x y more"]:
+    """Static fields with the coarse answer to the first of them as one more."""
+    return np.concatenate([static, coarse.solve(static[..., 0])[..., None]], axis=-1)
 
 
 def refuse_unfit(layout: Layout) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from functools import cached_property, partial
@@ -12,17 +13,21 @@ import jax.numpy as jnp
 import numpy as np
 import xarray as xr
 from flax import nnx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Bool, Float
 
 from data.fields import Fields
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from surrogates.box import UNKNOWN, OutOfDomainWarning
 from surrogates.kept import KeptSurrogate
 from surrogates.operator.field_facts import FieldFacts
 from surrogates.operator.field_loss import SYMMETRIES
 from surrogates.operator.model import FieldModel, rollout
+from surrogates.operator.training_domain import described
 
 #: Numbers that one batch of answers may hold on a CPU.
 ANSWER_SIZE = 16_000_000
+#: The output that tells whether a request is one of the kind that was learned.
+IN_DOMAIN = "in_domain"
 
 
 class FieldAnswer(NamedTuple):
@@ -31,10 +36,18 @@ class FieldAnswer(NamedTuple):
     Attributes:
         mean: of the members.
         std: of the members; 0 for a single one.
+        outside: what of each request lies outside of the training, such as "nu = 3 outside [0.1, 1]"; None where the
+            surrogate does not know its domain.
     """
 
     mean: Float[np.ndarray, "sample time *space channel"]
     std: Float[np.ndarray, "sample time *space channel"]
+    outside: list[list[str]] | None = None
+
+    @property
+    def in_domain(self) -> Bool[np.ndarray, " sample"] | None:
+        """Whether each request lies inside; None where that is not known."""
+        return None if self.outside is None else np.array([not said for said in self.outside])
 
 
 class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
@@ -65,6 +78,8 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
                 replace(output, name=f"{output.name}_low", long_name=f"lower end of the band of {output.long_name}"),
                 replace(output, name=f"{output.name}_high", long_name=f"upper end of the band of {output.long_name}"),
             ]
+        if self.facts.domain is not None:
+            outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         return Spec(
             tuple(Variable(**asdict(v)) for v in inputs),
             tuple(outputs),
@@ -75,10 +90,11 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
     # Answering
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request.
+        """Answer one request; `attrs["out_of_domain"]` names what lies outside of the training, if anything does.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid or not finite.
+            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid or not finite, or
+                a number has a sign that was never seen, such as a viscosity of -1.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         layout = self.facts.layout
@@ -88,32 +104,47 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             array = inputs[layout.initial.name]
             if "channel" not in array.dims:
                 array = array.expand_dims("channel")
-            initial = array.transpose(*space, "channel").values[None].astype(np.float32)
+            initial = array.transpose(*space, "channel").values[None]
         static = [inputs[v.name].transpose(*space).values for v in layout.static]
         fields = np.stack(static, -1)[None] if static else np.zeros((1, *layout.points, 0))
         numbers = np.array([[float(inputs[v.name]) for v in layout.parameters]])
-        answer = self.predict_arrays(initial, fields.astype(np.float32), numbers.astype(np.float32))
+        domain = self.facts.domain
+        if domain is not None and (wrong := domain.of_other_sign(numbers[0])):
+            raise SimulationError("invalid_input", "; ".join(wrong))
+        answer = self.predict_arrays(initial, fields, numbers)
         if not np.isfinite(answer.mean).all():
             raise SimulationError(
                 "not_converged", "the rollout left the finite numbers; the state lies outside of what was learned"
             )
         known = {v.name for v in self.spec.outputs}
         named = {name: values for name, values in self._named(answer).items() if name in known}
-        return self.spec.answer({name: self._laid(values[0]) for name, values in named.items()})
+        laid: dict[str, Any] = {name: self._laid(values[0]) for name, values in named.items()}
+        if answer.outside is None:
+            return self.spec.answer(laid).assign_attrs(out_of_domain=UNKNOWN)
+        outside = "; ".join(answer.outside[0])
+        whole = self.spec.answer(laid | {IN_DOMAIN: np.bool_(not outside)})
+        if not outside:
+            return whole
+        warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
+        return whole.assign_attrs(out_of_domain=outside)
 
     def _laid(self, values: Float[np.ndarray, "time *space channel"]) -> np.ndarray:
         """One answer in the dims of the output."""
         layout = self.facts.layout
-        array = xr.DataArray(values, dims=("time", *layout.space, "channel"))
+        array = xr.DataArray(values[layout.lead :], dims=("time", *layout.space, "channel"))
         for dim in ("time", "channel"):
             if dim not in layout.output.dims:
                 array = array.isel({dim: 0})
         return array.transpose(*layout.output.dims).values
 
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
-        """Answer a batch of `data.field_batches.FieldBatch`, whose later frames are not looked at."""
+        """Answer a batch of `data.field_batches.FieldBatch`, whose later frames are not looked at.
+
+        With `in_domain`, bool, where the surrogate knows its domain.
+        """
         answer = self.predict_arrays(batch.frames[:, 0], batch.static, batch.parameters)
-        return {name: np.stack([self._laid(v) for v in values]) for name, values in self._named(answer).items()}
+        found = {name: np.stack([self._laid(v) for v in values]) for name, values in self._named(answer).items()}
+        return found if answer.in_domain is None else found | {IN_DOMAIN: answer.in_domain}
 
     def _named(self, answer: FieldAnswer) -> dict[str, np.ndarray]:
         """The answer by the names of the outputs; without calibration only the mean and the members' spread."""
@@ -159,11 +190,21 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             steps: of a trajectory; by default that of the training.
             batch: samples at a time; by default as many as memory allows.
         """
-        layout = self.facts.layout
+        layout, units, domain = self.facts.layout, self.facts.units, self.facts.domain
+        outside = None
+        if domain is not None:
+            rows = described(layout, initial, static, parameters)
+            outside = [[] if good else domain.outside(row) for good, row in zip(domain.holds(rows), rows, strict=True)]
         static = self.facts.seen(static)
         if initial is None:
             initial = np.zeros((*static.shape[:-1], layout.channels), np.float32)
-        steps = (len(layout.axis("time").values) - 1 if layout.evolves else 0) if steps is None else steps
+        if units is None:
+            initial, static, parameters = (np.asarray(a, np.float32) for a in (initial, static, parameters))
+        else:
+            initial = units.states.to(initial) if layout.evolves else np.asarray(initial, np.float32)
+            static, parameters = units.static.to(static), units.numbers(parameters)
+        if steps is None:
+            steps = len(layout.axis("time").values) - 1 + layout.lead if layout.evolves else 0
         members = self.facts.config.ensemble
         each = max(1, members * (steps + 1) * int(np.prod(initial.shape[1:])))
         size = min(len(initial), batch or max(1, ANSWER_SIZE // each))
@@ -173,16 +214,28 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             # The last batch is filled up, so that it has the shape of the others.
             full = np.resize(rows, size)
             mean, std = self._run(steps)(self._state, initial[full], static[full], parameters[full])
-            means.append(np.asarray(mean)[: len(rows)])
-            stds.append(np.asarray(std)[: len(rows)])
-        return FieldAnswer(np.concatenate(means), np.concatenate(stds))
+            given, spread = np.asarray(mean)[: len(rows)], np.asarray(std)[: len(rows)]
+            means.append(given if units is None else units.states.back(given))
+            stds.append(spread if units is None else units.states.back_spread(spread))
+        return FieldAnswer(np.concatenate(means), np.concatenate(stds), outside)
 
-    def compiled(self, steps: int) -> Callable[..., tuple[Array, Array]]:
-        """The compiled function (initial, static, parameters) -> (mean, std), on the device; for timing and scans.
+    def traced(
+        self,
+        initial: Float[Array, "sample *space channel"],
+        static: Float[Array, "sample *space static"],
+        parameters: Float[Array, "sample parameter"],
+        steps: int,
+    ) -> Float[Array, "sample time *space channel"]:
+        """The mean answer within a function that the caller compiles, in float32; for timing and gradients.
 
-        Its static fields are those that `FieldFacts.seen` gives.
+        Static fields are those that `FieldFacts.seen` gives.
         """
-        return partial(self._run(steps), self._state)
+        units = self.facts.units
+        if units is not None:
+            initial = units.states.to(initial, jnp) if self.facts.layout.evolves else initial
+            static, parameters = units.static.to(static, jnp), units.traced_numbers(parameters)
+        mean, _ = _answer(self._graph, steps, self.facts, self._state, initial, static, parameters)
+        return mean if units is None else units.states.back(mean, jnp)
 
     def _run(self, steps: int) -> Callable[..., tuple[Array, Array]]:
         if steps not in self._compiled:

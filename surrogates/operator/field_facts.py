@@ -11,12 +11,14 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.fields import Layout
+from surrogates.box import Box
 from surrogates.operator.bands import Bands
-from surrogates.operator.coarse_darcy import CoarseDarcy
+from surrogates.operator.coarse_darcy import CoarseDarcy, with_coarse
 from surrogates.operator.field_loss import FieldLoss
 from surrogates.operator.model import CONSTRAINTS, FieldModel
 from surrogates.operator.networks import FieldShape, config_from_json, config_to_json
 from surrogates.operator.scale import FieldScale
+from surrogates.operator.units import FieldUnits
 
 #: Solvers that a network can be given the answer of.
 COARSE = ("none", "darcy")
@@ -98,11 +100,14 @@ class FieldFacts:
     Attributes:
         config: how they were trained.
         layout: what goes in and comes out, on the grid of the training.
-        scale: see `FieldScale`.
+        scale: see `FieldScale`; of what `units` gives.
         labels_fingerprint: of the simulator, or of the data, that it learned from.
         bands: calibrated error bars; None if no samples were set aside for them.
         scores: held-out scores, flat, with the unit in the key.
         coarse: the solver whose answer the network sees too; None for none.
+        units: that the network works in; None for those of the samples, as surrogates of before do.
+        domain: what was seen in training, as `surrogates.operator.training_domain` describes it; None where that is
+            unknown, as for surrogates of before.
     """
 
     config: FieldConfig
@@ -112,12 +117,14 @@ class FieldFacts:
     bands: Bands | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     coarse: CoarseDarcy | None = None
+    units: FieldUnits | None = None
+    domain: Box | None = None
 
     def seen(self, static: Float[np.ndarray, "sample *space static"]) -> Float[np.ndarray, "sample *space seen"]:
         """The static fields that the network sees: those given, and the answer of the coarse solver."""
         if self.coarse is None:
             return static
-        return np.concatenate([static, self.coarse.solve(static[..., 0])[..., None]], axis=-1)
+        return with_coarse(self.coarse, static)
 
     @property
     def shape(self) -> FieldShape:
@@ -140,16 +147,24 @@ class FieldFacts:
             self.shape,
             config.ensemble,
             self.scale,
-            self.layout.lengths(),
+            self.shares(),
             nnx.Rngs(seed),
             evolves=self.layout.evolves,
             increment=config.increment,
             constraint=config.constraint,
         )
 
+    def shares(self) -> tuple[float, ...]:
+        """Lengths of the domain over its longest: what has no divergence has none in any unit of length."""
+        lengths = self.layout.lengths()
+        return tuple(length / max(lengths) for length in lengths)
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
+        # Surrogates of before lack the last two, and are to have the fingerprint that they had.
+        more = {"units": self.units, "domain": self.domain}
         return {
+            **{name: value.to_json() for name, value in more.items() if value is not None},
             "config": self.config.to_json(),
             "layout": self.layout.to_json(),
             "scale": self.scale.to_json(),
@@ -174,4 +189,6 @@ class FieldFacts:
             bands=None if value["bands"] is None else Bands.from_json(value["bands"]),
             scores={str(k): float(v) for k, v in value["scores"].items()},
             coarse=None if value.get("coarse") is None else CoarseDarcy.from_json(value["coarse"]),
+            units=None if value.get("units") is None else FieldUnits.from_json(value["units"]),
+            domain=None if value.get("domain") is None else Box.from_json(value["domain"]),
         )

@@ -13,11 +13,13 @@ from data.field_batches import FieldBatches
 from data.fields import Fields
 from surrogates.devices import data_mesh
 from surrogates.operator.bands import Bands
-from surrogates.operator.coarse_darcy import CoarseDarcy, refuse_unfit
+from surrogates.operator.coarse_darcy import CoarseDarcy, refuse_unfit, with_coarse
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldFacts
 from surrogates.operator.model import FieldModel
 from surrogates.operator.scale import FieldScale
+from surrogates.operator.training_domain import domain_of
+from surrogates.operator.units import FieldUnits
 from surrogates.train import FitResult, TrainConfig, fit
 
 
@@ -77,10 +79,16 @@ def fit_field(
     if config.coarse == "darcy":
         refuse_unfit(layout)
         coarse = CoarseDarcy.fit(train.static[..., 0], train.states[:, 0, ..., 0])
-    given = FieldFacts(config, layout, FieldScale.fit(train), train.fingerprint, coarse=coarse)
-    train = replace(train, static=given.seen(train.static))
-    valid = None if valid is None else replace(valid, static=given.seen(valid.static))
-    facts = given if coarse is None else replace(given, scale=FieldScale.fit(train))
+    domain = domain_of(train)
+    if coarse is not None:
+        train = replace(train, static=with_coarse(coarse, train.static))
+        valid = None if valid is None else replace(valid, static=with_coarse(coarse, valid.static))
+    units = FieldUnits.fit(train, one_unit=solenoidal is not None)
+    train = units.apply(train)
+    valid = None if valid is None else units.apply(valid)
+    facts = FieldFacts(
+        config, layout, FieldScale.fit(train), train.fingerprint, coarse=coarse, units=units, domain=domain
+    )
     mesh = mesh or data_mesh()
     frames = config.unroll + 1 if layout.evolves else 1
     size = -(-training.batch_size // mesh.size) * mesh.size

@@ -12,9 +12,9 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.fields import Fields
+from surrogates.normalise import constant, moments
+from surrogates.operator.units import DECADE
 
-#: A positive parameter whose values span more than this is taken by its logarithm.
-DECADE = 10.0
 Numbers = tuple[float, ...]
 
 
@@ -48,7 +48,7 @@ class FieldScale:
         """
         states = fields.states
         mean, std = _moments(states)
-        if not any(np.std(states[..., c], dtype=np.float64) > 0 for c in range(states.shape[-1])):
+        if all(constant(*moments(states[..., c])) for c in range(states.shape[-1])):
             raise InputError("the output is the same everywhere", remedy="Give samples that differ")
         increment = np.ones_like(std)
         if states.shape[1] > 1:
@@ -95,12 +95,9 @@ class FieldScale:
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and standard deviation of each channel; the latter is 1 where nothing varies."""
-    axes = tuple(range(values.ndim - 1))
-    if not values.shape[-1]:
-        return np.zeros(0), np.zeros(0)
-    mean = np.asarray(np.mean(values, axis=axes, dtype=np.float64))
-    std = np.asarray(np.std(values, axis=axes, dtype=np.float64))
-    return mean, np.where(std > 1e-12 * np.maximum(1.0, np.abs(mean)), std, 1.0)
+    pairs = [moments(values[..., c]) for c in range(values.shape[-1])]
+    means, spreads = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
+    return means, np.array([1.0 if constant(*pair) else std for pair, std in zip(pairs, spreads, strict=True)])
 
 
 def _numbers(values: np.ndarray) -> Numbers:

@@ -8,17 +8,16 @@ from typing import Any
 
 import numpy as np
 from flax import nnx
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 
 from data.parameters import ParameterLayout
-from surrogates.normalise import Standardise
+from surrogates.box import Box
+from surrogates.normalise import Standardise, constant, moments
 from surrogates.parametric.network import ParametricConfig, Perceptrons
 from surrogates.uncertainty import Conformal
 
 #: A positive input whose values span more than this is taken by its logarithm.
 DECADE = 10.0
-#: Share of an input's range by which a value may lie outside it: rounding, not extrapolation.
-EDGE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,10 @@ class InputScale:
         low, high = values.min(axis=0), values.max(axis=0)
         logs = (low > 0) & (high > DECADE * low)
         taken = np.where(logs, np.log(np.where(logs, values, 1.0)), values)
-        mean, scale = taken.mean(axis=0), taken.std(axis=0)
-        scale = np.where(scale > 1e-12 * np.maximum(1.0, np.abs(mean)), scale, 1.0)
+        pairs = [moments(column) for column in taken.T]
         return InputScale(
-            tuple(mean.tolist()),
-            tuple(scale.tolist()),
+            tuple(mean for mean, _ in pairs),
+            tuple(1.0 if constant(mean, spread) else spread for mean, spread in pairs),
             tuple(logs.tolist()),
             tuple(unit == "rad" for unit in units),
             harmonics,
@@ -86,57 +84,6 @@ class InputScale:
             tuple(bool(v) for v in value["logarithmic"]),
             tuple(bool(v) for v in value["angular"]),
             int(value["harmonics"]),
-        )
-
-
-@dataclass(frozen=True)
-class Box:
-    """The smallest and largest training value of each column: beyond it a network extrapolates.
-
-    Attributes:
-        columns: their names.
-        low, high: the ends.
-    """
-
-    columns: tuple[str, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-
-    @staticmethod
-    def of(columns: Sequence[str], values: Float[np.ndarray, "sample column"]) -> Box:
-        """Around some samples."""
-        return Box(tuple(columns), tuple(values.min(axis=0).tolist()), tuple(values.max(axis=0).tolist()))
-
-    def holds(self, values: Float[np.ndarray, "row column"]) -> Bool[np.ndarray, " row"]:
-        """Whether each row lies inside; NaN does not."""
-        return np.asarray(self._inside(values).all(axis=1))
-
-    def outside(self, row: Float[np.ndarray, " column"]) -> list[str]:
-        """What is outside of one row, such as "aspect = 3 outside [1, 2.5]"."""
-        inside = self._inside(row[None])[0]
-        return [
-            f"{name} = {value:g} outside [{low:g}, {high:g}]"
-            for name, value, low, high, good in zip(self.columns, row, self.low, self.high, inside, strict=True)
-            if not good
-        ]
-
-    def _inside(self, values: Float[np.ndarray, "row column"]) -> Bool[np.ndarray, "row column"]:
-        low, high = np.array(self.low), np.array(self.high)
-        # A column that was constant has no range to take a share of.
-        edge = EDGE * np.maximum(high - low, 1e-3 * np.abs(high))
-        return (low - edge <= values) & (values <= high + edge)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal one."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Box:
-        """What `to_json` described."""
-        return Box(
-            tuple(str(v) for v in value["columns"]),
-            tuple(float(v) for v in value["low"]),
-            tuple(float(v) for v in value["high"]),
         )
 
 

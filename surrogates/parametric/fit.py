@@ -16,9 +16,10 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.parameters import ParameterTable
+from surrogates.box import Box
 from surrogates.devices import data_mesh
 from surrogates.normalise import Standardise
-from surrogates.parametric.facts import Box, InputScale, ParametricFacts
+from surrogates.parametric.facts import InputScale, ParametricFacts
 from surrogates.parametric.network import ParametricConfig, Perceptrons
 from surrogates.parametric.parametric import ParametricSurrogate
 from surrogates.train import FitResult, Stats, TrainConfig, fit

@@ -17,7 +17,8 @@ from data.store import RecordStore
 from experiments.parameters import score_parameters
 from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
 from surrogates.base import CARD, Surrogate, load_surrogate
-from surrogates.parametric.facts import Box, InputScale
+from surrogates.box import Box
+from surrogates.parametric.facts import InputScale
 from surrogates.parametric.fit import RowBatches, calibrated, fit_parametric
 from surrogates.parametric.network import ParametricConfig
 from surrogates.parametric.parametric import ParametricSurrogate

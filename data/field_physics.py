@@ -1,0 +1,94 @@
+"""Whether two sets of fields are of one question: step of time, size of the domain, boundary and units of the axes.
+
+The grid may be another one; a network of one step of 0.2 s on 1 m has no answer for steps of 0.4 s or for 10 m.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from data.errors import InputError
+
+if TYPE_CHECKING:
+    from data.fields import Axis, Layout
+
+#: Relative difference up to which two steps, or two lengths, are the same.
+SAME = 1e-3
+
+
+def refuse_other_physics(own: Layout, layout: Layout, where: str) -> None:
+    """Refuse samples of another time step, domain, boundary or unit of length or time than a layout's.
+
+    Args:
+        own: of the samples.
+        layout: what is asked for.
+        where: the samples come from.
+
+    Raises:
+        InputError: names what differs, with both values.
+    """
+    for what, mine, theirs in _differences(own, layout):
+        raise InputError(
+            f"its {what} is {mine}, {theirs} has been learned",
+            where=where,
+            remedy="Give samples of the same question: another grid may do, another physics may not",
+        )
+
+
+def time_step(layout: Layout) -> float | None:
+    """The time of one step; None where nothing evolves, or no times are told."""
+    if not layout.evolves or not _told(layout.axis("time")):
+        return None
+    values = layout.axis("time").values
+    if len(values) > 1:
+        return float(values[1]) - float(values[0])
+    return float(values[0]) if layout.lead else None
+
+
+def _differences(own: Layout, layout: Layout) -> list[tuple[str, str, str]]:
+    found = []
+    for axis in layout.axes:
+        if axis.name == "channel":
+            continue
+        mine = own.axis(axis.name)
+        if "1" not in (mine.units, axis.units) and mine.units != axis.units:
+            found.append((f"unit of {axis.name}", mine.units, axis.units))
+        elif axis.name != "time" and _told(mine) and _told(axis) and not _same_length(mine, axis):
+            found.append((f"length along {axis.name}", f"{_lengths(mine)[0]:g}", f"{_lengths(axis)[0]:g}"))
+    steps = time_step(own), time_step(layout)
+    if steps[0] is not None and steps[1] is not None and not _close(steps[0], steps[1]):
+        found.append(("time step", f"{steps[0]:g}", f"{steps[1]:g}"))
+    bounds = [x.attrs.get("boundary_conditions", "") for x in (own, layout)]
+    if all(bounds):
+        # Words tell more than whether the ends meet, which a user may have overruled.
+        found += [("boundary", repr(bounds[0]), repr(bounds[1]))] if bounds[0] != bounds[1] else []
+    elif own.periodic != layout.periodic:
+        said = ["periodic" if all(x.periodic) else "not periodic" for x in (own, layout)]
+        found.append(("boundary", said[0], said[1]))
+    return found
+
+
+def _told(axis: Axis) -> bool:
+    """Whether an axis has a coordinate: numbers of points without a unit stand for none."""
+    return axis.units != "1" or axis.values != tuple(float(i) for i in range(len(axis.values)))
+
+
+def _lengths(axis: Axis) -> tuple[float, float]:
+    """The length of a domain whose points lie in cells, or from one end to the other."""
+    first, last, count = float(axis.values[0]), float(axis.values[-1]), len(axis.values)
+    if count < 2:
+        return 0.0, 0.0
+    return (last - first) * count / (count - 1), last - first
+
+
+def _same_length(mine: Axis, theirs: Axis) -> bool:
+    """Whether two grids can cover one domain, by either place of their points; one point tells no length."""
+    if 1 in (len(mine.values), len(theirs.values)):
+        return True
+    return any(_close(a, b) for a, b in zip(_lengths(mine), _lengths(theirs), strict=True))
+
+
+def _close(a: float, b: float) -> bool:
+    return bool(np.isclose(a, b, rtol=SAME, atol=0.0))

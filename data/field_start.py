@@ -1,0 +1,86 @@
+"""Where a trajectory begins: the state that decides it, and the first time that its solver stored.
+
+Some solvers store the state at t = 0 among their answers, others begin one step later. What decides is the data:
+whether the input `initial` equals the output at its first time, and what that time is.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from data.errors import InputError
+
+#: Difference of two states, over their spread, up to which they are one state: rounding, or a filtered one.
+SAME = 1e-2
+#: Share of a step by which the first time may miss a whole number of steps.
+UNEVEN = 1e-3
+
+
+class Start(NamedTuple):
+    """States that begin with the given one.
+
+    Attributes:
+        states: the given state, then all later ones.
+        lead: steps from the given state to the first time of the output: 0, or 1 where the output begins after it.
+        assumed: what the data does not say and was taken; empty where nothing was.
+    """
+
+    states: Float[np.ndarray, "sample time *space channel"]
+    lead: int
+    assumed: tuple[str, ...]
+
+
+def begin(
+    initial: Float[np.ndarray, "sample *space channel"],
+    states: Float[np.ndarray, "sample time *space channel"],
+    times: Float[np.ndarray, " time"] | None,
+    where: str,
+) -> Start:
+    """States with the given one first.
+
+    Args:
+        initial: the input that decides them.
+        states: the output at its times.
+        times: of the output; None where the source has no such coordinate.
+        where: both come from.
+
+    Raises:
+        InputError: the given state is neither that of the first time nor that of one step before.
+    """
+    apart = _apart(initial, states[:, 0])
+    step = None if times is None else float(times[1] - times[0]) if len(times) > 1 else float(times[0])
+    number = None if times is None or not step else float(times[0]) / step
+    said = f"`initial` differs from the first state by {apart:.3g} of its spread"
+    if apart <= SAME and (states.shape[1] > 1 or number == 0):
+        if apart == 0:
+            return Start(states, 0, ())
+        # The question is what is given, so that an answer begins with it.
+        first = initial[:, None].astype(states.dtype)
+        return Start(np.concatenate([first, states[:, 1:]], axis=1), 0, (f"{said}, and was taken in its place",))
+    later = np.concatenate([initial[:, None].astype(states.dtype), states], axis=1)
+    if number is None:
+        return Start(later, 1, (f"{said}, and no times are given: it was taken to be one step before",))
+    if abs(number - 1) <= UNEVEN:
+        return Start(later, 1, ())
+    raise InputError(
+        f"{said}, at time {float(times[0]) if times is not None else 0:g} with steps of {step:g}",
+        where=where,
+        remedy="The first time must be 0 where the output holds `initial`, or one step where it begins after it: "
+        "correct the coordinate `time`",
+    )
+
+
+def _apart(one: np.ndarray, other: np.ndarray) -> float:
+    """Root mean square difference of the samples that are finite in both, over the spread of the second; by channel."""
+    axes = tuple(range(1, one.ndim))
+    keep = np.isfinite(one).all(axis=axes) & np.isfinite(other).all(axis=axes)
+    if not keep.any() or np.array_equal(one[keep], other[keep]):
+        return 0.0
+    a, b = (np.asarray(v[keep], np.float64) for v in (one, other))
+    over = tuple(range(a.ndim - 1))
+    gap, spread = np.sqrt(np.square(a - b).mean(axis=over)), b.std(axis=over)
+    ratio = np.divide(gap, spread, out=np.where(gap > 0, np.inf, 0.0), where=spread > 0)
+    return float(ratio.max())
