@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -15,10 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 from data.errors import InputError
 from data.fields import Fields, Layout, read_fields
 from data.rejects import RejectLog
-from experiments.parts import PartedData, noted, read_parted, train_on_parts
+from experiments.parts import PartedData, domain_share, noted, read_parted, train_on_parts
 from experiments.stage import build, refuse_equal_stems
 from simulators.base import content_hash
-from surrogates.box import UNKNOWN
 from surrogates.field_metrics import (
     non_finite,
     relative_l2,
@@ -33,7 +31,6 @@ from surrogates.operator.fit_field import fit_field
 from surrogates.operator.networks import ARCHITECTURES
 from surrogates.train import FitResult, TrainConfig
 
-LOG = logging.getLogger(__name__)
 #: Relative L2 error up to which a rollout counts as reliable.
 TOLERANCE = 0.2
 
@@ -147,7 +144,7 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
     metrics = {f"{prefix}/samples": float(len(fields)), f"{prefix}/non_finite": float(non_finite(mean))}
     if metrics[f"{prefix}/non_finite"]:
         return metrics
-    metrics |= _domain_share(answer.outside, prefix)
+    metrics |= domain_share(answer.outside, prefix)
     metrics |= _by_channel(mean, truth, fields.layout, prefix)
     metrics[f"{prefix}/relative_l2"] = float(relative_l2(mean, truth))
     if evolves:
@@ -211,21 +208,3 @@ def _by_channel(mean: np.ndarray, truth: np.ndarray, layout: Layout, prefix: str
         numbers = {"rmse_over_spread": ratios[c], "relative_l2": relative[c], "rmse": error[c]}
         found |= {f"{prefix}/{name}/{key}": float(v) for key, v in numbers.items() if np.isfinite(v)}
     return found
-
-
-def _domain_share(outside: list[list[str]] | None, prefix: str) -> dict[str, float]:
-    """The share of samples inside of the domain, and a warning with numbers where some are not."""
-    if outside is None:
-        LOG.warning("%s: whether the samples are of the kind that was learned is %s", prefix, UNKNOWN)
-        return {}
-    strange = [said for said in outside if said]
-    if strange:
-        LOG.warning(
-            "%s: %d of %d samples are unlike those that were learned from, the first by %s: answers to them are "
-            "extrapolations, and their bands promise nothing",
-            prefix,
-            len(strange),
-            len(outside),
-            "; ".join(strange[0]),
-        )
-    return {f"{prefix}/in_domain": 1 - len(strange) / len(outside)}

@@ -13,10 +13,11 @@ from omegaconf import DictConfig, OmegaConf
 from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
 from data.rejects import RejectLog
-from experiments.parts import PartedData, noted, read_parted, train_on_parts
+from experiments.parts import PartedData, domain_share, noted, read_parted, train_on_parts
 from experiments.scores import scores
 from experiments.stage import build
 from simulators.base import content_hash
+from surrogates.field_metrics import over
 from surrogates.graph.fit_mesh import fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig
 from surrogates.graph.mesh_network import MeshNetworkConfig
@@ -126,6 +127,8 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
     layout, conformal = surrogate.facts.layout, surrogate.facts.conformal
     answers = surrogate.predict_meshes(samples.meshes)
     metrics: dict[str, float] = {f"{prefix}/samples": float(len(samples))}
+    known = [a.outside for a in answers if a.outside is not None]
+    metrics |= domain_share(known if len(known) == len(answers) else None, prefix)
     start = 0
     for variable in layout.fields:
         own = slice(start, start + layout.width(variable))
@@ -136,7 +139,7 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
             area = node_areas(mesh)[:, None]
             gap = mesh.fields[:, own] - answer.fields[:, own]
             size = np.sqrt((area * mesh.fields[:, own] ** 2).sum())
-            errors.append(float(np.sqrt((area * gap**2).sum()) / max(size, 1e-12)))
+            errors.append(float(over(np.sqrt((area * gap**2).sum()), size)))
             if conformal:
                 bands = [conformal[name] for name in layout.channels[own]]
                 half = np.stack(

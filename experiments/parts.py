@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,7 @@ from data.rejects import RejectLog
 from data.splits import counts
 from experiments.run_directory import configuration_checked
 from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems
+from surrogates.box import UNKNOWN
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
 from surrogates.resuming import hold_to_data
@@ -23,6 +25,7 @@ from surrogates.tracking import log_scores
 from surrogates.train import FitResult
 from surrogates.uncertainty import fewest_points
 
+LOG = logging.getLogger(__name__)
 PARTS = ("train", "valid", "calibration", "test")
 
 
@@ -194,3 +197,21 @@ def train_on_parts(
     metrics |= held_out
     surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
     return metrics
+
+
+def domain_share(outside: list[list[str]] | None, prefix: str) -> dict[str, float]:
+    """The share of samples inside of the domain, and a warning with numbers where some are not."""
+    if outside is None:
+        LOG.warning("%s: whether the samples are of the kind that was learned is %s", prefix, UNKNOWN)
+        return {}
+    strange = [said for said in outside if said]
+    if strange:
+        LOG.warning(
+            "%s: %d of %d samples are unlike those that were learned from, the first by %s: answers to them are "
+            "extrapolations, and their bands promise nothing",
+            prefix,
+            len(strange),
+            len(outside),
+            "; ".join(strange[0]),
+        )
+    return {f"{prefix}/in_domain": 1 - len(strange) / len(outside)}

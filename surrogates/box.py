@@ -11,6 +11,8 @@ from jaxtyping import Bool, Float
 
 #: Share of a range, and of the values themselves, by which a value may lie outside: rounding, not extrapolation.
 EDGE, ROUNDING = 1e-6, float(np.finfo(np.float32).eps)
+#: The output that tells whether a request is one of the kind that was learned.
+IN_DOMAIN = "in_domain"
 #: What is said of a surrogate that was saved before its domain was kept.
 UNKNOWN = "unknown: the surrogate was saved without the ranges of its training. Train it again to have them"
 

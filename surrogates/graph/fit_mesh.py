@@ -16,6 +16,7 @@ from data.mesh_records import MeshSamples
 from data.meshes import Mesh, MeshBatch, pad
 from data.structure_batches import choose_sizes
 from surrogates.devices import data_mesh
+from surrogates.graph.mesh_domain import domain_of
 from surrogates.graph.mesh_facts import MeshConfig, MeshFacts, MeshModel, MeshScale, field_bands
 from surrogates.graph.mesh_network import mesh_loss
 from surrogates.graph.mesh_surrogate import MeshSurrogate
@@ -136,7 +137,7 @@ def fit_mesh(
     for other, name in ((valid, "validation"), (calibration, "calibration")):
         if other is not None:
             other.refuse_other(train.layout, f"the {name} part")
-    facts = MeshFacts(config, train.layout, MeshScale.fit(train), train.fingerprint)
+    facts = MeshFacts(config, train.layout, MeshScale.fit(train), train.fingerprint, domain=domain_of(train))
     devices = devices or data_mesh()
     size = -(-training.batch_size // devices.size) * devices.size
 

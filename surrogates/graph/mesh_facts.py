@@ -13,6 +13,7 @@ from jaxtyping import Array, Float
 
 from data.mesh_records import MeshLayout, MeshSamples
 from data.meshes import Mesh, MeshBatch, mesh_edges
+from surrogates.box import Box
 from surrogates.graph.mesh_network import MeshNetwork, MeshNetworkConfig
 from surrogates.normalise import constant, moments
 from surrogates.uncertainty import ALPHA, Conformal, conformal_quantile
@@ -184,6 +185,8 @@ class MeshFacts:
         labels_fingerprint: of the simulator that it learned from.
         conformal: calibrated intervals by channel of the fields and by scalar; empty where nothing was set aside.
         scores: held-out scores, flat, with the unit in the key.
+        domain: what was seen in training, as `surrogates.graph.mesh_domain` describes it; None where that is unknown,
+            as for surrogates of before.
     """
 
     config: MeshConfig
@@ -192,6 +195,7 @@ class MeshFacts:
     labels_fingerprint: str
     conformal: Mapping[str, Conformal] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    domain: Box | None = None
 
     def model(self, seed: int = 0) -> MeshModel:
         """A model with fresh weights."""
@@ -199,7 +203,10 @@ class MeshFacts:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
+        # Surrogates of before lack it, and are to have the fingerprint that they had.
+        more = {} if self.domain is None else {"domain": self.domain.to_json()}
         return {
+            **more,
             "config": self.config.to_json(),
             "layout": self.layout.to_json(),
             "scale": self.scale.to_json(),
@@ -222,4 +229,5 @@ class MeshFacts:
             str(value["labels_fingerprint"]),
             {str(k): Conformal.from_json(v) for k, v in value["conformal"].items()},
             {str(k): float(v) for k, v in value["scores"].items()},
+            None if value.get("domain") is None else Box.from_json(value["domain"]),
         )

@@ -7,6 +7,7 @@ domain with the same kinds of boundary, finer or coarser meshes with the loss of
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -22,6 +23,8 @@ from data.errors import InputError
 from data.mesh_records import ELEMENTS, FLAGS, NODES
 from data.meshes import Mesh, MeshBatch, pad, padded_nodes
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from surrogates.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
+from surrogates.graph.mesh_domain import described
 from surrogates.graph.mesh_facts import MeshFacts, MeshModel
 from surrogates.kept import KeptSurrogate
 from surrogates.step import compiled
@@ -36,12 +39,14 @@ class MeshAnswer(NamedTuple):
     Attributes:
         fields, fields_std: columns as `MeshLayout.channels` names them.
         scalars, scalars_std: as `MeshLayout.scalars`.
+        outside: what of the mesh lies outside of the training; None where that is not known, or is not looked at.
     """
 
     fields: Float[np.ndarray, "node channel"]
     fields_std: Float[np.ndarray, "node channel"]
     scalars: Float[np.ndarray, " scalar"]
     scalars_std: Float[np.ndarray, " scalar"]
+    outside: list[str] | None = None
 
 
 class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
@@ -75,6 +80,8 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
             outputs += [base, _about(base, "std", "standard deviation")]
             if self.facts.conformal:
                 outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
+        if self.facts.domain is not None:
+            outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         return Spec(
             tuple(Variable(**asdict(v)) for v in (*layout.geometry, *layout.parameters)),
             tuple(outputs),
@@ -90,15 +97,18 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
     # What it answers
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer for one mesh.
+        """Answer for one mesh; `attrs["out_of_domain"]` names what lies outside of the training, if anything does.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units or dims or not finite, or it is no
-                mesh; `not_converged`: the answer is not finite.
+            SimulationError: `invalid_input`: a variable is missing, of other units or dims or not finite, it is no
+                mesh, or a parameter has a sign that was never seen; `not_converged`: the answer is not finite.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         layout = self.facts.layout
         parameters = np.array([float(inputs[v.name]) for v in layout.parameters])
+        domain = self.facts.domain
+        if domain is not None and (wrong := domain.of_other_sign(parameters)):
+            raise SimulationError("invalid_input", "; ".join(wrong))
         try:
             mesh = Mesh(inputs[NODES].values, inputs[ELEMENTS].values, inputs[FLAGS].values, parameters)
             (found,) = self.predict_meshes([mesh])
@@ -106,7 +116,15 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
             raise SimulationError("invalid_input", str(error)) from error
         if not (np.isfinite(found.fields).all() and np.isfinite(found.scalars).all()):
             raise SimulationError("not_converged", "the answer is not finite; the mesh lies far from what was learned")
-        return self.spec.answer(self._named(found))
+        named = self._named(found)
+        if found.outside is None:
+            return self.spec.answer(named).assign_attrs(out_of_domain=UNKNOWN)
+        outside = "; ".join(found.outside)
+        whole = self.spec.answer(named | {IN_DOMAIN: np.bool_(not outside)})
+        if not outside:
+            return whole
+        warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
+        return whole.assign_attrs(out_of_domain=outside)
 
     def _named(self, answer: MeshAnswer) -> dict[str, Any]:
         """The answer by the names of the outputs."""
@@ -137,10 +155,13 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
         return pad(plain, kinds=self.facts.layout.kinds, length=self.facts.scale.length, batch_size=batch_size)
 
     def predict(self, batch: MeshBatch) -> dict[str, np.ndarray]:
-        """Answer a batch: for every output of the spec an array with the mesh first; vertices of padding are 0."""
+        """Answer a batch: for every output of the spec an array with the mesh first; vertices of padding are 0.
+
+        A batch no longer tells sizes, and so not `in_domain`, which `predict_meshes` and `simulate` do.
+        """
         found = [self._named(answer) for answer in self._run(batch)]
         present = np.asarray(batch.node_mask)
-        named = {v.name: np.stack([one[v.name] for one in found]) for v in self.spec.outputs}
+        named = {v.name: np.stack([one[v.name] for one in found]) for v in self.spec.outputs if v.name in found[0]}
         for name, array in named.items():
             if array.ndim > 1:
                 named[name] = np.where(present.reshape(*present.shape, *[1] * (array.ndim - 2)), array, 0.0)
@@ -167,6 +188,12 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
                 for i, answer in zip(part, self._run(batch), strict=False):
                     count = len(meshes[i].nodes)
                     answers[i] = answer._replace(fields=answer.fields[:count], fields_std=answer.fields_std[:count])
+        domain = self.facts.domain
+        if domain is not None and meshes:
+            for i, row in enumerate(described(meshes, self.facts.layout.kinds)):
+                one = answers[i]
+                assert one is not None
+                answers[i] = one._replace(outside=domain.outside(row))
         return [a for a in answers if a is not None]
 
     def _run(self, batch: MeshBatch) -> list[MeshAnswer]:

@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Float
 
 from data.fields import Fields
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check
-from surrogates.box import UNKNOWN, OutOfDomainWarning
+from surrogates.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.kept import KeptSurrogate
 from surrogates.operator.field_facts import FieldFacts
 from surrogates.operator.field_loss import SYMMETRIES
@@ -26,8 +26,6 @@ from surrogates.operator.training_domain import described
 
 #: Numbers that one batch of answers may hold on a CPU.
 ANSWER_SIZE = 16_000_000
-#: The output that tells whether a request is one of the kind that was learned.
-IN_DOMAIN = "in_domain"
 
 
 class FieldAnswer(NamedTuple):

@@ -12,6 +12,7 @@ import pytest
 from data.errors import InputError
 from data.meshes import Mesh
 from simulators.base import SimulationError
+from surrogates.box import OutOfDomainWarning
 from surrogates.graph.fit_mesh import MeshBatches, fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig, MeshScale, field_bands
 from surrogates.graph.mesh_network import MeshNetworkConfig
@@ -59,6 +60,7 @@ def test_it_learns_a_shear_flow_and_its_drag(trained) -> None:
     assert max(np.abs(a.fields[:, 1]).max() for a in answers) < 0.2
 
 
+@pytest.mark.filterwarnings("ignore::surrogates.box.OutOfDomainWarning")
 def test_its_intervals_hold_what_they_promise(trained) -> None:
     surrogate, _ = trained
     assert sorted(surrogate.facts.conformal) == ["drag", "pressure", "velocity_x", "velocity_y"]
@@ -139,3 +141,25 @@ def test_what_is_no_mesh_is_refused(trained) -> None:
         assert caught.value.kind == "invalid_input"
     with pytest.raises(InputError, match="0 parameters, 1 are needed"):
         surrogate.predict_meshes([Mesh(mesh.nodes, mesh.elements, mesh.flags)])
+
+
+def test_a_mesh_unlike_those_of_the_training_is_told_with_numbers(trained) -> None:  # type: ignore[no-untyped-def]
+    surrogate = trained[0] if isinstance(trained, tuple) else trained
+    like = surrogate.predict_meshes([small_meshes.channel(900 + k, 40, 1.0) for k in range(10)])
+    assert sum(not one.outside for one in like) >= 8
+    mesh = small_meshes.channel(7, 40, 1.0)
+
+    def ask(nodes: np.ndarray, speed: float):  # type: ignore[no-untyped-def]
+        values = {"nodes": nodes, "elements": mesh.elements.astype(np.int32), "boundary": mesh.flags.astype(np.int32)}
+        return surrogate.simulate(surrogate.spec.request(values | {"speed": speed}))
+
+    assert ask(mesh.nodes, 1.0)["in_domain"].item() is True
+    with pytest.warns(OutOfDomainWarning, match=r"speed = 30 outside \[0\.5.*, 1\.4.*\]"):
+        assert ask(mesh.nodes, 30.0)["in_domain"].item() is False
+    with pytest.warns(OutOfDomainWarning, match="width of the domain = "):
+        ask(10 * mesh.nodes, 1.0)
+    with pytest.raises(SimulationError, match="speed = -1, and only positive values have been learned"):
+        ask(mesh.nodes, -1.0)
+    old = surrogate.with_facts(domain=None)
+    assert "domain" not in old.facts.to_json()
+    assert old.predict_meshes([mesh])[0].outside is None
