@@ -141,7 +141,10 @@ class Directory:
 
     def read(self, folder: Path, values: Mapping[str, float]) -> dict[str, Any]:
         """The fields, on the grid or cell by cell."""
-        last = latest(folder)
+        start = float(self.template.start)
+        last = latest(folder, after=start, timeless=self.times is None)
+        if self.times is None:
+            self._refuse_unwritten(folder, last, values)
         where = read_field(last / "C").values
         written = [last] if self.times is None else [at_time(folder, t) for t in self.times]
         read: dict[str, Any] = {}
@@ -157,9 +160,25 @@ class Directory:
                 read[name] = array[0] if self.times is None else array
         return read if self.grid is not None else {**read, "cell_centres": where}
 
+    def _refuse_unwritten(self, folder: Path, last: Path, values: Mapping[str, float]) -> None:
+        """Refuse fields that stand at the last time as the case began with them.
+
+        Programs such as potentialFoam write their answer over the field that they began with.
+        """
+        for name in self.fields:
+            place = f"{last.name}/{name}"
+            began = self.template.filled(place, self.fill(values))
+            if began is not None and (folder / place).is_file() and (folder / place).read_bytes() == began:
+                raise InputError(
+                    f"no command has written {name}: {place} is as the case begins with it",
+                    where=place,
+                    remedy="Check writeInterval in system/controlDict and the options of the commands "
+                    "(potentialFoam writes p with -writep)",
+                )
+
     def _described(self, name: str) -> tuple[str, int]:
         """Units and components of a field, from its file in the template."""
-        for place in (f"0/{name}", f"0.orig/{name}"):
+        for place in (f"{self.template.start}/{name}", f"0/{name}", f"0.orig/{name}"):
             if place in self.template.names():
                 kind, units, components = header(Path(self.path) / place, without_comments(self.template.text(place)))
                 if components in (1, 3) and kind.startswith("vol"):

@@ -20,6 +20,29 @@ from data.errors import InputError
 COMPONENTS: Mapping[str, int] = {"Scalar": 1, "Vector": 3, "SphericalTensor": 1, "SymmTensor": 6, "Tensor": 9}
 #: SI units in the order of OpenFOAM's seven exponents.
 SI = ("kg", "m", "s", "K", "mol", "A", "cd")
+#: Exponents of the units that may stand in place of numbers, and of the quantities that may.
+NAMED: Mapping[str, tuple[int, ...]] = {
+    "kg": (1,),
+    "m": (0, 1),
+    "s": (0, 0, 1),
+    "K": (0, 0, 0, 1),
+    "mol": (0, 0, 0, 0, 1),
+    "A": (0, 0, 0, 0, 0, 1),
+    "cd": (0, 0, 0, 0, 0, 0, 1),
+    "Hz": (0, 0, -1),
+    "N": (1, 1, -2),
+    "Pa": (1, -1, -2),
+    "J": (1, 2, -2),
+    "W": (1, 2, -3),
+    "dimless": (),
+    "velocity": (0, 1, -1),
+    "pressure": (1, -1, -2),
+    "kinematicPressure": (0, 2, -2),
+    "temperature": (0, 0, 0, 1),
+    "density": (1, -3),
+    "kinematicViscosity": (0, 2, -1),
+    "dynamicViscosity": (1, -1, -1),
+}
 
 _CLASS = re.compile(r"(?:^|[\s{;])class\s+(\w+)\s*;")
 _FORMAT = re.compile(r"(?:^|[\s{;])format\s+(\w+)\s*;")
@@ -28,7 +51,10 @@ _INTERNAL = re.compile(r"(?:^|[\s};])internalField\s")
 _PATCHES = re.compile(r"(?:^|[\s};])boundaryField\s*\{")
 _VALUE = re.compile(r"(?<=[\s{;])value\s+(?=uniform|nonuniform)")
 _LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d+)\s*([({])")
-_COMMENT = re.compile(r"//[^\n]*|/\*.*?\*/", re.S)
+#: A line of a log by which a program enters a time; some releases add the unit.
+_REACHED = re.compile(r"^Time = ([-+.\deE]+)s?\s*$", re.M)
+#: A comment, or a string, in which the signs of a comment mean nothing.
+_COMMENT = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\])*"', re.S)
 
 
 @dataclass(frozen=True)
@@ -61,18 +87,44 @@ class Field:
         return self.values
 
 
-def units_of(exponents: str) -> str:
-    """Dimensions such as "0 1 -1 0 0 0 0" as CF units: "m s-1"; "1" where all are zero.
+def units_of(dimensions: str) -> str:
+    """What stands between the brackets as CF units: "0 1 -1 0 0 0 0" and "m/s" are "m s-1", nothing is "1".
 
     Raises:
-        ValueError: they are not five or seven whole numbers.
+        ValueError: they are neither five or seven whole numbers nor SI units with whole powers.
     """
-    powers = [float(p) for p in exponents.split()]
-    if len(powers) not in (5, 7) or any(p != int(p) for p in powers):
-        raise ValueError(f"dimensions must be 5 or 7 whole numbers, got [{exponents}]")
+    words = dimensions.split()
+    try:
+        powers = [float(p) for p in words]
+    except ValueError:
+        powers = _named(dimensions)
+    if words and (len(powers) not in (5, 7) or any(p != int(p) for p in powers)):
+        raise ValueError(f"dimensions must be 5 or 7 whole numbers, or SI units, got [{dimensions}]")
     terms = [unit + ("" if p == 1 else f"{p:g}") for unit, p in zip(SI, powers, strict=False) if p]
     # CF puts what is raised to a positive power first.
     return " ".join(sorted(terms, key=lambda term: "-" in term)) or "1"
+
+
+def _named(text: str) -> list[float]:
+    """Exponents of units such as "kg m^-1 s^-2", "m^2/s^3" or "Pa", as releases of openfoam.org write them.
+
+    Raises:
+        ValueError: a unit is not of SI, or it is no product of powers.
+    """
+    total = [0.0] * len(SI)
+    sign = 1
+    for word in re.findall(r"[*/]|[^\s*/]+", text):
+        if word in "*/":
+            # A slash divides by what follows it, and by no more.
+            sign = -1 if word == "/" else 1
+            continue
+        match = re.fullmatch(r"([A-Za-z]+)(?:\^\(?([-+]?\d+)\)?)?", word)
+        if match is None or match[1] not in NAMED:
+            raise ValueError(f"dimensions must be 5 or 7 whole numbers, or SI units, got [{text}]")
+        for i, power in enumerate(NAMED[match[1]]):
+            total[i] += sign * power * int(match[2] or 1)
+        sign = 1
+    return total
 
 
 def header(path: Path, text: str) -> tuple[str, str, int]:
@@ -107,8 +159,8 @@ def header(path: Path, text: str) -> tuple[str, str, int]:
 
 
 def without_comments(text: str) -> str:
-    """A dictionary's text, each comment a space."""
-    return _COMMENT.sub(" ", text)
+    """A dictionary's text without its comments, in which every line and every other character keeps its place."""
+    return _COMMENT.sub(lambda m: m[0] if m[0][0] == '"' else re.sub(r"[^\n]", " ", m[0]), text)
 
 
 def read_text(path: Path) -> str:
@@ -194,15 +246,27 @@ def at_time(folder: Path, time: float) -> Path:
     )
 
 
-def latest(folder: Path) -> Path:
+def latest(folder: Path, *, after: float = 0.0, timeless: bool = False) -> Path:
     """The folder in which a case holds its last results.
 
+    Args:
+        folder: of the case.
+        after: the time that it begins from.
+        timeless: whether the folder of that time will do, where no log tells of a later one: programs that solve for
+            no time write there.
+
     Raises:
-        InputError: nothing was written after time 0.
+        InputError: nothing was written after that time.
     """
-    time, path = next(reversed(times(folder).items()), (0.0, folder))
-    if time == 0:
-        raise InputError("nothing was written after time 0", remedy="Check writeInterval in system/controlDict")
+    time, path = next(reversed(times(folder).items()), (-math.inf, folder))
+    if timeless and time == after:
+        timeless = all(
+            float(t) <= after for log in folder.glob("log.*") for t in _REACHED.findall(log.read_text("latin-1"))
+        )
+    if time < after or (time == after and not timeless):
+        raise InputError(
+            f"nothing was written after time {after:g}", remedy="Check writeInterval in system/controlDict"
+        )
     return path
 
 
@@ -256,7 +320,15 @@ def _patches(path: Path, text: str, components: int) -> dict[str, Float64[np.nda
             return patches
         name = text[position:opened].strip()
         end = _closing(path, text, opened)
-        value = _VALUE.search(text, opened, end)
+        # Dictionaries inside that of the patch have values of their own, which are not those on its faces.
+        value = next(
+            (
+                m
+                for m in _VALUE.finditer(text, opened, end)
+                if text.count("{", opened, m.start()) - text.count("}", opened, m.start()) == 1
+            ),
+            None,
+        )
         if value is not None and not re.match(r"nonuniform\s+(List<\w+>\s*)?0", text[value.end() : end]):
             patches[name] = _values(path, name, text, value.end(), components)
         position = end + 1

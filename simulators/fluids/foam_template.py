@@ -1,32 +1,30 @@
-"""A case of OpenFOAM as a template: its files, the `{{name}}`s in them, and what they may not hold.
+"""A case of OpenFOAM as a template: its files, the `{{name}}`s in them, and which of its folders are results.
 
-`{{name}}` means nothing to OpenFOAM, whose own macros begin with `$` and `#`. A case compiles or runs no code:
-dictionaries that ask for it are refused here, and OpenFOAM is told the same when it runs.
+`{{name}}` means nothing to OpenFOAM, whose own macros begin with `$` and `#`. A case compiles or runs no code: see
+`foam_checks`.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from data.errors import InputError
+from simulators.fluids.foam_checks import refuse_code
+from simulators.fluids.foam_files import without_comments
+from simulators.fluids.foam_start import TIME, start_folder
 
-PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}")
-#: Words by which a dictionary has code compiled or a program run.
-CODE = re.compile(
-    r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
-    r"|\ballowSystemOperations\b|\bdynamicCode\b"
-)
-#: Libraries named by a path or a macro, which may be the case's own.
-LIBRARY = re.compile(r"\b\w*[lL]ibs?\s+\(?[^;]*[/$][^;]*;|\b\w*[lL]ibs?\([^;]*[/$][^;]*;")
-#: Files from outside the case, which nobody has looked at.
-OUTSIDE = re.compile(r"#\s*s?include(?:IfPresent)?\s*\"(?:[/~<]|[^\"\n]*(?:\.\.|\$))[^\"\n]*\"")
-#: Results of an earlier run, which are not part of a template.
-RESULTS = re.compile(r"(?!0$)\d+(\.\d*)?([eE][-+]?\d+)?|processor.*|processors\d*|postProcessing|log\..*|.*\.foam")
+PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}", re.ASCII)
+#: Results of an earlier run besides the folders of times, which are not part of a template.
+RESULTS = re.compile(r"processor.*|processors\d*|postProcessing|log\..*|.*\.foam|\.git|\.svn")
+#: Copies and texts that OpenFOAM does not read, so that a placeholder in them changes nothing.
+UNREAD = re.compile(r".*~|.*\.(?:bak|old|save|sw[po]|md|rst)|#.*#|\..*|README.*|Allrun.*|Allclean.*", re.I)
 #: Bytes of a template: what is held in memory and sent to each process of a campaign.
 MAX_BYTES = 256 * 10**6
 
@@ -37,34 +35,60 @@ class Template:
 
     Attributes:
         files: (path inside the case, content), sorted by path.
+        start: the folder of the time that the case begins from.
+        left_out: folder or file that counts as a result of an earlier run -> files in it.
     """
 
     files: tuple[tuple[str, bytes], ...]
+    start: str = "0"
+    left_out: tuple[tuple[str, int], ...] = ()
 
     @staticmethod
     def read(folder: Path) -> Template:
-        """The case in a folder, without results of earlier runs.
+        """The case in a folder, links followed, without results of earlier runs but those that it begins from.
 
         Raises:
-            InputError: the folder is not a case, is too large, or holds dictionaries that compile or run code.
+            InputError: the folder is not a case, is too large, holds dictionaries that compile or run code, or it
+                cannot be told which of its times it begins from.
         """
         where = str(folder)
         if not folder.is_dir():
             raise InputError("no such directory", where=where, remedy="Name the directory of an OpenFOAM case")
-        if not (folder / "system" / "controlDict").is_file():
+        control = folder / "system" / "controlDict"
+        if not control.is_file():
             raise InputError("not a case: system/controlDict is missing", where=where)
-        paths = [p for p in sorted(folder.rglob("*")) if p.is_file() and not _result(p.relative_to(folder))]
-        size = sum(p.stat().st_size for p in paths)
-        if size > MAX_BYTES:
-            raise InputError(
-                f"{size / 1e6:,.0f} MB, above {MAX_BYTES / 1e6:,.0f} MB",
-                where=where,
-                remedy="Let blockMesh or snappyHexMesh make the mesh as one of the commands",
-            )
-        files = tuple((p.relative_to(folder).as_posix(), p.read_bytes()) for p in paths)
-        for name, content in files:
-            _refuse_code(folder / name, content)
-        return Template(files)
+        times = {p.name for p in folder.iterdir() if p.is_dir() and TIME.fullmatch(p.name)}
+        start = start_folder(without_comments(_text(control.read_bytes())), times, where)
+        files: dict[str, bytes] = {}
+        left_out: Counter[str] = Counter()
+        size = 0
+        for name in _walk(folder):
+            head, _, rest = name.partition("/")
+            if _result(head, rest, start):
+                left_out[head] += 1
+                continue
+            path = folder / name
+            if not path.exists():
+                raise InputError("the link leads nowhere", where=str(path), remedy="Mend or remove it")
+            if not path.is_file():
+                continue
+            size += path.stat().st_size
+            if size > MAX_BYTES:
+                raise InputError(
+                    f"above {MAX_BYTES / 1e6:,.0f} MB",
+                    where=where,
+                    remedy="Let blockMesh or snappyHexMesh make the mesh as one of the commands",
+                )
+            files[name] = path.read_bytes()
+        ordered = sorted(files.items(), key=lambda item: Path(item[0]))
+        for name, content in ordered:
+            if content.startswith(b"\x1f\x8b") and not _geometry(name):
+                raise InputError(
+                    "compressed, so it cannot be checked", where=str(folder / name), remedy="Unpack it with gunzip"
+                )
+            if not (b"\0" in content and _geometry(name)):
+                refuse_code(folder, name, _text(content), files)
+        return Template(tuple(ordered), start or "0", tuple(sorted(left_out.items())))
 
     @cached_property
     def hash(self) -> str:
@@ -76,13 +100,29 @@ class Template:
 
     @cached_property
     def placeholders(self) -> dict[str, str]:
-        """Name -> where it first stands, as `file:line`."""
-        found: dict[str, str] = {}
+        """Name -> where it first stands, as `file:line`, among those that change what is computed."""
+        return self._places()[0]
+
+    @cached_property
+    def idle(self) -> dict[str, str]:
+        """Name -> where it stands and changes nothing: in a comment, a copy, or a time that is not begun from."""
+        return self._places()[1]
+
+    def _places(self) -> tuple[dict[str, str], dict[str, str]]:
+        active: dict[str, str] = {}
+        idle: dict[str, str] = {}
         for name, content in self.files:
             text = _text(content)
-            for match in PLACEHOLDER.finditer(text or ""):
-                found.setdefault(match[1], f"{name}:{(text or '').count(chr(10), 0, match.start()) + 1}")
-        return found
+            # Bytes of a binary list may look like the start of a comment.
+            plain = text if b"\0" in content else without_comments(text)
+            head, *more = name.split("/")
+            unread = UNREAD.fullmatch((more or [head])[-1]) or (TIME.fullmatch(head) and more and head != self.start)
+            for match in PLACEHOLDER.finditer(text):
+                # Comments are blanked in place, so that what stands outside of one is found where it was.
+                commented = plain[match.start() : match.end()] != match[0]
+                places = idle if unread or commented else active
+                places.setdefault(match[1], f"{name}:{text.count(chr(10), 0, match.start()) + 1}")
+        return active, {name: place for name, place in idle.items() if name not in active}
 
     def names(self) -> set[str]:
         """Paths inside the case."""
@@ -99,16 +139,15 @@ class Template:
             folder: made where absent.
             values: at least every placeholder; numbers are written with 15 digits, whole ones without a point.
         """
-
-        def put(match: re.Match[str]) -> str:
-            value = values[match[1]]
-            return value if isinstance(value, str) else f"{value:.15g}"
-
         for name, content in self.files:
             path = folder / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            text = _text(content)
-            path.write_bytes(content if text is None else PLACEHOLDER.sub(put, text).encode())
+            path.write_bytes(_fill(content, values))
+
+    def filled(self, name: str, values: Mapping[str, float | int | str]) -> bytes | None:
+        """What `write` puts into one file; None where the template has no such file."""
+        content = dict(self.files).get(name)
+        return None if content is None else _fill(content, values)
 
 
 def match_placeholders(template: Template, given: Mapping[str, str], where: str) -> None:
@@ -131,43 +170,62 @@ def match_placeholders(template: Template, given: Mapping[str, str], where: str)
             )
     for name, kind in given.items():
         if name not in template.placeholders:
+            idle = template.idle.get(name)
+            place = f"; it stands only at {idle}, where it changes nothing" if idle else ""
             raise InputError(
-                f"no file holds {{{{{name}}}}}, which {kind} name; there are {sorted(template.placeholders)}",
+                f"no file holds {{{{{name}}}}}, which {kind} name; there are {sorted(template.placeholders)}{place}",
                 where=where,
+                remedy=(
+                    f"Write it outside of comments, into a file that is read from time {template.start} on"
+                    if idle
+                    else None
+                ),
             )
 
 
-def _result(path: Path) -> bool:
-    return RESULTS.fullmatch(path.parts[0]) is not None
+def _fill(content: bytes, values: Mapping[str, float | int | str]) -> bytes:
+    def put(match: re.Match[str]) -> str:
+        # One that stands in a comment needs no value.
+        value = values.get(match[1], match[0])
+        return value if isinstance(value, str) else f"{value:.15g}"
+
+    return PLACEHOLDER.sub(put, _text(content)).encode("latin-1")
 
 
-def _text(content: bytes) -> str | None:
-    """Content as text; None for what is binary, which is copied as it stands."""
-    if b"\0" in content:
-        return None
-    try:
-        return content.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
+def _walk(folder: Path) -> Iterator[str]:
+    """Paths of all files inside a folder, with those of linked folders, sorted.
+
+    Raises:
+        InputError: a link leads to a folder that it lies in.
+    """
+    for at, folders, names in os.walk(folder, followlinks=True):
+        inside = Path(at).relative_to(folder)
+        folders.sort()
+        real = Path(at).resolve()
+        for name in folders:
+            target = (Path(at) / name).resolve()
+            if real.is_relative_to(target):
+                raise InputError(
+                    "the link leads to a folder that it lies in", where=str(Path(at) / name), remedy="Remove it"
+                )
+        yield from ((inside / name).as_posix() for name in sorted(names))
 
 
-def _refuse_code(path: Path, content: bytes) -> None:
-    text = _text(content)
-    if text is None:
-        if content.startswith(b"\x1f\x8b") and not {"polyMesh", "triSurface"} & set(path.parts):
-            raise InputError("compressed, so it cannot be checked", where=str(path), remedy="Unpack it with gunzip")
-        return
-    # Comments are searched too: leaving them out would mean to parse them exactly as OpenFOAM does.
-    for pattern, what in (
-        (CODE, "compiles or runs code"),
-        (LIBRARY, "loads a library by its path"),
-        (OUTSIDE, "reads a file outside the case"),
-    ):
-        match = pattern.search(text)
-        if match is not None:
-            line = text.count("\n", 0, match.start()) + 1
-            raise InputError(
-                f"{' '.join(match[0].split())[:60]!r} {what}, which a case may not do",
-                where=f"{path}:{line}",
-                remedy="Write the value itself, or make it a parameter",
-            )
+def _result(head: str, rest: str, start: str | None) -> bool:
+    """Whether a file in a folder `head` of the case is a result of an earlier run."""
+    if not (rest and TIME.fullmatch(head)):
+        return RESULTS.fullmatch(head) is not None
+    if head in ("0", start):
+        return False
+    # A mesh that moved or was refined lies in the last time before the start that has one.
+    return start is None or float(head) > float(start) or not rest.startswith("polyMesh/")
+
+
+def _geometry(name: str) -> bool:
+    """Whether a file holds points and faces, which may be compressed or binary."""
+    return bool({"polyMesh", "triSurface"} & set(name.split("/")))
+
+
+def _text(content: bytes) -> str:
+    """Content with one character for each byte, so that any encoding comes back as it was."""
+    return content.decode("latin-1")

@@ -26,7 +26,12 @@ from data.errors import InputError
 from simulators.base import SimulationError, Spec, check, content_hash
 from simulators.fluids.foam_cases import Case
 from simulators.fluids.foam_directory import Directory
+from simulators.fluids.foam_files import without_comments
 from simulators.fluids.foam_run import environment, run, version
+
+#: Schemes of d/dt that follow a flow in time, and those that only lead to its steady state.
+TRANSIENT = {"Euler", "backward", "CrankNicolson"}
+STEADY = {"steadyState", "localEuler", "SLTS", "CoEuler"}
 
 _RESIDUAL = re.compile(r"Solving for (\w+), Initial residual = (\S+),")
 _CONTINUITY = re.compile(r"sum local = (\S+),")
@@ -133,7 +138,11 @@ class OpenFOAM:
         for command in self.case.steps:
             began = time.monotonic()
             said = run(command, folder, env, deadline, self.timeout_s)
-            facts = {"seconds": round(time.monotonic() - began, 3), **convergence(command[0], said)}
+            transient = evolves(command[0], folder)
+            facts = {
+                "seconds": round(time.monotonic() - began, 3),
+                **convergence(command[0], said, transient=transient),
+            }
             log[command[0]] = facts
         return log
 
@@ -160,12 +169,32 @@ class OpenFOAM:
         )
 
 
-def convergence(program: str, said: str) -> dict[str, Any]:
+def evolves(program: str, folder: Path) -> bool:
+    """Whether a program computes a flow over time, so that it has nowhere to converge to.
+
+    Programs called after the SIMPLE algorithm are steady whatever the case says; all others take the schemes of
+    d/dt in system/fvSchemes, of which the steady ones are `steadyState` and those of local time steps.
+
+    Args:
+        program: its name.
+        folder: of the filled case.
+    """
+    schemes = folder / "system" / "fvSchemes"
+    if "simple" in program.lower() or not schemes.is_file():
+        return False
+    block = re.search(r"\bddtSchemes\s*\{([^{}]*)\}", without_comments(schemes.read_text("latin-1")))
+    entries = re.findall(r"[^\s;]+\s+([^;]+);", block[1]) if block else []
+    words = {word for entry in entries for word in entry.split()}
+    return bool(words & TRANSIENT) and not words & STEADY
+
+
+def convergence(program: str, said: str, *, transient: bool = False) -> dict[str, Any]:
     """Facts from a solver's log, for the record of a run.
 
     Args:
         program: its name, for messages.
         said: its log.
+        transient: whether it computes a flow over time; some such programs print SIMPLE too.
 
     Returns:
         Last residuals by field, the last continuity error, and the iterations of a steady solver.
@@ -179,7 +208,7 @@ def convergence(program: str, said: str) -> dict[str, Any]:
         facts["initial_residuals"] = residuals
     if continuity := _CONTINUITY.findall(said):
         facts["continuity_error"] = float(continuity[-1])
-    if not re.search(r"^SIMPLE: ", said, re.M):
+    if transient or not re.search(r"^SIMPLE: ", said, re.M):
         return facts
     if re.search(r"^SIMPLE: no convergence criteria", said, re.M | re.I):
         raise SimulationError(

@@ -281,7 +281,7 @@ def test_settings_that_make_no_case_are_refused(changes: dict, message: str) -> 
         "InfoSwitches { allowSystemOperations 1; }",
         'libs ("./libmine.so");',
         'functionObjectLibs ( "$FOAM_CASE/libmine.so" );',
-        '#include "../secret"',
+        '#include "../../secret"',
         '#includeIfPresent "/etc/secret"',
     ],
 )
@@ -381,7 +381,7 @@ def test_results_that_do_not_fit_are_named() -> None:
         ({"times": (0.5,)}, "nothing was written at time 0.5; there are"),
         ({"grid": {"x": (0.0, 1.0, 4), "y": (0.0, 1.0, 9)}, "times": None}, "not those of the grid along y"),
         ({"grid": {"x": (0.0, 1.0, 4)}, "times": None}, "32 cells on a grid of"),
-        ({"commands": ("blockMesh",), "times": None}, "nothing was written after time 0"),
+        ({"commands": ("blockMesh",), "times": None}, "no command has written U: 0/U is as the case begins with it"),
         ({"commands": ("./Allrun",)}, "the command ./Allrun is not a file of the case"),
     ):
         with pytest.raises(SimulationError, match=message):

@@ -1,0 +1,95 @@
+"""What a case of OpenFOAM may not hold: code, libraries named by a path, and files from outside of it.
+
+OpenFOAM is told the same when it runs; here it is said before, with the file and the line.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Collection
+from pathlib import Path, PurePosixPath
+
+from data.errors import InputError
+from simulators.fluids.foam_files import without_comments
+
+#: Words by which a dictionary has code compiled or a program run.
+CODE = re.compile(
+    r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
+    r"|\ballowSystemOperations\b|\bdynamicCode\b"
+)
+#: Libraries named by a path or a macro, which may be the case's own.
+LIBRARY = re.compile(r"\b\w*[lL]ibs?\s+\(?[^;]*[/$][^;]*;|\b\w*[lL]ibs?\([^;]*[/$][^;]*;")
+#: A file that a dictionary takes in: relative to the file that names it.
+INCLUDE = re.compile(r"#\s*s?include(?:IfPresent)?\s*\"([^\"\n]*)\"")
+#: One of OpenFOAM's own files, or of `system`, which may not be left by `..`.
+LIBRARY_INCLUDE = re.compile(r"#\s*include(?:Etc|Func)\s*\"?[^\"\n;]*\.\.[^\n]*")
+#: How a file is named from the root of the case.
+IN_CASE = re.compile(r"(?:<(case|constant|system)>|\$(?:FOAM_CASE|\{FOAM_CASE\}))(?:/|$)")
+#: How one of OpenFOAM's own files is named.
+IN_ETC = re.compile(r"<etc>/|~OpenFOAM/|\$(?:FOAM_ETC|\{FOAM_ETC\})/")
+
+
+def included(name: str, target: str) -> str | None:
+    """The path inside the case that `#include "target"` in the file `name` reads; None where it leads outside.
+
+    Args:
+        name: path of the file that includes, inside the case.
+        target: what stands between the quotes; `<constant>`, `<system>`, `<case>` and `$FOAM_CASE` are understood, any
+            other macro leads nobody knows where, which counts as outside.
+    """
+    anchor = IN_CASE.match(target)
+    if anchor is not None:
+        root = anchor[1] if anchor[1] in ("constant", "system") else ""
+        joined = posixpath.join(root, target[anchor.end() :])
+    else:
+        joined = posixpath.join(posixpath.dirname(name), target)
+    path = posixpath.normpath(joined)
+    if target[:1] in ("/", "~") or path.startswith(("/", "..")) or re.search(r"[$<~]", joined):
+        return None
+    return path
+
+
+def refuse_code(folder: Path, name: str, text: str, names: Collection[str]) -> None:
+    """Refuse a file that compiles or runs code, loads a library of the case's own, or reads what is not in the case.
+
+    Comments are searched too, and so is the text without them: what hides in one reading of a comment stands in the
+    other.
+
+    Args:
+        folder: of the case, for messages.
+        name: path of the file inside the case.
+        text: its content; bytes that are not ASCII may be any character.
+        names: paths of all files of the template.
+
+    Raises:
+        InputError: names the file and the line.
+    """
+
+    def refused(start: int, words: str, what: str, source: str, remedy: str) -> InputError:
+        line = source.count("\n", 0, start) + 1
+        return InputError(
+            f"{' '.join(words.split())[:60]!r} {what}, which a case may not do",
+            where=f"{folder / name}:{line}",
+            remedy=remedy,
+        )
+
+    plain = without_comments(text)
+    value = "Write the value itself, or make it a parameter"
+    for source in (text, plain):
+        for pattern, what in (
+            (CODE, "compiles or runs code"),
+            (LIBRARY, "loads a library by its path"),
+            (LIBRARY_INCLUDE, "reads a file outside the case"),
+        ):
+            if match := pattern.search(source):
+                raise refused(match.start(), match[0], what, source, value)
+        for match in INCLUDE.finditer(source):
+            if IN_ETC.match(match[1]) and ".." not in PurePosixPath(match[1]).parts:
+                continue
+            path = included(name, match[1])
+            if path is None:
+                raise refused(match.start(), match[0], "reads a file outside the case", source, value)
+            if path not in names and (folder / path).is_file():
+                what = f"reads {path}, a result of an earlier run that is left out"
+                raise refused(match.start(), match[0], what, source, "Move that file, such as to constant/")

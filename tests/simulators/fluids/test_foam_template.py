@@ -1,0 +1,262 @@
+"""A case as people leave it: results of earlier runs, links, comments, includes, and what changes nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from data.errors import InputError
+from simulators.base import SimulationError
+from simulators.fluids.foam_cases import CASES
+from simulators.fluids.foam_files import read_field, units_of
+from simulators.fluids.foam_start import start_folder
+from simulators.fluids.foam_template import Template, match_placeholders
+from simulators.fluids.openfoam import OpenFOAM, convergence, evolves
+
+needs_openfoam = pytest.mark.skipif(
+    shutil.which("icoFoam") is None, reason="OpenFOAM is not installed: `make openfoam`"
+)
+PARAMETERS = {"viscosity": "m2 s-1", "pressure_drop": "m2 s-2", "wall_velocity": "m s-1"}
+CONSTANTS = {"cells": 8.0, "step": 0.05, "interval": 1.0, "end": 2.0}
+VALUES = {"viscosity": 0.1, "pressure_drop": 0.8, "wall_velocity": 0.5}
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Path:
+    """The packaged channel, to be changed."""
+    return Path(shutil.copytree(CASES / "channel", tmp_path / "case"))
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def answer(path: Path, commands: tuple[str, ...] = ("blockMesh", "icoFoam"), **changes: float) -> xr.Dataset:
+    simulator = OpenFOAM.from_directory(str(path), PARAMETERS, commands, ("U",), constants=CONSTANTS | changes)
+    return simulator.simulate(simulator.spec.request(VALUES))
+
+
+# --- results of earlier runs
+
+
+@needs_openfoam
+@pytest.mark.parametrize("begins", ["startFrom latestTime;", "startFrom startTime; startTime 1;"])
+def test_a_case_goes_on_from_the_folder_that_it_names(case: Path, begins: str) -> None:
+    whole = answer(case)
+    filled = case.parent / "filled"
+    template = Template.read(case)
+    template.write(filled, CONSTANTS | VALUES | {"end": 1.0})
+    first = OpenFOAM.from_directory(str(filled), {}, ("blockMesh", "icoFoam"), ("U",))
+    # The first second of the run is what the second one begins from; the scheme of second order in time begins anew
+    # there, which costs some 2e-4.
+    values = first.simulate(first.spec.request({})).U.values
+    (case / "1").mkdir()
+    text = (case / "0" / "U").read_text()
+    rows = "\n".join(f"({x:.9g} {y:.9g} {z:.9g})" for x, y, z in values)
+    assert "internalField uniform (0 0 0);" in " ".join(text.split())
+    text = text.replace("uniform (0 0 0);", f"nonuniform List<vector> {len(values)} ({rows});", 1)
+    (case / "1" / "U").write_text(text)
+    shutil.copy(case / "0" / "p", case / "1" / "p")
+    control = case / "system" / "controlDict"
+    control.write_text(control.read_text() + f"\n{begins}\n")
+    assert Template.read(case).start == "1"
+    assert np.abs(whole.U.values - values).max() > 0.05
+    assert np.allclose(answer(case).U.values, whole.U.values, atol=1e-3)
+
+
+def test_what_is_left_out_is_counted(case: Path) -> None:
+    before = Template.read(case)
+    for name in ("2/U", "processor0/0/U", "postProcessing/f/0/x.dat", "log.icoFoam", "2/uniform/time"):
+        (case / name).parent.mkdir(parents=True, exist_ok=True)
+        (case / name).write_text("x")
+    after = Template.read(case)
+    assert after.hash == before.hash
+    assert dict(after.left_out) == {"2": 2, "log.icoFoam": 1, "postProcessing": 1, "processor0": 1}
+
+
+def test_a_start_that_cannot_be_told_is_refused() -> None:
+    for control, folders, start in (
+        ("", {"0", "2", "10"}, "10"),
+        ("startFrom startTime; startTime 0;", {"0", "2"}, "0"),
+        ("startFrom startTime; startTime 2.0;", {"0", "2"}, "2"),
+        ("startFrom firstTime;", {"0", "2"}, "0"),
+        ("functions { f { startFrom latestTime; } } startFrom startTime; startTime 0;", {"0", "2"}, "0"),
+        ("startFrom startTime; startTime 3;", {"0", "2"}, None),
+        ("startFrom $x;", {"0"}, "0"),
+        ("endTime 20;", {"0", "2"}, "2"),
+    ):
+        assert start_folder(control, folders, "case") == start
+    for control in ("startFrom $x;", "startFrom startTime; startTime {{t}};", '#include "more"'):
+        with pytest.raises(InputError, match="of the times 0, 2, and which of them"):
+            start_folder(control, {"0", "2"}, "case")
+    with pytest.raises(InputError, match="begins from its folder 20, at or after its endTime 20"):
+        start_folder("endTime 20;", {"0", "20"}, "case")
+
+
+# --- links, comments and encodings
+
+
+def test_linked_files_and_folders_are_part_of_a_case(case: Path) -> None:
+    whole = Template.read(case).hash
+    for name in ("constant", "0"):
+        (case / name).rename(case.parent / name)
+        (case / name).symlink_to(case.parent / name)
+    assert Template.read(case).hash == whole
+    (case / "constant" / "again").symlink_to(case / "system")
+    assert "constant/again/controlDict" in Template.read(case).names()
+    (case / "constant" / "again").unlink()
+    (case / "system" / "round").symlink_to(case)
+    with pytest.raises(InputError, match=r"system/round: the link leads to a folder that it lies in"):
+        Template.read(case)
+    (case / "system" / "round").unlink()
+    (case / "system" / "gone").symlink_to(case.parent / "nothing")
+    with pytest.raises(InputError, match=r"system/gone: the link leads nowhere"):
+        Template.read(case)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("constant/more", "a 1; // was {{extra}};\n"),
+        ("constant/more", "a 1; /* was\n {{extra}}; */\n"),
+        ("constant/transportProperties.bak", "a {{extra}};\n"),
+        ("README.md", "{{extra}}\n"),
+    ],
+)
+def test_a_placeholder_that_changes_nothing_is_not_used(case: Path, name: str, text: str) -> None:
+    (case / name).write_text(text)
+    template = Template.read(case)
+    assert "extra" not in template.placeholders
+    known = dict.fromkeys([*PARAMETERS, *CONSTANTS], "parameters")
+    match_placeholders(template, known, "case")
+    with pytest.raises(InputError, match=rf"no file holds .*extra.*it stands only at {name}:\d, where it changes"):
+        match_placeholders(template, known | {"extra": "parameters"}, "case")
+    (case / "constant" / "used").write_text('file "http://a/b"; a {{extra}};\n')
+    assert Template.read(case).placeholders["extra"] == "constant/used:1"
+
+
+def test_a_placeholder_of_another_time_is_not_used(case: Path) -> None:
+    (case / "1").mkdir()
+    (case / "1" / "U").write_text("a 1;")
+    control = case / "system" / "controlDict"
+    control.write_text(control.read_text() + "\nstartFrom latestTime;\n")
+    assert Template.read(case).idle["wall_velocity"].startswith("0/U:")
+
+
+def test_any_encoding_comes_back_as_it_was_and_is_checked(case: Path, tmp_path: Path) -> None:
+    (case / "constant" / "more").write_bytes("nu {{viscosity}}; // Zähigkeit\n".encode("latin-1"))
+    (case / "constant" / "utf").write_text("nu {{viscosity}}; // Zähigkeit\n")
+    Template.read(case).write(tmp_path / "out", CONSTANTS | VALUES)
+    assert (tmp_path / "out" / "constant" / "more").read_bytes() == b"nu 0.1; // Z\xe4higkeit\n"
+    assert (tmp_path / "out" / "constant" / "utf").read_text() == "nu 0.1; // Zähigkeit\n"
+    for hidden in (b"// \xe4\nx #calc 1;\n", b"// \0\nx #calc 1;\n", b'#include /* \xe4 */ "/etc/passwd"\n'):
+        (case / "constant" / "more").write_bytes(hidden)
+        with pytest.raises(InputError, match=r"constant/more:\d: .* a case may not do"):
+            Template.read(case)
+
+
+@pytest.mark.parametrize(
+    ("line", "allowed"),
+    [
+        ('#include "<constant>/more"', True),
+        ('#include "<case>/constant/more"', True),
+        ('#include "$FOAM_CASE/constant/more"', True),
+        ('#include "../constant/more"', True),
+        ('#include "controlDict.more"', True),
+        ('#include "<etc>/caseDicts/mesh"', True),
+        ('#includeEtc "caseDicts/mesh"', True),
+        ('#include "../../more"', False),
+        ('#include "<constant>/../../more"', False),
+        ('#include "<etc>/../more"', False),
+        ('#includeEtc "../../more"', False),
+        ('#include "$HOME/more"', False),
+        ('#include "$FOAM_CASE/$x/more"', False),
+        ('#include "~/more"', False),
+        ('#include "/etc/more"', False),
+    ],
+)
+def test_includes_may_go_round_in_the_case_and_not_out_of_it(case: Path, line: str, allowed: bool) -> None:
+    (case / "constant" / "more").write_text("a 1;")
+    with (case / "system" / "controlDict").open("a") as file:
+        file.write(f"{line}\n")
+    if allowed:
+        assert "constant/more" in Template.read(case).names()
+    else:
+        with pytest.raises(InputError, match="reads a file outside the case"):
+            Template.read(case)
+
+
+# --- programs and files
+
+
+@needs_openfoam
+def test_a_program_without_time_answers_in_the_folder_that_it_began_with(case: Path) -> None:
+    solvers = case / "system" / "fvSolution"
+    text = solvers.read_text()
+    text = text.replace(
+        "solvers\n{", "solvers\n{\n Phi { solver PCG; preconditioner DIC; tolerance 1e-9; relTol 0; }\n"
+    )
+    assert "Phi" in text
+    solvers.write_text(text + "\npotentialFlow { nNonOrthogonalCorrectors 1; }\n")
+    # Without an inlet nothing drives a potential flow: it stands still, and still it is an answer that was written.
+    found = answer(case, ("blockMesh", "potentialFoam"))
+    assert np.allclose(found.U, 0, atol=1e-8)
+    with pytest.raises(SimulationError, match="no command has written U"):
+        answer(case, ("blockMesh",))
+    with pytest.raises(SimulationError, match="nothing was written after time 0"):
+        answer(case, interval=5.0)
+
+
+def test_whether_a_program_evolves_is_told_by_its_schemes(tmp_path: Path) -> None:
+    said = "SIMPLE: no convergence criteria found. Calculations will run for 1 steps.\nTime = 1\n"
+    schemes = tmp_path / "system" / "fvSchemes"
+    schemes.parent.mkdir()
+    for text, expected in (
+        ("ddtSchemes { default Euler; }", True),
+        ("ddtSchemes { default none; ddt(T) CrankNicolson 0.9; }", True),
+        ("ddtSchemes { default steadyState; } // Euler", False),
+        ("ddtSchemes { default $scheme; }", False),
+        ("divSchemes { default none; }", False),
+    ):
+        schemes.write_text(text)
+        assert evolves("laplacianFoam", tmp_path) is expected
+        # The momentum of a steady solver has no d/dt, whatever the schemes say.
+        assert evolves("buoyantSimpleFoam", tmp_path) is False
+    assert convergence("laplacianFoam", said, transient=True) == {}
+    with pytest.raises(SimulationError, match="has no targets"):
+        convergence("laplacianFoam", said, transient=False)
+
+
+def test_dimensions_may_be_units_by_name() -> None:
+    # Kilogram, metre, second, kelvin: the exponents of the International System of Units.
+    for text, units in (
+        ("", "1"),
+        ("m^2 s^-3", "m2 s-3"),
+        ("m/s", "m s-1"),
+        ("kg m^-1 s^-2", "kg m-1 s-2"),
+        ("Pa", "kg m-1 s-2"),
+        ("J/kg/K", "m2 s-2 K-1"),
+        ("0 2 -1 0 0", "m2 s-1"),
+    ):
+        assert sorted(units_of(text).split()) == sorted(units.split())
+    for text in ("furlong", "m^1.5", "0 1", "0 0.5 0 0 0 0 0"):
+        with pytest.raises(ValueError, match="5 or 7 whole numbers, or SI units"):
+            units_of(text)
+
+
+def test_strings_and_inner_dictionaries_are_not_taken_for_values(tmp_path: Path) -> None:
+    path = tmp_path / "T"
+    head = "FoamFile { class volScalarField; }\ndimensions [K];\ninternalField uniform 3;\n"
+    path.write_text(
+        head
+        + 'boundaryField { a { file "http://x/y"; value uniform 4; } b { sub { value uniform 8; } value uniform 7; } }'
+    )
+    found = read_field(path)
+    assert found.units == "K"
+    assert {name: float(values[0, 0]) for name, values in found.patches.items()} == {"a": 4.0, "b": 7.0}
