@@ -108,15 +108,18 @@ def refuse_doubtful(tally: FrameTally) -> None:
     Raises:
         InputError: naming what looks like the label, and the key that takes it or passes it over.
     """
-    for label, counts in tally.lacking.items():
+    problems, take, leave = [], [], []
+    for label, counts in sorted(tally.lacking.items()):
         name, count = counts.most_common(1)[0]
-        usual = tally.quantities.get(label)
-        both = f"[{label},{name}]" if usual else name
+        key = f"{tally.keys.prefix}{label}_key"
+        problems.append(f"{count:,} of {tally.used:,} frames have no {label}, which {' or '.join(counts)} may be")
+        take.append(f"'{key}=[{label},{name}]'" if tally.quantities.get(label) else f"{key}={name}")
+        leave.append(f"{key}={label}")
+    if problems:
         raise InputError(
-            f"{count:,} of {tally.used:,} frames have no {label}, and {', '.join(counts)} that may be {label}",
+            "; ".join(problems),
             where=str(tally.path),
-            remedy=f"Take it by '{tally.keys.prefix}{label}_key={both}', or pass it over by "
-            f"{tally.keys.prefix}{label}_key={label}",
+            remedy=f"Take it by {' '.join(take)}, or pass it over by {' '.join(leave)}",
         )
     for label in ("energy", "forces", "stress"):
         chosen = getattr(tally.keys, label)

@@ -16,6 +16,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
 from data.errors import InputError
+from data.neighbours import periodic_pairs
 from data.structures import Structures
 from experiments.active.selection import worst_atom
 from surrogates.graph.dynamics import Dynamics, DynamicsConfig
@@ -146,11 +147,18 @@ def calm(known: Structures) -> Int[np.ndarray, " k"]:
 
 
 def pieces(structures: Structures) -> Int[np.ndarray, " M"]:
-    """Into how many pieces each molecule falls whose atoms do not hold together; see `HOLD`."""
+    """Into how many pieces each structure falls whose atoms do not hold together, images included; see `HOLD`."""
     found = np.zeros(len(structures), np.int64)
     for m, (first, last) in enumerate(zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True)):
         radius = covalent_radii[structures.numbers[first:last]]
-        near = squareform(pdist(structures.positions[first:last])) <= HOLD * (radius[:, None] + radius)
+        hold = HOLD * (radius[:, None] + radius)
+        if structures.periodic[m].any():
+            pairs = periodic_pairs(structures.positions[first:last], structures.lattice[m], float(hold.max()) + 1e-6)
+            near = np.zeros(hold.shape, bool)
+            close = pairs.distance <= hold[pairs.centre, pairs.other]
+            near[pairs.centre[close], pairs.other[close]] = True
+        else:
+            near = squareform(pdist(structures.positions[first:last])) <= hold
         found[m] = connected_components(near, directed=False)[0]
     return found
 

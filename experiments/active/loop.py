@@ -31,6 +31,7 @@ from experiments.ledger import Ledger
 from experiments.run_directory import configuration_checked
 from simulators.base import Simulator, content_hash
 from simulators.campaign import CampaignConfig
+from surrogates.graph.baseline import refuse_cells
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import FineTuning, fit_potential
 from surrogates.graph.potential import Potential
@@ -128,6 +129,7 @@ class ActiveLearning:
         progress: bool = True,
     ) -> None:
         refuse_unfit(simulator)
+        refuse_cells(simulator, start, "start")
         self.start, self.simulator, self.campaign, self.learner = start, simulator, campaign, learner
         self.config, self.run_dir, self.test, self.progress = config, run_dir, test, progress
         self.store = store or run_dir / "labels.zarr"
@@ -330,7 +332,8 @@ def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
         raise InputError(f"atoms are closer than {CLOSEST} Angstrom", where="start", remedy="Give another geometry")
     rng = np.random.default_rng(seed)
     frames = start.take(np.arange(config.count) % len(start))
-    moved = frames.positions + config.shake_angstrom * rng.normal(size=frames.positions.shape)
+    shaking = np.where(frames.fixed, 0.0, rng.normal(size=frames.positions.shape))
+    moved = frames.positions + config.shake_angstrom * shaking
     moved[: frames.sizes[0]] = frames.positions[: frames.sizes[0]]
     unknown = np.full(len(frames), np.nan), np.full_like(moved, np.nan)
     made = replace(frames, positions=moved, energy=unknown[0], forces=unknown[1], _neighbours={})

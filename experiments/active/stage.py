@@ -8,13 +8,15 @@ import numpy as np
 from omegaconf import DictConfig
 
 from data.errors import InputError
+from data.frame_names import FrameKeys
+from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.active.labelling import refuse_unfit
 from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
 from experiments.active.report import closing_rows, write_report
-from experiments.forces import potential_config
-from experiments.frames import read_structures
+from experiments.forces import potential_config, reading_shown
+from experiments.frames import KeySettings, read_structures
 from experiments.stage import application, build, existing_file, instantiate, summary
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig, embed
@@ -25,8 +27,21 @@ from surrogates.train import TrainConfig
 FILES = (".xyz", ".extxyz", ".sdf", ".db")
 
 
-def starts(value: object, conformers: ConformerConfig, rejects: RejectLog) -> Structures:
-    """Geometries to begin at: those of a file, or one of each SMILES.
+def starts(
+    value: object,
+    conformers: ConformerConfig,
+    rejects: RejectLog,
+    keys: FrameKeys | None = None,
+    readings: list[Reading] | None = None,
+) -> Structures:
+    """Geometries to begin at: those of a file, with charge, spin, cell and fixed coordinates, or one of each SMILES.
+
+    Args:
+        value: SMILES or a file, or a list of them.
+        conformers: how geometries are made of SMILES.
+        rejects: gets the frames that cannot be used.
+        keys: which entries of frames are charge and spin.
+        readings: gets what was read of files.
 
     Raises:
         InputError: there is no such file, or a molecule is charged or has unpaired electrons.
@@ -36,7 +51,11 @@ def starts(value: object, conformers: ConformerConfig, rejects: RejectLog) -> St
     tables: list[Structures] = []
     for name in names:
         if name.lower().endswith(FILES):
-            tables.append(read_structures(existing_file(name, "start"), rejects))
+            tables.append(
+                read_structures(
+                    existing_file(name, "start"), rejects, keys, spins=True, labels=False, readings=readings
+                )
+            )
             continue
         geometry = embed(name, conformers).geometry
         if geometry.charge or geometry.spin:
@@ -60,9 +79,14 @@ def active(config: DictConfig, run_dir: Path) -> None:
         build(TrainConfig, config.first, where="first"),
         build(TrainConfig, config.again, where="again"),
     )
-    with RejectLog(run_dir / "rejects.csv") as rejects:
-        start = starts(config.start, build(ConformerConfig, config.conformers, where="conformers"), rejects)
-        test = None if config.test is None else read_structures(existing_file(config.test, "test"), rejects)
+    keys = build(KeySettings, config.frames, where="frames").keys("frames.")
+    readings: list[Reading] = []
+    with RejectLog(run_dir / "rejects.csv") as rejects, reading_shown(readings, run_dir):
+        conformers = build(ConformerConfig, config.conformers, where="conformers")
+        start = starts(config.start, conformers, rejects, keys, readings)
+        test = None
+        if config.test is not None:
+            test = read_structures(existing_file(config.test, "test"), rejects, keys, readings=readings)
     if test is not None and not np.isfinite(test.forces).all():
         raise InputError("a frame has no forces", where=str(config.test), remedy="Give frames with forces")
     campaign = build(CampaignConfig, config.campaign, where="campaign")

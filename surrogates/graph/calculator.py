@@ -10,9 +10,10 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from data.frame_names import FrameKeys, total_charge, unpaired_electrons
 from data.structure_batches import DENSE_ATOMS, Shape, pad, round_up
 from data.structures import Structures
-from simulators.base import Simulator
+from simulators.base import SimulationError, Simulator
 from surrogates.graph.potential import OUTPUTS, Potential
 
 
@@ -20,7 +21,9 @@ class PotentialCalculator(Calculator):
     """Energy (eV), forces (eV/Angstrom) and, of crystals, stress (eV/Angstrom^3, Voigt) by a potential.
 
     `results` also holds the standard deviations `energy_std` and `forces_std`, bounds and `in_domain`, where the
-    potential has them. The total charge is `atoms.info["charge"]`, 0 where absent.
+    potential has them. The total charge is what `atoms.info` or the atoms' initial charges say, under any name that
+    `data.frame_names` knows, and 0 where none is named; so is the spin, which a baseline may ask for. A change of
+    either is a change of the system, and is answered anew.
 
     A trajectory keeps one padded shape, so that it is compiled once: room for neighbours is left over, and
     only when an atom has more of them than ever before does the shape grow.
@@ -38,6 +41,19 @@ class PotentialCalculator(Calculator):
         self.implemented_properties = [*(v.name for v in self.potential.spec.outputs), "free_energy", "stress"]
         self._shape: Shape | None = None
 
+    @property
+    def _spins(self) -> bool:
+        """Whether spins matter: a potential does not tell them apart, but its baseline may."""
+        return self.potential.facts.head.baseline is not None
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last answer; ASE itself does not look at `atoms.info`."""
+        changes = list(super().check_state(atoms, tol=tol))
+        spins = self._spins
+        if self.atoms is not None and _named(self.atoms, spins=spins) != _named(atoms, spins=spins):
+            changes.append("info")
+        return changes
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -48,15 +64,17 @@ class PotentialCalculator(Calculator):
 
         Raises:
             PropertyNotImplementedError: the stress of what is not periodic in three directions.
-            SimulationError: as `Potential.simulate`.
+            SimulationError: as `Potential.simulate`; and for a charge that is no integer or not certain.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         now = self.atoms
+        charge, spin = _named(now, spins=self._spins)
         one = Structures.from_arrays(
             [now.numbers],
             [now.positions],
-            charge=[int(now.info.get("charge", 0))],
+            charge=[charge],
             lattice=[np.where(np.asarray(now.pbc)[:, None], now.cell.array, 0.0)],
+            spin=[spin],
         )
         if "stress" in properties and not one.volume[0] > 0:
             raise PropertyNotImplementedError("a stress needs a cell that repeats in three directions")
@@ -85,6 +103,23 @@ class PotentialCalculator(Calculator):
             return old
         # A quarter more than now, so that a fluctuation seldom changes the shape.
         return Shape(1, n, round_up(most + most // 4), repeats)
+
+
+def _named(atoms: Atoms, *, spins: bool) -> tuple[int, int | None]:
+    """The total charge, and the unpaired electrons where they are named and matter.
+
+    Raises:
+        SimulationError: `invalid_input`: one of them is not certain.
+    """
+    fields = {**atoms.info, **{k: v for k, v in atoms.arrays.items() if k in ("initial_charges", "initial_magmoms")}}
+    charge, _, problem = total_charge(fields, atoms.numbers, FrameKeys())
+    spin = None
+    if problem is None and spins:
+        spin, _, problem = unpaired_electrons(fields, atoms.numbers, charge or 0, bool(atoms.pbc.any()), FrameKeys())
+    if problem is not None:
+        what = problem.split(": write")[0]
+        raise SimulationError("invalid_input", f"{what}; set atoms.info['charge'] and atoms.info['spin']")
+    return charge or 0, spin
 
 
 def _plain(name: str, value: np.ndarray) -> object:

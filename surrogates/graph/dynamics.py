@@ -3,7 +3,7 @@
 NVE is velocity Verlet (Swope et al. 1982, doi:10.1063/1.442716); NVT is its BAOAB splitting with an exact
 Ornstein-Uhlenbeck step (Leimkuhler and Matthews 2013, doi:10.1063/1.4802990), which is velocity Verlet at no
 friction. Random numbers follow from the seed, the molecule and the step alone, so neither the company
-of a molecule in its batch nor an interruption changes its path.
+of a molecule in its batch nor an interruption changes its path. Coordinates that constraints hold have no velocity.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data.structure_batches import Shape, System, choose_sizes, pad, round_up, s
 from data.structures import Structures
 from surrogates.graph.energy import Answer
 from surrogates.graph.potential import Potential, pairs_budget
-from surrogates.graph.relax import refuse_baseline
+from surrogates.graph.relax import free_coordinates, refuse_baseline, refuse_constraints
 
 #: Angstrom beyond the cutoff that neighbour lists reach.
 MARGIN = 1.0
@@ -86,6 +86,7 @@ class Walkers(NamedTuple):
     """M molecules in motion, in ASE's units (eV, Angstrom, atomic mass units); every leaf has M first."""
 
     system: System
+    free: Float[Array, "M N 3"]
     ids: Int[Array, " M"]
     velocities: Float[Array, "M N 3"]
     forces: Float[Array, "M N 3"]
@@ -139,12 +140,15 @@ class Dynamics:
 
         Args:
             structures: where they begin.
-            velocities: Angstrom/fs; by default drawn at the temperature, without drift or rotation.
+            velocities: Angstrom/fs; by default drawn at the temperature, without drift or rotation. Those of
+                coordinates that constraints hold are taken as 0.
 
         Raises:
-            SimulationError: `invalid_input`, as `Potential.predict_structures`.
+            SimulationError: `invalid_input`, as `Potential.predict_structures`, or there are constraints other than
+                fixed coordinates.
         """
         refuse_baseline(self.potential)
+        refuse_constraints(structures)
         self.potential.refuse_unknown(structures)
         structures = structures.with_head(self.potential.facts.index)
         if velocities is None:
@@ -188,12 +192,13 @@ class Dynamics:
             shape = shape._replace(neighbours=max(shape.neighbours, widest))
         batch = pad(table, np.arange(len(table)), shape, self._reach)
         v = np.zeros_like(batch.positions)
-        v[batch.numbers > 0] = velocities / units.fs
+        v[batch.numbers > 0] = np.where(table.fixed, 0.0, velocities) / units.fs
         ids = np.full(shape.molecules, -1, np.int32)
         ids[: len(rows)] = rows
         members = self.potential.facts.config.ensemble
         walkers = Walkers(
             system=jax.tree.map(jnp.asarray, batch.system),
+            free=jnp.asarray(free_coordinates(table, batch.numbers), v.dtype),
             ids=jnp.asarray(ids),
             velocities=jnp.asarray(v),
             forces=jnp.zeros_like(v) if old is None else old.forces,
@@ -209,7 +214,8 @@ class Dynamics:
         dt = config.timestep_fs * units.fs
         mass = jnp.asarray(atomic_masses, system.positions.dtype)[system.numbers][..., None]
         real = (system.numbers > 0)[..., None]
-        inverse = jnp.where(real, 1.0 / jnp.where(real, mass, 1.0), 0.0)
+        # A mass without bound holds a fixed coordinate: neither forces nor the bath move it.
+        inverse = jnp.where(real, 1.0 / jnp.where(real, mass, 1.0), 0.0) * w.free
         v = w.velocities + 0.5 * dt * w.forces * inverse
         x = system.positions + 0.5 * dt * v
         if config.friction_per_fs > 0:
@@ -247,7 +253,7 @@ class Dynamics:
         kinetic = np.bincount(table.molecule, weights=half, minlength=m)
         structures = replace(
             table,
-            positions=centre + x[:m][inside].astype(np.float64),
+            positions=np.where(table.fixed, table.positions, centre + x[:m][inside].astype(np.float64)),
             energy=energies.mean(axis=1) + references,
             forces=forces[:m][inside].astype(np.float64),
             stress=np.full_like(table.stress, np.nan),
@@ -261,13 +267,16 @@ def thermal_velocities(structures: Structures, kelvin: float, seed: int) -> Floa
     """Maxwell-Boltzmann velocities, Angstrom/fs, of molecules that neither drift nor rotate.
 
     What is left is scaled so that the kinetic energy of each is that of its 3 N - 6 degrees of freedom on average
-    (3 N - 5 of a line, 0 of an atom).
+    (3 N - 5 of a line, 0 of an atom). Coordinates that constraints hold have none, and a molecule with such may drift.
     """
     rng = np.random.default_rng(seed)
     masses = atomic_masses[structures.numbers]
     velocities = rng.normal(size=structures.positions.shape) * np.sqrt(units.kB * kelvin / masses)[:, None]
     for first, last in zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True):
         m, v = masses[first:last, None], velocities[first:last]
+        if structures.fixed[first:last].any():
+            velocities[first:last] = np.where(structures.fixed[first:last], 0.0, v)
+            continue
         x = structures.positions[first:last]
         x = x - (m * x).sum(axis=0) / m.sum()
         v = v - (m * v).sum(axis=0) / m.sum()

@@ -3,7 +3,8 @@
 Molecules of about one size share a batch of fixed shape. Each has its own optimiser, and once its largest force
 is below the threshold it leaves its slot to a molecule that waits, so that no slot computes what is done. Where
 neighbour lists are used they reach farther than the cutoff, and a molecule that has moved half the
-margin pauses until its list is made anew: no pair is ever missed.
+margin pauses until its list is made anew: no pair is ever missed. Coordinates that constraints hold stay where they
+are, and their forces do not count.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Relaxed:
     """What became of each molecule, in the order of the input.
 
     Attributes:
-        structures: with the positions, energy (eV) and forces (eV/Angstrom) at the end.
+        structures: with the positions, energy (eV) and forces (eV/Angstrom) at the end; forces on coordinates that
+            constraints hold are those of the free surface.
         status: `converged`, `out_of_steps`, or `broken` where the potential gave no finite number; those
             keep their positions, and their energy and forces are NaN.
         steps: evaluations of each.
@@ -83,6 +85,7 @@ class Slots(NamedTuple):
     """M molecules under way; every leaf has M first."""
 
     system: System
+    free: Float[Array, "M N 3"]
     anchor: Float[Array, "M N 3"]
     atomic: Float[Array, "M N"]
     forces: Float[Array, "M N 3"]
@@ -134,9 +137,11 @@ class Relaxer:
         """Relax them all.
 
         Raises:
-            SimulationError: `invalid_input`, as `Potential.predict_structures`.
+            SimulationError: `invalid_input`, as `Potential.predict_structures`, or there are constraints other than
+                fixed coordinates.
         """
         refuse_baseline(self.potential)
+        refuse_constraints(structures)
         self.potential.refuse_unknown(structures)
         structures = structures.with_head(self.potential.facts.index)
         sizes = choose_sizes(structures.sizes, self.config.buckets)
@@ -166,15 +171,16 @@ class Relaxer:
         old = slots.system.positions
         running = slots.status == RUNNING
         steps = slots.steps + running
-        longest = jnp.sqrt(jnp.max(jnp.sum(forces * forces, axis=-1), axis=-1))
+        pull = forces * slots.free
+        longest = jnp.sqrt(jnp.max(jnp.sum(pull * pull, axis=-1), axis=-1))
         finite = jnp.isfinite(atomic).all(axis=-1) & jnp.isfinite(longest)
         status = jnp.where(steps >= self.config.max_steps, OUT_OF_STEPS, RUNNING)
         status = jnp.where(longest <= self.config.fmax, CONVERGED, status)
         status = jnp.where(finite, status, BROKEN)
         status = jnp.where(running, status, slots.status)
-        memory, move = self.optimiser.step(slots.memory, old, forces)
+        memory, move = self.optimiser.step(slots.memory, old, pull)
         going = (status == RUNNING)[:, None, None]
-        positions = jnp.where(going, old + move, old)
+        positions = jnp.where(going, old + move * slots.free, old)
         if slots.system.neighbours is not None:
             gone = jnp.max(jnp.sum((positions - slots.anchor) ** 2, axis=-1), axis=-1) > (0.5 * MARGIN) ** 2
             status = jnp.where((status == RUNNING) & gone, STALE, status)
@@ -217,7 +223,8 @@ class Relaxer:
                 size = atoms.stop - atoms.start
                 end.steps[row] = steps[slot]
                 if status[slot] != BROKEN:
-                    end.positions[atoms] = end.origin[row] + positions[slot, :size]
+                    moved = end.origin[row] + positions[slot, :size]
+                    end.positions[atoms] = np.where(structures.fixed[atoms], end.positions[atoms], moved)
                 if status[slot] in (CONVERGED, OUT_OF_STEPS):
                     end.energy[row] = atomic[slot].astype(np.float64).sum()
                     end.forces[atoms] = forces[slot, :size]
@@ -265,6 +272,7 @@ class Relaxer:
         positions = system.positions
         fresh = Slots(
             system=system,
+            free=spread(free_coordinates(table, batch.numbers)),
             anchor=positions,
             atomic=jnp.zeros(positions.shape[:2], positions.dtype),
             forces=jnp.zeros_like(positions),
@@ -316,3 +324,30 @@ def refuse_baseline(potential: Potential) -> None:
             "invalid_input",
             f"it learned differences to {baseline['name']}, which does not run on the device; use PotentialCalculator",
         )
+
+
+def refuse_constraints(structures: Structures) -> None:
+    """Refuse to move what has constraints other than fixed coordinates.
+
+    Raises:
+        SimulationError: `invalid_input`, naming the first such structure.
+    """
+    rows = np.flatnonzero(structures.constrained)
+    if len(rows):
+        raise SimulationError(
+            "invalid_input",
+            f"structure {rows[0]} has constraints other than fixed coordinates; take them away, or move it by ASE with "
+            "PotentialCalculator",
+        )
+
+
+def free_coordinates(structures: Structures, numbers: Int[np.ndarray, "M N"]) -> Float[np.ndarray, "M N 3"]:
+    """1 for each coordinate of padded structures that may move, 0 for those that constraints hold.
+
+    Args:
+        structures: a table.
+        numbers: its atomic numbers as `data.structure_batches.pad` lays them out.
+    """
+    free = np.ones((*numbers.shape, 3), np.float32)
+    free[numbers > 0] = ~structures.fixed
+    return free

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from ase import Atoms
+from ase.build import bulk, fcc111
+from ase.calculators.emt import EMT
 from tblite.ase import TBLite
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from simulators.base import SimulationError, Simulator
 from simulators.quantum.ase_calculator import ASECalculator
+from simulators.quantum.pyscf import PySCF
 from simulators.quantum.variables import Geometry
 from simulators.quantum.xtb import XTB
 
@@ -60,3 +66,58 @@ def test_what_a_calculator_lacks_is_invalid_input() -> None:
 def test_a_configuration_imports_nothing_but_calculators_of_ase(path: str) -> None:
     with pytest.raises(InputError):
         ASECalculator(path)
+
+
+def repeated(atoms: Atoms) -> Geometry:
+    return Geometry(
+        atoms.numbers.astype(np.int32), atoms.positions, cell=np.where(atoms.pbc[:, None], atoms.cell.array, 0.0)
+    )
+
+
+@pytest.mark.parametrize("name", ["crystal", "one atom", "slab", "wire"])
+def test_a_cell_is_repeated_as_ase_repeats_it(name: str) -> None:
+    crystal = bulk("Cu", a=3.61, cubic=True)
+    atoms = {
+        "crystal": crystal,
+        "one atom": bulk("Cu", a=3.61),
+        "slab": fcc111("Cu", (1, 1, 3), a=3.61, vacuum=6.0),
+        "wire": Atoms("Cu2", [[0, 0, 0], [0.3, 0, 2.4]], cell=[0, 0, 4.9], pbc=(False, False, True)),
+    }[name]
+    atoms.calc = EMT()
+    found = ASECalculator("ase.calculators.emt.EMT").simulate(repeated(atoms).dataset())
+    assert float(found.energy) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose(found.forces.values, atoms.get_forces(), atol=1e-9)
+    if name == "crystal":
+        # EMT is fitted to the cohesion of copper, and counts energies from there.
+        assert float(found.energy) / 4 == pytest.approx(0.0, abs=0.02)
+
+
+@pytest.mark.parametrize(
+    "simulator",
+    [XTB(), PySCF(method="hf", basis="sto-3g"), ASECalculator("ase.calculators.orca.ORCA")],
+    ids=lambda s: s.name,
+)
+def test_simulators_of_molecules_refuse_a_cell(simulator: Simulator) -> None:
+    assert "cell" not in {variable.name for variable in simulator.spec.inputs}
+    with pytest.raises(SimulationError, match="repeats along 3 directions"):
+        simulator.simulate(repeated(bulk("Cu", a=3.61)).dataset())
+
+
+def test_a_force_field_refuses_ions_and_a_spin() -> None:
+    pair = dimer(4.0)
+    for geometry in (replace(pair, charge=1, spin=1), replace(pair, spin=2)):
+        with pytest.raises(SimulationError, match="knows no electrons"):
+            ASECalculator(LENNARD_JONES).simulate(geometry.dataset())
+
+
+@pytest.mark.parametrize(
+    ("cell", "message"),
+    [
+        ([[4, 0, 0], [8, 0, 0], [0, 0, 4]], "do not span"),
+        ([[0.1, 0, 0], [0, 4, 0], [0, 0, 9]], r"0\.100 Angstrom apart"),
+    ],
+)
+def test_a_cell_that_makes_no_sense_is_refused(cell: list[list[float]], message: str) -> None:
+    geometry = replace(dimer(4.0), cell=np.array(cell, float))
+    with pytest.raises(SimulationError, match=message):
+        ASECalculator(LENNARD_JONES).simulate(geometry.dataset())
