@@ -81,7 +81,7 @@ class Moments:
     def statistics(self) -> ChannelStatistics:
         """What was added up; a spread that is nothing beside the mean is 1."""
         std = np.sqrt(self.squares / max(self.count, 1))
-        std = np.where(std > 1e-9 * np.maximum(1.0, np.abs(self.mean)), std, 1.0)
+        std = np.where(std > 1e-9 * np.abs(self.mean), std, 1.0)
         step = np.sqrt(self.steps_squared / max(self.steps, 1))
         step = np.where(step > 0, step, 1.0)
         found = (self.mean, std, step, self.low, self.high)

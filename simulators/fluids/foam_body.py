@@ -61,9 +61,9 @@ class Body:
         at_least(
             where,
             {
-                "length": (self.length, 1e-9),
-                "height": (self.height, 1e-9),
-                "mean_velocity": (self.mean_velocity, 1e-12),
+                "length": (self.length, 0),
+                "height": (self.height, 0),
+                "mean_velocity": (self.mean_velocity, 0),
                 "cells": (self.cells, 4),
                 "grid": (min(self.grid), 1),
                 "tolerance": (self.tolerance, 1e-12),

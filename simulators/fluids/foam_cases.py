@@ -93,12 +93,14 @@ def at_least(where: str, settings: Mapping[str, tuple[float, float]]) -> None:
 
     Args:
         where: config key of the case.
-        settings: name -> (value, smallest).
+        settings: name -> (value, smallest); 0 for whatever is above 0, in any unit.
 
     Raises:
         InputError: naming the setting.
     """
     for name, (value, smallest) in settings.items():
+        if smallest == 0 and not value > 0:
+            raise InputError(f"{name} must be above 0, got {value:g}", where=where)
         if not value >= smallest:
             raise InputError(f"{name} must be at least {smallest:g}, got {value:g}", where=where)
 
@@ -132,7 +134,7 @@ class Cavity:
             {
                 "cells_x": (self.cells_x, 2),
                 "cells_y": (self.cells_y, 2),
-                "end": (self.end, 1e-9),
+                "end": (self.end, 0),
                 "saves": (self.saves, 1),
                 "courant": (self.courant, 1e-6),
             },

@@ -238,7 +238,7 @@ def at_time(folder: Path, time: float) -> Path:
     """
     found = times(folder)
     for written, path in found.items():
-        if math.isclose(written, time, rel_tol=1e-6, abs_tol=1e-12):
+        if math.isclose(written, time, rel_tol=1e-6):
             return path
     raise InputError(
         f"nothing was written at time {time:g}; there are {[f'{t:g}' for t in found]}",

@@ -188,7 +188,8 @@ class LeadBands:
         weights = (area / area.sum()).ravel()
         flat = np.abs(errors).reshape(*errors.shape[:2], -1, errors.shape[-1]).astype(np.float64)
         sigma = np.sqrt(np.einsum("nlpc,p->lc", flat**2, weights) / len(flat))
-        sigma = np.maximum(sigma, 1e-9)
+        # No unit is too small: humidity aloft is 1e-6. The least number keeps 0 from dividing 0.
+        sigma = np.maximum(sigma, np.finfo(np.float64).tiny)
         # The quantile over points, each counted by its area.
         order = np.argsort(flat, axis=2)
         reached = np.cumsum(weights[order], axis=2) >= 1 - alpha - 1e-12

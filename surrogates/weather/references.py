@@ -94,7 +94,8 @@ class Patterns:
         layout = store.layout
         states = store.read(np.array([part[0]]), part[1] - part[0])[0]
         anomalies = states - climatology.at(store.times[part[0] : part[1]])
-        spread = np.maximum(anomalies.std(axis=(0, 1, 2)), 1e-12)
+        spread = anomalies.std(axis=(0, 1, 2))
+        spread = np.where(spread > 0, spread, 1.0)
         weight = (np.sqrt(layout.grid.weights)[..., None] / spread).ravel()
         flat = anomalies.reshape(len(anomalies), -1) * weight.astype(np.float32)
         values, times = np.linalg.eigh((flat @ flat.T).astype(np.float64))

@@ -138,6 +138,15 @@ def test_moments_do_not_depend_on_how_states_come(cuts: list[int], offset: float
     )
 
 
+def test_a_trace_gas_has_a_spread_and_a_constant_has_none() -> None:
+    states = np.random.default_rng(0).normal(size=(9, 2, 3, 2)) * [1e-14, 0.0] + [3e-14, 0.1]
+    moments = Moments(2)
+    moments.add(states)
+    found = moments.statistics()
+    assert found.std[0] == pytest.approx(states[..., 0].std())
+    assert found.std[1] == 1.0
+
+
 def test_a_climatology_of_years_is_the_weighted_mean_over_its_window() -> None:
     times = np.datetime64("2001-01-01", "ns") + np.arange(4 * 365 * 2) * np.timedelta64(12, "h")
     day = (times.astype("datetime64[D]") - times.astype("datetime64[Y]")).astype(int)

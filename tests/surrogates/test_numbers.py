@@ -13,6 +13,8 @@ from hypothesis.extra.numpy import arrays
 from data.errors import InputError
 from surrogates.losses import masked_error
 from surrogates.normalise import Standardise
+from surrogates.parametric.facts import InputScale
+from surrogates.uncertainty import Conformal
 
 VALUES = arrays(np.float64, (7, 2), elements=st.floats(-1e6, 1e6))
 
@@ -31,6 +33,19 @@ def test_missing_labels_are_left_out_and_a_constant_target_is_no_division_by_zer
     assert standardise.scale == (1.0, 1.0)
     with pytest.raises(InputError, match="target b"):
         Standardise.fit(["a", "b"], np.array([[1.0, np.nan]]))
+
+
+@pytest.mark.parametrize("unit", [1e-300, 1e-45, 1e-14, 1e13])
+def test_no_unit_is_too_small_for_a_scale_or_an_interval(unit: float) -> None:
+    values = np.random.default_rng(0).uniform(1.0, 5.0, (40, 1))
+    plain, small = Standardise.fit(["a"], values), Standardise.fit(["a"], unit * values)
+    assert np.allclose(small.apply(unit * values), plain.apply(values))
+    inputs = [InputScale.fit(u * values, ["1"], 0).apply(u * values) for u in (1.0, unit)]
+    assert np.allclose(inputs[1], inputs[0], atol=1e-5)
+    error = values + 0.01 * np.random.default_rng(1).normal(size=values.shape)
+    ends = [Conformal.fit(u * values[:, 0], u * error[:, 0], np.zeros(40)) for u in (1.0, unit)]
+    assert ends[1].factor == pytest.approx(ends[0].factor)
+    assert ends[1].floor / unit == pytest.approx(ends[0].floor)
 
 
 @pytest.mark.parametrize(("kind", "expected"), [("l1", [2.0, 0.5]), ("l2", [2.0, 0.125]), ("huber", [1.5, 0.125])])

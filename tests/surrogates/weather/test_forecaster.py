@@ -274,6 +274,8 @@ def test_bands_hold_their_share_of_points_by_area() -> None:
     assert ((held > 0.8) & (held < 0.98)).all()
     np.testing.assert_allclose(np.array(bands.sigma)[:, 0], [1.0, 3.0], rtol=0.05)
     assert LeadBands.from_json(bands.to_json()) == bands
+    small = LeadBands.fit(1e-12 * errors[:200], LAYOUT.grid.weights)
+    np.testing.assert_allclose(1e12 * small.half_width(2), bands.half_width(2))
     with pytest.raises(ValueError, match="2 leads"):
         bands.half_width(3)
 
