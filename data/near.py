@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+#: Names that need no quotes to be told from the sentence around them.
+_PLAIN = re.compile(r"[\w./@-]+")
 
 
 def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
@@ -22,5 +26,5 @@ def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A sentence that offers the names near to `name`, or nothing."""
-    found = [repr(n) if not n.isidentifier() else n for n in near(name, names)]
+    found = [n if _PLAIN.fullmatch(n) else repr(n) for n in near(name, names)]
     return f"Did you mean {' or '.join(found)}?" if found else ""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from omegaconf import MISSING, DictConfig
+from omegaconf.errors import MissingMandatoryValue
 
 from data.errors import InputError
 from data.files import write_json
@@ -25,6 +26,7 @@ from experiments.stage import (
     refuse_equal_stems,
     show_readings,
     summary,
+    surrogate_directory,
 )
 from experiments.tables import Table, read_table
 from experiments.train import score_table
@@ -57,15 +59,6 @@ class EvaluateSettings(StageSettings):
     comparison: Any = None
     forecasts: Any = None
     data: ScoredData = field(default_factory=ScoredData)
-
-
-def surrogate_directory(value: str | None) -> Path:
-    """The directory of a surrogate, from its own path or from that of the run that made it."""
-    path = existing_file(value, "surrogate")
-    for candidate in (path, path / "surrogate"):
-        if (candidate / "surrogate.json").exists():
-            return candidate
-    raise InputError("no surrogate.json in it", where=str(path), remedy="Name a directory that understudy train made")
 
 
 def compared(targets: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
@@ -115,7 +108,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     settings = build(EvaluateSettings, config, where="")
     files = [existing_file(name, "data.test") for name in names(settings.data.test)]
     refuse_equal_stems(files, "data.test")
-    directory = surrogate_directory(settings.surrogate)
+    directory = surrogate_directory(settings.surrogate, "surrogate")
     kind = read_card(directory)["kind"]
     if kind == "weather" and settings.forecasts is None:
         raise InputError(
@@ -185,4 +178,23 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     summary("Evaluated", {**shown, "metrics": run_dir / "metrics.json", **page})
 
 
-main = application("evaluate", evaluate, root="apply")
+def unused_in_evaluation(config: DictConfig) -> dict[str, str]:
+    """Keys that the kind of surrogate makes no use of; see `experiments.strict`."""
+    try:
+        kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
+    except (InputError, MissingMandatoryValue):
+        # The stage itself says what is wrong.
+        return {}
+    unused: dict[str, str] = {}
+    if kind != "potential":
+        unused["head"] = f"a {kind} surrogate has one head"
+    if kind != "molecular":
+        unused["data.smiles"] = f"a {kind} surrogate reads no SMILES"
+    if kind not in ("molecular", "parametric"):
+        unused["data.target"] = f"a {kind} surrogate is compared under the names of what it learned"
+    if kind == "weather":
+        unused["data.test"] = "states to forecast are given as forecasts.file"
+    return unused
+
+
+main = application("evaluate", evaluate, root="apply", unused=unused_in_evaluation)

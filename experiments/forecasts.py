@@ -15,7 +15,7 @@ from data.files import write_json
 from data.splits import counts
 from data.windows import WindowStore
 from experiments.run_directory import configuration_checked
-from experiments.stage import build, existing_file
+from experiments.stage import build, existing_file, surrogate_directory
 from experiments.weather.scores import Protocol, plain, score
 from simulators.base import content_hash
 from surrogates.devices import is_first
@@ -95,7 +95,7 @@ def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
     data = build(WindowData, config.data, where="data")
     store = WindowStore.open(existing_file(data.file, "data.file"))
     tuned = config.tune.surrogate
-    init = None if tuned is None else Forecaster.load(existing_file(tuned, "tune.surrogate"))
+    init = None if tuned is None else Forecaster.load(surrogate_directory(tuned, "tune.surrogate"))
     return train_on_windows(
         store,
         data,

@@ -33,7 +33,7 @@ from experiments.run_directory import configuration_checked
 from experiments.sampling import diverse, reservoir
 from experiments.screen import read_objective
 from experiments.screening import ScreenConfig, screen
-from experiments.screening_sources import identity, open_source
+from experiments.screening_sources import identity, open_source, unused_of_candidates
 from experiments.stage import application, build, existing_file, instantiate, summary
 from experiments.train import molecular_config
 from simulators.base import Simulator, content_hash
@@ -274,7 +274,17 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     summary("Pipeline", funnel.closing_rows(metrics, targets, case.units) | {"report": page, "run": run_dir})
 
 
-screening = application("pipeline", pipeline)
+def unused_in_pipeline(config: DictConfig) -> dict[str, str]:
+    """Keys that the choice of candidates makes no use of; see `experiments.strict`."""
+    if config.candidates is None:
+        return {"smiles": "the library that is written here has a column of its own"}
+    return {
+        "library": "it is written only where no candidates are given",
+        **unused_of_candidates(Path(str(config.candidates))),
+    }
+
+
+screening = application("pipeline", pipeline, unused=unused_in_pipeline)
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from omegaconf import MISSING, DictConfig
 
 from data.files import write_json
 from experiments.preparing import prepare as prepare_library
+from experiments.screening_sources import unused_of_candidates
 from experiments.stage import StageSettings, application, build, existing_file, summary
 
 
@@ -50,4 +51,9 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
     )
 
 
-main = application("prepare", prepare, root="apply")
+def unused_in_preparation(config: DictConfig) -> dict[str, str]:
+    """Keys that the kind of file makes no use of; see `experiments.strict`."""
+    return unused_of_candidates(Path(str(config.candidates)))
+
+
+main = application("prepare", prepare, root="apply", unused=unused_in_preparation)

@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
-from hydra import compose, initialize_config_dir
 from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
@@ -17,8 +16,8 @@ from rich.table import Table
 from data.errors import InputError
 from data.files import atomic_path
 from data.store import RecordStore
+from experiments.named_simulator import named_simulator
 from experiments.screening_objective import Objective
-from experiments.stage import CONF, instantiate
 from simulators.base import Simulator, input_hash
 from simulators.campaign import AGAIN, CampaignConfig, run_campaign
 from surrogates.parametric.parametric import ParametricSurrogate
@@ -31,7 +30,8 @@ class Recheck:
     """How designs are re-checked; the keys of `recheck`.
 
     Attributes:
-        simulator: name of a configuration of a simulator; None: they are not.
+        simulator: name of a configuration of a simulator, or the run of `understudy simulate` that used one; None:
+            they are not.
         settings: overrides of it, such as `simulator.order=3`.
         top: how many of the best.
         random: how many of all designs, drawn at random.
@@ -55,17 +55,11 @@ class Recheck:
         """The simulator.
 
         Raises:
-            InputError: none is named, or there is no such configuration.
+            InputError: none is named, or there is none by that name.
         """
-        known = sorted(p.stem for p in (CONF / "simulator").glob("*.yaml"))
-        if self.simulator not in known:
-            raise InputError(
-                f"no simulator {self.simulator!r}", where="recheck.simulator", remedy=f"Choose from {', '.join(known)}"
-            )
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("simulate", [f"simulator={self.simulator}", *self.settings])
-        made: Simulator = instantiate(config.simulator)
-        return made
+        if self.simulator is None:
+            raise InputError("no simulator is named", where="recheck.simulator", remedy="Give recheck.simulator=NAME")
+        return named_simulator(self.simulator, self.settings, key="recheck.simulator")
 
 
 def recheck_designs(

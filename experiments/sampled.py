@@ -54,12 +54,19 @@ def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset
         str(name): build(Range, value, where=f"sampling.ranges.{name}")
         for name, value in (node.get("ranges") or {}).items()
     }
+
+    def refuse(key: str, why: str) -> None:
+        if node.get(key):
+            raise InputError(f"is not used: {why}", where=f"sampling.{key}", remedy="Leave it out")
+
     found: Iterator[xr.Dataset]
     if node.get("shapes") is not None:
         if not isinstance(simulator, NGSolveFlow):
             raise InputError(
                 f"{simulator.name} takes no bodies", where="sampling.shapes", remedy="Give sampling.ranges"
             )
+        refuse("initial", f"{simulator.name} starts from rest")
+        refuse("ranges", "sampling.shapes gives the ranges of bodies")
         found = body_requests(simulator, instantiate(node.shapes), settings.count, settings.seed)
     elif isinstance(simulator, Exponax):
         if node.get("initial") is None:
@@ -71,7 +78,9 @@ def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset
         found = requests(simulator, instantiate(node.initial), ranges, settings.count, settings.seed)
     elif isinstance(simulator, DynamicalCore):
         states = None if node.get("initial") is None else instantiate(node.initial)
+        refuse("ranges", f"{simulator.name} starts from states")
         found = core_requests(simulator, states, settings.count, settings.seed)
     else:
+        refuse("initial", f"{simulator.name} takes numbers alone")
         found = parameter_requests(simulator, ranges, settings.count, settings.seed)
     return found, settings.count

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
 
 from data.errors import InputError
 from data.files import write_json
-from experiments.evaluate import surrogate_directory
 from experiments.recheck_designs import Recheck, recheck_designs
 from experiments.screening import Objective, ScreenConfig, screen_library
 from experiments.screening import screen as screen_file
 from experiments.screening_designs import designs_drawn, designs_in
-from experiments.stage import StageSettings, application, build, existing_file
+from experiments.screening_sources import unused_of_candidates
+from experiments.stage import StageSettings, application, build, existing_file, surrogate_directory
 from simulators.fluids.sampling import Range
-from surrogates.base import load_surrogate
+from surrogates.base import load_surrogate, read_card
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
 from surrogates.parametric.parametric import ParametricSurrogate
@@ -80,7 +81,7 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     names = ("top_k", "smiles", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
-    surrogate = load_surrogate(surrogate_directory(settings.surrogate))
+    surrogate = load_surrogate(surrogate_directory(settings.surrogate, "surrogate"))
     if isinstance(surrogate, ParametricSurrogate):
         _screen_designs(surrogate, settings, replace(how, objective=objective), config)
         return
@@ -133,4 +134,25 @@ def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
     return {name: Range(low, high, log) for name, low, high, log in ends}
 
 
-main = application("screen", screen, root="apply")
+def unused_in_screen(config: DictConfig) -> dict[str, str]:
+    """Keys that the kind of surrogate and of candidates makes no use of; see `experiments.strict`."""
+    try:
+        kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
+    except (InputError, MissingMandatoryValue):
+        # The stage itself says what is wrong.
+        return {}
+    unused: dict[str, str] = {}
+    if kind == "parametric":
+        unused["smiles"] = "candidates are rows of numbers"
+        unused["workers"] = "rows of numbers are parsed where they are read"
+    else:
+        unused |= unused_of_candidates(Path(str(config.candidates)))
+        unused["recheck"] = "only a screen of parameters is re-checked; understudy pipeline re-checks molecules"
+    if kind != "parametric" or str(config.candidates) != SAMPLED:
+        unused["sampling"] = "nothing is drawn without a surrogate of parameters and candidates=sampled"
+    if kind == "parametric" and config.recheck.simulator is None:
+        unused["recheck"] = "nothing is solved without recheck.simulator"
+    return unused
+
+
+main = application("screen", screen, root="apply", unused=unused_in_screen)

@@ -281,6 +281,15 @@ def _head(path: Path, form: TextFormat) -> bytes:
     return head
 
 
+def unused_of_candidates(path: Path) -> dict[str, str]:
+    """Keys that the kind of a file of candidates makes no use of; see `experiments.strict`."""
+    if path.is_dir():
+        return {"smiles": "a prepared library has no columns"}
+    if path.is_file() and kind_of(path)[0] in SMILES_SUFFIXES:
+        return {"smiles": "a list of SMILES has no columns"}
+    return {}
+
+
 def codecs_mark(head: bytes) -> bytes:
     """The byte order mark that some programs put before UTF-8 text, or nothing."""
     mark = b"\xef\xbb\xbf"

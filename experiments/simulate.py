@@ -15,7 +15,7 @@ from data.counting import count_rows
 from data.errors import InputError
 from data.files import write_json
 from data.frame_names import FrameKeys
-from data.molecules import XYZ_SUFFIXES, Row, kind_of, read
+from data.molecules import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, Row, kind_of, read
 from data.rejects import RejectLog, Rejects
 from data.splits import canonical
 from data.tally import TableTally
@@ -128,4 +128,27 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     write_json(run_dir / "metrics.json", result.metrics())
 
 
-main = application("simulate", simulate)
+#: How charges and spins of geometries are named.
+KEYS_OF_FRAMES = ("charge_key", "spin_key", "spin_convention")
+
+
+def unused_in_simulation(config: DictConfig) -> dict[str, str]:
+    """Keys that what is simulated makes no use of; see `experiments.strict`."""
+    if config.get("sampling") is not None:
+        keys = ("inputs", "smiles", "limit", "conformers", *KEYS_OF_FRAMES)
+        return dict.fromkeys(keys, "the requests are drawn, as sampling says")
+    path = Path(str(config.inputs))
+    if config.inputs is None or not path.is_file():
+        return {}
+    kind = kind_of(path)
+    unused = {}
+    if kind in (*SMILES_SUFFIXES, *SDF_SUFFIXES, *XYZ_SUFFIXES, ".db"):
+        unused["smiles"] = f"a {kind} file has no columns"
+    if kind in (*XYZ_SUFFIXES, ".db"):
+        unused["conformers"] = "the geometries are those of the file"
+    elif kind not in SDF_SUFFIXES:
+        unused |= dict.fromkeys(KEYS_OF_FRAMES, "a SMILES has its charge and its unpaired electrons in it")
+    return unused
+
+
+main = application("simulate", simulate, unused=unused_in_simulation)

@@ -6,8 +6,10 @@ Hydra stays in this module and in the YAML: a stage's own function takes plain, 
 from __future__ import annotations
 
 import errno
+import inspect
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,9 +29,11 @@ from rich.table import Table
 
 from data.errors import InputError
 from data.files import write_json
+from data.near import did_you_mean
 from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.run_directory import run_directory
+from experiments.strict import explained, refuse_missing_choices, refuse_unused
 from simulators.base import SimulationError
 
 LOG = logging.getLogger(__name__)
@@ -63,7 +67,13 @@ class StageSettings:
     run: RunDirectory = field(default_factory=RunDirectory)
 
 
-def application(name: str, function: Callable[[DictConfig, Path], None], *, root: str = "") -> Callable[[], None]:
+def application(
+    name: str,
+    function: Callable[[DictConfig, Path], None],
+    *,
+    root: str = "",
+    unused: Callable[[DictConfig], Mapping[str, str]] | None = None,
+) -> Callable[[], None]:
     """The Hydra application of a stage.
 
     Args:
@@ -72,11 +82,16 @@ def application(name: str, function: Callable[[DictConfig, Path], None], *, root
         root: folder under `conf/` in which groups are looked for. Stages that take a trained surrogate
             as `surrogate=DIR` have a root of their own, because where a group `surrogate/` exists Hydra
             takes that key for a choice of file.
+        unused: of a configuration: key, with all below it -> why it is not looked at; an argument that sets one is
+            refused.
     """
 
     def task(config: DictConfig) -> None:
         # An exception that leaves this function would be decorated by Hydra; SystemExit passes through.
         try:
+            refuse_missing_choices()
+            if unused is not None:
+                refuse_unused(HydraConfig.get().overrides.task, unused(config))
             with run_directory(config, Path(HydraConfig.get().runtime.output_dir), name) as run_dir:
                 function(config, run_dir)
         except (InputError, OmegaConfBaseException) as error:
@@ -97,7 +112,7 @@ def application(name: str, function: Callable[[DictConfig, Path], None], *, root
 
 def fail(error: Exception) -> int:
     """Print one line that names the problem and the remedy; the exit status of a usage error."""
-    parts = [" ".join(line.split()) for line in str(error).strip().splitlines()]
+    parts = [" ".join(line.split()) for line in str(explained(error)).strip().splitlines()]
     text = "; ".join(part for part in parts if part and not part.startswith(("full_key:", "object_type=")))
     print(f"understudy: {text}", file=sys.stderr)
     return 2
@@ -137,9 +152,28 @@ def instantiate(node: DictConfig) -> Any:
     try:
         return hydra.utils.instantiate(plain, _convert_="all")
     except hydra.errors.InstantiationException as error:
-        if isinstance(error.__cause__, (InputError, SimulationError)):
-            raise error.__cause__ from error
+        cause = error.__cause__
+        if isinstance(cause, (InputError, SimulationError)):
+            raise cause from error
+        if isinstance(cause, TypeError) and (match := re.search(r"unexpected keyword argument '(\w+)'", str(cause))):
+            raise _unknown_argument(plain, match[1]) from error
         raise
+
+
+def _unknown_argument(plain: Any, name: str) -> InputError:
+    """The error for a key that what is built does not take."""
+
+    def holders(value: Any) -> list[dict[str, Any]]:
+        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        here = [value] if isinstance(value, dict) and name in value and "_target_" in value else []
+        return here + [found for item in inner for found in holders(item)]
+
+    for holder in holders(plain):
+        known = list(inspect.signature(hydra.utils.get_object(str(holder["_target_"]))).parameters)
+        if name not in known:
+            remedies = [did_you_mean(name, known), f"Keys of {holder['_target_']} are {', '.join(known)}"]
+            return InputError("no such key", where=name, remedy=" ".join(filter(None, remedies)))
+    return InputError("no such key", where=name, remedy="See --help")
 
 
 def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> T:
@@ -162,7 +196,9 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
             raise InputError("a value is needed", where=key, remedy=f"Give {key}=...") from error
         if isinstance(error, ConfigKeyError):
             kind: Any = error.object_type
-            remedy = f"Keys here are {', '.join(f.name for f in fields(kind))}" if is_dataclass(kind) else "See --help"
+            known = [f.name for f in fields(kind)] if is_dataclass(kind) else []
+            near = did_you_mean(str(error.key), known)
+            remedy = " ".join(filter(None, [near, f"Keys here are {', '.join(known)}"])) if known else "See --help"
             raise InputError("no such key", where=key, remedy=remedy) from error
         raise InputError(str(error).splitlines()[0], where=key or None) from error
     except (ValueError, TypeError) as error:
@@ -193,6 +229,19 @@ def existing_file(value: str | None, key: str) -> Path:
     if not path.exists():
         raise InputError(f"no such file: {path}", where=key, remedy="Check the path")
     return path
+
+
+def surrogate_directory(value: str | None, key: str) -> Path:
+    """The directory of a surrogate, from its own path or from that of the run that made it.
+
+    Raises:
+        InputError: there is none.
+    """
+    path = existing_file(value, key)
+    for candidate in (path, path / "surrogate"):
+        if (candidate / "surrogate.json").exists():
+            return candidate
+    raise InputError("no surrogate.json in it", where=str(path), remedy="Name a directory that understudy train made")
 
 
 @contextmanager

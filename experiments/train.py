@@ -27,6 +27,7 @@ from experiments.stage import (
     summary,
 )
 from experiments.tables import Table, TableSettings, labelled_split, read_table
+from experiments.tuning import fixed_by_weights
 from surrogates import fit_note
 from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
 from surrogates.graph.fit_molecular import fit_molecular
@@ -176,4 +177,35 @@ def train(config: DictConfig, run_dir: Path) -> None:
     summary("Trained", {**shown, "surrogate": run_dir / "surrogate"})
 
 
-main = application("train", train)
+def unused_in_training(config: DictConfig) -> dict[str, str]:
+    """Keys that the kind of surrogate, or what is chosen besides, makes no use of; see `experiments.strict`."""
+    kind = str(config.surrogate.kind)
+    unused: dict[str, str] = {}
+    tuned = config.tune.surrogate is not None
+    if kind not in ("potential", "weather"):
+        unused["tune"] = f"a {kind} surrogate always begins with fresh weights"
+    elif kind == "weather":
+        unused |= {f"tune.{name}": "a forecaster goes on by tune.surrogate alone" for name in TUNE_OF_POTENTIALS}
+    elif tuned:
+        unused |= fixed_by_weights(config)
+    else:
+        unused |= {
+            f"tune.{name}": "nothing is gone on from without tune.surrogate" for name in ("replay", "frozen_body")
+        }
+    if kind != "potential":
+        unused["baseline"] = f"a {kind} surrogate learns no difference to a baseline"
+    elif config.get("baseline") is not None:
+        unused["data.isolated_atoms"] = "differences to a baseline have no energies of isolated atoms"
+    if not config.devices.distributed:
+        others = ("coordinator", "processes", "process")
+        unused |= {f"devices.{name}": "there is one process without devices.distributed=true" for name in others}
+    file = config.data.get("file")
+    if kind == "molecular" and file is not None and Path(str(file)).expanduser().is_dir():
+        unused |= {f"data.{name}": "the store says it" for name in ("smiles", "unit")}
+    return unused
+
+
+#: Keys of `tune` that only potentials have.
+TUNE_OF_POTENTIALS = ("head", "replay", "frozen_body")
+
+main = application("train", train, unused=unused_in_training)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.frame_names import FrameKeys
@@ -13,7 +15,8 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.frames import read_structures
-from experiments.stage import existing_file
+from experiments.stage import existing_file, surrogate_directory
+from surrogates.base import read_card
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import MAIN, FineTuning
 from surrogates.graph.potential import Potential
@@ -58,7 +61,7 @@ def fine_tuning(
                 remedy="Give tune.surrogate=DIR",
             )
         return None
-    potential = Potential.load(existing_file(config.surrogate, "tune.surrogate"))
+    potential = Potential.load(surrogate_directory(config.surrogate, "tune.surrogate"))
     heads = list(potential.facts.heads)
     if config.frozen_body and config.head in heads:
         raise InputError(
@@ -74,6 +77,39 @@ def fine_tuning(
             frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects, keys, readings=readings)
             parts.append(frames.take(np.flatnonzero(~frames.alone())).with_head(heads.index(name)))
     return FineTuning(potential, Structures.concatenate(parts) if parts else None, config.frozen_body)
+
+
+#: Settings of a potential that its weights fix, besides the network.
+FIXED = ("ensemble", "repulsion", "long_range")
+
+
+def fixed_by_weights(config: DictConfig) -> dict[str, str]:
+    """Keys of `surrogate` that are set to something else than the weights of `tune.surrogate` allow, and why.
+
+    Args:
+        config: of `understudy train experiment=molecules/forces`.
+
+    Raises:
+        InputError: there is no surrogate.
+    """
+    card = read_card(surrogate_directory(config.tune.surrogate, "tune.surrogate"))
+    if card["kind"] != "potential":
+        # Loading it says what is wrong.
+        return {}
+    old: dict[str, Any] = card["facts"]["config"]
+    new: Any = OmegaConf.to_container(config.surrogate, resolve=True)
+    why = "the weights of tune.surrogate hold {}, which stays"
+    changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}
+    unused = {f"surrogate.{name}": text for name, text in changed.items()}
+    network, held = new["network"], old["network"]
+    if network.get("architecture") != held["architecture"]:
+        unused["surrogate.network"] = unused["surrogate="] = why.format(f"a network {held['architecture']}")
+    else:
+        different = [k for k, v in network.items() if k in held and held[k] != v]
+        unused |= {f"surrogate.network.{k}": why.format(f"{k}={held[k]}") for k in different}
+        if "ensemble" in changed:
+            unused["surrogate="] = changed["ensemble"]
+    return unused
 
 
 def continued_config(config: PotentialConfig, potential: Potential) -> PotentialConfig:

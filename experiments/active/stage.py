@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.frame_names import FrameKeys
@@ -17,7 +19,7 @@ from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
 from experiments.active.report import closing_rows, write_report
 from experiments.forces import potential_config, reading_shown
 from experiments.frames import KeySettings, read_structures
-from experiments.stage import application, build, existing_file, instantiate, summary
+from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig, embed
 from surrogates.devices import enable_compilation_cache
@@ -68,8 +70,29 @@ def starts(
     return Structures.concatenate(tables)
 
 
+@dataclass(frozen=True)
+class ActiveSettings(StageSettings):
+    """The keys of `understudy pipeline experiment=molecules/active`; its parts are checked where they are used."""
+
+    start: Any = MISSING
+    test: Any = None
+    frames: Any = MISSING
+    conformers: Any = MISSING
+    simulator: Any = MISSING
+    campaign: Any = MISSING
+    surrogate: Any = MISSING
+    first: Any = MISSING
+    again: Any = MISSING
+    initial: Any = MISSING
+    explore: Any = MISSING
+    choose: Any = MISSING
+    stop: Any = MISSING
+    seed: int = 0
+
+
 def active(config: DictConfig, run_dir: Path) -> None:
     """Learn actively as `config` says; the same run directory again goes on."""
+    build(ActiveSettings, config, where="")
     enable_compilation_cache()
     simulator = instantiate(config.simulator)
     refuse_unfit(simulator)

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.weather import TIME, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
-from experiments.stage import existing_file
+from experiments.stage import existing_file, surrogate_directory
 from experiments.weather.evaluate import part_of_training
 from experiments.weather.stability import beyond
 from simulators.base import content_hash
@@ -65,7 +65,7 @@ class Drift:
         Raises:
             InputError: the forecaster or the windows are missing, do not fit one another, or nothing was kept.
         """
-        forecaster = Forecaster.load(existing_file(self.surrogate, "source.surrogate"))
+        forecaster = Forecaster.load(surrogate_directory(self.surrogate, "source.surrogate"))
         store = WindowStore.open(existing_file(self.path, "source.path"))
         forecaster.layout.refuse_other_states(store.layout, self.path, "those of the surrogate")
         if store.layout.calendar:

@@ -140,7 +140,7 @@ def test_bytes_of_another_encoding_spoil_only_the_cells_that_are_used(tmp_path: 
 
 @pytest.mark.parametrize(
     ("asked", "offered"),
-    [("gap", "'gap (eV)'"), ("e1-cc2", "'E1-CC2'"), ("pIC50", "'pIC50 [nM]'"), ("SMILES", "smiles")],
+    [("gap", "'gap (eV)'"), ("e1-cc2", "E1-CC2"), ("pIC50", "'pIC50 [nM]'"), ("SMILES", "smiles")],
 )
 def test_a_column_that_is_not_there_offers_those_that_are_near(asked: str, offered: str, tmp_path: Path) -> None:
     path = tmp_path / "a.csv"

@@ -1,0 +1,78 @@
+"""The simulator that a screen or another command names: a packaged configuration, or that of an earlier run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from data.errors import InputError
+from data.near import did_you_mean
+from experiments.stage import CONF, instantiate
+from simulators.base import Simulator
+
+
+def named_simulator(name: str, settings: Sequence[str], *, key: str) -> Simulator:
+    """A simulator by its name, or by the run of `understudy simulate` that used it.
+
+    Args:
+        name: of a configuration, such as ngsolve; or the run directory of `understudy simulate`, or its config.yaml,
+            which holds the simulator with all its settings, a case of the user's own included.
+        settings: overrides such as `simulator.order=3`.
+        key: that named it, for errors.
+
+    Raises:
+        InputError: there is neither such a configuration nor such a run, or it refuses a setting.
+    """
+    path = Path(name).expanduser()
+    if path.exists():
+        node = _used_by(path, settings, key)
+    else:
+        known = sorted(p.stem for p in (CONF / "simulator").glob("*.yaml"))
+        if name not in known:
+            remedies = [did_you_mean(name, known), f"Choose from {', '.join(known)}"]
+            remedies.append("or name the run of `understudy simulate` that made the labels")
+            raise InputError(f"no simulator {name!r}", where=key, remedy=" ".join(filter(None, remedies)))
+        with _composing():
+            node = compose("simulate", [f"simulator={name}", *settings]).simulator
+    made: Simulator = instantiate(node)
+    return made
+
+
+def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:
+    """The simulator of a run, with overrides."""
+    file = path / "config.yaml" if path.is_dir() else path
+    try:
+        config: Any = OmegaConf.load(file)
+        if not isinstance(config, DictConfig) or not isinstance(config.get("simulator"), DictConfig):
+            raise InputError("holds no simulator", where=str(file), remedy="Name a run of `understudy simulate`")
+        OmegaConf.set_struct(config, True)
+        for setting in settings:
+            name, _, value = setting.partition("=")
+            OmegaConf.update(config, name, OmegaConf.create(f"value: {value}").value)
+    except OSError as error:
+        raise InputError(
+            "no config.yaml in it", where=str(path), remedy=f"Give {key}= the run directory of `understudy simulate`"
+        ) from error
+    except OmegaConfBaseException as error:
+        raise InputError(str(error).splitlines()[0], where=key.replace("simulator", "settings")) from error
+    node: DictConfig = config.simulator
+    return node
+
+
+@contextmanager
+def _composing() -> Iterator[None]:
+    """Compose beside a Hydra application that is running: Hydra allows one at a time in a process."""
+    running = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = running
