@@ -16,6 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.units import same_units
 
 LATITUDE, LONGITUDE, TIME, LEVEL, LEAD = "latitude", "longitude", "time", "level", "prediction_timedelta"
 #: Units of a level: hPa for pressure, 1 for the sigma levels of a dynamical core.
@@ -401,19 +402,3 @@ class WeatherLayout:
                     where=where,
                     remedy="Regrid it, or give ascending latitudes and longitudes of the same range",
                 )
-
-
-def same_units(first: str, second: str) -> bool:
-    """Whether two spellings mean one unit: "m s**-1", "m/s" and "m s-1" do."""
-    return _plain_units(first) == _plain_units(second)
-
-
-_SPELLINGS = {
-    "m/s": "m s-1", "m2/s2": "m2 s-2", "pa/s": "pa s-1", "kg/kg": "kg kg-1", "1/s": "s-1", "kelvin": "k",
-    "(0-1)": "1", "dimensionless": "1", "": "1", "pascal": "pa", "millibars": "hpa", "mb": "hpa", "mbar": "hpa",
-}  # fmt: skip
-
-
-def _plain_units(value: str) -> str:
-    plain = " ".join(value.replace("**", "").replace("^", "").replace("(0 - 1)", "1").lower().split())
-    return _SPELLINGS.get(plain, plain)

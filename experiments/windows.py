@@ -15,7 +15,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.store import RecordStore
 from data.windows import WindowStore, write_windows
-from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary
+from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings, summary
 from experiments.weather.drift import Drift
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
@@ -78,6 +78,8 @@ def windows(config: DictConfig, run_dir: Path) -> None:
             bar.advance(task, count)
 
         store = _written(source, out, advance)
+    if isinstance(source, Reanalysis):
+        show_readings([source.reading()], run_dir)
     seconds = time.perf_counter() - began
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     write_json(

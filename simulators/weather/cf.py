@@ -12,34 +12,45 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from data.errors import InputError
-from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGrid, same_units
+from data.units import conversion, is_rate, same_units
+from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGrid
 
 #: Names of dims that files use.
 DIMS: Mapping[str, str] = {
     "lat": LATITUDE, "lon": LONGITUDE, "isobaricInhPa": LEVEL, "pressure_level": LEVEL, "plev": LEVEL, "lev": LEVEL,
-    "valid_time": TIME,
+    "valid_time": TIME, "isobaricInPa": LEVEL,
 }  # fmt: skip
 KNOWN = (TIME, LEVEL, LATITUDE, LONGITUDE)
 #: What does not change with time.
 STATIC = ("geopotential_at_surface", "land_sea_mask")
-#: Short names of ECMWF, on levels and at the surface.
+#: Short names of ECMWF and of CMIP, on levels and at the surface.
 ON_LEVELS: Mapping[str, str] = {
     "t": "temperature", "z": "geopotential", "u": "u_component_of_wind", "v": "v_component_of_wind",
     "w": "vertical_velocity", "q": "specific_humidity", "vo": "vorticity", "d": "divergence",
+    "ta": "temperature", "zg": "geopotential", "ua": "u_component_of_wind", "va": "v_component_of_wind",
+    "wap": "vertical_velocity", "hus": "specific_humidity",
 }  # fmt: skip
 AT_SURFACE: Mapping[str, str] = {
     "t2m": "2m_temperature", "2t": "2m_temperature", "u10": "10m_u_component_of_wind", "msl": "mean_sea_level_pressure",
     "10u": "10m_u_component_of_wind", "v10": "10m_v_component_of_wind", "10v": "10m_v_component_of_wind",
     "sp": "surface_pressure", "sst": "sea_surface_temperature", "z": "geopotential_at_surface", "lsm": "land_sea_mask",
     "tp": "total_precipitation",
+    "tas": "2m_temperature", "uas": "10m_u_component_of_wind", "vas": "10m_v_component_of_wind",
+    "psl": "mean_sea_level_pressure", "ps": "surface_pressure",
 }  # fmt: skip
-#: (units of the file, ours) to the factor and offset that bring one to the other.
-CONVERSIONS: Mapping[tuple[str, str], tuple[float, float]] = {
-    ("degc", "K"): (1.0, 273.15), ("celsius", "K"): (1.0, 273.15), ("c", "K"): (1.0, 273.15),
-    ("hpa", "Pa"): (100.0, 0.0), ("mbar", "Pa"): (100.0, 0.0), ("kpa", "Pa"): (1000.0, 0.0),
-    ("gpm", "m2 s-2"): (9.80665, 0.0), ("m", "m2 s-2"): (9.80665, 0.0),
-    ("mm", "m"): (1e-3, 0.0), ("g kg-1", "kg kg-1"): (1e-3, 0.0), ("%", "1"): (1e-2, 0.0),
-}  # fmt: skip
+
+
+#: Short names by which variables may be asked for.
+SHORT_NAMES: Mapping[str, str] = {**AT_SURFACE, **ON_LEVELS}
+#: Pressure levels of ERA5, hPa.
+ERA5_LEVELS = (
+    1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700,
+    750, 775, 800, 825, 850, 875, 900, 925, 950, 975, 1000,
+)  # fmt: skip
+
+
+#: Share of a spacing by which longitudes that were rounded may lie beside even ones.
+ROUNDED = 0.02
 
 
 def named(data: xr.Dataset, where: str) -> xr.Dataset:
@@ -51,9 +62,12 @@ def named(data: xr.Dataset, where: str) -> xr.Dataset:
         InputError: two variables would have one name.
     """
     found = data
+    capitals = {str(d): str(d).lower() for d in found.dims if str(d).lower() in KNOWN and str(d) not in KNOWN}
+    found = found.rename({old: new for old, new in capitals.items() if new not in found.variables})
     for old, new in DIMS.items():
         if (old in found.dims or (old in found.coords and found[old].ndim == 0)) and new not in found.variables:
             found = found.rename({old: new})
+    found = _levels_in_hpa(found)
     found = found.squeeze([d for d in found.dims if d not in KNOWN and found.sizes[d] == 1], drop=True)
     if TIME not in found.dims and TIME in found.coords:
         found = found.expand_dims(TIME)
@@ -86,12 +100,51 @@ def _name(name: str, array: xr.DataArray) -> str | None:
     """What WeatherBench 2 calls a variable; None where it does not."""
     if name in VARIABLES:
         return name
+    if name == "z" and not _is_orography(array):
+        return ON_LEVELS[name] if LEVEL in array.dims else None
     table = ON_LEVELS if LEVEL in array.dims else AT_SURFACE
     found = table.get(str(array.attrs.get("GRIB_shortName", name)), table.get(name))
     if found is None and LEVEL in array.dims and array.attrs.get("standard_name"):
         standard = array.attrs["standard_name"]
         found = next((v.name for v in VARIABLES.values() if v.levels and v.standard_name == standard), None)
     return found
+
+
+def _is_orography(array: xr.DataArray) -> bool:
+    """Whether a "z" is certain to be the geopotential of the surface: its attributes say so, or it has no time."""
+    if LEVEL in array.dims:
+        return False
+    surface = array.attrs.get("GRIB_typeOfLevel") == "surface" or array.attrs.get("standard_name") in (
+        "surface_geopotential",
+        "surface_altitude",
+    )
+    return surface or array.sizes.get(TIME, 1) == 1
+
+
+def _levels_in_hpa(data: xr.Dataset) -> xr.Dataset:
+    """Levels whose attribute says a unit of pressure, in hPa; others as they are."""
+    if LEVEL not in data.coords or "units" not in data[LEVEL].attrs:
+        return data
+    pair = conversion(str(data[LEVEL].attrs["units"]), "hPa")
+    if pair is None or pair == (1.0, 0.0):
+        return data
+    values = np.round(np.asarray(data[LEVEL].values, np.float64) * pair[0] + pair[1], 6)
+    return data.assign_coords({LEVEL: (data[LEVEL].dims, values, data[LEVEL].attrs | {"units": "hPa"})})
+
+
+def unknown_variables(data: xr.Dataset) -> dict[str, str]:
+    """Variables of a Dataset that are not used, and why."""
+    reasons = {}
+    for key, array in data.data_vars.items():
+        if str(key) in VARIABLES or not {LATITUDE, LONGITUDE} <= set(array.dims):
+            continue
+        bare = LEVEL not in array.dims and str(key) in ON_LEVELS
+        reasons[str(key)] = (
+            "on a level that the file does not name; give it a coordinate `level` with units"
+            if bare
+            else "no name of WeatherBench 2, ECMWF or CMIP that is known; rename it to use it"
+        )
+    return reasons
 
 
 def _on_levels(array: xr.DataArray) -> bool:
@@ -125,46 +178,27 @@ def checked_variable(array: xr.DataArray, where: str) -> None:
         )
 
 
-def pressure_levels(data: xr.Dataset, where: str) -> Float[np.ndarray, " level"]:
-    """The levels of a Dataset in hPa, which they are taken to be in where nothing else is said.
+def pressure_levels(data: xr.Dataset, where: str) -> tuple[Float[np.ndarray, " level"], str | None]:
+    """The levels of a Dataset in hPa, and what was assumed of them.
+
+    Levels without units are taken for hPa only where they can be nothing else: standard levels of ERA5, of which one
+    at least is 50 hPa or more, so that numbers of model levels and pressures in Pa are not.
 
     Raises:
-        InputError: they are in units other than of pressure.
+        InputError: they are in units other than of pressure, or do not say in which.
     """
-    values, units = np.asarray(data[LEVEL].values, np.float64), str(data[LEVEL].attrs.get("units", "hPa"))
-    if same_units(units, "Pa"):
-        return values / 100
-    if not same_units(units, "hPa"):
+    values, units = np.asarray(data[LEVEL].values, np.float64), data[LEVEL].attrs.get("units")
+    if units is None:
+        if np.isin(values, ERA5_LEVELS).all() and values.max() >= 50:
+            return values, "levels without units were taken for hPa, because all are standard pressure levels"
+        raise InputError(
+            f"its levels ({', '.join(f'{v:g}' for v in values[:5])}) have no units",
+            where=where,
+            remedy="Set the attribute units of the coordinate to hPa or Pa; levels of a model are not supported",
+        )
+    if not same_units(str(units), "hPa"):
         raise InputError(f"its levels are in {units}, hPa is needed", where=where, remedy="Interpolate to pressure")
-    return values
-
-
-def checked_times(data: xr.Dataset, where: str) -> np.ndarray:
-    """Times as datetime64[ns], ascending.
-
-    Raises:
-        InputError: the calendar has other days than ours, or times are missing, unsorted or given twice.
-    """
-    times = data[TIME].values
-    if times.dtype == object:
-        calendar = str(data[TIME].dt.calendar)
-        if calendar == "360_day":
-            raise InputError(
-                "the calendar 360_day has days that ours has not", where=where, remedy="Convert it with xarray"
-            )
-        times = np.array([np.datetime64(t.isoformat(), "ns") for t in times])
-    if not np.issubdtype(times.dtype, np.datetime64):
-        raise InputError("its times are no dates", where=where, remedy="Give units such as `hours since 1900-01-01`")
-    times = times.astype("datetime64[ns]")
-    if np.isnat(times).any():
-        raise InputError(f"time number {int(np.argmax(np.isnat(times)))} is missing", where=where, remedy="Take it out")
-    steps = np.diff(times)
-    zero = np.timedelta64(0, "ns")
-    for bad, what in ((steps == zero, "is given twice"), (steps < zero, "comes after a later one")):
-        if bad.any():
-            shown = times[int(np.argmax(bad)) + 1].astype("datetime64[s]")
-            raise InputError(f"the time {shown} {what}", where=where, remedy="Sort its times, each once")
-    return times
+    return values, None
 
 
 def ordered_grid(
@@ -190,10 +224,20 @@ def ordered_grid(
         if len(np.unique(values)) != len(values):
             raise InputError(f"a {name} is given twice", where=where, remedy="Take one out")
     rows = np.argsort(latitude, kind="stable")
-    turned = longitude % 360.0
+    turned = np.where(np.abs(longitude % 360.0 - 360.0) < 1e-4, 0.0, longitude % 360.0)
     columns = np.argsort(turned, kind="stable")
+    # A circle that is closed has its first meridian twice, as 0 and 360 or as -180 and 180.
+    again = np.append(False, np.diff(turned[columns]) < 1e-4)
+    columns = columns[~again]
     if region is not None:
         south, north, west, east = (float(v) for v in region)
+        if south > north:
+            raise InputError(
+                f"from {south:g} in the south to {north:g} in the north",
+                where="source.region",
+                remedy="Give south, north, west, east, in this order"
+                + (f": [{west:g},{south:g},{north:g},{east:g}]" if abs(west) <= 90 and west <= south else ""),
+            )
         rows = rows[(latitude[rows] >= south - 1e-6) & (latitude[rows] <= north + 1e-6)]
         width = (east - west) % 360.0 or 360.0
         columns = columns[(turned[columns] - west) % 360.0 <= width + 1e-6]
@@ -209,6 +253,9 @@ def ordered_grid(
         values = np.where(values < values[0], values + 360.0, values)
         if values[-1] >= 360.0 or (values[0] >= 180.0 and values[-1] > 180.0 and values[0] > 180.0):
             values = values - 360.0
+    even = np.linspace(values[0], values[-1], len(values))
+    if len(values) > 2 and 0 < np.abs(values - even).max() <= ROUNDED * (even[1] - even[0]):
+        values = even
     try:
         grid = WeatherGrid(tuple(latitude[rows].tolist()), tuple(np.round(values, 6).tolist()))
     except ValueError as error:
@@ -222,12 +269,22 @@ def converted(values: Float[np.ndarray, ...], name: str, units: str | None, wher
     Raises:
         InputError: they are in units from which there is no way.
     """
-    wanted = VARIABLES[name].units
+    factor, offset = conversion_of(name, units, where)
+    return values if (factor, offset) == (1.0, 0.0) else values * np.float32(factor) + np.float32(offset)
+
+
+def conversion_of(name: str, units: str | None, where: str) -> tuple[float, float]:
+    """The factor and the offset that bring a variable to the units of WeatherBench 2.
+
+    Raises:
+        InputError: it says no units, or units from which there is no way.
+    """
+    needed = VARIABLES[name].units
     if units is None:
-        raise InputError(f"{name} has no attribute units", where=where, remedy=f"Say which; {wanted} is needed")
-    if same_units(units, wanted):
-        return values
-    factor = CONVERSIONS.get((" ".join(units.replace("**", "").lower().split()), wanted))
-    if factor is None:
-        raise InputError(f"{name} is in {units}, {wanted} is needed", where=where, remedy="Convert it")
-    return values * np.float32(factor[0]) + np.float32(factor[1])
+        raise InputError(f"{name} has no attribute units", where=where, remedy=f"Say which; {needed} is needed")
+    pair = conversion(units, needed)
+    if pair is None:
+        rate = VARIABLES[name].accumulated and is_rate(units)
+        remedy = "It is a rate: multiply it by the time that it is of" if rate else "Convert it"
+        raise InputError(f"{name} is in {units}, {needed} is needed", where=where, remedy=remedy)
+    return pair

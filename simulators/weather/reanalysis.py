@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
@@ -17,6 +18,8 @@ import xarray as xr
 from jaxtyping import Int
 
 from data.errors import InputError
+from data.reading import Reading
+from data.units import same_units
 from data.weather import (
     LATITUDE,
     LEVEL,
@@ -31,22 +34,24 @@ from data.weather import (
 from data.windows import Segment
 from simulators.base import content_hash
 from simulators.weather.cf import (
+    SHORT_NAMES,
     STATIC,
-    checked_times,
     checked_variable,
     converted,
     ordered_grid,
     pressure_levels,
     refuse_lacking_dims,
+    unknown_variables,
 )
 from simulators.weather.chunks import ChunkReader, loaded, plain
+from simulators.weather.joining import Joined
+from simulators.weather.plausible import odd_heights, refuse_implausible
+from simulators.weather.precipitation import HOURLY, SUMMED, HourlyRain
 from simulators.weather.regrid import METHODS, global_grid, regrid
 from simulators.weather.sources import open_source
+from simulators.weather.times import TimeAxis, checked_times, date, time_axis
 
 MISSING = ("refuse", "drop")
-#: Precipitation of each hour, and what is summed of it over so many hours up to the time of a state.
-HOURLY = "total_precipitation"
-SUMMED: Mapping[str, int] = {"total_precipitation_6hr": 6, "total_precipitation_24hr": 24}
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
 
@@ -67,18 +72,21 @@ class Reanalysis:
         poles: whether the first and last of these latitudes are the poles.
         regrid: "conservative" or "bilinear".
         missing: what to do about a state of which a value is missing: "refuse" it, or "drop" the state.
-        fill: a value for what is missing of a variable, such as of sea surface temperature over land.
+        fill: a value for what is missing of a variable, such as of sea surface temperature over land; where the grid
+            changes, a new cell is the mean over what is there, and gets the value where nothing is.
+        accumulated: of hourly precipitation: "hour" if each value is that of one hour, "day" if values grow from 00 UTC
+            on, as in ERA5-Land; None: "hour", and values that grow are refused.
         static: variables that do not change with time, of those that are there.
 
     Raises:
         ValueError: a setting makes no sense.
     """
 
-    path: str
+    path: str | Sequence[str]
     variables: tuple[str, ...] = ()
     levels: tuple[float, ...] | Mapping[str, Sequence[float]] = ()
-    start: str | None = None
-    stop: str | None = None
+    start: str | int | None = None
+    stop: str | int | None = None
     step_hours: float | None = None
     region: tuple[float, ...] = ()
     grid: tuple[int, ...] = ()
@@ -86,6 +94,7 @@ class Reanalysis:
     regrid: str = "conservative"
     missing: str = "refuse"
     fill: Mapping[str, float] = field(default_factory=dict)
+    accumulated: str | None = None
     static: tuple[str, ...] = STATIC
 
     def __post_init__(self) -> None:
@@ -105,26 +114,54 @@ class Reanalysis:
                 raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
         if len(self.region) not in (0, 4) or len(self.grid) not in (0, 2):
             raise ValueError("region must be [south, north, west, east], and grid [latitudes, longitudes]")
+        if not isinstance(self.path, str):
+            object.__setattr__(self, "path", tuple(str(p) for p in self.path))
+        if self.accumulated not in (None, "hour", "day"):
+            raise ValueError(f"accumulated must be hour or day, got {self.accumulated!r}")
         if self.step_hours is not None and self.step_hours <= 0:
             raise ValueError(f"step_hours must be above 0, got {self.step_hours}")
+        for name in ("variables", "static"):
+            object.__setattr__(self, name, tuple(SHORT_NAMES.get(v, v) for v in getattr(self, name)))
         strange = [v for v in (*self.variables, *self.static) if v not in VARIABLES]
         if strange:
-            raise ValueError(f"no variable {strange[0]!r} in WeatherBench 2; known are {', '.join(VARIABLES)}")
+            near = get_close_matches(strange[0], [*VARIABLES, *SHORT_NAMES], n=1)
+            hint = f", did you mean {near[0]}?" if near else ""
+            raise ValueError(f"no variable {strange[0]!r} in WeatherBench 2{hint} Known are {', '.join(VARIABLES)}")
+
+    @property
+    def where(self) -> str:
+        """The path, for messages."""
+        return self.path if isinstance(self.path, str) else ", ".join(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of the path."""
+        return self.where.split("/")[-1]
+
+    @cached_property
+    def _opened(self) -> Joined:
+        opened = open_source(self.path)
+        refuse_lacking_dims(opened.data, self.where)
+        return opened
 
     @cached_property
     def source(self) -> xr.Dataset:
         """The source with our names, unread."""
-        found = open_source(self.path)
-        refuse_lacking_dims(found, self.path)
-        return found
+        return self._opened.data
 
     @cached_property
+    def _axis(self) -> TimeAxis:
+        times, notes = checked_times(self.source, self.where)
+        axis = time_axis(times)
+        return replace(axis, notes=(*notes, *axis.notes))
+
+    @property
     def _all_times(self) -> np.ndarray:
-        return checked_times(self.source, self.path)
+        return self._axis.times
 
     @cached_property
     def _grid(self) -> tuple[WeatherGrid, Int[np.ndarray, " latitude"], Int[np.ndarray, " longitude"]]:
-        return ordered_grid(self.source, self.path, self.region or None)
+        return ordered_grid(self.source, self.where, self.region or None)
 
     @cached_property
     def target(self) -> WeatherGrid:
@@ -134,10 +171,29 @@ class Reanalysis:
     @cached_property
     def hours(self) -> float:
         """From one state to the next."""
-        if self.step_hours is not None:
-            return self.step_hours
-        steps = np.diff(self._all_times)
-        return float(steps.min() / HOUR) if len(steps) else 6.0
+        axis = self._axis
+        if self.step_hours is None or len(axis.times) < 2:
+            return axis.hours if self.step_hours is None else self.step_hours
+        self._stride()
+        return float(self.step_hours)
+
+    def _stride(self) -> int:
+        """Steps of the source from one state to the next.
+
+        Raises:
+            InputError: the step that is asked for is no multiple of the source's.
+        """
+        axis = self._axis
+        if self.step_hours is None or len(axis.times) < 2:
+            return 1
+        stride = self.step_hours / axis.hours
+        if abs(stride - round(stride)) > 1e-6 or round(stride) < 1:
+            raise InputError(
+                f"steps of {self.step_hours:g} h are asked for, and its states lie {axis.hours:g} h apart",
+                where="source.step_hours",
+                remedy=f"Give a multiple of {axis.hours:g}",
+            )
+        return round(stride)
 
     @cached_property
     def _chosen(self) -> tuple[str, ...]:
@@ -147,14 +203,14 @@ class Reanalysis:
         if lacking or not there:
             raise InputError(
                 f"no variable {', '.join(lacking)} in it" if lacking else "no variable of it is known",
-                where=self.path,
+                where=self.where,
                 remedy=f"It has {', '.join(map(str, data.data_vars))}",
             )
         chosen = self.variables or tuple(v for v in there if v not in self.static)
         for name in chosen:
-            checked_variable(data[self._read_as(name)], self.path)
+            checked_variable(data[self._read_as(name)], self.where)
         if isinstance(self.levels, Mapping) and (idle := [v for v in self.levels if v not in chosen]):
-            raise InputError(f"levels of {idle[0]} are asked for, and it is not in it", where=self.path)
+            raise InputError(f"levels of {idle[0]} are asked for, and it is not in it", where=self.where)
         return chosen
 
     def _read_as(self, name: str) -> str:
@@ -169,11 +225,10 @@ class Reanalysis:
             InputError: the source has no state at each hour.
         """
         found = {name: SUMMED[name] for name in self._chosen if self._read_as(name) != name}
-        steps = np.diff(self._all_times)
-        if found and (not len(steps) or steps.min() != HOUR):
+        if found and (len(self._all_times) < 2 or self._axis.hours != 1):
             raise InputError(
                 f"{next(iter(found))} is the sum of each hour's precipitation, and its times are no hours",
-                where=self.path,
+                where=self.where,
                 remedy=f"Ask for {HOURLY}, or leave precipitation out",
             )
         return found
@@ -191,7 +246,7 @@ class Reanalysis:
         Raises:
             InputError: they are in other units.
         """
-        return pressure_levels(self.source, self.path)
+        return pressure_levels(self.source, self.where)[0]
 
     @cached_property
     def layout(self) -> WeatherLayout:
@@ -205,18 +260,23 @@ class Reanalysis:
             if LEVEL not in self.source[self._read_as(name)].dims:
                 channels.append(Channel(name))
                 continue
-            have = self._levels.tolist()
+            have = list(self._opened.levels.get(self._read_as(name), self._levels.tolist()))
             wanted = self._levels_of(name)
             lacking = [v for v in wanted if not np.isclose(have, v).any()]
             if lacking:
                 raise InputError(
-                    f"no level {lacking[0]:g} hPa in it", where=self.path,
+                    f"no level {lacking[0]:g} hPa in it", where=self.where,
                     remedy=f"It has {', '.join(f'{v:g}' for v in have)}",
                 )  # fmt: skip
             channels += [Channel(name, float(v)) for v in (wanted or sorted(have))]
         static = tuple(v for v in self.static if v in self.source and v not in self._chosen)
         return WeatherLayout(
-            self.target, tuple(channels), static, self.hours, PRESSURE_UNITS, attrs={"source": self.path.split("/")[-1]}
+            self.target,
+            tuple(channels),
+            static,
+            self.hours,
+            PRESSURE_UNITS,
+            attrs={"source": self.where.split("/")[-1]},
         )
 
     @cached_property
@@ -226,30 +286,81 @@ class Reanalysis:
         Raises:
             InputError: no time lies in the range.
         """
-        times = self._all_times
-        low = times.min() if self.start is None else _date(self.start, "source.start")
-        high = times.max() if self.stop is None else _date(self.stop, "source.stop", end=True)
+        times, step = self._all_times, self._axis.step
+        low = times.min() if self.start is None else date(self.start, "source.start")
+        high = times.max() if self.stop is None else date(self.stop, "source.stop", end=True)
         inside = np.flatnonzero((times >= low) & (times <= high))
         if not len(inside):
             raise InputError(
-                f"no time from {low} to {high}", where=self.path,
+                f"no time from {low} to {high}", where=self.where,
                 remedy=f"It has {times[0].astype('datetime64[s]')} to {times[-1].astype('datetime64[s]')}",
             )  # fmt: skip
-        step = round(self.hours * 3600) * np.timedelta64(1, "s").astype("timedelta64[ns]")
+        stride = self._stride()
+        steady = inside[step[inside] >= 0]
         # States lie at whole steps from the first one; what lies between is left out.
-        on = inside[((times[inside] - times[inside[0]]) % step) == np.timedelta64(0, "ns")]
+        on = steady[(step[steady] - step[steady[0]]) % stride == 0]
+        self._left_out["outside the range of time that was asked for"] = len(times) - len(inside)
+        self._left_out[next(iter(self._axis.left_out), "between steps")] = len(inside) - len(steady)
+        self._left_out[f"between the steps of {self.hours:g} h that were asked for"] = len(steady) - len(on)
+        before = len(on)
+        if self.accumulated is None and HOURLY in {self._read_as(n) for n in self._chosen}:
+            self._rain.refuse_growing()
         for hours in self._summed.values():
             # The first states, and those behind a gap, have not all of the hours before them.
             whole = on[on >= hours - 1]
             on = whole[times[whole] - times[whole - hours + 1] == (hours - 1) * HOUR]
+        self._left_out["without the hours before it that precipitation is summed of"] = before - len(on)
         if not len(on):
-            raise InputError("no state has the hours before it that precipitation is summed of", where=self.path)
+            raise InputError("no state has the hours before it that precipitation is summed of", where=self.where)
         if self.missing == "drop":
+            before = len(on)
             on = np.array([i for i in on if np.isfinite(self._state(np.array([i]))).all()], int)
+            self._left_out["a value is missing (source.missing=drop)"] = before - len(on)
             if not len(on):
-                raise InputError("a value is missing in every state", where=self.path, remedy="Leave variables out")
-        cuts = np.flatnonzero(np.diff(times[on]) != step) + 1
+                raise InputError("a value is missing in every state", where=self.where, remedy="Leave variables out")
+        cuts = np.flatnonzero(np.diff(step[on]) != stride) + 1
         return np.split(on, cuts)
+
+    @cached_property
+    def _left_out(self) -> dict[str, int]:
+        """Reason -> how many states were left out; filled while the runs are looked for."""
+        return dict(self._opened.left_out)
+
+    def reading(self) -> Reading:
+        """What was taken of the source, for people."""
+        layout, states = self.layout, self.states
+        grid = layout.grid
+        units = {n: self.source[self._read_as(n)].attrs.get("units") for n in self._chosen}
+        north, east = grid.latitude, grid.longitude
+        quantities = {
+            "grid": f"{grid.shape[0]} x {grid.shape[1]} points, latitude {north[0]:g} to {north[-1]:g}, "
+            f"longitude {east[0]:g} to {east[-1]:g}",
+            "step": f"{self.hours:g} h",
+        }
+        for name in layout.variables:
+            levels = layout.levels(name)
+            at = f" at {', '.join(f'{v:g}' for v in levels)} hPa" if levels else ""
+            same = same_units(str(units[name]), VARIABLES[name].units)
+            quantities[name] = f"{VARIABLES[name].units}{'' if same else f', converted from {units[name]}'}{at}"
+        unused = unknown_variables(self.source)
+        chosen = {*self._chosen, *(self._read_as(n) for n in self._chosen), *layout.static}
+        unused |= {
+            str(n): "not asked for" for n in self.source.data_vars if str(n) in VARIABLES and str(n) not in chosen
+        }
+        levels_assumed = pressure_levels(self.source, self.where)[1] if LEVEL in self.source.coords else None
+        first = self.layout.unstack(self._state(self._runs[0][:1])[0])
+        assumed = [*self._opened.assumed, *self._axis.notes, *([levels_assumed] if levels_assumed else [])]
+        assumed += odd_heights(first) if "geopotential" in first else []
+        if not np.array_equal(np.asarray(self._grid[0].longitude) % 360, self._raw_longitudes()):
+            assumed.append("longitudes are rounded in the file and were taken for evenly spaced ones")
+        return Reading(
+            self.where, "states of the atmosphere", "states", len(self._all_times), states, quantities,
+            {reason: count for reason, count in self._left_out.items() if count}, unused, tuple(assumed),
+        )  # fmt: skip
+
+    def _raw_longitudes(self) -> np.ndarray:
+        columns = np.asarray(self.source[LONGITUDE].values, np.float64)[self._grid[2]]
+        return np.asarray(np.round(columns % 360.0, 6))
 
     @property
     def gaps(self) -> list[str]:
@@ -275,7 +386,7 @@ class Reanalysis:
             return None
         data = self.source[names]
         data = data.isel({TIME: 0}) if TIME in data.dims else data
-        return self._presented(loaded(self._cut(data), self.path))
+        return self._presented(loaded(self._cut(data), self.where))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -287,18 +398,19 @@ class Reanalysis:
         return content_hash([{**settings, "fill": dict(self.fill)}, times, ends])
 
     def _state(self, rows: Int[np.ndarray, " time"]) -> np.ndarray:
-        return self.layout.stack(self._read(rows), self.path)
+        return self.layout.stack(self._read(rows), self.where)
 
     def _part(self, run: Int[np.ndarray, " time"], start: int, stop: int) -> xr.Dataset:
         return self._read(run[start:stop])
 
     @cached_property
     def _reader(self) -> ChunkReader:
-        return ChunkReader(self._cut(self.source[[v for v in self._chosen if v not in self._summed]]), self.path)
+        return ChunkReader(self._cut(self.source[[v for v in self._chosen if v not in self._summed]]), self.where)
 
     @cached_property
-    def _hourly(self) -> ChunkReader:
-        return ChunkReader(self._cut(self.source[[HOURLY]]), self.path)
+    def _rain(self) -> HourlyRain:
+        reader = ChunkReader(self._cut(self.source[[HOURLY]]), self.where)
+        return HourlyRain(reader, self._axis, self.accumulated == "day", self.where)
 
     def _read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
         """States at some times, in memory."""
@@ -307,9 +419,11 @@ class Reanalysis:
         for name, hours in self._summed.items():
             before = rows[:, None] - np.arange(hours)
             every = np.unique(before)
-            each = self._hourly.read(every)[HOURLY].transpose(TIME, ...)
+            each = self._rain.read(every)
             total = each.values[np.searchsorted(every, before)].sum(axis=1)
             data = data.assign({name: (each.dims, total, dict(each.attrs))})
+        if HOURLY in data and self.accumulated == "day":
+            data = data.assign({HOURLY: self._rain.read(rows)})
         return self._presented(data)
 
     def _cut(self, data: xr.Dataset) -> xr.Dataset:
@@ -327,26 +441,16 @@ class Reanalysis:
     def _presented(self, data: xr.Dataset) -> xr.Dataset:
         """What was read, in the units and on the grid of the states."""
         made = {}
+        grid = self._grid[0]
+        labels: dict[str, Any] = {LATITUDE: grid.latitude, LONGITUDE: grid.longitude}
+        labels |= {d: data[d].values for d in (TIME, LEVEL) if d in data.coords}
         for key, array in data.data_vars.items():
             name = str(key)
-            values = converted(array.values.astype(np.float32), name, array.attrs.get("units"), self.path)
-            if name in self.fill:
-                values = np.where(np.isnan(values), np.float32(self.fill[name]), values)
+            values = converted(array.values.astype(np.float32), name, array.attrs.get("units"), self.where)
+            refuse_implausible(values, name, [str(d) for d in array.dims], labels, self.where)
             made[name] = (array.dims, values, VARIABLES[name].attrs())
         coords = {k: v for k, v in data.coords.items() if k in (TIME, LEVEL) and k in data.dims}
-        grid = self._grid[0]
         found = xr.Dataset(made, coords).assign_coords({LATITUDE: list(grid.latitude), LONGITUDE: list(grid.longitude)})
-        return regrid(found, grid, self.target, self.regrid) if self.grid else found
-
-
-def _date(text: str, where: str, *, end: bool = False) -> np.datetime64:
-    try:
-        found = np.datetime64(text)
-    except ValueError as error:
-        raise InputError(
-            f"{text!r} is no date", where=where, remedy="Give it as 2019-03-01 or 2019-03-01T06"
-        ) from error
-    if end:
-        # A day, or an hour, is meant as a whole.
-        return (found + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")
-    return found.astype("datetime64[ns]")
+        found = regrid(found, grid, self.target, self.regrid, tuple(self.fill)) if self.grid else found
+        filled = {k: found[k].fillna(np.float32(self.fill[str(k)])) for k in found.data_vars if k in self.fill}
+        return found.assign(filled)

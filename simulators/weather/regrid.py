@@ -7,6 +7,8 @@ order). Both methods are two small matrices, one a dim.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import xarray as xr
 from jaxtyping import Float
@@ -61,8 +63,23 @@ def weights(
     return rows / rows.sum(axis=1, keepdims=True), columns / columns.sum(axis=1, keepdims=True)
 
 
-def regrid(data: xr.Dataset, source: WeatherGrid, target: WeatherGrid, method: str = "conservative") -> xr.Dataset:
-    """A Dataset on another grid; variables without both dims stay as they are."""
+def regrid(
+    data: xr.Dataset,
+    source: WeatherGrid,
+    target: WeatherGrid,
+    method: str = "conservative",
+    partial: Collection[str] = (),
+) -> xr.Dataset:
+    """A Dataset on another grid; variables without both dims stay as they are.
+
+    Args:
+        data: on the source grid.
+        source: its grid.
+        target: the grid to go to.
+        method: "conservative" or "bilinear".
+        partial: variables of which a new cell is the mean over what is there of it, and missing where nothing is; of
+            the others a new cell is missing where anything that it is made of is.
+    """
     rows, columns = weights(source, target, method)
     found = {}
     for name, array in data.data_vars.items():
@@ -71,7 +88,7 @@ def regrid(data: xr.Dataset, source: WeatherGrid, target: WeatherGrid, method: s
             continue
         lead = [d for d in array.dims if d not in (LATITUDE, LONGITUDE)]
         values = array.transpose(*lead, LATITUDE, LONGITUDE).values
-        made = rows @ values.astype(np.float64) @ columns.T
+        made = _applied(rows, values.astype(np.float64), columns, partial=name in partial)
         coords = {k: v for k, v in array.coords.items() if k in lead}
         found[name] = xr.DataArray(made.astype(values.dtype), coords, (*lead, LATITUDE, LONGITUDE), attrs=array.attrs)
     return xr.Dataset(found, attrs=data.attrs).assign_coords(
@@ -80,6 +97,21 @@ def regrid(data: xr.Dataset, source: WeatherGrid, target: WeatherGrid, method: s
             LONGITUDE: (LONGITUDE, list(target.longitude), {"units": "degrees_east", "standard_name": "longitude"}),
         }
     )
+
+
+def _applied(
+    rows: Float[np.ndarray, "to from"], values: Float[np.ndarray, "*lead from_lat from_lon"],
+    columns: Float[np.ndarray, "to from"], *, partial: bool,
+) -> Float[np.ndarray, "*lead to_lat to_lon"]:  # fmt: skip
+    """Weighted means; a missing value (NaN) reaches those new cells alone that it has a weight in."""
+    missing = np.isnan(values)
+    if not missing.any():
+        return np.asarray(rows @ values @ columns.T)
+    total = rows @ np.where(missing, 0.0, values) @ columns.T
+    share = rows @ (~missing).astype(np.float64) @ columns.T
+    # Weights add up to 1 to within rounding.
+    least = 1e-9 if partial else 1 - 1e-9
+    return np.where(share > least, total / np.maximum(share, 1e-9), np.nan)
 
 
 def _overlap(old: np.ndarray, new: np.ndarray, period: float | None) -> np.ndarray:

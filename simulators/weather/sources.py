@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ import numpy as np
 import xarray as xr
 
 from data.errors import CorruptStoreError, InputError
-from data.weather import TIME
 from simulators.base import SimulationError
-from simulators.weather.cf import KNOWN, STATIC, named
+from simulators.weather.cf import named
+from simulators.weather.forecast_steps import flattened
+from simulators.weather.joining import INSTALL, Joined, joined
 
-INSTALL = "Install it with `pip install 'understudy[weather]'`"
 GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
-BLOCK_BYTES = 16 << 20
 #: What a URL's scheme needs beside fsspec, and how to open it without an account.
 SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "gs": ("gcsfs", {"token": "anon"}),
@@ -28,37 +27,49 @@ SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def open_source(path: str) -> xr.Dataset:
-    """A Dataset with our names, whose arrays are read when they are needed.
+def open_source(path: str | Sequence[str]) -> Joined:
+    """A Dataset with our names, whose arrays are read when they are needed, and what has to be said of it.
 
     Args:
         path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
-            file, or a pattern such as `data/*.nc`), or a GRIB file.
+            file, a list of files, or a pattern such as `data/*.nc`), or GRIB files.
 
     Raises:
         InputError: there is nothing, or it cannot be read.
         CorruptStoreError: chunks of a local Zarr store are missing or cut short.
         SimulationError: `missing_component`: what reads it is not installed.
     """
+    if not isinstance(path, str):
+        return _files([str(p) for p in path], ", ".join(map(str, path)))
     if "://" in path:
-        return named(_open_zarr(_remote(path), path), path)
-    found = sorted(glob(path)) if any(c in path for c in "*?[") else [path]
-    if not found or not Path(found[0]).exists():
-        raise InputError("no such file or directory", where=path, remedy="Check the path")
+        return Joined(named(_open_zarr(_remote(path), path), path))
+    return _files(sorted(glob(path)) if any(c in path for c in "*?[") and not Path(path).exists() else [path], path)
+
+
+def _files(found: list[str], path: str) -> Joined:
+    absent = [f for f in found if not Path(f).exists()]
+    if not found or absent:
+        raise InputError("no such file or directory", where=absent[0] if absent else path, remedy="Check the path")
     first = Path(found[0])
     if first.is_dir():
         if len(found) > 1:
             raise InputError(f"{len(found)} directories match", where=path, remedy="Name one Zarr store")
         refuse_damaged(first)
-        return named(_open_zarr(str(first), path), path)
+        return Joined(named(_open_zarr(str(first), path), path))
     kind = {Path(f).suffix.lower() for f in found}
     if kind <= set(GRIB):
-        return _joined([part for f in found for part in _grib(f)], path)
-    if kind <= set(NETCDF):
-        return _joined([named(_netcdf(f), f) for f in found], path)
-    raise InputError(
-        f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
-    )
+        parts = [(f, part) for f in found for part in _grib(f)]
+    elif kind <= set(NETCDF):
+        parts = [(f, _netcdf(f)) for f in found]
+    else:
+        raise InputError(
+            f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
+        )
+    notes: list[str] = []
+    flat = [(f, named(flattened(part, notes), f)) for f, part in parts]
+    result = joined(flat, path)
+    result.assumed = [*dict.fromkeys(notes), *result.assumed]
+    return result
 
 
 def _remote(url: str) -> Any:
@@ -84,14 +95,20 @@ def _open_zarr(store: Any, where: str) -> xr.Dataset:
     try:
         # Without dask a time step of a store of terabytes is read alone all the same.
         return xr.open_zarr(store, chunks=None)
-    except (ValueError, OSError, KeyError) as error:
+    except Exception as error:  # each protocol raises its own kind where a store cannot be reached
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot be opened as Zarr: {text}", where=where, remedy="Check the path") from error
+        remedy = "Check the path, and the connection" if "://" in where else "Check the path"
+        raise InputError(f"cannot be opened as Zarr: {text}", where=where, remedy=remedy) from error
 
 
 def _netcdf(path: str) -> xr.Dataset:
     with open(path, "rb") as file:
-        classic = file.read(3) == b"CDF"
+        head = file.read(4)
+    classic = head[:3] == b"CDF"
+    if head == b"PK\x03\x04":
+        raise InputError("a zip archive, not NetCDF", where=path, remedy="Unpack it and name the files in it")
+    if head == b"GRIB":
+        raise InputError("GRIB, not NetCDF", where=path, remedy="Rename it to end in .grib")
     try:
         return xr.open_dataset(path, engine="scipy" if classic else "h5netcdf")
     except ImportError as error:
@@ -120,53 +137,12 @@ def _grib(path: str) -> list[xr.Dataset]:
             parts = open_variable_datasets(path, backend_kwargs=options)
     except (ValueError, OSError, KeyError, EOFError, CodesInternalError) as error:
         raise _unreadable(path, error) from error
-    return [named(part, path) for part in parts]
+    return list(parts)
 
 
 def _unreadable(path: str, error: Exception) -> InputError:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
     return InputError(f"cannot be read: {text}", where=path, remedy="It may be cut short: fetch it again")
-
-
-def _joined(parts: list[xr.Dataset], where: str) -> xr.Dataset:
-    """Files of the same variables one after the other in time, those of different variables beside each other.
-
-    Raises:
-        InputError: their grids, levels or times differ.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    alike: dict[frozenset[str], list[xr.Dataset]] = {}
-    for part in parts:
-        bare = part.drop_vars([c for c in part.coords if c not in KNOWN])
-        if set(bare.data_vars) <= set(STATIC) and bare.sizes.get(TIME) == 1:
-            bare = bare.isel({TIME: 0}, drop=True)
-        alike.setdefault(frozenset(map(str, bare.data_vars)), []).append(_unread(bare, where))
-    try:
-        return xr.merge([_in_time(group) for group in alike.values()], join="exact", compat="no_conflicts")
-    except ValueError as error:
-        raise InputError(
-            f"its files do not fit together: {str(error).splitlines()[0]}", where=where, remedy="Open them one by one"
-        ) from error
-
-
-def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
-    """Arrays that stay unread when they are joined: dask's, in chunks of the file's, or of some megabytes."""
-    own = [
-        v.encoding["preferred_chunks"].get(TIME, 1) for v in data.data_vars.values() if "preferred_chunks" in v.encoding
-    ]
-    each = max(own, default=max(1, BLOCK_BYTES * data.sizes.get(TIME, 1) // max(1, data.nbytes)))
-    try:
-        return data.chunk({TIME: each} if TIME in data.dims else {})
-    except ImportError as error:
-        raise SimulationError("missing_component", f"{where} needs dask, to join its files. {INSTALL}") from error
-
-
-def _in_time(parts: list[xr.Dataset]) -> xr.Dataset:
-    if len(parts) == 1 or TIME not in parts[0].dims:
-        return parts[0]
-    ordered = sorted(parts, key=lambda part: part[TIME].values.min())
-    return xr.concat(ordered, TIME, data_vars="minimal", coords="minimal", compat="override", join="exact")
 
 
 def refuse_damaged(path: Path) -> None:

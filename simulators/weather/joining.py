@@ -1,0 +1,226 @@
+"""Files that belong together: one after the other in time, beside each other by variable or by level.
+
+Each file is brought to our units, grid order and levels before it is joined, because files under one pattern differ in
+what they call the same thing. What does not fit is refused by name; what is left out is said.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import numpy as np
+import xarray as xr
+
+from data.errors import InputError
+from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
+from simulators.base import SimulationError
+from simulators.weather.cf import KNOWN, STATIC, conversion_of
+
+INSTALL = "Install it with `pip install 'understudy[weather]'`"
+BLOCK_BYTES = 16 << 20
+#: Share of a spacing by which coordinates of two files may differ and still be the same: they were rounded.
+SAME = 1e-2
+
+
+@dataclass
+class Joined:
+    """A Dataset and what has to be said of how it came about.
+
+    Attributes:
+        data: with our names, unread.
+        assumed: what was taken, one sentence each.
+        left_out: reason -> how many states were left out.
+        levels: of a variable that has fewer than the Dataset, those that it has.
+    """
+
+    data: xr.Dataset
+    assumed: list[str] = field(default_factory=list)
+    left_out: dict[str, int] = field(default_factory=dict)
+    levels: dict[str, tuple[float, ...]] = field(default_factory=dict)
+
+
+def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
+    """Files as one Dataset.
+
+    Args:
+        parts: name of each file, and its content with our names.
+        where: the pattern that they match.
+
+    Raises:
+        InputError: units, grids or levels do not fit, or a time is in two files with different values.
+        SimulationError: `missing_component`: dask is needed to join them unread.
+    """
+    found = Joined(parts[0][1])
+    if len(parts) == 1:
+        return found
+    alike: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
+    first = parts[0][1]
+    mixed = _mixed_units(parts)
+    for name, part in parts:
+        bare = part.drop_vars([c for c in part.coords if c not in KNOWN])
+        if set(bare.data_vars) <= set(STATIC) and bare.sizes.get(TIME) == 1:
+            bare = bare.isel({TIME: 0}, drop=True)
+        unread = _on_one_grid(_in_our_units(_unread(bare, where), mixed, name, found), first, name)
+        alike.setdefault(frozenset(map(str, bare.data_vars)), []).append((name, unread))
+    groups = [_along_levels_and_time(group, found) for group in alike.values()]
+    groups = _at_common_times(groups, found)
+    try:
+        found.data = xr.merge(_same_levels(groups, found), join="exact", compat="no_conflicts")
+    except ValueError as error:
+        raise InputError(
+            f"its files do not fit together: {str(error).splitlines()[0]}", where=where, remedy="Open them one by one"
+        ) from error
+    return found
+
+
+def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
+    """Arrays that stay unread when they are joined: dask's, in chunks of the file's, or of some megabytes."""
+    own = [
+        v.encoding["preferred_chunks"].get(TIME, 1) for v in data.data_vars.values() if "preferred_chunks" in v.encoding
+    ]
+    each = max(own, default=max(1, BLOCK_BYTES * data.sizes.get(TIME, 1) // max(1, data.nbytes)))
+    try:
+        return data.chunk({TIME: each} if TIME in data.dims else {})
+    except ImportError as error:
+        raise SimulationError("missing_component", f"{where} needs dask, to join its files. {INSTALL}") from error
+
+
+def _mixed_units(parts: list[tuple[str, xr.Dataset]]) -> set[str]:
+    """Variables that the files have in different units."""
+    units: dict[str, set[str | None]] = {}
+    for _, part in parts:
+        for key, array in part.data_vars.items():
+            units.setdefault(str(key), set()).add(array.attrs.get("units"))
+    return {name for name, spellings in units.items() if len(spellings) > 1 and name in VARIABLES}
+
+
+def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, found: Joined) -> xr.Dataset:
+    for name in sorted(mixed & set(map(str, data.data_vars))):
+        array = data[name]
+        factor, offset = conversion_of(name, array.attrs.get("units"), file)
+        if (factor, offset) != (1.0, 0.0):
+            found.assumed.append(
+                f"{name} of {file} was converted from {array.attrs['units']} to {VARIABLES[name].units}"
+            )
+            array = array.astype(np.float32) * np.float32(factor) + np.float32(offset)
+        data = data.assign({name: array.assign_attrs(data[name].attrs | {"units": VARIABLES[name].units})})
+    return data
+
+
+def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
+    """With the coordinates of the first file, where they are the same in another order or rounding.
+
+    Raises:
+        InputError: they are other points.
+    """
+    for dim, period in ((LATITUDE, None), (LONGITUDE, 360.0)):
+        if dim not in data.dims or dim not in first.dims:
+            continue
+        wanted, have = (np.asarray(d[dim].values, np.float64) for d in (first, data))
+        if len(wanted) != len(have):
+            raise InputError(
+                f"{len(have)} {dim}s, the first file has {len(wanted)}", where=file, remedy="Regrid it before"
+            )
+        spacing = np.abs(np.diff(wanted)).min() if len(wanted) > 1 else 1.0
+        away = np.abs(have[None, :] - wanted[:, None])
+        if period is not None:
+            away = np.minimum(away % period, period - away % period)
+        order = away.argmin(axis=1)
+        if away.min(axis=1).max() > SAME * spacing or len(np.unique(order)) != len(order):
+            bad = int(np.argmax(away.min(axis=1)))
+            raise InputError(
+                f"no {dim} {wanted[bad]:g}, which the first file has", where=file, remedy="Regrid it before"
+            )
+        if (order != np.arange(len(order))).any():
+            data = data.isel({dim: order})
+        data = data.assign_coords({dim: first[dim]})
+    return data
+
+
+def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], found: Joined) -> xr.Dataset:
+    """Files of the same variables."""
+    by_level: dict[tuple[float, ...], list[tuple[str, xr.Dataset]]] = {}
+    for name, part in group:
+        levels = tuple(np.asarray(part[LEVEL].values, float).tolist()) if LEVEL in part.dims else ()
+        by_level.setdefault(levels, []).append((name, part))
+    parts = [_in_time(files, found) for files in by_level.values()]
+    if len(parts) == 1:
+        return parts[0]
+    parts = _at_common_times(parts, found)
+    every = [float(v) for part in parts for v in part[LEVEL].values]
+    if len(set(every)) != len(every):
+        raise InputError(
+            "files share some of their levels and not all", where=group[0][0], remedy="Give each level in one file"
+        )
+    return xr.concat(parts, LEVEL, data_vars="minimal", coords="minimal", compat="override", join="exact").sortby(LEVEL)
+
+
+def _in_time(files: list[tuple[str, xr.Dataset]], found: Joined) -> xr.Dataset:
+    """Files one after the other; times that two of them have are taken once.
+
+    Raises:
+        InputError: two files have different values at one time.
+    """
+    if len(files) == 1 or TIME not in files[0][1].dims:
+        return files[0][1]
+    ordered = sorted(files, key=lambda item: item[1][TIME].values.min())
+    kept: list[xr.Dataset] = [ordered[0][1]]
+    for (before_name, _), (name, part) in pairwise(ordered):
+        seen = np.concatenate([p[TIME].values for p in kept])
+        twice = np.isin(part[TIME].values, seen)
+        if twice.any():
+            stamps = part[TIME].values[twice]
+            _refuse_unlike(kept, part.isel({TIME: np.flatnonzero(twice)}), before_name, name)
+            reason = "in two files with the same values, taken once"
+            found.left_out[reason] = found.left_out.get(reason, 0) + len(stamps)
+            part = part.isel({TIME: np.flatnonzero(~twice)})
+        if part.sizes[TIME]:
+            kept.append(part)
+    whole = xr.concat(kept, TIME, data_vars="minimal", coords="minimal", compat="override", join="exact")
+    return whole if len(kept) == 1 else whole.sortby(TIME)
+
+
+def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: str) -> None:
+    whole = xr.concat(kept, TIME, data_vars="minimal", coords="minimal", compat="override", join="exact")
+    for stamp in (part[TIME].values[0], part[TIME].values[-1]):
+        one, other = whole.sel({TIME: stamp}).load(), part.sel({TIME: stamp}).load()
+        for key in part.data_vars:
+            # Packed files round to different numbers.
+            if not np.allclose(one[key], other[key], rtol=1e-3, equal_nan=True):
+                raise InputError(
+                    f"{key} at {str(stamp)[:16]} differs from that of {before}",
+                    where=name,
+                    remedy="Take this time out of one of them",
+                )
+
+
+def _at_common_times(parts: list[xr.Dataset], found: Joined) -> list[xr.Dataset]:
+    """Parts beside each other at the times that all of them have."""
+    timed = [part for part in parts if TIME in part.dims]
+    if len(timed) < 2:
+        return parts
+    common = timed[0][TIME].values
+    for part in timed[1:]:
+        common = np.intersect1d(common, part[TIME].values)
+    every = len(np.unique(np.concatenate([part[TIME].values for part in timed])))
+    if not len(common):
+        raise InputError("its files have no time in common", remedy="Give files of the same times")
+    if len(common) < every:
+        names = "; ".join(", ".join(map(str, part.data_vars)) for part in timed)
+        reason = f"not in all of the files that lie beside each other ({names})"
+        found.left_out[reason] = found.left_out.get(reason, 0) + every - len(common)
+    return [part.sel({TIME: common}) if TIME in part.dims else part for part in parts]
+
+
+def _same_levels(parts: list[xr.Dataset], found: Joined) -> list[xr.Dataset]:
+    """Variables on different levels get the levels of all, with NaN where one has none, which is noted."""
+    levels = sorted({float(v) for part in parts if LEVEL in part.dims for v in part[LEVEL].values})
+    for part in parts:
+        if LEVEL in part.dims and part.sizes[LEVEL] != len(levels):
+            own = tuple(np.asarray(part[LEVEL].values, float).tolist())
+            found.levels |= {str(name): own for name, array in part.data_vars.items() if LEVEL in array.dims}
+    return [
+        part.reindex({LEVEL: levels}) if LEVEL in part.dims and part[LEVEL].values.tolist() != levels else part
+        for part in parts
+    ]

@@ -1,0 +1,190 @@
+"""Times of a record: even steps, months or years, and which states do not fit.
+
+Files store times as numbers of limited precision and with odd states between the others. Times are taken for the
+nearest whole step of the commonest spacing; what lies between steps is left out and counted, never in silence.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Int
+
+from data.errors import InputError
+from data.weather import TIME
+
+HOUR_S, DAY_S = 3600, 86400
+#: Mean length of a month and of a year of the Gregorian calendar, hours.
+MONTH_HOURS, YEAR_HOURS = 365.2425 * 24 / 12, 365.2425 * 24
+#: A time is taken for a whole step that lies no further away than this share of the step.
+NEAR = 0.1
+CALENDARS = ("standard", "gregorian", "proleptic_gregorian", "noleap", "365_day")
+FIRST_YEAR, LAST_YEAR = 1678, 2261
+
+
+@dataclass(frozen=True)
+class TimeAxis:
+    """Where each state of a source lies in time.
+
+    Attributes:
+        times: datetime64[ns] of each state of the source.
+        step: number of its step, counted from any origin; -1 for what lies between the steps.
+        hours: of a step; the mean length of a month or of a year where steps are those.
+        kind: "even", "month" or "year".
+        left_out: reason -> how many states are not on a step.
+        notes: what was taken, one sentence each.
+    """
+
+    times: np.ndarray
+    step: Int[np.ndarray, " time"]
+    hours: float
+    kind: str = "even"
+    left_out: dict[str, int] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def checked_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Times as datetime64[ns], ascending, and what has to be said of them.
+
+    Raises:
+        InputError: the calendar has other days than ours, years lie outside 1678 to 2261, or times are missing,
+            unsorted or given twice.
+    """
+    values = data[TIME].values
+    notes: tuple[str, ...] = ()
+    if values.dtype == object:
+        calendar = str(data[TIME].dt.calendar)
+        if calendar not in CALENDARS:
+            raise InputError(
+                f"the calendar {calendar} has other days than ours",
+                where=where,
+                remedy="Convert it with xarray: data.convert_calendar('standard', align_on='year')",
+            )
+        if calendar in ("noleap", "365_day"):
+            notes = (f"the calendar {calendar} has no 29 February: records have a gap there in leap years",)
+        named = [int(t.year) for t in values]
+        if min(named) < FIRST_YEAR or max(named) > LAST_YEAR:
+            raise InputError(
+                f"years from {min(named)} to {max(named)}; those from {FIRST_YEAR} to {LAST_YEAR} can be told apart",
+                where=where,
+                remedy="Shift its years with xarray, by a multiple of 400 to keep leap years in place",
+            )
+        values = np.array([np.datetime64(t.isoformat(), "s") for t in values])
+    if not np.issubdtype(values.dtype, np.datetime64):
+        raise InputError("its times are no dates", where=where, remedy="Give units such as `hours since 1900-01-01`")
+    if np.isnat(values).any():
+        raise InputError(
+            f"time number {int(np.argmax(np.isnat(values)))} is missing", where=where, remedy="Take it out"
+        )
+    seconds = values.astype("datetime64[s]").astype(np.int64)
+    years = values.astype("datetime64[Y]").astype(int) + 1970
+    if len(seconds) and (years.min() < FIRST_YEAR or years.max() > LAST_YEAR):
+        raise InputError(
+            f"years from {years.min()} to {years.max()}; those from {FIRST_YEAR} to {LAST_YEAR} can be told apart",
+            where=where,
+            remedy="Shift its years with xarray, by a multiple of 400 to keep leap years in place",
+        )
+    times = values.astype("datetime64[ns]")
+    steps = np.diff(times)
+    zero = np.timedelta64(0, "ns")
+    for bad, what in ((steps == zero, "is given twice"), (steps < zero, "comes after a later one")):
+        if bad.any():
+            shown = times[int(np.argmax(bad)) + 1].astype("datetime64[s]")
+            raise InputError(f"the time {shown} {what}", where=where, remedy="Sort its times, each once")
+    return times, notes
+
+
+def time_axis(times: np.ndarray) -> TimeAxis:
+    """The steps of times that ascend.
+
+    Args:
+        times: datetime64[ns], each once, in order.
+    """
+    for unit, kind, hours in (("datetime64[M]", "month", MONTH_HOURS), ("datetime64[Y]", "year", YEAR_HOURS)):
+        if len(times) >= 3 and (axis := _of_calendar(times, unit, kind, hours)) is not None:
+            return axis
+    seconds = times.astype("datetime64[s]").astype(np.int64)
+    if len(seconds) < 2:
+        return TimeAxis(times, np.zeros(len(times), np.int64), 6.0)
+    step = _commonest(seconds)
+    # The phase of most states: a circular mean, so that rounding errors on both sides of zero cancel.
+    angles = np.exp(2j * np.pi * (seconds % step) / step)
+    phase = float(np.angle(angles[np.abs(angles - _mode(angles)) < 2 * np.pi * NEAR].mean())) / (2 * np.pi) * step
+    grain = 60 if step >= 600 else 1
+    phase = round(phase / grain) * grain
+    number = np.rint((seconds - phase) / step).astype(np.int64)
+    away = np.abs(seconds - phase - number * step)
+    on = away <= NEAR * step
+    # Two states that would fall on one step: the nearer one is it.
+    for value in np.unique(number[on])[np.bincount(np.unique(number[on], return_inverse=True)[1]) > 1]:
+        rows = np.flatnonzero(on & (number == value))
+        on[rows[rows != rows[int(np.argmin(away[rows]))]]] = False
+    number[~on] = -1
+    number[on] -= number[on].min()
+    snapped = times.copy()
+    snapped[on] = ((np.rint((seconds[on] - phase) / step) * step + phase).astype(np.int64)).astype("datetime64[s]")
+    notes: tuple[str, ...] = ()
+    if away[on].max() >= 1:
+        notes = (
+            f"times lie up to {away[on].max() / 60:.2g} minutes beside whole steps of {step / HOUR_S:g} h and were "
+            "taken for these",
+        )
+    lost = int((~on).sum())
+    left = {f"between the steps of {step / HOUR_S:g} h, the commonest": lost} if lost else {}
+    return TimeAxis(snapped, number, step / HOUR_S, "even", left, notes)
+
+
+def _mode(angles: np.ndarray) -> complex:
+    """The phase near which most lie, to a twentieth of the circle."""
+    bins = np.round(np.angle(angles) / (2 * np.pi) * 20).astype(int) % 20
+    return complex(np.exp(2j * np.pi * Counter(bins.tolist()).most_common(1)[0][0] / 20))
+
+
+def _commonest(seconds: Int[np.ndarray, " time"]) -> int:
+    """The commonest spacing in seconds: whole minutes, or hours where the times are no more exact than that."""
+    spacings = np.diff(seconds)
+    exact, count = Counter(spacings.tolist()).most_common(1)[0]
+    if count * 2 > len(spacings):
+        return int(exact)
+    # Rounding errors spread one spacing over several values: their median, as a whole number of minutes or hours.
+    middle = float(np.median(spacings))
+    for grain in (DAY_S, HOUR_S, 1800, 900, 600, 300, 60):
+        rounded = round(middle / grain) * grain
+        if rounded and abs(rounded - middle) <= 0.1 * rounded and _share(spacings, rounded) > 0.5:
+            return int(rounded)
+    return int(exact)
+
+
+def _share(spacings: Int[np.ndarray, " n"], step: int) -> float:
+    return float((np.abs(spacings - step) <= 2 * NEAR * step).mean())
+
+
+def _of_calendar(times: np.ndarray, unit: str, kind: str, hours: float) -> TimeAxis | None:
+    """Steps of whole months or years, where most states lie one of these apart and none within the same."""
+    number = times.astype(unit).astype(np.int64)
+    spacings = np.diff(times.astype("datetime64[s]").astype(np.int64)).astype(np.float64) / HOUR_S
+    usual = (spacings > 0.9 * hours) & (spacings < 1.1 * hours)
+    if len(np.unique(number)) < len(number) or usual.mean() <= 0.5 or len(np.unique(spacings)) == 1:
+        return None
+    notes = (f"steps are {kind}s, which differ in length: one counts as {hours:g} h",)
+    return TimeAxis(times, number - number.min(), hours, kind, {}, notes)
+
+
+def date(text: object, where: str, *, end: bool = False) -> np.datetime64:
+    """The time that a person writes, datetime64[ns]; with `end` the last moment of the year, day or hour that is meant.
+
+    Raises:
+        InputError: it is no date.
+    """
+    try:
+        stamp = np.datetime64(str(text))
+    except ValueError as error:
+        raise InputError(
+            f"{text!r} is no date", where=where, remedy="Give it as 2019, 2019-03-01 or 2019-03-01T06"
+        ) from error
+    if end:
+        return (stamp + 1).astype("datetime64[ns]") - np.timedelta64(1, "ns")
+    return stamp.astype("datetime64[ns]")
