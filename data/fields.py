@@ -101,12 +101,13 @@ class Layout:
         return next(a for a in self.axes if a.name == name)
 
     def lengths(self) -> tuple[float, ...]:
-        """Length of the domain along each dim, in its units: points times spacing."""
-        found = []
-        for dim in self.space:
-            values = np.asarray(self.axis(dim).values, float)
-            found.append(float(values[1] - values[0]) * len(values))
-        return tuple(found)
+        """Length of the domain along each dim, in its units: points times spacing.
+
+        A dim of one point tells no length: it is given the longest of the others, or 1.
+        """
+        axes = [np.asarray(self.axis(dim).values, float) for dim in self.space]
+        found = [float(values[1] - values[0]) * len(values) if len(values) > 1 else 0.0 for values in axes]
+        return tuple(length or max(found) or 1.0 for length in found)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal layout."""

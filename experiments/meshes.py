@@ -21,7 +21,8 @@ from surrogates.field_metrics import over
 from surrogates.graph.fit_mesh import fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig
 from surrogates.graph.mesh_network import MeshNetworkConfig
-from surrogates.graph.mesh_surrogate import MeshSurrogate
+from surrogates.graph.mesh_surrogate import MeshAnswer, MeshSurrogate
+from surrogates.normalise import SAME
 from surrogates.train import FitResult, TrainConfig
 
 
@@ -115,9 +116,10 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
     """Scores on samples.
 
     Of each field `<name>/relative_l2`, the mean over samples of |error| / |truth| in the L2 norm over the domain (areas
-    around the vertices are the weights, so that a mesh that is fine near a body does not count that place twice), and
-    the shares `points_in_band` and `fields_in_band`. Of each scalar those of `experiments.scores`, and
-    `mean_relative_error`, the mean of |error| over the mean of |truth|.
+    around the vertices are the weights, so that a mesh that is fine near a body does not count that place twice),
+    `<name>/rmse_over_spread`, which is of deviations from the mean, and the shares `points_in_band` and
+    `fields_in_band`. Of each scalar those of `experiments.scores`, and `mean_relative_error`, the mean of |error| over
+    the mean of |truth|. `in_domain` is the share of meshes of the kind that was learned.
 
     Args:
         surrogate: what is scored.
@@ -147,6 +149,7 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
                 )
                 inside.append((np.abs(gap) <= half).mean(axis=0))
         metrics[f"{prefix}/{variable.name}/relative_l2"] = float(np.mean(errors))
+        metrics |= _of_deviations(samples, answers, own, f"{prefix}/{variable.name}")
         if inside:
             shares = np.array(inside)
             alpha = conformal[layout.channels[own][0]].alpha
@@ -163,6 +166,23 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
                 np.abs(mean - truth).mean() / np.abs(truth).mean()
             )
     return metrics
+
+
+def _of_deviations(samples: MeshSamples, answers: Sequence[MeshAnswer], own: slice, prefix: str) -> dict[str, float]:
+    """`rmse_over_spread` of a field: so that a large mean, as that of an absolute pressure, hides no error.
+
+    Means are over the areas of all samples; predicting the mean scores 1. Nothing where the field does not vary.
+    """
+    areas = [node_areas(m) for m in samples.meshes]
+    weight = np.concatenate([a / a.sum() for a in areas])[:, None] / len(areas)
+    truth = np.concatenate([m.fields[:, own] for m in samples.meshes if m.fields is not None]).astype(np.float64)
+    gap = np.concatenate([a.fields[:, own] for a in answers]) - truth
+    mean = (weight * truth).sum(axis=0)
+    unit = float(np.abs(truth).max()) or 1.0
+    spread = float(np.sqrt((weight * ((truth - mean) / unit) ** 2).sum()))
+    if not spread > SAME * float(np.abs(mean).max()) / unit:
+        return {}
+    return {f"{prefix}/rmse_over_spread": float(np.sqrt((weight * (gap / unit) ** 2).sum())) / spread}
 
 
 def evaluate_meshes(

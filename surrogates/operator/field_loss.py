@@ -36,11 +36,17 @@ def relative_l2(
 def derivatives(
     values: Float[Array, "batch *space channel"], lengths: tuple[float, ...], periodic: tuple[bool, ...]
 ) -> list[Float[Array, "batch *space channel"]]:
-    """First derivatives along each dim, by central differences; one-sided at an end that is none of a circle."""
+    """First derivatives along each dim, by central differences; one-sided at an end that is none of a circle.
+
+    Along a dim of one point they are 0.
+    """
     found = []
     for axis, (length, closed) in enumerate(zip(lengths, periodic, strict=True), start=1):
         step = length / values.shape[axis]
-        if closed:
+        if values.shape[axis] == 1:
+            # Nothing varies along a dim of one point.
+            found.append(jnp.zeros_like(values))
+        elif closed:
             found.append((jnp.roll(values, -1, axis) - jnp.roll(values, 1, axis)) / (2 * step))
         else:
             found.append(jnp.asarray(jnp.gradient(values, step, axis=axis)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import asdict, replace
 from functools import cached_property
 from typing import Any
@@ -14,6 +15,7 @@ from flax import nnx
 from jaxtyping import Float
 
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from surrogates.box import OutOfDomainWarning
 from surrogates.kept import KeptSurrogate
 from surrogates.parametric.facts import ParametricFacts
 from surrogates.parametric.network import Perceptrons
@@ -94,8 +96,11 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         answer = self.spec.answer({v.name: found[v.name][0] for v in self.spec.outputs})
         if not all(np.isfinite(answer[v.name].values) for v in self.spec.outputs):
             raise SimulationError("not_converged", "the answer is not finite; the request lies far outside the domain")
-        outside = self.facts.domain.outside(row)
-        return answer.assign_attrs(out_of_domain="; ".join(outside)) if outside else answer
+        outside = "; ".join(self.facts.domain.outside(row))
+        if not outside:
+            return answer
+        warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
+        return answer.assign_attrs(out_of_domain=outside)
 
     def predict(self, batch: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
         """Answer the rows of a table; see `predict_table`."""

@@ -110,3 +110,9 @@ def test_points_a_nanometre_apart_are_evenly_spaced_or_not(tmp_path: Path) -> No
     with pytest.raises(InputError, match="x is not evenly spaced"):
         read(data_set(np.arange(0, 6) * STEP).assign_coords(x=uneven), tmp_path)
     assert read(data_set(np.arange(0, 6) * STEP).assign_coords(x=X * 1e-9), tmp_path).layout.points == (16,)
+
+
+def test_a_dim_of_one_point_takes_the_length_of_the_others(tmp_path: Path) -> None:
+    data = data_set(np.arange(0, 6) * STEP).expand_dims(y=[0.25]).assign_coords(x=X * 3)
+    data = data.transpose("sample", "time", "x", "y")
+    assert read(data, tmp_path).layout.lengths() == pytest.approx((3.0, 3.0))

@@ -230,6 +230,9 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
     assert np.isfinite(metrics[ENDS[data][0]])
     if data == "meshes":
         assert 0 <= metrics["test/pressure/points_in_band"] <= 1
+        # Predicting the mean would score 1, whatever the size of the mean.
+        assert 0 < metrics["test/m/pressure/rmse_over_spread"] < 10
+        assert metrics["test/m/in_domain"] > 0.3
         assert metrics["train/label_core_seconds"] == 24
         scored = evaluate_meshes(load_surrogate(tmp_path / "run" / "surrogate"), [tmp_path / "m.zarr"])
         assert scored["test/m/drag/mae"] == metrics["test/m/drag/mae"]

@@ -17,7 +17,7 @@ from data.store import RecordStore
 from experiments.parameters import score_parameters
 from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
 from surrogates.base import CARD, Surrogate, load_surrogate
-from surrogates.box import Box
+from surrogates.box import Box, OutOfDomainWarning
 from surrogates.parametric.facts import InputScale
 from surrogates.parametric.fit import RowBatches, calibrated, fit_parametric
 from surrogates.parametric.network import ParametricConfig
@@ -115,7 +115,8 @@ def test_batches_of_any_length_give_the_same_and_compile_twice(learned: Parametr
 
 def test_a_request_outside_of_the_training_is_told_which_parameter_is(learned: ParametricSurrogate) -> None:
     request = learned.spec.request({"speed": 20.0, "wave": [0.0, 1.5]})
-    answer = learned.simulate(request)
+    with pytest.warns(OutOfDomainWarning, match="wave_4 = 1.5 outside"):
+        answer = learned.simulate(request)
     assert answer.attrs["out_of_domain"].startswith("wave_4 = 1.5 outside [")
     assert "speed" not in answer.attrs["out_of_domain"]
     inside = learned.predict_table(np.array([[20.0, 0, 0], [20.0, 0, 1.5], [-1.0, 0, 0], [np.nan, 0, 0]]))["in_domain"]
