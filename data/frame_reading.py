@@ -8,12 +8,20 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from ase.data import covalent_radii
+from scipy.spatial.distance import pdist
+
 from data.frame_names import LABELS, FrameKeys
 from data.molecules import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
 from data.reading import Reading
 from data.rejects import Rejects
 from data.rows import Row
 
+#: Atoms farther apart than this times the sum of their covalent radii are not bound to each other.
+BOND = 1.5
+#: Frames of more atoms are not looked at for bonds.
+MOST_ATOMS = 200
 LOG = logging.getLogger(__name__)
 
 
@@ -35,6 +43,7 @@ class FrameTally:
         spin_problems: why spins are not certain -> frames.
         fixed: frames with fixed coordinates.
         constraints: other constraints -> frames.
+        unbound: frames of three atoms or more, no two of which are near enough for a bond.
     """
 
     path: Path
@@ -50,6 +59,7 @@ class FrameTally:
     spin_problems: Counter[str] = field(default_factory=Counter)
     fixed: int = 0
     constraints: Counter[str] = field(default_factory=Counter)
+    unbound: int = 0
 
     def add(self, file: Path | str, line: int, text: str, reason: str) -> None:
         """A frame that is left out."""
@@ -80,6 +90,7 @@ class FrameTally:
         directions = 0 if "pbc" not in row.properties else int(sum(bool(p) for p in row.properties["pbc"]))
         self.periodic[directions] += 1
         self.fixed += "fixed" in row.properties
+        self.unbound += directions == 0 and _unbound(row)
         self.constraints.update(row.properties.get("constraints", ()))
 
     def reading(self, *, spins: bool, labels: bool = True) -> Reading:
@@ -137,7 +148,21 @@ class FrameTally:
             assumed.append(
                 f"{self.unnamed['spin']:,} frames name no spin and are taken in their lowest, 0 or 1 unpaired electrons"
             )
+        if self.unbound:
+            assumed.append(
+                f"positions are in Angstrom; in {self.unbound:,} frames no two atoms are near enough for a bond, "
+                "as if they were in Bohr"
+            )
         return tuple(assumed)
+
+
+def _unbound(row: Row) -> bool:
+    """Whether no two of three atoms or more are within 1.5 times the sum of their covalent radii."""
+    if row.numbers is None or row.positions is None or not 3 <= len(row.numbers) <= MOST_ATOMS:
+        return False
+    radius = covalent_radii[row.numbers]
+    first, second = np.triu_indices(len(radius), 1)
+    return bool((pdist(row.positions) > BOND * (radius[first] + radius[second])).all())
 
 
 def _format(path: Path) -> str:

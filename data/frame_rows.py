@@ -154,7 +154,7 @@ def checked_row(
             if not volume:
                 unused[chosen] = "stress"
                 continue
-            value, reads = -np.asarray(value) / volume, f"{reads}, minus {chosen} (eV) over the volume"
+            value, reads = -np.asarray(value) / volume, f"{reads}, minus the virial in eV over the volume"
         properties[label] = value * scale
         taken[label] = reads if chosen == label else f"{reads}, from {chosen}"
     charge, named, problem = total_charge(everything, numbers, keys)

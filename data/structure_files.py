@@ -10,6 +10,7 @@ import re
 import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -92,13 +93,14 @@ def _molecule(line: int, record: list[str], columns: Sequence[str], keys: FrameK
         return Bad(line, text, molecule)
     fields = _data_fields(record[end + 1 :])
     smiles = None
+    bonded: dict[str, str] = {}
     radicals = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
     # Bare atoms without bonds, as `write_sdf` writes a geometry, are no graph: their valences are open.
     if molecule.GetNumBonds() or not radicals:
         with rdBase.BlockLogs():
             heavy = Chem.RemoveHs(molecule)
             smiles = Chem.MolToSmiles(heavy) if heavy.GetNumAtoms() <= MAX_ATOMS else None
-        problem = _of_the_graph(fields, molecule, radicals, keys)
+        problem, bonded = _of_the_graph(fields, molecule, radicals, keys)
         if problem:
             return Bad(line, text, problem)
     smiles = smiles or fields.pop("smiles", None)
@@ -114,24 +116,34 @@ def _molecule(line: int, record: list[str], columns: Sequence[str], keys: FrameK
     flat = record[1][20:22] == "2D" and not positions[:, 2].any()
     if flat or (len(numbers) > 1 and not positions.any()) or any(a.GetTotalNumHs() for a in molecule.GetAtoms()):
         return checked_row(line, text, smiles, None, None, fields, columns, keys)
-    return checked_row(line, text, smiles, numbers, positions, fields, columns, keys)
+    row = checked_row(line, text, smiles, numbers, positions, fields, columns, keys)
+    if isinstance(row, Row):
+        return replace(row, notes=replace(row.notes, taken={**row.notes.taken, **bonded}))
+    return row
 
 
-def _of_the_graph(fields: dict[str, Any], molecule: Chem.Mol, radicals: int, keys: FrameKeys) -> str | None:
-    """Put the charge and the unpaired electrons of the bonds into `fields`; why they contradict those there."""
+def _of_the_graph(
+    fields: dict[str, Any], molecule: Chem.Mol, radicals: int, keys: FrameKeys
+) -> tuple[str | None, dict[str, str]]:
+    """Put the charge and the unpaired electrons of the bonds into `fields`.
+
+    Returns:
+        Why they contradict those there, if they do; and how what was put there reads.
+    """
     charge = Chem.GetFormalCharge(molecule)
     for name in [name for name in fields if plain_name(name) in CHARGE_NAMES]:
         stated = scalar(fields[name])
         if stated is not None and stated != charge:
-            return f"its bonds have a total charge of {charge:+d}, but {name} is {fields[name]}"
+            return f"its bonds have a total charge of {charge:+d}, but {name} is {fields[name]}", {}
         # Charges of atoms, as some programs write them under this name, are no total charge.
         fields.pop(name)
     fields["charge"] = charge
     numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()] + [1] * _hydrogens(molecule))
     spin, _, problem = unpaired_electrons(fields, numbers, charge, False, keys)
-    if spin is None and problem is None:
-        fields["spin"] = radicals
-    return None
+    if spin is not None or problem is not None:
+        return None, {"charge": "e, from the bonds"}
+    fields["spin"] = radicals
+    return None, {"charge": "e, from the bonds", "spin": "unpaired electrons, from the bonds"}
 
 
 def _hydrogens(molecule: Chem.Mol) -> int:

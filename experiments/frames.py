@@ -97,7 +97,7 @@ def with_single_atoms(reading: Reading, table: Structures) -> Reading:
         return reading
     energies = isolated_energies(neutral)
     text = ", ".join(f"{chemical_symbols[z]} {energy:.6g} eV" for z, energy in sorted(energies.items()))
-    several = "; of an element with several the lowest" if len(neutral) > len(energies) else ""
+    several = "; of an element with several the lowest" if np.isfinite(neutral.energy).sum() > len(energies) else ""
     how = f"{text or 'no energies'}, from {len(neutral):,} frames, none of which trains the network{several}"
     return replace(reading, quantities={**reading.quantities, "isolated atoms": how})
 

@@ -117,13 +117,17 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         rows = read(path, smiles_column=settings.smiles, rejects=rejects, tally=tally)
         head = next(rows, None)
         if head is None:
-            raise InputError("no row of it can be read", where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
+            reasons = "".join(f"; {count:,}: {reason}" for reason, count in tally.left_out.most_common(1))
+            problem = f"no row of it can be read{reasons}"
+            raise InputError(problem, where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
+        if kind_of(path) in SDF_SUFFIXES:
+            tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
         inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
         result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total)
     reading = tally.reading(path)
     if settings.limit is not None and reading.used == settings.limit:
-        reading = replace(reading, assumed=(f"limit={settings.limit}: what follows was not read",))
+        reading = replace(reading, assumed=(*reading.assumed, f"limit={settings.limit}: what follows was not read"))
     show_readings([reading], run_dir)
     write_json(run_dir / "metrics.json", result.metrics())
 

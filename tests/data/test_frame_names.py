@@ -156,7 +156,7 @@ def test_a_virial_becomes_the_stress_that_the_same_calculator_gives(tmp_path: Pa
     readings: list[Any] = []
     table = read_structures(tmp_path / "a.xyz", None, FrameKeys(stress=("virial",)), readings=readings)
     np.testing.assert_allclose(table.stress[0], stress, atol=1e-8)
-    assert "minus virial (eV) over the volume" in readings[0].quantities["stress"]
+    assert "minus the virial in eV over the volume" in readings[0].quantities["stress"]
 
 
 def test_a_frame_without_a_cell_costs_itself(tmp_path: Path) -> None:
@@ -190,6 +190,15 @@ def test_a_schnetpack_database_is_read_in_the_units_that_it_names(tmp_path: Path
         database.metadata = {"_property_unit_dict": {"energy": "furlong"}}
     with pytest.raises(InputError, match="furlong"):
         list(read(path))
+
+
+def test_bohr_is_suspected_and_said(tmp_path: Path) -> None:
+    water = np.array([[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])
+    for length, said in ((1.0, False), (1 / units.Bohr, True)):
+        write_extxyz(tmp_path / "a.xyz", [Row(1, None, np.array([8, 1, 1], np.int32), water * length)])
+        readings: list[Any] = []
+        read_structures(tmp_path / "a.xyz", None, labels=False, readings=readings)
+        assert any("Bohr" in text for text in readings[0].assumed) is said
 
 
 @pytest.mark.parametrize("name", ["a.xyz", "a.db"])

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import bulk
+from ase.calculators.emt import EMT
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,16 +27,20 @@ from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import ExploreConfig, calm, explore, on_leash, pieces
 from experiments.active.labelling import label, refuse_unfit
 from experiments.active.loop import ActiveConfig, InitialConfig, shaken
+from experiments.active.report import write_frames
 from experiments.active.selection import ChoiceConfig, bags, choose, pick, worst_atom
 from experiments.active.stage import PARTS, starts
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.benchmarks.active_learning import ERROR, Run
 from experiments.forces import potential_config
+from experiments.frames import read_structures
 from experiments.stage import CONF, build, instantiate
-from simulators.base import dataset
+from simulators.base import SimulationError, dataset
 from simulators.campaign import CampaignConfig
+from simulators.quantum.ase_calculator import ASECalculator
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.xtb import XTB
+from surrogates.graph.baseline import refuse_cells, request
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import FineTuning, fit_potential
 from surrogates.graph.painn import PaiNNConfig
@@ -427,3 +433,41 @@ def test_labels_to_reach_an_error_lie_on_a_line_of_its_logarithm() -> None:
     assert run.labels_to_reach(10.0**1.5) == pytest.approx(15.0)
     assert run.labels_to_reach(5.0) is None
     assert float(run.error_at(15)) == pytest.approx(10.0**1.5)
+
+
+def test_rounds_keep_cells_charges_spins_and_fixed_atoms(tmp_path: Path) -> None:
+    crystal = bulk("Cu", a=3.61)
+    crystal.calc = EMT()
+    fixed = np.array([[True, True, True]])
+    frames = Structures.from_arrays(
+        [crystal.numbers], [crystal.positions], lattice=[crystal.cell.array], fixed=[fixed], spin=[0]
+    )
+    ion = Structures.from_arrays([np.array([8, 1])], [np.array([[0, 0, 0], [0, 0, 0.97]])], charge=[-1], spin=[2])
+    both = Structures.concatenate([frames, ion])
+    Batch(both, np.zeros(2), np.zeros(2)).save(tmp_path / "batch.npz")
+    again = Batch.load(tmp_path / "batch.npz").frames
+    for name in ("lattice", "charge", "spin", "fixed"):
+        np.testing.assert_array_equal(getattr(again, name), getattr(both, name))
+    emt = ASECalculator("ase.calculators.emt.EMT")
+    found = label(emt, frames, tmp_path / "labels.zarr", CampaignConfig(workers=1), progress=False).structures
+    assert found.energy[0] == pytest.approx(crystal.get_potential_energy(), abs=1e-9)
+    np.testing.assert_array_equal(found.lattice, frames.lattice)
+    np.testing.assert_array_equal(found.fixed, frames.fixed)
+    np.testing.assert_array_equal(shaken(found, InitialConfig(count=3), 0).positions[2], crystal.positions[0])
+    write_frames(found, tmp_path / "labels.xyz")
+    written = read_structures(tmp_path / "labels.xyz", None)
+    np.testing.assert_array_equal(written.lattice, frames.lattice)
+    np.testing.assert_array_equal(written.fixed, frames.fixed)
+    # What an ion is asked, as a label and as what a baseline adds.
+    asked = request(XTB(), ion, 0)
+    assert (int(asked["charge"]), int(asked["spin"])) == (-1, 2)
+    with pytest.raises(InputError, match="1 of 1 frames repeat, and xtb"):
+        refuse_cells(XTB(), frames, "start")
+    with pytest.raises(SimulationError, match="takes no cell"):
+        request(XTB(), frames, 0)
+
+
+def test_pieces_hold_together_through_the_boundaries_of_a_cell() -> None:
+    x = np.array([[0, 0, 0], [0, 0, 5.4]])
+    table = Structures.from_arrays([np.full(2, 29)] * 2, [x, x], lattice=[np.diag([0, 0, 8.0]), np.zeros((3, 3))])
+    assert pieces(table).tolist() == [1, 2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -116,3 +117,27 @@ def test_a_molecule_is_simulated_once_however_it_is_written(tmp_path: Path) -> N
             float(np.sum(records.column("seconds") * records.column("threads")))
         )
         assert len(records) == 3
+
+
+def test_frames_are_asked_for_with_their_cell_and_spin_or_written_down(
+    asked: list[tuple[list[xr.Dataset], int | None]], tmp_path: Path
+) -> None:
+    oxygen = "2\nProperties=species:S:1:pos:R:3 {}\nO 0 0 0\nO 0 0 1.2\n"
+    slab = '1\nLattice="2.5 0 0 0 2.5 0 0 0 20" pbc="T T F" Properties=species:S:1:pos:R:3\nCu 0 0 0\n'
+    path = tmp_path / "a.xyz"
+    path.write_text(oxygen.format("multiplicity=3") + slab + oxygen.format("spin=3") + oxygen.format("charge=0"))
+    run(path, tmp_path / "run")
+    inputs, total = asked[0]
+    assert [int(one["spin"]) for one in inputs] == [2, 0]
+    assert total == 2
+    reading = json.loads((tmp_path / "run" / "reading.json").read_text())[0]
+    assert (reading["total"], reading["used"]) == (4, 2)
+    assert any("repeats along 2 directions" in reason for reason in reading["left_out"])
+    assert (tmp_path / "run" / "rejects.csv").read_text().count("\n") == 3
+    emt = {"_target_": "simulators.quantum.ase_calculator.ASECalculator", "calculator": "ase.calculators.emt.EMT"}
+    path.write_text(slab + oxygen.format("spin=1"))
+    run(path, tmp_path / "emt", simulator=emt, spin_convention="multiplicity")
+    repeated, isolated = asked[1][0]
+    np.testing.assert_array_equal(repeated["cell"], np.diag([2.5, 2.5, 0]))
+    assert not isolated["cell"].values.any()
+    assert int(isolated["spin"]) == 0
