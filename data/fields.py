@@ -17,6 +17,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from data.costs import core_seconds
 from data.errors import InputError
 from data.field_physics import refuse_other_physics
 from data.field_precision import narrowed
@@ -238,7 +239,7 @@ def read_fields(
             facts = {"fingerprint": str(store.attrs.get("fingerprint", ""))}
             given = list(store.inputs) if inputs is None else list(inputs)
             outputs = list(store.outputs)
-        seconds = np.asarray(data["seconds"].values * data["threads"].values, float)
+        seconds = core_seconds(data, where)
         failed = np.flatnonzero(data["status"].values != "ok")
         bad = [(int(i), str(data["status"].values[i])) for i in failed]
         keep = np.flatnonzero(data["status"].values == "ok")

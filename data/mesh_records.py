@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from data.costs import core_seconds
 from data.errors import InputError
 from data.fields import Axis, FieldVariable
 from data.meshes import Mesh
@@ -202,8 +203,9 @@ def read_meshes(
         fingerprint = str(store.attrs.get("fingerprint", ""))
     layout = _layout(held, fields, scalars, parameters, where)
     meshes, seconds, bad, lost = [], [], [], 0.0
+    costs = core_seconds(held, where)
     for number, values in enumerate(records):
-        cost = float(values["seconds"]) * float(values["threads"])
+        cost = float(costs[number])
         reason = str(values["status"])
         if reason == "ok":
             try:

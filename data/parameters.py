@@ -18,6 +18,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float, Int
 
+from data.costs import core_seconds
 from data.errors import InputError
 from data.fields import Axis, FieldVariable
 from data.store import RecordStore
@@ -171,7 +172,7 @@ def read_parameters(
         fingerprint = str(store.attrs.get("fingerprint", ""))
     layout = _layout(held, named, targets, where)
     status = held["status"].values.astype(str)
-    seconds = np.asarray(held["seconds"].values * held["threads"].values, float)
+    seconds = core_seconds(held, where)
     good = status == "ok"
     bad = [(int(i), str(status[i])) for i in np.flatnonzero(~good)]
     values = layout.flat({v.name: held[v.name].transpose("sample", *v.dims).values for v in layout.inputs})

@@ -85,7 +85,10 @@ FACTS: Mapping[str, tuple[str, str, str]] = {
     "seconds": ("float64", "s", "wall time of the simulation"),
     "threads": ("int32", "1", "threads that it was given"),
     "attempts": ("int32", "1", "tries that it took"),
+    "core_seconds": ("float64", "s", "processor time of the simulation and of every program that it started"),
 }
+#: Those of stores that do not name theirs.
+FIRST_FACTS = ("key", "status", "message", "log", "seconds", "threads", "attempts")
 #: Those that every store has.
 KEPT = ("key", "status")
 
@@ -164,7 +167,7 @@ class RecordStore:
         record = meta.get("record", "sample")
         self.coords: dict[str, xr.Variable] = {c["name"]: _coordinate(c) for c in meta.get("coords", ())}
         sizes = {**FIXED, **{name: len(found) for name, found in self.coords.items()}}
-        for name in meta.get("facts", FACTS):
+        for name in meta.get("facts", FIRST_FACTS):
             self._add(_Column(name, (), *FACTS[name], record))
         for v in meta["inputs"]:
             self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record, sizes))
@@ -328,6 +331,7 @@ class RecordStore:
         threads: int = 0,
         attempts: int = 1,
         log: str = "{}",
+        core_seconds: float = float("nan"),
     ) -> None:
         """Add a finished record; when this returns, a kill does not lose it.
 
@@ -335,6 +339,7 @@ class RecordStore:
             key: identity of the request; each at most once.
             values: by name; outputs of a failed simulation may be absent.
             status: "ok", or the kind of failure.
+            core_seconds: processor time; a store that was made before it was recorded has no place for it.
 
         Raises:
             InputError: the key is there, a variable is unknown, or an "ok" record lacks an output.
@@ -357,6 +362,7 @@ class RecordStore:
                 raise InputError(f"{name} has another length along {counted} than the rest of its record")
         record |= {"key": key, "status": status, "message": message, "log": log, "seconds": np.float64(seconds)}
         record |= {"threads": np.int32(threads), "attempts": np.int32(attempts)}
+        record["core_seconds"] = np.float64(core_seconds)
         record = {name: value for name, value in record.items() if name in self._columns}
         record["_sequence"] = np.int64(len(self._order))
         journal.append(record)
@@ -506,6 +512,10 @@ class RecordStore:
         manifest, tail = self._snapshot()
         stored = self._stored(name, manifest)
         return np.concatenate([stored, self._gather(self._columns[name], tail)]) if tail else stored
+
+    def facts(self) -> dict[str, np.ndarray]:
+        """What every record of this store holds besides the simulator's own variables, by name: (record,) each."""
+        return {name: self.column(name) for name in FACTS if name in self._columns}
 
     def dataset(self) -> xr.Dataset:
         """The whole store as a Dataset in memory, verified."""

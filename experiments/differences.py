@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from data.costs import core_seconds
 from data.errors import InputError
 from data.store import RecordStore
 from data.structures import Structures
@@ -65,7 +66,7 @@ def differences(
         progress: show a bar and a table.
 
     Returns:
-        The tables, without structures for which it has no answer; and `baseline/core_seconds`,
+        The tables, without structures for which it has no answer; and `baseline/core_seconds` (processor time),
         `baseline/frames` and `baseline/failed`.
 
     Raises:
@@ -92,7 +93,7 @@ def differences(
     run_campaign(baseline, requests, store, CampaignConfig(), total=len(requests), progress=progress)
     answers: dict[str, tuple[float, np.ndarray]] = {}
     with RecordStore.open(store) as records:
-        core_seconds = float((records.column("seconds") * records.column("threads")).sum())
+        spent = float(np.nansum(core_seconds(records.facts(), str(store))))
         for key, record in records.records():
             answers[key] = (float(record["energy"]), np.asarray(record["forces"], np.float64))
     made, failed, place = [], 0, 0
@@ -107,5 +108,5 @@ def differences(
         energy = np.array([answers[mine[m]][0] for m in kept])
         forces = np.concatenate([answers[mine[m]][1] for m in kept])
         made.append(replace(table, energy=table.energy - energy, forces=table.forces - forces))
-    cost = {"core_seconds": core_seconds, "frames": float(len(requests)), "failed": float(failed)}
+    cost = {"core_seconds": spent, "frames": float(len(requests)), "failed": float(failed)}
     return made, {f"baseline/{name}": value for name, value in cost.items()}

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from data.costs import core_seconds
 from data.splits import canonical
 from data.store import RecordStore
 from simulators.base import Simulator, dataset
-from simulators.campaign import CampaignConfig, CampaignSummary, run_campaign
+from simulators.campaign import CampaignConfig, run_campaign
+from simulators.campaign_summary import CampaignSummary
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,7 @@ class Labels:
         units: unit of each target.
         fingerprint: of the simulator.
         core_seconds: processor time of every record that was asked for, failures included.
-        seconds: of each molecule, on `threads` threads.
+        seconds: wall time of each molecule.
         failed: (smiles, kind, message) of those without a label.
     """
 
@@ -53,11 +55,18 @@ class Labels:
 
 
 def label(
-    simulator: Simulator, smiles: Sequence[str], targets: Sequence[str], store: Path, config: CampaignConfig
+    simulator: Simulator,
+    smiles: Sequence[str],
+    targets: Sequence[str],
+    store: Path,
+    config: CampaignConfig,
+    *,
+    key: str = "campaign",
 ) -> tuple[Labels, CampaignSummary]:
     """Simulate each of `smiles`, or take it from the store where it has been, and collect `targets`.
 
-    Requests are canonical SMILES, so that a molecule is simulated once however it is written.
+    Requests are canonical SMILES, so that a molecule is simulated once however it is written. `key` is where `config`
+    stands among the settings.
 
     Raises:
         KeyError: a target is not among the simulator's outputs.
@@ -67,19 +76,20 @@ def label(
     asked = dict(zip(smiles, canonical(smiles), strict=True))
     wanted = set(asked.values())
     requests = (dataset(variables, {"smiles": s}) for s in dict.fromkeys(asked.values()))
-    summary = run_campaign(simulator, requests, store, config, total=len(wanted))
+    summary = run_campaign(simulator, requests, store, config, total=len(wanted), key=key)
     found: dict[str, tuple[list[float], float]] = {}
     failed: dict[str, tuple[str, str]] = {}
     with RecordStore.open(store) as records:
         names = records.column("smiles")
         status, message = records.column("status"), records.column("message")
-        seconds, threads = records.column("seconds"), records.column("threads")
+        seconds = records.column("seconds")
+        costs = core_seconds(records.facts(), str(store))
         columns = [records.column(t) for t in targets]
     core = 0.0
     for i, name in enumerate(names):
         if name not in wanted:
             continue
-        core += float(seconds[i] * threads[i])
+        core += float(np.nan_to_num(costs[i]))
         if status[i] == "ok":
             found[name] = ([float(c[i]) for c in columns], float(seconds[i]))
             # A later try of what failed before.

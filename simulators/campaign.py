@@ -2,6 +2,8 @@
 
 Requests are identified by their content, so none is ever computed twice into the same store. A failure is a
 record too, with its kind and message. Only the parent writes, and a record is on disk before the next is asked for.
+
+A record's cost is the processor time of its simulation and of every program that this started, beside the wall time.
 """
 
 from __future__ import annotations
@@ -22,13 +24,15 @@ from typing import Any
 
 import xarray as xr
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from data.errors import InputError
 from data.store import RecordStore
 from simulators.base import SimulationError, Simulator, input_hash
-from simulators.worker import Answer, Job, Slot, Worker, plain
+from simulators.campaign_outlook import Outlook, Trial
+from simulators.campaign_summary import CampaignSummary, Reasons
+from simulators.worker import Answer, Job, Ready, Slot, Worker, plain
 
 #: Kinds of failure that may pass on a second try.
 RETRIED = ("crashed", "out_of_memory")
@@ -53,6 +57,7 @@ class CampaignConfig:
         memory_mb: resident memory (10^6 bytes) of a process, above which it is killed; None: no limit.
         retries: more tries for what may pass on a second one (`RETRIED`).
         retry_failed: try again what the store holds as failed; the new record stands behind the old one.
+        give_up_after: the campaign ends when of so many first requests more than half failed; None: it goes on.
 
     Raises:
         ValueError: a number is out of range.
@@ -64,9 +69,10 @@ class CampaignConfig:
     memory_mb: int | None = 4000
     retries: int = 1
     retry_failed: bool = False
+    give_up_after: int | None = 10
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "timeout_s", "memory_mb"):
+        for name in ("workers", "threads", "timeout_s", "memory_mb", "give_up_after"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise ValueError(f"{name} must be above 0, got {value}")
@@ -79,43 +85,6 @@ class CampaignConfig:
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)
 
 
-@dataclass(frozen=True)
-class CampaignSummary:
-    """What a campaign did.
-
-    Attributes:
-        requested: inputs, equal ones counted once.
-        done: answered now.
-        failed: kind -> failures now.
-        cached: in the store before, answered or failed.
-        seconds: wall time.
-        core_seconds: wall time of each record made now times its threads.
-        store: where the records lie.
-    """
-
-    requested: int
-    done: int
-    failed: dict[str, int]
-    cached: int
-    seconds: float
-    core_seconds: float
-    store: Path
-
-    def metrics(self) -> dict[str, float]:
-        """Flat metrics, as in `metrics.json`."""
-        made = self.done + sum(self.failed.values())
-        return {
-            "simulate/requested": float(self.requested),
-            "simulate/done": float(self.done),
-            "simulate/failed": float(sum(self.failed.values())),
-            **{f"simulate/failed/{kind}": float(count) for kind, count in sorted(self.failed.items())},
-            "simulate/cached": float(self.cached),
-            "simulate/seconds": self.seconds,
-            "simulate/core_seconds": self.core_seconds,
-            "simulate/per_second": made / self.seconds if self.seconds > 0 else 0.0,
-        }
-
-
 def run_campaign(
     simulator: Simulator,
     inputs: Iterable[xr.Dataset],
@@ -124,6 +93,8 @@ def run_campaign(
     *,
     total: int | None = None,
     progress: bool = True,
+    key: str = "campaign",
+    none_answered: bool = False,
 ) -> CampaignSummary:
     """Answer every input that the store does not hold yet; the same call again goes on where it was stopped.
 
@@ -133,10 +104,13 @@ def run_campaign(
         store: directory of the records, made if absent.
         config: how.
         total: number of inputs, where `inputs` does not tell, for the time left.
-        progress: whether to show a bar and a final table.
+        progress: whether to show a bar, what the whole will cost once the first requests tell, and a final table.
+        key: of `config` among the settings, for messages.
+        none_answered: whether to return also when every request failed.
 
     Raises:
-        InputError: the store holds another simulator's records, or the simulator cannot be sent to a process.
+        InputError: the store holds another simulator's records, the simulator cannot be sent to a process, most of the
+            first requests failed, or in the end all of them.
         SimulationError: `missing_component`; nothing would pass, so the campaign ends.
         KeyboardInterrupt: after the workers were killed; every finished record is in the store.
     """
@@ -147,10 +121,12 @@ def run_campaign(
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InputError(f"{simulator.name} cannot be sent to another process: {error}") from error
     with _open(simulator, store) as records:
-        campaign = _Campaign(records, config, pickled, total, progress)
+        campaign = _Campaign(records, config, pickled, total, progress, key)
         summary = campaign.run(iter(inputs))
     if progress:
-        _show(summary, simulator.name)
+        summary.show(simulator.name)
+    if not none_answered:
+        summary.refuse_no_answer(key)
     return summary
 
 
@@ -215,16 +191,25 @@ class _Campaign:
     pickled: bytes
     total: int | None
     show: bool
+    key: str
     slots: list[Slot] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
     done: int = 0
     cached: int = 0
     requested: int = 0
+    answered: int = 0
+    job_seconds: float = 0.0
     core_seconds: float = 0.0
+    reasons: Reasons = field(default_factory=Reasons)
+    trial: Trial = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trial = Trial(self.config.give_up_after, self.total, str(self.records.path), self.key)
 
     def run(self, inputs: Iterator[xr.Dataset]) -> CampaignSummary:
         """Feed the workers until nothing is left."""
         began = time.perf_counter()
+        outlook = Outlook(self.config.processes, self.config.timeout_s, self.key)
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -249,6 +234,11 @@ class _Campaign:
                     failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
                     text = f"{rate:,.1f}/s" + (f"  [red]failed: {failures}[/]" if failures else "")
                     bar.update(task, completed=self.cached + made, rate=text)
+                    if self.show and outlook.due(time.perf_counter() - began, made):
+                        left = None if self.total is None else max(0, self.total - self.cached - made)
+                        spent = (self.job_seconds, self.core_seconds)
+                        if sentence := outlook.say(spent, made, self._running(), left):
+                            bar.console.print(escape(sentence))
             except BaseException:
                 for slot in self.slots:
                     slot.worker.kill()
@@ -257,16 +247,44 @@ class _Campaign:
             slot.worker.close()
         seconds = time.perf_counter() - began
         return CampaignSummary(
-            self.requested, self.done, dict(self.failed), self.cached, seconds, self.core_seconds, self.records.path
+            self.requested,
+            self.done,
+            dict(self.failed),
+            self.cached,
+            seconds,
+            self.core_seconds,
+            self.records.path,
+            self.answered,
+            self.reasons,
         )
+
+    def _running(self) -> list[tuple[float, float]]:
+        """Wall and processor seconds so far of each request that a worker has."""
+        now = time.perf_counter()
+        return [
+            (
+                slot.job.seconds + now - slot.started,
+                slot.job.core_seconds + max(0.0, slot.worker.core_seconds_so_far() - slot.counted),
+            )
+            for slot in self.slots
+            if slot.job is not None and slot.ready
+        ]
+
+    def _ended(self, status: str, message: str) -> None:
+        """Count a request that has a record, from now or from before."""
+        if status == "ok":
+            self.answered += 1
+        else:
+            self.reasons.add(status, message)
+        self.trial.take(status, message)
 
     def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[Job]:
         """Requests that have no record yet."""
-        latest: dict[str, tuple[str, str]] = {}
-        if self.config.retry_failed:
-            status = self.records.column("status")
-            for key, state in zip(self.records.keys(), status, strict=True):
-                latest[key.split(AGAIN)[0]] = (key, str(state))
+        latest: dict[str, tuple[str, str, str]] = {}
+        if len(self.records):
+            status, message = self.records.column("status"), self.records.column("message")
+            for key, state, said in zip(self.records.keys(), status, message, strict=True):
+                latest[key.split(AGAIN)[0]] = (key, str(state), str(said))
         seen: set[str] = set()
         for record in inputs:
             key = input_hash(record)
@@ -274,13 +292,16 @@ class _Campaign:
                 continue
             seen.add(key)
             self.requested += 1
-            if not self.records.has(key):
+            if key not in latest:
                 yield Job(key, plain(record))
-            elif self.config.retry_failed and latest[key][1] != "ok":
-                _, _, count = latest[key][0].partition(AGAIN)
+                continue
+            last, state, said = latest.pop(key)
+            if self.config.retry_failed and state != "ok":
+                _, _, count = last.partition(AGAIN)
                 yield Job(f"{key}{AGAIN}{int(count or 0) + 1}", plain(record))
             else:
                 self.cached += 1
+                self._ended(state, said)
 
     def _feed(self, jobs: Iterator[Job]) -> bool:
         """Give every idle worker a request; whether any is busy."""
@@ -319,7 +340,7 @@ class _Campaign:
         now = time.perf_counter()
         for slot in self.slots:
             # Asked before the pipe, so that an answer sent just before the end is still taken.
-            dead = slot.worker.process.poll() is not None
+            dead = slot.worker.dead()
             heavy = self._heavy(slot, now)
             if slot.job is None:
                 # A leak or a death after the last answer is not the next request's fault.
@@ -358,6 +379,8 @@ class _Campaign:
             assert slot.job is not None
             job = slot.job
             job.seconds += received.seconds
+            job.core_seconds += received.core_seconds
+            slot.counted = received.counted
             if received.status == "missing_component":
                 raise SimulationError("missing_component", received.message, json.loads(received.log))
             if received.status in RETRIED and job.attempts <= self.config.retries:
@@ -366,9 +389,9 @@ class _Campaign:
             slot.job = None
             self._record(job, received)
             return
-        if received:
+        if not isinstance(received, Ready):
             raise InputError(f"the simulator cannot be built in another process: {received}")
-        slot.ready, slot.deaths = True, 0
+        slot.ready, slot.deaths, slot.counted = True, 0, received.counted
         if slot.job is not None:
             self._send(slot)
 
@@ -383,26 +406,31 @@ class _Campaign:
     def _replace(self, slot: Slot, kind: str, message: str, spent: float, details: dict[str, Any]) -> None:
         """Bury a worker; its request is tried again in a fresh one, or recorded as failed."""
         assert slot.job is not None
-        job, ready = slot.job, slot.ready
+        job, ready, counted = slot.job, slot.ready, slot.counted
         slot.deaths += not ready
         if slot.deaths >= MAX_STARTS:
             raise InputError(f"the simulator cannot be loaded in another process: {message}")
+        if not slot.worker.connection.closed:
+            slot.worker.kill()
+        used = max(0.0, slot.worker.core_seconds - counted)
         slot.renew()
         # A request that was not sent yet is not to blame.
         if not ready:
             return
         job.seconds += spent
+        job.core_seconds += used
         if kind in RETRIED and job.attempts <= self.config.retries:
             self._hand_over(slot)
             return
         slot.job = None
-        self._record(job, Answer(kind, {}, message, json.dumps(details), spent))
+        self._record(job, Answer(kind, {}, message, json.dumps(details), spent, used))
 
     def _record(self, job: Job, found: Answer) -> None:
         facts: dict[str, Any] = {
             "status": found.status,
             "message": found.message,
             "seconds": job.seconds,
+            "core_seconds": job.core_seconds,
             "threads": self.config.threads,
             "attempts": job.attempts,
             "log": found.log,
@@ -414,23 +442,10 @@ class _Campaign:
             if found.status != "invalid_input":
                 raise
             self.records.append(job.key, {}, **facts)
-        self.core_seconds += job.seconds * self.config.threads
+        self.job_seconds += job.seconds
+        self.core_seconds += job.core_seconds
         if found.status == "ok":
             self.done += 1
         else:
             self.failed[found.status] += 1
-
-
-def _show(summary: CampaignSummary, name: str) -> None:
-    table = Table(title=f"Campaign {name}", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    made = summary.done + sum(summary.failed.values())
-    failures = ", ".join(f"{kind} {count:,}" for kind, count in sorted(summary.failed.items())) or "none"
-    table.add_row("[dim]done now[/]", f"{summary.done:,} of {summary.requested:,}")
-    table.add_row("[dim]in the store before[/]", f"{summary.cached:,}")
-    table.add_row("[dim]failed[/]", failures)
-    per = f", {summary.core_seconds / made:.3g} core-s each" if made else ""
-    table.add_row("[dim]cost[/]", f"{summary.seconds:,.1f} s, {summary.core_seconds:,.1f} core-s{per}")
-    table.add_row("[dim]records[/]", str(summary.store))
-    Console().print(table)
+        self._ended(found.status, found.message)

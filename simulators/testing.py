@@ -6,6 +6,7 @@ import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,10 +19,12 @@ from simulators.base import SimulationError, Spec, Variable, content_hash, datas
 
 MODES = (
     *("ok", "segfault", "hang", "grandchild", "orphan", "eat_memory", "leak", "raise", "exit", "nan"),
-    *("not_converged", "missing", "flaky"),
+    *("not_converged", "missing", "flaky", "burn", "burn_program", "burn_and_hang"),
 )
 #: What the mode "leak" never gives back.
 _LEAKED: list[np.ndarray] = []
+#: Uses so many seconds of processor time, however long that takes.
+BURN = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass"
 SPEC = Spec(
     (Variable("x", (), "1", "float64", "a number"), Variable("mode", (), "1", "str", "how to behave")),
     (
@@ -104,6 +107,13 @@ class Misbehaving:
             raise SimulationError("not_converged", "on purpose", {"cycles": 50})
         elif mode == "missing":
             raise SimulationError("missing_component", "on purpose", {"component": "basis set"})
+        elif mode == "burn":
+            end = time.process_time() + x
+            while time.process_time() < end:
+                pass
+        elif mode.startswith("burn_"):
+            hang = "\ntime.sleep(1e6)" if mode == "burn_and_hang" else ""
+            subprocess.run([sys.executable, "-I", "-S", "-c", BURN + hang, str(x)], check=False)
         elif mode == "flaky":
             marker = Path(self.folder) / f"flaky-{x:g}"
             if not marker.exists():

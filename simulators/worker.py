@@ -20,13 +20,13 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 import psutil
 import xarray as xr
 
+from data.processor import descendants, living_seconds, session, tree_seconds, used
 from simulators.base import SimulationError, Simulator, check, dataset
 
 #: Environment variables that tell numerical libraries how many threads to start.
@@ -50,6 +50,8 @@ class Answer:
         message: why it failed.
         log: JSON, how the answer was reached or what is known of the failure.
         seconds: wall time.
+        core_seconds: processor time of this process and of every program that it started.
+        counted: that of everything the process has done so far.
     """
 
     status: str
@@ -57,15 +59,28 @@ class Answer:
     message: str
     log: str
     seconds: float
+    core_seconds: float
+    counted: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The greeting of a process that has loaded the simulator; `counted` is the processor time of that (s)."""
+
+    counted: float
 
 
 def answer(simulator: Simulator, values: Mapping[str, Any]) -> Answer:
     """Run a simulator on the values of one request; every way in which it can fail becomes an answer too."""
-    start = time.perf_counter()
+    start, before = time.perf_counter(), tree_seconds()
+
+    def spent() -> tuple[float, float, float]:
+        counted = tree_seconds()
+        return time.perf_counter() - start, counted - before, counted
 
     def failed(kind: str, message: str, details: Mapping[str, Any]) -> Answer:
         text = json.dumps(dict(details), default=str)
-        return Answer(kind, {}, message, text, time.perf_counter() - start)
+        return Answer(kind, {}, message, text, *spent())
 
     try:
         try:
@@ -79,7 +94,7 @@ def answer(simulator: Simulator, values: Mapping[str, Any]) -> Answer:
             # The request was in order; it is the answer that does not fit.
             return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
         outputs = {v.name: found[v.name].values for v in simulator.spec.outputs}
-        return Answer("ok", outputs, "", str(found.attrs.get("log", "{}")), time.perf_counter() - start)
+        return Answer("ok", outputs, "", str(found.attrs.get("log", "{}")), *spent())
     except SimulationError as error:
         return failed(error.kind, error.message, error.details)
     except MemoryError as error:
@@ -105,7 +120,7 @@ def serve(descriptor: int, parent: int) -> None:
         except Exception as error:
             connection.send(f"{type(error).__name__}: {error}")
             return
-        connection.send("")
+        connection.send(Ready(tree_seconds()))
         while True:
             connection.send(answer(simulator, connection.recv()))
 
@@ -117,10 +132,12 @@ class Worker:
     Attributes:
         simulator: pickled.
         threads: for the numerical libraries of the process.
+        core_seconds: processor time of the process and of every program that it started; known once it is dead.
     """
 
     simulator: bytes
     threads: int
+    core_seconds: float = field(init=False, default=0.0)
     connection: Connection = field(init=False)
     process: subprocess.Popen[bytes] = field(init=False)
     _output: IO[bytes] = field(init=False)
@@ -154,17 +171,34 @@ class Worker:
         with suppress(psutil.NoSuchProcess):
             process = psutil.Process(self.process.pid)
             total = process.memory_info().rss
-            # Asking the whole system for children is slow; Linux lists them in one place.
-            for child in _children(self.process.pid):
+            for child in descendants(self.process.pid):
                 with suppress(psutil.NoSuchProcess):
                     total += psutil.Process(child).memory_info().rss
         return total / 1e6
 
+    def dead(self) -> bool:
+        """Whether the process has ended; it stays unburied, so that `kill` still learns what it used."""
+        if self.process.returncode is not None:
+            return True
+        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+    def core_seconds_so_far(self) -> float:
+        """Processor time of a living process and of every program that it started, in ticks of about 0.01 s (s)."""
+        return living_seconds([self.process.pid, *descendants(self.process.pid)])
+
     def kill(self) -> None:
-        """Kill the process and everything in its session, at once."""
+        """Kill the process and everything in its session, at once, and count what all of them used."""
+        pid = self.process.pid
+        if self.process.returncode is None:
+            # Who waits for the process learns what it and the programs that it waited for used. What else lives is
+            # waited for by nobody here, and is asked before it is killed.
+            self.core_seconds = living_seconds({*session(pid), *descendants(pid)})
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+            os.killpg(pid, signal.SIGKILL)
+        if self.process.returncode is None:
+            _, status, usage = os.wait4(pid, 0)
+            self.process.returncode = os.waitstatus_to_exitcode(status)
+            self.core_seconds += used(usage)
         self.connection.close()
 
     def obituary(self) -> tuple[str, str]:
@@ -193,11 +227,22 @@ class Job:
     values: dict[str, Any]
     attempts: int = 0
     seconds: float = 0.0
+    core_seconds: float = 0.0
 
 
 @dataclass
 class Slot:
-    """A worker and what it is doing; `ready` once it has greeted, `deaths` in a row before that."""
+    """A worker and what it is doing.
+
+    Attributes:
+        worker: the process.
+        job: what it works on.
+        started: when it began that, or was started itself (s).
+        ready: whether it has greeted.
+        checked: when its memory was looked at (s).
+        deaths: in a row before a greeting.
+        counted: its processor time up to its last message (s).
+    """
 
     worker: Worker
     job: Job | None = None
@@ -205,21 +250,14 @@ class Slot:
     ready: bool = False
     checked: float = 0.0
     deaths: int = 0
+    counted: float = 0.0
 
     def renew(self) -> None:
         """Put a fresh process in place of this one."""
         if not self.worker.connection.closed:
             self.worker.kill()
         self.worker.start()
-        self.ready, self.started = False, time.perf_counter()
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found + [grandchild for child in found for grandchild in _children(child)]
+        self.ready, self.started, self.counted = False, time.perf_counter(), 0.0
 
 
 def plain(inputs: xr.Dataset) -> dict[str, np.ndarray]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from data.costs import core_seconds
 from data.errors import InputError
 from data.store import RecordStore
 from data.structures import Structures
@@ -66,18 +67,20 @@ def label(
     if not len(frames):
         return Labelled(frames, np.zeros(0, np.int64), (), 0.0)
     requests = [request(simulator, frames, m) for m in range(len(frames))]
-    run_campaign(simulator, requests, store, config, progress=progress)
+    # A batch without any answer is for the caller to judge.
+    run_campaign(simulator, requests, store, config, progress=progress, none_answered=True)
     keys = [input_hash(one) for one in requests]
     wanted = set(keys)
     latest: dict[str, dict[str, object]] = {}
-    core_seconds = 0.0
+    total = 0.0
     with RecordStore.open(store) as records:
-        for key, values in records.records(status=None):
+        costs = core_seconds(records.facts(), str(store))
+        for cost, (key, values) in zip(costs, records.records(status=None), strict=True):
             # A later try of what failed before stands behind it.
             first = key.split(AGAIN)[0]
             if first in wanted:
                 latest[first] = values
-                core_seconds += float(values["seconds"] * values["threads"])
+                total += float(np.nan_to_num(cost))
     answers = [latest[key] for key in keys]
     rows = np.array([i for i, answer in enumerate(answers) if answer["status"] == "ok"], np.int64)
     failed = tuple((str(a["status"]), str(a["message"])) for a in answers if a["status"] != "ok")
@@ -92,4 +95,4 @@ def label(
         spin=frames.spin[rows].tolist(),
         fixed=np.split(frames.take(rows).fixed, frames.take(rows).atom_start[1:-1]) if len(rows) else None,
     )
-    return Labelled(table, rows, failed, core_seconds)
+    return Labelled(table, rows, failed, total)

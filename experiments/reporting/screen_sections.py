@@ -308,7 +308,7 @@ def costs(run: Run) -> str:
         ]
         rows.append(["All stages", "", duration(sum(c.wall_seconds for c in run.costs)), number(total, 4), "", "100%"])
         head = ["Stage", "Items", "Wall time", "Core-seconds", "Each", "Share"]
-        caption = "Simulations count seconds times threads, failures included; other stages count processor time."
+        caption = "All stages count processor time, that of programs which they start included; simulations that failed count too."
         if run.cost("conformers") is None:
             caption += " Conformers are made, and counted, within the labelling stages."
         if used:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from data.costs import core_seconds
 from data.errors import InputError
 from data.store import RecordStore
 from data.windows import Segment, WindowStore, write_windows
@@ -48,7 +49,7 @@ def core_windows(
         answered = np.flatnonzero(data["status"].values == "ok")
         if not len(answered):
             raise InputError("no record of it was answered", where=str(records), remedy="See its messages")
-        spent = data["seconds"].values * data["threads"].values
+        spent = core_seconds(data, str(records))
         seconds = float(np.median(spent[answered]))
         # The same core answers other requests in another campaign.
         keys = [str(key) for key in data["key"].values[answered]]

@@ -19,7 +19,8 @@ from data.store import RecordStore
 from experiments.labelling import label
 from experiments.simulate import simulate
 from simulators.base import Simulator
-from simulators.campaign import CampaignConfig, CampaignSummary
+from simulators.campaign import CampaignConfig
+from simulators.campaign_summary import CampaignSummary
 from simulators.quantum.smiles import FromSmiles
 from simulators.quantum.xtb import XTB
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 import xarray as xr
@@ -22,9 +24,10 @@ from data.errors import InputError
 from data.store import RecordStore, verify
 from simulators.base import SimulationError
 from simulators.campaign import CampaignConfig, run_campaign
+from simulators.campaign_outlook import Outlook
 from simulators.testing import Misbehaving, request
 
-QUICK = CampaignConfig(workers=2, timeout_s=1.5, memory_mb=400, retries=1)
+QUICK = CampaignConfig(workers=2, timeout_s=1.5, memory_mb=400, retries=1, give_up_after=None)
 ALONE = CampaignConfig(workers=1)
 
 
@@ -167,7 +170,8 @@ def test_the_same_request_never_runs_twice(tmp_path: Path) -> None:
 def test_failures_are_tried_again_only_on_request(tmp_path: Path) -> None:
     simulator = Misbehaving(str(tmp_path))
     once = CampaignConfig(workers=1, retries=0)
-    run_campaign(simulator, [request(1.0, "flaky"), request(2.0, "raise")], tmp_path / "s", once, progress=False)
+    both = [request(1.0, "flaky"), request(2.0, "raise")]
+    run_campaign(simulator, both, tmp_path / "s", once, progress=False, none_answered=True)
     assert set(statuses(tmp_path / "s").values()) == {"crashed"}
     retry = CampaignConfig(workers=1, retries=0, retry_failed=True)
     summary = run_campaign(simulator, [request(1.0, "flaky")], tmp_path / "s", retry, progress=False)
@@ -184,6 +188,7 @@ def test_a_time_limit_reaches_the_programs_that_a_simulator_starts(tmp_path: Pat
         tmp_path / "s",
         CampaignConfig(workers=1, timeout_s=0.5),
         progress=False,
+        none_answered=True,
     )
     assert statuses(tmp_path / "s") == {(1.0, "grandchild"): "timeout"}
     sleeping = [p for p in psutil.process_iter(["cmdline", "status"]) if p.info["cmdline"] == ["sleep", "1000000"]]
@@ -212,11 +217,104 @@ def test_each_process_has_its_threads_and_none_inherits_those_of_the_parent(tmp_
     with RecordStore.open(tmp_path / "s") as records:
         assert records.column("threads").tolist() == [3]
         assert records.column("omp_threads").tolist() == [3]
-        seconds = float(records.column("seconds")[0])
         dataset = records.dataset()
-    assert summary.core_seconds == pytest.approx(3 * seconds)
+    # Three threads that sleep cost nothing.
+    assert summary.core_seconds == pytest.approx(float(dataset["core_seconds"][0]))
+    assert dataset["core_seconds"].attrs["units"] == "s"
     assert dataset["seconds"].attrs["units"] == "s"
     assert os.environ.get("OMP_NUM_THREADS") != "3"
+
+
+def test_a_cost_is_processor_time_of_all_programs_and_a_busy_machine_does_not_change_it(tmp_path: Path) -> None:
+    cores = os.sched_getaffinity(0)
+    busy: list[subprocess.Popen[bytes]] = []
+
+    def inputs() -> Iterator[xr.Dataset]:
+        # What is loaded with the first request belongs to that one.
+        yield request(0.0)
+        for mode in ("burn", "burn_program"):
+            yield request(0.4, mode)
+        # From here on the one core belongs to two other processes as well.
+        busy.extend(subprocess.Popen([sys.executable, "-S", "-c", "while True: pass"]) for _ in range(2))
+        yield request(0.41, "burn")
+        yield request(0.41, "burn_program")
+        yield request(0.42, "burn_and_hang")
+
+    try:
+        os.sched_setaffinity(0, {min(cores)})
+        config = CampaignConfig(workers=1, timeout_s=3.0)
+        summary = run_campaign(Misbehaving(str(tmp_path)), inputs(), tmp_path / "s", config, progress=False)
+    finally:
+        os.sched_setaffinity(0, cores)
+        for process in busy:
+            process.kill()
+            process.wait()
+    with RecordStore.open(tmp_path / "s") as records:
+        held = {name: records.column(name) for name in ("mode", "x", "status", "seconds", "core_seconds")}
+    assert held["status"].tolist() == ["ok"] * 5 + ["timeout"]
+    # Programs that a simulation started count as its own work does, those that were killed too.
+    np.testing.assert_allclose(held["core_seconds"][1:], held["x"][1:], rtol=0.15)
+    assert all(held["seconds"][3:5] > 1.5 * held["core_seconds"][3:5])
+    assert summary.core_seconds == pytest.approx(float(held["core_seconds"].sum()))
+
+
+def test_what_the_whole_will_cost_is_said_before_it_is_spent() -> None:
+    outlook = Outlook(processes=2, timeout_s=600.0)
+    assert not outlook.due(59.0, 0)
+    assert outlook.due(61.0, 0)
+    # 500 molecules of at least a minute on two workers: 250 minutes, and 500 times ten minutes by two at most.
+    text = outlook.say((0.0, 0.0), 0, [(60.0, 58.0), (60.0, 58.0)], 500)
+    assert "None of the first 2 simulations has ended after 60 s" in text
+    assert "take at least 4.2 h with 2 workers, 8.1 h of processor time" in text
+    assert "42 h where all run into campaign.timeout_s=600" in text
+    assert not outlook.due(100.0, 4)
+    assert outlook.due(100.0, 5)
+    # Five that took 10 s each and two that have run for 25 s: 100 s over 5 ended.
+    text = outlook.say((50.0, 45.0), 5, [(25.0, 20.0), (25.0, 20.0)], 900)
+    assert "The first 5 simulations took 20 s each, 17 s of processor time" in text
+    assert "the 900 that are left take about 2.5 h with 2 workers, 4.2 h of processor time" in text
+    assert not outlook.due(1e9, 100)
+    # What is over within a minute needs no warning.
+    assert Outlook(2, None).say((0.5, 0.5), 5, [], 100) == ""
+
+
+def test_the_cost_of_a_long_campaign_is_printed_while_it_runs(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    inputs = [request(float(i)) for i in range(6)]
+    run_campaign(Misbehaving(str(tmp_path), 0.05), inputs, tmp_path / "s", ALONE, total=100_000)
+    said = " ".join(capfd.readouterr().err.split())
+    assert re.search(r"The first [56] simulations took 0\.\d+ s each.* the 99,99\d that are left take about", said)
+
+
+def test_a_campaign_whose_first_requests_mostly_fail_stops_and_says_how_to_go_on(tmp_path: Path) -> None:
+    simulator, config = Misbehaving(str(tmp_path)), CampaignConfig(workers=1, retries=0, give_up_after=4)
+    inputs = [request(float(i), "ok" if i == 1 else "not_converged" if i else "raise") for i in range(8)]
+    for _ in range(2):
+        # The second call finds the same in the store, and runs nothing.
+        with pytest.raises(InputError, match="3 of the first 4 requests failed") as raised:
+            run_campaign(simulator, inputs, tmp_path / "s", config, progress=False, key="dear.campaign")
+        assert "not_converged 2: on purpose; crashed 1: RuntimeError: on purpose" in str(raised.value)
+        assert "dear.campaign.give_up_after=null" in str(raised.value)
+        assert sum(calls(tmp_path).values()) == 4
+    summary = run_campaign(simulator, inputs, tmp_path / "s", replace(config, give_up_after=None), progress=False)
+    assert (summary.done, summary.cached, summary.answered) == (0, 4, 1)
+    assert sum(calls(tmp_path).values()) == 8
+
+
+def test_a_campaign_in_which_all_requests_failed_ends_in_an_error_also_when_it_is_asked_again(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    simulator, config = Misbehaving(str(tmp_path)), CampaignConfig(workers=1, retries=0)
+    inputs = [request(1.0, "raise"), request(2.0, "not_converged"), request(3.0, "not_converged")]
+    for _ in range(2):
+        with pytest.raises(InputError, match=r"all 3 requests failed: not_converged 2: on purpose; crashed 1: Runtime"):
+            run_campaign(simulator, inputs, tmp_path / "s", config)
+        shown = " ".join(capfd.readouterr().out.split())
+        assert "failed not_converged 2: on purpose failed crashed 1: RuntimeError: on purpose" in shown
+    # One answer is worth keeping: the table says why the others have none.
+    run_campaign(simulator, [*inputs, request(4.0)], tmp_path / "s", config)
+    assert "in the store before 3 (3 of them failed) failed not_converged 2" in " ".join(capfd.readouterr().out.split())
 
 
 def test_a_store_carries_the_provenance_and_fingerprint_of_its_simulator_and_nothing_else(tmp_path: Path) -> None:
@@ -303,7 +401,9 @@ def test_a_death_is_seen_though_a_program_outlives_it_and_a_bad_request_kills_no
     assert "x must have dims" in message[status.index("invalid_input")]
 
 
-@pytest.mark.parametrize("wrong", [{"workers": 0}, {"timeout_s": -1.0}, {"retries": -1}, {"memory_mb": 0}])
+@pytest.mark.parametrize(
+    "wrong", [{"workers": 0}, {"timeout_s": -1.0}, {"retries": -1}, {"memory_mb": 0}, {"give_up_after": 0}]
+)
 def test_a_wrong_number_is_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):
         CampaignConfig(**wrong)  # type: ignore[arg-type]

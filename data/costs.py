@@ -1,0 +1,47 @@
+"""What the records of a campaign cost: processor time, or where none was recorded, wall time x threads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+PROCESSOR_TIME = "processor time"
+WALL_TIME = "wall time x threads"
+
+
+class CostWarning(UserWarning):
+    """Costs are not processor time, and so depend on what else the machine did."""
+
+
+def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray, "*record"]:
+    """Core-seconds of each record.
+
+    Args:
+        facts: `seconds`, `threads` and, unless the store was written before it was recorded, `core_seconds`; arrays by
+            record, or the numbers of one.
+        where: the store, for the warning.
+
+    Warns:
+        CostWarning: of records with a wall time whose processor time was not recorded; theirs is wall time x threads.
+    """
+    wall = np.asarray(facts["seconds"], float) * np.asarray(facts["threads"], float)
+    if "core_seconds" not in facts:
+        spent, unrecorded = wall, np.isfinite(wall)
+    else:
+        spent = np.asarray(facts["core_seconds"], float)
+        unrecorded = np.isnan(spent) & np.isfinite(wall)
+        spent = np.where(unrecorded, wall, spent)
+    if unrecorded.any():
+        warnings.warn(said(int(unrecorded.sum()), unrecorded.size, where), CostWarning, stacklevel=2)
+    return spent
+
+
+def said(unrecorded: int, total: int, where: str = "") -> str:
+    """How the costs of records were counted that have no processor time."""
+    which = "" if unrecorded == total else f" of {unrecorded:,} of {total:,} records"
+    place = f"{where}: " if where else ""
+    return f"{place}the cost{which} is {WALL_TIME}, which a busy machine makes larger; no {PROCESSOR_TIME} was recorded"

@@ -1,0 +1,127 @@
+"""What a campaign did: counts, costs, and reasons of failures by kind, as metrics, as a table and as an error."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from data.errors import InputError
+
+#: Different messages of one kind that are kept, and characters of one that are shown.
+KEPT_MESSAGES = 1000
+SHOWN = 160
+
+
+@dataclass
+class Reasons:
+    """Failures by kind, each kind with its messages."""
+
+    kinds: dict[str, Counter[str]] = field(default_factory=dict)
+
+    def add(self, kind: str, message: str) -> None:
+        """Count one failure."""
+        messages = self.kinds.setdefault(kind, Counter())
+        short = " ".join(message.split())
+        short = short if len(short) <= SHOWN else f"{short[: SHOWN - 1]}…"
+        if short not in messages and len(messages) >= KEPT_MESSAGES:
+            short = "other messages"
+        messages[short] += 1
+
+    def counts(self) -> dict[str, int]:
+        """Kind -> failures, the most frequent first."""
+        by_count = sorted(self.kinds.items(), key=lambda item: (-item[1].total(), item[0]))
+        return {kind: messages.total() for kind, messages in by_count}
+
+    def lines(self) -> list[str]:
+        """One line a kind: how many, and the message that most of them have."""
+        lines = []
+        for kind, count in self.counts().items():
+            messages = self.kinds[kind]
+            (message, times), *_ = messages.most_common(1)
+            more = f" (as {times:,} say; {count - times:,} say other things)" if times < count else ""
+            lines.append(f"{kind} {count:,}: {message or 'no message'}{more}")
+        return lines
+
+
+@dataclass(frozen=True)
+class CampaignSummary:
+    """What a campaign did.
+
+    Attributes:
+        requested: inputs, equal ones counted once.
+        done: answered now.
+        failed: kind -> failures now.
+        cached: in the store before, answered or failed.
+        seconds: wall time.
+        core_seconds: processor time of the records made now, of every program that a simulation started.
+        store: where the records lie.
+        answered: requests with an answer, those of before among them.
+        reasons: of the failures of all requests, those of before among them.
+    """
+
+    requested: int
+    done: int
+    failed: Mapping[str, int]
+    cached: int
+    seconds: float
+    core_seconds: float
+    store: Path
+    answered: int = 0
+    reasons: Reasons = field(default_factory=Reasons)
+
+    def metrics(self) -> dict[str, float]:
+        """Flat metrics, as in `metrics.json`."""
+        made = self.done + sum(self.failed.values())
+        return {
+            "simulate/requested": float(self.requested),
+            "simulate/answered": float(self.answered),
+            "simulate/done": float(self.done),
+            "simulate/failed": float(sum(self.failed.values())),
+            **{f"simulate/failed/{kind}": float(count) for kind, count in sorted(self.failed.items())},
+            "simulate/cached": float(self.cached),
+            "simulate/seconds": self.seconds,
+            "simulate/core_seconds": self.core_seconds,
+            "simulate/per_second": made / self.seconds if self.seconds > 0 else 0.0,
+        }
+
+    def refuse_no_answer(self, key: str = "campaign") -> None:
+        """Refuse a campaign in which every request failed, for nothing can be made of it.
+
+        Args:
+            key: of the campaign's settings, for the remedy.
+
+        Raises:
+            InputError: naming the reasons by kind.
+        """
+        failed = sum(self.reasons.counts().values())
+        if self.answered or not failed:
+            return
+        raise InputError(
+            f"{'the one request' if failed == 1 else f'all {failed:,} requests'} failed: "
+            + "; ".join(self.reasons.lines()),
+            where=str(self.store),
+            remedy=f"Mend what they say; {key}.retry_failed=true tries again what is recorded as failed",
+        )
+
+    def show(self, name: str) -> None:
+        """Print the closing table of a campaign with the simulator `name`."""
+        table = Table(title=f"Campaign {name}", title_justify="left", show_header=False, box=None, pad_edge=False)
+        table.add_column()
+        table.add_column(overflow="fold")
+        made = self.done + sum(self.failed.values())
+        lost = sum(self.reasons.counts().values())
+        before = f" ({lost - sum(self.failed.values()):,} of them failed)" if lost > sum(self.failed.values()) else ""
+        table.add_row("[dim]done now[/]", f"{self.done:,} of {self.requested:,}")
+        table.add_row("[dim]in the store before[/]", f"{self.cached:,}{before}")
+        for line in self.reasons.lines() or ["none"]:
+            table.add_row("[dim]failed[/]", escape(line))
+        per = f", {self.core_seconds / made:.3g} core-s each" if made else ""
+        table.add_row("[dim]cost[/]", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}")
+        table.add_row("[dim]records[/]", escape(str(self.store)))
+        Console().print(table)
