@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -38,6 +39,24 @@ def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray,
     if unrecorded.any():
         warnings.warn(said(int(unrecorded.sum()), unrecorded.size, where), CostWarning, stacklevel=2)
     return spent
+
+
+def training_core_seconds(scores: Mapping[str, float], cores: int | None = None) -> float:
+    """Processor time of a training; of one before it was recorded, wall time x cores; 0 where neither is known.
+
+    Args:
+        scores: of a surrogate, with `train/core_seconds`, or `train/seconds` alone.
+        cores: that it is taken to have used; None: those that this process may use.
+
+    Warns:
+        CostWarning: no processor time was recorded.
+    """
+    if "train/core_seconds" in scores or "train/seconds" not in scores:
+        return scores.get("train/core_seconds", 0.0)
+    cores = cores or len(os.sched_getaffinity(0))
+    text = f"the cost of the training is wall time x {cores} cores; no {PROCESSOR_TIME} was recorded"
+    warnings.warn(text, CostWarning, stacklevel=2)
+    return scores["train/seconds"] * cores
 
 
 def said(unrecorded: int, total: int, where: str = "") -> str:

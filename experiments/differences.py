@@ -90,7 +90,15 @@ def differences(
         refuse_cells(baseline, part, "baseline")
     requests = [request(baseline, part, m) for part in parts for m in range(len(part))]
     keys = [input_hash(one) for one in requests]
-    run_campaign(baseline, requests, store, CampaignConfig(), total=len(requests), progress=progress)
+    run_campaign(
+        baseline,
+        requests,
+        store,
+        CampaignConfig(give_up_after=None),
+        total=len(requests),
+        progress=progress,
+        none_answered=True,
+    )
     answers: dict[str, tuple[float, np.ndarray]] = {}
     with RecordStore.open(store) as records:
         spent = float(np.nansum(core_seconds(records.facts(), str(store))))

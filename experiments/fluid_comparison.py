@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import MISSING, DictConfig
 
+from data.costs import training_core_seconds
 from data.errors import InputError
 from data.fields import Layout
 from experiments.comparison.contenders import Contender, Problem, Settings
@@ -246,7 +247,7 @@ def compare_with_solver(
             solver.points,
             name=str(surrogate.facts.config.to_json()["network"]["architecture"]),
             label_core_s=scores.get("train/label_core_seconds", 0.0),
-            training_core_s=scores.get("train/seconds", 0.0) * cores,
+            training_core_s=training_core_seconds(scores, cores),
             note=f"{scores.get('train/samples', 0):,.0f} trajectories to learn from",
         )
     )

@@ -163,7 +163,8 @@ def train_potential(
         progress: show bars and tables.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/frames`, `train/data_wait_share` (of the loop's time),
+        Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/frames`,
+        `train/data_wait_share` (of the loop's time),
         `train/compilations` (of the step), and those of `score` for each test file; none in any but the first of
         several processes.
 
@@ -238,6 +239,7 @@ def train_potential(
         return {}
     metrics = {
         "train/seconds": result.seconds,
+        "train/core_seconds": result.core_seconds,
         "train/frames": float(len(train)),
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),

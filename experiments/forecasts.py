@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING, DictConfig, OmegaConf
 
+from data.costs import training_core_seconds
 from data.errors import InputError
 from data.files import write_json
 from data.splits import counts
@@ -119,7 +120,8 @@ def train_on_windows(
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/states`, `train/label_core_seconds` where the store tells,
+        Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/states`,
+        `train/label_core_seconds` where the store tells,
         `train/data_wait_share`, `train/compilations`, and the scores of the test part by lead, beside persistence and
         climatology.
 
@@ -152,9 +154,12 @@ def train_on_windows(
     if not is_first():
         return {}
     # What a forecaster that it goes on from took is its cost too.
-    before = 0.0 if init is None else init.scores.get("train/seconds", 0.0)
+    before = (0.0, 0.0)
+    if init is not None:
+        before = (init.scores.get("train/seconds", 0.0), training_core_seconds(init.scores))
     metrics = {
-        "train/seconds": before + result.seconds,
+        "train/seconds": before[0] + result.seconds,
+        "train/core_seconds": before[1] + result.core_seconds,
         "train/states": float(parts["train"][1] - parts["train"][0] + sum(map(len, also))),
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),

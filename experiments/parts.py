@@ -162,7 +162,8 @@ def train_on_parts(
         least: samples that a training needs.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/samples`, `train/data_wait_share`, `train/compilations`, the costs and the
+        Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/samples`,
+        `train/data_wait_share`, `train/compilations`, the costs and the
         scores; nothing on processes but the first.
 
     Raises:
@@ -183,6 +184,7 @@ def train_on_parts(
         return {}
     metrics = {
         "train/seconds": result.seconds,
+        "train/core_seconds": result.core_seconds,
         "train/samples": float(len(learned)),
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),

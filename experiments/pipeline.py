@@ -56,17 +56,19 @@ class Method:
     simulator: Simulator
     campaign: CampaignConfig
     store: Path
+    key: str = "campaign"
 
     def label(self, smiles: list[str], targets: list[str]) -> Labels:
         """Labels of `smiles`; those that the store holds already cost nothing."""
-        return label(self.simulator, smiles, targets, self.store, self.campaign)[0]
+        return label(self.simulator, smiles, targets, self.store, self.campaign, key=self.key)[0]
 
 
 def method(node: DictConfig, conformers: DictConfig, store: Path) -> Method:
     """The simulator that a configuration describes, starting from SMILES."""
     inner = instantiate(node.simulator)
     simulator = FromSmiles(inner, build(ConformerConfig, conformers, where="conformers"))
-    return Method(simulator, build(CampaignConfig, node.campaign, where="campaign"), store)
+    key = f"{store.stem}.campaign"
+    return Method(simulator, build(CampaignConfig, node.campaign, where=key), store, key)
 
 
 def stream(path: Path, column: str) -> Iterator[str]:

@@ -96,7 +96,13 @@ def recheck_designs(
     values = frame[list(surrogate.columns)].to_numpy(float)
     requests = [simulator.spec.request({k: v[i] for k, v in layout.named(values).items()}) for i in range(len(values))]
     summary = run_campaign(
-        simulator, requests, out / STORE, CampaignConfig(workers=how.workers), total=len(requests), progress=progress
+        simulator,
+        requests,
+        out / STORE,
+        CampaignConfig(workers=how.workers, give_up_after=None),
+        total=len(requests),
+        progress=progress,
+        none_answered=True,
     )
     with RecordStore.open(out / STORE) as store:
         names = ("key", "status", "message", "seconds", *surrogate.targets)
@@ -118,6 +124,8 @@ def recheck_designs(
         frame.to_csv(temporary, index=False)
     if progress:
         show(frame, objective.target(surrogate.targets))
+    # Not before the table says which design failed for what.
+    summary.refuse_no_answer(None)
     metrics = recheck_metrics(frame, surrogate.targets, objective)
     return {**metrics, "recheck/core_seconds": summary.core_seconds}
 

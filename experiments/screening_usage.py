@@ -7,6 +7,8 @@ from types import TracebackType
 
 import psutil
 
+from data.processor import tree_seconds
+
 
 def tree() -> list[psutil.Process]:
     """This process and its living descendants."""
@@ -16,14 +18,7 @@ def tree() -> list[psutil.Process]:
 
 def cpu_seconds() -> float:
     """Processor time so far, user and system, of this process, its descendants and those that ended (s)."""
-    total = 0.0
-    for process in tree():
-        try:
-            times = process.cpu_times()
-        except psutil.Error:
-            continue
-        total += times.user + times.system + times.children_user + times.children_system
-    return total
+    return tree_seconds()
 
 
 def memory_mb() -> float:

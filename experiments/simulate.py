@@ -23,6 +23,7 @@ from experiments.frame_requests import FrameRequests, Silent
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
+from simulators.campaign_summary import CampaignSummary
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
 
@@ -92,8 +93,8 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         from experiments.sampled import sampled
 
         drawn, count = sampled(config.sampling, simulator)
-        result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count)
-        write_json(run_dir / "metrics.json", result.metrics())
+        result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count, none_answered=True)
+        _end(result, run_dir)
         return
     path = existing_file(settings.inputs, "inputs")
     conformers = build(ConformerConfig, config.conformers, where="conformers")
@@ -108,8 +109,10 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         if takes_geometries and geometries:
             frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
             show_readings([frames.reading], run_dir)
-            result = run_campaign(simulator, frames, Path(settings.out), campaign, total=frames.total)
-            write_json(run_dir / "metrics.json", result.metrics())
+            result = run_campaign(
+                simulator, frames, Path(settings.out), campaign, total=frames.total, none_answered=True
+            )
+            _end(result, run_dir)
             return
         if takes_geometries:
             simulator = FromSmiles(simulator, conformers)
@@ -124,12 +127,12 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
             tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
         inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
-        result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total)
+        result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
     reading = tally.reading(path)
     if settings.limit is not None and reading.used == settings.limit:
         reading = replace(reading, assumed=(*reading.assumed, f"limit={settings.limit}: what follows was not read"))
     show_readings([reading], run_dir)
-    write_json(run_dir / "metrics.json", result.metrics())
+    _end(result, run_dir)
 
 
 #: How charges and spins of geometries are named.

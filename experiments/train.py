@@ -87,9 +87,9 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if not is_first():
         return {}
     # Of the fit, and so with the sessions before this one.
-    seconds = json.loads((run_dir / fit_note.FILE).read_text())["seconds"]
+    note = json.loads((run_dir / fit_note.FILE).read_text())
     metrics = {
-        "train/seconds": float(seconds),
+        **{f"train/{name}": float(note[name]) for name in ("seconds", "core_seconds")},
         "train/molecules": float(len(split["train"])),
         **labels.counts("train"),
     }
@@ -172,7 +172,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
     shown = {
         k: f"{v:.6g}"
         for k, v in metrics.items()
-        if (k.startswith("test/") and k.count("/") < 3) or k == "train/seconds"
+        if (k.startswith("test/") and k.count("/") < 3) or k in ("train/seconds", "train/core_seconds")
     }
     summary("Trained", {**shown, "surrogate": run_dir / "surrogate"})
 

@@ -90,11 +90,11 @@ class CampaignSummary:
             "simulate/per_second": made / self.seconds if self.seconds > 0 else 0.0,
         }
 
-    def refuse_no_answer(self, key: str = "campaign") -> None:
+    def refuse_no_answer(self, key: str | None = "campaign") -> None:
         """Refuse a campaign in which every request failed, for nothing can be made of it.
 
         Args:
-            key: of the campaign's settings, for the remedy.
+            key: of the campaign's settings, for the remedy; None where they cannot be set.
 
         Raises:
             InputError: naming the reasons by kind.
@@ -106,7 +106,8 @@ class CampaignSummary:
             f"{'the one request' if failed == 1 else f'all {failed:,} requests'} failed: "
             + "; ".join(self.reasons.lines()),
             where=str(self.store),
-            remedy=f"Mend what they say; {key}.retry_failed=true tries again what is recorded as failed",
+            remedy="Mend what they say"
+            + (f"; {key}.retry_failed=true tries again what is recorded as failed" if key else ""),
         )
 
     def show(self, name: str) -> None:

@@ -15,13 +15,17 @@ FILE = "fit.json"
 
 
 def note_fit(result: FitResult, run_dir: Path) -> None:
-    """Write `run_dir/fit.json`: seconds, epochs, why it stopped, the share of waiting for data, compilations."""
+    """Write `run_dir/fit.json`: what the training took.
+
+    Wall and processor seconds, epochs, why it stopped, the share of waiting for data, compilations.
+    """
     if not is_first():
         return
     write_json(
         run_dir / FILE,
         {
             "seconds": result.seconds,
+            "core_seconds": result.core_seconds,
             "epochs": len(result.history),
             "stopped_by": result.stopped_by,
             # Of no step there is none.

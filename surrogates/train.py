@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.processor import tree_seconds
 from surrogates.checkpoints import checksum, load_arrays, read_note, save_arrays
 from surrogates.devices import agree, data_mesh, is_first, localise, replicate
 from surrogates.interrupt import BrokenOff, Interrupt
@@ -65,6 +66,8 @@ class FitResult:
         model: with the best averaged weights.
         history: one dict an epoch: epoch, step, train/*, valid/*, learning_rate, seconds.
         seconds: wall time, resumed parts included.
+        core_seconds: processor time of this process and of what it started, resumed parts included; what an accelerator
+            does is in `seconds` alone.
         data_wait_share: share of the loop's time spent waiting for a batch.
         compilations: of the training step and of the validation step.
         stopped_by: why training ended.
@@ -74,6 +77,7 @@ class FitResult:
     model: nnx.Module
     history: list[dict[str, float]]
     seconds: float
+    core_seconds: float
     data_wait_share: float
     compilations: dict[str, int]
     stopped_by: Literal["epochs", "patience", "max_seconds"]
@@ -87,6 +91,7 @@ class Progressed:
     epoch: int = 0
     batch: int = 0
     seconds: float = 0.0
+    core_seconds: float = 0.0
     best: float = float("inf")
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
@@ -235,6 +240,7 @@ class _Loop:
 
             tracker = Tracker(self.run_dir / FOLDER, EXPERIMENT, asdict(self.config), resume=bool(self.at.history))
         began, before = time.perf_counter(), self.at.seconds
+        processor, core_before = tree_seconds(), self.at.core_seconds
         waited = looped = 0.0
         saved, every = time.perf_counter(), self.config.checkpoint_every_s
         stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
@@ -245,6 +251,9 @@ class _Loop:
 
         def clock() -> float:
             return agree(passed())
+
+        def note_time(seconds: float) -> None:
+            self.at.seconds, self.at.core_seconds = seconds, core_before + tree_seconds() - processor
 
         with (
             Progress(*columns, transient=True, disable=not (self.show and is_first())) as bar,
@@ -303,7 +312,7 @@ class _Loop:
                         tracker.log({k: v for k, v in row.items() if k not in ("epoch", "step")}, int(row["step"]))
                     bar.update(task, completed=self.at.epoch, description=self.caption())
                     if every is not None and time.perf_counter() - saved >= every:
-                        self.at.seconds = passed()
+                        note_time(passed())
                         self.save()
                         saved = time.perf_counter()
                     if out_of_time:
@@ -311,10 +320,10 @@ class _Loop:
                         break
             except BrokenOff:
                 if self.config.checkpoint_every_s is not None:
-                    self.at.seconds = passed()
+                    note_time(passed())
                     self.save()
                 raise
-        self.at.seconds = clock()
+        note_time(clock())
         if self.config.checkpoint_every_s is not None:
             self.save()
         if tracker is not None:
@@ -326,6 +335,7 @@ class _Loop:
             model,
             self.at.history,
             self.at.seconds,
+            self.at.core_seconds,
             waited / looped if looped else 0.0,
             {"train": compiled(self.step), "valid": compiled(self.check)},
             stopped,

@@ -254,7 +254,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             drawn = trained(folder / "adjusted", held, drawn)
             results += ensemble("adjusted", f"ensemble of {given.members}, adjusted, ")
         results.append(
-            Result("held_suarez: ensemble: training", drawn.scores["train/seconds"] * len(cores), "core-s"),
+            Result("held_suarez: ensemble: training", drawn.scores["train/core_seconds"], "core-s"),
         )
         results.append(
             Result("held_suarez: ensemble: labels", drawn.scores["train/label_core_seconds"], "core-s"),

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import shutil
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -101,7 +100,7 @@ def initial_states(case: Case, count: int, seed: int) -> Float[np.ndarray, "samp
 def learned(
     coarse: Float[np.ndarray, "sample time 1 x y"], folder: Path, seconds: float, overrides: Sequence[str]
 ) -> tuple[Any, float]:
-    """The operator, trained on trajectories on its grid for so long, and the seconds that the training took."""
+    """The operator, trained on trajectories on its grid for so long, and the core-seconds that the training took."""
     from hydra import compose, initialize_config_dir
 
     from experiments.benchmarks.field_tables import evolving
@@ -115,8 +114,7 @@ def learned(
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", given)
     held = max(8, len(coarse) // 16)
-    start = time.perf_counter()
-    surrogate, _ = fit_field(
+    surrogate, result = fit_field(
         evolving(coarse[held:]),
         evolving(coarse[:held]),
         field_config(config.surrogate),
@@ -124,11 +122,12 @@ def learned(
         folder,
         progress=False,
     )
-    return surrogate, time.perf_counter() - start
+    return surrogate, result.core_seconds
 
 
 def run_case(name: str, case: Case, given: Any, cores: int) -> tuple[Any, dict[str, float]]:
     """The comparison of one viscosity, and what its parts took."""
+    from data.processor import tree_seconds
     from experiments.comparison.contenders import Problem, Settings
     from experiments.comparison.ladder import self_check
     from experiments.comparison.result import compare
@@ -142,18 +141,18 @@ def run_case(name: str, case: Case, given: Any, cores: int) -> tuple[Any, dict[s
     difference = self_check(truth[few, 1:], solved(solver(case, *case.finer), initial[few], {}, POINTS)[:, 1:])
     start, labeller = initial_states(case, given.train, TRAIN_SEED), solver(case, *case.labels)
     solved(labeller, start[:32], {}, case.points)  # compiled outside of the clock
-    began = time.perf_counter()
+    began = tree_seconds()
     labels = solved(labeller, start, {}, case.points)
-    label_s = time.perf_counter() - began
+    label_core_s = tree_seconds() - began
     folder = (given.out / "navier_stokes" / name).resolve()
-    surrogate, training_s = learned(labels, folder, given.seconds, given.set)
+    surrogate, training_core_s = learned(labels, folder, given.seconds, given.set)
     operator = surrogate_contender(
         surrogate,
         POINTS,
         name=f"FNO, {case.points}²",
-        label_core_s=label_s * cores,
-        training_core_s=training_s * cores,
-        note=f"{given.train:,} trajectories, {training_s / 60:.1f} minutes of training on {cores} cores",
+        label_core_s=label_core_s,
+        training_core_s=training_core_s,
+        note=f"{given.train:,} trajectories, {training_core_s / 60:.1f} core-minutes of training",
     )
     contenders = [solver_contender(solver(case, *rung), POINTS) for rung in case.rungs]
     coarse = np.asarray(resample(initial, POINTS, dim=2))
@@ -167,7 +166,7 @@ def run_case(name: str, case: Case, given: Any, cores: int) -> tuple[Any, dict[s
     )
     tried = on_other_grids(surrogate, labeller.at(points=case.points), GRIDS, initial, finest[:, 1:], {})
     found = replace(found, resolution=tried)
-    return found, {"labels": label_s * cores, "training": training_s * cores, "reference": difference}
+    return found, {"labels": label_core_s, "training": training_core_s, "reference": difference}
 
 
 def results_of(name: str, comparison: Any, spent: Mapping[str, float]) -> list[Result]:

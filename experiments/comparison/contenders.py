@@ -139,8 +139,8 @@ class Point:
         name, kind, label_core_seconds, training_core_seconds, note: see `Contender`.
         error: mean over requests; infinite if an answer is not finite.
         error_standard_error: of that mean; None for one request or an infinite error.
-        core_seconds: wall time x cores of one trajectory, the least of the rounds: what else the machine does can only
-            add to it.
+        core_seconds: processor time of one trajectory (on an accelerator wall time x cores), the least of the rounds:
+            what else the machine does can only add to it.
         core_seconds_median: the median of the rounds.
         batch: the batch size at which that is.
         core_seconds_by_batch: of one trajectory at each size that was tried.

@@ -1,5 +1,8 @@
 """Error and cost of each contender on the same requests, the timed rounds of all of them interleaved.
 
+The cost is processor time, which other work on the machine hardly changes; wall time gives the latency. What an
+accelerator does is no processor time: there, cost is wall time x cores.
+
 What is timed begins with NumPy arrays and ends with the whole answer as one: compilation is outside and stated apart,
 resampling onto the grid of the reference is inside. Each contender runs at whichever of the batch sizes, the same for
 all, makes it cheapest.
@@ -87,30 +90,32 @@ def measure(
         progress(contender.name)
         chosen.append(_choose_batch(contender, problem, settings, clock))
     rounds: list[list[float]] = [[] for _ in contenders]
+    spent: list[list[float]] = [[] for _ in contenders]
     single: list[list[float]] = [[] for _ in contenders]
     for turn in range(MOST_ROUNDS):
         short = [len(r) < settings.repeats or sum(r) < settings.least_seconds for r in rounds]
         if not any(short):
             break
-        for contender, choice, walls, singles, needed in zip(contenders, chosen, rounds, single, short, strict=True):
+        for place, needed in enumerate(short):
             if not needed:
                 continue
+            contender, choice, walls, singles = contenders[place], chosen[place], rounds[place], single[place]
             wall, cpu, _ = timed(contender, problem, turn * (choice.size + 1), choice.size, clock)
             walls.append(wall)
+            spent[place].append(_cost(wall, cpu, settings))
             choice.used(wall, cpu)
             if len(singles) < settings.repeats:
                 singles.append(timed(contender, problem, turn, 1, clock)[0])
     points = []
-    for contender, choice, walls, singles in zip(contenders, chosen, rounds, single, strict=True):
+    for contender, choice, costs, singles in zip(contenders, chosen, spent, single, strict=True):
         _refuse_more_cores(contender.name, choice, settings.used_cores)
-        scale = settings.used_cores / choice.size
         points.append(
             Point(
                 name=contender.name,
                 kind=contender.kind,
                 **_accuracy(contender, problem, choice.size, settings),
-                core_seconds=min(walls) * scale,
-                core_seconds_median=statistics.median(walls) * scale,
+                core_seconds=min(costs) / choice.size,
+                core_seconds_median=statistics.median(costs) / choice.size,
                 batch=choice.size,
                 core_seconds_by_batch=choice.tried,
                 latency_seconds=min(singles),
@@ -138,6 +143,11 @@ class _Choice:
         self.cpu += cpu
 
 
+def _cost(wall: float, cpu: float, settings: Settings) -> float:
+    """Core-seconds of a call."""
+    return cpu if jax.default_backend() == "cpu" else wall * settings.used_cores
+
+
 def _choose_batch(contender: Contender, problem: Problem, settings: Settings, clock: Clock) -> _Choice:
     tried: dict[int, float] = {}
     first: dict[int, float] = {}
@@ -145,8 +155,8 @@ def _choose_batch(contender: Contender, problem: Problem, settings: Settings, cl
     for size in sorted({1, *settings.batch_sizes}):
         first[size] = timed(contender, problem, 0, size, clock)[0]
         if size in settings.batch_sizes:
-            walls = [timed(contender, problem, (k + 1) * (size + 1), size, clock)[0] for k in range(settings.trials)]
-            tried[size] = min(walls) * settings.used_cores / size
+            trials = [timed(contender, problem, (k + 1) * (size + 1), size, clock)[:2] for k in range(settings.trials)]
+            tried[size] = min(_cost(wall, cpu, settings) for wall, cpu in trials) / size
     best = min(tried, key=lambda size: tried[size])
     return _Choice(best, tried, first[best])
 

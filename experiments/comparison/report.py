@@ -19,7 +19,8 @@ from experiments.reporting.words import core_time, count, duration, escape, list
 METHOD = (
     "The rules are those of McGreivy and Hakim (2024): a solver is compared at equal error or at equal cost, and "
     "only if it is an efficient one. Every contender answered the same requests, in batches of whichever of the "
-    "same sizes made it cheapest, and the timed rounds of all were interleaved. Cost is wall time × cores, from "
+    "same sizes made it cheapest, and the timed rounds of all were interleaved. Cost is processor time (with an "
+    "accelerator wall time × cores), from "
     "arrays in to arrays out, the least of many rounds; compilation is left out and stated, resampling onto the "
     "grid of the reference is included. The solver’s cost at a surrogate’s error is read between the two "
     "neighbouring rungs, on a straight line in logarithms; beyond the last rung there is a bound and no number."

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from data.costs import training_core_seconds
 from data.errors import InputError
 from data.windows import WindowStore
 from experiments.comparison.contenders import Contender, Problem, Settings
@@ -114,7 +115,7 @@ def compare_with_core(
         "surrogate",
         lambda x, _: laid(forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)),
         label_core_seconds=scores.get("train/label_core_seconds", 0.0),
-        training_core_seconds=scores.get("train/seconds", 0.0) * cores,
+        training_core_seconds=training_core_seconds(scores, cores),
         note=f"{scores.get('train/states', 0):,.0f} states to learn from",
     )
     return compare(

@@ -30,6 +30,7 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.processor import tree_seconds
 from data.weather import VARIABLES
 from data.windows import WindowStore
 from surrogates.checkpoints import load_arrays, read_note, save_arrays
@@ -91,11 +92,13 @@ class Adjusted:
     Attributes:
         forecaster: with it.
         seconds: it took, of all calls that it was gone on with in.
+        core_seconds: of processor time in them.
         restarts: runs that began anew because they had left the climatological range.
     """
 
     forecaster: Forecaster
     seconds: float
+    core_seconds: float
     restarts: int
 
 
@@ -175,7 +178,7 @@ def adjust_climate(
     steps = max(1, round(days / dt / (3 * CHUNK))) * 3 * CHUNK
     identity = {"forecaster": given.fingerprint, "steps": steps, "runs": runs, "seed": seed, "part": list(part)}
     identity["states"] = store.fingerprint
-    done, before = 0, 0.0
+    done, before, core_before = 0, 0.0, 0.0
     folder = None if run_dir is None else run_dir / "adjustment"
     if folder is not None and folder.is_dir():
         note = read_note(folder)
@@ -185,16 +188,19 @@ def adjust_climate(
                 remedy="Give the same settings to resume it, or another run.dir",
             )  # fmt: skip
         carry = jax.tree.map(jnp.asarray, load_arrays(folder, carry))
-        done, before = int(note["done"]), float(note["seconds"])
+        done, before, core_before = int(note["done"]), float(note["seconds"]), float(note.get("core_seconds", 0.0))
     graph, weights = nnx.split(model)
     first = (past, *map(jnp.asarray, clock(times)))
     advance = jax.jit(partial(_advance, graph, steps, dt), donate_argnums=3)
-    key, began, saved = jax.random.key(seed), time.perf_counter(), time.perf_counter()
+    key, began, saved, processor = jax.random.key(seed), time.perf_counter(), time.perf_counter(), tree_seconds()
+
+    def spent() -> tuple[float, float]:
+        return before + time.perf_counter() - began, core_before + tree_seconds() - processor
 
     def keep() -> None:
         if folder is not None and is_first():
-            spent = before + time.perf_counter() - began
-            told = {"done": done, "seconds": spent, "restarts": int(carry.restarts)}
+            seconds, core_seconds = spent()
+            told = {"done": done, "seconds": seconds, "core_seconds": core_seconds, "restarts": int(carry.restarts)}
             save_arrays(folder, carry, {"identity": identity, **told})
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -222,7 +228,7 @@ def adjust_climate(
     assert model.growth is not None
     model.shift[...], model.growth[...] = carry.shifts / last, carry.growths / last
     found = Forecaster(model, replace(facts, config=config))
-    return Adjusted(found, before + time.perf_counter() - began, int(carry.restarts))
+    return Adjusted(found, *spent(), int(carry.restarts))
 
 
 def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: float, facts: WeatherFacts) -> _Target:

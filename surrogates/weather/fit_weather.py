@@ -227,7 +227,14 @@ def fit_weather(
             forecaster, store, train, config.adjust_days, config.adjust_runs, run_dir, seed=training.seed,
             progress=progress,
         )  # fmt: skip
-        forecaster, result = adjusted.forecaster, replace(result, seconds=result.seconds + adjusted.seconds)
+        forecaster, result = (
+            adjusted.forecaster,
+            replace(
+                result,
+                seconds=result.seconds + adjusted.seconds,
+                core_seconds=result.core_seconds + adjusted.core_seconds,
+            ),
+        )
     if calibration is not None:
         errors = forecast_errors(forecaster, store, calibration, config.steps)
         forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))

@@ -82,13 +82,13 @@ def test_error_cost_and_batch_are_those_that_were_put_in():
         contender(hand, "b", "surrogate", error=0.02, fixed=0.0, each=0.25, label_core_seconds=7.0),
     ]
     a, b = measure(contenders, problem(), Settings(cores=2, batch_sizes=(1, 2, 4)), hand.clock)
-    # Two cores are counted whether or not they were busy.
-    assert a.core_seconds_by_batch == pytest.approx({1: 3.0, 2: 2.0, 4: 1.5})
-    assert (a.batch, a.core_seconds, a.core_seconds_median) == (4, pytest.approx(1.5), pytest.approx(1.5))
+    # Of two cores one was busy: the other may serve somebody else.
+    assert a.core_seconds_by_batch == pytest.approx({1: 1.5, 2: 1.0, 4: 0.75})
+    assert (a.batch, a.core_seconds, a.core_seconds_median) == (4, pytest.approx(0.75), pytest.approx(0.75))
     assert a.latency_seconds == pytest.approx(1.5)
     assert a.error == pytest.approx(0.1)
     assert a.error_standard_error == pytest.approx(0.0, abs=1e-12)
-    assert (b.core_seconds, b.up_front, b.error) == (pytest.approx(0.5), 7.0, pytest.approx(0.02))
+    assert (b.core_seconds, b.up_front, b.error) == (pytest.approx(0.25), 7.0, pytest.approx(0.02))
 
 
 def test_compilation_is_stated_and_not_counted():
@@ -175,7 +175,7 @@ def test_work_that_is_only_dispatched_is_waited_for():
         begin = time.perf_counter()
         run(problem().initial[:1], {}).block_until_ready()
         waited.append(time.perf_counter() - begin)
-    assert point.core_seconds > 0.5 * min(waited)
+    assert point.latency_seconds > 0.5 * min(waited)
 
 
 def test_an_answer_that_may_not_be_done_is_refused():

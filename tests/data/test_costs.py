@@ -1,0 +1,54 @@
+"""Costs of records: processor time where it was recorded, and what is said where it was not."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.costs import CostWarning, core_seconds, training_core_seconds
+from data.parameters import read_parameters
+from data.store import FIRST_FACTS, RecordStore
+from simulators.base import Variable
+
+VARIABLES = (Variable("speed", (), "m s-1", "float64", "speed"),), (Variable("drag", (), "N", "float64", "drag"),)
+
+
+def test_the_cost_of_a_record_is_its_processor_time_and_nothing_else_where_that_is_known() -> None:
+    facts = {"seconds": [10.0, 20.0, np.nan], "threads": [2, 4, 1], "core_seconds": [7.0, np.nan, np.nan]}
+    with pytest.warns(CostWarning, match=r"s.zarr: the cost of 1 of 3 records is wall time x threads"):
+        found = core_seconds(facts, "s.zarr")
+    # A record that was not made by a campaign has no cost.
+    np.testing.assert_array_equal(found, [7.0, 80.0, np.nan])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert core_seconds({"seconds": 10.0, "threads": 2, "core_seconds": 0.0}) == 0.0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_store_from_before_is_read_and_written_on_and_says_how_its_costs_were_counted(
+    named: bool, tmp_path: Path
+) -> None:
+    path = tmp_path / "s"
+    inputs, outputs = VARIABLES
+    with RecordStore.create(path, inputs, outputs, provenance={}, facts=FIRST_FACTS) as store:
+        store.append("a", {"speed": 1.0, "drag": 2.0}, seconds=3.0, threads=2)
+    if not named:
+        card = json.loads((path / "store.json").read_text())
+        del card["facts"]
+        (path / "store.json").write_text(json.dumps(card))
+    with RecordStore.open(path, "a") as store:
+        store.append("b", {"speed": 2.0, "drag": 8.0}, seconds=5.0, threads=2, core_seconds=4.0)
+    with pytest.warns(CostWarning, match="the cost is wall time x threads"):
+        table, _ = read_parameters(path, ["drag"])
+    assert table.seconds.tolist() == [6.0, 10.0]
+
+
+def test_a_training_costs_processor_time_and_an_old_one_says_that_it_is_wall_time() -> None:
+    assert training_core_seconds({"train/seconds": 10.0, "train/core_seconds": 13.0}, 4) == 13.0
+    with pytest.warns(CostWarning, match="wall time x 4 cores"):
+        assert training_core_seconds({"train/seconds": 10.0}, 4) == 40.0
+    assert training_core_seconds({}) == 0.0
