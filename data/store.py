@@ -33,7 +33,8 @@ from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.journal import Journal, read_frames
 
-FORMAT = 1
+#: 2: records have a processor time.
+FORMAT = 2
 #: Most records, and bytes where they are large, of one chunk of an array.
 CHUNK = 4096
 CHUNK_BYTES = 16_000_000

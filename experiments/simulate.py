@@ -158,4 +158,10 @@ def unused_in_simulation(config: DictConfig) -> dict[str, str]:
     return unused
 
 
+def _end(result: CampaignSummary, run_dir: Path) -> None:
+    """Write the metrics; a campaign without a single answer ends the command with an error."""
+    write_json(run_dir / "metrics.json", result.metrics())
+    result.refuse_no_answer()
+
+
 main = application("simulate", simulate, unused=unused_in_simulation)
