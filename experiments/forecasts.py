@@ -29,6 +29,7 @@ from surrogates.weather.fit_weather import fit_weather
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.networks import ARCHITECTURES
 from surrogates.weather.references import Forecasts, Persistence, Usually
+from surrogates.weather.training_references import TrainingReferences
 
 PARTS = ("train", "valid", "calibration", "test")
 #: Forecasts that a training is scored on.
@@ -117,7 +118,7 @@ def train_on_windows(
     init: Forecaster | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
+    """Split, fit, calibrate, score, and save to `run_dir/surrogate`, with what scoring other windows needs.
 
     Returns:
         Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/states`,
@@ -171,6 +172,7 @@ def train_on_windows(
         metrics |= held_out(forecaster, store, parts["train"], parts["test"])
     log_scores(run_dir, {k: v for k, v in metrics.items() if k.startswith("test/")})
     forecaster.with_facts(scores=metrics).save(run_dir / "surrogate")
+    TrainingReferences.of(store, parts, config.steps).save(run_dir / "surrogate")
     return metrics
 
 

@@ -18,7 +18,7 @@ from data.errors import InputError
 from data.weather import TIME, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.stage import existing_file, surrogate_directory
-from experiments.weather.evaluate import part_of_training
+from experiments.weather.reference_states import part_of_training
 from experiments.weather.stability import beyond
 from simulators.base import content_hash
 from surrogates.weather.forecaster import Forecaster

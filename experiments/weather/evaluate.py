@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,26 +14,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.errors import InputError
 from data.files import write_json
+from data.reading import Reading
 from data.windows import WindowStore
 from experiments.reporting.style import Drawing
-from experiments.stage import build, existing_file
+from experiments.stage import build, existing_file, show_readings
 from experiments.weather import figures
-from experiments.weather.report import NAMES, OURS, Evaluation, beaten, write_page
-from experiments.weather.scores import Protocol, ensemble_metrics, plain, score
+from experiments.weather.reference_states import AskedStates, ReferenceStates, reference_states
+from experiments.weather.report import Evaluation, beaten, write_page
+from experiments.weather.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
 from experiments.weather.stability import long_run
+from surrogates.weather.asked import refuse_beyond, refuse_other_times, whole_number
+from surrogates.weather.climate_ensemble import ClimatologicalEnsemble
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.metrics import zonal_spectrum
-from surrogates.weather.references import (
-    Forecasts,
-    LinearAutoregression,
-    LinearInverseModel,
-    Persistence,
-    Regressed,
-    Usually,
-)
-from surrogates.weather.seeps import climates
+from surrogates.weather.references import Regressed, leads
 
-Part = tuple[int, int]
+#: Members of a climatological ensemble at the least, where the training has the states.
+CLIMATE_MEMBERS = 10
 #: Forecasts that maps, spectra and bands are taken of at most.
 MAPPED = 40
 PAGE = "forecast.html"
@@ -45,13 +41,17 @@ class ForecastEvaluation:
     """The keys of `forecasts`.
 
     Attributes:
-        file: windows with the truth.
-        train, valid, test: [start, stop) of the states of each part; None: those of the surrogate's training.
+        file: windows with the truth: those of the surrogate's training, or others of the same kind.
+        training: the windows of the training, where they are no longer where they were.
+        train, valid: [start, stop) of the states of the training's windows that references are made of; None: the parts
+            of the training.
+        test: [start, stop) of the states of `file` that are forecast; None: the test part of the training where these
+            are its windows, else all.
         steps: leads; None for those of the surrogate.
         starts: forecasts, spread evenly over the test part; None for all.
         members: of the ensemble, for a forecaster that sees noise.
         regressed: also score the forecast drawn towards climatology, as far as the validation part says.
-        references: of `REFERENCES`.
+        references: of `experiments.weather.words.REFERENCES`.
         channels: labels of the channels with figures of their own; empty for some.
         long_days: of long rollouts; 0 for none.
         long_starts: how many of them, from states spread evenly over the test part.
@@ -61,9 +61,13 @@ class ForecastEvaluation:
         compared: forecasts of that comparison.
         compared_batches: states at a time in it.
         batches: states at a time for the simulated years a minute.
+
+    Raises:
+        InputError: a count is out of range.
     """
 
     file: str = MISSING
+    training: str | None = None
     train: list[int] | None = None
     valid: list[int] | None = None
     test: list[int] | None = None
@@ -82,33 +86,12 @@ class ForecastEvaluation:
     compared_batches: list[int] = field(default_factory=lambda: [1, 8])
     batches: list[int] = field(default_factory=lambda: [1, 16])
 
-
-def references(
-    names: list[str], store: WindowStore, train: Part, valid: Part, steps: int, history: int
-) -> dict[str, Forecasts]:
-    """What the forecast is held against.
-
-    Raises:
-        InputError: a name is unknown.
-    """
-    strange = [n for n in names if n not in NAMES or n in OURS]
-    if strange:
-        raise InputError(
-            f"no reference {strange[0]!r}", where="forecasts.references",
-            remedy=f"There are {', '.join(n for n in NAMES if n not in OURS)}",
-        )  # fmt: skip
-    climatology = store.climatology(train)
-    made: dict[str, Forecasts] = {}
-    for name in names:
-        if name == "persistence":
-            made[name] = Persistence()
-        elif name == "climatology":
-            made[name] = Usually(store.layout, climatology)
-        elif name == "linear_inverse_model":
-            made[name] = LinearInverseModel.fit(store, train, valid, climatology, steps)
-        else:
-            made[name] = LinearAutoregression.fit(store, train, valid, climatology, steps, max(2, history))
-    return made
+    def __post_init__(self) -> None:
+        for name in ("steps", "starts", "members", "long_starts", "compared_steps", "compared"):
+            if getattr(self, name) is not None:
+                whole_number(getattr(self, name), f"forecasts.{name}")
+        if not self.long_days >= 0:
+            raise InputError(f"must be 0 or more, got {self.long_days:g}", where="forecasts.long_days")
 
 
 def evaluate_forecaster(
@@ -118,7 +101,7 @@ def evaluate_forecaster(
 
     Args:
         forecaster: what is scored.
-        directory: where it was saved, beside the `split.json` of its training.
+        directory: where it was saved, with what its training left there, or beside the `split.json` of it.
         node: see `ForecastEvaluation`.
         run_dir: gets the files.
 
@@ -127,35 +110,61 @@ def evaluate_forecaster(
     """
     settings = build(ForecastEvaluation, node, where="forecasts")
     store = WindowStore.open(existing_file(settings.file, "forecasts.file"))
-    if store.layout.channels != forecaster.layout.channels or store.layout.grid != forecaster.layout.grid:
-        raise InputError("its channels or grid are not those of the surrogate", where=settings.file)
-    train, valid, test = (_part(name, settings, directory) for name in ("train", "valid", "test"))
-    steps = settings.steps or forecaster.facts.config.steps
+    forecaster.layout.refuse_other_states(store.layout, settings.file, "those of the surrogate")
+    forecaster.refuse_members(settings.members)
+    asked = AskedStates(settings.training, settings.train, settings.valid, settings.test)
+    learned = reference_states(asked, store, forecaster, directory)
+    if settings.long_days and learned.windows is None:
+        raise InputError(
+            "the climate of the training is not at hand", where="forecasts.long_days",
+            remedy="Give forecasts.training=WINDOWS, those of its training, or set it to 0",
+        )  # fmt: skip
+    test, climatology, members = learned.test, learned.climatology, settings.members
+    steps = forecaster.facts.config.steps if settings.steps is None else settings.steps
     protocol = Protocol(store, test, steps, settings.starts)
-    climatology = store.climatology(train)
+    first = protocol.starts(forecaster.history)
+    extremes = np.array([store.statistics.low, store.statistics.high])[:, None, None]
+    unlike = refuse_beyond(extremes, forecaster.facts) + refuse_other_times(store.times[first], steps, forecaster.facts)
+    learned.notes += [f"Mind that {text}." for text in unlike]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
         systems: dict[str, Any] = {"forecast": forecaster}
         if settings.regressed:
-            systems["regressed"] = Regressed.fit(forecaster, store, valid, climatology, steps)
-        systems |= references(settings.references, store, train, valid, steps, forecaster.history)
+            if learned.windows is None or not len(learned.windows.starts(forecaster.history + steps, learned.valid)):
+                learned.notes.append(
+                    f"The forecast drawn towards climatology is left out: no {forecaster.history + steps} states that "
+                    "follow one another are at hand of the validation part."
+                )
+            else:
+                systems["regressed"] = Regressed.fit(
+                    forecaster, learned.windows, learned.valid, climatology, steps, members=members
+                )
+        valid_times = leads(store.times[first], store.layout, steps)
+        systems |= learned.references(
+            settings.references, store.layout, steps, forecaster.history, members, valid_times
+        )
         longest = max(s.history for s in systems.values())
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
         task = bar.add_task("forecasts", total=len(systems) * batches)
-        members = {"forecast": settings.members} if settings.members > 1 else None
-        wet = climates(store.layout, (states for _, states in store.blocks(train)))
+        several = {"forecast": members} if members > 1 else {}
+        climate = systems.get(CLIMATE)
+        if isinstance(climate, ClimatologicalEnsemble):
+            several[CLIMATE] = min(max(members, CLIMATE_MEMBERS), climate.most_members(valid_times))
         found = score(
-            systems, protocol, climatology, members=members, precipitation=wet, advance=lambda: bar.advance(task)
-        )
-    found.attrs |= {"surrogate": forecaster.fingerprint, "states": store.fingerprint}
+            systems, protocol, climatology, members=several, precipitation=learned.precipitation,
+            advance=lambda: bar.advance(task),
+        )  # fmt: skip
+    found.attrs |= {"surrogate": forecaster.fingerprint, "states": store.fingerprint, "notes": learned.notes}
+    show_readings([_reading(settings.file, store, learned)], run_dir)
     _write_scores(found, run_dir)
     shown = _shown(settings.channels, store)
-    evaluation = Evaluation(store.layout, found, shown)
+    evaluation = Evaluation(store.layout, found, shown, notes=learned.notes, members=members)
     _draw(evaluation, forecaster, protocol)
     if settings.long_days:
-        first = protocol.starts(forecaster.history)
         first = first[np.unique(np.linspace(0, len(first) - 1, max(1, settings.long_starts)).round().astype(int))]
-        run = evaluation.long = long_run(forecaster, store, first.tolist(), settings.long_days, train, test)
+        run = evaluation.long = long_run(
+            forecaster, store, first.tolist(), settings.long_days, learned.train, test, learned=learned.windows
+        )
         if run.climate is not None:
             for k in shown[:4]:
                 channel = store.layout.channels[k]
@@ -182,29 +191,16 @@ def evaluate_forecaster(
     return evaluation, _metrics(evaluation)
 
 
-def _part(name: str, settings: ForecastEvaluation, directory: Path) -> Part:
-    given = getattr(settings, name)
-    if given is not None:
-        return int(given[0]), int(given[1])
-    return part_of_training(directory, name, f"forecasts.{name}")
-
-
-def part_of_training(directory: Path, name: str, key: str) -> Part:
-    """[start, stop) of a part of the states that a forecaster was trained on.
-
-    Args:
-        directory: where it was saved, in or beside the `split.json` of its training.
-        name: of the part.
-        key: of the configuration that would say it too.
-
-    Raises:
-        InputError: there is no `split.json`.
-    """
-    for folder in (directory, directory.parent):
-        if (folder / "split.json").is_file():
-            low, high = json.loads((folder / "split.json").read_text())[name]
-            return int(low), int(high)
-    raise InputError("which states it was trained on is not known", where=key, remedy="Give [start,stop]")
+def _reading(source: str, store: WindowStore, learned: ReferenceStates) -> Reading:
+    """What of the windows is forecast, and what it is held against."""
+    low, high = learned.test
+    layout = store.layout
+    left_out = {"outside of the part that is forecast": len(store) - (high - low)} if high - low < len(store) else {}
+    return Reading(
+        source, "windows", "states", len(store), high - low,
+        {"channels": ", ".join(c.label for c in layout.channels), "step": f"{layout.step_hours:g} h"},
+        left_out, assumed=tuple(learned.notes),
+    )  # fmt: skip
 
 
 def _shown(labels: list[str], store: WindowStore) -> list[int]:
@@ -232,12 +228,14 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(MAPPED, len(starts))).round().astype(int))]
     states = store.read(starts - forecaster.history + 1, forecaster.history + steps)
     past, truth = states[:, : forecaster.history], states[:, forecaster.history :]
-    given = np.concatenate(
-        [
-            forecaster.forecast_arrays(past[a : a + 8], store.times[starts[a : a + 8]], steps)[:, 0]
-            for a in range(0, len(starts), 8)
-        ]
-    )
+    several = {} if evaluation.members == 1 else {"members": evaluation.members}
+    parts = [
+        forecaster.forecast_arrays(past[a : a + 8], store.times[starts[a : a + 8]], steps, **several)
+        for a in range(0, len(starts), 8)
+    ]
+    # Errors are those of the mean, as in the tables; a mean is smoother than any member, whose spectrum is shown.
+    given = np.concatenate([part.mean(axis=1) for part in parts])
+    member = np.concatenate([part[:, 0] for part in parts])
     hours = figures.lead_hours(evaluation.scores)
     said_as = figures.lead_words(hours)
     middle = steps // 2
@@ -249,8 +247,9 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
         drawing = Drawing(drawing.name, f"{words.capitalize()}, lead {said_as[middle]}", drawing.xml)
         evaluation.maps.append(drawing)
         if grid.periodic:
-            leads = sorted({0, middle, steps - 1})
-            said = {f"forecast, lead {said_as[i]}": zonal_spectrum(given[:, i], grid).mean(axis=0)[:, k] for i in leads}
+            shown = sorted({0, middle, steps - 1})
+            who = "forecast" if evaluation.members == 1 else "a member"
+            said = {f"{who}, lead {said_as[i]}": zonal_spectrum(member[:, i], grid).mean(axis=0)[:, k] for i in shown}
             came = zonal_spectrum(truth.reshape(-1, *truth.shape[2:]), grid).mean(axis=0)[:, k]
             drawing = figures.spectra(came, said, measure, f"spectra-{k}")
             evaluation.spectra.append(Drawing(drawing.name, words.capitalize(), drawing.xml))
@@ -263,7 +262,8 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
     bands = forecaster.facts.bands
     if bands is not None and len(bands.sigma) >= steps:
         half = bands.half_width(steps)[None, :, None, None]
-        inside = (np.abs(given - truth) <= half) * grid.weights[..., None]
+        # They were calibrated on single forecasts, which a member is.
+        inside = (np.abs(member - truth) <= half) * grid.weights[..., None]
         share = inside.mean(axis=(2, 3)) >= (1 - bands.alpha) * grid.weights.mean()
         for i in sorted({0, middle, steps - 1}):
             evaluation.bands_held = {**evaluation.bands_held, said_as[i]: float(share[:, i].mean())}
@@ -296,7 +296,8 @@ def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
                 }
                 for region in values["region"].values
             }
-    write_json(run_dir / "scores.json", {"forecasts": int(found.attrs["forecasts"]), "scores": flat})
+    notes = list(found.attrs.get("notes", ()))
+    write_json(run_dir / "scores.json", {"forecasts": int(found.attrs["forecasts"]), "notes": notes, "scores": flat})
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:

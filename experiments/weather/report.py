@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -28,23 +28,7 @@ from experiments.weather.figures import (
     units,
 )
 from experiments.weather.stability import LongRun
-
-NAMES: Mapping[str, str] = {
-    "forecast": "forecast",
-    "regressed": "forecast drawn towards climatology",
-    "persistence": "persistence",
-    "climatology": "climatology",
-    "linear_inverse_model": "linear inverse model",
-    "linear_autoregression": "linear autoregression",
-}
-OURS = ("forecast", "regressed")
-METHOD = (
-    "Scores follow WeatherBench 2: errors are weighted by the area of cells, the root of the mean square error is "
-    "taken after the mean over forecasts, and the anomaly correlation is from the climatology of the training at the "
-    "valid time. All systems start from the same states. Linear models are fitted to the states of the training, their "
-    "size chosen on the validation part. The forecast drawn towards climatology is a regression for each variable and "
-    "lead, fitted to the validation part: a mean square error rewards a forecast that fades as its skill does."
-)
+from experiments.weather.words import ENSEMBLE_METHOD, METHOD, NAMES, OURS, PROBABILISTIC
 
 
 @dataclass
@@ -61,6 +45,8 @@ class Evaluation:
         comparison: with the core at coarser truncations, or None.
         speed: simulated years a minute: batch to (forecast, core).
         bands_held: share of points within the calibrated bands by lead, or None.
+        notes: what was taken where there was a choice, and what to mind.
+        members: of the ensemble whose mean is shown; 1 for a single forecast.
     """
 
     layout: WeatherLayout
@@ -74,6 +60,8 @@ class Evaluation:
     comparison: Comparison | None = None
     speed: Mapping[int, tuple[float, float]] = field(default_factory=dict)
     bands_held: Mapping[str, float] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+    members: int = 1
 
 
 def beaten(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int, int]]:
@@ -83,7 +71,7 @@ def beaten(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int,
     return {
         str(name): (int((ours < rmse.sel(system=name).values).sum()), ours.size)
         for name in rmse["system"].values
-        if name not in OURS
+        if name not in OURS and name not in PROBABILISTIC
     }
 
 
@@ -108,14 +96,16 @@ def render(found: Evaluation) -> str:
             (
                 "maps",
                 "Where the errors are",
-                _panels(found.maps, "Root mean square error at each point, over all forecasts."),
+                _panels(found.maps, f"Root mean square error of {_what(found)} at each point, over some forecasts."),
             )
         )
     if found.spectra:
         text = "A forecast whose line falls below that of the truth at high wavenumbers is too smooth."
         parts.append(("spectra", "Energy by wavenumber", _panels(found.spectra, text)))
     if found.animation:
-        parts.append(("animation", "A forecast beside the truth", f'<figure class="wide">{found.animation}</figure>'))
+        text = f"<p>Shown is {_what(found)}.</p>" if found.members > 1 else ""
+        text += f'<figure class="wide">{found.animation}</figure>'
+        parts.append(("animation", "A forecast beside the truth", text))
     if "rank_histogram" in scores:
         parts.append(("ensemble", "Is the ensemble as uncertain as it says?", _ensemble(found)))
     if "seeps" in scores:
@@ -125,7 +115,8 @@ def render(found: Evaluation) -> str:
     parts.append(("cost", "Cost against accuracy", _cost(found)))
     if found.long is not None:
         parts.append(("long", "A long run", _long(found)))
-    parts.append(("method", "How this was measured", f"<p>{METHOD}</p>"))
+    method = METHOD if found.members == 1 and "ensemble" not in scores.coords else f"{METHOD} {ENSEMBLE_METHOD}"
+    parts.append(("method", "How this was measured", f"<p>{method}</p>"))
     last, unit = lead_labels(hours)
     said = "; ".join(f"{NAMES.get(n, n)} in {w} of {t}" for n, (w, t) in wins.items())
     faded = "; ".join(f"{NAMES.get(n, n)} in {w} of {t}" for n, (w, t) in drawn.items())
@@ -136,7 +127,7 @@ def render(found: Evaluation) -> str:
             f"{', '.join(dict.fromkeys(c.variable for c in layout.channels))}; {layout.grid.shape[0]} × "
             f"{layout.grid.shape[1]} points; {int(scores.attrs['forecasts'])} forecasts of {last[-1]} {unit}"
         ),
-        warnings="",
+        warnings="".join(f'<div class="warning">{escape(text)}</div>' for text in found.notes),
         finding=f"The forecast errs less than {escape(said)} pairs of variable and lead."
         + (f" Drawn towards climatology it errs less than {escape(faded)}." if drawn else ""),
         accuracy=_long_words(found.long) if found.long is not None else "",
@@ -151,20 +142,28 @@ def render(found: Evaluation) -> str:
 
 
 def _scorecard(found: Evaluation) -> str:
-    names = [n for n in found.scores["system"].values if n not in OURS]
+    names = [n for n in found.scores["system"].values if n not in OURS and n not in PROBABILISTIC]
+    if not names:
+        return "<p>There is no reference to hold the forecast against.</p>"
     reference = "climatology" if "climatology" in names else names[0]
     figure = scorecard(found.scores, found.layout, "forecast", reference, found.shown).inline()
     caption = (
-        f"Root mean square error of the forecast. Blue: less than that of {NAMES.get(reference, reference)}, full "
+        f"Root mean square error of {_what(found)}. Blue: less than that of {NAMES.get(reference, reference)}, full "
         "colour at half of it; red: more."
     )
     return f'<div class="panels one"><figure>{figure}<figcaption>{escape(caption)}</figcaption></figure></div>'
 
 
+def _what(found: Evaluation) -> str:
+    """What errors are of."""
+    return "the forecast" if found.members == 1 else f"the mean of {found.members} members"
+
+
 def _leads(found: Evaluation) -> str:
     drawings = []
     for channel in found.shown[:6]:
-        drawing = errors_by_lead(found.scores, found.layout, channel, NAMES)
+        systems = [n for n in found.scores["system"].values if n not in PROBABILISTIC]
+        drawing = errors_by_lead(found.scores.sel(system=systems), found.layout, channel, NAMES)
         heading = escape(title(found.layout.channels[channel], found.layout).capitalize())
         drawings.append(f"<figure><h3>{heading}</h3>{drawing.inline()}</figure>")
     return f'<div class="panels">{"".join(drawings)}</div>'
@@ -180,29 +179,37 @@ def _panels(drawings: list[Drawing], text: str) -> str:
 def _ensemble(found: Evaluation) -> str:
     scores = found.scores
     body = ""
-    for system in scores["ensemble"].values:
+    climate = next((n for n in PROBABILISTIC if n in scores["ensemble"].values), None)
+    for system in (n for n in scores["ensemble"].values if n != climate):
         members = int(scores["rank_histogram"].sel(ensemble=system).isel(channel=0)[0].notnull().sum()) - 1
         rows = []
         for k in found.shown:
             one = scores.isel(region=0, channel=k)
             own = one.sel(system=system)
-            others = {n: one["mae"].sel(system=n).mean() for n in one["system"].values if n not in OURS}
+            single = [n for n in one["system"].values if n not in OURS and n not in scores["ensemble"].values]
+            others = {n: one["mae"].sel(system=n).mean() for n in single}
             least = min(others, key=lambda n: float(others[n])) if others else ""
+            crps = float(own["crps"].mean())
+            usual = None if climate is None else float(one["crps"].sel(system=climate).mean())
             rows.append(
                 [
                     escape(title(found.layout.channels[k], found.layout).capitalize()),
                     escape(units(found.layout.channels[k])),
-                    f"{float(own['crps'].mean()):.3g}",
+                    f"{crps:.3g}",
+                    "" if usual is None else f"{usual:.3g}",
+                    "" if not usual else f"{1 - crps / usual:.0%}",
                     f"{float(own['mae'].mean()):.3g}",
                     f"{float(others[least]):.3g} ({escape(NAMES.get(least, least))})" if others else "",
                     f"{float(own['spread_skill'].mean()):.2f}",
                 ]
             )
-        head = ["Variable", "Unit", "Fair CRPS", "MAE of the mean", "Least CRPS of a reference", "Spread over error"]
+        head = ["Variable", "Unit", "Fair CRPS", "CRPS of the climatological ensemble", "Skill against it"]
+        head += ["MAE of the mean", "Least MAE of a single forecast", "Spread over error"]
         body += table(
             head, rows,
-            caption=f"{members} members; means over leads. The CRPS of a single forecast, such as a reference, is its "
-            "mean absolute error. A ratio below 1 is too sure of itself.",
+            caption=f"{members} members; means over leads. An ensemble is held against the climatological one: states "
+            "of the training at this time of the year; the CRPS of a single forecast would be its mean absolute error, "
+            "which says less. A ratio of spread and error below 1 is too sure of itself.",
         )  # fmt: skip
         drawings = []
         for k in found.shown[:3]:
@@ -233,7 +240,8 @@ def _seeps(found: Evaluation) -> str:
 
 def _bands(found: Evaluation) -> str:
     rows = [[escape(name), f"{value:.1%}"] for name, value in found.bands_held.items()]
-    return "<p>Bands were calibrated to hold 90% of the points of 90% of the forecasts.</p>" + table(
+    single = "" if found.members == 1 else " They are those of a single forecast, and held against one member."
+    return f"<p>Bands were calibrated to hold 90% of the points of 90% of the forecasts.{single}</p>" + table(
         ["Lead", "Forecasts of which the band holds 90% of the points"], rows
     )
 

@@ -19,7 +19,8 @@ from surrogates.weather.references import Forecasts, leads
 from surrogates.weather.seeps import PrecipitationClimate, SeepsScores
 
 Part = tuple[int, int]
-SCORES = ("rmse", "bias", "mae", "acc")
+#: The system whose CRPS is that of the climate.
+CLIMATE = "climatological_ensemble"
 
 
 @dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Protocol:
         steps: leads.
         most: starts, spread evenly over the part; None for all.
         batch: starts at a time.
+        only: present states that forecasts may begin from; None for all.
+        leads: those of 1 to `steps` that are scored; None for all.
     """
 
     store: WindowStore
@@ -39,6 +42,22 @@ class Protocol:
     steps: int
     most: int | None = None
     batch: int = 16
+    only: Int[np.ndarray, " start"] | None = None
+    leads: tuple[int, ...] | None = None
+
+    @property
+    def scored(self) -> Int[np.ndarray, " lead"]:
+        """Leads that are scored, in steps."""
+        return np.arange(1, self.steps + 1) if self.leads is None else np.array(self.leads)
+
+    @property
+    def lead_times(self) -> np.ndarray:
+        """The same as timedelta64[ns]."""
+        return (
+            (self.scored * round(self.store.layout.step_hours * 3600))
+            .astype("timedelta64[s]")
+            .astype("timedelta64[ns]")
+        )
 
     def starts(self, history: int) -> Int[np.ndarray, " start"]:
         """The present state of each forecast, the same for all systems with no longer history.
@@ -48,10 +67,18 @@ class Protocol:
         """
         found = self.store.starts(history + self.steps, self.part) + history - 1
         if not len(found):
+            low, high = self.part
             raise InputError(
-                f"the part has no {history + self.steps} states that follow one another", where="data.parts",
-                remedy="Give it more states, or ask for fewer leads",
+                f"none of its {high - low:,} states that are to be forecast begins {history + self.steps} states that "
+                "follow one another", where=str(self.store.path), remedy="Give more states, or ask for fewer leads",
             )  # fmt: skip
+        if self.only is not None:
+            found = found[np.isin(found, self.only)]
+            if not len(found):
+                raise InputError(
+                    f"no forecast has all of its truth, {history} states before its first lead and {self.steps} steps "
+                    "after", where=str(self.store.path), remedy="Give more states, or ask for fewer leads",
+                )  # fmt: skip
         if self.most is not None and len(found) > self.most:
             found = found[np.unique(np.linspace(0, len(found) - 1, self.most).round().astype(int))]
         return found
@@ -84,13 +111,14 @@ def score(
     """
     store, layout, steps = protocol.store, protocol.store.layout, protocol.steps
     longest = max(s.history for s in systems.values())
-    starts = protocol.starts(longest)
+    starts, scored = protocol.starts(longest), protocol.scored
+    count = len(scored)
     members = members or {}
     found: dict[str, dict[str, np.ndarray]] = {}
     ranks: dict[str, np.ndarray] = {}
     regions: tuple[str, ...] = ()
     for name, system in systems.items():
-        plain = ForecastScores(layout.grid, steps, len(layout.channels))
+        plain = ForecastScores(layout.grid, count, len(layout.channels))
         several = EnsembleScores(layout.grid, members[name]) if members.get(name, 1) > 1 else None
         classes = [SeepsScores(layout.grid, climate) for climate in precipitation]
         regions = plain.regions
@@ -99,12 +127,12 @@ def score(
             full = np.resize(rows, min(protocol.batch, len(starts)))
             states = store.read(full - system.history + 1, system.history + steps)
             times = store.times[full]
-            past, truth = states[:, : system.history], states[: len(rows), system.history :]
-            usual = climatology.at(leads(times[: len(rows)], layout, steps).ravel()).reshape(truth.shape)
-            if several is None:
-                given = system.forecast_arrays(past, times, steps)[: len(rows)]
-            else:
-                given = system.forecast_arrays(past, times, steps, members=members[name], seed=at)[: len(rows)]  # type: ignore[call-arg]
+            past, truth = states[:, : system.history], states[: len(rows), system.history + scored - 1]
+            valid = leads(times[: len(rows)], layout, steps)[:, scored - 1]
+            usual = climatology.at(valid.ravel()).reshape(truth.shape)
+            several_members = {} if several is None else {"members": members[name], "seed": at}
+            given = system.forecast_arrays(past, times, steps, **several_members)[: len(rows)][:, :, scored - 1]
+            if several is not None:
                 several.add(given, truth)
             mean = given.mean(axis=1)
             plain.add(mean, truth, usual)
@@ -117,11 +145,11 @@ def score(
             found[name] |= several.scores()
             ranks[name] = several.rank_histogram()
         if classes:
-            found[name]["seeps"] = np.full((len(regions), steps, len(layout.channels)), np.nan)
+            found[name]["seeps"] = np.full((len(regions), count, len(layout.channels)), np.nan)
             for one in classes:
                 found[name]["seeps"][..., one.climate.channel] = one.score()
     keys = sorted({k for s in found.values() for k in s})
-    shape = (len(regions), steps, len(layout.channels))
+    shape = (len(regions), count, len(layout.channels))
     arrays: dict[str, Any] = {
         key: (
             ("system", "region", LEAD, "channel"),
@@ -130,11 +158,10 @@ def score(
         for key in keys
     }
     arrays |= histograms(ranks)
-    lead = (np.arange(1, steps + 1) * layout.step_hours * 3600 * 1e9).astype("timedelta64[ns]")
     coords: dict[str, Any] = {
         "system": list(found),
         "region": list(regions),
-        LEAD: lead,
+        LEAD: protocol.lead_times,
         "channel": [c.label for c in layout.channels],
     }
     if ranks:
@@ -168,8 +195,13 @@ def ensemble_metrics(scores: xr.Dataset, system: str = "forecast") -> dict[str, 
     if "crps" not in scores or system not in scores.get("ensemble", xr.DataArray([])).values:
         return {}
     one = scores.sel(system=system).isel(region=0)
-    return {
+    metrics = {
         f"ensemble/{name}/{channel}": float(one[name].sel(channel=channel).mean())
         for name in ("crps", "spread_skill")
         for channel in one["channel"].values
     }
+    if CLIMATE in scores["ensemble"].values:
+        climate = scores["crps"].sel(system=CLIMATE).isel(region=0)
+        for channel in one["channel"].values:
+            metrics[f"ensemble/crps_of_climate/{channel}"] = float(climate.sel(channel=channel).mean())
+    return metrics

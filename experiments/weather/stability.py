@@ -203,17 +203,19 @@ def long_run(
     truth: tuple[int, int],
     held: tuple[int, int] | None = None,
     chunk: int = 16,
+    learned: WindowStore | None = None,
 ) -> LongRun:
     """Roll out from some states, a few steps at a time, each until it leaves the climatological range.
 
     Args:
         forecaster: whose extremes of training give the range.
-        store: has the first states and the truth.
+        store: has the first states, and the truth where `learned` has it not.
         starts: the present state of each rollout.
         days: to go.
         truth: [start, stop) of the states whose climate is the true one.
         held: of states that were not learned from, whose climate is given beside.
         chunk: steps at a time.
+        learned: windows that `truth` counts the states of; None for `store`.
     """
     layout, history = store.layout, forecaster.history
     present = np.array(starts)
@@ -243,8 +245,8 @@ def long_run(
         done += states.shape[2]
     stayed = [s.climate() for s, end in zip(sums, ends, strict=True) if end is None and s.count]
     true, other = (
-        None if part is None or part[1] <= part[0] else Climate.of(states for _, states in store.blocks(part))
-        for part in (truth, held)
+        None if part is None or part[1] <= part[0] else Climate.of(states for _, states in source.blocks(part))
+        for source, part in ((learned or store, truth), (store, held))
     )
     assert true is not None
     mirror = forecaster.facts.config.mirror

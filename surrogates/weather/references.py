@@ -5,6 +5,7 @@ Each gives `forecast_arrays` as a `Forecaster` does, so that an evaluation treat
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -21,24 +22,40 @@ RIDGES, PATTERNS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (10, 20, 40, 80)
 
 
 class Forecasts(Protocol):
-    """Anything that forecasts arrays."""
+    """Anything that forecasts arrays; an ensemble also takes `members` and `seed`."""
 
     @property
     def history(self) -> int:
         """Past states that it sees, the present one counted."""
         ...
 
-    def forecast_arrays(
-        self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
-    ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
-        """Forecasts of leads 1 to `steps`."""
+    @property
+    def forecast_arrays(self) -> Callable[..., Float[np.ndarray, "batch member lead latitude longitude channel"]]:
+        """Forecasts of leads 1 to `steps`, of (history, times, steps)."""
         ...
+
+
+def mean_forecast(
+    system: Forecasts,
+    history: Float[np.ndarray, "batch history latitude longitude channel"],
+    times: np.ndarray,
+    steps: int,
+    members: int,
+) -> Float[np.ndarray, "batch lead latitude longitude channel"]:
+    """The forecast of a system, of an ensemble the mean of so many members.
+
+    Their noise follows from the time of the first forecast, so that batches have noise of their own.
+    """
+    if members == 1:
+        return system.forecast_arrays(history, times, steps).mean(axis=1)
+    seed = int(times[0].astype("datetime64[h]").astype(np.int64)) % (1 << 31)
+    return system.forecast_arrays(history, times, steps, members=members, seed=seed).mean(axis=1)
 
 
 def leads(times: np.ndarray, layout: WeatherLayout, steps: int) -> np.ndarray:
     """Valid times (batch, lead)."""
     step = np.timedelta64(round(layout.step_hours * 3600), "s")
-    return times.astype("datetime64[ns]")[:, None] + np.arange(1, steps + 1)[None] * step
+    return times.astype("datetime64[s]")[:, None] + np.arange(1, steps + 1)[None] * step
 
 
 @dataclass(frozen=True)
@@ -239,16 +256,18 @@ class Regressed:
     Glahn and Lowry 1972, J. Appl. Meteorol. 11, 1203). What it gives is smoother than any state of the atmosphere.
 
     Attributes:
-        system: that makes the forecast.
+        system: that makes the forecast; of an ensemble it is the mean.
         layout: of the states.
         climatology: what anomalies are from.
         slopes: of the regressions, within 0 and 1.
+        members: of an ensemble; 1 for a single forecast.
     """
 
     system: Forecasts
     layout: WeatherLayout
     climatology: Climatology
     slopes: Float[np.ndarray, "lead channel"]
+    members: int = 1
 
     @property
     def history(self) -> int:
@@ -257,10 +276,22 @@ class Regressed:
 
     @staticmethod
     def fit(
-        system: Forecasts, store: WindowStore, part: Part, climatology: Climatology, steps: int, most: int = 100
+        system: Forecasts,
+        store: WindowStore,
+        part: Part,
+        climatology: Climatology,
+        steps: int,
+        most: int = 100,
+        members: int = 1,
     ) -> Regressed:
-        """Slopes by forecasts of a part that the system has not learned from."""
+        """Slopes by forecasts of a part that the system has not learned from.
+
+        Raises:
+            ValueError: no window lies in the part.
+        """
         starts = store.starts(system.history + steps, part)
+        if not len(starts):
+            raise ValueError(f"the part has no {system.history + steps} states that follow one another")
         starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
         area = store.layout.grid.weights[..., None]
         both, own = np.zeros((2, steps, len(store.layout.channels)))
@@ -270,18 +301,19 @@ class Regressed:
             states = store.read(rows, system.history + steps)
             times = store.times[rows + system.history - 1]
             usual = climatology.at(leads(times, store.layout, steps).ravel()).reshape(size, steps, *states.shape[2:])
-            said = system.forecast_arrays(states[:, : system.history], times, steps).mean(axis=1) - usual
+            said = mean_forecast(system, states[:, : system.history], times, steps, members) - usual
             came = states[:, system.history :] - usual
             real = slice(0, len(starts[at : at + size]))
             both += (said[real] * came[real] * area).sum(axis=(0, 2, 3))
             own += (said[real] ** 2 * area).sum(axis=(0, 2, 3))
-        return Regressed(system, store.layout, climatology, np.clip(both / np.maximum(own, 1e-30), 0.0, 1.0))
+        slopes = np.clip(np.divide(both, own, out=np.zeros_like(both), where=own > 0), 0.0, 1.0)
+        return Regressed(system, store.layout, climatology, slopes, members)
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
         """See the class."""
-        said = self.system.forecast_arrays(history, times, steps).mean(axis=1)
+        said = mean_forecast(self.system, history, times, steps, self.members)
         usual = self.climatology.at(leads(times, self.layout, steps).ravel()).reshape(said.shape)
         slopes = self.slopes[:steps, None, None].astype(np.float32)
         return (usual + slopes * (said - usual))[:, None]

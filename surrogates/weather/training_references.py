@@ -1,0 +1,153 @@
+"""What a training leaves beside its weights, so that other windows are scored against references of the training.
+
+`training.json` says which windows and which of their states it learned from; `references.npz` holds the climatology,
+the linear inverse model and the classes of precipitation, for where these windows are no longer at hand.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from data.errors import CorruptStoreError
+from data.files import atomic_path, write_json
+from data.weather import WeatherLayout
+from data.window_statistics import YEAR_DAYS, Climatology, hour_of_day
+from data.windows import WindowStore
+from surrogates.weather.references import LinearInverseModel, Patterns
+from surrogates.weather.seeps import PrecipitationClimate, climates
+
+Part = tuple[int, int]
+NOTE, ARRAYS = "training.json", "references.npz"
+#: A climatology of more bytes is not kept, nor is a linear inverse model of more states, or of more bytes of them.
+CLIMATOLOGY_BYTES, MODEL_STATES, MODEL_BYTES = 256 << 20, 4000, 1 << 30
+
+
+@dataclass(frozen=True)
+class TrainingReferences:
+    """Which states a forecaster learned from, and references made of them.
+
+    Attributes:
+        windows: address of the store.
+        fingerprint: of the store.
+        states: how many it has.
+        parts: [start, stop) of each part, by name.
+        times: datetime64[s] of the states of the training part.
+        climatology, linear_inverse_model, precipitation: made of the training part; None where they are not kept.
+        lacking: why, by name.
+    """
+
+    windows: Path
+    fingerprint: str
+    states: int
+    parts: Mapping[str, Part]
+    times: np.ndarray
+    climatology: Climatology | None = None
+    linear_inverse_model: LinearInverseModel | None = None
+    precipitation: tuple[PrecipitationClimate, ...] | None = None
+    lacking: Mapping[str, str] = field(default_factory=dict)
+
+    @staticmethod
+    def of(store: WindowStore, parts: Mapping[str, Part], steps: int) -> TrainingReferences:
+        """References of a training; those that would be large are left out.
+
+        Args:
+            store: its windows.
+            parts: with "train", and "valid", whose forecasts of `steps` leads choose a linear model's size.
+            steps: leads.
+        """
+        train, valid = parts["train"], parts["valid"]
+        layout, count, lacking = store.layout, train[1] - train[0], {}
+        size = 4 * int(np.prod(layout.grid.shape)) * len(layout.channels)
+        times = store.times[train[0] : train[1]].astype("datetime64[s]")
+        hours = len(np.unique(hour_of_day(times))) if layout.calendar else 1
+        climatology = None
+        # Bounded from above: less than a year of states has no days of the year.
+        if hours * YEAR_DAYS * size <= CLIMATOLOGY_BYTES or (np.ptp(times.astype(np.int64)) < 364 * 86_400):
+            climatology = store.climatology(train)
+        else:
+            lacking["climatology"] = f"it takes more than {CLIMATOLOGY_BYTES >> 20} MiB"
+        model = None
+        if climatology is None or count > MODEL_STATES or count * size > MODEL_BYTES:
+            lacking["linear_inverse_model"] = "the training has many states"
+        elif not len(store.starts(1 + steps, valid)):
+            lacking["linear_inverse_model"] = f"the validation part has no {1 + steps} states that follow one another"
+        elif not len(store.starts(2, train)):
+            lacking["linear_inverse_model"] = "no two states of the training follow one another"
+        else:
+            model = LinearInverseModel.fit(store, train, valid, climatology, steps)
+        wet = tuple(climates(layout, (states for _, states in store.blocks(train))))
+        return TrainingReferences(
+            store.path.resolve(), store.fingerprint, len(store), dict(parts), times, climatology, model, wet, lacking
+        )
+
+    def save(self, directory: Path) -> None:
+        """Write both files into the directory of a surrogate; the note comes last and makes the arrays count."""
+        arrays: dict[str, np.ndarray] = {"times": self.times.astype(np.int64)}
+        if self.climatology is not None:
+            arrays |= {"hours": np.array(self.climatology.hours), "usual": np.asarray(self.climatology.values)}
+        if self.linear_inverse_model is not None:
+            model = self.linear_inverse_model
+            arrays |= {"weight": model.patterns.weight, "vectors": model.patterns.vectors, "step": model.step}
+        for k, wet in enumerate(self.precipitation or ()):
+            arrays |= {f"dry_share_{k}": wet.dry_share, f"heavy_{k}": wet.heavy}
+        with atomic_path(directory / ARRAYS) as temporary, open(temporary, "wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]
+        note = {
+            "windows": str(self.windows), "fingerprint": self.fingerprint, "states": self.states,
+            "parts": {k: list(v) for k, v in self.parts.items()}, "lacking": dict(self.lacking),
+            "climatology": None if self.climatology is None else self.climatology.kind,
+            "precipitation": None if self.precipitation is None
+            else [{"channel": wet.channel, "dry": wet.dry} for wet in self.precipitation],
+        }  # fmt: skip
+        write_json(directory / NOTE, note)
+
+    @staticmethod
+    def load(directory: Path, layout: WeatherLayout) -> TrainingReferences | None:
+        """What `save` wrote; None where an older version trained the surrogate.
+
+        Raises:
+            CorruptStoreError: a file cannot be read.
+        """
+        if not (directory / NOTE).is_file():
+            return None
+        try:
+            note: dict[str, Any] = json.loads((directory / NOTE).read_text(encoding="utf-8"))
+            with np.load(directory / ARRAYS, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in file.files}
+            usual = model = wet = None
+            if note["climatology"] is not None:
+                usual = Climatology(str(note["climatology"]), tuple(int(h) for h in arrays["hours"]), arrays["usual"])
+            if "step" in arrays and usual is not None:
+                patterns = Patterns(usual, arrays["weight"], arrays["vectors"])
+                model = LinearInverseModel(layout, patterns, arrays["step"])
+            if note["precipitation"] is not None:
+                wet = tuple(
+                    PrecipitationClimate(
+                        int(p["channel"]), float(p["dry"]), arrays[f"dry_share_{k}"], arrays[f"heavy_{k}"]
+                    )
+                    for k, p in enumerate(note["precipitation"])
+                )
+            return TrainingReferences(
+                Path(note["windows"]), str(note["fingerprint"]), int(note["states"]),
+                {str(k): (int(a), int(b)) for k, (a, b) in note["parts"].items()},
+                arrays["times"].astype("datetime64[s]"), usual, model, wet, dict(note["lacking"]),
+            )  # fmt: skip
+        except (OSError, KeyError, TypeError, ValueError) as error:
+            raise CorruptStoreError(
+                f"cannot be read: {error}", where=str(directory / NOTE), remedy="Restore it, or train again"
+            ) from error
+
+    def are_of(self, store: WindowStore) -> bool:
+        """Whether a store is that of the training."""
+        low, high = self.parts["train"]
+        return (
+            store.fingerprint == self.fingerprint
+            and len(store) == self.states
+            and np.array_equal(store.times[low:high].astype("datetime64[s]"), self.times)
+        )

@@ -1,0 +1,223 @@
+"""A forecaster scored on windows of its own: references come from its training, whatever file is tested."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hydra import compose, initialize_config_dir
+
+from data.errors import InputError
+from data.weather import Channel, WeatherGrid, WeatherLayout
+from data.windows import Segment, WindowStore, write_windows
+from experiments.evaluate import evaluate
+from experiments.forecasts import train_forecaster
+from experiments.stage import CONF
+from experiments.weather.report import Evaluation, render
+from experiments.weather.scores import Protocol, ensemble_metrics, score
+from surrogates.weather.climate_ensemble import ClimatologicalEnsemble
+from surrogates.weather.references import Regressed, Usually, mean_forecast
+
+#: Half a year a year, so that the other half is unknown, in six years of daily states.
+GRID = WeatherGrid((30.0, 40.0, 50.0), (0.0, 10.0, 20.0, 30.0))
+LAYOUT = WeatherLayout(GRID, (Channel("mean_sea_level_pressure"),), step_hours=24.0)
+
+
+def field(times: np.ndarray, seed: int) -> np.ndarray:
+    """A year's cycle of 1000 Pa, a trend of 200 Pa a year, and red noise of a persistence of 0.7 a day."""
+    random = np.random.default_rng(seed)
+    days = (times - np.datetime64("2001-01-01")) / np.timedelta64(1, "D")
+    noise = random.normal(0, 300, (len(times), *GRID.shape, 1))
+    for k in range(1, len(times)):
+        noise[k] = 0.7 * noise[k - 1] + noise[k] * np.sqrt(1 - 0.49)
+    cycle = 1000 * np.cos(2 * np.pi * days / 365.25) + 200 * days / 365.25
+    return (101_000 + cycle[:, None, None, None] + noise).astype(np.float32)
+
+
+def years(path: Path, first: int, last: int, layout: WeatherLayout = LAYOUT) -> WindowStore:
+    step = np.timedelta64(round(layout.step_hours), "h")
+    times = np.arange(np.datetime64(f"{first}-01-01T00", "ns"), np.datetime64(f"{last + 1}-01-01T00", "ns"), step)
+    made = layout.unstack(field(times, first), ("time",), {"time": times})
+    return write_windows(path, [Segment.of(made)], layout, fingerprint=f"{first}-{last}-{layout.step_hours}")
+
+
+def composed(stage: str, *overrides: str, root: str = ""):  # type: ignore[no-untyped-def]
+    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+        return compose(stage, list(overrides))
+
+
+def scored(out: Path, surrogate: Path, file: Path, *more: str) -> xr.Dataset:
+    asked = [f"surrogate={surrogate}", "forecasts=held_out", f"forecasts.file={file}", *more]
+    evaluate(composed("evaluate", *asked, root="apply"), out)
+    return xr.open_zarr(out / "scores.zarr", consolidated=False)
+
+
+@pytest.fixture(scope="module")
+def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+    """A forecaster of 2001 to 2004, and windows of 2005 and 2006."""
+
+    def make(folder: Path) -> None:
+        years(folder / "train", 2001, 2004)
+        years(folder / "test", 2005, 2006)
+        config = composed(
+            "train", "experiment=weather/forecast", f"data.file={folder / 'train'}", "data.parts=[1200,100,60,101]",
+            "surrogate.steps=3", "surrogate.unroll=1", "surrogate.network.patch=1", "train.epochs=1",
+            "surrogate.noise_dims=2", "surrogate.network.width=8", "surrogate.network.blocks=1", "train.mlflow=false",
+            "train.checkpoint_every_s=null",
+        )  # fmt: skip
+        train_forecaster(config, folder / "run")
+
+    return once("forecast-other-windows", make)
+
+
+def climatology_of(train: WindowStore, part: tuple[int, int], times: np.ndarray) -> np.ndarray:
+    """That of WeatherBench 2, from its definition: a weighted mean over years and 61 days around the day."""
+    data = train.dataset(part)["mean_sea_level_pressure"]
+    day = data["time"].dt.dayofyear.values
+    days = [xr.DataArray(times).dt.dayofyear.values[k] for k in range(len(times))]
+    found = []
+    for d in days:
+        apart = np.abs(day - d)
+        weight = np.maximum(0, 1 - np.minimum(apart, 366 - apart) / 30)
+        found.append(np.average(data.values, axis=0, weights=weight))
+    return np.stack(found)
+
+
+def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: Path, tmp_path: Path) -> None:
+    found = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=40")
+    train, test = (WindowStore.open(trained / name) for name in ("train", "test"))
+    rmse = found["rmse"].isel(region=0, channel=0)
+    starts = Protocol(test, (0, len(test)), 3, 40).starts(1)
+    truth, area = test.dataset(), GRID.weights / GRID.weights.mean()
+    # Days before the last year's 366th are alike in both definitions.
+    for lead in (1, 3):
+        rows = starts + lead
+        usual = climatology_of(train, (0, 1200), test.times[rows])
+        off = usual - truth["mean_sea_level_pressure"].values[rows]
+        by_hand = float(np.sqrt((off**2 * area).mean()))
+        assert float(rmse.sel(system="climatology")[lead - 1]) == pytest.approx(by_hand, rel=0.002)
+    # The trend went on, which a climatology of the tested years would not show.
+    assert by_hand > 600
+    persistence = truth["mean_sea_level_pressure"].values
+    still = np.sqrt((((persistence[starts] - persistence[starts + 1]) ** 2) * area).mean())
+    assert float(rmse.sel(system="persistence")[0]) == pytest.approx(float(still), rel=1e-5)
+    assert "linear_inverse_model" in found["system"].values
+    reading = json.loads((tmp_path / "a" / "reading.json").read_text())[0]
+    assert (reading["total"], reading["used"]) == (730, 730)
+    assert "1,200 states from 2001-01-01 to 2004-04-14" in reading["assumed"][0]
+    # Where the windows of the training have gone, what it kept gives the same numbers.
+    moved = tmp_path / "moved"
+    shutil.copytree(trained / "run" / "surrogate", moved)
+    note = json.loads((moved / "training.json").read_text())
+    (moved / "training.json").write_text(json.dumps(note | {"windows": str(tmp_path / "gone")}))
+    kept = scored(tmp_path / "b", moved, trained / "test", "forecasts.starts=40", "forecasts.members=3")
+    for name in ("climatology", "linear_inverse_model", "persistence"):
+        np.testing.assert_allclose(kept["rmse"].sel(system=name), found["rmse"].sel(system=name), rtol=1e-5)
+    assert "regressed" not in kept["system"].values
+    page = (tmp_path / "b" / "forecast.html").read_text()
+    assert "forecast drawn towards climatology is left out" in page
+    assert "climatological ensemble is left out: the windows of the training are not at hand" in page
+    # A directory of an older version says what it lacks.
+    (moved / "training.json").unlink()
+    with pytest.raises(InputError, match=r"older version.*Give forecasts\.training=WINDOWS"):
+        scored(tmp_path / "c", moved, trained / "test")
+    again = scored(
+        tmp_path / "d", moved, trained / "test", "forecasts.starts=40", f"forecasts.training={trained / 'train'}",
+        "forecasts.train=[0,1200]", "forecasts.valid=[1200,1300]",
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        again["rmse"].sel(system="climatology"), found["rmse"].sel(system="climatology"), rtol=1e-6
+    )
+
+
+def test_windows_that_do_not_fit_or_were_learned_from_are_refused(trained: Path, tmp_path: Path) -> None:
+    run, test = trained / "run", trained / "test"
+    years(tmp_path / "slow", 2005, 2005, replace(LAYOUT, step_hours=48.0))
+    with pytest.raises(InputError, match="48 h from one to the next, 24 h are needed"):
+        scored(tmp_path / "a", run, tmp_path / "slow")
+    years(tmp_path / "again", 2004, 2005)
+    with pytest.raises(InputError, match=r"105 of the 731 states.*learned from.*forecasts\.test=\[105,731\]"):
+        scored(tmp_path / "b", run, tmp_path / "again")
+    noon = LAYOUT.unstack(np.full((9, *GRID.shape, 1), 1e5, np.float32), ("time",), {
+        "time": np.datetime64("2005-06-01T12", "ns") + np.arange(9) * np.timedelta64(24, "h")
+    })  # fmt: skip
+    write_windows(tmp_path / "noon", [Segment.of(noon)], LAYOUT, fingerprint="noon")
+    with pytest.raises(InputError, match="states of 12 UTC, the training had those of 00 UTC"):
+        scored(tmp_path / "c", run, tmp_path / "noon")
+    with pytest.raises(InputError, match="trained on other windows"):
+        scored(tmp_path / "d", run, test, f"forecasts.training={test}")
+    with pytest.raises(InputError, match=r"forecasts\.test: must be \[start,stop\] of the 730 states"):
+        scored(tmp_path / "e", run, test, "forecasts.test=[700,800]")
+    for key in ("steps", "members"):
+        with pytest.raises(InputError, match=rf"forecasts\.{key}: must be a whole number of 1 or more"):
+            scored(tmp_path / "f", run, test, f"forecasts.{key}=0")
+
+
+def test_an_ensemble_is_held_against_that_of_the_climate(trained: Path, tmp_path: Path) -> None:
+    found = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=20", "forecasts.members=4")
+    assert set(found["ensemble"].values) == {"forecast", "climatological_ensemble"}
+    metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
+    assert metrics["ensemble/crps_of_climate/mean_sea_level_pressure"] > 0
+    page = (tmp_path / "a" / "forecast.html").read_text()
+    assert "Root mean square error of the mean of 4 members" in page
+    assert "CRPS of the climatological ensemble" in page
+
+
+def test_the_crps_of_a_climate_of_known_spread(tmp_path: Path) -> None:
+    """Draws of a normal distribution: 1/sqrt(pi) spreads for the ensemble, sqrt(2/pi) for its mean alone."""
+    times = np.arange(
+        np.datetime64("2001-01-01T00", "ns"), np.datetime64("2006-01-01T00", "ns"), np.timedelta64(1, "D")
+    )
+    drawn = np.random.default_rng(3).normal(1e5, 300, (len(times), *GRID.shape, 1)).astype(np.float32)
+    made = write_windows(
+        tmp_path / "w", [Segment.of(LAYOUT.unstack(drawn, ("time",), {"time": times}))], LAYOUT, fingerprint="f"
+    )
+    usual = made.climatology((0, 1461))
+    climate = ClimatologicalEnsemble(made, (0, 1461), usual.kind)
+    systems = {"climatology": Usually(LAYOUT, usual), "climatological_ensemble": climate}
+    found = score(systems, Protocol(made, (1461, len(made)), 2, 150), usual, members={"climatological_ensemble": 10})
+    one = found.isel(region=0, channel=0)
+    assert one["crps"].sel(system="climatological_ensemble").values == pytest.approx(300 / np.sqrt(np.pi), rel=0.03)
+    assert one["mae"].sel(system="climatology").values == pytest.approx(300 * np.sqrt(2 / np.pi), rel=0.03)
+    # Members are of the training, of the time of the year, and no state is drawn twice.
+    drawn_from = climate.pool(np.datetime64("2005-01-01T00"))
+    apart = np.abs(xr.DataArray(made.times[drawn_from]).dt.dayofyear.values - 1)
+    assert np.minimum(apart, 366 - apart).max() == 15
+    assert drawn_from.max() < 1461
+    given = climate.forecast_arrays(drawn[None, :1], times[[1461]], 1, members=len(climate.pool(times[1462])))
+    assert len(np.unique(given[0, :, 0, 0, 0, 0])) == given.shape[1]
+
+
+def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
+    class Noisy:
+        """The truth's usual state, and noise that a mean of many members has not."""
+
+        history = 1
+
+        def forecast_arrays(self, past, times, steps, members=1, seed=0):  # type: ignore[no-untyped-def]
+            shape = (len(past), members, steps, *GRID.shape, 1)
+            return 1e5 + np.random.default_rng((seed, 1)).normal(0, 300, shape)
+
+    made = years(tmp_path / "w", 2001, 2001)
+    usual = made.climatology((0, 200))
+    drawn = Regressed.fit(Noisy(), made, (200, 300), usual, 2, members=64)
+    past, times = made.read(np.array([300]), 1), made.times[[300]]
+    said = drawn.forecast_arrays(past, times, 2)[0, 0] - Usually(LAYOUT, usual).forecast_arrays(past, times, 2)[0, 0]
+    mean = mean_forecast(Noisy(), past, times, 2, 64)[0]
+    assert np.abs(mean - 1e5).std() < 300 / 4
+    assert np.isfinite(said).all()
+    systems = {"forecast": Noisy(), "climatological_ensemble": ClimatologicalEnsemble(made, (0, 200), usual.kind)}
+    found = score(systems, Protocol(made, (300, 365), 2, 20), usual, members=dict.fromkeys(systems, 8))
+    page = render(Evaluation(LAYOUT, found, [0], members=8, notes=["Mind this."]))
+    assert "There is no reference to hold the forecast against" in page
+    assert page.count("8 members; means over leads") == 1
+    assert '<div class="warning">Mind this.</div>' in page
+    assert set(ensemble_metrics(found)) == {
+        f"ensemble/{k}/mean_sea_level_pressure" for k in ("crps", "spread_skill", "crps_of_climate")
+    }
