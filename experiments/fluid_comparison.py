@@ -26,6 +26,7 @@ from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
 from experiments.comparison.resolution import Answer, GridError, grid_error
 from experiments.comparison.result import Comparison, compare, show
+from experiments.parts import domain_share
 from experiments.stage import build, instantiate
 from simulators.fluids.exponax import Exponax
 from simulators.fluids.resample import resample
@@ -268,4 +269,8 @@ def compare_with_solver(
     write_page([found], run_dir / PAGE)
     show(found)
     flat = {f"comparison/{k}": float(v) for k, v in found.to_json().items() if isinstance(v, float | int)}
-    return found, flat
+    states = np.moveaxis(start, 1, -1)
+    columns = [parameters[v.name][:, None] for v in layout.parameters]
+    numbers = np.concatenate([np.zeros((len(start), 0)), *columns], axis=1)
+    nothing = np.zeros((*states.shape[:-1], 0), np.float32)
+    return found, flat | domain_share(surrogate.outside(states, nothing, numbers), "comparison")

@@ -188,11 +188,8 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             steps: of a trajectory; by default that of the training.
             batch: samples at a time; by default as many as memory allows.
         """
-        layout, units, domain = self.facts.layout, self.facts.units, self.facts.domain
-        outside = None
-        if domain is not None:
-            rows = described(layout, initial, static, parameters)
-            outside = [[] if good else domain.outside(row) for good, row in zip(domain.holds(rows), rows, strict=True)]
+        layout, units = self.facts.layout, self.facts.units
+        outside = self.outside(initial, static, parameters)
         static = self.facts.seen(static)
         if initial is None:
             initial = np.zeros((*static.shape[:-1], layout.channels), np.float32)
@@ -216,6 +213,19 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             means.append(given if units is None else units.states.back(given))
             stds.append(spread if units is None else units.states.back_spread(spread))
         return FieldAnswer(np.concatenate(means), np.concatenate(stds), outside)
+
+    def outside(
+        self,
+        initial: Float[np.ndarray, "sample *space channel"] | None,
+        static: Float[np.ndarray, "sample *space static"],
+        parameters: Float[np.ndarray, "sample parameter"],
+    ) -> list[list[str]] | None:
+        """What of each request lies outside of the training; None where the surrogate does not know its domain."""
+        domain = self.facts.domain
+        if domain is None:
+            return None
+        rows = described(self.facts.layout, initial, static, parameters)
+        return [[] if good else domain.outside(row) for good, row in zip(domain.holds(rows), rows, strict=True)]
 
     def traced(
         self,

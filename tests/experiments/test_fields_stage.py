@@ -100,6 +100,9 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
     evaluate(config, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert 0 < metrics["test/labels/relative_l2"] < 1
+    # What is asked is drawn as the labels were.
+    assert metrics["test/labels/in_domain"] > 0.8
+    assert metrics["comparison/in_domain"] > 0.6
     found = json.loads((tmp_path / "comparison.json").read_text())
     errors = [found[f"solver/{name}/relative_l2"] for name in ("12 dt 0.05", "16 dt 0.025", "32 dt 0.0125")]
     # A finer grid and a shorter step are better, and the reference is better still.
