@@ -13,8 +13,9 @@ from jaxtyping import Float
 
 from data.errors import InputError
 
-#: Difference of two states, over their spread, up to which they are one state: rounding, or a filtered one.
-SAME = 1e-2
+#: Difference of two states, over their spread, up to which they are one state but for rounding; and, at t = 0, one that
+#: the solver has filtered.
+ROUNDING, SAME = 1e-5, 1e-2
 #: Share of a step by which the first time may miss a whole number of steps.
 UNEVEN = 1e-3
 
@@ -54,7 +55,9 @@ def begin(
     step = None if times is None else float(times[1] - times[0]) if len(times) > 1 else float(times[0])
     number = None if times is None or not step else float(times[0]) / step
     said = f"`initial` differs from the first state by {apart:.3g} of its spread"
-    if apart <= SAME and (states.shape[1] > 1 or number == 0):
+    at_start = number is not None and abs(number) <= UNEVEN
+    # A short step changes a state little, so that a time of one step counts for more than two states that are near.
+    if apart <= ROUNDING or (at_start and apart <= SAME):
         if apart == 0:
             return Start(states, 0, ())
         # The question is what is given, so that an answer begins with it.

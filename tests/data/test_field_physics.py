@@ -60,6 +60,10 @@ def test_a_state_that_is_of_neither_time_is_refused_and_a_nearly_equal_one_is_th
     assert start.lead == 0
     assert np.array_equal(start.states[:, 0], near)
     assert "was taken in its place" in start.assumed[0]
+    # After one short step a state may differ by less than that, and is another one.
+    short = begin(near, states[:, :1], np.array([STEP]), "here")
+    assert (short.lead, short.states.shape[1]) == (1, 2)
+    assert begin(near, states, np.arange(1, 5) * STEP, "here").lead == 1
     unknown = begin(states[:, 0], states[:, 1:], None, "here")
     assert unknown.lead == 1
     assert "one step before" in unknown.assumed[0]
