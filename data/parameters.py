@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from data.costs import core_seconds
 from data.errors import InputError
 from data.fields import Axis, FieldVariable
+from data.near import did_you_mean
 from data.store import RecordStore
 
 
@@ -114,6 +115,7 @@ class ParameterTable:
         seconds: core-seconds that each sample took.
         failed: kind of failure -> records of the store that hold it.
         failed_seconds: core-seconds that those took.
+        unused: other outputs of the store, by name, and how they are learned.
     """
 
     layout: ParameterLayout
@@ -123,9 +125,18 @@ class ParameterTable:
     seconds: Float[np.ndarray, " sample"]
     failed: Mapping[str, int]
     failed_seconds: float = 0.0
+    unused: Mapping[str, str] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)
+
+    @property
+    def quantities(self) -> dict[str, str]:
+        """Inputs and outputs, and how they are understood."""
+        units = dict(zip(self.layout.columns, self.layout.units, strict=True))
+        inputs = {name: f"input, {unit}, {_span(self.values[:, k])}" for k, (name, unit) in enumerate(units.items())}
+        outputs = enumerate(self.layout.outputs)
+        return inputs | {v.name: f"output, {v.units}, {_span(self.labels[:, k])}" for k, v in outputs}
 
     def take(self, rows: Int[np.ndarray, " n"]) -> ParameterTable:
         """Some of the samples."""
@@ -137,6 +148,10 @@ class ParameterTable:
         for array in (self.values, self.labels):
             digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, "<f8").tobytes())
         return digest.hexdigest()
+
+
+def _span(values: Float[np.ndarray, " sample"]) -> str:
+    return f"{values.min():.4g} to {values.max():.4g}" if len(values) else "none"
 
 
 def read_parameters(
@@ -165,8 +180,9 @@ def read_parameters(
         # An answer may hold the fields of each sample too, which nothing here needs to load.
         known = [*store.inputs, *store.outputs]
         if lacking := [n for n in (*named, *targets) if n not in known]:
+            remedies = [did_you_mean(lacking[0], known), f"It has {', '.join(known)}"]
             raise InputError(
-                f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(known)}"
+                f"no variable {' and no '.join(lacking)} in it", where=where, remedy=" ".join(filter(None, remedies))
             )
         held = store.dataset()
         fingerprint = str(store.attrs.get("fingerprint", ""))
@@ -181,7 +197,13 @@ def read_parameters(
     bad += [(int(i), "holds values that are not finite") for i in np.flatnonzero(good & ~finite)]
     keep = np.flatnonzero(good & finite)
     if not len(keep):
-        raise InputError("no sample of it can be used", where=where, remedy="See rejects.csv in the run directory")
+        reasons = Counter(reason for _, reason in bad)
+        commonest = reasons.most_common(1)[0][0] if reasons else "it is empty"
+        raise InputError(
+            f"none of its {len(status)} samples can be used: {commonest}",
+            where=where,
+            remedy="Simulate more, or look at the column message of the store",
+        )
     table = ParameterTable(
         layout,
         values[keep],
@@ -190,8 +212,15 @@ def read_parameters(
         seconds[keep],
         dict(Counter(reason for _, reason in bad)),
         float(np.nansum(seconds) - np.nansum(seconds[keep])),
+        _not_used(held, known, [*named, *targets]),
     )
     return (table if fingerprint else replace(table, fingerprint=table.content())), sorted(bad)
+
+
+def _not_used(held: xr.Dataset, known: Sequence[str], used: Sequence[str]) -> dict[str, str]:
+    """Numbers of a store that are neither an input nor a target, and what they are."""
+    others = [n for n in known if n not in used and held[n].dims == ("sample",) and held[n].dtype.kind in "fiu"]
+    return {n: f"a number, {held[n].attrs.get('units', '1')}; data.target or data.inputs takes it" for n in others}
 
 
 def _layout(held: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], where: str) -> ParameterLayout:

@@ -15,6 +15,7 @@ from omegaconf.errors import MissingMandatoryValue
 from data.errors import InputError
 from data.files import write_json
 from data.frame_names import FrameKeys
+from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.frames import KeySettings
 from experiments.stage import (
@@ -127,6 +128,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     enable_compilation_cache()
     surrogate = load_surrogate(directory)
     metrics: dict[str, float] = {}
+    readings: list[Reading] = []
     if isinstance(surrogate, MolecularSurrogate):
         columns = compared(surrogate.targets, names(settings.data.target))
         with RejectLog(run_dir / "rejects.csv") as rejects:
@@ -135,7 +137,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
             }
         for path in files:
             tables[path.stem] = in_units_of(surrogate, tables[path.stem], columns, path)
-        show_readings([table.reading for table in tables.values()], run_dir)
+        readings += [table.reading for table in tables.values()]
         for stem, table in tables.items():
             rows = np.arange(len(table.smiles))
             metrics |= table.counts(f"test/{stem}")
@@ -144,7 +146,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.fields import evaluate_fields
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_fields(directory, files, rejects)
+            metrics |= evaluate_fields(directory, files, rejects, readings)
         if settings.comparison is not None:
             from experiments.fluid_comparison import compare_with_solver
 
@@ -158,13 +160,13 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.meshes import evaluate_meshes
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_meshes(surrogate, files, rejects)
+            metrics |= evaluate_meshes(surrogate, files, rejects, readings)
     elif kind == "parametric":
         from experiments.parameters import evaluate_parametric
 
         columns = compared(surrogate.targets, names(settings.data.target))
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_parametric(surrogate, files, columns, rejects)
+            metrics |= evaluate_parametric(surrogate, files, columns, rejects, readings)
     else:
         from experiments.forces import evaluate_forces
 
@@ -172,6 +174,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
             metrics |= evaluate_forces(
                 directory, files, rejects, head=settings.head, keys=settings.data.keys("data."), run_dir=run_dir
             )
+    show_readings(readings, run_dir)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
     page = {"page": run_dir / "forecast.html"} if kind == "weather" else {}

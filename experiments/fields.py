@@ -13,6 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.fields import Fields, Layout, read_fields
+from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.parts import PartedData, domain_share, noted, read_parted, train_on_parts
 from experiments.stage import build, refuse_equal_stems
@@ -167,8 +168,13 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
     return metrics
 
 
-def evaluate_fields(surrogate: Path, files: Sequence[Path], rejects: RejectLog | None = None) -> dict[str, float]:
-    """Score a saved surrogate on files, each under `test/<stem>/`.
+def evaluate_fields(
+    surrogate: Path,
+    files: Sequence[Path],
+    rejects: RejectLog | None = None,
+    readings: list[Reading] | None = None,
+) -> dict[str, float]:
+    """Score a saved surrogate on files, each under `test/<stem>/`; `readings` gets what was read of them.
 
     Raises:
         InputError: a file does not answer the same question.
@@ -180,7 +186,7 @@ def evaluate_fields(surrogate: Path, files: Sequence[Path], rejects: RejectLog |
     data = FieldData(file="", output=layout.output.name, inputs=inputs)
     metrics: dict[str, float] = {}
     for path in files:
-        fields = noted(path, partial(_read, data), rejects)
+        fields = noted(path, partial(_read, data), rejects, readings)
         if not fields.layout.attrs.get("boundary_conditions"):
             # A file that does not tell has the boundary that its reader was told of in training.
             fields = replace(fields, layout=replace(fields.layout, periodic=layout.periodic))

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
+from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.parts import PartedData, domain_share, noted, read_parted, train_on_parts
 from experiments.scores import scores
@@ -186,9 +187,12 @@ def _of_deviations(samples: MeshSamples, answers: Sequence[MeshAnswer], own: sli
 
 
 def evaluate_meshes(
-    surrogate: MeshSurrogate, files: Sequence[Path], rejects: RejectLog | None = None
+    surrogate: MeshSurrogate,
+    files: Sequence[Path],
+    rejects: RejectLog | None = None,
+    readings: list[Reading] | None = None,
 ) -> dict[str, float]:
-    """Score a saved surrogate on stores, each under `test/<stem>/`.
+    """Score a saved surrogate on stores, each under `test/<stem>/`; `readings` gets what was read of them.
 
     Raises:
         InputError: a store does not answer the same question.
@@ -202,7 +206,7 @@ def evaluate_meshes(
     )
     metrics: dict[str, float] = {}
     for path in files:
-        samples = noted(path, partial(_read, data), rejects)
+        samples = noted(path, partial(_read, data), rejects, readings)
         samples.refuse_other(layout, str(path))
         metrics |= score_meshes(surrogate, samples, f"test/{path.stem}")
     return metrics

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.parameters import ParameterTable, read_parameters
+from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.parts import PartedData, noted, read_parted, train_on_parts
 from experiments.scores import scores
@@ -128,7 +129,11 @@ def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, pref
 
 
 def evaluate_parametric(
-    surrogate: ParametricSurrogate, files: Sequence[Path], columns: dict[str, str], rejects: RejectLog | None = None
+    surrogate: ParametricSurrogate,
+    files: Sequence[Path],
+    columns: dict[str, str],
+    rejects: RejectLog | None = None,
+    readings: list[Reading] | None = None,
 ) -> dict[str, float]:
     """Score a saved surrogate on stores, each under `test/<stem>/`.
 
@@ -137,6 +142,7 @@ def evaluate_parametric(
         files: the stores.
         columns: target -> output of the stores that it is compared with.
         rejects: gets the records that cannot be used.
+        readings: gets what was read of each store.
 
     Raises:
         InputError: a store does not answer the same question.
@@ -144,13 +150,20 @@ def evaluate_parametric(
     inputs = [v.name for v in surrogate.facts.layout.inputs]
     metrics: dict[str, float] = {}
     for path in files:
-        table = noted(path, partial(_read, [columns[t] for t in surrogate.targets], inputs), rejects)
+        table = noted(path, partial(_read, [columns[t] for t in surrogate.targets], inputs), rejects, readings)
         if (table.layout.columns, table.layout.units) != (surrogate.columns, surrogate.facts.layout.units):
             raise InputError(
                 f"its inputs are {', '.join(table.layout.columns)}",
                 where=str(path),
                 remedy=f"The surrogate takes {', '.join(surrogate.columns)}",
             )
+        for ours, theirs in zip(surrogate.facts.layout.outputs, table.layout.outputs, strict=True):
+            if ours.units != theirs.units:
+                raise InputError(
+                    f"{theirs.name} is in {theirs.units}, the surrogate gives {ours.name} in {ours.units}",
+                    where=str(path),
+                    remedy=f"Convert it to {ours.units}",
+                )
         metrics |= score_parameters(surrogate, table, f"test/{path.stem}")
     return metrics
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,10 +14,12 @@ from omegaconf import MISSING
 
 from data.errors import InputError
 from data.files import write_json
+from data.reading import Reading
 from data.rejects import RejectLog
 from data.splits import counts
+from data.tally import kind_of_reason
 from experiments.run_directory import configuration_checked
-from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems
+from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems, show_readings
 from surrogates.box import UNKNOWN
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
@@ -122,14 +125,43 @@ def read_parted(
     """
     tests = [existing_file(name, "data.test") for name in names(data.test)]
     refuse_equal_stems(tests, "data.test")
+    readings: list[Reading] = []
     with first_rejects(run_dir) as rejects:
-        first = noted(existing_file(data.file, "data.file"), read, rejects)
-        return first, {path.stem: noted(path, read, rejects) for path in tests}
+        first = noted(existing_file(data.file, "data.file"), read, rejects, readings)
+        others = {path.stem: noted(path, read, rejects, readings) for path in tests}
+    show_readings(readings, run_dir)
+    return first, others
 
 
-def noted(path: Path, read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]], rejects: RejectLog | None) -> S:
-    """The samples of a file; what was left out goes to the log of rejects."""
+def noted(
+    path: Path,
+    read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]],
+    rejects: RejectLog | None,
+    readings: list[Reading] | None = None,
+) -> S:
+    """The samples of a file.
+
+    Args:
+        path: of the file.
+        read: samples, and for each that was left out its number and why.
+        rejects: gets those that were left out.
+        readings: gets what was read, with the `quantities` and the `unused` of samples that have such attributes.
+    """
     samples, bad = read(path)
+    if readings is not None:
+        store = path.is_dir() and (path / "store.json").is_file()
+        readings.append(
+            Reading(
+                str(path),
+                "store of `understudy simulate`" if store else f"{path.suffix.lstrip('.') or 'unnamed'} file",
+                "samples",
+                total=len(samples) + len({row for row, _ in bad}),
+                used=len(samples),
+                quantities=getattr(samples, "quantities", {}),
+                left_out=Counter(kind_of_reason(reason) for _, reason in dict(bad).items()),
+                unused=getattr(samples, "unused", {}),
+            )
+        )
     if rejects is not None:
         for row, reason in bad:
             rejects.add(path, row, "", reason)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from data.errors import InputError
+from data.reading import Reading
 from data.store import RecordStore
 from experiments.cli import STAGES
-from experiments.evaluate import compared
-from experiments.stage import bad_path
+from experiments.evaluate import compared, in_units_of
+from experiments.stage import bad_path, summary
+from experiments.tables import Table
 from simulators.base import Variable
 
 
@@ -25,7 +30,9 @@ def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_help_names_every_stage_and_the_exit_statuses(tmp_path: Path) -> None:
+def test_help_names_every_stage_whatever_files_lie_in_the_working_directory(tmp_path: Path) -> None:
+    for name in ("data", "simulators", "surrogates"):
+        (tmp_path / f"{name}.py").write_text("raise ValueError('not ours')\n")
     result = understudy("--help", cwd=tmp_path)
     assert result.returncode == 0
     for stage in STAGES:
@@ -64,6 +71,19 @@ def test_a_usage_error_is_one_line_and_status_two(arguments: list[str], words: l
     assert len(result.stderr.strip().splitlines()) == 1, result.stderr
     for word in words:
         assert word in result.stderr
+
+
+def test_a_package_of_another_folder_on_the_path_is_named(tmp_path: Path) -> None:
+    (tmp_path / "data.py").write_text("raise ValueError('not ours')\n")
+    (tmp_path / "here").mkdir()
+    paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
+    result = subprocess.run(
+        [sys.executable, "-m", "experiments.cli", "--help"],
+        cwd=tmp_path / "here", env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert result.returncode == 2, result.stderr
+    assert "Traceback" not in result.stderr
+    assert str(tmp_path / "data.py") in result.stderr
 
 
 def make_workplace(path: Path) -> None:
@@ -186,3 +206,28 @@ def test_a_target_outside_the_project_is_never_instantiated(tmp_path: Path) -> N
     )
     assert result.returncode == 2
     assert "os.system" in result.stderr
+
+
+def test_names_and_texts_of_a_table_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"test/a_file_with_a_long_name/a_target_with_a_long_name/{metric}" for metric in ("mae", "coverage_90")]
+    path = "/a/directory/" + "deep/" * 30 + "surrogate"
+    summary("Trained", {**dict.fromkeys(names, "0.123456"), "surrogate": path})
+    lines = capsys.readouterr().out.splitlines()
+    for name, line in zip(names, lines[1:], strict=False):
+        assert line.split() == [name, "0.123456"]
+    assert lines[3].split() == ["surrogate", path]
+
+
+def test_a_table_is_compared_in_the_units_of_the_surrogate(tmp_path: Path) -> None:
+    surrogate = SimpleNamespace(facts=SimpleNamespace(units={"gap": "eV", "dip": "1"}))
+    columns = {"gap": "measured", "dip": "dip"}
+
+    def table(unit: str) -> Table:
+        values = {"measured": np.zeros(1), "dip": np.zeros(1)}
+        return Table(["C"], values, {"measured": unit, "dip": "Debye"}, "", Reading("a.csv", "table"))
+
+    assert in_units_of(surrogate, table("eV"), columns, tmp_path).reading.assumed == ()  # type: ignore[arg-type]
+    said = in_units_of(surrogate, table("1"), columns, tmp_path).reading.assumed  # type: ignore[arg-type]
+    assert said == ("measured is in eV, in which the surrogate gives gap",)
+    with pytest.raises(InputError, match="measured is in Hartree, the surrogate gives gap in eV"):
+        in_units_of(surrogate, table("Hartree"), columns, tmp_path)  # type: ignore[arg-type]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,10 @@ import xarray as xr
 from data.errors import CorruptStoreError, InputError
 from data.fields import Axis, FieldVariable
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
+from data.reading import Reading
 from data.store import RecordStore
 from experiments.parameters import score_parameters
+from experiments.parts import noted
 from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
 from surrogates.base import CARD, Surrogate, load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
@@ -226,7 +229,11 @@ def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
     assert found.failed_seconds == 8.0
     assert found.seconds.tolist() == [2.0] * 3
     assert found.fingerprint == "ef" * 32
+    readings: list[Reading] = []
+    noted(tmp_path / "s", partial(read_parameters, targets=["force"], inputs=["speed"]), None, readings)
+    assert (readings[0].total, readings[0].used, readings[0].left_out) == (4, 3, {"not_converged": 1})
+    assert readings[0].quantities == {"speed": "input, m s-1, 0 to 3", "force": "output, N, 0 to 30"}
     with pytest.raises(InputError, match="p is a field"):
         read_parameters(tmp_path / "s", ["p"])
-    with pytest.raises(InputError, match="no variable drag in it"):
-        read_parameters(tmp_path / "s", ["drag"])
+    with pytest.raises(InputError, match=r"no variable forces in it\. Did you mean force\?"):
+        read_parameters(tmp_path / "s", ["forces"])
