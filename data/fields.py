@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from jaxtyping import Float, Int
 
 from data.costs import core_seconds
 from data.errors import InputError
+from data.field_files import SPACE, channels_of, open_samples, usable
 from data.field_physics import refuse_other_physics
 from data.field_precision import narrowed
 from data.field_start import begin
+from data.reading import Reading
 from data.store import FACTS, RecordStore
-from data.torch_file import read_torch
 
 LOG = logging.getLogger(__name__)
-SPACE = ("x", "y", "z")
 #: The variable that holds the state at the first time, where a store has one.
 INITIAL = "initial"
 
@@ -146,6 +147,7 @@ class Fields:
         parameters: numbers that decide it.
         fingerprint: identity of the labels: the simulator's, or the hash of the file's arrays.
         seconds: core-seconds that each sample took its simulator; NaN where unknown.
+        reading: what was read of the source that they come from, for the table of it.
     """
 
     layout: Layout
@@ -154,6 +156,7 @@ class Fields:
     parameters: Float[np.ndarray, "sample parameter"]
     fingerprint: str
     seconds: Float[np.ndarray, " sample"]
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.states)
@@ -217,14 +220,16 @@ def read_fields(
     output: str | None = None,
     inputs: Sequence[str] | None = None,
     periodic: bool | None = None,
+    dims: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
 ) -> tuple[Fields, list[tuple[int, str]]]:
-    """Samples from a store of `understudy simulate`, a Zarr or NetCDF file, or a PyTorch file.
+    """Samples from a store of `understudy simulate`, or a file of NetCDF, Zarr, PyTorch or NumPy.
 
     Args:
-        path: a directory or file. Tensors of a PyTorch file that are called x, y or z become field_x, field_y, field_z.
+        path: a directory or file; see `data.field_files.open_samples`.
         output: variable to learn; may be left out for a store with one output.
         inputs: variables that decide it; may be left out for a store.
         periodic: whether the domain is; None takes it from the attribute `boundary_conditions`.
+        dims: what the axes of unnamed arrays are, of all of them or by name; None takes what is certain.
 
     Returns:
         The samples, and for each that was left out its number and why.
@@ -245,14 +250,17 @@ def read_fields(
         keep = np.flatnonzero(data["status"].values == "ok")
         data = data.isel(sample=keep).drop_vars([n for n in FACTS if n in data])
         seconds = seconds[keep]
-        numbers = keep
+        numbers, total = keep, len(keep) + len(failed)
+        kind = "store of a campaign"
+        said: tuple[str, ...] = ()
     else:
-        data = _open(path, where)
+        opened = open_samples(path, dims, output, [] if inputs is None else list(inputs))
+        data, kind, said = opened.data, opened.format, opened.assumed
         facts, bad = {"fingerprint": ""}, []
-        given = [] if inputs is None else list(inputs)
+        given = [part for name in inputs or [] for part in channels_of(name, data) or [name]]
         outputs = [str(n) for n in data.data_vars if n not in given]
         seconds = np.full(data.sizes.get("sample", 0), np.nan)
-        numbers = np.arange(len(seconds))
+        numbers, total = np.arange(len(seconds)), len(seconds)
     if output is None:
         if len(outputs) != 1:
             raise InputError(
@@ -266,6 +274,7 @@ def read_fields(
             where=where,
             remedy=f"It has {', '.join(map(str, data.data_vars))}",
         )
+    data, shared = usable(data, output, given, where)
     layout = _layout(data, output, given, periodic, where)
     fields, assumed = _arrays(data, layout, facts["fingerprint"], seconds, where)
     for sentence in assumed:
@@ -275,39 +284,49 @@ def read_fields(
     finite &= np.isfinite(fields.parameters).all(axis=1)
     bad += [(int(numbers[i]), "holds values that are not finite") for i in np.flatnonzero(~finite)]
     if not finite.any():
-        raise InputError("no sample of it can be used", where=where, remedy="See rejects.csv in the run directory")
+        raise InputError(
+            f"no sample of it can be used: {_why_none(data, [output, *given], bad)}",
+            where=where,
+            remedy="Fill what lies outside of the flow with a number, and give its mask as one of data.inputs",
+        )
     fields = fields.take(np.flatnonzero(finite))
     if not fields.fingerprint:
         fields = replace(fields, fingerprint=fields.content())
+    reading = Reading(
+        source=where,
+        format=kind,
+        unit="samples",
+        total=total,
+        used=len(fields),
+        quantities=_quantities(fields.layout),
+        left_out=Counter(reason for _, reason in bad),
+        unused={n: "name it in data.inputs" for n in map(str, data.data_vars) if n not in (output, *given)},
+        assumed=(*said, *shared, *assumed),
+    )
+    fields = replace(fields, reading=reading)
     return fields, sorted(bad)
 
 
-def _open(path: Path, where: str) -> xr.Dataset:
-    """A file that is no store, as a Dataset with a dim `sample`."""
-    if not path.exists():
-        raise InputError(f"no such file: {path}", remedy="Check the path")
-    if path.suffix in (".pt", ".pth"):
-        arrays = read_torch(path)
-        ranks = {a.ndim for a in arrays.values()}
-        if len(ranks) != 1 or not 2 <= min(ranks) <= 4:
-            raise InputError(
-                "its tensors must be (sample, *space), all alike", where=where, remedy="Convert it to NetCDF or Zarr"
-            )
-        dims = ("sample", *SPACE[: min(ranks) - 1])
-        # A tensor that has the name of a dim would be taken for its coordinate.
-        named = {f"field_{name}" if name in SPACE else name: a for name, a in arrays.items()}
-        data = xr.Dataset({name: (dims, a.astype(np.float32)) for name, a in named.items()})
-        # Points of a unit domain, whose grid contains that of half as many points.
-        return data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in dims[1:]})
-    try:
-        found = xr.open_zarr(path, consolidated=False) if path.is_dir() else xr.open_dataset(path)
-    except (ValueError, OSError, KeyError) as error:
-        raise InputError(
-            f"cannot be opened: {str(error).splitlines()[0]}", where=where, remedy="Give a Zarr store or a NetCDF file"
-        ) from error
-    if "sample" not in found.dims:
-        raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
-    return found
+def _why_none(data: xr.Dataset, names: Sequence[str], bad: Sequence[tuple[int, str]]) -> str:
+    """Why no sample is left, in words."""
+    for name in names:
+        off = ~np.isfinite(np.asarray(data[name].values, np.float64))
+        rows = off.reshape(len(off), -1) if data[name].dims[:1] == ("sample",) else off.reshape(1, -1)
+        if off.size and rows.any(axis=1).all():
+            same = ", the same in each" if len(rows) > 1 and (rows == rows[0]).all() else ""
+            return f"{name} is not finite at {int(rows[0].sum())} of {rows.shape[1]} places of the first{same}"
+    return f"{bad[0][1]} (sample {bad[0][0]})" if bad else "it holds none"
+
+
+def _quantities(layout: Layout) -> dict[str, str]:
+    """How each variable was understood."""
+    grid = ", ".join(f"{d} of {len(layout.axis(d).values)}" for d in layout.output.dims)
+    told = {layout.output.name: f"{layout.output.units}, learned, along {grid}"}
+    if layout.initial is not None:
+        told[layout.initial.name] = f"{layout.initial.units}, the state at the first time"
+    told |= {v.name: f"{v.units}, field that decides it" for v in layout.static}
+    told |= {v.name: f"{v.units}, number that decides it" for v in layout.parameters}
+    return told | {"ends meet": "yes" if all(layout.periodic) else "no"}
 
 
 def _layout(data: xr.Dataset, output: str, inputs: Sequence[str], periodic: bool | None, where: str) -> Layout:

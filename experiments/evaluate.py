@@ -44,11 +44,13 @@ class ScoredData(KeySettings):
         test: files, each scored apart; may be left out where there is a comparison.
         smiles: column that holds SMILES, in tables.
         target: columns to compare with, in the order of the surrogate's targets; None for columns of their names.
+        dims: of unnamed arrays of fields, as in training.
     """
 
     test: Any = field(default_factory=list)
     smiles: str = "smiles"
     target: Any = None
+    dims: Any = None
 
 
 @dataclass(frozen=True)
@@ -146,7 +148,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.fields import evaluate_fields
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_fields(directory, files, rejects, readings)
+            metrics |= evaluate_fields(directory, files, rejects, readings, dims=settings.data.dims)
         if settings.comparison is not None:
             from experiments.fluid_comparison import compare_with_solver
 

@@ -12,6 +12,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.field_files import ARRAYS, REMEDY
 from data.fields import Fields, Layout, read_fields
 from data.reading import Reading
 from data.rejects import RejectLog
@@ -47,12 +48,14 @@ class FieldData(PartedData):
         output: variable to learn; None for the only one.
         inputs: variables that decide it; None for those of the store.
         periodic: whether the domain is; None as its attributes say.
+        dims: what the axes of unnamed arrays are, for all or by name; None takes what is certain.
     """
 
     parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
     output: str | None = None
     inputs: list[str] | None = None
     periodic: bool | None = None
+    dims: Any = None
 
 
 def field_config(node: DictConfig) -> FieldConfig:
@@ -173,8 +176,17 @@ def evaluate_fields(
     files: Sequence[Path],
     rejects: RejectLog | None = None,
     readings: list[Reading] | None = None,
+    *,
+    dims: Any = None,
 ) -> dict[str, float]:
-    """Score a saved surrogate on files, each under `test/<stem>/`; `readings` gets what was read of them.
+    """Score a saved surrogate on files, each under `test/<stem>/`.
+
+    Args:
+        surrogate: its directory.
+        files: as in training.
+        rejects: gets the samples that were left out.
+        readings: gets what was read of them.
+        dims: see `FieldData`.
 
     Raises:
         InputError: a file does not answer the same question.
@@ -183,7 +195,7 @@ def evaluate_fields(
     loaded = FieldSurrogate.load(surrogate)
     layout = loaded.facts.layout
     inputs = [v.name for v in (layout.initial, *layout.static, *layout.parameters) if v is not None]
-    data = FieldData(file="", output=layout.output.name, inputs=inputs)
+    data = FieldData(file="", output=layout.output.name, inputs=inputs, dims=dims)
     metrics: dict[str, float] = {}
     for path in files:
         fields = noted(path, partial(_read, data), rejects, readings)
@@ -196,7 +208,18 @@ def evaluate_fields(
 
 
 def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
-    return read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic)
+    dims: Any = OmegaConf.to_container(data.dims) if OmegaConf.is_config(data.dims) else data.dims
+    if dims is not None and not isinstance(dims, list | dict):
+        raise InputError(f"must be a list of dims, got {dims!r}", where="data.dims", remedy=REMEDY)
+    # Stores and files that name their dims need none, also where others of the same command do.
+    needed = path.suffix.lower() in ARRAYS
+    return read_fields(
+        path,
+        output=data.output,
+        inputs=data.inputs,
+        periodic=data.periodic,
+        dims=dims if needed else None,
+    )
 
 
 def _by_channel(mean: np.ndarray, truth: np.ndarray, layout: Layout, prefix: str) -> dict[str, float]:

@@ -145,13 +145,15 @@ def noted(
         path: of the file.
         read: samples, and for each that was left out its number and why.
         rejects: gets those that were left out.
-        readings: gets what was read, with the `quantities` and the `unused` of samples that have such attributes.
+        readings: gets what was read, as the samples tell in `reading`, or in `quantities` and `unused`.
     """
     samples, bad = read(path)
     if readings is not None:
         store = path.is_dir() and (path / "store.json").is_file()
+        detailed: Reading | None = getattr(samples, "reading", None)
         readings.append(
-            Reading(
+            detailed
+            or Reading(
                 str(path),
                 "store of `understudy simulate`" if store else f"{path.suffix.lstrip('.') or 'unnamed'} file",
                 "samples",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from data.fields import SPACE, Axis, Fields, FieldVariable, Layout
+from data.field_files import SPACE
+from data.fields import Axis, Fields, FieldVariable, Layout
 
 
 def evolving(

@@ -1,0 +1,255 @@
+"""Files of samples that are no store: PyTorch, NumPy, NetCDF and Zarr, each with dims that are known for sure.
+
+What an axis of an unnamed array is can be guessed wrongly, and then everything that follows is wrong without a word.
+Here it is taken from `data.dims`, or where rank and shape leave one answer; all else is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data.errors import InputError
+from data.torch_file import read_torch
+
+SPACE = ("x", "y", "z")
+#: Every dim that a variable may have, in the order in which it is kept.
+DIMS = ("sample", "time", "channel", *SPACE)
+#: Fewest points along an axis that is taken for space without being told: fewer may be channels.
+FEWEST_POINTS = 8
+#: Where the attributes of a file travel beside its variables; no variable has an empty name.
+ATTRS = ""
+ARRAYS = (".pt", ".pth", ".npy", ".npz")
+REMEDY = (
+    "Say what each axis is: data.dims=[sample,channel,x,y] for all arrays, "
+    "or 'data.dims={NAME: [sample,x,y], OTHER: [sample,channel,x,y]}' for each; there are " + ", ".join(DIMS)
+)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file of samples.
+
+    Attributes:
+        data: its variables.
+        format: what it was read as.
+        assumed: what the file does not say, one sentence each.
+    """
+
+    data: xr.Dataset
+    format: str
+    assumed: tuple[str, ...] = ()
+
+
+def open_samples(
+    path: Path, dims: Sequence[str] | Mapping[str, Sequence[str]] | None, output: str | None, inputs: Sequence[str]
+) -> Opened:
+    """A file as a Dataset with a dim `sample`.
+
+    Args:
+        path: a NetCDF or Zarr file, or one of tensors or arrays. Arrays that are called x, y or z become field_x,
+            field_y, field_z.
+        dims: of unnamed arrays: of all, or by name; None takes what is certain.
+        output: variable to learn; None for any.
+        inputs: variables that decide it; `NAME_i` is channel i of NAME.
+
+    Raises:
+        InputError: it cannot be opened, or what its axes are is not certain.
+    """
+    where = str(path)
+    if not path.exists():
+        raise InputError(f"no such file: {path}", remedy="Check the path")
+    if path.suffix.lower() not in ARRAYS:
+        if dims is not None:
+            raise InputError(
+                "a NetCDF or Zarr file names its dims itself", where="data.dims", remedy="Leave data.dims out"
+            )
+        return Opened(_split(_named_dims(path, where), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
+    arrays = _read_arrays(path, where)
+    # An array that has the name of a dim would be taken for its coordinate.
+    named = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
+    assigned, assumed = axes_of(named, dims, where)
+    variables = {name: xr.DataArray(a, dims=assigned[name]) for name, a in named.items()}
+    data = _split(variables, output, inputs)
+    # Points of a unit domain, whose grid contains that of half as many points.
+    space = [d for d in SPACE if d in data.dims]
+    assumed += (f"points of a unit domain: {', '.join(f'{d} = i / {data.sizes[d]}' for d in space)}",)
+    kind = "PyTorch tensors" if path.suffix.lower() in (".pt", ".pth") else "NumPy arrays"
+    return Opened(data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in space}), kind, assumed)
+
+
+def axes_of(
+    arrays: Mapping[str, np.ndarray], dims: Sequence[str] | Mapping[str, Sequence[str]] | None, where: str
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """What each axis of unnamed arrays is, and in words what was taken without being told.
+
+    Raises:
+        InputError: dims are unknown or do not fit, or what an axis is is not certain.
+    """
+    shapes = {name: a.shape for name, a in arrays.items()}
+    shown = ", ".join(f"{name} {' x '.join(map(str, shape)) or 'of one number'}" for name, shape in shapes.items())
+    if isinstance(dims, Mapping):
+        found = {}
+        # An array of the name of a dim has been renamed, and may be meant by either name.
+        told = {f"field_{name}" if name in DIMS else name: list(v) for name, v in dims.items()}
+        for name, shape in shapes.items():
+            if name not in told:
+                raise InputError(f"the dims of {name} are not said", where="data.dims", remedy=REMEDY)
+            found[name] = _checked(told[name], len(shape), name)
+        return found, ()
+    if dims is not None:
+        most = max(map(len, shapes.values()))
+        full = _checked(dims, most, max(shapes, key=lambda n: len(shapes[n])))
+        sizes: dict[str, set[int]] = {d: set() for d in full}
+        for shape in shapes.values():
+            if len(shape) == most:
+                for d, size in zip(full, shape, strict=True):
+                    sizes[d].add(size)
+        return {name: _without(full, shape, sizes, name, where, shown) for name, shape in shapes.items()}, ()
+    samples = {shape[0] for shape in shapes.values() if shape}
+    fields = {shape[1:] for shape in shapes.values() if len(shape) > 1}
+    grid = next(iter(fields)) if len(fields) == 1 else ()
+    certain = len(samples) == 1 and all(shapes.values()) and 1 <= len(grid) <= 3 and len(set(grid)) == 1
+    if not certain or min(grid) < FEWEST_POINTS:
+        raise InputError(f"what the axes of {shown} are cannot be told from their sizes", where=where, remedy=REMEDY)
+    space = SPACE[: len(grid)]
+    size = " x ".join(map(str, grid))
+    return (
+        {name: ("sample", *space) if len(shape) > 1 else ("sample",) for name, shape in shapes.items()},
+        (f"axes are ({', '.join(('sample', *space))}), as all arrays are fields of {size} points (else data.dims)",),
+    )
+
+
+def _checked(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
+    given = tuple(map(str, dims))
+    if unknown := [d for d in given if d not in DIMS]:
+        raise InputError(f"no dim {unknown[0]!r}; there are {', '.join(DIMS)}", where="data.dims")
+    if len(set(given)) < len(given) or "sample" not in given or len(given) != rank:
+        raise InputError(
+            f"{', '.join(given)} are not the dims of {name}, which has {rank} axes, one of them sample",
+            where="data.dims",
+            remedy=REMEDY,
+        )
+    space = [d for d in given if d in SPACE]
+    if set(space) != set(SPACE[: len(space)]):
+        raise InputError(f"space is x, or x and y, or x, y and z, got {', '.join(space)}", where="data.dims")
+    return given
+
+
+def _without(
+    full: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, set[int]], name: str, where: str, shown: str
+) -> tuple[str, ...]:
+    """Which of the dims an array of lower rank has: the only ones that fit its shape, where fields keep their space."""
+    space = [d for d in full if d in SPACE]
+    fits = [
+        kept
+        for kept in combinations(full, len(shape))
+        if "sample" in kept
+        and (set(space) <= set(kept) or kept == ("sample",))
+        and all(sizes[d] == {size} or (d == "channel" and size) for d, size in zip(kept, shape, strict=True))
+    ]
+    if len(fits) != 1:
+        raise InputError(
+            f"which of the dims {', '.join(full)} {name} has cannot be told: {shown}", where=where, remedy=REMEDY
+        )
+    return fits[0]
+
+
+def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
+    if path.suffix.lower() in (".pt", ".pth"):
+        return read_torch(path)
+    try:
+        # Object arrays are pickles, and are refused.
+        found = np.load(path, allow_pickle=False)
+        if isinstance(found, np.ndarray):
+            return {"array": found}
+        with found:
+            return {name: found[name] for name in found.files}
+    except (ValueError, OSError, EOFError) as error:
+        raise InputError(
+            f"cannot be read: {str(error).splitlines()[0]}", where=where, remedy="Save plain arrays of numbers"
+        ) from error
+
+
+def _named_dims(path: Path, where: str) -> dict[str, xr.DataArray]:
+    try:
+        found = xr.open_zarr(path, consolidated=False) if path.is_dir() else xr.open_dataset(path)
+    except (ValueError, OSError, KeyError) as error:
+        raise InputError(
+            f"cannot be opened: {str(error).splitlines()[0]}",
+            where=where,
+            remedy="Give a Zarr store, or a file of NetCDF, PyTorch (.pt) or NumPy (.npy, .npz)",
+        ) from error
+    if "sample" not in found.dims:
+        raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
+    return {str(name): array.assign_attrs(found[name].attrs) for name, array in found.data_vars.items()} | {
+        ATTRS: xr.DataArray(0).assign_attrs(found.attrs)
+    }
+
+
+def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Sequence[str]) -> xr.Dataset:
+    """Variables as a Dataset in which inputs with channels are one field for each channel."""
+    attrs = variables.pop(ATTRS).attrs if ATTRS in variables else {}
+    parts: dict[str, xr.DataArray] = {}
+    for name, values in variables.items():
+        array = values.transpose(*(d for d in DIMS if d in values.dims), ...)
+        mine = name in inputs or any(n not in variables and n.startswith(f"{name}_") for n in inputs)
+        is_state = name == "initial" and output in variables and "time" in variables[output or ""].dims
+        if "channel" not in array.dims or name == output or is_state or not mine or "time" in array.dims:
+            parts[name] = array
+            continue
+        labels = array["channel"].values.tolist() if "channel" in array.coords else range(array.sizes["channel"])
+        for c, label in enumerate(labels):
+            one = array.isel(channel=c, drop=True)
+            parts[name if array.sizes["channel"] == 1 else f"{name}_{label}"] = one
+    return xr.Dataset(parts, attrs=attrs)
+
+
+def channels_of(name: str, data: xr.Dataset) -> list[str]:
+    """The variables that an input is: itself, or one for each of its channels."""
+    if name in data:
+        return [name]
+    return [str(n) for n in data.data_vars if str(n).startswith(f"{name}_")]
+
+
+def usable(data: xr.Dataset, output: str, inputs: Sequence[str], where: str) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """Variables of real numbers along `sample`, and in words what that took.
+
+    Raises:
+        InputError: a variable is named twice, is no real number, or the output has no dim `sample`.
+    """
+    twice = [n for i, n in enumerate((output, *inputs)) if n in (output, *inputs)[:i]]
+    if twice:
+        raise InputError(f"{twice[0]} is named twice", where="data.inputs", remedy="Name each variable once")
+    assumed: list[str] = []
+    for name in (output, *inputs):
+        kind = data[name].dtype.kind
+        if kind == "c":
+            raise InputError(
+                f"{name} is complex", where=where, remedy="Give its real and imaginary parts as two channels"
+            )
+        if kind not in "biuf":
+            raise InputError(
+                f"{name} holds no numbers but {data[name].dtype}", where=where, remedy="Give numbers in its place"
+            )
+    space = [d for d in SPACE if d in data[output].dims]
+    if space and all(data.sizes[d] == 1 for d in space):
+        raise InputError(
+            f"{output} has one cell along {', '.join(space)}, so it is no field",
+            where=where,
+            remedy="Learn it as a number",
+        )
+    if "sample" not in data[output].dims:
+        raise InputError(f"{output} has no dim `sample`", where=where, remedy="Stack its samples along one")
+    for name in inputs:
+        if "sample" not in data[name].dims:
+            assumed.append(f"{name} is the same in all samples, as it has no dim `sample`")
+            shared: Any = data[name].expand_dims(sample=data.sizes["sample"])
+            data = data.assign({name: shared})
+    return data, tuple(assumed)
