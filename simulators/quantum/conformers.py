@@ -1,7 +1,8 @@
 """Geometries from SMILES: RDKit's ETKDGv3, relaxed with MMFF94, the lowest of n kept.
 
 Wang, Witek, Landrum, Riniker, J. Chem. Inf. Model. 2020, 60, 2044 (ETKDGv3); Halgren, J. Comput. Chem. 1996,
-17, 490 (MMFF94). UFF (Rappe et al. 1992) relaxes molecules with atoms that MMFF94 has no parameters for.
+17, 490 (MMFF94). UFF (Rappe et al. 1992) relaxes molecules with atoms that MMFF94 has no parameters for. Fragments of
+a salt or a solvate are set beside each other (`fragments`), and feel each other in the force field.
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
 from data.featurise import reject_reason
 from simulators.base import SimulationError
+from simulators.quantum.fragments import embed_apart, refuse_contacts
+from simulators.quantum.standardise import check_steps, standardised
 from simulators.quantum.variables import Geometry
 
 
@@ -27,16 +30,21 @@ class ConformerConfig:
         n_conformers: embedded and relaxed; the one of lowest energy is kept.
         seed: of the embedding; the same SMILES and seed give the same geometry.
         max_iterations: of the force field relaxation.
+        standardise: steps that a molecule takes before, of `standardise.STEPS`: "largest_fragment", "neutral",
+            "tautomer"; none by default, so that a salt is simulated as the salt that it is.
 
     Raises:
-        ValueError: a count is below 1, or the seed below 0.
+        ValueError: a count is below 1, the seed below 0, or there is no such step.
     """
 
     n_conformers: int = 1
     seed: int = 0
     max_iterations: int = 1000
+    standardise: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "standardise", tuple(self.standardise))
+        check_steps(self.standardise)
         if self.n_conformers < 1 or self.max_iterations < 1:
             raise ValueError("n_conformers and max_iterations must be 1 or more")
         if self.seed < 0:
@@ -49,7 +57,8 @@ class Conformer:
 
     Attributes:
         geometry: of the lowest conformer; spin from the radical electrons of the SMILES.
-        facts: force field, its energy in kcal/mol, conformers found, whether the relaxation converged.
+        facts: force field, its energy in kcal/mol, conformers found, whether the relaxation converged; fragments, and
+            the SMILES of the standard form, where there are any.
     """
 
     geometry: Geometry
@@ -61,17 +70,23 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
 
     Raises:
         SimulationError: `invalid_input` if the SMILES cannot be read; `not_converged` if no geometry fits
-            its bonds and stereochemistry.
+            its bonds and stereochemistry, or two atoms of it lie on top of each other.
     """
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
         if molecule is None or not molecule.GetNumAtoms() or "*" in smiles:
             raise SimulationError("invalid_input", f"{smiles!r}: {reject_reason(smiles)}")
+        standard: dict[str, Any] = {}
+        if config.standardise:
+            molecule = standardised(molecule, config.standardise)
+            standard = {"standardised": list(config.standardise), "simulated_smiles": Chem.MolToSmiles(molecule)}
         charge = Chem.GetFormalCharge(molecule)
         spin = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
         # The order of the atoms of a SMILES is an accident; the canonical one makes equal molecules equal.
         molecule = Chem.AddHs(Chem.MolFromSmiles(Chem.MolToSmiles(molecule)))
-        return Conformer(*_lowest(molecule, smiles, charge, spin, config))
+        geometry, facts = _lowest(molecule, smiles, charge, spin, config)
+        refuse_contacts(geometry.numbers, geometry.positions, smiles)
+        return Conformer(geometry, {**facts, **standard})
 
 
 def _lowest(
@@ -80,7 +95,11 @@ def _lowest(
     parameters: Any = rdDistGeom.ETKDGv3()
     # RDKit draws the same numbers for 0 and 1, and -1 means no seed.
     parameters.randomSeed = config.seed + 1
-    found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
+    fragments = len(Chem.GetMolFrags(molecule))
+    if fragments > 1:
+        found = embed_apart(molecule, config.n_conformers, parameters, smiles)
+    else:
+        found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
     random_coordinates = not found
     if not found:
         # Distance geometry from random coordinates is slower and gets cages and strained rings right.
@@ -91,10 +110,14 @@ def _lowest(
     numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], np.int32)
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
         field = "MMFF94"
-        outcome = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(molecule, numThreads=1, maxIters=config.max_iterations)
+        outcome = rdForceFieldHelpers.MMFFOptimizeMoleculeConfs(
+            molecule, numThreads=1, maxIters=config.max_iterations, ignoreInterfragInteractions=False
+        )
     elif rdForceFieldHelpers.UFFHasAllMoleculeParams(molecule):
         field = "UFF"
-        outcome = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(molecule, numThreads=1, maxIters=config.max_iterations)
+        outcome = rdForceFieldHelpers.UFFOptimizeMoleculeConfs(
+            molecule, numThreads=1, maxIters=config.max_iterations, ignoreInterfragInteractions=False
+        )
     else:
         field, outcome = "none", [(0, 0.0)] * len(found)
     best = min(range(len(found)), key=lambda i: (outcome[i][1], i))
@@ -106,9 +129,15 @@ def _lowest(
         "relaxed": outcome[best][0] == 0 and field != "none",
         "random_coordinates": random_coordinates,
     }
+    if fragments > 1:
+        facts["fragments"] = fragments
     return Geometry(numbers, positions, charge, spin), facts
 
 
 def method() -> dict[str, str]:
     """What the geometries depend on besides `ConformerConfig`."""
-    return {"embedding": "ETKDGv3", "force_field": "MMFF94, else UFF", "version": f"rdkit {version('rdkit')}"}
+    return {
+        "embedding": "ETKDGv3, fragments apart",
+        "force_field": "MMFF94, else UFF",
+        "version": f"rdkit {version('rdkit')}",
+    }

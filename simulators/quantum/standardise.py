@@ -1,0 +1,35 @@
+"""Standard forms of molecules by RDKit's MolStandardize: without counter-ions, neutral, one tautomer; by choice."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rdkit import Chem, rdBase
+from rdkit.Chem.MolStandardize import rdMolStandardize
+
+#: What can be asked for, in the order in which it is done.
+STEPS: Mapping[str, Callable[[Chem.Mol], Chem.Mol]] = {
+    "largest_fragment": lambda molecule: rdMolStandardize.LargestFragmentChooser(preferOrganic=True).choose(molecule),
+    "neutral": lambda molecule: rdMolStandardize.Uncharger().uncharge(molecule),
+    "tautomer": lambda molecule: rdMolStandardize.TautomerEnumerator().Canonicalize(molecule),
+}
+
+
+def check_steps(steps: Sequence[str]) -> None:
+    """Refuse a step that there is not.
+
+    Raises:
+        ValueError: names it and those that there are.
+    """
+    strange = [step for step in steps if step not in STEPS]
+    if strange:
+        raise ValueError(f"standardise names {strange[0]!r}; there are {', '.join(STEPS)}")
+
+
+def standardised(molecule: Chem.Mol, steps: Sequence[str]) -> Chem.Mol:
+    """The molecule after the steps that are asked for, in the order of `STEPS`."""
+    with rdBase.BlockLogs():
+        for name, step in STEPS.items():
+            if name in steps:
+                molecule = step(molecule)
+    return molecule
