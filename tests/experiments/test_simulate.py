@@ -20,7 +20,7 @@ from experiments.labelling import label
 from experiments.simulate import simulate
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
-from simulators.campaign_summary import CampaignSummary
+from simulators.campaign_summary import CampaignSummary, Reasons
 from simulators.quantum.smiles import FromSmiles
 from simulators.quantum.xtb import XTB
 
@@ -147,3 +147,20 @@ def test_frames_are_asked_for_with_their_cell_and_spin_or_written_down(
     np.testing.assert_array_equal(repeated["cell"], np.diag([2.5, 2.5, 0]))
     assert not isolated["cell"].values.any()
     assert int(isolated["spin"]) == 0
+
+
+def test_a_campaign_without_any_answer_ends_the_stage_in_an_error_and_its_metrics_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reasons = Reasons()
+    for _ in range(3):
+        reasons.add("not_converged", "50 cycles")
+
+    def campaign(*_: object, **__: object) -> CampaignSummary:
+        return CampaignSummary(3, 0, {"not_converged": 3}, 0, 1.0, 1.0, tmp_path / "s", 0, reasons)
+
+    monkeypatch.setattr("experiments.simulate.run_campaign", campaign)
+    (tmp_path / "m.smi").write_text("CCO\nN\nO\n")
+    with pytest.raises(InputError, match="all 3 requests failed: not_converged 3: 50 cycles"):
+        run(tmp_path / "m.smi", tmp_path / "run")
+    assert json.loads((tmp_path / "run" / "metrics.json").read_text())["simulate/failed/not_converged"] == 3

@@ -371,7 +371,9 @@ def test_a_campaign_that_kills_its_process_kills_the_solver_too(tmp_path: Path) 
     simulator = channel(commands=("blockMesh", "sleep 61.75"))
     request = simulator.spec.request({"viscosity": 0.1, "pressure_drop": 0.8, "wall_velocity": 0.5})
     config = CampaignConfig(workers=1, timeout_s=1.0)
-    assert run_campaign(simulator, [request], tmp_path / "store", config, progress=False).failed == {"timeout": 1}
+    assert run_campaign(
+        simulator, [request], tmp_path / "store", config, progress=False, none_answered=True
+    ).failed == {"timeout": 1}
     assert not running("61.75")
 
 
