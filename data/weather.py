@@ -84,6 +84,11 @@ def _table() -> dict[str, WeatherVariable]:
 VARIABLES: Mapping[str, WeatherVariable] = _table()
 
 
+def is_amount(variable: str) -> bool:
+    """Whether a variable is a sum over the time before, which is never negative."""
+    return variable in VARIABLES and VARIABLES[variable].accumulated
+
+
 @dataclass(frozen=True)
 class Channel:
     """A variable, or a variable at one level.

@@ -21,7 +21,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.errors import InputError
-from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
+from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check
 from surrogates.kept import KeptSurrogate
 from surrogates.weather.asked import labelled_state, refuse_beyond, refuse_other_times, whole_number
@@ -203,8 +203,17 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         for number, start in enumerate(range(0, steps, size)):
             # The last chunk runs as many steps as the others, so that it needs no program of its own.
             carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
-            found = np.asarray(states)[: steps - start]
+            found = self._not_negative(np.asarray(states)[: steps - start])
             yield np.moveaxis(found.reshape(len(found), batch, members, *found.shape[2:]), 0, 2)
+
+    def _not_negative(self, states: Float[np.ndarray, "*lead channel"]) -> Float[np.ndarray, "*lead channel"]:
+        """States whose accumulated quantities, such as precipitation, are 0 or more, as no amount is negative."""
+        amounts = [k for k, c in enumerate(self.facts.layout.channels) if is_amount(c.variable)]
+        if not amounts:
+            return states
+        states = states.copy()
+        states[..., amounts] = np.maximum(states[..., amounts], 0)
+        return states
 
     def _run(self, steps: int) -> Any:
         if steps not in self._compiled:
@@ -278,7 +287,7 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         if bands is not None and len(bands.sigma) >= config.steps:
             half = bands.half_width(config.steps)[:, None, None]
             sigma = np.broadcast_to(np.array(bands.sigma)[: config.steps, None, None], found.shape)
-            for end, array in (("_std", sigma), ("_low", found - half), ("_high", found + half)):
+            for end, array in (("_std", sigma), ("_low", self._not_negative(found - half)), ("_high", found + half)):
                 named |= self._named(array.astype(np.float32), end)
         return self.spec.answer(named)
 

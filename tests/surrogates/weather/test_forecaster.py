@@ -415,3 +415,19 @@ def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
             np.testing.assert_allclose(found[name].values[k], alone[name].values, rtol=1e-5)
     with pytest.raises(InputError, match="other forecasts"):
         forecast_to_zarr(trained, windows, starts, 4, tmp_path / "f.zarr", chunk=2)
+
+
+def test_amounts_are_never_negative_and_other_variables_are_left_alone(
+    trained: Forecaster, windows: WindowStore
+) -> None:
+    layout = trained.facts.layout
+    amount = Channel("total_precipitation_6hr")
+    rainy = trained.with_facts(layout=replace(layout, channels=(amount, *layout.channels[1:])))
+    past = windows.read(np.array([3]), trained.history)
+    # States below zero, from which the network's answers are below zero as well.
+    past = past - 2 * np.abs(past).max()
+    plain = trained.forecast_arrays(past, windows.times[[3]], 2)
+    wet = rainy.forecast_arrays(past, windows.times[[3]], 2)
+    assert (plain[..., 0] < 0).any()
+    np.testing.assert_array_equal(wet[..., 0], np.maximum(plain[..., 0], 0))
+    np.testing.assert_array_equal(wet[..., 1:], plain[..., 1:])
