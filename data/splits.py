@@ -1,7 +1,7 @@
 """Parts of a data set: random, by Bemis-Murcko scaffold, by size. A molecule is never in two parts.
 
-Rows of the same canonical molecule stay together, so that no test molecule was trained on under another
-SMILES. Scaffolds: Bemis and Murcko, J. Med. Chem. 1996, 39, 2887.
+Rows of the same molecule (`data.identity`) stay together, so that no test molecule was trained on under another
+SMILES, as another isotopologue or with numbered atoms. Scaffolds: Bemis and Murcko, J. Med. Chem. 1996, 39, 2887.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
+from data.identity import molecule_keys
 
 Parts = Mapping[str, float | int]
 
@@ -110,7 +111,7 @@ def random_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split
         parts: name -> fraction of the rows, or count.
         seed: of the order.
     """
-    groups = _grouped(canonical(smiles))
+    groups = _grouped(molecule_keys(smiles))
     order = np.random.default_rng(seed).permutation(len(groups))
     return _fill([groups[i] for i in order], parts, len(smiles))
 
@@ -121,7 +122,7 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
     Common scaffolds fill the parts in their order, the first one first (as in MoleculeNet, Wu et al. 2018);
     the seed decides among scaffolds of the same size. Acyclic molecules, which have no scaffold, go one by one.
     """
-    names = canonical(smiles)
+    names = molecule_keys(smiles)
     keys = [scaffold(s) or f"acyclic {s}" for s in names]
     groups = _grouped(keys)
     shuffle = np.random.default_rng(seed).permutation(len(groups))
@@ -131,7 +132,7 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
 
 def size_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
     """By heavy atoms, the smallest molecules first: the last part asks for extrapolation."""
-    groups = _grouped(canonical(smiles))
+    groups = _grouped(molecule_keys(smiles))
     with rdBase.BlockLogs():
         molecules = [Chem.MolFromSmiles(smiles[rows[0]]) for rows in groups]
     sizes = [0 if m is None else m.GetNumHeavyAtoms() for m in molecules]

@@ -15,6 +15,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from data.files import atomic_path
+from data.identity import molecule_keys
 from experiments.evaluation import predict
 from experiments.labelling import Labels
 from experiments.ledger import Ledger
@@ -53,7 +54,8 @@ def recheck(
         random: candidates drawn uniformly, which no training has seen.
     """
     best = pd.read_csv(run_dir / "screen" / "top.csv")["smiles"].astype(str).tolist()[:top]
-    control = [s for s in random if s not in set(best)]
+    keys = set(molecule_keys(best))
+    control = [s for s, key in zip(random, molecule_keys(random), strict=True) if key not in keys]
     smiles = best + control
     labels = label(smiles, list(targets))
     answer = predict(surrogate, smiles)

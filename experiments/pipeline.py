@@ -21,6 +21,7 @@ from rich.console import Console
 from data.errors import InputError
 from data.featurise import encode
 from data.files import write_json
+from data.identity import molecule_keys
 from data.molecules import iter_smiles_chunks
 from data.splits import Split
 from experiments import evaluation, funnel
@@ -78,14 +79,14 @@ def stream(path: Path, column: str) -> Iterator[str]:
 
 
 def canonical(smiles: list[str]) -> list[str]:
-    """Canonical SMILES of those that RDKit can read, each once, in order."""
-    made: dict[str, None] = {}
+    """Canonical SMILES of those that RDKit can read, each molecule once (`data.identity`), in order."""
+    made: dict[str, str] = {}
     with rdBase.BlockLogs():
-        for text in smiles:
+        for text, key in zip(smiles, molecule_keys(smiles), strict=True):
             molecule = Chem.MolFromSmiles(text)
             if molecule is not None and molecule.GetNumAtoms():
-                made[Chem.MolToSmiles(molecule)] = None
-    return list(made)
+                made.setdefault(key, Chem.MolToSmiles(molecule))
+    return list(made.values())
 
 
 def draw(path: Path, config: PipelineSettings) -> dict[str, list[str]]:

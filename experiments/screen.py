@@ -51,6 +51,7 @@ class ScreenSettings(StageSettings):
     out: str = MISSING
     smiles: str = "smiles"
     top_k: int = 1000
+    distinct: bool = True
     workers: int | None = None
     objective: Any = MISSING
     sampling: DesignSampling = field(default_factory=DesignSampling)
@@ -78,7 +79,7 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     """Screen the file or library `config.candidates`, or designs that are drawn."""
     settings = build(ScreenSettings, config, where="")
     objective = read_objective(config.objective)
-    names = ("top_k", "smiles", "workers")
+    names = ("top_k", "distinct", "smiles", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
     surrogate = load_surrogate(surrogate_directory(settings.surrogate, "surrogate"))

@@ -30,6 +30,7 @@ from rich.table import Table
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json
+from data.identity import molecule_keys
 from data.reading import Reading
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, hits, targets_of
@@ -108,6 +109,7 @@ class ScreenConfig:
     Attributes:
         top_k: how many of the best go to `top.csv`; can be changed when a finished screen is run again.
         smiles: name of the column that holds SMILES, in tables.
+        distinct: one row a molecule in `top.csv`, however it is spelled (`data.identity`); one row a design.
         objective: what is sought.
         workers: parsing processes; None: one for each core that this process may use.
         chunk_rows: rows that a process parses at a time, which are then predicted at a time.
@@ -122,6 +124,7 @@ class ScreenConfig:
 
     top_k: int = 1000
     smiles: str = "smiles"
+    distinct: bool = True
     objective: Objective = field(default_factory=Objective)
     workers: int | None = None
     chunk_rows: int = 16_384
@@ -158,6 +161,7 @@ class ScreenSummary:
         peak_memory_mb: largest sum of memory over the processes, in 10^6 bytes.
         resumed: rows that earlier sessions had done.
         kind: what a candidate is called.
+        repeats: rows as good as those of `top.csv` that are not in it, because another row is the same candidate.
     """
 
     read: int
@@ -173,6 +177,7 @@ class ScreenSummary:
     peak_memory_mb: float
     resumed: int
     kind: str = "molecule"
+    repeats: int = 0
 
     @property
     def rejected(self) -> int:
@@ -188,7 +193,7 @@ class ScreenSummary:
         """Flat metrics, as in `metrics.json`: `screen/molecules`, `screen/molecules_per_second` and more."""
         names = (
             "valid", "rejected", "out_of_domain", "in_window", "eligible", "parts", "seconds", "startup_seconds",
-            "core_seconds", "peak_memory_mb",
+            "core_seconds", "peak_memory_mb", "repeats",
         )  # fmt: skip
         counted = {f"{self.kind}s": self.read, f"{self.kind}s_per_second": self.per_second}
         return {f"screen/{k}": float(v) for k, v in {**counted, **{n: getattr(self, n) for n in names}}.items()}
@@ -242,16 +247,18 @@ def screen_library(
         sink = Sink(out, fingerprint, library.name, config.compression, library.named)
         earlier = sink.last.tally().read if sink.last else 0
         try:
-            best = sink.top(config.top_k)
+            best = sink.top(config.top_k, _candidate_keys(library) if config.distinct else None)
             if sink.last is None or not sink.last.complete:
                 _Session(surrogate, library, sink, best, config, began).run(_bar(progress))
-            top = sink.write_top(best)
+            top, repeats = sink.write_top(best), best.repeats()
         finally:
             sink.close()
         last = sink.commits[-1]
         parts = sum(entry.rows > 0 for entry in sink.commits)
         counted, cost = asdict(last.tally()), asdict(last.spent())
-        summary = ScreenSummary(**counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind)
+        summary = ScreenSummary(
+            **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats
+        )
         write_json(out / "metrics.json", summary.metrics())
     if summary.valid == 0:
         raise InputError(
@@ -368,6 +375,17 @@ class _Session:
         bar.update(task, completed=1.0)
 
 
+def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]]:
+    """What makes two rows the same candidate: the molecule, or all numbers of a design."""
+
+    def keys(table: pa.Table) -> list[str]:
+        if library.named == ("smiles",):
+            return molecule_keys([str(text) for text in table.column("smiles").to_pylist()])
+        return [str(row) for row in zip(*(table.column(name).to_pylist() for name in library.named), strict=True)]
+
+    return keys
+
+
 def _bar(progress: bool) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
@@ -393,7 +411,8 @@ def _show(summary: ScreenSummary, out: Path) -> None:
         f"(and {summary.startup_seconds:.1f} s to start)",
         "processor time": f"{summary.core_seconds:.1f} core-s",
         "peak memory": f"{summary.peak_memory_mb:,.0f} MB",
-        "best": f"{summary.top:,} in {out / 'top.csv'}",
+        "best": f"{summary.top:,} in {out / 'top.csv'}"
+        + (f"; {summary.repeats:,} rows as good are the same {summary.kind}s again" if summary.repeats else ""),
         "results": f"{summary.parts:,} parts in {out / 'results'}",
     }
     for name, value in rows.items():

@@ -11,7 +11,7 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
+from jaxtyping import Int
 
 from data.errors import InputError
 from data.files import write_bytes
@@ -125,11 +126,20 @@ def result_batch(encoded: Candidates, values: Mapping[str, np.ndarray], objectiv
 
 
 class TopK:
-    """The best rows seen so far, by score and then by line; rows without a finite score never enter."""
+    """The best rows seen so far, by score and then by line; rows without a finite score never enter.
 
-    def __init__(self, k: int) -> None:
+    Args:
+        k: how many.
+        keys: what makes two rows the same candidate, one key a row of a table; of those the best row is kept. None
+            keeps all rows.
+    """
+
+    def __init__(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None) -> None:
         self._k = k
+        self._keys = keys
         self._kept: list[pa.Table] = []
+        self._names: dict[int, str] = {}
+        self._repeats: list[float] = []
         self._waiting = 0
         self._threshold = -np.inf
 
@@ -149,15 +159,51 @@ class TopK:
         self._compact()
         return self._kept[0] if self._kept else None
 
+    def repeats(self) -> int:
+        """Rows left out because the same candidate stands in `table` already, of those that would have entered."""
+        self._compact()
+        # Only rows above the last one kept are counted, so that the number does not depend on when they were seen.
+        return sum(score > self._threshold for score in self._repeats)
+
     def _compact(self) -> None:
         if not self._kept:
             return
         table = pa.concat_tables(self._kept).combine_chunks()
         score, line = table.column("score").to_numpy(), table.column("line").to_numpy()
-        kept = np.lexsort((line, -score))[: self._k]
+        kept = self._distinct(table, np.lexsort((line, -score)), score, line)
         self._kept, self._waiting = [table.take(pa.array(kept))], 0
         if len(kept) == self._k:
             self._threshold = float(score[kept[-1]])
+            self._repeats = [score for score in self._repeats if score > self._threshold]
+
+    def _distinct(
+        self, table: pa.Table, order: np.ndarray, score: np.ndarray, line: np.ndarray
+    ) -> Int[np.ndarray, " kept"]:
+        """The first `k` rows in an order that are different candidates."""
+        if self._keys is None:
+            return order[: self._k]
+        kept: list[int] = []
+        seen: set[str] = set()
+        names: dict[int, str] = {}
+        for first in range(0, len(order), max(1, self._k)):
+            rows = order[first : first + max(1, self._k)]
+            fresh = [row for row in rows.tolist() if int(line[row]) not in self._names]
+            named = self._keys(table.take(pa.array(fresh, pa.int64()))) if fresh else []
+            known = dict(zip(fresh, named, strict=True))
+            for row in rows.tolist():
+                name = known[row] if row in known else self._names[int(line[row])]
+                if name in seen:
+                    self._repeats.append(float(score[row]))
+                    continue
+                seen.add(name)
+                names[int(line[row])] = name
+                kept.append(row)
+                if len(kept) == self._k:
+                    break
+            if len(kept) == self._k:
+                break
+        self._names = names
+        return np.array(kept, np.int64)
 
 
 class Sink:
@@ -219,9 +265,9 @@ class Sink:
         """End the writing thread, after what it is doing."""
         self._writer.shutdown(wait=True)
 
-    def top(self, k: int) -> TopK:
-        """The best of the parts that are committed."""
-        best = TopK(k)
+    def top(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None) -> TopK:
+        """The best of the parts that are committed; see `TopK`."""
+        best = TopK(k, keys)
         for entry in self.commits:
             if entry.rows:
                 with pq.ParquetFile(self.part_path(entry.part)) as file:

@@ -82,6 +82,9 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
             standard = {"standardised": list(config.standardise), "simulated_smiles": Chem.MolToSmiles(molecule)}
         charge = Chem.GetFormalCharge(molecule)
         spin = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+        # Atom maps are names that somebody gave to atoms, and would decide their order.
+        for atom in molecule.GetAtoms():
+            atom.SetAtomMapNum(0)
         # The order of the atoms of a SMILES is an accident; the canonical one makes equal molecules equal.
         molecule = Chem.AddHs(Chem.MolFromSmiles(Chem.MolToSmiles(molecule)))
         geometry, facts = _lowest(molecule, smiles, charge, spin, config)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -21,6 +22,7 @@ from ase.units import Bohr, Hartree
 
 from data.errors import InputError
 from simulators.base import SimulationError, Spec, content_hash
+from simulators.quantum import core_potentials
 from simulators.quantum import pyscf_properties as properties
 from simulators.quantum.dispersion import is_corrected
 from simulators.quantum.grid_cache import CachedNumInt
@@ -40,7 +42,9 @@ class PySCF:
 
     Attributes:
         method: "hf", "mp2", "ccsd", "ccsd(t)", or any functional that PySCF knows ("b3lyp", "wb97x-d3bj").
-        basis: any that PySCF knows.
+        basis: any that PySCF knows, or a mapping of elements to names ("default" for the rest). Effective core
+            potentials that PySCF has for it are used (`simulators.quantum.core_potentials`).
+        ecp: other core potentials: a name, for the elements that it has, or a mapping of elements to names.
         outputs: names from `variables.OUTPUTS`; dipoles and charges of correlated methods are those of the
             unrelaxed density, orbital energies those of the Hartree-Fock reference.
         density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
@@ -64,7 +68,8 @@ class PySCF:
     """
 
     method: str = "b3lyp"
-    basis: str = "def2-svp"
+    basis: str | Mapping[str, str] = "def2-svp"
+    ecp: str | Mapping[str, str] | None = None
     outputs: tuple[str, ...] = ("energy", "gap", "dipole_moment")
     density_fit: bool = True
     auxiliary_basis: str | None = None
@@ -86,6 +91,8 @@ class PySCF:
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "method", self.method.lower())
+        set_(self, "basis", core_potentials.checked(self.basis, "simulator.basis"))
+        set_(self, "ecp", None if self.ecp is None else core_potentials.checked(self.ecp, "simulator.ecp"))
         set_(self, "outputs", tuple(self.outputs))
         set_(self, "grid_points", None if self.grid_points is None else tuple(self.grid_points))
         spec(self.outputs, OUTPUTS)
@@ -145,7 +152,7 @@ class PySCF:
     @property
     def name(self) -> str:
         """Such as "pyscf:b3lyp/def2-svp"."""
-        return f"pyscf:{self.method}/{self.basis}"
+        return f"pyscf:{self.method}/{core_potentials.label(self.basis)}"
 
     @cached_property
     def spec(self) -> Spec:
@@ -156,6 +163,11 @@ class PySCF:
     def provenance(self) -> dict[str, Any]:
         """Program, version and settings; what does not decide the answer is left out."""
         settings = {k: v for k, v in asdict(self).items() if k not in ("device", "keep_orbitals", "memory_mb")}
+        if self.ecp is None:
+            del settings["ecp"]
+        if isinstance(self.basis, str) and core_potentials.were_missing(self.basis):
+            # Labels of such a basis that were made without its potentials are no labels of this method.
+            settings["ecp"] = self.ecp or "of the basis"
         return {
             "simulator": self.name,
             "version": _version(self.method not in CORRELATED and is_corrected(self.method, self.dispersion)),
@@ -181,7 +193,7 @@ class PySCF:
         mf = converge(self._mean_field(mol), self._ladder(), record, guess)
         values = self._values(mf)
         made = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
-        made.attrs["log"] = json.dumps({**record.as_json(), **log})
+        made.attrs["log"] = json.dumps({**record.as_json(), **log, **_cores(mol)})
         return made
 
     def _relax(self, mol: Any) -> tuple[Any, Any, dict[str, Any]]:
@@ -217,15 +229,16 @@ class PySCF:
             return gto.M(
                 atom=list(zip(symbols, geometry.positions.tolist(), strict=True)),
                 unit="Angstrom",
-                basis=self.basis,
-                ecp=_core_potentials(self.basis, symbols, geometry.numbers),
+                basis=core_potentials.basis_by_element(self.basis, symbols),
+                ecp=core_potentials.core_potentials(self.basis, self.ecp, symbols),
                 charge=geometry.charge,
                 spin=geometry.spin,
                 verbose=0,
                 max_memory=self.memory_mb,
             )
         except (KeyError, RuntimeError, ValueError, AssertionError) as error:
-            raise SimulationError("invalid_input", f"basis {self.basis!r}: {' '.join(str(error).split())}") from error
+            named, problem = core_potentials.label(self.basis), " ".join(str(error).split())
+            raise SimulationError("invalid_input", f"basis {named!r}: {problem}") from error
 
     def _mean_field(self, mol: Any) -> Any:
         from pyscf import dft, scf
@@ -338,11 +351,10 @@ class PySCF:
         return np.asarray(gradients.kernel())
 
 
-def _core_potentials(basis: str, symbols: list[str], numbers: np.ndarray) -> dict[str, str]:
-    """The effective core potentials that belong to a basis: in the def2 family those of elements beyond Kr."""
-    if not basis.lower().startswith("def2"):
-        return {}
-    return {symbol: basis for symbol, number in zip(symbols, numbers, strict=True) if number > 36}
+def _cores(mol: Any) -> dict[str, Any]:
+    """For the log: how many electrons of each element its effective core potential stands for."""
+    cores = {symbol: int(potential[0]) for symbol, potential in sorted(mol._ecp.items())}
+    return {"core_electrons": cores} if cores else {}
 
 
 def _solvents() -> dict[str, list[float]]:

@@ -12,6 +12,7 @@ import sys
 import textwrap
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -20,10 +21,12 @@ import pytest
 
 from data.errors import InputError
 from data.featurise import GraphTable, encode
+from data.identity import molecule_keys
 from data.molecules import read
 from data.rejects import RejectLog
 from experiments.screening import Objective, ScreenConfig, screen
 from experiments.screening_chunks import TextChunk, encode_chunk
+from experiments.screening_sink import TopK
 from experiments.screening_sources import open_source
 from experiments.screening_workers import ParserPool
 
@@ -160,7 +163,11 @@ def test_malformed_rows_are_counted_and_written_with_line_and_reason(
 
 def test_top_is_the_head_of_a_full_sort(finished: Path) -> None:
     rows = [r for r in rows_of(finished) if np.isfinite(r["score"])]
-    expected = sorted(rows, key=lambda r: (-r["score"], r["line"]))[:20]
+    ordered = sorted(rows, key=lambda r: (-r["score"], r["line"]))
+    best: dict[str, dict[str, Any]] = {}
+    for key, row in zip(molecule_keys([r["smiles"] for r in ordered]), ordered, strict=True):
+        best.setdefault(key, row)
+    expected = list(best.values())[:20]
     with open(finished / "top.csv", newline="") as file:
         found = list(csv.DictReader(file))
     assert [int(r["line"]) for r in found] == [r["line"] for r in expected]
@@ -551,3 +558,27 @@ def test_hit_needs_every_window_and_the_threshold() -> None:
 def test_contradictory_objective_is_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(ValueError):
         Objective(**arguments)  # type: ignore[arg-type]
+
+
+def test_a_molecule_has_one_row_of_the_best_however_often_and_in_whatever_batches_it_comes() -> None:
+    spellings = ["CCO", "OCC", "[13CH3]CO", "CCN", "NCC", "[CH3:1]CN", "CCC", "c1ccccc1", "C1=CC=CC=C1", "CCCC"]
+    score = np.array([9, 9.5, 9, 5, 7, 6, 6.5, 1, 2, 3])
+
+    def keys(table: pa.Table) -> list[str]:
+        return molecule_keys(table.column("smiles").to_pylist())
+
+    for size in (1, 3, 10):
+        best = TopK(3, keys)
+        for first in range(0, 10, size):
+            rows = slice(first, first + size)
+            columns = {"line": np.arange(10)[rows], "smiles": spellings[rows], "score": score[rows]}
+            best.add(pa.RecordBatch.from_pydict(columns))
+            best.table()
+        table = best.table()
+        assert table is not None
+        assert table.column("smiles").to_pylist() == ["OCC", "NCC", "CCC"]
+        assert best.repeats() == 2
+    every = TopK(3)
+    every.add(pa.RecordBatch.from_pydict({"line": np.arange(10), "smiles": spellings, "score": score}))
+    assert every.table().column("smiles").to_pylist() == ["OCC", "CCO", "[13CH3]CO"]  # type: ignore[union-attr]
+    assert every.repeats() == 0

@@ -70,6 +70,11 @@ def test_a_molecule_that_cannot_exist_in_space_is_not_converged() -> None:
     assert caught.value.kind == "not_converged"
 
 
+def test_atom_maps_do_not_change_a_geometry() -> None:
+    plain, mapped = embed("CCO", ConformerConfig()), embed("[CH3:7][CH2:1][OH:3]", ConformerConfig())
+    assert np.array_equal(plain.geometry.positions, mapped.geometry.positions)
+
+
 def test_a_simulator_of_geometries_answers_for_smiles() -> None:
     simulator = FromSmiles(XTB(outputs=("energy", "gap", "dipole_moment")))
     found = ask(simulator, "CO")

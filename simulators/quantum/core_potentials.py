@@ -1,0 +1,185 @@
+"""Effective core potentials that belong to a basis set, element by element.
+
+A basis of valence functions without its potential gives numbers that look like energies: the core electrons fall into
+functions that cannot describe them (silver hydride comes out seven times too deep). So a potential is taken from
+wherever PySCF has it for the basis, and an element whose basis needs one and has none is refused. The criterion: the
+steepest s function of every all-electron basis in PySCF has an exponent above Z^2 (that of the 1s orbital of a
+hydrogen-like ion is Z^2 / 2 or so for a Gaussian; STO-3G has 1.8 Z^2 and more), that of valence bases below.
+"""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from ase.data import atomic_numbers, chemical_symbols
+
+from data.errors import InputError
+from simulators.base import SimulationError
+
+#: A name for every element, or one for each; "default" stands for those that are not named.
+Choice = str | Mapping[str, str]
+DEFAULT = "default"
+#: Heaviest element to which def2 sets give all electrons.
+KRYPTON = 36
+#: What PySCF raises where a name or an element is not in its tables.
+UNKNOWN = (RuntimeError, KeyError, IndexError, ValueError, TypeError, AssertionError, OSError)
+#: Largest exponent of an s function over Z^2 below which a basis describes the valence shell alone.
+STEEPEST = 1.0
+
+
+def checked(choice: Any, where: str) -> str | dict[str, str]:
+    """A choice of names with element symbols as they are written, such as "Ag".
+
+    Raises:
+        InputError: it is no name and no mapping of names, or a key is no element.
+    """
+    if isinstance(choice, str) and choice.strip():
+        return choice
+    if not isinstance(choice, Mapping) or not choice:
+        raise InputError(
+            f"{choice!r} is neither a name nor a mapping of elements to names",
+            where=where,
+            remedy=f"Give a name, or {where}={{Ag:def2-svp,default:6-31g*}}",
+        )
+    names: dict[str, str] = {}
+    for key, name in choice.items():
+        symbol = DEFAULT if str(key).lower() == DEFAULT else str(key).capitalize()
+        if (symbol != DEFAULT and symbol not in chemical_symbols[1:]) or not isinstance(name, str):
+            raise InputError(
+                f"{key!r}: {name!r} is not an element and a name", where=where, remedy="Keys are symbols, such as Ag"
+            )
+        names[symbol] = name
+    return names
+
+
+def label(choice: Choice) -> str:
+    """A choice on one line: "def2-svp", or "Ag=lanl2dz,H=6-31g"."""
+    return choice if isinstance(choice, str) else ",".join(f"{key}={name}" for key, name in sorted(choice.items()))
+
+
+def of_element(choice: Choice | None, symbol: str) -> str | None:
+    """The name that a choice gives to an element."""
+    if choice is None or isinstance(choice, str):
+        return choice
+    return choice.get(symbol, choice.get(DEFAULT))
+
+
+def basis_by_element(basis: Choice, symbols: Sequence[str]) -> str | dict[str, str]:
+    """The basis as PySCF takes it.
+
+    Raises:
+        SimulationError: `invalid_input`; a mapping names no basis for one of the elements.
+    """
+    if isinstance(basis, str):
+        return basis
+    lacking = sorted({s for s in symbols if of_element(basis, s) is None})
+    if lacking:
+        raise SimulationError(
+            "invalid_input", f"simulator.basis names none for {', '.join(lacking)}; add it, or a default"
+        )
+    return {symbol: str(of_element(basis, symbol)) for symbol in set(symbols)}
+
+
+def core_potentials(basis: Choice, ecp: Choice | None, symbols: Sequence[str]) -> dict[str, str]:
+    """The potential of each element that has one, as a name that PySCF knows.
+
+    Args:
+        basis: of the orbitals.
+        ecp: potentials that go before those of the basis; a single name counts for the elements that it has.
+        symbols: elements of the molecule.
+
+    Raises:
+        SimulationError: `invalid_input`; a named potential does not exist, or an element's basis needs one and
+            neither the basis nor `ecp` has it.
+    """
+    potentials: dict[str, str] = {}
+    for symbol in sorted(set(symbols)):
+        orbital, asked = str(of_element(basis, symbol)), of_element(ecp, symbol)
+        if asked is not None and has_potential(asked, symbol):
+            potentials[symbol] = asked
+            continue
+        if isinstance(ecp, Mapping) and symbol in ecp:
+            raise SimulationError("invalid_input", f"PySCF has no effective core potential {asked!r} for {symbol}")
+        if (belonging := potential_of(orbital, symbol)) is not None:
+            potentials[symbol] = belonging
+        elif needs_potential(orbital, symbol):
+            raise SimulationError(
+                "invalid_input",
+                f"basis {orbital!r} describes the valence electrons of {symbol} alone, and PySCF has no effective core "
+                f"potential for it; name one with simulator.ecp={{{symbol}:NAME}}, or another basis, such as def2-svp",
+            )
+    return potentials
+
+
+@lru_cache(maxsize=4096)
+def potential_of(basis: str, symbol: str) -> str | None:
+    """The name under which PySCF has the potential that a basis was made for; None where there is none."""
+    return next((name for name in _sources(basis) if has_potential(name, symbol)), None)
+
+
+@lru_cache(maxsize=4096)
+def has_potential(name: str, symbol: str) -> bool:
+    """Whether PySCF has an effective core potential of that name for an element."""
+    from pyscf.gto.basis import load_ecp
+
+    with warnings.catch_warnings():
+        # It recommends another package wherever a name has no potential.
+        warnings.simplefilter("ignore")
+        try:
+            return bool(load_ecp(name, symbol))
+        except UNKNOWN:
+            return False
+
+
+@lru_cache(maxsize=4096)
+def needs_potential(basis: str, symbol: str) -> bool:
+    """Whether a basis describes the valence electrons of an element alone; False for one that PySCF does not know."""
+    from pyscf import gto
+
+    number, plain = atomic_numbers[symbol], _plain(basis)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            shells = gto.format_basis({symbol: basis})[symbol]
+        except UNKNOWN:
+            return False
+    if "def2" in plain:
+        return number > KRYPTON
+    if re.match(r"(aug)?ccpw?c?v.zpp|ccecp|bfd", plain):
+        return True
+    steepest = [row[0] for shell in shells if shell[0] == 0 for row in shell[1:] if isinstance(row, (list, tuple))]
+    # Hydrogen and helium have no core.
+    return number > 2 and bool(steepest) and max(steepest) < STEEPEST * number**2
+
+
+@lru_cache(maxsize=64)
+def were_missing(basis: str) -> bool:
+    """Whether a basis has potentials which the versions of this package that knew those of def2 only left out."""
+    if basis.lower().startswith("def2"):
+        return False
+    return any(potential_of(basis, symbol) is not None for symbol in chemical_symbols[1:104])
+
+
+def _plain(basis: str) -> str:
+    """A name as PySCF compares them, without the marks of a contraction that is cut or undone."""
+    return re.sub(r"[-_ ]", "", basis.split("@")[0].lower()).removeprefix("unc")
+
+
+def _sources(basis: str) -> list[str]:
+    """Names under which the potentials of a basis may lie, the likeliest first."""
+    plain = _plain(basis)
+    sources = [basis.split("@")[0], plain]
+    if "def2" in plain:
+        sources.append("def2-svp")
+    if named := re.fullmatch(r"(aug)?ccpw?c?v(.)zpp", plain):
+        # One potential serves all sizes of the family.
+        sources.append(f"cc-pv{named[2]}z-pp")
+    if named := re.match(r"ccecp(he|reg)?", plain):
+        sources.append(named[0])
+    if plain.startswith("bfdv"):
+        sources.append("bfd")
+    return sources
