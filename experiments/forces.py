@@ -376,13 +376,14 @@ def _parts(
     # Single atoms set references, which the training part alone does.
     alone = frames.alone()
     order = order[~alone[order]]
+    total = len(order)
     rows: dict[str, np.ndarray] = {}
     for name, fraction in fractions.items():
-        n = round(fraction * len(frames))
+        n = round(fraction * total)
         wanted = fraction > 0 or (name == "valid" and not isinstance(files.valid, Path))
         if wanted and not 0 < n < len(order):
             raise InputError(
-                f"a fraction of {fraction} of {len(frames)} frames leaves none for it, or none to train on",
+                f"a fraction of {fraction} of {total} frames leaves none for it, or none to train on",
                 where=f"data.{name}",
                 remedy="Give a fraction between 0 and 1" + (", or a file" if name == "valid" else ""),
             )
