@@ -35,6 +35,8 @@ COSTS = ("seconds_per_step", "label_core_seconds")
 SCHEMA = 2
 #: Bytes of a shard, and of what is held while statistics are taken.
 SHARD_BYTES = 256 << 20
+#: States of a shard at most: its index lists each, also those that are not there, and of few points that takes minutes.
+MOST_STATES = 4096
 BLOCK_BYTES = 64 << 20
 
 
@@ -258,7 +260,7 @@ def _write_states(
     shard_bytes = int(identity["shard_bytes"])
     done = _progress(path, identity)
     state = (*layout.grid.shape, len(layout.channels))
-    each = max(1, shard_bytes // (4 * int(np.prod(state))))
+    each = min(MOST_STATES, max(1, shard_bytes // (4 * int(np.prod(state)))))
     if done == 0:
         shutil.rmtree(path / STATES, ignore_errors=True)
         for old in path.glob(f"{CLIMATOLOGY}_*"):
@@ -350,7 +352,7 @@ def _progress(path: Path, identity: Mapping[str, Any]) -> int:
         raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
     state = (*(len(found["identity"]["layout"]["grid"][k]) for k in ("latitude", "longitude")),)
     size = 4 * int(np.prod(state)) * len(found["identity"]["layout"]["channels"])
-    each = max(1, int(found["identity"]["shard_bytes"]) // size)
+    each = min(MOST_STATES, max(1, int(found["identity"]["shard_bytes"]) // size))
     return int(found["states"]) // each * each
 
 

@@ -57,7 +57,7 @@ class ScoredData(KeySettings):
 class EvaluateSettings(StageSettings):
     """The keys of `understudy evaluate`."""
 
-    surrogate: str = MISSING
+    surrogate: str | None = MISSING
     head: str | None = None
     comparison: Any = None
     forecasts: Any = None
@@ -111,6 +111,11 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     settings = build(EvaluateSettings, config, where="")
     files = [existing_file(name, "data.test") for name in names(settings.data.test)]
     refuse_equal_stems(files, "data.test")
+    if settings.surrogate is None and settings.forecasts is not None:
+        from experiments.weather.evaluate import evaluate_forecaster
+
+        _write_metrics(evaluate_forecaster(None, None, config.forecasts, run_dir)[1], "weather", run_dir)
+        return
     directory = surrogate_directory(settings.surrogate, "surrogate")
     kind = read_card(directory)["kind"]
     if kind == "weather" and settings.forecasts is None:
@@ -177,6 +182,11 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
                 directory, files, rejects, head=settings.head, keys=settings.data.keys("data."), run_dir=run_dir
             )
     show_readings(readings, run_dir)
+    _write_metrics(metrics, kind, run_dir)
+
+
+def _write_metrics(metrics: dict[str, float], kind: str, run_dir: Path) -> None:
+    """`metrics.json`, and the short table that ends the stage."""
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
     page = {"page": run_dir / "forecast.html"} if kind == "weather" else {}

@@ -19,10 +19,12 @@ from data.windows import WindowStore
 from experiments.reporting.style import Drawing
 from experiments.stage import build, existing_file, show_readings
 from experiments.weather import figures
+from experiments.weather.external import ExternalForecasts
 from experiments.weather.reference_states import AskedStates, ReferenceStates, reference_states
 from experiments.weather.report import Evaluation, beaten, write_page
 from experiments.weather.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
 from experiments.weather.stability import long_run
+from experiments.weather.words import EXTERNAL
 from surrogates.weather.asked import refuse_beyond, refuse_other_times, whole_number
 from surrogates.weather.climate_ensemble import ClimatologicalEnsemble
 from surrogates.weather.forecaster import Forecaster
@@ -42,6 +44,8 @@ class ForecastEvaluation:
 
     Attributes:
         file: windows with the truth: those of the surrogate's training, or others of the same kind.
+        external: forecasts made elsewhere: Zarr or NetCDF along time, prediction_timedelta and perhaps number, in the
+            names of WeatherBench 2. With surrogate=null they are judged, else they stand beside its forecasts.
         training: the windows of the training, where they are no longer where they were.
         train, valid: [start, stop) of the states of the training's windows that references are made of; None: the parts
             of the training.
@@ -67,6 +71,7 @@ class ForecastEvaluation:
     """
 
     file: str = MISSING
+    external: str | None = None
     training: str | None = None
     train: list[int] | None = None
     valid: list[int] | None = None
@@ -95,12 +100,12 @@ class ForecastEvaluation:
 
 
 def evaluate_forecaster(
-    forecaster: Forecaster, directory: Path, node: DictConfig, run_dir: Path
+    forecaster: Forecaster | None, directory: Path | None, node: DictConfig, run_dir: Path
 ) -> tuple[Evaluation, dict[str, float]]:
     """Score, and write `scores.zarr`, `scores.json` and the page.
 
     Args:
-        forecaster: what is scored.
+        forecaster: what is scored; None where only forecasts made elsewhere are.
         directory: where it was saved, with what its training left there, or beside the `split.json` of it.
         node: see `ForecastEvaluation`.
         run_dir: gets the files.
@@ -110,8 +115,17 @@ def evaluate_forecaster(
     """
     settings = build(ForecastEvaluation, node, where="forecasts")
     store = WindowStore.open(existing_file(settings.file, "forecasts.file"))
-    forecaster.layout.refuse_other_states(store.layout, settings.file, "those of the surrogate")
-    forecaster.refuse_members(settings.members)
+    if forecaster is not None:
+        forecaster.layout.refuse_other_states(store.layout, settings.file, "those of the surrogate")
+        forecaster.refuse_members(settings.members)
+    external = None
+    if settings.external is not None:
+        external = ExternalForecasts.open(existing_file(settings.external, "forecasts.external"), store, settings.steps)
+    main: Any = external if forecaster is None else forecaster
+    if main is None:
+        raise InputError("nothing to score", where="surrogate", remedy="Give surrogate=DIR or forecasts.external=FILE")
+    if forecaster is None and (settings.long_days or settings.core is not None):
+        raise InputError("forecasts of a file go no further", where="forecasts.long_days", remedy="Set it to 0")
     asked = AskedStates(settings.training, settings.train, settings.valid, settings.test)
     learned = reference_states(asked, store, forecaster, directory)
     if settings.long_days and learned.windows is None:
@@ -119,17 +133,29 @@ def evaluate_forecaster(
             "the climate of the training is not at hand", where="forecasts.long_days",
             remedy="Give forecasts.training=WINDOWS, those of its training, or set it to 0",
         )  # fmt: skip
-    test, climatology, members = learned.test, learned.climatology, settings.members
-    steps = forecaster.facts.config.steps if settings.steps is None else settings.steps
-    protocol = Protocol(store, test, steps, settings.starts)
-    first = protocol.starts(forecaster.history)
-    extremes = np.array([store.statistics.low, store.statistics.high])[:, None, None]
-    unlike = refuse_beyond(extremes, forecaster.facts) + refuse_other_times(store.times[first], steps, forecaster.facts)
-    learned.notes += [f"Mind that {text}." for text in unlike]
+    test, climatology = learned.test, learned.climatology
+    members = settings.members if external is None or forecaster is not None else external.members
+    readings: list[Reading] = []
+    if external is not None:
+        only, reading = external.starts(store, test, settings.starts)
+        readings.append(reading)
+        steps = external.steps[-1]
+        protocol = Protocol(store, test, steps, settings.starts, only=only, leads=external.steps)
+    else:
+        assert forecaster is not None
+        steps = forecaster.facts.config.steps if settings.steps is None else settings.steps
+        protocol = Protocol(store, test, steps, settings.starts)
+    first = protocol.starts(main.history)
+    if forecaster is not None:
+        facts, extremes = forecaster.facts, np.array([store.statistics.low, store.statistics.high])[:, None, None]
+        unlike = refuse_beyond(extremes, facts) + refuse_other_times(store.times[first], steps, facts)
+        learned.notes += [f"Mind that {text}." for text in unlike]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        systems: dict[str, Any] = {"forecast": forecaster}
-        if settings.regressed:
+        systems: dict[str, Any] = {"forecast": main}
+        if external is not None and forecaster is not None:
+            systems[EXTERNAL] = external
+        if settings.regressed and forecaster is not None:
             if learned.windows is None or not len(learned.windows.starts(forecaster.history + steps, learned.valid)):
                 learned.notes.append(
                     f"The forecast drawn towards climatology is left out: no {forecaster.history + steps} states that "
@@ -140,13 +166,13 @@ def evaluate_forecaster(
                     forecaster, learned.windows, learned.valid, climatology, steps, members=members
                 )
         valid_times = leads(store.times[first], store.layout, steps)
-        systems |= learned.references(
-            settings.references, store.layout, steps, forecaster.history, members, valid_times
-        )
+        systems |= learned.references(settings.references, store.layout, steps, main.history, members, valid_times)
         longest = max(s.history for s in systems.values())
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
         task = bar.add_task("forecasts", total=len(systems) * batches)
         several = {"forecast": members} if members > 1 else {}
+        if EXTERNAL in systems and external is not None and external.members > 1:
+            several[EXTERNAL] = external.members
         climate = systems.get(CLIMATE)
         if isinstance(climate, ClimatologicalEnsemble):
             several[CLIMATE] = min(max(members, CLIMATE_MEMBERS), climate.most_members(valid_times))
@@ -154,13 +180,15 @@ def evaluate_forecaster(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
             advance=lambda: bar.advance(task),
         )  # fmt: skip
-    found.attrs |= {"surrogate": forecaster.fingerprint, "states": store.fingerprint, "notes": learned.notes}
-    show_readings([_reading(settings.file, store, learned)], run_dir)
+    found.attrs |= {"states": store.fingerprint, "notes": learned.notes}
+    if forecaster is not None:
+        found.attrs["surrogate"] = forecaster.fingerprint
+    show_readings([_reading(settings.file, store, learned), *readings], run_dir)
     _write_scores(found, run_dir)
     shown = _shown(settings.channels, store)
     evaluation = Evaluation(store.layout, found, shown, notes=learned.notes, members=members)
-    _draw(evaluation, forecaster, protocol)
-    if settings.long_days:
+    _draw(evaluation, main, protocol)
+    if settings.long_days and forecaster is not None:
         first = first[np.unique(np.linspace(0, len(first) - 1, max(1, settings.long_starts)).round().astype(int))]
         run = evaluation.long = long_run(
             forecaster, store, first.tolist(), settings.long_days, learned.train, test, learned=learned.windows
@@ -171,7 +199,7 @@ def evaluate_forecaster(
                 label = f"{figures.title(channel, store.layout)} ({figures.units(channel)})"
                 means = run.climate.mean[:, k], run.truth.mean[:, k]
                 evaluation.zonal.append(figures.zonal_means(*means, store.layout.grid, label, f"zonal-{k}"))
-    if settings.core is not None:
+    if settings.core is not None and forecaster is not None:
         from experiments.weather.costs import compare_with_core, years_per_minute
         from experiments.windows import Campaign
         from simulators.weather.dycore import DynamicalCore
@@ -220,22 +248,22 @@ def _shown(labels: list[str], store: WindowStore) -> list[int]:
     return found
 
 
-def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) -> None:
+def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
     """Maps, spectra, bands and the animation, from some of the forecasts."""
     store, steps = protocol.store, protocol.steps
     layout, grid = store.layout, store.layout.grid
-    starts = protocol.starts(forecaster.history)
+    starts, scored = protocol.starts(forecaster.history), protocol.scored
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(MAPPED, len(starts))).round().astype(int))]
     states = store.read(starts - forecaster.history + 1, forecaster.history + steps)
-    past, truth = states[:, : forecaster.history], states[:, forecaster.history :]
+    past, truth = states[:, : forecaster.history], states[:, forecaster.history + scored - 1]
     several = {} if evaluation.members == 1 else {"members": evaluation.members}
     parts = [
-        forecaster.forecast_arrays(past[a : a + 8], store.times[starts[a : a + 8]], steps, **several)
+        forecaster.forecast_arrays(past[a : a + 8], store.times[starts[a : a + 8]], steps, **several)[:, :, scored - 1]
         for a in range(0, len(starts), 8)
     ]
     # Errors are those of the mean, as in the tables; a mean is smoother than any member, whose spectrum is shown.
     given = np.concatenate([part.mean(axis=1) for part in parts])
-    member = np.concatenate([part[:, 0] for part in parts])
+    member, steps = np.concatenate([part[:, 0] for part in parts]), len(scored)
     hours = figures.lead_hours(evaluation.scores)
     said_as = figures.lead_words(hours)
     middle = steps // 2
@@ -259,7 +287,7 @@ def _draw(evaluation: Evaluation, forecaster: Forecaster, protocol: Protocol) ->
         given[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
         figures.units(layout.channels[k]), figures.title(layout.channels[k], layout).capitalize(),
     )  # fmt: skip
-    bands = forecaster.facts.bands
+    bands = forecaster.facts.bands if isinstance(forecaster, Forecaster) and protocol.leads is None else None
     if bands is not None and len(bands.sigma) >= steps:
         half = bands.half_width(steps)[None, :, None, None]
         # They were calibrated on single forecasts, which a member is.

@@ -221,3 +221,41 @@ def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
     assert set(ensemble_metrics(found)) == {
         f"ensemble/{k}/mean_sea_level_pressure" for k in ("crps", "spread_skill", "crps_of_climate")
     }
+
+
+def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Path) -> None:
+    """The truth and an error of a known size, in another order, convention of longitudes and unit."""
+    train, truth = years(tmp_path / "train", 2001, 2002), years(tmp_path / "test", 2003, 2003)
+    states = truth.dataset()["mean_sea_level_pressure"]
+    starts, leads = np.arange(10, 360, 5), (0, 24, 48)
+    values = np.stack([states.values[starts + lead // 24] + 3.0 * lead for lead in leads], axis=1)
+    values[4, 1, 0, 0] = np.nan
+    made = xr.Dataset(
+        {"msl": (("init_time", "lead_time", "lat", "lon"), values[:, :, ::-1] / 100, {"units": "hPa"})},
+        {
+            "init_time": states.time.values[starts], "lead_time": np.array(leads) * np.timedelta64(1, "h"),
+            "lat": list(GRID.latitude[::-1]), "lon": [v - 360 for v in GRID.longitude],
+        },
+    )  # fmt: skip
+    made.to_netcdf(tmp_path / "f.nc", engine="h5netcdf")
+    asked = ["surrogate=null", "forecasts=held_out", f"forecasts.file={truth.path}", "forecasts.starts=null"]
+    asked += [f"forecasts.external={tmp_path / 'f.nc'}", "forecasts.references=[persistence,climatology]"]
+    with pytest.raises(InputError, match=r"forecasts\.training"):
+        evaluate(composed("evaluate", *asked, root="apply"), tmp_path / "a")
+    evaluate(composed("evaluate", *asked, f"forecasts.training={train.path}", root="apply"), tmp_path / "a")
+    found = xr.open_zarr(tmp_path / "a" / "scores.zarr", consolidated=False)
+    rmse = found["rmse"].isel(region=0, channel=0)
+    assert rmse.sel(system="forecast").values == pytest.approx([72.0, 144.0], rel=1e-3)
+    area = GRID.weights / GRID.weights.mean()
+    good = np.delete(starts, 4)
+    good = good[good + 2 < len(states)]
+    still = np.sqrt(((states.values[good] - states.values[good + 2]) ** 2 * area).mean())
+    assert float(rmse.sel(system="persistence")[1]) == pytest.approx(float(still), rel=1e-5)
+    read = json.loads((tmp_path / "a" / "reading.json").read_text())[1]
+    assert (read["total"], read["used"], read["left_out"]["a value is missing or not finite"]) == (70, len(good), 1)
+    assert read["assumed"] == ["Leads of 0 h are not scored."]
+    made["msl"] = made["msl"].assign_attrs(units="Pa")
+    made.to_netcdf(tmp_path / "pa.nc", engine="h5netcdf")
+    wrong = [*asked, f"forecasts.external={tmp_path / 'pa.nc'}", f"forecasts.training={train.path}"]
+    with pytest.raises(InputError, match="in the truth from"):
+        evaluate(composed("evaluate", *wrong, root="apply"), tmp_path / "b")

@@ -1,0 +1,245 @@
+"""Forecasts made elsewhere: a Dataset of initial times by leads, as WeatherBench 2 has them, scored like ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float, Int
+
+from data.errors import InputError
+from data.reading import Reading
+from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
+from data.windows import WindowStore
+from simulators.weather.cf import AT_SURFACE, ON_LEVELS, converted
+
+MEMBER = "number"
+#: What files call the dims of forecasts.
+DIMS: Mapping[str, str] = {
+    "init_time": TIME, "initial_time": TIME, "forecast_reference_time": TIME, "reference_time": TIME,
+    "lead_time": LEAD, "step": LEAD, "forecast_period": LEAD, "lat": LATITUDE, "lon": LONGITUDE,
+    "pressure_level": LEVEL, "isobaricInhPa": LEVEL, "plev": LEVEL, "realization": MEMBER, "ensemble": MEMBER,
+    "member": MEMBER,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class ExternalForecasts:
+    """Forecasts of a file, looked up by their initial times.
+
+    Attributes:
+        data: variables with the names of the layout along time, lead, level, latitude and longitude, and for an
+            ensemble `number`.
+        layout: of the truth, to whose units and points they are brought.
+        source: the file.
+        steps: leads in steps of the truth, ascending; others than these are NaN in an answer, and not to be scored.
+        at: positions of these leads, of the layout's latitudes and of its longitudes.
+        notes: what was taken or left out.
+    """
+
+    data: xr.Dataset
+    layout: WeatherLayout
+    source: str
+    steps: tuple[int, ...]
+    at: tuple[Int[np.ndarray, " lead"], Int[np.ndarray, " latitude"], Int[np.ndarray, " longitude"]]
+    notes: tuple[str, ...] = ()
+    history: int = 1
+
+    @staticmethod
+    def open(path: Path, truth: WindowStore, most: int | None = None) -> ExternalForecasts:
+        """The forecasts of a Zarr store or a NetCDF file.
+
+        Args:
+            path: of it.
+            truth: windows whose states are forecast.
+            most: leads, in steps of the truth; None for all.
+
+        Raises:
+            InputError: a dim, a variable, a level or a point is missing, or no lead is a whole number of steps.
+        """
+        where, layout = str(path), truth.layout
+        data = _opened(path)
+        data = data.rename({k: v for k, v in DIMS.items() if k in data.variables and v not in data.variables})
+        names = {
+            str(k): (ON_LEVELS if LEVEL in v.dims else AT_SURFACE).get(str(k), str(k))
+            for k, v in data.data_vars.items()
+        }
+        data = data.rename({k: v for k, v in names.items() if k != v and v not in data.variables})
+        if TIME in data.coords and TIME not in data.dims:
+            data = data.expand_dims(TIME)
+        lacking = [d for d in (TIME, LEAD, LATITUDE, LONGITUDE) if d not in data.dims or d not in data.coords]
+        if lacking:
+            raise InputError(
+                f"no coordinate {lacking[0]} in it", where=where,
+                remedy=f"Forecasts lie along time, prediction_timedelta, latitude, longitude; it has {list(data.dims)}",
+            )  # fmt: skip
+        missing = [v for v in layout.variables if v not in data]
+        if missing:
+            raise InputError(f"no variable {missing[0]} in it", where=where, remedy=f"It has {list(data.data_vars)}")
+        if not np.issubdtype(data[TIME].dtype, np.datetime64) or not np.issubdtype(data[LEAD].dtype, np.timedelta64):
+            raise InputError(
+                "its initial times are no dates, or its leads have no unit", where=where,
+                remedy="Give units such as `hours since 2020-01-01`, and `hours`",
+            )  # fmt: skip
+        seconds = data[LEAD].values.astype("timedelta64[s]").astype(np.int64)
+        step = round(layout.step_hours * 3600)
+        fits = (seconds > 0) & (seconds % step == 0) & (seconds // step <= (most or seconds.max()))
+        if not fits.any():
+            raise InputError(
+                f"none of its leads, {_hours(seconds)}, is a whole number of steps of {layout.step_hours:g} h that is "
+                "asked for", where=where, remedy="Give windows of a step that divides them",
+            )  # fmt: skip
+        notes = []
+        if not fits.all():
+            notes.append(f"Leads of {_hours(seconds[~fits])} are not scored.")
+        at = np.flatnonzero(fits)[np.argsort(seconds[fits])]
+        rows = _nearest(data[LATITUDE].values, layout.grid.latitude, LATITUDE, where)
+        columns = _nearest(data[LONGITUDE].values, layout.grid.longitude, LONGITUDE, where, 360.0)
+        bare = [v for v in layout.variables if not data[v].attrs.get("units")]
+        if bare:
+            taken = ", ".join(f"{v} in {VARIABLES[v].units}" for v in bare)
+            notes.append(f"The forecasts made elsewhere have no units: taken are {taken}.")
+        steps = tuple(int(v) for v in seconds[at] // step)
+        found = ExternalForecasts(data, layout, where, steps, (at, rows, columns), tuple(notes))
+        found._refuse_other_values(truth)
+        return found
+
+    @property
+    def members(self) -> int:
+        """Of the ensemble; 1 for a single forecast."""
+        return int(self.data.sizes.get(MEMBER, 1))
+
+    @property
+    def times(self) -> np.ndarray:
+        """Initial times, datetime64[s]."""
+        return self.data[TIME].values.astype("datetime64[s]")
+
+    def _refuse_other_values(self, truth: WindowStore) -> None:
+        """Refuse values that are far from all of the truth: they are of other units than is said.
+
+        Raises:
+            InputError: names the variable, with its range.
+        """
+        values = self._read(0)
+        statistics = truth.statistics
+        for k, channel in enumerate(self.layout.channels):
+            low, high = statistics.low[k], statistics.high[k]
+            one = values[..., k][np.isfinite(values[..., k])]
+            if one.size and max(low - one.min(), one.max() - high) > (high - low or statistics.std[k]):
+                raise InputError(
+                    f"{channel.label} is from {one.min():.6g} to {one.max():.6g}, in the truth from {low:.6g} to "
+                    f"{high:.6g}", where=self.source, remedy="Say its units, or convert it",
+                )  # fmt: skip
+
+    def _read(self, number: int) -> Float[np.ndarray, "member lead latitude longitude channel"]:
+        """One forecast, in the units of the layout."""
+        lead, rows, columns = self.at
+        parts = []
+        for name in self.layout.variables:
+            array = self.data[name].isel({TIME: number, LEAD: lead, LATITUDE: rows, LONGITUDE: columns})
+            if MEMBER not in array.dims:
+                array = array.expand_dims(MEMBER)
+            levels = self.layout.levels(name)
+            array = array.isel({LEVEL: self._levels(name, levels)}) if levels else array.expand_dims(LEVEL)
+            array = array.transpose(MEMBER, LEAD, LATITUDE, LONGITUDE, LEVEL)
+            units = array.attrs.get("units") or VARIABLES[name].units
+            parts.append(np.asarray(converted(array.values.astype(np.float32), name, units, self.source)))
+        return np.concatenate(parts, axis=-1)
+
+    def _levels(self, name: str, levels: tuple[float, ...]) -> list[int]:
+        have = np.asarray(self.data[LEVEL].values, float) if LEVEL in self.data[name].dims else np.zeros(0)
+        if LEVEL in self.data.coords and self.data[LEVEL].attrs.get("units") == "Pa":
+            have = have / 100
+        lacking = [v for v in levels if not np.isclose(have, v, rtol=1e-5).any()]
+        if lacking:
+            raise InputError(
+                f"{name} lacks the level {lacking[0]:g}", where=self.source, remedy=f"It has {have.tolist()}"
+            )
+        return [int(np.argmin(np.abs(have - v))) for v in levels]
+
+    def starts(self, truth: WindowStore, part: tuple[int, int], most: int | None) -> tuple[np.ndarray, Reading]:
+        """Rows of the truth that scored forecasts begin from, and what was read.
+
+        Args:
+            truth: windows.
+            part: [start, stop) of the states that are forecast.
+            most: forecasts, spread evenly; None for all.
+
+        Raises:
+            InputError: none is left.
+        """
+        rows = truth.starts(1 + self.steps[-1], part)
+        within = rows[np.isin(truth.times[rows].astype("datetime64[s]"), self.times)]
+        left_out = {"no truth at all of its times among the windows": len(self.times) - len(within)}
+        if most is not None and len(within) > most:
+            left_out["not among those that are asked for by forecasts.starts"] = len(within) - most
+            within = within[np.unique(np.linspace(0, len(within) - 1, most).round().astype(int))]
+        number = {t: k for k, t in enumerate(self.times.tolist())}
+        whole = [
+            bool(np.isfinite(self._read(number[t])).all()) for t in truth.times[within].astype("datetime64[s]").tolist()
+        ]
+        left_out["a value is missing or not finite"] = whole.count(False)
+        within = within[np.array(whole, bool)]
+        if not len(within):
+            reasons = "; ".join(f"{count} with {reason}" for reason, count in left_out.items() if count)
+            raise InputError(f"none of its {len(self.times)} forecasts can be scored: {reasons}", where=self.source)
+        reading = Reading(
+            self.source, "initial times by leads", "forecasts", len(self.times), len(within),
+            {"leads": _hours(np.array(self.steps) * self.layout.step_hours * 3600), "members": str(self.members)},
+            {k: v for k, v in left_out.items() if v}, assumed=self.notes,
+        )  # fmt: skip
+        return within, reading
+
+    def forecast_arrays(
+        self,
+        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        times: np.ndarray,
+        steps: int,
+        *,
+        members: int = 1,
+        seed: int = 0,
+    ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
+        """All members of the forecasts that begin at some times; leads that are not in the file are NaN."""
+        number = {t: k for k, t in enumerate(self.times.tolist())}
+        shape = (len(times), self.members, steps, *self.layout.grid.shape, len(self.layout.channels))
+        found = np.full(shape, np.nan, np.float32)
+        scored = [k for k, s in enumerate(self.steps) if s <= steps]
+        for row, time in enumerate(times.astype("datetime64[s]").tolist()):
+            found[row][:, [self.steps[k] - 1 for k in scored]] = self._read(number[time])[:, scored]
+        return found
+
+
+def _opened(path: Path) -> xr.Dataset:
+    try:
+        if path.is_dir():
+            return xr.open_zarr(str(path), chunks=None, decode_timedelta=True)
+        with open(path, "rb") as file:
+            engine = "scipy" if file.read(3) == b"CDF" else "h5netcdf"
+        return xr.open_dataset(path, engine=engine, decode_timedelta=True)
+    except (ValueError, OSError, KeyError, ImportError) as error:
+        text = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"cannot be read: {text}", where=str(path), remedy="Give Zarr or NetCDF") from error
+
+
+def _nearest(
+    values: np.ndarray, needed: tuple[float, ...], name: str, where: str, period: float | None = None
+) -> Int[np.ndarray, " point"]:
+    """Where each coordinate of the truth lies in a file, in whatever order, longitudes around the circle."""
+    apart = np.abs(np.asarray(values, np.float64)[:, None] - np.array(needed)[None])
+    apart = apart if period is None else np.minimum(apart % period, period - apart % period)
+    at = apart.argmin(axis=0)
+    off = apart[at, np.arange(len(needed))]
+    if off.max() > 1e-3:
+        raise InputError(
+            f"no {name} {needed[int(off.argmax())]:g} among its {len(values)} from {values[0]:g} to {values[-1]:g}",
+            where=where, remedy="Regrid the forecasts to the truth, or write windows of their grid",
+        )  # fmt: skip
+    return at
+
+
+def _hours(seconds: np.ndarray) -> str:
+    shown = [f"{s / 3600:g} h" for s in seconds]
+    return ", ".join(shown) if len(shown) <= 6 else f"{shown[0]} to {shown[-1]} ({len(shown)})"
