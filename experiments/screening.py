@@ -109,7 +109,7 @@ class ScreenConfig:
     Attributes:
         top_k: how many of the best go to `top.csv`; can be changed when a finished screen is run again.
         smiles: name of the column that holds SMILES, in tables.
-        distinct: one row a molecule in `top.csv`, however it is spelled (`data.identity`); one row a design.
+        distinct: one row a molecule in `top.csv`, however it is spelled (`data.identity`).
         objective: what is sought.
         workers: parsing processes; None: one for each core that this process may use.
         chunk_rows: rows that a process parses at a time, which are then predicted at a time.
@@ -375,15 +375,11 @@ class _Session:
         bar.update(task, completed=1.0)
 
 
-def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]]:
-    """What makes two rows the same candidate: the molecule, or all numbers of a design."""
-
-    def keys(table: pa.Table) -> list[str]:
-        if library.named == ("smiles",):
-            return molecule_keys([str(text) for text in table.column("smiles").to_pylist()])
-        return [str(row) for row in zip(*(table.column(name).to_pylist() for name in library.named), strict=True)]
-
-    return keys
+def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]] | None:
+    """What makes two rows the same molecule; designs are numbers, of which every row counts."""
+    if library.named != ("smiles",):
+        return None
+    return lambda table: molecule_keys([str(text) for text in table.column("smiles").to_pylist()])
 
 
 def _bar(progress: bool) -> Progress:
