@@ -215,6 +215,12 @@ def compare_with_solver(
     layout = surrogate.facts.layout
     if not isinstance(solver, Exponax):
         raise InputError("only exponax solvers have a ladder", where="comparison.simulator")
+    if not layout.evolves:
+        raise InputError(
+            f"the surrogate answers {layout.output.name}, which does not evolve as the answers of a ladder do",
+            where="comparison",
+            remedy="Leave it out",
+        )
     times = tuple(i * solver.save_dt for i in range(solver.steps + 1))
     if (solver.points,) * solver.dim != layout.points or not _same_times(times, layout):
         raise InputError(

@@ -85,6 +85,34 @@ class PartedData:
         check_parts(self.parts, self.seed)
 
 
+def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[str, float | int]:
+    """The parts, with as many calibration samples as intervals need where a fraction of a small table is fewer.
+
+    They are taken from the training part. A count, or a fraction of 0, is left as it was given.
+
+    Args:
+        parts: fractions or counts, by the names in `PARTS`.
+        total: samples of the table.
+
+    Raises:
+        InputError: a part is negative, more samples are asked for than there are, or so few are left to train
+            on that the table is too small for intervals.
+    """
+    share = parts["calibration"]
+    wanted = counts(parts, total)
+    lacking = fewest_points() - wanted["calibration"]
+    if not (isinstance(share, float) and 0 < share <= 1) or lacking <= 0:
+        return parts
+    if wanted["train"] - lacking < fewest_points():
+        raise InputError(
+            f"{total} samples are too few to train on and to set {fewest_points()} aside for calibrated intervals",
+            where="data.parts",
+            remedy="Give more labels, or a calibration part of 0 to do without calibrated intervals",
+        )
+    LOG.warning("%d samples calibrate the intervals, in place of a fraction of %g", fewest_points(), share)
+    return {**wanted, "train": wanted["train"] - lacking, "calibration": fewest_points()}
+
+
 def split(samples: int, data: PartedData, *, least: int = 1) -> dict[str, np.ndarray]:
     """Rows of each part, at random.
 
@@ -96,7 +124,7 @@ def split(samples: int, data: PartedData, *, least: int = 1) -> dict[str, np.nda
     Raises:
         InputError: there are too few samples, or too few to calibrate with.
     """
-    wanted = counts(dict(zip(PARTS, data.parts, strict=True)), samples)
+    wanted = counts(with_calibration(dict(zip(PARTS, data.parts, strict=True)), samples), samples)
     if wanted["train"] < least:
         raise InputError(f"{samples} samples leave too few to train on", where="data.parts", remedy="Give more samples")
     if 0 < wanted["calibration"] < fewest_points():

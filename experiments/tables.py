@@ -20,7 +20,7 @@ from data.rejects import RejectLog
 from data.splits import Split, counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
 from data.tally import TableTally
-from experiments.parts import PARTS, check_parts
+from experiments.parts import PARTS, check_parts, with_calibration
 from simulators.base import content_hash
 from surrogates.uncertainty import fewest_points
 
@@ -196,31 +196,3 @@ def labelled_split(labels: Table, settings: TableSettings) -> Split:
         LOG.warning(
             "%d molecules calibrate the intervals, because labels of %s are sparse", parts["calibration"], target
         )
-
-
-def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[str, float | int]:
-    """The parts, with as many calibration molecules as intervals need where a fraction of a small table is fewer.
-
-    They are taken from the training part. A count, or a fraction of 0, is left as it was given.
-
-    Args:
-        parts: fractions or counts, by the names in `PARTS`.
-        total: molecules of the table.
-
-    Raises:
-        InputError: a part is negative, more molecules are asked for than there are, or so few are left to train
-            on that the table is too small for intervals.
-    """
-    share = parts["calibration"]
-    wanted = counts(parts, total)
-    lacking = fewest_points() - wanted["calibration"]
-    if not (isinstance(share, float) and 0 < share <= 1) or lacking <= 0:
-        return parts
-    if wanted["train"] - lacking < fewest_points():
-        raise InputError(
-            f"{total} molecules are too few to train on and to set {fewest_points()} aside for calibrated intervals",
-            where="data.parts",
-            remedy="Give more labels, or a calibration part of 0 to do without calibrated intervals",
-        )
-    LOG.warning("%d molecules calibrate the intervals, in place of a fraction of %g", fewest_points(), share)
-    return {**wanted, "train": wanted["train"] - lacking, "calibration": fewest_points()}

@@ -63,6 +63,12 @@ def fit_field(
             where="surrogate.unroll",
             remedy="Give fewer",
         )
+    if config.constraint == "mean" and not layout.evolves:
+        raise InputError(
+            f"{layout.output.name} does not evolve, so there is no state whose mean it could keep",
+            where="surrogate.constraint",
+            remedy="Set it to none",
+        )
     dims = len(layout.space)
     solenoidal = {"divergence_free": (2, 3), "stream_function": (2,)}.get(config.constraint)
     if solenoidal is not None and (not all(layout.periodic) or dims not in solenoidal or layout.channels != dims):

@@ -16,6 +16,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Complex, Float
 
+from data.errors import InputError
+
 FACTORISATIONS = ("dense", "tucker", "separable")
 #: Products of weights and coefficients, where the device would otherwise round to fewer bits.
 EXACT = jax.lax.Precision.HIGHEST
@@ -25,10 +27,14 @@ def modes_per_dim(modes: tuple[int, ...], dims: int) -> tuple[int, ...]:
     """The largest wave number kept along each dim, from one for each or one for all.
 
     Raises:
-        ValueError: there are neither.
+        InputError: there are neither.
     """
     if len(modes) not in (1, dims):
-        raise ValueError(f"modes must be one number, or one for each of {dims} dims, got {modes}")
+        raise InputError(
+            f"must be one number, or one for each of {dims} dims, got {list(modes)}",
+            where="surrogate.network.modes",
+            remedy=f"Give one, such as [{modes[0] if modes else 12}]",
+        )
     return modes if len(modes) == dims else modes * dims
 
 

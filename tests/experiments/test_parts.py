@@ -9,8 +9,8 @@ import pytest
 
 from data.errors import InputError
 from data.splits import random_split
-from experiments.parts import PARTS
-from experiments.tables import TableSettings, labelled_split, read_table, with_calibration
+from experiments.parts import PARTS, PartedData, split, with_calibration
+from experiments.tables import TableSettings, labelled_split, read_table
 from surrogates.uncertainty import fewest_points
 
 DEFAULT = dict(zip(PARTS, (0.8, 0.05, 0.05, 0.1), strict=True))
@@ -31,7 +31,7 @@ def test_counts_and_none_at_all_are_left_as_they_were_given() -> None:
 
 
 def test_a_table_that_is_too_small_is_refused() -> None:
-    with pytest.raises(InputError, match="15 molecules are too few"):
+    with pytest.raises(InputError, match="15 samples are too few"):
         with_calibration(DEFAULT, 15)
 
 
@@ -62,3 +62,10 @@ def test_a_target_with_too_few_labels_is_named(tmp_path: Path) -> None:
         labelled_split(labels, TableSettings(target=["gap", "dip"]))
     kept = labelled_split(labels, TableSettings(target=["gap", "dip"], parts=[0.9, 0.05, 0, 0.05]))
     assert not len(kept["calibration"])
+
+
+@pytest.mark.parametrize(("samples", "calibration"), [(40, 9), (179, 9), (200, 10)])
+def test_few_samples_of_fields_or_numbers_calibrate_as_those_of_tables_do(samples: int, calibration: int) -> None:
+    parts = split(samples, PartedData(file="", parts=[0.8, 0.05, 0.05, 0.1]))
+    assert len(parts["calibration"]) == calibration
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(samples))
