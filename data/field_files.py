@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
+from data.netcdf import open_netcdf
 from data.torch_file import read_torch
 
 SPACE = ("x", "y", "z")
@@ -179,7 +180,7 @@ def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
 
 def _named_dims(path: Path, where: str) -> dict[str, xr.DataArray]:
     try:
-        found = xr.open_zarr(path, consolidated=False) if path.is_dir() else xr.open_dataset(path)
+        found = xr.open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
     except (ValueError, OSError, KeyError) as error:
         raise InputError(
             f"cannot be opened: {str(error).splitlines()[0]}",

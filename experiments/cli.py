@@ -65,11 +65,13 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
+    from experiments.hydra_options import refuse_unsafe
     from experiments.stage import bad_path, fail
 
-    refused = [a for a in arguments if a.startswith("--experimental-rerun")]
-    if refused:
-        return fail(InputError("--experimental-rerun would load a pickle, which this command never does"))
+    try:
+        refuse_unsafe(arguments)
+    except InputError as error:
+        return fail(error)
     # Hydra then raises what it would otherwise print with a traceback.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     sys.argv = [f"understudy {name}", *arguments]

@@ -34,10 +34,10 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.run_directory import run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
+from experiments.targets import refuse_other_targets
 from simulators.base import SimulationError
 
 LOG = logging.getLogger(__name__)
-PACKAGES = ("data", "simulators", "surrogates", "experiments")
 CONF = Path(__file__).parent / "conf"
 #: What the file system refuses because of a path or a disk, which a person has to mend.
 PATH_ERRORS = frozenset(
@@ -130,25 +130,14 @@ def bad_path(error: BaseException | None) -> InputError | None:
 
 
 def instantiate(node: DictConfig) -> Any:
-    """The object that a configuration describes by `_target_`, if it is one of this project's.
+    """The object that a configuration describes by `_target_`, if it is one that a configuration may build.
 
     Raises:
-        InputError: a `_target_` anywhere in `node` lies outside the four packages, or the target
-            refuses its arguments.
+        InputError: a `_target_` anywhere in `node` is none of `experiments.targets`, or the target refuses its
+            arguments.
     """
     plain = OmegaConf.to_container(node, resolve=True)
-
-    def targets(value: Any) -> list[str]:
-        if isinstance(value, dict):
-            own = [str(value["_target_"])] if "_target_" in value else []
-            return own + [t for item in value.values() for t in targets(item)]
-        return [t for item in value for t in targets(item)] if isinstance(value, list) else []
-
-    for target in targets(plain):
-        if target.split(".")[0] not in PACKAGES:
-            raise InputError(
-                f"_target_ {target!r} is outside this project", remedy=f"Targets begin with one of {PACKAGES}"
-            )
+    refuse_other_targets(plain)
     try:
         return hydra.utils.instantiate(plain, _convert_="all")
     except hydra.errors.InstantiationException as error:

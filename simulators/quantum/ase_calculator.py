@@ -7,6 +7,7 @@ Hjorth Larsen et al., J. Phys.: Condens. Matter 2017, 29, 273002.
 from __future__ import annotations
 
 import importlib
+import inspect
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, SCFError
 from ase.units import Debye
 
@@ -37,6 +39,8 @@ PROPERTIES = {
 MOLECULAR = frozenset(
     {"acemolecule", "demon", "demonnano", "gamess_us", "gaussian", "mopac", "orca", "psi4", "qchem", "turbomole"}
 )
+#: Parameters by which calculators are told which program to run.
+RUNS = frozenset({"command", "profile", "binary", "executable", "program"})
 #: Modules of force fields: they know no electrons, and so neither a charge nor a spin.
 WITHOUT_ELECTRONS = frozenset(
     {"acn", "eam", "emt", "ff", "harmonic", "h2morse", "kim", "lj", "morse", "tersoff", "tip3p", "tip4p"}
@@ -77,13 +81,25 @@ class ASECalculator:
                 remedy="From Python, give ASECalculator(make=...) for a calculator of another package",
             )
         try:
-            return getattr(importlib.import_module(module), name)
+            cls = getattr(importlib.import_module(module), name)
         except (ImportError, AttributeError) as error:
             raise InputError(
                 f"no calculator {self.calculator!r}: {error}",
                 where="simulator.calculator",
                 remedy="See ase.calculators",
             ) from error
+        if not (inspect.isclass(cls) and issubclass(cls, GetPropertiesMixin)):
+            raise InputError(
+                f"{self.calculator!r} is no calculator", where="simulator.calculator", remedy="See ase.calculators"
+            )
+        commands = [key for key in self.parameters if key in RUNS]
+        if commands:
+            raise InputError(
+                "a configuration does not say which program is run",
+                where=f"simulator.parameters.{commands[0]}",
+                remedy="Say it in the configuration of ASE itself (`ase info`, or the variable ASE_<NAME>_COMMAND)",
+            )
+        return cls
 
     @property
     def module(self) -> str:

@@ -13,6 +13,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.netcdf import open_netcdf
 from data.weather import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, TIME, WeatherGrid
 from data.windows import WindowStore
 from simulators.weather.regrid import regrid
@@ -79,7 +80,7 @@ class Analysis:
         if not Path(self.path).exists():
             raise InputError("no such file", where=self.path, remedy="Name the file of an analysis")
         try:
-            with xr.open_dataset(self.path) as data:
+            with open_netcdf(self.path) as data:
                 if TIME in data.dims:
                     data = data.sel({TIME: self.time}) if self.time else data.isel({TIME: 0})
                 wanted = [v for v in (*WINDS, "temperature", "geopotential", "surface_pressure") if v in data]

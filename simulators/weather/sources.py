@@ -12,6 +12,7 @@ import numpy as np
 import xarray as xr
 
 from data.errors import CorruptStoreError, InputError
+from data.netcdf import open_netcdf
 from simulators.base import SimulationError
 from simulators.weather.cf import named
 from simulators.weather.forecast_steps import flattened
@@ -102,15 +103,8 @@ def _open_zarr(store: Any, where: str) -> xr.Dataset:
 
 
 def _netcdf(path: str) -> xr.Dataset:
-    with open(path, "rb") as file:
-        head = file.read(4)
-    classic = head[:3] == b"CDF"
-    if head == b"PK\x03\x04":
-        raise InputError("a zip archive, not NetCDF", where=path, remedy="Unpack it and name the files in it")
-    if head == b"GRIB":
-        raise InputError("GRIB, not NetCDF", where=path, remedy="Rename it to end in .grib")
     try:
-        return xr.open_dataset(path, engine="scipy" if classic else "h5netcdf")
+        return open_netcdf(path)
     except ImportError as error:
         raise SimulationError("missing_component", f"{path} needs h5netcdf. {INSTALL}") from error
     except (ValueError, OSError, KeyError) as error:

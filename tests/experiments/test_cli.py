@@ -12,14 +12,17 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
 from data.errors import InputError
 from data.reading import Reading
 from data.store import RecordStore
-from experiments.cli import STAGES
+from experiments.cli import STAGES, run_stage
 from experiments.evaluate import compared, in_units_of
-from experiments.stage import bad_path, summary
+from experiments.hydra_options import refuse_unsafe
+from experiments.stage import bad_path, instantiate, summary
 from experiments.tables import Table
+from experiments.targets import refuse_other_targets, targets
 from simulators.base import Variable
 
 
@@ -61,7 +64,7 @@ def test_help_of_a_stage_shows_examples_and_options_and_runs_nothing(stage: str,
         (["simulate", "inputs=absent.csv"], ["absent.csv"]),
         (["screen", "surrogate=absent", "candidates=absent.csv", "out=o"], ["absent"]),
         (["evaluate", "surrogate=absent", "data.test=[absent.csv]"], ["absent"]),
-        (["train", "--experimental-rerun=job.pickle"], ["pickle"]),
+        (["train", "--experimental-rerun=job.pickle"], ["no option"]),
     ],
 )
 def test_a_usage_error_is_one_line_and_status_two(arguments: list[str], words: list[str], tmp_path: Path) -> None:
@@ -206,6 +209,60 @@ def test_a_target_outside_the_project_is_never_instantiated(tmp_path: Path) -> N
     )
     assert result.returncode == 2
     assert "os.system" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--exp=evil.pickle"], "no option --exp"),
+        (["--experimental-rerun", "evil.pickle"], "no option --experimental-rerun"),
+        (["--config-pa=evil"], "no option --config-pa"),
+        (["+hydra.callbacks.x._target_=os.system"], "some of them name code to run"),
+        (["hydra/launcher=joblib"], "some of them name code to run"),
+        (["hydra.launcher._target_=os.system"], "some of them name code to run"),
+        (["--config-dir", "evil"], "sets what is Hydra's own"),
+        (["-cd=evil"], "sets what is Hydra's own"),
+    ],
+)
+def test_no_option_runs_code_from_outside(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    words: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "evil" / "experiment").mkdir(parents=True)
+    (tmp_path / "evil" / "experiment" / "mine.yaml").write_text(
+        "# @package _global_\nhydra:\n  callbacks:\n    x:\n      _target_: os.system\n"
+    )
+    assert run_stage("train", arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_options_that_read_show_and_sweep_are_let_through(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("lr: 1\n")
+    refuse_unsafe(["--cfg", "job", "--multirun", "-m", "--help", "--info", "defaults", "hydra.sweep.dir=x", "a=1,2"])
+    refuse_unsafe([f"--config-dir={tmp_path}", "--resolve", "--package=data"])
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "data.store.Path.write_text", "simulators.fluids.foam_run.run", "experiments.stage.hydra.utils.get_class",
+        "simulators.quantum.xtb.Spec", "data.claim.claim", "surrogates.base.load_surrogate", "os.system",
+    ],
+)  # fmt: skip
+def test_a_configuration_builds_the_classes_of_its_own_files_alone(target: str) -> None:
+    for node in ({"_target_": target}, {"_target_": "simulators.quantum.xtb.XTB", "a": [{"b": {"_target_": target}}]}):
+        with pytest.raises(InputError, match="nothing that a configuration may build"):
+            instantiate(OmegaConf.create(node))
+
+
+def test_every_target_of_the_package_is_the_class_of_that_name() -> None:
+    assert len(targets()) > 15
+    for name in targets():
+        refuse_other_targets({"_target_": name})
 
 
 def test_names_and_texts_of_a_table_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,3 +121,16 @@ def test_a_cell_that_makes_no_sense_is_refused(cell: list[list[float]], message:
     geometry = replace(dimer(4.0), cell=np.array(cell, float))
     with pytest.raises(SimulationError, match=message):
         ASECalculator(LENNARD_JONES).simulate(geometry.dataset())
+
+
+@pytest.mark.parametrize(
+    "name", ["ase.calculators.abc.ABC", "ase.calculators.emt.np", "ase.calculators.calculator.compare_atoms"]
+)
+def test_what_is_no_calculator_is_refused(name: str) -> None:
+    with pytest.raises(InputError, match="is no calculator"):
+        ASECalculator(name)
+
+
+def test_a_configuration_does_not_say_which_program_runs() -> None:
+    with pytest.raises(InputError, match=r"simulator\.parameters\.command: a configuration does not say which program"):
+        ASECalculator("ase.calculators.gaussian.Gaussian", {"command": "touch /tmp/pwned"})

@@ -1,0 +1,79 @@
+"""What the command hands to Hydra: options that read, show or sweep, and no way to run code from outside the package.
+
+Hydra loads a pickle for `--experimental-rerun` under any prefix of that name, and instantiates callbacks, launchers and
+sweepers that a configuration names. Options are taken from a list, by their whole names; a directory of configurations
+(`--config-dir`) may hold values for the groups of this package, and nothing of Hydra's own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from yaml import YAMLError  # type: ignore[import-untyped]
+
+from data.errors import InputError
+
+#: Options without a value, those whose value follows, and those with a value that may be left out.
+FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"})
+VALUED = frozenset({"--cfg", "-c", "--package", "-p", "--config-dir", "-cd"})
+OPTIONAL = frozenset({"--info", "-i", "--shell-completion", "-sc"})
+#: Keys of Hydra that choose where and how often a stage runs.
+HYDRA_KEYS = re.compile(r"hydra\.(verbose|sweep\.(dir|subdir)|run\.dir|sweeper\.max_batch_size)=")
+OF_HYDRA = re.compile(r"[+~]*hydra[./@=]")
+
+
+def refuse_unsafe(arguments: Sequence[str]) -> None:
+    """Refuse options that are not in the lists, and values of Hydra's own keys that could name code.
+
+    Raises:
+        InputError: names the argument.
+    """
+    awaited = ""
+    for argument in arguments:
+        if awaited:
+            name, value, awaited = awaited, argument, ""
+        elif argument.startswith("-"):
+            name, equals, value = argument.partition("=")
+            if name not in FLAGS | VALUED | OPTIONAL:
+                there = ", ".join(sorted(o for o in FLAGS | VALUED | OPTIONAL if o.startswith("--")))
+                raise InputError(f"no option {name}", remedy=f"There are {there}")
+            if name in VALUED and not equals:
+                awaited = name
+        else:
+            if OF_HYDRA.match(argument) and not HYDRA_KEYS.match(argument):
+                raise InputError(
+                    "this key of Hydra is not set here, because some of them name code to run",
+                    where=argument.partition("=")[0],
+                    remedy="hydra.verbose, hydra.sweep.dir and hydra.sweep.subdir may be given",
+                )
+            continue
+        if name in ("--config-dir", "-cd") and value:
+            refuse_hydra_within(Path(value))
+
+
+def refuse_hydra_within(directory: Path) -> None:
+    """Refuse a directory of configurations that sets what is Hydra's own, such as callbacks.
+
+    Raises:
+        InputError: names the file.
+    """
+    for path in sorted([*directory.rglob("*.yaml"), *directory.rglob("*.yml")]):
+        try:
+            text = path.read_text(encoding="utf-8")
+            content = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
+        except (YAMLError, OSError, ValueError) as error:
+            problem = " ".join(str(error).split())[:200]
+            raise InputError(f"cannot be read: {problem}", where=str(path), remedy="Mend or remove it") from error
+        keys = [str(key) for key in content] if isinstance(content, dict) else []
+        defaults = content.get("defaults", []) if isinstance(content, dict) else []
+        of_hydra = any(key.partition(".")[0] == "hydra" for key in keys) or "hydra" in str(defaults)
+        packaged = re.search(r"@package\s+[^\n]*hydra", text) is not None
+        if of_hydra or packaged or "hydra" in path.relative_to(directory).parts[:-1]:
+            raise InputError(
+                "sets what is Hydra's own, which could name code to run",
+                where=str(path),
+                remedy="Keep to the groups and keys of understudy STAGE --help",
+            )
