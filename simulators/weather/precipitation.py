@@ -38,30 +38,30 @@ class HourlyRain:
     since_midnight: bool
     where: str
 
-    def read(self, rows: Int[np.ndarray, " time"]) -> xr.DataArray:
-        """What fell in the hour before each time, in the units of the source; dims (time, ...).
+    def answerable(self, rows: Int[np.ndarray, " time"]) -> np.ndarray:
+        """Whether what fell in the hour before each time is known: not where a sum lacks the hour before it."""
+        if not self.since_midnight:
+            return np.ones(len(rows), bool)
+        step = self.axis.step
+        first = _hour_of_day(self.axis.times[rows]) == 1
+        return np.asarray(first | ((rows > 0) & (step[rows] - step[np.maximum(rows - 1, 0)] == 1)))
 
-        Raises:
-            InputError: sums since 00 UTC lack the hour before one.
+    def read(self, rows: Int[np.ndarray, " time"]) -> xr.DataArray:
+        """What fell in the hour before each time, in the units of the source, 0 or more; dims (time, ...).
+
+        Args:
+            rows: positions in the source, each `answerable`.
         """
         if not self.since_midnight:
             return self._stored(rows)
-        times, step = self.axis.times[rows], self.axis.step
+        times = self.axis.times[rows]
         first = _hour_of_day(times) == 1
-        lacking = ~first & ((rows == 0) | (step[rows] - step[np.maximum(rows - 1, 0)] != 1))
-        if lacking.any():
-            raise InputError(
-                f"the hour before {str(times[int(np.argmax(lacking))])[:16]} is missing, without which its own "
-                "precipitation is not known",
-                where=self.where,
-                remedy="Begin with source.start at 01 UTC of a day, and end before a gap",
-            )
         every = np.unique(np.concatenate([rows, rows[~first] - 1]))
         stored = self._stored(every)
         value = stored.values[np.searchsorted(every, rows)]
         before = stored.values[np.searchsorted(every, np.where(first, rows, rows - 1))]
         hours = np.where(first.reshape(-1, *[1] * (value.ndim - 1)), value, value - before)
-        return xr.DataArray(hours, {TIME: times}, stored.dims, attrs=dict(stored.attrs))
+        return xr.DataArray(np.maximum(hours, 0), {TIME: times}, stored.dims, attrs=dict(stored.attrs))
 
     def refuse_growing(self) -> None:
         """Refuse values that are sums since 00 UTC, which would be summed again.
@@ -70,9 +70,10 @@ class HourlyRain:
         day never fall from 01 UTC to 00 UTC.
 
         Raises:
-            InputError: the first wet day grows from hour to hour at every point.
+            InputError: every wet day of those that are looked at grows from hour to hour at every point.
         """
         times, step = self.axis.times, self.axis.step
+        growing: int | None = None
         for start in np.flatnonzero(_hour_of_day(times) == 1)[:DAYS]:
             rows = np.arange(start, min(start + 24, len(times)))
             if len(rows) < 24 or (np.diff(step[rows]) != 1).any():
@@ -84,8 +85,11 @@ class HourlyRain:
             # Packing makes small steps down of what does not change.
             if (np.nan_to_num(np.diff(day, axis=0)) < -1e-3 * most).any():
                 return
+            # Rain that begins late in a day grows too: another day may tell.
+            growing = int(rows[0]) if growing is None else growing
+        if growing is not None:
             raise InputError(
-                f"precipitation grows from hour to hour at every point from {str(times[rows[0]])[:16]} on: it is the "
+                f"precipitation grows from hour to hour at every point from {str(times[growing])[:16]} on: it is the "
                 "sum since 00 UTC, as in ERA5-Land, and not that of each hour",
                 where=self.where,
                 remedy="Give source.accumulated=day, or source.accumulated=hour if it is that of each hour",

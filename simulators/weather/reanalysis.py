@@ -309,6 +309,11 @@ class Reanalysis:
             # The first states, and those behind a gap, have not all of the hours before them.
             whole = on[on >= hours - 1]
             on = whole[times[whole] - times[whole - hours + 1] == (hours - 1) * HOUR]
+        if HOURLY in self._chosen or self._summed:
+            # Sums since midnight give what fell in an hour only beside that of the hour before.
+            known = self._rain.answerable(np.arange(len(times)))
+            longest = max(self._summed.values(), default=1)
+            on = on[[bool(known[i - longest + 1 : i + 1].all()) for i in on]] if len(on) else on
         self._left_out["without the hours before it that precipitation is summed of"] = before - len(on)
         if not len(on):
             raise InputError("no state has the hours before it that precipitation is summed of", where=self.where)
@@ -325,6 +330,11 @@ class Reanalysis:
     def _left_out(self) -> dict[str, int]:
         """Reason -> how many states were left out; filled while the runs are looked for."""
         return dict(self._opened.left_out)
+
+    @cached_property
+    def _raised(self) -> dict[str, float]:
+        """Variable -> how far amounts of it lay below 0 before they were set to 0; filled while states are read."""
+        return {}
 
     def reading(self) -> Reading:
         """What was taken of the source, for people."""
@@ -351,6 +361,10 @@ class Reanalysis:
         first = self.layout.unstack(self._state(self._runs[0][:1])[0])
         assumed = [*self._opened.assumed, *self._axis.notes, *([levels_assumed] if levels_assumed else [])]
         assumed += odd_heights(first) if "geopotential" in first else []
+        assumed += [
+            f"{name} goes down to -{most:.2g} {VARIABLES[name].units}, and is 0 there"
+            for name, most in self._raised.items()
+        ]
         if not np.array_equal(np.asarray(self._grid[0].longitude) % 360, self._raw_longitudes()):
             assumed.append("longitudes are rounded in the file and were taken for evenly spaced ones")
         return Reading(
@@ -393,6 +407,8 @@ class Reanalysis:
         """Hash of the settings but for the path, of the times, and of the first and last state."""
         runs = self._runs
         settings = {k: v for k, v in vars(replace(self, path="")).items() if k in self.__dataclass_fields__}
+        if settings["accumulated"] is None:
+            del settings["accumulated"]  # a source without it is the one that it was before there was this setting
         ends = [self._state(np.array([i])).tobytes().hex() for i in (runs[0][0], runs[-1][-1])]
         times = [str(t) for r in runs for t in (self._all_times[r[0]], self._all_times[r[-1]])]
         return content_hash([{**settings, "fill": dict(self.fill)}, times, ends])
@@ -448,6 +464,10 @@ class Reanalysis:
             name = str(key)
             values = converted(array.values.astype(np.float32), name, array.attrs.get("units"), self.where)
             refuse_implausible(values, name, [str(d) for d in array.dims], labels, self.where)
+            if VARIABLES[name].accumulated and (values < 0).any():
+                # Packing and spectral fields leave amounts a little below 0, which no amount is.
+                self._raised[name] = max(self._raised.get(name, 0.0), float(-np.nanmin(values)))
+                values = np.maximum(values, np.float32(0))
             made[name] = (array.dims, values, VARIABLES[name].attrs())
         coords = {k: v for k, v in data.coords.items() if k in (TIME, LEVEL) and k in data.dims}
         found = xr.Dataset(made, coords).assign_coords({LATITUDE: list(grid.latitude), LONGITUDE: list(grid.longitude)})

@@ -416,6 +416,69 @@ def test_what_fell_since_midnight_is_recognised_and_taken_apart(tmp_path: Path) 
     np.testing.assert_array_equal(states(Reanalysis(hourly))[..., 0], fell)
 
 
+def test_sums_since_midnight_lose_only_the_hours_that_are_not_known(tmp_path: Path) -> None:
+    path, times, fell = rain(tmp_path / "land.nc", since_midnight=True)
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        holed = data.load().isel(time=np.r_[0:30, 33:96])
+    source = Reanalysis(kept(tmp_path / "holed.nc", holed), accumulated="day")
+    stamps = np.concatenate([s.times for s in source.segments()])
+    at = ((stamps - times[0]) / np.timedelta64(1, "h")).astype(int)
+    starts_new = times[0].astype("datetime64[h]").astype(int) % 24 == 1
+    unknown = {30, 31, 32, 33} | (set() if starts_new else {0})
+    assert at.tolist() == [i for i in range(96) if i not in unknown]
+    np.testing.assert_allclose(states(source)[..., 0], fell[at], atol=1e-8)
+    assert sum(source.reading().left_out.values()) == 93 - len(at)
+
+
+def test_rain_late_in_one_day_is_no_sum_and_amounts_below_zero_are_said(tmp_path: Path) -> None:
+    path, times, fell = rain(tmp_path / "hourly.nc", since_midnight=False)
+    hour = times.astype("datetime64[h]").astype(int) % 24
+    first = int(np.argmax(hour == 1))
+    fell[first : first + 23] = 0
+    fell[first + 23] = 1e-4
+    fell[fell < 1e-6] = -1.2e-7
+    with xr.open_dataset(path, engine="h5netcdf") as data:
+        data = data.load()
+    data["tp"].values[:] = fell
+    source = Reanalysis(kept(tmp_path / "late.nc", data))
+    np.testing.assert_array_equal(states(source)[..., 0], np.maximum(fell, 0))
+    assert any("total_precipitation goes down to -1.2e-07 m" in text for text in source.reading().assumed)
+
+
+def test_files_whose_times_and_circles_are_written_otherwise_are_one_record(tmp_path: Path) -> None:
+    longitude = np.arange(8) * 45.0
+    times = np.datetime64("2020-02-25", "ns") + np.arange(12) * np.timedelta64(6, "h")
+
+    def part(name: str, units: str, east: np.ndarray, offset: float) -> xr.Dataset:
+        wave = np.cos(np.deg2rad(east))[None, None] + np.arange(12)[:, None, None] + np.zeros((1, 5, 1))
+        coords = {"time": times, "latitude": np.linspace(-80, 80, 5), "longitude": east}
+        return xr.Dataset({name: (("time", "latitude", "longitude"), wave + offset, {"units": units})}, coords)
+
+    days = (times - np.datetime64("1850-01-01")) / np.timedelta64(1, "D") + 1e-8
+    closed = part("u10", "m s-1", np.append(longitude, 360.0), 0.0)
+    closed = closed.assign_coords(time=("time", days, {"units": "days since 1850-01-01"}))
+    paths = [kept(tmp_path / "a.nc", part("t2m", "K", longitude, 280.0)), kept(tmp_path / "b.nc", closed)]
+    for order in (paths, paths[::-1]):
+        source = Reanalysis(order, variables=("t2m", "u10"))
+        values = states(source)
+        assert values.shape == (12, 5, 8, 2)
+        np.testing.assert_allclose(values[..., 0] - 280, values[..., 1], atol=1e-4)
+
+
+def test_files_that_disagree_in_the_middle_of_their_overlap_are_refused(tmp_path: Path) -> None:
+    times = np.datetime64("2020-02-25", "ns") + np.arange(12) * np.timedelta64(6, "h")
+    values = 280 + np.random.default_rng(0).normal(size=(12, 5, 8)).astype("f4")
+    coords = {"time": times, "latitude": np.linspace(-80, 80, 5), "longitude": np.arange(8) * 45.0}
+    whole = xr.Dataset({"t2m": (("time", "latitude", "longitude"), values, {"units": "K"})}, coords)
+    other = whole.isel(time=slice(2, 12)).copy(deep=True)
+    paths = [kept(tmp_path / "a.nc", whole.isel(time=slice(0, 7))), kept(tmp_path / "b.nc", other)]
+    np.testing.assert_array_equal(states(Reanalysis(paths))[..., 0], values)
+    other["t2m"].values[2, 1, 3] += 0.2  # within a thousandth of 280 K, and neither the first nor the last
+    paths[1] = kept(tmp_path / "c.nc", other)
+    with pytest.raises(InputError, match="2m_temperature at 2020-02-26T00:00 differs"):
+        states(Reanalysis(paths))
+
+
 @pytest.fixture(scope="module")
 def gribs(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """GRIB files as the climate data store gives them."""
