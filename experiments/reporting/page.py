@@ -7,9 +7,11 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+from data.errors import InputError
 from data.files import write_text
 from experiments.reporting import accuracy_sections, findings, record_sections, screen_sections
 from experiments.reporting.data import Run, load_run
+from experiments.reporting.screen_page import is_screen, render_screen
 from experiments.reporting.words import absent, escape
 
 #: (anchor, heading, what makes the body), in the order of the page.
@@ -27,21 +29,29 @@ SECTIONS: tuple[tuple[str, str, Callable[[Run], str]], ...] = (
 )
 
 
+#: In every page, by which it is known again.
+FOOTER = "Written by <code>understudy report</code>"
+
+
 def write_report(run_dir: Path, out: Path | None = None) -> Path:
     """Write the page of a run, whole or as far as its files allow.
 
     Args:
-        run_dir: a pipeline's run directory; what it lacks is named on the page.
+        run_dir: of a pipeline, or of a screen; what it lacks is named on the page.
         out: where the page goes; `report.html` in the run if left out.
 
     Returns:
         The path of the page.
 
     Raises:
-        InputError: `run_dir` is not a run directory.
+        InputError: `run_dir` is not a run directory, or the page would replace a file of somebody else.
     """
     page = out or run_dir / "report.html"
-    write_text(page, render(load_run(run_dir)))
+    if page.exists() and FOOTER not in page.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(
+            "is no page of this command, and is not replaced", where=str(page), remedy="Give another out=FILE"
+        )
+    write_text(page, render_screen(run_dir) if is_screen(run_dir) else render(load_run(run_dir)))
     return page
 
 

@@ -24,6 +24,8 @@ import xarray as xr
 from data.errors import InputError
 from data.parameters import ParameterLayout, ParameterTable
 from experiments.recheck_designs import Recheck, recheck_designs
+from experiments.reporting.page import write_report
+from experiments.reporting.words import number
 from experiments.screening import Objective, ScreenConfig, ScreenSummary, screen_library
 from experiments.screening_chunks import TextChunk
 from experiments.screening_designs import designs_drawn, designs_in, parse_designs
@@ -99,6 +101,21 @@ def test_the_best_of_drawn_designs_are_exactly_those_of_a_full_sort(tmp_path: Pa
     assert metrics["screen/designs"] == 5000
     assert metrics["screen/designs_per_second"] > 0
     assert metrics["screen/out_of_domain"] == (~inside).sum()
+
+
+def test_a_screen_of_designs_has_a_page_of_its_own_that_replaces_nothing_else(tmp_path: Path) -> None:
+    screened(tmp_path / "out", 500)
+    text = write_report(tmp_path / "out").read_text()
+    assert "has not run" not in text
+    best = pd.read_csv(tmp_path / "out" / "top.csv").iloc[0]
+    assert f"<td>{number(float(best.prediction), 4)}</td>" in text
+    assert "none of the best was solved" in text
+    assert write_report(tmp_path / "out").read_text() == text
+    precious = tmp_path / "precious.html"
+    precious.write_text("<html>mine</html>")
+    with pytest.raises(InputError, match="is no page of this command"):
+        write_report(tmp_path / "out", precious)
+    assert precious.read_text() == "<html>mine</html>"
 
 
 def test_a_design_depends_on_the_seed_and_its_number_alone() -> None:
