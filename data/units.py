@@ -63,8 +63,8 @@ def same_units(first: str, second: str) -> bool:
 
 def conversion(spelling: str, unit: str) -> tuple[float, float] | None:
     """The factor and the offset from what a file has to a unit that is needed; None where there is no way."""
-    found = unit_of(spelling)
-    return (1.0, 0.0) if found == unit_of(unit) else CONVERSIONS.get((found, unit))
+    stated = unit_of(spelling)
+    return (1.0, 0.0) if stated == unit_of(unit) else CONVERSIONS.get((stated, unit))
 
 
 def is_rate(spelling: str) -> bool:

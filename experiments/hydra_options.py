@@ -38,8 +38,8 @@ def refuse_unsafe(arguments: Sequence[str]) -> None:
         elif argument.startswith("-"):
             name, equals, value = argument.partition("=")
             if name not in FLAGS | VALUED | OPTIONAL:
-                there = ", ".join(sorted(o for o in FLAGS | VALUED | OPTIONAL if o.startswith("--")))
-                raise InputError(f"no option {name}", remedy=f"There are {there}")
+                options = ", ".join(sorted(o for o in FLAGS | VALUED | OPTIONAL if o.startswith("--")))
+                raise InputError(f"no option {name}", remedy=f"There are {options}")
             if name in VALUED and not equals:
                 awaited = name
         else:

@@ -23,17 +23,17 @@ _TARGET = re.compile(r"_target_:\s*([\w.]+)")
 @cache
 def targets() -> frozenset[str]:
     """Dotted paths of the classes that the configurations of this package build."""
-    found: set[str] = set()
+    names: set[str] = set()
 
     def look(folder: Any) -> None:
         for entry in folder.iterdir():
             if entry.is_dir():
                 look(entry)
             elif entry.name.endswith(".yaml"):
-                found.update(_TARGET.findall(entry.read_text(encoding="utf-8")))
+                names.update(_TARGET.findall(entry.read_text(encoding="utf-8")))
 
     look(resources.files("experiments").joinpath("conf"))
-    return frozenset(found)
+    return frozenset(names)
 
 
 def refuse_other_targets(node: Any) -> None:

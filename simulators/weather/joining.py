@@ -55,9 +55,9 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
         InputError: units, grids or levels do not fit, or a time is in two files with different values.
         SimulationError: `missing_component`: dask is needed to join them unread.
     """
-    found = Joined(parts[0][1])
+    result = Joined(parts[0][1])
     if len(parts) == 1:
-        return found
+        return result
     parts = [(name, _to_the_minute(_open_circle(part))) for name, part in parts]
     alike: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     first = parts[0][1]
@@ -66,17 +66,17 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
         bare = part.drop_vars([c for c in part.coords if c not in KNOWN])
         if set(bare.data_vars) <= set(STATIC) and bare.sizes.get(TIME) == 1:
             bare = bare.isel({TIME: 0}, drop=True)
-        unread = _on_one_grid(_in_our_units(_unread(bare, where), mixed, name, found), first, name)
+        unread = _on_one_grid(_in_our_units(_unread(bare, where), mixed, name, result), first, name)
         alike.setdefault(frozenset(map(str, bare.data_vars)), []).append((name, unread))
-    groups = [_along_levels_and_time(group, found) for group in alike.values()]
-    groups = _at_common_times(groups, found)
+    groups = [_along_levels_and_time(group, result) for group in alike.values()]
+    groups = _at_common_times(groups, result)
     try:
-        found.data = xr.merge(_same_levels(groups, found), join="exact", compat="no_conflicts")
+        result.data = xr.merge(_same_levels(groups, result), join="exact", compat="no_conflicts")
     except ValueError as error:
         raise InputError(
             f"its files do not fit together: {str(error).splitlines()[0]}", where=where, remedy="Open them one by one"
         ) from error
-    return found
+    return result
 
 
 def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
@@ -122,12 +122,12 @@ def _mixed_units(parts: list[tuple[str, xr.Dataset]]) -> set[str]:
     return {name for name, spellings in units.items() if len(spellings) > 1 and name in VARIABLES}
 
 
-def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, found: Joined) -> xr.Dataset:
+def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, result: Joined) -> xr.Dataset:
     for name in sorted(mixed & set(map(str, data.data_vars))):
         array = data[name]
         factor, offset = conversion_of(name, array.attrs.get("units"), file)
         if (factor, offset) != (1.0, 0.0):
-            found.assumed.append(
+            result.assumed.append(
                 f"{name} of {file} was converted from {array.attrs['units']} to {VARIABLES[name].units}"
             )
             array = array.astype(np.float32) * np.float32(factor) + np.float32(offset)
@@ -165,16 +165,16 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
     return data
 
 
-def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], found: Joined) -> xr.Dataset:
+def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], result: Joined) -> xr.Dataset:
     """Files of the same variables."""
     by_level: dict[tuple[float, ...], list[tuple[str, xr.Dataset]]] = {}
     for name, part in group:
         levels = tuple(np.asarray(part[LEVEL].values, float).tolist()) if LEVEL in part.dims else ()
         by_level.setdefault(levels, []).append((name, part))
-    parts = [_in_time(files, found) for files in by_level.values()]
+    parts = [_in_time(files, result) for files in by_level.values()]
     if len(parts) == 1:
         return parts[0]
-    parts = _at_common_times(parts, found)
+    parts = _at_common_times(parts, result)
     every = [float(v) for part in parts for v in part[LEVEL].values]
     if len(set(every)) != len(every):
         raise InputError(
@@ -183,7 +183,7 @@ def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], found: Joined) -
     return xr.concat(parts, LEVEL, data_vars="minimal", coords="minimal", compat="override", join="exact").sortby(LEVEL)
 
 
-def _in_time(files: list[tuple[str, xr.Dataset]], found: Joined) -> xr.Dataset:
+def _in_time(files: list[tuple[str, xr.Dataset]], result: Joined) -> xr.Dataset:
     """Files one after the other; times that two of them have are taken once.
 
     Raises:
@@ -200,7 +200,7 @@ def _in_time(files: list[tuple[str, xr.Dataset]], found: Joined) -> xr.Dataset:
             stamps = part[TIME].values[twice]
             _refuse_unlike(kept, part.isel({TIME: np.flatnonzero(twice)}), before_name, name)
             reason = "in two files with the same values, taken once"
-            found.left_out[reason] = found.left_out.get(reason, 0) + len(stamps)
+            result.left_out[reason] = result.left_out.get(reason, 0) + len(stamps)
             part = part.isel({TIME: np.flatnonzero(~twice)})
         if part.sizes[TIME]:
             kept.append(part)
@@ -231,7 +231,7 @@ def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: 
                 )
 
 
-def _at_common_times(parts: list[xr.Dataset], found: Joined) -> list[xr.Dataset]:
+def _at_common_times(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset]:
     """Parts beside each other at the times that all of them have."""
     timed = [part for part in parts if TIME in part.dims]
     if len(timed) < 2:
@@ -245,17 +245,17 @@ def _at_common_times(parts: list[xr.Dataset], found: Joined) -> list[xr.Dataset]
     if len(common) < every:
         names = "; ".join(", ".join(map(str, part.data_vars)) for part in timed)
         reason = f"not in all of the files that lie beside each other ({names})"
-        found.left_out[reason] = found.left_out.get(reason, 0) + every - len(common)
+        result.left_out[reason] = result.left_out.get(reason, 0) + every - len(common)
     return [part.sel({TIME: common}) if TIME in part.dims else part for part in parts]
 
 
-def _same_levels(parts: list[xr.Dataset], found: Joined) -> list[xr.Dataset]:
+def _same_levels(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset]:
     """Variables on different levels get the levels of all, with NaN where one has none, which is noted."""
     levels = sorted({float(v) for part in parts if LEVEL in part.dims for v in part[LEVEL].values})
     for part in parts:
         if LEVEL in part.dims and part.sizes[LEVEL] != len(levels):
             own = tuple(np.asarray(part[LEVEL].values, float).tolist())
-            found.levels |= {str(name): own for name, array in part.data_vars.items() if LEVEL in array.dims}
+            result.levels |= {str(name): own for name, array in part.data_vars.items() if LEVEL in array.dims}
     return [
         part.reindex({LEVEL: levels}) if LEVEL in part.dims and part[LEVEL].values.tolist() != levels else part
         for part in parts
