@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Set
 from pathlib import Path, PurePosixPath
 
 from data.errors import InputError
@@ -18,10 +18,18 @@ CODE = re.compile(
     r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
     r"|\ballowSystemOperations\b|\bdynamicCode\b"
 )
-#: Libraries named by a path or a macro, which may be the case's own.
-LIBRARY = re.compile(r"\b\w*[lL]ibs?\s+\(?[^;]*[/$][^;]*;|\b\w*[lL]ibs?\([^;]*[/$][^;]*;")
+#: What may stand between two words: white space and comments, whichever way a comment is read.
+GAP = r"(?:\s|/\*.*?\*/|//[^\n]*\n)*"
+#: Values up to the semicolon that ends them, which is none within a string.
+VALUE = r'(?:"(?:\\.|[^"\\])*"|[^;"])*'
+#: Libraries, by a name that may be the case's own: a path, a macro, or what a directive takes in.
+LIBRARY = re.compile(rf'\b\w*[lL]ibs?(?:"|(?=[\s("/])){GAP}(?P<value>{VALUE});', re.S)
+#: A key in quotes is a pattern, which may stand for any of `LIBRARY_KEYS`.
+PATTERN = re.compile(rf'(?:^|[;{{}}]){GAP}"(?P<key>(?:\\.|[^"\\])*)"\s*(?P<value>[^{{;"\s]{VALUE}|"{VALUE});', re.S)
+LIBRARY_KEYS = ("lib", "libs", "functionObjectLibs", "motionSolverLibs", "dynamicFvMeshLibs", "allowSystemOperations")
 #: A file that a dictionary takes in: relative to the file that names it.
-INCLUDE = re.compile(r"#\s*s?include(?:IfPresent)?\s*\"([^\"\n]*)\"")
+INCLUDE = re.compile(rf"#\s*s?include(?:IfPresent)?\b{GAP}\"([^\"\n\\]*)\"", re.S)
+INCLUDES = re.compile(r"#\s*s?include(?:IfPresent)?\b")
 #: One of OpenFOAM's own files, or of `system`, which may not be left by `..`.
 LIBRARY_INCLUDE = re.compile(r"#\s*include(?:Etc|Func)\s*\"?[^\"\n;]*\.\.[^\n]*")
 #: How a file is named from the root of the case.
@@ -50,7 +58,7 @@ def included(name: str, target: str) -> str | None:
     return path
 
 
-def refuse_code(folder: Path, name: str, text: str, names: Collection[str]) -> None:
+def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, unread: Set[str] = frozenset()) -> None:
     """Refuse a file that compiles or runs code, loads a library of the case's own, or reads what is not in the case.
 
     Comments are searched too, and so is the text without them: what hides in one reading of a comment stands in the
@@ -61,6 +69,7 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str]) -> N
         name: path of the file inside the case.
         text: its content; bytes that are not ASCII may be any character.
         names: paths of all files of the template.
+        unread: paths of those that are not searched, because they hold binary numbers.
 
     Raises:
         InputError: names the file and the line.
@@ -79,17 +88,39 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str]) -> N
     for source in (text, plain):
         for pattern, what in (
             (CODE, "compiles or runs code"),
-            (LIBRARY, "loads a library by its path"),
             (LIBRARY_INCLUDE, "reads a file outside the case"),
         ):
             if match := pattern.search(source):
                 raise refused(match.start(), match[0], what, source, value)
+        for match in LIBRARY.finditer(source):
+            if re.search(r"[/$#]", match["value"]):
+                raise refused(match.start(), match[0], "loads a library by its path", source, value)
+        for match in PATTERN.finditer(source):
+            if "\0" in text and not match["key"].isprintable():
+                continue  # quotes among the numbers of a binary list
+            if re.search(r"[/$#]", match["value"]) and _may_mean_a_library(match["key"]):
+                raise refused(match.start(), match[0], "loads a library by its path", source, value)
         for match in INCLUDE.finditer(source):
             if IN_ETC.match(match[1]) and ".." not in PurePosixPath(match[1]).parts:
                 continue
             path = included(name, match[1])
             if path is None:
                 raise refused(match.start(), match[0], "reads a file outside the case", source, value)
+            if unread & {path, f"{path}.gz"}:
+                raise refused(match.start(), match[0], "reads a binary or compressed file", source, value)
             if path not in names and (folder / path).is_file():
                 what = f"reads {path}, a result of an earlier run that is left out"
                 raise refused(match.start(), match[0], what, source, "Move that file, such as to constant/")
+    for match in INCLUDES.finditer(plain):
+        if not INCLUDE.match(plain, match.start()):
+            raise refused(match.start(), plain[match.start() :], "names no file that can be read", plain, value)
+
+
+def _may_mean_a_library(pattern: str) -> bool:
+    """Whether a key in quotes stands for one of `LIBRARY_KEYS`; one that Python reads in another way counts as such."""
+    if len(pattern) > 200 or "[" in pattern or "(?" in pattern:
+        return True
+    try:
+        return any(re.fullmatch(pattern, key) for key in LIBRARY_KEYS)
+    except re.error:
+        return True

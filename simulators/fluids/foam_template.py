@@ -45,11 +45,11 @@ class Template:
 
     @staticmethod
     def read(folder: Path) -> Template:
-        """The case in a folder, links followed, without results of earlier runs but those that it begins from.
+        """The case in a folder, links inside it followed, without results of earlier runs but its beginning.
 
         Raises:
             InputError: the folder is not a case, is too large, holds dictionaries that compile or run code, or it
-                cannot be told which of its times it begins from.
+                cannot be told which of its times it begins from, or a link leads out of the case.
         """
         where = str(folder)
         if not folder.is_dir():
@@ -62,7 +62,7 @@ class Template:
         files: dict[str, bytes] = {}
         left_out: Counter[str] = Counter()
         size = 0
-        for name in _walk(folder):
+        for name in _walk(folder, start):
             head, _, rest = name.partition("/")
             if _result(head, rest, start):
                 left_out[head] += 1
@@ -72,6 +72,8 @@ class Template:
                 raise InputError("the link leads nowhere", where=str(path), remedy="Mend or remove it")
             if not path.is_file():
                 continue
+            if not path.resolve().is_relative_to(folder.resolve()):
+                raise _leads_out(path)
             size += path.stat().st_size
             if size > MAX_BYTES:
                 raise InputError(
@@ -81,13 +83,14 @@ class Template:
                 )
             files[name] = path.read_bytes()
         ordered = sorted(files.items(), key=lambda item: Path(item[0]))
+        numbers = {name for name, content in ordered if _numbers(name, content)}
         for name, content in ordered:
-            if content.startswith(b"\x1f\x8b") and not _geometry(name):
+            if content.startswith(b"\x1f\x8b") and name not in numbers:
                 raise InputError(
                     "compressed, so it cannot be checked", where=str(folder / name), remedy="Unpack it with gunzip"
                 )
-            if not (b"\0" in content and _geometry(name)):
-                refuse_code(folder, name, _text(content), files)
+            if name not in numbers:
+                refuse_code(folder, name, _text(content), files, unread=numbers)
         return Template(tuple(ordered), start or "0", tuple(sorted(left_out.items())))
 
     @cached_property
@@ -192,23 +195,37 @@ def _fill(content: bytes, values: Mapping[str, float | int | str]) -> bytes:
     return PLACEHOLDER.sub(put, _text(content)).encode("latin-1")
 
 
-def _walk(folder: Path) -> Iterator[str]:
+def _walk(folder: Path, start: str | None) -> Iterator[str]:
     """Paths of all files inside a folder, with those of linked folders, sorted.
 
     Raises:
-        InputError: a link leads to a folder that it lies in.
+        InputError: a link leads to a folder that it lies in, or out of the case.
     """
+    root = folder.resolve()
     for at, folders, names in os.walk(folder, followlinks=True):
         inside = Path(at).relative_to(folder)
         folders.sort()
         real = Path(at).resolve()
-        for name in folders:
+        for name in list(folders):
             target = (Path(at) / name).resolve()
             if real.is_relative_to(target):
                 raise InputError(
                     "the link leads to a folder that it lies in", where=str(Path(at) / name), remedy="Remove it"
                 )
+            if not target.is_relative_to(root):
+                head, _, rest = (inside / name / "polyMesh").as_posix().partition("/")
+                if not _result(head, rest, start):
+                    raise _leads_out(Path(at) / name)
+                folders.remove(name)
         yield from ((inside / name).as_posix() for name in sorted(names))
+
+
+def _leads_out(path: Path) -> InputError:
+    return InputError(
+        "the link leads out of the case, so what it leads to is not a part of it",
+        where=str(path),
+        remedy="Copy it into the case: cp -rL CASE COPY",
+    )
 
 
 def _result(head: str, rest: str, start: str | None) -> bool:
@@ -221,9 +238,11 @@ def _result(head: str, rest: str, start: str | None) -> bool:
     return start is None or float(head) > float(start) or not rest.startswith("polyMesh/")
 
 
-def _geometry(name: str) -> bool:
-    """Whether a file holds points and faces, which may be compressed or binary."""
-    return bool({"polyMesh", "triSurface"} & set(name.split("/")))
+def _numbers(name: str, content: bytes) -> bool:
+    """Whether a file holds points and faces, compressed or binary: it is no dictionary, and nothing takes it in."""
+    folders, last = name.split("/")[:-1], name.rpartition("/")[2]
+    geometry = "triSurface" in folders or ("polyMesh" in folders and not last.startswith("boundary"))
+    return geometry and not last.endswith("Dict") and (b"\0" in content or content.startswith(b"\x1f\x8b"))
 
 
 def _text(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 import shutil
 from pathlib import Path
 
@@ -104,10 +105,14 @@ def test_a_start_that_cannot_be_told_is_refused() -> None:
 
 def test_linked_files_and_folders_are_part_of_a_case(case: Path) -> None:
     whole = Template.read(case).hash
-    for name in ("constant", "0"):
-        (case / name).rename(case.parent / name)
-        (case / name).symlink_to(case.parent / name)
-    assert Template.read(case).hash == whole
+    (case / "0").rename(case / "0.orig")
+    (case / "0").symlink_to("0.orig")
+    linked = dict(Template.read(case).files)
+    assert linked["0/U"] == linked["0.orig/U"] == (case / "0.orig" / "U").read_bytes()
+    (case / "0").unlink()
+    (case / "0.orig").rename(case / "0")
+    (case.parent / "link").symlink_to(case)
+    assert Template.read(case.parent / "link").hash == whole
     (case / "constant" / "again").symlink_to(case / "system")
     assert "constant/again/controlDict" in Template.read(case).names()
     (case / "constant" / "again").unlink()
@@ -118,6 +123,23 @@ def test_linked_files_and_folders_are_part_of_a_case(case: Path) -> None:
     (case / "system" / "gone").symlink_to(case.parent / "nothing")
     with pytest.raises(InputError, match=r"system/gone: the link leads nowhere"):
         Template.read(case)
+
+
+@pytest.mark.parametrize("place", ["constant/more", "constant/folder", "0.5/polyMesh"])
+def test_a_link_that_leads_out_of_a_case_is_refused(case: Path, place: str) -> None:
+    target = case.parent / "elsewhere"
+    target.mkdir()
+    (target / "secret").write_text("a 1;")
+    (case / place).parent.mkdir(exist_ok=True)
+    (case / place).symlink_to(target / "secret" if place.endswith("more") else target)
+    if place.startswith("0.5"):
+        edit(case / "system" / "controlDict", "startTime", "startFrom startTime;\nstartTime 0.5;\n// was")
+    with pytest.raises(InputError, match=rf"{place}: the link leads out of the case"):
+        Template.read(case)
+    # Results of an earlier run are no part of the case, wherever they lie.
+    (case / place).unlink()
+    (case / "postProcessing").symlink_to(target)
+    assert not any("secret" in name for name in Template.read(case).names())
 
 
 @pytest.mark.parametrize(
@@ -159,6 +181,59 @@ def test_any_encoding_comes_back_as_it_was_and_is_checked(case: Path, tmp_path: 
         (case / "constant" / "more").write_bytes(hidden)
         with pytest.raises(InputError, match=r"constant/more:\d: .* a case may not do"):
             Template.read(case)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'libs ("a;/../mine.so");',
+        b'"l.*" ("/tmp/mine.so");',
+        b'"[[:alpha:]]ibs" ("/tmp/mine.so");',
+        b'/* \xe4 */ "li[b]s" /* ; */ ("/tmp/mine.so");',
+        b'"libs" ("/tmp/mine.so");',
+        b'libs"/tmp/mine.so";',
+        b'x "/tmp/mine.so"; "func.*" ($x);',
+        b'libs (\n#include "list"\n);',
+        b'v #{ " #}; #include /* " */ "/tmp/more"',
+        b'v $a/*; #include /**/ "/tmp/more"',
+        b'#include "/tmp/mo\\\nre"',
+        b'#include "../constant/triSurface/packed"',
+        b'#include "../constant/triSurface/binary"',
+        b'#include "../constant/polyMesh/points"',
+        b"// \\\n#codeStream {}",
+        b"\0 #calc 1;",
+    ],
+)
+@pytest.mark.parametrize(
+    "place", ["system/controlDict", "constant/polyMesh/boundary", "constant/polyMesh/blockMeshDict"]
+)
+def test_code_does_not_hide_from_the_search(case: Path, line: bytes, place: str) -> None:
+    for name in ("triSurface/packed.gz", "triSurface/binary", "polyMesh/points", "triSurface/ok.stl"):
+        (case / "constant" / name).parent.mkdir(exist_ok=True)
+        (case / "constant" / name).write_bytes(b"\x1f\x8b\0 a 1;")
+    Template.read(case)
+    place = posixpath.normpath(place)
+    if "polyMesh" in place:
+        line = line.replace(b"../constant", b"..")
+    kept = (case / place).read_bytes() if (case / place).exists() else b"// \0\n"
+    (case / place).write_bytes(kept + b"\n" + line + b"\n")
+    with pytest.raises(InputError, match=rf"{place}:\d+: .* a case may not do"):
+        Template.read(case)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'libs ("libforces.so" "libmine.so");',
+        '// the #include directive reads /a/b;\n/* libraries: see "#includes" */\n',
+        '"(U|k|epsilon).*" { solver PCG; }\n".*" 0.9;\n"l.*" 1;\n',
+        'file "constant/triSurface/body.stl"; "div\\(phi,U\\)" Gauss linear;',
+        "dimensions [m^2/s]; a $../b; libration 1/2;",
+    ],
+)
+def test_dictionaries_as_people_write_them_pass(case: Path, text: str) -> None:
+    (case / "constant" / "more").write_text(text)
+    assert "constant/more" in Template.read(case).names()
 
 
 @pytest.mark.parametrize(
