@@ -111,7 +111,7 @@ class FrameTally:
         if cells:
             quantities["cell"] = f"Angstrom; frames that repeat: {', '.join(cells)}"
         if self.fixed:
-            quantities["constraints"] = f"fixed coordinates in {self.fixed:,} frames; labels are of the free surface"
+            quantities["constraints"] = f"fixed coordinates in {_frames(self.fixed)}; labels are of the free surface"
         return Reading(
             source=str(self.path),
             format=_format(self.path),
@@ -128,14 +128,14 @@ class FrameTally:
         unused = {}
         if labels:
             for (name, label), count in self.unused.items():
-                unused[name] = f"looks like {label}, in {count:,} frames; {self.keys.prefix}{label}_key={name} takes it"
+                unused[name] = f"looks like {label}, in {_frames(count)}; {self.keys.prefix}{label}_key={name} takes it"
         for name, count in self.constraints.items():
-            unused[name] = f"a constraint, in {count:,} frames; labels are of the free surface"
+            unused[name] = f"a constraint, in {_frames(count)}; labels are of the free surface"
         if not spins:
             for how, count in self.quantities.get("spin", Counter()).items():
-                unused["spin"] = f"in {count:,} frames ({how}); a potential does not tell spins apart"
+                unused["spin"] = f"in {_frames(count)} ({how}); a potential does not tell spins apart"
             for problem, count in self.spin_problems.items():
-                unused.setdefault("spin", f"in {count:,} frames; {problem}")
+                unused.setdefault("spin", f"in {_frames(count)}; {problem}")
         return unused
 
     def _assumed(self, spins: bool, labels: bool) -> tuple[str, ...]:
@@ -143,17 +143,19 @@ class FrameTally:
         if labels and any(how == "eV" or how.startswith("eV, from") for how in self.quantities.get("energy", ())):
             assumed.append("energies and forces are in eV and Angstrom, which the file does not say")
         if self.unnamed["charge"] and (spins or self.quantities.get("charge")):
-            assumed.append(f"{self.unnamed['charge']:,} frames name no charge and are taken as neutral")
+            assumed.append(f"{_frames(self.unnamed['charge'])} without a charge: taken as neutral")
         if spins and self.unnamed["spin"]:
-            assumed.append(
-                f"{self.unnamed['spin']:,} frames name no spin and are taken in their lowest, 0 or 1 unpaired electrons"
-            )
+            assumed.append(f"{_frames(self.unnamed['spin'])} without a spin: taken with 0 or 1 unpaired electrons")
         if self.unbound:
             assumed.append(
-                f"positions are in Angstrom; in {self.unbound:,} frames no two atoms are near enough for a bond, "
+                f"positions are in Angstrom; in {_frames(self.unbound)} no two atoms are near enough for a bond, "
                 "as if they were in Bohr"
             )
         return tuple(assumed)
+
+
+def _frames(count: int) -> str:
+    return f"{count:,} frame{'' if count == 1 else 's'}"
 
 
 def _unbound(row: Row) -> bool:

@@ -56,13 +56,18 @@ class Reading:
         """Plain values for `reading.json`."""
         return asdict(self) | {"assumed": list(self.assumed)}
 
+    def _unit_of(self, count: int) -> str:
+        return self.unit.removesuffix("s") if count == 1 else self.unit
+
     def lines(self) -> list[tuple[str, str]]:
         """The table of this source: pairs of a heading and a text, the source first."""
         rows = [("read", f"{self.source} as {self.format}")]
         rows.append((self.unit, f"{self.used:,} of {self.total:,} used"))
         rows += [(name, text) for name, text in self.quantities.items()]
         by_count = sorted(self.left_out.items(), key=lambda item: (-item[1], item[0]))
-        rows += [("left out", f"{count:,} {self.unit}: {reason}") for reason, count in by_count[:SHOWN_REASONS]]
+        rows += [
+            ("left out", f"{count:,} {self._unit_of(count)}: {reason}") for reason, count in by_count[:SHOWN_REASONS]
+        ]
         rest = by_count[SHOWN_REASONS:]
         if rest:
             rows.append(("left out", f"{sum(c for _, c in rest):,} {self.unit} for {len(rest)} other reasons"))

@@ -95,8 +95,9 @@ def _molecule(line: int, record: list[str], columns: Sequence[str], keys: FrameK
     smiles = None
     bonded: dict[str, str] = {}
     radicals = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
-    # Bare atoms without bonds, as `write_sdf` writes a geometry, are no graph: their valences are open.
-    if molecule.GetNumBonds() or not radicals:
+    # Bare atoms without bonds, as `write_sdf` writes a geometry, are no graph: their valences are open. A lone atom
+    # that lacks its hydrogens, such as a methyl radical in a drawing, is one.
+    if molecule.GetNumBonds() or not radicals or _hydrogens(molecule):
         with rdBase.BlockLogs():
             heavy = Chem.RemoveHs(molecule)
             smiles = Chem.MolToSmiles(heavy) if heavy.GetNumAtoms() <= MAX_ATOMS else None

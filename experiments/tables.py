@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float
 from omegaconf import MISSING
 
 from data.errors import InputError
+from data.identity import molecule_keys
 from data.molecules import read
 from data.reading import Reading
 from data.rejects import RejectLog
@@ -110,7 +112,26 @@ def read_table(
     found = [str(row.smiles) for row in rows]
     values = {t: np.array([row.properties[t] for row in rows], float) for t in targets}
     identity = content_hash([found, {t: _with_gaps(v) for t, v in values.items()}])
+    tally.assumed += repeats(found, values)
     return Table(found, values, given, identity, tally.reading(path, given))
+
+
+def repeats(smiles: Sequence[str], values: Mapping[str, Float[np.ndarray, " molecule"]]) -> list[str]:
+    """What to say of rows that name the same molecule (`data.identity`), and of labels of theirs that differ."""
+    keys = pd.Series(molecule_keys(smiles))
+    again = keys.duplicated(keep=False)
+    if not again.any():
+        return []
+    molecules = keys[again].nunique()
+    one = "1 molecule" if molecules == 1 else f"{molecules:,} molecules"
+    said = [f"{int(again.sum()):,} rows repeat {one}: each row counts, those of a molecule stay in one part"]
+    for name, column in values.items():
+        by_molecule = pd.Series(column).groupby(keys)
+        spread = (by_molecule.max() - by_molecule.min()).dropna()
+        unlike = int((spread > 0).sum())
+        if unlike:
+            said.append(f"labels of {name} that differ are kept: {unlike:,} of these, by up to {spread.max():.3g}")
+    return said
 
 
 def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None) -> Table:

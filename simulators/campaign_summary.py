@@ -39,13 +39,14 @@ class Reasons:
         return {kind: messages.total() for kind, messages in by_count}
 
     def lines(self) -> list[str]:
-        """One line a kind: how many, and the message that most of them have."""
+        """One line a kind: how many, and the message, or the commonest of several."""
         lines = []
         for kind, count in self.counts().items():
             messages = self.kinds[kind]
             (message, times), *_ = messages.most_common(1)
-            more = f" (as {times:,} say; {count - times:,} say other things)" if times < count else ""
-            lines.append(f"{kind} {count:,}: {message or 'no message'}{more}")
+            # Of several messages the most frequent one is an example; the store has each record's own.
+            share = f", {times:,} of them" if times < count else ""
+            lines.append(f"{count:,} {kind}{share}: {message or 'no message'}")
         return lines
 
 

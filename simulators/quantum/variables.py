@@ -171,7 +171,10 @@ def frontier(
     order = np.argsort(energies, kind="stable")
     energies, occupied = energies[order], occupied[order]
     if not occupied.any() or occupied.all():
-        raise SimulationError("invalid_input", "no gap: the basis has no empty orbital, or the system no electron")
+        raise SimulationError(
+            "invalid_input",
+            "no gap: the basis has no empty orbital, or the system no electron; ask for simulator.outputs=[energy]",
+        )
     homo, lumo = float(energies[occupied].max()), float(energies[~occupied].min())
     return {"homo": homo, "lumo": lumo, "gap": lumo - homo, "orbital_energies": energies}
 

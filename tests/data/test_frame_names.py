@@ -136,7 +136,7 @@ def test_labels_under_other_names_are_refused_until_a_key_says_what_they_are(tmp
     assert np.isnan(without.forces).all()
     assert np.isnan(without.energy).tolist() == [False, True]
     assert "2 frames" in readings[-1].unused["force"]
-    assert "1 frames" in readings[-1].unused["REF_energy"]
+    assert "in 1 frame" in readings[-1].unused["REF_energy"]
     with pytest.raises(InputError, match=r"no frame has enregy.*energy"):
         read_structures(path, None, FrameKeys(energy=("enregy",), forces=("force",)))
     with pytest.raises(InputError, match="gradients"):

@@ -236,6 +236,13 @@ def test_a_drawing_is_no_geometry(tmp_path: Path) -> None:
     assert row.positions is None
 
 
+def test_a_lone_atom_without_its_hydrogens_is_a_molecule(tmp_path: Path) -> None:
+    methyl = Chem.MolFromSmiles("[CH3]")
+    AllChem.Compute2DCoords(methyl)
+    row = next(read(write(tmp_path / "a.sdf", Chem.MolToMolBlock(methyl) + "$$$$\n")))
+    assert (row.smiles, row.positions, row.properties["spin"]) == ("[CH3]", None, 1)
+
+
 def frame(*, count: str = "3", swap: tuple[str, str] = ("", "")) -> str:
     return WATER.replace("3\n", f"{count}\n", 1).replace(*swap)
 

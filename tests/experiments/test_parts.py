@@ -56,6 +56,16 @@ def test_each_target_of_a_sparse_table_gets_labels_to_calibrate_with(tmp_path: P
     assert len(labelled_split(full, settings)["calibration"]) == fewest_points()
 
 
+def test_rows_of_the_same_molecule_and_labels_that_differ_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("smiles,gap,dip\nCCO,1.0,5\nOCC,1.25,5\nC([2H])O,2,\nCO,2,7\nCCC,3,1\nCCC,,2\nN,4,\n")
+    repeated, gap, dip = read_table(path, "smiles", ["gap", "dip"], [], None).reading.assumed
+    assert repeated.startswith("6 rows repeat 3 molecules")
+    assert gap == "labels of gap that differ are kept: 1 of these, by up to 0.25"
+    assert dip == "labels of dip that differ are kept: 1 of these, by up to 1"
+    assert not read_table(sparse_table(tmp_path / "b.csv", 9, 9), "smiles", ["gap", "dip"], [], None).reading.assumed
+
+
 def test_a_target_with_too_few_labels_is_named(tmp_path: Path) -> None:
     labels = read_table(sparse_table(tmp_path / "a.csv", 60, 3), "smiles", ["gap", "dip"], [], None)
     with pytest.raises(InputError, match="3 labels of dip are too few"):

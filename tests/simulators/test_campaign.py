@@ -294,7 +294,7 @@ def test_a_campaign_whose_first_requests_mostly_fail_stops_and_says_how_to_go_on
         # The second call finds the same in the store, and runs nothing.
         with pytest.raises(InputError, match="3 of the first 4 requests failed") as raised:
             run_campaign(simulator, inputs, tmp_path / "s", config, progress=False, key="dear.campaign")
-        assert "not_converged 2: on purpose; crashed 1: RuntimeError: on purpose" in str(raised.value)
+        assert "2 not_converged: on purpose; 1 crashed: RuntimeError: on purpose" in str(raised.value)
         assert "dear.campaign.give_up_after=null" in str(raised.value)
         assert sum(calls(tmp_path).values()) == 4
     summary = run_campaign(simulator, inputs, tmp_path / "s", replace(config, give_up_after=None), progress=False)
@@ -308,13 +308,13 @@ def test_a_campaign_in_which_all_requests_failed_ends_in_an_error_also_when_it_i
     simulator, config = Misbehaving(str(tmp_path)), CampaignConfig(workers=1, retries=0)
     inputs = [request(1.0, "raise"), request(2.0, "not_converged"), request(3.0, "not_converged")]
     for _ in range(2):
-        with pytest.raises(InputError, match=r"all 3 requests failed: not_converged 2: on purpose; crashed 1: Runtime"):
+        with pytest.raises(InputError, match=r"all 3 requests failed: 2 not_converged: on purpose; 1 crashed: Runtime"):
             run_campaign(simulator, inputs, tmp_path / "s", config)
         shown = " ".join(capfd.readouterr().out.split())
-        assert "failed not_converged 2: on purpose failed crashed 1: RuntimeError: on purpose" in shown
+        assert "failed 2 not_converged: on purpose failed 1 crashed: RuntimeError: on purpose" in shown
     # One answer is worth keeping: the table says why the others have none.
     run_campaign(simulator, [*inputs, request(4.0)], tmp_path / "s", config)
-    assert "in the store before 3 (3 of them failed) failed not_converged 2" in " ".join(capfd.readouterr().out.split())
+    assert "in the store before 3 (3 of them failed) failed 2 not_converged" in " ".join(capfd.readouterr().out.split())
 
 
 def test_a_store_carries_the_provenance_and_fingerprint_of_its_simulator_and_nothing_else(tmp_path: Path) -> None:
