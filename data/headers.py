@@ -63,10 +63,11 @@ def missing_column(path: Path, column: str, names: Sequence[str]) -> InputError:
     shown = [name.encode("utf-8", "replace").decode() for name in names[:20]]
     more = f" and {len(names) - 20} more" if len(names) > 20 else ""
     remedies = [did_you_mean(column, shown), "Name the column as the file does"]
+    keys = "smiles=, or data.smiles= and data.target= in train and evaluate"
     awkward = next((name for name in shown if name and not _PLAIN.fullmatch(name)), None)
     if awkward is not None:
-        remedies[1] += f", on the command line within both kinds of quotes: \"KEY='{awkward}'\""
-    remedies[1] += "; a list of SMILES without a header is a .smi file"
+        remedies[1] += f", on the command line within both kinds of quotes: \"data.target='{awkward}'\""
+    remedies[1] += f" ({keys}); a list of SMILES without a header is a .smi file"
     return InputError(
         f"no column {column!r}; there are {shown}{more}", where=str(path), remedy=" ".join(filter(None, remedies))
     )

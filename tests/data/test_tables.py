@@ -148,7 +148,8 @@ def test_a_column_that_is_not_there_offers_those_that_are_near(asked: str, offer
     with pytest.raises(InputError, match="Did you mean") as error:
         list(read(path, columns=[asked]))
     assert f"Did you mean {offered}" in str(error.value)
-    assert "KEY='gap (eV)'" in str(error.value)
+    assert "data.target='gap (eV)'" in str(error.value)
+    assert "data.smiles=" in str(error.value)
 
 
 def test_near_names_are_spelt_alike_or_abbreviated() -> None:
