@@ -24,6 +24,7 @@ from data.field_files import SPACE, channels_of, open_samples, usable
 from data.field_physics import refuse_other_physics
 from data.field_precision import narrowed
 from data.field_start import begin
+from data.field_suspects import missing_codes, repeated, seconds_of_dates
 from data.reading import Reading
 from data.store import FACTS, RecordStore
 
@@ -275,6 +276,7 @@ def read_fields(
             remedy=f"It has {', '.join(map(str, data.data_vars))}",
         )
     data, shared = usable(data, output, given, where)
+    data, timed = seconds_of_dates(data)
     layout = _layout(data, output, given, periodic, where)
     fields, assumed = _arrays(data, layout, facts["fingerprint"], seconds, where)
     for sentence in assumed:
@@ -283,6 +285,11 @@ def read_fields(
     finite &= np.isfinite(fields.static).all(axis=tuple(range(1, fields.static.ndim)))
     finite &= np.isfinite(fields.parameters).all(axis=1)
     bad += [(int(numbers[i]), "holds values that are not finite") for i in np.flatnonzero(~finite)]
+    coded = {} if kind == "store of a campaign" else missing_codes(data, [output, *given])
+    for row, reason in coded.items():
+        if finite[row]:
+            bad.append((int(numbers[row]), reason))
+            finite[row] = False
     if not finite.any():
         raise InputError(
             f"no sample of it can be used: {_why_none(data, [output, *given], bad)}",
@@ -292,6 +299,11 @@ def read_fields(
     fields = fields.take(np.flatnonzero(finite))
     if not fields.fingerprint:
         fields = replace(fields, fingerprint=fields.content())
+    again = repeated(fields.static, fields.parameters, *([fields.states[:, 0]] if fields.layout.evolves else []))
+    if again:
+        sentence = f"{again:,} of {len(fields):,} samples have the inputs of an earlier one, and parts may share them"
+        LOG.warning("%s: %s", where, sentence)
+        assumed = (*assumed, sentence)
     reading = Reading(
         source=where,
         format=kind,
@@ -301,7 +313,7 @@ def read_fields(
         quantities=_quantities(fields.layout),
         left_out=Counter(reason for _, reason in bad),
         unused={n: "name it in data.inputs" for n in map(str, data.data_vars) if n not in (output, *given)},
-        assumed=(*said, *shared, *assumed),
+        assumed=(*said, *timed, *shared, *assumed),
     )
     fields = replace(fields, reading=reading)
     return fields, sorted(bad)
@@ -323,7 +335,8 @@ def _quantities(layout: Layout) -> dict[str, str]:
     grid = ", ".join(f"{d} of {len(layout.axis(d).values)}" for d in layout.output.dims)
     told = {layout.output.name: f"{layout.output.units}, learned, along {grid}"}
     if layout.initial is not None:
-        told[layout.initial.name] = f"{layout.initial.units}, the state at the first time"
+        when = "one step before the first time" if layout.lead else "at the first time"
+        told[layout.initial.name] = f"{layout.initial.units}, the state {when}"
     told |= {v.name: f"{v.units}, field that decides it" for v in layout.static}
     told |= {v.name: f"{v.units}, number that decides it" for v in layout.parameters}
     return told | {"ends meet": "yes" if all(layout.periodic) else "no"}

@@ -97,6 +97,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         _end(result, run_dir)
         return
     path = existing_file(settings.inputs, "inputs")
+    _refuse_no_molecules(simulator)
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     keys = FrameKeys(
         charge=settings.charge_key, spin=settings.spin_key, spin_convention=settings.spin_convention, prefix=""
@@ -133,6 +134,23 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         reading = replace(reading, assumed=(*reading.assumed, f"limit={settings.limit}: what follows was not read"))
     show_readings([reading], run_dir)
     _end(result, run_dir)
+
+
+def _refuse_no_molecules(simulator: Simulator) -> None:
+    """A file of `inputs` is one of molecules, whatever its columns are.
+
+    Raises:
+        InputError: the simulator takes other inputs.
+    """
+    names = [v.name for v in simulator.spec.inputs]
+    if not {"smiles", "positions"} & set(names):
+        raise InputError(
+            f"it is a file of molecules, and {simulator.name} takes {', '.join(names)}",
+            where="inputs",
+            remedy="Draw its requests with sampling=KIND, whose ranges may be yours: '~sampling.ranges' "
+            "'+sampling.ranges={NAME: {low: 0.0, high: 1.0}}'; or ask from Python with "
+            "simulators.campaign.run_campaign",
+        )
 
 
 #: How charges and spins of geometries are named.

@@ -138,7 +138,9 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
         names += [name for name in _groups(parent) if name not in names]
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
-        offers.append(f"To add it, write +{key}=...")
+        offers.append(
+            f"To add it, write +{key}=...; to have your own alone, write '~{outer}' '+{outer}={{{last}: ...}}'"
+        )
     if names:
         offers.append(f"Keys {f'of {outer}' if outer else 'here'} are {', '.join(names)}")
     return InputError("no such key", where=key, remedy=" ".join(filter(None, offers)) or "See --help")

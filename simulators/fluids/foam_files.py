@@ -44,7 +44,7 @@ NAMED: Mapping[str, tuple[int, ...]] = {
     "dynamicViscosity": (1, -1, -1),
 }
 
-_CLASS = re.compile(r"(?:^|[\s{;])class\s+(\w+)\s*;")
+_CLASS = re.compile(r"(?:^|[\s{;])class\s+([\w:]+)\s*;")
 _FORMAT = re.compile(r"(?:^|[\s{;])format\s+(\w+)\s*;")
 _DIMENSIONS = re.compile(r"(?:^|[\s};])dimensions\s+\[([^\]]*)\]\s*;")
 _INTERNAL = re.compile(r"(?:^|[\s};])internalField\s")
@@ -53,6 +53,8 @@ _VALUE = re.compile(r"(?<=[\s{;])value\s+(?=uniform|nonuniform)")
 _LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d+)\s*([({])")
 #: A line of a log by which a program enters a time; some releases add the unit.
 _REACHED = re.compile(r"^Time = ([-+.\deE]+)s?\s*$", re.M)
+#: Bytes that stand in no text, of any encoding that goes on from ASCII.
+_BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
 #: A comment, or a string, in which the signs of a comment mean nothing.
 _COMMENT = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\])*"', re.S)
 
@@ -173,12 +175,17 @@ def read_text(path: Path) -> str:
         packed = path.with_name(path.name + ".gz").is_file()
         remedy = "Set `writeCompression off;` in system/controlDict" if packed else None
         raise InputError("no such file" + (", only a compressed one" if packed else ""), where=str(path), remedy=remedy)
+    content = path.read_bytes()
     try:
-        return without_comments(path.read_bytes().decode("utf-8"))
+        text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise InputError(
-            "not text", where=str(path), remedy="Set `writeFormat ascii;` in system/controlDict"
-        ) from error
+        # Names of patches and notes may be in Latin-1; numbers in binary hold bytes that no text does.
+        if _BINARY.search(content):
+            raise InputError(
+                "not text", where=str(path), remedy="Set `writeFormat ascii;` in system/controlDict"
+            ) from error
+        text = content.decode("latin-1")
+    return without_comments(text)
 
 
 def read_field(path: Path) -> Field:

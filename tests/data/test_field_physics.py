@@ -45,6 +45,10 @@ def test_the_given_state_comes_first_whether_or_not_the_solver_stored_it(tmp_pat
     assert np.allclose(stored.states, truth, atol=1e-6)
     assert np.allclose(later.states, truth, atol=1e-6)
     assert (stored.layout.lead, later.layout.lead) == (0, 1)
+    assert [f.reading.quantities["initial"] for f in (stored, later) if f.reading] == [
+        "1, the state at the first time",
+        "1, the state one step before the first time",
+    ]
     # The answers of either are at the times of its own output.
     assert later.layout.axis("time").values == tuple(np.arange(1, 6) * STEP)
     one = read(data_set(np.array([STEP])), tmp_path, "c.nc")

@@ -79,6 +79,24 @@ def test_a_limit_that_is_no_number_of_inputs_is_refused(limit: object, tmp_path:
         run(tmp_path / "m.smi", tmp_path / "run", limit=limit)
 
 
+def test_a_file_for_a_simulator_that_takes_no_molecules_is_refused_and_the_way_told(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("viscosity\n0.1\n")
+    with pytest.raises(InputError, match=r"takes initial, viscosity.*sampling=KIND"):
+        run(
+            tmp_path / "m.csv",
+            tmp_path / "run",
+            simulator={
+                "_target_": "simulators.fluids.exponax.Exponax",
+                "equation": "burgers",
+                "points": 32,
+                "save_dt": 0.05,
+                "steps": 1,
+                "dt": 0.0025,
+                "varied": ["viscosity"],
+            },
+        )
+
+
 WATER = Row(0, None, np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.1], [0, 0.8, -0.5], [0, -0.8, -0.5]]))
 ETHANOL = Row(0, "CCO", properties={"name": "ethanol"})
 

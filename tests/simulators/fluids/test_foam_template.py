@@ -335,3 +335,23 @@ def test_strings_and_inner_dictionaries_are_not_taken_for_values(tmp_path: Path)
     found = read_field(path)
     assert found.units == "K"
     assert {name: float(values[0, 0]) for name, values in found.patches.items()} == {"a": 4.0, "b": 7.0}
+
+
+def test_a_field_may_name_its_patches_in_latin_1_and_may_not_be_binary(tmp_path: Path) -> None:
+    path = tmp_path / "T"
+    head = "FoamFile { format ascii; class volScalarField; }\ndimensions [K];\n"
+    text = head + "internalField uniform 3;\nboundaryField { W\u00e4nde { value uniform 4; } }"
+    for encoding in ("latin-1", "utf-8"):
+        path.write_bytes(text.encode(encoding))
+        read = read_field(path)
+        assert {name: values.item() for name, values in read.patches.items()} == {"W\u00e4nde": 4.0}
+    binary = np.array([1.0, 2.0]).tobytes()
+    path.write_bytes(f"{head}internalField nonuniform List<scalar> 2(".encode() + binary + b");\nboundaryField{}")
+    with pytest.raises(InputError, match="writeFormat ascii"):
+        read_field(path)
+
+
+def test_a_class_of_another_namespace_is_named_in_the_refusal(tmp_path: Path) -> None:
+    (tmp_path / "C").write_text("FoamFile { class volScalarField::Internal; }\ndimensions [K];\nvalue uniform 3;\n")
+    with pytest.raises(InputError, match="volScalarField::Internal is not a field that can be read"):
+        read_field(tmp_path / "C")
