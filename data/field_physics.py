@@ -5,6 +5,7 @@ The grid may be another one; a network of one step of 0.2 s on 1 m has no answer
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -34,6 +35,26 @@ def refuse_other_physics(own: Layout, layout: Layout, where: str) -> None:
             f"its {what} is {mine}, {theirs} has been learned",
             where=where,
             remedy="Give samples of the same question: another grid may do, another physics may not",
+        )
+
+
+def refuse_other_boundary(own: Mapping[str, str], attrs: Mapping[str, str], where: str) -> None:
+    """Refuse samples whose boundary is in words another one; where either tells none, they are taken for the same.
+
+    Args:
+        own: attributes of the samples.
+        attrs: of what is asked for.
+        where: the samples come from.
+
+    Raises:
+        InputError: gives both.
+    """
+    mine, theirs = (x.get("boundary_conditions", "") for x in (own, attrs))
+    if mine and theirs and mine != theirs:
+        raise InputError(
+            f"its boundary is {mine!r}, {theirs!r} has been learned",
+            where=where,
+            remedy="Give samples of the same question: another mesh may do, another physics may not",
         )
 
 

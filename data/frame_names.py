@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -58,6 +58,7 @@ class FrameKeys:
         spin_convention: what an entry called spin counts: "unpaired" electrons, or the "multiplicity" 2 S + 1 as
             in OMol25.
         prefix: of the keys in the configuration, for messages.
+        inherited: whether a training chose them, so that a file may lack what they name.
 
     Raises:
         InputError: the convention is unknown, or gradients are named as forces.
@@ -70,6 +71,7 @@ class FrameKeys:
     spin: str | None = None
     spin_convention: str = "unpaired"
     prefix: str = "data."
+    inherited: bool = False
 
     def __post_init__(self) -> None:
         if self.spin_convention not in CONVENTIONS:
@@ -85,6 +87,28 @@ class FrameKeys:
                     where=f"{self.prefix}forces_key",
                     remedy="Write the forces, under a name that says so",
                 )
+
+    def after(self, trained: FrameKeys | None) -> FrameKeys:
+        """These keys, and where they say nothing those of a training, whose labels had those names."""
+        if trained is None:
+            return self
+        usual = FrameKeys()
+        names = ("energy", "forces", "stress", "charge", "spin", "spin_convention")
+        chosen = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
+        return replace(trained, **chosen, prefix=self.prefix, inherited=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal keys."""
+        return {
+            **{name: list(getattr(self, name)) for name in ("energy", "forces", "stress")},
+            **{name: getattr(self, name) for name in ("charge", "spin", "spin_convention")},
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FrameKeys:
+        """What `to_json` described."""
+        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
+        return FrameKeys(**plain)
 
     def label(self, label: str) -> tuple[str, ...]:
         """The names that are taken as one of `LABELS`."""

@@ -33,18 +33,24 @@ class Prepared:
         table: their graphs; `source_index` counts within these molecules.
         text, offsets: their SMILES, UTF-8, end to end; row i is `text[offsets[i]:offsets[i + 1]]`.
         lines: of the file that they came from.
+        standard: SMILES of the standard forms that the graphs are of, "" where a molecule is its own; None where no
+            standard form was asked for.
     """
 
     table: GraphTable
     text: UInt8[np.ndarray, " byte"]
     offsets: Int[np.ndarray, " row_plus_one"]
     lines: Int[np.ndarray, " row"]
+    standard: list[str] | None = None
 
     def rows(self, first: int, last: int) -> Prepared:
         """The molecules from `first` to before `last`; arrays are views."""
         offsets = self.offsets[first : last + 1]
         table = self.table.take(slice(first, last))
-        return Prepared(table, self.text[offsets[0] : offsets[-1]], offsets - offsets[0], self.lines[first:last])
+        standard = None if self.standard is None else self.standard[first:last]
+        return Prepared(
+            table, self.text[offsets[0] : offsets[-1]], offsets - offsets[0], self.lines[first:last], standard
+        )
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,9 @@ def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
         "offsets": np.asarray(prepared.offsets, np.uint32),
         "lines": np.asarray(prepared.lines, np.int64),
     }
+    if prepared.standard is not None:
+        # No SMILES has a line break.
+        arrays["standard"] = np.frombuffer("".join(f"{text}\n" for text in prepared.standard).encode(), np.uint8)
     name = f"part-{number:05d}.bin"
     described: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
     with atomic_path(directory / name) as temporary, open(temporary, "wb") as file:
@@ -118,7 +127,8 @@ def read_part(directory: Path, part: Part) -> Prepared:
         arrays["bond_atoms"],
         np.arange(part.rows),
     )
-    return Prepared(table, arrays["text"], arrays["offsets"].astype(np.int32), arrays["lines"])
+    standard = arrays["standard"].tobytes().decode().split("\n")[:-1] if "standard" in arrays else None
+    return Prepared(table, arrays["text"], arrays["offsets"].astype(np.int32), arrays["lines"], standard)
 
 
 @dataclass(frozen=True)

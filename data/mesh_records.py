@@ -18,6 +18,7 @@ from jaxtyping import Float, Int
 
 from data.costs import core_seconds
 from data.errors import InputError
+from data.field_physics import refuse_other_boundary
 from data.fields import Axis, FieldVariable
 from data.meshes import Mesh
 from data.store import RecordStore
@@ -84,9 +85,10 @@ class MeshLayout:
 
     @property
     def question(self) -> tuple[Any, ...]:
-        """What has to agree for two layouts to ask the same: names, dims and units of all variables."""
+        """What has to agree for two layouts to ask the same: names, dims and units of all variables, and their axes."""
         groups = (self.geometry, self.parameters, self.fields, self.scalars)
-        return tuple(tuple((v.name, v.dims, v.units) for v in group) for group in groups)
+        axes = tuple((a.name, a.values) for a in self.axes)
+        return (*(tuple((v.name, v.dims, v.units) for v in group) for group in groups), axes)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal layout."""
@@ -150,7 +152,8 @@ class MeshSamples:
         """Refuse samples that do not answer the question that a layout asks.
 
         Raises:
-            InputError: names, dims or units differ, or there are kinds of vertices that it does not know.
+            InputError: names, dims, components or units differ, or the boundary, or there are kinds of vertices that
+                it does not know.
         """
         if self.layout.question != layout.question:
             own, other = (str([v for group in x.question for v in group]) for x in (self.layout, layout))
@@ -159,6 +162,7 @@ class MeshSamples:
                 where=where,
                 remedy="Give samples of the same simulator as those of the training",
             )
+        refuse_other_boundary(self.layout.attrs, layout.attrs, where)
         if self.layout.kinds > layout.kinds:
             raise InputError(
                 f"{FLAGS} reaches {self.layout.kinds - 1}, up to {layout.kinds - 1} has been learned",

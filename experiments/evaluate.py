@@ -18,6 +18,7 @@ from data.frame_names import FrameKeys
 from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.frames import KeySettings
+from experiments.parts import say_other_labels
 from experiments.stage import (
     StageSettings,
     application,
@@ -68,13 +69,19 @@ def compared(targets: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
     """The column that each target is compared with: of its own name where none is given.
 
     Raises:
-        InputError: columns are given, and not one for each target.
+        InputError: columns are given, and not another one for each target.
     """
     if columns and len(columns) != len(targets):
         raise InputError(
             f"{len(columns)} columns are named, the surrogate has {len(targets)} targets ({', '.join(targets)})",
             where="data.target",
             remedy="Name one column for each, in that order",
+        )
+    if repeated := [name for name in columns if list(columns).count(name) > 1]:
+        raise InputError(
+            f"{repeated[0]} is named for more than one of the targets ({', '.join(targets)})",
+            where="data.target",
+            remedy="Name another column for each, in that order",
         )
     return dict(zip(targets, columns or targets, strict=True))
 
@@ -144,7 +151,10 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
             }
         for path in files:
             tables[path.stem] = in_units_of(surrogate, tables[path.stem], columns, path)
-        readings += [table.reading for table in tables.values()]
+        for path in files:
+            readings.append(tables[path.stem].reading)
+            if path.is_dir():
+                say_other_labels(readings, tables[path.stem].fingerprint, surrogate.labels_fingerprint)
         for stem, table in tables.items():
             rows = np.arange(len(table.smiles))
             metrics |= table.counts(f"test/{stem}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -16,7 +17,7 @@ from data.field_files import ARRAYS, REMEDY
 from data.fields import Fields, Layout, read_fields
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.parts import PartedData, domain_share, noted, read_parted, train_on_parts
+from experiments.parts import PartedData, domain_share, noted, read_parted, say_other_labels, train_on_parts
 from experiments.stage import build, refuse_equal_stems
 from simulators.base import content_hash
 from surrogates.field_metrics import (
@@ -33,6 +34,7 @@ from surrogates.operator.fit_field import fit_field
 from surrogates.operator.networks import ARCHITECTURES
 from surrogates.train import FitResult, TrainConfig
 
+LOG = logging.getLogger(__name__)
 #: Relative L2 error up to which a rollout counts as reliable.
 TOLERANCE = 0.2
 
@@ -156,6 +158,13 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
         metrics[f"{prefix}/first_step_relative_l2"] = float(steps[0])
         metrics[f"{prefix}/last_step_relative_l2"] = float(steps[-1])
     bands = surrogate.facts.bands
+    if bands is not None and fields.states.shape[1] > len(bands.factor):
+        LOG.warning(
+            "%s: no scores of the bands, which were calibrated for %d times, where these samples have %d",
+            prefix,
+            len(bands.factor),
+            fields.states.shape[1],
+        )
     if bands is not None and fields.states.shape[1] <= len(bands.factor):
         inside = covered(fields.states, answer.mean, bands.half_width(answer.std))[:, first:]
         metrics[f"{prefix}/points_in_band"] = float(inside.mean())
@@ -203,6 +212,8 @@ def evaluate_fields(
             # A file that does not tell has the boundary that its reader was told of in training.
             fields = replace(fields, layout=replace(fields.layout, periodic=layout.periodic))
         fields.refuse_other(layout, str(path), same_grid=False)
+        if (path / "store.json").is_file():
+            say_other_labels(readings, fields.fingerprint, loaded.labels_fingerprint)
         metrics |= score_fields(loaded, fields, f"test/{path.stem}")
     return metrics
 

@@ -7,6 +7,7 @@ program; so does the operator, on a grid of its own.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -20,7 +21,8 @@ from omegaconf import MISSING, DictConfig
 
 from data.costs import training_core_seconds
 from data.errors import InputError
-from data.fields import Layout
+from data.field_physics import refuse_other_physics
+from data.fields import Axis, Layout
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
@@ -33,6 +35,7 @@ from simulators.fluids.resample import resample
 from simulators.fluids.sampling import Range, requests
 from surrogates.operator.field import FieldSurrogate
 
+LOG = logging.getLogger(__name__)
 PAGE = "comparison.html"
 #: Trajectories at a time where nothing is timed.
 BATCH = 32
@@ -144,6 +147,14 @@ def _same_times(times: tuple[float, ...], layout: Layout) -> bool:
     return len(times) == len(learned) and np.allclose(times, np.asarray(learned), rtol=1e-5, atol=1e-5 * times[1])
 
 
+def _of_solver(solver: Exponax, layout: Layout) -> Layout:
+    """The layout with the axes and the attributes of a solver's answers."""
+    spec = solver.spec
+    axes = {c.name: Axis(c.name, c.values, c.units, c.long_name) for c in spec.coords}
+    attrs = {k: v for k, v in spec.attrs.items() if k in layout.attrs}
+    return replace(layout, axes=tuple(axes.get(a.name, a) for a in layout.axes), attrs=attrs)
+
+
 def peak(states: Float[np.ndarray, "sample time channel *space"]) -> Float[np.ndarray, " sample"]:
     """Largest absolute value at the last time."""
     return np.abs(states[:, -1]).reshape(len(states), -1).max(axis=1)
@@ -208,7 +219,8 @@ def compare_with_solver(
         cores: that the process is bound to.
 
     Raises:
-        InputError: the solver's grid or times are not those of the training, or the reference is too weak.
+        InputError: the solver's grid, times, domain or equation are not those of the training, or the reference is too
+            weak.
     """
     settings = build(FluidComparison, node, where="comparison")
     solver = instantiate(node.simulator)
@@ -228,6 +240,20 @@ def compare_with_solver(
             f"on {(solver.points,) * solver.dim} at {len(times)}",
             where="comparison.simulator",
             remedy="Give the points, save_dt and steps of the training",
+        )
+    learned_from = _of_solver(solver, layout)
+    refuse_other_physics(learned_from, layout, "comparison.simulator")
+    told = [x.attrs.get("equation", "") for x in (learned_from, layout)]
+    if all(told) and told[0] != told[1]:
+        raise InputError(
+            f"it solves {told[0]}, {told[1]} has been learned",
+            where="comparison.simulator",
+            remedy="Give the solver of the training",
+        )
+    if solver.fingerprint != surrogate.labels_fingerprint:
+        LOG.warning(
+            "comparison.simulator is not in all settings, or not in its version, the solver that was learned: where "
+            "they decide the answers, the operator is held against answers that it never learned"
         )
     ranges = {n: build(Range, v, where=f"comparison.ranges.{n}") for n, v in (node.get("ranges") or {}).items()}
     reference = solver.at(points=settings.reference.points, dt=settings.reference.dt)

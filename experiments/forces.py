@@ -6,7 +6,7 @@ import logging
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +247,9 @@ def train_potential(
     }
     if baseline is not None:
         potential = potential.with_baseline(baseline)
+    if files.keys.to_json() != FrameKeys().to_json():
+        active = replace(potential.facts.head, keys=files.keys)
+        potential = potential.with_facts(heads={**potential.facts.heads, potential.facts.active: active})
     held_out: dict[str, float] = {}
     for path, structures in tests.items():
         held_out |= score(potential, structures, path)
@@ -272,7 +275,7 @@ def evaluate_forces(
         files: frames with labels.
         rejects: gets the frames that cannot be read.
         head: which of its heads answers; None for the one that was trained last.
-        keys: which entries of the frames are labels, charge and spin.
+        keys: which entries of the frames are labels, charge and spin; where they say nothing, as in training.
         run_dir: gets what was read, as `reading.json`; None to show nothing.
 
     Raises:
@@ -285,6 +288,7 @@ def evaluate_forces(
     if potential.facts.head.baseline is not None:
         potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
     spins = potential.facts.head.baseline is not None
+    keys = (keys or FrameKeys()).after(potential.facts.head.keys)
     readings: list[Reading] = []
     with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
         tables = {path: read_structures(path, rejects, keys, spins=spins, readings=readings) for path in files}

@@ -125,10 +125,13 @@ def refuse_doubtful(tally: FrameTally) -> None:
         chosen = getattr(tally.keys, label)
         if chosen and not tally.quantities.get(label) and tuple(chosen) != (label,):
             like = [name for name, kind in tally.unused if kind == label]
+            if tally.keys.inherited and not like:
+                continue
+            key = f"{tally.keys.prefix}{label}_key"
             raise InputError(
                 f"no frame has {' or '.join(chosen)}",
                 where=str(tally.path),
-                remedy=f"It has {', '.join(like)}" if like else f"Leave {tally.keys.prefix}{label}_key out",
+                remedy=f"It has {', '.join(like)}, of which {key} names one" if like else f"Leave {key} out",
             )
 
 

@@ -53,7 +53,11 @@ def recheck(
         top: how many of the best are simulated.
         random: candidates drawn uniformly, which no training has seen.
     """
-    best = pd.read_csv(run_dir / "screen" / "top.csv")["smiles"].astype(str).tolist()[:top]
+    ranked = pd.read_csv(run_dir / "screen" / "top.csv")[:top]
+    if "standard_smiles" in ranked:
+        # What was screened is what is confirmed.
+        ranked["smiles"] = ranked["standard_smiles"].fillna(ranked["smiles"])
+    best = ranked["smiles"].astype(str).tolist()
     keys = set(molecule_keys(best))
     control = [s for s, key in zip(random, molecule_keys(random), strict=True) if key not in keys]
     smiles = best + control

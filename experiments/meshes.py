@@ -14,7 +14,7 @@ from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.parts import PartedData, domain_share, noted, read_parted, train_on_parts
+from experiments.parts import PartedData, domain_share, noted, read_parted, say_other_labels, train_on_parts
 from experiments.scores import scores
 from experiments.stage import build
 from simulators.base import content_hash
@@ -208,6 +208,7 @@ def evaluate_meshes(
     for path in files:
         samples = noted(path, partial(_read, data), rejects, readings)
         samples.refuse_other(layout, str(path))
+        say_other_labels(readings, samples.fingerprint, surrogate.labels_fingerprint)
         metrics |= score_meshes(surrogate, samples, f"test/{path.stem}")
     return metrics
 

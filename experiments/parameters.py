@@ -12,10 +12,11 @@ import numpy as np
 from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
+from data.field_physics import refuse_other_boundary
 from data.parameters import ParameterTable, read_parameters
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.parts import PartedData, noted, read_parted, train_on_parts
+from experiments.parts import PartedData, noted, read_parted, say_other_labels, train_on_parts
 from experiments.scores import scores
 from experiments.stage import build, names
 from simulators.base import content_hash
@@ -157,6 +158,7 @@ def evaluate_parametric(
                 where=str(path),
                 remedy=f"The surrogate takes {', '.join(surrogate.columns)}",
             )
+        refuse_other_boundary(table.layout.attrs, surrogate.facts.layout.attrs, str(path))
         for ours, theirs in zip(surrogate.facts.layout.outputs, table.layout.outputs, strict=True):
             if ours.units != theirs.units:
                 raise InputError(
@@ -164,6 +166,7 @@ def evaluate_parametric(
                     where=str(path),
                     remedy=f"Convert it to {ours.units}",
                 )
+        say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
         metrics |= score_parameters(surrogate, table, f"test/{path.stem}")
     return metrics
 

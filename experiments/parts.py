@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -196,6 +196,22 @@ def noted(
         for row, reason in bad:
             rejects.add(path, row, "", reason)
     return samples
+
+
+def say_other_labels(readings: list[Reading] | None, tested: str, learned: str) -> None:
+    """Say in the last reading that the labels of a store are not those of the simulator that was learned.
+
+    Args:
+        readings: of what was read; None to say nothing.
+        tested, learned: fingerprints of the labels. That of a simulator changes with its settings and its version.
+    """
+    if not readings or not tested or tested == learned:
+        return
+    text = (
+        f"its labels count as if they were of the kind that was learned: they are of another simulator, setting or "
+        f"version ({tested[:12]}; learned was {learned[:12]})"
+    )
+    readings[-1] = replace(readings[-1], assumed=(*readings[-1].assumed, text))
 
 
 def train_on_parts(

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -41,6 +41,7 @@ from simulators.base import Simulator, content_hash
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
+from simulators.quantum.standardise import standard_smiles
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
@@ -78,9 +79,11 @@ def stream(path: Path, column: str) -> Iterator[str]:
         yield from chunk.smiles
 
 
-def canonical(smiles: list[str]) -> list[str]:
+def canonical(smiles: list[str], standardise: Sequence[str] = ()) -> list[str]:
     """Canonical SMILES of those that RDKit can read, each molecule once (`data.identity`), in order."""
     made: dict[str, str] = {}
+    if standardise:
+        smiles = [form or text for form, text in zip(standard_smiles(smiles, standardise), smiles, strict=True)]
     with rdBase.BlockLogs():
         for text, key in zip(smiles, molecule_keys(smiles), strict=True):
             molecule = Chem.MolFromSmiles(text)
@@ -89,15 +92,16 @@ def canonical(smiles: list[str]) -> list[str]:
     return list(made.values())
 
 
-def draw(path: Path, config: PipelineSettings) -> dict[str, list[str]]:
+def draw(path: Path, config: PipelineSettings, standardise: Sequence[str] = ()) -> dict[str, list[str]]:
     """The molecules to simulate, drawn uniformly: a held-out part, a pool to learn from, a random control.
 
     The held-out molecules never enter training at either fidelity, so that they stand for a fresh
-    candidate; the control is drawn apart from both.
+    candidate; the control is drawn apart from both. All are in their standard form, if one is asked for, which is the
+    form that the screen asks about.
     """
     held_out = config.dear.calibration + config.dear.test
     wanted = held_out + config.recheck.random + config.cheap.count
-    sample = canonical(reservoir(stream(path, config.smiles), int(1.02 * wanted) + 10, seed=config.seed))
+    sample = canonical(reservoir(stream(path, config.smiles), int(1.02 * wanted) + 10, seed=config.seed), standardise)
     need = held_out + config.recheck.random + config.dear.train
     if len(sample) < need:
         raise InputError(
@@ -166,8 +170,13 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
     dear = method(config.dear, config.conformers, run_dir / "labels" / "dear.zarr")
     refuse_unanswerable(targets, objective, {"cheap": cheap.simulator, "dear": dear.simulator})
+    conformers = build(ConformerConfig, config.conformers, where="conformers")
     how = ScreenConfig(
-        top_k=settings.screen.top_k, smiles=settings.smiles, workers=settings.workers, objective=objective
+        top_k=settings.screen.top_k,
+        smiles=settings.smiles,
+        standardise=conformers.standardise,
+        workers=settings.workers,
+        objective=objective,
     )
     candidates = run_dir / "candidates.csv.gz"
     if settings.candidates is not None:
@@ -194,7 +203,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             cost.items = write_library(candidates, settings.library.size, workers=settings.workers or cores()).written
 
     console.rule("[bold]2 of 7  Labels by simulation", align="left")
-    drawn = draw(candidates, settings)
+    drawn = draw(candidates, settings, conformers.standardise)
     with ledger.stage("cheap labels") as cost:
         cheap_labels = cheap.label(drawn["held_out"] + drawn["pool"], targets)
         cost.items, cost.core_seconds = len(cheap_labels.smiles), cheap_labels.core_seconds

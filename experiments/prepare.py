@@ -11,6 +11,7 @@ from data.files import write_json
 from experiments.preparing import prepare as prepare_library
 from experiments.screening_sources import unused_of_candidates
 from experiments.stage import StageSettings, application, build, existing_file, summary
+from simulators.quantum.standardise import check_steps
 
 
 @dataclass(frozen=True)
@@ -18,15 +19,17 @@ class PrepareSettings(StageSettings):
     """The keys of `understudy prepare`.
 
     Raises:
-        ValueError: there is to be no process.
+        ValueError: there is to be no process, or there is no such step of `standardise`.
     """
 
     candidates: str = MISSING
     out: str = MISSING
     smiles: str = "smiles"
+    standardise: tuple[str, ...] = ()
     workers: int | None = None
 
     def __post_init__(self) -> None:
+        check_steps(self.standardise)
         if self.workers is not None and self.workers < 1:
             raise ValueError(f"workers must be 1 or more, got {self.workers}")
 
@@ -36,7 +39,11 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
     settings = build(PrepareSettings, config, where="")
     out = Path(settings.out)
     made = prepare_library(
-        existing_file(settings.candidates, "candidates"), out, smiles=settings.smiles, workers=settings.workers
+        existing_file(settings.candidates, "candidates"),
+        out,
+        smiles=settings.smiles,
+        standardise=settings.standardise,
+        workers=settings.workers,
     )
     metrics = made.metrics()
     write_json(out / "metrics.json", metrics)

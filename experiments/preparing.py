@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,12 +17,13 @@ from data.claim import claim
 from data.errors import InputError
 from data.featurise import GraphTable
 from data.files import write_json
-from data.library import CARD, Part, Prepared, PreparedLibrary, write_part
+from data.library import CARD, Part, Prepared, PreparedLibrary, read_part, write_part
 from experiments.screening_chunks import Encoded
-from experiments.screening_readings import candidates_read
+from experiments.screening_readings import candidates_read, standard_said
 from experiments.screening_sources import identity, open_source
 from experiments.screening_workers import ParserPool, in_order
 from experiments.stage import show_readings
+from simulators.quantum.standardise import check_steps
 
 #: Rows of a part: few enough to be checked in a moment, many enough that a billion molecules make few files.
 PART_ROWS = 65_536
@@ -75,7 +77,13 @@ class _Done:
 
 
 def prepare(
-    candidates: Path, out: Path, *, smiles: str = "smiles", workers: int | None = None, progress: bool = True
+    candidates: Path,
+    out: Path,
+    *,
+    smiles: str = "smiles",
+    standardise: Sequence[str] = (),
+    workers: int | None = None,
+    progress: bool = True,
 ) -> PrepareSummary:
     """Featurise a file of candidates into a prepared library, or go on with one that was stopped.
 
@@ -83,15 +91,21 @@ def prepare(
         candidates: .smi, .csv or .tsv (also .gz), or .parquet.
         out: directory; gets the parts, `rejects.csv` and, at the end, `library.json`.
         smiles: column that holds SMILES, in tables.
+        standardise: steps that each molecule takes before (`simulators.quantum.standardise`).
         workers: parsing processes; None: one for each core that this process may use.
         progress: whether to show a bar.
 
     Raises:
         InputError: the candidates cannot be read, or `out` holds something else.
+        ValueError: there is no such step.
     """
     began = time.perf_counter()
+    steps = tuple(standardise)
+    check_steps(steps)
     source = open_source(candidates, smiles)
     wanted: dict[str, object] = {**identity(candidates), "file": candidates.name, "smiles": smiles}
+    if steps:
+        wanted["standardise"] = list(steps)
     if (out / CARD).exists():
         library = PreparedLibrary.open(out)
         if dict(library.source) != wanted:
@@ -107,7 +121,7 @@ def prepare(
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
         )
-        pool = ParserPool(workers or len(os.sched_getaffinity(0)))
+        pool = ParserPool(workers or len(os.sched_getaffinity(0)), standardise=steps)
         with Progress(*columns, transient=True, disable=not progress) as bar:
             task = bar.add_task("preparing", total=1.0, rate="")
             try:
@@ -136,7 +150,15 @@ def prepare(
         library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
         library.save()
         (out / PROGRESS).unlink()
-        reading = candidates_read(str(candidates), source.description, out / "rejects.csv", total=done.rows, used=valid)
+        forms = [text for part in done.parts if steps for text in read_part(out, part).standard or []]
+        reading = candidates_read(
+            str(candidates),
+            source.description,
+            out / "rejects.csv",
+            total=done.rows,
+            used=valid,
+            assumed=standard_said(steps, sum(map(bool, forms))),
+        )
         show_readings([reading], out, printed=progress)
         return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
 
@@ -180,6 +202,7 @@ def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
         np.concatenate([e.text for e in waiting]),
         np.append(offsets, sizes[-1]),
         np.concatenate([e.lines for e in waiting]),
+        None if waiting[0].standard is None else [text for e in waiting for text in e.standard or []],
     )
     with (out / "rejects.csv").open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")

@@ -50,6 +50,7 @@ class ScreenSettings(StageSettings):
     candidates: str = MISSING
     out: str = MISSING
     smiles: str = "smiles"
+    standardise: tuple[str, ...] = ()
     top_k: int = 1000
     distinct: bool = True
     workers: int | None = None
@@ -79,7 +80,7 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     """Screen the file or library `config.candidates`, or designs that are drawn."""
     settings = build(ScreenSettings, config, where="")
     objective = read_objective(config.objective)
-    names = ("top_k", "distinct", "smiles", "workers")
+    names = ("top_k", "distinct", "smiles", "standardise", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
     surrogate = load_surrogate(surrogate_directory(settings.surrogate, "surrogate"))
@@ -144,7 +145,7 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
         return {}
     unused: dict[str, str] = {}
     if kind == "parametric":
-        unused["smiles"] = "candidates are rows of numbers"
+        unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")
         unused["workers"] = "rows of numbers are parsed where they are read"
     else:
         unused |= unused_of_candidates(Path(str(config.candidates)))

@@ -34,12 +34,13 @@ from data.identity import molecule_keys
 from data.reading import Reading
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, hits, targets_of
-from experiments.screening_readings import candidates_read
+from experiments.screening_readings import candidates_read, changed_in, standard_of, standard_said
 from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
-from experiments.screening_sources import Source, identity, open_source
+from experiments.screening_sources import LibrarySource, Source, identity, open_source
 from experiments.screening_usage import PeakMemory, cpu_seconds
 from experiments.screening_workers import ParserPool, in_order
 from experiments.stage import show_readings
+from simulators.quantum.standardise import check_steps
 
 __all__ = ["Library", "Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "screen_library", "targets_of"]
 
@@ -99,7 +100,15 @@ class Library:
             summary: of the screen.
             rejects: its `rejects.csv`.
         """
-        return candidates_read(self.where, self.source.description, rejects, total=summary.read, used=summary.valid)
+        steps = self.settings.get("standardise", ())
+        return candidates_read(
+            self.where,
+            self.source.description,
+            rejects,
+            total=summary.read,
+            used=summary.valid,
+            assumed=standard_said(steps, changed_in(rejects.parent / "results")) if steps else (),
+        )
 
 
 @dataclass(frozen=True)
@@ -109,6 +118,8 @@ class ScreenConfig:
     Attributes:
         top_k: how many of the best go to `top.csv`; can be changed when a finished screen is run again.
         smiles: name of the column that holds SMILES, in tables.
+        standardise: steps that each molecule takes before it is asked about (`simulators.quantum.standardise`), as
+            those that were learned from did; results keep the SMILES of the file beside `standard_smiles`.
         distinct: one row a molecule in `top.csv`, however it is spelled (`data.identity`).
         objective: what is sought.
         workers: parsing processes; None: one for each core that this process may use.
@@ -119,11 +130,12 @@ class ScreenConfig:
         compression: of the parts: zstd, snappy, lz4 or none.
 
     Raises:
-        ValueError: a count is not positive.
+        ValueError: a count is not positive, or there is no such step.
     """
 
     top_k: int = 1000
     smiles: str = "smiles"
+    standardise: tuple[str, ...] = ()
     distinct: bool = True
     objective: Objective = field(default_factory=Objective)
     workers: int | None = None
@@ -134,6 +146,8 @@ class ScreenConfig:
     compression: str = "zstd"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "standardise", tuple(self.standardise))
+        check_steps(self.standardise)
         for name in ("chunk_rows", "part_rows", "streams"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be 1 or more, got {getattr(self, name)}")
@@ -216,12 +230,18 @@ def screen(
         InputError: the candidates cannot be read, the objective names a target that the surrogate does
             not have, `out` holds another screen, or not one row is a molecule.
     """
+    source = open_source(candidates, config.smiles)
+    steps = config.standardise
+    if isinstance(source, LibrarySource):
+        steps = standard_of(source.library.source, steps, str(candidates))
     library = Library(
-        open_source(candidates, config.smiles),
+        source,
         identity(candidates),
         candidates.name,
         str(candidates),
-        {"smiles": config.smiles},
+        # Screens of before have no such key, and go on as they were.
+        {"smiles": config.smiles, **({"standardise": list(steps)} if steps else {})},
+        named=("smiles", "standard_smiles") if steps else ("smiles",),
         remedy=f"is {config.smiles!r} the column with SMILES?",
     )
     return screen_library(surrogate, library, out, config, progress=progress)
@@ -286,7 +306,9 @@ class _Session:
     def run(self, bar: Progress) -> None:
         cpu = cpu_seconds()
         before = self.sink.last.spent() if self.sink.last else Spent()
-        pool = ParserPool(self.config.workers or len(os.sched_getaffinity(0)), niceness=self.config.niceness)
+        config = self.config
+        workers = config.workers or len(os.sched_getaffinity(0))
+        pool = ParserPool(workers, niceness=config.niceness, standardise=config.standardise)
         with ExitStack() as stack:
             memory = stack.enter_context(PeakMemory())
             threads = stack.enter_context(ThreadPoolExecutor(self.config.streams, thread_name_prefix="predict"))
@@ -377,9 +399,14 @@ class _Session:
 
 def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]] | None:
     """What makes two rows the same molecule; designs are numbers, of which every row counts."""
-    if library.named != ("smiles",):
+    if "smiles" not in library.named:
         return None
-    return lambda table: molecule_keys([str(text) for text in table.column("smiles").to_pylist()])
+
+    def keys(table: pa.Table) -> list[str]:
+        asked = [table.column(name).to_pylist() for name in reversed(library.named)]
+        return molecule_keys([str(next(filter(None, forms), "")) for forms in zip(*asked, strict=True)])
+
+    return keys
 
 
 def _bar(progress: bool) -> Progress:

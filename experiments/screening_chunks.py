@@ -68,6 +68,7 @@ class TextChunk:
         delimiter: "," or a tab for tables; "" where the SMILES is the first word.
         column: index of the SMILES in a table.
         width: fields of each row of a table, as many as its header has.
+        standardise: steps of `simulators.quantum.standardise` that each molecule takes.
     """
 
     data: bytes
@@ -75,6 +76,7 @@ class TextChunk:
     delimiter: str = ""
     column: int = 0
     width: int = 1
+    standardise: tuple[str, ...] = ()
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
         """SMILES, their lines, and the rows that hold none; blank lines are passed over."""
@@ -141,10 +143,11 @@ class TextChunk:
 
 @dataclass(frozen=True)
 class ArrowChunk:
-    """Rows of a Parquet column, as an Arrow IPC stream; `line` counts rows from 1."""
+    """Rows of a Parquet column, as an Arrow IPC stream; `line` counts rows from 1. `standardise` as of `TextChunk`."""
 
     data: bytes
     line: int
+    standardise: tuple[str, ...] = ()
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
         """SMILES, their rows, and the rows that hold none."""
@@ -166,8 +169,8 @@ class ArrowChunk:
         if middle == 0:
             return None
         return (
-            ArrowChunk(arrow_bytes(table.slice(0, middle)), self.line),
-            ArrowChunk(arrow_bytes(table.slice(middle)), self.line + middle),
+            replace(self, data=arrow_bytes(table.slice(0, middle))),
+            replace(self, data=arrow_bytes(table.slice(middle)), line=self.line + middle),
         )
 
 
@@ -193,6 +196,8 @@ class Encoded:
         text, offsets: their SMILES, UTF-8, concatenated; row i is `text[offsets[i]:offsets[i + 1]]`.
         lines: their line numbers.
         rejects: the other rows, in the order of the file.
+        standard: SMILES of the standard form that the graph is of, "" where the molecule is its own; None where no
+            standard form was asked for.
     """
 
     table: GraphTable
@@ -200,6 +205,7 @@ class Encoded:
     offsets: Int[np.ndarray, " row_plus_one"]
     lines: Int[np.ndarray, " row"]
     rejects: list[Reject]
+    standard: list[str] | None = None
 
     @property
     def rows(self) -> int:
@@ -207,17 +213,25 @@ class Encoded:
         return len(self.lines) + len(self.rejects)
 
     def columns(self) -> dict[str, Any]:
-        """The SMILES, without a copy."""
+        """The SMILES, without a copy, and those of standard forms where they were asked for."""
         import pyarrow as pa
 
         text, offsets = pa.py_buffer(self.text), pa.py_buffer(self.offsets)
-        return {"smiles": pa.StringArray.from_buffers(len(self.lines), offsets, text)}
+        found = {"smiles": pa.StringArray.from_buffers(len(self.lines), offsets, text)}
+        if self.standard is not None:
+            found["standard_smiles"] = pa.array([s or None for s in self.standard], pa.string())
+        return found
 
 
 def encode_chunk(chunk: Chunk) -> Encoded:
     """Parse and featurise the rows of a chunk."""
     smiles, lines, rejects = chunk.rows()
-    table, bad = encode(smiles)
+    standard: list[str] | None = None
+    if chunk.standardise:
+        from simulators.quantum.standardise import standard_smiles
+
+        standard = standard_smiles(smiles, chunk.standardise)
+    table, bad = encode(smiles if standard is None else [s or t for s, t in zip(standard, smiles, strict=True)])
     if bad:
         rejects = sorted(
             rejects + [Reject(lines[i], smiles[i][:KEPT_TEXT], reason) for i, reason in bad], key=lambda r: r.line
@@ -226,8 +240,9 @@ def encode_chunk(chunk: Chunk) -> Encoded:
         good[[i for i, _ in bad]] = False
         kept = np.flatnonzero(good).tolist()
         smiles, lines = [smiles[i] for i in kept], [lines[i] for i in kept]
+        standard = None if standard is None else [standard[i] for i in kept]
     text, offsets = pack_text(smiles)
-    return Encoded(table, text, offsets, np.array(lines, np.int64), rejects)
+    return Encoded(table, text, offsets, np.array(lines, np.int64), rejects, standard)
 
 
 def rejected(chunk: Chunk, reason: str) -> Encoded:
@@ -236,7 +251,7 @@ def rejected(chunk: Chunk, reason: str) -> Encoded:
     lost = [Reject(line, text[:KEPT_TEXT], reason) for line, text in zip(lines, smiles, strict=True)]
     table, _ = encode([])
     text, offsets = pack_text([])
-    return Encoded(table, text, offsets, np.zeros(0, np.int64), rejects + lost)
+    return Encoded(table, text, offsets, np.zeros(0, np.int64), rejects + lost, [] if chunk.standardise else None)
 
 
 def pack_text(smiles: Sequence[str]) -> tuple[UInt8[np.ndarray, " byte"], Int[np.ndarray, " row_plus_one"]]:

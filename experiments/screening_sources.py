@@ -174,7 +174,7 @@ class LibrarySource:
                 for first in range(max(0, position - before), part.rows, rows):
                     last = min(part.rows, first + rows)
                     some = held.rows(first, last)
-                    chunk = Encoded(some.table, some.text, some.offsets, some.lines, [])
+                    chunk = Encoded(some.table, some.text, some.offsets, some.lines, [], some.standard)
                     end = before + last
                     yield Piece(chunk, end, int(some.lines[-1]) + 1, end / total)
             before += part.rows

@@ -20,6 +20,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
 from typing import IO, Any, TypeVar
@@ -48,9 +49,11 @@ class ParserPool:
     Args:
         workers: number of processes.
         niceness: added to theirs, so that the parent, which feeds the device, comes first.
+        standardise: steps that each molecule takes before (`simulators.quantum.standardise`).
     """
 
-    def __init__(self, workers: int, *, niceness: int = 0) -> None:
+    def __init__(self, workers: int, *, niceness: int = 0, standardise: tuple[str, ...] = ()) -> None:
+        self._standardise = standardise
         self._niceness = niceness
         self._local = threading.local()
         self._lanes: list[_Lane] = []
@@ -76,7 +79,7 @@ class ParserPool:
 
     def submit(self, chunk: Chunk) -> Future[Encoded]:
         """Parse a chunk in one of the processes."""
-        return self._threads.submit(self._encode, chunk)
+        return self._threads.submit(self._encode, replace(chunk, standardise=self._standardise))
 
     def close(self) -> None:
         """End the processes; chunks that are under way are dropped."""
@@ -253,4 +256,5 @@ def _join(parts: list[Encoded]) -> Encoded:
         np.append(np.concatenate(offsets), sizes[-1]).astype(np.int32),
         np.concatenate([part.lines for part in parts]),
         [reject for part in parts for reject in part.rejects],
+        None if parts[0].standard is None else [text for part in parts for text in part.standard or []],
     )

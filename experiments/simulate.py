@@ -20,12 +20,14 @@ from data.rejects import RejectLog, Rejects
 from data.splits import canonical
 from data.tally import TableTally
 from experiments.frame_requests import FrameRequests, Silent
+from experiments.screening_readings import standard_said
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.campaign_summary import CampaignSummary
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles
+from simulators.quantum.standardise import standard_smiles
 
 
 @dataclass(frozen=True)
@@ -63,15 +65,24 @@ class SimulateSettings(StageSettings):
 
 
 def requests(
-    rows: Iterable[Row], simulator: Simulator, path: Path, rejects: Rejects, tally: TableTally | None = None
+    rows: Iterable[Row],
+    simulator: Simulator,
+    path: Path,
+    rejects: Rejects,
+    tally: TableTally | None = None,
+    changed: list[str] | None = None,
 ) -> Iterator[xr.Dataset]:
     """What a simulator takes of SMILES, from the rows of a file: the canonical one.
 
     A molecule has many SMILES and one request, so that it is simulated once. A row of `path` that lacks what is
-    taken goes to `rejects`, and is counted by `tally` as left out.
+    taken goes to `rejects`, and is counted by `tally` as left out. `changed` gets the SMILES of those that are
+    simulated in another form, as `conformers.standardise` says.
     """
+    steps = simulator.conformers.standardise if isinstance(simulator, FromSmiles) else ()
     for row in rows:
         if row.smiles is not None:
+            if steps and changed is not None and standard_smiles([row.smiles], steps)[0]:
+                changed.append(row.smiles)
             yield dataset(simulator.spec.inputs, {"smiles": canonical([row.smiles])[0]})
             continue
         reason = "no SMILES, which the first row has"
@@ -126,9 +137,12 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
             raise InputError(problem, where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
         if kind_of(path) in SDF_SUFFIXES:
             tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
-        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally)
+        changed: list[str] = []
+        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally, changed)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
         result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
+    if isinstance(simulator, FromSmiles):
+        tally.assumed += standard_said(simulator.conformers.standardise, len(changed))
     reading = tally.reading(path)
     if settings.limit is not None and reading.used == settings.limit:
         reading = replace(reading, assumed=(*reading.assumed, f"limit={settings.limit}: what follows was not read"))

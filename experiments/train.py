@@ -108,7 +108,7 @@ def score_table(
     prefix: str,
     columns: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
-    """Scores on some rows of a table, in the targets' own units.
+    """Scores on some rows of a table, in the targets' own units; `in_domain` is the share of the kind that was learned.
 
     Args:
         surrogate: what is scored.
@@ -120,7 +120,16 @@ def score_table(
     if not len(rows):
         return {}
     answer = surrogate.predict_table(encode([labels.smiles[i] for i in rows])[0])
-    metrics: dict[str, float] = {}
+    inside = answer["in_domain"]
+    metrics = {f"{prefix}/in_domain": float(inside.mean())}
+    if not inside.all():
+        LOG.warning(
+            "%s: %d of %d molecules are unlike those that were learned from: answers to them are extrapolations, and "
+            "their intervals promise nothing",
+            prefix,
+            int((~inside).sum()),
+            len(inside),
+        )
     for target in labels.values if columns is None else columns:
         truth = labels.values[target if columns is None else columns[target]][rows]
         keep = np.isfinite(truth)

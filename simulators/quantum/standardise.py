@@ -26,6 +26,23 @@ def check_steps(steps: Sequence[str]) -> None:
         raise ValueError(f"standardise names {strange[0]!r}; there are {', '.join(STEPS)}")
 
 
+def standard_smiles(smiles: Sequence[str], steps: Sequence[str]) -> list[str]:
+    """Canonical SMILES of the standard forms; "" for a molecule that is its own, and for what cannot be read.
+
+    Args:
+        smiles: of the molecules.
+        steps: see `STEPS`.
+    """
+    found = []
+    with rdBase.BlockLogs():
+        for text in smiles:
+            molecule = Chem.MolFromSmiles(text)
+            readable = molecule is not None and molecule.GetNumAtoms()
+            form = Chem.MolToSmiles(standardised(molecule, steps)) if readable else ""
+            found.append(form if readable and form != Chem.MolToSmiles(molecule) else "")
+    return found
+
+
 def standardised(molecule: Chem.Mol, steps: Sequence[str]) -> Chem.Mol:
     """The molecule after the steps that are asked for, in the order of `STEPS`."""
     with rdBase.BlockLogs():

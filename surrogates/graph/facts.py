@@ -10,6 +10,7 @@ from flax import nnx
 from jaxtyping import Float
 from numpy import ndarray
 
+from data.frame_names import FrameKeys
 from data.structures import Structures
 from surrogates.graph.energy import EnergyForcesLoss, EnergyModel
 from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
@@ -101,6 +102,7 @@ class Head:
         energy: calibration of the energy's interval; None if no frames were set aside for it.
         forces: calibration of the interval of a force component; likewise.
         baseline: what the labels are differences to: the provenance of a cheaper simulator; None if to nothing.
+        keys: under which names the labels stood beside the frames; None for the usual ones.
     """
 
     references: References
@@ -110,10 +112,14 @@ class Head:
     energy: Conformal | None = None
     forces: Conformal | None = None
     baseline: Mapping[str, Any] | None = None
+    keys: FrameKeys | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal head."""
+        # Potentials of before lack it, and are to have the fingerprint that they had.
+        more = {} if self.keys is None else {"keys": self.keys.to_json()}
         return {
+            **more,
             "references": self.references.to_json(),
             "labels_fingerprint": self.labels_fingerprint,
             "has_energy": self.has_energy,
@@ -134,6 +140,7 @@ class Head:
             energy=None if value["energy"] is None else Conformal.from_json(value["energy"]),
             forces=None if value["forces"] is None else Conformal.from_json(value["forces"]),
             baseline=value["baseline"],
+            keys=None if value.get("keys") is None else FrameKeys.from_json(value["keys"]),
         )
 
 

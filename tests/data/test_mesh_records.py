@@ -91,6 +91,14 @@ def test_another_question_is_refused() -> None:
         found.refuse_other(replace(found.layout, scalars=()), "here")
     with pytest.raises(InputError, match="boundary reaches 2, up to 1"):
         found.refuse_other(replace(found.layout, kinds=2), "here")
+    # Components in another order, and another boundary, are another question too.
+    turned = tuple(replace(a, values=a.values[::-1]) if a.name == "component" else a for a in found.layout.axes)
+    with pytest.raises(InputError, match=r"\('component', \('y', 'x'\)\).*are needed"):
+        found.refuse_other(replace(found.layout, axes=turned), "here")
+    walls, slip = (replace(found.layout, attrs={"boundary_conditions": words}) for words in ("no slip", "slip"))
+    with pytest.raises(InputError, match="its boundary is 'slip', 'no slip' has been learned"):
+        replace(found, layout=slip).refuse_other(walls, "here")
+    replace(found, layout=walls).refuse_other(walls, "here")
     assert found.content() != small_meshes.samples(2, 5).content() != small_meshes.samples(3).content()
 
 

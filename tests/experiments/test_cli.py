@@ -199,6 +199,8 @@ def test_as_many_columns_as_targets_are_compared() -> None:
     assert compared(["gap"], ["measured"]) == {"gap": "measured"}
     with pytest.raises(InputError, match=r"2 columns are named, the surrogate has 1 targets \(gap\)"):
         compared(["gap"], ["a", "b"])
+    with pytest.raises(InputError, match="a is named for more than one"):
+        compared(["gap", "dipole"], ["a", "a"])
 
 
 def test_a_target_outside_the_project_is_never_instantiated(tmp_path: Path) -> None:

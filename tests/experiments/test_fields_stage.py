@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from data.errors import InputError
 from data.fields import read_fields
@@ -128,6 +129,11 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
     text = "".join(output.get("text", "") for output in outputs)
     assert "It learned on 32 points along each side" in text
     assert "break-even:" in text
+    assert "another simulator" not in (tmp_path / "reading.json").read_text()
+    OmegaConf.update(config, "comparison.simulator.length", 2.0, force_add=True)
+    with pytest.raises(InputError, match="its length along x is 2, 1 has been learned"):
+        evaluate(config, tmp_path)
+    config.comparison.simulator.length = 1.0
     config.comparison.grids = [256]
     with pytest.raises(InputError, match="256 points are more than the reference has"):
         evaluate(config, tmp_path)

@@ -24,6 +24,7 @@ from data.featurise import GraphTable, encode
 from data.identity import molecule_keys
 from data.molecules import read
 from data.rejects import RejectLog
+from experiments.preparing import prepare
 from experiments.screening import Objective, ScreenConfig, screen
 from experiments.screening_chunks import TextChunk, encode_chunk
 from experiments.screening_sink import TopK
@@ -582,3 +583,38 @@ def test_a_molecule_has_one_row_of_the_best_however_often_and_in_whatever_batche
     every.add(pa.RecordBatch.from_pydict({"line": np.arange(10), "smiles": spellings, "score": score}))
     assert every.table().column("smiles").to_pylist() == ["OCC", "CCO", "[13CH3]CO"]  # type: ignore[union-attr]
     assert every.repeats() == 0
+
+
+def test_standard_forms_are_asked_about_under_the_smiles_of_the_file(tmp_path: Path) -> None:
+    written = ["CC[NH3+].[Cl-]", "CCN", "CC(=O)[O-].[Na+]", "Oc1ccccn1", "CCCO"]
+    asked = ["CCN", "CCN", "CC(=O)O", "O=c1cccc[nH]1", "CCCO"]
+    (tmp_path / "salts.smi").write_text("\n".join([*written, "C1CC", ""]))
+    (tmp_path / "plain.smi").write_text("\n".join([*asked, ""]))
+    steps = ("largest_fragment", "neutral", "tautomer")
+    how = {"workers": 1, "top_k": 5}
+    screen(Counting(), tmp_path / "plain.smi", tmp_path / "plain", config(**how), progress=False)
+    prepare(tmp_path / "salts.smi", tmp_path / "lib", standardise=steps, workers=1, progress=False)
+    screen(Counting(), tmp_path / "salts.smi", tmp_path / "s", config(standardise=steps, **how), progress=False)
+    # A prepared library keeps the forms that it was prepared in.
+    screen(Counting(), tmp_path / "lib", tmp_path / "l", config(**how), progress=False)
+    expected = [row["prediction"] for row in rows_of(tmp_path / "plain")]
+    for out, source in (("s", "salts.smi"), ("l", "lib")):
+        rows = rows_of(tmp_path / out)
+        assert [row["smiles"] for row in rows] == written
+        assert [row["standard_smiles"] for row in rows] == ["CCN", None, "CC(=O)O", "O=c1cccc[nH]1", None]
+        assert [row["prediction"] for row in rows] == expected
+        [reading] = json.loads((tmp_path / out / "reading.json").read_text())
+        assert "3 molecules are taken in another form" in reading["assumed"][0], source
+        # The amine and its salt are one molecule once they stand in their standard form.
+        with open(tmp_path / out / "top.csv", newline="") as file:
+            top = [row["standard_smiles"] or row["smiles"] for row in csv.DictReader(file)]
+        assert sorted(top) == sorted(set(asked))
+    assert "3 molecules are taken in another form" in (tmp_path / "lib" / "reading.json").read_text()
+    with pytest.raises(InputError, match=r"prepared with standardise=\[largest_fragment,neutral,tautomer\]"):
+        screen(Counting(), tmp_path / "lib", tmp_path / "x", config(standardise=("neutral",), **how), progress=False)
+    with pytest.raises(InputError, match="another"):
+        screen(Counting(), tmp_path / "salts.smi", tmp_path / "s", config(**how), progress=False)
+    with pytest.raises(InputError, match="another library"):
+        prepare(tmp_path / "salts.smi", tmp_path / "lib", workers=1, progress=False)
+    with pytest.raises(ValueError, match="standardise names 'desalt'"):
+        config(standardise=("desalt",))

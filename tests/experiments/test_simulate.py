@@ -17,6 +17,7 @@ from data.errors import InputError
 from data.molecules import Row, write_sdf
 from data.store import RecordStore
 from experiments.labelling import label
+from experiments.pipeline import canonical
 from experiments.simulate import simulate
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
@@ -182,3 +183,23 @@ def test_a_campaign_without_any_answer_ends_the_stage_in_an_error_and_its_metric
     with pytest.raises(InputError, match="all 3 requests failed: not_converged 3: 50 cycles"):
         run(tmp_path / "m.smi", tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["simulate/failed/not_converged"] == 3
+
+
+def test_molecules_that_are_simulated_in_another_form_are_counted(
+    asked: list[tuple[list[xr.Dataset], int | None]], tmp_path: Path
+) -> None:
+    (tmp_path / "a.smi").write_text("CC[NH3+].[Cl-]\nCCN\nCCO\nCC(=O)[O-].[Na+]\n")
+    run(tmp_path / "a.smi", tmp_path / "r", conformers={"standardise": ["largest_fragment", "neutral"]})
+    [reading] = json.loads((tmp_path / "r" / "reading.json").read_text())
+    said = "standardise=largest_fragment,neutral: 2 molecules are taken in another form than that of the file"
+    assert reading["assumed"] == [said]
+    # The store knows them by what the file says.
+    assert [str(x["smiles"].item()) for x in asked[0][0]] == ["CC[NH3+].[Cl-]", "CCN", "CCO", "CC(=O)[O-].[Na+]"]
+    run(tmp_path / "a.smi", tmp_path / "s")
+    assert json.loads((tmp_path / "s" / "reading.json").read_text())[0]["assumed"] == []
+
+
+def test_a_pipeline_draws_the_forms_that_its_screen_asks_about() -> None:
+    written = ["CC[NH3+].[Cl-]", "CCN", "OCC", "C1CC"]
+    assert canonical(written, ("largest_fragment", "neutral")) == ["CCN", "CCO"]
+    assert canonical(written) == ["CC[NH3+].[Cl-]", "CCN", "CCO"]

@@ -152,14 +152,20 @@ def test_the_signal_of_a_queue_ends_a_training_with_status_130_and_a_checkpoint(
 
 
 def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tmp_path: Path) -> None:
+    rings = tmp_path / "rings.csv"
+    rings.write_text("smiles,heavy\nc1ccncc1,6\nc1ccsc1,5\n")
     done = understudy(
-        "evaluate", f"surrogate={trained}", f"data.test=[{table}]", f"run.dir={tmp_path / 'e'}", cwd=tmp_path
+        "evaluate", f"surrogate={trained}", f"data.test=[{table},{rings}]", f"run.dir={tmp_path / 'e'}", cwd=tmp_path
     )
+    assert "2 of 2 molecules are unlike those that were learned from" in done.stdout + done.stderr
     assert "300 of 302 used" in done.stdout
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["test/labels/r2"] > 0.5
     assert (metrics["test/labels/rows"], metrics["test/labels/rows_left_out"]) == (302, 2)
-    [reading] = json.loads((tmp_path / "e" / "reading.json").read_text())
+    # Chains of what was learned from are of its kind, whatever the other file holds; rings are not.
+    assert metrics["test/labels/in_domain"] > 0.9
+    assert metrics["test/rings/in_domain"] == 0
+    reading, _ = json.loads((tmp_path / "e" / "reading.json").read_text())
     assert (reading["total"], reading["used"], sum(reading["left_out"].values())) == (302, 300, 2)
     assert {"test/labels/mae", "test/labels/coverage_90"} <= set(metrics)
 

@@ -16,7 +16,7 @@ from data.fields import Axis, FieldVariable
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
 from data.reading import Reading
 from data.store import RecordStore
-from experiments.parameters import score_parameters
+from experiments.parameters import evaluate_parametric, score_parameters
 from experiments.parts import noted
 from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
 from surrogates.base import CARD, Surrogate, load_surrogate
@@ -237,3 +237,39 @@ def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
         read_parameters(tmp_path / "s", ["p"])
     with pytest.raises(InputError, match=r"no variable forces in it\. Did you mean force\?"):
         read_parameters(tmp_path / "s", ["forces"])
+
+
+def store_of_forces(path: Path, fingerprint: str, boundary: str) -> Path:
+    """A store with the exact answers of 20 requests."""
+    inputs, outputs = (
+        tuple(Variable(v.name, v.dims, v.units, v.dtype, v.long_name) for v in group)
+        for group in (LAYOUT.inputs, LAYOUT.outputs)
+    )
+    attrs = {"fingerprint": fingerprint, "solver": "x", "boundary_conditions": boundary}
+    coords = (Coordinate("mode", (3.0, 4.0), "1", "waves"),)
+    with RecordStore.create(path, inputs, outputs, coords=coords, provenance={}, attrs=attrs) as store:
+        samples = table(20, 5)
+        for i, (row, label) in enumerate(zip(samples.values, samples.labels, strict=True)):
+            request = {"speed": row[0], "wave": row[1:], "force": label[0], "lift": label[1]}
+            store.append(f"k{i}", request, seconds=1.0, threads=1)
+    return path
+
+
+def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSurrogate, tmp_path: Path) -> None:
+    layout = replace(learned.facts.layout, attrs={"boundary_conditions": "no slip"})
+    walls = learned.with_facts(layout=layout)
+    columns = {t: t for t in learned.targets}
+    same = store_of_forces(tmp_path / "same", learned.labels_fingerprint, "no slip")
+    other = store_of_forces(tmp_path / "other", "cd" * 32, "no slip")
+    readings: list[Reading] = []
+    found = evaluate_parametric(walls, [same, other], columns, None, readings)
+    assert (
+        found["test/same/force/mae"]
+        == found["test/other/force/mae"]
+        == pytest.approx(score_parameters(walls, table(20, 5), "t")["t/force/mae"])
+    )
+    assert readings[0].assumed == ()
+    assert "another simulator, setting or version (cdcdcdcdcdcd; learned was abababababab)" in readings[1].assumed[0]
+    slip = store_of_forces(tmp_path / "slip", learned.labels_fingerprint, "slip")
+    with pytest.raises(InputError, match="its boundary is 'slip', 'no slip' has been learned"):
+        evaluate_parametric(walls, [slip], columns)

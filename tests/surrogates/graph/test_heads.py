@@ -14,8 +14,10 @@ from ase.calculators.morse import MorsePotential
 from flax import nnx
 
 from data.errors import InputError
+from data.frame_names import FrameKeys
 from data.structures import Structures
 from experiments.differences import differences, identity
+from experiments.forces import evaluate_forces
 from simulators.base import SimulationError
 from simulators.quantum.ase_calculator import ASECalculator
 from surrogates.graph.ace import ACEConfig
@@ -25,7 +27,7 @@ from surrogates.graph.potential import Potential
 from surrogates.train import TrainConfig
 
 sys.path.insert(0, str(Path(__file__).parent))
-from small_potential import scattered
+from small_potential import WATER, potential, scattered
 
 CONFIG = PotentialConfig(
     network=ACEConfig(features=12, layers=1, degree=2, cutoff_angstrom=4.0, basis_size=6, radial=3),
@@ -161,3 +163,27 @@ def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answere
     )
     with pytest.raises(InputError, match="it learned differences to"):
         potential.with_baseline(other)
+
+
+def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_path: Path) -> None:
+    made = potential()
+    named = replace(made.facts.head, keys=FrameKeys(energy=("REF_energy",), forces=("REF_forces",)))
+    made.with_facts(heads={"main": named}).save(tmp_path / "named")
+    made.save(tmp_path / "usual")
+    water = Atoms("OHH", WATER)
+    answer = made.predict_structures(Structures.from_arrays([water.numbers], [water.positions])).energy[0].item()
+    # A cheaper method's energy stands under the usual name, 1 eV higher.
+    symbols = zip(water.symbols, water.positions, strict=True)
+    lines = [f"{symbol} {' '.join(map(str, place))}" for symbol, place in symbols]
+    header = f"Properties=species:S:1:pos:R:3 energy={answer + 1.0!r}"
+    (tmp_path / "both.xyz").write_text("\n".join(["3", f"{header} REF_energy={answer!r}", *lines, ""]))
+    (tmp_path / "usual.xyz").write_text("\n".join(["3", header, *lines, ""]))
+    key = "test/both/energy_mae_mev"
+    both = [tmp_path / "both.xyz"]
+    assert evaluate_forces(tmp_path / "named", both)[key] == pytest.approx(0.0, abs=1e-3)
+    assert evaluate_forces(tmp_path / "usual", both)[key] == pytest.approx(1000.0)
+    assert evaluate_forces(tmp_path / "named", both, keys=FrameKeys(energy=("energy",)))[key] == pytest.approx(1000.0)
+    with pytest.raises(InputError, match=r"no frame has REF_energy.*energy, of which data\.energy_key names one"):
+        evaluate_forces(tmp_path / "named", [tmp_path / "usual.xyz"])
+    # A potential that took the usual names is what it was before names were kept.
+    assert "keys" not in made.facts.head.to_json()
