@@ -90,9 +90,15 @@ def refuse_lacking_dims(data: xr.Dataset, where: str) -> None:
         InputError: names it.
     """
     for dim in (LATITUDE, LONGITUDE, TIME):
-        if dim not in data.dims or dim not in data.coords:
+        if dim not in data.dims:
             raise InputError(
                 f"no coordinate {dim} in it", where=where, remedy=f"It has {', '.join(map(str, data.dims))}"
+            )
+        if dim not in data.coords:
+            raise InputError(f"its dim {dim} has no values", where=where, remedy=f"Give it a coordinate {dim}")
+        if data.sizes[dim] == 0:
+            raise InputError(
+                f"no {dim} in it: its dim has length 0", where=where, remedy="Give a file that holds states"
             )
 
 
@@ -215,8 +221,16 @@ def ordered_grid(
         region: south, north, west and east, degrees; west may exceed east, across the meridian of Greenwich.
 
     Raises:
-        InputError: coordinates are no numbers in range, or the region holds fewer than two of them.
+        InputError: coordinates are no numbers in range or in other units than degrees, or the region holds fewer than
+            two of them.
     """
+    for name in (LATITUDE, LONGITUDE):
+        units = str(data[name].attrs.get("units", "")).strip()
+        if units not in ("", "1") and not units.lower().startswith(("deg", "\N{DEGREE SIGN}")):
+            raise InputError(
+                f"{name} is in {units}, degrees are needed", where=where,
+                remedy="Convert it, or correct its attribute units",
+            )  # fmt: skip
     latitude, longitude = (np.asarray(data[d].values, np.float64) for d in (LATITUDE, LONGITUDE))
     for name, values, limit in ((LATITUDE, latitude, 90.0), (LONGITUDE, longitude, 360.0)):
         if not np.isfinite(values).all() or np.abs(values).max() > limit + 1e-3:
@@ -261,6 +275,29 @@ def ordered_grid(
     except ValueError as error:
         raise InputError(str(error), where=where, remedy="Regrid it before") from error
     return grid, rows, columns
+
+
+def beyond_source(data: xr.Dataset, region: Sequence[float], grid: WeatherGrid) -> list[str]:
+    """A sentence where a region reaches beyond the points of a source by more than their spacing; else none.
+
+    Args:
+        data: the source.
+        region: south, north, west and east, degrees; empty for all.
+        grid: what of the source lies in it.
+    """
+    if not region:
+        return []
+    south, north, west, east = (float(v) for v in region)
+    latitude, longitude = np.asarray(data[LATITUDE].values, np.float64), grid.longitude
+    apart, step = max(np.diff(grid.latitude)), longitude[1] - longitude[0]
+    sides = {
+        "south": latitude.min() - south > 1.01 * apart,
+        "north": north - latitude.max() > 1.01 * apart,
+        "west": not grid.periodic and (longitude[0] - west) % 360.0 > 1.01 * step,
+        "east": not grid.periodic and (east - longitude[-1]) % 360.0 > 1.01 * step,
+    }
+    beyond = [side for side, reaches in sides.items() if reaches]
+    return [f"source.region reaches further {', '.join(beyond)} than the points that there are"] if beyond else []
 
 
 def converted(values: Float[np.ndarray, ...], name: str, units: str | None, where: str) -> Float[np.ndarray, ...]:

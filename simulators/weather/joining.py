@@ -73,8 +73,10 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
     try:
         result.data = xr.merge(_same_levels(groups, result), join="exact", compat="no_conflicts")
     except ValueError as error:
+        # Behind it stands an advice about xarray's own arguments.
+        text = str(error).splitlines()[0].split(" You can skip")[0].strip(" .")
         raise InputError(
-            f"its files do not fit together: {str(error).splitlines()[0]}", where=where, remedy="Open them one by one"
+            f"its files do not fit together: {text}", where=where, remedy="Open them one by one"
         ) from error
     return result
 
@@ -232,7 +234,11 @@ def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: 
 
 
 def _at_common_times(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset]:
-    """Parts beside each other at the times that all of them have."""
+    """Parts beside each other at the times that all of them have.
+
+    Raises:
+        InputError: they have none in common.
+    """
     timed = [part for part in parts if TIME in part.dims]
     if len(timed) < 2:
         return parts
@@ -241,7 +247,11 @@ def _at_common_times(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset
         common = np.intersect1d(common, part[TIME].values)
     every = len(np.unique(np.concatenate([part[TIME].values for part in timed])))
     if not len(common):
-        raise InputError("its files have no time in common", remedy="Give files of the same times")
+        names = "; ".join(", ".join(map(str, part.data_vars)) for part in timed)
+        raise InputError(
+            f"its files lie beside each other by variable or level ({names}), and have no time in common",
+            remedy="Give files of the same times",
+        )
     if len(common) < every:
         names = "; ".join(", ".join(map(str, part.data_vars)) for part in timed)
         reason = f"not in all of the files that lie beside each other ({names})"

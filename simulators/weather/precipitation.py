@@ -11,6 +11,7 @@ from jaxtyping import Int
 
 from data.errors import InputError
 from data.weather import TIME
+from simulators.weather.cf import conversion_of
 from simulators.weather.chunks import ChunkReader
 from simulators.weather.times import TimeAxis
 
@@ -19,6 +20,8 @@ HOURLY = "total_precipitation"
 SUMMED: Mapping[str, int] = {"total_precipitation_6hr": 6, "total_precipitation_24hr": 24}
 #: Days that are looked at to tell sums from single hours; dry ones tell nothing.
 DAYS = 5
+#: What a sum may fall by, m: packing makes small steps down.
+PACKED = 2e-5
 
 
 @dataclass(frozen=True)
@@ -51,6 +54,9 @@ class HourlyRain:
 
         Args:
             rows: positions in the source, each `answerable`.
+
+        Raises:
+            InputError: what should be a sum since 00 UTC falls within a day.
         """
         if not self.since_midnight:
             return self._stored(rows)
@@ -61,7 +67,21 @@ class HourlyRain:
         value = stored.values[np.searchsorted(every, rows)]
         before = stored.values[np.searchsorted(every, np.where(first, rows, rows - 1))]
         hours = np.where(first.reshape(-1, *[1] * (value.ndim - 1)), value, value - before)
+        self._refuse_falling(hours, times, float(np.nanmax(value, initial=0.0)), stored.attrs.get("units"))
         return xr.DataArray(np.maximum(hours, 0), {TIME: times}, stored.dims, attrs=dict(stored.attrs))
+
+    def _refuse_falling(self, hours: np.ndarray, times: np.ndarray, most: float, units: str | None) -> None:
+        """Refuse differences far below 0, which single hours have and sums have not."""
+        factor, _ = conversion_of(HOURLY, units, self.where)
+        falls = hours < -max(1e-3 * most, PACKED / factor)
+        if falls.any():
+            stamp = times[int(np.argmax(falls.reshape(len(falls), -1).any(axis=1)))]
+            raise InputError(
+                f"precipitation at {str(stamp)[:16]} is less than an hour before at {int(falls.sum()):,} of "
+                f"{falls.size:,} points and times: it is no sum since 00 UTC",
+                where=self.where,
+                remedy="Leave source.accumulated=day out where each value is that of one hour",
+            )
 
     def refuse_growing(self) -> None:
         """Refuse values that are sums since 00 UTC, which would be summed again.

@@ -36,6 +36,7 @@ from simulators.base import content_hash
 from simulators.weather.cf import (
     SHORT_NAMES,
     STATIC,
+    beyond_source,
     checked_variable,
     converted,
     ordered_grid,
@@ -201,10 +202,11 @@ class Reanalysis:
         there = [str(n) for n in data.data_vars if str(n) in VARIABLES and TIME in data[n].dims]
         lacking = [v for v in self.variables if v not in there and not (v in SUMMED and HOURLY in there)]
         if lacking or not there:
+            reasons = [] if lacking else [f"{name} is {reason}" for name, reason in unknown_variables(data).items()]
             raise InputError(
                 f"no variable {', '.join(lacking)} in it" if lacking else "no variable of it is known",
                 where=self.where,
-                remedy=f"It has {', '.join(map(str, data.data_vars))}",
+                remedy=". ".join([f"It has {', '.join(map(str, data.data_vars))}", *reasons[:2]]),
             )
         chosen = self.variables or tuple(v for v in there if v not in self.static)
         for name in chosen:
@@ -291,8 +293,9 @@ class Reanalysis:
         high = times.max() if self.stop is None else date(self.stop, "source.stop", end=True)
         inside = np.flatnonzero((times >= low) & (times <= high))
         if not len(inside):
+            shown = [str(v.astype("datetime64[m]")) for v in (low, high)]
             raise InputError(
-                f"no time from {low} to {high}", where=self.where,
+                f"no time from {shown[0]} to {shown[1]}", where=self.where,
                 remedy=f"It has {times[0].astype('datetime64[s]')} to {times[-1].astype('datetime64[s]')}",
             )  # fmt: skip
         stride = self._stride()
@@ -361,6 +364,7 @@ class Reanalysis:
         first = self.layout.unstack(self._state(self._runs[0][:1])[0])
         assumed = [*self._opened.assumed, *self._axis.notes, *([levels_assumed] if levels_assumed else [])]
         assumed += odd_heights(first) if "geopotential" in first else []
+        assumed += beyond_source(self.source, self.region, self._grid[0])
         assumed += [
             f"{name} goes down to -{most:.2g} {VARIABLES[name].units}, and is 0 there"
             for name, most in self._raised.items()

@@ -97,6 +97,8 @@ def _open_zarr(store: Any, where: str) -> xr.Dataset:
         # Without dask a time step of a store of terabytes is read alone all the same.
         return xr.open_zarr(store, chunks=None)
     except Exception as error:  # each protocol raises its own kind where a store cannot be reached
+        if "decode time units" in str(error):
+            raise _unreadable(where, error) from error
         text = str(error).splitlines()[0] if str(error) else type(error).__name__
         remedy = "Check the path, and the connection" if "://" in where else "Check the path"
         raise InputError(f"cannot be opened as Zarr: {text}", where=where, remedy=remedy) from error
@@ -136,6 +138,12 @@ def _grib(path: str) -> list[xr.Dataset]:
 
 def _unreadable(path: str, error: Exception) -> InputError:
     text = str(error).splitlines()[0] if str(error) else type(error).__name__
+    if "decode time units" in text:
+        units = text.split("'")[1] if text.count("'") > 1 else "of another kind"
+        return InputError(
+            f"its times are in {units!r}, of which no dates can be made", where=path,
+            remedy="Write them as hours or days since a date, such as `days since 2000-01-01`",
+        )  # fmt: skip
     return InputError(f"cannot be read: {text}", where=path, remedy="It may be cut short: fetch it again")
 
 

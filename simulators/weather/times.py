@@ -107,14 +107,19 @@ def time_axis(times: np.ndarray) -> TimeAxis:
         if len(times) >= 3 and (axis := _of_calendar(times, unit, kind, hours)) is not None:
             return axis
     seconds = times.astype("datetime64[s]").astype(np.int64)
+    notes: tuple[str, ...] = ()
     if len(seconds) < 2:
-        return TimeAxis(times, np.zeros(len(times), np.int64), 6.0)
+        notes = ("a single time has no step: 6 h was taken for it; give source.step_hours for another",)
+        return TimeAxis(times, np.zeros(len(times), np.int64), 6.0, notes=notes)
     step = _commonest(seconds)
     # The phase of most states: a circular mean, so that rounding errors on both sides of zero cancel.
     angles = np.exp(2j * np.pi * (seconds % step) / step)
     phase = float(np.angle(angles[np.abs(angles - _mode(angles)) < 2 * np.pi * NEAR].mean())) / (2 * np.pi) * step
     grain = 60 if step >= 600 else 1
     phase = round(phase / grain) * grain
+    usual, count = Counter((seconds % step).tolist()).most_common(1)[0]
+    if count * 2 > len(seconds):
+        phase = usual  # most states lie on it to the second: a few beside it do not move these
     number = np.rint((seconds - phase) / step).astype(np.int64)
     away = np.abs(seconds - phase - number * step)
     on = away <= NEAR * step
@@ -126,7 +131,6 @@ def time_axis(times: np.ndarray) -> TimeAxis:
     number[on] -= number[on].min()
     snapped = times.copy()
     snapped[on] = ((np.rint((seconds[on] - phase) / step) * step + phase).astype(np.int64)).astype("datetime64[s]")
-    notes: tuple[str, ...] = ()
     if away[on].max() >= 1:
         notes = (
             f"times lie up to {away[on].max() / 60:.2g} minutes beside whole steps of {step / HOUR_S:g} h and were "

@@ -527,3 +527,61 @@ def test_variables_on_other_levels_and_an_hour_that_one_lacks_cost_only_themselv
     lacking = Reanalysis(str(gribs / "l08_lacking_hour.grib"))
     assert lacking.reading().used == 11
     assert sum(lacking.reading().left_out.values()) == 1
+
+
+# What a newcomer's own files brought up
+
+
+def test_hours_that_are_said_to_be_sums_since_midnight_are_refused(tmp_path: Path) -> None:
+    path, _, _ = rain(tmp_path / "a.nc", since_midnight=False)
+    source = Reanalysis(path, accumulated="day")
+    with pytest.raises(InputError, match=r"less than an hour before .* no sum since 00 UTC. Leave source.accumulated"):
+        states(source)
+
+
+@pytest.mark.parametrize(("name", "units"), [("latitude", "radians"), ("longitude", "rad"), ("longitude", "m")])
+def test_coordinates_in_other_units_than_degrees_are_refused(tmp_path: Path, name: str, units: str) -> None:
+    data = record(hours(3))
+    data[name].attrs["units"] = units
+    with pytest.raises(InputError, match=f"{name} is in {units}, degrees are needed"):
+        _ = Reanalysis(kept(tmp_path / "a.nc", data)).target
+
+
+def test_a_state_beside_its_step_does_not_move_the_others(tmp_path: Path) -> None:
+    times = hours(8)
+    late = times + np.array([0, 0, 0, 0, 7, 0, 0, 0]).astype("timedelta64[m]")
+    source = Reanalysis(kept(tmp_path / "a.nc", record(times).assign_coords(time=late)))
+    assert_true(source, times)
+    assert any("up to 7 minutes beside whole steps" in text for text in source.reading().assumed)
+
+
+def test_a_region_beyond_the_points_and_a_single_time_are_said(tmp_path: Path) -> None:
+    data = record(hours(1), np.arange(60, 29, -5.0), np.arange(-20, 21, 5.0))
+    path = kept(tmp_path / "a.nc", data)
+    inside = " ".join(Reanalysis(path, region=(30, 60, -20, 20)).reading().assumed)
+    assert "reaches further" not in inside
+    assert "6 h was taken" in inside
+    beyond = " ".join(Reanalysis(path, region=(10, 62, -60, 20)).reading().assumed)
+    assert "source.region reaches further south, west than" in beyond
+    # A circle has no edge.
+    around = Reanalysis(kept(tmp_path / "b.nc", record(hours(2))), region=(-90, 90, -180, 180))
+    assert not any("reaches further" in text for text in around.reading().assumed)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda data: data.isel(time=slice(0, 0)), "no time in it: its dim has length 0"),
+        (lambda data: data.drop_vars("time"), "its dim time has no values"),
+        (
+            lambda data: data.assign_coords(time=("time", [0, 1, 2], {"units": "months since 2000-01-01"})),
+            "'months since",
+        ),
+        (lambda data: data.rename(t2m="z"), "z is on a level that the file does not name"),
+    ],
+)
+def test_a_file_without_states_or_dates_says_so(tmp_path: Path, change: object, words: str) -> None:
+    path = kept(tmp_path / "a.nc", change(record(hours(3))))
+    with pytest.raises(InputError, match=words) as caught:
+        _ = Reanalysis(path).states
+    assert "cut short" not in str(caught.value)
