@@ -144,6 +144,9 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     if isinstance(simulator, FromSmiles):
         tally.assumed += standard_said(simulator.conformers.standardise, len(changed))
     reading = tally.reading(path)
+    if result.requested < reading.used:
+        once = f"{reading.used:,} rows name {result.requested:,} molecules; each molecule is simulated once"
+        reading = replace(reading, assumed=(*reading.assumed, once))
     if settings.limit is not None and reading.used == settings.limit:
         reading = replace(reading, assumed=(*reading.assumed, f"limit={settings.limit}: what follows was not read"))
     show_readings([reading], run_dir)

@@ -131,6 +131,8 @@ def test_a_molecule_is_simulated_once_however_it_is_written(tmp_path: Path) -> N
     store = tmp_path / "run" / "labels.zarr"
     with RecordStore.open(store) as records:
         assert records.column("smiles").tolist() == ["CCO", "N"]
+    (reading,) = json.loads((tmp_path / "run" / "reading.json").read_text())
+    assert reading["assumed"] == ["4 rows name 2 molecules; each molecule is simulated once"]
     # The same store answers for labels asked for in yet another spelling.
     names = ["C(C)O", "CCO", "C(", "[NH3]"]
     labels, summary = label(FromSmiles(XTB()), names, ["gap"], store, CampaignConfig(workers=1))
