@@ -183,3 +183,25 @@ def _sources(basis: str) -> list[str]:
     if plain.startswith("bfdv"):
         sources.append("bfd")
     return sources
+
+
+def auxiliary(mol: Any) -> dict[str, Any] | None:
+    """Functions for density fitting where an atom beyond krypton has all of its electrons; None where none has.
+
+    What PySCF takes there fits the valence electrons that a core potential leaves: silver hydride in 3-21G comes out
+    3,700 eV too deep. Even-tempered functions that are derived from the orbitals of the element fit every shell.
+
+    Args:
+        mol: a `pyscf.gto.Mole` with its potentials.
+    """
+    from pyscf import df
+
+    heavy = {
+        mol.atom_symbol(i)
+        for i in range(mol.natm)
+        if mol.atom_nelec_core(i) == 0 and atomic_numbers[mol.atom_pure_symbol(i)] > KRYPTON
+    }
+    if not heavy:
+        return None
+    derived = df.addons.aug_etb(mol)
+    return {**df.addons.make_auxbasis(mol), **{symbol: derived[symbol] for symbol in heavy}}

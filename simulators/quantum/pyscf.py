@@ -48,7 +48,7 @@ class PySCF:
         outputs: names from `variables.OUTPUTS`; dipoles and charges of correlated methods are those of the
             unrelaxed density, orbital energies those of the Hartree-Fock reference.
         density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
-        auxiliary_basis: for these; None takes PySCF's choice for the basis.
+        auxiliary_basis: for these; None takes PySCF's choice for the basis, see `core_potentials.auxiliary`.
         dispersion: "d3bj", "d3zero", "d4" or None; the functional's own name may imply one.
         solvent: name from PySCF's table ("water"), or None for vacuum.
         solvent_model: one of `SOLVENT_MODELS`.
@@ -256,7 +256,7 @@ class PySCF:
         if self.density_fit:
             if self.auxiliary_basis is not None:
                 self._check_auxiliary(mol)
-            mf = mf.density_fit(auxbasis=self.auxiliary_basis)
+            mf = mf.density_fit(auxbasis=self.auxiliary_basis or core_potentials.auxiliary(mol))
         if self.dispersion is not None:
             mf.disp = self.dispersion
         if self.solvent is not None:

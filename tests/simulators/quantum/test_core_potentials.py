@@ -40,6 +40,13 @@ def test_silver_hydride_is_the_same_molecule_with_and_without_diffuse_functions(
     assert float(augmented.gap) == pytest.approx(float(plain.gap), abs=1.5)
 
 
+def test_density_fitting_of_a_heavy_atom_with_all_its_electrons_changes_little() -> None:
+    fitted, exact = (hydride(47, 1.618, basis="3-21g", density_fit=fit) for fit in (True, False))
+    # PySCF's fitting set for silver is that of its valence electrons, and 3,700 eV too deep.
+    assert float(fitted.energy) == pytest.approx(float(exact.energy), abs=0.1)
+    assert float(fitted.gap) == pytest.approx(float(exact.gap), abs=0.01)
+
+
 @pytest.mark.parametrize("basis", ["minao", "cc-pvdz-pp-nr"])
 def test_a_valence_basis_without_its_potential_is_refused(basis: str) -> None:
     with pytest.raises(SimulationError, match=r"valence electrons of Ag alone.*simulator.ecp"):
