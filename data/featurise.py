@@ -190,7 +190,7 @@ def _encode_chunk(smiles: Sequence[str], first: int) -> tuple[GraphTable, list[t
     with rdBase.BlockLogs():
         for i, text in enumerate(smiles):
             molecule = parse(text) if isinstance(text, str) else None
-            if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text:
+            if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text or "\0" in text:
                 rejects.append((first + i, reject_reason(text)))
                 continue
             count = molecule.GetNumBonds()
@@ -363,6 +363,9 @@ def reject_reason(text: object) -> str:
         return f"not text but {type(text).__name__}"
     if not text.strip():
         return "empty"
+    if "\0" in text:
+        # RDKit passes it over at either end.
+        return "has a NUL byte"
     parameters: Any = Chem.SmilesParserParams()
     parameters.sanitize = False
     with rdBase.BlockLogs():

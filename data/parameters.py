@@ -175,6 +175,8 @@ def read_parameters(
         raise InputError("is no store of a campaign", where=where, remedy="Give one that `understudy simulate` made")
     if not targets:
         raise InputError("no output to learn is named", where="data.target", remedy="Name one, or a list")
+    if len(set(targets)) < len(targets) or len(set(inputs or ())) < len(inputs or ()):
+        raise InputError("a variable is named twice", where="data", remedy="Name each once in target and inputs")
     with RecordStore.open(path) as store:
         named = list(store.inputs) if inputs is None else list(inputs)
         # An answer may hold the fields of each sample too, which nothing here needs to load.

@@ -32,6 +32,7 @@ from data.files import write_json
 from data.near import did_you_mean
 from data.reading import Reading
 from data.rejects import RejectLog
+from experiments.ranges import refuse_out_of_range
 from experiments.run_directory import run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.targets import refuse_other_targets
@@ -133,11 +134,12 @@ def instantiate(node: DictConfig) -> Any:
     """The object that a configuration describes by `_target_`, if it is one that a configuration may build.
 
     Raises:
-        InputError: a `_target_` anywhere in `node` is none of `experiments.targets`, or the target refuses its
-            arguments.
+        InputError: a `_target_` anywhere in `node` is none of `experiments.targets`, a number is out of its range,
+            or the target refuses its arguments.
     """
     plain = OmegaConf.to_container(node, resolve=True)
     refuse_other_targets(plain)
+    refuse_out_of_range(plain, str(node._get_full_key(None) or "") if isinstance(node, DictConfig) else "")
     try:
         return hydra.utils.instantiate(plain, _convert_="all")
     except hydra.errors.InstantiationException as error:
@@ -174,10 +176,11 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
         where: its key; "" for the whole.
 
     Raises:
-        InputError: naming the key, what was expected and what was found.
+        InputError: naming the key, what was expected and what was found; also of a number out of its range.
     """
     try:
         merged = OmegaConf.merge(_writable(OmegaConf.structured(cls)), node)
+        refuse_out_of_range(OmegaConf.to_container(merged, resolve=False), where)
         made = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = ".".join(part for part in (where, error.full_key) if part)

@@ -96,6 +96,8 @@ def read_table(
     """
     if not targets:
         raise InputError("no column to learn is named", where="data.target", remedy="Name one, or a list")
+    if len(set(targets)) < len(targets):
+        raise InputError("a column is named twice", where="data.target", remedy="Name each once")
     if path.is_dir():
         return _stored_table(path, targets, rejects)
     tally = TableTally()

@@ -74,8 +74,9 @@ class CampaignConfig:
     def __post_init__(self) -> None:
         for name in ("workers", "threads", "timeout_s", "memory_mb", "give_up_after"):
             value = getattr(self, name)
-            if value is not None and value <= 0:
-                raise ValueError(f"{name} must be above 0, got {value}")
+            # Not a number is no limit to anything.
+            if value is not None and not 0 < value < float("inf"):
+                raise ValueError(f"{name} must be above 0 and finite, got {value}")
         if self.retries < 0:
             raise ValueError(f"retries must be 0 or more, got {self.retries}")
 

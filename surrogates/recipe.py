@@ -75,6 +75,19 @@ class TrainConfig:
         for name in ("epochs", "learning_rate", "clip_norm", "batch_size", "validate_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
+        for name in ("max_seconds", "patience"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name} must be above 0, or None for no limit, got {value}")
+        for name in ("warmup_fraction", "final_lr_fraction"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")
+        if not 0 <= self.weight_decay < np.inf:
+            raise ValueError(f"weight_decay must be 0 or more, got {self.weight_decay}")
+        if self.checkpoint_every_s is not None and not self.checkpoint_every_s >= 0:
+            raise ValueError(f"checkpoint_every_s must be 0 or more, got {self.checkpoint_every_s}")
+        if not (np.isfinite(self.learning_rate) and np.isfinite(self.clip_norm)):
+            raise ValueError("learning_rate and clip_norm must be finite")
         if not 0 <= self.ema_decay < 1:
             raise ValueError(f"ema_decay must lie in [0, 1), got {self.ema_decay}")
         if self.seed < 0:

@@ -74,7 +74,7 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
     """
     with rdBase.BlockLogs():
         molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None or not molecule.GetNumAtoms() or "*" in smiles:
+        if molecule is None or not molecule.GetNumAtoms() or "*" in smiles or "\0" in smiles:
             raise SimulationError("invalid_input", f"{smiles!r}: {reject_reason(smiles)}")
         standard: dict[str, Any] = {}
         if config.standardise:

@@ -7,6 +7,7 @@ Shushkov, J. Chem. Theory Comput. 2017, 13, 1989.
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -61,6 +62,14 @@ class XTB:
                 f"no method {self.method!r}", where="simulator.method", remedy=f"Choose from {list(METHODS)}"
             )
         spec(self.outputs, KNOWN)
+        if not (0 < self.accuracy < math.inf and 0 <= self.electronic_temperature < math.inf):
+            raise InputError(
+                "accuracy must be above 0 and electronic_temperature 0 or more, both finite; got "
+                f"{self.accuracy} and {self.electronic_temperature}",
+                where="simulator",
+            )
+        if self.max_iterations < 1:
+            raise InputError(f"must be 1 or more, got {self.max_iterations}", where="simulator.max_iterations")
 
     @property
     def name(self) -> str:

@@ -55,8 +55,11 @@ class DynamicsConfig:
     def __post_init__(self) -> None:
         if min(self.steps, self.record_every, self.buckets) < 1 or self.steps % self.record_every:
             raise ValueError(f"steps must be a multiple of record_every, and both at least 1; got {self}")
-        if self.timestep_fs <= 0 or min(self.temperature_kelvin, self.friction_per_fs) < 0:
-            raise ValueError(f"timestep_fs must be above 0, temperature and friction not negative; got {self}")
+        numbers = (self.timestep_fs, self.temperature_kelvin, self.friction_per_fs)
+        if not np.isfinite(numbers).all() or self.timestep_fs <= 0 or min(numbers) < 0:
+            raise ValueError(
+                f"timestep_fs must be above 0, temperature and friction not negative, all finite; got {self}"
+            )
 
 
 @dataclass(frozen=True)
