@@ -25,6 +25,10 @@ Choice = str | Mapping[str, str]
 DEFAULT = "default"
 #: Heaviest element to which def2 sets give all electrons.
 KRYPTON = 36
+#: Heaviest element whose relativistic bases differ little from others.
+ARGON = 18
+#: Names of all-electron bases that were contracted for a relativistic Hamiltonian.
+RELATIVISTIC = re.compile(r"x2c|anorcc|dyall|sarc|zora|dkh?[23]?$")
 #: What PySCF raises where a name or an element is not in its tables.
 UNKNOWN = (RuntimeError, KeyError, IndexError, ValueError, TypeError, AssertionError, OSError)
 #: Largest exponent of an s function over Z^2 below which a basis describes the valence shell alone.
@@ -154,6 +158,27 @@ def needs_potential(basis: str, symbol: str) -> bool:
     steepest = [row[0] for shell in shells if shell[0] == 0 for row in shell[1:] if isinstance(row, (list, tuple))]
     # Hydrogen and helium have no core.
     return number > 2 and bool(steepest) and max(steepest) < STEEPEST * number**2
+
+
+def refuse_nonrelativistic(basis: Choice, potentials: Mapping[str, str], symbols: Sequence[str]) -> None:
+    """Refuse all-electron bases that were contracted for a relativistic Hamiltonian, where there is none.
+
+    Args:
+        basis: of the orbitals.
+        potentials: see `core_potentials`; they hold the relativity of the cores that they stand for.
+        symbols: elements of the molecule.
+
+    Raises:
+        SimulationError: `invalid_input`; an element beyond argon has such a basis.
+    """
+    for symbol in sorted(set(symbols) - set(potentials)):
+        name = str(of_element(basis, symbol))
+        if atomic_numbers[symbol] > ARGON and RELATIVISTIC.search(_plain(name)):
+            raise SimulationError(
+                "invalid_input",
+                f"basis {name!r} of {symbol} was made for a relativistic Hamiltonian, and there is none; set "
+                "simulator.relativity=x2c, or take a basis with core potentials, such as def2-svp",
+            )
 
 
 @lru_cache(maxsize=64)

@@ -49,6 +49,7 @@ class PySCF:
             unrelaxed density, orbital energies those of the Hartree-Fock reference.
         density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
         auxiliary_basis: for these; None takes PySCF's choice for the basis, see `core_potentials.auxiliary`.
+        relativity: "x2c" for the spin-free exact two-component Hamiltonian; None for none. For energies and orbitals.
         dispersion: "d3bj", "d3zero", "d4" or None; the functional's own name may imply one.
         solvent: name from PySCF's table ("water"), or None for vacuum.
         solvent_model: one of `SOLVENT_MODELS`.
@@ -73,6 +74,7 @@ class PySCF:
     outputs: tuple[str, ...] = ("energy", "gap", "dipole_moment")
     density_fit: bool = True
     auxiliary_basis: str | None = None
+    relativity: str | None = None
     dispersion: str | None = None
     solvent: str | None = None
     solvent_model: str = "IEF-PCM"
@@ -112,6 +114,12 @@ class PySCF:
             refuse(f"{self.grid_points} is not a pair", "grid_points", "Give [radial, angular], such as [50,302]")
         if self.dispersion is not None and self.dispersion not in ("d3bj", "d3zero", "d4"):
             refuse(f"no dispersion {self.dispersion!r}", "dispersion", "Choose d3bj, d3zero or d4")
+        if self.relativity not in (None, "x2c"):
+            refuse(f"no Hamiltonian {self.relativity!r}", "relativity", "Choose x2c, or null for none")
+        if self.relativity is not None and (self.device == "gpu" or self.solvent is not None):
+            refuse("is not offered on a GPU or in a solvent", "relativity", "Set device=cpu and solvent=null")
+        if self.relativity is not None and ({"forces", "polarizability"} & set(self.outputs) or self.optimize):
+            refuse("gives no forces, relaxation or polarizability here", "relativity", "Leave them out of outputs")
         if self.auxiliary_basis is not None and not self.density_fit:
             refuse("nothing is fitted", "auxiliary_basis", "Leave it out, or set density_fit=true")
         if "relaxed_positions" in self.outputs and not self.optimize:
@@ -165,6 +173,8 @@ class PySCF:
         settings = {k: v for k, v in asdict(self).items() if k not in ("device", "keep_orbitals", "memory_mb")}
         if self.ecp is None:
             del settings["ecp"]
+        if self.relativity is None:
+            del settings["relativity"]
         if isinstance(self.basis, str) and core_potentials.were_missing(self.basis):
             # Labels of such a basis that were made without its potentials are no labels of this method.
             settings["ecp"] = self.ecp or "of the basis"
@@ -225,12 +235,21 @@ class PySCF:
         from pyscf import gto
 
         symbols = [chemical_symbols[z] for z in geometry.numbers]
+        potentials = core_potentials.core_potentials(self.basis, self.ecp, symbols)
+        if self.relativity is None:
+            core_potentials.refuse_nonrelativistic(self.basis, potentials, symbols)
+        elif potentials:
+            raise SimulationError(
+                "invalid_input",
+                f"core potentials of {', '.join(sorted(potentials))} hold their relativity, which X2C adds again; "
+                "take an all-electron basis, such as ano-rcc, or simulator.relativity=null",
+            )
         try:
             return gto.M(
                 atom=list(zip(symbols, geometry.positions.tolist(), strict=True)),
                 unit="Angstrom",
                 basis=core_potentials.basis_by_element(self.basis, symbols),
-                ecp=core_potentials.core_potentials(self.basis, self.ecp, symbols),
+                ecp=potentials,
                 charge=geometry.charge,
                 spin=geometry.spin,
                 verbose=0,
@@ -253,6 +272,8 @@ class PySCF:
                 mf.grids.atom_grid = self.grid_points
             if self.keep_orbitals and self.device == "cpu":
                 mf._numint = CachedNumInt(self.memory_mb / 4)
+        if self.relativity is not None:
+            mf = mf.x2c()
         if self.density_fit:
             if self.auxiliary_basis is not None:
                 self._check_auxiliary(mol)
