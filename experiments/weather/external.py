@@ -58,7 +58,8 @@ class ExternalForecasts:
             most: leads, in steps of the truth; None for all.
 
         Raises:
-            InputError: a dim, a variable, a level or a point is missing, or no lead is a whole number of steps.
+            InputError: a dim, a variable, a level or a point is missing, an initial time or a lead is given
+                twice, or no lead is a whole number of steps.
         """
         where, layout = str(path), truth.layout
         data = _opened(path)
@@ -84,6 +85,13 @@ class ExternalForecasts:
                 "its initial times are no dates, or its leads have no unit", where=where,
                 remedy="Give units such as `hours since 2020-01-01`, and `hours`",
             )  # fmt: skip
+        for dim in (TIME, LEAD):
+            values, count = np.unique(data[dim].values, return_counts=True)
+            if (count > 1).any():
+                shown = str(
+                    values[int(np.argmax(count > 1))].astype("datetime64[m]" if dim == TIME else "timedelta64[h]")
+                )
+                raise InputError(f"{dim} {shown} is given twice", where=where, remedy="Take one of the two out")
         seconds = data[LEAD].values.astype("timedelta64[s]").astype(np.int64)
         step = round(layout.step_hours * 3600)
         fits = (seconds > 0) & (seconds % step == 0) & (seconds // step <= (most or seconds.max()))

@@ -19,6 +19,7 @@ from data.windows import Segment, WindowStore, write_windows
 from experiments.evaluate import evaluate
 from experiments.forecasts import train_forecaster
 from experiments.stage import CONF
+from experiments.weather.external import ExternalForecasts
 from experiments.weather.report import Evaluation, render
 from experiments.weather.scores import Protocol, ensemble_metrics, score
 from surrogates.weather.climate_ensemble import ClimatologicalEnsemble
@@ -259,3 +260,17 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     wrong = [*asked, f"forecasts.external={tmp_path / 'pa.nc'}", f"forecasts.training={train.path}"]
     with pytest.raises(InputError, match="in the truth from"):
         evaluate(composed("evaluate", *wrong, root="apply"), tmp_path / "b")
+
+
+@pytest.mark.parametrize("dim", ["time", "prediction_timedelta"])
+def test_forecasts_made_elsewhere_begin_once_at_each_time(tmp_path: Path, dim: str) -> None:
+    truth = years(tmp_path / "w", 2001, 2001)
+    states = truth.dataset()["mean_sea_level_pressure"]
+    leads = np.array([24, 48]) * np.timedelta64(1, "h")
+    made = xr.concat([states[:4].assign_attrs(units="Pa")] * 2, xr.DataArray(leads, dims="prediction_timedelta"))
+    made = made.assign_coords(prediction_timedelta=leads).to_dataset(name="mean_sea_level_pressure")
+    made.to_netcdf(tmp_path / "once.nc", engine="h5netcdf")
+    assert ExternalForecasts.open(tmp_path / "once.nc", truth).steps == (1, 2)
+    xr.concat([made, made.isel({dim: [1]})], dim).to_netcdf(tmp_path / "twice.nc", engine="h5netcdf")
+    with pytest.raises(InputError, match=f"{dim} .* is given twice"):
+        ExternalForecasts.open(tmp_path / "twice.nc", truth)
