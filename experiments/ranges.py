@@ -26,7 +26,7 @@ RANGES: Mapping[str, str] = {
     **dict.fromkeys(("epochs", "validate_every", "patience"), COUNT),
     **dict.fromkeys(("batch_size", "batch_sizes", "batches", "compared_batches"), "[1, 1e6]"),
     "learning_rate": "(0, 1000]",
-    "max_seconds": POSITIVE,
+    "max_seconds": NOT_NEGATIVE,  # 0: no step, for a network that is adjusted as it is
     "clip_norm": POSITIVE,
     **dict.fromkeys(("warmup_fraction", "final_lr_fraction", "final_from", "final_ramp"), SHARE),
     **dict.fromkeys(("unroll_from", "unroll_full", "lost_share"), SHARE),

@@ -75,10 +75,10 @@ class TrainConfig:
         for name in ("epochs", "learning_rate", "clip_norm", "batch_size", "validate_every"):
             if not getattr(self, name) > 0:
                 raise ValueError(f"{name} must be above 0, got {getattr(self, name)}")
-        for name in ("max_seconds", "patience"):
+        for name, least in (("max_seconds", 0), ("patience", 1)):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name} must be above 0, or None for no limit, got {value}")
+            if value is not None and not value >= least:
+                raise ValueError(f"{name} must be {least} or more, or None for no limit, got {value}")
         for name in ("warmup_fraction", "final_lr_fraction"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} must lie in [0, 1], got {getattr(self, name)}")

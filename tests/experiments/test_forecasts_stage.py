@@ -352,7 +352,7 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
     assert drifted.segments == tuple((k, k + 1) for k in range(9))
     expected = np.concatenate([told[:, day] for day in (1, 3, 5)])
     assert np.allclose(made.layout.stack(kept), expected, rtol=1e-4, atol=1e-2)
-    with pytest.raises(InputError, match=r"source\.runs: must be 1 or more"):
+    with pytest.raises(InputError, match=r"source\.runs: must lie in \[1, "):
         windows(composed("windows", *asked, "source.runs=0", root="apply"), tmp_path / "refused")
 
     simulate(
