@@ -6,9 +6,8 @@ coordinates is read until a block of states is asked for.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from difflib import get_close_matches
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
@@ -34,8 +33,6 @@ from data.weather import (
 from data.windows import Segment
 from simulators.base import content_hash
 from simulators.weather.cf import (
-    SHORT_NAMES,
-    STATIC,
     beyond_source,
     checked_variable,
     converted,
@@ -48,86 +45,21 @@ from simulators.weather.chunks import ChunkReader, loaded, plain
 from simulators.weather.joining import Joined
 from simulators.weather.plausible import odd_heights, refuse_implausible
 from simulators.weather.precipitation import HOURLY, SUMMED, HourlyRain
-from simulators.weather.regrid import METHODS, global_grid, regrid
+from simulators.weather.reanalysis_settings import ReanalysisSettings
+from simulators.weather.regrid import global_grid, regrid
 from simulators.weather.sources import open_source
 from simulators.weather.times import TimeAxis, checked_times, date, time_axis
 
-MISSING = ("refuse", "drop")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
 
 @dataclass(frozen=True)
-class Reanalysis:
-    """States of a source.
-
-    Attributes:
-        path: see `sources.open_source`.
-        variables: by their names in WeatherBench 2; empty: all that are known. Precipitation of six or 24 hours is
-            summed where the source has that of each hour.
-        levels: in hPa, for all variables or by variable, such as {"geopotential": [500]}; empty, or a variable that is
-            not named: all.
-        start, stop: dates, ISO 8601, both included; None: from the first, to the last.
-        step_hours: from one state to the next; None: as in the source.
-        region: south, north, west, east in degrees; empty: all.
-        grid: latitudes and longitudes of an even global grid to go to; empty: that of the source.
-        poles: whether the first and last of these latitudes are the poles.
-        regrid: "conservative" or "bilinear".
-        missing: what to do about a state of which a value is missing: "refuse" it, or "drop" the state.
-        fill: a value for what is missing of a variable, such as of sea surface temperature over land; where the grid
-            changes, a new cell is the mean over what is there, and gets the value where nothing is.
-        accumulated: of hourly precipitation: "hour" if each value is that of one hour, "day" if values grow from 00 UTC
-            on, as in ERA5-Land; None: "hour", and values that grow are refused.
-        static: variables that do not change with time, of those that are there.
+class Reanalysis(ReanalysisSettings):
+    """States of a source, as `ReanalysisSettings` describes them.
 
     Raises:
         ValueError: a setting makes no sense.
     """
-
-    path: str | Sequence[str]
-    variables: tuple[str, ...] = ()
-    levels: tuple[float, ...] | Mapping[str, Sequence[float]] = ()
-    start: str | int | None = None
-    stop: str | int | None = None
-    step_hours: float | None = None
-    region: tuple[float, ...] = ()
-    grid: tuple[int, ...] = ()
-    poles: bool = False
-    regrid: str = "conservative"
-    missing: str = "refuse"
-    fill: Mapping[str, float] = field(default_factory=dict)
-    accumulated: str | None = None
-    static: tuple[str, ...] = STATIC
-
-    def __post_init__(self) -> None:
-        for name in ("variables", "region", "grid", "static"):
-            object.__setattr__(self, name, tuple(getattr(self, name) or ()))
-        levels = self.levels or ()
-        if isinstance(levels, Mapping):
-            levels = {str(k): tuple(float(v) for v in values) for k, values in levels.items()}
-            strange = [v for v in levels if v not in VARIABLES or (self.variables and v not in self.variables)]
-            if strange:
-                raise ValueError(f"levels names {strange[0]!r}, which is no variable that is wanted")
-        else:
-            levels = tuple(float(v) for v in levels)
-        object.__setattr__(self, "levels", levels)
-        for name, known in (("regrid", METHODS), ("missing", MISSING)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
-        if len(self.region) not in (0, 4) or len(self.grid) not in (0, 2):
-            raise ValueError("region must be [south, north, west, east], and grid [latitudes, longitudes]")
-        if not isinstance(self.path, str):
-            object.__setattr__(self, "path", tuple(str(p) for p in self.path))
-        if self.accumulated not in (None, "hour", "day"):
-            raise ValueError(f"accumulated must be hour or day, got {self.accumulated!r}")
-        if self.step_hours is not None and self.step_hours <= 0:
-            raise ValueError(f"step_hours must be above 0, got {self.step_hours}")
-        for name in ("variables", "static"):
-            object.__setattr__(self, name, tuple(SHORT_NAMES.get(v, v) for v in getattr(self, name)))
-        strange = [v for v in (*self.variables, *self.static) if v not in VARIABLES]
-        if strange:
-            near = get_close_matches(strange[0], [*VARIABLES, *SHORT_NAMES], n=1)
-            hint = f", did you mean {near[0]}?" if near else ""
-            raise ValueError(f"no variable {strange[0]!r} in WeatherBench 2{hint} Known are {', '.join(VARIABLES)}")
 
     @property
     def where(self) -> str:
