@@ -182,7 +182,7 @@ def test_a_campaign_without_any_answer_ends_the_stage_in_an_error_and_its_metric
 
     monkeypatch.setattr("experiments.simulate.run_campaign", campaign)
     (tmp_path / "m.smi").write_text("CCO\nN\nO\n")
-    with pytest.raises(InputError, match="all 3 requests failed: not_converged 3: 50 cycles"):
+    with pytest.raises(InputError, match="all 3 requests failed: 3 not_converged: 50 cycles"):
         run(tmp_path / "m.smi", tmp_path / "run")
     assert json.loads((tmp_path / "run" / "metrics.json").read_text())["simulate/failed/not_converged"] == 3
 

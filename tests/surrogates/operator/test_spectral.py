@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
+from data.errors import InputError
 from surrogates.operator.spectral import AxisSpectralConv, SpectralConv, coefficients, modes_per_dim, series
 
 
@@ -163,5 +164,5 @@ def test_axis_convolutions_sum_those_of_each_dim() -> None:
 def test_modes_are_one_for_all_dims_or_one_for_each() -> None:
     assert modes_per_dim((4,), 3) == (4, 4, 4)
     assert modes_per_dim((4, 5), 2) == (4, 5)
-    with pytest.raises(ValueError, match="modes"):
+    with pytest.raises(InputError, match="modes"):
         modes_per_dim((4, 5), 3)
