@@ -21,6 +21,7 @@ from experiments.labelling import Labels
 from experiments.ledger import Ledger
 from experiments.recheck import Rate, break_even, enrichment, enrichment_at_least
 from experiments.screening import Objective
+from experiments.screening_readings import StandardForms
 from surrogates.graph.molecular import MolecularSurrogate
 
 
@@ -184,12 +185,21 @@ def funnel_metrics(run_dir: Path, objective: Objective, metrics: Mapping[str, fl
     }
 
 
+def standard_forms(metrics: Mapping[str, float]) -> dict[str, str]:
+    """The row on candidates that were screened in another form than the file writes; none where none was asked for."""
+    if "screen/standardised" not in metrics:
+        return {}
+    forms = StandardForms(int(metrics["screen/standardised"]), int(metrics["screen/stripped"]))
+    return {"standard forms": forms.said}
+
+
 def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Mapping[str, str]) -> dict[str, str]:
     """The rows of the table that ends a pipeline run."""
     from experiments.scores import unit_suffix
 
     rows = {
         "candidates screened": f"{metrics['screen/molecules']:,.0f} at {metrics['screen/molecules_per_second']:,.0f}/s",
+        **standard_forms(metrics),
         "labels": f"{metrics['labels/cheap/done']:,.0f} cheap, {metrics['labels/dear/done']:,.0f} dear, "
         f"{metrics['labels/cheap/failed'] + metrics['labels/dear/failed']:,.0f} failed",
     }

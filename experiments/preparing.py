@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import os
 import time
@@ -19,7 +20,7 @@ from data.featurise import GraphTable
 from data.files import write_json
 from data.library import CARD, Part, Prepared, PreparedLibrary, read_part, write_part
 from experiments.screening_chunks import Encoded
-from experiments.screening_readings import candidates_read, standard_said
+from experiments.screening_readings import StandardForms, candidates_read, standard_said
 from experiments.screening_sources import identity, open_source
 from experiments.screening_workers import ParserPool, in_order
 from experiments.stage import show_readings
@@ -150,17 +151,24 @@ def prepare(
         library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
         library.save()
         (out / PROGRESS).unlink()
-        forms = [text for part in done.parts if steps for text in read_part(out, part).standard or []]
+        counted = [_forms(read_part(out, part)) for part in done.parts if steps]
+        forms = StandardForms(sum(f.changed for f in counted), sum(f.stripped for f in counted))
         reading = candidates_read(
             str(candidates),
             source.description,
             out / "rejects.csv",
             total=done.rows,
             used=valid,
-            assumed=standard_said(steps, sum(map(bool, forms))),
+            assumed=standard_said(steps, forms),
         )
         show_readings([reading], out, printed=progress)
         return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
+
+
+def _forms(part: Prepared) -> StandardForms:
+    text = part.text.tobytes()
+    smiles = (text[a:b].decode() for a, b in itertools.pairwise(part.offsets.tolist()))
+    return StandardForms.of(zip(smiles, part.standard or [], strict=bool(part.standard)))
 
 
 def _is_begun(out: Path) -> bool:

@@ -34,7 +34,7 @@ from data.identity import molecule_keys
 from data.reading import Reading
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_objective import Objective, hits, targets_of
-from experiments.screening_readings import candidates_read, changed_in, standard_of, standard_said
+from experiments.screening_readings import StandardForms, candidates_read, standard_of, standard_said
 from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
 from experiments.screening_sources import LibrarySource, Source, identity, open_source
 from experiments.screening_usage import PeakMemory, cpu_seconds
@@ -100,14 +100,13 @@ class Library:
             summary: of the screen.
             rejects: its `rejects.csv`.
         """
-        steps = self.settings.get("standardise", ())
         return candidates_read(
             self.where,
             self.source.description,
             rejects,
             total=summary.read,
             used=summary.valid,
-            assumed=standard_said(steps, changed_in(rejects.parent / "results")) if steps else (),
+            assumed=() if summary.forms is None else standard_said(self.settings["standardise"], summary.forms),
         )
 
 
@@ -176,6 +175,7 @@ class ScreenSummary:
         resumed: rows that earlier sessions had done.
         kind: what a candidate is called.
         repeats: rows as good as those of `top.csv` that are not in it, because another row is the same candidate.
+        forms: candidates that were asked about in their standard form; None where no standard form was asked for.
     """
 
     read: int
@@ -192,6 +192,7 @@ class ScreenSummary:
     resumed: int
     kind: str = "molecule"
     repeats: int = 0
+    forms: StandardForms | None = None
 
     @property
     def rejected(self) -> int:
@@ -210,7 +211,10 @@ class ScreenSummary:
             "core_seconds", "peak_memory_mb", "repeats",
         )  # fmt: skip
         counted = {f"{self.kind}s": self.read, f"{self.kind}s_per_second": self.per_second}
-        return {f"screen/{k}": float(v) for k, v in {**counted, **{n: getattr(self, n) for n in names}}.items()}
+        counted |= {n: getattr(self, n) for n in names}
+        if self.forms is not None:
+            counted |= {"standardised": self.forms.changed, "stripped": self.forms.stripped}
+        return {f"screen/{k}": float(v) for k, v in counted.items()}
 
 
 def screen(
@@ -276,8 +280,9 @@ def screen_library(
         last = sink.commits[-1]
         parts = sum(entry.rows > 0 for entry in sink.commits)
         counted, cost = asdict(last.tally()), asdict(last.spent())
+        forms = StandardForms.in_results(out / "results") if library.settings.get("standardise") else None
         summary = ScreenSummary(
-            **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats
+            **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats, forms=forms
         )
         write_json(out / "metrics.json", summary.metrics())
     if summary.valid == 0:

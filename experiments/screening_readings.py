@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data.errors import InputError
@@ -15,11 +17,45 @@ from data.reading import Reading
 from data.tally import kind_of_reason
 
 
-def standard_said(steps: Sequence[str], changed: int) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class StandardForms:
+    """Molecules that are asked about in another form than the file writes.
+
+    Attributes:
+        changed: all of them.
+        stripped: those of them that lost counter-ions or solvents.
+    """
+
+    changed: int = 0
+    stripped: int = 0
+
+    @staticmethod
+    def of(pairs: Iterable[tuple[str, str | None]]) -> StandardForms:
+        """Count pairs of a SMILES and its standard form; None or "" for a molecule that is its own."""
+        counted = [form.count(".") < text.count(".") for text, form in pairs if form]
+        return StandardForms(len(counted), sum(counted))
+
+    @staticmethod
+    def in_results(results: Path) -> StandardForms:
+        """Count those of the Parquet parts of a screen."""
+        changed = stripped = 0
+        for part in sorted(results.glob("part-*.parquet")):
+            text, form = pq.read_table(part, columns=["smiles", "standard_smiles"]).columns
+            fewer = pc.less(pc.count_substring(form, "."), pc.count_substring(text, "."))
+            changed += len(form) - form.null_count
+            stripped += pc.sum(fewer).as_py() or 0
+        return StandardForms(changed, stripped)
+
+    @property
+    def said(self) -> str:
+        """The counts as half a sentence."""
+        salts = f" ({self.stripped:,} of them without counter-ions or solvents)" if self.stripped else ""
+        return f"{self.changed:,} molecules are taken in another form than that of the file{salts}"
+
+
+def standard_said(steps: Sequence[str], forms: StandardForms) -> tuple[str, ...]:
     """How many molecules are asked about in another form than the file writes; nothing where none was asked for."""
-    if not steps:
-        return ()
-    return (f"standardise={','.join(steps)}: {changed:,} molecules are taken in another form than that of the file",)
+    return (f"standardise={','.join(steps)}: {forms.said}",) if steps else ()
 
 
 def standard_of(library: Mapping[str, Any], asked: Sequence[str], where: str) -> tuple[str, ...]:
@@ -41,15 +77,6 @@ def standard_of(library: Mapping[str, Any], asked: Sequence[str], where: str) ->
             remedy="Prepare it with that, or screen its file",
         )
     return steps
-
-
-def changed_in(results: Path) -> int:
-    """Candidates of a finished screen that were asked about in their standard form."""
-    changed = 0
-    for part in sorted(results.glob("part-*.parquet")):
-        column = pq.read_table(part, columns=["standard_smiles"]).column(0)
-        changed += len(column) - column.null_count
-    return changed
 
 
 def candidates_read(

@@ -20,7 +20,7 @@ from data.rejects import RejectLog, Rejects
 from data.splits import canonical
 from data.tally import TableTally
 from experiments.frame_requests import FrameRequests, Silent
-from experiments.screening_readings import standard_said
+from experiments.screening_readings import StandardForms, standard_said
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from simulators.base import Simulator, dataset
 from simulators.campaign import CampaignConfig, run_campaign
@@ -70,19 +70,19 @@ def requests(
     path: Path,
     rejects: Rejects,
     tally: TableTally | None = None,
-    changed: list[str] | None = None,
+    changed: list[tuple[str, str]] | None = None,
 ) -> Iterator[xr.Dataset]:
     """What a simulator takes of SMILES, from the rows of a file: the canonical one.
 
     A molecule has many SMILES and one request, so that it is simulated once. A row of `path` that lacks what is
-    taken goes to `rejects`, and is counted by `tally` as left out. `changed` gets the SMILES of those that are
-    simulated in another form, as `conformers.standardise` says.
+    taken goes to `rejects`, and is counted by `tally` as left out. `changed` gets those that are simulated in
+    another form, their SMILES and the form, as `conformers.standardise` says.
     """
     steps = simulator.conformers.standardise if isinstance(simulator, FromSmiles) else ()
     for row in rows:
         if row.smiles is not None:
-            if steps and changed is not None and standard_smiles([row.smiles], steps)[0]:
-                changed.append(row.smiles)
+            if steps and changed is not None and (form := standard_smiles([row.smiles], steps)[0]):
+                changed.append((row.smiles, form))
             yield dataset(simulator.spec.inputs, {"smiles": canonical([row.smiles])[0]})
             continue
         reason = "no SMILES, which the first row has"
@@ -137,12 +137,12 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
             raise InputError(problem, where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
         if kind_of(path) in SDF_SUFFIXES:
             tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
-        changed: list[str] = []
+        changed: list[tuple[str, str]] = []
         inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally, changed)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
         result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
     if isinstance(simulator, FromSmiles):
-        tally.assumed += standard_said(simulator.conformers.standardise, len(changed))
+        tally.assumed += standard_said(simulator.conformers.standardise, StandardForms.of(changed))
     reading = tally.reading(path)
     if result.requested < reading.used:
         once = f"{reading.used:,} rows name {result.requested:,} molecules; each molecule is simulated once"

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from experiments.reporting.readings import reading_table
 from experiments.reporting.words import escape, number
 
 #: Rows of a table that are shown; the file has all of them.
@@ -26,7 +27,8 @@ def render_screen(run_dir: Path) -> str:
     """The page as text.
 
     Args:
-        run_dir: with `screen.json`, `top.csv` and `metrics.json`, and `recheck.csv` where the best were solved.
+        run_dir: with `screen.json`, `top.csv`, `metrics.json` and `reading.json`, and `recheck.csv` where the best
+            were solved.
     """
     metrics: dict[str, Any] = _json(run_dir / "metrics.json")
     held_to: dict[str, Any] = _json(run_dir / "screen.json")
@@ -36,11 +38,14 @@ def render_screen(run_dir: Path) -> str:
         sections.append(
             ("recheck", "Re-check by simulation", _table(pd.read_csv(run_dir / "recheck.csv"), "recheck.csv"))
         )
+    if read := reading_table(run_dir):
+        sections.append(("read", "What was read", read))
     sections.append(("numbers", "All numbers of this screen", _numbers(metrics)))
     sections.append(("objective", "What was sought", _numbers(held_to.get("objective") or {})))
     count = next((metrics[k] for k in ("screen/designs", "screen/molecules") if k in metrics), None)
     tiles = {
         "candidates": count,
+        "taken in their standard form": metrics.get("screen/standardised"),
         "outside of the training's domain": metrics.get("screen/out_of_domain"),
         "with a score": metrics.get("screen/eligible"),
         "core-seconds": metrics.get("screen/core_seconds"),
@@ -52,7 +57,7 @@ def render_screen(run_dir: Path) -> str:
         warnings="",
         finding=_finding(metrics, len(top)),
         accuracy="Values are predictions with 90% intervals where the surrogate is calibrated; what was solved is below."
-        if len(sections) > 3
+        if (run_dir / "recheck.csv").is_file()
         else "Values are predictions with 90% intervals where the surrogate is calibrated; none of the best was solved "
         "(recheck.simulator solves them).",
         tiles="".join(

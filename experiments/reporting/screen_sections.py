@@ -14,6 +14,7 @@ from experiments.reporting.accuracy_sections import panel, why_absent
 from experiments.reporting.data import FIXED_STAGES, Recheck, Run, Target
 from experiments.reporting.density import hexagons, histogram
 from experiments.reporting.findings import hit_rule, rates
+from experiments.reporting.readings import reading_table
 from experiments.reporting.style import draw
 from experiments.reporting.words import (
     absent,
@@ -74,7 +75,7 @@ def funnel(run: Run) -> str:
     )
     return (
         f'<div class="panels">{figure}<div>{table(["Step", "Left", "Of all"], rows)}'
-        f'<p class="note">{escape(hit_rule(run))}</p></div></div>'
+        f'<p class="note">{escape(hit_rule(run))}</p></div></div>{reading_table(run.path / "screen")}'
     )
 
 

@@ -24,7 +24,9 @@ from data.featurise import GraphTable, encode
 from data.identity import molecule_keys
 from data.molecules import read
 from data.rejects import RejectLog
+from experiments.funnel import standard_forms
 from experiments.preparing import prepare
+from experiments.reporting.page import write_report
 from experiments.screening import Objective, ScreenConfig, screen
 from experiments.screening_chunks import TextChunk, encode_chunk
 from experiments.screening_sink import TopK
@@ -604,12 +606,23 @@ def test_standard_forms_are_asked_about_under_the_smiles_of_the_file(tmp_path: P
         assert [row["standard_smiles"] for row in rows] == ["CCN", None, "CC(=O)O", "O=c1cccc[nH]1", None]
         assert [row["prediction"] for row in rows] == expected
         [reading] = json.loads((tmp_path / out / "reading.json").read_text())
-        assert "3 molecules are taken in another form" in reading["assumed"][0], source
+        said = (
+            "3 molecules are taken in another form than that of the file (2 of them without counter-ions or solvents)"
+        )
+        assert reading["assumed"] == [f"standardise={','.join(steps)}: {said}"], source
+        metrics = json.loads((tmp_path / out / "metrics.json").read_text())
+        assert (metrics["screen/standardised"], metrics["screen/stripped"]) == (3, 2)
+        # The page and the table that ends a pipeline say it, too.
+        assert said in write_report(tmp_path / out).read_text()
+        assert standard_forms(metrics) == {"standard forms": said}
         # The amine and its salt are one molecule once they stand in their standard form.
         with open(tmp_path / out / "top.csv", newline="") as file:
             top = [row["standard_smiles"] or row["smiles"] for row in csv.DictReader(file)]
         assert sorted(top) == sorted(set(asked))
-    assert "3 molecules are taken in another form" in (tmp_path / "lib" / "reading.json").read_text()
+    assert said in (tmp_path / "lib" / "reading.json").read_text()
+    plain = json.loads((tmp_path / "plain" / "metrics.json").read_text())
+    assert "screen/standardised" not in plain
+    assert standard_forms(plain) == {}
     with pytest.raises(InputError, match=r"prepared with standardise=\[largest_fragment,neutral,tautomer\]"):
         screen(Counting(), tmp_path / "lib", tmp_path / "x", config(standardise=("neutral",), **how), progress=False)
     with pytest.raises(InputError, match="another"):

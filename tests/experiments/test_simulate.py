@@ -193,7 +193,8 @@ def test_molecules_that_are_simulated_in_another_form_are_counted(
     (tmp_path / "a.smi").write_text("CC[NH3+].[Cl-]\nCCN\nCCO\nCC(=O)[O-].[Na+]\n")
     run(tmp_path / "a.smi", tmp_path / "r", conformers={"standardise": ["largest_fragment", "neutral"]})
     [reading] = json.loads((tmp_path / "r" / "reading.json").read_text())
-    said = "standardise=largest_fragment,neutral: 2 molecules are taken in another form than that of the file"
+    said = "standardise=largest_fragment,neutral: 2 molecules are taken in another form than that of the file "
+    said += "(2 of them without counter-ions or solvents)"
     assert reading["assumed"] == [said]
     # The store knows them by what the file says.
     assert [str(x["smiles"].item()) for x in asked[0][0]] == ["CC[NH3+].[Cl-]", "CCN", "CCO", "CC(=O)[O-].[Na+]"]
