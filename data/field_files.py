@@ -1,7 +1,8 @@
 """Files of samples that are no store: PyTorch, NumPy, NetCDF and Zarr, each with dims that are known for sure.
 
 What an axis of an unnamed array is can be guessed wrongly, and then everything that follows is wrong without a word.
-Here it is taken from `data.dims`, or where rank and shape leave one answer; all else is refused.
+Here it is taken from `data.dims`, or where no array has more than two axes; all else is refused, because a square
+(sample, time, x) has the shape of fields along (sample, x, y), and channels that of a third dim of space.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
+from data.field_formats import READ, foreign, is_plain_hdf5, refuse_unread
 from data.netcdf import open_netcdf
 from data.torch_file import read_torch
 
@@ -31,6 +33,27 @@ REMEDY = (
     "Say what each axis is: data.dims=[sample,channel,x,y] for all arrays, "
     "or 'data.dims={NAME: [sample,x,y], OTHER: [sample,channel,x,y]}' for each; there are " + ", ".join(DIMS)
 )
+#: What arrays are by their number of axes, the commonest first; an error offers those that fit.
+LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
+    2: (("sample", "x"),),
+    3: (("sample", "x", "y"), ("sample", "time", "x"), ("sample", "channel", "x"), ("sample", "x", "time")),
+    4: (
+        ("sample", "channel", "x", "y"),
+        ("sample", "x", "y", "channel"),
+        ("sample", "time", "x", "y"),
+        ("sample", "x", "y", "time"),
+        ("sample", "x", "y", "z"),
+        ("sample", "time", "channel", "x"),
+    ),
+    5: (
+        ("sample", "time", "channel", "x", "y"),
+        ("sample", "time", "x", "y", "channel"),
+        ("sample", "channel", "x", "y", "z"),
+        ("sample", "x", "y", "z", "channel"),
+        ("sample", "time", "x", "y", "z"),
+    ),
+    6: (("sample", "time", "channel", "x", "y", "z"), ("sample", "time", "x", "y", "z", "channel")),
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +79,7 @@ def open_samples(
     Args:
         path: a NetCDF or Zarr file, or one of tensors or arrays. Arrays that are called x, y or z become field_x,
             field_y, field_z.
-        dims: of unnamed arrays: of all, or by name; None takes what is certain.
+        dims: of unnamed arrays: of all, or by name; None where no array has more than two axes.
         output: variable to learn; None for any.
         inputs: variables that decide it; `NAME_i` is channel i of NAME.
 
@@ -67,11 +90,13 @@ def open_samples(
     if not path.exists():
         raise InputError(f"no such file: {path}", remedy="Check the path")
     if path.suffix.lower() not in ARRAYS:
+        asked = [name for name in (output, *inputs) if name is not None]
+        refuse_unread(path, asked)
         if dims is not None:
             raise InputError(
                 "a NetCDF or Zarr file names its dims itself", where="data.dims", remedy="Leave data.dims out"
             )
-        return Opened(_split(_named_dims(path, where), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
+        return Opened(_split(_named_dims(path, where, asked), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
     arrays = _read_arrays(path, where)
     # An array that has the name of a dim would be taken for its coordinate.
     named = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
@@ -114,17 +139,32 @@ def axes_of(
                     sizes[d].add(size)
         return {name: _without(full, shape, sizes, name, where, shown) for name, shape in shapes.items()}, ()
     samples = {shape[0] for shape in shapes.values() if shape}
-    fields = {shape[1:] for shape in shapes.values() if len(shape) > 1}
-    grid = next(iter(fields)) if len(fields) == 1 else ()
-    certain = len(samples) == 1 and all(shapes.values()) and 1 <= len(grid) <= 3 and len(set(grid)) == 1
-    if not certain or min(grid) < FEWEST_POINTS:
-        raise InputError(f"what the axes of {shown} are cannot be told from their sizes", where=where, remedy=REMEDY)
-    space = SPACE[: len(grid)]
-    size = " x ".join(map(str, grid))
+    lengths = {shape[1] for shape in shapes.values() if len(shape) > 1}
+    certain = len(samples) == len(lengths) == 1 and all(1 <= len(shape) <= 2 for shape in shapes.values())
+    if not certain or min(lengths) < FEWEST_POINTS:
+        raise InputError(
+            f"what the axes of {shown} are cannot be told from their sizes", where=where, remedy=_offered(arrays)
+        )
     return (
-        {name: ("sample", *space) if len(shape) > 1 else ("sample",) for name, shape in shapes.items()},
-        (f"axes are ({', '.join(('sample', *space))}), as all arrays are fields of {size} points (else data.dims)",),
+        {name: ("sample", "x") if len(shape) > 1 else ("sample",) for name, shape in shapes.items()},
+        (f"axes are (sample, x), as all arrays are fields of {lengths.pop()} points (else data.dims)",),
     )
+
+
+def _offered(arrays: Mapping[str, np.ndarray]) -> str:
+    """Which `data.dims` fit all arrays, to be copied; where none does, how each array is told its own."""
+    fitting = []
+    for dims in LAYOUTS.get(max(a.ndim for a in arrays.values()), ()):
+        try:
+            axes_of(arrays, dims, "")
+        except InputError:
+            continue
+        fitting.append(f"data.dims=[{','.join(dims)}]")
+    if not fitting:
+        usual = {name: LAYOUTS.get(a.ndim, (("sample",),))[0] for name, a in arrays.items()}
+        told = ", ".join(f"{name}: [{','.join(dims)}]" for name, dims in usual.items())
+        return f"Say what each axis is, such as 'data.dims={{{told}}}'; there are {', '.join(DIMS)}"
+    return f"Say which it is: {' or '.join(fitting)}; or each by its name: 'data.dims={{NAME: [sample,...], ...}}'"
 
 
 def _checked(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
@@ -178,16 +218,18 @@ def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
         ) from error
 
 
-def _named_dims(path: Path, where: str) -> dict[str, xr.DataArray]:
+def _named_dims(path: Path, where: str, asked: Sequence[str]) -> dict[str, xr.DataArray]:
     try:
         found = xr.open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
     except (ValueError, OSError, KeyError) as error:
+        if is_plain_hdf5(path):
+            raise foreign(path, "HDF5 without named dims", asked) from error
         raise InputError(
-            f"cannot be opened: {str(error).splitlines()[0]}",
-            where=where,
-            remedy="Give a Zarr store, or a file of NetCDF, PyTorch (.pt) or NumPy (.npy, .npz)",
+            f"cannot be opened: {str(error).splitlines()[0]}", where=where, remedy=f"Give one of {READ}"
         ) from error
     if "sample" not in found.dims:
+        if is_plain_hdf5(path):
+            raise foreign(path, "HDF5 without named dims", asked)
         raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
     return {str(name): array.assign_attrs(found[name].attrs) for name, array in found.data_vars.items()} | {
         ATTRS: xr.DataArray(0).assign_attrs(found.attrs)

@@ -230,7 +230,8 @@ def read_fields(
         output: variable to learn; may be left out for a store with one output.
         inputs: variables that decide it; may be left out for a store.
         periodic: whether the domain is; None takes it from the attribute `boundary_conditions`.
-        dims: what the axes of unnamed arrays are, of all of them or by name; None takes what is certain.
+        dims: what the axes of unnamed arrays are, of all of them or by name; needed where one has more
+            than two.
 
     Returns:
         The samples, and for each that was left out its number and why.

@@ -6,6 +6,7 @@ Without a named engine xarray asks every plugin that is installed, and that of G
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import xarray as xr
 
@@ -41,4 +42,7 @@ def open_netcdf(path: Path | str) -> xr.Dataset:
         InputError: it is no NetCDF file.
         ImportError, ValueError, OSError, KeyError: whatever the engine raises for a damaged file.
     """
-    return xr.open_dataset(path, engine=engine_of(path))
+    engine = engine_of(path)
+    # Dims that a file of HDF5 does not name get the names that the NetCDF library gives them.
+    settings: dict[str, Any] = {"phony_dims": "sort"} if engine == "h5netcdf" else {}
+    return xr.open_dataset(path, engine=engine, backend_kwargs=settings)

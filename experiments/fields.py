@@ -50,7 +50,7 @@ class FieldData(PartedData):
         output: variable to learn; None for the only one.
         inputs: variables that decide it; None for those of the store.
         periodic: whether the domain is; None as its attributes say.
-        dims: what the axes of unnamed arrays are, for all or by name; None takes what is certain.
+        dims: what the axes of unnamed arrays are, for all or by name; needed where one has more than two.
     """
 
     parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])

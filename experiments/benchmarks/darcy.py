@@ -76,7 +76,7 @@ def ours(
 
     data = build(FieldData, config.data, where="data")
     reads = {
-        name: read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic)[0]
+        name: read_fields(path, output=data.output, inputs=data.inputs, periodic=data.periodic, dims=data.dims)[0]
         for name, path in files.items()
     }
     start = time.perf_counter()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 import xarray as xr
+from scipy.io import savemat
 
 from data.errors import InputError
+from data.field_files import axes_of
 from data.fields import read_fields
 
 RNG = np.random.default_rng(0)
@@ -25,36 +29,88 @@ def saved(path: Path, **arrays: np.ndarray) -> Path:
 # --- axes
 
 
-def test_square_fields_need_no_word_and_the_table_says_what_was_taken(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.npz", a=SQUARE, b=SQUARE**2, k=np.arange(6.0), unused=SQUARE)
+def test_lines_need_no_word_and_the_table_says_what_was_taken(tmp_path: Path) -> None:
+    line = SQUARE[:, 0]
+    path = saved(tmp_path / "a.npz", a=line, b=line**2, k=np.arange(6.0), unused=line)
     fields, bad = read_fields(path, output="b", inputs=["a", "k"])
     assert not bad
-    assert np.allclose(fields.states[:, 0, ..., 0], SQUARE**2)
-    assert np.allclose(fields.static[..., 0], SQUARE)
+    assert np.allclose(fields.states[:, 0, ..., 0], line**2)
+    assert np.allclose(fields.static[..., 0], line)
     assert fields.parameters[:, 0].tolist() == [0, 1, 2, 3, 4, 5]
     reading = fields.reading
     assert reading is not None
     assert (reading.used, reading.total) == (6, 6)
     assert list(reading.unused) == ["unused"]
-    assert any("axes are (sample, x, y)" in text for text in reading.assumed)
+    assert any("axes are (sample, x)" in text for text in reading.assumed)
 
 
 @pytest.mark.parametrize(
-    "arrays",
+    ("arrays", "offered"),
     [
-        {"a": CHANNELS, "b": CHANNELS},
-        {"a": np.moveaxis(CHANNELS, 1, -1), "b": np.moveaxis(CHANNELS, 1, -1)},
-        {"a": CHANNELS[:, :1], "b": CHANNELS[:, :1]},
-        {"a": RUN, "b": RUN},
-        {"a": RUN[:, 0], "b": RUN},
-        {"a": SQUARE[..., :4, :4], "b": SQUARE[..., :4, :4]},
-        {"a": SQUARE[..., :1], "b": SQUARE[..., :1]},
-        {"a": SQUARE, "b": SQUARE[:5]},
+        # Eight times at eight places have the shape of a square of eight by eight.
+        ({"a": SQUARE, "b": SQUARE}, ["sample,x,y", "sample,time,x", "sample,channel,x", "sample,x,time"]),
+        ({"a": CHANNELS, "b": CHANNELS}, ["sample,channel,x,y", "sample,x,y,channel", "sample,time,x,y"]),
+        ({"a": RUN[:, 0], "b": RUN}, ["sample,time,x"]),
+        ({"a": SQUARE[..., :1], "b": SQUARE[..., :1]}, ["sample,x,y"]),
+        ({"a": SQUARE[:, 0, :4], "b": SQUARE[:, 0, :4]}, ["sample,x"]),
+        ({"k": np.arange(6.0), "b": np.stack([CHANNELS] * 2, 1)}, ["sample,time,channel,x,y"]),
     ],
 )
-def test_axes_that_may_be_something_else_are_refused(tmp_path: Path, arrays: dict[str, np.ndarray]) -> None:
-    with pytest.raises(InputError, match=r"cannot be told from their sizes.*data\.dims=\[sample,channel,x,y\]"):
-        read_fields(saved(tmp_path / "a.npz", **arrays), output="b", inputs=["a"])
+def test_axes_that_may_be_something_else_are_refused_and_what_is_offered_is_taken(
+    tmp_path: Path, arrays: dict[str, np.ndarray], offered: list[str]
+) -> None:
+    path = saved(tmp_path / "a.npz", **arrays)
+    with pytest.raises(InputError, match="cannot be told from their sizes") as refused:
+        read_fields(path, output="b", inputs=["a" if "a" in arrays else "k"])
+    said = re.findall(r"data\.dims=\[([a-z,]+)\]", str(refused.value))
+    assert set(offered) <= set(said)
+    for dims in said:
+        assigned, _ = axes_of(arrays, dims.split(","), "a.npz")
+        assert assigned["b"] == tuple(dims.split(","))
+
+
+def test_arrays_that_no_list_fits_are_told_apart_by_name(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.npz", a=SQUARE, b=SQUARE[:5])
+    with pytest.raises(InputError, match=r"'data\.dims=\{a: \[sample,x,y\], b: \[sample,x,y\]\}'"):
+        read_fields(path, output="b", inputs=["a"])
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "said"),
+    [
+        ("a.mat", b"MATLAB 5.0 MAT-file, Platform: GLNXA64", r"is MATLAB 5, .*\n.*scipy\.io.loadmat\("),
+        ("a.mat", b"MATLAB 7.3 MAT-file, Platform: GLNXA64", r"is MATLAB 7\.3 \(HDF5\), .*\n.*h5py.*\n.*\.T\) for n"),
+        ("a.csv", b"x,u\n1,2\n", r"a \.csv file is not read as fields.*numpy\.savez\('a\.npz'"),
+        ("a.nc", b"x,u\n1,2\n", "no NetCDF file"),
+    ],
+)
+def test_a_format_that_is_not_read_is_named_with_its_conversion(
+    tmp_path: Path, name: str, head: bytes, said: str
+) -> None:
+    (tmp_path / name).write_bytes(head.ljust(200, b"\0"))
+    with pytest.raises(InputError, match=said):
+        read_fields(tmp_path / name, output="u", inputs=["a"])
+
+
+@pytest.mark.parametrize("name", ["a.h5", "a.mat"])
+def test_the_lines_that_convert_a_file_make_one_that_is_read(tmp_path: Path, name: str) -> None:
+    if name == "a.h5":
+        with import_module("h5py").File(tmp_path / name, "w") as file:
+            file["u"], file["k"] = SQUARE, np.arange(6.0)
+    else:
+        savemat(tmp_path / name, {"u": SQUARE, "k": np.arange(6.0)}, oned_as="column")
+    with pytest.raises(InputError, match=r"is (HDF5 without named dims|MATLAB 5), which is not read") as refused:
+        read_fields(tmp_path / name, output="u", inputs=["k"])
+    exec("\n".join(str(refused.value).splitlines()[1:]), {})
+    fields, _ = read_fields(tmp_path / "a.nc", output="u", inputs=["k"])
+    assert np.allclose(fields.states[:, 0, ..., 0], SQUARE)
+    assert fields.parameters[:, 0].tolist() == list(range(6))
+
+
+def test_netcdf_is_read_under_any_name(tmp_path: Path) -> None:
+    dataset().to_netcdf(tmp_path / "a.h5", engine="h5netcdf")
+    fields, _ = read_fields(tmp_path / "a.h5", output="u", inputs=["k"])
+    assert np.allclose(fields.states[:, 0, ..., 0], RUN[:, 0])
 
 
 @pytest.mark.parametrize("dims", [["sample", "channel", "x", "y"], ["sample", "x", "y", "channel"]])
@@ -112,7 +168,7 @@ def test_nothing_is_unpickled(tmp_path: Path) -> None:
 
 def test_darcy_flow_is_read_as_before(shared_data: Path) -> None:
     path = shared_data / "fluids" / "darcy_test_16.pt"
-    fields, bad = read_fields(path, output="field_y", inputs=["field_x"])
+    fields, bad = read_fields(path, output="field_y", inputs=["field_x"], dims=["sample", "x", "y"])
     assert not bad
     assert (len(fields), fields.layout.points) == (50, (16, 16))
 
