@@ -13,12 +13,7 @@ from collections.abc import Sequence
 from types import FrameType
 from typing import NamedTuple
 
-# isort: off
-# First, because it decides whose `data` the next line imports.
-import experiments.own_packages  # noqa: F401
 from data.errors import InputError
-
-# isort: on
 
 
 class Stage(NamedTuple):

@@ -1,11 +1,11 @@
-"""Assert what the wheel holds: exactly the four packages, their configurations and typing marks."""
+"""Assert what the wheel holds: exactly the five packages, their configurations and typing marks."""
 
 from __future__ import annotations
 
 import sys
 import zipfile
 
-PACKAGES = {"data", "simulators", "surrogates", "experiments"}
+PACKAGES = {"data", "simulators", "surrogates", "experiments", "understudy"}
 
 
 def main(wheel: str) -> None:

@@ -81,7 +81,7 @@ def test_a_package_of_another_folder_on_the_path_is_named(tmp_path: Path) -> Non
     (tmp_path / "here").mkdir()
     paths = os.pathsep.join([str(tmp_path), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
-        [sys.executable, "-m", "experiments.cli", "--help"],
+        [sys.executable, "-m", "understudy", "--help"],
         cwd=tmp_path / "here", env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=120,
     )  # fmt: skip
     assert result.returncode == 2, result.stderr

@@ -1,0 +1,97 @@
+"""Learned surrogates for expensive scientific simulators.
+
+```python
+import understudy
+
+run = understudy.train("experiment=molecules/graph", "data.file=labels.csv", "data.target=gap", "run.dir=runs/gap")
+surrogate = run.surrogate()
+answer = surrogate.simulate(surrogate.spec.request({"smiles": "CCO"}))
+```
+
+The names in `__all__` are the public interface, which keeps its meaning within a major version. The packages that it
+stands on (`data`, `simulators`, `surrogates`, `experiments`) may change with any version.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from data.errors import CorruptStoreError, InputError
+    from simulators.base import SimulationError, Simulator, Spec, Variable
+    from surrogates.base import Surrogate
+    from understudy.campaigns import Campaign, records, simulator
+    from understudy.loading import load
+    from understudy.motion import dynamics, relax, structures
+    from understudy.stages import Run, evaluate, pipeline, prepare, report, screen, simulate, train, windows
+
+#: Public name -> the module that defines it; imported when it is first asked for, so that `import understudy` is quick.
+_MODULES = {
+    "Campaign": "understudy.campaigns",
+    "CorruptStoreError": "data.errors",
+    "InputError": "data.errors",
+    "Run": "understudy.stages",
+    "SimulationError": "simulators.base",
+    "Simulator": "simulators.base",
+    "Spec": "simulators.base",
+    "Surrogate": "surrogates.base",
+    "Variable": "simulators.base",
+    "dynamics": "understudy.motion",
+    "evaluate": "understudy.stages",
+    "load": "understudy.loading",
+    "pipeline": "understudy.stages",
+    "prepare": "understudy.stages",
+    "records": "understudy.campaigns",
+    "relax": "understudy.motion",
+    "report": "understudy.stages",
+    "screen": "understudy.stages",
+    "simulate": "understudy.stages",
+    "simulator": "understudy.campaigns",
+    "structures": "understudy.motion",
+    "train": "understudy.stages",
+    "windows": "understudy.stages",
+}
+
+__all__ = [
+    "Campaign",
+    "CorruptStoreError",
+    "InputError",
+    "Run",
+    "SimulationError",
+    "Simulator",
+    "Spec",
+    "Surrogate",
+    "Variable",
+    "dynamics",
+    "evaluate",
+    "load",
+    "pipeline",
+    "prepare",
+    "records",
+    "relax",
+    "report",
+    "screen",
+    "simulate",
+    "simulator",
+    "structures",
+    "train",
+    "windows",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'understudy' has no attribute {name!r}; it has {', '.join(__all__)}")
+    from understudy.own_packages import shadowed
+
+    problem = shadowed()
+    if problem is not None:
+        raise ImportError(f"understudy: {problem}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

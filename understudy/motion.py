@@ -1,0 +1,81 @@
+"""Relaxation and dynamics of many molecules at once on a trained potential."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from data.errors import InputError
+from data.molecules import read
+from data.structures import Structures
+from surrogates.base import Surrogate
+from surrogates.graph.dynamics import Dynamics, DynamicsConfig
+from surrogates.graph.potential import Potential
+from surrogates.graph.relax import RelaxConfig, Relaxed, Relaxer
+from surrogates.graph.trajectory import run_dynamics
+
+
+def structures(file: str | Path) -> Structures:
+    """The geometries of a file (.xyz, .extxyz, .sdf, .db).
+
+    Raises:
+        InputError: the file or a row of it cannot be read.
+    """
+    return Structures.from_frames(read(Path(file)), str(file))
+
+
+def relax(potential: Surrogate, molecules: Structures | str | Path, **settings: Any) -> Relaxed:
+    """Relax geometries until no force is longer than `fmax`.
+
+    Args:
+        potential: what `understudy.load` gave for a potential.
+        molecules: a file of geometries, or a table of them.
+        **settings: of `surrogates.graph.relax.RelaxConfig`: fmax (eV/Angstrom), max_steps, optimiser, buckets.
+
+    Returns:
+        Positions, energies (eV), forces (eV/Angstrom) and the status of each molecule.
+
+    Raises:
+        InputError: the surrogate is no potential, or the file cannot be read.
+        SimulationError: `invalid_input`: the potential does not know an element.
+    """
+    table = molecules if isinstance(molecules, Structures) else structures(molecules)
+    return Relaxer(_potential(potential), RelaxConfig(**settings))(table)
+
+
+def dynamics(
+    potential: Surrogate,
+    molecules: Structures | str | Path,
+    out: str | Path,
+    *,
+    resume: bool = False,
+    **settings: Any,
+) -> int:
+    """Molecular dynamics of each molecule, written frame by frame.
+
+    Args:
+        potential: what `understudy.load` gave for a potential.
+        molecules: a file of geometries, or a table of them.
+        out: trajectory, `.zarr` or `.extxyz`.
+        resume: go on with the trajectory that is there.
+        **settings: of `surrogates.graph.dynamics.DynamicsConfig`: steps, timestep_fs, temperature_kelvin,
+            friction_per_fs (0: constant energy), record_every, seed, buckets.
+
+    Returns:
+        Frames written.
+
+    Raises:
+        InputError: the surrogate is no potential, or a file cannot be read or written.
+        SimulationError: `invalid_input`: the potential does not know an element.
+    """
+    table = molecules if isinstance(molecules, Structures) else structures(molecules)
+    return run_dynamics(Dynamics(_potential(potential), DynamicsConfig(**settings)), table, out, resume=resume)
+
+
+def _potential(surrogate: Surrogate) -> Potential:
+    if not isinstance(surrogate, Potential):
+        raise InputError(
+            f"{surrogate.name} is no potential: it has no forces to follow",
+            remedy="Load one that understudy train experiment=molecules/forces made",
+        )
+    return surrogate
