@@ -17,11 +17,12 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
+from data.extras import install_command
 from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, mesh_vertices, solve
 from simulators.fluids.shapes import Body, Channel, shaped
 
-INSTALL = "Install it with `pip install 'understudy[ngsolve]'`"
+INSTALL = f"Install it with `{install_command('ngsolve')}`"
 BOUNDARY_CONDITIONS = (
     "inflow: parabolic velocity; walls and body: no slip; outflow: viscosity x normal derivative of velocity = "
     "pressure x normal"

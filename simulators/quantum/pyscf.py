@@ -21,6 +21,7 @@ from ase.data import chemical_symbols
 from ase.units import Bohr, Hartree
 
 from data.errors import InputError
+from data.extras import install_command
 from simulators.base import SimulationError, Spec, content_hash
 from simulators.quantum import core_potentials
 from simulators.quantum import pyscf_properties as properties
@@ -286,7 +287,7 @@ class PySCF:
             if find_spec("gpu4pyscf") is None:
                 raise SimulationError(
                     "missing_component",
-                    "gpu4pyscf is not installed; install it with: pip install 'understudy[gpu]', or set device=cpu",
+                    f"gpu4pyscf is not installed. Install it with `{install_command('gpu')}`, or set device=cpu",
                 )
             mf = mf.to_gpu()
         return mf

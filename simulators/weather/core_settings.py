@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.extras import install_command
 from data.weather import WeatherGrid
 from simulators.base import SimulationError
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from simulators.weather.dycore import DynamicalCore
     from simulators.weather.shallow_water import ShallowWater
 
-INSTALL = "Install it with `pip install 'understudy[weather]'`"
+INSTALL = f"Install it with `{install_command('weather')}`"
 #: Time steps that divide an hour, in minutes.
 STEPS = (60.0, 30.0, 20.0, 15.0, 12.0, 10.0, 7.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 #: Minutes x truncation that the default step keeps below: 30 min at T21, 15 at T42.

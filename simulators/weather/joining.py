@@ -15,11 +15,12 @@ import pandas as pd
 import xarray as xr
 
 from data.errors import InputError
+from data.extras import install_command
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from simulators.base import SimulationError
 from simulators.weather.cf import KNOWN, STATIC, conversion_of
 
-INSTALL = "Install it with `pip install 'understudy[weather]'`"
+INSTALL = f"Install it with `{install_command('weather')}`"
 BLOCK_BYTES = 16 << 20
 #: Share of a spacing by which coordinates of two files may differ and still be the same: they were rounded.
 SAME = 1e-2

@@ -16,12 +16,13 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from data.errors import InputError
+from data.extras import install_command
 from data.weather import WeatherGrid
 from surrogates.operator.spectral import EXACT
 
 #: Where latitudes of a grid may lie, as dinosaur names it.
 SPACINGS = ("gauss", "equiangular", "equiangular_with_poles")
-INSTALL = "pip install 'understudy[weather]'"
+INSTALL = install_command("weather")
 
 
 @dataclass(frozen=True)
