@@ -2,7 +2,8 @@
 
 A command that resumes has to remove what a killed run left behind, so it must be certain that the directory is its own.
 A directory is written to if it is absent or empty, or carries the mark of the same kind of content. One process at a
-time writes, which an advisory lock of the file system holds and the kernel releases when the process ends.
+time writes, which an advisory lock of the file system holds and the kernel releases when the process ends. Whoever
+takes the lock sweeps away what a killed process left half written.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from data.errors import CorruptStoreError, InputError
+from data.files import is_temporary, make_directory, sweep, write_json
 
 MARK = ".understudy.json"
 LOCK = ".lock"
@@ -62,13 +64,15 @@ def claim(
             _HELD[directory] = (kind, depth)
         return
     refuse_other(path, kind, adopt=adopt)
-    directory.mkdir(parents=True, exist_ok=True)
+    make_directory(directory)
     lock = take_lock(directory / LOCK, where=str(path), shared=shared)
     try:
         # Between the look and the lock another command may have come first.
         refuse_other(path, kind, adopt=adopt)
+        if not shared:
+            sweep(directory)
         if marked_kind(directory) != kind:
-            _write_mark(directory, kind)
+            write_json(directory / MARK, {"kind": kind, "format": 1}, indent=None)
         _HELD[directory] = (kind, 1)
         try:
             yield directory
@@ -93,7 +97,11 @@ def refuse_other(path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambd
     if not directory.is_dir():
         raise InputError("is a file, not a directory", where=str(path), remedy="Name another directory")
     marked = marked_kind(directory)
-    content = sorted(entry.name for entry in directory.iterdir() if entry.name not in IGNORED)
+    # Before there is a mark, the one that a killed process began to write; later, whatever it began.
+    begun = MARK if marked is None else None
+    content = sorted(
+        entry.name for entry in directory.iterdir() if entry.name not in IGNORED and not is_temporary(entry.name, begun)
+    )
     if marked is None:
         if content and not adopt(directory):
             raise InputError(
@@ -166,15 +174,6 @@ def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
     opened.write(str(os.getpid()))
     opened.flush()
     return opened
-
-
-def _write_mark(directory: Path, kind: str) -> None:
-    temporary = directory / f"{MARK}.{os.getpid()}.part"
-    with open(temporary, "x", encoding="utf-8") as file:
-        json.dump({"kind": kind, "format": 1}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, directory / MARK)
 
 
 def _several(names: list[str]) -> str:

@@ -1,14 +1,32 @@
-"""Files that are written whole or not at all: a reader sees the old one or the new one, also after a crash."""
+"""Files and directories that are written whole or not at all: a reader sees the old or the new, also after a crash.
+
+What is written lies under a hidden name beside its place until it is complete and on the disk. A process that is killed
+leaves such a name behind; `sweep` removes those whose writer is dead. That it lives is known by an advisory lock, which
+the kernel releases when a process ends.
+"""
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import json
 import os
+import re
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from data.encodable import encodable, encodable_json
+
+#: Names of what is being written: a dot, the name that it will have, eight random characters.
+_TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
+_SUFFIX = ".part"
+_RENAME_EXCHANGE = 2
+_AT_FDCWD = -100
 
 
 @contextmanager
@@ -19,20 +37,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
     `path` is replaced, not followed.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=".part")
-    os.close(handle)
-    temporary = Path(name)
+    make_directory(path.parent)
+    handle, temporary = _begin(path, directory=False)
     try:
         yield temporary
         os.chmod(temporary, 0o666 & ~_umask())
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
+        _sync(temporary)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+    finally:
+        os.close(handle)
     sync_directory(path.parent)
+
+
+@contextmanager
+def atomic_directory(path: Path) -> Iterator[Path]:
+    """A directory to fill beside `path`, which then becomes `path`; removed after an error.
+
+    All that is in it is on the disk before it gets its name, and before a directory that had this name is removed.
+    """
+    path = Path(path)
+    make_directory(path.parent)
+    handle, temporary = _begin(path, directory=True)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        sync_tree(temporary)
+        old = _take_place(temporary, path)
+        sync_directory(path.parent)
+        if old is not None:
+            shutil.rmtree(old)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    finally:
+        os.close(handle)
 
 
 def write_bytes(path: Path, content: bytes | memoryview) -> None:
@@ -42,18 +83,166 @@ def write_bytes(path: Path, content: bytes | memoryview) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; see `atomic_path`."""
-    write_bytes(path, text.encode("utf-8"))
+    """Write UTF-8 text atomically; see `atomic_path` and `encodable`."""
+    write_bytes(path, encodable(text).encode("utf-8"))
 
 
 def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
     """Write JSON atomically; a NaN is an error, because no number is better than a wrong one."""
-    write_text(path, json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=indent, allow_nan=False)
+    # JSON escapes everything beyond ASCII: only where such an escape stands can a text be one that no reader encodes.
+    if "\\ud" in text or "\\u0000" in text:
+        text = json.dumps(encodable_json(value), indent=indent, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def make_directory(directory: Path) -> None:
+    """Make a directory and those above it, and wait until their names are on the disk."""
+    directory = Path(directory)
+    absent = []
+    above = directory
+    while not above.exists():
+        absent.append(above)
+        above = above.parent
+    directory.mkdir(parents=True, exist_ok=True)
+    for made in reversed(absent):
+        sync_directory(made.parent)
+
+
+def remove_directory(directory: Path) -> None:
+    """Remove a directory with all that is in it; a kill leaves it whole, or under a name that `sweep` removes."""
+    directory = Path(directory)
+    handle, aside = _begin(directory, directory=True)
+    try:
+        os.replace(directory, aside)
+        sync_directory(directory.parent)
+        shutil.rmtree(aside)
+    finally:
+        os.close(handle)
 
 
 def sync_directory(directory: Path) -> None:
     """Wait until the names in a directory are on the disk."""
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    _sync(directory, os.O_DIRECTORY)
+
+
+def sync_tree(directory: Path) -> None:
+    """Wait until a directory and everything below it are on the disk."""
+    for folder, _, names in os.walk(directory, topdown=False):
+        for name in names:
+            path = Path(folder) / name
+            if not path.is_symlink():
+                _sync(path)
+        sync_directory(Path(folder))
+
+
+def is_temporary(name: str, of: str | None = None) -> bool:
+    """Whether a name is one under which this module writes.
+
+    Args:
+        name: of a file or directory, without its path.
+        of: the name that it was to get; None for any.
+    """
+    match = _TEMPORARY.fullmatch(name)
+    return match is not None and (of is None or match[1] == of[:100])
+
+
+def sweep(directory: Path) -> list[Path]:
+    """Remove what killed processes were writing within a directory, at any depth; answers what it removed.
+
+    Only names that this module gives go, only those whose writer is dead, and no link is followed. The inside of a Zarr
+    store further down is passed over, which may hold millions of files; its owner sweeps it.
+    """
+    removed: list[Path] = []
+    pending = [Path(directory)]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except OSError:
+            continue
+        if folder != Path(directory) and any(entry.name == "zarr.json" for entry in entries):
+            continue
+        for entry in entries:
+            is_directory = entry.is_dir(follow_symlinks=False)
+            if is_temporary(entry.name):
+                if (is_directory or entry.is_file(follow_symlinks=False)) and _remove_dead(Path(entry.path)):
+                    removed.append(Path(entry.path))
+            elif is_directory:
+                pending.append(Path(entry.path))
+    return removed
+
+
+def _begin(path: Path, *, directory: bool) -> tuple[int, Path]:
+    """A new name beside `path`, and a descriptor that holds the lock by which others know that this process lives."""
+    prefix = f".{path.name[:100]}."
+    while True:
+        if directory:
+            temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=prefix, suffix=_SUFFIX))
+            handle = os.open(temporary, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        else:
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=_SUFFIX)
+            temporary = Path(name)
+        # A file system without locks: nothing is swept there either.
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_SH)
+        # Between the making and the lock another process may have taken it for debris.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(handle), os.lstat(temporary)):
+                return handle, temporary
+        os.close(handle)
+
+
+def _remove_dead(path: Path) -> bool:
+    """Remove a file or directory that no process holds; whether it is gone."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+    except OSError:
+        return False
+    finally:
+        os.close(handle)
+    return True
+
+
+def _take_place(temporary: Path, path: Path) -> Path | None:
+    """Give a directory its name; answers where one lies now that had it before."""
+    if path.is_symlink():
+        path.unlink()
+    try:
+        # Also over a directory that is empty.
+        os.rename(temporary, path)
+    except OSError:
+        if not path.is_dir():
+            raise
+    else:
+        return None
+    if _exchange(temporary, path):
+        return temporary
+    # A file system that cannot exchange two names: for a moment there is neither.
+    aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=_SUFFIX))
+    os.replace(path, aside)
+    os.replace(temporary, path)
+    return aside
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False where the system cannot."""
+    renameat2 = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if renameat2 is None:
+        return False
+    return renameat2(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
+def _sync(path: Path, flags: int = 0) -> None:
+    handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
     try:
         os.fsync(handle)
     finally:

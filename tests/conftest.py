@@ -9,6 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,3 +66,34 @@ def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[P
         return folder
 
     return fill
+
+
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, ...]]:
+    """What is done to files from now on, in order: ("sync", name), ("rename", from, to), ("remove", name).
+
+    A test that holds to an order holds to it after a power failure, when only what was synced is certain.
+    """
+    seen: list[tuple[str, ...]] = []
+
+    def watch(function: str, kind: str) -> None:
+        truly = getattr(os, function)
+
+        def watched(*arguments: Any, **options: Any) -> Any:
+            if kind == "sync":
+                # The name at that moment; a file that is renamed while it is open has its new one.
+                seen.append((kind, Path(os.readlink(f"/proc/self/fd/{arguments[0]}")).name))
+            result = truly(*arguments, **options)
+            if kind != "sync":
+                seen.append((kind, *(Path(os.fsdecode(a)).name for a in arguments)))
+            return result
+
+        monkeypatch.setattr(os, function, watched)
+
+    for function in ("fsync", "fdatasync"):
+        watch(function, "sync")
+    for function in ("rename", "replace"):
+        watch(function, "rename")
+    for function in ("remove", "unlink", "rmdir"):
+        watch(function, "remove")
+    return seen
