@@ -230,6 +230,43 @@ def total_charge(
     return None, None, None
 
 
+def passed_over(
+    fields: Mapping[str, Any], numbers: np.ndarray, charge: int, keys: FrameKeys, used: Mapping[str, str | None]
+) -> dict[str, str]:
+    """Entries that look like a charge or a spin beside the one that is taken: name -> what each looks like.
+
+    Args:
+        fields: all entries of the frame, those of its atoms included.
+        numbers: atomic numbers.
+        charge: that is taken, e.
+        keys: see `FrameKeys`.
+        used: for "charge" and "spin" how `total_charge` and `unpaired_electrons` name what they took; None for
+            nothing, and where no key said so they have looked at everything themselves.
+    """
+    like = {"charge": _LIKE_CHARGE, "spin": _LIKE_SPIN}
+    same = {"charge": CHARGE_NAMES, "spin": UNPAIRED_NAMES | MULTIPLICITY_NAMES | MOMENT_NAMES}
+    chosen = {"charge": keys.charge, "spin": keys.spin}
+    taken = {kind: str(how).partition(",")[0].removeprefix("the sum of ") for kind, how in used.items()}
+    unused: dict[str, str] = {}
+    for name, value in fields.items():
+        lower, flat, number = str(name).lower(), plain_name(name), scalar(value)
+        for kind in used:
+            looked = (used[kind] is None and chosen[kind] is None) or name == taken[kind]
+            if looked or _NOT_A_LABEL.search(lower) or not like[kind].search(lower):
+                continue
+            if number is not None:
+                # Other names of known meaning say the same as the one that is taken, unless a key chose among them.
+                if chosen[kind] is not None or flat not in same[kind]:
+                    unused[str(name)] = kind
+            elif kind == "charge" and _per_atom(value, len(numbers)):
+                total = float(np.sum(np.asarray(value, np.float64)))
+                if abs(total - round(total)) <= ROUNDING and round(total) != charge:
+                    unused[str(name)] = f"charges of atoms that do not add up to {charge:+d}"
+        if used["charge"] is not None and flat in ELECTRON_NAMES and number not in (None, numbers.sum() - charge):
+            unused[str(name)] = f"a number of electrons that a charge of {charge:+d} does not give"
+    return unused
+
+
 def unpaired_electrons(
     fields: Mapping[str, Any], numbers: np.ndarray, charge: int, periodic: bool, keys: FrameKeys
 ) -> tuple[int | None, str | None, str | None]:

@@ -126,9 +126,12 @@ class FrameTally:
 
     def _unused(self, spins: bool, labels: bool) -> dict[str, str]:
         unused = {}
-        if labels:
-            for (name, label), count in self.unused.items():
-                unused[name] = f"looks like {label}, in {_frames(count)}; {self.keys.prefix}{label}_key={name} takes it"
+        for (name, kind), count in self.unused.items():
+            asked = {**dict.fromkeys(LABELS, labels), "spin": spins}.get(kind, True)
+            if asked and kind in (*LABELS, "charge", "spin"):
+                unused[name] = f"looks like {kind}, in {_frames(count)}; {self.keys.prefix}{kind}_key={name} takes it"
+            elif asked:
+                unused[name] = f"{kind}, in {_frames(count)}"
         for name, count in self.constraints.items():
             unused[name] = f"a constraint, in {_frames(count)}; labels are of the free surface"
         if not spins:

@@ -15,6 +15,7 @@ from data.frame_names import (
     FrameNotes,
     find_label,
     look_alikes,
+    passed_over,
     scalar,
     total_charge,
     unpaired_electrons,
@@ -170,6 +171,7 @@ def checked_row(
     if spin is not None:
         properties["spin"] = spin
         taken["spin"] = str(how)
+    unused |= passed_over(everything, numbers, charge or 0, keys, {"charge": named, "spin": how})
     values = numbers_of(fields, columns)
     if isinstance(values, str):
         return Bad(line, text, values)

@@ -73,6 +73,28 @@ def test_what_may_be_a_charge_costs_the_frame(tmp_path: Path, head: str, reason:
     assert tally.reading(spins=True).total == 2
 
 
+def test_what_looks_like_a_charge_beside_the_one_that_is_taken_is_named(tmp_path: Path) -> None:
+    atoms = "Properties=species:S:1:pos:R:3:mulliken_charges:R:1 "
+    beside = "charge=1 ion_charge=-1 total_charge=1 charge_error=0.2 nelectrons=14 spin=1 spin_state=3"
+    path = tmp_path / "a.xyz"
+    rows, tally = rows_of(path, frame(atoms + beside, "O 0 0 0 -1.4\nO 0 0 1.2 -0.6\n") + frame("charge=0"))
+    assert [row.properties["charge"] for row in rows] == [1, 0]
+    reading = tally.reading(spins=True)
+    assert reading.quantities["charge"] == "e, from charge, 2 of 2 frames"
+    assert reading.unused == {
+        "ion_charge": "looks like charge, in 1 frame; data.charge_key=ion_charge takes it",
+        "mulliken_charges": "charges of atoms that do not add up to +1, in 1 frame",
+        "nelectrons": "a number of electrons that a charge of +1 does not give, in 1 frame",
+        "spin_state": "looks like spin, in 1 frame; data.spin_key=spin_state takes it",
+    }
+    # Spins change nothing for a potential, and then need no name. A key that is chosen leaves the usual name unused.
+    assert "spin_state" not in tally.reading(spins=False).unused
+    _, tally = rows_of(path, frame("charge=1 ion_charge=-1") + frame("charge=1"), charge="ion_charge")
+    assert tally.reading(spins=False).unused == {
+        "charge": "looks like charge, in 2 frames; data.charge_key=charge takes it"
+    }
+
+
 @pytest.mark.parametrize(
     ("head", "problem"),
     [
