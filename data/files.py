@@ -3,6 +3,8 @@
 What is written lies under a hidden name beside its place until it is complete and on the disk. A process that is killed
 leaves such a name behind; `sweep` removes those whose writer is dead. That it lives is known by an advisory lock, which
 the kernel releases when a process ends.
+
+What is read again is listed: its checksum is in a table beside it, which `data.checksums` verifies.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ import re
 import shutil
 import stat
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from data.checksums import TABLE, read_table, sha256_of, table_text
 from data.encodable import encodable, encodable_json
 
 #: Names of what is being written: a dot, the name that it will have, eight random characters.
@@ -27,6 +31,8 @@ _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
 _SUFFIX = ".part"
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
+#: Of the tables of checksums; several threads may write in one directory, which one process at a time claims.
+_TABLES = threading.Lock()
 
 
 @contextmanager
@@ -76,24 +82,67 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
-def write_bytes(path: Path, content: bytes | memoryview) -> None:
-    """Write a file atomically; see `atomic_path`."""
+@contextmanager
+def listed_path(path: Path) -> Iterator[Path]:
+    """As `atomic_path`, for a file that is read again: its checksum is in the table of its directory first.
+
+    Raises:
+        CorruptStoreError: the table is damaged; nothing is replaced.
+    """
+    path = Path(path)
     with atomic_path(path) as temporary:
+        yield temporary
+        _list(path, sha256_of(temporary))
+
+
+def remove_listed(path: Path) -> None:
+    """Remove a file, and its checksum from the table of its directory."""
+    path = Path(path)
+    path.unlink(missing_ok=True)
+    with _table(path.parent) as sums:
+        sums.pop(path.name, None)
+
+
+def _list(path: Path, digest: str) -> None:
+    with _table(path.parent) as sums:
+        noted = sums.get(path.name, ())
+        before: str | None = noted[0] if noted else None
+        if path.is_file() and not path.is_symlink():
+            # After a kill what is there may be older than the newest line, or may never have been listed.
+            present = sha256_of(path)
+            before = present if not noted or present in noted else before
+        sums[path.name] = (digest,) if before in (None, digest) else (digest, str(before))
+
+
+@contextmanager
+def _table(directory: Path) -> Iterator[dict[str, tuple[str, ...]]]:
+    """The table of checksums of a directory, held while it is changed, and then written."""
+    with _TABLES:
+        found = read_table(directory)
+        sums = dict(found or {})
+        yield sums
+        if sums != (found or {}):
+            write_bytes(directory / TABLE, table_text(sums))
+
+
+def write_bytes(path: Path, content: bytes | memoryview, *, listed: bool = False) -> None:
+    """Write a file atomically; see `atomic_path`, and `listed_path` for one that is listed."""
+    with (listed_path if listed else atomic_path)(path) as temporary:
         temporary.write_bytes(content)
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically; see `atomic_path` and `encodable`."""
-    write_bytes(path, encodable(text).encode("utf-8"))
+def write_text(path: Path, text: str, *, listed: bool = False) -> None:
+    """Write UTF-8 text atomically; see `write_bytes` and `encodable`."""
+    write_bytes(path, encodable(text).encode("utf-8"), listed=listed)
 
 
-def write_json(path: Path, value: Any, *, indent: int | None = 1) -> None:
-    """Write JSON atomically; a NaN is an error, because no number is better than a wrong one."""
+def write_json(path: Path, value: Any, *, indent: int | None = 1, listed: bool = True) -> None:
+    """Write JSON atomically, listed unless it is sealed; a NaN is an error: no number is better than a wrong one."""
     text = json.dumps(value, indent=indent, allow_nan=False)
     # JSON escapes everything beyond ASCII: only where such an escape stands can a text be one that no reader encodes.
     if "\\ud" in text or "\\u0000" in text:
         text = json.dumps(encodable_json(value), indent=indent, allow_nan=False)
-    write_text(path, text + "\n")
+    write_text(path, text + "\n", listed=listed)
 
 
 def make_directory(directory: Path) -> None:

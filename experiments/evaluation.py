@@ -13,7 +13,7 @@ import pandas as pd
 from jaxtyping import Float, Int
 
 from data.featurise import encode
-from data.files import atomic_path
+from data.files import listed_path
 from experiments import baselines
 from experiments.scores import scores, unit_suffix
 from surrogates.graph.molecular import MolecularSurrogate
@@ -79,7 +79,7 @@ def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed
             found = scores(truth[test], values[test], unit)
             metrics |= {f"evaluate/{target}/{method}/{name}": value for name, value in found.items()}
     metrics["evaluate/test_molecules"] = float(len(test))
-    with atomic_path(out) as temporary:
+    with listed_path(out) as temporary:
         pd.DataFrame(frame).to_parquet(temporary)
     return metrics
 

@@ -14,13 +14,15 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 
-from data.files import atomic_path
+from data.checksums import verify
+from data.files import listed_path
 from data.identity import molecule_keys
 from experiments.evaluation import predict
 from experiments.labelling import Labels
 from experiments.ledger import Ledger
 from experiments.recheck import Rate, break_even, enrichment, enrichment_at_least
 from experiments.screening import Objective
+from experiments.screening_ledger import result_parts
 from experiments.screening_readings import StandardForms
 from surrogates.graph.molecular import MolecularSurrogate
 
@@ -54,7 +56,9 @@ def recheck(
         top: how many of the best are simulated.
         random: candidates drawn uniformly, which no training has seen.
     """
-    ranked = pd.read_csv(run_dir / "screen" / "top.csv")[:top]
+    best_of_all = run_dir / "screen" / "top.csv"
+    verify(best_of_all, remedy="Remove the directory screen and run again")
+    ranked = pd.read_csv(best_of_all)[:top]
     if "standard_smiles" in ranked:
         # What was screened is what is confirmed.
         ranked["smiles"] = ranked["standard_smiles"].fillna(ranked["smiles"])
@@ -83,7 +87,7 @@ def recheck(
         for suffix in ("", "_std", "_low", "_high"):
             frame[f"{target}{suffix or '_pred'}"] = answer[f"{target}{suffix}"]
     frame["hit"] = have & objective.is_hit({t: frame[t].to_numpy() for t in targets})
-    with atomic_path(run_dir / "recheck.parquet") as temporary:
+    with listed_path(run_dir / "recheck.parquet") as temporary:
         frame.to_parquet(temporary)
     return Rechecked(len(labels.smiles), labels.core_seconds, recheck_metrics(frame, targets))
 
@@ -169,7 +173,7 @@ def cost_metrics(ledger: Ledger, cheap: Labels, dear: Labels) -> dict[str, float
 def funnel_metrics(run_dir: Path, objective: Objective, metrics: Mapping[str, float]) -> dict[str, float]:
     """How many candidates are left after each step; the results are streamed, never held."""
     in_domain = in_window = 0
-    for part in sorted((run_dir / "screen" / "results").glob("*.parquet")):
+    for part in result_parts(run_dir / "screen"):
         names = ["in_domain", *objective.windows]
         columns = {n: c.to_numpy() for n, c in zip(names, pq.read_table(part, columns=names).columns, strict=True)}
         domain = columns["in_domain"].astype(bool)

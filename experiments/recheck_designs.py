@@ -13,10 +13,12 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
+from data.checksums import verify
 from data.errors import InputError
-from data.files import atomic_path
+from data.files import listed_path
 from data.store import RecordStore
 from experiments.named_simulator import named_simulator
+from experiments.screening_ledger import result_parts
 from experiments.screening_objective import Objective
 from simulators.base import Simulator, input_hash
 from simulators.campaign import AGAIN, CampaignConfig, run_campaign
@@ -120,7 +122,7 @@ def recheck_designs(
             if f"{name}_{end}" in answer:
                 frame[f"{name}_{end}"] = answer[f"{name}_{end}"]
         frame[f"{name}_relative_error"] = np.abs(answer[name] - solved) / np.maximum(np.abs(solved), 1e-300)
-    with atomic_path(out / "recheck.csv") as temporary:
+    with listed_path(out / "recheck.csv") as temporary:
         frame.to_csv(temporary, index=False)
     if progress:
         show(frame, objective.target(surrogate.targets))
@@ -196,12 +198,13 @@ def _best(out: Path, count: int) -> pd.DataFrame:
     path = out / "top.parquet"
     if not path.exists():
         raise InputError("no design has a score", where=str(out), remedy="Widen the windows of the objective")
+    verify(path, remedy="Remove it and run the screen again, which writes it anew")
     return pq.read_table(path).slice(0, count).to_pandas()
 
 
 def _at_random(out: Path, count: int, seed: int, others: set[int]) -> pd.DataFrame:
     """Rows of the results, each as likely as any other that is not among `others`; parts are read one by one."""
-    parts = sorted((out / "results").glob("part-*.parquet"))
+    parts = result_parts(out)
     sizes = [pq.read_metadata(part).num_rows for part in parts]
     total = sum(sizes)
     # So many more that those among the others can be dropped.

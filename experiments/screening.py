@@ -33,9 +33,10 @@ from data.files import write_json
 from data.identity import molecule_keys
 from data.reading import Reading
 from experiments.screening_chunks import Candidates, Reject
+from experiments.screening_ledger import Commit, Spent, Tally
 from experiments.screening_objective import Objective, hits, targets_of
 from experiments.screening_readings import StandardForms, candidates_read, standard_of, standard_said
-from experiments.screening_sink import Commit, Sink, Spent, Tally, TopK, result_batch
+from experiments.screening_sink import Sink, TopK, result_batch
 from experiments.screening_sources import LibrarySource, Source, identity, open_source
 from experiments.screening_usage import PeakMemory, cpu_seconds
 from experiments.screening_workers import ParserPool, in_order
@@ -280,7 +281,7 @@ def screen_library(
         last = sink.commits[-1]
         parts = sum(entry.rows > 0 for entry in sink.commits)
         counted, cost = asdict(last.tally()), asdict(last.spent())
-        forms = StandardForms.in_results(out / "results") if library.settings.get("standardise") else None
+        forms = StandardForms.in_results(out) if library.settings.get("standardise") else None
         summary = ScreenSummary(
             **counted, **cost, parts=parts, top=top, resumed=earlier, kind=library.kind, repeats=repeats, forms=forms
         )

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 from data.errors import InputError
 from data.reading import Reading
 from data.tally import kind_of_reason
+from experiments.screening_ledger import result_parts
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,14 @@ class StandardForms:
         return StandardForms(len(counted), sum(counted))
 
     @staticmethod
-    def in_results(results: Path) -> StandardForms:
-        """Count those of the Parquet parts of a screen."""
+    def in_results(out: Path) -> StandardForms:
+        """Count those of the results of a screen.
+
+        Raises:
+            CorruptStoreError: a part is not what was written.
+        """
         changed = stripped = 0
-        for part in sorted(results.glob("part-*.parquet")):
+        for part in result_parts(out):
             text, form = pq.read_table(part, columns=["smiles", "standard_smiles"]).columns
             fewer = pc.less(pc.count_substring(form, "."), pc.count_substring(text, "."))
             changed += len(form) - form.null_count

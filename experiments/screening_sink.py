@@ -11,9 +11,10 @@ import csv
 import io
 import json
 import os
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,77 +23,26 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
-from data.errors import InputError
-from data.files import write_bytes
+from data.checksums import crc32_of, read_bytes
+from data.errors import CorruptStoreError, InputError
+from data.files import remove_listed, write_bytes
 from experiments.screening_chunks import Candidates, Reject
+from experiments.screening_ledger import (
+    LEDGER,
+    REJECTS,
+    RESULTS,
+    Commit,
+    ledger_line,
+    part_path,
+    read_ledger,
+    refuse_lost_ledger,
+    say_unverified,
+    verify_part,
+    verify_rejects,
+)
 from experiments.screening_objective import Objective, targets_of
 
 REJECT_COLUMNS = ("file", "line", "text", "reason")
-
-
-@dataclass(frozen=True)
-class Tally:
-    """Counts: rows read, those that are candidates, and of these those outside the training domain, those
-    in the domain and in every window, and those with a score."""
-
-    read: int = 0
-    valid: int = 0
-    out_of_domain: int = 0
-    in_window: int = 0
-    eligible: int = 0
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
-
-
-@dataclass(frozen=True)
-class Spent:
-    """Time (s) and peak memory (10^6 bytes) of a screen, over all its sessions."""
-
-    seconds: float = 0.0
-    core_seconds: float = 0.0
-    startup_seconds: float = 0.0
-    peak_memory_mb: float = 0.0
-
-
-@dataclass(frozen=True)
-class Commit:
-    """One line of the ledger: a part, and the totals of the screen up to its end.
-
-    Attributes:
-        part: number of the part, from 0.
-        position, line: where the candidates go on after it.
-        total: fields of a `Tally`.
-        cost: fields of a `Spent`.
-        complete: whether the candidates end here and the best are written.
-        rows: candidates in its file; without any there is no file.
-        bytes: size of the file.
-        rejects_bytes: length of `rejects.csv` once its rejects are in.
-    """
-
-    part: int
-    position: int
-    line: int
-    total: dict[str, int]
-    cost: dict[str, float]
-    complete: bool = False
-    rows: int = 0
-    bytes: int = 0
-    rejects_bytes: int = 0
-
-    @staticmethod
-    def of(part: int, position: int, line: int, total: Tally, cost: Spent, *, complete: bool = False) -> Commit:
-        """An entry for a part that is yet to be written."""
-        return Commit(part, position, line, asdict(total), asdict(cost), complete)
-
-    def tally(self) -> Tally:
-        """The counts."""
-        # Ledgers of earlier versions call the rows that were read molecules.
-        return Tally(**{"read" if name == "molecules" else name: count for name, count in self.total.items()})
-
-    def spent(self) -> Spent:
-        """The cost."""
-        return Spent(**self.cost)
 
 
 def result_batch(encoded: Candidates, values: Mapping[str, np.ndarray], objective: Objective) -> pa.RecordBatch:
@@ -229,12 +179,13 @@ class Sink:
         named: Sequence[str] = ("smiles",),
     ) -> None:
         self._out, self._source, self._compression, self._named = out, source, compression, tuple(named)
-        self.results = out / "results"
-        self.rejects = out / "rejects.csv"
-        self._ledger = out / "ledger.jsonl"
+        self.results = out / RESULTS
+        self.rejects = out / REJECTS
+        self._ledger = out / LEDGER
         self.results.mkdir(parents=True, exist_ok=True)
         _claim(out, fingerprint)
         self.commits = self._recover()
+        self._rejects_crc = crc32_of(self.rejects) if self.rejects.exists() else 0
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._pending: Future[None] | None = None
 
@@ -245,12 +196,12 @@ class Sink:
 
     def part_path(self, part: int) -> Path:
         """Where a part lies."""
-        return self.results / f"part-{part:05d}.parquet"
+        return part_path(self._out, part)
 
     def commit(self, batches: Sequence[pa.RecordBatch], rejects: Sequence[Reject], entry: Commit) -> None:
         """Write a part in the background; waits for the one before, so that one at most is held.
 
-        What only the writer knows (`rows`, `bytes`, `rejects_bytes`) is filled in here.
+        What only the writer knows (`rows`, `bytes`, the checksums) is filled in here.
         """
         self.wait()
         self._pending = self._writer.submit(self._write, list(batches), list(rejects), entry)
@@ -280,13 +231,13 @@ class Sink:
         table = best.table()
         if table is None:
             names = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high", "in_domain"]
-            write_bytes(self._out / "top.csv", (",".join(names) + "\n").encode())
-            (self._out / "top.parquet").unlink(missing_ok=True)
+            write_bytes(self._out / "top.csv", (",".join(names) + "\n").encode(), listed=True)
+            remove_listed(self._out / "top.parquet")
             return 0
         ranked = table.add_column(0, "rank", pa.array(np.arange(1, table.num_rows + 1)))
         sink = pa.BufferOutputStream()
         pq.write_table(ranked, sink, compression=self._compression)
-        write_bytes(self._out / "top.parquet", memoryview(sink.getvalue()))
+        write_bytes(self._out / "top.parquet", memoryview(sink.getvalue()), listed=True)
         bounds = np.asarray(table.column("interval").combine_chunks().flatten()).reshape(-1, 2)
         head = {name: ranked.column(name) for name in ("rank", "line", *self._named, "score", "prediction", "std")}
         flat = pa.table(head | {"low": bounds[:, 0], "high": bounds[:, 1]})
@@ -295,13 +246,13 @@ class Sink:
                 flat = flat.append_column(name, ranked.column(name))
         sink = pa.BufferOutputStream()
         pa.csv.write_csv(flat, sink, pa.csv.WriteOptions(quoting_style="needed"))
-        write_bytes(self._out / "top.csv", memoryview(sink.getvalue()))
+        write_bytes(self._out / "top.csv", memoryview(sink.getvalue()), listed=True)
         return int(table.num_rows)
 
     def _write(self, batches: list[pa.RecordBatch], rejects: list[Reject], entry: Commit) -> None:
         path = self.part_path(entry.part)
         rows = sum(batch.num_rows for batch in batches)
-        size = 0
+        size, crc = 0, None
         if batches:
             temporary = path.with_name(f".{path.name}.tmp")
             # Every string is different and floats repeat little: dictionaries would cost time and no less space.
@@ -311,62 +262,46 @@ class Sink:
             _flush(temporary)
             os.replace(temporary, path)
             _flush(path.parent)
-            size = path.stat().st_size
+            size, crc = path.stat().st_size, crc32_of(path)
         text = io.StringIO()
         if not self.rejects.exists():
             csv.writer(text, lineterminator="\n").writerow(REJECT_COLUMNS)
         writer = csv.writer(text, lineterminator="\n")
         writer.writerows((self._source, r.line, r.text, r.reason) for r in rejects)
+        added = text.getvalue().encode()
+        self._rejects_crc = zlib.crc32(added, self._rejects_crc)
         with open(self.rejects, "ab") as file:
-            file.write(text.getvalue().encode())
+            file.write(added)
             file.flush()
             os.fsync(file.fileno())
             rejects_bytes = file.tell()
-        done = replace(entry, rows=rows, bytes=size, rejects_bytes=rejects_bytes)
+        done = replace(
+            entry, rows=rows, bytes=size, rejects_bytes=rejects_bytes, file_crc32=crc, rejects_crc32=self._rejects_crc
+        )
         with open(self._ledger, "ab") as file:
-            file.write((json.dumps(asdict(done), allow_nan=False) + "\n").encode())
+            file.write(ledger_line(done))
             file.flush()
             os.fsync(file.fileno())
         self.commits.append(done)
 
     def _recover(self) -> list[Commit]:
         """Committed parts; whatever a killed run left beside them is removed."""
-        commits: list[Commit] = []
-        length = 0
-        if self._ledger.exists():
-            for line in self._ledger.read_bytes().splitlines(keepends=True):
-                if not line.endswith(b"\n"):
-                    break  # the line that was being written when the run was killed
-                try:
-                    commits.append(Commit(**json.loads(line)))
-                except (ValueError, TypeError) as error:
-                    raise InputError(
-                        f"line {len(commits) + 1} is damaged: {error}",
-                        where=str(self._ledger),
-                        remedy="Delete the output directory and start anew",
-                    ) from error
-                length += len(line)
-            os.truncate(self._ledger, length)
+        commits, length = read_ledger(self._out)
+        for entry in commits:
+            verify_part(self._out, entry)
+        if commits:
+            verify_rejects(self._out, commits[-1])
+        say_unverified(self._out, commits)
+        # Before anything is removed: what a ledger does not tell of may be good.
+        refuse_lost_ledger(self._out, len(commits))
         kept = {self.part_path(entry.part).name for entry in commits if entry.rows}
         for path in self.results.iterdir():
             if path.name not in kept and path.name.lstrip(".").startswith("part-"):
                 path.unlink()
-        for entry in commits:
-            path = self.part_path(entry.part)
-            if entry.rows and (not path.exists() or path.stat().st_size != entry.bytes):
-                raise InputError(
-                    f"a committed part is {'missing' if not path.exists() else 'not as long as it was'}",
-                    where=str(path),
-                    remedy="Delete the output directory and start anew",
-                )
+        if self._ledger.exists():
+            os.truncate(self._ledger, length)
         size = commits[-1].rejects_bytes if commits else 0
         if self.rejects.exists():
-            if self.rejects.stat().st_size < size:
-                raise InputError(
-                    "committed rejects are missing",
-                    where=str(self.rejects),
-                    remedy="Delete the output directory and start anew",
-                )
             if size:
                 os.truncate(self.rejects, size)
             else:
@@ -378,10 +313,16 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
     """Mark `out` as the place of this screen, or check that it is."""
     path = out / "screen.json"
     if not path.exists():
-        write_bytes(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode())
+        if (out / LEDGER).exists():
+            raise CorruptStoreError(
+                "is missing, so that what the results depend on is not known",
+                where=str(path),
+                remedy="Restore it from a copy, or delete the output directory and start anew",
+            )
+        write_bytes(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode(), listed=True)
         return
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(read_bytes(path, remedy="Delete the output directory and start anew"))
     except ValueError as error:
         raise InputError(
             f"damaged: {error}", where=str(path), remedy="Delete the output directory and start anew"

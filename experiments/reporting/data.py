@@ -18,8 +18,10 @@ from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.checksums import verify
 from data.errors import InputError
 from experiments.scores import unit_suffix
+from experiments.screening_ledger import result_parts, verified_rejects
 from experiments.screening_objective import Objective
 
 T = TypeVar("T")
@@ -251,6 +253,8 @@ class Reader:
             self.absent[name] = "the file is not there: the stage that writes it has not run"
             return default
         try:
+            if path.is_file():
+                verify(path, remedy="Run the stage that writes it again")
             return read(path)
         except UNREADABLE as error:
             text = " ".join(str(error).split()) or type(error).__name__
@@ -277,9 +281,11 @@ def load_run(path: Path) -> Run:
     costs = reader.read("costs.json", _costs, no_costs)
     frame = reader.read("evaluation.parquet", pd.read_parquet, pd.DataFrame())
     checked = reader.read("recheck.parquet", pd.read_parquet, pd.DataFrame())
-    parts = tuple(sorted((path / "screen" / "results").glob("*.parquet")))
+    nowhere: tuple[Path, ...] = ()
+    results = (path / "screen" / "results").is_dir()
+    parts = reader.read("screen/results", lambda p: tuple(result_parts(p.parent)), nowhere) if results else nowhere
     if not parts:
-        reader.absent["screen/results"] = "there are no Parquet parts: the screen has not run"
+        reader.absent.setdefault("screen/results", "there are no Parquet parts: the screen has not run")
     if not (config or metrics or len(frame) or parts or costs):
         raise InputError(
             "this is not a run directory: it has no config.yaml, metrics.json, evaluation.parquet or screen/",
@@ -426,7 +432,7 @@ def _rejects(path: Path, examples: int = 8) -> Failures | None:
     """Counted line by line, so that a file of any size is read in little memory."""
     reasons: Counter[str] = Counter()
     shown: dict[str, tuple[str, str, str]] = {}
-    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+    with verified_rejects(path.parent).open(newline="", encoding="utf-8", errors="replace") as file:
         rows = csv.DictReader(file)
         if rows.fieldnames is not None and "reason" not in rows.fieldnames:
             raise ValueError(f"expected a column 'reason', found {rows.fieldnames}")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pandas as pd
 
+from data.checksums import read_bytes, verify
 from experiments.reporting.readings import reading_table
 from experiments.reporting.words import escape, number
 
@@ -32,12 +33,10 @@ def render_screen(run_dir: Path) -> str:
     """
     metrics: dict[str, Any] = _json(run_dir / "metrics.json")
     held_to: dict[str, Any] = _json(run_dir / "screen.json")
-    top = pd.read_csv(run_dir / "top.csv")
+    top = _frame(run_dir / "top.csv")
     sections = [("best", "The best", _table(top, "top.csv"))]
     if (run_dir / "recheck.csv").is_file():
-        sections.append(
-            ("recheck", "Re-check by simulation", _table(pd.read_csv(run_dir / "recheck.csv"), "recheck.csv"))
-        )
+        sections.append(("recheck", "Re-check by simulation", _table(_frame(run_dir / "recheck.csv"), "recheck.csv")))
     if read := reading_table(run_dir):
         sections.append(("read", "What was read", read))
     sections.append(("numbers", "All numbers of this screen", _numbers(metrics)))
@@ -102,9 +101,14 @@ def _cell(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else number(float(value), 4)
 
 
+def _frame(path: Path) -> pd.DataFrame:
+    verify(path, remedy="Run the screen again, which writes it anew")
+    return pd.read_csv(path)
+
+
 def _json(path: Path) -> dict[str, Any]:
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(read_bytes(path, remedy="Run the screen again, which writes it anew"))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -242,7 +242,8 @@ def test_screen_killed_three_times_equals_the_uninterrupted_one(
         process.wait()
     # What a kill between two steps of a commit leaves behind.
     (out / "results" / ".part-00099.parquet.tmp").write_bytes(b"half a part")
-    (out / "results" / "part-00098.parquet").write_bytes(b"a part that the ledger does not know")
+    committed = len((out / "ledger.jsonl").read_bytes().splitlines())
+    (out / "results" / f"part-{committed:05d}.parquet").write_bytes(b"a part that the ledger does not know yet")
     with open(out / "rejects.csv", "a") as file:
         file.write("library.smi,1,rejected twi")
     with open(out / "ledger.jsonl", "a") as file:

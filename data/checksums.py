@@ -1,0 +1,207 @@
+"""Changed bytes are noticed: the SHA-256 of a directory's files in `.understudy.sha256` beside them, verified on read.
+
+The table has the form of `sha256sum`, which checks it too: `sha256sum -c .understudy.sha256`. A file's line is on the
+disk before the file is (`data.files.listed_path`), and the sum of the version that it replaces stays as a comment:
+after a kill between the two the file is one of them. The first line holds the checksum of those below it.
+
+Files that grow, or that are read in pieces, hold their checksums themselves: `seal` for an object of JSON, the ledger
+of a screen for its parts, the manifest of a store, the CRC-32C of each chunk of a Zarr array.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from data.encodable import encodable_json
+from data.errors import CorruptStoreError
+
+LOG = logging.getLogger(__name__)
+TABLE = ".understudy.sha256"
+#: Key of the checksum within a sealed object.
+SEAL = "crc32"
+_HEAD, _BEFORE = "# understudy ", "# before "
+_DIGITS = frozenset("0123456789abcdef")
+_BLOCK = 1 << 20
+#: Directories and files whose lack of a checksum was told.
+_TOLD: set[Path] = set()
+
+
+def sha256(content: bytes | memoryview) -> str:
+    """SHA-256 (hex)."""
+    return hashlib.sha256(content).hexdigest()
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 (hex) of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def crc32_of(path: Path, size: int | None = None) -> int:
+    """CRC-32 of a file, or of its first `size` bytes."""
+    crc, left = 0, size
+    with open(path, "rb") as file:
+        while block := file.read(_BLOCK if left is None else min(left, _BLOCK)):
+            crc = zlib.crc32(block, crc)
+            left = None if left is None else left - len(block)
+    return crc
+
+
+# Files that are listed in the table of their directory
+
+
+def read_bytes(path: Path, *, remedy: str = "Restore it from a copy", warn: bool = True) -> bytes:
+    """What a file holds, if that is what was written.
+
+    Args:
+        path: of the file.
+        remedy: what to do about one that is damaged.
+        warn: whether to say that a file has no checksum, as those of earlier versions.
+
+    Raises:
+        CorruptStoreError: it, or the table of checksums beside it, is not what was written.
+        OSError: it cannot be read.
+    """
+    path = Path(path)
+    content = path.read_bytes()
+    # A writer may replace it twice between the look at the file and that at the table; then another version is there.
+    while not _agrees(path, sha256(content), warn):
+        again = path.read_bytes()
+        if again == content:
+            raise _changed(path, remedy)
+        content = again
+    return content
+
+
+def verify(path: Path, *, remedy: str = "Restore it from a copy", warn: bool = True) -> None:
+    """The same check of a file that something else reads; see `read_bytes`.
+
+    Raises:
+        CorruptStoreError: it, or the table of checksums beside it, is not what was written.
+        OSError: it cannot be read.
+    """
+    path = Path(path)
+    digest = sha256_of(path)
+    while not _agrees(path, digest, warn):
+        again = sha256_of(path)
+        if again == digest:
+            raise _changed(path, remedy)
+        digest = again
+
+
+def _agrees(path: Path, digest: str, warn: bool) -> bool:
+    sums = read_table(path.parent)
+    if sums is not None and path.name in sums:
+        return digest in sums[path.name]
+    told = path.parent if sums is None else path
+    if warn and told not in _TOLD:
+        _TOLD.add(told)
+        LOG.warning("%s: made without checksums, so that changed bytes in it are not noticed", told)
+    return True
+
+
+def _changed(path: Path, remedy: str) -> CorruptStoreError:
+    return CorruptStoreError(
+        "is not what was written there: its checksum differs",
+        where=str(path),
+        remedy=f"{remedy}; or, if you changed it yourself, remove its line from {TABLE} beside it",
+    )
+
+
+def read_table(directory: Path) -> dict[str, tuple[str, ...]] | None:
+    """Name -> SHA-256 of the newest version and, where it replaced one, of the one before; None without a table.
+
+    Raises:
+        CorruptStoreError: the table is not what was written.
+    """
+    path = Path(directory) / TABLE
+    try:
+        head, _, body = path.read_bytes().decode("utf-8", "surrogateescape").partition("\n")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    if head != _head(body):
+        raise CorruptStoreError(
+            "the table of checksums is not what was written",
+            where=str(path),
+            remedy="Restore it from a copy, or remove it: the files beside it are then taken as they are",
+        )
+    sums: dict[str, tuple[str, ...]] = {}
+    for line in body.splitlines():
+        digest, _, name = line.removeprefix(_BEFORE).partition("  ")
+        sums[name] = (*sums.get(name, ()), digest)
+    return sums
+
+
+def table_text(sums: Mapping[str, tuple[str, ...]]) -> bytes:
+    """The table that `read_table` reads.
+
+    Raises:
+        ValueError: a name has a line break in it.
+    """
+    if any(len(name.splitlines()) != 1 for name in sums):
+        raise ValueError("a name has a line break in it")
+    lines = [
+        f"{_BEFORE if number else ''}{digest}  {name}\n"
+        for name, digests in sorted(sums.items())
+        for number, digest in enumerate(digests)
+    ]
+    body = "".join(lines)
+    return f"{_head(body)}\n{body}".encode("utf-8", "surrogateescape")
+
+
+def _head(body: str) -> str:
+    return f"{_HEAD}{zlib.crc32(body.encode('utf-8', 'surrogateescape')):08x}"
+
+
+# Objects of JSON that hold their checksum themselves
+
+
+def seal(value: Mapping[str, Any]) -> dict[str, Any]:
+    """An object of JSON with the checksum of all else in it as its last key.
+
+    Raises:
+        ValueError: it has such a key, or holds what JSON does not.
+    """
+    if SEAL in value:
+        raise ValueError(f"{SEAL} is the key of the checksum")
+    # As it is read back.
+    plain: dict[str, Any] = json.loads(json.dumps(encodable_json(dict(value)), allow_nan=False))
+    return {**plain, SEAL: _crc_of(plain)}
+
+
+def unseal(value: Mapping[str, Any], *, where: str, remedy: str, warn: bool = True) -> dict[str, Any]:
+    """The object that was sealed; one of an earlier version, without a seal, is taken as it is.
+
+    Args:
+        value: as it was read.
+        where: it was read.
+        remedy: what to do about it if it is damaged.
+        warn: whether to say that there is no seal.
+
+    Raises:
+        CorruptStoreError: it is not what was written.
+    """
+    plain = dict(value)
+    crc = plain.pop(SEAL, None)
+    damaged = crc is not None and crc != _crc_of(plain)
+    if crc is None and plain:
+        # Its own key may be what was changed.
+        *others, last = plain.items()
+        damaged = isinstance(last[1], str) and last[1] == _crc_of(dict(others))
+        path = Path(where)
+        if not damaged and warn and path not in _TOLD:
+            _TOLD.add(path)
+            LOG.warning("%s: made without a checksum, so that changed bytes in it are not noticed", where)
+    if damaged:
+        raise CorruptStoreError("is not what was written there: its checksum differs", where=where, remedy=remedy)
+    return plain
+
+
+def _crc_of(plain: Mapping[str, Any]) -> str:
+    return f"{zlib.crc32(json.dumps(plain).encode()):08x}"
