@@ -17,13 +17,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from data.checksums import TABLE, seal, unseal
 from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary, make_directory, sweep, write_json
 
 MARK = ".understudy.json"
 LOCK = ".lock"
-#: What a file manager or a network file system leaves in a directory that a person calls empty.
-IGNORED = frozenset({LOCK, ".DS_Store", "lost+found"})
+#: What we, a file manager or a network file system leave in a directory that a person calls empty.
+IGNORED = frozenset({LOCK, TABLE, ".DS_Store", "lost+found"})
 #: What a command leaves that was refused before it made anything, so that another one may take its place.
 LEFT_BY_A_REFUSED_COMMAND = frozenset({MARK, "log.txt", "rejects.csv"})
 #: Directories that this process holds: path -> kind and depth. A stage and its parts may claim the same one.
@@ -72,7 +73,7 @@ def claim(
         if not shared:
             sweep(directory)
         if marked_kind(directory) != kind:
-            write_json(directory / MARK, {"kind": kind, "format": 1}, indent=None)
+            write_json(directory / MARK, seal({"kind": kind, "format": 1}), indent=None, listed=False)
         _HELD[directory] = (kind, 1)
         try:
             yield directory
@@ -131,7 +132,7 @@ def marked_kind(directory: Path) -> str | None:
         raise InputError("is a symbolic link", where=str(mark), remedy="Name another directory")
     try:
         value: Any = json.loads(mark.read_text(encoding="utf-8"))
-        return str(value["kind"])
+        return str(unseal(value, where=str(mark), remedy="Name another directory", warn=False)["kind"])
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
