@@ -8,7 +8,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids bench-weather peers peers-fluids openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids bench-weather docs peers peers-fluids openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -53,6 +53,14 @@ lint: dev  ## ruff, mypy and the import layers
 format: dev  ## let ruff rewrite
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+docs: .venv-docs/.done  ## the documentation as a site, in site/; a broken link fails
+	.venv-docs/bin/mkdocs build --quiet
+
+.venv-docs/.done: requirements/docs.txt
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	@.venv-docs/bin/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements/docs.txt
+	@touch $@
 
 peers: .venv-peers/.done  ## the packages that the benchmarks compare with, in an environment of their own
 
@@ -99,4 +107,4 @@ build: dev  ## the wheel, with its contents checked
 	$(BIN)/python tests/check_wheel.py dist/*.whl
 
 clean:  ## remove the environment and build products (never runs/)
-	rm -rf $(VENV) .venv-peers .venv-peers-fluids dist .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .venv-docs .venv-peers .venv-peers-fluids dist site .mypy_cache .ruff_cache .pytest_cache

@@ -36,7 +36,9 @@ class Table(Protocol):
     @property
     def periodic(self) -> np.ndarray: ...
 
-    def same_size_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]: ...
+    def same_size_blocks(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Isolated molecules of equal size: their rows, and their positions [molecule, atom, 3] in Angstrom."""
+        ...
 
 
 class PairList(NamedTuple):

@@ -16,7 +16,9 @@ HEADER = ("file", "line", "text", "reason")
 class Rejects(Protocol):
     """What takes the rows that could not be used; `RejectLog` writes them down."""
 
-    def add(self, file: Path | str, line: int, text: str, reason: str) -> None: ...
+    def add(self, file: Path | str, line: int, text: str, reason: str) -> None:
+        """Note a row: its file, its line from 1 on, its text and why it cannot be used."""
+        ...
 
 
 class RejectLog:

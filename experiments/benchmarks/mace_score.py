@@ -53,6 +53,7 @@ def rate(model, frames, size):
 
 
 def main():
+    """Score the model on the test files, or time it; JSON on the standard output."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--test", nargs="*", default=[])

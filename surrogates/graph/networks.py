@@ -25,9 +25,9 @@ class Network(Protocol):
 
     width: int
 
-    def __call__(
-        self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]
-    ) -> Float[Array, "M N W"]: ...
+    def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
+        """Features of each atom, which a rotation of the molecule does not change."""
+        ...
 
 
 def architecture(config: NetworkConfig) -> str:

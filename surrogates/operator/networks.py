@@ -38,7 +38,9 @@ class Network(Protocol):
 
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
-    ) -> Float[Array, "batch *space outputs"]: ...
+    ) -> Float[Array, "batch *space outputs"]:
+        """Fields on the grid of `x`."""
+        ...
 
 
 def architecture(config: NetworkConfig) -> str:
