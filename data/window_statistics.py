@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +9,9 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
+
+from data.checksums import verify
+from data.files import listed_path
 
 Numbers = tuple[float, ...]
 #: Days of the window over which a climatology is smoothed.
@@ -156,7 +158,10 @@ def climatology(
         shape: latitudes, longitudes and channels.
         dated: whether the times are dates.
         file: where the values of a day-of-year climatology are kept, as they may exceed the memory; None: in memory.
-            A file that is there is believed.
+            A file that is there answers, once its checksum was verified.
+
+    Raises:
+        CorruptStoreError: the file is not what was written.
     """
     span = (times.max() - times.min()) / np.timedelta64(1, "D") if len(times) else 0.0
     kind = "mean" if not dated else "day_of_year" if span >= 364 else "hour"
@@ -167,7 +172,7 @@ def climatology(
         _add_means(means, blocks, hour, np.zeros(len(times), int))
         return Climatology(kind, hours, means.astype(np.float32))
     if file is not None and file.is_file():
-        return Climatology(kind, hours, np.load(file, mmap_mode="r", allow_pickle=False))
+        return Climatology(kind, hours, _mapped(file))
     size = (len(hours), YEAR_DAYS, *shape)
 
     def fill(values: np.ndarray) -> None:
@@ -179,12 +184,16 @@ def climatology(
         values = np.zeros(size, np.float32)
         fill(values)
         return Climatology(kind, hours, values)
-    part = file.with_name(f"{file.name}.{os.getpid()}.part")
-    mapped = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=size)
-    fill(mapped)
-    mapped.flush()
-    os.replace(part, file)
-    return Climatology(kind, hours, np.load(file, mmap_mode="r", allow_pickle=False))
+    with listed_path(file) as part:
+        mapped = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=size)
+        fill(mapped)
+        mapped.flush()
+    return Climatology(kind, hours, _mapped(file))
+
+
+def _mapped(file: Path) -> np.ndarray:
+    verify(file, remedy="Remove it, and it is made again")
+    return np.load(file, mmap_mode="r", allow_pickle=False)
 
 
 def _add_means(

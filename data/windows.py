@@ -1,14 +1,16 @@
 """States of the atmosphere in the order of time, laid out so that a training sample is a few contiguous reads.
 
 A store is a directory: `states.zarr`, a Zarr v3 array (time, latitude, longitude, channel) of one time a chunk, many
-chunks a shard, without a codec, because a state of floats hardly gets smaller and decoding is slower than a disk; and
-`windows.json`, which is written last and says what the channels are. Reading is TensorStore's, several windows at once.
+chunks a shard, not compressed, because a state of floats hardly gets smaller and decoding is slower than a disk; each
+chunk has a CRC-32C, which reading verifies. `windows.json` is written last and says what the channels are. Reading is
+TensorStore's, several windows at once.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -21,11 +23,14 @@ import tensorstore
 import xarray as xr
 import zarr
 from jaxtyping import Float, Int
+from zarr.codecs import Crc32cCodec
 
+from data.checksums import read_bytes, sha256_of, verify
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
-from data.files import write_json
+from data.files import listed_path, remove_listed, write_json
 from data.weather import TIME, WeatherLayout
+from data.window_checks import refuse_not_finite, static_fields
 from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
 
 CARD, STATES, STATIC, PROGRESS = "windows.json", "states.zarr", "static.npy", "progress.json"
@@ -99,7 +104,7 @@ class WindowStore:
                 remedy="Give the command that began it again" if begun else "Make one with `understudy windows`",
             )
         try:
-            card = json.loads((path / CARD).read_text())
+            card = _read(path / CARD)
             store = WindowStore(
                 path,
                 WeatherLayout.from_json(card["layout"]),
@@ -110,6 +115,8 @@ class WindowStore:
                 *(float("nan") if card[k] is None else float(card[k]) for k in COSTS),
             )
             shards: dict[str, int] = card["shards"]
+            # Absent in stores of earlier versions.
+            described = card.get("states_sha256")
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptStoreError(
                 f"cannot be read: {error}", where=str(path / CARD), remedy="Write the store again"
@@ -120,6 +127,12 @@ class WindowStore:
                 raise CorruptStoreError(
                     "a shard is missing or cut short", where=str(file), remedy="Write the store again"
                 )
+        if described is not None and sha256_of(path / STATES / "zarr.json") != described:
+            raise CorruptStoreError(
+                "is not what was written there: its checksum differs",
+                where=str(path / STATES / "zarr.json"),
+                remedy="Restore it from a copy, or write the store again",
+            )
         return store
 
     def __len__(self) -> int:
@@ -127,7 +140,12 @@ class WindowStore:
 
     @cached_property
     def static(self) -> Float[np.ndarray, "latitude longitude static"]:
-        """Fields that do not change, float32, in the order of the layout's."""
+        """Fields that do not change, float32, in the order of the layout's.
+
+        Raises:
+            CorruptStoreError: their file is not what was written.
+        """
+        verify(self.path / STATIC, remedy="Restore it from a copy, or write the store again")
         return np.load(self.path / STATIC, allow_pickle=False)
 
     @cached_property
@@ -155,7 +173,11 @@ class WindowStore:
     def read(
         self, starts: Int[np.ndarray, " window"], frames: int
     ) -> Float[np.ndarray, "window frame latitude longitude channel"]:
-        """Windows of consecutive states, read at the same time."""
+        """Windows of consecutive states, read at the same time.
+
+        Raises:
+            CorruptStoreError: a shard is not what was written.
+        """
         array, starts = self._array, np.asarray(starts, int)
         out = np.empty((len(starts), frames, *self.layout.grid.shape, len(self.layout.channels)), np.float32)
         # Into the answer itself: an array of TensorStore's own for each window would be a copy more.
@@ -163,9 +185,21 @@ class WindowStore:
             tensorstore.array(window, copy=False).write(array[int(s) : int(s) + frames])
             for window, s in zip(out, starts, strict=True)
         ]
-        for wait in waits:
-            wait.result()
+        try:
+            for wait in waits:
+                wait.result()
+        except ValueError as error:
+            raise self._damaged(str(error)) from error
         return out
+
+    def _damaged(self, said: str) -> CorruptStoreError:
+        """What TensorStore says of a shard whose bytes are not those that their checksums are of."""
+        file = re.search(r'local file "([^"]+)"', said)
+        return CorruptStoreError(
+            "a state in it is not what was written: its checksum differs",
+            where=file[1] if file else str(self.path / STATES),
+            remedy="Restore the file from a copy, or write the store again",
+        )
 
     def blocks(self, part: tuple[int, int] | None = None) -> Iterator[tuple[slice, np.ndarray]]:
         """States in the order of time, block by block, none across two segments."""
@@ -238,7 +272,7 @@ def write_windows(
     }  # fmt: skip
     if (path / CARD).is_file():
         store = WindowStore.open(path)
-        if json.loads((path / CARD).read_text())["identity"] != json.loads(json.dumps(identity)):
+        if _read(path / CARD)["identity"] != json.loads(json.dumps(identity)):
             raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
         return store
     with claim(path, "store of windows", adopt=_is_begun):
@@ -264,10 +298,10 @@ def _write_states(
     if done == 0:
         shutil.rmtree(path / STATES, ignore_errors=True)
         for old in path.glob(f"{CLIMATOLOGY}_*"):
-            old.unlink()
+            remove_listed(old)
         array = zarr.create_array(
             str(path / STATES), shape=(0, *state), chunks=(1, *state), shards=(each, *state), dtype="float32",
-            compressors=None, filters=None, fill_value=float("nan"),
+            compressors=[Crc32cCodec()], filters=None, fill_value=float("nan"),
             dimension_names=["time", "latitude", "longitude", "channel"],
         )  # fmt: skip
     else:
@@ -298,7 +332,7 @@ def _write_states(
                 continue  # written before a stop
             keep = max(first, last - (total - skip))
             block = layout.stack(segment.read(keep, last), f"segment {number} of {path}")
-            _refuse_not_finite(block, layout, stamps[keep:last])
+            refuse_not_finite(block, layout, stamps[keep:last])
             pending.append(block)
             held += len(block)
             while held >= each:
@@ -310,10 +344,9 @@ def _write_states(
         raise InputError("no states to write", where=str(path), remedy="Choose a range of time that holds some")
     if held:
         flush(np.concatenate(pending), done)
-    fixed = _static(static, layout, path)
-    with open(path / f"{STATIC}.part", "wb") as file:
+    fixed = static_fields(static, layout, path)
+    with listed_path(path / STATIC) as temporary, open(temporary, "wb") as file:
         np.save(file, fixed, allow_pickle=False)
-    os.replace(path / f"{STATIC}.part", path / STATIC)
     stamps = np.concatenate(times)
     bare = WindowStore(path, layout, ChannelStatistics((), (), (), (), ()), stamps, tuple(ends), fingerprint, 0.0, 0.0)
     found = bare.statistics_of((0, total))
@@ -323,11 +356,11 @@ def _write_states(
     card = {
         "identity": identity, "layout": layout.to_json(), "statistics": found.to_json(),
         "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
-        "shards": shards,
+        "shards": shards, "states_sha256": sha256_of(path / STATES / "zarr.json"),
     }  # fmt: skip
     card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, costs, strict=True)}
     _write(path / CARD, card)
-    (path / PROGRESS).unlink()
+    remove_listed(path / PROGRESS)
     return WindowStore.open(path)
 
 
@@ -347,7 +380,7 @@ def _progress(path: Path, identity: Mapping[str, Any]) -> int:
     """
     if not (path / PROGRESS).is_file():
         return 0
-    found = json.loads((path / PROGRESS).read_text())
+    found = _read(path / PROGRESS)
     if found["identity"] != json.loads(json.dumps(identity)):
         raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
     state = (*(len(found["identity"]["layout"]["grid"][k]) for k in ("latitude", "longitude")),)
@@ -356,30 +389,8 @@ def _progress(path: Path, identity: Mapping[str, Any]) -> int:
     return int(found["states"]) // each * each
 
 
-def _refuse_not_finite(block: np.ndarray, layout: WeatherLayout, stamps: np.ndarray) -> None:
-    if np.isfinite(block).all():
-        return
-    time, row, column, channel = (int(v) for v in np.argwhere(~np.isfinite(block))[0])
-    grid = layout.grid
-    raise InputError(
-        f"{layout.channels[channel].label} is missing or not finite at {stamps[time].astype('datetime64[s]')}, "
-        f"latitude {grid.latitude[row]:g}, longitude {grid.longitude[column]:g}",
-        remedy="Leave the variable or these times out, or fill them: source.missing=drop or source.fill",
-    )
-
-
-def _static(static: xr.Dataset | None, layout: WeatherLayout, path: Path) -> Float[np.ndarray, "latitude longitude s"]:
-    if not layout.static:
-        return np.zeros((*layout.grid.shape, 0), np.float32)
-    lacking = [n for n in layout.static if static is None or n not in static]
-    if static is None or lacking:
-        raise InputError(f"no static variable {', '.join(lacking)}", where=str(path), remedy="Leave it out")
-    layout.refuse_other_grid(static, str(path))
-    fields = [static[n].transpose("latitude", "longitude").values.astype(np.float32) for n in layout.static]
-    made = np.stack(fields, axis=-1)
-    if not np.isfinite(made).all():
-        raise InputError("a static variable holds values that are not finite", where=str(path), remedy="Leave it out")
-    return made
+def _read(path: Path) -> Any:
+    return json.loads(read_bytes(path, remedy="Write the store again"))
 
 
 def _write(path: Path, value: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data.checksums import TABLE
 from data.errors import CorruptStoreError, InputError
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.window_statistics import Moments, climatology, window_weights
@@ -112,6 +114,13 @@ def test_damage_and_what_is_not_finite_are_named(tmp_path: Path) -> None:
     card = json.loads((tmp_path / "s" / "windows.json").read_text())
     shard = tmp_path / "s" / "states.zarr" / next(n for n in card["shards"] if n.endswith("/0/0/0"))
     content = shard.read_bytes()
+    generator = np.random.default_rng(0)
+    for place in generator.integers(len(content), size=40):
+        damaged = bytearray(content)
+        damaged[place] ^= 1 << generator.integers(8)
+        shard.write_bytes(damaged)
+        with pytest.raises(CorruptStoreError, match=re.escape(str(shard))):
+            WindowStore.open(store.path).dataset()
     shard.write_bytes(content[:-1])
     with pytest.raises(CorruptStoreError, match="cut short"):
         WindowStore.open(store.path)
@@ -179,7 +188,7 @@ def test_a_climatology_weighs_years_and_the_leap_day_as_weatherbench_does(tmp_pa
     for given_blocks in (blocks, []):  # the second time nothing is read
         kept = climatology(times, given_blocks, (1, 1, 1), dated=True, file=file)
         np.testing.assert_array_equal(kept.values, inside.values)
-    assert [f.name for f in tmp_path.iterdir()] == ["kept.npy"]
+    assert {f.name for f in tmp_path.iterdir()} == {"kept.npy", TABLE}
     # A year more of the first half: its days count more than those of the second.
     more = np.append(times, np.datetime64("2006-01-01", "ns") + np.arange(180) * np.timedelta64(1, "D"))
     warm = np.concatenate([np.zeros(len(times)), np.full(180, 4.0)])[:, None, None, None]
