@@ -1,8 +1,7 @@
-"""What looks like numbers of its own in samples of fields: dates, codes of missing values, inputs that come again."""
+"""What looks like numbers of its own in samples of fields: dates, codes of missing values."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -57,15 +56,3 @@ def missing_codes(data: xr.Dataset, names: Sequence[str]) -> dict[int, str]:
                 int(row), f"{name} holds {code:g}, which means a missing value: all others lie in [{low:g}, {high:g}]"
             )
     return reasons
-
-
-def repeated(*inputs: np.ndarray) -> int:
-    """Samples whose inputs are those of an earlier one.
-
-    Args:
-        inputs: arrays along `sample` first.
-    """
-    rows = [
-        hashlib.blake2b(b"".join(np.ascontiguousarray(a[i]).tobytes() for a in inputs)) for i in range(len(inputs[0]))
-    ]
-    return len(rows) - len({row.digest() for row in rows})

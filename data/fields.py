@@ -24,7 +24,8 @@ from data.field_files import SPACE, channels_of, open_samples, usable
 from data.field_physics import refuse_other_physics
 from data.field_precision import narrowed
 from data.field_start import begin
-from data.field_suspects import missing_codes, repeated, seconds_of_dates
+from data.field_suspects import missing_codes, seconds_of_dates
+from data.grouping import repeats_said, row_keys
 from data.reading import Reading
 from data.store import FACTS, RecordStore
 
@@ -172,6 +173,11 @@ class Fields:
             seconds=self.seconds[rows],
         )
 
+    def input_keys(self) -> list[str]:
+        """A key for each sample, equal where its fields, its numbers and its first state are."""
+        first = [self.states[:, 0]] if self.layout.evolves else []
+        return row_keys(self.static, self.parameters, *first)
+
     def content(self) -> str:
         """SHA-256 (hex) of the arrays."""
         digest = hashlib.sha256()
@@ -300,11 +306,6 @@ def read_fields(
     fields = fields.take(np.flatnonzero(finite))
     if not fields.fingerprint:
         fields = replace(fields, fingerprint=fields.content())
-    again = repeated(fields.static, fields.parameters, *([fields.states[:, 0]] if fields.layout.evolves else []))
-    if again:
-        sentence = f"{again:,} of {len(fields):,} samples have the inputs of an earlier one, and parts may share them"
-        LOG.warning("%s: %s", where, sentence)
-        assumed = (*assumed, sentence)
     reading = Reading(
         source=where,
         format=kind,
@@ -314,7 +315,7 @@ def read_fields(
         quantities=_quantities(fields.layout),
         left_out=Counter(reason for _, reason in bad),
         unused={n: "name it in data.inputs" for n in map(str, data.data_vars) if n not in (output, *given)},
-        assumed=(*said, *timed, *shared, *assumed),
+        assumed=(*said, *timed, *shared, *assumed, *repeats_said(fields.input_keys())),
     )
     fields = replace(fields, reading=reading)
     return fields, sorted(bad)

@@ -7,7 +7,8 @@ vertices (`boundary`, 0 inside), fields at the vertices, and numbers of the whol
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,8 +21,11 @@ from data.costs import core_seconds
 from data.errors import InputError
 from data.field_physics import refuse_other_boundary
 from data.fields import Axis, FieldVariable
+from data.grouping import one_key, repeats_said
 from data.meshes import Mesh
+from data.reading import Reading
 from data.store import RecordStore
+from data.tally import kind_of_reason
 
 #: The variables that make a mesh, in the order of `Mesh`.
 NODES, ELEMENTS, FLAGS = "nodes", "elements", "boundary"
@@ -123,6 +127,7 @@ class MeshSamples:
         seconds: core-seconds that each sample took.
         failed: records of the store that hold no sample.
         failed_seconds: core-seconds that those took.
+        reading: what was read of the store that they come from, for the table of it.
     """
 
     layout: MeshLayout
@@ -131,6 +136,7 @@ class MeshSamples:
     seconds: Float[np.ndarray, " sample"]
     failed: int = 0
     failed_seconds: float = 0.0
+    reading: Reading | None = None
 
     def __len__(self) -> int:
         return len(self.meshes)
@@ -138,6 +144,10 @@ class MeshSamples:
     def take(self, rows: Int[np.ndarray, " n"]) -> MeshSamples:
         """Some of the samples."""
         return replace(self, meshes=tuple(self.meshes[i] for i in rows), seconds=self.seconds[rows])
+
+    def input_keys(self) -> list[str]:
+        """A key for each sample, equal where its mesh and its parameters are."""
+        return [one_key(m.nodes, m.elements, m.flags, m.parameters) for m in self.meshes]
 
     def content(self) -> str:
         """SHA-256 (hex) of the arrays."""
@@ -232,7 +242,63 @@ def read_meshes(
         len(bad),
         float(np.nan_to_num(lost)),
     )
-    return (samples if fingerprint else replace(samples, fingerprint=samples.content())), bad
+    samples = samples if fingerprint else replace(samples, fingerprint=samples.content())
+    return replace(samples, reading=_reading(samples, held[known], [r for _, r in bad], where)), bad
+
+
+def _reading(samples: MeshSamples, held: xr.Dataset, reasons: Sequence[str], where: str) -> Reading:
+    """How the meshes of a store, their boundaries and what lies on them were understood."""
+    layout, meshes = samples.layout, samples.meshes
+    nodes, elements, flags = layout.geometry
+    ends = np.concatenate([m.nodes for m in meshes])
+    low, high = ends.min(axis=0), ends.max(axis=0)
+    kinds = np.unique(np.concatenate([np.unique(m.flags) for m in meshes]))
+    told = {
+        nodes.name: f"{nodes.units}, x {_span([low[0], high[0]])}, y {_span([low[1], high[1]])}; "
+        f"{_span([len(m.nodes) for m in meshes])} a mesh",
+        elements.name: f"triangles, {_span([len(m.elements) for m in meshes])} a mesh",
+        flags.name: f"kinds {', '.join(map(str, kinds))} occur, of {flags.long_name}",
+    }
+    start = 0
+    for variable in layout.fields:
+        own = slice(start, start := start + layout.width(variable))
+        values = [v for m in meshes if m.fields is not None for v in (m.fields[:, own].min(), m.fields[:, own].max())]
+        told[variable.name] = f"{variable.units}, learned at the vertices, {_span(values)}"
+    for c, variable in enumerate(layout.scalars):
+        told[variable.name] = f"{variable.units}, learned number, {_span([m.scalars[c] for m in meshes])}"
+    for c, variable in enumerate(layout.parameters):
+        told[variable.name] = f"{variable.units}, number that decides it, {_span([m.parameters[c] for m in meshes])}"
+    return Reading(
+        source=where,
+        format="store of a campaign, meshes",
+        unit="samples",
+        total=len(meshes) + len(reasons),
+        used=len(meshes),
+        quantities=told,
+        left_out=Counter(map(kind_of_reason, reasons)),
+        unused=_unused(held, told),
+        assumed=repeats_said(samples.input_keys()),
+    )
+
+
+def _unused(held: xr.Dataset, used: Container[str]) -> dict[str, str]:
+    """What else a store holds at the vertices or as a number, and how it is learned."""
+    found = {}
+    for name in map(str, held.data_vars):
+        if name in used or held[name].dtype.kind not in "fiu":
+            continue
+        units = held[name].attrs.get("units", "1")
+        if held[name].dims[:1] == (NODE,):
+            found[name] = f"known at the vertices, {units}; data.fields takes it"
+        elif held[name].dims == ("sample",):
+            found[name] = f"a number, {units}; data.scalars or data.parameters takes it"
+    return found
+
+
+def _span(values: Sequence[float]) -> str:
+    """Smallest and largest of some numbers, in words."""
+    low, high = float(min(values)), float(max(values))
+    return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 
 
 def _mesh(values: Mapping[str, Any], layout: MeshLayout) -> Mesh:

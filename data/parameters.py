@@ -21,6 +21,7 @@ from jaxtyping import Float, Int
 from data.costs import core_seconds
 from data.errors import InputError
 from data.fields import Axis, FieldVariable
+from data.grouping import row_keys
 from data.near import did_you_mean
 from data.store import RecordStore
 
@@ -141,6 +142,10 @@ class ParameterTable:
     def take(self, rows: Int[np.ndarray, " n"]) -> ParameterTable:
         """Some of the samples."""
         return replace(self, values=self.values[rows], labels=self.labels[rows], seconds=self.seconds[rows])
+
+    def input_keys(self) -> list[str]:
+        """A key for each sample, equal where its inputs are."""
+        return row_keys(self.values)
 
     def content(self) -> str:
         """SHA-256 (hex) of the numbers."""

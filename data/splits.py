@@ -111,9 +111,20 @@ def random_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split
         parts: name -> fraction of the rows, or count.
         seed: of the order.
     """
-    groups = _grouped(molecule_keys(smiles))
+    return split_by_key(molecule_keys(smiles), parts, seed=seed)
+
+
+def split_by_key(keys: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
+    """Rows at random, those with the same key in one part.
+
+    Args:
+        keys: one a row.
+        parts: name -> fraction of the rows, or count.
+        seed: of the order.
+    """
+    groups = _grouped(keys)
     order = np.random.default_rng(seed).permutation(len(groups))
-    return _fill([groups[i] for i in order], parts, len(smiles))
+    return _fill([groups[i] for i in order], parts, len(keys))
 
 
 def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:

@@ -127,7 +127,17 @@ def train_surrogate(
     known = np.isfinite(fields.seconds).all()
     costs = {"train/label_core_seconds": float(fields.seconds.sum())} if known else {}
     network = content_hash(config.to_json())
-    return train_on_parts(fields, others, data, run_dir, network=network, fit=fitted, score=score_fields, costs=costs)
+    return train_on_parts(
+        fields,
+        others,
+        data,
+        run_dir,
+        network=network,
+        fit=fitted,
+        score=score_fields,
+        costs=costs,
+        least=1 if fields.layout.evolves else 2,
+    )
 
 
 def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict[str, float]:

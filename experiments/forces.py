@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -386,12 +387,17 @@ def _parts(
         n = round(fraction * total)
         wanted = fraction > 0 or (name == "valid" and not isinstance(files.valid, Path))
         if wanted and not 0 < n < len(order):
+            # Rounding gives one frame to anything above a half.
+            enough = math.floor(0.5 / fraction) + 1 if fraction > 0 else 0
+            needed = f": it takes {max(enough, 2)} frames" if 0 < fraction < 0.5 else ""
             raise InputError(
-                f"a fraction of {fraction} of {total} frames leaves none for it, or none to train on",
+                f"a fraction of {fraction} of {total} frames leaves none for it, or none to train on{needed}",
                 where=f"data.{name}",
                 remedy="Give a fraction between 0 and 1" + (", or a file" if name == "valid" else ""),
             )
         rows[name], order = np.sort(order[:n]), order[n:]
+    if len(order) == 1:
+        LOG.warning("all is learned from 1 frame")
     rows["train"] = np.sort(np.concatenate([order, np.flatnonzero(alone)]))
     valid = frames.take(rows["valid"]) if valid_file is None else valid_file
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None

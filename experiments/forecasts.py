@@ -15,6 +15,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.splits import counts
 from data.windows import WindowStore
+from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few
 from experiments.run_directory import configuration_checked
 from experiments.stage import build, existing_file, surrogate_directory
 from experiments.weather.scores import Protocol, plain, score
@@ -31,7 +32,6 @@ from surrogates.weather.networks import ARCHITECTURES
 from surrogates.weather.references import Forecasts, Persistence, Usually
 from surrogates.weather.training_references import TrainingReferences
 
-PARTS = ("train", "valid", "calibration", "test")
 #: Forecasts that a training is scored on.
 SCORED = 100
 
@@ -55,18 +55,18 @@ class WindowData:
     also: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        numbers = [v for v in self.parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-        if len(numbers) != len(PARTS) or len(self.parts) != len(PARTS):
-            raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {self.parts}")
+        check_parts(self.parts, 0)
 
 
 def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
     """[start, stop) of each part, one after the other in time.
 
     Raises:
-        InputError: the parts do not fit the number of states.
+        InputError: the parts do not fit the number of states, or leave too few to train on.
     """
-    wanted: Mapping[str, int] = counts(dict(zip(PARTS, parts, strict=True)), states)
+    asked = dict(zip(PARTS, parts, strict=True))
+    wanted: Mapping[str, int] = counts(asked, states)
+    refuse_or_say_few(wanted, states, asked, least=2, unit="state")
     ends = np.cumsum([wanted[name] for name in PARTS])
     return {name: (int(end - wanted[name]), int(end)) for name, end in zip(PARTS, ends, strict=True)}
 

@@ -110,7 +110,9 @@ def train_on_meshes(
         "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
     }
     network = content_hash(config.to_json())
-    return train_on_parts(samples, others, data, run_dir, network=network, fit=fitted, score=score_meshes, costs=costs)
+    return train_on_parts(
+        samples, others, data, run_dir, network=network, fit=fitted, score=score_meshes, costs=costs, least=2
+    )
 
 
 def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) -> dict[str, float]:

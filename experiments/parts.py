@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
@@ -14,10 +14,12 @@ from omegaconf import MISSING
 
 from data.errors import InputError
 from data.files import write_json
+from data.grouping import repeats_said
 from data.reading import Reading
 from data.rejects import RejectLog
-from data.splits import counts
+from data.splits import counts, split_by_key
 from data.tally import kind_of_reason
+from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 from experiments.run_directory import configuration_checked
 from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems, show_readings
 from surrogates.box import UNKNOWN
@@ -29,7 +31,6 @@ from surrogates.train import FitResult
 from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)
-PARTS = ("train", "valid", "calibration", "test")
 
 
 class Samples(Protocol):
@@ -45,21 +46,12 @@ class Samples(Protocol):
         """Hash of the arrays."""
         ...
 
+    def input_keys(self) -> list[str]:
+        """A key for each sample, equal where its inputs are."""
+        ...
+
 
 S = TypeVar("S", bound=Samples)
-
-
-def check_parts(parts: Sequence[Any], seed: int) -> None:
-    """Refuse parts that are not four numbers of 0 or more, and a negative seed.
-
-    Raises:
-        ValueError: says which.
-    """
-    if seed < 0:
-        raise ValueError(f"seed must be 0 or more, got {seed}")
-    numbers = [v for v in parts if isinstance(v, int | float) and not isinstance(v, bool) and v >= 0]
-    if len(numbers) != len(PARTS) or len(parts) != len(PARTS):
-        raise ValueError(f"parts must be {len(PARTS)} numbers of 0 or more ({', '.join(PARTS)}), got {parts}")
 
 
 @dataclass(frozen=True)
@@ -85,57 +77,56 @@ class PartedData:
         check_parts(self.parts, self.seed)
 
 
-def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[str, float | int]:
-    """The parts, with as many calibration samples as intervals need where a fraction of a small table is fewer.
-
-    They are taken from the training part. A count, or a fraction of 0, is left as it was given.
+def split(keys: Sequence[str], data: PartedData, *, least: int = 1) -> dict[str, np.ndarray]:
+    """Rows of each part, at random; samples of the same inputs stay in one part.
 
     Args:
-        parts: fractions or counts, by the names in `PARTS`.
-        total: samples of the table.
-
-    Raises:
-        InputError: a part is negative, more samples are asked for than there are, or so few are left to train
-            on that the table is too small for intervals.
-    """
-    share = parts["calibration"]
-    wanted = counts(parts, total)
-    lacking = fewest_points() - wanted["calibration"]
-    if not (isinstance(share, float) and 0 < share <= 1) or lacking <= 0:
-        return parts
-    if wanted["train"] - lacking < fewest_points():
-        raise InputError(
-            f"{total} samples are too few to train on and to set {fewest_points()} aside for calibrated intervals",
-            where="data.parts",
-            remedy="Give more labels, or a calibration part of 0 to do without calibrated intervals",
-        )
-    LOG.warning("%d samples calibrate the intervals, in place of a fraction of %g", fewest_points(), share)
-    return {**wanted, "train": wanted["train"] - lacking, "calibration": fewest_points()}
-
-
-def split(samples: int, data: PartedData, *, least: int = 1) -> dict[str, np.ndarray]:
-    """Rows of each part, at random.
-
-    Args:
-        samples: how many there are.
+        keys: of each sample, equal where the inputs are.
         data: the parts and the seed.
         least: samples that a training needs.
 
     Raises:
         InputError: there are too few samples, or too few to calibrate with.
     """
-    wanted = counts(with_calibration(dict(zip(PARTS, data.parts, strict=True)), samples), samples)
-    if wanted["train"] < least:
-        raise InputError(f"{samples} samples leave too few to train on", where="data.parts", remedy="Give more samples")
+    asked = dict(zip(PARTS, data.parts, strict=True))
+    wanted = counts(with_calibration(asked, len(keys)), len(keys))
     if 0 < wanted["calibration"] < fewest_points():
         raise InputError(
             f"{wanted['calibration']} samples cannot calibrate intervals",
             where="data.parts",
             remedy=f"Set {fewest_points()} or more aside for calibration, or 0 to do without intervals",
         )
-    order = np.random.default_rng(data.seed).permutation(samples)
-    ends = np.cumsum([wanted[name] for name in PARTS])
-    return {name: np.sort(order[end - wanted[name] : end]) for name, end in zip(PARTS, ends, strict=True)}
+    parts = dict(split_by_key(keys, wanted, seed=data.seed).parts)
+    if wanted["calibration"] and len(parts["calibration"]) < fewest_points():
+        _fill_calibration(parts, keys)
+    refuse_or_say_few({name: len(rows) for name, rows in parts.items()}, len(keys), asked, least=least)
+    return parts
+
+
+def _fill_calibration(parts: dict[str, np.ndarray], keys: Sequence[str]) -> None:
+    """Move samples of the training part to the calibration part, which groups that fit nowhere whole left short.
+
+    Raises:
+        InputError: the training part has too few different inputs.
+    """
+    groups: dict[str, list[int]] = {}
+    for row in parts["train"].tolist():
+        groups.setdefault(keys[row], []).append(row)
+    rows = parts["calibration"].tolist()
+    # Keys are hashes, so that their order chooses groups of one size at random.
+    for key in sorted(groups, key=lambda k: (len(groups[k]), k))[:-1]:
+        if len(rows) >= fewest_points():
+            break
+        rows += groups.pop(key)
+    if len(rows) < fewest_points():
+        raise InputError(
+            f"{len(set(keys))} different inputs among {len(keys)} samples leave {len(rows)} to calibrate with, where "
+            f"{fewest_points()} are needed",
+            where="data.parts",
+            remedy="Give samples of more inputs, or a calibration part of 0 to do without intervals",
+        )
+    parts["calibration"] = np.sort(rows)
+    parts["train"] = np.sort([row for group in groups.values() for row in group])
 
 
 def read_parted(
@@ -190,6 +181,7 @@ def noted(
                 quantities=getattr(samples, "quantities", {}),
                 left_out=Counter(kind_of_reason(reason) for _, reason in dict(bad).items()),
                 unused=getattr(samples, "unused", {}),
+                assumed=repeats_said(samples.input_keys()),
             )
         )
     if rejects is not None:
@@ -212,6 +204,19 @@ def say_other_labels(readings: list[Reading] | None, tested: str, learned: str) 
         f"version ({tested[:12]}; learned was {learned[:12]})"
     )
     readings[-1] = replace(readings[-1], assumed=(*readings[-1].assumed, text))
+
+
+def say_learned_inputs(learned: Set[str], others: Mapping[str, Samples]) -> None:
+    """Say which files of `data.test` hold inputs that the training part holds too."""
+    for name, other in others.items():
+        again = sum(key in learned for key in other.input_keys())
+        if again:
+            LOG.warning(
+                "data.test: %d of %d samples of %s have inputs that are learned from, so its scores are of known ones",
+                again,
+                len(other),
+                name,
+            )
 
 
 def train_on_parts(
@@ -247,7 +252,9 @@ def train_on_parts(
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
-    parts = split(len(samples), data, least=least)
+    keys = samples.input_keys()
+    parts = split(keys, data, least=least)
+    say_learned_inputs({keys[i] for i in parts["train"]}, others)
     some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
     learned, held = some["train"], some["valid"]
     assert learned is not None

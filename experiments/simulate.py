@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.frame_names import FrameKeys
 from data.molecules import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, Row, kind_of, read
+from data.reading import Reading
 from data.rejects import RejectLog, Rejects
 from data.splits import canonical
 from data.tally import TableTally
@@ -104,6 +105,8 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         from experiments.sampled import sampled
 
         drawn, count = sampled(config.sampling, simulator)
+        if isinstance(own := getattr(simulator, "reading", None), Reading):
+            show_readings([own], run_dir)
         result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count, none_answered=True)
         _end(result, run_dir)
         return
@@ -140,17 +143,28 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         changed: list[tuple[str, str]] = []
         inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally, changed)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
-        result = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
-    if isinstance(simulator, FromSmiles):
-        tally.assumed += standard_said(simulator.conformers.standardise, StandardForms.of(changed))
+        ended: CampaignSummary | None = None
+        try:
+            ended = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
+        finally:
+            # Also of a campaign that stops early, whose table tells what its requests came from.
+            if isinstance(simulator, FromSmiles):
+                tally.assumed += standard_said(simulator.conformers.standardise, StandardForms.of(changed))
+            show_readings([_reading(tally, path, settings.limit, ended)], run_dir)
+    _end(ended, run_dir)
+
+
+def _reading(tally: TableTally, path: Path, limit: int | None, result: CampaignSummary | None) -> Reading:
+    """What was read of a file of molecules; as far as the campaign came, where it stopped early."""
     reading = tally.reading(path)
-    if result.requested < reading.used:
-        once = f"{reading.used:,} rows name {result.requested:,} molecules; each molecule is simulated once"
-        reading = replace(reading, assumed=(*reading.assumed, once))
-    if settings.limit is not None and reading.used == settings.limit:
-        reading = replace(reading, assumed=(*reading.assumed, f"limit={settings.limit}: what follows was not read"))
-    show_readings([reading], run_dir)
-    _end(result, run_dir)
+    said = []
+    if result is None:
+        said.append("the campaign stopped early: what follows in the file was not read")
+    elif result.requested < reading.used:
+        said.append(f"{reading.used:,} rows name {result.requested:,} molecules; each molecule is simulated once")
+    if limit is not None and reading.used == limit:
+        said.append(f"limit={limit}: what follows was not read")
+    return replace(reading, assumed=(*reading.assumed, *said))
 
 
 def _refuse_no_molecules(simulator: Simulator) -> None:

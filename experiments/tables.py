@@ -22,12 +22,14 @@ from data.rejects import RejectLog
 from data.splits import Split, counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
 from data.tally import TableTally
-from experiments.parts import PARTS, check_parts, with_calibration
+from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 from simulators.base import content_hash
 from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)
 
+#: Labels of one molecule have no spread to learn in units of.
+FEWEST_MOLECULES = 2
 SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}
 
 
@@ -194,7 +196,8 @@ def labelled_split(labels: Table, settings: TableSettings) -> Split:
         InputError: see `with_calibration`; or a target has too few labels to train on and to calibrate with.
     """
     total = len(labels.smiles)
-    parts = with_calibration(dict(zip(PARTS, settings.parts, strict=True)), total)
+    asked = dict(zip(PARTS, settings.parts, strict=True))
+    parts = with_calibration(asked, total)
     share = settings.parts[PARTS.index("calibration")]
     while True:
         split = SPLITS[settings.split](labels.smiles, parts, seed=settings.seed)
@@ -203,6 +206,8 @@ def labelled_split(labels: Table, settings: TableSettings) -> Split:
         target = min(labelled, key=lambda t: labelled[t])
         lacking = fewest_points() - labelled[target]
         if lacking <= 0 or not (isinstance(share, float) and 0 < share <= 1):
+            sizes = {name: len(split[name]) for name in PARTS}
+            refuse_or_say_few(sizes, total, asked, least=FEWEST_MOLECULES, unit="molecule")
             return split
         sizes = counts(parts, total)
         density = max(float(np.isfinite(labels.values[target]).mean()), 1 / total)

@@ -23,10 +23,12 @@ import numpy as np
 import xarray as xr
 
 from data.errors import InputError
+from data.reading import Reading
 from simulators.base import SimulationError, Spec, check, content_hash
 from simulators.fluids.foam_cases import Case
 from simulators.fluids.foam_directory import Directory
 from simulators.fluids.foam_files import without_comments
+from simulators.fluids.foam_reading import reading_of
 from simulators.fluids.foam_run import environment, run, version
 
 #: Schemes of d/dt that follow a flow in time, and those that only lead to its steady state.
@@ -100,6 +102,12 @@ class OpenFOAM:
             "solver": f"{self.version}: {', '.join(command[0] for command in self.case.steps)}",
         }
         return Spec(self.case.inputs, self.case.outputs, self.case.coords, attrs)
+
+    @property
+    def reading(self) -> Reading | None:
+        """What was taken of a person's own case; None of a packaged one."""
+        case = self.case
+        return reading_of(case) if isinstance(case, Directory) and Path(case.path).is_dir() else None
 
     @property
     def provenance(self) -> dict[str, Any]:

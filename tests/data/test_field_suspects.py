@@ -65,4 +65,4 @@ def test_inputs_that_come_again_are_counted(tmp_path: Path) -> None:
     assert single.reading is not None
     assert double.reading is not None
     assert single.reading.assumed == ()
-    assert any("6 of 12 samples have the inputs of an earlier one" in s for s in double.reading.assumed)
+    assert any("6 of 12 samples have the inputs of an earlier one: each counts" in s for s in double.reading.assumed)

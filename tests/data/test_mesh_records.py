@@ -52,6 +52,24 @@ def test_what_was_stored_is_read(stored: Path) -> None:
     assert found.fingerprint == "f" * 64
 
 
+def test_the_table_of_what_was_read_names_units_domain_and_variables(stored: Path) -> None:
+    found, _ = read_meshes(stored, ["velocity"], [], ["speed"])
+    assert found.reading is not None
+    assert (found.reading.used, found.reading.total) == (4, 5)
+    assert found.reading.left_out == {"timeout": 1}
+    nodes = np.concatenate([m.nodes for m in found.meshes])
+    told = found.reading.quantities
+    assert f"x {nodes[:, 0].min():.6g} to {nodes[:, 0].max():.6g}" in told["nodes"]
+    kinds = sorted({int(k) for m in found.meshes for k in m.flags})
+    assert told["boundary"].startswith(f"kinds {', '.join(map(str, kinds))} occur")
+    speeds = [float(m.parameters[0]) for m in found.meshes]
+    assert told["speed"].endswith(f"number that decides it, {min(speeds):.6g} to {max(speeds):.6g}")
+    assert found.reading.unused == {
+        "pressure": "known at the vertices, m2 s-2; data.fields takes it",
+        "drag": "a number, 1; data.scalars or data.parameters takes it",
+    }
+
+
 def test_a_part_of_the_answers_can_be_learned(stored: Path) -> None:
     found, _ = read_meshes(stored, ["velocity"])
     assert found.layout.channels == ("velocity_x", "velocity_y")

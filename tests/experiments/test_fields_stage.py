@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,11 +14,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from data.fields import read_fields
+from data.fields import Axis, FieldVariable, Layout, read_fields
 from data.store import RecordStore
 from experiments.comparison.result import read
 from experiments.evaluate import evaluate
 from experiments.fields import FieldData
+from experiments.fluid_comparison import compare_with_solver
 from experiments.parts import split
 from experiments.simulate import simulate
 from experiments.stage import CONF
@@ -155,9 +157,20 @@ def test_a_run_goes_on_with_its_own_samples_alone(made: Path, tmp_path: Path) ->
 
 def test_parts_that_do_not_fit_are_refused() -> None:
     with pytest.raises(InputError, match="5 samples cannot calibrate intervals"):
-        split(50, FieldData(file="x", parts=[40, 0, 5, 5]))
+        split(list(map(str, range(50))), FieldData(file="x", parts=[40, 0, 5, 5]))
     with pytest.raises(ValueError, match="parts must be 4 numbers"):
         FieldData(file="x", parts=[0.5, 0.5])
-    rows = split(50, FieldData(file="x", parts=[0.6, 0.1, 0.2, 0.1]))
+    rows = split(list(map(str, range(50))), FieldData(file="x", parts=[0.6, 0.1, 0.2, 0.1]))
     assert [len(rows[name]) for name in ("train", "valid", "calibration", "test")] == [30, 5, 10, 5]
     assert sorted(np.concatenate(list(rows.values()))) == list(range(50))
+
+
+def test_a_field_that_does_not_evolve_has_no_ladder_to_be_compared_with(tmp_path: Path) -> None:
+    x = Axis("x", tuple(float(i) for i in range(256)), "1", "x")
+    pressure, size = (FieldVariable(name, dims, "1", "float32", name) for name, dims in (("p", ("x",)), ("k", ())))
+    layout = Layout(pressure, None, (), (size,), (x,), (True,))
+    surrogate: Any = SimpleNamespace(facts=SimpleNamespace(layout=layout))
+    node = composed("evaluate", "surrogate=x", "comparison=burgers", root="apply").comparison
+    with pytest.raises(InputError, match="the surrogate answers p, which does not evolve as the answers of a ladder"):
+        compare_with_solver(surrogate, node, tmp_path, 1)
+    assert not list(tmp_path.iterdir())

@@ -2,24 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from data.errors import InputError
+from data.fields import Axis, Fields, FieldVariable, Layout
+from data.mesh_records import MeshLayout, MeshSamples
+from data.meshes import Mesh
+from data.parameters import ParameterLayout, ParameterTable
+from data.reading import Reading
 from data.splits import random_split
-from experiments.parts import PARTS, PartedData, split, with_calibration
-from experiments.tables import TableSettings, labelled_split, read_table
+from data.structures import Structures
+from experiments.forces import Files, _parts
+from experiments.forecasts import split_in_time
+from experiments.part_sizes import PARTS, with_calibration
+from experiments.parts import PartedData, say_learned_inputs, split
+from experiments.tables import Table, TableSettings, labelled_split, read_table
 from surrogates.uncertainty import fewest_points
 
-DEFAULT = dict(zip(PARTS, (0.8, 0.05, 0.05, 0.1), strict=True))
+DEFAULT_LIST = [0.8, 0.05, 0.05, 0.1]
+DEFAULT = dict(zip(PARTS, DEFAULT_LIST, strict=True))
 
 
 @pytest.mark.parametrize("total", [30, 100, 179, 180, 400])
 def test_the_default_parts_calibrate_tables_of_every_size(total: int) -> None:
     parts = with_calibration(DEFAULT, total)
-    split = random_split(["C" * (i + 1) for i in range(total)], parts)
+    split = random_split([f"?{i}" for i in range(total)], parts)
     assert len(split["calibration"]) == max(fewest_points(), int(0.05 * total + 1e-9))
     assert sum(len(split[name]) for name in PARTS) == total
 
@@ -31,8 +43,11 @@ def test_counts_and_none_at_all_are_left_as_they_were_given() -> None:
 
 
 def test_a_table_that_is_too_small_is_refused() -> None:
-    with pytest.raises(InputError, match="15 samples are too few"):
+    with pytest.raises(InputError, match=r"15 samples are too few.*: these parts need 21 or more"):
         with_calibration(DEFAULT, 15)
+    with pytest.raises(InputError, match="20 samples are too few"):
+        with_calibration(DEFAULT, 20)
+    assert with_calibration(DEFAULT, 21)["train"] == fewest_points()
 
 
 def sparse_table(path: Path, total: int, labelled: int) -> Path:
@@ -76,6 +91,107 @@ def test_a_target_with_too_few_labels_is_named(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("samples", "calibration"), [(40, 9), (179, 9), (200, 10)])
 def test_few_samples_of_fields_or_numbers_calibrate_as_those_of_tables_do(samples: int, calibration: int) -> None:
-    parts = split(samples, PartedData(file="", parts=[0.8, 0.05, 0.05, 0.1]))
+    parts = split([str(i) for i in range(samples)], PartedData(file="", parts=[0.8, 0.05, 0.05, 0.1]))
     assert len(parts["calibration"]) == calibration
     assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(samples))
+
+
+# --- the same inputs again
+
+
+@pytest.mark.parametrize("times", [1, 2, 3, 7])
+def test_samples_of_the_same_inputs_are_in_one_part(times: int) -> None:
+    keys = [str(i % (63 // times)) for i in range(63)]
+    parts = split(keys, PartedData(file="", parts=[0.7, 0.1, 0.1, 0.1], seed=1))
+    assert sorted(np.concatenate(list(parts.values())).tolist()) == list(range(63))
+    inputs = [{keys[i] for i in parts[name]} for name in PARTS]
+    assert sum(map(len, inputs)) == len(set(keys))
+    assert len(parts["calibration"]) >= fewest_points()
+    assert len(parts["train"]) >= 28
+
+
+def test_samples_of_different_inputs_are_split_as_before() -> None:
+    parts = split([str(i) for i in range(40)], PartedData(file="", parts=[20, 5, 10, 5], seed=3))
+    order = np.random.default_rng(3).permutation(40)
+    for name, rows in zip(PARTS, (order[:20], order[20:25], order[25:35], order[35:]), strict=True):
+        assert parts[name].tolist() == sorted(rows.tolist())
+
+
+def test_too_few_different_inputs_to_calibrate_with_are_refused() -> None:
+    with pytest.raises(InputError, match="1 different inputs among 60 samples leave 0 to calibrate with, where 9"):
+        split(["same"] * 60, PartedData(file="", parts=DEFAULT_LIST))
+
+
+def repeated_fields() -> Fields:
+    x = np.arange(8.0) / 8
+    k = np.repeat([1.0, 2.0, -0.0, 0.0], 2)[:, None] * np.cos(x)
+    layout = Layout(variable("u", "x"), None, (variable("k", "x"),), (), (Axis("x", tuple(x), "1", "x"),), (True,))
+    return Fields(layout, np.arange(64.0).reshape(8, 1, 8, 1), k[..., None], np.zeros((8, 0)), "", np.zeros(8))
+
+
+def variable(name: str, *dims: str) -> FieldVariable:
+    return FieldVariable(name, dims, "1", "float64", name)
+
+
+def repeated_numbers() -> ParameterTable:
+    layout = ParameterLayout((variable("q"),), (variable("p"),), (), {})
+    values = np.repeat([1.0, 2.0, -0.0, 0.0], 2)[:, None]
+    return ParameterTable(layout, values, np.arange(8.0)[:, None], "", np.zeros(8), {})
+
+
+def repeated_meshes() -> MeshSamples:
+    layout = MeshLayout((), (variable("q"),), (), (variable("drag"),), (), 1, {})
+    triangle, one = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([[0, 1, 2]])
+    meshes = [
+        Mesh(triangle, one, np.zeros(3, int), np.array([q]), None, np.array([float(i)]))
+        for i, q in enumerate(np.repeat([1.0, 2.0, -0.0, 0.0], 2))
+    ]
+    return MeshSamples(layout, tuple(meshes), "", np.zeros(8))
+
+
+@pytest.mark.parametrize("samples", [repeated_fields(), repeated_numbers(), repeated_meshes()])
+def test_inputs_that_come_again_have_one_key_whatever_their_labels_are(
+    samples: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys = samples.input_keys()
+    assert [keys.index(key) for key in keys] == [0, 0, 2, 2, 4, 4, 4, 4]
+    say_learned_inputs(set(keys[:2]), {"other": samples})
+    assert "2 of 8 samples of other have inputs that are learned from" in caplog.text
+
+
+# --- few samples
+
+
+def test_a_part_that_was_asked_for_and_is_empty_is_said_with_its_number(caplog: pytest.LogCaptureFixture) -> None:
+    parts = split([str(i) for i in range(12)], PartedData(file="", parts=[0.86, 0.05, 0, 0.09]))
+    assert not len(parts["valid"])
+    assert "part valid is empty: 0.05 of 12 samples is none, which takes 20; no validation tells" in caplog.text
+    assert len(parts["test"]) == 1
+    assert "the part test is empty" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        lambda: split(["a"], PartedData(file="", parts=[1, 0, 0, 0]), least=2),
+        lambda: split_in_time(1, [1, 0, 0, 0]),
+        lambda: labelled_split(
+            Table(["C"], {"gap": np.ones(1)}, {"gap": "1"}, "", Reading("", "")), TableSettings(parts=[1, 0, 0, 0])
+        ),
+    ],
+)
+def test_one_sample_is_refused_with_the_number_that_is_needed(refused: Callable[[], object]) -> None:
+    with pytest.raises(InputError, match=r"1 (sample|state|molecule) of 1 in the training part, where 2 or more"):
+        refused()
+
+
+def test_one_trajectory_or_frame_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    split(["a"], PartedData(file="", parts=[1, 0, 0, 0]))
+    assert "all is learned from 1 sample" in caplog.text
+
+
+def test_frames_that_leave_a_part_empty_are_refused_with_the_number() -> None:
+    pairs = Structures.from_arrays([np.array([1, 1])] * 11, [np.array([[0.0, 0, 0], [0, 0, 0.7]])] * 11)
+    with pytest.raises(InputError, match="leaves none for it, or none to train on: it takes 11 frames"):
+        _parts(pairs.take(np.arange(10)), None, Files((), 0.05))
+    assert len(_parts(pairs, None, Files((), 0.05))[3]["valid"]) == 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from experiments.simulate import simulate
 from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from simulators.campaign_summary import CampaignSummary, Reasons
+from simulators.fluids.foam_cases import CASES
 from simulators.quantum.smiles import FromSmiles
 from simulators.quantum.xtb import XTB
 
@@ -206,3 +208,61 @@ def test_a_pipeline_draws_the_forms_that_its_screen_asks_about() -> None:
     written = ["CC[NH3+].[Cl-]", "CCN", "OCC", "C1CC"]
     assert canonical(written, ("largest_fragment", "neutral")) == ["CCN", "CCO"]
     assert canonical(written) == ["CC[NH3+].[Cl-]", "CCN", "CCO"]
+
+
+def test_what_was_read_is_shown_also_where_the_campaign_stops_early(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def campaign(simulator: Simulator, inputs: Iterable[xr.Dataset], *_: object, **__: object) -> CampaignSummary:
+        for _ in zip(range(2), inputs, strict=False):
+            pass
+        raise InputError("2 of the first 2 requests failed")
+
+    monkeypatch.setattr("experiments.simulate.run_campaign", campaign)
+    (tmp_path / "m.csv").write_text("smiles,gap\nCCO,1\n???,2\nN,3\nO,4\n")
+    with pytest.raises(InputError, match="2 of the first 2 requests failed"):
+        run(tmp_path / "m.csv", tmp_path / "run")
+    [reading] = json.loads((tmp_path / "run" / "reading.json").read_text())
+    assert (reading["used"], sum(reading["left_out"].values())) == (2, 1)
+    assert reading["assumed"] == ["the campaign stopped early: what follows in the file was not read"]
+    assert "the campaign stopped early" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_case_of_openfoam_is_shown_before_it_is_run(
+    asked: list[tuple[list[xr.Dataset], int | None]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("simulators.fluids.openfoam.version", lambda: "OpenFOAM 0")
+    case = Path(shutil.copytree(CASES / "channel", tmp_path / "case"))
+    for name in ("0.5/U", "1/U", "log.icoFoam", "0/T"):
+        (case / name).parent.mkdir(exist_ok=True)
+        shutil.copy(case / "0" / "U", case / name)
+    parameters = {"viscosity": "m2 s-1", "pressure_drop": "m2 s-2", "wall_velocity": "m s-1"}
+    settings = {
+        "_target_": "simulators.fluids.openfoam.OpenFOAM",
+        "case": {
+            "_target_": "simulators.fluids.foam_directory.Directory",
+            "path": str(case),
+            "parameters": parameters,
+            "commands": ["blockMesh", "icoFoam"],
+            "fields": ["U"],
+            "constants": {"cells": 32, "step": 0.05, "interval": 5.0, "end": 10.0},
+        },
+    }
+    ranges = {name: {"low": 0.1, "high": 0.2} for name in parameters}
+    run(case, tmp_path / "run", inputs=None, simulator=settings, sampling={"count": 1, "ranges": ranges})
+    assert len(asked) == 1
+    [reading] = json.loads((tmp_path / "run" / "reading.json").read_text())
+    assert reading["format"] == "OpenFOAM case"
+    assert reading["total"] - reading["used"] == sum(reading["left_out"].values()) == 3
+    assert reading["left_out"] == {
+        "results of an earlier run at times 0.5, 1": 2,
+        "log.icoFoam, of an earlier run": 1,
+    }
+    told = reading["quantities"]
+    assert told["begins from"] == "time 0"
+    assert told["viscosity"].startswith("m2 s-1, parameter, at constant/transportProperties:")
+    assert told["cells"] == "32 in each run, at system/blockMeshDict:25"
+    assert told["mesh of cells"].startswith("as the mesh of each run has them")
+    assert told["U"] == "m s-1, vector of the cells, read at the last time written"
+    assert reading["unused"]["p"] == "a field in m2 s-2; simulator.case.fields takes it"
+    assert "T" in reading["unused"]

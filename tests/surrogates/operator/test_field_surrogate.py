@@ -213,3 +213,15 @@ def test_parameters_over_a_decade_are_taken_by_their_logarithms() -> None:
     assert seen.std() == pytest.approx(1.0, rel=1e-4)
     assert FieldScale.fit(fields).logarithmic == (False,)
     assert FieldScale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+
+
+def test_a_field_that_does_not_evolve_has_no_mean_to_keep(tmp_path: Path) -> None:
+    evolving = waves(8, 0)
+    layout = evolving.layout
+    output = replace(layout.output, dims=("channel", "x"))
+    still = replace(layout, output=output, initial=None, axes=layout.axes[1:])
+    steady = replace(evolving, layout=still, states=evolving.states[:, -1:])
+    config = replace(CONFIG, constraint="mean", ensemble=1, unroll=1)
+    with pytest.raises(InputError, match=r"surrogate\.constraint: u does not evolve, so there is no state whose mean"):
+        fit_field(steady, None, config, RECIPE, tmp_path / "run", progress=False)
+    assert not (tmp_path / "run").exists()
