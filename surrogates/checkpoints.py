@@ -11,17 +11,21 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
+from data.checksums import read_bytes
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 
 NOTE = "note.json"
+LOG = logging.getLogger(__name__)
+T = TypeVar("T")
+RESTORE = "Restore it from a copy or train again"
 
 
 def checksum(leaves: Sequence[np.ndarray]) -> str:
@@ -87,14 +91,20 @@ def read_note(directory: Path) -> dict[str, Any]:
     """The note of a saved directory.
 
     Raises:
-        InputError: there is none, or it is not JSON.
+        InputError: there is none.
+        CorruptStoreError: it is not what was written, or the arrays are there without it.
     """
     try:
-        return json.loads((directory / NOTE).read_text())
+        note = json.loads(read_bytes(directory / NOTE, remedy=RESTORE))
+        if not isinstance(note, dict):
+            raise ValueError("it is no object")
+        return note
     except FileNotFoundError:
+        if (directory / "arrays").is_dir():
+            raise CorruptStoreError("is missing", where=str(directory / NOTE), remedy=RESTORE) from None
         raise InputError("no saved arrays here", where=str(directory), remedy="Check the path") from None
-    except json.JSONDecodeError as error:
-        raise CorruptStoreError(f"not readable: {error}", where=str(directory / NOTE)) from error
+    except ValueError as error:
+        raise CorruptStoreError(f"not readable: {error}", where=str(directory / NOTE), remedy=RESTORE) from error
 
 
 def load_arrays(directory: Path, like: Any) -> Any:
@@ -118,8 +128,8 @@ def load_arrays(directory: Path, like: Any) -> Any:
     if changed:
         raise CorruptStoreError(
             f"{len(changed)} of {len(noted)} files are missing or changed, the first {changed[0]}",
-            where=str(directory / "arrays"),
-            remedy="Restore it from a copy or train again",
+            where=str(directory / "arrays" / changed[0]),
+            remedy=RESTORE,
         )
     try:
         with _alone() as checkpointer:
@@ -127,14 +137,51 @@ def load_arrays(directory: Path, like: Any) -> Any:
         leaves = [np.asarray(held[f"{i:05d}"]) for i in range(note["leaves"])]
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
-        raise CorruptStoreError(
-            f"arrays cannot be read: {reason}", where=str(directory), remedy="Restore it from a copy or train again"
-        ) from error
-    if checksum(leaves) != note["sha256"]:
-        raise CorruptStoreError(
-            "arrays are not those that were saved", where=str(directory), remedy="Restore it from a copy or train again"
-        )
+        raise CorruptStoreError(f"arrays cannot be read: {reason}", where=str(directory), remedy=RESTORE) from error
+    if checksum(leaves) != note.get("sha256"):
+        raise CorruptStoreError("arrays are not those that were saved", where=str(directory), remedy=RESTORE)
     shapes = [(np.shape(w), np.dtype(w.dtype)) for w in wanted]
     if [(leaf.shape, leaf.dtype) for leaf in leaves] != shapes:
         raise InputError("arrays are those of another model", where=str(directory))
     return jax.tree.unflatten(structure, leaves)
+
+
+def newest_whole(folder: Path, read: Callable[[Path], T]) -> T | None:
+    """What `read` makes of the newest checkpoint that is not damaged; one line tells of each that is.
+
+    Args:
+        folder: of checkpoints, whose names are in their order; those that begin with a dot are not complete.
+        read: one checkpoint; raises `CorruptStoreError` of a damaged one.
+
+    Returns:
+        None without a checkpoint.
+
+    Raises:
+        CorruptStoreError: there are some, and all are damaged; that of the newest.
+    """
+    damage: CorruptStoreError | None = None
+    for place in reversed(_complete(folder)):
+        if damage is not None:
+            LOG.warning(
+                "the training goes on from checkpoint %s, as a newer one is damaged: %s %s",
+                *(place.name, damage.where, damage.problem),
+            )
+        try:
+            return read(place)
+        except CorruptStoreError as error:
+            damage = damage or error
+    if damage is not None:
+        raise damage
+    return None
+
+
+def drop_others(folder: Path, newest: str) -> None:
+    """Remove all checkpoints but one and that before it; those of further on were damaged, and are made again."""
+    places = _complete(folder)
+    upto = [place for place in places if place.name <= newest]
+    for old in {*places} - {*upto[-2:]}:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _complete(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if not p.name.startswith("."))

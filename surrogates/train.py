@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.errors import InputError
 from data.processor import tree_seconds
-from surrogates.checkpoints import checksum, load_arrays, read_note, save_arrays
+from surrogates.checkpoints import checksum, drop_others, load_arrays, newest_whole, read_note, save_arrays
 from surrogates.devices import agree, data_mesh, is_first, localise, replicate
 from surrogates.interrupt import BrokenOff, Interrupt
 from surrogates.prefetch import Prefetcher
@@ -181,38 +181,43 @@ class _Loop:
         return {"state": self.state, "best": self.best}
 
     def save(self) -> None:
-        """Write a checkpoint and drop all but the last two."""
+        """Write a checkpoint and drop all but the last two, and damaged ones of further on."""
         if not is_first():
             return
         folder = self.run_dir / "checkpoints"
         count = int(self.state.step)
         save_arrays(folder / f"{count:09d}", self.held(), {"progress": self.at.to_json(), "config": self.identity})
-        for old in sorted(p for p in folder.iterdir() if not p.name.startswith("."))[:-2]:
-            _remove(old)
+        drop_others(folder, f"{count:09d}")
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint, if there is one."""
-        folder = self.run_dir / "checkpoints"
-        found = sorted(p for p in folder.glob("*") if not p.name.startswith(".")) if folder.is_dir() else []
-        if not found:
+        """Go on from the newest checkpoint that is not damaged, if there is any.
+
+        Raises:
+            CorruptStoreError: there are some, and all are damaged.
+        """
+        found = newest_whole(self.run_dir / "checkpoints", self._read)
+        if found is None:
             if is_first():
                 (self.run_dir / "train.jsonl").unlink(missing_ok=True)
             return
-        note = read_note(found[-1])
-        if note["config"] != self.identity:
-            changed = [k for k, v in self.identity.items() if note["config"].get(k) != v]
-            raise InputError(
-                f"the run here was made with other settings: {', '.join(changed)}",
-                where=str(self.run_dir),
-                remedy="Give the same settings to resume it, or another run.dir",
-            )
-        arrays = load_arrays(found[-1], self.held())
+        note, arrays = found
         self.state, self.best = replicate(arrays["state"], self.mesh), replicate(arrays["best"], self.mesh)
         self.at = Progressed.from_json(note["progress"])
         if not is_first():
             return
         with (self.run_dir / "train.jsonl").open("w", encoding="utf-8") as log:
             log.writelines(json.dumps(row) + "\n" for row in self.at.history)
+
+    def _read(self, place: Path) -> tuple[dict[str, Any], Any]:
+        note = read_note(place)
+        if note.get("config") != self.identity:
+            changed = [k for k, v in self.identity.items() if note.get("config", {}).get(k) != v]
+            raise InputError(
+                f"the run here was made with other settings: {', '.join(changed)}",
+                where=str(self.run_dir),
+                remedy="Give the same settings to resume it, or another run.dir",
+            )
+        return note, load_arrays(place, self.held())
 
     # The loop
 
@@ -408,9 +413,3 @@ def _identity(config: TrainConfig, loss: LossFn, frozen: Any) -> dict[str, Any]:
     # As a checkpoint's note gives it back: JSON has lists where Python has tuples, and text for every key.
     plain: dict[str, Any] = json.loads(json.dumps(fixed))
     return plain
-
-
-def _remove(directory: Path) -> None:
-    import shutil
-
-    shutil.rmtree(directory, ignore_errors=True)

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from data.checksums import verify
 from data.errors import CorruptStoreError
-from data.files import atomic_path
+from data.files import listed_path
 from data.structures import Structures
 
 #: Why a frame is labelled.
@@ -41,7 +42,7 @@ class Batch:
 
     def save(self, path: Path) -> None:
         """Write every digit: a frame is found again in the store of labels by its bytes."""
-        with atomic_path(path) as temporary, open(temporary, "wb") as file:
+        with listed_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
                 atom_start=self.frames.atom_start,
@@ -63,8 +64,9 @@ class Batch:
         """What `save` wrote.
 
         Raises:
-            CorruptStoreError: it is not readable.
+            CorruptStoreError: it is not what was written.
         """
+        verify(path, remedy="Remove this round and those after it, and run again")
         try:
             with np.load(path, allow_pickle=False) as held:
                 inner = held["atom_start"][1:-1]

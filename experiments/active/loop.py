@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
+from data.checksums import read_bytes
 from data.errors import InputError
 from data.files import write_json
 from data.structures import Structures
@@ -291,7 +292,7 @@ class ActiveLearning:
     def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: Audit | None) -> dict[str, Any]:
         path = folder / "round.json"
         if path.exists():
-            return json.loads(path.read_text())
+            return json.loads(read_bytes(path, remedy="Remove this round and those after it, and run again"))
         factor = expected_error(self.audits, self.config.stop.rounds_in_row)
         row: dict[str, Any] = {
             "round": len(self.rounds),

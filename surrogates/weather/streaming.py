@@ -11,9 +11,11 @@ from typing import Any
 import numpy as np
 import zarr
 from jaxtyping import Int
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
+from data.checksums import seal, sha256_of, unseal
 from data.claim import LOCK, take_lock
-from data.errors import InputError
+from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.windows import WindowStore
@@ -22,6 +24,9 @@ from surrogates.weather.forecaster import MEMBER, Forecaster
 
 #: Beside the store: what it holds, and which forecasts are whole.
 NOTE = ".progress.json"
+#: Compressed, and then a CRC-32C, which every reader of Zarr verifies.
+CODECS = (ZstdCodec(level=0), Crc32cCodec())
+RESTORE = "Restore it from a copy, or remove the store and forecast again"
 
 
 def forecast_to_zarr(
@@ -77,14 +82,15 @@ def forecast_to_zarr(
     path.parent.mkdir(parents=True, exist_ok=True)
     with take_lock(path.with_name(f".{path.name}{LOCK}"), where=str(path)):
         if beside.is_file() and path.is_dir():
-            note = json.loads(beside.read_text())
+            note = _read_note(beside)
             if note["identity"] != identity:
                 raise InputError("holds other forecasts", where=str(path), remedy="Give another path")
+            verify_forecasts(path)
             done = note["done"]
         else:
             shutil.rmtree(path, ignore_errors=True)
             _create(path, forecaster, store.times[starts], steps, members, chunk)
-            _note(beside, identity, done)
+            _note(beside, path, identity, done)
         group: Any = zarr.open_group(str(path), mode="r+")
         for number, start in enumerate(starts):
             if number in done:
@@ -103,7 +109,7 @@ def forecast_to_zarr(
                 lead += part.shape[2]
             if finite:
                 done.append(number)
-                _note(beside, identity, done)
+                _note(beside, path, identity, done)
             if advance is not None:
                 advance()
     if bad:
@@ -112,6 +118,39 @@ def forecast_to_zarr(
             where=str(path), remedy="The others are there; train longer, or with surrogate.unroll above 1",
         )  # fmt: skip
     return path
+
+
+def verify_forecasts(path: Path) -> None:
+    """Check the description of a Zarr store that `forecast_to_zarr` wrote, and that its chunks are there.
+
+    The chunks hold checksums of their own, which reading verifies. A store of others is not checked.
+
+    Raises:
+        CorruptStoreError: a file is missing or is not what was written.
+    """
+    beside = path.with_name(path.name + NOTE)
+    if not beside.is_file():
+        return
+    note = _read_note(beside)
+    for name, digest in note.get("metadata", {}).items():
+        file = path / name
+        if not file.is_file() or sha256_of(file) != digest:
+            problem = "is not what was written there: its checksum differs" if file.is_file() else "is missing"
+            raise CorruptStoreError(problem, where=str(file), remedy=RESTORE)
+    group: Any = zarr.open_group(str(path), mode="r")
+    for name, array in group.arrays():
+        chunks = int(np.prod([-(-n // c) for n, c in zip(array.shape[1:], array.chunks[1:], strict=True)]))
+        numbers = range(-(-array.shape[0] // array.chunks[0])) if array.ndim == 1 else note["done"]
+        for place in [path / name / "c" / str(number) for number in numbers] if "metadata" in note else []:
+            if (place.is_file() if array.ndim == 1 else sum(f.is_file() for f in place.rglob("*"))) != chunks:
+                raise CorruptStoreError("chunks of it are missing", where=str(place), remedy=RESTORE)
+
+
+def _read_note(beside: Path) -> dict[str, Any]:
+    try:
+        return unseal(json.loads(beside.read_bytes()), where=str(beside), remedy=RESTORE)
+    except (ValueError, TypeError) as error:
+        raise CorruptStoreError(f"not readable: {error}", where=str(beside), remedy=RESTORE) from error
 
 
 def _dims(forecaster: Forecaster, name: str, members: int) -> list[str]:
@@ -137,9 +176,12 @@ def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, m
         coords[MEMBER] = (np.arange(members), {"standard_name": "realization"})
     for name, (values, attrs) in coords.items():
         made = group.create_array(
-            name, shape=values.shape, dtype=values.dtype, dimension_names=[name], attributes=attrs
-        )
-        made[:] = values
+            name, shape=values.shape, dtype=values.dtype, dimension_names=[name], attributes=attrs,
+            compressors=CODECS,
+        )  # fmt: skip
+        # Also a chunk of nothing but fill values, so that one that is absent was lost.
+        with zarr.config.set({"array.write_empty_chunks": True}):
+            made[:] = values
     for name in layout.variables:
         dims = _dims(forecaster, name, members)
         shape = tuple(len(coords[d][0]) if d != LEVEL else len(layout.levels(name)) for d in dims)
@@ -149,7 +191,7 @@ def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, m
         known = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1"}
         group.create_array(
             name, shape=shape, chunks=chunks, dtype="float32", fill_value=float("nan"), dimension_names=dims,
-            attributes=known,
+            attributes=known, compressors=CODECS,
         )  # fmt: skip
 
 
@@ -166,5 +208,8 @@ def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.nd
             group[name][number, ends] = values[0]
 
 
-def _note(path: Path, identity: dict[str, Any], done: list[int]) -> None:
-    write_json(path, {"identity": identity, "done": done}, indent=None)
+def _note(beside: Path, path: Path, identity: dict[str, Any], done: list[int]) -> None:
+    # Once they are created, the arrays are described by the same bytes.
+    metadata = {file.relative_to(path).as_posix(): sha256_of(file) for file in sorted(path.rglob("zarr.json"))}
+    note = seal({"identity": identity, "done": done, "metadata": metadata})
+    write_json(beside, note, indent=None, listed=False)

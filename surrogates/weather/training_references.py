@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from data.checksums import read_bytes, verify
 from data.errors import CorruptStoreError
-from data.files import atomic_path, write_json
+from data.files import listed_path, write_json
 from data.weather import WeatherLayout
 from data.window_statistics import YEAR_DAYS, Climatology, hour_of_day
 from data.windows import WindowStore
@@ -23,6 +24,7 @@ from surrogates.weather.references import LinearInverseModel, Patterns
 from surrogates.weather.seeps import PrecipitationClimate, climates
 
 Part = tuple[int, int]
+RESTORE = "Restore it from a copy, or train again"
 NOTE, ARRAYS = "training.json", "references.npz"
 #: A climatology of more bytes is not kept, nor is a linear inverse model of more states, or of more bytes of them.
 CLIMATOLOGY_BYTES, MODEL_STATES, MODEL_BYTES = 256 << 20, 4000, 1 << 30
@@ -96,7 +98,7 @@ class TrainingReferences:
             arrays |= {"weight": model.patterns.weight, "vectors": model.patterns.vectors, "step": model.step}
         for k, wet in enumerate(self.precipitation or ()):
             arrays |= {f"dry_share_{k}": wet.dry_share, f"heavy_{k}": wet.heavy}
-        with atomic_path(directory / ARRAYS) as temporary, open(temporary, "wb") as file:
+        with listed_path(directory / ARRAYS) as temporary, open(temporary, "wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]
         note = {
             "windows": str(self.windows), "fingerprint": self.fingerprint, "states": self.states,
@@ -117,7 +119,8 @@ class TrainingReferences:
         if not (directory / NOTE).is_file():
             return None
         try:
-            note: dict[str, Any] = json.loads((directory / NOTE).read_text(encoding="utf-8"))
+            note: dict[str, Any] = json.loads(read_bytes(directory / NOTE, remedy=RESTORE))
+            verify(directory / ARRAYS, remedy=RESTORE)
             with np.load(directory / ARRAYS, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             usual = model = wet = None
@@ -139,9 +142,7 @@ class TrainingReferences:
                 arrays["times"].astype("datetime64[s]"), usual, model, wet, dict(note["lacking"]),
             )  # fmt: skip
         except (OSError, KeyError, TypeError, ValueError) as error:
-            raise CorruptStoreError(
-                f"cannot be read: {error}", where=str(directory / NOTE), remedy="Restore it, or train again"
-            ) from error
+            raise CorruptStoreError(f"cannot be read: {error}", where=str(directory / NOTE), remedy=RESTORE) from error
 
     def are_of(self, store: WindowStore) -> bool:
         """Whether a store is that of the training."""

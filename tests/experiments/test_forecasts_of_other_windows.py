@@ -14,6 +14,7 @@ import xarray as xr
 from hydra import compose, initialize_config_dir
 
 from data.errors import InputError
+from data.files import write_json
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.evaluate import evaluate
@@ -116,7 +117,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     moved = tmp_path / "moved"
     shutil.copytree(trained / "run" / "surrogate", moved)
     note = json.loads((moved / "training.json").read_text())
-    (moved / "training.json").write_text(json.dumps(note | {"windows": str(tmp_path / "gone")}))
+    write_json(moved / "training.json", note | {"windows": str(tmp_path / "gone")})
     kept = scored(tmp_path / "b", moved, trained / "test", "forecasts.starts=40", "forecasts.members=3")
     for name in ("climatology", "linear_inverse_model", "persistence"):
         np.testing.assert_allclose(kept["rmse"].sel(system=name), found["rmse"].sel(system=name), rtol=1e-5)

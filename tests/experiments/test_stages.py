@@ -19,6 +19,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 from rdkit import Chem
 
+from data.files import write_json
 from data.store import RecordStore
 
 NETWORK = ["surrogate.network.features=16", "surrogate.network.layers=2", "surrogate.ensemble=2"]
@@ -118,7 +119,7 @@ def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, ta
     newest = sorted((run / "checkpoints").glob("0*"))[-1] / "note.json"
     note = json.loads(newest.read_text())
     note["progress"]["seconds"] = 1000.0
-    newest.write_text(json.dumps(note))
+    write_json(newest, note)
     understudy(
         "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
         "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, f"run.dir={run}",

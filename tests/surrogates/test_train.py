@@ -17,6 +17,7 @@ import pytest
 from flax import nnx
 
 from data.errors import CorruptStoreError, InputError
+from surrogates.checkpoints import drop_others
 from surrogates.tracking import log_scores
 from surrogates.train import Batch, FitResult, TrainConfig, fit
 
@@ -248,15 +249,40 @@ def test_resuming_with_another_recipe_is_refused(tmp_path: Path) -> None:
         )  # fmt: skip
 
 
-def test_a_checkpoint_with_a_changed_byte_is_found(tmp_path: Path) -> None:
-    linear_problem.train(tmp_path, epochs=2)
-    newest = sorted((tmp_path / "checkpoints").glob("0*"))[-1]
+def test_of_damaged_checkpoints_the_one_before_is_taken_and_one_line_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole = linear_problem.weights(linear_problem.train(tmp_path, epochs=4))
+    older, newest = sorted((tmp_path / "checkpoints").glob("0*"))
     largest = max((p for p in (newest / "arrays").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
-    content = bytearray(largest.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    largest.write_bytes(bytes(content))
-    with pytest.raises(CorruptStoreError, match=newest.name):
-        linear_problem.train(tmp_path, epochs=3)
+    _change_a_byte(largest)
+    resumed = linear_problem.train(tmp_path, epochs=4)
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert said.startswith(f"the training goes on from checkpoint {older.name}")
+    assert str(largest) in said
+    for one, other in zip(whole, linear_problem.weights(resumed), strict=True):
+        np.testing.assert_array_equal(one, other)
+    # Weights of a checkpoint whose note says another progress would be others in the end.
+    for place in (tmp_path / "checkpoints").glob("0*"):
+        _change_a_byte(place / "note.json")
+    with pytest.raises(CorruptStoreError, match=r"note\.json"):
+        linear_problem.train(tmp_path, epochs=5)
+
+
+def test_two_checkpoints_are_kept_and_damaged_ones_of_further_on_are_not(tmp_path: Path) -> None:
+    for name in ("000000008", "000000016", "000000024", "000000032", ".000000040.half"):
+        (tmp_path / name).mkdir()
+    drop_others(tmp_path, "000000024")
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".000000040.half", "000000016", "000000024"]
+
+
+def _change_a_byte(file: Path) -> bytes:
+    """Change the byte in the middle of a file; answers what it was."""
+    content = file.read_bytes()
+    damaged = bytearray(content)
+    damaged[len(content) // 2] ^= 1
+    file.write_bytes(damaged)
+    return content
 
 
 def test_curves_are_in_mlflow_where_asked_for(tmp_path: Path) -> None:
