@@ -7,7 +7,7 @@ Here it is taken from `data.dims`, or where no array has more than two axes; all
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -35,7 +35,8 @@ REMEDY = (
 )
 #: What arrays are by their number of axes, the commonest first; an error offers those that fit.
 LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
-    2: (("sample", "x"),),
+    1: (("sample",),),
+    2: (("sample", "x"), ("sample", "channel")),
     3: (("sample", "x", "y"), ("sample", "time", "x"), ("sample", "channel", "x"), ("sample", "x", "time")),
     4: (
         ("sample", "channel", "x", "y"),
@@ -64,11 +65,13 @@ class Opened:
         data: its variables.
         format: what it was read as.
         assumed: what the file does not say, one sentence each.
+        unused: arrays that nobody asks for and that are not among the variables.
     """
 
     data: xr.Dataset
     format: str
     assumed: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
 
 
 def open_samples(
@@ -90,24 +93,34 @@ def open_samples(
     if not path.exists():
         raise InputError(f"no such file: {path}", remedy="Check the path")
     if path.suffix.lower() not in ARRAYS:
-        asked = [name for name in (output, *inputs) if name is not None]
-        refuse_unread(path, asked)
+        needed = [name for name in (output, *inputs) if name is not None]
+        refuse_unread(path, needed)
         if dims is not None:
             raise InputError(
                 "a NetCDF or Zarr file names its dims itself", where="data.dims", remedy="Leave data.dims out"
             )
-        return Opened(_split(_named_dims(path, where, asked), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
+        return Opened(_split(_named_dims(path, where, needed), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
     arrays = _read_arrays(path, where)
     # An array that has the name of a dim would be taken for its coordinate.
-    named = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
-    assigned, assumed = axes_of(named, dims, where)
-    variables = {name: xr.DataArray(a, dims=assigned[name]) for name, a in named.items()}
-    data = _split(variables, output, inputs)
+    every = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
+    # What nobody asks for may have axes that fit nothing.
+    wanted = [] if output is None else [output, *inputs]
+    asked = {name: a for name, a in every.items() if not wanted or _asked(name, wanted, every)}
+    if lacking := [n for n in wanted if n not in every and not any(n.startswith(f"{name}_") for name in asked)]:
+        raise InputError(
+            f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(every)}"
+        )
+    assigned, assumed = axes_of(asked, dims, where)
+    try:
+        data = _split({name: xr.DataArray(a, dims=assigned[name]) for name, a in asked.items()}, output, inputs)
+    except ValueError as error:
+        raise InputError(str(error).splitlines()[0], where=where, remedy=REMEDY) from error
     # Points of a unit domain, whose grid contains that of half as many points.
     space = [d for d in SPACE if d in data.dims]
     assumed += (f"points of a unit domain: {', '.join(f'{d} = i / {data.sizes[d]}' for d in space)}",)
     kind = "PyTorch tensors" if path.suffix.lower() in (".pt", ".pth") else "NumPy arrays"
-    return Opened(data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in space}), kind, assumed)
+    data = data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in space})
+    return Opened(data, kind, assumed, tuple(name for name in every if name not in asked))
 
 
 def axes_of(
@@ -128,6 +141,8 @@ def axes_of(
             if name not in told:
                 raise InputError(f"the dims of {name} are not said", where="data.dims", remedy=REMEDY)
             found[name] = _checked(told[name], len(shape), name)
+        if unlike := _conflict(found, arrays):
+            raise InputError(unlike, where="data.dims", remedy=_offered(arrays))
         return found, ()
     if dims is not None:
         most = max(map(len, shapes.values()))
@@ -152,19 +167,41 @@ def axes_of(
 
 
 def _offered(arrays: Mapping[str, np.ndarray]) -> str:
-    """Which `data.dims` fit all arrays, to be copied; where none does, how each array is told its own."""
+    """Which `data.dims` fit all arrays, to be copied: of all at once, else by name."""
+    most = max(arrays, key=lambda n: (arrays[n].ndim, arrays[n].size))
+    layouts = [dims for dims in LAYOUTS.get(arrays[most].ndim, ()) if "x" in dims]
     fitting = []
-    for dims in LAYOUTS.get(max(a.ndim for a in arrays.values()), ()):
+    for dims in layouts:
         try:
             axes_of(arrays, dims, "")
         except InputError:
             continue
         fitting.append(f"data.dims=[{','.join(dims)}]")
-    if not fitting:
-        usual = {name: LAYOUTS.get(a.ndim, (("sample",),))[0] for name, a in arrays.items()}
-        told = ", ".join(f"{name}: [{','.join(dims)}]" for name, dims in usual.items())
-        return f"Say what each axis is, such as 'data.dims={{{told}}}'; there are {', '.join(DIMS)}"
-    return f"Say which it is: {' or '.join(fitting)}; or each by its name: 'data.dims={{NAME: [sample,...], ...}}'"
+    if fitting:
+        return f"Say which it is: {' or '.join(fitting)}; or each by its name: 'data.dims={{NAME: [sample,...], ...}}'"
+    for dims in layouts:
+        told = {most: dims}
+        for name, array in arrays.items():
+            others = (d for d in LAYOUTS.get(array.ndim, ()) if not _conflict({**told, name: d}, arrays))
+            told[name] = next(others, ()) if name != most else dims
+        if all(told.values()) and not _conflict(told, arrays):
+            named = ", ".join(f"{name}: [{','.join(told[name])}]" for name in arrays)
+            return f"Say what each axis is, such as 'data.dims={{{named}}}'; there are {', '.join(DIMS)}"
+    return REMEDY
+
+
+def _conflict(dims: Mapping[str, tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> str:
+    """Which dim has one size in an array and another in a second, in words; nothing if none has.
+
+    Channels may differ, because each array has its own.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, own in dims.items():
+        for dim, size in zip(own, arrays[name].shape, strict=True):
+            other, where = sizes.setdefault(dim, (size, name))
+            if size != other and dim != "channel":
+                return f"{dim} has {size} places in {name} and {other} in {where}"
+    return ""
 
 
 def _checked(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
@@ -242,7 +279,7 @@ def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Seque
     parts: dict[str, xr.DataArray] = {}
     for name, values in variables.items():
         array = values.transpose(*(d for d in DIMS if d in values.dims), ...)
-        mine = name in inputs or any(n not in variables and n.startswith(f"{name}_") for n in inputs)
+        mine = _asked(name, inputs, variables)
         is_state = name == "initial" and output in variables and "time" in variables[output or ""].dims
         if "channel" not in array.dims or name == output or is_state or not mine or "time" in array.dims:
             parts[name] = array
@@ -252,6 +289,11 @@ def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Seque
             one = array.isel(channel=c, drop=True)
             parts[name if array.sizes["channel"] == 1 else f"{name}_{label}"] = one
     return xr.Dataset(parts, attrs=attrs)
+
+
+def _asked(name: str, wanted: Sequence[str], variables: Container[str]) -> bool:
+    """Whether a variable, or one of its channels, is among those that are asked for."""
+    return name in wanted or any(n not in variables and n.startswith(f"{name}_") for n in wanted)
 
 
 def channels_of(name: str, data: xr.Dataset) -> list[str]:

@@ -261,9 +261,10 @@ def read_fields(
         numbers, total = keep, len(keep) + len(failed)
         kind = "store of a campaign"
         said: tuple[str, ...] = ()
+        others: tuple[str, ...] = ()
     else:
         opened = open_samples(path, dims, output, [] if inputs is None else list(inputs))
-        data, kind, said = opened.data, opened.format, opened.assumed
+        data, kind, said, others = opened.data, opened.format, opened.assumed, opened.unused
         facts, bad = {"fingerprint": ""}, []
         given = [part for name in inputs or [] for part in channels_of(name, data) or [name]]
         outputs = [str(n) for n in data.data_vars if n not in given]
@@ -314,7 +315,7 @@ def read_fields(
         used=len(fields),
         quantities=_quantities(fields.layout),
         left_out=Counter(reason for _, reason in bad),
-        unused={n: "name it in data.inputs" for n in map(str, data.data_vars) if n not in (output, *given)},
+        unused={n: "name it in data.inputs" for n in (*map(str, data.data_vars), *others) if n not in (output, *given)},
         assumed=(*said, *timed, *shared, *assumed, *repeats_said(fields.input_keys())),
     )
     fields = replace(fields, reading=reading)

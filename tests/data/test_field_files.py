@@ -69,10 +69,37 @@ def test_axes_that_may_be_something_else_are_refused_and_what_is_offered_is_take
         assert assigned["b"] == tuple(dims.split(","))
 
 
-def test_arrays_that_no_list_fits_are_told_apart_by_name(tmp_path: Path) -> None:
-    path = saved(tmp_path / "a.npz", a=SQUARE, b=SQUARE[:5])
-    with pytest.raises(InputError, match=r"'data\.dims=\{a: \[sample,x,y\], b: \[sample,x,y\]\}'"):
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        # Twelve numbers of each sample are no field of other points than those of the output.
+        ({"a": RUN[:, 0, :5], "b": RUN[:, 0]}, {"a": ["sample", "x"], "b": ["sample", "x"]}),
+        ({"a": SQUARE[..., :5], "b": SQUARE}, {"a": ["sample", "x", "y"], "b": ["sample", "x", "y"]}),
+        ({"a": SQUARE, "b": SQUARE[:5]}, {"a": ["sample", "x", "y"], "b": ["sample", "x", "y"]}),
+    ],
+)
+def test_sizes_that_do_not_agree_are_named(
+    tmp_path: Path, arrays: dict[str, np.ndarray], said: dict[str, list[str]]
+) -> None:
+    with pytest.raises(InputError, match=r"data\.dims: (x|y|sample) has \d places in b and \d in a"):
+        read_fields(saved(tmp_path / "a.npz", **arrays), output="b", inputs=["a"], dims=said)
+
+
+def test_numbers_of_a_sample_are_offered_as_channels(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.npz", a=RUN[:, 0, :5], b=RUN[:, 0])
+    with pytest.raises(InputError, match=r"'data\.dims=\{a: \[sample,channel\], b: \[sample,x\]\}'"):
         read_fields(path, output="b", inputs=["a"])
+    fields, _ = read_fields(path, output="b", inputs=["a"], dims={"a": ["sample", "channel"], "b": ["sample", "x"]})
+    assert np.allclose(fields.parameters, RUN[:, 0, :5])
+
+
+def test_arrays_that_nobody_asks_for_fit_or_not(tmp_path: Path) -> None:
+    path = saved(tmp_path / "a.npz", a=RUN[:, 0], b=RUN[:, 1], points=np.zeros((9, 2)), many=CHANNELS)
+    fields, _ = read_fields(path, output="b", inputs=["a"])
+    assert fields.reading is not None
+    assert list(fields.reading.unused) == ["points", "many"]
+    with pytest.raises(InputError, match=r"no variable c in it\. It has a, b, points, many"):
+        read_fields(path, output="b", inputs=["c"])
 
 
 @pytest.mark.parametrize(
