@@ -29,6 +29,7 @@ from data.encodable import encodable, encodable_json
 #: Names of what is being written: a dot, the name that it will have, eight random characters.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")
 _SUFFIX = ".part"
+_OF_ZARR = re.compile(r"[^.]+\.[0-9a-f]{32}\.partial")
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
 #: Of the tables of checksums; several threads may write in one directory, which one process at a time claims.
@@ -196,11 +197,15 @@ def is_temporary(name: str, of: str | None = None) -> bool:
     return match is not None and (of is None or match[1] == of[:100])
 
 
-def sweep(directory: Path) -> list[Path]:
+def sweep(directory: Path, *, zarr: bool = False) -> list[Path]:
     """Remove what killed processes were writing within a directory, at any depth; answers what it removed.
 
-    Only names that this module gives go, only those whose writer is dead, and no link is followed. The inside of a Zarr
-    store further down is passed over, which may hold millions of files; its owner sweeps it.
+    Only names that this module gives go, only those whose writer is dead, and no link is followed.
+
+    Args:
+        directory: that this process alone writes to.
+        zarr: whether to look into Zarr stores, too, which may hold millions of files; whoever writes to one asks for
+            it. The names that zarr-python gives to what it writes are removed there as well.
     """
     removed: list[Path] = []
     pending = [Path(directory)]
@@ -210,11 +215,11 @@ def sweep(directory: Path) -> list[Path]:
             entries = list(os.scandir(folder))
         except OSError:
             continue
-        if folder != Path(directory) and any(entry.name == "zarr.json" for entry in entries):
+        if not zarr and any(entry.name == "zarr.json" for entry in entries):
             continue
         for entry in entries:
             is_directory = entry.is_dir(follow_symlinks=False)
-            if is_temporary(entry.name):
+            if is_temporary(entry.name) or (zarr and _OF_ZARR.fullmatch(entry.name)):
                 if (is_directory or entry.is_file(follow_symlinks=False)) and _remove_dead(Path(entry.path)):
                     removed.append(Path(entry.path))
             elif is_directory:

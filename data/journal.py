@@ -17,7 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from data.encodable import encodable
 from data.errors import CorruptStoreError
+from data.files import sync_directory
 
 MAGIC = b"USJ1"
 HEAD = struct.Struct("<4sII")
@@ -46,7 +48,8 @@ def decode_record(body: bytes) -> dict[str, Any]:
     at = 0
     for name, entry in json.loads(line).items():
         if isinstance(entry, str):
-            record[name] = entry
+            # Journals of before this was done when they were written hold text that no array takes.
+            record[name] = encodable(entry)
             continue
         dtype, shape, size = entry
         record[name] = np.frombuffer(rest, np.dtype(dtype), offset=at, count=size // np.dtype(dtype).itemsize).reshape(
@@ -128,7 +131,10 @@ class Journal:
         for position, record in read_frames(path):
             end = position
             self.records.append(record)
+        absent = not path.exists()
         self._file = path.open("ab")
+        if absent:
+            sync_directory(path.parent)
         size = self._file.tell()
         #: Bytes of a torn last frame that were cut off.
         self.cut = size - end
@@ -137,12 +143,13 @@ class Journal:
             self._file.seek(end)
 
     def append(self, record: Mapping[str, Any]) -> None:
-        """Add a record; when this returns it is in the file."""
+        """Add a record, its texts as `encodable` gives them; when this returns it is in the file."""
+        record = {name: encodable(value) if isinstance(value, str) else value for name, value in record.items()}
         self._file.write(encode_record(record))
         self._file.flush()
         if self.sync:
             os.fdatasync(self._file.fileno())
-        self.records.append(dict(record))
+        self.records.append(record)
 
     def clear(self) -> None:
         """Forget every record, once they are kept elsewhere."""

@@ -14,13 +14,13 @@ the last records (512 at most, by default) while a campaign runs or after it was
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import time
+import shutil
 import warnings
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any, Protocol
@@ -29,9 +29,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from data.claim import take_lock
+from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
-from data.files import write_json
+from data.files import is_temporary, make_directory, sweep, sync_directory, write_json
 from data.journal import Journal, read_frames
+from data.synced_zarr import SyncedStore
 
 #: 2: records have a processor time.
 FORMAT = 2
@@ -41,7 +44,11 @@ CHUNK_BYTES = 16_000_000
 #: Bytes of records in the journal above which it is folded.
 FOLD_BYTES = 256_000_000
 FIXED = {"axis": 3, "axis_2": 3}
-MANIFEST = "manifest.json"
+CARD, MANIFEST, LOCK = "store.json", "manifest.json", "lock"
+#: The card of a store that is being made; it becomes `CARD` when all else is there.
+BEGUN = "creating.json"
+#: Arrays that are folded at the same time: most of a fold is waiting for the disk.
+FOLDED_TOGETHER = 8
 #: For whoever opens the Zarr group by other means.
 COMMENT = (
     "Records that are not folded in yet, after a kill or while a campaign runs, are in journal.bin: "
@@ -156,39 +163,31 @@ class RecordStore:
         attrs: provenance and what else was given at creation.
     """
 
-    def __init__(self, path: Path, mode: str, *, sync: bool = True, flush_every: int = 512) -> None:
+    def __init__(
+        self,
+        path: Path,
+        mode: str,
+        *,
+        sync: bool = True,
+        flush_every: int = 512,
+        card: str = CARD,
+        lock: IO[str] | None = None,
+    ) -> None:
         self.path, self.mode, self.flush_every = Path(path), mode, flush_every
-        meta = self._read_json("store.json")
+        meta = self._read_json(card)
         if meta["format"] > FORMAT:
             raise InputError(f"format {meta['format']} is newer than {FORMAT}", where=str(path))
         self.attrs: dict[str, Any] = meta["attrs"]
         self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
         self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
-        self._columns: dict[str, _Column] = {}
-        record = meta.get("record", "sample")
-        self.coords: dict[str, xr.Variable] = {c["name"]: _coordinate(c) for c in meta.get("coords", ())}
-        sizes = {**FIXED, **{name: len(found) for name, found in self.coords.items()}}
-        for name in meta.get("facts", FIRST_FACTS):
-            self._add(_Column(name, (), *FACTS[name], record))
-        for v in meta["inputs"]:
-            self._add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record, sizes))
-        taken = {c.ragged for c in self._columns.values()}
-        for v in meta["outputs"]:
-            dims = tuple(v["dims"])
-            # A failed simulation has inputs along atoms but no outputs, so the two lengths are kept apart.
-            if dims and dims[0] in taken:
-                dims = (f"output_{dims[0]}", *dims[1:])
-            self._add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"], record, sizes))
-        for dim in dict.fromkeys(c.ragged for c in list(self._columns.values()) if c.ragged):
-            column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each {record}", record)
-            column.attrs["sample_dimension"] = dim
-            self._add(column)
+        self.coords, self._columns = _layout(meta)
         self._lock: IO[str] | None = None
         self._journal: Journal | None = None
         #: Called at each named step of a flush; tests crash there.
         self.on_step: Callable[[str], None] = lambda step: None
         if mode == "a":
-            self._lock = self._take_lock()
+            self._lock = lock or take_lock(self.path / LOCK, where=str(path))
+            sweep(self.path, zarr=True)
             try:
                 self._journal = Journal(self.path / "journal.bin", sync=sync)
             except CorruptStoreError:
@@ -199,9 +198,6 @@ class RecordStore:
             self._journal.records = [r for r in self._journal.records if int(r["_sequence"]) >= done]
             self._order = list(self._stored("key")) + [r["key"] for r in self._journal.records]
             self._known = set(self._order)
-
-    def _add(self, column: _Column) -> None:
-        self._columns[column.name] = column
 
     # Making and opening
 
@@ -239,14 +235,12 @@ class RecordStore:
         if not set(KEPT) <= set(facts) <= set(FACTS):
             raise ValueError(f"facts must hold {KEPT} and be among {tuple(FACTS)}, got {tuple(facts)}")
         path = Path(path)
-        if path.exists() and any(path.iterdir()):
-            raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")
+        _refuse_taken(path)
         names = [v.name for v in (*inputs, *outputs)]
         names += [c.name for c in coords]
         clash = sorted({n for n in names if names.count(n) > 1 or n in FACTS or n == record})
         if clash:
             raise InputError(f"variables {clash} appear twice, or are names of the store's own")
-        path.mkdir(parents=True, exist_ok=True)
         sizes = {**FIXED, **{c.name: len(c.values) for c in coords}}
 
         def describe(v: VariableLike) -> dict[str, Any]:
@@ -264,15 +258,26 @@ class RecordStore:
             "facts": list(facts),
             "record": record,
         }
-        write_json(path / MANIFEST, {"records": 0, "arrays": {}}, indent=None)
-        write_json(path / "store.json", meta, indent=None)
-        store = RecordStore(path, "a", sync=sync, flush_every=flush_every)
-        # Empty arrays, so that the Zarr group opens before the first fold.
-        group = store._group()
-        for column in store._columns.values():
-            _array(group, column)
-        for name, found in store.coords.items():
-            _write_coordinate(group, name, found)
+        make_directory(path)
+        lock = take_lock(path / LOCK, where=str(path))
+        try:
+            # Between the look and the lock another process may have come first.
+            _refuse_taken(path)
+            _clear_begun(path)
+            write_json(path / BEGUN, meta, indent=None)
+            write_json(path / MANIFEST, {"records": 0, "arrays": {}}, indent=None)
+            store = RecordStore(path, "a", sync=sync, flush_every=flush_every, card=BEGUN, lock=lock)
+            # Empty arrays, so that the Zarr group opens before the first fold.
+            group = store._group()
+            for column in store._columns.values():
+                _array(group, column)
+            for name, found in store.coords.items():
+                _write_coordinate(group, name, found)
+            os.replace(path / BEGUN, path / CARD)
+            sync_directory(path)
+        except BaseException:
+            lock.close()
+            raise
         return store
 
     @staticmethod
@@ -284,7 +289,13 @@ class RecordStore:
         """
         if mode not in ("r", "a"):
             raise ValueError(f"mode must be 'r' or 'a', got {mode!r}")
-        if not (Path(path) / "store.json").exists():
+        if not (Path(path) / CARD).exists():
+            if (Path(path) / BEGUN).exists():
+                raise InputError(
+                    "the making of this store was not finished",
+                    where=str(path),
+                    remedy="Give the command that began it again",
+                )
             raise InputError("no store here", where=str(path), remedy="Name a directory that understudy simulate made")
         return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every)
 
@@ -295,29 +306,6 @@ class RecordStore:
             raise CorruptStoreError(
                 f"not readable: {error}", where=str(self.path / name), remedy="Restore it from a copy"
             ) from error
-
-    def _take_lock(self) -> IO[str]:
-        file = (self.path / "lock").open("a+")
-        # A writer that was just killed may hold the lock until the kernel has buried it.
-        for attempt in range(20):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == 19:
-                    file.seek(0)
-                    owner = file.read().strip()
-                    file.close()
-                    raise InputError(
-                        f"process {owner or 'unknown'} is writing to this store",
-                        where=str(self.path),
-                        remedy="Wait for it, or stop it",
-                    ) from None
-                time.sleep(0.05)
-        file.truncate(0)
-        file.write(str(os.getpid()))
-        file.flush()
-        return file
 
     # Writing
 
@@ -337,7 +325,7 @@ class RecordStore:
         """Add a finished record; when this returns, a kill does not lose it.
 
         Args:
-            key: identity of the request; each at most once.
+            key: identity of the request; each at most once. Texts are stored as `encodable` gives them.
             values: by name; outputs of a failed simulation may be absent.
             status: "ok", or the kind of failure.
             core_seconds: processor time; a store that was made before it was recorded has no place for it.
@@ -345,7 +333,7 @@ class RecordStore:
         Raises:
             InputError: the key is there, a variable is unknown, or an "ok" record lacks an output.
         """
-        journal = self._writing()
+        journal, key = self._writing(), encodable(key)
         if key in self._known:
             raise InputError(f"a record with key {key} is in the store", where=str(self.path))
         unknown = sorted(set(values) - {*self.inputs, *self.outputs})
@@ -387,13 +375,14 @@ class RecordStore:
             return
         manifest = self._manifest()
         group = self._group()
-        arrays: dict[str, Any] = {}
-        for column in self._columns.values():
-            new = self._gather(column, journal.records)
+
+        def fold(column: _Column) -> dict[str, Any]:
             entry = manifest["arrays"].get(column.name, {"rows": 0, "crc": []})
-            # A chunk of nothing but fill values is written too, so that an absent file is always a loss.
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                arrays[column.name] = self._extend(group, column, entry, new)
+            return self._extend(group, column, entry, self._gather(column, journal.records))
+
+        # A chunk of nothing but fill values is written too, so that an absent file is always a loss.
+        with zarr.config.set({"array.write_empty_chunks": True}), ThreadPoolExecutor(FOLDED_TOGETHER) as threads:
+            arrays = dict(zip(self._columns, threads.map(fold, self._columns.values()), strict=True))
         self.on_step("arrays written")
         write_json(
             self.path / MANIFEST, {"records": manifest["records"] + len(journal.records), "arrays": arrays}, indent=None
@@ -412,7 +401,7 @@ class RecordStore:
 
     def _group(self) -> zarr.Group:
         attrs = _plain({"comment": COMMENT, **self.attrs})
-        return zarr.open_group(str(self.path), mode="a", zarr_format=3, attributes=attrs)
+        return zarr.open_group(SyncedStore(self.path), mode="a", zarr_format=3, attributes=attrs)
 
     def _extend(self, group: zarr.Group, column: _Column, entry: Mapping[str, Any], new: np.ndarray) -> dict[str, Any]:
         """Write rows behind those that the manifest counts; a chunk only ever gains rows.
@@ -548,7 +537,7 @@ class RecordStore:
 
     def has(self, key: str) -> bool:
         """Whether a record with this key is in the store."""
-        return key in (self._known if self._journal is not None else set(self.keys()))
+        return encodable(key) in (self._known if self._journal is not None else set(self.keys()))
 
     def __len__(self) -> int:
         if self._journal is not None:
@@ -580,9 +569,67 @@ class RecordStore:
         self.close()
 
 
+def _layout(meta: Mapping[str, Any]) -> tuple[dict[str, xr.Variable], dict[str, _Column]]:
+    """The coordinates and the columns that a card describes, by name."""
+    columns: dict[str, _Column] = {}
+
+    def add(column: _Column) -> None:
+        columns[column.name] = column
+
+    record = meta.get("record", "sample")
+    coords = {c["name"]: _coordinate(c) for c in meta.get("coords", ())}
+    sizes = {**FIXED, **{name: len(found) for name, found in coords.items()}}
+    for name in meta.get("facts", FIRST_FACTS):
+        add(_Column(name, (), *FACTS[name], record))
+    for v in meta["inputs"]:
+        add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record, sizes))
+    taken = {c.ragged for c in columns.values()}
+    for v in meta["outputs"]:
+        dims = tuple(v["dims"])
+        # A failed simulation has inputs along atoms but no outputs, so the two lengths are kept apart.
+        if dims and dims[0] in taken:
+            dims = (f"output_{dims[0]}", *dims[1:])
+        add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"], record, sizes))
+    for dim in dict.fromkeys(c.ragged for c in list(columns.values()) if c.ragged):
+        column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each {record}", record)
+        column.attrs["sample_dimension"] = dim
+        add(column)
+    return coords, columns
+
+
 def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
     """Attributes that Zarr and xarray take: nested values as JSON text."""
     return {k: v if isinstance(v, str | int | float | bool) else json.dumps(v) for k, v in attrs.items()}
+
+
+def _refuse_taken(path: Path) -> None:
+    """Refuse a directory that holds anything but a store whose making a kill ended.
+
+    Raises:
+        InputError: it does.
+    """
+    if not path.exists():
+        return
+    content = {e.name for e in path.iterdir() if e.name != LOCK and not is_temporary(e.name)}
+    # Earlier versions began with the manifest.
+    if content and content != {MANIFEST} and (BEGUN not in content or CARD in content):
+        raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")
+
+
+def _clear_begun(path: Path) -> None:
+    """Remove what a killed process made of a store: what its card names, and nothing else."""
+    if not (path / BEGUN).exists():
+        return
+    try:
+        coords, columns = _layout(json.loads((path / BEGUN).read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptStoreError(
+            f"not readable: {error}", where=str(path / BEGUN), remedy="Remove this directory, or name another"
+        ) from error
+    for name in (*coords, *columns):
+        if Path(name).name == name and not (path / name).is_symlink():
+            shutil.rmtree(path / name, ignore_errors=True)
+    (path / "zarr.json").unlink(missing_ok=True)
 
 
 def _coordinate(meta: Mapping[str, Any]) -> xr.Variable:

@@ -30,6 +30,9 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(Path(_cache) / "understudy" / "jax")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0.2"
 
+# No test loses the power: that what must be synced is synced, and when, is what the fixture `disk` shows.
+os.fsync = os.fdatasync = lambda fd: None
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
