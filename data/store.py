@@ -15,7 +15,6 @@ the last records (512 at most, by default) while a campaign runs or after it was
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import warnings
 import zlib
@@ -32,7 +31,7 @@ import zarr
 from data.claim import take_lock
 from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
-from data.files import is_temporary, make_directory, sweep, sync_directory, write_json
+from data.files import is_temporary, make_directory, sweep, write_json
 from data.journal import Journal, read_frames
 from data.synced_zarr import SyncedStore
 
@@ -45,7 +44,7 @@ CHUNK_BYTES = 16_000_000
 FOLD_BYTES = 256_000_000
 FIXED = {"axis": 3, "axis_2": 3}
 CARD, MANIFEST, LOCK = "store.json", "manifest.json", "lock"
-#: The card of a store that is being made; it becomes `CARD` when all else is there.
+#: The card of a store that is being made; `CARD` takes its place when all else is there.
 BEGUN = "creating.json"
 #: Arrays that are folded at the same time: most of a fold is waiting for the disk.
 FOLDED_TOGETHER = 8
@@ -188,6 +187,8 @@ class RecordStore:
         if mode == "a":
             self._lock = lock or take_lock(self.path / LOCK, where=str(path))
             sweep(self.path, zarr=True)
+            if card != BEGUN:
+                (self.path / BEGUN).unlink(missing_ok=True)
             try:
                 self._journal = Journal(self.path / "journal.bin", sync=sync)
             except CorruptStoreError:
@@ -264,7 +265,7 @@ class RecordStore:
             # Between the look and the lock another process may have come first.
             _refuse_taken(path)
             _clear_begun(path)
-            write_json(path / BEGUN, meta, indent=None)
+            write_json(path / BEGUN, meta, indent=None, listed=False)
             write_json(path / MANIFEST, {"records": 0, "arrays": {}}, indent=None)
             store = RecordStore(path, "a", sync=sync, flush_every=flush_every, card=BEGUN, lock=lock)
             # Empty arrays, so that the Zarr group opens before the first fold.
@@ -273,8 +274,8 @@ class RecordStore:
                 _array(group, column)
             for name, found in store.coords.items():
                 _write_coordinate(group, name, found)
-            os.replace(path / BEGUN, path / CARD)
-            sync_directory(path)
+            write_json(path / CARD, meta, indent=None)
+            (path / BEGUN).unlink()
         except BaseException:
             lock.close()
             raise

@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +27,8 @@ from zarr.codecs import Crc32cCodec
 from data.checksums import read_bytes, sha256_of, verify
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
-from data.files import listed_path, remove_listed, write_json
+from data.files import listed_path, remove_directory, remove_listed, sweep, write_json
+from data.synced_zarr import SyncedStore
 from data.weather import TIME, WeatherLayout
 from data.window_checks import refuse_not_finite, static_fields
 from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
@@ -274,7 +274,8 @@ def write_windows(
         store = WindowStore.open(path)
         if _read(path / CARD)["identity"] != json.loads(json.dumps(identity)):
             raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
-        return store
+        if not (path / PROGRESS).exists():
+            return store
     with claim(path, "store of windows", adopt=_is_begun):
         return _write_states(
             path, segments, layout, identity, static, fingerprint, (seconds_per_step, label_core_seconds), advance
@@ -291,21 +292,27 @@ def _write_states(
     costs: tuple[float, float],
     advance: Any,
 ) -> WindowStore:
+    if (path / CARD).is_file():
+        # A kill came between the card and this.
+        remove_listed(path / PROGRESS)
+        return WindowStore.open(path)
     shard_bytes = int(identity["shard_bytes"])
     done = _progress(path, identity)
+    sweep(path, zarr=True)
     state = (*layout.grid.shape, len(layout.channels))
     each = min(MOST_STATES, max(1, shard_bytes // (4 * int(np.prod(state)))))
     if done == 0:
-        shutil.rmtree(path / STATES, ignore_errors=True)
+        if (path / STATES).exists():
+            remove_directory(path / STATES)
         for old in path.glob(f"{CLIMATOLOGY}_*"):
             remove_listed(old)
         array = zarr.create_array(
-            str(path / STATES), shape=(0, *state), chunks=(1, *state), shards=(each, *state), dtype="float32",
+            SyncedStore(path / STATES), shape=(0, *state), chunks=(1, *state), shards=(each, *state), dtype="float32",
             compressors=[Crc32cCodec()], filters=None, fill_value=float("nan"),
             dimension_names=["time", "latitude", "longitude", "channel"],
         )  # fmt: skip
     else:
-        array = zarr.open_array(str(path / STATES), mode="r+")
+        array = zarr.open_array(SyncedStore(path / STATES), mode="r+")
     times: list[np.ndarray] = []
     ends: list[tuple[int, int]] = []
     pending: list[np.ndarray] = []

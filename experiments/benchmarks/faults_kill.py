@@ -28,6 +28,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from data.checksums import TABLE, read_table, sha256_of
+
 Operation = Callable[[Path], object]
 State = Callable[[Path], dict[str, bytes]]
 #: Audit events of calls that change what a directory holds.
@@ -37,7 +39,7 @@ EVENTS = frozenset(
 #: Methods of open files that hand bytes to the system.
 METHODS = frozenset({"write", "writelines", "flush", "close", "truncate", "__exit__"})
 #: The process number of the last writer: no part of the result.
-NOT_COMPARED = frozenset({"lock", ".lock"})
+NOT_COMPARED = frozenset({"lock", ".lock", TABLE})
 
 
 @dataclass(frozen=True)
@@ -58,7 +60,14 @@ class Kill:
 
 
 def tree(directory: Path) -> dict[str, bytes]:
-    """Every file and empty directory below, with the bytes."""
+    """Every file and empty directory below, with the bytes.
+
+    Tables of checksums may name earlier versions and files that are gone: they are checked, not compared.
+    """
+    for table in directory.rglob(TABLE):
+        for name, digests in (read_table(table.parent) or {}).items():
+            if (table.parent / name).is_file():
+                assert sha256_of(table.parent / name) in digests, f"{name} is not what its checksum says"
     return {
         path.relative_to(directory).as_posix(): path.read_bytes() if path.is_file() else b"directory"
         for path in sorted(directory.rglob("*"))

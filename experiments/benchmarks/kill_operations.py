@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from data.store import KEPT, RecordStore
+from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, write_windows
 from simulators.base import Coordinate, Variable
