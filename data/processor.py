@@ -9,34 +9,15 @@ import os
 import resource
 from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
 
 import psutil
+
+from data.descendants import descendants
 
 
 def used(usage: resource.struct_rusage) -> float:
     """User and system time of a `getrusage` or `wait4` (s)."""
     return usage.ru_utime + usage.ru_stime
-
-
-def descendants(pid: int) -> list[int]:
-    """Living processes that a process started, and those that these started."""
-    found: list[int] = []
-    # Asking the whole system for children is slow; Linux lists them in one place.
-    with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            found += [int(child) for child in (task / "children").read_text().split()]
-    return found + [grandchild for child in found for grandchild in descendants(child)]
-
-
-def session(leader: int) -> list[int]:
-    """Processes of a session but its leader; those whose parent has died are among them."""
-    found = []
-    for pid in psutil.pids():
-        with suppress(OSError):
-            if pid != leader and os.getsid(pid) == leader:
-                found.append(pid)
-    return found
 
 
 def living_seconds(pids: Iterable[int]) -> float:

@@ -64,6 +64,7 @@ RANGES: Mapping[str, str] = {
     "process": "[0, 65535]",
     "timeout_s": POSITIVE,
     "memory_mb": COUNT,
+    "scratch_mb": COUNT,
     "give_up_after": COUNT,
     # What is sought
     "hit": FINITE,

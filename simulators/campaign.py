@@ -9,16 +9,14 @@ A record's cost is the processor time of its simulation and of every program tha
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
-import signal
-import threading
+import selectors
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sized
-from contextlib import suppress
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +30,17 @@ from data.store import RecordStore
 from simulators.base import SimulationError, Simulator, input_hash
 from simulators.campaign_outlook import Outlook, Trial
 from simulators.campaign_summary import CampaignSummary, Reasons
-from simulators.worker import Answer, Job, Ready, Slot, Worker, plain
+from simulators.channel import GarbledError
+from simulators.interrupts import Interrupts
+from simulators.slot import Job, Slot
+from simulators.worker import Answer, Unloadable, Worker, plain, unpack
 
 #: Kinds of failure that may pass on a second try.
 RETRIED = ("crashed", "out_of_memory")
-#: Seconds between looks at clocks and memory.
+#: Seconds between looks at clocks.
 POLL_S = 0.1
+#: Seconds without another byte after which half an answer is no answer.
+STALL_S = 30.0
 #: Seconds in which a process must have imported the simulator.
 START_TIMEOUT_S = 300.0
 #: Processes in a row that may die before they have loaded the simulator.
@@ -55,6 +58,8 @@ class CampaignConfig:
         threads: of each process.
         timeout_s: wall seconds of one simulation, after which its process is killed; None: no limit.
         memory_mb: resident memory (10^6 bytes) of a process, above which it is killed; None: no limit.
+        scratch_mb: disk (10^6 bytes) that the temporary files of a process may take, above which it is killed, and the
+            size of the largest file that it may write anywhere; None: no limit.
         retries: more tries for what may pass on a second one (`RETRIED`).
         retry_failed: try again what the store holds as failed; the new record stands behind the old one.
         give_up_after: the campaign ends when of so many first requests more than half failed; None: it goes on.
@@ -67,17 +72,18 @@ class CampaignConfig:
     threads: int = 1
     timeout_s: float | None = 3600.0
     memory_mb: int | None = 4000
+    scratch_mb: int | None = 20_000
     retries: int = 1
     retry_failed: bool = False
     give_up_after: int | None = 10
 
     def __post_init__(self) -> None:
-        for name in ("workers", "threads", "timeout_s", "memory_mb", "give_up_after"):
+        for name in ("workers", "threads", "timeout_s", "memory_mb", "scratch_mb", "give_up_after"):
             value = getattr(self, name)
             # Not a number is no limit to anything.
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")
-        if self.retries < 0:
+        if not 0 <= self.retries < math.inf:
             raise ValueError(f"retries must be 0 or more, got {self.retries}")
 
     @property
@@ -157,32 +163,6 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
     return records
 
 
-class _Interrupts:
-    """Ctrl-C that cannot get lost: Python drops an exception that a signal raises inside a destructor or callback."""
-
-    def __init__(self) -> None:
-        self.seen = False
-        self.before: Any = None
-
-    def __enter__(self) -> _Interrupts:
-        if threading.current_thread() is threading.main_thread():
-            self.before = signal.signal(signal.SIGINT, self._handle)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.before is not None:
-            signal.signal(signal.SIGINT, self.before)
-
-    def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came and its exception got lost."""
-        if self.seen:
-            raise KeyboardInterrupt
-
-    def _handle(self, number: int, frame: object) -> None:
-        self.seen = True
-        raise KeyboardInterrupt
-
-
 @dataclass
 class _Campaign:
     """The state of one call of `run_campaign`."""
@@ -221,7 +201,7 @@ class _Campaign:
         )
         jobs = self._new(inputs)
         bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show)
-        with _Interrupts() as interrupts, bar:
+        with Interrupts() as interrupts, bar:
             task = bar.add_task("simulating (Ctrl-C is safe)", total=self.total, rate="")
             try:
                 while True:
@@ -242,6 +222,8 @@ class _Campaign:
                             bar.console.print(escape(sentence))
             except BaseException:
                 for slot in self.slots:
+                    slot.worker.tell_to_end()
+                for slot in self.slots:
                     slot.worker.kill()
                 raise
         for slot in self.slots:
@@ -261,7 +243,7 @@ class _Campaign:
 
     def _running(self) -> list[tuple[float, float]]:
         """Wall and processor seconds so far of each request that a worker has."""
-        now = time.perf_counter()
+        now = time.monotonic()
         return [
             (
                 slot.job.seconds + now - slot.started,
@@ -314,7 +296,9 @@ class _Campaign:
             if idle:
                 slot = idle.pop()
             else:
-                slot = Slot(Worker(self.pickled, self.config.threads), started=time.perf_counter())
+                limits = self.config
+                worker = Worker(self.pickled, limits.threads, limits.scratch_mb)
+                slot = Slot(worker, limits.memory_mb, limits.scratch_mb, started=time.monotonic())
                 self.slots.append(slot)
             slot.job = job
             self._hand_over(slot)
@@ -328,56 +312,68 @@ class _Campaign:
 
     def _send(self, slot: Slot) -> None:
         assert slot.job is not None
-        slot.started = time.perf_counter()
-        # A process that has just died closes the pipe; `_collect` finds that out.
-        with suppress(OSError):
-            slot.worker.connection.send(slot.job.values)
+        slot.started = time.monotonic()
+        slot.worker.request(slot.job.values)
 
     def _collect(self) -> None:
         """Take what is ready, and kill what is over its limits."""
-        connections = {slot.worker.connection: slot for slot in self.slots if slot.job is not None}
-        for connection in wait(list(connections), timeout=POLL_S):
-            self._take(connections[connection])  # type: ignore[index]
-        now = time.perf_counter()
+        self._wait()
         for slot in self.slots:
             # Asked before the pipe, so that an answer sent just before the end is still taken.
             dead = slot.worker.dead()
-            heavy = self._heavy(slot, now)
+            over = None if dead else slot.over()
             if slot.job is None:
                 # A leak or a death after the last answer is not the next request's fault.
-                if heavy or (dead and slot.ready):
+                if over or (dead and slot.ready):
                     slot.renew()
                 continue
-            if slot.worker.connection.poll():
+            slot.worker.channel.push()
+            if self._take(slot):
                 continue
             if dead:
-                # What it started may hold the pipe open.
                 self._died(slot)
-                continue
-            limit = self.config.timeout_s if slot.ready else START_TIMEOUT_S
-            spent = now - slot.started
-            if limit is not None and spent > limit:
-                what = f"no answer in {limit:g} s" if slot.ready else "the process did not start"
-                self._replace(slot, "timeout", f"{what}; killed", spent, {})
-            elif heavy:
-                self._replace(slot, "out_of_memory", heavy, spent, {})
+            elif late := self._late(slot):
+                self._replace(slot, *late, again=late[0] in RETRIED)
+            elif over:
+                # What fills the disk once would do it twice.
+                self._replace(slot, *over, again=over[0] == "out_of_memory")
 
-    def _heavy(self, slot: Slot, now: float) -> str:
-        """What to say of a worker that holds too much memory; looked at every `POLL_S`."""
-        if self.config.memory_mb is None or now - slot.checked < POLL_S:
-            return ""
-        slot.checked = now
-        used, limit = slot.worker.memory_mb(), self.config.memory_mb
-        return f"{used:,.0f} MB used, {limit:,} MB allowed; killed" if used > limit else ""
+    def _wait(self) -> None:
+        """Until a worker has something to say, or it is time to look at the clock."""
+        with selectors.DefaultSelector() as selector:
+            for slot in self.slots:
+                if slot.job is not None:
+                    writing = selectors.EVENT_WRITE if slot.worker.channel.sending else 0
+                    selector.register(slot.worker.channel, selectors.EVENT_READ | writing)
+            selector.select(POLL_S)
 
-    def _take(self, slot: Slot) -> None:
+    def _late(self, slot: Slot) -> tuple[str, str] | None:
+        """Kind and message of what has taken too long; None while there is time."""
+        now, channel = time.monotonic(), slot.worker.channel
+        limit = self.config.timeout_s if slot.ready else START_TIMEOUT_S
+        if limit is not None and now - slot.started > limit:
+            what = f"no answer in {limit:g} s" if slot.ready else "the process did not start"
+            return "timeout", f"{what}; killed"
+        if channel.begun and now - channel.heard > STALL_S:
+            what = f"half an answer: {channel.begun:,} bytes, and no more for {STALL_S:g} s"
+            return "crashed", f"{what}; killed"
+        return None
+
+    def _take(self, slot: Slot) -> bool:
+        """Take what a worker says; whether it has said something, or has gone."""
         try:
-            received = slot.worker.connection.recv()
-        except (EOFError, OSError):
+            payload = slot.worker.channel.receive()
+            if payload is None:
+                return False
+            received = unpack(payload)
+        except EOFError:
             self._died(slot)
-            return
+            return True
+        except GarbledError as error:
+            self._replace(slot, "crashed", f"its answer is damaged: {error}; killed", again=True)
+            return True
+        assert slot.job is not None
         if isinstance(received, Answer):
-            assert slot.job is not None
             job = slot.job
             job.seconds += received.seconds
             job.core_seconds += received.core_seconds
@@ -386,33 +382,36 @@ class _Campaign:
                 raise SimulationError("missing_component", received.message, json.loads(received.log))
             if received.status in RETRIED and job.attempts <= self.config.retries:
                 self._hand_over(slot)
-                return
-            slot.job = None
-            self._record(job, received)
-            return
-        if not isinstance(received, Ready):
-            raise InputError(f"the simulator cannot be built in another process: {received}")
+            else:
+                slot.job = None
+                self._record(job, received)
+            return True
+        if isinstance(received, Unloadable):
+            raise InputError(f"the simulator cannot be built in another process: {received.message}")
         slot.ready, slot.deaths, slot.counted = True, 0, received.counted
-        if slot.job is not None:
-            self._send(slot)
+        self._send(slot)
+        return True
 
     def _died(self, slot: Slot) -> None:
-        spent = time.perf_counter() - slot.started
-        # What the dead process started may live on.
-        slot.worker.kill()
-        how, said = slot.worker.obituary()
-        last = f": {said.splitlines()[-1]}" if said else ""
-        self._replace(slot, "crashed", f"the process ended with {how}{last}", spent, {"output": said})
+        ended = slot.worker.bury()
+        if ended.code is None:
+            message = f"{ended.trouble or 'the process closed the socket on which it answers'}; killed"
+        else:
+            last = f": {ended.said.splitlines()[-1]}" if ended.said else ""
+            message = f"the process ended with {ended.how}{last}"
+        self._replace(slot, "crashed", message, {"output": ended.said}, again=True)
 
-    def _replace(self, slot: Slot, kind: str, message: str, spent: float, details: dict[str, Any]) -> None:
+    def _replace(
+        self, slot: Slot, kind: str, message: str, details: dict[str, Any] | None = None, *, again: bool
+    ) -> None:
         """Bury a worker; its request is tried again in a fresh one, or recorded as failed."""
         assert slot.job is not None
         job, ready, counted = slot.job, slot.ready, slot.counted
+        spent = time.monotonic() - slot.started
         slot.deaths += not ready
         if slot.deaths >= MAX_STARTS:
             raise InputError(f"the simulator cannot be loaded in another process: {message}")
-        if not slot.worker.connection.closed:
-            slot.worker.kill()
+        slot.worker.kill()
         used = max(0.0, slot.worker.core_seconds - counted)
         slot.renew()
         # A request that was not sent yet is not to blame.
@@ -420,11 +419,11 @@ class _Campaign:
             return
         job.seconds += spent
         job.core_seconds += used
-        if kind in RETRIED and job.attempts <= self.config.retries:
+        if again and job.attempts <= self.config.retries:
             self._hand_over(slot)
             return
         slot.job = None
-        self._record(job, Answer(kind, {}, message, json.dumps(details), spent, used))
+        self._record(job, Answer(kind, {}, message, json.dumps(details or {}), spent, used))
 
     def _record(self, job: Job, found: Answer) -> None:
         facts: dict[str, Any] = {

@@ -5,9 +5,14 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import socket
+import stat
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +21,23 @@ import numpy as np
 import xarray as xr
 
 from simulators.base import SimulationError, Spec, Variable, content_hash, dataset
+from simulators.channel import frame
 
 MODES = (
     *("ok", "segfault", "hang", "grandchild", "orphan", "eat_memory", "leak", "raise", "exit", "nan"),
     *("not_converged", "missing", "flaky", "burn", "burn_program", "burn_and_hang"),
+    *("daemon", "daemon_and_hang", "halt", "half_answer", "garbled_answer", "no_answer", "print", "print_and_hang"),
+    *("fill_disk", "large_file", "sys_exit", "interrupt", "no_memory", "bad_message", "fork_and_exit"),
+    *("close_descriptors", "kill_guard", "shape", "no_dataset", "objects"),
 )
+#: A program that has left its parents, its session and its environment behind.
+DAEMON = """import os, sys, time
+os.fork() and os._exit(0)
+os.setsid()
+os.fork() and os._exit(0)
+print(os.getpid(), file=open(sys.argv[1], "w"), flush=True)
+os.closerange(0, 64)
+time.sleep(1e6)"""
 #: What the mode "leak" never gives back.
 _LEAKED: list[np.ndarray] = []
 #: Uses so many seconds of processor time, however long that takes.
@@ -65,6 +82,8 @@ class Misbehaving:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
+        # In a worker: xarray would load dask with the first record, which takes longer than all else here.
+        sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
         if not self.loads:
             os._exit(7)
 
@@ -75,7 +94,12 @@ class Misbehaving:
             calls.write(f"{x:g} {mode} {os.getpid()}\n")
         time.sleep(self.seconds)
         self._misbehave(mode, x)
-        y = np.nan if mode == "nan" else x * x
+        self._misbehave_as_program(mode)
+        y = {"nan": np.nan, "objects": lambda: None, "shape": np.ones(3)}.get(mode, x * x)
+        if mode == "no_dataset":
+            return y  # type: ignore[return-value]
+        if mode in ("objects", "shape"):
+            return xr.Dataset({"y": ("row", y) if mode == "shape" else ((), np.array(y)), "omp_threads": ((), 1)})
         return dataset(SPEC.outputs, {"y": y, "omp_threads": int(os.environ.get("OMP_NUM_THREADS", "0"))})
 
     def _misbehave(self, mode: str, x: float) -> None:
@@ -114,11 +138,70 @@ class Misbehaving:
         elif mode.startswith("burn_"):
             hang = "\ntime.sleep(1e6)" if mode == "burn_and_hang" else ""
             subprocess.run([sys.executable, "-I", "-S", "-c", BURN + hang, str(x)], check=False)
+        elif mode == "sys_exit":
+            sys.exit(3)
+        elif mode == "interrupt":
+            raise KeyboardInterrupt
+        elif mode == "no_memory":
+            raise MemoryError("on purpose")
+        elif mode == "bad_message":
+            raise _SilentError
         elif mode == "flaky":
             marker = Path(self.folder) / f"flaky-{x:g}"
             if not marker.exists():
                 marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
+
+    def _misbehave_as_program(self, mode: str) -> None:
+        """Ways to get at the processes, descriptors and files around it."""
+        # A file that nobody removes.
+        tempfile.mkstemp()
+        if mode.startswith("daemon"):
+            pid = Path(self.folder) / "daemon"
+            subprocess.run([sys.executable, "-I", "-S", "-c", DAEMON, str(pid)], env={}, check=True)
+            while not (pid.exists() and pid.read_text().endswith("\n")):
+                time.sleep(0.002)
+        if mode.startswith("print"):
+            for _ in range(300 if mode.endswith("hang") else 1):
+                os.write(1, b"x" * 2**16 + b"\n")
+        if mode.endswith("_and_hang"):
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)
+            time.sleep(1e6)
+        elif mode == "halt":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif mode.endswith("_answer"):
+            said = frame(b"y" * 400)[0] + b"y" * {"half_answer": 12, "garbled_answer": 399, "no_answer": 0}[mode]
+            for sock in _sockets():
+                sock.sendall(b"y" if mode == "no_answer" else said + b"x" * (mode == "garbled_answer"))
+            time.sleep(1e6)
+        elif mode == "fill_disk":
+            for _ in range(40):
+                Path(tempfile.mkstemp()[1]).write_bytes(bytes(10**6))
+            time.sleep(1e6)
+        elif mode == "large_file":
+            Path(tempfile.mkstemp()[1]).write_bytes(bytes(31 * 10**6))
+        elif mode == "fork_and_exit":
+            if os.fork():
+                os._exit(0)
+        elif mode == "close_descriptors":
+            os.closerange(3, 4096)
+            time.sleep(1e6)
+        elif mode == "kill_guard":
+            os.kill(os.getppid(), signal.SIGKILL)
+            time.sleep(1e6)
+
+
+class _SilentError(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no message")
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """The sockets of this process; it has only the one on which it answers."""
+    for descriptor in Path("/proc/self/fd").iterdir():
+        with suppress(OSError):
+            if stat.S_ISSOCK(descriptor.stat().st_mode):
+                yield socket.socket(fileno=int(descriptor.name))
 
 
 def request(x: float, mode: str = "ok") -> xr.Dataset:

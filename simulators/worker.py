@@ -1,43 +1,45 @@
-"""One process of a campaign: takes requests over a pipe, answers them, and dies when it is told or orphaned.
+"""One process of a campaign: takes requests over a socket, answers them, and ends with all that it started.
 
-What travels is numpy arrays and strings between two processes of this program; nothing is read from a file.
+A guard stands above it (`simulators.guard`). Requests are pickled by the campaign; answers are JSON and bytes
+(`simulators.channel`), so that nothing which a simulator's process sends is unpickled.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import pickle
 import signal
-import subprocess
+import socket
 import sys
-import tempfile
 import time
 import traceback
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
-from multiprocessing import Pipe
-from multiprocessing.connection import Connection
-from typing import IO, Any
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import numpy as np
 import psutil
 import xarray as xr
 
-from data.processor import descendants, living_seconds, session, tree_seconds, used
-from simulators.base import SimulationError, Simulator, check, dataset
+from data.descendants import descendants, kill
+from data.processor import living_seconds, tree_seconds
+from simulators import channel
+from simulators.base import SimulationError, Simulator, Spec, check, dataset
+from simulators.channel import Channel
+from simulators.guarded import Ended, Guarded
+from simulators.scratch import Scratch
 
 #: Environment variables that tell numerical libraries how many threads to start.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 BOOT = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[2]); "
-    "from simulators.worker import serve; serve(int(sys.argv[1]), int(sys.argv[3]))"
+    "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
+    "from simulators.guard import guard; guard(json.loads(sys.argv[1])); "
+    "from simulators.worker import serve; serve(int(sys.argv[2]))"
 )
-#: Bytes of what a process printed last that go into the record of its death.
-TAIL = 2000
-_PR_SET_PDEATHSIG = 1
+#: Characters of a message of failure that are kept.
+MESSAGE = 4000
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,10 @@ class Answer:
     core_seconds: float
     counted: float = 0.0
 
+    def pack(self) -> bytes:
+        """As it travels."""
+        return channel.pack({"answer": {**asdict(self), "values": None}}, self.values)
+
 
 @dataclass(frozen=True)
 class Ready:
@@ -70,59 +76,154 @@ class Ready:
     counted: float
 
 
-def answer(simulator: Simulator, values: Mapping[str, Any]) -> Answer:
-    """Run a simulator on the values of one request; every way in which it can fail becomes an answer too."""
-    start, before = time.perf_counter(), tree_seconds()
+@dataclass(frozen=True)
+class Unloadable:
+    """Why a process could not load the simulator."""
+
+    message: str
+
+
+def unpack(payload: bytes) -> Answer | Ready | Unloadable:
+    """What a worker said.
+
+    Raises:
+        GarbledError: it is nothing that a worker says.
+    """
+    facts, arrays = channel.unpack(payload)
+    try:
+        if "answer" in facts:
+            return Answer(**{**facts["answer"], "values": arrays})
+        if "ready" in facts:
+            return Ready(float(facts["ready"]))
+        return Unloadable(str(facts["unloadable"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise channel.GarbledError(f"it cannot be read: {error}") from error
+
+
+def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = None) -> Answer:
+    """Run a simulator on the values of one request; every way in which it can fail becomes an answer too.
+
+    Args:
+        guard: process that adopts what this one leaves behind, whose time counts as well.
+    """
+    start, before = time.perf_counter(), _counted(guard)
 
     def spent() -> tuple[float, float, float]:
-        counted = tree_seconds()
+        counted = _counted(guard)
         return time.perf_counter() - start, counted - before, counted
 
     def failed(kind: str, message: str, details: Mapping[str, Any]) -> Answer:
-        text = json.dumps(dict(details), default=str)
-        return Answer(kind, {}, message, text, *spent())
+        return Answer(kind, {}, message[:MESSAGE], _json(details), *spent())
 
     try:
         try:
             inputs = dataset(simulator.spec.inputs, values)
         except (TypeError, ValueError) as error:
             return failed("invalid_input", f"the request does not fit the spec: {error}", {})
-        found = simulator.simulate(inputs)
+        result = simulator.simulate(inputs)
         try:
-            check(found, simulator.spec.outputs, sizes=simulator.spec.sizes)
+            outputs = _fitting(result, simulator.spec)
         except SimulationError as error:
             # The request was in order; it is the answer that does not fit.
             return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
-        outputs = {v.name: found[v.name].values for v in simulator.spec.outputs}
-        return Answer("ok", outputs, "", str(found.attrs.get("log", "{}")), *spent())
+        return Answer("ok", outputs, "", str(result.attrs.get("log", "{}")), *spent())
     except SimulationError as error:
-        return failed(error.kind, error.message, error.details)
+        return failed(error.kind, str(error.message), error.details)
     except MemoryError as error:
         return failed("out_of_memory", f"the simulator could not allocate: {error}", {})
-    except Exception as error:
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        said = f": {end.code}" if isinstance(end.code, str) else ""
+        return failed("crashed", f"exited with status {code}{said}", {"exit_status": code})
+    except BaseException as error:  # KeyboardInterrupt and others that are no Exception are failures like any other
         lines = traceback.format_exc().strip().splitlines()[-12:]
-        return failed("crashed", f"{type(error).__name__}: {error}", {"traceback": lines})
+        return failed("crashed", _said(error), {"traceback": [line[:MESSAGE] for line in lines]})
 
 
-def serve(descriptor: int, parent: int) -> None:
-    """What the process does: receive the simulator, then answer requests until the pipe closes."""
-    # The kernel kills this process when its parent dies, however that dies.
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:
-        return
+def _fitting(result: Any, spec: Spec) -> dict[str, np.ndarray]:
+    """The outputs of a simulator, as its spec has them.
+
+    Raises:
+        SimulationError: they do not fit.
+    """
+    if not isinstance(result, xr.Dataset):
+        raise SimulationError("crashed", f"it is no xarray.Dataset but {type(result).__name__}")
+    check(result, spec.outputs, sizes=spec.sizes)
+    outputs = {}
+    for variable in spec.outputs:
+        values = result[variable.name].values
+        if variable.dtype == "str":
+            if not all(isinstance(item, str) for item in values.flat):
+                raise SimulationError("crashed", f"{variable.name} must hold strings, got {values.dtype}")
+            outputs[variable.name] = values.astype(object)
+            continue
+        # From a float to an integer, or from an object, something would be lost in silence.
+        if not np.can_cast(values.dtype, np.dtype(variable.dtype), "same_kind"):
+            raise SimulationError("crashed", f"{variable.name} must be {variable.dtype}, got {values.dtype}")
+        with np.errstate(over="ignore"):
+            outputs[variable.name] = values.astype(variable.dtype)
+        if outputs[variable.name].dtype.kind == "f" and not np.isfinite(outputs[variable.name]).all():
+            raise SimulationError("crashed", f"{variable.name} holds values too large for {variable.dtype}")
+    return outputs
+
+
+def _said(error: BaseException) -> str:
+    """Type and text of an exception; the text may fail as well."""
+    try:
+        text = str(error)
+    except Exception as second:
+        text = f"its message cannot be made ({type(second).__name__})"
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def _json(details: Mapping[str, Any]) -> str:
+    try:
+        return json.dumps(dict(details), default=str)
+    except Exception as error:  # keys that are no strings, circles, a `__str__` that fails
+        return json.dumps({"details": f"cannot be written as JSON: {type(error).__name__}"})
+
+
+def _counted(guard: int | None) -> float:
+    """Processor time so far of this process, of what it started, and of what a guard has adopted (s)."""
+    if guard is None:
+        return tree_seconds()
+    return tree_seconds() + living_seconds([guard, *_adopted(guard)])
+
+
+def _adopted(guard: int) -> list[int]:
+    """What is below the guard and not below this process: programs whose parents have ended."""
+    own = {os.getpid(), *descendants(os.getpid())}
+    return [pid for pid in descendants(guard) if pid not in own]
+
+
+def serve(descriptor: int) -> None:
+    """What the process does: receive the simulator, then answer requests until the socket closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # A program that outlives this process must not keep the pipe open, or the death would go unseen.
+    # A program that outlives this process must not keep the socket open, or the death would go unseen.
     os.set_inheritable(descriptor, False)
-    connection = Connection(descriptor)
-    with suppress(EOFError, OSError):
+    end = socket.socket(fileno=descriptor)
+    pid, guard = os.getpid(), os.getppid()
+    with suppress(EOFError):
         try:
-            simulator = pickle.loads(connection.recv_bytes())
+            simulator = pickle.loads(channel.receive(end))
+        except EOFError:
+            raise
         except Exception as error:
-            connection.send(f"{type(error).__name__}: {error}")
+            channel.send(end, channel.pack({"unloadable": _said(error)}, {}))
             return
-        connection.send(Ready(tree_seconds()))
+        # What xarray loads with its first record belongs to no request.
+        dataset(simulator.spec.inputs, {}).assign(x=((), 0.0))["x"].copy()
+        channel.send(end, channel.pack({"ready": _counted(guard)}, {}))
         while True:
-            connection.send(answer(simulator, connection.recv()))
+            values = pickle.loads(channel.receive(end))
+            payload = answer(simulator, values, guard).pack()
+            if os.getpid() != pid:
+                # A copy that the simulator made by forking, and that came back from it.
+                os._exit(0)
+            channel.send(end, payload)
+            # A daemon that a request left behind is not the next request's. What this process itself started stays,
+            # such as a server that serves all requests, and ends with it.
+            kill(_adopted(guard))
 
 
 @dataclass
@@ -132,132 +233,82 @@ class Worker:
     Attributes:
         simulator: pickled.
         threads: for the numerical libraries of the process.
-        core_seconds: processor time of the process and of every program that it started; known once it is dead.
+        scratch_mb: size of the largest file that it may write (10^6 bytes); None: no limit.
+        channel: to the process.
+        scratch: directory for its temporary files.
     """
 
     simulator: bytes
     threads: int
-    core_seconds: float = field(init=False, default=0.0)
-    connection: Connection = field(init=False)
-    process: subprocess.Popen[bytes] = field(init=False)
-    _output: IO[bytes] = field(init=False)
+    scratch_mb: int | None = None
+    channel: Channel = field(init=False)
+    scratch: Scratch = field(init=False)
+    _guarded: Guarded = field(init=False)
 
     def __post_init__(self) -> None:
         self.start()
 
     def start(self) -> None:
         """Start a fresh process and hand it the simulator."""
-        ours, theirs = Pipe(duplex=True)
-        self._output = tempfile.TemporaryFile()  # noqa: SIM115 (lives as long as the process)
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", BOOT, str(theirs.fileno()), json.dumps(sys.path), str(os.getpid())],
+        ours, theirs = socket.socketpair()
+        self.scratch = Scratch.make()
+        handed = theirs.detach()
+        self._guarded = Guarded(
+            BOOT,
+            [str(handed), json.dumps(sys.path)],
             env=os.environ | dict.fromkeys(THREADS, str(self.threads)),
-            pass_fds=(theirs.fileno(),),
-            stdin=subprocess.DEVNULL,
-            stdout=self._output,
-            stderr=self._output,
-            # A session of its own, so that a kill reaches the programs that the simulator starts.
-            start_new_session=True,
+            scratch=self.scratch,
+            handed=[handed],
+            file_bytes=None if self.scratch_mb is None else self.scratch_mb * 10**6,
         )
-        theirs.close()
-        self.connection = ours
-        # A process that dies before it has read all of this is found by the end of its pipe.
-        with suppress(OSError):
-            ours.send_bytes(self.simulator)
+        self.channel = Channel(ours)
+        self.channel.send(self.simulator)
+
+    def request(self, values: Mapping[str, Any]) -> None:
+        """Send a request; it leaves as the process takes it."""
+        self.channel.send(pickle.dumps(dict(values), protocol=5))
 
     def memory_mb(self) -> float:
         """Resident memory of the process and of what it started, in 10^6 bytes."""
         total = 0
-        with suppress(psutil.NoSuchProcess):
-            process = psutil.Process(self.process.pid)
-            total = process.memory_info().rss
-            for child in descendants(self.process.pid):
-                with suppress(psutil.NoSuchProcess):
-                    total += psutil.Process(child).memory_info().rss
+        for pid in self._guarded.descendants():
+            with suppress(psutil.Error):
+                total += psutil.Process(pid).memory_info().rss
         return total / 1e6
 
     def dead(self) -> bool:
-        """Whether the process has ended; it stays unburied, so that `kill` still learns what it used."""
-        if self.process.returncode is not None:
-            return True
-        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        """Whether the process has ended, and all that it started."""
+        return self._guarded.done()
 
     def core_seconds_so_far(self) -> float:
         """Processor time of a living process and of every program that it started, in ticks of about 0.01 s (s)."""
-        return living_seconds([self.process.pid, *descendants(self.process.pid)])
+        return self._guarded.core_seconds_so_far()
 
-    def kill(self) -> None:
-        """Kill the process and everything in its session, at once, and count what all of them used."""
-        pid = self.process.pid
-        if self.process.returncode is None:
-            # Who waits for the process learns what it and the programs that it waited for used. What else lives is
-            # waited for by nobody here, and is asked before it is killed.
-            self.core_seconds = living_seconds({*session(pid), *descendants(pid)})
-        with suppress(ProcessLookupError, PermissionError):
-            os.killpg(pid, signal.SIGKILL)
-        if self.process.returncode is None:
-            _, status, usage = os.wait4(pid, 0)
-            self.process.returncode = os.waitstatus_to_exitcode(status)
-            self.core_seconds += used(usage)
-        self.connection.close()
+    @property
+    def core_seconds(self) -> float:
+        """Processor time of the process and of every program that it started; known once it is dead."""
+        return 0.0 if self._guarded.ended is None else self._guarded.ended.core_seconds
 
-    def obituary(self) -> tuple[str, str]:
-        """How a dead process ended, and the last that it printed."""
-        code = self.process.wait()
-        self._output.seek(0, os.SEEK_END)
-        self._output.seek(max(0, self._output.tell() - TAIL))
-        said = self._output.read().decode("utf-8", "replace").strip()
-        how = signal.Signals(-code).name if code < 0 else f"exit status {code}"
-        return how, said
+    def tell_to_end(self) -> None:
+        """Have the process killed with everything that it started, without waiting for it."""
+        self._guarded.tell_to_end()
+
+    def kill(self) -> Ended:
+        """Kill the process and everything that it started, at once; again is once."""
+        self.channel.close()
+        return self._guarded.kill()
+
+    def bury(self) -> Ended:
+        """How a process ended that is dead or about to be."""
+        ended = self._guarded.end()
+        self.channel.close()
+        return ended
 
     def close(self) -> None:
         """End the process kindly, or else by force."""
-        self.connection.close()
-        try:
-            self.process.wait(0.5)
-        except subprocess.TimeoutExpired:
+        self.channel.close()
+        if self._guarded.wait(0.5) is None:
             self.kill()
-
-
-@dataclass
-class Job:
-    """A request on its way."""
-
-    key: str
-    values: dict[str, Any]
-    attempts: int = 0
-    seconds: float = 0.0
-    core_seconds: float = 0.0
-
-
-@dataclass
-class Slot:
-    """A worker and what it is doing.
-
-    Attributes:
-        worker: the process.
-        job: what it works on.
-        started: when it began that, or was started itself (s).
-        ready: whether it has greeted.
-        checked: when its memory was looked at (s).
-        deaths: in a row before a greeting.
-        counted: its processor time up to its last message (s).
-    """
-
-    worker: Worker
-    job: Job | None = None
-    started: float = 0.0
-    ready: bool = False
-    checked: float = 0.0
-    deaths: int = 0
-    counted: float = 0.0
-
-    def renew(self) -> None:
-        """Put a fresh process in place of this one."""
-        if not self.worker.connection.closed:
-            self.worker.kill()
-        self.worker.start()
-        self.ready, self.started, self.counted = False, time.perf_counter(), 0.0
 
 
 def plain(inputs: xr.Dataset) -> dict[str, np.ndarray]:

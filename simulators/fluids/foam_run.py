@@ -6,18 +6,19 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 from simulators.base import SimulationError
+from simulators.guarded import Ended
+from simulators.programs import PRINTED, run_program
+from simulators.scratch import scratch
 
 REMEDY = "OpenFOAM comes with `make openfoam` or `apt-get install openfoam`"
+#: Seconds in which a program must have told its version.
+START_S = 60.0
 #: Lines of a log that go into the record of a failure.
 TAIL = 25
 #: Read by OpenFOAM from the home directory, before the case's own: no compiled or system code.
@@ -48,12 +49,13 @@ def version() -> str:
         SimulationError: `missing_component`: it is not installed, or does not start.
     """
     tool = program("blockMesh")
-    try:
-        said = subprocess.run(
-            [tool, "-help"], capture_output=True, text=True, env=environment(None), timeout=60, check=False
-        ).stdout
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise SimulationError("missing_component", f"{tool} does not start ({error}): {REMEDY}") from error
+    with scratch() as folder:
+        log = folder / "log"
+        ended = run_program([str(tool), "-help"], folder, environment(None), log, time.monotonic() + START_S)
+        said = log.read_text(errors="replace")
+    if ended is None or ended.code != 0:
+        how = f"not done in {START_S:g} s" if ended is None else ended.how
+        raise SimulationError("missing_component", f"{tool} does not start ({how}): {REMEDY}")
     release = re.search(r"Using: OpenFOAM-(\S*) *(?:\(([\w.]+)\))?", said)
     if release is None:
         raise SimulationError("missing_component", f"{tool} -help names no version of OpenFOAM: {REMEDY}")
@@ -115,62 +117,35 @@ def run(command: Sequence[str], folder: Path, env: Mapping[str, str], deadline: 
     else:
         path = program(name)
     log = folder / f"log.{path.name}"
-    # The kernel ends the program when this process dies, however that dies.
-    leash = [shutil.which("setpriv") or "", "--pdeathsig", "KILL"]
-    with log.open("wb") as stream:
-        # In this process's group: a campaign kills a worker with everything in its group.
-        process = subprocess.Popen(
-            [*(leash if leash[0] else []), str(path), *command[1:]],
-            cwd=folder,
-            env=dict(env),
-            stdin=subprocess.DEVNULL,
-            stdout=stream,
-            stderr=stream,
+    ended = run_program([str(path), *command[1:]], folder, env, log, deadline)
+    if ended is None:
+        raise SimulationError(
+            "timeout", f"{name} was not done {limit_s:g} s after the case began; killed", _details(command, log)
         )
-        try:
-            code = process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            kill_tree(process)
-            raise SimulationError(
-                "timeout", f"{name} was not done {limit_s:g} s after the case began; killed", _details(command, log)
-            ) from None
-        except BaseException:
-            kill_tree(process)
-            raise
+    if ended.over:
+        raise SimulationError(
+            "crashed", f"{name} printed more than {PRINTED / 1e6:,.0f} MB; killed", _details(command, log)
+        )
     said = log.read_text(errors="replace")
-    if code != 0 or "FOAM FATAL" in said:
-        raise _failure(command, code, said, log)
+    if ended.code != 0 or "FOAM FATAL" in said:
+        raise _failure(command, ended, said, log)
     return said
 
 
-def kill_tree(process: subprocess.Popen[bytes]) -> None:
-    """Kill a process and all that it started, at once."""
-    tree: list[psutil.Process] = []
-    with suppress(psutil.NoSuchProcess):
-        root = psutil.Process(process.pid)
-        # Halted first, so that it starts no more while it is looked at.
-        root.suspend()
-        tree = [root, *root.children(recursive=True)]
-    for one in tree:
-        with suppress(psutil.NoSuchProcess):
-            one.kill()
-    process.wait()
-
-
-def _failure(command: Sequence[str], code: int, said: str, log: Path) -> SimulationError:
+def _failure(command: Sequence[str], ended: Ended, said: str, log: Path) -> SimulationError:
     """What a log says of a program that failed, in one line."""
-    name, details = command[0], _details(command, log) | {"returncode": code}
+    name, details = command[0], _details(command, log) | {"returncode": ended.code}
     if "std::bad_alloc" in said or "cannot allocate memory" in said.lower():
         return SimulationError("out_of_memory", f"{name} could not allocate memory", details)
     fatal = _FATAL.search(said)
     if fatal is not None:
         text = " ".join(fatal[1].replace(f"{log.parent}/", "").split())
         return SimulationError("crashed", f"{name}: {text[:300]}", details)
-    if "sigFpe" in said or code == -signal.SIGFPE:
+    if "sigFpe" in said or ended.code == -signal.SIGFPE:
         reached = re.findall(r"^Time = (\S+)", said, re.M)
         when = f" at time {reached[-1]}" if reached else ""
         return SimulationError("crashed", f"{name}: floating point exception{when}: the solution diverged", details)
-    how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exit status {code}"
+    how = ended.how if ended.code is None or ended.code >= 0 else f"killed by {ended.how}"
     return SimulationError("crashed", f"{name}: {how}", details)
 
 

@@ -7,10 +7,10 @@ cavity, a body in a channel, or a person's own directory.
 from __future__ import annotations
 
 import json
+import math
 import re
 import shlex
 import shutil
-import tempfile
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -30,6 +30,7 @@ from simulators.fluids.foam_directory import Directory
 from simulators.fluids.foam_files import without_comments
 from simulators.fluids.foam_reading import reading_of
 from simulators.fluids.foam_run import environment, run, version
+from simulators.scratch import scratch
 
 #: Schemes of d/dt that follow a flow in time, and those that only lead to its steady state.
 TRANSIENT = {"Euler", "backward", "CrankNicolson"}
@@ -55,8 +56,8 @@ class OpenFOAM:
     keep_failed: str | None = None
 
     def __post_init__(self) -> None:
-        if not self.timeout_s > 0:
-            raise InputError(f"timeout_s must be above 0, got {self.timeout_s}", where="simulator.timeout_s")
+        if not 0 < self.timeout_s < math.inf:
+            raise InputError(f"timeout_s must be above 0 and finite, got {self.timeout_s}", where="simulator.timeout_s")
 
     @classmethod
     def from_directory(
@@ -129,11 +130,11 @@ class OpenFOAM:
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         values = {name: float(inputs[name]) for name in names}
         filled = self.case.fill(values)
-        with tempfile.TemporaryDirectory(prefix="openfoam-") as temporary:
-            folder = Path(temporary) / "case"
+        with scratch() as temporary:
+            folder = temporary / "case"
             self.case.template.write(folder, filled)
             try:
-                log = self._run(folder, environment(Path(temporary) / "home"))
+                log = self._run(folder, environment(temporary / "home"))
                 answer = self._read(folder, values)
             except SimulationError as error:
                 raise self._kept(error, folder) from error

@@ -9,22 +9,31 @@ from __future__ import annotations
 import importlib
 import inspect
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import xarray as xr
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
-from ase.calculators.calculator import CalculatorSetupError, PropertyNotImplementedError, SCFError
+from ase.calculators.calculator import (
+    CalculatorSetupError,
+    FileIOCalculator,
+    PropertyNotImplementedError,
+    SCFError,
+)
+from ase.calculators.genericfileio import GenericFileIOCalculator
 from ase.units import Debye
 
 from data.errors import InputError
 from simulators.base import SimulationError, Spec, content_hash
 from simulators.quantum.variables import Geometry, answer, spec
+from simulators.scratch import scratch
 
 KNOWN = ("energy", "forces", "dipole", "dipole_moment", "mulliken_charges")
 #: Output -> the property that ASE computes for it.
@@ -162,14 +171,10 @@ class ASECalculator:
             cell=geometry.cell,
             pbc=geometry.periodic,
         )
-        values: dict[str, Any] = {}
         try:
             atoms.calc = self.make() if self.make is not None else self._class()(**self.parameters)
-            for output in self.outputs:
-                found = np.asarray(atoms.calc.get_property(PROPERTIES[output], atoms), np.float64)
-                if output in ("dipole", "dipole_moment"):
-                    found = found / Debye  # ASE's dipoles are in e Angstrom
-                values[output] = np.linalg.norm(found) if output == "dipole_moment" else found
+            with _directory(atoms.calc):
+                values = {output: self._value(atoms, output) for output in self.outputs}
         except SCFError as error:
             raise SimulationError("not_converged", str(error)) from error
         except FileNotFoundError as error:
@@ -177,3 +182,24 @@ class ASECalculator:
         except (CalculatorSetupError, PropertyNotImplementedError, NotImplementedError, KeyError) as error:
             raise SimulationError("invalid_input", f"{self.name}: {type(error).__name__}: {error}") from error
         return answer(self.spec, values)
+
+    def _value(self, atoms: Atoms, output: str) -> Any:
+        value = np.asarray(atoms.calc.get_property(PROPERTIES[output], atoms), np.float64)
+        if output in ("dipole", "dipole_moment"):
+            value = value / Debye  # ASE's dipoles are in e Angstrom
+        return np.linalg.norm(value) if output == "dipole_moment" else value
+
+
+@contextmanager
+def _directory(calculator: Any) -> Iterator[None]:
+    """A directory of its own for a calculator that runs a program, unless its settings name one.
+
+    In the working directory, two workers would read each other's files.
+    """
+    runs = isinstance(calculator, FileIOCalculator | GenericFileIOCalculator)
+    if not runs or Path(calculator.directory) != Path("."):
+        yield
+        return
+    with scratch() as folder:
+        calculator.directory = folder
+        yield

@@ -264,6 +264,8 @@ def test_a_campaign_fills_a_store(tmp_path: Path) -> None:
         ({"grid": {"r": (0, 1, 4)}}, "no axis 'r'"),
         ({"grid": {"x": (0, 1)}}, r"must be \[lower, upper, cells\]"),
         ({"timeout_s": 0.0}, "timeout_s must be above 0"),
+        ({"timeout_s": float("inf")}, "timeout_s must be above 0 and finite"),
+        ({"timeout_s": float("nan")}, "timeout_s must be above 0 and finite"),
     ],
 )
 def test_settings_that_make_no_case_are_refused(changes: dict, message: str) -> None:
@@ -357,7 +359,7 @@ def test_a_steady_flow_above_its_targets_is_not_converged(tmp_path: Path) -> Non
 
 @needs_openfoam
 def test_a_run_over_time_is_killed_with_all_that_it_started() -> None:
-    commands = ("blockMesh", "sh -c 'sleep 61.25 & wait'")
+    commands = ("blockMesh", "sh -c '(setsid sleep 61.25 &); sleep 61.25'")
     began = time.perf_counter()
     with pytest.raises(SimulationError, match="sh was not done 1 s after the case began; killed") as caught:
         flow(channel(commands=commands, timeout_s=1.0))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, fcc111
+from ase.calculators.calculator import FileIOCalculator
 from ase.calculators.emt import EMT
 from tblite.ase import TBLite
 
@@ -134,3 +137,31 @@ def test_what_is_no_calculator_is_refused(name: str) -> None:
 def test_a_configuration_does_not_say_which_program_runs() -> None:
     with pytest.raises(InputError, match=r"simulator\.parameters\.command: a configuration does not say which program"):
         ASECalculator("ase.calculators.gaussian.Gaussian", {"command": "touch /tmp/pwned"})
+
+
+class Program(FileIOCalculator):
+    """Runs a program that writes a file and leaves it there."""
+
+    implemented_properties = ("energy",)
+    places: ClassVar[list[Path]] = []
+
+    def __init__(self) -> None:
+        super().__init__(command="pwd > place")
+
+    def read_results(self) -> None:
+        """The energy, and where the program ran."""
+        self.places.append(Path((Path(self.directory) / "place").read_text().strip()))
+        self.results = {"energy": -1.0}
+
+
+def test_a_calculator_that_runs_a_program_has_a_directory_of_its_own_that_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    simulator = ASECalculator("program", outputs=("energy",), make=Program)
+    for _ in range(2):
+        assert float(simulator.simulate(dimer(4.0).dataset())["energy"]) == -1.0
+    first, second = Program.places
+    assert first != second
+    assert not first.exists()
+    assert list(tmp_path.iterdir()) == []

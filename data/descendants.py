@@ -1,0 +1,77 @@
+"""Processes that a process started, and how all of them are ended; standard library only, so that it loads at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections import defaultdict
+from contextlib import suppress
+from pathlib import Path
+
+
+def descendants(pid: int) -> list[int]:
+    """Living processes that a process started, and those that these started; parents stand before their children."""
+    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
+        return _by_parent(pid)
+    found: list[int] = []
+    # Asking the whole system for children is slow; Linux lists them in one place.
+    with suppress(OSError):
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            with suppress(OSError):
+                found += [int(child) for child in (task / "children").read_text().split()]
+    return found + [grandchild for child in found for grandchild in descendants(child)]
+
+
+def _by_parent(pid: int) -> list[int]:
+    """The same from a list of all processes, where the kernel has no list of children."""
+    lines = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
+    children: dict[int, list[int]] = defaultdict(list)
+    for line in lines.splitlines():
+        child, parent = map(int, line.split())
+        children[parent].append(child)
+    found = list(children[pid])
+    for one in found:
+        found += children[one]
+    return found
+
+
+def kill(pids: list[int]) -> None:
+    """Send SIGKILL to each process that is there and ours."""
+    for pid in pids:
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
+
+
+def kill_descendants(pid: int) -> None:
+    """Kill what a process started; halted first, so that nothing starts more while it is looked at."""
+    halted: set[int] = set()
+    while fresh := [one for one in descendants(pid) if one not in halted]:
+        for one in fresh:
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(one, signal.SIGSTOP)
+        halted.update(fresh)
+    kill(list(halted))
+
+
+def end_descendants(limit_s: float) -> bool:
+    """Kill what this process started, and wait for it; needs a process that adopts orphans (a subreaper).
+
+    Args:
+        limit_s: seconds after which it gives up on a process that no signal ends, such as one that waits for a disk.
+
+    Returns:
+        Whether none is left.
+    """
+    deadline = time.monotonic() + limit_s
+    while True:
+        kill_descendants(os.getpid())
+        try:
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        except ChildProcessError:
+            return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.002)

@@ -1,0 +1,221 @@
+"""The guard of one program: a small process above it that ends all that the program started, whatever happens.
+
+A campaign starts a guard, and the guard starts the program, be it a worker or a solver. On Linux the guard adopts the
+orphans below it (PR_SET_CHILD_SUBREAPER), so that no descendant gets out of its reach by a session of its own or by
+forking twice. When the program ends, when it is told to, or when its parent dies, it kills everything below it, removes
+the scratch directory, and says over a socket how the program ended. The socket is closed by the kernel when the parent
+dies, also by `kill -9`.
+
+On other systems there are no subreapers: descendants are reached as long as their parents live, and a daemon, which
+has left its parents, is not.
+
+It uses the standard library and `data.descendants` only, so that it is there in milliseconds.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import select
+import shutil
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from data.descendants import end_descendants
+
+#: Told over the socket: kill at once; or: it is about to end, so wait a moment for its status.
+KILL, ENDING = b"k", b"e"
+#: Seconds that a program which is about to end is given.
+ENDING_S = 2.0
+#: Seconds in which what was killed must have gone.
+GONE_S = 5.0
+#: Bytes of what a program printed last that are kept.
+TAIL = 2000
+#: Exit status of a program that could not be started.
+NOT_STARTED = 127
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+def guard(settings: Mapping[str, Any]) -> None:
+    """Start the program below a guard: this returns in the program's process, and never in the guard.
+
+    Args:
+        settings: `parent`: number of the process that started this; `control`: descriptor of the socket; `scratch`:
+            directory that is removed in the end, or None; `private`: descriptors that only the guard has; `handed`:
+            those that only the program has; `log`: descriptor of a file for what it prints, or None; `printed`: bytes
+            that it may print at most, or None; `file_bytes`: size of the largest file that it may write, or None.
+    """
+    _Guard(settings).start()
+
+
+class _Guard:
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self.settings = settings
+        self.control = socket.socket(fileno=settings["control"])
+        self.code: int | None = None
+        self.tail = b""
+        self.printed = 0
+        self.stopped = False
+        self.trouble = ""
+
+    def start(self) -> None:
+        for private in (self.control.fileno(), *self.settings["private"]):
+            os.set_inheritable(private, False)
+        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
+        # The socket tells of the parent's death as well, unless a process that it forked holds the other end.
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        self.output, theirs = os.pipe()
+        self.wake, waking = os.pipe()
+        for number in (self.wake, waking, self.output):
+            os.set_blocking(number, False)
+        signal.set_wakeup_fd(waking)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, self._stop)
+        if os.getppid() != self.settings["parent"]:
+            self._end()
+        above = os.getpid()
+        self.program = os.fork()
+        if self.program == 0:
+            self._become_program(above, theirs, waking)
+            return
+        for number in (theirs, *self.settings["handed"]):
+            os.close(number)
+        try:
+            self._watch()
+        finally:
+            self._end()
+
+    def _become_program(self, above: int, output: int, waking: int) -> None:
+        """What the program's process does before it is the program."""
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_DFL)
+        # A session of its own: signals that it sends to its group do not reach the guard.
+        os.setsid()
+        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != above:
+            os._exit(NOT_STARTED)
+        for stream in (1, 2):
+            os.dup2(output, stream)
+        for number in (output, self.output, self.wake, waking, *self.settings["private"]):
+            os.close(number)
+        self.control.close()
+        # The memory of a program that crashed is no use to anybody, and large.
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        limit = self.settings["file_bytes"]
+        if limit is not None:
+            _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+            limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+
+    def _stop(self, number: int, frame: object) -> None:
+        self.stopped = True
+
+    def _watch(self) -> None:
+        """Until the program has ended, or is to be ended."""
+        poll = select.poll()
+        for number in (self.control.fileno(), self.wake, self.output):
+            poll.register(number, select.POLLIN)
+        deadline = float("inf")
+        while not self.stopped and self.code is None and time.monotonic() < deadline:
+            left = None if deadline == float("inf") else max(0.0, deadline - time.monotonic()) * 1000
+            ready = dict(poll.poll(left))
+            if self.wake in ready:
+                os.read(self.wake, 4096)
+                self._reap()
+            if self.control.fileno() in ready:
+                if self.control.recv(1) != ENDING:
+                    return
+                deadline = time.monotonic() + ENDING_S
+            if self.output in ready and not self._drain():
+                poll.unregister(self.output)
+            if self.trouble or self._over():
+                return
+
+    def _over(self) -> bool:
+        limit = self.settings["printed"]
+        return limit is not None and self.printed > limit
+
+    def _reap(self) -> None:
+        """Bury the dead, orphans among them."""
+        with suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                if pid == self.program:
+                    self.code = os.waitstatus_to_exitcode(status)
+
+    def _drain(self) -> bool:
+        """Take some of what was printed; whether more may come."""
+        try:
+            text = os.read(self.output, 1 << 16)
+        except BlockingIOError:
+            return True
+        self.printed += len(text)
+        self.tail = (self.tail + text)[-TAIL:]
+        if self.settings["log"] is not None and not self._over():
+            self._write(memoryview(text))
+        return bool(text)
+
+    def _write(self, text: memoryview) -> None:
+        try:
+            while text:
+                text = text[os.write(self.settings["log"], text) :]
+        except OSError as error:
+            self.trouble = f"its log cannot be written: {error.strerror}"
+
+    def _end(self) -> None:
+        """Kill what is left, clear up, and say how the program ended."""
+        end_descendants(GONE_S)
+        with suppress(OSError):
+            for _ in range(64):  # a pipe holds no more
+                if self.settings["printed"] is not None and self._over():
+                    break
+                before = self.printed
+                self._drain()
+                if self.printed == before:
+                    break
+        if self.settings["scratch"] is not None:
+            remove_tree(self.settings["scratch"])
+        said = self.tail.decode("utf-8", "replace").strip()
+        report = {"code": self.code, "said": said, "over": self._over(), "trouble": self.trouble}
+        with suppress(OSError):
+            self.control.sendall(json.dumps(report).encode())
+        os._exit(0)
+
+
+def become(command: Sequence[str]) -> NoReturn:
+    """Be this program from here on, with signals as a shell would set them."""
+    for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(number, signal.SIG_DFL)
+    try:
+        os.execv(command[0], list(command))
+    except OSError as error:
+        os.write(2, f"{command[0]} cannot be started: {error.strerror}\n".encode())
+        os._exit(NOT_STARTED)
+
+
+def remove_tree(path: str) -> None:
+    """Remove a directory with all that is in it, also what its maker has made unreadable; links are not followed."""
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.lexists(path):
+        for folder, _, _ in os.walk(path):
+            with suppress(OSError):
+                os.chmod(folder, 0o700)
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _prctl(option: int, value: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(option, value)
