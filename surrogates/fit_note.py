@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import jax
@@ -11,7 +12,10 @@ from data.files import write_json
 from surrogates.devices import is_first
 from surrogates.train import FitResult
 
+LOG = logging.getLogger(__name__)
 FILE = "fit.json"
+#: Epochs up to which a training that its time ended has hardly begun.
+HARDLY = 2
 
 
 def note_fit(result: FitResult, run_dir: Path) -> None:
@@ -21,6 +25,14 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
     """
     if not is_first():
         return
+    steps = int(result.history[-1]["step"]) if result.history else 0
+    if result.stopped_by == "max_seconds" and 0 < len(result.history) <= HARDLY:
+        LOG.warning(
+            "train.max_seconds ended the training after %d step%s, in epoch %d: it has hardly learned, give it longer",
+            steps,
+            "" if steps == 1 else "s",
+            len(result.history),
+        )
     write_json(
         run_dir / FILE,
         {
