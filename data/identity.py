@@ -1,19 +1,56 @@
-"""When two SMILES are the same molecule: one key for splits, rankings and re-checks.
+"""When two samples are the same: keys for splits, rankings and re-checks, and for what a surrogate has learned from.
 
-Labels of electrons do not depend on atom maps, which are names that somebody gave to atoms, nor on isotopes.
+Labels of electrons do not depend on atom maps, which are names that somebody gave to atoms, nor on isotopes; energies
+and forces of a frame not on how it is turned, nor on the order of its atoms.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 from rdkit import Chem, rdBase
+
+from data.grouping import one_key
+from data.structures import Structures
+
+#: Angstrom up to which what is measured of two frames is the same.
+SAME_FRAME = 1e-5
 
 
 def molecule_keys(smiles: Sequence[str]) -> list[str]:
     """Canonical SMILES without atom maps and isotopes; a row that RDKit cannot read stands for itself."""
     with rdBase.BlockLogs():
         return [_key(text) for text in smiles]
+
+
+def frame_keys(frames: Structures) -> list[str]:
+    """A key for each frame, equal for the same geometry and charge, also turned, moved, mirrored, its atoms reordered.
+
+    What is compared are the elements and a few moments of where they lie, to `SAME_FRAME`; of a frame that repeats also
+    the lengths and angles of its cell. A crystal whose atoms are written in other cells is another one here.
+    """
+    of, starts, numbers = frames.molecule, frames.atom_start[:-1], frames.numbers.astype(np.float64)
+
+    def summed(values: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(values, starts, axis=0) if len(starts) else values[:0]
+
+    centre = summed(frames.positions) / frames.sizes[:, None]
+    away = frames.positions - centre[of]
+    squared = (away**2).sum(axis=1)
+    mass = summed(numbers)
+    spread = summed(numbers[:, None, None] * away[:, :, None] * away[:, None, :]) / mass[:, None, None]
+    lengths = np.sqrt(np.maximum(np.linalg.eigvalsh(spread), 0.0))
+    plain = np.sqrt(summed(squared) / frames.sizes)
+    far = (summed(numbers * squared**2) / mass) ** 0.25
+    cell = frames.lattice @ frames.lattice.transpose(0, 2, 1)
+    measured = np.concatenate([lengths, plain[:, None], far[:, None], cell.reshape(-1, 9)], axis=1)
+    rounded = np.round(measured / SAME_FRAME).astype(np.int64)
+    rows = np.concatenate([frames.charge.astype(np.int64)[:, None], rounded], axis=1)
+    return [
+        one_key(np.sort(frames.numbers[a:b]), row)
+        for a, b, row in zip(starts, frames.atom_start[1:], rows, strict=True)
+    ]
 
 
 def _key(text: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from omegaconf.errors import MissingMandatoryValue
 from data.errors import InputError
 from data.files import write_json
 from data.frame_names import FrameKeys
+from data.identity import molecule_keys
 from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.frames import KeySettings
+from experiments.overlap import Overlap
 from experiments.parts import say_other_labels
 from experiments.stage import (
     StageSettings,
@@ -35,6 +38,7 @@ from experiments.train import score_table
 from surrogates.base import load_surrogate, read_card
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
+from surrogates.learned_from import learned_from
 
 
 @dataclass(frozen=True)
@@ -152,13 +156,14 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         for path in files:
             tables[path.stem] = in_units_of(surrogate, tables[path.stem], columns, path)
         for path in files:
-            readings.append(tables[path.stem].reading)
+            table = tables[path.stem]
+            readings.append(table.reading)
             if path.is_dir():
-                say_other_labels(readings, tables[path.stem].fingerprint, surrogate.labels_fingerprint)
-        for stem, table in tables.items():
-            rows = np.arange(len(table.smiles))
-            metrics |= table.counts(f"test/{stem}")
-            metrics |= score_table(surrogate, table, rows, f"test/{stem}", columns)
+                say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
+            overlap = Overlap.among(learned_from(directory), molecule_keys(table.smiles), "molecules")
+            overlap.note(readings)
+            metrics |= table.counts(f"test/{path.stem}")
+            metrics |= overlap.scores(f"test/{path.stem}", partial(_scored, surrogate, table, columns))
     elif kind == "field":
         from experiments.fields import evaluate_fields
 
@@ -177,15 +182,17 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.meshes import evaluate_meshes
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_meshes(surrogate, files, rejects, readings)
+            metrics |= evaluate_meshes(surrogate, files, rejects, readings, learned=learned_from(directory))
     elif kind == "parametric":
         from experiments.parameters import evaluate_parametric
 
         columns = compared(surrogate.targets, names(settings.data.target))
         with RejectLog(run_dir / "rejects.csv") as rejects:
-            metrics |= evaluate_parametric(surrogate, files, columns, rejects, readings)
+            metrics |= evaluate_parametric(
+                surrogate, files, columns, rejects, readings, learned=learned_from(directory)
+            )
     else:
-        from experiments.forces import evaluate_forces
+        from experiments.force_scores import evaluate_forces
 
         with RejectLog(run_dir / "rejects.csv") as rejects:
             metrics |= evaluate_forces(
@@ -193,6 +200,12 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
             )
     show_readings(readings, run_dir)
     _write_metrics(metrics, kind, run_dir)
+
+
+def _scored(
+    surrogate: MolecularSurrogate, table: Table, columns: Mapping[str, str], rows: np.ndarray, prefix: str
+) -> dict[str, float]:
+    return score_table(surrogate, table, rows, prefix, columns)
 
 
 def _write_metrics(metrics: dict[str, float], kind: str, run_dir: Path) -> None:

@@ -17,7 +17,16 @@ from data.field_files import ARRAYS, REMEDY
 from data.fields import Fields, Layout, read_fields
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.parts import PartedData, domain_share, noted, read_parted, say_other_labels, train_on_parts
+from experiments.overlap import Overlap
+from experiments.parts import (
+    PartedData,
+    domain_share,
+    noted,
+    read_parted,
+    say_other_labels,
+    score_apart,
+    train_on_parts,
+)
 from experiments.stage import build, refuse_equal_stems
 from simulators.base import content_hash
 from surrogates.field_metrics import (
@@ -27,6 +36,7 @@ from surrogates.field_metrics import (
     relative_l2_per_step,
     rmse_over_spread,
 )
+from surrogates.learned_from import learned_from
 from surrogates.operator.bands import covered, horizon
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldSettings
@@ -224,7 +234,9 @@ def evaluate_fields(
         fields.refuse_other(layout, str(path), same_grid=False)
         if (path / "store.json").is_file():
             say_other_labels(readings, fields.fingerprint, loaded.labels_fingerprint)
-        metrics |= score_fields(loaded, fields, f"test/{path.stem}")
+        overlap = Overlap.among(learned_from(surrogate), fields.input_keys())
+        overlap.note(readings)
+        metrics |= score_apart(overlap, partial(score_fields, loaded), fields, f"test/{path.stem}")
     return metrics
 
 

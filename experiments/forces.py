@@ -1,13 +1,12 @@
-"""Train and score a potential on files of geometries with energies and forces."""
+"""Train a potential on files of geometries with energies and forces."""
 
 from __future__ import annotations
 
 import logging
 import math
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +16,14 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.errors import InputError
 from data.files import write_json
 from data.frame_names import FrameKeys
+from data.identity import frame_keys
 from data.reading import Reading
-from data.rejects import RejectLog
 from data.structures import Structures
-from experiments.differences import differences, identity, rebuild
-from experiments.frames import KeySettings, read_structures
+from experiments.differences import differences, identity
+from experiments.force_scores import reading_shown, score, scored_rows
+from experiments.frames import KeySettings, isolated_said, read_structures
+from experiments.overlap import Overlap
+from experiments.parts import VALIDATION
 from experiments.run_directory import configuration_checked
 from experiments.stage import (
     build,
@@ -30,21 +32,20 @@ from experiments.stage import (
     instantiate,
     names,
     refuse_equal_stems,
-    show_readings,
+    surrogate_directory,
 )
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
-from simulators.base import SimulationError, Simulator, content_hash
-from surrogates.devices import data_mesh, is_first, local_mesh
+from simulators.base import Simulator, content_hash
+from surrogates.devices import data_mesh, is_first
 from surrogates.fit_note import note_fit
 from surrogates.graph.facts import PotentialConfig, PotentialSettings
-from surrogates.graph.fit_potential import fit_potential
+from surrogates.graph.fit_potential import FineTuning, fit_potential
 from surrogates.graph.networks import ARCHITECTURES
-from surrogates.graph.potential import Potential
 from surrogates.graph.references import isolated_energies
+from surrogates.learned_from import Hashes, hashed, keep, learned_from
 from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
-from surrogates.uncertainty import coverage
 
 LOG = logging.getLogger(__name__)
 
@@ -166,8 +167,8 @@ def train_potential(
     Returns:
         Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/frames`,
         `train/data_wait_share` (of the loop's time),
-        `train/compilations` (of the step), and those of `score` for each test file; none in any but the first of
-        several processes.
+        `train/compilations` (of the step), and those of `score` for each test file, or without any of the validation
+        part, under `valid/`; none in any but the first of several processes.
 
     Raises:
         InputError: a file has no frame that can be used, two test files have the same stem, the validation part
@@ -185,9 +186,10 @@ def train_potential(
         frames = Structures.concatenate([frames_of(path, training=True) for path in files.train])
         valid_file = frames_of(files.valid) if isinstance(files.valid, Path) else None
         tests = {path: frames_of(path) for path in files.test}
-        isolated = {}
+        isolated, place = {}, 0
         if files.isolated_atoms is not None:
             isolated = isolated_energies(frames_of(files.isolated_atoms, training=True))
+            place = len(readings) - 1
             if not isolated:
                 raise InputError(
                     "no frame of it is a neutral atom without neighbours and with an energy",
@@ -195,6 +197,11 @@ def train_potential(
                     remedy="Give one for each element, or leave data.isolated_atoms out",
                 )
         going_on = fine_tuning(tune, run_dir, files.keys, readings)
+        free = isolated_energies(frames) | isolated
+        if free and baseline is None:
+            bound = frames.take(np.flatnonzero(~frames.alone()))
+            goes_on = going_on is not None and tune.head in going_on.potential.facts.heads
+            readings[place] = isolated_said(readings[place], free, bound.elements, tune.head if goes_on else None)
     train, valid, calibration, rows = _parts(frames, valid_file, files)
     if going_on is not None:
         config = continued_config(config, going_on.potential)
@@ -238,6 +245,13 @@ def train_potential(
     note_fit(result, run_dir)
     if not is_first():
         return {}
+    learned = hashed(frame_keys(Structures.concatenate([s for s in (train, valid, calibration) if s is not None])))
+    held_out: dict[str, float] = {}
+    if not tests and valid is not None:
+        # Of differences, where there is a baseline: what it adds is the same on both sides.
+        bare = replace(potential.facts.head, baseline=None)
+        heads = {**potential.facts.heads, potential.facts.active: bare}
+        held_out = score(potential.with_facts(heads=heads), valid, VALIDATION, "the validation part")
     metrics = {
         "train/seconds": result.seconds,
         "train/core_seconds": result.core_seconds,
@@ -251,96 +265,24 @@ def train_potential(
     if files.keys.to_json() != FrameKeys().to_json():
         active = replace(potential.facts.head, keys=files.keys)
         potential = potential.with_facts(heads={**potential.facts.heads, potential.facts.active: active})
-    held_out: dict[str, float] = {}
     for path, structures in tests.items():
-        held_out |= score(potential, structures, path)
+        overlap = Overlap.among(learned, frame_keys(structures), "frames")
+        if overlap.count:
+            LOG.warning("%s: %s", path, overlap.said)
+        held_out |= overlap.scores(f"test/{path.stem}", partial(scored_rows, potential, structures, path))
     log_scores(run_dir, held_out)
     metrics |= held_out
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
+    keep(run_dir / "surrogate", learned, *_learned_before(going_on, tune))
     return metrics
 
 
-def evaluate_forces(
-    surrogate: Path,
-    files: Sequence[Path],
-    rejects: RejectLog | None = None,
-    *,
-    head: str | None = None,
-    keys: FrameKeys | None = None,
-    run_dir: Path | None = None,
-) -> dict[str, float]:
-    """Score a saved potential on files, each under `test/<stem>/`; beside its baseline, if it has one.
-
-    Args:
-        surrogate: its directory.
-        files: frames with labels.
-        rejects: gets the frames that cannot be read.
-        head: which of its heads answers; None for the one that was trained last.
-        keys: which entries of the frames are labels, charge and spin; where they say nothing, as in training.
-        run_dir: gets what was read, as `reading.json`; None to show nothing.
-
-    Raises:
-        InputError: as `train_potential`, or the directory holds no potential.
-    """
-    refuse_equal_stems(files, "data.test")
-    potential = Potential.load(surrogate)
-    if head is not None:
-        potential = potential.with_facts(active=head)
-    if potential.facts.head.baseline is not None:
-        potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
-    spins = potential.facts.head.baseline is not None
-    keys = (keys or FrameKeys()).after(potential.facts.head.keys)
-    readings: list[Reading] = []
-    with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
-        tables = {path: read_structures(path, rejects, keys, spins=spins, readings=readings) for path in files}
-    metrics: dict[str, float] = {}
-    for path, structures in tables.items():
-        metrics |= score(potential, structures, path)
-    return metrics
-
-
-def score(potential: Potential, structures: Structures, path: Path) -> dict[str, float]:
-    """Mean absolute and root mean square errors, in meV for each molecule and meV/Angstrom for each component.
-
-    What a file does not hold, or the potential did not learn, is left out with a warning.
-
-    Raises:
-        InputError: a structure holds an element that the potential does not know.
-    """
-    try:
-        answer = potential.predict_structures(structures, mesh=local_mesh())
-    except SimulationError as error:
-        raise InputError(error.message, where=str(path), remedy="Remove such structures") from error
-    known = np.isfinite(structures.energy)
-    learned = {variable.name for variable in potential.spec.outputs}
-    metrics: dict[str, float] = {}
-    pairs = {
-        "energy": ("mev", answer.energy, structures.energy),
-        "forces": ("mev_per_angstrom", answer.forces, structures.forces),
-    }
-    for name, (unit, predicted, truth) in pairs.items():
-        errors = 1000.0 * (predicted - truth)[np.isfinite(truth)]
-        if not len(errors) or name not in learned:
-            reason = "was not learned" if name not in learned else "is in none of its frames"
-            LOG.warning("%s: no errors of %s, which %s", path, name, reason)
-            continue
-        metrics[f"test/{path.stem}/{name}_mae_{unit}"] = float(np.abs(errors).mean())
-        metrics[f"test/{path.stem}/{name}_rmse_{unit}"] = float(np.sqrt((errors**2).mean()))
-    known_forces = np.isfinite(structures.forces)
-    intervals = {
-        "energy": (known, structures.energy, answer.energy_low, answer.energy_high, "mev"),
-        "forces": (known_forces, structures.forces, answer.forces_low, answer.forces_high, "mev_per_angstrom"),
-    }
-    for name, (mask, truth, low, high, unit) in intervals.items():
-        if low is not None and high is not None and mask.any():
-            metrics[f"test/{path.stem}/{name}_coverage_90"] = coverage(truth[mask], low[mask], high[mask])
-            metrics[f"test/{path.stem}/{name}_interval_width_{unit}"] = float(1000.0 * np.mean((high - low)[mask]))
-    if answer.stress is not None and np.isfinite(structures.stress).any():
-        errors = 1000.0 * (answer.stress - structures.stress)[np.isfinite(structures.stress)]
-        metrics[f"test/{path.stem}/stress_mae_mev_per_angstrom3"] = float(np.abs(errors).mean())
-    if answer.in_domain is not None:
-        metrics[f"test/{path.stem}/in_domain"] = float(answer.in_domain.mean())
-    return metrics
+def _learned_before(going_on: FineTuning | None, tune: TuneConfig) -> list[Hashes | None]:
+    """What the potential that a training goes on from had learned from, and what is replayed to it."""
+    if going_on is None:
+        return []
+    replayed = [] if going_on.replay is None else [hashed(frame_keys(going_on.replay))]
+    return [learned_from(surrogate_directory(tune.surrogate, "tune.surrogate")), *replayed]
 
 
 def fingerprint(structures: Structures) -> str:
@@ -358,15 +300,6 @@ def fingerprint(structures: Structures) -> str:
     if not np.array_equal(structures.spins, structures.lowest_spins):
         arrays.append(structures.spins)
     return content_hash([np.ascontiguousarray(a).tobytes().hex() for a in arrays])
-
-
-@contextmanager
-def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
-    """Show what was read at the end, also where a file is refused, whose table says why."""
-    try:
-        yield
-    finally:
-        show_readings(readings, run_dir)
 
 
 def _parts(

@@ -16,6 +16,7 @@ from data.files import write_json
 from data.splits import counts
 from data.windows import WindowStore
 from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few
+from experiments.parts import VALIDATION
 from experiments.run_directory import configuration_checked
 from experiments.stage import build, existing_file, surrogate_directory
 from experiments.weather.scores import Protocol, plain, score
@@ -123,8 +124,8 @@ def train_on_windows(
     Returns:
         Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/states`,
         `train/label_core_seconds` where the store tells,
-        `train/data_wait_share`, `train/compilations`, and the scores of the test part by lead, beside persistence and
-        climatology.
+        `train/data_wait_share`, `train/compilations`, and the scores of the test part by lead, or without one of the
+        validation part under `valid/`, beside persistence and climatology.
 
     Raises:
         InputError: a part has too few states, or `run_dir` holds a training on other data.
@@ -168,26 +169,27 @@ def train_on_windows(
     labels = sum(s.label_core_seconds for s in (store, *also))
     if np.isfinite(labels):
         metrics["train/label_core_seconds"] = labels
-    if given("test") is not None:
-        metrics |= held_out(forecaster, store, parts["train"], parts["test"])
-    log_scores(run_dir, {k: v for k, v in metrics.items() if k.startswith("test/")})
+    part = next((name for name in ("test", VALIDATION) if given(name) is not None), None)
+    if part is not None:
+        metrics |= held_out(forecaster, store, parts["train"], parts[part], part)
+    log_scores(run_dir, {k: v for k, v in metrics.items() if k.startswith(f"{part}/")})
     forecaster.with_facts(scores=metrics).save(run_dir / "surrogate")
     TrainingReferences.of(store, parts, config.steps).save(run_dir / "surrogate")
     return metrics
 
 
 def held_out(
-    forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int]
+    forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int], prefix: str = "test"
 ) -> dict[str, float]:
-    """Scores of a forecaster, of persistence and of climatology on a part, and how often the bands hold."""
+    """Scores of a forecaster, of persistence and of climatology on a part, under a prefix."""
     climatology = store.climatology(train)
     steps = forecaster.facts.config.steps
     systems: dict[str, Forecasts] = {
         "forecast": forecaster, "persistence": Persistence(), "climatology": Usually(store.layout, climatology),
     }  # fmt: skip
     found = score(systems, Protocol(store, test, steps, SCORED), climatology)
-    metrics = plain(found, "forecast", "test")
+    metrics = plain(found, "forecast", prefix)
     for name in ("persistence", "climatology"):
-        metrics |= {k: v for k, v in plain(found, name, f"test/{name}").items() if "/rmse/" in k}
-    metrics["test/forecasts"] = float(found.attrs["forecasts"])
+        metrics |= {k: v for k, v in plain(found, name, f"{prefix}/{name}").items() if "/rmse/" in k}
+    metrics[f"{prefix}/forecasts"] = float(found.attrs["forecasts"])
     return metrics

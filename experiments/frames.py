@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,34 @@ def with_single_atoms(reading: Reading, table: Structures) -> Reading:
     several = "; of an element with several the lowest" if np.isfinite(neutral.energy).sum() > len(energies) else ""
     how = f"{text or 'no energies'}, from {len(neutral):,} frames, none of which trains the network{several}"
     return replace(reading, quantities={**reading.quantities, "isolated atoms": how})
+
+
+def isolated_said(
+    reading: Reading, energies: Mapping[int, float], elements: Sequence[int], kept_by: str | None = None
+) -> Reading:
+    """The reading of where isolated atoms come from, with the elements that it lacks or has besides.
+
+    Args:
+        reading: of the file.
+        energies: of isolated atoms that are known from any file, eV by atomic number.
+        elements: atomic numbers of the frames that train.
+        kept_by: the head that goes on with the energies that it has; None where these are used.
+    """
+    if kept_by is not None:
+        why = f"head {kept_by!r} goes on with the reference energies that it has"
+        return replace(reading, unused={**reading.unused, "isolated atoms": why})
+    spare = ", ".join(chemical_symbols[z] for z in sorted(set(energies) - set(elements)))
+    if spare:
+        why = "their energies of isolated atoms; no training frame has these elements"
+        reading = replace(reading, unused={**reading.unused, spare: why})
+    lacking = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(energies)))
+    if lacking:
+        text = (
+            f"no isolated atom of {lacking} is at hand: one without neighbours is given the mean contribution of its "
+            "element to the energies of the training frames (least squares), which is no energy of an isolated atom"
+        )
+        reading = replace(reading, assumed=(*reading.assumed, text))
+    return reading
 
 
 def refuse_doubtful(tally: FrameTally) -> None:

@@ -14,7 +14,16 @@ from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.parts import PartedData, domain_share, noted, read_parted, say_other_labels, train_on_parts
+from experiments.overlap import Overlap
+from experiments.parts import (
+    PartedData,
+    domain_share,
+    noted,
+    read_parted,
+    say_other_labels,
+    score_apart,
+    train_on_parts,
+)
 from experiments.scores import scores
 from experiments.stage import build
 from simulators.base import content_hash
@@ -23,6 +32,7 @@ from surrogates.graph.fit_mesh import fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig
 from surrogates.graph.mesh_network import MeshNetworkConfig
 from surrogates.graph.mesh_surrogate import MeshAnswer, MeshSurrogate
+from surrogates.learned_from import Hashes
 from surrogates.normalise import SAME
 from surrogates.train import FitResult, TrainConfig
 
@@ -193,8 +203,17 @@ def evaluate_meshes(
     files: Sequence[Path],
     rejects: RejectLog | None = None,
     readings: list[Reading] | None = None,
+    *,
+    learned: Hashes | None = None,
 ) -> dict[str, float]:
-    """Score a saved surrogate on stores, each under `test/<stem>/`; `readings` gets what was read of them.
+    """Score a saved surrogate on stores, each under `test/<stem>/`.
+
+    Args:
+        surrogate: what is scored.
+        files: the stores.
+        rejects: gets the records that cannot be used.
+        readings: gets what was read of each store.
+        learned: inputs that it has learned from (`surrogates.learned_from`); None where they are not known.
 
     Raises:
         InputError: a store does not answer the same question.
@@ -211,7 +230,9 @@ def evaluate_meshes(
         samples = noted(path, partial(_read, data), rejects, readings)
         samples.refuse_other(layout, str(path))
         say_other_labels(readings, samples.fingerprint, surrogate.labels_fingerprint)
-        metrics |= score_meshes(surrogate, samples, f"test/{path.stem}")
+        overlap = Overlap.among(learned, samples.input_keys())
+        overlap.note(readings)
+        metrics |= score_apart(overlap, partial(score_meshes, surrogate), samples, f"test/{path.stem}")
     return metrics
 
 

@@ -16,10 +16,12 @@ from data.field_physics import refuse_other_boundary
 from data.parameters import ParameterTable, read_parameters
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.parts import PartedData, noted, read_parted, say_other_labels, train_on_parts
+from experiments.overlap import Overlap
+from experiments.parts import PartedData, noted, read_parted, say_other_labels, score_apart, train_on_parts
 from experiments.scores import scores
 from experiments.stage import build, names
 from simulators.base import content_hash
+from surrogates.learned_from import Hashes
 from surrogates.parametric.fit import fit_parametric
 from surrogates.parametric.network import ParametricConfig
 from surrogates.parametric.parametric import ParametricSurrogate
@@ -135,6 +137,8 @@ def evaluate_parametric(
     columns: dict[str, str],
     rejects: RejectLog | None = None,
     readings: list[Reading] | None = None,
+    *,
+    learned: Hashes | None = None,
 ) -> dict[str, float]:
     """Score a saved surrogate on stores, each under `test/<stem>/`.
 
@@ -144,6 +148,7 @@ def evaluate_parametric(
         columns: target -> output of the stores that it is compared with.
         rejects: gets the records that cannot be used.
         readings: gets what was read of each store.
+        learned: inputs that it has learned from (`surrogates.learned_from`); None where they are not known.
 
     Raises:
         InputError: a store does not answer the same question.
@@ -167,7 +172,9 @@ def evaluate_parametric(
                     remedy=f"Convert it to {ours.units}",
                 )
         say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
-        metrics |= score_parameters(surrogate, table, f"test/{path.stem}")
+        overlap = Overlap.among(learned, table.input_keys())
+        overlap.note(readings)
+        metrics |= score_apart(overlap, partial(score_parameters, surrogate), table, f"test/{path.stem}")
     return metrics
 
 

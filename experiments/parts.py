@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
@@ -19,18 +20,22 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from data.splits import counts, split_by_key
 from data.tally import kind_of_reason
+from experiments.overlap import Overlap
 from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 from experiments.run_directory import configuration_checked
 from experiments.stage import existing_file, first_rejects, names, refuse_equal_stems, show_readings
 from surrogates.box import UNKNOWN
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
+from surrogates.learned_from import hashed, keep
 from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import FitResult
 from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)
+#: Prefix of scores of the validation part, which stand in where no sample was set aside for a test.
+VALIDATION = "valid"
 
 
 class Samples(Protocol):
@@ -246,8 +251,8 @@ def train_on_parts(
 
     Returns:
         Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/samples`,
-        `train/data_wait_share`, `train/compilations`, the costs and the
-        scores; nothing on processes but the first.
+        `train/data_wait_share`, `train/compilations`, the costs and the scores: of tests, or where there is none of the
+        validation part, under `valid/`; nothing on processes but the first.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
@@ -275,15 +280,26 @@ def train_on_parts(
         "train/compilations": float(result.compilations["train"]),
         **costs,
     }
+    known = hashed(keys[i] for name, rows in parts.items() if name != "test" for i in rows)
     held_out: dict[str, float] = {}
-    if (test := some["test"]) is not None:
-        held_out |= score(surrogate, test, "test")
-    for name, other in others.items():
-        held_out |= score(surrogate, other, f"test/{name}")
+    tests = {"test": some["test"], **{f"test/{name}": other for name, other in others.items()}}
+    for name, test in tests.items():
+        if test is not None:
+            held_out |= score_apart(Overlap.among(known, test.input_keys()), partial(score, surrogate), test, name)
+    if not held_out and held is not None:
+        held_out |= score(surrogate, held, VALIDATION)
     log_scores(run_dir, held_out)
     metrics |= held_out
     surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
+    keep(run_dir / "surrogate", known)
     return metrics
+
+
+def score_apart(
+    overlap: Overlap, score: Callable[[S, str], Mapping[str, float]], samples: S, prefix: str
+) -> dict[str, float]:
+    """Scores of samples, and where some were learned from also those of the others; see `Overlap.scores`."""
+    return overlap.scores(prefix, lambda rows, head: score(samples.take(rows), head))
 
 
 def domain_share(outside: list[list[str]] | None, prefix: str) -> dict[str, float]:

@@ -45,6 +45,7 @@ from simulators.quantum.standardise import standard_smiles
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
+from surrogates.learned_from import hashed, keep
 from surrogates.resuming import hold_to_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
@@ -253,6 +254,8 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
     log_scores(run_dir / "training" / "finetune", held_out_scores)
     surrogate.with_scores(held_out_scores).save(run_dir / "surrogate")
+    seen = [case.smiles[i] for part in ("train", "calibration") for i in case.parts[part]]
+    keep(run_dir / "surrogate", hashed(molecule_keys([*cheap_labels.take(pool).smiles, *seen])))
     with ledger.stage("learning curve"):
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),

@@ -14,6 +14,8 @@ from omegaconf import MISSING, DictConfig
 
 from data.featurise import encode
 from data.files import write_json
+from data.identity import molecule_keys
+from experiments.parts import VALIDATION
 from experiments.run_directory import configuration_checked
 from experiments.scores import scores
 from experiments.stage import (
@@ -32,6 +34,7 @@ from surrogates import fit_note
 from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
+from surrogates.learned_from import hashed, keep
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 
@@ -93,10 +96,12 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
         "train/molecules": float(len(split["train"])),
         **labels.counts("train"),
     }
-    test = split["test"]
-    held_out = score_table(surrogate, labels, test, "test")
+    part = next((name for name in ("test", VALIDATION) if len(split[name])), "test")
+    held_out = score_table(surrogate, labels, split[part], part)
     log_scores(run_dir, held_out)
     surrogate.with_scores(held_out).save(run_dir / "surrogate")
+    rows = np.concatenate([split[name] for name in ("train", "valid", "calibration")])
+    keep(run_dir / "surrogate", hashed(molecule_keys([labels.smiles[i] for i in rows])))
     metrics |= held_out
     return metrics
 
@@ -177,13 +182,28 @@ def train(config: DictConfig, run_dir: Path) -> None:
     if not is_first():
         return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
+    summary("Trained", {**closing_rows(metrics), "surrogate": run_dir / "surrogate"})
+
+
+def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
+    """The rows of the table that ends a training: costs and scores, and of which part these are."""
     # Forecasts have a score for each channel and lead: the page shows them.
-    shown = {
-        k: f"{v:.6g}"
-        for k, v in metrics.items()
-        if (k.startswith("test/") and k.count("/") < 3) or k in ("train/seconds", "train/core_seconds")
-    }
-    summary("Trained", {**shown, "surrogate": run_dir / "surrogate"})
+    shown = [
+        name
+        for name in metrics
+        if (name.startswith(("test/", f"{VALIDATION}/")) and name.count("/") < 3)
+        or name in ("train/seconds", "train/core_seconds")
+    ]
+    rows = {name: f"{metrics[name]:.6g}" for name in shown}
+    if not any(name.startswith("test/") for name in metrics):
+        validated = any(name.startswith(f"{VALIDATION}/") for name in metrics)
+        rows["held-out scores"] = (
+            "none: those of the validation part, which chose the weights, are better than on others; data.test or a "
+            "test part of data.parts gives held-out ones"
+            if validated
+            else "none, since nothing was set aside for them: data.test or a test part of data.parts gives some"
+        )
+    return rows
 
 
 def unused_in_training(config: DictConfig) -> dict[str, str]:

@@ -10,6 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from data.files import write_json, write_text
+from data.identity import frame_keys
 from data.molecules import write_extxyz
 from data.rows import Row
 from data.structures import Structures
@@ -18,6 +19,7 @@ from experiments.active.stopping import StopConfig
 from experiments.ledger import Ledger
 from experiments.reporting.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
 from experiments.reporting.words import count, number
+from surrogates.learned_from import hashed, keep
 
 #: Ticks of an axis of errors, meV/Angstrom.
 TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
@@ -105,6 +107,7 @@ def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: 
     write_text(run_dir / "active.svg", drawing.xml)
     scores = {name: value for name, value in found.items() if not name.startswith("cost/")}
     outcome.potential.with_facts(scores=scores).save(run_dir / "surrogate")
+    keep(run_dir / "surrogate", hashed(frame_keys(outcome.frames)))
     write_json(run_dir / "metrics.json", dict(sorted(found.items())))
     return found
 

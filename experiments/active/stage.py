@@ -17,7 +17,8 @@ from data.structures import Structures
 from experiments.active.labelling import refuse_unfit
 from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
 from experiments.active.report import closing_rows, write_report
-from experiments.forces import potential_config, reading_shown
+from experiments.force_scores import reading_shown
+from experiments.forces import potential_config
 from experiments.frames import KeySettings, read_structures
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary
 from simulators.campaign import CampaignConfig

@@ -154,7 +154,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     others = all_cores[share : 2 * share]
     if given.together and (given.no_peers or len(others) < share):
         raise InputError("nothing to share the cores with", where="--together", remedy="Leave it out, or --cores 2")
-    from experiments.forces import evaluate_forces
+    from experiments.force_scores import evaluate_forces
     from experiments.frames import read_structures
     from surrogates.graph.references import isolated_energies
 

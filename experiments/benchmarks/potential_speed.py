@@ -149,7 +149,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-peers", action="store_true", help="ours alone")
     given = parser.parse_args(argv)
     cores = pin(given.cores)
-    from experiments.forces import evaluate_forces
+    from experiments.force_scores import evaluate_forces
     from surrogates.graph.potential import Potential
 
     learned = given.out / "potential_learning" / "ethanol"

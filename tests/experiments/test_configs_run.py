@@ -33,6 +33,7 @@ from experiments.stage import CONF
 from experiments.train import train_graph
 from simulators.base import Variable
 from surrogates.base import load_surrogate
+from surrogates.learned_from import learned_from
 from surrogates.train import _Loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "graph"))
@@ -233,9 +234,14 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
         # Predicting the mean would score 1, whatever the size of the mean.
         assert 0 < metrics["test/m/pressure/rmse_over_spread"] < 10
         assert metrics["test/m/in_domain"] > 0.3
+        # Training, validation and calibration had 20 of these 24; the others are the test part.
+        assert metrics["test/m/seen"] == 20
+        assert metrics["test/m/unseen/drag/mae"] == metrics["test/drag/mae"]
         assert metrics["train/label_core_seconds"] == 24
-        scored = evaluate_meshes(load_surrogate(tmp_path / "run" / "surrogate"), [tmp_path / "m.zarr"])
-        assert scored["test/m/drag/mae"] == metrics["test/m/drag/mae"]
+        saved = tmp_path / "run" / "surrogate"
+        scored = evaluate_meshes(load_surrogate(saved), [tmp_path / "m.zarr"], learned=learned_from(saved))
+        for name in ("drag/mae", "seen", "unseen/drag/mae"):
+            assert scored[f"test/m/{name}"] == metrics[f"test/m/{name}"]
 
 
 def molecular(name: str) -> bool:

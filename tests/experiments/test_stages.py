@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from ase import Atoms
 from ase.calculators.lj import LennardJones
-from ase.io import write
+from ase.io import read, write
 from rdkit import Chem
 
 from data.files import write_json
@@ -238,6 +238,13 @@ def frames(path: Path, count: int, seed: int) -> Path:
 
 def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path) -> None:
     train, one, two = (frames(tmp_path / f"{n}.xyz", c, s) for n, c, s in (("a", 60, 0), ("b", 10, 1), ("c", 10, 2)))
+    # Some that are learned from, turned, with their atoms in another order.
+    turned = [Atoms("Ar3", positions=atoms.positions[[2, 0, 1]]) for atoms in read(train, ":4")]
+    for atoms in turned:
+        atoms.rotate(40, (1, 2, 3))
+        atoms.calc = LennardJones(epsilon=0.1, sigma=3.4, rc=20.0)
+        atoms.get_forces()
+    write(two, [*read(two, ":"), *turned], format="extxyz")
     understudy(
         "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", f"data.test=[{one},{two}]",
         "train.epochs=20", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
@@ -258,7 +265,12 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
     assert "data.seed=0 (now 1)" in done.stderr
     understudy("evaluate", "surrogate=r", f"data.test=[{two}]", "run.dir=e", cwd=tmp_path)
     again = json.loads((tmp_path / "e" / "metrics.json").read_text())
-    assert again["test/c/energy_mae_mev"] == pytest.approx(metrics["test/c/energy_mae_mev"], rel=1e-3)
+    assert again["test/c/seen"] == metrics["test/c/seen"] == 4
+    for name in ("energy_mae_mev", "unseen/energy_mae_mev"):
+        assert again[f"test/c/{name}"] == pytest.approx(metrics[f"test/c/{name}"], rel=1e-3)
+    [reading] = json.loads((tmp_path / "e" / "reading.json").read_text())
+    assert reading["quantities"]["learned from"].startswith("4 of 14 frames were learned from")
+    assert "test/b/seen" not in metrics
 
 
 def test_a_sweep_runs_once_for_each_value(table: Path, tmp_path: Path) -> None:

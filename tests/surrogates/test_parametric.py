@@ -21,6 +21,7 @@ from experiments.parts import noted
 from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
 from surrogates.base import CARD, Surrogate, load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
+from surrogates.learned_from import hashed
 from surrogates.parametric.facts import InputScale
 from surrogates.parametric.fit import RowBatches, calibrated, fit_parametric
 from surrogates.parametric.network import ParametricConfig
@@ -262,12 +263,17 @@ def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSu
     same = store_of_forces(tmp_path / "same", learned.labels_fingerprint, "no slip")
     other = store_of_forces(tmp_path / "other", "cd" * 32, "no slip")
     readings: list[Reading] = []
-    found = evaluate_parametric(walls, [same, other], columns, None, readings)
+    known = hashed(table(20, 5).input_keys()[:5])
+    found = evaluate_parametric(walls, [same, other], columns, None, readings, learned=known)
     assert (
         found["test/same/force/mae"]
         == found["test/other/force/mae"]
         == pytest.approx(score_parameters(walls, table(20, 5), "t")["t/force/mae"])
     )
+    assert found["test/same/seen"] == 5
+    rest = score_parameters(walls, table(20, 5).take(np.arange(5, 20)), "t")["t/force/mae"]
+    assert found["test/same/unseen/force/mae"] == pytest.approx(rest)
+    assert readings[0].quantities["learned from"].startswith("5 of 20 samples were learned from")
     assert readings[0].assumed == ()
     assert "another simulator, setting or version (cdcdcdcdcdcd; learned was abababababab)" in readings[1].assumed[0]
     slip = store_of_forces(tmp_path / "slip", learned.labels_fingerprint, "slip")

@@ -17,7 +17,7 @@ from data.errors import InputError
 from data.frame_names import FrameKeys
 from data.structures import Structures
 from experiments.differences import differences, identity
-from experiments.forces import evaluate_forces
+from experiments.force_scores import evaluate_forces
 from simulators.base import SimulationError
 from simulators.quantum.ase_calculator import ASECalculator
 from surrogates.graph.ace import ACEConfig

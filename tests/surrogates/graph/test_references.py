@@ -10,8 +10,9 @@ import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
 
+from data.reading import Reading
 from data.structures import Structures
-from experiments.frames import read_structures
+from experiments.frames import isolated_said, read_structures
 from surrogates.graph.references import References, isolated_energies
 
 
@@ -47,6 +48,20 @@ def test_ions_are_no_isolated_atoms() -> None:
     )
     assert isolated_energies(table) == {17: -12516.40, 1: -13.60}
     assert References.fit(table).isolated == (-13.60, -12516.40)
+
+
+def test_elements_without_an_isolated_atom_are_named_and_what_they_are_given_instead() -> None:
+    reading = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6, 8: -2041.8, 9: -2713.5}, (1, 6, 7, 8))
+    assert len(reading.assumed) == 1
+    assert reading.assumed[0].startswith("no isolated atom of C, N is at hand")
+    assert "mean contribution" in reading.assumed[0]
+    assert list(reading.unused) == ["F"]
+    whole = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6, 8: -2041.8}, (1, 8))
+    assert (whole.assumed, dict(whole.unused)) == ((), {})
+    # A head that goes on has its references already, whatever a file says.
+    kept = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6}, (1, 8), "main")
+    assert "'main' goes on" in kept.unused["isolated atoms"]
+    assert kept.assumed == ()
 
 
 def test_what_becomes_of_single_atoms_is_said(repository: Path) -> None:

@@ -1,0 +1,139 @@
+"""Score potentials on frames: errors of energies, forces and stresses, beside what was learned from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError
+from data.frame_names import FrameKeys
+from data.identity import frame_keys
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.structures import Structures
+from experiments.differences import rebuild
+from experiments.frames import read_structures
+from experiments.overlap import Overlap
+from experiments.stage import refuse_equal_stems, show_readings
+from simulators.base import SimulationError
+from surrogates.devices import local_mesh
+from surrogates.graph.potential import Potential
+from surrogates.learned_from import learned_from
+from surrogates.uncertainty import coverage
+
+LOG = logging.getLogger(__name__)
+
+
+def evaluate_forces(
+    surrogate: Path,
+    files: Sequence[Path],
+    rejects: RejectLog | None = None,
+    *,
+    head: str | None = None,
+    keys: FrameKeys | None = None,
+    run_dir: Path | None = None,
+) -> dict[str, float]:
+    """Score a saved potential on files, each under `test/<stem>/`; beside its baseline, if it has one.
+
+    Args:
+        surrogate: its directory.
+        files: frames with labels.
+        rejects: gets the frames that cannot be read.
+        head: which of its heads answers; None for the one that was trained last.
+        keys: which entries of the frames are labels, charge and spin; where they say nothing, as in training.
+        run_dir: gets what was read, as `reading.json`; None to show nothing.
+
+    Raises:
+        InputError: as `train_potential`, or the directory holds no potential.
+    """
+    refuse_equal_stems(files, "data.test")
+    potential = Potential.load(surrogate)
+    if head is not None:
+        potential = potential.with_facts(active=head)
+    if potential.facts.head.baseline is not None:
+        potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
+    spins = potential.facts.head.baseline is not None
+    keys = (keys or FrameKeys()).after(potential.facts.head.keys)
+    readings: list[Reading] = []
+    learned = learned_from(surrogate)
+    with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
+        tables, overlaps = {}, {}
+        for path in files:
+            tables[path] = read_structures(path, rejects, keys, spins=spins, readings=readings)
+            overlaps[path] = Overlap.among(learned, frame_keys(tables[path]), "frames")
+            overlaps[path].note(readings)
+    metrics: dict[str, float] = {}
+    for path, structures in tables.items():
+        metrics |= overlaps[path].scores(f"test/{path.stem}", partial(scored_rows, potential, structures, path))
+    return metrics
+
+
+def scored_rows(
+    potential: Potential, structures: Structures, path: Path, rows: np.ndarray, prefix: str
+) -> dict[str, float]:
+    """`score` of some frames of a file."""
+    return score(potential, structures.take(rows), prefix, str(path))
+
+
+def score(potential: Potential, structures: Structures, prefix: str, where: str) -> dict[str, float]:
+    """Mean absolute and root mean square errors, in meV for each molecule and meV/Angstrom for each component.
+
+    What a file does not hold, or the potential did not learn, is left out with a warning.
+
+    Args:
+        potential: what is scored.
+        structures: with labels.
+        prefix: of the keys.
+        where: they come from, for messages.
+
+    Raises:
+        InputError: a structure holds an element that the potential does not know.
+    """
+    try:
+        answer = potential.predict_structures(structures, mesh=local_mesh())
+    except SimulationError as error:
+        raise InputError(error.message, where=where, remedy="Remove such structures") from error
+    known = np.isfinite(structures.energy)
+    learned = {variable.name for variable in potential.spec.outputs}
+    metrics: dict[str, float] = {}
+    pairs = {
+        "energy": ("mev", answer.energy, structures.energy),
+        "forces": ("mev_per_angstrom", answer.forces, structures.forces),
+    }
+    for name, (unit, predicted, truth) in pairs.items():
+        errors = 1000.0 * (predicted - truth)[np.isfinite(truth)]
+        if not len(errors) or name not in learned:
+            reason = "was not learned" if name not in learned else "is in none of its frames"
+            LOG.warning("%s: no errors of %s, which %s", where, name, reason)
+            continue
+        metrics[f"{prefix}/{name}_mae_{unit}"] = float(np.abs(errors).mean())
+        metrics[f"{prefix}/{name}_rmse_{unit}"] = float(np.sqrt((errors**2).mean()))
+    known_forces = np.isfinite(structures.forces)
+    intervals = {
+        "energy": (known, structures.energy, answer.energy_low, answer.energy_high, "mev"),
+        "forces": (known_forces, structures.forces, answer.forces_low, answer.forces_high, "mev_per_angstrom"),
+    }
+    for name, (mask, truth, low, high, unit) in intervals.items():
+        if low is not None and high is not None and mask.any():
+            metrics[f"{prefix}/{name}_coverage_90"] = coverage(truth[mask], low[mask], high[mask])
+            metrics[f"{prefix}/{name}_interval_width_{unit}"] = float(1000.0 * np.mean((high - low)[mask]))
+    if answer.stress is not None and np.isfinite(structures.stress).any():
+        errors = 1000.0 * (answer.stress - structures.stress)[np.isfinite(structures.stress)]
+        metrics[f"{prefix}/stress_mae_mev_per_angstrom3"] = float(np.abs(errors).mean())
+    if answer.in_domain is not None:
+        metrics[f"{prefix}/in_domain"] = float(answer.in_domain.mean())
+    return metrics
+
+
+@contextmanager
+def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
+    """Show what was read at the end, also where a file is refused, whose table says why."""
+    try:
+        yield
+    finally:
+        show_readings(readings, run_dir)

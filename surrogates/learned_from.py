@@ -1,0 +1,59 @@
+"""Which inputs a surrogate has learned from: hashes beside its weights, so that no score passes for a held-out one.
+
+Training, validation and calibration parts all count: each has had its say in the weights or in the intervals.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt64
+
+from data.errors import CorruptStoreError
+from data.files import atomic_path
+
+FILE = "learned_from.npy"
+
+Hashes = UInt64[np.ndarray, " sample"]
+
+
+def hashed(keys: Iterable[str]) -> Hashes:
+    """Hashes of keys of `data.identity` and `data.grouping`."""
+    return np.frombuffer(b"".join(blake2b(k.encode(), digest_size=8).digest() for k in keys), "<u8").astype(np.uint64)
+
+
+def keep(directory: Path, *parts: Hashes | None) -> None:
+    """Note the inputs in the directory of a surrogate, in place of a note that is there.
+
+    Args:
+        directory: of the saved surrogate.
+        parts: what it learned from; None for a part that is not known, so that nothing is noted.
+    """
+    if any(part is None for part in parts):
+        (directory / FILE).unlink(missing_ok=True)
+        return
+    with atomic_path(directory / FILE) as temporary, open(temporary, "wb") as file:
+        np.save(file, np.unique(np.concatenate([hashed(()), *parts])), allow_pickle=False)
+
+
+def learned_from(directory: Path) -> Hashes | None:
+    """The inputs that a surrogate has learned from, ascending; None where its training did not note them.
+
+    Raises:
+        CorruptStoreError: the note cannot be read.
+    """
+    path = Path(directory) / FILE
+    if not path.is_file():
+        return None
+    try:
+        noted: Hashes = np.load(path, allow_pickle=False)
+        if noted.dtype != np.uint64 or noted.ndim != 1:
+            raise ValueError("no list of hashes")
+    except (OSError, ValueError, EOFError) as error:
+        raise CorruptStoreError(
+            f"cannot be read: {error}", where=str(path), remedy="Restore it from a copy, or remove it"
+        ) from error
+    return noted
