@@ -41,6 +41,28 @@ def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray,
     return spent
 
 
+def counted(facts: Mapping[Any, Any]) -> str:
+    """How `core_seconds` counts: `PROCESSOR_TIME`, or `WALL_TIME` where that of a record was not recorded."""
+    known = np.isfinite(np.asarray(facts["seconds"], float))
+    spent = np.asarray(facts["core_seconds"], float) if "core_seconds" in facts else np.full(known.shape, np.nan)
+    return WALL_TIME if np.isnan(spent[known]).any() else PROCESSOR_TIME
+
+
+def label_core_seconds(scores: Mapping[str, float]) -> float:
+    """What the labels of a training cost, core-seconds; 0 where it is not known.
+
+    Args:
+        scores: of a surrogate.
+
+    Warns:
+        CostWarning: it was trained before processor time was recorded, and so were its labels.
+    """
+    cost = scores.get("train/label_core_seconds", 0.0)
+    if cost and "train/core_seconds" not in scores and "train/seconds" in scores:
+        warnings.warn(f"the cost of its labels is {WALL_TIME}; no {PROCESSOR_TIME} was recorded", CostWarning, 2)
+    return cost
+
+
 def training_core_seconds(scores: Mapping[str, float], cores: int | None = None) -> float:
     """Processor time of a training; of one before it was recorded, wall time x cores; 0 where neither is known.
 

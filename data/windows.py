@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +27,7 @@ from zarr.codecs import Crc32cCodec
 
 from data.checksums import read_bytes, sha256_of, verify
 from data.claim import claim
+from data.costs import PROCESSOR_TIME, CostWarning, said
 from data.errors import CorruptStoreError, InputError
 from data.files import listed_path, remove_directory, remove_listed, sweep, write_json
 from data.synced_zarr import SyncedStore
@@ -76,6 +78,7 @@ class WindowStore:
         fingerprint: identity of the data.
         seconds_per_step: core-seconds that its simulator takes for a state; NaN where unknown.
         label_core_seconds: what all of them cost, with spin-up and runs that failed; NaN where unknown.
+        counted: how these costs were, in words of `data.costs`; stores of earlier versions do not say it.
     """
 
     path: Path
@@ -86,6 +89,7 @@ class WindowStore:
     fingerprint: str
     seconds_per_step: float
     label_core_seconds: float
+    counted: str | None = None
 
     @staticmethod
     def open(path: Path) -> WindowStore:
@@ -112,7 +116,8 @@ class WindowStore:
                 np.array(card["times"], "datetime64[s]").astype("datetime64[ns]"),
                 tuple((int(a), int(b)) for a, b in card["segments"]),
                 str(card["fingerprint"]),
-                *(float("nan") if card[k] is None else float(card[k]) for k in COSTS),
+                **{k: float("nan") if card[k] is None else float(card[k]) for k in COSTS},
+                counted=card.get("counted"),
             )
             shards: dict[str, int] = card["shards"]
             # Absent in stores of earlier versions.
@@ -137,6 +142,16 @@ class WindowStore:
 
     def __len__(self) -> int:
         return len(self.times)
+
+    def label_cost(self) -> float:
+        """`label_core_seconds`, for use as a cost.
+
+        Warns:
+            CostWarning: it is not processor time, or the store is from before it said what it is.
+        """
+        if np.isfinite(self.label_core_seconds) and self.counted != PROCESSOR_TIME:
+            warnings.warn(said(1, 1, str(self.path)), CostWarning, stacklevel=2)
+        return self.label_core_seconds
 
     @cached_property
     def static(self) -> Float[np.ndarray, "latitude longitude static"]:
@@ -247,6 +262,7 @@ def write_windows(
     fingerprint: str,
     seconds_per_step: float = float("nan"),
     label_core_seconds: float = float("nan"),
+    counted: str = PROCESSOR_TIME,
     shard_bytes: int = SHARD_BYTES,
     advance: Any = None,
 ) -> WindowStore:
@@ -260,6 +276,7 @@ def write_windows(
         fingerprint: identity of the data.
         seconds_per_step: core-seconds that its simulator takes for a state.
         label_core_seconds: what all of them cost, with spin-up and runs that failed.
+        counted: how these costs were, in words of `data.costs`.
         shard_bytes: about so many a shard.
         advance: called with the number of states written, for a progress bar.
 
@@ -278,7 +295,14 @@ def write_windows(
             return store
     with claim(path, "store of windows", adopt=_is_begun):
         return _write_states(
-            path, segments, layout, identity, static, fingerprint, (seconds_per_step, label_core_seconds), advance
+            path,
+            segments,
+            layout,
+            identity,
+            static,
+            fingerprint,
+            (seconds_per_step, label_core_seconds, counted),
+            advance,
         )
 
 
@@ -289,7 +313,7 @@ def _write_states(
     identity: Mapping[str, Any],
     static: xr.Dataset | None,
     fingerprint: str,
-    costs: tuple[float, float],
+    costs: tuple[float, float, str],
     advance: Any,
 ) -> WindowStore:
     if (path / CARD).is_file():
@@ -365,7 +389,7 @@ def _write_states(
         "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
         "shards": shards, "states_sha256": sha256_of(path / STATES / "zarr.json"),
     }  # fmt: skip
-    card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, costs, strict=True)}
+    card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, costs[:2], strict=True)} | {"counted": costs[2]}
     _write(path / CARD, card)
     remove_listed(path / PROGRESS)
     return WindowStore.open(path)

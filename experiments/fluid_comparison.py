@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from omegaconf import MISSING, DictConfig
 
-from data.costs import training_core_seconds
+from data.costs import label_core_seconds, training_core_seconds
 from data.errors import InputError
 from data.field_physics import refuse_other_physics
 from data.fields import Axis, Layout
@@ -279,7 +279,7 @@ def compare_with_solver(
             surrogate,
             solver.points,
             name=str(surrogate.facts.config.to_json()["network"]["architecture"]),
-            label_core_s=scores.get("train/label_core_seconds", 0.0),
+            label_core_s=label_core_seconds(scores),
             training_core_s=training_core_seconds(scores, cores),
             note=f"{scores.get('train/samples', 0):,.0f} trajectories to learn from",
         )

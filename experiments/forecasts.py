@@ -166,7 +166,7 @@ def train_on_windows(
         "train/data_wait_share": result.data_wait_share,
         "train/compilations": float(result.compilations["train"]),
     }
-    labels = sum(s.label_core_seconds for s in (store, *also))
+    labels = sum(s.label_cost() for s in (store, *also))
     if np.isfinite(labels):
         metrics["train/label_core_seconds"] = labels
     part = next((name for name in ("test", VALIDATION) if given(name) is not None), None)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
-from data.costs import training_core_seconds
+from data.costs import label_core_seconds, training_core_seconds
 from data.errors import InputError
 from data.windows import WindowStore
 from experiments.comparison.contenders import Contender, Problem, Settings
@@ -114,7 +114,7 @@ def compare_with_core(
         str(forecaster.facts.config.to_json()["network"]["architecture"]),
         "surrogate",
         lambda x, _: laid(forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)),
-        label_core_seconds=scores.get("train/label_core_seconds", 0.0),
+        label_core_seconds=label_core_seconds(scores),
         training_core_seconds=training_core_seconds(scores, cores),
         note=f"{scores.get('train/states', 0):,.0f} states to learn from",
     )

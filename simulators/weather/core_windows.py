@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data.costs import core_seconds
+from data.costs import core_seconds, counted
 from data.errors import InputError
 from data.store import RecordStore
 from data.windows import Segment, WindowStore, write_windows
@@ -64,7 +64,7 @@ def core_windows(
 
         return write_windows(
             path, segments(), core.layout, fingerprint=content_hash([core.fingerprint, keys]), seconds_per_step=cost,
-            label_core_seconds=float(np.nansum(spent)), advance=advance,
+            label_core_seconds=float(np.nansum(spent)), counted=counted(data), advance=advance,
         )  # fmt: skip
 
 

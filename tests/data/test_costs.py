@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from data.costs import CostWarning, core_seconds, training_core_seconds
+from data.costs import CostWarning, core_seconds, counted, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
 from data.store import FIRST_FACTS, RecordStore
+from data.weather import Channel, WeatherGrid, WeatherLayout
+from data.windows import Segment, write_windows
 from simulators.base import Variable
 
 VARIABLES = (Variable("speed", (), "m s-1", "float64", "speed"),), (Variable("drag", (), "N", "float64", "drag"),)
@@ -52,3 +55,22 @@ def test_a_training_costs_processor_time_and_an_old_one_says_that_it_is_wall_tim
     with pytest.warns(CostWarning, match="wall time x 4 cores"):
         assert training_core_seconds({"train/seconds": 10.0}, 4) == 40.0
     assert training_core_seconds({}) == 0.0
+    assert label_core_seconds({"train/seconds": 1.0, "train/core_seconds": 1.3, "train/label_core_seconds": 7.0}) == 7.0
+    with pytest.warns(CostWarning, match="the cost of its labels is wall time x threads"):
+        assert label_core_seconds({"train/seconds": 1.0, "train/label_core_seconds": 7.0}) == 7.0
+
+
+def test_windows_say_how_their_labels_were_counted_and_those_from_before_warn_where_it_is_used(tmp_path: Path) -> None:
+    layout = WeatherLayout(WeatherGrid((-45.0, 45.0), (0.0, 180.0)), (Channel("2m_temperature"),), step_hours=6.0)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(3) * np.timedelta64(6, "h")
+    states = Segment.of(layout.unstack(np.full((3, 2, 2, 1), 280.0, np.float32), ("time",), {"time": times}))
+    store = write_windows(tmp_path / "w", [states], layout, fingerprint="f" * 64, label_core_seconds=5.0)
+    assert (store.label_cost(), store.counted) == (5.0, "processor time")
+    old = replace(store, counted=None)
+    with pytest.warns(CostWarning, match=r"w: the cost is wall time x threads"):
+        assert old.label_cost() == 5.0
+    # Nothing is said of a cost that nobody knows.
+    assert np.isnan(replace(old, label_core_seconds=float("nan")).label_cost())
+    assert counted({"seconds": [1.0, np.nan], "threads": [1, 1], "core_seconds": [2.0, np.nan]}) == "processor time"
+    assert counted({"seconds": [1.0, 2.0], "core_seconds": [2.0, np.nan]}) == "wall time x threads"
+    assert counted({"seconds": [1.0]}) == "wall time x threads"
