@@ -26,6 +26,7 @@ from data.field_precision import narrowed
 from data.field_start import begin
 from data.field_suspects import missing_codes, seconds_of_dates
 from data.grouping import repeats_said, row_keys
+from data.plain import decode
 from data.reading import Reading
 from data.store import FACTS, RecordStore
 
@@ -54,6 +55,10 @@ class Axis:
     units: str
     long_name: str
 
+    def __post_init__(self) -> None:
+        if not self.values:
+            raise ValueError(f"axis {self.name} has no values")
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -79,6 +84,17 @@ class Layout:
     periodic: tuple[bool, ...]
     attrs: dict[str, str] = field(default_factory=dict)
     lead: int = 0
+
+    def __post_init__(self) -> None:
+        names = [axis.name for axis in self.axes]
+        variables = [self.output, *self.static, *([] if self.initial is None else [self.initial])]
+        lacking = [dim for variable in variables for dim in variable.dims if dim not in names]
+        if lacking or len(set(names)) < len(names):
+            raise ValueError(f"axes must be those of the fields, each once; got {', '.join(names)}")
+        if len(self.periodic) != len(self.space) or self.lead not in (0, 1):
+            raise ValueError("periodic must be said of each dim of space, and lead be 0 or 1")
+        if any(isinstance(v, str) for dim in (*self.space, "time") if dim in names for v in self.axis(dim).values):
+            raise ValueError("axes of space and time must be numbers")
 
     @property
     def space(self) -> tuple[str, ...]:
@@ -122,20 +138,7 @@ class Layout:
     @staticmethod
     def from_json(value: dict[str, Any]) -> Layout:
         """What `to_json` described."""
-
-        def variable(item: dict[str, Any]) -> FieldVariable:
-            return FieldVariable(**{**item, "dims": tuple(item["dims"])})
-
-        return Layout(
-            output=variable(value["output"]),
-            initial=None if value["initial"] is None else variable(value["initial"]),
-            static=tuple(variable(v) for v in value["static"]),
-            parameters=tuple(variable(v) for v in value["parameters"]),
-            axes=tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
-            periodic=tuple(bool(p) for p in value["periodic"]),
-            attrs={str(k): str(v) for k, v in value["attrs"].items()},
-            lead=int(value.get("lead", 0)),
-        )
+        return decode(Layout, value)
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError
+from data.plain import decode
 
 #: The usual names of labels, in the order of the tables.
 LABELS = ("energy", "forces", "stress")
@@ -107,8 +108,7 @@ class FrameKeys:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FrameKeys:
         """What `to_json` described."""
-        plain: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items()}
-        return FrameKeys(**plain)
+        return decode(FrameKeys, value)
 
     def label(self, label: str) -> tuple[str, ...]:
         """The names that are taken as one of `LABELS`."""

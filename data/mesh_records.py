@@ -23,6 +23,7 @@ from data.field_physics import refuse_other_boundary
 from data.fields import Axis, FieldVariable
 from data.grouping import one_key, repeats_said
 from data.meshes import Mesh
+from data.plain import decode
 from data.reading import Reading
 from data.store import RecordStore
 from data.tally import kind_of_reason
@@ -101,19 +102,7 @@ class MeshLayout:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshLayout:
         """What `to_json` described."""
-
-        def variables(items: Sequence[Mapping[str, Any]]) -> tuple[FieldVariable, ...]:
-            return tuple(FieldVariable(**{**item, "dims": tuple(item["dims"])}) for item in items)
-
-        return MeshLayout(
-            geometry=variables(value["geometry"]),
-            parameters=variables(value["parameters"]),
-            fields=variables(value["fields"]),
-            scalars=variables(value["scalars"]),
-            axes=tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
-            kinds=int(value["kinds"]),
-            attrs={str(k): str(v) for k, v in value["attrs"].items()},
-        )
+        return decode(MeshLayout, value)
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from data.errors import InputError
 from data.fields import Axis, FieldVariable
 from data.grouping import row_keys
 from data.near import did_you_mean
+from data.plain import decode
 from data.store import RecordStore
 
 
@@ -92,16 +93,7 @@ class ParameterLayout:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ParameterLayout:
         """What `to_json` described."""
-
-        def variables(items: Sequence[Mapping[str, Any]]) -> tuple[FieldVariable, ...]:
-            return tuple(FieldVariable(**{**item, "dims": tuple(item["dims"])}) for item in items)
-
-        return ParameterLayout(
-            variables(value["inputs"]),
-            variables(value["outputs"]),
-            tuple(Axis(**{**a, "values": tuple(a["values"])}) for a in value["axes"]),
-            {str(k): str(v) for k, v in value["attrs"].items()},
-        )
+        return decode(ParameterLayout, value)
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.plain import decode
 from data.units import same_units
 
 LATITUDE, LONGITUDE, TIME, LEVEL, LEAD = "latitude", "longitude", "time", "level", "prediction_timedelta"
@@ -174,7 +175,7 @@ class WeatherGrid:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WeatherGrid:
         """What `to_json` described."""
-        return WeatherGrid(*(tuple(float(v) for v in value[k]) for k in ("latitude", "longitude")))
+        return decode(WeatherGrid, value)
 
 
 @dataclass(frozen=True)
@@ -243,18 +244,7 @@ class WeatherLayout:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WeatherLayout:
         """What `to_json` described."""
-        return WeatherLayout(
-            grid=WeatherGrid.from_json(value["grid"]),
-            channels=tuple(
-                Channel(str(c["variable"]), None if c["level"] is None else float(c["level"]))
-                for c in value["channels"]
-            ),
-            static=tuple(str(v) for v in value["static"]),
-            step_hours=float(value["step_hours"]),
-            level_units=str(value["level_units"]),
-            calendar=bool(value["calendar"]),
-            attrs={str(k): str(v) for k, v in value["attrs"].items()},
-        )
+        return decode(WeatherLayout, value)
 
     # Between arrays and Datasets
 

@@ -12,6 +12,7 @@ from jaxtyping import Bool, Float, Int
 
 from data.checksums import verify
 from data.files import listed_path
+from data.plain import decode
 
 Numbers = tuple[float, ...]
 #: Days of the window over which a climatology is smoothed.
@@ -44,7 +45,7 @@ class ChannelStatistics:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ChannelStatistics:
         """What `to_json` described."""
-        return ChannelStatistics(**{k: tuple(float(x) for x in v) for k, v in value.items()})
+        return decode(ChannelStatistics, value)
 
 
 class Moments:

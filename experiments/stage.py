@@ -30,9 +30,9 @@ from rich.table import Table
 from data.errors import InputError
 from data.files import write_json
 from data.near import did_you_mean
+from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.ranges import refuse_out_of_range
 from experiments.run_directory import run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.targets import refuse_other_targets

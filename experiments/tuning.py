@@ -16,8 +16,8 @@ from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.frames import read_structures
 from experiments.stage import existing_file, surrogate_directory
-from surrogates.base import read_card
-from surrogates.graph.facts import PotentialConfig
+from surrogates.base import read_card, read_facts
+from surrogates.graph.facts import Facts, PotentialConfig
 from surrogates.graph.fit_potential import MAIN, FineTuning
 from surrogates.graph.potential import Potential
 
@@ -92,11 +92,11 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     Raises:
         InputError: there is no surrogate.
     """
-    card = read_card(surrogate_directory(config.tune.surrogate, "tune.surrogate"))
-    if card["kind"] != "potential":
+    directory = surrogate_directory(config.tune.surrogate, "tune.surrogate")
+    if read_card(directory)["kind"] != "potential":
         # Loading it says what is wrong.
         return {}
-    old: dict[str, Any] = card["facts"]["config"]
+    old = read_facts(directory, "potential", Facts)[0].config.to_json()
     new: Any = OmegaConf.to_container(config.surrogate, resolve=True)
     why = "the weights of tune.surrogate hold {}, which stays"
     changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}

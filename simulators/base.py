@@ -16,6 +16,8 @@ from typing import Any, Literal, Protocol, get_args, runtime_checkable
 import numpy as np
 import xarray as xr
 
+from data.plain import decode
+
 ErrorKind = Literal["not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component"]
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
 
@@ -137,12 +139,7 @@ class Spec:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Spec:
         """The Spec that `to_json` described."""
-
-        def variables(items: Any) -> tuple[Variable, ...]:
-            return tuple(Variable(**{**item, "dims": tuple(item["dims"])}) for item in items)
-
-        coords = tuple(Coordinate(**{**c, "values": tuple(c["values"])}) for c in value.get("coords", ()))
-        return Spec(variables(value["inputs"]), variables(value["outputs"]), coords, dict(value.get("attrs", {})))
+        return decode(Spec, value)
 
     def output(self, name: str) -> Variable:
         """The output called `name`; KeyError names the outputs there are."""

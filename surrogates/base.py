@@ -8,22 +8,27 @@ of this package: nothing from the directory is executed.
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
+import jax
 import numpy as np
 
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
+from data.plain import PlainError, read_plain, within
+from data.ranges import refuse_out_of_range
 from simulators.base import Simulator
 from surrogates.checkpoints import load_arrays, save_arrays
 
 FORMAT = 1
 CARD = "surrogate.json"
+REMEDY = "Restore it from a copy, or train it again"
+F = TypeVar("F")
 
 #: Every kind of surrogate that a directory may hold, and the class that reads it.
 KINDS: Mapping[str, tuple[str, str]] = {
@@ -92,29 +97,84 @@ def read_card(directory: Path) -> dict[str, Any]:
 
     Raises:
         InputError: there is none, it is of a newer format or of an unknown kind.
-        CorruptStoreError: it is not JSON.
+        CorruptStoreError: it is not JSON, or no card.
     """
     path = Path(directory) / CARD
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise InputError(
-            f"no {CARD} in it", where=str(directory), remedy="Name a directory that understudy train made"
-        ) from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorruptStoreError(f"not readable: {error}", where=str(path), remedy="Restore it from a copy") from error
-    if not isinstance(card, dict) or card.get("kind") not in KINDS:
-        kind = card.get("kind") if isinstance(card, dict) else None
+    if not path.exists():
+        raise InputError(f"no {CARD} in it", where=str(directory), remedy="Name a directory that understudy train made")
+    card = read_plain(path, dict[str, Any], remedy=REMEDY)
+    kind, number = card.get("kind"), card.get("format", 0)
+    if not isinstance(kind, str) or kind not in KINDS:
         raise InputError(f"unknown kind of surrogate {kind!r}", where=str(path), remedy=f"Known are {sorted(KINDS)}")
-    if card.get("format", 0) > FORMAT:
-        raise InputError(
-            f"format {card['format']} is newer than {FORMAT}", where=str(path), remedy="Upgrade understudy"
-        )
+    if not isinstance(number, int) or number < 0:
+        raise CorruptStoreError(f"format must be a number of a version, got {number!r}", where=str(path), remedy=REMEDY)
+    if number > FORMAT:
+        raise InputError(f"format {number} is newer than {FORMAT}", where=str(path), remedy="Upgrade understudy")
     return card
 
 
-def load_weights(directory: Path, like: Any) -> Any:
-    """The weights of a saved surrogate, with the structure, shapes and dtypes of `like`; verified."""
+def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str, Any]]:
+    """What travels with the weights of a saved surrogate, and its whole card.
+
+    Args:
+        directory: of the surrogate.
+        kind: a key of `KINDS`, of which it has to be.
+        facts: a class with `from_json` and `config`.
+
+    Raises:
+        InputError: there is none, or it is of another kind.
+        CorruptStoreError: something in the card lacks, is of another type or out of its range; names the key.
+    """
+    directory = Path(directory)
+    card = read_card(directory)
+    if card["kind"] != kind:
+        raise InputError(f"a {card['kind']} surrogate, not a {kind} one", where=str(directory / CARD))
+    reader: Any = facts
+    # Those of molecules stand at the top of the card.
+    name = "" if kind == "molecular" else "facts"
+    with described(directory), within(name):
+        made = reader.from_json(card.get(name) if name else card)
+        plain = made.to_json()["config"]
+        refuse_out_of_range(plain, "config")
+    return made, card
+
+
+@contextmanager
+def described(directory: Path) -> Iterator[None]:
+    """What goes wrong while a surrogate is built from its card is the card's fault, and said so.
+
+    Raises:
+        CorruptStoreError: names the card and what is wrong with it.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.where and CARD in error.where:
+            raise
+        problem = f"{error.where}: {error.problem}" if error.where else error.problem
+        raise CorruptStoreError(problem, where=str(directory / CARD), remedy=REMEDY) from error
+    except Exception as error:  # a network of sizes that do not fit fails in as many ways as there are networks
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        if not isinstance(error, PlainError):
+            text = first if isinstance(error, ValueError) and first else f"{type(error).__name__}: {first}"
+            first = f"it describes nothing that can be built: {text}"
+        raise CorruptStoreError(first, where=str(directory / CARD), remedy=REMEDY) from error
+
+
+def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
+    """The weights of a saved surrogate, verified.
+
+    Args:
+        directory: of the surrogate.
+        make: the fresh weights of what its card describes. It is traced for its structure, shapes and dtypes alone, so
+            that a card of another size than the weights costs no memory.
+
+    Raises:
+        CorruptStoreError: bytes are missing or changed, or the card describes nothing that can be built.
+        InputError: the weights are those of another model.
+    """
+    with described(directory):
+        like = jax.eval_shape(make)
     return load_arrays(Path(directory) / "weights", like)
 
 

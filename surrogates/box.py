@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
+from data.plain import decode
+
 #: Share of a range, and of the values themselves, by which a value may lie outside: rounding, not extrapolation.
 EDGE, ROUNDING = 1e-6, float(np.finfo(np.float32).eps)
 #: The output that tells whether a request is one of the kind that was learned.
@@ -33,6 +35,12 @@ class Box:
     columns: tuple[str, ...]
     low: tuple[float, ...]
     high: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.columns) == len(self.low) == len(self.high):
+            raise ValueError(f"{len(self.columns)} columns have {len(self.low)} lows and {len(self.high)} highs")
+        if any(low > high for low, high in zip(self.low, self.high, strict=True)):
+            raise ValueError("low must not be above high")
 
     @staticmethod
     def of(
@@ -81,8 +89,4 @@ class Box:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Box:
         """What `to_json` described."""
-        return Box(
-            tuple(str(v) for v in value["columns"]),
-            tuple(float(v) for v in value["low"]),
-            tuple(float(v) for v in value["high"]),
-        )
+        return decode(Box, value)

@@ -6,7 +6,6 @@ Only arrays and JSON are read back; nothing is unpickled and nothing from a dire
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import shutil
@@ -18,9 +17,9 @@ from typing import Any, TypeVar
 import jax
 import numpy as np
 
-from data.checksums import read_bytes
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
+from data.plain import decode, read_plain, reading, within
 
 NOTE = "note.json"
 LOG = logging.getLogger(__name__)
@@ -94,17 +93,16 @@ def read_note(directory: Path) -> dict[str, Any]:
         InputError: there is none.
         CorruptStoreError: it is not what was written, or the arrays are there without it.
     """
-    try:
-        note = json.loads(read_bytes(directory / NOTE, remedy=RESTORE))
-        if not isinstance(note, dict):
-            raise ValueError("it is no object")
-        return note
-    except FileNotFoundError:
-        if (directory / "arrays").is_dir():
-            raise CorruptStoreError("is missing", where=str(directory / NOTE), remedy=RESTORE) from None
-        raise InputError("no saved arrays here", where=str(directory), remedy="Check the path") from None
-    except ValueError as error:
-        raise CorruptStoreError(f"not readable: {error}", where=str(directory / NOTE), remedy=RESTORE) from error
+    if not (directory / NOTE).exists() and not (directory / "arrays").is_dir():
+        raise InputError("no saved arrays here", where=str(directory), remedy="Check the path")
+    note = read_plain(directory / NOTE, dict[str, Any], remedy=RESTORE)
+    with reading(directory / NOTE, remedy=RESTORE):
+        for key, kind in (("leaves", int), ("sha256", str)):
+            with within(key):
+                decode(kind, note.get(key))
+        with within("files"):
+            decode(dict[str, str], note.get("files", {}))
+    return note
 
 
 def load_arrays(directory: Path, like: Any) -> Any:
@@ -131,19 +129,41 @@ def load_arrays(directory: Path, like: Any) -> Any:
             where=str(directory / "arrays" / changed[0]),
             remedy=RESTORE,
         )
+    shapes = [(tuple(w.shape), np.dtype(w.dtype)) for w in wanted]
+    if note["leaves"] != len(shapes):
+        raise InputError(
+            f"{note['leaves']} arrays, {len(shapes)} are expected: those of another model", where=str(directory)
+        )
     try:
         with _alone() as checkpointer:
+            _refuse_other_shapes(checkpointer, directory, shapes)
             held = checkpointer.restore((directory / "arrays").resolve())
         leaves = [np.asarray(held[f"{i:05d}"]) for i in range(note["leaves"])]
+    except InputError:
+        raise
     except Exception as error:
         reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         raise CorruptStoreError(f"arrays cannot be read: {reason}", where=str(directory), remedy=RESTORE) from error
     if checksum(leaves) != note.get("sha256"):
         raise CorruptStoreError("arrays are not those that were saved", where=str(directory), remedy=RESTORE)
-    shapes = [(np.shape(w), np.dtype(w.dtype)) for w in wanted]
     if [(leaf.shape, leaf.dtype) for leaf in leaves] != shapes:
         raise InputError("arrays are those of another model", where=str(directory))
     return jax.tree.unflatten(structure, leaves)
+
+
+def _refuse_other_shapes(
+    checkpointer: Any, directory: Path, shapes: list[tuple[tuple[int, ...], np.dtype[Any]]]
+) -> None:
+    """Before an array is read: what a directory declares may be more than any memory."""
+    stored = checkpointer.metadata((directory / "arrays").resolve()).item_metadata.tree
+    for number, (shape, dtype) in enumerate(shapes):
+        declared = stored[f"{number:05d}"]
+        if tuple(declared.shape) != shape or np.dtype(declared.dtype) != dtype:
+            raise InputError(
+                f"array {number} is {tuple(declared.shape)} {declared.dtype}, {shape} {dtype} is expected: "
+                "the arrays are those of another model",
+                where=str(directory),
+            )
 
 
 def newest_whole(folder: Path, read: Callable[[Path], T]) -> T | None:

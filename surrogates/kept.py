@@ -12,9 +12,8 @@ import jax
 import numpy as np
 from flax import nnx
 
-from data.errors import InputError
 from simulators.base import Spec, content_hash
-from surrogates.base import CARD, load_weights, read_card, save_surrogate
+from surrogates.base import described, load_weights, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -98,20 +97,13 @@ class KeptSurrogate(Generic[Model, Facts]):
         """The surrogate that `save` wrote; runs no code from the directory.
 
         Raises:
-            InputError: there is none, it is of another kind, or its card lacks something.
-            CorruptStoreError: weights are missing or changed.
+            InputError: there is none, or it is of another kind.
+            CorruptStoreError: its card cannot be used, or weights are missing or changed.
         """
         directory = Path(directory)
-        card = read_card(directory)
-        if card["kind"] != cls.KIND:
-            raise InputError(f"a {card['kind']} surrogate, not a {cls.KIND} one", where=str(directory / CARD))
-        reader: Any = cls.FACTS
-        try:
-            facts = reader.from_json(card["facts"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the description is incomplete: {error}", where=str(directory / CARD), remedy="Train it again"
-            ) from error
-        graph, state = nnx.split(facts.model())
-        nnx.replace_by_pure_dict(state, load_weights(directory, nnx.to_pure_dict(state)))
+        facts: Any = read_facts(directory, cls.KIND, cls.FACTS)[0]
+        weights = load_weights(directory, lambda: nnx.to_pure_dict(nnx.split(facts.model())[1]))
+        with described(directory):
+            graph, state = nnx.split(facts.model())
+        nnx.replace_by_pure_dict(state, weights)
         return cls(nnx.merge(graph, state), facts)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.plain import decode
 
 #: Spread over mean up to which values differ by rounding alone. It is relative, so that no unit is too small.
 SAME = 1e-12
@@ -31,6 +32,29 @@ def constant(mean: float, spread: float) -> bool:
     return not spread > SAME * abs(mean)
 
 
+def refuse_unlike(**columns: Sequence[Any]) -> None:
+    """Refuse what has to have one entry a column, and has not.
+
+    Raises:
+        ValueError: names them with their lengths.
+    """
+    if len({len(entries) for entries in columns.values()}) > 1:
+        raise ValueError(
+            "must have equal lengths: " + ", ".join(f"{name} has {len(entries)}" for name, entries in columns.items())
+        )
+
+
+def refuse_not_positive(**columns: Sequence[float]) -> None:
+    """Refuse spreads of which one is not above 0.
+
+    Raises:
+        ValueError: names it.
+    """
+    for name, values in columns.items():
+        if any(value <= 0 for value in values):
+            raise ValueError(f"{name} must be above 0, got {min(values):g}")
+
+
 @dataclass(frozen=True)
 class Standardise:
     """An affine map for each target: `(value - mean) / scale`.
@@ -43,6 +67,10 @@ class Standardise:
     names: tuple[str, ...]
     mean: tuple[float, ...]
     scale: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        refuse_unlike(names=self.names, mean=self.mean, scale=self.scale)
+        refuse_not_positive(scale=self.scale)
 
     @staticmethod
     def fit(names: Sequence[str], values: Float[np.ndarray, "sample target"]) -> Standardise:
@@ -76,4 +104,4 @@ class Standardise:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Standardise:
         """What `to_json` described."""
-        return Standardise(tuple(value["names"]), tuple(value["mean"]), tuple(value["scale"]))
+        return decode(Standardise, value)

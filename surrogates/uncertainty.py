@@ -17,6 +17,7 @@ from jaxtyping import Float
 from scipy.stats import betabinom
 
 from data.errors import InputError
+from data.plain import decode
 
 #: Share of truths that may lie outside of the intervals of this project.
 ALPHA = 0.1
@@ -83,6 +84,10 @@ class Conformal:
     floor: float
     n: int
 
+    def __post_init__(self) -> None:
+        if not (0 < self.alpha < 1 and self.factor >= 0 and self.floor >= 0 and self.n >= 0):
+            raise ValueError(f"alpha must lie between 0 and 1, and factor, floor and n be 0 or more; got {self}")
+
     @staticmethod
     def fit(
         truth: Float[np.ndarray, " n"],
@@ -115,7 +120,7 @@ class Conformal:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Conformal:
         """What `to_json` described."""
-        return Conformal(float(value["factor"]), float(value["alpha"]), float(value["floor"]), int(value["n"]))
+        return decode(Conformal, value)
 
 
 def coverage(truth: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
 from data.featurise import ATOM_COLUMNS, GraphTable
+from data.plain import PlainError, decode
 
 #: Stereo labels and bonds in rings of a neighbour are left out: they would make almost all molecules new.
 _OWN = [ATOM_COLUMNS.index(name) for name in ("atomic_number", "hydrogens", "charge", "aromatic", "ring_bonds")]
@@ -93,5 +94,20 @@ class Domain:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Domain:
         """What `to_json` described."""
-        known = np.frombuffer(base64.b64decode(value["known"]), "<u8").astype(np.uint64)
-        return Domain(known, int(value["fewest"]), int(value["most"]))
+        packed = decode(_Packed, value)
+        try:
+            known = np.frombuffer(base64.b64decode(packed.known, validate=True), "<u8").astype(np.uint64)
+        except ValueError as error:
+            raise PlainError(str(error), "known") from error
+        if not len(known) or (known[1:] <= known[:-1]).any():
+            raise PlainError("must be hashes in ascending order", "known")
+        return Domain(known, packed.fewest, packed.most)
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A domain as JSON has it."""
+
+    known: str
+    fewest: int
+    most: int

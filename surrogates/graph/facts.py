@@ -11,9 +11,10 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from data.frame_names import FrameKeys
+from data.plain import decode, within
 from data.structures import Structures
 from surrogates.graph.energy import EnergyForcesLoss, EnergyModel
-from surrogates.graph.networks import ARCHITECTURES, NetworkConfig, architecture
+from surrogates.graph.networks import NetworkConfig, config_from_json, config_to_json
 from surrogates.graph.painn import PaiNNConfig
 from surrogates.graph.references import References
 from surrogates.uncertainty import Conformal
@@ -80,14 +81,14 @@ class PotentialConfig(PotentialSettings):
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal configuration."""
-        return {**asdict(self), "network": {"architecture": architecture(self.network), **asdict(self.network)}}
+        return {**asdict(self), "network": config_to_json(self.network)}
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> PotentialConfig:
         """The configuration that `to_json` described."""
-        network = dict(value["network"])
-        made = ARCHITECTURES[network.pop("architecture")][0](**network)
-        return PotentialConfig(**{**value, "network": made})
+        with within("network"):
+            network = config_from_json(value.get("network"))
+        return replace(decode(PotentialConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
 
 
 @dataclass(frozen=True)
@@ -132,16 +133,7 @@ class Head:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Head:
         """The head that `to_json` described."""
-        return Head(
-            references=References.from_json(value["references"]),
-            labels_fingerprint=str(value["labels_fingerprint"]),
-            has_energy=bool(value["has_energy"]),
-            charges=tuple(int(q) for q in value["charges"]),
-            energy=None if value["energy"] is None else Conformal.from_json(value["energy"]),
-            forces=None if value["forces"] is None else Conformal.from_json(value["forces"]),
-            baseline=value["baseline"],
-            keys=None if value.get("keys") is None else FrameKeys.from_json(value["keys"]),
-        )
+        return decode(Head, value)
 
 
 @dataclass(frozen=True)
@@ -163,6 +155,12 @@ class Facts:
     active: str
     novelty: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.active not in self.heads:
+            raise ValueError(f"no head {self.active!r}; there are {', '.join(self.heads)}")
+        if not self.scale > 0:
+            raise ValueError(f"scale must be above 0, got {self.scale}")
 
     @property
     def head(self) -> Head:
@@ -205,17 +203,7 @@ class Facts:
         Raises:
             KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
         """
-        heads = {str(name): Head.from_json(head) for name, head in value["heads"].items()}
-        if value["active"] not in heads:
-            raise ValueError(f"no head {value['active']!r}; there are {', '.join(heads)}")
-        return Facts(
-            config=PotentialConfig.from_json(value["config"]),
-            scale=float(value["scale"]),
-            heads=heads,
-            active=str(value["active"]),
-            novelty=None if value["novelty"] is None else float(value["novelty"]),
-            scores={str(k): float(v) for k, v in value["scores"].items()},
-        )
+        return decode(Facts, value)
 
     def model(self, seed: int = 0) -> EnergyModel:
         """A model of this configuration with fresh weights."""

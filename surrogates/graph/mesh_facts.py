@@ -13,9 +13,10 @@ from jaxtyping import Array, Float
 
 from data.mesh_records import MeshLayout, MeshSamples
 from data.meshes import Mesh, MeshBatch, mesh_edges
+from data.plain import decode
 from surrogates.box import Box
 from surrogates.graph.mesh_network import MeshNetwork, MeshNetworkConfig
-from surrogates.normalise import constant, moments
+from surrogates.normalise import constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.uncertainty import ALPHA, Conformal, conformal_quantile
 
 FloatArray = Float[np.ndarray, "..."]
@@ -53,7 +54,7 @@ class MeshConfig:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshConfig:
         """What `to_json` described."""
-        return MeshConfig(**{**value, "network": MeshNetworkConfig(**value["network"])})
+        return decode(MeshConfig, value)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,11 @@ class MeshScale:
     fields: tuple[tuple[float, float], ...]
     scalars: tuple[tuple[float, float], ...]
     length: float
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "fields", "scalars"):
+            refuse_not_positive(**{name: [spread for _, spread in getattr(self, name)]})
+        refuse_not_positive(length=[self.length])
 
     @staticmethod
     def fit(samples: MeshSamples) -> MeshScale:
@@ -109,13 +115,7 @@ class MeshScale:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshScale:
         """What `to_json` described."""
-
-        def pairs(items: Any) -> tuple[tuple[float, float], ...]:
-            return tuple((float(a), float(b)) for a, b in items)
-
-        return MeshScale(
-            pairs(value["parameters"]), pairs(value["fields"]), pairs(value["scalars"]), float(value["length"])
-        )
+        return decode(MeshScale, value)
 
 
 def field_bands(
@@ -197,6 +197,15 @@ class MeshFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     domain: Box | None = None
 
+    def __post_init__(self) -> None:
+        layout, scale = self.layout, self.scale
+        refuse_unlike(parameters=layout.parameters, scale=scale.parameters)
+        refuse_unlike(channels=layout.channels, scale=scale.fields)
+        refuse_unlike(scalars=layout.scalars, scale=scale.scalars)
+        names = {*layout.channels, *(v.name for v in layout.scalars)}
+        if self.conformal and set(self.conformal) != names:
+            raise ValueError(f"conformal must name {', '.join(sorted(names))}")
+
     def model(self, seed: int = 0) -> MeshModel:
         """A model with fresh weights."""
         return MeshModel(self.config, self.layout, nnx.Rngs(seed))
@@ -222,12 +231,4 @@ class MeshFacts:
         Raises:
             KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
         """
-        return MeshFacts(
-            MeshConfig.from_json(value["config"]),
-            MeshLayout.from_json(value["layout"]),
-            MeshScale.from_json(value["scale"]),
-            str(value["labels_fingerprint"]),
-            {str(k): Conformal.from_json(v) for k, v in value["conformal"].items()},
-            {str(k): float(v) for k, v in value["scores"].items()},
-            None if value.get("domain") is None else Box.from_json(value["domain"]),
-        )
+        return decode(MeshFacts, value)

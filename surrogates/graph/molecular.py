@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,9 @@ from jaxtyping import Float
 
 from data.featurise import GraphTable, empty_table, encode
 from data.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
+from data.plain import decode, within
 from simulators.base import SimulationError, Spec, Variable, check, content_hash, dataset
-from surrogates.base import load_weights, package_versions, read_card, save_surrogate
+from surrogates.base import load_weights, package_versions, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import local_mesh, replicate, shard_batch
 from surrogates.graph.domain import Domain
@@ -85,6 +86,13 @@ class Facts:
     pretrained_on: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        names = set(self.standardise.names)
+        if set(self.units) != names or not set(self.conformal) <= names:
+            raise ValueError(f"units and conformal must be of {', '.join(self.standardise.names)}")
+        if not self.buckets or any(not 0 < b.atoms <= 1 << 16 or not 0 <= b.bonds <= 1 << 16 for b in self.buckets):
+            raise ValueError("buckets must have 1 atom or more and 0 bonds or more, at most 65,536 of each")
+
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
         return {
@@ -102,18 +110,10 @@ class Facts:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Facts:
         """The facts that `to_json` described."""
-        config = dict(value["config"])
-        return Facts(
-            MolecularConfig(**{**config, "network": MPNNConfig(**config["network"])}),
-            dict(value["units"]),
-            Standardise.from_json(value["standardise"]),
-            {name: Conformal.from_json(c) for name, c in value["conformal"].items()},
-            tuple(Bucket(int(a), int(b)) for a, b in value["buckets"]),
-            Domain.from_json(value["domain"]),
-            str(value["labels_fingerprint"]),
-            tuple(value["pretrained_on"]),
-            dict(value["scores"]),
-        )
+        own = {f.name: value[f.name] for f in fields(Facts) if f.name in value}
+        with within("buckets"):
+            pairs = decode(list[tuple[int, int]], own.get("buckets"))
+        return decode(Facts, {**own, "buckets": [{"atoms": a, "bonds": b} for a, b in pairs]})
 
 
 class MolecularSurrogate:
@@ -285,10 +285,14 @@ class MolecularSurrogate:
 
         Raises:
             InputError: there is none, or it is of another kind.
-            CorruptStoreError: weights are missing or changed.
+            CorruptStoreError: its card cannot be used, or weights are missing or changed.
         """
-        facts = Facts.from_json(read_card(Path(directory)))
+        directory = Path(directory)
+        facts = read_facts(directory, "molecular", Facts)[0]
         config = facts.config
-        model = Ensemble(config.network, len(facts.standardise.names), config.ensemble, nnx.Rngs(0))
-        graph, params = nnx.split(model)
-        return MolecularSurrogate(nnx.merge(graph, load_weights(Path(directory), params)), facts)
+
+        def fresh() -> Ensemble:
+            return Ensemble(config.network, len(facts.standardise.names), config.ensemble, nnx.Rngs(0))
+
+        weights = load_weights(directory, lambda: nnx.split(fresh())[1])
+        return MolecularSurrogate(nnx.merge(nnx.split(fresh())[0], weights), facts)

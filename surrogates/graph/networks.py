@@ -8,6 +8,7 @@ from typing import Any, Protocol
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from surrogates.architectures import settings_from_json, settings_to_json
 from surrogates.graph.ace import ACE, ACEConfig
 from surrogates.graph.geometry import Pairs
 from surrogates.graph.painn import PaiNN, PaiNNConfig
@@ -38,3 +39,17 @@ def architecture(config: NetworkConfig) -> str:
 def make_network(config: NetworkConfig, rngs: nnx.Rngs) -> Any:
     """A network with fresh weights."""
     return ARCHITECTURES[architecture(config)][1](config, rngs)
+
+
+def config_to_json(config: NetworkConfig) -> dict[str, Any]:
+    """A plain dict, from which `config_from_json` makes equal settings."""
+    return settings_to_json(config, ARCHITECTURES)
+
+
+def config_from_json(value: Any) -> Any:
+    """The settings that `config_to_json` described.
+
+    Raises:
+        InputError: the architecture or a setting is unknown, or a value is of another type or out of range.
+    """
+    return settings_from_json(value, ARCHITECTURES)

@@ -22,10 +22,11 @@ from jax.sharding import Mesh
 from jaxtyping import Bool, Float, Int
 
 from data.errors import InputError
+from data.plain import decode, within
 from data.structure_batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
-from surrogates.base import CARD, load_weights, read_card, save_surrogate
+from surrogates.base import described, load_weights, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import shard_batch, side_by_side
 from surrogates.graph.baseline import baseline_answers
@@ -401,22 +402,14 @@ class Potential:
         """The potential that `save` wrote, without its baseline; runs no code from the directory.
 
         Raises:
-            InputError: there is no potential, or its card lacks something.
-            CorruptStoreError: weights are missing or changed.
+            InputError: there is no potential.
+            CorruptStoreError: its card cannot be used, or weights are missing or changed.
         """
-        card = read_card(directory)
-        if card["kind"] != KIND:
-            raise InputError(f"a {card['kind']} surrogate, not a {KIND}", where=str(directory / CARD))
-        try:
-            facts, fitted = Facts.from_json(card["facts"]), bool(card["last_layer"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise InputError(
-                f"the description is incomplete: {error}",
-                where=str(directory / CARD),
-                remedy="Train it again",
-            ) from error
+        facts, card = read_facts(directory, KIND, Facts)
+        with described(directory), within("last_layer"):
+            fitted = decode(bool, card.get("last_layer"))
+        held = load_weights(directory, lambda: Potential(facts.model(), facts)._held())
         fresh = Potential(facts.model(), facts)
-        held = load_weights(directory, fresh._held())
         graph, state = nnx.split(fresh.model)
         nnx.replace_by_pure_dict(state, held["networks"])
         layer = LastLayer.of(held["last_layer"]) if fitted else None

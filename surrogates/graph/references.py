@@ -15,7 +15,9 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.structures import Structures
+from data.plain import decode
+from data.structures import MAX_ATOMIC_NUMBER, Structures
+from surrogates.normalise import refuse_unlike
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class References:
     elements: tuple[int, ...]
     bonded: tuple[float, ...]
     isolated: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        refuse_unlike(elements=self.elements, bonded=self.bonded, isolated=self.isolated)
+        ascending = all(a < b for a, b in zip(self.elements, self.elements[1:], strict=False))
+        if not self.elements or not ascending or not 0 < self.elements[0] <= self.elements[-1] <= MAX_ATOMIC_NUMBER:
+            raise ValueError(f"elements must be atomic numbers in ascending order, got {self.elements}")
 
     @staticmethod
     def fit(structures: Structures, isolated: Mapping[int, float] | None = None) -> References:
@@ -73,11 +81,7 @@ class References:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> References:
         """The references that `to_json` described."""
-        return References(
-            tuple(int(z) for z in value["elements"]),
-            tuple(float(e) for e in value["bonded"]),
-            tuple(float(e) for e in value["isolated"]),
-        )
+        return decode(References, value)
 
 
 def isolated_energies(structures: Structures) -> dict[int, float]:

@@ -19,7 +19,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Int
 
-from surrogates.normalise import constant, moments
+from data.plain import decode
+from surrogates.normalise import constant, moments, refuse_unlike
 from surrogates.uncertainty import ALPHA, conformal_quantile
 
 #: Smallest floor of sigma, over the size of a channel; and what keeps 0 / 0 finite.
@@ -48,6 +49,14 @@ class Bands:
     n: int
     centre: tuple[float, ...] = ()
     spread: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse_unlike(factor=self.factor, floor=self.floor, bound=self.bound)
+        refuse_unlike(centre=self.centre, spread=self.spread)
+        if len({len(row) for row in self.floor}) > 1:
+            raise ValueError("floor must have as many channels at each time")
+        if not 0 < self.alpha < 1 or min((*self.factor, *self.bound, self.n)) < 0:
+            raise ValueError("alpha must lie between 0 and 1, and factor, bound and n be 0 or more")
 
     @staticmethod
     def fit(
@@ -136,15 +145,7 @@ class Bands:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Bands:
         """What `to_json` described."""
-        return Bands(
-            tuple(float(v) for v in value["factor"]),
-            tuple(tuple(float(v) for v in row) for row in value["floor"]),
-            tuple(float(v) for v in value["bound"]),
-            float(value["alpha"]),
-            int(value["n"]),
-            tuple(float(v) for v in value.get("centre", ())),
-            tuple(float(v) for v in value.get("spread", ())),
-        )
+        return decode(Bands, value)
 
 
 def covered(

@@ -19,6 +19,7 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.fields import Layout
+from data.plain import decode
 
 #: Contrasts that are looked through, and training samples by which they are judged.
 CONTRASTS, JUDGED = (1.5, 100.0), 100
@@ -40,6 +41,10 @@ class CoarseDarcy:
     scale: float
     low: float
     high: float
+
+    def __post_init__(self) -> None:
+        if not (self.contrast > 0 and self.high > self.low):
+            raise ValueError("contrast must be above 0, and high above low")
 
     @staticmethod
     def fit(field: Float[np.ndarray, "sample x y"], truth: Float[np.ndarray, "sample x y"]) -> CoarseDarcy:
@@ -85,7 +90,7 @@ class CoarseDarcy:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> CoarseDarcy:
         """What `to_json` described."""
-        return CoarseDarcy(**{k: float(v) for k, v in value.items()})
+        return decode(CoarseDarcy, value)
 
 
 def with_coarse(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.fields import Layout
+from data.plain import decode, within
 from surrogates.box import Box
+from surrogates.normalise import refuse_unlike
 from surrogates.operator.bands import Bands
 from surrogates.operator.coarse_darcy import CoarseDarcy, with_coarse
 from surrogates.operator.field_loss import FieldLoss
@@ -90,7 +92,9 @@ class FieldConfig(FieldSettings):
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FieldConfig:
         """The configuration that `to_json` described."""
-        return FieldConfig(**{**value, "network": config_from_json(value["network"])})
+        with within("network"):
+            network = config_from_json(value.get("network"))
+        return replace(decode(FieldConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
 
 
 @dataclass(frozen=True)
@@ -119,6 +123,15 @@ class FieldFacts:
     coarse: CoarseDarcy | None = None
     units: FieldUnits | None = None
     domain: Box | None = None
+
+    def __post_init__(self) -> None:
+        layout, scale = self.layout, self.scale
+        seen = (*layout.static, self.coarse) if self.coarse is not None else layout.static
+        refuse_unlike(channels=range(layout.channels), scale=scale.state_mean)
+        refuse_unlike(fields=seen, scale=scale.static_mean)
+        refuse_unlike(parameters=layout.parameters, scale=scale.parameter_mean)
+        if self.bands is not None and self.bands.floor:
+            refuse_unlike(channels=range(layout.channels), bands=self.bands.floor[0])
 
     def seen(self, static: Float[np.ndarray, "sample *space static"]) -> Float[np.ndarray, "sample *space seen"]:
         """The static fields that the network sees: those given, and the answer of the coarse solver."""
@@ -181,14 +194,4 @@ class FieldFacts:
         Raises:
             KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
         """
-        return FieldFacts(
-            config=FieldConfig.from_json(value["config"]),
-            layout=Layout.from_json(value["layout"]),
-            scale=FieldScale.from_json(value["scale"]),
-            labels_fingerprint=str(value["labels_fingerprint"]),
-            bands=None if value["bands"] is None else Bands.from_json(value["bands"]),
-            scores={str(k): float(v) for k, v in value["scores"].items()},
-            coarse=None if value.get("coarse") is None else CoarseDarcy.from_json(value["coarse"]),
-            units=None if value.get("units") is None else FieldUnits.from_json(value["units"]),
-            domain=None if value.get("domain") is None else Box.from_json(value["domain"]),
-        )
+        return decode(FieldFacts, value)

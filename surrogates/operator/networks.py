@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, fields
 from typing import Any, Protocol
 
 from flax import nnx
 from jaxtyping import Array, Float
 
-from data.errors import InputError
+from surrogates.architectures import settings_from_json, settings_to_json
 from surrogates.operator.deeponet import DeepONet, DeepONetConfig
 from surrogates.operator.domain import FieldShape
 from surrogates.operator.ffno import FFNO, FFNOConfig
@@ -64,29 +63,13 @@ def network(config: NetworkConfig, shape: FieldShape, rngs: nnx.Rngs) -> Any:
 
 def config_to_json(config: NetworkConfig) -> dict[str, Any]:
     """A plain dict, from which `config_from_json` makes equal settings."""
-    values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}
-    return {"architecture": architecture(config), **values}
+    return settings_to_json(config, ARCHITECTURES)
 
 
-def config_from_json(value: Mapping[str, Any]) -> Any:
+def config_from_json(value: Any) -> Any:
     """The settings that `config_to_json` described.
 
     Raises:
-        InputError: the architecture or a setting is unknown, or a value is out of range.
+        InputError: the architecture or a setting is unknown, or a value is of another type or out of range.
     """
-    where = "surrogate.network"
-    name = str(value.get("architecture"))
-    if name not in ARCHITECTURES:
-        raise InputError(f"no architecture {name!r}", where=where, remedy=f"There are {', '.join(ARCHITECTURES)}")
-    settings = ARCHITECTURES[name][0]
-    given = {k: v for k, v in value.items() if k != "architecture"}
-    known = [f.name for f in fields(settings)]
-    strange = [k for k in given if k not in known]
-    if strange:
-        raise InputError(
-            f"{name} has no setting {strange[0]!r}", where=where, remedy=f"Its settings are {', '.join(known)}"
-        )
-    try:
-        return settings(**given)
-    except (TypeError, ValueError) as error:
-        raise InputError(str(error), where=where) from error
+    return settings_from_json(value, ARCHITECTURES)

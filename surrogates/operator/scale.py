@@ -12,7 +12,8 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.fields import Fields
-from surrogates.normalise import constant, moments
+from data.plain import decode
+from surrogates.normalise import constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.operator.units import DECADE
 
 Numbers = tuple[float, ...]
@@ -38,6 +39,15 @@ class FieldScale:
     parameter_mean: Numbers
     parameter_std: Numbers
     logarithmic: tuple[bool, ...]
+
+    def __post_init__(self) -> None:
+        refuse_unlike(state_mean=self.state_mean, state_std=self.state_std, increment_std=self.increment_std)
+        refuse_unlike(static_mean=self.static_mean, static_std=self.static_std)
+        refuse_unlike(
+            parameter_mean=self.parameter_mean, parameter_std=self.parameter_std, logarithmic=self.logarithmic
+        )
+        refuse_not_positive(state_std=self.state_std, increment_std=self.increment_std)
+        refuse_not_positive(static_std=self.static_std, parameter_std=self.parameter_std)
 
     @staticmethod
     def fit(fields: Fields) -> FieldScale:
@@ -88,9 +98,7 @@ class FieldScale:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FieldScale:
         """What `to_json` described."""
-        logs = tuple(bool(v) for v in value["logarithmic"])
-        numbers = {k: tuple(float(x) for x in v) for k, v in value.items() if k != "logarithmic"}
-        return FieldScale(**numbers, logarithmic=logs)
+        return decode(FieldScale, value)
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -18,7 +18,8 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.fields import Fields
-from surrogates.normalise import constant, moments
+from data.plain import decode
+from surrogates.normalise import constant, moments, refuse_unlike
 
 #: A positive parameter whose values span more than this is taken by its logarithm.
 DECADE = 10.0
@@ -35,6 +36,11 @@ class Affine:
 
     offset: Numbers = ()
     unit: Numbers = ()
+
+    def __post_init__(self) -> None:
+        refuse_unlike(offset=self.offset, unit=self.unit)
+        if any(unit < 0 for unit in self.unit):
+            raise ValueError("unit must be 0 or more")
 
     def to(self, values: Any, xp: Any = np) -> Any:
         """Values in these units, float32; (..., channel)."""
@@ -125,16 +131,7 @@ class FieldUnits:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FieldUnits:
         """What `to_json` described."""
-
-        def affine(item: Mapping[str, Any]) -> Affine:
-            return Affine(tuple(float(v) for v in item["offset"]), tuple(float(v) for v in item["unit"]))
-
-        return FieldUnits(
-            affine(value["states"]),
-            affine(value["static"]),
-            affine(value["parameters"]),
-            tuple(bool(v) for v in value["logarithmic"]),
-        )
+        return decode(FieldUnits, value)
 
 
 def _affine(values: Float[np.ndarray, "*any channel"]) -> Affine:

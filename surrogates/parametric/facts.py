@@ -11,8 +11,9 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.parameters import ParameterLayout
+from data.plain import decode
 from surrogates.box import Box
-from surrogates.normalise import Standardise, constant, moments
+from surrogates.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.parametric.network import ParametricConfig, Perceptrons
 from surrogates.uncertainty import Conformal
 
@@ -36,6 +37,12 @@ class InputScale:
     logarithmic: tuple[bool, ...]
     angular: tuple[bool, ...]
     harmonics: int
+
+    def __post_init__(self) -> None:
+        refuse_unlike(mean=self.mean, scale=self.scale, logarithmic=self.logarithmic, angular=self.angular)
+        refuse_not_positive(scale=self.scale)
+        if not 0 <= self.harmonics <= 1000:
+            raise ValueError(f"harmonics must lie between 0 and 1000, got {self.harmonics}")
 
     @staticmethod
     def fit(values: Float[np.ndarray, "sample column"], units: Sequence[str], harmonics: int) -> InputScale:
@@ -78,13 +85,7 @@ class InputScale:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> InputScale:
         """What `to_json` described."""
-        return InputScale(
-            tuple(float(v) for v in value["mean"]),
-            tuple(float(v) for v in value["scale"]),
-            tuple(bool(v) for v in value["logarithmic"]),
-            tuple(bool(v) for v in value["angular"]),
-            int(value["harmonics"]),
-        )
+        return decode(InputScale, value)
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,16 @@ class ParametricFacts:
     conformal: Mapping[str, Conformal] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        refuse_unlike(columns=self.layout.columns, inputs=self.inputs.mean)
+        if self.outputs.names != self.layout.targets:
+            raise ValueError(f"outputs must be scaled as {', '.join(self.layout.targets)}")
+        if self.domain.columns != self.layout.columns:
+            raise ValueError(f"domain must have the columns {', '.join(self.layout.columns)}")
+        strange = [name for name in self.conformal if name not in self.layout.targets]
+        if strange:
+            raise ValueError(f"conformal names {strange[0]}, which is no output")
+
     def model(self, seed: int = 0) -> Perceptrons:
         """Networks with fresh weights."""
         return Perceptrons(self.inputs.features, len(self.layout.outputs), self.config, nnx.Rngs(seed))
@@ -135,13 +146,4 @@ class ParametricFacts:
         Raises:
             KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
         """
-        return ParametricFacts(
-            ParametricConfig(**value["config"]),
-            ParameterLayout.from_json(value["layout"]),
-            InputScale.from_json(value["inputs"]),
-            Standardise.from_json(value["outputs"]),
-            Box.from_json(value["domain"]),
-            str(value["labels_fingerprint"]),
-            {str(k): Conformal.from_json(c) for k, c in value["conformal"].items()},
-            {str(k): float(v) for k, v in value["scores"].items()},
-        )
+        return decode(ParametricFacts, value)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
+from data.plain import decode, within
 from data.weather import PRESSURE_UNITS, WeatherLayout
+from surrogates.normalise import refuse_unlike
 from surrogates.uncertainty import ALPHA, conformal_quantile
 from surrogates.weather.loss import WeatherLoss
 from surrogates.weather.model import WeatherModel, WeatherScale
@@ -151,7 +153,9 @@ class WeatherConfig(WeatherSettings):
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WeatherConfig:
         """The configuration that `to_json` described."""
-        return WeatherConfig(**{**value, "network": config_from_json(value["network"])})
+        with within("network"):
+            network = config_from_json(value.get("network"))
+        return replace(decode(WeatherConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,13 @@ class LeadBands:
     factor: tuple[tuple[float, ...], ...]
     alpha: float
     n: int
+
+    def __post_init__(self) -> None:
+        refuse_unlike(sigma=self.sigma, factor=self.factor)
+        if len({len(row) for row in (*self.sigma, *self.factor)}) > 1:
+            raise ValueError("sigma and factor must have as many channels at each lead")
+        if not 0 < self.alpha < 1 or self.n < 0:
+            raise ValueError("alpha must lie between 0 and 1, and n be 0 or more")
 
     @staticmethod
     def fit(
@@ -218,8 +229,7 @@ class LeadBands:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> LeadBands:
         """What `to_json` described."""
-        sigma, factor = (tuple(tuple(float(v) for v in row) for row in value[k]) for k in ("sigma", "factor"))
-        return LeadBands(sigma, factor, float(value["alpha"]), int(value["n"]))
+        return decode(LeadBands, value)
 
 
 @dataclass(frozen=True)
@@ -249,6 +259,13 @@ class WeatherFacts:
     scores: Mapping[str, float] = field(default_factory=dict)
     times_of_day: tuple[float, ...] = ()
     months: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse_unlike(channels=self.layout.channels, std=self.scale.std, low=self.low, high=self.high)
+        if self.bands is not None and self.bands.sigma:
+            refuse_unlike(channels=self.layout.channels, bands=self.bands.sigma[0])
+        if not all(0 <= t < 24 for t in self.times_of_day) or not all(1 <= m <= 12 for m in self.months):
+            raise ValueError("times_of_day must lie within 0 and 24 hours, and months within 1 and 12")
 
     def model(
         self,
@@ -302,15 +319,4 @@ class WeatherFacts:
         Raises:
             KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
         """
-        return WeatherFacts(
-            WeatherConfig.from_json(value["config"]),
-            WeatherLayout.from_json(value["layout"]),
-            WeatherScale.from_json(value["scale"]),
-            str(value["labels_fingerprint"]),
-            tuple(float(v) for v in value["low"]),
-            tuple(float(v) for v in value["high"]),
-            None if value["bands"] is None else LeadBands.from_json(value["bands"]),
-            {str(k): float(v) for k, v in value["scores"].items()},
-            tuple(float(v) for v in value.get("times_of_day", ())),
-            tuple(int(v) for v in value.get("months", ())),
-        )
+        return decode(WeatherFacts, value)

@@ -17,7 +17,9 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
+from data.plain import decode
 from data.weather import WeatherLayout
+from surrogates.normalise import refuse_not_positive, refuse_unlike
 from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.networks import SphereConfig, SphereShape, network
 from surrogates.weather.spectral import paired, there
@@ -52,6 +54,14 @@ class WeatherScale:
     seasons: bool = True
     mean_kept: Numbers = ()
 
+    def __post_init__(self) -> None:
+        refuse_unlike(std=self.std, increment_std=self.increment_std)
+        refuse_not_positive(std=self.std, increment_std=self.increment_std)
+        if not self.hours or not all(0 <= hour < 24 for hour in self.hours) or not 0 <= self.day <= 10_000:
+            raise ValueError("hours must lie within 0 and 23, and day within 0 and 10,000")
+        if self.mean_kept:
+            refuse_unlike(std=self.std, mean_kept=self.mean_kept)
+
     @property
     def before(self) -> int:
         """Steps that the usual state reaches back."""
@@ -64,10 +74,7 @@ class WeatherScale:
     @staticmethod
     def from_json(value: dict[str, Any]) -> WeatherScale:
         """What `to_json` described."""
-        names = ("std", "increment_std", "day_weights", "mean_kept")
-        std, step, days, kept = (tuple(float(v) for v in value[k]) for k in names)
-        hours = tuple(int(v) for v in value["hours"])
-        return WeatherScale(std, step, hours, int(value["day"]), days, bool(value["seasons"]), kept)
+        return decode(WeatherScale, value)
 
 
 class Usual(nnx.Variable[Array]):

@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.featurise import encode
+from data.ranges import RANGES, interval_of, refuse_out_of_range
 from experiments.active.loop import ActiveConfig
 from experiments.active.stage import PARTS
 from experiments.fields import FieldData, field_config
@@ -24,7 +25,6 @@ from experiments.meshes import MeshData, mesh_config
 from experiments.parameters import ParameterData, parametric_config
 from experiments.pipeline_settings import PipelineSettings
 from experiments.prepare import PrepareSettings
-from experiments.ranges import RANGES, interval_of, refuse_out_of_range
 from experiments.recheck_designs import Recheck
 from experiments.sampled import Sampling
 from experiments.screen import ScreenSettings

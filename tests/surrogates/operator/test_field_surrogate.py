@@ -102,7 +102,7 @@ def test_what_was_saved_answers_alike_and_damage_is_found(trained: FieldSurrogat
     card = json.loads((tmp_path / "kept" / "surrogate.json").read_text())
     del card["facts"]["scale"]
     (tmp_path / "kept" / "surrogate.json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match="the description is incomplete"):
+    with pytest.raises(InputError, match=r"facts\.scale is missing"):
         load_surrogate(tmp_path / "kept")
     trained.save(tmp_path / "kept")
     victim = next(p for p in sorted((tmp_path / "kept" / "weights").rglob("*")) if p.is_file() and p.stat().st_size)
