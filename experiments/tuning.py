@@ -11,13 +11,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.frame_names import FrameKeys
+from data.plain import decode, within
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.frames import read_structures
 from experiments.stage import existing_file, surrogate_directory
-from surrogates.base import read_card, read_facts
-from surrogates.graph.facts import Facts, PotentialConfig
+from surrogates.base import described, read_card
+from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import MAIN, FineTuning
 from surrogates.graph.potential import Potential
 
@@ -93,10 +94,13 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
         InputError: there is no surrogate.
     """
     directory = surrogate_directory(config.tune.surrogate, "tune.surrogate")
-    if read_card(directory)["kind"] != "potential":
+    card = read_card(directory)
+    if card["kind"] != "potential":
         # Loading it says what is wrong.
         return {}
-    old = read_facts(directory, "potential", Facts)[0].config.to_json()
+    with described(directory), within("facts.config"):
+        facts = decode(dict[str, Any], card.get("facts"))
+        old = PotentialConfig.from_json(decode(dict[str, Any], facts.get("config"))).to_json()
     new: Any = OmegaConf.to_container(config.surrogate, resolve=True)
     why = "the weights of tune.surrogate hold {}, which stays"
     changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}

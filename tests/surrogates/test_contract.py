@@ -17,6 +17,7 @@ from data import graphs, meshes, structure_batches
 from data.errors import InputError
 from data.featurise import encode
 from data.field_batches import FieldBatches
+from data.files import write_json
 from data.structure_batches import Shape
 from data.structures import Structures
 from simulators.base import SimulationError, Simulator, Spec, check, content_hash, dataset
@@ -185,7 +186,7 @@ def test_a_surrogate_keeps_its_promises(row: Row, tmp_path: Path) -> None:
     assert len(content_hash(surrogate.provenance)) == 64
 
     # Without its card it is none; with a card from the future it is refused, not guessed at.
-    (tmp_path / "s" / CARD).write_text(json.dumps({**card, "format": card["format"] + 1}))
+    write_json(tmp_path / "s" / CARD, {**card, "format": card["format"] + 1})
     with pytest.raises(InputError, match="Upgrade"):
         load_surrogate(tmp_path / "s")
     (tmp_path / "s" / CARD).unlink()

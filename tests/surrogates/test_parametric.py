@@ -13,6 +13,7 @@ import xarray as xr
 
 from data.errors import CorruptStoreError, InputError
 from data.fields import Axis, FieldVariable
+from data.files import write_json
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
 from data.reading import Reading
 from data.store import RecordStore
@@ -155,10 +156,10 @@ def test_damage_is_named(learned: ParametricSurrogate, tmp_path: Path) -> None:
     card = json.loads((tmp_path / "s" / CARD).read_text())
     for name in ("inputs", "domain", "layout", "config"):
         facts = {k: v for k, v in card["facts"].items() if k != name}
-        (tmp_path / "s" / CARD).write_text(json.dumps({**card, "facts": facts}))
+        write_json(tmp_path / "s" / CARD, {**card, "facts": facts})
         with pytest.raises(InputError, match=rf"surrogate\.json: facts\.{name} is missing"):
             load_surrogate(tmp_path / "s")
-    (tmp_path / "s" / CARD).write_text(json.dumps(card))
+    write_json(tmp_path / "s" / CARD, card)
     weights = max((p for p in (tmp_path / "s" / "weights").rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
     data = bytearray(weights.read_bytes())
     data[len(data) // 2] ^= 1

@@ -14,6 +14,7 @@ from rdkit import Chem
 
 from data.errors import CorruptStoreError, InputError
 from data.featurise import encode
+from data.files import write_json
 from data.graphs import Bucket, pad
 from data.splits import Split
 from simulators.base import SimulationError, Simulator, Spec, check, dataset
@@ -167,10 +168,10 @@ def test_a_damaged_or_foreign_directory_is_refused(
 ) -> None:
     trained[0].save(tmp_path / "s")
     card = json.loads((tmp_path / "s" / "surrogate.json").read_text())
-    (tmp_path / "s" / "surrogate.json").write_text(json.dumps({**card, "kind": "os.system"}))
+    write_json(tmp_path / "s" / "surrogate.json", {**card, "kind": "os.system"})
     with pytest.raises(InputError, match=r"os\.system"):
         load_surrogate(tmp_path / "s")
-    (tmp_path / "s" / "surrogate.json").write_text(json.dumps(card))
+    write_json(tmp_path / "s" / "surrogate.json", card)
     # Every file of the arrays, also those that a read would not need.
     for damaged in sorted(path for path in (tmp_path / "s" / "weights" / "arrays").rglob("*") if path.is_file()):
         whole = damaged.read_bytes()

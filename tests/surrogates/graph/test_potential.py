@@ -18,6 +18,7 @@ from ase.calculators.morse import MorsePotential
 from flax import nnx
 
 from data.errors import InputError
+from data.files import write_text
 from data.structure_batches import Shape, pad
 from data.structures import Structures
 from simulators.base import SimulationError, check
@@ -257,7 +258,7 @@ def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
     facts = Facts(config, 1.0, {"main": Head(References((6,), (-1030.0,), (-1030.0,)), "x")}, "main")
     Potential(facts.model(), facts).save(tmp_path / "s")
     card = tmp_path / "s" / "surrogate.json"
-    card.write_text(card.read_text().replace('"references"', '"elsewhere"'))
+    write_text(card, card.read_text().replace('"references"', '"elsewhere"'), listed=True)
     with pytest.raises(InputError, match=r"facts\.heads\.main\.elsewhere is no key"):
         Potential.load(tmp_path / "s")
 

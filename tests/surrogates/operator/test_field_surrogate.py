@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_json
 from simulators.base import SimulationError
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.operator.bands import covered
@@ -101,7 +102,7 @@ def test_what_was_saved_answers_alike_and_damage_is_found(trained: FieldSurrogat
     assert again.scores == {"test/relative_l2": 0.1}
     card = json.loads((tmp_path / "kept" / "surrogate.json").read_text())
     del card["facts"]["scale"]
-    (tmp_path / "kept" / "surrogate.json").write_text(json.dumps(card))
+    write_json(tmp_path / "kept" / "surrogate.json", card)
     with pytest.raises(InputError, match=r"facts\.scale is missing"):
         load_surrogate(tmp_path / "kept")
     trained.save(tmp_path / "kept")
