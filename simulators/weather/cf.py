@@ -178,9 +178,10 @@ def checked_variable(array: xr.DataArray, where: str) -> None:
     strange = [str(d) for d in array.dims if d not in KNOWN]
     if strange:
         raise InputError(
-            f"{name} has a dim {strange[0]} of {array.sizes[strange[0]]}",
+            f"{name} has a dim {strange[0]} of {array.sizes[strange[0]]}, which a state has not",
             where=where,
-            remedy=f"Choose one with xarray's isel({strange[0]}=0) and save it",
+            remedy='Write a file of one of them: python -c "import xarray; '
+            f"xarray.open_dataset('{where}').isel({strange[0]}=0).to_netcdf('one.nc')\"",
         )
 
 

@@ -50,6 +50,8 @@ from simulators.weather.regrid import global_grid, regrid
 from simulators.weather.sources import open_source
 from simulators.weather.times import TimeAxis, checked_times, date, time_axis
 
+#: Settings that came after windows had been written of sources without them.
+LATER = ("accumulated", "member")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
 
@@ -73,7 +75,7 @@ class Reanalysis(ReanalysisSettings):
 
     @cached_property
     def _opened(self) -> Joined:
-        opened = open_source(self.path)
+        opened = open_source(self.path, self.member)
         refuse_lacking_dims(opened.data, self.where)
         return opened
 
@@ -282,6 +284,8 @@ class Reanalysis(ReanalysisSettings):
             f"longitude {east[0]:g} to {east[-1]:g}",
             "step": f"{self.hours:g} h",
         }
+        if self.member is not None:
+            quantities["member"] = f"{self.member}, that of source.member"
         for name in layout.variables:
             levels = layout.levels(name)
             at = f" at {', '.join(f'{v:g}' for v in levels)} hPa" if levels else ""
@@ -343,8 +347,9 @@ class Reanalysis(ReanalysisSettings):
         """Hash of the settings but for the path, of the times, and of the first and last state."""
         runs = self._runs
         settings = {k: v for k, v in vars(replace(self, path="")).items() if k in self.__dataclass_fields__}
-        if settings["accumulated"] is None:
-            del settings["accumulated"]  # a source without it is the one that it was before there was this setting
+        for name in LATER:
+            if settings[name] is None:
+                del settings[name]  # a source without it is the one that it was before there was this setting
         ends = [self._state(np.array([i])).tobytes().hex() for i in (runs[0][0], runs[-1][-1])]
         times = [str(t) for r in runs for t in (self._all_times[r[0]], self._all_times[r[-1]])]
         return content_hash([{**settings, "fill": dict(self.fill)}, times, ends])

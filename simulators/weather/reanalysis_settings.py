@@ -35,6 +35,8 @@ class ReanalysisSettings:
         accumulated: of hourly precipitation: "hour" if each value is that of one hour, "day" if values grow from 00 UTC
             on, as in ERA5-Land; None: "hour", and values that grow are refused.
         static: variables that do not change with time, of those that are there.
+        member: of an ensemble, as its coordinate calls it (`number`, `realization`, `member`, ...), or its number
+            from 0 on where that has no values; None where there is but one.
 
     Raises:
         ValueError: a setting makes no sense.
@@ -54,6 +56,7 @@ class ReanalysisSettings:
     fill: Mapping[str, float] = field(default_factory=dict)
     accumulated: str | None = None
     static: tuple[str, ...] = STATIC
+    member: int | str | None = None
 
     def __post_init__(self) -> None:
         for name in ("variables", "region", "grid", "static"):

@@ -17,6 +17,7 @@ from simulators.base import SimulationError
 from simulators.weather.cf import named
 from simulators.weather.forecast_steps import flattened
 from simulators.weather.joining import INSTALL, Joined, joined
+from simulators.weather.members import Member, of_member
 
 GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
 #: What a URL's scheme needs beside fsspec, and how to open it without an account.
@@ -28,12 +29,13 @@ SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def open_source(path: str | Sequence[str]) -> Joined:
+def open_source(path: str | Sequence[str], member: Member = None) -> Joined:
     """A Dataset with our names, whose arrays are read when they are needed, and what has to be said of it.
 
     Args:
         path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
             file, a list of files, or a pattern such as `data/*.nc`), or GRIB files.
+        member: of an ensemble; see `members.of_member`.
 
     Raises:
         InputError: there is nothing, or it cannot be read.
@@ -41,13 +43,15 @@ def open_source(path: str | Sequence[str]) -> Joined:
         SimulationError: `missing_component`: what reads it is not installed.
     """
     if not isinstance(path, str):
-        return _files([str(p) for p in path], ", ".join(map(str, path)))
+        return _files([str(p) for p in path], ", ".join(map(str, path)), member)
     if "://" in path:
-        return Joined(named(_open_zarr(_remote(path), path), path))
-    return _files(sorted(glob(path)) if any(c in path for c in "*?[") and not Path(path).exists() else [path], path)
+        [(_, data)] = of_member([(path, _open_zarr(_remote(path), path))], member)
+        return Joined(named(data, path))
+    pattern = any(c in path for c in "*?[") and not Path(path).exists()
+    return _files(sorted(glob(path)) if pattern else [path], path, member)
 
 
-def _files(found: list[str], path: str) -> Joined:
+def _files(found: list[str], path: str, member: Member) -> Joined:
     absent = [f for f in found if not Path(f).exists()]
     if not found or absent:
         raise InputError("no such file or directory", where=absent[0] if absent else path, remedy="Check the path")
@@ -56,7 +60,8 @@ def _files(found: list[str], path: str) -> Joined:
         if len(found) > 1:
             raise InputError(f"{len(found)} directories match", where=path, remedy="Name one Zarr store")
         refuse_damaged(first)
-        return Joined(named(_open_zarr(str(first), path), path))
+        [(_, data)] = of_member([(path, _open_zarr(str(first), path))], member)
+        return Joined(named(data, path))
     kind = {Path(f).suffix.lower() for f in found}
     if kind <= set(GRIB):
         parts = [(f, part) for f in found for part in _grib(f)]
@@ -67,7 +72,7 @@ def _files(found: list[str], path: str) -> Joined:
             f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
         )
     notes: list[str] = []
-    flat = [(f, named(flattened(part, notes), f)) for f, part in parts]
+    flat = [(f, named(flattened(part, notes), f)) for f, part in of_member(parts, member)]
     result = joined(flat, path)
     result.assumed = [*dict.fromkeys(notes), *result.assumed]
     return result

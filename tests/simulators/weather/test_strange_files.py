@@ -7,6 +7,7 @@ import runpy
 import shutil
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -585,3 +586,71 @@ def test_a_file_without_states_or_dates_says_so(tmp_path: Path, change: object, 
     with pytest.raises(InputError, match=words) as caught:
         _ = Reanalysis(path).states
     assert "cut short" not in str(caught.value)
+
+
+# Ensembles
+
+MEMBERS = [
+    (("number", "time", "latitude", "longitude"), [0, 1, 2], 1),
+    (("time", "realization", "latitude", "longitude"), [4.0, 7.0, 9.0], "7"),
+    (("time", "latitude", "longitude", "member"), ["r1i1p1f1", "r2i1p1f1", "r3i1p1f1"], "r2i1p1f1"),
+    (("time", "ensemble", "latitude", "longitude"), None, 1),
+]
+
+
+def ensemble(dims: tuple[str, ...], names: list[Any] | None) -> xr.Dataset:
+    """Three members, of which the second is the truth."""
+    dim = next(d for d in dims if d not in ("time", "latitude", "longitude"))
+    data = xr.concat([record(hours(8)) + shift for shift in (5.0, 0.0, 9.0)], dim).transpose(*dims)
+    data.t2m.attrs["units"] = "K"
+    return data if names is None else data.assign_coords({dim: names})
+
+
+@pytest.mark.parametrize(("dims", "names", "second"), MEMBERS)
+def test_one_member_of_an_ensemble_is_chosen_by_its_name(
+    tmp_path: Path, dims: tuple[str, ...], names: list[Any] | None, second: int | str
+) -> None:
+    path = kept(tmp_path / "a.nc", ensemble(dims, names))
+    with pytest.raises(InputError, match=r"an ensemble of 3 members \(.*Choose one by source.member="):
+        _ = Reanalysis(path).states
+    chosen = Reanalysis(path, member=second)
+    assert_true(chosen, hours(8))
+    assert chosen.reading().quantities["member"] == f"{second}, that of source.member"
+    assert chosen.fingerprint != Reanalysis(path, member=str((names or [0])[0]).removesuffix(".0")).fingerprint
+    with pytest.raises(InputError, match="no member 17 in it"):
+        _ = Reanalysis(path, member=17).states
+
+
+def test_files_of_a_member_each_are_no_times_that_disagree(tmp_path: Path) -> None:
+    whole = ensemble(*MEMBERS[0][:2])
+    for k, half in enumerate((slice(0, 4), slice(4, 8))):
+        for number in range(3):
+            kept(tmp_path / f"m{number}_{k}.nc", whole.isel(number=number, time=half))
+    pattern = str(tmp_path / "m*.nc")
+    with pytest.raises(InputError, match=r"an ensemble of 3 members \(0, 1, 2\)"):
+        _ = Reanalysis(pattern).states
+    assert_true(Reanalysis(pattern, member=1), hours(8))
+    alone = kept(tmp_path / "x.nc", record(hours(8)))
+    with pytest.raises(InputError, match=r"no members to choose from. Leave source.member out"):
+        _ = Reanalysis(alone, member=1).states
+
+
+def test_a_dim_that_no_state_has_comes_with_what_to_type(tmp_path: Path) -> None:
+    path = kept(tmp_path / "a.nc", record(hours(4)).expand_dims(band=2))
+    with pytest.raises(InputError, match=r"has a dim band of 2.*xarray.open_dataset\('.*a.nc'\).isel\(band=0\)"):
+        _ = Reanalysis(path).states
+
+
+def test_a_setting_that_is_not_used_leaves_a_source_the_one_that_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hashed: list[Any] = []
+    monkeypatch.setattr("simulators.weather.reanalysis.content_hash", lambda value: hashed.append(value) or "")
+    path = kept(tmp_path / "a.nc", record(hours(4)))
+    first = {"path", "variables", "levels", "start", "stop", "step_hours", "region", "grid", "poles", "regrid"}
+    first |= {"missing", "fill", "static"}
+    _ = Reanalysis(path).fingerprint, Reanalysis(path, accumulated="day").fingerprint
+    # Windows that were written of it before there were more settings go on.
+    assert set(hashed[0][0]) == first
+    assert set(hashed[1][0]) == first | {"accumulated"}
+    assert hashed[0][1:] == hashed[1][1:]
