@@ -52,6 +52,8 @@ class Ended:
             return self.trouble or "SIGKILL"
         if self.code >= 0:
             return f"exit status {self.code}"
+        if -self.code == signal.SIGXFSZ:
+            return "SIGXFSZ: it wrote a larger file than it may"
         try:
             return signal.Signals(-self.code).name
         except ValueError:  # a signal of real time
@@ -138,7 +140,15 @@ class Guarded:
         """Whether the program and its guard have ended; `wait` says how."""
         if self.ended is not None:
             return True
-        return os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+        # It speaks once, when all has ended.
+        try:
+            self._control.settimeout(0.0)
+            self._control.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def wait(self, limit_s: float) -> Ended | None:
         """How the program ended; None if it has not within so many seconds."""

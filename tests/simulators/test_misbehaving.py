@@ -15,7 +15,7 @@ import psutil
 import pytest
 
 from data.store import RecordStore, verify
-from simulators import campaign, slot
+from simulators import crew, slot
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.scratch import MARK, PREFIX, Scratch, scratch, sweep
 from simulators.testing import Misbehaving, request
@@ -80,7 +80,7 @@ def living(folder: Path) -> list[str]:
 def test_each_misbehaviour_has_its_record_and_leaves_no_process_and_no_file(
     tmp_path: Path, temporary: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(campaign, "STALL_S", 0.3)
+    monkeypatch.setattr(crew, "STALL_S", 0.3)
     monkeypatch.setattr(slot, "SCRATCH_POLL_S", 0.1)
     monkeypatch.chdir(tmp_path)
     seen = []
