@@ -13,9 +13,21 @@ class InputError(Exception):
     """
 
     def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None) -> None:
+        problem, where = printable(problem), None if where is None else printable(where)
         text = f"{where}: {problem}" if where else problem
         super().__init__(f"{text}. {remedy}" if remedy else text)
         self.problem, self.where, self.remedy = problem, where, remedy
+
+
+def printable(text: str) -> str:
+    r"""Text as one line that a terminal shows: line breaks become blanks, and what cannot be printed its escape.
+
+    Names of columns, of members and of classes come out of files that others wrote, and so may be anything.
+    """
+    if text.isprintable():
+        return text
+    blank = text.translate({ord(c): " " for c in "\n\r\t"})
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in blank)
 
 
 class CorruptStoreError(InputError):

@@ -19,7 +19,10 @@ import xarray as xr
 from data.errors import InputError
 from data.field_formats import READ, foreign, is_plain_hdf5, refuse_unread
 from data.netcdf import open_netcdf
+from data.numpy_file import read_npy, read_npz
 from data.torch_file import read_torch
+from data.zip_files import is_zip
+from data.zarr_files import open_zarr
 
 SPACE = ("x", "y", "z")
 #: Every dim that a variable may have, in the order in which it is kept.
@@ -242,28 +245,16 @@ def _without(
 def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
     if path.suffix.lower() in (".pt", ".pth"):
         return read_torch(path)
-    try:
-        # Object arrays are pickles, and are refused.
-        found = np.load(path, allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return {"array": found}
-        with found:
-            return {name: found[name] for name in found.files}
-    except (ValueError, OSError, EOFError) as error:
-        raise InputError(
-            f"cannot be read: {str(error).splitlines()[0]}", where=where, remedy="Save plain arrays of numbers"
-        ) from error
+    return read_npz(path) if is_zip(path) else {"array": read_npy(path)}
 
 
 def _named_dims(path: Path, where: str, asked: Sequence[str]) -> dict[str, xr.DataArray]:
     try:
-        found = xr.open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
-    except (ValueError, OSError, KeyError) as error:
+        found = open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
+    except InputError as error:
         if is_plain_hdf5(path):
             raise foreign(path, "HDF5 without named dims", asked) from error
-        raise InputError(
-            f"cannot be opened: {str(error).splitlines()[0]}", where=where, remedy=f"Give one of {READ}"
-        ) from error
+        raise InputError(error.problem, where=where, remedy=f"Give one of {READ}") from error
     if "sample" not in found.dims:
         if is_plain_hdf5(path):
             raise foreign(path, "HDF5 without named dims", asked)

@@ -5,12 +5,17 @@ Without a named engine xarray asks every plugin that is installed, and that of G
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import xarray as xr
+from xarray.backends import AbstractDataStore, H5NetCDFStore, ScipyDataStore
 
+from data.classic_netcdf import refuse_damaged_header
 from data.errors import InputError
+from data.lazy_arrays import open_guarded
+from data.probe import refuse_deadly
 
 
 def engine_of(path: Path | str) -> str:
@@ -35,14 +40,25 @@ def engine_of(path: Path | str) -> str:
     raise InputError("no NetCDF file", where=str(path), remedy="It may be cut short: fetch it again")
 
 
-def open_netcdf(path: Path | str) -> xr.Dataset:
+def open_netcdf(path: Path | str, **decoding: Any) -> xr.Dataset:
     """A NetCDF file, whose arrays are read when they are needed.
 
+    Args:
+        path: of it.
+        decoding: arguments of `xarray.open_dataset`.
+
     Raises:
-        InputError: it is no NetCDF file.
-        ImportError, ValueError, OSError, KeyError: whatever the engine raises for a damaged file.
+        InputError: it is no NetCDF file, or is damaged; also later, where an array is read.
+        ImportError: what reads it is not installed.
     """
-    engine = engine_of(path)
-    # Dims that a file of HDF5 does not name get the names that the NetCDF library gives them.
-    settings: dict[str, Any] = {"phony_dims": "sort"} if engine == "h5netcdf" else {}
-    return xr.open_dataset(path, engine=engine, backend_kwargs=settings)
+    where, engine = str(path), engine_of(path)
+    stores: dict[str, Callable[[], AbstractDataStore]] = {
+        "scipy": lambda: ScipyDataStore(where),
+        # Dims that a file of HDF5 does not name get the names that the NetCDF library gives them.
+        "h5netcdf": lambda: H5NetCDFStore.open(where, phony_dims="sort"),
+    }
+    if engine == "scipy":
+        refuse_damaged_header(path)
+    else:
+        refuse_deadly("hdf5", path)
+    return open_guarded(stores[engine], where, stored=lambda: Path(path).stat().st_size, **decoding)

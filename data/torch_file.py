@@ -8,8 +8,8 @@ refused, so that nothing in a file can run.
 
 from __future__ import annotations
 
+import math
 import pickletools
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 
 from data.errors import CorruptStoreError, InputError
+from data.parsing import parsing
+from data.zip_files import ZipFile
 
 DTYPES = {
     "BoolStorage": "?",
@@ -33,7 +35,8 @@ DTYPES = {
 }
 REBUILD = ("torch._utils", "_rebuild_tensor_v2")
 EMPTY = ("collections", "OrderedDict")
-_MARK = object()
+#: Bytes of a description; those of large networks have some hundred for each tensor.
+MOST_DESCRIPTION = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -66,22 +69,17 @@ def read_torch(path: Path | str) -> dict[str, np.ndarray]:
         CorruptStoreError: bytes are missing.
     """
     where = str(path)
-    try:
-        archive = zipfile.ZipFile(path)
-    except FileNotFoundError:
-        raise InputError(f"no such file: {path}", remedy="Check the path") from None
-    except zipfile.BadZipFile as error:
-        raise InputError(
-            "is not a zip file as torch.save writes it", where=where, remedy="Save it again with PyTorch 1.6 or newer"
-        ) from error
-    with archive:
-        inner = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+    with ZipFile(
+        path, problem="is not a zip file as torch.save writes it", remedy="Save it again with PyTorch 1.6 or newer"
+    ) as archive:
+        inner = [name for name in archive.names if name.endswith("/data.pkl")]
         if len(inner) != 1:
             raise InputError("holds no data.pkl", where=where, remedy="Give a file that torch.save wrote")
         head = inner[0].removesuffix("data.pkl")
+        content = archive.read(inner[0], most=MOST_DESCRIPTION)
         try:
-            found = _describe(archive.read(inner[0]))
-        except (ValueError, IndexError, KeyError, TypeError) as error:
+            found = _describe(content, where)
+        except _NotTensorsError as error:
             raise InputError(
                 f"holds more than tensors: {error}", where=where, remedy="Save a dict of plain tensors"
             ) from error
@@ -92,97 +90,131 @@ def read_torch(path: Path | str) -> dict[str, np.ndarray]:
         return {str(name): _load(archive, head, tensor, where) for name, tensor in items.items()}
 
 
-def _load(archive: zipfile.ZipFile, head: str, tensor: _Tensor, where: str) -> np.ndarray:
-    try:
-        body = archive.read(f"{head}data/{tensor.key}")
-    except (KeyError, zipfile.BadZipFile) as error:
-        raise CorruptStoreError(
-            f"storage {tensor.key} is missing or damaged", where=where, remedy="Restore the file from a copy"
-        ) from error
-    flat = np.frombuffer(body, np.dtype(tensor.dtype))
+def _load(archive: ZipFile, head: str, tensor: _Tensor, where: str) -> np.ndarray:
+    body = archive.read(f"{head}data/{tensor.key}", f"storage {tensor.key}")
+    dtype = np.dtype(tensor.dtype)
+    flat = np.frombuffer(body[: len(body) // dtype.itemsize * dtype.itemsize], dtype)
     last = tensor.offset + sum((n - 1) * s for n, s in zip(tensor.shape, tensor.strides, strict=True))
-    if 0 not in tensor.shape and (min(tensor.strides, default=0) < 0 or tensor.offset < 0 or last >= len(flat)):
+    negative = min((tensor.offset, *tensor.shape, *tensor.strides)) < 0
+    if negative or (0 not in tensor.shape and last >= len(flat)):
         raise CorruptStoreError(
             f"storage {tensor.key} has {len(flat)} entries, {last + 1} are needed",
             where=where,
             remedy="Restore the file from a copy",
         )
-    strides = tuple(s * flat.itemsize for s in tensor.strides)
+    # Strides of 0 repeat entries: few bytes may stand for many.
+    archive.take(math.prod(tensor.shape) * dtype.itemsize, f"a tensor of {' x '.join(map(str, tensor.shape))}")
+    if 0 in tensor.shape:
+        return np.zeros(tensor.shape, dtype)
+    strides = tuple(s * dtype.itemsize for s in tensor.strides)
     return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides, writeable=False).copy()
 
 
-def _describe(body: bytes) -> Any:
+class _NotTensorsError(Exception):
+    """The description builds something else than containers of tensors."""
+
+
+def _describe(body: bytes, where: str) -> Any:
     """What the opcodes build.
 
     Raises:
-        ValueError: one of them builds something else than containers of tensors.
+        InputError: they are cut short or damaged.
+        _NotTensorsError: one of them builds something else than containers of tensors.
     """
-    stack: list[Any] = []
-    memo: dict[int, Any] = {}
+    with parsing(f"{where} (data.pkl)"):
+        opcodes = [(opcode.name, value) for opcode, value, _ in pickletools.genops(body)]
+    stack = _Stack()
+    try:
+        for name, value in opcodes:
+            if name == "STOP":
+                return stack.items.pop()
+            stack.follow(name, value)
+    except (ValueError, IndexError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        # Opcodes that do not fit each other: the stack is not what one of them needs.
+        raise _NotTensorsError(str(error) or type(error).__name__) from error
+    raise _NotTensorsError("the description does not end")
 
-    def since_mark() -> list[Any]:
-        at = len(stack) - 1 - stack[::-1].index(_MARK)
-        items = stack[at + 1 :]
-        del stack[at:]
-        return items
 
-    value: Any
-    for opcode, value, _ in pickletools.genops(body):
-        name = opcode.name
+class _Stack:
+    """The machine that opcodes of pickle drive, of which only what builds tensors is there."""
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._below: list[list[Any]] = []
+        self._memo: dict[int, Any] = {}
+
+    def _since_mark(self) -> list[Any]:
+        top, self.items = self.items, self._below.pop()
+        return top
+
+    def follow(self, name: str, value: Any) -> None:
+        """Do what an opcode says; any error of Python means that it cannot be done."""
+        items = self.items
         if name in ("PROTO", "FRAME"):
-            continue
-        if name == "STOP":
-            return stack.pop()
-        elif name == "MARK":
-            stack.append(_MARK)
-        elif name == "EMPTY_DICT":
-            stack.append({})
-        elif name == "EMPTY_LIST":
-            stack.append([])
-        elif name == "EMPTY_TUPLE":
-            stack.append(())
-        elif name in ("NONE", "NEWTRUE", "NEWFALSE"):
-            stack.append({"NONE": None, "NEWTRUE": True, "NEWFALSE": False}[name])
+            return
+        if name == "MARK":
+            self._below.append(items)
+            self.items = []
+        elif name in _EMPTY_CONTAINERS:
+            items.append(_EMPTY_CONTAINERS[name]())
+        elif name in _CONSTANTS:
+            items.append(_CONSTANTS[name])
         elif name in ("BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE"):
-            stack.append(value)
+            items.append(value)
         elif name in ("BINPUT", "LONG_BINPUT"):
-            memo[int(value)] = stack[-1]
+            self._memo[int(value)] = items[-1]
         elif name == "MEMOIZE":
-            memo[len(memo)] = stack[-1]
+            self._memo[len(self._memo)] = items[-1]
         elif name in ("BINGET", "LONG_BINGET"):
-            stack.append(memo[int(value)])
+            items.append(self._memo[int(value)])
         elif name == "GLOBAL":
             module, _, attribute = str(value).partition(" ")
-            stack.append(_Name(module, attribute))
+            items.append(_Name(module, attribute))
         elif name == "TUPLE":
-            stack.append(tuple(since_mark()))
+            top = tuple(self._since_mark())
+            self.items.append(top)
         elif name in ("TUPLE1", "TUPLE2", "TUPLE3"):
             count = int(name[-1])
-            items = tuple(stack[-count:])
-            del stack[-count:]
-            stack.append(items)
+            top = tuple(items[len(items) - count :])
+            del items[len(items) - count :]
+            items.append(top)
         elif name == "SETITEM":
-            entry = stack.pop()
-            key = stack.pop()
-            stack[-1][key] = entry
+            entry, key = items.pop(), items.pop()
+            items[-1][key] = entry
         elif name == "SETITEMS":
-            pairs = since_mark()
-            stack[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
+            pairs = self._since_mark()
+            self.items[-1].update(zip(pairs[::2], pairs[1::2], strict=True))
         elif name == "BINPERSID":
-            kind, storage, key, *_ = stack.pop()
-            if kind != "storage" or not isinstance(storage, _Name) or storage.name not in DTYPES:
-                raise ValueError(f"storage of kind {getattr(storage, 'name', kind)!r}")
-            stack.append((str(key), DTYPES[storage.name]))
+            items.append(_storage(items.pop()))
         elif name == "REDUCE":
-            given = stack.pop()
-            made = stack.pop()
-            if (made.module, made.name) == EMPTY and given == ():
-                stack.append({})
-            elif (made.module, made.name) == REBUILD:
-                (key, dtype), offset, shape, strides = given[:4]
-                stack.append(_Tensor(key, dtype, int(offset), tuple(shape), tuple(strides)))
-            else:
-                raise ValueError(f"{made.module}.{made.name}")
+            arguments, what = items.pop(), items.pop()
+            items.append(_built(what, arguments))
         else:
             raise ValueError(f"opcode {name}")
-    raise ValueError("the description does not end")
+
+
+_EMPTY_CONTAINERS: dict[str, type] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
+_CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
+
+
+def _storage(described: Any) -> tuple[str, str]:
+    """The key and the type of a storage."""
+    kind, storage, key, *_ = described
+    if kind != "storage" or not isinstance(storage, _Name) or storage.name not in DTYPES:
+        raise ValueError(f"storage of kind {getattr(storage, 'name', kind)!r}")
+    return str(key), DTYPES[storage.name]
+
+
+def _built(what: Any, arguments: Any) -> Any:
+    """What a constructor of PyTorch makes of its arguments, or an empty dict."""
+    if not isinstance(what, _Name):
+        raise ValueError("what is called is no constructor")
+    if (what.module, what.name) == EMPTY and arguments == ():
+        return {}
+    if (what.module, what.name) != REBUILD:
+        raise ValueError(f"{what.module}.{what.name}")
+    (key, dtype), offset, shape, strides = arguments[:4]
+    numbers = [offset, *shape, *strides]
+    if len(shape) != len(strides) or len(shape) > 64 or not all(type(n) is int and abs(n) < 1 << 62 for n in numbers):
+        raise ValueError("a tensor whose shape, strides or offset are none")
+    return _Tensor(str(key), str(np.dtype(dtype).str), offset, tuple(shape), tuple(strides))

@@ -11,9 +11,11 @@ import xarray as xr
 from jaxtyping import Float, Int
 
 from data.errors import InputError
+from data.netcdf import open_netcdf
 from data.reading import Reading
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
 from data.windows import WindowStore
+from data.zarr_files import open_zarr
 from simulators.weather.cf import AT_SURFACE, ON_LEVELS, converted
 from surrogates.weather.streaming import verify_forecasts
 
@@ -155,7 +157,7 @@ class ExternalForecasts:
             array = array.isel({LEVEL: self._levels(name, levels)}) if levels else array.expand_dims(LEVEL)
             array = array.transpose(MEMBER, LEAD, LATITUDE, LONGITUDE, LEVEL)
             units = array.attrs.get("units") or VARIABLES[name].units
-            parts.append(np.asarray(converted(_values(array, name, self.source), name, units, self.source)))
+            parts.append(np.asarray(converted(array.values.astype(np.float32), name, units, self.source)))
         return np.concatenate(parts, axis=-1)
 
     def _levels(self, name: str, levels: tuple[float, ...]) -> list[int]:
@@ -221,27 +223,12 @@ class ExternalForecasts:
         return found
 
 
-def _values(array: xr.DataArray, name: str, where: str) -> np.ndarray:
-    try:
-        return array.values.astype(np.float32)
-    except (ValueError, OSError, RuntimeError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(
-            f"{name} cannot be read: {text}", where=where, remedy="Restore it from a copy, or make it again"
-        ) from error
-
-
 def _opened(path: Path) -> xr.Dataset:
-    try:
-        if path.is_dir():
-            verify_forecasts(path)
-            return xr.open_zarr(str(path), chunks=None, decode_timedelta=True)
-        with open(path, "rb") as file:
-            engine = "scipy" if file.read(3) == b"CDF" else "h5netcdf"
-        return xr.open_dataset(path, engine=engine, decode_timedelta=True)
-    except (ValueError, OSError, KeyError, ImportError) as error:
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"cannot be read: {text}", where=str(path), remedy="Give Zarr or NetCDF") from error
+    remedy = "Give Zarr or NetCDF"
+    if path.is_dir():
+        verify_forecasts(path)
+        return open_zarr(path, remedy=remedy, decode_timedelta=True)
+    return open_netcdf(path, decode_timedelta=True)
 
 
 def _nearest(

@@ -8,7 +8,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from data.errors import CorruptStoreError
+from data.errors import CorruptStoreError, InputError
+from data.parsing import said
 from data.weather import TIME
 
 #: Bytes of a chunk of all variables that are held at most; larger ones are read again for each block.
@@ -81,7 +82,8 @@ def loaded(data: xr.Dataset, where: str) -> xr.Dataset:
         name = next((str(k) for k, v in data.data_vars.items() if not _reads(v)), "a variable")
         stamps = np.atleast_1d(data[TIME].values) if TIME in data.coords else np.zeros(0)
         times = f" of {_short(stamps[0])} to {_short(stamps[-1])}" if len(stamps) else ""
-        text = (str(error).splitlines() or [""])[0] or type(error).__name__
+        # What the file said is behind what the guard of its arrays said of it.
+        text = said(error.__cause__ if isinstance(error, InputError) and error.__cause__ else error)
         raise CorruptStoreError(
             f"{name}{times} cannot be read: {text}", where=where, remedy="Fetch it again, or try once more"
         ) from error

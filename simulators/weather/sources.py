@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import math
+import operator
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
 from typing import Any
@@ -12,7 +16,11 @@ import numpy as np
 import xarray as xr
 
 from data.errors import CorruptStoreError, InputError
+from data.lazy_arrays import guarded, open_guarded
 from data.netcdf import open_netcdf
+from data.parsing import parsing
+from data.probe import refuse_deadly
+from data.zarr_files import open_zarr
 from simulators.base import SimulationError
 from simulators.weather.cf import named
 from simulators.weather.forecast_steps import flattened
@@ -98,15 +106,12 @@ def _remote(url: str) -> Any:
 
 
 def _open_zarr(store: Any, where: str) -> xr.Dataset:
+    remedy = "Check the path, and the connection" if "://" in where else "Check the path"
     try:
         # Without dask a time step of a store of terabytes is read alone all the same.
-        return xr.open_zarr(store, chunks=None)
-    except Exception as error:  # each protocol raises its own kind where a store cannot be reached
-        if "decode time units" in str(error):
-            raise _unreadable(where, error) from error
-        text = str(error).splitlines()[0] if str(error) else type(error).__name__
-        remedy = "Check the path, and the connection" if "://" in where else "Check the path"
-        raise InputError(f"cannot be opened as Zarr: {text}", where=where, remedy=remedy) from error
+        return open_zarr(store, where, remedy=remedy)
+    except InputError as error:
+        raise _said_of_times(error, where) from error
 
 
 def _netcdf(path: str) -> xr.Dataset:
@@ -114,8 +119,8 @@ def _netcdf(path: str) -> xr.Dataset:
         return open_netcdf(path)
     except ImportError as error:
         raise SimulationError("missing_component", f"{path} needs h5netcdf. {INSTALL}") from error
-    except (ValueError, OSError, KeyError) as error:
-        raise _unreadable(path, error) from error
+    except InputError as error:
+        raise _said_of_times(error, path) from error
 
 
 def _grib(path: str) -> list[xr.Dataset]:
@@ -125,31 +130,33 @@ def _grib(path: str) -> list[xr.Dataset]:
     """
     try:
         from cfgrib import DatasetBuildError
+        from cfgrib.xarray_plugin import CfGribDataStore
         from cfgrib.xarray_store import open_variable_datasets
-        from eccodes import CodesInternalError
     except (ImportError, RuntimeError) as error:
         raise SimulationError("missing_component", f"{path} needs cfgrib and ecCodes. {INSTALL}") from error
     # An index would be written beside the file; a message that is cut short would be left out with a warning.
     options = {"indexpath": "", "errors": "raise"}
+    size = Path(path).stat().st_size
+    refuse_deadly("grib", path)
     try:
-        try:
-            parts = [xr.open_dataset(path, engine="cfgrib", backend_kwargs=options)]
-        except DatasetBuildError:
-            parts = open_variable_datasets(path, backend_kwargs=options)
-    except (ValueError, OSError, KeyError, EOFError, CodesInternalError) as error:
-        raise _unreadable(path, error) from error
-    return list(parts)
+        return [open_guarded(lambda: CfGribDataStore(path, **options), path, stored=lambda: size)]
+    except InputError as error:
+        if not isinstance(error.__cause__, DatasetBuildError):
+            raise _said_of_times(error, path) from error
+    with parsing(path):
+        parts = open_variable_datasets(path, backend_kwargs=options)
+    return [guarded(part, path, stored=lambda: size) for part in parts]
 
 
-def _unreadable(path: str, error: Exception) -> InputError:
-    text = str(error).splitlines()[0] if str(error) else type(error).__name__
-    if "decode time units" in text:
-        units = text.split("'")[1] if text.count("'") > 1 else "of another kind"
-        return InputError(
-            f"its times are in {units!r}, of which no dates can be made", where=path,
-            remedy="Write them as hours or days since a date, such as `days since 2000-01-01`",
-        )  # fmt: skip
-    return InputError(f"cannot be read: {text}", where=path, remedy="It may be cut short: fetch it again")
+def _said_of_times(error: InputError, path: str) -> InputError:
+    """The error of a file, unless it is of its times, which no other program may mend."""
+    if "decode time units" not in error.problem:
+        return error
+    units = error.problem.split("'")[1] if error.problem.count("'") > 1 else "of another kind"
+    return InputError(
+        f"its times are in {units!r}, of which no dates can be made", where=path,
+        remedy="Write them as hours or days since a date, such as `days since 2000-01-01`",
+    )  # fmt: skip
 
 
 def refuse_damaged(path: Path) -> None:
@@ -160,39 +167,74 @@ def refuse_damaged(path: Path) -> None:
     Raises:
         CorruptStoreError: names the chunk.
     """
-    for meta in [*path.rglob("zarr.json"), *path.rglob(".zarray")]:
-        try:
-            card = json.loads(meta.read_text())
-        except ValueError as error:
-            raise CorruptStoreError("cannot be read", where=str(meta), remedy="Fetch the store again") from error
-        if meta.name == "zarr.json" and card.get("node_type") != "array":
-            continue
-        _refuse_missing_chunks(meta.parent, card)
+    for meta in sorted([*path.rglob("zarr.json"), *path.rglob(".zarray")]):
+        with parsing(meta, remedy="Fetch the store again", error=CorruptStoreError):
+            chunks = _Chunks.of(meta.name, json.loads(meta.read_text(encoding="utf-8")))
+        if chunks is not None:
+            chunks.refuse_missing(meta.parent)
 
 
-def _refuse_missing_chunks(folder: Path, card: dict[str, Any]) -> None:
-    shape = card["shape"]
-    if "chunk_grid" in card:
-        chunks = card["chunk_grid"]["configuration"]["chunk_shape"]
-        encoding = card.get("chunk_key_encoding", {"name": "default"})
-        separator = encoding.get("configuration", {}).get("separator", "/" if encoding["name"] == "default" else ".")
-        prefix = ["c"] if encoding["name"] == "default" else []
-        plain = all(codec["name"] == "bytes" for codec in card["codecs"])
-        width = np.dtype(card["data_type"]).itemsize if plain and isinstance(card["data_type"], str) else 0
-    else:
-        chunks, separator, prefix = card["chunks"], card.get("dimension_separator", "."), []
-        plain = card.get("compressor") is None and not card.get("filters")
-        width = np.dtype(card["dtype"]).itemsize if plain and isinstance(card["dtype"], str) else 0
-    counts = [-(-n // c) for n, c in zip(shape, chunks, strict=True)]
-    if 0 in shape or not shape:
-        return
-    files = [folder / separator.join([*prefix, *map(str, index)]) for index in np.ndindex(*counts)]
-    there = [f.is_file() for f in files]
-    if not any(there):
-        return  # never written: all fill values, as it was meant
-    for file, exists in zip(files, there, strict=True):
-        if not exists:
-            raise CorruptStoreError("a chunk is missing", where=str(file), remedy="Fetch the store again")
-        size = file.stat().st_size
-        if size == 0 or (width and size != width * int(np.prod(chunks))):
-            raise CorruptStoreError("a chunk is cut short", where=str(file), remedy="Fetch the store again")
+@dataclass(frozen=True)
+class _Chunks:
+    """The chunks of an array: how many along each dim, what their files are called, and their bytes; 0 if coded."""
+
+    counts: tuple[int, ...]
+    prefix: tuple[str, ...]
+    separator: str
+    size: int
+
+    @staticmethod
+    def of(name: str, card: Any) -> _Chunks | None:
+        """What the card of an array says; None for that of a group. Any error of Python means that it is none."""
+        if name == "zarr.json" and card.get("node_type") != "array":
+            return None
+        if "chunk_grid" in card:
+            chunks = card["chunk_grid"]["configuration"]["chunk_shape"]
+            encoding = card.get("chunk_key_encoding", {"name": "default"})
+            default = encoding["name"] == "default"
+            separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
+            plain = all(codec["name"] == "bytes" for codec in card["codecs"])
+            kind = card["data_type"]
+        else:
+            default, chunks, separator = False, card["chunks"], card.get("dimension_separator", ".")
+            plain = card.get("compressor") is None and not card.get("filters")
+            kind = card["dtype"]
+        width = np.dtype(kind).itemsize if plain and isinstance(kind, str) else 0
+        counts = tuple(-(-operator.index(n) // operator.index(c)) for n, c in zip(card["shape"], chunks, strict=True))
+        if separator not in ("/", "."):
+            raise ValueError(f"its chunks are separated by {separator!r}")
+        return _Chunks(counts, ("c",) if default else (), separator, width * math.prod(chunks))
+
+    def refuse_missing(self, folder: Path) -> None:
+        """Look at the file of each chunk, up to the first that is not there.
+
+        Raises:
+            CorruptStoreError: names the chunk.
+        """
+        if not self.counts or min(self.counts) < 1:
+            return
+        there = 0
+        lacking: Path | None = None
+        for index in itertools.product(*map(range, self.counts)):
+            file = folder / self.separator.join([*self.prefix, *map(str, index)])
+            if not file.is_file():
+                lacking = lacking or file
+                if there or self._any_in(folder):
+                    break
+                return  # never written: all fill values, as it was meant
+            there += 1
+            size = file.stat().st_size
+            if size == 0 or (self.size and size != self.size):
+                raise CorruptStoreError("a chunk is cut short", where=str(file), remedy="Fetch the store again")
+        if lacking is not None:
+            raise CorruptStoreError("a chunk is missing", where=str(lacking), remedy="Fetch the store again")
+
+    def _any_in(self, folder: Path) -> bool:
+        """Whether any file in the folder is a chunk of the array."""
+        for path in folder.rglob("*"):
+            parts = tuple(self.separator.join(path.relative_to(folder).parts).split(self.separator))
+            index = parts[len(self.prefix) :]
+            numbers = len(index) == len(self.counts) and all(part.isdecimal() for part in index)
+            if numbers and parts[: len(self.prefix)] == self.prefix and path.is_file():
+                return True
+        return False

@@ -189,7 +189,7 @@ def test_dims_that_do_not_fit_are_named(tmp_path: Path, dims: list[str] | dict[s
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
     path = saved(tmp_path / "a.npz", a=np.array([{"x": 1}] * 6, dtype=object), b=SQUARE)
-    with pytest.raises(InputError, match="cannot be read: Object arrays"):
+    with pytest.raises(InputError, match=r"a\.npz \(a\): it holds objects of Python"):
         read_fields(path, output="b", inputs=["a"])
 
 

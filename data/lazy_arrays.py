@@ -1,0 +1,112 @@
+"""Datasets of xarray whose arrays are read when they are needed, and whose every read can fail in one line only.
+
+A damaged file opens and fails hours later, where a chunk is decoded, in whatever way its library fails. Here the arrays
+of a store are wrapped before xarray decodes them, so that opening and reading are both inside `data.parsing`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import AbstractDataStore, BackendArray
+from xarray.core import indexing
+
+from data.parsing import DAMAGED, FREE, Budget, parsing
+
+
+def open_guarded(
+    store: Callable[[], AbstractDataStore],
+    where: str,
+    *,
+    stored: Callable[[], int] | None = None,
+    problem: str = "cannot be read",
+    remedy: str = DAMAGED,
+    **decoding: Any,
+) -> xr.Dataset:
+    """A Dataset of a store.
+
+    Args:
+        store: opens it.
+        where: the file, for errors.
+        stored: bytes of the file; None where that is not known, and what it declares is believed.
+        problem, remedy: said where it cannot be opened.
+        decoding: arguments of `xarray.open_dataset`.
+
+    Raises:
+        InputError: it cannot be opened, now; or a part of an array cannot be read, or is larger than the file can hold,
+            where it is read.
+    """
+    with parsing(where, problem, remedy=remedy):
+        return xr.open_dataset(_Guarded(store(), where, stored), engine="store", **decoding)  # type: ignore[arg-type]
+
+
+def guarded(data: xr.Dataset, where: str, *, stored: Callable[[], int] | None = None) -> xr.Dataset:
+    """A Dataset that is open already, whose arrays are guarded as those of `open_guarded`; its indexes are read."""
+    wrapped = {
+        name: array.copy(data=_lazy(str(name), array, where, stored))
+        for name, array in data.variables.items()
+        if name not in data.xindexes
+    }
+    return data.assign({name: wrapped[name] for name in data.data_vars}).assign_coords(
+        {name: wrapped[name] for name in data.coords if name in wrapped}
+    )
+
+
+def _lazy(
+    name: str, variable: xr.Variable, where: str, stored: Callable[[], int] | None
+) -> indexing.LazilyIndexedArray:
+    return indexing.LazilyIndexedArray(_Array(name, variable, where, stored))
+
+
+class _Guarded(AbstractDataStore):
+    """A store whose arrays are guarded."""
+
+    def __init__(self, store: AbstractDataStore, where: str, stored: Callable[[], int] | None) -> None:
+        self._store, self._where, self._stored = store, where, stored
+
+    def get_variables(self) -> Mapping[str, xr.Variable]:
+        """The variables of the store."""
+        found = self._store.get_variables()
+        return {str(name): self._guarded(str(name), variable) for name, variable in found.items()}
+
+    def _guarded(self, name: str, variable: xr.Variable) -> xr.Variable:
+        lazy = _lazy(name, variable, self._where, self._stored)
+        return xr.Variable(variable.dims, lazy, variable.attrs, variable.encoding, fastpath=True)
+
+    def get_attrs(self) -> Mapping[str, Any]:
+        """The attributes of the store."""
+        return dict(self._store.get_attrs())
+
+    def get_dimensions(self) -> Mapping[str, int]:
+        """The dims of the store."""
+        return dict(self._store.get_dimensions())
+
+    def get_encoding(self) -> dict[str, Any]:
+        """The encoding of the store."""
+        return dict(self._store.get_encoding())
+
+    def close(self) -> None:
+        """Close the store."""
+        self._store.close()
+
+
+class _Array(BackendArray):
+    """An array that is read in `parsing`."""
+
+    def __init__(self, name: str, variable: xr.Variable, where: str, stored: Callable[[], int] | None) -> None:
+        self.shape, self.dtype = variable.shape, variable.dtype
+        self._name, self._variable, self._where, self._stored = name, variable, where, stored
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.OUTER, self._read)
+
+    def _read(self, key: tuple[Any, ...]) -> Any:
+        with parsing(self._where, f"{self._name} cannot be read"):
+            part = self._variable[key]
+            size = part.size * max(1, self.dtype.itemsize)
+            if size > FREE and self._stored is not None:
+                Budget(self._where, self._stored()).take(size, self._name)
+            return np.asarray(part.values)

@@ -1,0 +1,161 @@
+"""The process of `data.probe`: it reads of a file what a C library has to interpret, and may die of it.
+
+Raw numbers, and what zlib unpacks, are left out: they are most of the bytes, and do no harm.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any
+
+#: Address space of the process, bytes: metadata of a file, and a field of GRIB.
+MOST_MEMORY = 8 << 30
+#: Filters of HDF5 that are zlib or change the order of bytes or sum them: deflate, shuffle, fletcher32.
+HARMLESS = {1, 2, 3}
+#: Objects of a file that are looked at.
+MOST_OBJECTS = 100_000
+#: Bytes of a variable that are read at once.
+BLOCK = 1 << 24
+
+Step = Callable[[str], None]
+
+
+class RefusedError(Exception):
+    """A file that is refused for what it does, and not for its damage: the problem and the remedy."""
+
+
+def main() -> None:
+    """Try each file that is named on a line of standard input; answer with the steps, and what is wrong."""
+    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
+    os.dup2(2, 1)  # what libraries print is no answer
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY if hard < 0 else min(MOST_MEMORY, hard), hard))
+    for line in sys.stdin:
+        kind, path, patience = json.loads(line)
+
+        def step(what: str, patience: float = patience) -> None:
+            out.write(json.dumps({"step": what}) + "\n")
+            # Also where a library does not return to Python: the signal ends the process.
+            signal.setitimer(signal.ITIMER_REAL, patience)
+
+        answer: dict[str, Any] = {}
+        try:
+            step("its beginning")
+            {"hdf5": try_hdf5, "grib": try_grib}[kind](path, step)
+        except RefusedError as error:
+            answer = {"problem": error.args[0], "remedy": error.args[1]}
+        except MemoryError:
+            answer = {"problem": "reading it needs more memory than its content accounts for"}
+        except Exception:  # who opens the file says what is wrong with it
+            pass
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        out.write(json.dumps({"end": True, **answer}) + "\n")
+
+
+def try_hdf5(path: str, step: Step) -> None:
+    """Read all that describes the data of an HDF5 file, and data that is not plain numbers."""
+    import h5netcdf
+    import h5py
+
+    size = os.path.getsize(path)
+    with h5py.File(path, "r") as file:
+        groups, seen = [file["/"]], 0
+        while groups:
+            group = groups.pop()
+            for name in group:
+                seen += 1
+                if seen > MOST_OBJECTS:
+                    raise RefusedError(f"it has more than {MOST_OBJECTS:,} objects", None)
+                step(f"object {seen} ({name[:40]!r})")
+                if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
+                    raise _reads_others(name)
+                try:
+                    found = group[name]
+                    if isinstance(found, h5py.Group):
+                        if found.name.count("/") < 32:
+                            groups.append(found)
+                    elif isinstance(found, h5py.Dataset):
+                        _try_dataset(found, size)
+                except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+                    continue
+    step("its dims and attributes")
+    with h5netcdf.File(path, "r", phony_dims="sort") as named:
+        for variable in named.variables.values():
+            step(f"variable {variable.name[:40]!r}")
+            dict(variable.attrs)
+            _ = variable.dimensions, variable.dtype, variable.chunks
+
+
+def _reads_others(name: str) -> RefusedError:
+    return RefusedError(
+        f"{name[:40]!r} of it lies in another file, which is not read", "Copy it into one file, as h5repack does"
+    )
+
+
+def _try_dataset(data: Any, size: int) -> None:
+    import h5py
+
+    if data.external or data.is_virtual:
+        raise _reads_others(str(data.name))
+    for name in data.attrs:
+        try:
+            _ = data.attrs[name]
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError):
+            continue
+    for axis in data.dims:
+        _ = len(axis)
+    h5py.h5ds.is_scale(data.id)
+    settings = data.id.get_create_plist()
+    filters = {settings.get_filter(i)[0] for i in range(settings.get_nfilters())}
+    if data.chunks:
+        # Goes through all of the index, which is what can be damaged; the chunks themselves are unpacked by zlib.
+        ends: list[int] = []
+        data.id.chunk_iter(lambda chunk: ends.append(chunk.byte_offset + chunk.size))
+        if max(ends, default=0) > size:
+            raise RefusedError(f"a chunk of {str(data.name)[:40]!r} lies beyond the end of the file", None)
+    if (filters - HARMLESS or data.dtype.hasobject) and data.size and data.ndim:
+        rows = max(1, BLOCK // max(1, data.dtype.itemsize * data.size // data.shape[0]))
+        if data.dtype.itemsize * data.size // data.shape[0] > 64 * BLOCK or data.shape[0] > 4096 * rows:
+            return  # left to who reads it, whose memory is guarded
+        for start in range(0, data.shape[0], rows):
+            _ = data[start : start + rows]
+
+
+def try_grib(path: str, step: Step) -> None:
+    """Decode every message of a GRIB file, and build the dataset that is read."""
+    import eccodes
+    from cfgrib.dataset import open_file
+
+    grids: set[Any] = set()
+    number = 0
+    with open(path, "rb") as file:
+        while True:
+            number += 1
+            step(f"message {number}")
+            message = eccodes.codes_grib_new_from_file(file)
+            if message is None:
+                break
+            try:
+                _try_message(eccodes, message, grids)
+            except eccodes.CodesInternalError:
+                pass
+            finally:
+                eccodes.codes_release(message)
+    step("the index of its messages")
+    open_file(path, indexpath="", errors="raise")
+
+
+def _try_message(eccodes: Any, message: Any, grids: set[Any]) -> None:
+    eccodes.codes_get_size(message, "values")
+    eccodes.codes_get_values(message)
+    grid = eccodes.codes_get(message, "md5GridSection")
+    if grid not in grids:
+        grids.add(grid)
+        for key in ("distinctLatitudes", "distinctLongitudes", "latitudes", "longitudes"):
+            eccodes.codes_get_array(message, key)
