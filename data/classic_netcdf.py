@@ -10,8 +10,8 @@ import math
 from pathlib import Path
 from typing import BinaryIO
 
+from data.damage import DAMAGED
 from data.errors import InputError
-from data.parsing import DAMAGED
 
 #: Bytes of a value of each type: byte, char, short, int, float, double.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
@@ -43,7 +43,8 @@ class _Header:
         lengths = [self._named_length() for _ in range(self._count(DIMS))]
         for _ in range(self._count(ATTRIBUTES)):
             self._attribute()
-        fixed, running = [], []
+        fixed: list[tuple[str, int, int]] = []
+        running: list[tuple[str, int, int]] = []
         for _ in range(self._count(VARIABLES)):
             name, ids = self._name(), [self._number() for _ in range(self._fitting(self._number(), 4))]
             if any(i >= len(lengths) for i in ids) or any(lengths[i] == 0 for i in ids[1:]):

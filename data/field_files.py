@@ -21,8 +21,8 @@ from data.field_formats import READ, foreign, is_plain_hdf5, refuse_unread
 from data.netcdf import open_netcdf
 from data.numpy_file import read_npy, read_npz
 from data.torch_file import read_torch
-from data.zip_files import is_zip
 from data.zarr_files import open_zarr
+from data.zip_files import is_zip
 
 SPACE = ("x", "y", "z")
 #: Every dim that a variable may have, in the order in which it is kept.

@@ -19,8 +19,13 @@ _PLAIN = re.compile(r"[\w./:+-]+")
 
 
 def header_names(text: str, delimiter: str) -> list[str]:
-    """The names in a line; a quote that is not closed is part of a name."""
-    return [name.strip() for name in next(csv.reader([text.rstrip("\r\n")], delimiter=delimiter), [])]
+    """The names in a line; a quote that is not closed is part of a name, and so is a carriage return."""
+    line = text.rstrip("\r\n").replace("\r", " ")
+    try:
+        names = next(csv.reader([line], delimiter=delimiter), [])
+    except csv.Error:  # a name that is longer than any name
+        names = line.split(delimiter)
+    return [name.strip() for name in names]
 
 
 def choose_delimiter(header: str, usual: str, columns: Sequence[str]) -> str:

@@ -1,7 +1,7 @@
 """Datasets of xarray whose arrays are read when they are needed, and whose every read can fail in one line only.
 
 A damaged file opens and fails hours later, where a chunk is decoded, in whatever way its library fails. Here the arrays
-of a store are wrapped before xarray decodes them, so that opening and reading are both inside `data.parsing`.
+of a store are wrapped before xarray decodes them, so that opening and reading are both inside `data.damage`.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import xarray as xr
 from xarray.backends import AbstractDataStore, BackendArray
 from xarray.core import indexing
 
-from data.parsing import DAMAGED, FREE, Budget, parsing
+from data.damage import DAMAGED, FREE, Budget, parsing
 
 
 def open_guarded(
@@ -46,7 +46,7 @@ def open_guarded(
 def guarded(data: xr.Dataset, where: str, *, stored: Callable[[], int] | None = None) -> xr.Dataset:
     """A Dataset that is open already, whose arrays are guarded as those of `open_guarded`; its indexes are read."""
     wrapped = {
-        name: array.copy(data=_lazy(str(name), array, where, stored))
+        name: _guarded(str(name), array, where, stored)
         for name, array in data.variables.items()
         if name not in data.xindexes
     }
@@ -55,10 +55,9 @@ def guarded(data: xr.Dataset, where: str, *, stored: Callable[[], int] | None = 
     )
 
 
-def _lazy(
-    name: str, variable: xr.Variable, where: str, stored: Callable[[], int] | None
-) -> indexing.LazilyIndexedArray:
-    return indexing.LazilyIndexedArray(_Array(name, variable, where, stored))
+def _guarded(name: str, variable: xr.Variable, where: str, stored: Callable[[], int] | None) -> xr.Variable:
+    lazy = indexing.LazilyIndexedArray(_Array(name, variable, where, stored))
+    return xr.Variable(variable.dims, lazy, variable.attrs, variable.encoding, fastpath=True)
 
 
 class _Guarded(AbstractDataStore):
@@ -70,11 +69,7 @@ class _Guarded(AbstractDataStore):
     def get_variables(self) -> Mapping[str, xr.Variable]:
         """The variables of the store."""
         found = self._store.get_variables()
-        return {str(name): self._guarded(str(name), variable) for name, variable in found.items()}
-
-    def _guarded(self, name: str, variable: xr.Variable) -> xr.Variable:
-        lazy = _lazy(name, variable, self._where, self._stored)
-        return xr.Variable(variable.dims, lazy, variable.attrs, variable.encoding, fastpath=True)
+        return {str(name): _guarded(str(name), v, self._where, self._stored) for name, v in found.items()}
 
     def get_attrs(self) -> Mapping[str, Any]:
         """The attributes of the store."""

@@ -9,13 +9,13 @@ from __future__ import annotations
 import io
 import math
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO
 
 import numpy as np
 from numpy.lib import format as npy
 
+from data.damage import parsing
 from data.errors import InputError
-from data.parsing import parsing
 from data.zip_files import ZipFile
 
 REMEDY = "Save plain arrays of numbers with numpy.save or numpy.savez"
@@ -47,12 +47,12 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
         return found
 
 
-def _array(file: BinaryIO | io.BytesIO, size: int, where: str) -> np.ndarray:
-    version = npy.read_magic(cast(BinaryIO, file))
+def _array(file: BinaryIO, size: int, where: str) -> np.ndarray:
+    version = npy.read_magic(file)
     if version not in ((1, 0), (2, 0)):
         raise InputError(f"its format has version {version}", where=where, remedy=REMEDY)
     header = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, fortran, dtype = header(cast(BinaryIO, file))
+    shape, fortran, dtype = header(file)
     if dtype.hasobject:
         raise InputError("it holds objects of Python, not numbers", where=where, remedy=REMEDY)
     needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()

@@ -1,8 +1,8 @@
 """Files whose libraries may crash or never return are tried by a process that may die, before this one opens them.
 
-HDF5 and ecCodes are written in C, and bytes that were changed can make them run into memory that is not theirs, or count
-to 2^40: a single bit of a GRIB file is enough. One process is kept for all files and replaced when it dies; a file
-is tried once as long as it stays as it is. What the libraries refuse in an orderly way is left to who opens the file.
+HDF5 and ecCodes are written in C, and bytes that were changed can make them run into memory that is not theirs, or
+count to 2^40: a single bit of a GRIB file is enough. One process is kept for all files and replaced when it dies; a
+file is tried once as long as it stays as it is. What the libraries refuse in an orderly way is left to who opens it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from data.damage import DAMAGED
 from data.errors import InputError
-from data.parsing import DAMAGED
 
 #: Seconds for one step, such as a message of a GRIB file or a variable of a NetCDF one.
 PATIENCE = 60.0
@@ -45,7 +45,8 @@ class _Prober:
 
     def _try(self, kind: str, path: Path) -> None:
         process = self._running()
-        assert process.stdin is not None and process.stdout is not None
+        assert process.stdin is not None
+        assert process.stdout is not None
         process.stdin.write(json.dumps([kind, str(path.absolute()), PATIENCE]).encode() + b"\n")
         process.stdin.flush()
         step = "its beginning"
@@ -63,7 +64,9 @@ class _Prober:
             ending = f"does not come to an end within {PATIENCE:g} s"
         else:
             ending = f"ended with {signal.Signals(-status).name if status < 0 else f'status {status}'}"
-        raise InputError(f"cannot be read: the library that reads it {ending} at {step}", where=str(path), remedy=DAMAGED)
+        raise InputError(
+            f"cannot be read: the library that reads it {ending} at {step}", where=str(path), remedy=DAMAGED
+        )
 
     def _running(self) -> subprocess.Popen[bytes]:
         # The process of another one, from which this one was forked, is not ours to talk to.

@@ -60,8 +60,8 @@ def main() -> None:
 
 def try_hdf5(path: str, step: Step) -> None:
     """Read all that describes the data of an HDF5 file, and data that is not plain numbers."""
-    import h5netcdf
-    import h5py
+    import h5netcdf  # type: ignore[import-untyped]
+    import h5py  # type: ignore[import-untyped]
 
     size = os.path.getsize(path)
     with h5py.File(path, "r") as file:

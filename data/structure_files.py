@@ -7,7 +7,6 @@ has a wrong count cannot shift those after it.
 from __future__ import annotations
 
 import re
-import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -18,11 +17,12 @@ from typing import Any
 
 import ase.db
 import numpy as np
+from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 from rdkit import Chem, rdBase
 
-from data.errors import InputError
+from data.damage import parsing, said
 from data.featurise import MAX_ATOMS
 from data.frame_names import CHARGE_NAMES, FrameKeys, plain_name, scalar, unpaired_electrons
 from data.frame_rows import MAX_NUMBER, checked_row, row_of_atoms
@@ -329,17 +329,25 @@ def read_ase_db(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> 
     Raises:
         InputError: it is none, or its metadata names a unit that is not known.
     """
-    try:
+    with parsing(path, "cannot be read as an ASE database", remedy="Write the file again"):
         database = ase.db.connect(str(path), type="db")
-        units = FrameUnits.of_metadata(dict(database.metadata), str(path))
+        metadata = dict(database.metadata)
+    units = FrameUnits.of_metadata(metadata, str(path))
+    for number, taken in _database_rows(path, database):
+        where = f"id={number}"
+        if isinstance(taken, str):
+            yield Bad(number, where, f"ASE cannot read the row: {taken}")
+        else:
+            yield row_of_atoms(number, where, *taken, columns, keys, units, str(path))
+
+
+def _database_rows(path: Path, database: Any) -> Iterator[tuple[int, tuple[Atoms, dict[str, Any]] | str]]:
+    """The id of each row with its geometry and its values, or why it cannot be read."""
+    with parsing(path, "cannot be read as an ASE database", remedy="Write the file again"):
         for row in database.select(sort="id"):
+            number = int(row.id)
             try:
-                atoms, data = row.toatoms(), {**row.key_value_pairs, **dict(row.data)}
-            except Exception as error:  # A damaged row raises whatever its decoder meets.
-                yield Bad(row.id, f"id={row.id}", f"ASE cannot read the row: {error}")
-                continue
-            yield row_of_atoms(row.id, f"id={row.id}", atoms, data, columns, keys, units, str(path))
-    except (sqlite3.Error, KeyError, ValueError, OSError) as error:
-        raise InputError(
-            f"cannot be read as an ASE database: {error}", where=str(path), remedy="Write the file again"
-        ) from error
+                taken: Any = row.toatoms(), {**row.key_value_pairs, **dict(row.data)}
+            except Exception as error:  # a damaged row raises whatever its decoder meets
+                taken = said(error)
+            yield number, taken

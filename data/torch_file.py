@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from data.damage import parsing
 from data.errors import CorruptStoreError, InputError
-from data.parsing import parsing
 from data.zip_files import ZipFile
 
 DTYPES = {

@@ -29,6 +29,10 @@ from data.frames import Frame
 LOG = logging.getLogger(__name__)
 #: Bytes of text in a gzip member; smaller ones pack badly.
 MEMBER = 1 << 20
+#: Bytes of text of the largest member: a frame of a million atoms has fewer.
+MOST_MEMBER = 1 << 28
+#: Bytes of the line that holds the number of atoms.
+LONGEST_COUNT = 16
 #: Numbers of a whole frame, left out of its comment line where they are NaN.
 SCALARS = ("energy", "kinetic_energy", "energy_std", "time_fs")
 
@@ -205,14 +209,17 @@ def _split(stream: BinaryIO | io.BytesIO, path: Path, line: int) -> Iterator[tup
     """Whole frames of a stream, the first line of which is number `line`: position behind, first line, text."""
     end = 0
     while (head := stream.readline()).endswith(b"\n"):
-        if not head.strip().isdigit():
+        if not head.strip().isdigit() or len(head) > LONGEST_COUNT:
             raise CorruptStoreError(
                 f"a frame should begin here with its number of atoms, not {head[:40]!r}",
                 where=f"{path}, line {line}",
                 remedy="Restore the file from a copy, or remove it",
             )
-        lines = [head, *(stream.readline() for _ in range(int(head) + 1))]
-        if not lines[-1].endswith(b"\n"):
+        lines = [head]
+        # Up to the end of the file, however many atoms it announces.
+        while len(lines) < int(head) + 2 and (text := stream.readline()):
+            lines.append(text)
+        if len(lines) < int(head) + 2 or not lines[-1].endswith(b"\n"):
             return
         data = b"".join(lines)
         end += len(data)
@@ -225,19 +232,26 @@ def _members(path: Path) -> Iterator[tuple[int, bytes]]:
     end, rest = 0, b""
     with path.open("rb") as file:
         while True:
-            unpack, parts, used = zlib.decompressobj(wbits=31), [], 0
+            unpack, parts, used, held = zlib.decompressobj(wbits=31), [], 0, 0
             while not unpack.eof:
                 data = rest or file.read(MEMBER)
                 if not data:
                     return
                 try:
-                    parts.append(unpack.decompress(data))
+                    parts.append(unpack.decompress(data, MOST_MEMBER - held))
                 except zlib.error as error:
                     raise CorruptStoreError(
                         f"packed bytes behind byte {end} are not those that were written: {error}",
                         where=str(path),
                         remedy="Restore the file from a copy, or remove it",
                     ) from error
+                held += len(parts[-1])
+                if unpack.unconsumed_tail or held >= MOST_MEMBER:
+                    raise CorruptStoreError(
+                        f"what is packed behind byte {end} unpacks to more than {MOST_MEMBER >> 20} MiB",
+                        where=str(path),
+                        remedy="Write it as a trajectory, or unpack it",
+                    )
                 rest = unpack.unused_data
                 used += len(data) - len(rest)
             end += used

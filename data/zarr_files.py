@@ -10,8 +10,8 @@ from typing import Any
 import xarray as xr
 from xarray.backends import ZarrStore
 
+from data.damage import DAMAGED
 from data.lazy_arrays import open_guarded
-from data.parsing import DAMAGED
 
 
 def open_zarr(

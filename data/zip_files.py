@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 from types import TracebackType
 
+from data.damage import DAMAGED, Budget, parsing
 from data.errors import CorruptStoreError, InputError
-from data.parsing import DAMAGED, Budget, parsing
 
 
 def is_zip(path: Path | str) -> bool:

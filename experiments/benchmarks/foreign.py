@@ -161,15 +161,19 @@ def _old_netcdf(data: Callable[[int], xr.Dataset]) -> Callable[[Path, int], None
     """As most programs write it: the older layout of HDF5, whose metadata have no checksums."""
 
     def make(path: Path, seed: int) -> None:
-        import h5py
+        import h5py  # type: ignore[import-untyped]
 
         one = data(seed)
         encoded = {str(k): xr.conventions.encode_cf_variable(v, name=k) for k, v in one.variables.items()}
         with h5py.File(path, "w", libver="earliest") as file:
             for name, variable in encoded.items():
-                chunks = {"chunks": (1, *variable.shape[1:]), "compression": "gzip"} if seed % 2 and variable.ndim > 1 else {}
+                chunks = (
+                    {"chunks": (1, *variable.shape[1:]), "compression": "gzip"}
+                    if seed % 2 and variable.ndim > 1
+                    else {}
+                )
                 held = file.create_dataset(name, data=np.asarray(variable.values), **chunks)
-                held.attrs.update({k: v for k, v in variable.attrs.items()})
+                held.attrs.update(variable.attrs)
                 if variable.dims == (name,):
                     held.make_scale(name)
             for dim in {str(d) for d in one.dims} - {*encoded}:
@@ -178,15 +182,17 @@ def _old_netcdf(data: Callable[[int], xr.Dataset]) -> Callable[[Path, int], None
                 )
             for name, variable in encoded.items():
                 if variable.dims != (name,):
-                    for axis, dim in enumerate(variable.dims):
-                        file[name].dims[axis].attach_scale(file[str(dim)])
-            file.attrs.update({k: v for k, v in one.attrs.items()})
+                    for axis, along in enumerate(variable.dims):
+                        file[name].dims[axis].attach_scale(file[str(along)])
+            file.attrs.update(one.attrs)
 
     return make
 
 
 def _zarr(data: Callable[[int], xr.Dataset]) -> Callable[[Path, int], None]:
-    return lambda path, seed: cast(None, data(seed).to_zarr(path, zarr_format=3 - seed % 2, consolidated=bool(seed % 4)))
+    return lambda path, seed: cast(
+        None, data(seed).to_zarr(path, zarr_format=3 - seed % 2, consolidated=bool(seed % 4))
+    )
 
 
 def _read_states(path: Path) -> object:
@@ -204,7 +210,9 @@ def _make_grib(path: Path, seed: int) -> None:
     with open(path, "wb") as out:
         for hour in range(2):
             for short, level in (("2t", 0), ("t", 850)):
-                message = eccodes.codes_grib_new_from_samples("regular_ll_sfc_grib2" if seed % 2 else "regular_ll_sfc_grib1")
+                message = eccodes.codes_grib_new_from_samples(
+                    "regular_ll_sfc_grib2" if seed % 2 else "regular_ll_sfc_grib1"
+                )
                 ours = {
                     "Ni": 8, "Nj": 5, "latitudeOfFirstGridPointInDegrees": 80, "latitudeOfLastGridPointInDegrees": -80,
                     "longitudeOfFirstGridPointInDegrees": 0, "longitudeOfLastGridPointInDegrees": 315,
@@ -310,7 +318,9 @@ def _rows(seed: int) -> list[Any]:
     rng = _rng(seed)
     numbers = np.array([8, 1, 1])
     return [
-        Row(i, "O", numbers, rng.normal(size=(3, 3)), {"energy": float(rng.normal()), "forces": rng.normal(size=(3, 3))})
+        Row(
+            i, "O", numbers, rng.normal(size=(3, 3)), {"energy": float(rng.normal()), "forces": rng.normal(size=(3, 3))}
+        )
         for i in range(3)
     ]
 
@@ -403,13 +413,14 @@ def _make_case(path: Path, seed: int) -> None:
     for name, text in {
         "system/controlDict": (
             "application icoFoam;\nstartFrom startTime;\nstartTime 0;\nendTime 1;\ndeltaT {{step}};\n"
-            "// a comment\nwriteFormat ascii;\nfunctions { forces { type forceCoeffs; libs (forces); patches (body); } }\n"
+            "// a comment\nwriteFormat ascii;\n"
+            "functions { forces { type forceCoeffs; libs (forces); patches (body); } }\n"
         ),
         "system/fvSchemes": "ddtSchemes { default Euler; }\ngradSchemes { default Gauss linear; }\n",
         "system/fvSolution": 'solvers { p { solver PCG; tolerance 1e-6; } "(U|k)" { solver PBiCG; } }\n',
-        "constant/transportProperties": f"nu [0 2 -1 0 0 0 0] {{{{nu}}}}; /* {seed} */\n#include \"values\"\n",
+        "constant/transportProperties": f'nu [0 2 -1 0 0 0 0] {{{{nu}}}}; /* {seed} */\n#include "values"\n',
         "constant/values": "rho 1.0;\n",
-        "0/p": "dimensions [0 2 -2 0 0 0 0];\ninternalField uniform 0;\nboundaryField { inlet { type zeroGradient; } }\n",
+        "0/p": "dimensions [0 2 -2 0 0 0 0];\ninternalField uniform 0;\nboundaryField { inlet { type zeroGradient; } }",
         "0.5/p": "internalField uniform 0;\n",
     }.items():
         (path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -431,7 +442,7 @@ def _read_case(path: Path) -> object:
 
 def _make_library(path: Path, seed: int) -> None:
     from data.featurise import encode
-    from data.library import PreparedLibrary, Prepared, write_part
+    from data.library import Prepared, PreparedLibrary, write_part
     from experiments.screening_chunks import pack_text
 
     path.mkdir()

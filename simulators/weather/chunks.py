@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
+from data.damage import said
 from data.errors import CorruptStoreError, InputError
-from data.parsing import said
 from data.weather import TIME
 
 #: Bytes of a chunk of all variables that are held at most; larger ones are read again for each block.

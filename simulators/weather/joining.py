@@ -59,6 +59,7 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
     result = Joined(parts[0][1])
     if len(parts) == 1:
         return result
+    _refuse_unlike_times(parts)
     parts = [(name, _to_the_minute(_open_circle(part))) for name, part in parts]
     alike: dict[frozenset[str], list[tuple[str, xr.Dataset]]] = {}
     first = parts[0][1]
@@ -80,6 +81,28 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
             f"its files do not fit together: {text}", where=where, remedy="Open them one by one"
         ) from error
     return result
+
+
+def _refuse_unlike_times(parts: list[tuple[str, xr.Dataset]]) -> None:
+    """Refuse files of which some have dates and others none, or dates of another calendar."""
+    kinds: dict[str, str] = {}
+    for name, part in parts:
+        if TIME not in part.dims:
+            kinds.setdefault("no times", name)
+        elif TIME not in part.indexes:
+            raise InputError(f"its dim {TIME} has no values", where=name, remedy=f"Give it a coordinate {TIME}")
+        elif isinstance(part.indexes[TIME], pd.DatetimeIndex):
+            kinds.setdefault("dates", name)
+        elif isinstance(part.indexes[TIME], xr.CFTimeIndex):
+            kinds.setdefault(f"dates of the calendar {part[TIME].dt.calendar}", name)
+        else:
+            raise InputError("its times are no dates", where=name, remedy="Give units such as `hours since 1900-01-01`")
+    fixed = kinds.pop("no times", None)
+    if fixed is not None and kinds and not all(set(p.data_vars) <= set(STATIC) for _, p in parts if TIME not in p.dims):
+        raise InputError(f"no {TIME} in it, which other files have", where=fixed, remedy="Open them one by one")
+    if len(kinds) > 1:
+        (one, first), (other, second), *_ = kinds.items()
+        raise InputError(f"it has {other}, and {first} has {one}", where=second, remedy="Open them one by one")
 
 
 def _unread(data: xr.Dataset, where: str) -> xr.Dataset:

@@ -6,7 +6,8 @@ import itertools
 import json
 import math
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from glob import glob
 from pathlib import Path
@@ -15,10 +16,10 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from data.damage import parsing
 from data.errors import CorruptStoreError, InputError
 from data.lazy_arrays import guarded, open_guarded
 from data.netcdf import open_netcdf
-from data.parsing import parsing
 from data.probe import refuse_deadly
 from data.zarr_files import open_zarr
 from simulators.base import SimulationError
@@ -107,20 +108,17 @@ def _remote(url: str) -> Any:
 
 def _open_zarr(store: Any, where: str) -> xr.Dataset:
     remedy = "Check the path, and the connection" if "://" in where else "Check the path"
-    try:
+    with _times_named(where):
         # Without dask a time step of a store of terabytes is read alone all the same.
         return open_zarr(store, where, remedy=remedy)
-    except InputError as error:
-        raise _said_of_times(error, where) from error
 
 
 def _netcdf(path: str) -> xr.Dataset:
     try:
-        return open_netcdf(path)
+        with _times_named(path):
+            return open_netcdf(path)
     except ImportError as error:
         raise SimulationError("missing_component", f"{path} needs h5netcdf. {INSTALL}") from error
-    except InputError as error:
-        raise _said_of_times(error, path) from error
 
 
 def _grib(path: str) -> list[xr.Dataset]:
@@ -138,25 +136,30 @@ def _grib(path: str) -> list[xr.Dataset]:
     options = {"indexpath": "", "errors": "raise"}
     size = Path(path).stat().st_size
     refuse_deadly("grib", path)
-    try:
-        return [open_guarded(lambda: CfGribDataStore(path, **options), path, stored=lambda: size)]
-    except InputError as error:
-        if not isinstance(error.__cause__, DatasetBuildError):
-            raise _said_of_times(error, path) from error
-    with parsing(path):
-        parts = open_variable_datasets(path, backend_kwargs=options)
+    with _times_named(path):
+        try:
+            return [open_guarded(lambda: CfGribDataStore(path, **options), path, stored=lambda: size)]
+        except InputError as error:
+            if not isinstance(error.__cause__, DatasetBuildError):
+                raise
+        with parsing(path):
+            parts = open_variable_datasets(path, backend_kwargs=options)
     return [guarded(part, path, stored=lambda: size) for part in parts]
 
 
-def _said_of_times(error: InputError, path: str) -> InputError:
-    """The error of a file, unless it is of its times, which no other program may mend."""
-    if "decode time units" not in error.problem:
-        return error
-    units = error.problem.split("'")[1] if error.problem.count("'") > 1 else "of another kind"
-    return InputError(
-        f"its times are in {units!r}, of which no dates can be made", where=path,
-        remedy="Write them as hours or days since a date, such as `days since 2000-01-01`",
-    )  # fmt: skip
+@contextmanager
+def _times_named(path: str) -> Iterator[None]:
+    """Around the opening of a file: times of which no dates can be made are said to be so."""
+    try:
+        yield
+    except InputError as error:
+        if "decode time units" not in error.problem:
+            raise
+        units = error.problem.split("'")[1] if error.problem.count("'") > 1 else "of another kind"
+        raise InputError(
+            f"its times are in {units!r}, of which no dates can be made", where=path,
+            remedy="Write them as hours or days since a date, such as `days since 2000-01-01`",
+        ) from error  # fmt: skip
 
 
 def refuse_damaged(path: Path) -> None:
@@ -213,21 +216,15 @@ class _Chunks:
         """
         if not self.counts or min(self.counts) < 1:
             return
-        there = 0
-        lacking: Path | None = None
-        for index in itertools.product(*map(range, self.counts)):
+        for number, index in enumerate(itertools.product(*map(range, self.counts))):
             file = folder / self.separator.join([*self.prefix, *map(str, index)])
             if not file.is_file():
-                lacking = lacking or file
-                if there or self._any_in(folder):
-                    break
-                return  # never written: all fill values, as it was meant
-            there += 1
+                if not number and not self._any_in(folder):
+                    return  # never written: all fill values, as it was meant
+                raise CorruptStoreError("a chunk is missing", where=str(file), remedy="Fetch the store again")
             size = file.stat().st_size
             if size == 0 or (self.size and size != self.size):
                 raise CorruptStoreError("a chunk is cut short", where=str(file), remedy="Fetch the store again")
-        if lacking is not None:
-            raise CorruptStoreError("a chunk is missing", where=str(lacking), remedy="Fetch the store again")
 
     def _any_in(self, folder: Path) -> bool:
         """Whether any file in the folder is a chunk of the array."""

@@ -1,8 +1,8 @@
 """Calls into libraries that parse what others wrote: whatever they raise becomes one line that names the file.
 
-A damaged file makes a library raise whatever its code runs into: `IndexError`, `struct.error`, an error of its own. Such
-a call stands in `parsing`, and only the call, so that a fault of ours is never taken for one of the file. What a file
-says of its own size is held against its bytes before memory is taken for it.
+A damaged file makes a library raise whatever its code runs into: `IndexError`, `struct.error`, an error of its own.
+Such a call stands in `parsing`, and only the call, so that a fault of ours is never taken for one of the file. What a
+file says of its own size is held against its bytes before memory is taken for it.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ DAMAGED = "It may be cut short or damaged: fetch or write it again"
 #: Bytes that may always be asked for, and how many times the bytes of a file what it unpacks to may be. Deflate reaches
 #: 1,032 times, and fields that are zero nearly everywhere do so.
 FREE, RATIO = 1 << 26, 2000
+#: Characters of what a library says that are passed on.
+MOST_SAID = 300
 
 
 @contextmanager
@@ -35,7 +37,7 @@ def parsing(
         error: what is raised; `CorruptStoreError` for files of our own.
 
     Raises:
-        InputError: the call raised anything but an `InputError`, or an `ImportError` of something that is not installed.
+        InputError: the call raised anything but that, or an `ImportError` of something that is not installed.
     """
     try:
         yield
@@ -52,7 +54,8 @@ def said(failure: BaseException) -> str:
     # A `KeyError` shows the quotes of what it says.
     whole = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure
     text = str(whole).strip().split("\n")[0].strip().rstrip(".")
-    return text or type(failure).__name__
+    # Some show the bytes that they could not read, all of them.
+    return (text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}...") or type(failure).__name__
 
 
 class Budget:
