@@ -14,6 +14,8 @@ class InputError(Exception):
 
     def __init__(self, problem: str, *, where: str | None = None, remedy: str | None = None) -> None:
         problem, where = printable(problem), None if where is None else printable(where)
+        # A remedy may be some lines of code.
+        remedy = None if remedy is None else "\n".join(map(printable, remedy.split("\n")))
         text = f"{where}: {problem}" if where else problem
         super().__init__(f"{text}. {remedy}" if remedy else text)
         self.problem, self.where, self.remedy = problem, where, remedy
