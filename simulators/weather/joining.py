@@ -187,7 +187,7 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
             )
         if (order != np.arange(len(order))).any():
             data = data.isel({dim: order})
-        data = data.assign_coords({dim: first[dim]})
+        data = data.assign_coords({dim: first[dim].reset_coords(drop=True)})
     return data
 
 

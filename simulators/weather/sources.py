@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import math
 import operator
@@ -216,8 +215,8 @@ class _Chunks:
         """
         if not self.counts or min(self.counts) < 1:
             return
-        for number, index in enumerate(itertools.product(*map(range, self.counts))):
-            file = folder / self.separator.join([*self.prefix, *map(str, index)])
+        for number in range(math.prod(self.counts)):
+            file = folder / self.separator.join([*self.prefix, *map(str, self._index(number))])
             if not file.is_file():
                 if not number and not self._any_in(folder):
                     return  # never written: all fill values, as it was meant
@@ -225,6 +224,14 @@ class _Chunks:
             size = file.stat().st_size
             if size == 0 or (self.size and size != self.size):
                 raise CorruptStoreError("a chunk is cut short", where=str(file), remedy="Fetch the store again")
+
+    def _index(self, number: int) -> list[int]:
+        """Where chunk `number` lies, without a list of all that there are said to be."""
+        index = []
+        for count in reversed(self.counts):
+            number, at = divmod(number, count)
+            index.append(at)
+        return index[::-1]
 
     def _any_in(self, folder: Path) -> bool:
         """Whether any file in the folder is a chunk of the array."""
