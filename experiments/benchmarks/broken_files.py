@@ -115,7 +115,7 @@ def _length(rng: random.Random) -> int:
 
 def _flip(content: bytes, _: bytes, rng: random.Random) -> bytes:
     changed = bytearray(content)
-    for _ in range(rng.choice((1, 1, 2, 8))):
+    for _bit in range(rng.choice((1, 1, 2, 8))):
         if changed:
             changed[_place(content, rng)] ^= 1 << rng.randrange(8)
     return bytes(changed)
@@ -224,16 +224,21 @@ def outcome_of(reader: Reader, path: Path) -> tuple[str, str]:
     except MemoryError as error:
         return "memory", repr(error)
     except Exception as error:
-        at = [f for f in traceback.extract_tb(error.__traceback__)][-1]
+        at = traceback.extract_tb(error.__traceback__)[-1]
         ours = [f for f in traceback.extract_tb(error.__traceback__) if "site-packages" not in f.filename][-1]
-        return "traceback", f"{type(error).__name__}: {error} ({ours.filename}:{ours.lineno}, {at.filename}:{at.lineno})"
+        return (
+            "traceback",
+            f"{type(error).__name__}: {error} ({ours.filename}:{ours.lineno}, {at.filename}:{at.lineno})",
+        )
     return "answer", ""
 
 
 def _lacked_memory(error: BaseException | None) -> bool:
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
         if isinstance(error, MemoryError):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 
@@ -267,12 +272,13 @@ def broken(name: str, count: int, *, seed: int = 0, start: int = 0) -> Tally:
 
 
 def _in_a_process(name: str, seed: int, start: int, stop: int) -> Iterator[tuple[int, str, str, str, int, float]]:
-    command = [sys.executable, "-m", "experiments.benchmarks.mutations", name, str(seed), str(start), str(stop)]
+    command = [sys.executable, "-m", "experiments.benchmarks.broken_files", name, str(seed), str(start), str(stop)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
             [*command, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
         )
-        assert process.stdout is not None and process.stderr is not None
+        assert process.stdout is not None
+        assert process.stderr is not None
         os.set_blocking(process.stderr.fileno(), False)
         at, how, said, began = start - 1, "", b"", time.perf_counter()
         try:
@@ -340,4 +346,4 @@ def _status(name: str) -> int:
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1], *map(int, sys.argv[2:5]), Path(sys.argv[5]))
+    _child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))

@@ -1,4 +1,4 @@
-"""Every reader of files that others wrote, each with a maker of small valid ones, for `mutations` to break."""
+"""Every reader of files that others wrote, each with a maker of small valid ones, for `broken_files` to break."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, cast
 import numpy as np
 import xarray as xr
 
-from experiments.benchmarks.mutations import Reader
+from experiments.benchmarks.broken_files import Reader
 
 SMILES = ("CCO", "c1ccccc1", "CC(=O)O", "C1CC1", "O", "CN", "C#N", "OCC(F)F")
 
