@@ -18,11 +18,16 @@ from jaxtyping import Float, Int, UInt8
 from rdkit import Chem, rdBase
 from rdkit.Chem.rdMolDescriptors import GetConnectivityInvariants
 
+from data import row_watch
+from data.smiles import parsed, text_refusal
+
 #: Most heavy atoms and bonds of one molecule: local indices are bytes and 255 marks padding.
 MAX_ATOMS = 254
 MAX_BONDS = 255
 #: Molecules that are held as RDKit objects at a time.
 CHUNK = 4096
+#: Pairs of atoms of one molecule, over all molecules that are held at a time: 16 bytes each.
+CHUNK_PAIRS = 1 << 23
 #: Formal charge c is stored as c + CHARGE_ZERO.
 CHARGE_ZERO = 128
 
@@ -158,26 +163,33 @@ def ragged_rows(
     return np.repeat(start[rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
 
 
-def encode(smiles: Sequence[str]) -> tuple[GraphTable, list[tuple[int, str]]]:
+def encode(smiles: Sequence[str], rows: Sequence[int] | None = None) -> tuple[GraphTable, list[tuple[int, str]]]:
     """Parse and featurise SMILES; what RDKit refuses, and why, is handed back and not raised.
 
-    The graph does not depend on how a SMILES is written, except for the order of its atoms.
+    The graph does not depend on how a SMILES is written, except for the order of its atoms. SMILES that come from
+    somewhere else go through `data.foreign.encode`, which does this in a process that may die.
 
     Args:
         smiles: one molecule each; may have several fragments.
+        rows: the number by which `row_watch` tells each; None for its index.
 
     Returns:
         The molecules that can be read, with `source_index` into `smiles`; and (index, reason) of the others.
     """
-    tables, rejects = [], []
-    for first in range(0, len(smiles), CHUNK):
-        table, bad = _encode_chunk(smiles[first : first + CHUNK], first)
+    tables: list[GraphTable] = []
+    rejects: list[tuple[int, str]] = []
+    first = 0
+    while first < len(smiles) or not tables:
+        table, bad, first = _encode_chunk(smiles, first, rows)
         tables.append(table)
         rejects += bad
     return (tables[0] if len(tables) == 1 else GraphTable.concat(tables)), rejects
 
 
-def _encode_chunk(smiles: Sequence[str], first: int) -> tuple[GraphTable, list[tuple[int, str]]]:
+def _encode_chunk(
+    smiles: Sequence[str], first: int, rows: Sequence[int] | None
+) -> tuple[GraphTable, list[tuple[int, str]], int]:
+    """Some molecules from `first` on, those that are refused, and where the next chunk begins."""
     molecules: list[Chem.Mol] = []
     index: list[int] = []
     rejects: list[tuple[int, str]] = []
@@ -186,28 +198,33 @@ def _encode_chunk(smiles: Sequence[str], first: int) -> tuple[GraphTable, list[t
     rings: list[tuple[tuple[int, ...], ...]] = []
     stereo: list[int] = []
     bond_counts: list[int] = []
-    parse, matrix = Chem.MolFromSmiles, Chem.GetAdjacencyMatrix
+    matrix = Chem.GetAdjacencyMatrix
+    room, i = CHUNK_PAIRS, first
     with rdBase.BlockLogs():
-        for i, text in enumerate(smiles):
-            molecule = parse(text) if isinstance(text, str) else None
-            if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text or "\0" in text:
-                rejects.append((first + i, reject_reason(text)))
+        while i < len(smiles) and len(molecules) < CHUNK and room > 0:
+            row_watch.begin(i if rows is None else rows[i])
+            text, i = smiles[i], i + 1
+            molecule = parsed(text) if isinstance(text, str) else None
+            if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text:
+                rejects.append((i - 1, reject_reason(text)))
                 continue
             count = molecule.GetNumBonds()
             if count > MAX_BONDS:
-                rejects.append((first + i, f"{count} bonds; at most {MAX_BONDS} are supported"))
+                rejects.append((i - 1, f"{count} bonds; at most {MAX_BONDS} are supported"))
                 continue
             invariants.append(GetConnectivityInvariants(molecule))
             rings.append(molecule.GetRingInfo().AtomRings())
             if "@" in text or "/" in text or "\\" in text:
                 stereo.append(len(molecules))
             orders.append(matrix(molecule, True))
+            room -= len(orders[-1]) ** 2
             bond_counts.append(count)
             molecules.append(molecule)
-            index.append(first + i)
+            index.append(i - 1)
+    row_watch.begin()
     if not molecules:
-        return empty_table(), rejects
-    return _table(molecules, index, bond_counts, orders, invariants, rings, stereo), rejects
+        return empty_table(), rejects, i
+    return _table(molecules, index, bond_counts, orders, invariants, rings, stereo), rejects, i
 
 
 def _table(
@@ -363,9 +380,8 @@ def reject_reason(text: object) -> str:
         return f"not text but {type(text).__name__}"
     if not text.strip():
         return "empty"
-    if "\0" in text:
-        # RDKit passes it over at either end.
-        return "has a NUL byte"
+    if refusal := text_refusal(text):
+        return refusal
     parameters: Any = Chem.SmilesParserParams()
     parameters.sanitize = False
     with rdBase.BlockLogs():

@@ -16,12 +16,17 @@ from data.structures import Structures
 
 #: Angstrom up to which what is measured of two frames is the same.
 SAME_FRAME = 1e-5
+from data.parsing import Lost, each
+from data.smiles import parsed
 
 
 def molecule_keys(smiles: Sequence[str]) -> list[str]:
-    """Canonical SMILES without atom maps and isotopes; a row that RDKit cannot read stands for itself."""
-    with rdBase.BlockLogs():
-        return [_key(text) for text in smiles]
+    """Canonical SMILES without atom maps and isotopes; a row that RDKit cannot read stands for itself.
+
+    They are made in a process that may die (`data.parsing`).
+    """
+    keys = each(_key, smiles)
+    return [text if isinstance(key, Lost) else key for text, key in zip(smiles, keys, strict=True)]
 
 
 def frame_keys(frames: Structures) -> list[str]:
@@ -54,7 +59,12 @@ def frame_keys(frames: Structures) -> list[str]:
 
 
 def _key(text: str) -> str:
-    molecule = Chem.MolFromSmiles(text)
+    with rdBase.BlockLogs():
+        return _plain(text)
+
+
+def _plain(text: str) -> str:
+    molecule = parsed(text)
     if molecule is None:
         return text
     # Most molecules have neither, and are done after one pass over their atoms.

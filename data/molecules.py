@@ -30,6 +30,7 @@ from data.frame_names import FrameKeys
 from data.headers import DELIMITERS
 from data.rejects import Rejects
 from data.rows import Bad, Row, atomic_text, empty
+from data.smiles import parsed
 from data.tally import TableTally
 
 __all__ = [
@@ -289,14 +290,17 @@ def _rows(
     if tally is not None:
         tally.columns = tuple(columns)
         tally.format = _FORMATS.get(kind, f"{kind[1:]} file")
+    pairs: Iterator[tuple[str, Row] | Bad] | None = None
     if kind in SMILES_SUFFIXES:
         if columns:
             raise InputError("a list of SMILES has no columns", where=str(path), remedy="Give a .csv or .parquet")
-        return tables.read_smiles(path, validate=validate)
-    if kind in DELIMITERS:
-        return tables.read_table(path, DELIMITERS[kind], smiles_column, columns, validate=validate, tally=tally)
-    if kind in PARQUET_SUFFIXES:
-        return tables.read_parquet(path, smiles_column, columns, validate=validate, tally=tally)
+        pairs = tables.read_smiles(path)
+    elif kind in DELIMITERS:
+        pairs = tables.read_table(path, DELIMITERS[kind], smiles_column, columns, tally=tally)
+    elif kind in PARQUET_SUFFIXES:
+        pairs = tables.read_parquet(path, smiles_column, columns, tally=tally)
+    if pairs is not None:
+        return tables.checked(pairs) if validate else (p if isinstance(p, Bad) else p[1] for p in pairs)
     keys = keys or structure_files.USUAL
     if kind in SDF_SUFFIXES:
         return structure_files.read_sdf(path, columns, keys)
@@ -419,7 +423,7 @@ def _bare_block(name: str, numbers: np.ndarray, positions: np.ndarray) -> str:
 
 def _graph_block(path: Path, row: Row, name: str) -> str:
     with rdBase.BlockLogs():
-        molecule = None if row.smiles is None else Chem.MolFromSmiles(row.smiles)
+        molecule = None if row.smiles is None else parsed(row.smiles)
     if molecule is None:
         raise InputError(
             f"the row of line {row.line} has no geometry and no readable SMILES", where=str(path), remedy="Leave it out"

@@ -5,13 +5,14 @@ from __future__ import annotations
 import gzip
 import io
 import math
+import re
 import zlib
 from collections import deque
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO, TextIO, cast
+from typing import Any, BinaryIO, TextIO, TypeVar, cast
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -19,12 +20,18 @@ from jaxtyping import Float, Int
 from data.errors import InputError
 from data.files import atomic_path
 from data.frame_names import FrameNotes
+from data.parsing import MESSAGE_BYTES, MESSAGE_ROWS
 from data.text_files import open_lines
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 #: Bytes of text that are split into lines at a time.
 BLOCK = 1 << 20
-#: A longer line means that the file is no text.
+#: Of a longer line only so many bytes and one more are read; whoever reads rows refuses it by its length.
 LONGEST_LINE = 1 << 24
+#: Bytes of the longest record of several lines: a molecule of an SDF file, a frame.
+LONGEST_RECORD_BYTES = 1 << 25
 _MARK = b"\xef\xbb\xbf"
 #: What programs write into a cell that has no value, in lower case: those that pandas and R know, and what people type.
 NO_VALUE = frozenset(
@@ -129,13 +136,22 @@ class Lines:
 def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     """Pieces of about `BLOCK` bytes that end with a line, and the number of their first line.
 
+    A line of more than `LONGEST_LINE` bytes has one byte more than that here, whatever its length is in the file.
+
     Raises:
-        InputError: the file cannot be read on, after the whole lines before that; or it has no line breaks.
+        InputError: the file cannot be read on, after the whole lines before that.
     """
     line, rest, first = 1, b"", True
     with open_lines(path) as (stream, _):
         while True:
             data, failure = _read_block(stream)
+            ended = not data
+            if len(rest) > LONGEST_LINE and not ended and failure is None:
+                # The rest of a line that is too long is passed over.
+                end = data.find(b"\n")
+                if end < 0:
+                    continue
+                data = data[end:]
             whole = rest + data
             if first:
                 whole, first = whole.removeprefix(_MARK), not data
@@ -150,13 +166,8 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
                     where=f"{path}, line {line}",
                     remedy="The file is damaged or incomplete; copy it again",
                 ) from failure
-            if len(rest) > LONGEST_LINE:
-                raise InputError(
-                    f"a line is longer than {LONGEST_LINE} bytes, so this is no text",
-                    where=f"{path}, line {line}",
-                    remedy="Give one molecule a line",
-                )
-            if not data:
+            rest = rest[: LONGEST_LINE + 1]
+            if ended:
                 break
         if rest:
             yield line, rest
@@ -187,6 +198,15 @@ def split_lines(data: bytes) -> list[bytes]:
     return [line.removesuffix(b"\r") for line in lines] if b"\r" in data else lines
 
 
+_CONTROL = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROL_BYTES = re.compile(_CONTROL.pattern.encode())
+
+
+def has_control(data: bytes) -> bool:
+    """Whether there are control characters other than tabs and ends of lines, which no text has."""
+    return _CONTROL_BYTES.search(data) is not None
+
+
 def decoded(raw: bytes) -> str:
     """Text for people, also of bytes that are none (`text_problem` tells them)."""
     return raw.decode("utf-8", "surrogateescape")
@@ -194,13 +214,15 @@ def decoded(raw: bytes) -> str:
 
 def text_problem(text: str) -> str | None:
     """Why a `decoded` row is no text; None for text."""
-    if text.isascii():
-        return "has a NUL byte" if "\0" in text else None
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return "not UTF-8 text"
-    return "has a NUL byte" if "\0" in text else None
+    if not text.isascii():
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError:
+            return "not UTF-8 text"
+    control = _CONTROL.search(text)
+    if control is None:
+        return None
+    return "has a NUL byte" if control[0] == "\0" else f"has a control character ({control[0]!r})"
 
 
 def numbers_of(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[str, float], tuple[str, ...]] | str:
@@ -245,6 +267,34 @@ def finite(value: Any) -> float | None:
     except (TypeError, ValueError, OverflowError):
         return None
     return number if math.isfinite(number) else None
+
+
+def in_batches(rows: Iterator[T], answer: Callable[[list[T]], Iterable[R]], size: Callable[[T], int]) -> Iterator[R]:
+    """What `answer` makes of rows, a batch at a time: as many as go to a parsing process at once.
+
+    Args:
+        rows: where they break off with an `InputError`, it is raised behind the answers to those before.
+        answer: gives one answer for each row.
+        size: bytes of a row, roughly.
+    """
+    waiting: list[T] = []
+    total = 0
+    failure: InputError | None = None
+    while True:
+        try:
+            row = next(rows, None)
+        except InputError as error:
+            row, failure = None, error
+        if row is not None:
+            waiting.append(row)
+            total += size(row)
+        if row is None or len(waiting) == MESSAGE_ROWS or total > MESSAGE_BYTES:
+            yield from answer(waiting)
+            waiting, total = [], 0
+        if failure is not None:
+            raise failure
+        if row is None:
+            return
 
 
 def empty(path: Path) -> InputError:

@@ -19,6 +19,8 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.identity import molecule_keys
+from data.parsing import Lost, each
+from data.smiles import parsed
 
 Parts = Mapping[str, float | int]
 
@@ -71,16 +73,29 @@ class Split:
 
 def canonical(smiles: Sequence[str]) -> list[str]:
     """Canonical SMILES; a row that RDKit cannot read stands for itself."""
+    forms = each(canonical_form, smiles)
+    return [text if isinstance(form, Lost) else form for text, form in zip(smiles, forms, strict=True)]
+
+
+def canonical_form(text: str) -> str:
+    """What `canonical` says of one SMILES, made where this is called."""
     with rdBase.BlockLogs():
-        molecules = (Chem.MolFromSmiles(s) for s in smiles)
-        return [s if m is None else Chem.MolToSmiles(m) for s, m in zip(smiles, molecules, strict=True)]
+        molecule = parsed(text)
+        return text if molecule is None else str(Chem.MolToSmiles(molecule))
 
 
 def scaffold(smiles: str) -> str:
     """SMILES of the Bemis-Murcko scaffold without stereo; empty for a molecule without rings."""
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
+        molecule = parsed(smiles)
         return "" if molecule is None else MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=False)
+
+
+def heavy_atoms(smiles: str) -> int:
+    """Atoms other than hydrogen; 0 for what RDKit cannot read."""
+    with rdBase.BlockLogs():
+        molecule = parsed(smiles)
+        return 0 if molecule is None else int(molecule.GetNumHeavyAtoms())
 
 
 def counts(parts: Parts, total: int) -> dict[str, int]:
@@ -134,7 +149,9 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
     the seed decides among scaffolds of the same size. Acyclic molecules, which have no scaffold, go one by one.
     """
     names = molecule_keys(smiles)
-    keys = [scaffold(s) or f"acyclic {s}" for s in names]
+    # A molecule whose scaffold no process could find is a scaffold of its own.
+    rings = ["" if isinstance(found, Lost) else found for found in each(scaffold, names)]
+    keys = [ring or f"acyclic {name}" for ring, name in zip(rings, names, strict=True)]
     groups = _grouped(keys)
     shuffle = np.random.default_rng(seed).permutation(len(groups))
     ordered = sorted((groups[i] for i in shuffle), key=len, reverse=True)
@@ -144,9 +161,7 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
 def size_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
     """By heavy atoms, the smallest molecules first: the last part asks for extrapolation."""
     groups = _grouped(molecule_keys(smiles))
-    with rdBase.BlockLogs():
-        molecules = [Chem.MolFromSmiles(smiles[rows[0]]) for rows in groups]
-    sizes = [0 if m is None else m.GetNumHeavyAtoms() for m in molecules]
+    sizes = [0 if isinstance(n, Lost) else n for n in each(heavy_atoms, [smiles[rows[0]] for rows in groups])]
     shuffle = np.random.default_rng(seed).permutation(len(groups))
     ordered = sorted(shuffle.tolist(), key=lambda i: sizes[i])
     return _fill([groups[i] for i in ordered], parts, len(smiles))

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from io import StringIO
 from itertools import pairwise
 from pathlib import Path
@@ -27,10 +28,10 @@ from data.featurise import MAX_ATOMS
 from data.frame_names import CHARGE_NAMES, FrameKeys, plain_name, scalar, unpaired_electrons
 from data.frame_rows import MAX_NUMBER, checked_row, row_of_atoms
 from data.frame_units import FrameUnits
-from data.rows import Bad, Lines, Row, decoded, empty, text_problem
+from data.parsing import Lost, each
+from data.rows import LONGEST_LINE, LONGEST_RECORD_BYTES, Bad, Lines, Row, decoded, empty, in_batches, text_problem
+from data.text_files import KEPT_BYTES
 
-#: A record of an SDF file with more lines has lost its end.
-LONGEST_SDF_RECORD = 1_000_000
 _COUNTS = re.compile(r"^[ \d]{6}.*V[23]000\s*$")
 _FIELD = re.compile(r"^>.*?<([^>]*)>")
 _PROPERTIES = re.compile(r'(?:^|\s)Properties\s*=\s*"?([^\s"]+)"?', re.IGNORECASE)
@@ -43,47 +44,88 @@ def read_sdf(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Ite
 
     A molecule that is drawn flat, or lacks its hydrogens, has SMILES and no geometry.
     """
-    lines = Lines(path)
-    found = False
-    while True:
-        first, record, ended = _sdf_record(lines)
-        if any(line.strip() for line in record):
-            found = True
-            for offset, part in _sdf_parts(record):
-                yield _molecule(first + offset, part, columns, keys)
-        if not ended:
-            break
+    return _apart(_sdf_records(path), partial(_molecule, columns=tuple(columns), keys=keys))
+
+
+def _apart(records: Iterator[_Record], work: Callable[[_Record], Row | Bad]) -> Iterator[Row | Bad]:
+    """Records as rows, each parsed in a process that may die of it."""
+
+    def answer(some: list[_Record]) -> Iterator[Row | Bad]:
+        for record, row in zip(some, each(work, some, size=_size), strict=True):
+            yield Bad(record.line, record.text, row.reason) if isinstance(row, Lost) else row
+
+    return in_batches(records, answer, _size)
+
+
+@dataclass(frozen=True)
+class _Record:
+    """Lines of a file that belong together.
+
+    Attributes:
+        line: the first one.
+        text: all of them, or their beginning.
+        problem: why they are no molecule, as far as that is known without reading them.
+    """
+
+    line: int
+    text: str
+    problem: str | None = None
+
+
+def _size(record: _Record) -> int:
+    return len(record.text)
+
+
+def _sdf_records(path: Path) -> Iterator[_Record]:
+    """The molecules of an SDF file, not parsed yet."""
+    lines, found, ended = Lines(path), False, False
+    while not ended:
+        record, ended = _sdf_record(lines)
+        found = found or bool(record.text.strip())
+        yield from _sdf_parts(record)
     if not found:
         raise empty(path)
 
 
-def _sdf_record(lines: Lines) -> tuple[int, list[str], bool]:
-    """First line, the lines up to $$$$, and whether the file goes on."""
+def _sdf_record(lines: Lines) -> tuple[_Record, bool]:
+    """The lines up to $$$$, and whether the file ends with them; of a record without an end only the head."""
     record: list[str] = []
-    first = 0
+    first = size = 0
+    problem: str | None = None
+    ended = True
     while (taken := lines.take()) is not None:
         first = first or taken[0]
         if taken[1].startswith(b"$$$$"):
-            return first, record, True
-        record.append(decoded(taken[1]))
-        if len(record) == LONGEST_SDF_RECORD:
-            return first, record, True
-    return first, record, False
+            ended = False
+            break
+        size += len(taken[1]) + 1
+        if problem is None and len(taken[1]) > LONGEST_LINE:
+            problem = f"a line is longer than {LONGEST_LINE:,} bytes"
+        elif problem is None and size > LONGEST_RECORD_BYTES:
+            problem = f"longer than {LONGEST_RECORD_BYTES:,} bytes: it has lost its end"
+        if problem is None or not record:
+            record.append(decoded(taken[1][:KEPT_BYTES] if problem else taken[1]))
+    if problem is not None:
+        record = record[:8]
+    return _Record(first, "\n".join(record), problem), ended
 
 
-def _sdf_parts(record: list[str]) -> Iterator[tuple[int, list[str]]]:
+def _sdf_parts(whole: _Record) -> list[_Record]:
     """The molecules of a record: more than one where $$$$ is missing between them."""
+    if whole.problem is not None:
+        return [whole]
+    record = whole.text.split("\n")
     counts = [i for i, line in enumerate(record) if _COUNTS.match(line)]
     # A molecule begins three lines before its counts; one right below the head of a data field is a value.
     starts = [i - 3 for i in counts if i > 3 and not record[i - 4].startswith(">")]
-    for start, end in pairwise([0, *starts, len(record)]):
-        if any(line.strip() for line in record[start:end]):
-            yield start, record[start:end]
+    parts = [(start, "\n".join(record[start:end])) for start, end in pairwise([0, *starts, len(record)])]
+    return [_Record(whole.line + start, text) for start, text in parts if text.strip()]
 
 
-def _molecule(line: int, record: list[str], columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
-    text = "\n".join(record)
-    problem = text_problem(text)
+def _molecule(part: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
+    line, text = part.line, part.text
+    record = text.split("\n")
+    problem = part.problem or text_problem(text)
     end = next((i for i, row in enumerate(record) if row.startswith("M  END")), None)
     if problem or end is None:
         return Bad(line, text, problem or 'the molecule has no "M  END": it is cut short')
@@ -188,6 +230,11 @@ def _data_fields(lines: list[str]) -> dict[str, Any]:
 
 def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Iterator[Row | Bad]:
     """Frames of an (ext)xyz file; reading goes on at the next plausible frame after a malformed one."""
+    return _apart(_frames(path), partial(_frame, columns=tuple(columns), keys=keys))
+
+
+def _frames(path: Path) -> Iterator[_Record]:
+    """The frames of a file, not parsed yet."""
     lines = Lines(path)
     found = False
     lost = False
@@ -202,7 +249,7 @@ def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> 
             lines.drop(1)
             continue
         if count is None:
-            yield Bad(line, decoded(raw), "a frame should begin here with its number of atoms")
+            yield _Record(line, decoded(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
             lines.drop(1)
             lost = True
             continue
@@ -211,9 +258,9 @@ def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> 
         if problem is None:
             lines.drop(rows)
             lost = False
-            yield _frame(line, text, columns, keys)
+            yield _Record(line, text)
         else:
-            yield Bad(line, text, problem)
+            yield _Record(line, text[:KEPT_BYTES], problem)
             lines.drop(1)
             lost = True
     if not found:
@@ -231,9 +278,11 @@ def _plausible(lines: Lines, count: int) -> bool:
     if count == 0 or comment is None or _atom_problem(decoded(comment[1]), _PLAIN) is None:
         return False
     layout = _layout(decoded(comment[1]))
+    room = LONGEST_RECORD_BYTES
     for i in range(count):
         row = lines.peek(2 + i)
-        if row is None or _atom_problem(decoded(row[1]), layout) is not None:
+        room -= 0 if row is None else len(row[1])
+        if row is None or room < 0 or _atom_problem(decoded(row[1]), layout) is not None:
             return False
     return True
 
@@ -245,15 +294,21 @@ def _frame_problem(lines: Lines, count: int) -> tuple[str | None, int]:
     comment = lines.peek(1)
     if comment is None:
         return "cut short: there is no comment line", 1
+    if len(comment[1]) > LONGEST_LINE:
+        return f"its comment line is longer than {LONGEST_LINE:,} bytes", 2
     layout = _layout(decoded(comment[1]))
     width = _width(layout)
     if width is None:
         return f"Properties={layout!r} cannot be read", 2
     exact = layout != _PLAIN
+    room = LONGEST_RECORD_BYTES
     for i in range(count):
         row = lines.peek(2 + i)
         if row is None:
             return f"cut short: {i} of {count} atom lines", 2 + i
+        room -= len(row[1])
+        if room < 0:
+            return f"longer than {LONGEST_RECORD_BYTES:,} bytes within {i + 1} of {count} atom lines", 3 + i
         fields = len(row[1].split())
         if fields < width or (exact and fields > width):
             return f"atom line {i + 1} of {count} (line {row[0]}) has {fields} fields, not {width}", 3 + i
@@ -304,8 +359,9 @@ def _is_number(cell: str, kind: str) -> bool:
     return "_" not in cell
 
 
-def _frame(line: int, text: str, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
-    problem = text_problem(text)
+def _frame(record: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | Bad:
+    line, text = record.line, record.text
+    problem = record.problem or text_problem(text)
     if problem:
         return Bad(line, text, problem)
     _, comment, *rows = text.split("\n")

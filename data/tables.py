@@ -15,14 +15,28 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from rdkit import Chem, rdBase
 
 from data.errors import InputError
-from data.featurise import MAX_ATOMS, MAX_BONDS, reject_reason
+from data.foreign import smiles_problems
 from data.headers import SEPARATED_BY, choose_delimiter, column_index
-from data.rows import Bad, Lines, Row, blocks, decoded, empty, numbers_of, split_lines, text_problem
+from data.parquet_rows import bounded_text, rows_at_once, too_long
+from data.rows import (
+    BLOCK,
+    Bad,
+    Lines,
+    Row,
+    blocks,
+    decoded,
+    empty,
+    has_control,
+    in_batches,
+    numbers_of,
+    split_lines,
+    text_problem,
+)
+from data.smiles import MAX_CHARACTERS
 from data.tally import TableTally
-from data.text_files import TextFormat
+from data.text_files import LONGEST_ROW, TOO_LONG, TextFormat
 
 #: A quoted field may run over this many lines.
 LONGEST_RECORD = 64
@@ -34,18 +48,22 @@ _NO_SMILES = "no SMILES in this row"
 Fields = tuple[int, str, list[str]]
 
 
-def smiles_problem(text: str) -> str | None:
-    """Why a SMILES is refused; None if `data.featurise.encode` takes it."""
-    with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(text)
-    if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text:
-        return reject_reason(text)
-    if molecule.GetNumBonds() > MAX_BONDS:
-        return f"{molecule.GetNumBonds()} bonds; at most {MAX_BONDS} are supported"
-    return None
+def checked(rows: Iterator[tuple[str, Row] | Bad]) -> Iterator[Row | Bad]:
+    """Rows with the texts that they were read from; those whose SMILES cannot be read become bad ones, in order."""
+    return in_batches(rows, _checked, lambda row: len(row.text if isinstance(row, Bad) else row[0]))
 
 
-def read_smiles(path: Path, *, validate: bool) -> Iterator[Row | Bad]:
+def _checked(rows: list[tuple[str, Row] | Bad]) -> Iterator[Row | Bad]:
+    problems = iter(smiles_problems([str(row[1].smiles) for row in rows if not isinstance(row, Bad)]))
+    for row in rows:
+        if isinstance(row, Bad):
+            yield row
+            continue
+        problem = next(problems)
+        yield row[1] if problem is None else Bad(row[1].line, row[0], problem)
+
+
+def read_smiles(path: Path) -> Iterator[tuple[str, Row] | Bad]:
     """Rows of a SMILES file: the first word is the molecule, what follows is its name."""
     lines = Lines(path)
     first = True
@@ -57,11 +75,10 @@ def read_smiles(path: Path, *, validate: bool) -> Iterator[Row | Bad]:
         header, first = first and words[0].lower() in HEADER_WORDS, False
         if header:
             continue
-        problem = text_problem(text) or (smiles_problem(words[0]) if validate else None)
-        if problem:
+        if problem := row_problem(taken[1]) or text_problem(text):
             yield Bad(line, text, problem)
             continue
-        yield Row(line, words[0], properties={"name": words[1].strip()} if len(words) > 1 else {})
+        yield text, Row(line, words[0], properties={"name": words[1].strip()} if len(words) > 1 else {})
     if first:
         raise empty(path)
 
@@ -72,16 +89,14 @@ def read_table(
     smiles_column: str,
     columns: Sequence[str],
     *,
-    validate: bool,
     tally: TableTally | None = None,
-) -> Iterator[Row | Bad]:
+) -> Iterator[tuple[str, Row] | Bad]:
     """Rows of a delimited table with a header; a quoted field may hold delimiters and line breaks.
 
     Args:
         path: of the table.
         delimiter: the usual one; another is taken where the columns appear only with it.
         smiles_column, columns: that are asked for.
-        validate: parse SMILES with RDKit.
         tally: learns how the table is laid out, and what other columns there are.
     """
     lines = Lines(path)
@@ -106,20 +121,23 @@ def read_table(
         if problem := next(filter(None, map(text_problem, (smiles, *cells))), None):
             yield Bad(line, text, problem)
             continue
-        yield _row(line, text, smiles, dict(zip(columns, cells, strict=True)), columns, validate=validate)
+        yield _row(line, text, smiles, dict(zip(columns, cells, strict=True)), columns)
 
 
 def read_parquet(
-    path: Path, smiles_column: str, columns: Sequence[str], *, validate: bool, tally: TableTally | None = None
-) -> Iterator[Row | Bad]:
+    path: Path, smiles_column: str, columns: Sequence[str], *, tally: TableTally | None = None
+) -> Iterator[tuple[str, Row] | Bad]:
     """Rows of a Parquet file; null and NaN are empty cells, and lines are rows counted from 1."""
     if tally is not None:
         tally.format = "Parquet"
         tally.unused = _numeric_columns(path, {smiles_column, *columns})
     for first, batch in _batches(path, smiles_column, columns, 8192):
-        texts = _texts(batch.column(0))
-        values = [batch.column(i + 1).to_pylist() for i in range(len(columns))]
+        texts, long = bounded_text(batch.column(0))
+        values = [_cells(batch.column(i + 1)) for i in range(len(columns))]
         for i, smiles in enumerate(texts):
+            if i in long:
+                yield Bad(first + i, smiles or "", too_long(long[i]))
+                continue
             cells = {name: column[i] for name, column in zip(columns, values, strict=True)}
             for name, cell in cells.items():
                 if isinstance(cell, float) and math.isnan(cell):
@@ -129,19 +147,21 @@ def read_parquet(
             if problem:
                 yield Bad(first + i, text, problem)
             else:
-                yield _row(first + i, text, text.strip(), cells, columns, validate=validate)
+                yield _row(first + i, text, text.strip(), cells, columns)
 
 
-def _row(
-    line: int, text: str, smiles: str, cells: dict[str, Any], columns: Sequence[str], *, validate: bool
-) -> Row | Bad:
+def _row(line: int, text: str, smiles: str, cells: dict[str, Any], columns: Sequence[str]) -> tuple[str, Row] | Bad:
     if not smiles:
         return Bad(line, text, _NO_SMILES)
     values = numbers_of(cells, columns)
     if isinstance(values, str):
         return Bad(line, text, values)
-    problem = smiles_problem(smiles) if validate else None
-    return Bad(line, text, problem) if problem else Row(line, smiles, properties=dict(values[0]), problems=values[1])
+    return text, Row(line, smiles, properties=dict(values[0]), problems=values[1])
+
+
+def row_problem(raw: bytes) -> str | None:
+    """Why a line is no row of a table or of a list, by its length alone."""
+    return TOO_LONG if len(raw) > LONGEST_ROW else None
 
 
 def _numeric_columns(path: Path, others: set[str]) -> dict[str, str]:
@@ -164,6 +184,8 @@ def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None
     else:
         return None
     text = decoded(raw)
+    if problem := row_problem(raw):
+        return Bad(line, text, problem)
     if '"' in text:
         return _quoted(lines, line, text, delimiter, width)
     if "\0" in text:
@@ -177,9 +199,11 @@ def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None
 def _quoted(lines: Lines, line: int, text: str, delimiter: str, width: int) -> Fields | Bad:
     def feed() -> Iterator[str]:
         yield text + "\n"
+        room = LONGEST_ROW - len(text)
         for ahead in range(LONGEST_RECORD - 1):
             found = lines.peek(ahead)
-            if found is None:
+            room -= 0 if found is None else len(found[1])
+            if found is None or room < 0:
                 return
             yield decoded(found[1]) + "\n"
 
@@ -214,6 +238,8 @@ def _header(lines: Lines, path: Path, usual: str, columns: Sequence[str]) -> tup
     else:
         raise empty(path)
     text = decoded(raw)
+    if problem := row_problem(raw):
+        raise InputError(f"its header is {problem}", where=str(path), remedy="Give a table, as UTF-8 text")
     delimiter = choose_delimiter(text, usual, columns)
     record = _quoted(lines, line, text, delimiter, 0)
     if isinstance(record, Bad):
@@ -230,11 +256,10 @@ def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
     first = True
     for line, data in blocks(path):
         text = decoded(data)
-        if text.isascii() and "\0" not in text:
+        if text.isascii() and not text_problem(text) and len(data) <= 2 * BLOCK:
             rows = [words[0] if (words := row.split(None, 1)) else "" for row in text.removesuffix("\n").split("\n")]
         else:
-            decoded_rows = map(decoded, split_lines(data))
-            rows = [row.split(None, 1)[0] if row.strip() and not text_problem(row) else "" for row in decoded_rows]
+            rows = [_first_word(row) for row in split_lines(data)]
         if first and (head := next(filter(None, rows), None)) is not None:
             first = False
             if head.lower() in HEADER_WORDS:
@@ -244,6 +269,11 @@ def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
         raise empty(path)
 
 
+def _first_word(raw: bytes) -> str:
+    text = "" if row_problem(raw) else decoded(raw)
+    return text.split(None, 1)[0] if text.strip() and not text_problem(text) else ""
+
+
 def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:
     """SMILES and their lines of a delimited table; the common case, no quotes, takes few steps a row."""
     lines = Lines(path)
@@ -251,7 +281,8 @@ def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tup
     column, width = column_index(path, names, smiles_column), len(names)
     while (taken := lines.take_block()) is not None:
         line, data = taken
-        rows = None if b'"' in data or b"\0" in data else _column(data, delimiter, column, width)
+        plain = b'"' not in data and len(data) <= 2 * BLOCK and not has_control(data)
+        rows = _column(data, delimiter, column, width) if plain else None
         if rows is not None:
             yield _present(rows, line)
             continue
@@ -284,6 +315,9 @@ def _column(data: bytes, delimiter: str, column: int, width: int) -> list[str] |
 
 
 def _present(rows: list[str], line: int) -> tuple[list[str], Sequence[int]]:
+    """Those that are there and no longer than a SMILES, and their lines."""
+    if max(map(len, rows), default=0) > MAX_CHARACTERS:
+        rows = [row if len(row) <= MAX_CHARACTERS else "" for row in rows]
     if all(rows):
         return rows, range(line, line + len(rows))
     return [row for row in rows if row], [line + i for i, row in enumerate(rows) if row]
@@ -292,8 +326,10 @@ def _present(rows: list[str], line: int) -> tuple[list[str], Sequence[int]]:
 def parquet_blocks(path: Path, smiles_column: str) -> Iterator[tuple[list[str], Sequence[int]]]:
     """SMILES and their rows of a Parquet file."""
     for first, batch in _batches(path, smiles_column, (), 65_536):
-        texts = [text.strip() if text and not text_problem(text) else "" for text in _texts(batch.column(0))]
-        yield _present(texts, first)
+        texts, long = bounded_text(batch.column(0))
+        for i in long:
+            texts[i] = None
+        yield _present([text.strip() if text and not text_problem(text) else "" for text in texts], first)
 
 
 def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
@@ -307,6 +343,7 @@ def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) 
             _expect(path, schema, smiles_column, _is_text, "text")
             for name in columns:
                 _expect(path, schema, name, _is_number, "numbers")
+            rows = rows_at_once(file, path, wanted, rows)
             for batch in file.iter_batches(rows, columns=list(dict.fromkeys(wanted))):
                 yield line, batch.select(wanted)
                 line += batch.num_rows
@@ -336,9 +373,8 @@ def _is_number(kind: pa.DataType) -> bool:
     return bool(numeric or pa.types.is_null(kind)) or _is_text(kind)
 
 
-def _texts(column: pa.Array) -> list[str | None]:
-    try:
-        return list(column.to_pylist())
-    except UnicodeDecodeError:
-        raw = column.cast(pa.large_string()).cast(pa.large_binary()).to_pylist()
-        return [None if value is None else decoded(value) for value in raw]
+def _cells(column: pa.Array) -> list[Any]:
+    kind = column.type
+    if _is_text(kind.value_type if pa.types.is_dictionary(kind) else kind):
+        return list(bounded_text(column)[0])
+    return list(column.to_pylist())

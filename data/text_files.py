@@ -18,6 +18,11 @@ from typing import Any, BinaryIO, cast
 
 #: Bytes at the head of a file that decide how it is read.
 HEAD = 1 << 16
+#: Bytes of the longest row of a table or a list of molecules; a longer one is refused without being held in memory.
+LONGEST_ROW = 1 << 20
+TOO_LONG = f"longer than {LONGEST_ROW:,} bytes, and so no row"
+#: Bytes of such a row that are kept, to show it.
+KEPT_BYTES = 4000
 #: Marks of encodings other than UTF-8; those of UTF-32 begin with those of UTF-16, and so come first.
 _MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
@@ -91,6 +96,23 @@ def open_lines(path: Path, form: TextFormat | None = None) -> Iterator[tuple[Bin
         if form.carriage_returns:
             stream = _buffered(_LineFeeds(stream))
         yield stream, raw
+
+
+def read_row(stream: BinaryIO) -> tuple[bytes, int]:
+    """The next line with its end, and how many bytes it has in the stream; empty at the end.
+
+    Of a line that has more than `LONGEST_ROW` bytes only `KEPT_BYTES` and an end are handed over, so that a line of
+    gigabytes takes no memory.
+    """
+    text = stream.readline(LONGEST_ROW + 1)
+    size = len(text)
+    if size <= LONGEST_ROW or text.endswith(b"\n"):
+        return text, size
+    while more := stream.readline(LONGEST_ROW):
+        size += len(more)
+        if more.endswith(b"\n"):
+            break
+    return text[:KEPT_BYTES].replace(b"\n", b" ") + b"\n", size
 
 
 def _buffered(raw: io.RawIOBase) -> BinaryIO:

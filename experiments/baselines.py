@@ -11,10 +11,11 @@ from collections.abc import Sequence
 
 import numpy as np
 from jaxtyping import Float, Int
-from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, RidgeCV
+
+from data.smiles import parsed
 
 BITS = 2048
 NAMES = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
@@ -23,7 +24,7 @@ NAMES = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
 def morgan_counts(smiles: Sequence[str]) -> Float[np.ndarray, "molecule bit"]:
     """Morgan count fingerprints of radius 2, folded to 2048 bits, one row a SMILES (all valid)."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=BITS)
-    return np.stack([generator.GetCountFingerprintAsNumPy(Chem.MolFromSmiles(s)) for s in smiles]).astype(float)
+    return np.stack([generator.GetCountFingerprintAsNumPy(parsed(s)) for s in smiles]).astype(float)
 
 
 def predictions(

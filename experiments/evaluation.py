@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int
 
-from data.featurise import encode
 from data.files import listed_path
+from data.foreign import encode
 from experiments import baselines
 from experiments.scores import scores, unit_suffix
 from surrogates.graph.molecular import MolecularSurrogate

@@ -9,21 +9,23 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 from omegaconf import DictConfig
-from rdkit import Chem, rdBase
 from rich.console import Console
 
 from data.errors import InputError
-from data.featurise import encode
 from data.files import write_json
+from data.foreign import graphs, smiles_problems
 from data.identity import molecule_keys
 from data.molecules import iter_smiles_chunks
+from data.parsing import Lost
+from data.rejects import RejectLog, Rejects
 from data.splits import Split
+from data.splits import canonical as canonical_forms
 from experiments import evaluation, funnel
 from experiments.baselines import morgan_counts
 from experiments.labelling import Labels, label
@@ -74,35 +76,56 @@ def method(node: DictConfig, conformers: DictConfig, store: Path) -> Method:
     return Method(simulator, build(CampaignConfig, node.campaign, where=key), store, key)
 
 
-def stream(path: Path, column: str) -> Iterator[str]:
-    """The SMILES of a file of any size, as they stand in it."""
+def stream(path: Path, column: str) -> Iterator[tuple[str, int]]:
+    """The SMILES of a file of any size, as they stand in it, and their lines."""
     for chunk in iter_smiles_chunks(path, 65_536, smiles_column=column):
-        yield from chunk.smiles
+        yield from zip(chunk.smiles, chunk.lines, strict=True)
 
 
-def canonical(smiles: list[str], standardise: Sequence[str] = ()) -> list[str]:
-    """Canonical SMILES of those that RDKit can read, each molecule once (`data.identity`), in order."""
+def canonical(rows: Sequence[tuple[str, int]], standardise: Sequence[str], refuse: Refuse) -> list[str]:
+    """Canonical SMILES of those that RDKit can read, each molecule once (`data.identity`), in order.
+
+    Args:
+        rows: SMILES and their lines.
+        standardise: steps that each takes before (`simulators.quantum.standardise`).
+        refuse: takes the line, the SMILES and the reason of the others.
+    """
+    smiles = [text for text, _ in rows]
+    forms = standard_smiles(smiles, standardise) if standardise else [""] * len(smiles)
+    asked = [text if isinstance(form, Lost) else form or text for form, text in zip(forms, smiles, strict=True)]
     made: dict[str, str] = {}
-    if standardise:
-        smiles = [form or text for form, text in zip(standard_smiles(smiles, standardise), smiles, strict=True)]
-    with rdBase.BlockLogs():
-        for text, key in zip(smiles, molecule_keys(smiles), strict=True):
-            molecule = Chem.MolFromSmiles(text)
-            if molecule is not None and molecule.GetNumAtoms():
-                made.setdefault(key, Chem.MolToSmiles(molecule))
+    found = zip(rows, forms, smiles_problems(asked), canonical_forms(asked), molecule_keys(asked), strict=True)
+    for (text, line), form, problem, whole, key in found:
+        reason = form.reason if isinstance(form, Lost) else problem
+        if reason is None:
+            made.setdefault(key, whole)
+        else:
+            refuse(line, text, reason)
     return list(made.values())
 
 
-def draw(path: Path, config: PipelineSettings, standardise: Sequence[str] = ()) -> dict[str, list[str]]:
+#: Takes the line, the text and the reason of a row that cannot be used.
+Refuse = Callable[[int, str, str], None]
+
+
+def draw(
+    path: Path, config: PipelineSettings, standardise: Sequence[str] = (), rejects: Rejects | None = None
+) -> dict[str, list[str]]:
     """The molecules to simulate, drawn uniformly: a held-out part, a pool to learn from, a random control.
 
     The held-out molecules never enter training at either fidelity, so that they stand for a fresh
     candidate; the control is drawn apart from both. All are in their standard form, if one is asked for, which is the
-    form that the screen asks about.
+    form that the screen asks about. Those that were drawn and cannot be read go to `rejects`.
     """
+
+    def refuse(line: int, text: str, reason: str) -> None:
+        if rejects is not None:
+            rejects.add(path, line, text, reason)
+
     held_out = config.dear.calibration + config.dear.test
     wanted = held_out + config.recheck.random + config.cheap.count
-    sample = canonical(reservoir(stream(path, config.smiles), int(1.02 * wanted) + 10, seed=config.seed), standardise)
+    rows = reservoir(stream(path, config.smiles), int(1.02 * wanted) + 10, seed=config.seed)
+    sample = canonical(rows, standardise, refuse)
     need = held_out + config.recheck.random + config.dear.train
     if len(sample) < need:
         raise InputError(
@@ -144,7 +167,7 @@ def pretrain(
     labels: Labels, model: MolecularConfig, config: TrainConfig, run_dir: Path, seed: int
 ) -> MolecularSurrogate:
     """A surrogate of the cheap simulator; 5% of its labels stop the training early."""
-    table, _ = encode(labels.smiles)
+    table = graphs(labels.smiles, "labels of the cheap simulator")
     order = np.random.default_rng(seed).permutation(len(labels.smiles))
     valid = max(1, len(order) // 20)
     split = Split.of({"train": order[valid:], "valid": order[:valid], "calibration": order[:0]})
@@ -204,7 +227,8 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             cost.items = write_library(candidates, settings.library.size, workers=settings.workers or cores()).written
 
     console.rule("[bold]2 of 7  Labels by simulation", align="left")
-    drawn = draw(candidates, settings, conformers.standardise)
+    with RejectLog(run_dir / "rejects.csv") as rejects:
+        drawn = draw(candidates, settings, conformers.standardise, rejects)
     with ledger.stage("cheap labels") as cost:
         cheap_labels = cheap.label(drawn["held_out"] + drawn["pool"], targets)
         cost.items, cost.core_seconds = len(cheap_labels.smiles), cheap_labels.core_seconds
@@ -229,7 +253,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         pretrained = pretrain(learned, model_config, recipes["pretrain"], run_dir, seed)
 
     def fit(train: np.ndarray, name: str) -> MolecularSurrogate:
-        table, _ = encode(case.smiles)
+        table = graphs(case.smiles, "labels of the dear simulator")
         split = Split.of({"train": train, "valid": train[:0], "calibration": case.parts["calibration"]})
         return fit_molecular(
             table,

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 import numpy as np
-from rdkit import Chem
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
 
+from data.smiles import parsed
 
-def reservoir(items: Iterable[str], n: int, *, seed: int) -> list[str]:
+T = TypeVar("T")
+
+
+def reservoir(items: Iterable[T], n: int, *, seed: int) -> list[T]:
     """A uniform sample of `n` items from one pass, in random order (Vitter 1985, algorithm L by Li 1994).
 
     Returns all of them, shuffled, if there are no more than `n`. Memory is that of the sample.
@@ -18,7 +22,7 @@ def reservoir(items: Iterable[str], n: int, *, seed: int) -> list[str]:
     if n < 1:
         return []
     rng = np.random.default_rng(seed)
-    kept: list[str] = []
+    kept: list[T] = []
     threshold = np.log(rng.random()) / n
     skip = -1
     for index, item in enumerate(items):
@@ -40,6 +44,6 @@ def diverse(smiles: Sequence[str], n: int, *, seed: int) -> list[int]:
     Relat. 2002, 21, 598), so that any head of the result is diverse as well.
     """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    prints = [generator.GetFingerprint(Chem.MolFromSmiles(s)) for s in smiles]
+    prints = [generator.GetFingerprint(parsed(s)) for s in smiles]
     n = min(n, len(prints))
     return list(MaxMinPicker().LazyBitVectorPick(prints, len(prints), n, seed=seed)) if n else []

@@ -6,19 +6,20 @@ Runs in the parsing processes, so it imports RDKit (through `data.featurise`) an
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from data import row_watch
 from data.featurise import GraphTable, encode
+from data.rejects import KEPT_TEXT
+from data.text_files import TOO_LONG
 
 #: A quoted field may run over this many lines; a quote that is still open then is a malformed row.
 LONGEST_RECORD = 64
-#: Characters of a bad row that are kept in `rejects.csv`.
-KEPT_TEXT = 1000
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,8 @@ class TextChunk:
         column: index of the SMILES in a table.
         width: fields of each row of a table, as many as its header has.
         standardise: steps of `simulators.quantum.standardise` that each molecule takes.
+        cut: lines that were too long and lack their end.
+        lost: lines of rows that no process could parse, and why.
     """
 
     data: bytes
@@ -77,13 +80,19 @@ class TextChunk:
     column: int = 0
     width: int = 1
     standardise: tuple[str, ...] = ()
+    cut: frozenset[int] = frozenset()
+    lost: Mapping[int, str] = field(default_factory=dict)
+
+    def losing(self, line: int, reason: str) -> TextChunk:
+        """The same without the row of a line."""
+        return replace(self, lost={**self.lost, line: reason})
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
         """SMILES, their lines, and the rows that hold none; blank lines are passed over."""
         # Bytes that are not UTF-8 become lone surrogates: they spoil a SMILES, but not a row by its name.
         text = self.data.decode("utf-8", "surrogateescape")
         lines = text.split("\n")
-        if '"' in text or self.delimiter == "" or not text.isascii():
+        if '"' in text or self.delimiter == "" or not text.isascii() or self.cut or self.lost:
             return _collect(self._rows(lines))
         # The common case, a table without quotes, in as few steps a row as Python allows.
         if any(line.count(self.delimiter) != self.width - 1 for line in lines):
@@ -99,10 +108,13 @@ class TextChunk:
         while index < len(lines):
             number, line = self.line + index, lines[index].rstrip("\r")
             index += 1
+            if number in self.cut:
+                yield Reject(number, line[:KEPT_TEXT], TOO_LONG)
+                continue
             if not line.strip():
                 continue
             if self.delimiter == "":
-                yield number, line.split(None, 1)[0]
+                yield self._unless_lost(number, line.split(None, 1)[0])
                 continue
             fields, more = line.split(self.delimiter), 0
             if '"' in line:
@@ -127,27 +139,35 @@ class TextChunk:
             if not fields[self.column].strip():
                 yield Reject(number, line[:KEPT_TEXT], "no SMILES in this row")
             else:
-                yield number, fields[self.column].strip()
+                yield self._unless_lost(number, fields[self.column].strip())
+
+    def _unless_lost(self, number: int, smiles: str) -> tuple[int, str] | Reject:
+        return Reject(number, smiles[:KEPT_TEXT], self.lost[number]) if number in self.lost else (number, smiles)
 
     def halves(self) -> tuple[TextChunk, TextChunk] | None:
         """Two chunks with half of the lines each; None for a single line."""
-        lines = self.data.splitlines(keepends=True)
+        lines = self.data.split(b"\n")
         middle = len(lines) // 2
         if middle == 0:
             return None
         return (
-            replace(self, data=b"".join(lines[:middle])),
-            replace(self, data=b"".join(lines[middle:]), line=self.line + middle),
+            replace(self, data=b"\n".join(lines[:middle])),
+            replace(self, data=b"\n".join(lines[middle:]), line=self.line + middle),
         )
 
 
 @dataclass(frozen=True)
 class ArrowChunk:
-    """Rows of a Parquet column, as an Arrow IPC stream; `line` counts rows from 1. `standardise` as of `TextChunk`."""
+    """Rows of a Parquet column, as an Arrow IPC stream; `line` counts rows from 1. Others as of `TextChunk`."""
 
     data: bytes
     line: int
     standardise: tuple[str, ...] = ()
+    lost: Mapping[int, str] = field(default_factory=dict)
+
+    def losing(self, line: int, reason: str) -> ArrowChunk:
+        """The same without a row."""
+        return replace(self, lost={**self.lost, line: reason})
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
         """SMILES, their rows, and the rows that hold none."""
@@ -155,10 +175,11 @@ class ArrowChunk:
 
         values = pa.ipc.open_stream(self.data).read_all().column(0).to_pylist()
         numbered = enumerate(values, self.line)
-        return _collect(
-            (number, value.strip()) if value and value.strip() else Reject(number, value or "", "no SMILES in this row")
-            for number, value in numbered
-        )
+        return _collect(self._row(number, (value or "").strip()) for number, value in numbered)
+
+    def _row(self, number: int, smiles: str) -> tuple[int, str] | Reject:
+        reason = self.lost.get(number, None if smiles else "no SMILES in this row")
+        return (number, smiles) if reason is None else Reject(number, smiles[:KEPT_TEXT], reason)
 
     def halves(self) -> tuple[ArrowChunk, ArrowChunk] | None:
         """Two chunks with half of the rows each; None for a single row."""
@@ -228,10 +249,14 @@ def encode_chunk(chunk: Chunk) -> Encoded:
     smiles, lines, rejects = chunk.rows()
     standard: list[str] | None = None
     if chunk.standardise:
-        from simulators.quantum.standardise import standard_smiles
+        from simulators.quantum.standardise import standard_form
 
-        standard = standard_smiles(smiles, chunk.standardise)
-    table, bad = encode(smiles if standard is None else [s or t for s, t in zip(standard, smiles, strict=True)])
+        standard = []
+        for line, written in zip(lines, smiles, strict=True):
+            row_watch.begin(line)
+            standard.append(standard_form(written, chunk.standardise))
+    forms = smiles if standard is None else [s or t for s, t in zip(standard, smiles, strict=True)]
+    table, bad = encode(forms, lines)
     if bad:
         rejects = sorted(
             rejects + [Reject(lines[i], smiles[i][:KEPT_TEXT], reason) for i, reason in bad], key=lambda r: r.line

@@ -18,9 +18,11 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.headers import DELIMITERS, column_index
+from data.rejects import KEPT_TEXT
 from data.rows import finite
+from data.text_files import TOO_LONG
 from experiments.screening import Library
-from experiments.screening_chunks import KEPT_TEXT, Reject, TextChunk, printable
+from experiments.screening_chunks import Reject, TextChunk, printable
 from experiments.screening_sources import (
     PARQUET_SUFFIXES,
     Piece,
@@ -219,7 +221,7 @@ def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int,
 
 def parse_designs(chunk: TextChunk, names: tuple[str, ...], places: tuple[int, ...]) -> Designs:
     """The rows of a piece of text; those that lack a finite number are rejected, blank lines passed over."""
-    if chunk.data and b'"' not in chunk.data:
+    if chunk.data and b'"' not in chunk.data and not chunk.cut:
         fields = [f"f{i}" for i in range(chunk.width)]
         wanted = [fields[i] for i in places]
         kinds = dict.fromkeys(wanted, pa.float64())
@@ -245,6 +247,9 @@ def _by_line(chunk: TextChunk, names: tuple[str, ...], places: tuple[int, ...]) 
     lines: list[int] = []
     rejects: list[Reject] = []
     for number, line in enumerate(chunk.data.decode("utf-8", "surrogateescape").split("\n"), chunk.line):
+        if number in chunk.cut:
+            rejects.append(Reject(number, printable(line)[:KEPT_TEXT], TOO_LONG))
+            continue
         if not line.strip():
             continue
         try:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, cast
 
@@ -16,12 +16,22 @@ import pyarrow.parquet as pq
 from data.errors import InputError
 from data.headers import DELIMITERS, SEPARATED_BY, choose_delimiter, column_index, header_names
 from data.library import CARD, PreparedLibrary, read_part
-from data.text_files import TextFormat, open_lines
-from experiments.screening_chunks import LONGEST_RECORD, ArrowChunk, Candidates, Chunk, Encoded, TextChunk, arrow_bytes
+from data.parquet_rows import bounded_text, rows_at_once, too_long
+from data.text_files import TOO_LONG, TextFormat, open_lines, read_row
+from experiments.screening_chunks import (
+    LONGEST_RECORD,
+    ArrowChunk,
+    Candidates,
+    Chunk,
+    Encoded,
+    TextChunk,
+    arrow_bytes,
+    printable,
+)
 from experiments.screening_workers import ParserPool
 
-#: A longer line is no row of a table of candidates.
-LONGEST_LINE = 1 << 20
+#: Bytes of text of one chunk; a chunk ends with the row that reaches them.
+CHUNK_BYTES = 1 << 22
 SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
 #: First words that mark the header of a SMILES file; none of them is a molecule.
@@ -100,43 +110,67 @@ class TextSource:
         total = max(1, self.path.stat().st_size)
         with open_lines(self.path, self.form) as (stream, raw):
             _skip(stream, position, self.path, seekable=not self.form.rewritten)
-            while lines := self._lines(stream, rows, line):
-                data = b"".join(lines)
-                if b'"' in data and self.delimiter:
-                    quotes = data.count(b'"')
-                    for _ in range(LONGEST_RECORD):
-                        more = self._lines(stream, 1, line + len(lines)) if quotes % 2 else []
-                        if not more:
-                            break
-                        quotes += more[0].count(b'"')
-                        lines += more
-                    data = b"".join(lines)
-                end, after = position + len(data), line + len(lines)
-                chunk = TextChunk(data.removesuffix(b"\n"), line, self.delimiter, self.column, self.width)
-                position, line = end, after
-                yield Piece(chunk, end, after, raw.tell() / total if self.form.rewritten else end / total)
+            while (some := self._lines(stream, rows, line)).lines:
+                quotes = some.quotes if self.delimiter else 0
+                for _ in range(LONGEST_RECORD):
+                    more = self._lines(stream, 1, line + len(some.lines)) if quotes % 2 else _Lines()
+                    if not more.lines:
+                        break
+                    quotes += more.quotes
+                    some.extend(more)
+                data = b"".join(some.lines).removesuffix(b"\n")
+                chunk = TextChunk(
+                    data, line, self.delimiter, self.column, self.width, cut=frozenset(line + i for i in some.cut)
+                )
+                position, line = position + some.size, line + len(some.lines)
+                yield Piece(chunk, position, line, raw.tell() / total if self.form.rewritten else position / total)
 
-    def _lines(self, stream: BinaryIO, rows: int, line: int) -> list[bytes]:
-        lines: list[bytes] = []
+    def _lines(self, stream: BinaryIO, rows: int, line: int) -> _Lines:
+        some = _Lines()
         try:
-            for _ in range(rows):
-                text = stream.readline(LONGEST_LINE)
+            while len(some.lines) < rows and some.size < CHUNK_BYTES:
+                text, size = read_row(stream)
                 if not text:
                     break
-                if len(text) == LONGEST_LINE:
-                    raise InputError(
-                        f"the line is longer than {LONGEST_LINE} bytes, so this is no list of candidates",
-                        where=f"{self.path}, line {line + len(lines)}",
-                        remedy="Give one candidate a line",
-                    )
-                lines.append(text)
-        except (EOFError, OSError, gzip.BadGzipFile) as error:
+                some.add(text, size)
+        except (EOFError, OSError, zlib.error) as error:
             raise InputError(
                 f"cannot be read on: {error}",
-                where=f"{self.path}, after line {line + len(lines) - 1}",
+                where=f"{self.path}, after line {line + len(some.lines) - 1}",
                 remedy="The file is damaged or incomplete; copy it again",
             ) from error
-        return lines
+        return some
+
+
+@dataclass
+class _Lines:
+    """Lines of a text.
+
+    Attributes:
+        lines: with their ends.
+        cut: indices of those that were too long and lack the rest.
+        size: bytes of all in the stream.
+        quotes: in those that are whole.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    cut: list[int] = field(default_factory=list)
+    size: int = 0
+    quotes: int = 0
+
+    def add(self, text: bytes, size: int) -> None:
+        if len(text) < size:
+            self.cut.append(len(self.lines))
+        else:
+            self.quotes += text.count(b'"')
+        self.lines.append(text)
+        self.size += size
+
+    def extend(self, more: _Lines) -> None:
+        self.cut += [len(self.lines) + i for i in more.cut]
+        self.lines += more.lines
+        self.size += more.size
+        self.quotes += more.quotes
 
 
 @dataclass(frozen=True)
@@ -152,8 +186,12 @@ class ParquetSource:
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """Chunks of rows, skipping whole row groups before `position`."""
         for batch, end, done in parquet_batches(self.path, [self.column], rows, position):
-            table = pa.table({self.column: batch.column(0).cast(pa.large_string())})
-            yield Piece(ArrowChunk(arrow_bytes(table), end - table.num_rows + 1), end, end + 1, done)
+            first = end - batch.num_rows + 1
+            texts, long = bounded_text(batch.column(0))
+            column = pa.array([None if t is None else printable(t) for t in texts], pa.large_string())
+            lost = {first + i: too_long(size) for i, size in long.items()}
+            chunk = ArrowChunk(arrow_bytes(pa.table({self.column: column})), first, lost=lost)
+            yield Piece(chunk, end, end + 1, done)
 
 
 @dataclass(frozen=True)
@@ -196,6 +234,7 @@ def parquet_batches(
             first += 1
         total = max(1, file.metadata.num_rows)
         groups = list(range(first, len(sizes)))
+        rows = rows_at_once(file, path, columns, rows)
         for batch in file.iter_batches(rows, row_groups=groups, columns=columns):
             skip = min(max(0, position - before), batch.num_rows)
             before += batch.num_rows
@@ -273,9 +312,13 @@ def _head(path: Path, form: TextFormat) -> bytes:
     """
     try:
         with open_lines(path, form) as (stream, _):
-            head = stream.readline(LONGEST_LINE)
-    except (EOFError, OSError) as error:
+            head, size = read_row(stream)
+    except (EOFError, OSError, zlib.error) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), remedy="Copy the file again") from error
+    if len(head) < size:
+        raise InputError(
+            f"its first line is {TOO_LONG}", where=str(path), remedy="Give one candidate a line, as UTF-8 text"
+        )
     if not head.strip():
         raise InputError("the file is empty", where=str(path), remedy="Give one candidate a line")
     return head

@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.frame_names import FrameKeys
 from data.molecules import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, Row, kind_of, read
+from data.parsing import Lost
 from data.reading import Reading
 from data.rejects import RejectLog, Rejects
 from data.splits import canonical
@@ -81,13 +82,16 @@ def requests(
     """
     steps = simulator.conformers.standardise if isinstance(simulator, FromSmiles) else ()
     for row in rows:
-        if row.smiles is not None:
-            if steps and changed is not None and (form := standard_smiles([row.smiles], steps)[0]):
-                changed.append((row.smiles, form))
-            yield dataset(simulator.spec.inputs, {"smiles": canonical([row.smiles])[0]})
-            continue
         reason = "no SMILES, which the first row has"
-        rejects.add(path, row.line, str(row.properties.get("name", "")), reason)
+        if row.smiles is not None:
+            form = standard_smiles([row.smiles], steps)[0] if steps else ""
+            if not isinstance(form, Lost):
+                if form and changed is not None:
+                    changed.append((row.smiles, form))
+                yield dataset(simulator.spec.inputs, {"smiles": canonical([row.smiles])[0]})
+                continue
+            reason = form.reason
+        rejects.add(path, row.line, row.smiles or str(row.properties.get("name", "")), reason)
         if tally is not None:
             tally.give_back(reason)
 

@@ -15,6 +15,7 @@ from jaxtyping import Float
 from omegaconf import MISSING
 
 from data.errors import InputError
+from data.foreign import smiles_problems
 from data.identity import molecule_keys
 from data.molecules import read
 from data.reading import Reading
@@ -156,11 +157,13 @@ def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None)
         raise InputError(f"{shaped[0]} is no number of a molecule", where=str(path), remedy="Name another data.target")
     tally = TableTally("store of `understudy simulate`", tuple(targets))
     used: list[int] = []
+    problems = smiles_problems([str(text) for text in smiles])
     for i, state in enumerate(map(str, status)):
-        if state == "ok":
+        if state == "ok" and problems[i] is None:
             used.append(i)
             tally.take({t: float(v[i]) for t, v in stored.items()})
             continue
+        state = str(problems[i]) if state == "ok" else state
         tally.leave(state)
         if rejects is not None:
             rejects.add(path, i, str(smiles[i]), state)

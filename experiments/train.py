@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING, DictConfig
 
-from data.featurise import encode
 from data.files import write_json
+from data.foreign import graphs
 from data.identity import molecule_keys
 from experiments.parts import VALIDATION
 from experiments.run_directory import configuration_checked
@@ -68,7 +68,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
         labels = read_table(path, data.smiles, names(data.target), names(data.unit), rejects)
     show_readings([labels.reading], run_dir)
     split = labelled_split(labels, data)
-    table, _ = encode(labels.smiles)
+    table = graphs(labels.smiles, str(path))
 
     def start() -> None:
         configuration_checked(run_dir)
@@ -124,7 +124,7 @@ def score_table(
     """
     if not len(rows):
         return {}
-    answer = surrogate.predict_table(encode([labels.smiles[i] for i in rows])[0])
+    answer = surrogate.predict_table(graphs([labels.smiles[i] for i in rows], labels.reading.source))
     inside = answer["in_domain"]
     metrics = {f"{prefix}/in_domain": float(inside.mean())}
     if not inside.all():

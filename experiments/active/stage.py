@@ -22,7 +22,7 @@ from experiments.forces import potential_config
 from experiments.frames import KeySettings, read_structures
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary
 from simulators.campaign import CampaignConfig
-from simulators.quantum.conformers import ConformerConfig, embed
+from simulators.quantum.conformers import ConformerConfig, embed_foreign
 from surrogates.devices import enable_compilation_cache
 from surrogates.train import TrainConfig
 
@@ -47,8 +47,8 @@ def starts(
         readings: gets what was read of files.
 
     Raises:
-        InputError: there is no such file, or a molecule is charged or has unpaired electrons.
-        SimulationError: a SMILES cannot be read, or has no geometry.
+        InputError: there is no such file, or a molecule cannot be read, has no geometry, is charged or has unpaired
+            electrons.
     """
     names = [value] if isinstance(value, str) else [str(name) for name in value]  # type: ignore[attr-defined]
     tables: list[Structures] = []
@@ -60,7 +60,7 @@ def starts(
                 )
             )
             continue
-        geometry = embed(name, conformers).geometry
+        geometry = embed_foreign(name, conformers)
         if geometry.charge or geometry.spin:
             raise InputError(
                 f"{name!r} is charged or has unpaired electrons", where="start", remedy="Give neutral closed shells"

@@ -8,6 +8,7 @@ a salt or a solvate are set beside each other (`fragments`), and feel each other
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,11 +16,17 @@ import numpy as np
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 
+from data.errors import InputError
 from data.featurise import reject_reason
+from data.parsing import Lane, Limits, Lost, each
+from data.smiles import parsed
 from simulators.base import SimulationError
 from simulators.quantum.fragments import embed_apart, refuse_contacts
 from simulators.quantum.standardise import check_steps, standardised
 from simulators.quantum.variables import Geometry
+
+#: Processor time that one geometry may take where no campaign sets a limit (s).
+EMBEDDING_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,8 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
             its bonds and stereochemistry, or two atoms of it lie on top of each other.
     """
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
-        if molecule is None or not molecule.GetNumAtoms() or "*" in smiles or "\0" in smiles:
+        molecule = parsed(smiles)
+        if molecule is None or not molecule.GetNumAtoms() or "*" in smiles:
             raise SimulationError("invalid_input", f"{smiles!r}: {reject_reason(smiles)}")
         standard: dict[str, Any] = {}
         if config.standardise:
@@ -90,6 +97,30 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
         geometry, facts = _lowest(molecule, smiles, charge, spin, config)
         refuse_contacts(geometry.numbers, geometry.positions, smiles)
         return Conformer(geometry, {**facts, **standard})
+
+
+def embed_foreign(smiles: str, config: ConformerConfig) -> Geometry:
+    """The geometry of `embed`, made in a process that may die, as simulations are made anyway.
+
+    Raises:
+        InputError: there is none.
+    """
+    lane = Lane(Limits(EMBEDDING_SECONDS), modules=(__name__,))
+    try:
+        [made] = each(partial(_geometry, config=config), [smiles], lane=lane)
+    finally:
+        lane.stop()
+    if isinstance(made, Geometry):
+        return made
+    reason = made.reason if isinstance(made, Lost) else made
+    raise InputError(reason, where="start", remedy="Name a molecule of which RDKit makes a geometry")
+
+
+def _geometry(smiles: str, config: ConformerConfig) -> Geometry | str:
+    try:
+        return embed(smiles, config).geometry
+    except SimulationError as error:
+        return error.message
 
 
 def _lowest(

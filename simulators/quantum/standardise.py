@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
+
+from data.parsing import Lost, each
+from data.smiles import parsed
 
 #: What can be asked for, in the order in which it is done.
 STEPS: Mapping[str, Callable[[Chem.Mol], Chem.Mol]] = {
@@ -26,21 +30,28 @@ def check_steps(steps: Sequence[str]) -> None:
         raise ValueError(f"standardise names {strange[0]!r}; there are {', '.join(STEPS)}")
 
 
-def standard_smiles(smiles: Sequence[str], steps: Sequence[str]) -> list[str]:
-    """Canonical SMILES of the standard forms; "" for a molecule that is its own, and for what cannot be read.
+def standard_smiles(smiles: Sequence[str], steps: Sequence[str]) -> list[str | Lost]:
+    """Canonical SMILES of the standard forms, made in a process that may die (`data.parsing`).
 
     Args:
         smiles: of the molecules.
         steps: see `STEPS`.
+
+    Returns:
+        For each: the form; "" for a molecule that is its own, and for what cannot be read; `Lost` where the process
+        died of it.
     """
-    found = []
+    return each(partial(standard_form, steps=tuple(steps)), smiles)
+
+
+def standard_form(text: str, steps: Sequence[str]) -> str:
+    """What `standard_smiles` says of one molecule, made where this is called."""
     with rdBase.BlockLogs():
-        for text in smiles:
-            molecule = Chem.MolFromSmiles(text)
-            readable = molecule is not None and molecule.GetNumAtoms()
-            form = Chem.MolToSmiles(standardised(molecule, steps)) if readable else ""
-            found.append(form if readable and form != Chem.MolToSmiles(molecule) else "")
-    return found
+        molecule = parsed(text)
+        if molecule is None or not molecule.GetNumAtoms():
+            return ""
+        form = str(Chem.MolToSmiles(standardised(molecule, steps)))
+        return "" if form == Chem.MolToSmiles(molecule) else form
 
 
 def standardised(molecule: Chem.Mol, steps: Sequence[str]) -> Chem.Mol:

@@ -418,17 +418,22 @@ def test_byte_order_mark_and_windows_line_ends_are_no_part_of_a_molecule(tmp_pat
     assert piece.chunk.rows()[:2] == (["CCO", "CC"], [2, 3])
 
 
-def test_molecule_that_kills_its_process_costs_only_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("known", [False, True])
+def test_molecule_that_kills_its_process_costs_only_itself(
+    known: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         textwrap.dedent("""
-            import os, data.featurise as f
+            import os, data.featurise as f, data.row_watch as w
             real = f.encode
-            def encode(smiles):
+            def encode(smiles, rows=None):
                 if "CCCCF" in smiles:
+                    if KNOWN:
+                        w.begin(rows[smiles.index("CCCCF")])
                     os.kill(os.getpid(), 11)
-                return real(smiles)
+                return real(smiles, rows)
             f.encode = encode
-        """)
+        """).replace("KNOWN", str(known))
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)]))
     pool = ParserPool(1)

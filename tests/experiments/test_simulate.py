@@ -205,9 +205,11 @@ def test_molecules_that_are_simulated_in_another_form_are_counted(
 
 
 def test_a_pipeline_draws_the_forms_that_its_screen_asks_about() -> None:
-    written = ["CC[NH3+].[Cl-]", "CCN", "OCC", "C1CC"]
-    assert canonical(written, ("largest_fragment", "neutral")) == ["CCN", "CCO"]
-    assert canonical(written) == ["CC[NH3+].[Cl-]", "CCN", "CCO"]
+    written = [("CC[NH3+].[Cl-]", 1), ("CCN", 2), ("OCC", 3), ("C1CC", 5), ("\0CCO", 6)]
+    refused: list[tuple[int, str, str]] = []
+    assert canonical(written, ("largest_fragment", "neutral"), lambda *row: refused.append(row)) == ["CCN", "CCO"]
+    assert [row[:2] for row in refused] == [(5, "C1CC"), (6, "\0CCO")]
+    assert canonical(written, (), lambda *row: None) == ["CC[NH3+].[Cl-]", "CCN", "CCO"]
 
 
 def test_what_was_read_is_shown_also_where_the_campaign_stops_early(

@@ -1,0 +1,88 @@
+"""Rows of Parquet files of unknown origin in pieces that fit into memory, whatever the file says and however it packs.
+
+A page of a column is unpacked as a whole, and a dictionary stands for as many copies of a text as there are rows: a
+file of a few kilobytes may hold gigabytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data.errors import InputError
+from data.rejects import KEPT_TEXT
+from data.smiles import MAX_CHARACTERS
+
+#: Bytes of a batch of rows, by what the file says of its columns.
+BATCH_BYTES = 1 << 25
+#: A column of a row group may unpack to so many bytes, or else to so many times what it has in the file.
+UNPACKED_BYTES = 1 << 28
+UNPACKED_RATIO = 100
+
+
+def rows_at_once(file: pq.ParquetFile, path: Path, columns: Sequence[str], rows: int) -> int:
+    """How many rows of these columns, at most `rows`, make a batch of about `BATCH_BYTES`.
+
+    Raises:
+        InputError: a column is packed as no table of molecules is, and would fill the memory.
+    """
+    largest = 1.0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        width = 0.0
+        for i in range(group.num_columns):
+            column = group.column(i)
+            if column.path_in_schema not in columns:
+                continue
+            packed, unpacked = column.total_compressed_size, column.total_uncompressed_size
+            if unpacked > UNPACKED_BYTES and unpacked > UNPACKED_RATIO * packed:
+                raise InputError(
+                    f"column {column.path_in_schema!r} of row group {number} unpacks from {packed:,} to {unpacked:,} "
+                    "bytes",
+                    where=str(path),
+                    remedy="No table of molecules does; if yours is meant so, write it again in smaller row groups",
+                )
+            width += unpacked / max(1, group.num_rows)
+        largest = max(largest, width)
+    return max(1, min(rows, int(BATCH_BYTES / largest)))
+
+
+def bounded_text(column: pa.Array) -> tuple[list[str | None], dict[int, int]]:
+    """The texts of a column, and the lengths (bytes) of those that are too long for a SMILES, by row.
+
+    Of these only a head of `KEPT_TEXT` is there. Bytes that are no UTF-8 become lone surrogates.
+    """
+    if pa.types.is_dictionary(column.type):
+        values, lengths = bounded_text(column.dictionary)
+        places = column.indices.to_pylist()
+        long = {row: lengths[i] for row, i in enumerate(places) if i in lengths} if lengths else {}
+        return [None if i is None else values[i] for i in places], long
+    raw = column.cast(pa.large_string()).cast(pa.large_binary())
+    sizes = pc.binary_length(raw)
+    if (pc.max(sizes).as_py() or 0) > MAX_CHARACTERS:
+        long = {row: size for row, size in enumerate(sizes.to_pylist()) if size is not None and size > MAX_CHARACTERS}
+        return [_head(value) for value in raw], long
+    try:
+        return raw.cast(pa.large_string()).to_pylist(), {}
+    except (UnicodeDecodeError, pa.ArrowInvalid):
+        return [None if value is None else _decoded(value) for value in raw.to_pylist()], {}
+
+
+def too_long(size: int) -> str:
+    """The reason for a text of so many bytes that is no SMILES."""
+    return f"{size:,} bytes; a SMILES has at most {MAX_CHARACTERS:,} characters"
+
+
+def _head(value: pa.Scalar) -> str | None:
+    if not value.is_valid:
+        return None
+    raw = value.as_buffer()
+    return _decoded(raw.to_pybytes() if raw.size <= MAX_CHARACTERS else raw.slice(0, KEPT_TEXT).to_pybytes())
+
+
+def _decoded(raw: bytes) -> str:
+    return raw.decode("utf-8", "surrogateescape")

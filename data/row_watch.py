@@ -1,0 +1,50 @@
+"""Which row a parsing process is at, told by the process and read by its parent, and how long a row may take.
+
+Code that goes over rows calls `begin` for each. Outside of a parsing process that does nothing.
+"""
+
+from __future__ import annotations
+
+import mmap
+import signal
+import struct
+
+#: Bytes that the two processes share: how many rows were begun, and the number of the last.
+PAGE = struct.Struct("<qq")
+#: Stands for work that belongs to no single row, which may take `FACTOR` times as long.
+NO_ROW = -1
+FACTOR = 6.0
+
+_page: mmap.mmap | None = None
+_seconds = 0.0
+_begun = 0
+
+
+def watch(page: mmap.mmap, seconds: float) -> None:
+    """Tell the rows of this process on `page`, and let SIGPROF end it when one takes more processor time (s)."""
+    global _page, _seconds
+    _page, _seconds = page, seconds
+
+
+def begin(row: int = NO_ROW) -> None:
+    """A row is begun, whose number the caller and the parent agree on."""
+    global _begun
+    if _page is None:
+        return
+    _begun += 1
+    PAGE.pack_into(_page, 0, _begun, row)
+    # Nothing in Python could interrupt a loop of C++, but the kernel can; and processor time, unlike that of a clock,
+    # does not run while other programs have the cores.
+    signal.setitimer(signal.ITIMER_PROF, _seconds if row != NO_ROW else FACTOR * _seconds)
+
+
+def end() -> None:
+    """No row is under way: stop the clock."""
+    begin(NO_ROW)
+    if _page is not None:
+        signal.setitimer(signal.ITIMER_PROF, 0.0)
+
+
+def last() -> int:
+    """The row that was begun last; `NO_ROW` outside of a parsing process."""
+    return NO_ROW if _page is None else int(PAGE.unpack_from(_page)[1])
