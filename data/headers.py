@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from data.cells import plain
 from data.errors import InputError
 from data.near import did_you_mean
 
@@ -25,7 +26,7 @@ def header_names(text: str, delimiter: str) -> list[str]:
         names = next(csv.reader([line], delimiter=delimiter), [])
     except csv.Error:  # a name that is longer than any name
         names = line.split(delimiter)
-    return [name.strip() for name in names]
+    return [plain(name.strip()) for name in names]
 
 
 def choose_delimiter(header: str, usual: str, columns: Sequence[str]) -> str:

@@ -12,12 +12,12 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from data.grouping import one_key
+from data.parsing import Lost, each
+from data.smiles import parsed
 from data.structures import Structures
 
 #: Angstrom up to which what is measured of two frames is the same.
 SAME_FRAME = 1e-5
-from data.parsing import Lost, each
-from data.smiles import parsed
 
 
 def molecule_keys(smiles: Sequence[str]) -> list[str]:

@@ -24,6 +24,7 @@ from ase.io.extxyz import key_val_dict_to_str
 from rdkit import Chem, rdBase
 
 from data import structure_files, tables
+from data.cells import safe_row
 from data.errors import InputError
 from data.files import atomic_path
 from data.frame_names import FrameKeys
@@ -130,7 +131,7 @@ def write_smiles(path: Path, smiles: Iterable[str]) -> None:
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """A table with a header, delimited by tabs for .tsv; NaN and None become empty cells.
+    """A table with a header, tabs between for .tsv; NaN and None become empty cells, formulas texts (`data.cells`).
 
     Raises:
         InputError: the columns have different lengths.
@@ -139,8 +140,8 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
     _equal_lengths(path, columns)
     with atomic_text(Path(path)) as file:
         writer = csv.writer(file, delimiter=DELIMITERS[kind], lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows([_cell(value) for value in row] for row in zip(*columns.values(), strict=True))
+        writer.writerow(safe_row(columns))
+        writer.writerows(safe_row(map(_cell, row)) for row in zip(*columns.values(), strict=True))
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:

@@ -30,10 +30,11 @@ from multiprocessing.connection import Connection
 from typing import IO, Any, TypeVar
 
 from data import row_watch
+from data.processor import living_seconds
 
 #: Seconds in which an interpreter must have imported RDKit.
 START_TIMEOUT_S = 300.0
-#: A process is also ended when the clock shows this many times the processor time that a row may take.
+#: A process that uses no processor time is ended after this many times the time that a row may take, by the clock.
 WAITING = 10.0
 #: Rows and bytes of them that go to a process at a time.
 MESSAGE_ROWS = 1024
@@ -134,7 +135,11 @@ class Lane:
         try:
             return self._ask(work, argument)
         except _KilledError:
+            pass
+        try:
             return self._ask(work, argument)
+        except _KilledError as again:
+            raise DiedError(again.reason, again.row) from again
 
     def _ask(self, work: Callable[[T], R], argument: T) -> R:
         self.start()
@@ -144,7 +149,7 @@ class Lane:
             if not self._answered():
                 row = self._row()
                 self._end(wait_s=0.0)
-                raise DiedError(f"parsing it takes longer than {WAITING * self._limits.seconds:.3g} s", row)
+                raise DiedError(f"the parser waits for longer than {WAITING * self._limits.seconds:.3g} s", row)
             failure, answer, row = receive(self._connection)
         except (EOFError, OSError) as error:
             if self._stopped:
@@ -155,12 +160,16 @@ class Lane:
         return answer
 
     def _answered(self) -> bool:
-        """Wait for the answer; False when one row takes too long by the clock."""
-        begun, since = -1, time.monotonic()
+        """Wait for the answer; False when one row takes long by the clock and no processor time, which has its limit.
+
+        The clock alone would tell a process that waits from one on a machine with much else to do by luck.
+        """
+        assert self._process is not None
+        before, since = (-1, -1.0), time.monotonic()
         while not self._connection.poll(min(1.0, self._limits.seconds)):
-            now = row_watch.PAGE.unpack_from(self._page)[0]
-            if now != begun:
-                begun, since = now, time.monotonic()
+            now = (row_watch.PAGE.unpack_from(self._page)[0], living_seconds([self._process.pid]))
+            if now != before:
+                before, since = now, time.monotonic()
             elif time.monotonic() - since > WAITING * self._limits.seconds:
                 return False
         return True
@@ -176,7 +185,7 @@ class Lane:
             seconds = self._limits.seconds * (1.0 if row is not None else row_watch.FACTOR)
             return DiedError(f"parsing it takes longer than {seconds:.3g} s of processor time", row)
         outside = how in [s.name for s in FROM_OUTSIDE]
-        return (_KilledError if outside else DiedError)(f"the parser crashed ({how})", row, shared=outside)
+        return (_KilledError if outside else DiedError)(f"the parser crashed ({how})", row)
 
     def _launch(self) -> None:
         ours, theirs = Pipe(duplex=True)

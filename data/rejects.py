@@ -8,6 +8,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TextIO
 
+from data.cells import safe_row
+
 #: Characters of a bad row that are kept.
 KEPT_TEXT = 1000
 HEADER = ("file", "line", "text", "reason")
@@ -74,5 +76,5 @@ class RejectLog:
     def _write(self, row: tuple[str, ...]) -> None:
         if self._file is None:
             raise ValueError("the log of rejected rows is not open; use it in a with statement")
-        csv.writer(self._file, lineterminator="\n").writerow(row)
+        csv.writer(self._file, lineterminator="\n").writerow(safe_row(row))
         self._file.flush()

@@ -16,6 +16,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from data.cells import plain
 from data.errors import InputError
 from data.foreign import smiles_problems
 from data.headers import SEPARATED_BY, choose_delimiter, column_index
@@ -248,7 +249,7 @@ def _header(lines: Lines, path: Path, usual: str, columns: Sequence[str]) -> tup
             where=f"{path}, line {line}",
             remedy="The first line must name the columns, in UTF-8",
         )
-    return delimiter, [name.strip() for name in record[2]]
+    return delimiter, [plain(name.strip()) for name in record[2]]
 
 
 def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
@@ -289,9 +290,10 @@ def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tup
         lines.put(line, data)
         smiles, numbers = [], []
         while lines.buffer and (record := next_record(lines, delimiter, width)) is not None:
-            if not isinstance(record, Bad) and (found := record[2][column].strip()) and not text_problem(found):
+            found = "" if isinstance(record, Bad) else record[2][column].strip()
+            if found and len(found) <= MAX_CHARACTERS and not text_problem(found):
                 smiles.append(found)
-                numbers.append(record[0])
+                numbers.append(record.line if isinstance(record, Bad) else record[0])
         yield smiles, numbers
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data.cells import safe_row
 from data.claim import claim
 from data.errors import InputError
 from data.featurise import GraphTable
@@ -215,7 +216,7 @@ def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
     with (out / "rejects.csv").open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         for encoded in waiting:
-            writer.writerows([name, r.line, r.text, r.reason] for r in encoded.rejects)
+            writer.writerows(safe_row([name, r.line, r.text, r.reason]) for r in encoded.rejects)
         file.flush()
         os.fsync(file.fileno())
         done.rejects_bytes = file.tell()

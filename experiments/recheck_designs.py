@@ -13,6 +13,7 @@ from jaxtyping import Int
 from rich.console import Console
 from rich.table import Table
 
+from data.cells import safe_frame
 from data.checksums import verify
 from data.errors import InputError
 from data.files import listed_path
@@ -123,7 +124,7 @@ def recheck_designs(
                 frame[f"{name}_{end}"] = answer[f"{name}_{end}"]
         frame[f"{name}_relative_error"] = np.abs(answer[name] - solved) / np.maximum(np.abs(solved), 1e-300)
     with listed_path(out / "recheck.csv") as temporary:
-        frame.to_csv(temporary, index=False)
+        safe_frame(frame).to_csv(temporary, index=False)
     if progress:
         show(frame, objective.target(surrogate.targets))
     # Not before the table says which design failed for what.

@@ -23,6 +23,7 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 from jaxtyping import Int
 
+from data.cells import safe_row
 from data.checksums import crc32_of, read_bytes
 from data.errors import CorruptStoreError, InputError
 from data.files import remove_listed, write_bytes
@@ -231,7 +232,7 @@ class Sink:
         table = best.table()
         if table is None:
             names = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high", "in_domain"]
-            write_bytes(self._out / "top.csv", (",".join(names) + "\n").encode(), listed=True)
+            write_bytes(self._out / "top.csv", (",".join(safe_row(names)) + "\n").encode(), listed=True)
             remove_listed(self._out / "top.parquet")
             return 0
         ranked = table.add_column(0, "rank", pa.array(np.arange(1, table.num_rows + 1)))
@@ -244,6 +245,10 @@ class Sink:
         for name in ranked.column_names:
             if name not in (*flat.column_names, "interval"):
                 flat = flat.append_column(name, ranked.column(name))
+        flat = flat.rename_columns(safe_row(flat.column_names))
+        for i, column in enumerate(flat.columns):
+            if pa.types.is_string(column.type):
+                flat = flat.set_column(i, flat.column_names[i], pa.array(safe_row(column.to_pylist()), pa.string()))
         sink = pa.BufferOutputStream()
         pa.csv.write_csv(flat, sink, pa.csv.WriteOptions(quoting_style="needed"))
         write_bytes(self._out / "top.csv", memoryview(sink.getvalue()), listed=True)
@@ -267,7 +272,7 @@ class Sink:
         if not self.rejects.exists():
             csv.writer(text, lineterminator="\n").writerow(REJECT_COLUMNS)
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows((self._source, r.line, r.text, r.reason) for r in rejects)
+        writer.writerows(safe_row((self._source, r.line, r.text, r.reason)) for r in rejects)
         added = text.getvalue().encode()
         self._rejects_crc = zlib.crc32(added, self._rejects_crc)
         with open(self.rejects, "ab") as file:

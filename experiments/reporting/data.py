@@ -18,6 +18,7 @@ from jaxtyping import Bool, Float
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from data.cells import plain
 from data.checksums import verify
 from data.errors import InputError
 from experiments.scores import unit_suffix
@@ -441,7 +442,7 @@ def _rejects(path: Path, examples: int = 8) -> Failures | None:
             kind = reason.split(":")[0].strip()[:80]
             reasons[kind] += 1
             if kind not in shown and len(shown) < examples:
-                shown[kind] = (f"line {row.get('line')}: {row.get('text')}", kind, reason)
+                shown[kind] = (f"line {row.get('line')}: {plain(str(row.get('text')))}", kind, reason)
     return Failures(None, dict(reasons.most_common()), tuple(shown.values()))
 
 

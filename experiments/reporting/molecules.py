@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
+from data.parsing import Lost, each
+from data.smiles import parsed
 from experiments.reporting.style import inline_svg
 from experiments.reporting.words import escape
 
@@ -20,19 +23,27 @@ def drawing(smiles: str, name: str, *, width: int = 230, height: int = 145) -> s
         name: unique on the page.
         width, height: pixels of the view box.
     """
+    [drawn] = each(partial(_drawn, width=width, height=height), [smiles])
+    if drawn is None or isinstance(drawn, Lost):
+        return f'<div class="undrawn">RDKit cannot read<br><code>{escape(smiles)}</code></div>'
+    return inline_svg(drawn, name, f"Structure of {smiles}")
+
+
+def _drawn(smiles: str, width: int, height: int) -> str | None:
+    """The SVG, made where this is called."""
     molecule = _prepared(smiles)
     if molecule is None:
-        return f'<div class="undrawn">RDKit cannot read<br><code>{escape(smiles)}</code></div>'
+        return None
     canvas = rdMolDraw2D.MolDraw2DSVG(width, height)
     _options(canvas.drawOptions())
     canvas.DrawMolecule(molecule)
     canvas.FinishDrawing()
-    return inline_svg(canvas.GetDrawingText(), name, f"Structure of {smiles}")
+    return str(canvas.GetDrawingText())
 
 
 def _prepared(smiles: str) -> Chem.Mol | None:
     with rdBase.BlockLogs():
-        molecule = Chem.MolFromSmiles(smiles)
+        molecule = parsed(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         return None
     rdDepictor.SetPreferCoordGen(False)
