@@ -45,6 +45,14 @@ class FieldVariable:
     dtype: str
     long_name: str
 
+    def __post_init__(self) -> None:
+        try:
+            known = self.dtype == "str" or np.dtype(self.dtype).kind in "biufcMmUS"
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise ValueError(f"{self.name} has no dtype of NumPy: {self.dtype!r}")
+
 
 @dataclass(frozen=True)
 class Axis:

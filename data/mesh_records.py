@@ -57,6 +57,16 @@ class MeshLayout:
     kinds: int
     attrs: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        if tuple(v.name for v in self.geometry) != (NODES, ELEMENTS, FLAGS):
+            raise ValueError(f"geometry must be {NODES}, {ELEMENTS} and {FLAGS}")
+        sizes = {a.name: len(a.values) for a in self.axes}
+        wrong = [v.name for v in self.fields if len(v.dims) not in (1, 2) or any(d not in sizes for d in v.dims[1:])]
+        if wrong or any(v.dims for v in (*self.parameters, *self.scalars)):
+            raise ValueError(f"fields must lie along nodes and one of the axes, others be numbers; {wrong} do not")
+        if self.kinds < 0:
+            raise ValueError(f"kinds must be 0 or more, got {self.kinds}")
+
     def width(self, variable: FieldVariable) -> int:
         """Channels of a field."""
         sizes = {a.name: len(a.values) for a in self.axes}

@@ -43,6 +43,11 @@ class ParameterLayout:
     axes: tuple[Axis, ...]
     attrs: Mapping[str, str]
 
+    def __post_init__(self) -> None:
+        sizes = {a.name for a in self.axes}
+        if any(d not in sizes for v in self.inputs for d in v.dims) or any(v.dims for v in self.outputs):
+            raise ValueError("inputs must lie along the axes, and outputs be numbers")
+
     @property
     def columns(self) -> tuple[str, ...]:
         """Name of each number that goes in."""

@@ -22,6 +22,7 @@ from data.rejects import RejectLog
 from experiments.frames import KeySettings
 from experiments.overlap import Overlap
 from experiments.parts import say_other_labels
+from experiments.run_directory import rejects_path
 from experiments.stage import (
     StageSettings,
     application,
@@ -149,7 +150,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     readings: list[Reading] = []
     if isinstance(surrogate, MolecularSurrogate):
         columns = compared(surrogate.targets, names(settings.data.target))
-        with RejectLog(run_dir / "rejects.csv") as rejects:
+        with RejectLog(rejects_path(run_dir)) as rejects:
             tables = {
                 path.stem: read_table(path, settings.data.smiles, list(columns.values()), [], rejects) for path in files
             }
@@ -167,7 +168,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     elif kind == "field":
         from experiments.fields import evaluate_fields
 
-        with RejectLog(run_dir / "rejects.csv") as rejects:
+        with RejectLog(rejects_path(run_dir)) as rejects:
             metrics |= evaluate_fields(directory, files, rejects, readings, dims=settings.data.dims)
         if settings.comparison is not None:
             from experiments.fluid_comparison import compare_with_solver
@@ -181,20 +182,20 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     elif kind == "mesh":
         from experiments.meshes import evaluate_meshes
 
-        with RejectLog(run_dir / "rejects.csv") as rejects:
+        with RejectLog(rejects_path(run_dir)) as rejects:
             metrics |= evaluate_meshes(surrogate, files, rejects, readings, learned=learned_from(directory))
     elif kind == "parametric":
         from experiments.parameters import evaluate_parametric
 
         columns = compared(surrogate.targets, names(settings.data.target))
-        with RejectLog(run_dir / "rejects.csv") as rejects:
+        with RejectLog(rejects_path(run_dir)) as rejects:
             metrics |= evaluate_parametric(
                 surrogate, files, columns, rejects, readings, learned=learned_from(directory)
             )
     else:
         from experiments.force_scores import evaluate_forces
 
-        with RejectLog(run_dir / "rejects.csv") as rejects:
+        with RejectLog(rejects_path(run_dir)) as rejects:
             metrics |= evaluate_forces(
                 directory, files, rejects, head=settings.head, keys=settings.data.keys("data."), run_dir=run_dir
             )

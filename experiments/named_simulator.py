@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -15,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data.errors import InputError
 from data.near import did_you_mean
 from experiments.stage import CONF, instantiate
+from experiments.yaml_files import load_yaml
 from simulators.base import Simulator
 
 
@@ -49,8 +49,8 @@ def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:
     """The simulator of a run, with overrides."""
     file = path / "config.yaml" if path.is_dir() else path
     try:
-        config: Any = OmegaConf.load(file)
-        if not isinstance(config, DictConfig) or not isinstance(config.get("simulator"), DictConfig):
+        config = load_yaml(file, remedy="Name another run of `understudy simulate`")
+        if not isinstance(config.get("simulator"), DictConfig):
             raise InputError("holds no simulator", where=str(file), remedy="Name a run of `understudy simulate`")
         OmegaConf.set_struct(config, True)
         for setting in settings:

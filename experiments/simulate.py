@@ -22,6 +22,7 @@ from data.rejects import RejectLog, Rejects
 from data.splits import canonical
 from data.tally import TableTally
 from experiments.frame_requests import FrameRequests, Silent
+from experiments.run_directory import rejects_path
 from experiments.screening_readings import StandardForms, standard_said
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from simulators.base import Simulator, dataset
@@ -120,7 +121,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     keys = FrameKeys(
         charge=settings.charge_key, spin=settings.spin_key, spin_convention=settings.spin_convention, prefix=""
     )
-    with RejectLog(run_dir / "rejects.csv") as rejects:
+    with RejectLog(rejects_path(run_dir)) as rejects:
         head = next(read(path, smiles_column=settings.smiles, rejects=Silent(), keys=keys), None)
         takes_geometries = any(v.name == "positions" for v in simulator.spec.inputs)
         # What the first row has decides what is simulated.
@@ -141,7 +142,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         if head is None:
             reasons = "".join(f"; {count:,}: {reason}" for reason, count in tally.left_out.most_common(1))
             problem = f"no row of it can be read{reasons}"
-            raise InputError(problem, where=str(path), remedy=f"See {run_dir / 'rejects.csv'}")
+            raise InputError(problem, where=str(path), remedy="See rejects.csv in the run directory")
         if kind_of(path) in SDF_SUFFIXES:
             tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
         changed: list[tuple[str, str]] = []

@@ -28,12 +28,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from data.errors import InputError
-from data.files import write_json
 from data.near import did_you_mean
 from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
-from experiments.run_directory import run_directory
+from experiments.run_directory import keep_json, rejects_path, run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.targets import refuse_other_targets
 from simulators.base import SimulationError
@@ -244,7 +243,7 @@ def first_rejects(run_dir: Path) -> Iterator[RejectLog | None]:
     if not is_first():
         yield None
         return
-    with RejectLog(run_dir / "rejects.csv") as rejects:
+    with RejectLog(rejects_path(run_dir)) as rejects:
         yield rejects
 
 
@@ -306,7 +305,7 @@ def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool =
 
     if not readings or not is_first():
         return
-    write_json(run_dir / "reading.json", [reading.to_json() for reading in readings])
+    keep_json(run_dir, "reading.json", [reading.to_json() for reading in readings])
     if not printed:
         return
     print_pairs("What was read", [line for reading in readings for line in reading.lines()])

@@ -16,6 +16,7 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures import Structures
 from experiments.frames import read_structures
+from experiments.run_directory import rejects_path
 from experiments.stage import existing_file, surrogate_directory
 from surrogates.base import described, read_card
 from surrogates.graph.facts import PotentialConfig
@@ -71,7 +72,7 @@ def fine_tuning(
             remedy="Give a new head's name",
         )
     parts: list[Structures] = []
-    with RejectLog(run_dir / "rejects_replay.csv") as rejects:
+    with RejectLog(rejects_path(run_dir, "rejects_replay.csv")) as rejects:
         for name, file in config.replay.items():
             if name not in heads:
                 raise InputError(f"no head {name!r}", where="tune.replay", remedy=f"There are {', '.join(heads)}")

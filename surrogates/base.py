@@ -170,12 +170,19 @@ def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
             that a card of another size than the weights costs no memory.
 
     Raises:
-        CorruptStoreError: bytes are missing or changed, or the card describes nothing that can be built.
-        InputError: the weights are those of another model.
+        CorruptStoreError: bytes are missing or changed, or the card describes other weights, or nothing at all.
     """
+    directory = Path(directory)
     with described(directory):
         like = jax.eval_shape(make)
-    return load_arrays(Path(directory) / "weights", like)
+    try:
+        return load_arrays(Path(directory) / "weights", like)
+    except CorruptStoreError:
+        raise
+    except InputError as error:
+        raise CorruptStoreError(
+            f"it does not describe the weights beside it: {error.problem}", where=str(directory / CARD), remedy=REMEDY
+        ) from error
 
 
 def load_surrogate(directory: str | Path) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -24,7 +24,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.errors import InputError
 from data.processor import tree_seconds
-from surrogates.checkpoints import checksum, drop_others, load_arrays, newest_whole, read_note, save_arrays
+from surrogates.checkpointed import Progressed, held_to, identity
+from surrogates.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
 from surrogates.devices import agree, data_mesh, is_first, localise, replicate
 from surrogates.interrupt import BrokenOff, Interrupt
 from surrogates.prefetch import Prefetcher
@@ -82,30 +83,6 @@ class FitResult:
     compilations: dict[str, int]
     stopped_by: Literal["epochs", "patience", "max_seconds"]
     best: float
-
-
-@dataclass
-class Progressed:
-    """Where a run is, as its checkpoints note it; `partial` holds the statistics of an epoch that was broken off."""
-
-    epoch: int = 0
-    batch: int = 0
-    seconds: float = 0.0
-    core_seconds: float = 0.0
-    best: float = float("inf")
-    since_best: int = 0
-    history: list[dict[str, float]] = field(default_factory=list)
-    partial: dict[str, list[float]] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict; no best yet is null."""
-        return {**asdict(self), "best": self.best if np.isfinite(self.best) else None}
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Progressed:
-        """What `to_json` described."""
-        best = float("inf") if value["best"] is None else value["best"]
-        return Progressed(**{**value, "best": best})
 
 
 def fit(
@@ -170,7 +147,7 @@ class _Loop:
         self.best = jax.tree.map(jnp.copy, self.state.params)
         self.at = Progressed()
         self.key = jax.random.key(config.seed)
-        self.identity = _identity(config, loss, nnx.filter_state(fixed, nnx.Param))
+        self.loss, self.identity = loss, identity(config, loss, nnx.filter_state(fixed, nnx.Param))
         self.step = jax.jit(training_step(self.graph, loss, config), donate_argnums=0)
         self.check = jax.jit(validation_step(self.graph, loss))
 
@@ -200,24 +177,16 @@ class _Loop:
             if is_first():
                 (self.run_dir / "train.jsonl").unlink(missing_ok=True)
             return
-        note, arrays = found
+        self.at, arrays = found
         self.state, self.best = replicate(arrays["state"], self.mesh), replicate(arrays["best"], self.mesh)
-        self.at = Progressed.from_json(note["progress"])
         if not is_first():
             return
         with (self.run_dir / "train.jsonl").open("w", encoding="utf-8") as log:
             log.writelines(json.dumps(row) + "\n" for row in self.at.history)
 
-    def _read(self, place: Path) -> tuple[dict[str, Any], Any]:
-        note = read_note(place)
-        if note.get("config") != self.identity:
-            changed = [k for k, v in self.identity.items() if note.get("config", {}).get(k) != v]
-            raise InputError(
-                f"the run here was made with other settings: {', '.join(changed)}",
-                where=str(self.run_dir),
-                remedy="Give the same settings to resume it, or another run.dir",
-            )
-        return note, load_arrays(place, self.held())
+    def _read(self, place: Path) -> tuple[Progressed, Any]:
+        progress = held_to(place, self.identity, self.loss, self.run_dir)
+        return progress, load_arrays(place, self.held())
 
     # The loop
 
@@ -378,12 +347,12 @@ class _Loop:
         return "training  " + "  ".join(parts)
 
 
-def to_partial(total: Stats) -> dict[str, list[float]]:
+def to_partial(total: Stats) -> dict[str, tuple[float, float]]:
     """Statistics as JSON: a float32 has an equal float64, so that nothing is lost."""
-    return {name: [float(s), float(n)] for name, (s, n) in jax.device_get(total).items()}
+    return {name: (float(s), float(n)) for name, (s, n) in jax.device_get(total).items()}
 
 
-def from_partial(partial: dict[str, list[float]]) -> Stats | None:
+def from_partial(partial: dict[str, tuple[float, float]]) -> Stats | None:
     """What `to_partial` described, as it was; None if there is nothing."""
     return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
 
@@ -398,18 +367,3 @@ def _split(model: nnx.Module, frozen: Frozen | None) -> tuple[Any, Any, Any]:
     if not jax.tree.leaves(split[1]):
         raise InputError("no parameter is left to train", where="frozen", remedy="Freeze fewer")
     return split
-
-
-def _identity(config: TrainConfig, loss: LossFn, frozen: Any) -> dict[str, Any]:
-    """What a resumed run has to share with the one that it resumes."""
-    fixed = asdict(config)
-    for name in ("max_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience"):
-        fixed.pop(name)
-    # Frozen parameters are in no checkpoint: whoever resumes gives them again, and they have to be the same.
-    fixed["frozen"] = ["/".join(str(key) for key in path) for path in nnx.to_flat_state(frozen).paths]
-    fixed["frozen_sha256"] = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(frozen)])
-    if is_dataclass(loss) and not isinstance(loss, type):
-        fixed["loss"] = asdict(loss)
-    # As a checkpoint's note gives it back: JSON has lists where Python has tuples, and text for every key.
-    plain: dict[str, Any] = json.loads(json.dumps(fixed))
-    return plain

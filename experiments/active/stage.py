@@ -20,6 +20,7 @@ from experiments.active.report import closing_rows, write_report
 from experiments.force_scores import reading_shown
 from experiments.forces import potential_config
 from experiments.frames import KeySettings, read_structures
+from experiments.run_directory import rejects_path
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, summary
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig, embed_foreign
@@ -105,7 +106,7 @@ def active(config: DictConfig, run_dir: Path) -> None:
     )
     keys = build(KeySettings, config.frames, where="frames").keys("frames.")
     readings: list[Reading] = []
-    with RejectLog(run_dir / "rejects.csv") as rejects, reading_shown(readings, run_dir):
+    with RejectLog(rejects_path(run_dir)) as rejects, reading_shown(readings, run_dir):
         conformers = build(ConformerConfig, config.conformers, where="conformers")
         start = starts(config.start, conformers, rejects, keys, readings)
         test = None

@@ -15,7 +15,6 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Float
-from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.cells import plain
@@ -24,6 +23,7 @@ from data.errors import InputError
 from experiments.scores import unit_suffix
 from experiments.screening_ledger import result_parts, verified_rejects
 from experiments.screening_objective import Objective
+from experiments.yaml_files import read_yaml
 
 T = TypeVar("T")
 
@@ -322,10 +322,7 @@ def load_run(path: Path) -> Run:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    value = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    if not isinstance(value, dict):
-        raise ValueError("expected a mapping of keys")
-    return {str(k): v for k, v in value.items()}
+    return read_yaml(path, remedy="Restore it from a copy")
 
 
 def _metrics(path: Path) -> dict[str, float]:

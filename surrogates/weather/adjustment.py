@@ -17,7 +17,7 @@ doi:10.1137/0330046). The networks stay as they are, and what a step adds to a s
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -30,10 +30,11 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.plain import decode, reading
 from data.processor import tree_seconds
 from data.weather import VARIABLES
 from data.windows import WindowStore
-from surrogates.checkpoints import load_arrays, read_note, save_arrays
+from surrogates.checkpoints import NOTE, RESTORE, load_arrays, read_note, save_arrays
 from surrogates.devices import is_first
 from surrogates.interrupt import BrokenOff, Interrupt
 from surrogates.weather.config import WeatherFacts
@@ -114,6 +115,16 @@ class _Carry(NamedTuple):
     restarts: Array
 
 
+@dataclass(frozen=True)
+class _Told:
+    """What the note of an adjustment that goes on says."""
+
+    identity: dict[str, Any]
+    done: int
+    seconds: float
+    core_seconds: float = 0.0
+
+
 class _Target(NamedTuple):
     zonal: Array
     energy: Array
@@ -182,13 +193,15 @@ def adjust_climate(
     folder = None if run_dir is None else run_dir / "adjustment"
     if folder is not None and folder.is_dir():
         note = read_note(folder)
-        if note["identity"] != identity:
+        with reading(folder / NOTE, remedy=RESTORE):
+            told = decode(_Told, {name: note[name] for name in (f.name for f in fields(_Told)) if name in note})
+        if told.identity != identity:
             raise InputError(
                 "the adjustment here was made with other settings", where=str(folder),
                 remedy="Give the same settings to resume it, or another run.dir",
             )  # fmt: skip
         carry = jax.tree.map(jnp.asarray, load_arrays(folder, carry))
-        done, before, core_before = int(note["done"]), float(note["seconds"]), float(note.get("core_seconds", 0.0))
+        done, before, core_before = told.done, told.seconds, told.core_seconds
     graph, weights = nnx.split(model)
     first = (past, *map(jnp.asarray, clock(times)))
     advance = jax.jit(partial(_advance, graph, steps, dt), donate_argnums=3)
@@ -200,8 +213,8 @@ def adjust_climate(
     def keep() -> None:
         if folder is not None and is_first():
             seconds, core_seconds = spent()
-            told = {"done": done, "seconds": seconds, "core_seconds": core_seconds, "restarts": int(carry.restarts)}
-            save_arrays(folder, carry, {"identity": identity, **told})
+            counts = {"done": done, "seconds": seconds, "core_seconds": core_seconds, "restarts": int(carry.restarts)}
+            save_arrays(folder, carry, {"identity": identity, **counts})
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True, disable=not (progress and is_first())) as bar, Interrupt() as interrupt:

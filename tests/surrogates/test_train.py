@@ -17,7 +17,9 @@ import pytest
 from flax import nnx
 
 from data.errors import CorruptStoreError, InputError
-from surrogates.checkpoints import drop_others
+from data.files import write_json
+from surrogates.checkpointed import Progressed, held_to
+from surrogates.checkpoints import drop_others, load_arrays, save_arrays
 from surrogates.tracking import log_scores
 from surrogates.train import Batch, FitResult, TrainConfig, fit
 
@@ -247,6 +249,41 @@ def test_resuming_with_another_recipe_is_refused(tmp_path: Path) -> None:
             linear_problem.Net(nnx.Rngs(0)), linear_problem.loss, linear_problem.Source(), None, config, tmp_path,
             progress=False,
         )  # fmt: skip
+
+
+def test_a_setting_that_a_checkpoint_lacks_was_its_default(tmp_path: Path) -> None:
+    linear_problem.train(tmp_path, epochs=2)
+    for place in (tmp_path / "checkpoints").glob("0*"):
+        note = json.loads((place / "note.json").read_text())
+        del note["config"]["clip_norm"]
+        write_json(place / "note.json", note)
+    assert len(linear_problem.train(tmp_path, epochs=4).history) == 4
+    for place in (tmp_path / "checkpoints").glob("0*"):
+        note = json.loads((place / "note.json").read_text())
+        del note["config"]["learning_rate"]  # which is not at its default
+        write_json(place / "note.json", note)
+    with pytest.raises(InputError, match="other settings: learning_rate"):
+        linear_problem.train(tmp_path, epochs=5)
+
+
+def test_a_note_of_other_types_is_named(tmp_path: Path) -> None:
+    whole = {"progress": Progressed().to_json(), "config": {"seed": 0}}
+    save_arrays(tmp_path / "kept", {"a": np.zeros(2)}, whole)
+    assert held_to(tmp_path / "kept", {"seed": 0, "epsilon": None}, None, tmp_path).epoch == 0
+    note = json.loads((tmp_path / "kept" / "note.json").read_text())
+    changes: list[tuple[str, object]] = [
+        ("progress", None), ("progress.epoch", -1), ("progress.seconds", "x"), ("progress.history", [3]),
+        ("progress.best", "inf"), ("config", [1]), ("leaves", "7"), ("sha256", None), ("files", []),
+    ]  # fmt: skip
+    for key, value in changes:
+        outer, _, inner = key.partition(".")
+        changed = {**note, outer: {**note[outer], inner: value} if inner else value}
+        write_json(tmp_path / "kept" / "note.json", changed)
+        with pytest.raises(CorruptStoreError, match=rf"note\.json: {outer}"):
+            held_to(tmp_path / "kept", {"seed": 0}, None, tmp_path)
+    write_json(tmp_path / "kept" / "note.json", {**note, "leaves": 10**9})
+    with pytest.raises(InputError, match="1000000000 arrays, 1 are expected"):
+        load_arrays(tmp_path / "kept", {"a": np.zeros(2)})
 
 
 def test_of_damaged_checkpoints_the_one_before_is_taken_and_one_line_says_so(
