@@ -166,7 +166,8 @@ def evaluate_forecaster(
                     forecaster, learned.windows, learned.valid, climatology, steps, members=members
                 )
         valid_times = leads(store.times[first], store.layout, steps)
-        systems |= learned.references(settings.references, store.layout, steps, main.history, members, valid_times)
+        most = members if external is None else max(members, external.members)
+        systems |= learned.references(settings.references, store.layout, steps, main.history, most, valid_times)
         longest = max(s.history for s in systems.values())
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
         task = bar.add_task("forecasts", total=len(systems) * batches)
@@ -175,11 +176,14 @@ def evaluate_forecaster(
             several[EXTERNAL] = external.members
         climate = systems.get(CLIMATE)
         if isinstance(climate, ClimatologicalEnsemble):
-            several[CLIMATE] = min(max(members, CLIMATE_MEMBERS), climate.most_members(valid_times))
+            several[CLIMATE] = min(max(most, CLIMATE_MEMBERS), climate.most_members(valid_times))
         found = score(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
             advance=lambda: bar.advance(task),
         )  # fmt: skip
+    if readings and found.attrs["forecasts"] < readings[0].used:
+        unseen = readings[0].used - int(found.attrs["forecasts"])
+        readings[0] = readings[0].without(["no state before its first lead that other systems begin from"] * unseen)
     found.attrs |= {"states": store.fingerprint, "notes": learned.notes}
     if forecaster is not None:
         found.attrs["surrogate"] = forecaster.fingerprint
@@ -330,12 +334,15 @@ def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
     metrics = plain(evaluation.scores, "forecast", "forecast")
+    if EXTERNAL in evaluation.scores["system"].values:
+        metrics |= plain(evaluation.scores, EXTERNAL, EXTERNAL)
     metrics = {k: v for k, v in metrics.items() if "/rmse/" in k}
     for system, head in (("forecast", "beaten"), ("regressed", "beaten_regressed")):
         if system in evaluation.scores["system"].values:
             for name, (wins, total) in beaten(evaluation.scores, system).items():
                 metrics[f"{head}/{name}"] = wins / total
     metrics |= ensemble_metrics(evaluation.scores)
+    metrics |= {f"external/{k}": v for k, v in ensemble_metrics(evaluation.scores, EXTERNAL).items()}
     run = evaluation.long
     if run is not None:
         metrics["long/days"] = run.days if run.left is None else run.left

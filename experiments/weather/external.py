@@ -16,16 +16,18 @@ from data.reading import Reading
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
 from data.windows import WindowStore
 from data.zarr_files import open_zarr
-from simulators.weather.cf import AT_SURFACE, ON_LEVELS, converted
+from simulators.weather.cf import AT_SURFACE, ON_LEVELS, converted, levels_in_hpa
+from simulators.weather.cf import DIMS as PLACES
+from simulators.weather.members import MEMBER_DIMS
 from surrogates.weather.streaming import verify_forecasts
 
 MEMBER = "number"
 #: What files call the dims of forecasts.
 DIMS: Mapping[str, str] = {
     "init_time": TIME, "initial_time": TIME, "forecast_reference_time": TIME, "reference_time": TIME,
-    "lead_time": LEAD, "step": LEAD, "forecast_period": LEAD, "lat": LATITUDE, "lon": LONGITUDE,
-    "pressure_level": LEVEL, "isobaricInhPa": LEVEL, "plev": LEVEL, "realization": MEMBER, "ensemble": MEMBER,
-    "member": MEMBER,
+    "lead_time": LEAD, "step": LEAD, "forecast_period": LEAD,
+    **{name: known for name, known in PLACES.items() if known != TIME},
+    **{name: MEMBER for name in MEMBER_DIMS if name != MEMBER},
 }  # fmt: skip
 
 
@@ -65,15 +67,7 @@ class ExternalForecasts:
                 twice, or no lead is a whole number of steps.
         """
         where, layout = str(path), truth.layout
-        data = _opened(path)
-        data = data.rename({k: v for k, v in DIMS.items() if k in data.variables and v not in data.variables})
-        names = {
-            str(k): (ON_LEVELS if LEVEL in v.dims else AT_SURFACE).get(str(k), str(k))
-            for k, v in data.data_vars.items()
-        }
-        data = data.rename({k: v for k, v in names.items() if k != v and v not in data.variables})
-        if TIME in data.coords and TIME not in data.dims:
-            data = data.expand_dims(TIME)
+        data = _named(_opened(path), where)
         lacking = [d for d in (TIME, LEAD, LATITUDE, LONGITUDE) if d not in data.dims or d not in data.coords]
         if lacking:
             raise InputError(
@@ -83,6 +77,7 @@ class ExternalForecasts:
         missing = [v for v in layout.variables if v not in data]
         if missing:
             raise InputError(f"no variable {missing[0]} in it", where=where, remedy=f"It has {list(data.data_vars)}")
+        _refuse_other_dims(data, layout, where)
         if not np.issubdtype(data[TIME].dtype, np.datetime64) or not np.issubdtype(data[LEAD].dtype, np.timedelta64):
             raise InputError(
                 "its initial times are no dates, or its leads have no unit", where=where,
@@ -113,6 +108,8 @@ class ExternalForecasts:
         if bare:
             taken = ", ".join(f"{v} in {VARIABLES[v].units}" for v in bare)
             notes.append(f"The forecasts made elsewhere have no units: taken are {taken}.")
+        if LEVEL in data.coords and not data[LEVEL].attrs.get("units") and any(map(layout.levels, layout.variables)):
+            notes.append("The levels of the forecasts made elsewhere have no units: they are taken for hPa.")
         steps = tuple(int(v) for v in seconds[at] // step)
         found = ExternalForecasts(data, layout, where, steps, (at, rows, columns), tuple(notes))
         found._refuse_other_values(truth)
@@ -154,7 +151,7 @@ class ExternalForecasts:
             if MEMBER not in array.dims:
                 array = array.expand_dims(MEMBER)
             levels = self.layout.levels(name)
-            array = array.isel({LEVEL: self._levels(name, levels)}) if levels else array.expand_dims(LEVEL)
+            array = array.isel({LEVEL: self._levels(name, levels)}) if levels else _at_surface(array)
             array = array.transpose(MEMBER, LEAD, LATITUDE, LONGITUDE, LEVEL)
             units = array.attrs.get("units") or VARIABLES[name].units
             parts.append(np.asarray(converted(array.values.astype(np.float32), name, units, self.source)))
@@ -162,8 +159,6 @@ class ExternalForecasts:
 
     def _levels(self, name: str, levels: tuple[float, ...]) -> list[int]:
         have = np.asarray(self.data[LEVEL].values, float) if LEVEL in self.data[name].dims else np.zeros(0)
-        if LEVEL in self.data.coords and self.data[LEVEL].attrs.get("units") == "Pa":
-            have = have / 100
         lacking = [v for v in levels if not np.isclose(have, v, rtol=1e-5).any()]
         if lacking:
             raise InputError(
@@ -229,6 +224,58 @@ def _opened(path: Path) -> xr.Dataset:
         verify_forecasts(path)
         return open_zarr(path, remedy=remedy, decode_timedelta=True)
     return open_netcdf(path, decode_timedelta=True)
+
+
+def _named(data: xr.Dataset, where: str) -> xr.Dataset:
+    """With the names of WeatherBench 2, levels in hPa, and dims where a file has a single time, lead, member or level.
+
+    Raises:
+        InputError: two variables would have one name.
+    """
+    for old, new in DIMS.items():
+        if (old in data.dims or old in data.coords) and new not in data.variables and new not in data.dims:
+            data = data.rename({old: new})
+    known = (TIME, LEAD, LATITUDE, LONGITUDE, LEVEL, MEMBER)
+    data = levels_in_hpa(data).squeeze([d for d in data.dims if d not in known and data.sizes[d] == 1], drop=True)
+    single = [d for d in (TIME, LEAD, MEMBER) if d in data.coords and data[d].ndim == 0]
+    data = data.expand_dims(single)
+    if LEVEL in data.coords and data[LEVEL].ndim == 0:
+        on = [k for k in data.data_vars if str(k) in ON_LEVELS or getattr(VARIABLES.get(str(k)), "levels", False)]
+        data = data.assign({k: data[k].expand_dims(LEVEL) for k in on})
+    names = {
+        str(k): (ON_LEVELS if LEVEL in v.dims else AT_SURFACE).get(str(k), str(k)) for k, v in data.data_vars.items()
+    }
+    values = list(names.values())
+    if twice := sorted({v for v in values if values.count(v) > 1}):
+        both = " and ".join(k for k, v in names.items() if v == twice[0])
+        raise InputError(f"{both} would both be {twice[0]}", where=where, remedy="Take one of them out")
+    return data.rename({k: v for k, v in names.items() if k != v})
+
+
+def _refuse_other_dims(data: xr.Dataset, layout: WeatherLayout, where: str) -> None:
+    """Refuse variables that do not lie along the dims of forecasts, or of which one is an ensemble and another is not.
+
+    Raises:
+        InputError: names the variable and the dim.
+    """
+    if data.sizes.get(MEMBER) == 0:
+        raise InputError("its ensemble has no members", where=where, remedy="Give a file that holds some")
+    several = data.sizes.get(MEMBER, 1) > 1
+    for name in layout.variables:
+        needed = [TIME, LEAD, LATITUDE, LONGITUDE, *([LEVEL] if layout.levels(name) else [])]
+        needed += [MEMBER] if several else []
+        sizes = {str(d): n for d, n in data[name].sizes.items()}
+        if lacking := [d for d in needed if d not in sizes]:
+            raise InputError(f"{name} has no dim {lacking[0]}", where=where, remedy=f"It lies along {', '.join(sizes)}")
+        if strange := [d for d, n in sizes.items() if d not in (*needed, MEMBER) and (d != LEVEL or n > 1)]:
+            raise InputError(
+                f"{name} has a dim {strange[0]} of {sizes[strange[0]]}, which it is not asked along", where=where,
+                remedy=f"Give it along {', '.join(needed)}",
+            )  # fmt: skip
+
+
+def _at_surface(array: xr.DataArray) -> xr.DataArray:
+    return array if LEVEL in array.dims else array.expand_dims(LEVEL)
 
 
 def _nearest(

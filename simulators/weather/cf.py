@@ -67,7 +67,7 @@ def named(data: xr.Dataset, where: str) -> xr.Dataset:
     for old, new in DIMS.items():
         if (old in found.dims or (old in found.coords and found[old].ndim == 0)) and new not in found.variables:
             found = found.rename({old: new})
-    found = _levels_in_hpa(found)
+    found = levels_in_hpa(found)
     found = found.squeeze([d for d in found.dims if d not in KNOWN and found.sizes[d] == 1], drop=True)
     if TIME not in found.dims and TIME in found.coords:
         found = found.expand_dims(TIME)
@@ -127,7 +127,7 @@ def _is_orography(array: xr.DataArray) -> bool:
     return surface or array.sizes.get(TIME, 1) == 1
 
 
-def _levels_in_hpa(data: xr.Dataset) -> xr.Dataset:
+def levels_in_hpa(data: xr.Dataset) -> xr.Dataset:
     """Levels whose attribute says a unit of pressure, in hPa; others as they are."""
     if LEVEL not in data.coords or "units" not in data[LEVEL].attrs:
         return data

@@ -275,3 +275,132 @@ def test_forecasts_made_elsewhere_begin_once_at_each_time(tmp_path: Path, dim: s
     xr.concat([made, made.isel({dim: [1]})], dim).to_netcdf(tmp_path / "twice.nc", engine="h5netcdf")
     with pytest.raises(InputError, match=f"{dim} .* is given twice"):
         ExternalForecasts.open(tmp_path / "twice.nc", truth)
+
+
+#: Two variables, one of them on two levels.
+ON_LEVELS = (Channel("geopotential", 500.0), Channel("geopotential", 850.0), Channel("2m_temperature"))
+STARTS = np.arange(5, 30)
+#: What files of the same forecasts look like elsewhere: a change of the Dataset, and of how it is kept.
+ELSEWHERE: dict[str, Callable[[xr.Dataset], xr.Dataset]] = {
+    "zarr2": lambda data: data,
+    "zarr3": lambda data: data.rename(number="realization"),
+    "pa.nc": lambda data: data.assign_coords(level=("level", [50000, 85000], {"units": "Pa"})).rename(level="plev"),
+    "turned.nc": lambda data: data.isel(level=[1, 0], latitude=[2, 1, 0]).transpose("level", "time", ...),
+    "hours.nc": lambda data: data.assign_coords(step=("step", [24, 48], {"units": "hours"})),
+    "one_member.nc": lambda data: data.isel(number=[1]).assign_coords(number=[7]),
+    "no_member.nc": lambda data: data.isel(number=1, drop=True),
+    "one_start.nc": lambda data: data.isel(time=3),
+    "surface.nc": lambda data: data.assign(t2m=data.t2m.expand_dims(surface=1)),
+}
+REFUSED: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {
+    "mixed": (lambda data: data.assign(t2m=data.t2m.isel(number=0, drop=True)), "2m_temperature has no dim number"),
+    "twice": (lambda data: data.assign({"2m_temperature": data.t2m}), "t2m and 2m_temperature would both be"),
+    "level": (lambda data: data.isel(level=[0]), "geopotential lacks the level 850"),
+    "lead": (lambda data: data.assign(t2m=data.t2m.isel(step=0, drop=True)), "no dim prediction_timedelta"),
+    "dim": (lambda data: data.assign(t2m=data.t2m.expand_dims(band=2)), "has a dim band of 2"),
+    "unit": (lambda data: data.assign_coords(step=[24, 48]), "leads have no unit"),
+}
+
+
+@pytest.fixture(scope="module")
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[WindowStore, xr.Dataset]:
+    """Windows on levels, and an ensemble of three whose second member is the truth."""
+    layout = WeatherLayout(GRID, ON_LEVELS, step_hours=24.0)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(1, "D")
+    noise = np.random.default_rng(0).normal(size=(40, *GRID.shape, 3))
+    values = (np.array([54_000, 14_000, 280]) + np.array([100, 100, 1]) * noise).astype(np.float32)
+    folder = tmp_path_factory.mktemp("elsewhere") / "w"
+    states = Segment.of(layout.unstack(values, ("time",), {"time": times}))
+    truth = write_windows(folder, [states], layout, fingerprint="on levels")
+    later = np.stack([values[STARTS + k] for k in (1, 2)], axis=1)
+    members = np.stack([later + np.float32(shift) for shift in (5, 0, 2)])
+    dims = ("number", "time", "step", "latitude", "longitude")
+    made = xr.Dataset(
+        {
+            "z": ((*dims, "level"), members[..., :2], {"units": "m2 s-2"}),
+            "t2m": (dims, members[..., 2], {"units": "K"}),
+        },
+        {
+            "time": times[STARTS], "step": np.array([24, 48]) * np.timedelta64(1, "h"),
+            "latitude": list(GRID.latitude), "longitude": list(GRID.longitude),
+            "level": ("level", [500, 850], {"units": "hPa"}),
+        },
+    )  # fmt: skip
+    return truth, made
+
+
+def kept(data: xr.Dataset, path: Path) -> Path:
+    if path.suffix == ".nc":
+        data.to_netcdf(path, engine="h5netcdf")
+    else:
+        data.to_zarr(path, zarr_format=int(path.name[-1]), consolidated=False)  # type: ignore[call-overload]
+    return path
+
+
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_ensembles_on_levels_are_read_however_they_are_kept(
+    elsewhere: tuple[WindowStore, xr.Dataset], name: str, tmp_path: Path
+) -> None:
+    truth, made = elsewhere
+    found = ExternalForecasts.open(kept(ELSEWHERE[name](made), tmp_path / name), truth)
+    rows, reading = found.starts(truth, (0, len(truth)), None)
+    assert reading.used == len(rows) == (1 if name == "one_start.nc" else len(STARTS))
+    given = found.forecast_arrays(np.zeros(0), truth.times[rows], 2, members=found.members)
+    right = np.stack([truth.read(rows + k, 1)[:, 0] for k in (1, 2)], axis=1)
+    several = "member" not in name
+    assert found.members == given.shape[1] == (3 if several else 1)
+    np.testing.assert_allclose(given[:, 1 if several else 0], right, rtol=1e-6)
+    assert reading.assumed == ()
+
+
+def test_levels_and_variables_without_units_are_said(elsewhere: tuple[WindowStore, xr.Dataset], tmp_path: Path) -> None:
+    truth, made = elsewhere
+    bare = made.assign_coords(level=[500, 850])
+    del bare.t2m.attrs["units"]
+    notes = ExternalForecasts.open(kept(bare, tmp_path / "bare.nc"), truth).notes
+    assert len(notes) == 2
+    assert "2m_temperature in K" in notes[0]
+    assert "taken for hPa" in notes[1]
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_forecast_of_these_windows_is_refused(
+    elsewhere: tuple[WindowStore, xr.Dataset], name: str, tmp_path: Path
+) -> None:
+    truth, made = elsewhere
+    change, words = REFUSED[name]
+    with pytest.raises(InputError, match=words):
+        ExternalForecasts.open(kept(change(made), tmp_path / "f.nc"), truth)
+
+
+def test_an_ensemble_made_elsewhere_stands_beside_a_surrogate(trained: Path, tmp_path: Path) -> None:
+    states = WindowStore.open(trained / "test").dataset()["mean_sea_level_pressure"].values
+    starts = np.arange(20, 60, 4)
+    spread = np.random.default_rng(3).normal(0, 100, (len(starts), 4, 2, *GRID.shape)).astype(np.float32)
+    values = np.stack([states[starts + k] for k in (1, 2)], axis=1)[:, None] + spread
+    made = xr.Dataset(
+        {"msl": (("time", "member", "step", "latitude", "longitude"), values, {"units": "Pa"})},
+        {
+            "time": WindowStore.open(trained / "test").times[starts],
+            "step": np.array([24, 48]) * np.timedelta64(1, "h"),
+            "latitude": list(GRID.latitude), "longitude": list(GRID.longitude),
+        },
+    )  # fmt: skip
+    path = kept(made, tmp_path / "f.zarr3")
+    more = [f"forecasts.external={path}", "forecasts.starts=null", "forecasts.references=[persistence]"]
+    found = scored(tmp_path / "e", trained / "run", trained / "test", *more)
+    systems = [str(s) for s in found["system"].values]
+    assert systems == ["forecast", "external", "regressed", "persistence", "climatological_ensemble"]
+    assert [str(s) for s in found["ensemble"].values] == ["external", "climatological_ensemble"]
+    # The error of the mean of four members, and their CRPS, which that of the climate does not reach.
+    mean = np.sqrt((spread.mean(axis=1) ** 2 * (GRID.weights / GRID.weights.mean())).mean(axis=(0, 2, 3)))
+    rmse = found["rmse"].sel(system="external").isel(region=0, channel=0)
+    assert rmse.values == pytest.approx(mean, rel=1e-4)
+    crps = found["crps"].isel(region=0, channel=0)
+    assert (crps.sel(system="external") < 0.5 * crps.sel(system="climatological_ensemble")).all()
+    metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
+    assert metrics["external/rmse/mean_sea_level_pressure/24h"] == pytest.approx(mean[0], rel=1e-4)
+    assert metrics["external/ensemble/crps/mean_sea_level_pressure"] > 0
+    assert "forecasts made elsewhere" in (tmp_path / "e" / "forecast.html").read_text()
+    reading = json.loads((tmp_path / "e" / "reading.json").read_text())[1]
+    assert (reading["total"], reading["used"], reading["quantities"]["members"]) == (10, 10, "4")
