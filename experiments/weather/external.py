@@ -14,10 +14,11 @@ from data.errors import InputError
 from data.netcdf import open_netcdf
 from data.reading import Reading
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
+from data.weather_names import AT_SURFACE, ON_LEVELS
+from data.weather_names import DIMS as PLACES
 from data.windows import WindowStore
 from data.zarr_files import open_zarr
-from simulators.weather.cf import AT_SURFACE, ON_LEVELS, converted, levels_in_hpa
-from simulators.weather.cf import DIMS as PLACES
+from simulators.weather.cf import converted, levels_in_hpa
 from simulators.weather.members import MEMBER_DIMS
 from surrogates.weather.streaming import verify_forecasts
 
@@ -222,7 +223,7 @@ def _opened(path: Path) -> xr.Dataset:
     remedy = "Give Zarr or NetCDF"
     if path.is_dir():
         verify_forecasts(path)
-        return open_zarr(path, remedy=remedy, decode_timedelta=True)
+        return open_zarr(path, remedy=remedy, decode_timedelta=True, consolidated=False)
     return open_netcdf(path, decode_timedelta=True)
 
 

@@ -5,7 +5,7 @@ Only views are made here, so that a store of terabytes stays unread; `converted`
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr
@@ -14,34 +14,11 @@ from jaxtyping import Float, Int
 from data.errors import InputError
 from data.units import conversion, is_rate, same_units
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGrid
+from data.weather_names import AT_SURFACE, DIMS, ON_LEVELS
 
-#: Names of dims that files use.
-DIMS: Mapping[str, str] = {
-    "lat": LATITUDE, "lon": LONGITUDE, "isobaricInhPa": LEVEL, "pressure_level": LEVEL, "plev": LEVEL, "lev": LEVEL,
-    "valid_time": TIME, "isobaricInPa": LEVEL,
-}  # fmt: skip
 KNOWN = (TIME, LEVEL, LATITUDE, LONGITUDE)
 #: What does not change with time.
 STATIC = ("geopotential_at_surface", "land_sea_mask")
-#: Short names of ECMWF and of CMIP, on levels and at the surface.
-ON_LEVELS: Mapping[str, str] = {
-    "t": "temperature", "z": "geopotential", "u": "u_component_of_wind", "v": "v_component_of_wind",
-    "w": "vertical_velocity", "q": "specific_humidity", "vo": "vorticity", "d": "divergence",
-    "ta": "temperature", "zg": "geopotential", "ua": "u_component_of_wind", "va": "v_component_of_wind",
-    "wap": "vertical_velocity", "hus": "specific_humidity",
-}  # fmt: skip
-AT_SURFACE: Mapping[str, str] = {
-    "t2m": "2m_temperature", "2t": "2m_temperature", "u10": "10m_u_component_of_wind", "msl": "mean_sea_level_pressure",
-    "10u": "10m_u_component_of_wind", "v10": "10m_v_component_of_wind", "10v": "10m_v_component_of_wind",
-    "sp": "surface_pressure", "sst": "sea_surface_temperature", "z": "geopotential_at_surface", "lsm": "land_sea_mask",
-    "tp": "total_precipitation",
-    "tas": "2m_temperature", "uas": "10m_u_component_of_wind", "vas": "10m_v_component_of_wind",
-    "psl": "mean_sea_level_pressure", "ps": "surface_pressure",
-}  # fmt: skip
-
-
-#: Short names by which variables may be asked for.
-SHORT_NAMES: Mapping[str, str] = {**AT_SURFACE, **ON_LEVELS}
 #: Pressure levels of ERA5, hPa.
 ERA5_LEVELS = (
     1, 2, 3, 5, 7, 10, 20, 30, 50, 70, 100, 125, 150, 175, 200, 225, 250, 300, 350, 400, 450, 500, 550, 600, 650, 700,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from data.weather import VARIABLES
-from simulators.weather.cf import SHORT_NAMES, STATIC
+from data.weather_names import SHORT_NAMES
+from simulators.weather.cf import STATIC
 from simulators.weather.regrid import METHODS
 
 MISSING = ("refuse", "drop")

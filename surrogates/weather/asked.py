@@ -12,7 +12,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.near import did_you_mean
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
+from data.weather_names import AT_SURFACE, DIMS, ON_LEVELS
 from surrogates.weather.config import WeatherFacts
 
 #: How far beyond the extremes of the training a value may lie, in units of their distance: without a word, and at all.
@@ -41,14 +43,16 @@ def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
     Variables without the attribute `units` are taken to be in those of the layout, with a warning.
 
     Raises:
-        InputError: it is no Dataset, or a variable has a dim that a state has not.
+        InputError: it is no Dataset, a variable or a dim is missing or has another name, or a variable has a dim that a
+            state has not.
     """
     if not isinstance(state, xr.Dataset):
         remedy = f"Give a Dataset of {', '.join(layout.variables)}"
         if isinstance(state, xr.DataArray):
             remedy += f", such as array.to_dataset(name={layout.variables[0]!r})"
         raise InputError(f"a state is a Dataset, got a {type(state).__name__}", where="state", remedy=remedy)
-    own = state[[v for v in layout.variables if v in state]]
+    _refuse_other_names(state, layout)
+    own = state[list(layout.variables)]
     own = own.squeeze([d for d in own.dims if d not in KNOWN_DIMS and own.sizes[d] == 1], drop=True)
     for name, array in own.data_vars.items():
         strange = [str(d) for d in array.dims if d not in KNOWN_DIMS]
@@ -64,6 +68,34 @@ def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
         warnings.warn(f"the state has no units, taken are {taken}", UserWarning, stacklevel=4)
     # Dims in one order for all variables, as the channels of an array need them.
     return own.transpose(TIME, LEVEL, LATITUDE, LONGITUDE, missing_dims="ignore")
+
+
+def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
+    """Refuse a state that lacks a variable or a dim, with the renaming that gives it, where that is known.
+
+    Raises:
+        InputError: names what is missing, and what there is.
+    """
+    there = [str(name) for name in (*state.data_vars, *state.coords)]
+    lacking = [v for v in layout.variables if v not in state]
+    dims = [LATITUDE, LONGITUDE, *([LEVEL] if any(map(layout.levels, layout.variables)) else [])]
+    absent = [d for d in dims if d not in state.dims]
+    if not lacking and not absent:
+        return
+    renamed: dict[str, str] = {}
+    for name in lacking:
+        short = ON_LEVELS if layout.levels(name) else AT_SURFACE
+        renamed |= {old: name for old in there if short.get(old) == name}
+    renamed |= {str(d): DIMS[str(d)] for d in state.dims if DIMS.get(str(d)) in absent}
+    problems = [f"no variable {' and no '.join(lacking)} in it"] if lacking else []
+    problems += [f"no dim {d} in it" for d in absent]
+    remedy = f"Forecast from state.rename({renamed}). " if renamed else ""
+    unknown = [name for name in (*lacking, *absent) if name not in renamed.values()]
+    if unknown:
+        near = did_you_mean(unknown[0], [name for name in there if name not in (*layout.variables, *dims)])
+        remedy += f"{near} " if near else ""
+        remedy += f"It has {', '.join(there) or 'nothing'}; {', '.join((*layout.variables, *dims))} are needed"
+    raise InputError("; ".join(problems), where="state", remedy=remedy.strip(" ."))
 
 
 def beyond_learned(

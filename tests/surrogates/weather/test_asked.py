@@ -61,6 +61,40 @@ def test_a_state_of_other_dims_is_refused_and_its_dims_may_stand_in_any_order() 
     np.testing.assert_array_equal(answer["temperature"].values, straight)
 
 
+#: What people call the variables and dims of a state, and what the refusal says to type.
+OTHER_NAMES: list[tuple[dict[str, str], str]] = [
+    (
+        {"temperature": "t", "surface_pressure": "sp"},
+        r"no variable temperature and no surface_pressure in it. Forecast from "
+        r"state.rename\({'t': 'temperature', 'sp': 'surface_pressure'}\)$",
+    ),
+    (
+        {"latitude": "lat", "longitude": "lon", "level": "plev"},
+        r"no dim latitude in it; no dim longitude in it; no dim level in it. Forecast from "
+        r"state.rename\({'plev': 'level', 'lat': 'latitude', 'lon': 'longitude'}\)$",
+    ),
+    (
+        {"surface_pressure": "surface_presure", "latitude": "lat"},
+        r"state.rename\({'lat': 'latitude'}\). Did you mean surface_presure\? It has temperature, surface_presure, .*; "
+        "temperature, surface_pressure, latitude, longitude, level are needed$",
+    ),
+    ({"temperature": "abc"}, r"no variable temperature in it. It has abc, surface_pressure, .* are needed$"),
+]
+
+
+@pytest.mark.parametrize(("names", "words"), OTHER_NAMES)
+def test_names_that_others_use_come_with_the_renaming_to_type(names: dict[str, str], words: str) -> None:
+    one = state()
+    given = one.rename(names)
+    with pytest.raises(InputError, match=words):
+        untrained().forecast(given)
+    # The renaming that it says is enough.
+    back = given.rename({new: old for old, new in names.items()})
+    np.testing.assert_array_equal(
+        untrained().forecast(back)["temperature"].values, untrained().forecast(one)["temperature"].values
+    )
+
+
 def test_a_state_without_units_is_held_to_the_values_of_the_training() -> None:
     model, one = untrained(), state()
     bare = one.copy()
