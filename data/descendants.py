@@ -8,33 +8,45 @@ import subprocess
 import time
 from collections import defaultdict
 from contextlib import suppress
-from pathlib import Path
+from functools import cache
 
 
-def descendants(pid: int) -> list[int]:
-    """Living processes that a process started, and those that these started; parents stand before their children."""
-    if not Path(f"/proc/self/task/{os.getpid()}/children").exists():
-        return _by_parent(pid)
+def children(pid: int) -> list[int]:
+    """Living processes that a process started, or adopted as orphans."""
+    if not _listed():
+        return _by_parent()[pid]
     found: list[int] = []
     # Asking the whole system for children is slow; Linux lists them in one place.
     with suppress(OSError):
-        for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):
-                found += [int(child) for child in (task / "children").read_text().split()]
-    return found + [grandchild for child in found for grandchild in descendants(child)]
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
+                found += map(int, file.read().split())
+    return found
 
 
-def _by_parent(pid: int) -> list[int]:
-    """The same from a list of all processes, where the kernel has no list of children."""
+def descendants(pid: int) -> list[int]:
+    """The children of a process, and theirs; parents stand before their children."""
+    table = None if _listed() else _by_parent()
+    found = [pid]
+    for one in found:
+        found += children(one) if table is None else table[one]
+    return found[1:]
+
+
+@cache
+def _listed() -> bool:
+    """Whether the kernel lists the children of a process."""
+    return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
+
+
+def _by_parent() -> dict[int, list[int]]:
+    """Children by parent from a list of all processes, where the kernel has no list of children."""
     lines = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=False).stdout
-    children: dict[int, list[int]] = defaultdict(list)
+    table: dict[int, list[int]] = defaultdict(list)
     for line in lines.splitlines():
         child, parent = map(int, line.split())
-        children[parent].append(child)
-    found = list(children[pid])
-    for one in found:
-        found += children[one]
-    return found
+        table[parent].append(child)
+    return table
 
 
 def kill(pids: list[int]) -> None:

@@ -23,7 +23,7 @@ import numpy as np
 import psutil
 import xarray as xr
 
-from data.descendants import descendants, kill
+from data.descendants import children, descendants, kill
 from data.processor import living_seconds, tree_seconds
 from simulators import channel
 from simulators.base import SimulationError, Simulator, Spec, check, dataset
@@ -192,8 +192,8 @@ def _counted(guard: int | None) -> float:
 
 def _adopted(guard: int) -> list[int]:
     """What is below the guard and not below this process: programs whose parents have ended."""
-    own = {os.getpid(), *descendants(os.getpid())}
-    return [pid for pid in descendants(guard) if pid not in own]
+    others = [pid for pid in children(guard) if pid != os.getpid()]
+    return others + [below for pid in others for below in descendants(pid)]
 
 
 def serve(descriptor: int) -> None:
