@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections import defaultdict
 from contextlib import suppress
 from functools import cache
+
+_PR_SET_PDEATHSIG = 1
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 def children(pid: int) -> list[int]:
@@ -65,6 +70,27 @@ def kill_descendants(pid: int) -> None:
                 os.kill(one, signal.SIGSTOP)
         halted.update(fresh)
     kill(list(halted))
+
+
+def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends, however that ends.
+
+    On systems other than Linux nothing does that.
+
+    Args:
+        parent: the process that started this one; if that is gone already, this one ends at once.
+        number: of the signal.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, number)
+    if os.getppid() != parent:
+        os._exit(1)
+
+
+def adopt_orphans() -> None:
+    """Become the parent of all processes below this one that lose theirs (Linux)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1)
 
 
 def end_descendants(limit_s: float) -> bool:

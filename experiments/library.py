@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from jaxtyping import Int, UInt8
 from rdkit import Chem, rdBase
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data.descendants import end_with_parent
 from data.errors import InputError
 from data.rows import atomic_text
 
@@ -274,7 +276,9 @@ def write_library(
     seen: set[str] = set()
     # A spawned process starts clean: a forked one would inherit the threads of JAX in a broken state.
     with (
-        ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool,
+        ProcessPoolExecutor(
+            workers, mp_context=get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
+        ) as pool,
         Progress(*columns, transient=True, disable=not progress) as bar,
         atomic_text(path) as file,
     ):

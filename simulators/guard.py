@@ -14,7 +14,6 @@ It uses the standard library and `data.descendants` only, so that it is there in
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import resource
@@ -22,13 +21,12 @@ import select
 import shutil
 import signal
 import socket
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from data.descendants import end_descendants
+from data.descendants import adopt_orphans, end_descendants, end_with_parent
 
 #: Told over the socket: kill at once; or: it is about to end, so wait a moment for its status.
 KILL, ENDING = b"k", b"e"
@@ -40,8 +38,6 @@ GONE_S = 5.0
 TAIL = 2000
 #: Exit status of a program that could not be started.
 NOT_STARTED = 127
-_PR_SET_PDEATHSIG = 1
-_PR_SET_CHILD_SUBREAPER = 36
 
 
 def guard(settings: Mapping[str, Any]) -> None:
@@ -69,9 +65,7 @@ class _Guard:
     def start(self) -> None:
         for private in (self.control.fileno(), *self.settings["private"]):
             os.set_inheritable(private, False)
-        _prctl(_PR_SET_CHILD_SUBREAPER, 1)
-        # The socket tells of the parent's death as well, unless a process that it forked holds the other end.
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+        adopt_orphans()
         self.output, theirs = os.pipe()
         self.wake, waking = os.pipe()
         for number in (self.wake, waking, self.output):
@@ -83,6 +77,8 @@ class _Guard:
             signal.signal(number, self._stop)
         if os.getppid() != self.settings["parent"]:
             self._end()
+        # The socket tells of the parent's death as well, unless a process that it forked holds the other end.
+        end_with_parent(self.settings["parent"], signal.SIGTERM)
         above = os.getpid()
         self.program = os.fork()
         if self.program == 0:
@@ -102,9 +98,7 @@ class _Guard:
             signal.signal(number, signal.SIG_DFL)
         # A session of its own: signals that it sends to its group do not reach the guard.
         os.setsid()
-        _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != above:
-            os._exit(NOT_STARTED)
+        end_with_parent(above)
         for stream in (1, 2):
             os.dup2(output, stream)
         for number in (output, self.output, self.wake, waking, *self.settings["private"]):
@@ -214,8 +208,3 @@ def remove_tree(path: str) -> None:
             with suppress(OSError):
                 os.chmod(folder, 0o700)
         shutil.rmtree(path, ignore_errors=True)
-
-
-def _prctl(option: int, value: int) -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(option, value)

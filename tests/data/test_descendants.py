@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
+import psutil
 import pytest
 
 from data import descendants as module
@@ -40,3 +43,34 @@ def test_all_that_a_process_started_is_found_and_killed(
     while descendants(inner) and time.monotonic() < deadline:
         time.sleep(0.01)
     assert descendants(inner) == []
+
+
+PARENT = """
+import os, subprocess, sys, time
+code = "import os, sys, time; from data.descendants import end_with_parent; end_with_parent(int(sys.argv[1]));"
+code += "print(os.getpid(), flush=True); time.sleep(1e6)"
+subprocess.Popen([sys.executable, "-c", code, str(os.getpid())], start_new_session=True)
+time.sleep(1e6)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system does that")
+def test_a_process_that_asked_for_it_ends_with_its_parent_though_that_is_killed() -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    with parent.stdout as said:
+        child = psutil.Process(int(said.readline()))
+        parent.kill()
+        parent.wait()
+        # Its end of the pipe closes with it.
+        assert said.read() == ""
+    deadline = time.monotonic() + 10
+    with suppress(psutil.NoSuchProcess):
+        while child.status() != psutil.STATUS_ZOMBIE:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+    # One whose parent has gone before it could ask does not stay.
+    alone = subprocess.run(
+        [sys.executable, "-c", "from data.descendants import end_with_parent; end_with_parent(1 << 30)"], check=False
+    )
+    assert alone.returncode == 1
