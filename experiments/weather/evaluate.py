@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.reading import Reading
 from data.windows import WindowStore
+from experiments.overlap import UNSEEN
 from experiments.reporting.style import Drawing
 from experiments.stage import build, existing_file, show_readings
 from experiments.weather import figures
@@ -181,6 +182,7 @@ def evaluate_forecaster(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
             advance=lambda: bar.advance(task),
         )  # fmt: skip
+    apart = _apart(main, protocol, learned, members)
     if readings and found.attrs["forecasts"] < readings[0].used:
         unseen = readings[0].used - int(found.attrs["forecasts"])
         readings[0] = readings[0].without(["no state before its first lead that other systems begin from"] * unseen)
@@ -220,7 +222,17 @@ def evaluate_forecaster(
         state = store.read(np.array([test[0]]), 1)[0, 0]
         evaluation.speed = {b: years_per_minute(forecaster, core, state, b) for b in settings.batches}
     write_page(evaluation, run_dir / PAGE)
-    return evaluation, _metrics(evaluation)
+    return evaluation, _metrics(evaluation) | apart
+
+
+def _apart(main: Any, protocol: Protocol, learned: ReferenceStates, members: int) -> dict[str, float]:
+    """Errors on the states that were not learned from, where some of those that are forecast were."""
+    if learned.free is None or not len(protocol.store.starts(main.history + protocol.steps, learned.free)):
+        return {}
+    several = {"forecast": members} if members > 1 else {}
+    rest = replace(protocol, part=learned.free)
+    found = plain(score({"forecast": main}, rest, learned.climatology, members=several), "forecast", UNSEEN)
+    return {k: v for k, v in found.items() if "/rmse/" in k}
 
 
 def _reading(source: str, store: WindowStore, learned: ReferenceStates) -> Reading:

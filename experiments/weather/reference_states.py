@@ -54,6 +54,7 @@ class ReferenceStates:
         test: [start, stop) of the states with the truth, in their own store.
         kept: what the training left beside its weights, or None.
         notes: what was taken where there was a choice, and what to mind, in sentences.
+        free: [start, stop) of the longest run of `test` that was not learned from, where some of it was.
     """
 
     climatology: Climatology
@@ -64,6 +65,7 @@ class ReferenceStates:
     test: Part
     kept: TrainingReferences | None = None
     notes: list[str] = field(default_factory=list)
+    free: Part | None = None
 
     @property
     def precipitation(self) -> Sequence[PrecipitationClimate]:
@@ -189,7 +191,8 @@ def reference_states(
     made = ReferenceStates(climatology, times, windows, train, valid, test, kept)
     where = "the surrogate's directory" if windows is None else str(windows.path)
     made.notes.append(f"Climatology and linear models are made of {_extent(times, truth.layout)} of {where}.")
-    _refuse_learned(made, asked, truth, train if own else None)
+    calibration = (0, 0) if kept is None or asked.train is not None else kept.parts.get("calibration", (0, 0))
+    _refuse_learned(made, asked, truth, (train, valid, calibration) if own else None)
     _refuse_other_hours(made, truth)
     return made
 
@@ -294,15 +297,23 @@ def _extent(times: np.ndarray, layout: WeatherLayout) -> str:
     return f"{len(times):,} states from {first} to {last}"
 
 
-def _refuse_learned(made: ReferenceStates, asked: AskedStates, truth: WindowStore, train: Part | None) -> None:
+def _refuse_learned(
+    made: ReferenceStates, asked: AskedStates, truth: WindowStore, learned_parts: Sequence[Part] | None
+) -> None:
     """Refuse to score states that were learned from; where they are asked for by their rows, note it.
+
+    Args:
+        made: with the states that are to be forecast, and those of the training.
+        asked: by the configuration.
+        truth: windows with the truth.
+        learned_parts: [start, stop) of these that were learned from; None where they are other windows.
 
     Raises:
         InputError: says how many, and which rows are free of them.
     """
     rows = np.arange(*made.test)
-    if train is not None:
-        learned = (rows >= train[0]) & (rows < train[1])
+    if learned_parts is not None:
+        learned = np.any([(rows >= low) & (rows < high) for low, high in learned_parts], axis=0)
     elif truth.layout.calendar:
         learned = np.isin(truth.times[rows].astype("datetime64[s]"), made.times.astype("datetime64[s]"))
     else:
@@ -310,12 +321,14 @@ def _refuse_learned(made: ReferenceStates, asked: AskedStates, truth: WindowStor
     if not learned.any():
         return
     said = f"{learned.sum():,} of the {len(rows):,} states are of times that the training learned from"
-    if asked.test is not None:
-        made.notes.append(f"{said[0].upper()}{said[1:]}: scores on them are better than on others.")
-        return
     edges = np.flatnonzero(np.diff(np.concatenate([[1], learned.astype(int), [1]])))
     runs = [(int(rows[0] + a), int(rows[0] + b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     free = max(runs, key=lambda run: run[1] - run[0], default=None)
+    if asked.test is not None:
+        made.free = free
+        apart = "" if free is None else f" The scores under unseen/ are of states {free[0]} to {free[1]} alone."
+        made.notes.append(f"{said[0].upper()}{said[1:]}: scores on them are better than on others.{apart}")
+        return
     remedy = "Give later states" if free is None else f"Give forecasts.test=[{free[0]},{free[1]}], which are not"
     raise InputError(said, where="forecasts.file", remedy=remedy)
 

@@ -146,6 +146,15 @@ def test_windows_that_do_not_fit_or_were_learned_from_are_refused(trained: Path,
     years(tmp_path / "again", 2004, 2005)
     with pytest.raises(InputError, match=r"105 of the 731 states.*learned from.*forecasts\.test=\[105,731\]"):
         scored(tmp_path / "b", run, tmp_path / "again")
+    more = ("forecasts.test=[0,731]", "forecasts.starts=20", "forecasts.references=[persistence]")
+    found = scored(tmp_path / "h", run, tmp_path / "again", *more, "forecasts.regressed=false")
+    assert "105 of the 731 states" in found.attrs["notes"][-1]
+    assert "unseen/ are of states 105 to 731" in found.attrs["notes"][-1]
+    scored(tmp_path / "i", run, tmp_path / "again", "forecasts.test=[105,731]", *more[1:], "forecasts.regressed=false")
+    metrics, apart = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "hi")
+    key = "rmse/mean_sea_level_pressure/24h"
+    assert metrics[f"unseen/{key}"] == apart[f"forecast/{key}"] != metrics[f"forecast/{key}"]
+    assert f"unseen/{key}" not in apart
     noon = LAYOUT.unstack(np.full((9, *GRID.shape, 1), 1e5, np.float32), ("time",), {
         "time": np.datetime64("2005-06-01T12", "ns") + np.arange(9) * np.timedelta64(24, "h")
     })  # fmt: skip
