@@ -7,6 +7,9 @@ with where they lie and what they sum to. Part by part it is written; `library.j
 from __future__ import annotations
 
 import json
+import math
+import operator
+import re
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,13 +19,21 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from data.damage import said
 from data.errors import CorruptStoreError, InputError
-from data.featurise import GraphTable
+from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, GraphTable
 from data.files import atomic_path, write_json
 
 FORMAT = 1
 CARD = "library.json"
 _ALIGN = 64
+_PART = re.compile(r"part-\d{5,9}\.bin", re.ASCII)
+#: The arrays of a part and their types.
+DTYPES = {
+    "atom_counts": "|u1", "bond_counts": "|u1", "atoms": "|u1", "bonds": "|u1", "bond_atoms": "|u1", "text": "|u1",
+    "offsets": "<u4", "lines": "<i8", "standard": "|u1",
+}  # fmt: skip
+_OF_ROWS = ("atom_counts", "bond_counts", "lines")
 
 
 @dataclass(frozen=True)
@@ -67,9 +78,29 @@ class Part:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Part:
-        """What `to_json` described."""
-        arrays = {k: (int(a), str(d), tuple(s), int(c)) for k, (a, d, s, c) in value["arrays"].items()}
-        return Part(str(value["file"]), int(value["rows"]), arrays)
+        """What `to_json` described.
+
+        Raises:
+            ValueError, TypeError, KeyError: a name, a type or a shape is none that `write_part` gives.
+        """
+        name, rows = str(value["file"]), operator.index(value["rows"])
+        if not _PART.fullmatch(name):
+            raise ValueError(f"{name!r} is no name of a part")
+        found: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
+        for key, dtype in DTYPES.items():
+            if key == "standard" and key not in value["arrays"]:
+                continue
+            start, kind, shape, crc = value["arrays"][key]
+            sizes = tuple(map(operator.index, shape))
+            rest = {"atoms": (len(ATOM_COLUMNS),), "bonds": (len(BOND_COLUMNS),), "bond_atoms": (2,)}.get(key, ())
+            first = {"offsets": rows + 1}.get(key, rows if key in _OF_ROWS else None)
+            fits = sizes[1:] == rest and len(sizes) == 1 + len(rest) and first in (None, sizes[0])
+            if kind != dtype or not fits or min(start, *sizes) < 0:
+                raise ValueError(f"{key} of {name} is {kind} of shape {list(sizes)} at byte {start}")
+            found[key] = (operator.index(start), dtype, sizes, operator.index(crc))
+        if found["bonds"][2][0] != found["bond_atoms"][2][0]:
+            raise ValueError(f"{name} has as many bonds as no ends of them")
+        return Part(name, rows, found)
 
 
 def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
@@ -112,13 +143,15 @@ def read_part(directory: Path, part: Part) -> Prepared:
     except (OSError, ValueError) as error:
         raise _corrupt(path, str(error)) from error
     for name, (start, dtype, shape, crc) in part.arrays.items():
-        size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+        size = math.prod(shape) * np.dtype(dtype).itemsize
         raw = whole[start : start + size]
         if len(raw) < size:
             raise _corrupt(path, f"{name} is truncated")
         if zlib.crc32(raw.data) != crc:
             raise _corrupt(path, f"{name} is not what was written")
         arrays[name] = raw.view(dtype).reshape(shape)
+    if problem := _contradiction(arrays):
+        raise _corrupt(path, problem)
     table = GraphTable(
         _starts(arrays["atom_counts"]),
         _starts(arrays["bond_counts"]),
@@ -127,8 +160,32 @@ def read_part(directory: Path, part: Part) -> Prepared:
         arrays["bond_atoms"],
         np.arange(part.rows),
     )
-    standard = arrays["standard"].tobytes().decode().split("\n")[:-1] if "standard" in arrays else None
+    standard = None
+    if "standard" in arrays:
+        standard = arrays["standard"].tobytes().decode("utf-8", "replace").split("\n")[:-1]
+        if len(standard) != part.rows:
+            raise _corrupt(path, f"{len(standard)} standard forms of {part.rows} molecules")
     return Prepared(table, arrays["text"], arrays["offsets"].astype(np.int32), arrays["lines"], standard)
+
+
+def _contradiction(arrays: Mapping[str, np.ndarray]) -> str | None:
+    """Why the arrays of a part are no molecules, whatever their checksums say; None if they are."""
+    atoms, bonds, offsets, text = (arrays[name] for name in ("atom_counts", "bond_counts", "offsets", "text"))
+    for counts, name in ((atoms, "atoms"), (bonds, "bonds")):
+        if int(counts.sum(dtype=np.int64)) != len(arrays[name]):
+            return f"{len(arrays[name])} {name}, and its molecules have {int(counts.sum(dtype=np.int64))}"
+    if (arrays["bond_atoms"].max(axis=1, initial=0) >= np.repeat(atoms, bonds)).any():
+        return "a bond ends at an atom that its molecule has not"
+    whole = offsets.astype(np.int64)
+    if whole[0] != 0 or whole[-1] != len(text) or len(text) > np.iinfo(np.int32).max or (np.diff(whole) < 0).any():
+        return "its SMILES do not follow one another"
+    starts = whole[:-1][np.diff(whole) > 0]
+    try:
+        text.tobytes().decode("utf-8")
+    except UnicodeDecodeError:
+        return "its SMILES are not UTF-8"
+    # A byte in the middle of a character begins no text.
+    return "its SMILES are not UTF-8" if ((text[starts] & 0xC0) == 0x80).any() else None
 
 
 @dataclass(frozen=True)
@@ -178,9 +235,9 @@ class PreparedLibrary:
             card = json.loads(card_path.read_text(encoding="utf-8"))
             newer = int(card["format"]) > FORMAT
             parts = tuple(Part.from_json(p) for p in card["parts"])
-            found = PreparedLibrary(Path(path), parts, int(card["rejected"]), card["source"])
-        except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, ValueError) as error:
-            raise _corrupt(card_path, str(error)) from error
+            found = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+            raise _corrupt(card_path, said(error)) from error
         if newer:
             raise InputError("made by a newer version", where=str(card_path), remedy="Upgrade understudy")
         return found

@@ -277,7 +277,7 @@ def _plausible(lines: Lines, count: int) -> bool:
     comment = lines.peek(1)
     if count == 0 or comment is None or _atom_problem(decoded(comment[1]), _PLAIN) is None:
         return False
-    layout = _layout(decoded(comment[1]))
+    layout = layout_of(decoded(comment[1]))
     room = LONGEST_RECORD_BYTES
     for i in range(count):
         row = lines.peek(2 + i)
@@ -296,8 +296,8 @@ def _frame_problem(lines: Lines, count: int) -> tuple[str | None, int]:
         return "cut short: there is no comment line", 1
     if len(comment[1]) > LONGEST_LINE:
         return f"its comment line is longer than {LONGEST_LINE:,} bytes", 2
-    layout = _layout(decoded(comment[1]))
-    width = _width(layout)
+    layout = layout_of(decoded(comment[1]))
+    width = width_of(layout)
     if width is None:
         return f"Properties={layout!r} cannot be read", 2
     exact = layout != _PLAIN
@@ -318,24 +318,30 @@ def _frame_problem(lines: Lines, count: int) -> tuple[str | None, int]:
     return None, 2 + count
 
 
-def _layout(comment: str) -> str:
+def layout_of(comment: str) -> str:
+    """The columns of the atom lines of a frame, as its comment line names them."""
     found = _PROPERTIES.search(comment)
     return found[1] if found else _PLAIN
 
 
-def _width(layout: str) -> int | None:
-    """Fields of an atom line; None where the layout has no element and position."""
+def width_of(layout: str) -> int | None:
+    """Fields of an atom line; None where the layout has no element or no position, or is none."""
     parts = layout.split(":")
     names, kinds, counts = parts[::3], parts[1::3], parts[2::3]
-    valid = len(parts) % 3 == 0 and all(k in "RILS" for k in kinds) and all(c.isdigit() for c in counts)
+    valid = len(parts) % 3 == 0 and all(k in "RILS" for k in kinds) and all(map(_is_digits, counts))
     if not valid or not {"species", "Z"} & set(names) or "pos" not in names:
         return None
     return sum(map(int, counts)) if counts[names.index("pos")] == "3" else None
 
 
+def _is_digits(text: str) -> bool:
+    """Whether a text is a small number; digits of other scripts are none to Python."""
+    return text.isascii() and text.isdigit() and len(text) < 5
+
+
 def _atom_problem(text: str, layout: str) -> str | None:
     """Why a line is no atom of this layout."""
-    width, cells = _width(layout), text.split()
+    width, cells = width_of(layout), text.split()
     if width is None or len(cells) < width:
         return f"has {len(cells)} fields"
     parts, at = layout.split(":"), 0
@@ -343,7 +349,7 @@ def _atom_problem(text: str, layout: str) -> str | None:
         for cell in cells[at : at + count]:
             if name == "species" and not 0 < atomic_numbers.get(cell.capitalize(), 0) <= MAX_NUMBER:
                 return f"unknown element {cell[:20]!r}"
-            if name == "Z" and not (cell.isdigit() and 0 < int(cell) <= MAX_NUMBER):
+            if name == "Z" and not (_is_digits(cell) and 0 < int(cell) <= MAX_NUMBER):
                 return f"unknown element {cell[:20]!r}"
             if kind in "RI" and not _is_number(cell, kind):
                 return f"{cell[:40]!r} is not a number"
@@ -365,7 +371,7 @@ def _frame(record: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | Ba
     if problem:
         return Bad(line, text, problem)
     _, comment, *rows = text.split("\n")
-    layout = _layout(comment)
+    layout = layout_of(comment)
     for i, row in enumerate(rows):
         problem = _atom_problem(row, layout)
         if problem:

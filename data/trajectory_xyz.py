@@ -25,6 +25,7 @@ from ase.io.extxyz import key_val_dict_to_str, read_xyz
 
 from data.errors import CorruptStoreError, InputError
 from data.frames import Frame
+from data.structure_files import layout_of, width_of
 
 LOG = logging.getLogger(__name__)
 #: Bytes of text in a gzip member; smaller ones pack badly.
@@ -179,6 +180,15 @@ def parse(text: str, path: Path, line: int) -> tuple[Frame, str]:
     Raises:
         CorruptStoreError: it is not a frame of a trajectory.
     """
+    _, comment, *rows = text.rstrip("\n").split("\n")
+    # ASE takes memory for as many columns as are named.
+    width = width_of(layout_of(comment))
+    if width is None or any(len(row.split()) != width for row in rows):
+        raise CorruptStoreError(
+            "an atom line has other columns than its frame names",
+            where=f"{path}, line {line}",
+            remedy="Name a file that was written as a trajectory, or restore it from a copy",
+        )
     try:
         atoms: Atoms = next(iter(read_xyz(io.StringIO(text), index=0)))
         results = {} if atoms.calc is None else atoms.calc.results

@@ -18,14 +18,20 @@ CODE = re.compile(
     r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
     r"|\ballowSystemOperations\b|\bdynamicCode\b"
 )
-#: What may stand between two words: white space and comments, whichever way a comment is read.
-GAP = r"(?:\s|/\*.*?\*/|//[^\n]*\n)*"
-#: Values up to the semicolon that ends them, which is none within a string.
-VALUE = r'(?:"(?:\\.|[^"\\])*"|[^;"])*'
+#: What may stand between two words: white space and comments. Each is taken whole and never given back: comments that
+#: could be divided in many ways would take for ever.
+GAP = r"(?:\s|/\*(?:[^*]|\*(?!/))*+\*/|//[^\n]*\n)*+"
+#: Values up to the semicolon that ends them, which is none within a string; or up to a string that does not end.
+VALUE = r'(?:"(?:\\.|[^"\\])*+"|[^;"])*+'
 #: Libraries, by a name that may be the case's own: a path, a macro, or what a directive takes in.
-LIBRARY = re.compile(rf'\b\w*[lL]ibs?(?:"|(?=[\s("/])){GAP}(?P<value>{VALUE});', re.S)
+_LIBRARY = rf'\b\w*[lL]ibs?(?:"|(?=[\s("/])){GAP}'
+LIBRARY = re.compile(rf"{_LIBRARY}(?P<value>{VALUE});", re.S)
 #: A key in quotes is a pattern, which may stand for any of `LIBRARY_KEYS`.
-PATTERN = re.compile(rf'(?:^|[;{{}}]){GAP}"(?P<key>(?:\\.|[^"\\])*)"\s*(?P<value>[^{{;"\s]{VALUE}|"{VALUE});', re.S)
+_PATTERN = rf'(?:^|[;{{}}]){GAP}"(?P<key>(?:\\.|[^"\\])*+)"\s*+'
+PATTERN = re.compile(rf'{_PATTERN}(?P<value>[^{{;"\s]{VALUE}|"{VALUE});', re.S)
+#: How entries of these begin. Where many do in a long file, looking for the end of each takes for ever.
+HEADS = (re.compile(_LIBRARY, re.S), re.compile(rf"{_PATTERN}[^{{;\s]", re.S))
+MOST_HEADS, MOST_STEPS = 200, 10**7
 LIBRARY_KEYS = ("lib", "libs", "functionObjectLibs", "motionSolverLibs", "dynamicFvMeshLibs", "allowSystemOperations")
 #: A file that a dictionary takes in: relative to the file that names it.
 INCLUDE = re.compile(rf"#\s*s?include(?:IfPresent)?\b{GAP}\"([^\"\n\\]*)\"", re.S)
@@ -86,6 +92,7 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
     plain = without_comments(text)
     value = "Write the value itself, or make it a parameter"
     for source in (text, plain):
+        _refuse_endless(source, folder / name)
         for pattern, what in (
             (CODE, "compiles or runs code"),
             (LIBRARY_INCLUDE, "reads a file outside the case"),
@@ -114,6 +121,22 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
     for match in INCLUDES.finditer(plain):
         if not INCLUDE.match(plain, match.start()):
             raise refused(match.start(), plain[match.start() :], "names no file that can be read", plain, value)
+
+
+def _refuse_endless(source: str, where: Path) -> None:
+    """Refuse a text in which the search for libraries would not end.
+
+    Raises:
+        InputError: many entries of a long text may name libraries.
+    """
+    for head in HEADS:
+        count = sum(1 for _ in head.finditer(source))
+        if count > MOST_HEADS and count * len(source) > MOST_STEPS:
+            raise InputError(
+                f"{count:,} entries of it may name libraries, which is more than can be checked",
+                where=str(where),
+                remedy="Move what is no dictionary out of the case",
+            )
 
 
 def _may_mean_a_library(pattern: str) -> bool:

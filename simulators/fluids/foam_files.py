@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from data.errors import InputError
+from simulators.fluids.foam_start import TIME
 
 #: Numbers that one value of a field holds, by the second half of the field's class.
 COMPONENTS: Mapping[str, int] = {"Scalar": 1, "Vector": 3, "SphericalTensor": 1, "SymmTensor": 6, "Tensor": 9}
@@ -50,7 +51,7 @@ _DIMENSIONS = re.compile(r"(?:^|[\s};])dimensions\s+\[([^\]]*)\]\s*;")
 _INTERNAL = re.compile(r"(?:^|[\s};])internalField\s")
 _PATCHES = re.compile(r"(?:^|[\s};])boundaryField\s*\{")
 _VALUE = re.compile(r"(?<=[\s{;])value\s+(?=uniform|nonuniform)")
-_LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d+)\s*([({])")
+_LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d{1,12})\s*([({])", re.ASCII)
 #: A line of a log by which a program enters a time; some releases add the unit.
 _REACHED = re.compile(r"^Time = ([-+.\deE]+)s?\s*$", re.M)
 #: Bytes that stand in no text, of any encoding that goes on from ASCII.
@@ -100,7 +101,7 @@ def units_of(dimensions: str) -> str:
         powers = [float(p) for p in words]
     except ValueError:
         powers = _named(dimensions)
-    if words and (len(powers) not in (5, 7) or any(p != int(p) for p in powers)):
+    if words and (len(powers) not in (5, 7) or any(not p.is_integer() for p in powers)):
         raise ValueError(f"dimensions must be 5 or 7 whole numbers, or SI units, got [{dimensions}]")
     terms = [unit + ("" if p == 1 else f"{p:g}") for unit, p in zip(SI, powers, strict=False) if p]
     # CF puts what is raised to a positive power first.
@@ -232,7 +233,7 @@ def times(folder: Path) -> dict[float, Path]:
     """Time -> its folder in a case, in order of time."""
     found: dict[float, Path] = {}
     for path in folder.iterdir():
-        if path.is_dir() and re.fullmatch(r"\d+(\.\d*)?([eE][-+]?\d+)?", path.name):
+        if path.is_dir() and TIME.fullmatch(path.name):
             found[float(path.name)] = path
     return dict(sorted(found.items()))
 
@@ -294,7 +295,8 @@ def _values(path: Path, entry: str, text: str, start: int, components: int) -> F
         raise InputError(f"a list without its closing {closing}", where=where)
     inner = body[found.end() : -1]
     if found[2] == "{":
-        return np.repeat(_numbers(where, inner, 1, components), count, axis=0)
+        # Not copied: whoever uses it knows how many there have to be.
+        return np.broadcast_to(_numbers(where, inner, 1, components), (count, components))
     return _numbers(where, inner, count, components)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from data.errors import InputError
 
 #: A folder that is named after a time.
-TIME = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?")
+TIME = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII)
 #: Values that only OpenFOAM, or a request, knows.
 UNKNOWN = re.compile(r"[$#{]")
 
@@ -59,7 +59,11 @@ def start_folder(control: str, folders: Collection[str], where: str) -> str | No
             remedy="Write startFrom and startTime there as plain values, or remove the results",
         )
     if begins == "startTime":
-        same = [name for name in ordered if math.isclose(float(name), float(at), rel_tol=1e-9)]
+        try:
+            time = float(at)
+        except ValueError:
+            raise InputError(f"startTime is {at[:40]!r}, no number", where=f"{where}/system/controlDict") from None
+        same = [name for name in ordered if math.isclose(float(name), time, rel_tol=1e-9)]
         return same[0] if same else None
     start = ordered[0] if begins == "firstTime" else ordered[-1]
     end = entries.get("endTime", "")
