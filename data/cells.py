@@ -15,16 +15,19 @@ from typing import Any
 
 import pandas as pd
 
+from data.encodable import encodable
+
 _BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"
 _FORMULA = re.compile(_BEGINS)
 _WRITTEN = re.compile("'" + _BEGINS)
 
 
 def safe(value: Any) -> Any:
-    """A cell as it is written: texts that look like formulas with an apostrophe in front, all else as it is."""
-    if not isinstance(value, str) or _FORMULA.match(value) is None or _is_number(value):
+    """A cell as it is written: a text that looks like a formula with an apostrophe in front; each text `encodable`."""
+    if not isinstance(value, str):
         return value
-    return "'" + value
+    text = encodable(value)
+    return text if _FORMULA.match(text) is None or _is_number(text) else "'" + text
 
 
 def safe_row(values: Iterable[Any]) -> list[Any]:

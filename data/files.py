@@ -227,6 +227,13 @@ def sweep(directory: Path, *, zarr: bool = False) -> list[Path]:
     return removed
 
 
+def sweep_beside(path: Path) -> None:
+    """Remove what killed processes left of one file or directory, in a directory that may not be ours."""
+    for entry in list(path.parent.iterdir()) if path.parent.is_dir() else []:
+        if is_temporary(entry.name, path.name) and not entry.is_symlink() and (entry.is_file() or entry.is_dir()):
+            _remove_dead(entry)
+
+
 def _begin(path: Path, *, directory: bool) -> tuple[int, Path]:
     """A new name beside `path`, and a descriptor that holds the lock by which others know that this process lives."""
     prefix = f".{path.name[:100]}."

@@ -45,8 +45,7 @@ class RejectLog:
 
     def __enter__(self) -> RejectLog:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        # Bytes that were no text arrive as lone surrogates and are shown escaped.
-        self._file = self.path.open("w", encoding="utf-8", errors="backslashreplace", newline="")
+        self._file = self.path.open("w", encoding="utf-8", newline="")
         self._count = 0
         self._write(HEADER)
         return self

@@ -196,7 +196,10 @@ class RecordStore:
                 raise
             done = self._manifest()["records"]
             # A crash between the manifest and the clearing of the journal leaves records in both.
-            self._journal.records = [r for r in self._journal.records if int(r["_sequence"]) >= done]
+            left = [r for r in self._journal.records if int(r["_sequence"]) >= done]
+            if self._journal.records and not left:
+                self._journal.clear()
+            self._journal.records = left
             self._order = list(self._stored("key")) + [r["key"] for r in self._journal.records]
             self._known = set(self._order)
 

@@ -24,6 +24,7 @@ from ase.data import atomic_masses, chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str, read_xyz
 
 from data.errors import CorruptStoreError, InputError
+from data.files import sync_directory
 from data.frames import Frame
 from data.structure_files import layout_of, width_of
 
@@ -110,6 +111,7 @@ class XyzWriter:
         try:
             self._flush()
             os.fsync(self._file.fileno())
+            sync_directory(self.path.parent)
         finally:
             self._file.close()
 

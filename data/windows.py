@@ -292,6 +292,7 @@ def write_windows(
         if _read(path / CARD)["identity"] != json.loads(json.dumps(identity)):
             raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
         if not (path / PROGRESS).exists():
+            sweep(path)
             return store
     with claim(path, "store of windows", adopt=_is_begun):
         return _write_states(
@@ -317,7 +318,7 @@ def _write_states(
     advance: Any,
 ) -> WindowStore:
     if (path / CARD).is_file():
-        # A kill came between the card and this.
+        # A kill came between the card and the end.
         remove_listed(path / PROGRESS)
         return WindowStore.open(path)
     shard_bytes = int(identity["shard_bytes"])

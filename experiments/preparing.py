@@ -18,7 +18,7 @@ from data.cells import safe_row
 from data.claim import claim
 from data.errors import InputError
 from data.featurise import GraphTable
-from data.files import write_json
+from data.files import remove_listed, sweep, sync_directory, write_json
 from data.library import CARD, Part, Prepared, PreparedLibrary, read_part, write_part
 from experiments.screening_chunks import Encoded
 from experiments.screening_readings import StandardForms, candidates_read, standard_said
@@ -112,6 +112,11 @@ def prepare(
         library = PreparedLibrary.open(out)
         if dict(library.source) != wanted:
             raise InputError("another library is there", where=str(out), remedy="Name another directory")
+        # A kill came between the card and the end.
+        if (out / PROGRESS).exists():
+            with claim(out, "prepared library", adopt=_is_begun):
+                remove_listed(out / PROGRESS)
+        sweep(out)
         total = len(library) + library.rejected
         return PrepareSummary(total, len(library), _bytes(library), time.perf_counter() - began, total)
     with claim(out, "prepared library", adopt=_is_begun):
@@ -150,8 +155,6 @@ def prepare(
                 remedy=f"See {out / 'rejects.csv'}",
             )
         library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
-        library.save()
-        (out / PROGRESS).unlink()
         counted = [_forms(read_part(out, part)) for part in done.parts if steps]
         forms = StandardForms(sum(f.changed for f in counted), sum(f.stripped for f in counted))
         reading = candidates_read(
@@ -163,6 +166,9 @@ def prepare(
             assumed=standard_said(steps, forms),
         )
         show_readings([reading], out, printed=progress)
+        # Last, because a directory with a card is complete.
+        library.save()
+        remove_listed(out / PROGRESS)
         return PrepareSummary(done.rows, valid, _bytes(library), time.perf_counter() - began, resumed)
 
 
@@ -181,11 +187,11 @@ def _is_begun(out: Path) -> bool:
 
 
 def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:
-    out.mkdir(parents=True, exist_ok=True)
     path = out / PROGRESS
     if not path.exists():
-        if any(out.glob("part-*.bin")):
-            raise InputError("holds parts of something else", where=str(out), remedy="Name another directory")
+        # The directory is ours: the parts are those of a process that was killed before it noted the first.
+        for part in out.glob("part-*.bin"):
+            part.unlink()
         with (out / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(["file", "line", "text", "reason"])
         return None
@@ -220,6 +226,7 @@ def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
         file.flush()
         os.fsync(file.fileno())
         done.rejects_bytes = file.tell()
+    sync_directory(out)
     if len(table):
         done.parts.append(write_part(out, len(done.parts), prepared))
     done.rows += rows

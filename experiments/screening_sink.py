@@ -26,7 +26,7 @@ from jaxtyping import Int
 from data.cells import safe_row
 from data.checksums import crc32_of, read_bytes
 from data.errors import CorruptStoreError, InputError
-from data.files import remove_listed, write_bytes
+from data.files import atomic_path, make_directory, remove_listed, sync_directory, write_bytes
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_ledger import (
     LEDGER,
@@ -183,7 +183,7 @@ class Sink:
         self.results = out / RESULTS
         self.rejects = out / REJECTS
         self._ledger = out / LEDGER
-        self.results.mkdir(parents=True, exist_ok=True)
+        make_directory(self.results)
         _claim(out, fingerprint)
         self.commits = self._recover()
         self._rejects_crc = crc32_of(self.rejects) if self.rejects.exists() else 0
@@ -259,14 +259,11 @@ class Sink:
         rows = sum(batch.num_rows for batch in batches)
         size, crc = 0, None
         if batches:
-            temporary = path.with_name(f".{path.name}.tmp")
-            # Every string is different and floats repeat little: dictionaries would cost time and no less space.
-            pq.write_table(
-                pa.Table.from_batches(batches), temporary, compression=self._compression, use_dictionary=False
-            )
-            _flush(temporary)
-            os.replace(temporary, path)
-            _flush(path.parent)
+            with atomic_path(path) as temporary:
+                # Every string is different and floats repeat little: dictionaries would cost time and no less space.
+                pq.write_table(
+                    pa.Table.from_batches(batches), temporary, compression=self._compression, use_dictionary=False
+                )
             size, crc = path.stat().st_size, crc32_of(path)
         text = io.StringIO()
         if not self.rejects.exists():
@@ -280,6 +277,8 @@ class Sink:
             file.flush()
             os.fsync(file.fileno())
             rejects_bytes = file.tell()
+        # Its name, too, before a line counts it.
+        sync_directory(self._out)
         done = replace(
             entry, rows=rows, bytes=size, rejects_bytes=rejects_bytes, file_crc32=crc, rejects_crc32=self._rejects_crc
         )
@@ -287,6 +286,8 @@ class Sink:
             file.write(ledger_line(done))
             file.flush()
             os.fsync(file.fileno())
+        if not self.commits:
+            sync_directory(self._out)
         self.commits.append(done)
 
     def _recover(self) -> list[Commit]:
@@ -340,12 +341,3 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
             where=str(out),
             remedy="Give another out=DIR, or delete this one",
         )
-
-
-def _flush(path: Path) -> None:
-    """Wait until a file, or the names in a directory, are on the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,7 +19,7 @@ import numpy as np
 
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
-from data.files import write_json
+from data.files import remove_listed, sync_directory, write_json
 from data.plain import PlainError, read_plain, within
 from data.ranges import refuse_out_of_range
 from simulators.base import Simulator
@@ -82,7 +82,8 @@ def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, A
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {sorted(KINDS)}, got {kind!r}")
     with claim(directory, "surrogate", adopt=_is_surrogate):
-        (directory / CARD).unlink(missing_ok=True)
+        remove_listed(directory / CARD)
+        sync_directory(directory)
         save_arrays(directory / "weights", params, {"kind": kind})
         write_json(directory / CARD, {"format": FORMAT, "kind": kind, "versions": package_versions(), **card})
 

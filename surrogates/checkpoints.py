@@ -7,9 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
-import shutil
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,7 +15,7 @@ import jax
 import numpy as np
 
 from data.errors import CorruptStoreError, InputError
-from data.files import write_json
+from data.files import atomic_directory, remove_directory, write_json
 from data.plain import decode, read_plain, reading, within
 
 NOTE = "note.json"
@@ -43,7 +40,7 @@ def _file_checksums(directory: Path) -> dict[str, str]:
 
 
 def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
-    """Save the leaves of a pytree and a note, atomically: a directory without its note does not count.
+    """Save the leaves of a pytree and a note, atomically; they are on the disk when this returns.
 
     Args:
         directory: made anew; saved arrays that are there are replaced once the new ones are complete.
@@ -57,19 +54,11 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
         raise InputError("holds no saved arrays, and is not replaced", where=str(directory), remedy="Name another path")
     logging.getLogger("absl").setLevel(logging.ERROR)
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
-    directory.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}."))
-    with _alone() as checkpointer:
-        checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
-    files = _file_checksums(temporary / "arrays")
-    write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves), "files": files})
-    old = None
-    if directory.exists():
-        old = Path(tempfile.mkdtemp(dir=directory.parent, prefix=f".{directory.name}.old."))
-        os.replace(directory, old / "replaced")
-    os.replace(temporary, directory)
-    if old is not None:
-        shutil.rmtree(old)
+    with atomic_directory(directory) as temporary:
+        with _alone() as checkpointer:
+            checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
+        files = _file_checksums(temporary / "arrays")
+        write_json(temporary / NOTE, {**note, "leaves": len(leaves), "sha256": checksum(leaves), "files": files})
 
 
 def _alone() -> Any:
@@ -199,8 +188,8 @@ def drop_others(folder: Path, newest: str) -> None:
     """Remove all checkpoints but one and that before it; those of further on were damaged, and are made again."""
     places = _complete(folder)
     upto = [place for place in places if place.name <= newest]
-    for old in {*places} - {*upto[-2:]}:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in sorted({*places} - {*upto[-2:]}):
+        remove_directory(old)
 
 
 def _complete(folder: Path) -> list[Path]:

@@ -12,6 +12,7 @@ that has imported everything and started no thread.
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import io
 import json
@@ -24,6 +25,7 @@ import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,24 +104,40 @@ def kill_everywhere(
 def kills_of(name: str, operation: Operation, state: State, folder: Path, every: int) -> list[Kill]:
     """Every kill of one operation; see the module."""
     folder.mkdir(parents=True)
+    _import_what_it_imports(operation, folder / "imports" / "made")
     whole = _Run(operation, folder / "whole" / "made")
     calls = [json.loads(line) for line in whole.counted().splitlines()]
-    expected = state(whole.directory)
+    expected = whole.state(state)
     kills = []
     for number, (point, call) in enumerate(calls):
         if number % every and number != len(calls) - 1:
             continue
         run = _Run(operation, folder / f"killed-{point}" / "made")
-        problem = run.killed_at(point) or run.finished() or _difference(expected, state(run.directory))
+        run.killed_at(point)
+        problem = run.finished() or _difference(expected, run.state(state))
         kills.append(Kill(name, point, call, problem))
         if not problem:
             shutil.rmtree(run.directory.parent)
     run = _Run(operation, folder / "often" / "made")
     for point in range(0, 100 * len(calls), max(every, len(calls) // 20)):
-        if run.killed_at(point):
+        if not run.killed_at(point):
             break
-    problem = run.finished() or _difference(expected, state(run.directory))
+    problem = run.finished() or _difference(expected, run.state(state))
     return [*kills, Kill(name, -1, "again and again", problem)]
+
+
+def _import_what_it_imports(operation: Operation, directory: Path) -> None:
+    """Import once, here, what every fork would import anew."""
+
+    def run() -> str:
+        operation(directory)
+        return "\n".join(sys.modules)
+
+    directory.parent.mkdir()
+    _, said = _forked(run)
+    for name in said.splitlines():
+        with suppress(Exception):  # What went wrong shows in the next run.
+            importlib.import_module(name)
 
 
 class _Run:
@@ -151,8 +169,8 @@ class _Run:
             raise RuntimeError(f"undisturbed, it ends with {status}: {said}")
         return said
 
-    def killed_at(self, point: int) -> str:
-        """Kill it before a call; what went wrong, "it ended before" if it makes fewer."""
+    def killed_at(self, point: int) -> bool:
+        """Kill it before a call; False if it ended before, as threads make the number of calls differ by a few."""
 
         def stop(number: int, call: str) -> None:
             if number == point:
@@ -163,8 +181,7 @@ class _Run:
             self.operation(self.directory)
             return ""
 
-        status, said = _forked(run)
-        return "" if status == -signal.SIGKILL else said or "it ended before"
+        return _forked(run)[0] == -signal.SIGKILL
 
     def finished(self) -> str:
         """Run it to its end; what went wrong."""
@@ -174,6 +191,17 @@ class _Run:
             return ""
 
         return _forked(run)[1]
+
+    def state(self, state: State) -> dict[str, str]:
+        """SHA-256 of each thing to compare, or what went wrong; taken in a process of its own, too."""
+
+        def run() -> str:
+            return json.dumps(
+                {name: hashlib.sha256(content).hexdigest() for name, content in state(self.directory).items()}
+            )
+
+        status, said = _forked(run)
+        return json.loads(said) if status == 0 else {said.strip().splitlines()[-1]: ""}
 
 
 def _watch(folder: Path, step: Callable[[int, str], None]) -> None:
@@ -247,7 +275,7 @@ def _forked(function: Callable[[], str]) -> tuple[int, str]:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
 
 
-def _difference(expected: dict[str, bytes], present: dict[str, bytes]) -> str:
+def _difference(expected: dict[str, str], present: dict[str, str]) -> str:
     lacking, more = sorted(expected.keys() - present.keys()), sorted(present.keys() - expected.keys())
     other = [name for name in sorted(expected.keys() & present.keys()) if expected[name] != present[name]]
     facts = {"lacks": lacking, "has more": more, "differs in": other}
@@ -274,7 +302,7 @@ def main() -> int:
     sys.path[:0] = given.paths
     # What a killed process wrote is kept by the system: only a power failure needs the disk.
     os.fsync = os.fdatasync = lambda fd: None
-    names = given.operations or importlib.import_module("experiments.benchmarks.kill_operations").NAMES
+    names = given.operations or list(importlib.import_module("experiments.benchmarks.kill_operations").NAMES)
     loaded = [(name.partition(":")[2] or name, *_named(name)) for name in names]
     kills: list[Kill] = []
     with tempfile.TemporaryDirectory() as temporary:

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, write_windows
+from data.windows import Segment, WindowStore, write_windows
+from experiments.benchmarks.faults_kill import tree
 from simulators.base import Coordinate, Variable
 
-NAMES = ("records", "fields", "windows")
+NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts")
 LAYOUT = WeatherLayout(
     WeatherGrid((-60.0, -20.0, 20.0, 60.0), tuple(np.arange(6) * 60.0)),
     (Channel("temperature", 500.0), Channel("2m_temperature")),
@@ -65,7 +69,126 @@ def _append(
 
 def windows(directory: Path) -> None:
     """A store of states in several shards."""
-    values = np.random.default_rng(0).normal(270, 10, (13, *LAYOUT.grid.shape, 2)).astype(np.float32)
-    times = np.datetime64("2001-01-01", "ns") + np.arange(13) * np.timedelta64(6, "h")
+    _windows(directory, 13)
+
+
+def _windows(directory: Path, count: int) -> WindowStore:
+    values = np.random.default_rng(0).normal(270, 10, (count, *LAYOUT.grid.shape, 2)).astype(np.float32)
+    times = np.datetime64("2001-01-01", "ns") + np.arange(count) * np.timedelta64(6, "h")
     states = Segment.of(LAYOUT.unstack(values, ("time",), {"time": times}))
-    write_windows(directory, [states], LAYOUT, fingerprint="a", shard_bytes=5 * 192)
+    return write_windows(directory, [states], LAYOUT, fingerprint="a", shard_bytes=5 * 192)
+
+
+class _Parser:
+    """Parses where it is: the processes of a `ParserPool` write nothing."""
+
+    workers = 1
+
+    def __init__(self, *_: object, **__: object) -> None: ...
+
+    def submit(self, chunk: Any) -> Future[Any]:
+        from experiments.screening_chunks import encode_chunk
+
+        future: Future[Any] = Future()
+        future.set_result(encode_chunk(chunk))
+        return future
+
+    def close(self) -> None: ...
+
+
+def prepared(directory: Path) -> None:
+    """A prepared library of three parts, with rows that are no molecules."""
+    from experiments import preparing
+
+    candidates = directory.parent.parent / "candidates.smi"
+    if not candidates.exists():
+        candidates.write_text("".join(f"{'C' * n if n % 4 else 'what'} {n}\n" for n in range(1, 13)))
+    with mock.patch.multiple(preparing, ParserPool=_Parser, PART_ROWS=3, CHUNK_ROWS=2):
+        preparing.prepare(candidates, directory, progress=False)
+
+
+def screen(directory: Path) -> None:
+    """The results of a screen in three parts, one of which has no candidate, and the best of them."""
+    import pyarrow as pa
+
+    from data.claim import claim
+    from experiments.screening_chunks import Reject
+    from experiments.screening_ledger import Commit, Spent, Tally
+    from experiments.screening_sink import Sink
+
+    with claim(directory, "screen"):
+        sink = Sink(directory, {"surrogate": "a"}, "candidates.smi", "zstd")
+        for part in range(len(sink.commits), 3):
+            line = np.arange(3) + 3 * part
+            interval = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(6, np.float32)), 2)
+            numbers = {name: line.astype(np.float32) for name in ("score", "prediction", "std")}
+            columns = {"line": line, "smiles": ["C", "CC", "\u00e9"], **numbers, "interval": interval}
+            batch = pa.RecordBatch.from_pydict({name: pa.array(column) for name, column in columns.items()})
+            entry = Commit.of(part, part, part, Tally(), Spent(), complete=part == 2)
+            sink.commit([batch] if part != 1 else [], [Reject(part, "\udc80\0", "no molecule")], entry)
+        sink.wait()
+        sink.write_top(sink.top(2))
+        sink.close()
+
+
+def run(directory: Path) -> None:
+    """A run of a stage: claimed, its configuration and what it learns from written, then its results."""
+    from omegaconf import OmegaConf
+
+    from data.files import write_json
+    from data.rejects import RejectLog
+    from experiments.run_directory import configuration_checked, run_directory
+    from surrogates.resuming import hold_to_data
+
+    config = OmegaConf.create({"stage": "train", "run": {"dir": str(directory)}, "seed": 1})
+    first = mock.patch("surrogates.devices.is_first", return_value=True)
+    with first, run_directory(config, directory, "train") as run_dir:
+        with RejectLog(run_dir / "rejects.csv") as rejects:
+            rejects.add("labels.csv", 3, "\udc80", "no molecule")
+        configuration_checked(run_dir)
+        with mock.patch("surrogates.resuming.is_first", return_value=True):
+            hold_to_data(run_dir, {"training part": "a"})
+        write_json(run_dir / "metrics.json", {"train/loss": 1.0})
+
+
+def state_of_run(directory: Path) -> dict[str, bytes]:
+    """All but the name of the directory in the configuration."""
+    return {name: content.replace(str(directory).encode(), b"") for name, content in tree(directory).items()}
+
+
+def checkpoints(directory: Path) -> None:
+    """Checkpoints as a training leaves them: the last two of four."""
+    from data.files import sweep
+    from surrogates.checkpoints import drop_others, save_arrays
+
+    sweep(directory)
+    names = [path.name for path in directory.glob("*")] if directory.is_dir() else []
+    for step in range(max(map(int, names), default=0), 5):
+        save_arrays(directory / f"{step:09d}", {"w": np.full(3, float(step))}, {"step": step})
+        drop_others(directory, f"{step:09d}")
+
+
+def state_of_checkpoints(directory: Path) -> dict[str, bytes]:
+    """The arrays of each, which are verified; Orbax gives names at random."""
+    from surrogates.checkpoints import load_arrays
+
+    like = {"w": np.zeros(3)}
+    return {path.name: load_arrays(path, like)["w"].tobytes() for path in sorted(directory.iterdir())}
+
+
+def forecasts(directory: Path) -> None:
+    """Two forecasts of two leads, streamed to Zarr."""
+    from surrogates.weather import streaming
+
+    beside = directory.parent.parent / "windows"
+    store = WindowStore.open(beside) if beside.exists() else _windows(beside, 5)
+
+    def chunks(past: np.ndarray, *_: object, **__: object) -> list[np.ndarray]:
+        return [np.repeat(past[:, None], 2, axis=2)]
+
+    forecaster: Any = SimpleNamespace(
+        layout=LAYOUT, fingerprint="f", history=1, facts=None, chunks=chunks, refuse_members=lambda members: None
+    )
+    with mock.patch.object(streaming, "refuse_other_times"):
+        streaming.forecast_to_zarr(forecaster, store, np.array([1, 2]), 2, directory)
+    streaming.verify_forecasts(directory)

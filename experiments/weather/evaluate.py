@@ -13,7 +13,7 @@ from omegaconf import MISSING, DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
-from data.files import write_json
+from data.files import atomic_directory, write_json
 from data.reading import Reading
 from data.windows import WindowStore
 from experiments.overlap import UNSEEN
@@ -316,7 +316,8 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
 def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
     """`scores.zarr`, and `scores.json` with the same numbers."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    found.to_zarr(run_dir / "scores.zarr", mode="w", consolidated=False, zarr_format=2)
+    with atomic_directory(run_dir / "scores.zarr") as temporary:
+        found.to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
     hours = figures.lead_hours(found)
     flat = {}
     for name, array in found.data_vars.items():

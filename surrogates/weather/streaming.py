@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from data.checksums import seal, sha256_of, unseal
 from data.claim import LOCK, take_lock
 from data.errors import CorruptStoreError, InputError
-from data.files import write_json
+from data.files import make_directory, remove_directory, sweep, sweep_beside, write_json
+from data.synced_zarr import SyncedStore
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.windows import WindowStore
 from surrogates.weather.asked import refuse_other_times, whole_number
@@ -79,19 +79,25 @@ def forecast_to_zarr(
         raise InputError(
             "holds something that is no forecast of this project", where=str(path), remedy="Give a path that is absent"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_directory(path.parent)
     with take_lock(path.with_name(f".{path.name}{LOCK}"), where=str(path)):
-        if beside.is_file() and path.is_dir():
-            note = _read_note(beside)
+        for written in (path, beside):
+            sweep_beside(written)
+        note = _read_note(beside) if beside.is_file() and path.is_dir() else {"done": None}
+        if note["done"] is not None:
             if note["identity"] != identity:
                 raise InputError("holds other forecasts", where=str(path), remedy="Give another path")
+            sweep(path, zarr=True)
             verify_forecasts(path)
             done = note["done"]
         else:
-            shutil.rmtree(path, ignore_errors=True)
+            # First, so that what a kill leaves is known to be of ours, and nothing worth keeping.
+            _note(beside, path, identity, None)
+            if path.exists():
+                remove_directory(path)
             _create(path, forecaster, store.times[starts], steps, members, chunk)
             _note(beside, path, identity, done)
-        group: Any = zarr.open_group(str(path), mode="r+")
+        group: Any = zarr.open_group(SyncedStore(path), mode="r+")
         for number, start in enumerate(starts):
             if number in done:
                 continue
@@ -132,6 +138,8 @@ def verify_forecasts(path: Path) -> None:
     if not beside.is_file():
         return
     note = _read_note(beside)
+    if note["done"] is None:
+        raise InputError("its writing was not finished", where=str(path), remedy="Give the command that began it again")
     for name, digest in note.get("metadata", {}).items():
         file = path / name
         if not file.is_file() or sha256_of(file) != digest:
@@ -162,7 +170,7 @@ def _dims(forecaster: Forecaster, name: str, members: int) -> list[str]:
 def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, members: int, chunk: int) -> None:
     """Arrays of NaN, and the coordinates."""
     layout = forecaster.layout
-    group: Any = zarr.create_group(str(path), attributes={"Conventions": "CF-1.11", **layout.attrs})
+    group: Any = zarr.create_group(SyncedStore(path), attributes={"Conventions": "CF-1.11", **layout.attrs})
     lead = np.rint(np.arange(1, steps + 1) * layout.step_hours * 3600).astype(np.int64)
     coords: dict[str, tuple[np.ndarray, dict[str, str]]] = {
         TIME: (
@@ -208,7 +216,8 @@ def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.nd
             group[name][number, ends] = values[0]
 
 
-def _note(beside: Path, path: Path, identity: dict[str, Any], done: list[int]) -> None:
+def _note(beside: Path, path: Path, identity: dict[str, Any], done: list[int] | None) -> None:
+    """Write which forecasts are whole; None while the store is being made."""
     # Once they are created, the arrays are described by the same bytes.
     metadata = {file.relative_to(path).as_posix(): sha256_of(file) for file in sorted(path.rglob("zarr.json"))}
     note = seal({"identity": identity, "done": done, "metadata": metadata})

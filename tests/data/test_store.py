@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 import warnings
+import zlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,8 +18,9 @@ import xarray as xr
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
-from data.journal import Journal, read_frames
+from data.journal import HEAD, MAGIC, Journal, read_frames
 from data.store import RecordStore, verify
 
 
@@ -42,6 +44,8 @@ OUTPUTS = (
     Variable("orbital_energies", ("orbital",), "eV", "float64", "orbital energies"),
     Variable("dipole", ("axis",), "Debye", "float64", "dipole"),
 )
+#: Lone surrogates and NULs too.
+ANY_TEXT = st.text(st.characters(), max_size=12)
 FACTS = {"seconds": 0.5, "threads": 1}
 
 
@@ -71,7 +75,7 @@ def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 6), st.text(max_size=12)), max_size=24),
+    st.lists(st.tuples(st.integers(0, 6), ANY_TEXT), max_size=24),
     st.integers(1, 9),
 )
 @settings(deadline=None, max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -82,9 +86,9 @@ def test_what_was_appended_comes_back(
     expected = []
     with make(path, flush_every=every, sync=False) as store:
         for i, (atoms, text) in enumerate(rows):
-            record = values(i, atoms) | {"smiles": text.replace("\x00", "")}
-            store.append(f"k{i}", record, message=text.replace("\x00", ""), **FACTS)
-            expected.append(record)
+            record = values(i, atoms) | {"smiles": text}
+            store.append(f"k{i}", record, message=text, **FACTS)
+            expected.append(record | {"smiles": encodable(text)})
     with RecordStore.open(path) as store:
         found = list(store.records())
     assert [key for key, _ in found] == [f"k{i}" for i in range(len(rows))]
@@ -212,7 +216,7 @@ import test_store as t
 from data.store import RecordStore
 path = Path(sys.argv[1])
 store = RecordStore.open(path, "a", flush_every=7) if path.exists() else t.make(path, flush_every=7)
-for i in range(len(store), 400):
+for i in range(len(store), 120):
     store.append(f"k{i}", t.values(i), **t.FACTS)
     print(i, flush=True)
 store.close()
@@ -238,7 +242,7 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_pa
             found = list(store.records())
         assert [k for k, _ in found] == [f"k{i}" for i in range(len(found))]
         assert len(found) >= finished[-1] + 1
-    assert len(found) == 400
+    assert len(found) == 120
     for i, (_, record) in enumerate(found):
         assert_same(record, values(i))
 
@@ -362,3 +366,81 @@ def test_a_directory_that_is_no_store_or_not_empty_is_refused(tmp_path: Path) ->
     (tmp_path / "file").write_text("x")
     with pytest.raises(InputError, match="not empty"):
         make(tmp_path)
+
+
+def test_a_fold_is_on_the_disk_before_the_journal_is_emptied(tmp_path: Path, disk: list[tuple[str, ...]]) -> None:
+    with make(tmp_path / "s.zarr", flush_every=100, sync=False) as store:
+        for i in range(3):
+            store.append(f"k{i}", values(i), **FACTS)
+        disk.clear()
+        store.flush()
+    manifest = next(i for i, event in enumerate(disk) if event[0] == "rename" and event[-1] == "manifest.json")
+    emptied = disk.index(("sync", "journal.bin"))
+    assert ("sync", "s.zarr") in disk[manifest:emptied]
+    chunks = [i for i, event in enumerate(disk) if event[0] == "rename" and event[-1] in ("0", "zarr.json")]
+    assert len(chunks) >= 2 * len(store._columns)
+    for i in chunks:
+        assert i < manifest
+        assert ("sync", disk[i][1]) in disk[:i]
+    folders = [event[1] for event in disk[:manifest] if event[0] == "sync"]
+    for name in store._columns:
+        assert name in folders
+
+
+@pytest.mark.parametrize("text", ["\udc80", "a\0b", "half \ud83d"])
+def test_any_message_can_be_folded(tmp_path: Path, text: str) -> None:
+    inputs = {k: v for k, v in values(4).items() if k in ("smiles", "positions")}
+    with make(tmp_path / "s.zarr", flush_every=100) as store:
+        store.append(text, inputs | {"smiles": text}, status="crashed", message=text, **FACTS)
+        assert store.has(text)
+        with pytest.raises(InputError, match="is in the store"):
+            store.append(text, inputs, status="crashed", **FACTS)
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        shown = encodable(text)
+        assert [store.column(name)[0] for name in ("key", "smiles", "message")] == [shown] * 3
+    assert verify(tmp_path / "s.zarr") == []
+
+
+def test_a_journal_of_an_earlier_version_with_such_a_message_is_folded(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    store = make(path, flush_every=100)
+    store.append("k0", values(0), message="before", **FACTS)
+    assert store._lock is not None
+    store._lock.close()  # what the kernel does for a dead process
+    line = (path / "journal.bin").read_bytes()[HEAD.size :].replace(b'"before"', b'"\\udc80\\u0000"')
+    (path / "journal.bin").write_bytes(HEAD.pack(MAGIC, len(line), zlib.crc32(line)) + line)
+    with RecordStore.open(path) as reader:
+        assert reader.column("message").tolist() == [r"\udc80\x00"]
+    RecordStore.open(path, "a").close()
+    assert (path / "journal.bin").stat().st_size == 0
+    with RecordStore.open(path) as reader:
+        assert reader.column("message").tolist() == [r"\udc80\x00"]
+
+
+def test_a_store_whose_making_was_killed_is_named_and_made_anew(tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    make(path).close()
+    (path / "store.json").rename(path / "creating.json")
+    (path / "energy" / "notes.txt").write_text("of a half-made array")
+    (path / "precious.txt").write_text("x")
+    with pytest.raises(InputError, match=r"making of this store was not finished.*began it again"):
+        RecordStore.open(path)
+    other = (Variable("b", (), "1", "float64", "b"),)
+    RecordStore.create(path, other, (), provenance={}, facts=("key", "status")).close()
+    names = {entry.name for entry in path.iterdir() if not entry.name.startswith(".")}
+    assert names == {
+        "zarr.json",
+        "store.json",
+        "manifest.json",
+        "journal.bin",
+        "lock",
+        "precious.txt",
+        *"b",
+        "key",
+        "status",
+    }
+    (path / "lost").mkdir()
+    (path / "lost" / "manifest.json").write_text('{"records": 5}')
+    (path / "lost" / "journal.bin").write_text("")
+    with pytest.raises(InputError, match="is not empty"):
+        make(path / "lost")
