@@ -24,6 +24,7 @@ from ase.io.extxyz import key_val_dict_to_str
 from rdkit import Chem, rdBase
 
 from data import structure_files, tables
+from data.ase_database import read_ase_db
 from data.cells import safe_row
 from data.errors import InputError
 from data.files import atomic_path
@@ -307,7 +308,7 @@ def _rows(
         return structure_files.read_sdf(path, columns, keys)
     if kind in XYZ_SUFFIXES:
         return structure_files.read_extxyz(path, columns, keys)
-    return structure_files.read_ase_db(path, columns, keys)
+    return read_ase_db(path, columns, keys)
 
 
 def _good(

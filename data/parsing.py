@@ -306,6 +306,16 @@ def each(
     return answers
 
 
+def ask(work: Callable[[T], R], argument: T) -> R:
+    """What `work` answers to `argument` in the process that this program shares.
+
+    Raises:
+        DiedError: there is no answer.
+    """
+    with _LOCK:
+        return _shared().ask(work, argument)
+
+
 def narrowed(
     work: Callable[[tuple[Any, Sequence[T]]], R], rows: Sequence[T], *, before: Any = None, lane: Lane | None = None
 ) -> Iterator[R | Lost]:

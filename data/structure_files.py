@@ -16,18 +16,14 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import ase.db
 import numpy as np
-from ase import Atoms
 from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 from rdkit import Chem, rdBase
 
-from data.damage import parsing, said
 from data.featurise import MAX_ATOMS
 from data.frame_names import CHARGE_NAMES, FrameKeys, plain_name, scalar, unpaired_electrons
 from data.frame_rows import MAX_NUMBER, checked_row, row_of_atoms
-from data.frame_units import FrameUnits
 from data.parsing import Lost, each
 from data.rows import LONGEST_LINE, LONGEST_RECORD_BYTES, Bad, Lines, Row, decoded, empty, in_batches, text_problem
 from data.text_files import KEPT_BYTES
@@ -383,33 +379,3 @@ def _frame(record: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | Ba
     except Exception as error:  # ASE raises many kinds for what users write into comment lines.
         return Bad(line, text, f"ASE cannot read the frame: {' '.join(str(error).split()) or type(error).__name__}")
     return row_of_atoms(line, text, atoms, {}, columns, keys)
-
-
-def read_ase_db(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Iterator[Row | Bad]:
-    """Rows of an ASE database, in the order of their ids, in the units that its metadata names.
-
-    Raises:
-        InputError: it is none, or its metadata names a unit that is not known.
-    """
-    with parsing(path, "cannot be read as an ASE database", remedy="Write the file again"):
-        database = ase.db.connect(str(path), type="db")
-        metadata = dict(database.metadata)
-    units = FrameUnits.of_metadata(metadata, str(path))
-    for number, taken in _database_rows(path, database):
-        where = f"id={number}"
-        if isinstance(taken, str):
-            yield Bad(number, where, f"ASE cannot read the row: {taken}")
-        else:
-            yield row_of_atoms(number, where, *taken, columns, keys, units, str(path))
-
-
-def _database_rows(path: Path, database: Any) -> Iterator[tuple[int, tuple[Atoms, dict[str, Any]] | str]]:
-    """The id of each row with its geometry and its values, or why it cannot be read."""
-    with parsing(path, "cannot be read as an ASE database", remedy="Write the file again"):
-        for row in database.select(sort="id"):
-            number = int(row.id)
-            try:
-                taken: Any = row.toatoms(), {**row.key_value_pairs, **dict(row.data)}
-            except Exception as error:  # a damaged row raises whatever its decoder meets
-                taken = said(error)
-            yield number, taken

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import importlib
+import sys
 import textwrap
 import tracemalloc
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -21,7 +23,7 @@ from data import foreign, parquet_rows, parsing, structure_files
 from data.errors import InputError
 from data.featurise import encode, reject_reason
 from data.identity import molecule_keys
-from data.molecules import iter_smiles_chunks, read
+from data.molecules import Row, iter_smiles_chunks, read, write_ase_db
 from data.parsing import Lane, Limits, Lost, each
 from data.rejects import RejectLog
 from data.splits import canonical, scaffold_split
@@ -161,28 +163,31 @@ def test_bad_rows_of_a_file_are_listed_and_the_others_read(name: str, tmp_path: 
         assert ["30,000 " in reasons[0][2], "NUL" in reasons[1][2], "control" in reasons[2][2]] == [True] * 3
 
 
-@pytest.mark.parametrize("suffix", [".sdf", ".xyz"])
+@pytest.mark.parametrize("suffix", [".sdf", ".xyz", ".db"])
 def test_a_structure_that_ends_its_process_costs_only_itself(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lane: Lane
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, data.structure_files as f\nreal = f.text_problem\n"
-        "f.text_problem = lambda text: os.kill(os.getpid(), 11) if 'deadly' in text else real(text)\n"
+        "import os, data.frame_rows as f\nreal = f.checked_row\n"
+        "f.checked_row = lambda *a: os.kill(os.getpid(), 11) if 'deadly' in str(a) else real(*a)\n"
     )
-    monkeypatch.setenv("PYTHONPATH", f"{tmp_path}:{':'.join(filter(None, __import__('sys').path))}")
-    blocks = []
-    for name in ("first", "deadly", "last"):
-        if suffix == ".sdf":
-            blocks.append(f"{name}\n{Chem.MolToMolBlock(Chem.MolFromSmiles('CCO')).lstrip()}$$$$\n")
-        else:
-            blocks.append(f"1\nname={name}\nHe 0 0 0\n")
+    monkeypatch.setenv("PYTHONPATH", ":".join([str(tmp_path), *filter(None, sys.path)]))
+    names = ["first", "second", "deadly", "last"]
     path = tmp_path / f"a{suffix}"
-    path.write_text("".join(blocks))
+    if suffix == ".sdf":
+        block = Chem.MolToMolBlock(Chem.MolFromSmiles("CCO")).lstrip()
+        path.write_text("".join(f"{name}\n{block}$$$$\n" for name in names))
+    elif suffix == ".xyz":
+        path.write_text("".join(f"1\nname={name}\nHe 0 0 0\n" for name in names))
+    else:
+        positions = np.zeros((1, 3))
+        write_ase_db(path, [Row(1, None, np.array([2], np.int32), positions, {"name": name}) for name in names])
     with RejectLog(tmp_path / "rejects.csv") as rejects:
-        assert [row.properties["name"] for row in read(path, rejects=rejects)] == ["first", "last"]
+        assert [row.properties["name"] for row in read(path, rejects=rejects)] == ["first", "second", "last"]
     with (tmp_path / "rejects.csv").open(newline="") as file:
         [noted] = csv.DictReader(file)
-    assert int(noted["line"]) == blocks[0].count("\n") + 1
+    lines = {".sdf": 2 * (block.count("\n") + 2) + 1 if suffix == ".sdf" else 0, ".xyz": 7, ".db": 3}
+    assert int(noted["line"]) == lines[suffix]
     assert noted["reason"] == "the parser crashed (SIGSEGV)"
 
 

@@ -1,0 +1,98 @@
+"""Every stage that reads molecules passes over those that would end it, says which they are, and goes on."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data.errors import InputError
+from data.molecules import read
+from data.rejects import RejectLog
+from data.tally import TableTally
+from experiments.active.stage import starts
+from experiments.pipeline import draw
+from experiments.preparing import prepare
+from experiments.reporting.molecules import drawing
+from experiments.simulate import requests
+from experiments.tables import read_table
+from simulators.base import SimulationError
+from simulators.quantum.conformers import ConformerConfig, embed
+from simulators.quantum.smiles import FromSmiles
+from simulators.quantum.standardise import standard_smiles
+from simulators.quantum.xtb import XTB
+
+CHAIN = "C" * 30_000
+TOO_LONG = "30,000 characters; a SMILES has at most 5,000"
+GOOD = ["CCO", "CCN", "CCC", "CCF"]
+BAD = {3: (CHAIN, TOO_LONG), 5: ("\0CCO", "has a NUL byte"), 6: ("C1CC", "not a SMILES: syntax error")}
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    rows = ["CCO", CHAIN, "CCN", "\0CCO", "C1CC", "CCC", "CCF"]
+    path = tmp_path / "a.csv"
+    path.write_text("\n".join(["smiles,gap", *(f"{row},{i}" for i, row in enumerate(rows))]) + "\n")
+    return path
+
+
+def noted(path: Path) -> dict[int, str]:
+    with path.open(newline="") as file:
+        return {int(row["line"]): row["reason"] for row in csv.DictReader(file)}
+
+
+REASONS = {line: reason for line, (_, reason) in BAD.items()}
+
+
+def test_train_and_evaluate_read_the_other_rows(table: Path, tmp_path: Path) -> None:
+    with RejectLog(tmp_path / "rejects.csv") as rejects:
+        labels = read_table(table, "smiles", ["gap"], ["eV"], rejects)
+    assert labels.smiles == GOOD
+    assert labels.values["gap"].tolist() == [0, 2, 5, 6]
+    assert noted(tmp_path / "rejects.csv") == REASONS
+
+
+def test_prepare_reads_the_other_rows(table: Path, tmp_path: Path) -> None:
+    summary = prepare(table, tmp_path / "library", workers=1, standardise=["neutral"], progress=False)
+    assert (summary.valid, summary.molecules) == (4, 7)
+    assert noted(tmp_path / "library" / "rejects.csv") == REASONS
+
+
+def test_a_pipeline_draws_from_the_other_rows(table: Path, tmp_path: Path) -> None:
+    settings: Any = SimpleNamespace(
+        smiles="smiles",
+        seed=0,
+        cheap=SimpleNamespace(count=1),
+        dear=SimpleNamespace(calibration=1, test=1, train=1),
+        recheck=SimpleNamespace(random=1),
+    )
+    with RejectLog(tmp_path / "rejects.csv") as rejects:
+        drawn = draw(table, settings, rejects=rejects)
+    assert sorted(name for part in drawn.values() for name in part) == sorted(GOOD)
+    # Rows that are too long or no text are passed over before anything is drawn, and named by the screen.
+    assert noted(tmp_path / "rejects.csv") == {6: REASONS[6]}
+
+
+def test_a_simulation_is_asked_for_the_other_rows(table: Path, tmp_path: Path) -> None:
+    simulator = FromSmiles(XTB(), ConformerConfig(standardise=("neutral",)))
+    tally = TableTally()
+    with RejectLog(tmp_path / "rejects.csv") as rejects:
+        rows = read(table, rejects=rejects, tally=tally)
+        asked = [str(r["smiles"].item()) for r in requests(rows, simulator, table, rejects, tally, [])]
+    assert asked == GOOD
+    assert noted(tmp_path / "rejects.csv") == REASONS
+
+
+@pytest.mark.parametrize("smiles", [CHAIN, "\0CCO"])
+def test_a_molecule_that_is_named_is_refused(smiles: str, tmp_path: Path) -> None:
+    reason = TOO_LONG if smiles == CHAIN else "has a NUL byte"
+    with RejectLog(tmp_path / "rejects.csv") as rejects, pytest.raises(InputError, match=reason):
+        starts(smiles, ConformerConfig(), rejects)
+    with pytest.raises(SimulationError, match=reason):
+        embed(smiles, ConformerConfig())
+    assert standard_smiles([smiles, "CC[O-]"], ["neutral"]) == ["", "CCO"]
+    assert "cannot read" in drawing(smiles, "a")
+    assert drawing("CCO", "b").startswith("<svg")
