@@ -140,7 +140,8 @@ def repeated_numbers() -> ParameterTable:
 
 
 def repeated_meshes() -> MeshSamples:
-    layout = MeshLayout((), (variable("q"),), (), (variable("drag"),), (), 1, {})
+    geometry = tuple(map(variable, ("nodes", "elements", "boundary")))
+    layout = MeshLayout(geometry, (variable("q"),), (), (variable("drag"),), (), 1, {})
     triangle, one = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]), np.array([[0, 1, 2]])
     meshes = [
         Mesh(triangle, one, np.zeros(3, int), np.array([q]), None, np.array([float(i)]))
