@@ -14,6 +14,7 @@ from types import FrameType
 from typing import NamedTuple
 
 from data.errors import InputError
+from experiments.log_format import show_any_text
 
 
 class Stage(NamedTuple):
@@ -121,6 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         return fail(InputError(f"no stage {name!r}", remedy=f"Stages are {', '.join(STAGES)}; see understudy --help"))
     stop_as_ctrl_c()
+    show_any_text()
     if STAGES[name].trains:
         from experiments.heap import keep_freed_memory
 

@@ -260,6 +260,7 @@ def _forked(function: Callable[[], str]) -> tuple[int, str]:
     child = os.fork()
     if child == 0:
         os.close(receiving)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         try:
             said, status = function(), 0
         except BaseException:

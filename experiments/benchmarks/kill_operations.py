@@ -17,7 +17,7 @@ from data.windows import Segment, WindowStore, write_windows
 from experiments.benchmarks.faults_kill import tree
 from simulators.base import Coordinate, Variable
 
-NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts")
+NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts", "command")
 LAYOUT = WeatherLayout(
     WeatherGrid((-60.0, -20.0, 20.0, 60.0), tuple(np.arange(6) * 60.0)),
     (Channel("temperature", 500.0), Channel("2m_temperature")),
@@ -192,3 +192,26 @@ def forecasts(directory: Path) -> None:
     with mock.patch.object(streaming, "refuse_other_times"):
         streaming.forecast_to_zarr(forecaster, store, np.array([1, 2]), 2, directory)
     streaming.verify_forecasts(directory)
+
+
+def command(directory: Path) -> None:
+    """`understudy prepare`, from the directory of its run to its last file."""
+    from experiments import preparing
+    from experiments.cli import main
+
+    candidates = directory.parent.parent / "candidates.smi"
+    if not candidates.exists():
+        candidates.write_text("CCO 1\nwhat 2\nCCC 3\n")
+    with mock.patch.object(preparing, "ParserPool", _Parser):
+        status = main(["prepare", f"candidates={candidates}", f"out={directory}/out", f"run.dir={directory}/run"])
+    if status:
+        raise RuntimeError(f"status {status}")
+
+
+def state_of_command(directory: Path) -> dict[str, bytes]:
+    """All but times and the name of the directory."""
+    timed = ("log.txt", "metrics.json")
+    return {
+        name: b"" if name.endswith(timed) else content.replace(str(directory).encode(), b"")
+        for name, content in tree(directory).items()
+    }
