@@ -122,6 +122,8 @@ class Guarded:
             )
         except BaseException:
             self._control.close()
+            if self.scratch is not None:
+                self.scratch.close()
             raise
         finally:
             theirs.close()

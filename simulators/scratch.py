@@ -126,7 +126,7 @@ def marked(root: Path) -> list[int]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
-            if process.environ().get(MARK) == str(root):
+            if process.pid != os.getpid() and process.environ().get(MARK) == str(root):
                 found.append(process.pid)
     return found
 

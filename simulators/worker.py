@@ -161,8 +161,9 @@ def _fitting(result: Any, spec: Spec) -> dict[str, np.ndarray]:
         if not np.can_cast(values.dtype, np.dtype(variable.dtype), "same_kind"):
             raise SimulationError("crashed", f"{variable.name} must be {variable.dtype}, got {values.dtype}")
         with np.errstate(over="ignore"):
-            outputs[variable.name] = values.astype(variable.dtype)
-        if outputs[variable.name].dtype.kind == "f" and not np.isfinite(outputs[variable.name]).all():
+            cast = outputs[variable.name] = values.astype(variable.dtype)
+        lost = not np.isfinite(cast).all() if cast.dtype.kind == "f" else not np.array_equal(cast, values)
+        if lost:
             raise SimulationError("crashed", f"{variable.name} holds values too large for {variable.dtype}")
     return outputs
 

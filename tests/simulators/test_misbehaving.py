@@ -10,15 +10,20 @@ import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
+import xarray as xr
 
 from data.store import RecordStore, verify
 from simulators import crew, slot
+from simulators.base import Spec, Variable
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.scratch import MARK, PREFIX, Scratch, scratch, sweep
 from simulators.testing import Misbehaving, request
+from simulators.worker import answer
 
 #: Mode -> status, and a part of the message.
 EXPECTED = {
@@ -51,6 +56,31 @@ EXPECTED = {
     "print": ("ok", ""),
     "ok": ("ok", ""),
 }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values", "message"),
+    [
+        ("int32", np.int64(2**31), "values too large for int32"),
+        ("float32", np.float64(1e300), "values too large for float32"),
+        ("int32", np.float64(1.0), "must be int32, got float64"),
+        ("float64", np.complex128(1.0), "must be float64, got complex128"),
+        ("str", np.array(1.0), "must hold strings, got float64"),
+    ],
+)
+def test_an_output_is_never_changed_to_fit(dtype: str, values: np.ndarray, message: str) -> None:
+    spec = Spec((), (Variable("y", (), "1", dtype, "an output"),))
+
+    def fitting(value: object) -> np.ndarray:
+        simulator = SimpleNamespace(spec=spec, simulate=lambda inputs: xr.Dataset({"y": ((), value)}))
+        found = answer(simulator, {})  # type: ignore[arg-type]
+        assert found.status in ("ok", "crashed")
+        assert (message in found.message) is (found.status == "crashed")
+        return found.values.get("y")
+
+    assert fitting(values) is None
+    fits = np.array("x", dtype=object) if dtype == "str" else np.int8(3)
+    assert fitting(fits) == fits
 
 
 @pytest.fixture(autouse=True)
@@ -112,8 +142,10 @@ def test_each_misbehaviour_has_its_record_and_leaves_no_process_and_no_file(
 ENDED = """
 import sys
 from pathlib import Path
+from simulators.base import Spec, Variable
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.testing import Misbehaving, request
+from simulators.worker import answer
 inputs = [request(1.0, "daemon_and_hang")]
 run_campaign(Misbehaving(sys.argv[1]), inputs, Path(sys.argv[1], "s"), CampaignConfig(workers=1))
 """
