@@ -96,6 +96,11 @@ def listed_path(path: Path) -> Iterator[Path]:
         _list(path, sha256_of(temporary))
 
 
+def list_as_is(path: Path) -> None:
+    """Put the checksum of a file that has grown into the table of its directory: it is complete."""
+    _list(Path(path), sha256_of(path))
+
+
 def remove_listed(path: Path) -> None:
     """Remove a file, and its checksum from the table of its directory."""
     path = Path(path)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from data.checksums import read_bytes
 from data.damage import said
 from data.errors import CorruptStoreError, InputError
 from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, GraphTable
@@ -26,6 +27,7 @@ from data.files import atomic_path, write_json
 
 FORMAT = 1
 CARD = "library.json"
+REMEDY = "Restore it from a copy, or prepare the library again"
 _ALIGN = 64
 _PART = re.compile(r"part-\d{5,9}\.bin", re.ASCII)
 #: The arrays of a part and their types.
@@ -232,7 +234,7 @@ class PreparedLibrary:
                 f"no {CARD} in it", where=str(path), remedy="Name a directory that understudy prepare finished"
             )
         try:
-            card = json.loads(card_path.read_text(encoding="utf-8"))
+            card = json.loads(read_bytes(card_path, remedy=REMEDY))
             newer = int(card["format"]) > FORMAT
             parts = tuple(Part.from_json(p) for p in card["parts"])
             found = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
@@ -244,7 +246,7 @@ class PreparedLibrary:
 
 
 def _corrupt(path: Path, problem: str) -> CorruptStoreError:
-    return CorruptStoreError(problem, where=str(path), remedy="Prepare the library again")
+    return CorruptStoreError(problem, where=str(path), remedy=REMEDY)
 
 
 def _starts(counts: UInt8[np.ndarray, " row"]) -> Int[np.ndarray, " row_plus_one"]:

@@ -16,6 +16,7 @@ from jaxtyping import Int
 from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
+from data.checksums import read_bytes
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.identity import molecule_keys
@@ -66,7 +67,7 @@ class Split:
             CorruptStoreError: the file is not one.
         """
         try:
-            return Split.of({str(k): v for k, v in json.loads(path.read_text()).items()})
+            return Split.of({str(k): v for k, v in json.loads(read_bytes(path, remedy="Make it again")).items()})
         except (json.JSONDecodeError, AttributeError, ValueError, TypeError) as error:
             raise CorruptStoreError(f"not a split: {error}", where=str(path), remedy="Make it again") from error
 

@@ -13,11 +13,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
+from data.checksums import read_bytes
 from data.files import write_json
 from experiments.screening_usage import cpu_seconds
 
 #: Seconds between updates of the file while a stage runs: what a kill may lose.
 UPDATE_S = 2.0
+REMEDY = "Restore it from a copy, or remove it: what was spent before is then not counted"
 
 
 @dataclass
@@ -51,7 +53,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         if self.path.exists():
-            for entry in json.loads(self.path.read_text()):
+            for entry in json.loads(read_bytes(self.path, remedy=REMEDY)):
                 self.costs[entry["stage"]] = Cost(**entry)
 
     @contextmanager

@@ -17,6 +17,7 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
+from data.checksums import read_bytes
 from data.errors import InputError
 from data.files import write_json
 from data.foreign import graphs, smiles_problems
@@ -303,7 +304,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
 
     console.rule("[bold]7 of 7  Report", align="left")
     metrics |= funnel.label_metrics("cheap", cheap_labels) | funnel.label_metrics("dear", dear_labels)
-    metrics |= checked.metrics | json.loads((run_dir / "screen" / "metrics.json").read_text())
+    metrics |= checked.metrics | json.loads(read_bytes(run_dir / "screen" / "metrics.json"))
     metrics |= funnel.cost_metrics(ledger, cheap_labels, dear_labels)
     metrics |= funnel.funnel_metrics(run_dir, objective, metrics)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 import itertools
 import json
 import os
 import time
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +17,12 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.cells import safe_row
+from data.checksums import crc32_of, read_bytes
 from data.claim import claim
-from data.errors import InputError
+from data.errors import CorruptStoreError, InputError
 from data.featurise import GraphTable
-from data.files import remove_listed, sweep, sync_directory, write_json
-from data.library import CARD, Part, Prepared, PreparedLibrary, read_part, write_part
+from data.files import list_as_is, remove_listed, sweep, sync_directory, write_json
+from data.library import CARD, REMEDY, Part, Prepared, PreparedLibrary, read_part, write_part
 from experiments.screening_chunks import Encoded
 from experiments.screening_readings import StandardForms, candidates_read, standard_said
 from experiments.screening_sources import identity, open_source
@@ -73,6 +76,8 @@ class _Done:
     position: int
     line: int
     rejects_bytes: int
+    #: Of so much of `rejects.csv`; None in what an earlier version began.
+    rejects_crc32: int | None = None
 
     def to_json(self) -> dict[str, object]:
         return {**self.__dict__, "parts": [part.to_json() for part in self.parts]}
@@ -166,6 +171,7 @@ def prepare(
             assumed=standard_said(steps, forms),
         )
         show_readings([reading], out, printed=progress)
+        list_as_is(out / "rejects.csv")
         # Last, because a directory with a card is complete.
         library.save()
         remove_listed(out / PROGRESS)
@@ -195,12 +201,19 @@ def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:
         with (out / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(["file", "line", "text", "reason"])
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
+    found = json.loads(read_bytes(path, remedy=REMEDY))
     done = _Done(**{**found, "parts": [Part.from_json(p) for p in found["parts"]]})
     if done.identity != wanted:
         raise InputError("another library was begun there", where=str(out), remedy="Name another directory")
+    rejects = out / "rejects.csv"
+    if not rejects.is_file() or rejects.stat().st_size < done.rejects_bytes:
+        raise CorruptStoreError("is missing or cut short", where=str(rejects), remedy=REMEDY)
+    crc = crc32_of(rejects, done.rejects_bytes)
+    if done.rejects_crc32 not in (None, crc):
+        raise CorruptStoreError("is not what was written: its checksum differs", where=str(rejects), remedy=REMEDY)
+    done.rejects_crc32 = crc
     # Rejects that were written after the last commit will be found again.
-    with (out / "rejects.csv").open("r+b") as file:
+    with rejects.open("r+b") as file:
         file.truncate(done.rejects_bytes)
     return done
 
@@ -219,10 +232,16 @@ def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
         np.concatenate([e.lines for e in waiting]),
         None if waiting[0].standard is None else [text for e in waiting for text in e.standard or []],
     )
-    with (out / "rejects.csv").open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        for encoded in waiting:
-            writer.writerows(safe_row([name, r.line, r.text, r.reason]) for r in encoded.rejects)
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for encoded in waiting:
+        writer.writerows(safe_row([name, r.line, r.text, r.reason]) for r in encoded.rejects)
+    added = text.getvalue().encode()
+    # The first commit finds the names of the columns there.
+    before = crc32_of(out / "rejects.csv") if done.rejects_crc32 is None else done.rejects_crc32
+    done.rejects_crc32 = zlib.crc32(added, before)
+    with (out / "rejects.csv").open("ab") as file:
+        file.write(added)
         file.flush()
         os.fsync(file.fileno())
         done.rejects_bytes = file.tell()

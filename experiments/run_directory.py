@@ -97,7 +97,7 @@ def configuration_checked(run_dir: Path) -> None:
     claimed = _claimed(run_dir)
     if claimed is not None and is_first():
         claimed.settle()
-        write_text(run_dir / CONFIG, OmegaConf.to_yaml(claimed.config, resolve=True))
+        write_text(run_dir / CONFIG, OmegaConf.to_yaml(claimed.config, resolve=True), listed=True)
 
 
 def rejects_path(run_dir: Path, name: str = "rejects.csv") -> Path:

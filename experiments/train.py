@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING, DictConfig
 
+from data.checksums import read_bytes
 from data.files import write_json
 from data.foreign import graphs
 from data.identity import molecule_keys
@@ -90,7 +91,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if not is_first():
         return {}
     # Of the fit, and so with the sessions before this one.
-    note = json.loads((run_dir / fit_note.FILE).read_text())
+    note = json.loads(read_bytes(run_dir / fit_note.FILE))
     metrics = {
         **{f"train/{name}": float(note[name]) for name in ("seconds", "core_seconds")},
         "train/molecules": float(len(split["train"])),

@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf._utils import get_yaml_loader
 from omegaconf.errors import OmegaConfBaseException
 
+from data.checksums import read_bytes
 from data.errors import CorruptStoreError
 
 #: No configuration comes near this size.
@@ -23,14 +24,15 @@ def load_yaml(path: Path, *, remedy: str) -> DictConfig:
     other stand for more than any memory holds.
 
     Raises:
-        CorruptStoreError: it is not UTF-8, no YAML, too large, or no mapping of keys.
+        CorruptStoreError: it is not what was written, not UTF-8, no YAML, too large, or no mapping of keys.
         OSError: the file system refuses it.
     """
     where = str(path)
     if path.stat().st_size > MOST_BYTES:
         raise CorruptStoreError(f"is larger than {MOST_BYTES >> 20} MiB", where=where, remedy=remedy)
     try:
-        text = path.read_bytes().decode("utf-8")
+        # One that a person wrote has no checksum.
+        text = read_bytes(path, remedy=remedy, warn=False).decode("utf-8")
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
             raise ValueError("it has aliases, which no configuration of a run has")
         value = yaml.load(text, Loader=get_yaml_loader())  # that of OmegaConf, which makes plain values alone

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
+from data.checksums import read_bytes
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from surrogates.devices import is_first
@@ -49,7 +50,7 @@ def hold_to_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None 
 
 def _read(path: Path) -> dict[str, str]:
     try:
-        held = json.loads(path.read_text(encoding="utf-8"))
+        held = json.loads(read_bytes(path, remedy="Train in another run.dir"))
     except FileNotFoundError:
         return {}
     except (json.JSONDecodeError, UnicodeDecodeError) as error:

@@ -12,6 +12,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from data.checksums import read_bytes
 from data.errors import InputError
 from data.files import write_json
 from experiments.comparison import frontier as fr
@@ -167,7 +168,7 @@ def read(folder: Path) -> Comparison:
     """
     path = folder / FILE
     try:
-        return Comparison.from_json(json.loads(path.read_text(encoding="utf-8")))
+        return Comparison.from_json(json.loads(read_bytes(path, remedy="Run the comparison again")))
     except (OSError, ValueError) as error:
         raise InputError(f"cannot be read: {error}", where=str(path), remedy="Run the comparison again") from error
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from data.checksums import read_bytes
 from data.reading import Reading
 from experiments.reporting.words import escape, table
 
 
 def readings_of(run_dir: Path) -> list[Reading]:
-    """The sources of `reading.json`; none of runs that were made before there was such a file, or whose file is broken."""
+    """The sources of `reading.json`; none of runs that were made before there was such a file, or whose file is broken.
+
+    Raises:
+        CorruptStoreError: the file is not what was written.
+    """
     try:
-        listed = json.loads((run_dir / "reading.json").read_text(encoding="utf-8"))
+        listed = json.loads(read_bytes(run_dir / "reading.json"))
         return [Reading(**{**one, "assumed": tuple(one.get("assumed", ()))}) for one in listed]
     except (OSError, ValueError, TypeError, AttributeError):
         return []

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from data.checksums import read_bytes
 from data.errors import InputError
 from data.weather import WeatherLayout
 from data.window_statistics import Climatology, hour_of_day
@@ -151,7 +152,7 @@ def part_of_training(directory: Path, name: str, key: str) -> Part:
     """
     for folder in (directory, directory.parent):
         if (folder / "split.json").is_file():
-            low, high = json.loads((folder / "split.json").read_text())[name]
+            low, high = json.loads(read_bytes(folder / "split.json"))[name]
             return int(low), int(high)
     raise InputError("which states it was trained on is not known", where=key, remedy="Give [start,stop]")
 
