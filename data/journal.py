@@ -22,6 +22,7 @@ from data.errors import CorruptStoreError
 from data.files import sync_directory
 
 MAGIC = b"USJ1"
+_COUNT_DIGITS = 20
 HEAD = struct.Struct("<4sII")
 
 
@@ -96,8 +97,8 @@ def _expect_torn(path: Path, start: int, rest: bytes) -> None:
         raise CorruptStoreError(
             f"the record at byte {start:,} is not what was written",
             where=str(path),
-            remedy=f"Restore the file from a copy; or cut it off there (truncate -s {start}), "
-            "and the records from there on are computed again",
+            remedy=f"Restore the file from a copy; or cut it off there (truncate -s {start}) and remove "
+            f"{count_file(path).name} beside it, and the records from there on are computed again",
         )
 
 
@@ -111,6 +112,63 @@ def _holds_frame(data: bytes) -> bool:
             return True
         at = data.find(MAGIC, at + 1)
     return False
+
+
+def count_file(journal: Path) -> Path:
+    """Where `write_count` keeps the number that belongs to a journal."""
+    return journal.with_suffix(".count")
+
+
+def write_count(journal: Path, records: int) -> None:
+    """Note how many records there are in all, once the last of them is in the journal.
+
+    It is not waited for: after a power failure the number may be that of before, and never one too large.
+    """
+    handle = os.open(count_file(journal), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        os.pwrite(handle, _count_text(records), 0)
+    finally:
+        os.close(handle)
+
+
+def read_count(journal: Path) -> int:
+    """How many records there are at least; 0 where that was never noted.
+
+    Raises:
+        CorruptStoreError: the note is not what was written.
+    """
+    path = count_file(journal)
+    for _ in range(3):
+        try:
+            content = path.read_bytes()
+        except FileNotFoundError:
+            return 0
+        digits = content[:_COUNT_DIGITS]
+        if not content.strip(b"\0") or (digits.isdigit() and content == _count_text(int(digits))):
+            return int(digits.strip(b"\0") or 0)
+        # A writer may be in the middle of it.
+    raise CorruptStoreError(
+        "is not what was written", where=str(path), remedy=f"Remove it: it only counts what {journal.name} has to hold"
+    )
+
+
+def refuse_lost(journal: Path, held: int, noted: int) -> None:
+    """Refuse a store that has fewer records than were noted.
+
+    Raises:
+        CorruptStoreError: the journal was removed, emptied or cut.
+    """
+    if held < noted:
+        raise CorruptStoreError(
+            f"{noted - held} finished records are not in it{'' if journal.exists() else ', it is missing'}",
+            where=str(journal),
+            remedy=f"Restore it from a copy; or remove {count_file(journal).name}, and they are computed again",
+        )
+
+
+def _count_text(records: int) -> bytes:
+    digits = f"{records:0{_COUNT_DIGITS}d}".encode()
+    return digits + f" {zlib.crc32(digits):08x}\n".encode()
 
 
 class Journal:

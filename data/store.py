@@ -28,11 +28,12 @@ import numpy as np
 import xarray as xr
 import zarr
 
+from data.checksums import crc32_of, seal, unseal
 from data.claim import take_lock
 from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary, make_directory, sweep, write_json
-from data.journal import Journal, read_frames
+from data.journal import Journal, read_count, read_frames, refuse_lost, write_count
 from data.synced_zarr import SyncedStore
 
 #: 2: records have a processor time.
@@ -43,7 +44,7 @@ CHUNK_BYTES = 16_000_000
 #: Bytes of records in the journal above which it is folded.
 FOLD_BYTES = 256_000_000
 FIXED = {"axis": 3, "axis_2": 3}
-CARD, MANIFEST, LOCK = "store.json", "manifest.json", "lock"
+CARD, MANIFEST, LOCK, JOURNAL = "store.json", "manifest.json", "lock", "journal.bin"
 #: The card of a store that is being made; `CARD` takes its place when all else is there.
 BEGUN = "creating.json"
 #: Arrays that are folded at the same time: most of a fold is waiting for the disk.
@@ -190,18 +191,25 @@ class RecordStore:
             if card != BEGUN:
                 (self.path / BEGUN).unlink(missing_ok=True)
             try:
-                self._journal = Journal(self.path / "journal.bin", sync=sync)
-            except CorruptStoreError:
+                self._begin_appending(sync)
+            except BaseException:
                 self._lock.close()
                 raise
-            done = self._manifest()["records"]
-            # A crash between the manifest and the clearing of the journal leaves records in both.
-            left = [r for r in self._journal.records if int(r["_sequence"]) >= done]
-            if self._journal.records and not left:
-                self._journal.clear()
-            self._journal.records = left
-            self._order = list(self._stored("key")) + [r["key"] for r in self._journal.records]
-            self._known = set(self._order)
+
+    def _begin_appending(self, sync: bool) -> None:
+        path, done = self.path / JOURNAL, int(self._manifest()["records"])
+        noted = read_count(path)
+        if not path.exists():
+            refuse_lost(path, done, noted)
+        self._journal = Journal(path, sync=sync)
+        # A crash between the manifest and the clearing of the journal leaves records in both.
+        left = [r for r in self._journal.records if int(r["_sequence"]) >= done]
+        refuse_lost(path, done + len(left), noted)
+        if self._journal.records and not left:
+            self._journal.clear()
+        self._journal.records = left
+        self._order = list(self._stored("key")) + [r["key"] for r in self._journal.records]
+        self._known = set(self._order)
 
     # Making and opening
 
@@ -268,8 +276,8 @@ class RecordStore:
             # Between the look and the lock another process may have come first.
             _refuse_taken(path)
             _clear_begun(path)
-            write_json(path / BEGUN, meta, indent=None, listed=False)
-            write_json(path / MANIFEST, {"records": 0, "arrays": {}}, indent=None)
+            write_json(path / BEGUN, seal(meta), indent=None, listed=False)
+            write_json(path / MANIFEST, seal({"records": 0, "arrays": {}}), indent=None, listed=False)
             store = RecordStore(path, "a", sync=sync, flush_every=flush_every, card=BEGUN, lock=lock)
             # Empty arrays, so that the Zarr group opens before the first fold.
             group = store._group()
@@ -277,7 +285,7 @@ class RecordStore:
                 _array(group, column)
             for name, found in store.coords.items():
                 _write_coordinate(group, name, found)
-            write_json(path / CARD, meta, indent=None)
+            write_json(path / CARD, seal(meta), indent=None, listed=False)
             (path / BEGUN).unlink()
         except BaseException:
             lock.close()
@@ -304,12 +312,16 @@ class RecordStore:
         return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every)
 
     def _read_json(self, name: str) -> Any:
+        path = self.path / name
         try:
-            return json.loads((self.path / name).read_text())
-        except (json.JSONDecodeError, FileNotFoundError) as error:
+            value = json.loads(path.read_bytes())
+            if not isinstance(value, dict):
+                raise ValueError("it is no object")
+        except (ValueError, FileNotFoundError, RecursionError) as error:
             raise CorruptStoreError(
-                f"not readable: {error}", where=str(self.path / name), remedy="Restore it from a copy"
+                f"not readable: {error}", where=str(path), remedy="Restore it from a copy"
             ) from error
+        return unseal(value, where=str(path), remedy="Restore it from a copy")
 
     # Writing
 
@@ -361,11 +373,13 @@ class RecordStore:
         journal.append(record)
         self._order.append(key)
         self._known.add(key)
+        if journal.sync:
+            write_count(journal.path, len(self._order))
         if len(journal.records) >= self.flush_every or self._journal_bytes() >= FOLD_BYTES:
             self.flush()
 
     def _journal_bytes(self) -> int:
-        return (self.path / "journal.bin").stat().st_size
+        return (self.path / JOURNAL).stat().st_size
 
     def _writing(self) -> Journal:
         if self._journal is None:
@@ -388,9 +402,12 @@ class RecordStore:
         with zarr.config.set({"array.write_empty_chunks": True}), ThreadPoolExecutor(FOLDED_TOGETHER) as threads:
             arrays = dict(zip(self._columns, threads.map(fold, self._columns.values()), strict=True))
         self.on_step("arrays written")
-        write_json(
-            self.path / MANIFEST, {"records": manifest["records"] + len(journal.records), "arrays": arrays}, indent=None
-        )
+        folded = {
+            "records": manifest["records"] + len(journal.records),
+            "arrays": arrays,
+            "zarr.json": crc32_of(self.path / "zarr.json"),
+        }
+        write_json(self.path / MANIFEST, seal(folded), indent=None, listed=False)
         self.on_step("manifest written")
         journal.clear()
         self.on_step("journal cleared")
@@ -427,7 +444,7 @@ class RecordStore:
                 crc.append(_crc(new[start - old : stop - old]))
             else:
                 crc.append(_crc(np.concatenate([array[start:old], new[: stop - old]])))
-        return {"rows": total, "crc": crc}
+        return {"rows": total, "crc": crc, "zarr.json": crc32_of(self.path / column.name / "zarr.json")}
 
     # Reading
 
@@ -437,7 +454,8 @@ class RecordStore:
     def _stored(self, name: str, manifest: Mapping[str, Any] | None = None) -> np.ndarray:
         """Verified rows of one array, without the journal's."""
         column = self._columns[name]
-        entry = (manifest or self._manifest())["arrays"].get(name)
+        manifest = manifest or self._manifest()
+        entry = manifest["arrays"].get(name)
         if entry is None or not entry["rows"]:
             return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
         rows = int(entry["rows"])
@@ -452,18 +470,27 @@ class RecordStore:
             except Exception as error:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
-                    where=str(where),
+                    where=str(self._damaged_description(column, manifest) or where),
                     remedy="Restore the file from a copy, or make the store again",
                 ) from error
             part = np.asarray(held, object) if column.dtype == "str" else np.asarray(held)
             if len(part) != stop - chunk * column.chunk or _crc(part) != expected:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} is not what was written",
-                    where=str(where),
+                    where=str(self._damaged_description(column, manifest) or where),
                     remedy="Restore the file from a copy, or make the store again",
                 )
             parts.append(part)
         return np.concatenate(parts)
+
+    def _damaged_description(self, column: _Column, manifest: Mapping[str, Any]) -> Path | None:
+        """The file that describes an array, or all of them, if that is what is not as it was written."""
+        noted = {"": manifest.get("zarr.json"), column.name: manifest["arrays"][column.name].get("zarr.json")}
+        for place, crc in noted.items():
+            file = self.path / place / "zarr.json"
+            if crc is not None and (not file.is_file() or crc32_of(file) != crc):
+                return file
+        return None
 
     def _read_group(self) -> zarr.Group:
         return zarr.open_group(str(self.path), mode="r", zarr_format=3)
@@ -475,13 +502,15 @@ class RecordStore:
         """Records that are in the journal alone."""
         if self._journal is not None:
             return self._journal.records
-        found = (record for _, record in read_frames(self.path / "journal.bin"))
+        found = (record for _, record in read_frames(self.path / JOURNAL))
         return [r for r in found if int(r["_sequence"]) >= done]
 
     def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """A manifest and the journal's records behind it, also while a writer folds the one into the other."""
         damage = ""
         while True:
+            # First, as there can only be more of them when the rest is read.
+            noted = read_count(self.path / JOURNAL)
             manifest = self._manifest()
             try:
                 tail = self._tail(manifest["records"])
@@ -492,6 +521,7 @@ class RecordStore:
                 damage = str(error)
                 continue
             if self._journal is not None or self._manifest()["records"] == manifest["records"]:
+                refuse_lost(self.path / JOURNAL, int(manifest["records"]) + len(tail), noted)
                 return manifest, tail
 
     def column(self, name: str) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -326,9 +327,56 @@ def test_a_store_with_a_damaged_journal_is_not_appended_to_and_the_remedy_works(
         reader.keys()
     assert len(verify(path)) == 1
     os.truncate(path / "journal.bin", ends[1])
+    (path / "journal.count").unlink()
     with RecordStore.open(path, "a") as again:
         assert again.keys() == ["k0", "k1"]
     assert verify(path) == []
+
+
+@pytest.mark.parametrize("loss", ["removed", "emptied", "cut", "counted wrongly"])
+def test_records_that_were_finished_and_are_no_longer_there_are_noticed(tmp_path: Path, loss: str) -> None:
+    path = tmp_path / "s.zarr"
+    store = make(path, flush_every=3)
+    for i in range(5):
+        store.append(f"k{i}", values(i), **FACTS)
+    assert store._lock is not None
+    store._lock.close()  # what the kernel does for a dead process
+    journal, count = path / "journal.bin", path / "journal.count"
+    kept = journal.read_bytes(), count.read_bytes()
+    if loss == "removed":
+        journal.unlink()
+    elif loss == "counted wrongly":
+        count.write_bytes(kept[1].replace(b"5", b"4", 1))
+    else:
+        (first, _) = next(read_frames(journal))
+        os.truncate(journal, 0 if loss == "emptied" else first)
+    named = "journal.count: is not what was written" if loss == "counted wrongly" else "journal.bin: . finished records"
+    for mode in ("r", "a"):
+        with pytest.raises(CorruptStoreError, match=named):
+            RecordStore.open(path, mode).keys()
+    journal.write_bytes(kept[0])
+    count.write_bytes(kept[1])
+    with RecordStore.open(path, "a") as again:
+        assert again.keys() == [f"k{i}" for i in range(5)]
+    # All are folded now, and none is lost with the journal.
+    journal.unlink()
+    assert len(RecordStore.open(path).keys()) == 5
+
+
+def test_a_store_of_before_checksums_is_read_and_goes_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "s.zarr"
+    with make(path) as store:
+        store.append("k0", values(0), **FACTS)
+    for name in ("store.json", "manifest.json"):
+        card = json.loads((path / name).read_text())
+        del card["crc32"]
+        (path / name).write_text(json.dumps(card))
+    (path / "journal.count").unlink()
+    with RecordStore.open(path, "a") as again:
+        again.append("k1", values(1), **FACTS)
+    assert RecordStore.open(path).keys() == ["k0", "k1"]
+    said = [r.getMessage() for r in caplog.records if "made without a checksum" in r.getMessage()]
+    assert sorted(Path(line.split(":")[0]).name for line in said) == ["manifest.json", "store.json"]
 
 
 def test_a_reader_does_not_take_a_fold_in_progress_for_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from data.errors import InputError
+from data.files import write_json
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.figures import frontier_drawing
@@ -410,7 +411,7 @@ def test_json_holds_the_findings_flat_and_gives_the_comparison_back(comparison, 
     assert flat["solver/48², dt 0.1/on_frontier"] is False
     assert flat["solver/64², dt 0.1/core_seconds_per_trajectory_batch_3"] == pytest.approx(9.0)
     assert read(tmp_path) == comparison
-    path.write_text(json.dumps({k: v for k, v in flat.items() if k != "cores"}))
+    write_json(path, {k: v for k, v in flat.items() if k != "cores"})
     with pytest.raises(InputError, match="no key 'cores'"):
         read(tmp_path)
 
