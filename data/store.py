@@ -655,7 +655,9 @@ def _clear_begun(path: Path) -> None:
     if not (path / BEGUN).exists():
         return
     try:
-        coords, columns = _layout(json.loads((path / BEGUN).read_text(encoding="utf-8")))
+        card = json.loads((path / BEGUN).read_bytes())
+        remedy = "Remove this directory, or name another"
+        coords, columns = _layout(unseal(card, where=str(path / BEGUN), remedy=remedy, warn=False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptStoreError(
             f"not readable: {error}", where=str(path / BEGUN), remedy="Remove this directory, or name another"

@@ -88,6 +88,7 @@ def kinds() -> tuple[Kind, ...]:
         Kind("store of records", _make_store, _read_store),
         Kind("prepared library", _make_library, _read_library),
         Kind("checkpoint", _make_checkpoint, _read_checkpoint),
+        Kind("surrogate", _make_surrogate, _read_surrogate),
         Kind("round of active learning", _make_round, _read_round),
     )
 
@@ -274,6 +275,19 @@ def _read_checkpoint(path: Path) -> object:
     like = {"kernel": np.zeros((3, 4), np.float32), "step": np.array(0)}
     note = read_note(path)
     return note, {name: leaf.tolist() for name, leaf in load_arrays(path, like).items()}
+
+
+def _make_surrogate(path: Path) -> None:
+    from experiments.benchmarks.small_surrogates import molecular
+
+    molecular().save(path)
+
+
+def _read_surrogate(path: Path) -> object:
+    from surrogates.base import load_surrogate
+
+    surrogate = load_surrogate(path)
+    return surrogate.fingerprint, surrogate.facts
 
 
 def _make_round(path: Path) -> None:

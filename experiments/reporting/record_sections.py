@@ -10,6 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from data.errors import InputError
+from data.store import RecordStore
 from experiments.reporting.accuracy_sections import why_absent
 from experiments.reporting.data import Failures, Run
 from experiments.reporting.reproduce import command
@@ -157,10 +159,14 @@ def installed() -> list[tuple[str, str]]:
 
 
 def label_facts(store: Path) -> dict[str, str]:
-    """`simulator`, `version` and `fingerprint` from the attributes of a Zarr v3 group; empty if unreadable."""
+    """`simulator`, `version` and `fingerprint` from the attributes of a store; empty if unreadable."""
     try:
-        attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
-    except (OSError, ValueError, AttributeError):
+        if (store / "store.json").is_file():
+            # It is verified; what the Zarr group repeats is not.
+            attributes = RecordStore.open(store).attrs
+        else:
+            attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
+    except (OSError, ValueError, AttributeError, InputError):
         return {}
     found: dict[str, str] = {}
     for layer in _mappings(attributes):
