@@ -9,6 +9,7 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import CorruptStoreError, InputError
+from data.files import write_bytes
 from data.rejects import RejectLog
 from experiments.cli import STAGES
 from experiments.run_directory import CONFIG, configuration_checked, keep_json, rejects_path, run_directory
@@ -142,6 +143,7 @@ DAMAGED = {
 @pytest.mark.parametrize("kind", DAMAGED)
 def test_a_configuration_of_a_run_that_was_changed_is_named(tmp_path: Path, kind: str) -> None:
     run(tmp_path, settings())
-    (tmp_path / CONFIG).write_bytes(DAMAGED[kind].encode("utf-8", "surrogateescape"))
+    # With its checksum, as whoever makes it on purpose would write it.
+    write_bytes(tmp_path / CONFIG, DAMAGED[kind].encode("utf-8", "surrogateescape"), listed=True)
     with pytest.raises(CorruptStoreError, match=r"config\.yaml: not readable: .*Name another run"):
         run(tmp_path, settings())
