@@ -304,15 +304,18 @@ def empty(path: Path) -> InputError:
 
 @contextmanager
 def atomic_text(path: Path) -> Iterator[TextIO]:
-    """A UTF-8 text file that appears whole or not at all; compressed where the name ends in .gz."""
+    """A UTF-8 text file that appears whole or not at all; compressed where the name ends in .gz.
+
+    What UTF-8 lacks is written escaped.
+    """
     with atomic_path(path) as temporary, open(temporary, "wb") as raw:
         if path.suffix.lower() != ".gz":
-            with io.TextIOWrapper(raw, encoding="utf-8", newline="\n") as text:
+            with io.TextIOWrapper(raw, encoding="utf-8", errors="backslashreplace", newline="\n") as text:
                 yield text
             return
         # No name and no time in the head: the same rows give the same bytes.
         with (
             gzip.GzipFile(filename="", mode="wb", fileobj=raw, mtime=0, compresslevel=6) as packed,
-            io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", newline="\n") as text,
+            io.TextIOWrapper(cast(BinaryIO, packed), encoding="utf-8", errors="backslashreplace", newline="\n") as text,
         ):
             yield text

@@ -23,6 +23,7 @@ from ase import Atoms, units
 from ase.data import atomic_masses, chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str, read_xyz
 
+from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import sync_directory
 from data.frames import Frame
@@ -90,7 +91,7 @@ class XyzWriter:
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
-        self._pending += format_frame(frame, self.source).encode()
+        self._pending += encodable(format_frame(frame, self.source)).encode()
         if self.path.suffix.lower() != ".gz" or len(self._pending) >= MEMBER:
             self._flush()
 

@@ -44,9 +44,12 @@ def test_the_umask_decides_who_may_read(tmp_path: Path, mask: int) -> None:
     before = os.umask(mask)
     try:
         write_text(tmp_path / "a", "x")
+        with atomic_directory(tmp_path / "b"):
+            pass
     finally:
         os.umask(before)
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o666 & ~mask
+    assert stat.S_IMODE((tmp_path / "b").stat().st_mode) == 0o777 & ~mask
 
 
 def test_what_a_dead_writer_left_is_swept_and_nothing_else(tmp_path: Path) -> None:
