@@ -10,6 +10,7 @@ What is read again is listed: its checksum is in a table beside it, which `data.
 from __future__ import annotations
 
 import ctypes
+import errno
 import fcntl
 import json
 import os
@@ -44,19 +45,20 @@ def atomic_path(path: Path) -> Iterator[Path]:
     `path` is replaced, not followed.
     """
     path = Path(path)
-    make_directory(path.parent)
-    handle, temporary = _begin(path, directory=False)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o666 & ~_umask())
-        _sync(temporary)
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    finally:
-        os.close(handle)
-    sync_directory(path.parent)
+    with errors_name(path):
+        make_directory(path.parent)
+        handle, temporary = _begin(path, directory=False)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o666 & ~_umask())
+            _sync(temporary)
+            os.replace(temporary, path)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        finally:
+            os.close(handle)
+        sync_directory(path.parent)
 
 
 @contextmanager
@@ -66,21 +68,54 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     All that is in it is on the disk before it gets its name, and before a directory that had this name is removed.
     """
     path = Path(path)
-    make_directory(path.parent)
-    handle, temporary = _begin(path, directory=True)
+    with errors_name(path):
+        make_directory(path.parent)
+        handle, temporary = _begin(path, directory=True)
+        try:
+            yield temporary
+            os.chmod(temporary, 0o777 & ~_umask())
+            sync_tree(temporary)
+            old = _take_place(temporary, path)
+            sync_directory(path.parent)
+            if old is not None:
+                shutil.rmtree(old)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
+        finally:
+            os.close(handle)
+
+
+def reserve(directory: Path, size: int) -> None:
+    """Make sure, as far as one can before it is written, that a directory has room for so many bytes.
+
+    Raises:
+        OSError: it has not: the disk is full, or a limit on its use or on the size of a file is lower.
+    """
+    probe = Path(directory) / ".room"
+    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        yield temporary
-        os.chmod(temporary, 0o777 & ~_umask())
-        sync_tree(temporary)
-        old = _take_place(temporary, path)
-        sync_directory(path.parent)
-        if old is not None:
-            shutil.rmtree(old)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
+        with errors_name(Path(directory)):
+            os.posix_fallocate(handle, 0, size)
+    except OSError as error:
+        # A file system that cannot reserve is written to without.
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
+            raise
     finally:
         os.close(handle)
+        probe.unlink()
+
+
+@contextmanager
+def errors_name(path: Path) -> Iterator[None]:
+    """What the system refuses while a file is written names that file: a full disk names none, and others a part."""
+    try:
+        yield
+    except OSError as error:
+        unnamed = error.filename is None and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+        if unnamed or (isinstance(error.filename, str) and error.filename.endswith(_SUFFIX)):
+            error.filename = str(path)
+        raise
 
 
 @contextmanager

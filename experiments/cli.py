@@ -1,11 +1,13 @@
 """The `understudy` command: one Hydra application a stage, one exit status a kind of ending.
 
-0 is success, 2 a usage or input error (one line, no traceback), 130 Ctrl-C, SIGTERM or SIGUSR1, 1 a fault of ours.
+0 is success, 2 a usage or input error (one line, no traceback), 130 Ctrl-C, SIGTERM or SIGUSR1, 141 a pipe whose reader
+went away, 1 a fault of ours.
 """
 
 from __future__ import annotations
 
 import importlib
+import logging
 import os
 import signal
 import sys
@@ -15,6 +17,7 @@ from typing import NamedTuple
 
 from data.errors import InputError
 from experiments.log_format import show_any_text
+from experiments.system_errors import BROKEN_PIPE, reader_is_gone, silence, system_error
 
 
 class Stage(NamedTuple):
@@ -60,9 +63,10 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     """Run one stage with its Hydra overrides, and turn how it ended into an exit status."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError  # type: ignore[import-untyped]
 
     from experiments.hydra_options import refuse_unsafe
-    from experiments.stage import bad_path, fail
+    from experiments.stage import fail
 
     try:
         refuse_unsafe(arguments)
@@ -75,12 +79,14 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
         importlib.import_module(STAGES[name].module).main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return fail(error)
-    except (OSError, ValueError) as error:
+    except YAMLError as error:
+        return fail(InputError(f"a file of the configuration is no YAML: {error}", remedy="Correct it"))
+    except Exception as error:
         # Before a stage begins: its run directory or its log cannot be made.
-        path_error = bad_path(error)
-        if path_error is None:
+        refused = system_error(error)
+        if refused is None:
             raise
-        return fail(path_error)
+        return fail(refused)
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
@@ -107,7 +113,29 @@ def stop_as_ctrl_c() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `understudy` command."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    # What cannot be logged, on a full disk, is not told with a traceback for each line.
+    logging.raiseExceptions = False
+    try:
+        status = _command(list(sys.argv[1:] if argv is None else argv))
+        if reader_is_gone():
+            return BROKEN_PIPE
+        sys.stdout.flush()
+        return status
+    except BrokenPipeError:
+        silence()
+        return BROKEN_PIPE
+    except OSError as error:
+        # The standard output cannot be written to.
+        refused = system_error(error, "standard output")
+        if refused is None:
+            raise
+        from experiments.stage import fail
+
+        silence()
+        return fail(refused)
+
+
+def _command(arguments: list[str]) -> int:
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(usage())
         return 0 if arguments else 2

@@ -9,7 +9,7 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -80,7 +80,9 @@ class Ledger:
 
         def keep_up() -> None:
             while not over.wait(UPDATE_S):
-                update()
+                # What fails here, such as on a full disk, fails again where the block ends, and is told there.
+                with suppress(OSError):
+                    update()
 
         keeper = threading.Thread(target=keep_up, daemon=True, name="ledger")
         keeper.start()

@@ -5,10 +5,8 @@ Hydra stays in this module and in the YAML: a stage's own function takes plain, 
 
 from __future__ import annotations
 
-import errno
 import inspect
 import logging
-import os
 import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -34,16 +32,12 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from experiments.run_directory import keep_json, rejects_path, run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
+from experiments.system_errors import BROKEN_PIPE, reader_is_gone, system_error
 from experiments.targets import refuse_other_targets
 from simulators.base import SimulationError
 
 LOG = logging.getLogger(__name__)
 CONF = Path(__file__).parent / "conf"
-#: What the file system refuses because of a path or a disk, which a person has to mend.
-PATH_ERRORS = frozenset(
-    getattr(errno, name)
-    for name in ("EACCES", "EPERM", "EROFS", "ENOSPC", "EDQUOT", "ENOTDIR", "EISDIR", "EEXIST", "ENAMETOOLONG")
-)
 T = TypeVar("T")
 
 
@@ -100,12 +94,14 @@ def application(
             if error.kind not in ("invalid_input", "missing_component"):
                 raise
             raise SystemExit(fail(error)) from error
-        except OSError as error:
-            path_error = bad_path(error)
-            if path_error is None:
+        except Exception as error:
+            if isinstance(error, BrokenPipeError) and reader_is_gone():
+                raise SystemExit(BROKEN_PIPE) from error
+            refused = system_error(error, str(config.run.dir))
+            if refused is None:
                 raise
             LOG.info("stopped", exc_info=True)  # to log.txt, not to the terminal
-            raise SystemExit(fail(path_error)) from error
+            raise SystemExit(fail(refused)) from error
 
     return hydra.main(version_base="1.3", config_path=str(CONF / root), config_name=name)(task)
 
@@ -116,17 +112,6 @@ def fail(error: Exception) -> int:
     text = "; ".join(part for part in parts if part and not part.startswith(("full_key:", "object_type=")))
     print(f"understudy: {text}", file=sys.stderr)
     return 2
-
-
-def bad_path(error: BaseException | None) -> InputError | None:
-    """What to say of a path that cannot be written or read, if that is what an error comes from."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in PATH_ERRORS:
-            where = None if error.filename is None else os.fsdecode(error.filename)
-            said = os.strerror(error.errno or 0)
-            return InputError(said[:1].lower() + said[1:], where=where, remedy="Name another path, or make room there")
-        error = error.__cause__
-    return None
 
 
 def instantiate(node: DictConfig) -> Any:

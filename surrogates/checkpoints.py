@@ -15,10 +15,12 @@ import jax
 import numpy as np
 
 from data.errors import CorruptStoreError, InputError
-from data.files import atomic_directory, remove_directory, write_json
+from data.files import atomic_directory, remove_directory, reserve, write_json
 from data.plain import decode, read_plain, reading, within
 
 NOTE = "note.json"
+#: Bytes of what Orbax writes beside the arrays themselves, at least.
+ROOM_BESIDE = 1 << 16
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
 RESTORE = "Restore it from a copy or train again"
@@ -49,12 +51,15 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
 
     Raises:
         InputError: something else is there.
+        OSError: the disk has not the room.
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / NOTE).is_file():
         raise InputError("holds no saved arrays, and is not replaced", where=str(directory), remedy="Name another path")
     logging.getLogger("absl").setLevel(logging.ERROR)
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
     with atomic_directory(directory) as temporary:
+        # A disk that turns out to be full amid its writing ends Orbax in a flood of tracebacks.
+        reserve(temporary, sum(leaf.nbytes for leaf in leaves) + ROOM_BESIDE)
         with _alone() as checkpointer:
             checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
         files = _file_checksums(temporary / "arrays")

@@ -20,7 +20,8 @@ from data.store import RecordStore
 from experiments.cli import STAGES, run_stage
 from experiments.evaluate import compared, in_units_of
 from experiments.hydra_options import refuse_unsafe
-from experiments.stage import bad_path, instantiate, summary
+from experiments.stage import instantiate, summary
+from experiments.system_errors import REMEDIES, system_error
 from experiments.tables import Table
 from experiments.targets import refuse_other_targets, targets
 from simulators.base import Variable
@@ -186,12 +187,12 @@ def test_what_a_person_gets_wrong_is_named_in_one_line_before_anything_is_comput
 
 
 def test_only_errors_of_paths_and_disks_are_the_users(tmp_path: Path) -> None:
-    assert "directory" in str(bad_path(NotADirectoryError(errno.ENOTDIR, "x", "file/run")))
+    assert "directory" in str(system_error(NotADirectoryError(errno.ENOTDIR, "x", "file/run")))
     wrapped = ValueError("handler")
     wrapped.__cause__ = OSError(errno.ENOSPC, "x", str(tmp_path))
-    assert str(tmp_path) in str(bad_path(wrapped))
-    assert bad_path(OSError(errno.EBADF, "x")) is None
-    assert bad_path(ValueError("ours")) is None
+    assert str(tmp_path) in str(system_error(wrapped))
+    assert system_error(OSError(errno.EBADF, "x")) is None
+    assert system_error(ValueError("ours")) is None
 
 
 def test_as_many_columns_as_targets_are_compared() -> None:
