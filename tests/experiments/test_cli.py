@@ -21,7 +21,7 @@ from experiments.cli import STAGES, run_stage
 from experiments.evaluate import compared, in_units_of
 from experiments.hydra_options import refuse_unsafe
 from experiments.stage import instantiate, summary
-from experiments.system_errors import REMEDIES, system_error
+from experiments.system_errors import system_error
 from experiments.tables import Table
 from experiments.targets import refuse_other_targets, targets
 from simulators.base import Variable
