@@ -6,13 +6,14 @@ file of a few kilobytes may hold gigabytes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data.damage import parsing
 from data.errors import InputError
 from data.rejects import KEPT_TEXT
 from data.smiles import MAX_CHARACTERS
@@ -22,6 +23,55 @@ BATCH_BYTES = 1 << 25
 #: A column of a row group may unpack to so many bytes, or else to so many times what it has in the file.
 UNPACKED_BYTES = 1 << 28
 UNPACKED_RATIO = 100
+PROBLEM, REMEDY = "cannot be read as Parquet", "It may be cut short or damaged: write it again"
+
+
+def parquet_schema(path: Path) -> pa.Schema:
+    """Names and types of the columns.
+
+    Raises:
+        InputError: it is no Parquet file.
+    """
+    with parsing(path, PROBLEM, remedy=REMEDY):
+        schema = pq.read_schema(path)
+        _ = schema.names  # one that is no text fails here
+    return schema
+
+
+def parquet_batches(
+    path: Path, columns: Sequence[str], rows: int, position: int = 0
+) -> Iterator[tuple[pa.RecordBatch, int, float]]:
+    """Rows of some columns from `position` on, whole row groups before it unread.
+
+    Returns:
+        At most `rows` rows at a time, the number of the row after them, and the share of the file up to there.
+
+    Raises:
+        InputError: it is no Parquet file; or, after the rows before that, it cannot be read on; or it would fill the
+            memory.
+    """
+    with parsing(path, PROBLEM, remedy=REMEDY):
+        file = pq.ParquetFile(path)
+    with file:
+        with parsing(path, PROBLEM, remedy=REMEDY):
+            sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
+            total = max(1, file.metadata.num_rows)
+        rows = rows_at_once(file, path, columns, rows)
+        first, before = 0, 0
+        while first < len(sizes) and before + sizes[first] <= position:
+            before += sizes[first]
+            first += 1
+        with parsing(path, PROBLEM, remedy=REMEDY):
+            batches = file.iter_batches(rows, row_groups=list(range(first, len(sizes))), columns=list(columns))
+        while True:
+            with parsing(f"{path}, row {before + 1}", PROBLEM, remedy=REMEDY):
+                batch = next(batches, None)
+            if batch is None:
+                return
+            skip = min(max(0, position - before), batch.num_rows)
+            before += batch.num_rows
+            if skip < batch.num_rows:
+                yield batch.slice(skip), before, before / total
 
 
 def rows_at_once(file: pq.ParquetFile, path: Path, columns: Sequence[str], rows: int) -> int:
@@ -31,8 +81,9 @@ def rows_at_once(file: pq.ParquetFile, path: Path, columns: Sequence[str], rows:
         InputError: a column is packed as no table of molecules is, and would fill the memory.
     """
     largest = 1.0
-    for number in range(file.num_row_groups):
-        group = file.metadata.row_group(number)
+    with parsing(path, PROBLEM, remedy=REMEDY):
+        groups = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+    for number, group in enumerate(groups):
         width = 0.0
         for i in range(group.num_columns):
             column = group.column(i)

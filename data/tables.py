@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data.cells import plain
 from data.errors import InputError
 from data.foreign import smiles_problems
 from data.headers import SEPARATED_BY, choose_delimiter, column_index
-from data.parquet_rows import bounded_text, rows_at_once, too_long
+from data.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
 from data.rows import (
     BLOCK,
     Bad,
@@ -168,8 +167,8 @@ def row_problem(raw: bytes) -> str | None:
 def _numeric_columns(path: Path, others: set[str]) -> dict[str, str]:
     """Columns of numbers of a Parquet file, besides those that are used; none of a file that cannot be read."""
     try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowException, OSError):
+        schema = parquet_schema(path)
+    except InputError:
         # Reading its rows says what is wrong with it.
         return {}
     numeric = [f.name for f in schema if pa.types.is_integer(f.type) or pa.types.is_floating(f.type)]
@@ -335,24 +334,15 @@ def parquet_blocks(path: Path, smiles_column: str) -> Iterator[tuple[list[str], 
 
 
 def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-    line = 1
+    schema = parquet_schema(path)
     wanted = [smiles_column, *columns]
-    try:
-        with pq.ParquetFile(path) as file:
-            schema = file.schema_arrow
-            for name in wanted:
-                column_index(path, schema.names, name)
-            _expect(path, schema, smiles_column, _is_text, "text")
-            for name in columns:
-                _expect(path, schema, name, _is_number, "numbers")
-            rows = rows_at_once(file, path, wanted, rows)
-            for batch in file.iter_batches(rows, columns=list(dict.fromkeys(wanted))):
-                yield line, batch.select(wanted)
-                line += batch.num_rows
-    except (pa.ArrowException, OSError) as error:
-        raise InputError(
-            f"cannot be read as Parquet: {error}", where=f"{path}, row {line}", remedy="Write the file again"
-        ) from error
+    for name in wanted:
+        column_index(path, schema.names, name)
+    _expect(path, schema, smiles_column, _is_text, "text")
+    for name in columns:
+        _expect(path, schema, name, _is_number, "numbers")
+    for batch, end, _ in parquet_batches(path, list(dict.fromkeys(wanted)), rows):
+        yield end - batch.num_rows + 1, batch.select(wanted)
 
 
 def _expect(path: Path, schema: pa.Schema, name: str, fits: Callable[[pa.DataType], bool], what: str) -> None:

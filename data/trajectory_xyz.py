@@ -188,7 +188,7 @@ def parse(text: str, path: Path, line: int) -> tuple[Frame, str]:
     width = width_of(layout_of(comment))
     if width is None or any(len(row.split()) != width for row in rows):
         raise CorruptStoreError(
-            "an atom line has other columns than its frame names",
+            "no frame of a trajectory: an atom line has other columns than its frame names",
             where=f"{path}, line {line}",
             remedy="Name a file that was written as a trajectory, or restore it from a copy",
         )

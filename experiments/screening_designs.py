@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.csv
-import pyarrow.parquet as pq
 from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.headers import DELIMITERS, column_index
+from data.parquet_rows import parquet_batches, parquet_schema
 from data.rejects import KEPT_TEXT
 from data.rows import finite
 from data.text_files import TOO_LONG
@@ -30,7 +30,6 @@ from experiments.screening_sources import (
     identity,
     kind_of,
     open_table,
-    parquet_batches,
 )
 from simulators.fluids.sampling import Range
 
@@ -111,7 +110,9 @@ class ParquetDesigns:
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """See `screening_sources.Source`."""
         for batch, end, done in parquet_batches(self.path, list(self.names), rows, position):
-            held = [batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in self.names]
+            held = [
+                batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for name in self.names
+            ]
             table = np.stack(held, axis=1)
             lines = np.arange(end - len(table) + 1, end + 1)
             texts = [",".join(str(batch.column(n)[int(i)].as_py()) for n in self.names) for i in _bad(table)]
@@ -303,10 +304,7 @@ def _places(path: Path, header: Sequence[str], names: Sequence[str], remedy: str
 
 
 def _parquet(path: Path, names: Sequence[str], remedy: str) -> ParquetDesigns:
-    try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"not a Parquet file: {error}", where=str(path), remedy="Write it again") from error
+    schema = parquet_schema(path)
     if lacking := [n for n in names if n not in schema.names]:
         raise InputError(
             f"no column {' and no '.join(lacking)}; there are {', '.join(schema.names[:20])}",

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, Protocol, cast
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from data.errors import InputError
 from data.headers import DELIMITERS, SEPARATED_BY, choose_delimiter, column_index, header_names
 from data.library import CARD, PreparedLibrary, read_part
-from data.parquet_rows import bounded_text, rows_at_once, too_long
+from data.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
 from data.text_files import TOO_LONG, TextFormat, open_lines, read_row
 from experiments.screening_chunks import (
     LONGEST_RECORD,
@@ -218,30 +217,6 @@ class LibrarySource:
             before += part.rows
 
 
-def parquet_batches(
-    path: Path, columns: list[str], rows: int, position: int
-) -> Iterator[tuple[pa.RecordBatch, int, float]]:
-    """Rows of a Parquet file from `position` on, whole row groups before it unread.
-
-    Returns:
-        At most `rows` rows at a time, the number of the row after them, and the share of the file up to there.
-    """
-    with pq.ParquetFile(path) as file:
-        sizes = [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)]
-        first, before = 0, 0
-        while first < len(sizes) and before + sizes[first] <= position:
-            before += sizes[first]
-            first += 1
-        total = max(1, file.metadata.num_rows)
-        groups = list(range(first, len(sizes)))
-        rows = rows_at_once(file, path, columns, rows)
-        for batch in file.iter_batches(rows, row_groups=groups, columns=columns):
-            skip = min(max(0, position - before), batch.num_rows)
-            before += batch.num_rows
-            if skip < batch.num_rows:
-                yield batch.slice(skip), before, before / total
-
-
 def open_source(path: Path, smiles: str) -> Source:
     """The file of candidates at `path`.
 
@@ -371,10 +346,7 @@ def _skip(stream: BinaryIO, count: int, path: Path, *, seekable: bool) -> None:
 
 
 def _parquet(path: Path, smiles: str) -> ParquetSource:
-    try:
-        schema = pq.read_schema(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"not a Parquet file: {error}", where=str(path), remedy="Write it again") from error
+    schema = parquet_schema(path)
     column_index(path, schema.names, smiles)
     kind = schema.field(smiles).type
     inner = kind.value_type if pa.types.is_dictionary(kind) else kind

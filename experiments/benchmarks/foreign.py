@@ -31,7 +31,7 @@ def _opcode_number(value: int) -> bytes:
     return b"J" + value.to_bytes(4, "little", signed=True)
 
 
-def _torch_description(arrays: Mapping[str, np.ndarray]) -> bytes:
+def torch_description(arrays: Mapping[str, np.ndarray]) -> bytes:
     """The opcodes by which PyTorch describes a dict of tensors of float32."""
     items = []
     for key, (name, array) in enumerate(arrays.items()):
@@ -59,11 +59,11 @@ def _zip_torch(path: Path, description: bytes, arrays: Mapping[str, np.ndarray])
 
 def _make_torch(path: Path, seed: int) -> None:
     arrays = _fields_arrays(seed)
-    _zip_torch(path, _torch_description(arrays), arrays)
+    _zip_torch(path, torch_description(arrays), arrays)
 
 
 def _make_description(path: Path, seed: int) -> None:
-    path.write_bytes(_torch_description(_fields_arrays(seed)))
+    path.write_bytes(torch_description(_fields_arrays(seed)))
 
 
 def _read_description(path: Path) -> object:
