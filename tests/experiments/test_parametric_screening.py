@@ -239,7 +239,7 @@ def test_a_parquet_row_that_is_no_number_is_rejected(tmp_path: Path) -> None:
         ("a.csv", b"a,c\n1,2\n", "no column b_3.*a.*b_3"),
         ("a.smi", b"CC\n", "kind of file"),
         ("a.csv", b"", "empty"),
-        ("a.parquet", b"not parquet", "not a Parquet file"),
+        ("a.parquet", b"not parquet", "cannot be read as Parquet"),
     ],
 )
 def test_an_unusable_table_is_refused_with_a_remedy(name: str, content: bytes, message: str, tmp_path: Path) -> None:

@@ -474,7 +474,7 @@ def test_file_without_a_molecule_is_an_error_that_names_the_rejects(tmp_path: Pa
         ("a.csv", b"name,value\nx,1\n", "no column 'smiles'.*name"),
         ("a.xlsx", b"PK", "kind of file"),
         ("a.smi", b"", "empty"),
-        ("a.parquet", b"not parquet", "not a Parquet file"),
+        ("a.parquet", b"not parquet", "cannot be read as Parquet"),
         ("a.smi.gz", b"not gzip", "cannot be read"),
     ],
 )
