@@ -41,7 +41,7 @@ def test_a_store_from_before_is_read_and_written_on_and_says_how_its_costs_were_
         store.append("a", {"speed": 1.0, "drag": 2.0}, seconds=3.0, threads=2)
     if not named:
         card = json.loads((path / "store.json").read_text())
-        del card["facts"]
+        del card["facts"], card["crc32"]
         (path / "store.json").write_text(json.dumps(card))
     with RecordStore.open(path, "a") as store:
         store.append("b", {"speed": 2.0, "drag": 8.0}, seconds=5.0, threads=2, core_seconds=4.0)
