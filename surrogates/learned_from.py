@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt64
 
+from data.checksums import verify
 from data.errors import CorruptStoreError
-from data.files import atomic_path
+from data.files import listed_path, remove_listed
 
 FILE = "learned_from.npy"
+REMEDY = "Restore it from a copy, or remove it"
 
 Hashes = UInt64[np.ndarray, " sample"]
 
@@ -33,9 +35,9 @@ def keep(directory: Path, *parts: Hashes | None) -> None:
         parts: what it learned from; None for a part that is not known, so that nothing is noted.
     """
     if any(part is None for part in parts):
-        (directory / FILE).unlink(missing_ok=True)
+        remove_listed(directory / FILE)
         return
-    with atomic_path(directory / FILE) as temporary, open(temporary, "wb") as file:
+    with listed_path(directory / FILE) as temporary, open(temporary, "wb") as file:
         np.save(file, np.unique(np.concatenate([hashed(()), *parts])), allow_pickle=False)
 
 
@@ -43,17 +45,16 @@ def learned_from(directory: Path) -> Hashes | None:
     """The inputs that a surrogate has learned from, ascending; None where its training did not note them.
 
     Raises:
-        CorruptStoreError: the note cannot be read.
+        CorruptStoreError: the note is not what was written.
     """
     path = Path(directory) / FILE
     if not path.is_file():
         return None
+    verify(path, remedy=REMEDY)
     try:
         noted: Hashes = np.load(path, allow_pickle=False)
         if noted.dtype != np.uint64 or noted.ndim != 1:
             raise ValueError("no list of hashes")
     except (OSError, ValueError, EOFError) as error:
-        raise CorruptStoreError(
-            f"cannot be read: {error}", where=str(path), remedy="Restore it from a copy, or remove it"
-        ) from error
+        raise CorruptStoreError(f"cannot be read: {error}", where=str(path), remedy=REMEDY) from error
     return noted
