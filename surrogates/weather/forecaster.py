@@ -230,7 +230,7 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         """
         layout, config = self.facts.layout, self.facts.config
         own = layout.coordinates()
-        lead = tuple((np.arange(config.steps) + 1) * layout.step_hours)
+        lead = tuple(float(k) * layout.step_hours for k in range(1, config.steps + 1))
         coords = [
             Coordinate(name, tuple(float(v) for v in own[name].values), own[name].attrs["units"], name)
             for name in (LATITUDE, LONGITUDE, LEVEL)

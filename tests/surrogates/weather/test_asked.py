@@ -40,6 +40,12 @@ def state(layout: WeatherLayout = LAYOUT, time: str = "2001-01-01T06") -> xr.Dat
     return layout.unstack(states(1, 1)[0], (), {"time": np.datetime64(time, "ns")})
 
 
+def test_a_step_that_is_written_as_a_whole_number_of_hours_is_saved(tmp_path: Path) -> None:
+    model = untrained(replace(LAYOUT, step_hours=24))
+    model.save(tmp_path / "s")
+    assert Forecaster.load(tmp_path / "s").spec.sizes == model.spec.sizes
+
+
 @pytest.mark.parametrize("count", [0, -1, 2.5, True, "2"])
 def test_counts_are_whole_numbers_of_one_or_more(count: object) -> None:
     for key in ("steps", "members"):
