@@ -83,7 +83,7 @@ def kinds() -> tuple[Kind, ...]:
     """Everything that is made in a moment, without a training."""
     return (
         Kind("files of a run", _make_run, _read_run),
-        Kind("screen", _make_screen, _read_screen),
+        Kind("screen", make_screen, _read_screen),
         Kind("windows", _make_windows, _read_windows),
         Kind("store of records", _make_store, _read_store),
         Kind("prepared library", _make_library, _read_library),
@@ -126,11 +126,12 @@ def _read_run(path: Path) -> object:
     return parts, Ledger(path / "costs.json").costs, frame.to_dict(), metrics
 
 
-def _make_screen(path: Path) -> None:
+def make_screen(path: Path) -> None:
+    """A finished screen of three parts of twenty rows, each with a rejected row."""
     from experiments.screening_chunks import Reject
     from experiments.screening_ledger import Commit, Spent, Tally
 
-    sink = _sink(path)
+    sink = open_sink(path)
     best = sink.top(3)
     for part in range(3):
         lines = np.arange(20 * part, 20 * part + 20)
@@ -155,7 +156,8 @@ def _make_screen(path: Path) -> None:
     write_json(path / "metrics.json", {"screen/molecules": 60.0})
 
 
-def _sink(path: Path) -> Any:
+def open_sink(path: Path) -> Any:
+    """The output directory that `make_screen` writes to."""
     from experiments.screening_sink import Sink
 
     return Sink(path, {"surrogate": "a1b2", "candidates": {"bytes": 1234}}, "library.smi", "zstd")
@@ -178,7 +180,7 @@ def _read_screen(path: Path) -> object:
         # It may cut off what it takes for a line that a kill left short.
         shutil.copytree(path, copy, dirs_exist_ok=True)
         try:
-            sink = _sink(copy)
+            sink = open_sink(copy)
         except InputError as error:
             raise InputError(error.problem, where=str(error.where).replace(str(copy), str(path))) from error
         sink.close()
