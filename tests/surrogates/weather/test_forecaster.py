@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pytest
 import xarray as xr
 from flax import nnx
 
-from data.errors import InputError
+from data.errors import CorruptStoreError, InputError
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from simulators.base import SimulationError, Simulator
@@ -29,7 +30,7 @@ from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.loss import WeatherLoss
 from surrogates.weather.model import WeatherScale
 from surrogates.weather.references import Persistence
-from surrogates.weather.streaming import forecast_to_zarr
+from surrogates.weather.streaming import forecast_to_zarr, verify_forecasts
 from surrogates.weather.sun import DAY_S, clock, insolation, later
 
 sys.path.insert(0, str(Path(__file__).parent))
@@ -415,6 +416,22 @@ def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
             np.testing.assert_allclose(found[name].values[k], alone[name].values, rtol=1e-5)
     with pytest.raises(InputError, match="other forecasts"):
         forecast_to_zarr(trained, windows, starts, 4, tmp_path / "f.zarr", chunk=2)
+    # A changed byte is noticed, in a chunk, a description or the note, and so is a chunk that is gone.
+    chunk = tmp_path / "f.zarr" / "temperature" / "c" / "1" / "0" / "0" / "0" / "0"
+    described, note = tmp_path / "f.zarr" / "temperature" / "zarr.json", tmp_path / "f.zarr.progress.json"
+    for file, words in ((chunk, "checksum"), (described, str(described)), (note, str(note))):
+        content = file.read_bytes()
+        for place in np.random.default_rng(0).integers(len(content), size=5):
+            damaged = bytearray(content)
+            damaged[place] ^= 1
+            file.write_bytes(damaged)
+            with pytest.raises((CorruptStoreError, ValueError), match=re.escape(words)):  # noqa: PT012 (two readers)
+                verify_forecasts(tmp_path / "f.zarr")
+                xr.open_zarr(tmp_path / "f.zarr", consolidated=False)["temperature"].load()
+        file.write_bytes(content)
+    chunk.unlink()
+    with pytest.raises(CorruptStoreError, match="chunks of it are missing"):
+        verify_forecasts(tmp_path / "f.zarr")
 
 
 def test_amounts_are_never_negative_and_other_variables_are_left_alone(
