@@ -11,10 +11,11 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-#: Address space of the process, bytes: metadata of a file, and a field of GRIB.
-MOST_MEMORY = 8 << 30
+#: Memory that trying a file may take, bytes: its metadata, or a field of GRIB.
+MOST_MEMORY = 1 << 30
 #: Filters of HDF5 that are zlib or change the order of bytes or sum them: deflate, shuffle, fletcher32.
 HARMLESS = {1, 2, 3}
 #: Objects of a file that are looked at.
@@ -34,8 +35,6 @@ def main() -> None:
     out = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
     os.dup2(2, 1)  # what libraries print is no answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    hard = resource.getrlimit(resource.RLIMIT_AS)[1]
-    resource.setrlimit(resource.RLIMIT_AS, (MOST_MEMORY if hard < 0 else min(MOST_MEMORY, hard), hard))
     for line in sys.stdin:
         kind, path, patience = json.loads(line)
 
@@ -58,14 +57,26 @@ def main() -> None:
         out.write(json.dumps({"end": True, **answer}) + "\n")
 
 
+def _limit_memory() -> None:
+    """Allow `MOST_MEMORY` more than the process has now, with all that it imported."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most, hard = pages * resource.getpagesize() + MOST_MEMORY, resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (most if hard < 0 else min(most, hard), hard))
+    except (OSError, ValueError):
+        return  # elsewhere than on Linux only the crash is contained
+
+
 def try_hdf5(path: str, step: Step) -> None:
     """Read all that describes the data of an HDF5 file, and data that is not plain numbers."""
     import h5netcdf  # type: ignore[import-untyped]
     import h5py  # type: ignore[import-untyped]
 
+    _limit_memory()
     size = os.path.getsize(path)
     with h5py.File(path, "r") as file:
         groups, seen = [file["/"]], 0
+        _try_attributes(file)
         while groups:
             group = groups.pop()
             for name in group:
@@ -98,16 +109,23 @@ def _reads_others(name: str) -> RefusedError:
     )
 
 
+def _try_attributes(owner: Any) -> None:
+    """Read them, as who opens the file does; one that took too much memory here would take all of it there."""
+    for name in owner.attrs:
+        if name == "REFERENCE_LIST":
+            continue  # says which variables lie along a dim, and is not asked
+        try:
+            _ = owner.attrs[name]
+        except (OSError, KeyError, RuntimeError, ValueError, TypeError, MemoryError) as error:
+            raise RefusedError(f"attribute {name[:40]!r} of {owner.name[:40]!r} cannot be read", None) from error
+
+
 def _try_dataset(data: Any, size: int) -> None:
     import h5py
 
     if data.external or data.is_virtual:
         raise _reads_others(str(data.name))
-    for name in data.attrs:
-        try:
-            _ = data.attrs[name]
-        except (OSError, KeyError, RuntimeError, ValueError, TypeError):
-            continue
+    _try_attributes(data)
     for axis in data.dims:
         _ = len(axis)
     h5py.h5ds.is_scale(data.id)
@@ -132,6 +150,7 @@ def try_grib(path: str, step: Step) -> None:
     import eccodes
     from cfgrib.dataset import open_file
 
+    _limit_memory()
     grids: set[Any] = set()
     number = 0
     with open(path, "rb") as file:
