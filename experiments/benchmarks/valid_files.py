@@ -321,6 +321,7 @@ def make_case(path: Path, seed: int) -> None:
 
 def make_library(path: Path, seed: int) -> None:
     """A prepared library of two parts."""
+    from data.checksums import TABLE
     from data.featurise import encode
     from data.library import Prepared, PreparedLibrary, write_part
     from experiments.screening_chunks import pack_text
@@ -334,6 +335,8 @@ def make_library(path: Path, seed: int) -> None:
         held = Prepared(table, text, offsets, np.arange(2, len(smiles) + 2), [""] * len(smiles) if seed % 2 else None)
         parts.append(write_part(path, number, held))
     PreparedLibrary(path, tuple(parts), 0, {"path": "a.smi"}).save()
+    # Whoever crafts one makes its checksums too, or leaves them out.
+    (path / TABLE).unlink(missing_ok=True)
 
 
 def make_run(path: Path, seed: int) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import posixpath
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -355,3 +357,20 @@ def test_a_class_of_another_namespace_is_named_in_the_refusal(tmp_path: Path) ->
     (tmp_path / "C").write_text("FoamFile { class volScalarField::Internal; }\ndimensions [K];\nvalue uniform 3;\n")
     with pytest.raises(InputError, match="volScalarField::Internal is not a field that can be read"):
         read_field(tmp_path / "C")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["libs " + "/**/" * 2000 + '"', ';"lib"' + "/**/" * 2000 + "x", "#include " + "/**/" * 2000, '{"lib" a b' * 3000],
+    ids=["list", "pattern", "include", "many"],
+)
+def test_the_search_for_code_ends_whatever_stands_in_a_case(case: Path, text: str) -> None:
+    (case / "constant" / "crafted").write_text(text)
+    start = time.process_time()
+    with contextlib.suppress(InputError):
+        Template.read(case)
+    # Comments that could be divided between words in 2^n ways, and entries without an end, took for ever.
+    assert time.process_time() - start < 3
+    (case / "constant" / "crafted").write_text(text + '\nlibs ("/tmp/mine.so");\n')
+    with pytest.raises(InputError, match=r"constant/crafted"):
+        Template.read(case)

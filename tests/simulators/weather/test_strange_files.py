@@ -19,6 +19,7 @@ from data.errors import InputError
 from data.units import conversion, same_units
 from simulators.weather.plausible import RANGES
 from simulators.weather.reanalysis import Reanalysis
+from simulators.weather.sources import open_source
 from simulators.weather.times import time_axis
 
 T0 = np.datetime64("2020-02-25T00", "ns")
@@ -654,3 +655,21 @@ def test_a_setting_that_is_not_used_leaves_a_source_the_one_that_it_was(
     assert set(hashed[0][0]) == first
     assert set(hashed[1][0]) == first | {"accumulated"}
     assert hashed[0][1:] == hashed[1][1:]
+
+
+def test_files_of_which_some_have_no_times_or_none_that_are_dates_are_named(tmp_path: Path) -> None:
+    axes = {"latitude": [-30.0, 0.0, 30.0], "longitude": [0.0, 120.0, 240.0]}
+    dims, values = ("latitude", "longitude"), np.full((3, 3), 280.0, np.float32)
+    dated = xr.Dataset(
+        {"t2m": (("time", *dims), values[None].repeat(2, 0), {"units": "K"})},
+        {"time": np.array(["2020-01-01", "2020-01-02"], "datetime64[ns]"), **axes},
+    )
+    dated.to_netcdf(tmp_path / "a.nc", engine="scipy")
+    for other, message in (
+        (dated.isel(time=0, drop=True).rename(t2m="msl"), r"b\.nc: no time in it, which other files have"),
+        (dated.assign_coords(time=[1.5, 2.5]), r"b\.nc: its times are no dates"),
+        (dated.drop_vars("time"), r"b\.nc: its dim time has no values"),
+    ):
+        other.to_netcdf(tmp_path / "b.nc", engine="scipy")
+        with pytest.raises(InputError, match=message):
+            open_source(str(tmp_path / "[ab].nc"))
