@@ -199,10 +199,10 @@ def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
     if not any(name.startswith("test/") for name in metrics):
         validated = any(name.startswith(f"{VALIDATION}/") for name in metrics)
         rows["held-out scores"] = (
-            "none: those of the validation part, which chose the weights, are better than on others; data.test or a "
-            "test part of data.parts gives held-out ones"
+            "none: those of the validation part, which chose the weights, are better than on others; set samples aside "
+            "for a test to get held-out ones"
             if validated
-            else "none, since nothing was set aside for them: data.test or a test part of data.parts gives some"
+            else "none, since nothing was set aside for a test"
         )
     return rows
 
