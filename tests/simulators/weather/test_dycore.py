@@ -468,6 +468,6 @@ def test_compiled_programs_stay_behind_and_dinosaur_may_be_missing(monkeypatch: 
     for module in ("core_equations", "core_run"):
         monkeypatch.delitem(sys.modules, f"simulators.weather.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "dinosaur", None)
-    with pytest.raises(SimulationError, match=r"understudy\[weather\]") as caught:
+    with pytest.raises(SimulationError, match=r"\[weather\]") as caught:
         again.simulate(again.spec.request({"seed": 0}))
     assert caught.value.kind == "missing_component"

@@ -146,7 +146,7 @@ def test_a_chunk_of_many_times_is_decoded_once_however_small_the_blocks_are(
 
 def test_what_a_source_needs_and_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "gcsfs", None)
-    with pytest.raises(SimulationError, match=r"needs gcsfs.*understudy\[weather\]") as caught:
+    with pytest.raises(SimulationError, match=r"needs gcsfs.*\[weather\]") as caught:
         open_source("gs://bucket/era5.zarr")
     assert caught.value.kind == "missing_component"
 
@@ -319,7 +319,7 @@ def flawed(name: str) -> xr.Dataset:
         ("unsorted", "2020-02-28T06:00:00 comes after a later one"),
         ("nan", r"2m_temperature .*2020-02-28T18:00:00, latitude 40, longitude 90"),
         ("other name", "standard name eastward_wind, air_temperature is expected"),
-        ("members", "a dim number of 2"),
+        ("members", "an ensemble of 2 members"),
         ("calendar", "360_day"),
     ],
 )
