@@ -99,7 +99,7 @@ class Lane:
         self, limits: Limits = LIMITS, *, niceness: int = 0, modules: Sequence[str] = ("data.featurise",)
     ) -> None:
         self._limits, self._niceness, self._modules = limits, niceness, list(modules)
-        self._stopped = False
+        self._stopped = self._ready = False
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -108,8 +108,10 @@ class Lane:
         Raises:
             RuntimeError: it dies again, or the lane is stopped; the message holds what it printed.
         """
-        if self._process is not None:
+        if self._process is not None and self._ready:
             return
+        if self._process is not None:  # an interrupt came while it started
+            self._end(wait_s=0.0)
         for _ in range(2):
             if self._stopped:
                 raise RuntimeError("the parsing processes are closed")
@@ -117,6 +119,7 @@ class Lane:
             try:
                 if self._connection.poll(START_TIMEOUT_S):
                     receive(self._connection)
+                    self._ready = True
                     return
             except (EOFError, OSError):
                 pass
@@ -155,6 +158,11 @@ class Lane:
             if self._stopped:
                 raise RuntimeError("the parsing processes are closed") from error
             raise self._obituary() from error
+        except BaseException:
+            # After an interrupt its answer would be taken for that to the next question.
+            if self._process is not None:
+                self._end(wait_s=0.0)
+            raise
         if failure:
             raise DiedError(failure, None if row == row_watch.NO_ROW else row, shared=answer)
         return answer
@@ -226,7 +234,7 @@ class Lane:
         status = self._process.returncode
         self._errors.close()
         self._page.close()
-        self._process = None
+        self._process, self._ready = None, False
         return signal.Signals(-status).name if status < 0 else f"exit status {status}"
 
     def stop(self) -> None:
@@ -246,12 +254,14 @@ class _KilledError(DiedError):
 def serve(settings: dict[str, Any]) -> None:
     """What a parsing process does: work until the parent closes the socket."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
     os.nice(settings["niceness"])
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     for name in settings["modules"]:
         importlib.import_module(name)
-    memory = settings["memory_mb"] * 10**6
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, memory))
+    memory, hard = settings["memory_mb"] * 10**6, resource.getrlimit(resource.RLIMIT_DATA)[1]
+    memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
     connection = Connection(settings["descriptor"])
     row_watch.watch(mmap.mmap(settings["page"], row_watch.PAGE.size), settings["seconds"])
     with suppress(EOFError, OSError):

@@ -19,7 +19,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from data.errors import InputError
 from data.featurise import reject_reason
 from data.parsing import Lane, Limits, Lost, each
-from data.smiles import parsed
+from data.smiles import parsed, text_refusal
 from simulators.base import SimulationError
 from simulators.quantum.fragments import embed_apart, refuse_contacts
 from simulators.quantum.standardise import check_steps, standardised
@@ -105,14 +105,16 @@ def embed_foreign(smiles: str, config: ConformerConfig) -> Geometry:
     Raises:
         InputError: there is none.
     """
-    lane = Lane(Limits(EMBEDDING_SECONDS), modules=(__name__,))
-    try:
-        [made] = each(partial(_geometry, config=config), [smiles], lane=lane)
-    finally:
-        lane.stop()
-    if isinstance(made, Geometry):
-        return made
-    reason = made.reason if isinstance(made, Lost) else made
+    reason = text_refusal(smiles)
+    if reason is None:
+        lane = Lane(Limits(EMBEDDING_SECONDS), modules=(__name__,))
+        try:
+            [made] = each(partial(_geometry, config=config), [smiles], lane=lane)
+        finally:
+            lane.stop()
+        if isinstance(made, Geometry):
+            return made
+        reason = made.reason if isinstance(made, Lost) else made
     raise InputError(reason, where="start", remedy="Name a molecule of which RDKit makes a geometry")
 
 
