@@ -28,7 +28,8 @@ from data.field_suspects import missing_codes, seconds_of_dates
 from data.grouping import repeats_said, row_keys
 from data.plain import decode
 from data.reading import Reading
-from data.store import FACTS, RecordStore
+from data.store import RecordStore
+from data.store_columns import FACTS
 
 LOG = logging.getLogger(__name__)
 #: The variable that holds the state at the first time, where a store has one.

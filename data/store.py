@@ -16,13 +16,11 @@ from __future__ import annotations
 
 import json
 import shutil
-import warnings
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 import xarray as xr
@@ -34,16 +32,25 @@ from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary, make_directory, sweep, write_json
 from data.journal import Journal, read_count, read_frames, refuse_lost, write_count
+from data.store_columns import (
+    FACTS,
+    FIXED,
+    KEPT,
+    Column,
+    CoordinateLike,
+    VariableLike,
+    array_of,
+    crc_of,
+    layout,
+    plain_attributes,
+    write_coordinate,
+)
 from data.synced_zarr import SyncedStore
 
 #: 2: records have a processor time.
 FORMAT = 2
-#: Most records, and bytes where they are large, of one chunk of an array.
-CHUNK = 4096
-CHUNK_BYTES = 16_000_000
 #: Bytes of records in the journal above which it is folded.
 FOLD_BYTES = 256_000_000
-FIXED = {"axis": 3, "axis_2": 3}
 CARD, MANIFEST, LOCK, JOURNAL = "store.json", "manifest.json", "lock", "journal.bin"
 #: The card of a store that is being made; `CARD` takes its place when all else is there.
 BEGUN = "creating.json"
@@ -54,105 +61,6 @@ COMMENT = (
     "Records that are not folded in yet, after a kill or while a campaign runs, are in journal.bin: "
     "data.store.RecordStore.open(path).dataset() has them too, and verifies checksums"
 )
-
-
-class VariableLike(Protocol):
-    """What the store needs to know of a variable; `simulators.base.Variable` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dims(self) -> tuple[str, ...]: ...
-    @property
-    def units(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def long_name(self) -> str: ...
-
-
-class CoordinateLike(Protocol):
-    """What the store needs to know of a dim that is the same in every record; `simulators.base.Coordinate` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def values(self) -> tuple[float, ...] | tuple[str, ...]: ...
-    @property
-    def units(self) -> str: ...
-    @property
-    def long_name(self) -> str: ...
-
-
-#: What every record holds besides the simulator's own variables: name -> (dtype, units, long name).
-FACTS: Mapping[str, tuple[str, str, str]] = {
-    "key": ("str", "1", "identity of the request"),
-    "status": ("str", "1", "ok, or the kind of failure"),
-    "message": ("str", "1", "what happened"),
-    "log": ("str", "1", "how the answer was reached (JSON)"),
-    "seconds": ("float64", "s", "wall time of the simulation"),
-    "threads": ("int32", "1", "threads that it was given"),
-    "attempts": ("int32", "1", "tries that it took"),
-    "core_seconds": ("float64", "s", "processor time of the simulation and of every program that it started"),
-}
-#: Those of stores that do not name theirs.
-FIRST_FACTS = ("key", "status", "message", "log", "seconds", "threads", "attempts")
-#: Those that every store has.
-KEPT = ("key", "status")
-
-
-def _missing(dtype: str) -> Any:
-    """What stands for a value that a failed simulation did not give."""
-    return "" if dtype == "str" else np.nan if np.dtype(dtype).kind == "f" else 0
-
-
-class _Column:
-    """One Zarr array: its rows so far and how a record's value is laid in it."""
-
-    def __init__(
-        self,
-        name: str,
-        dims: tuple[str, ...],
-        dtype: str,
-        units: str,
-        long_name: str,
-        record: str = "sample",
-        sizes: Mapping[str, int] = FIXED,
-    ) -> None:
-        self.name, self.dtype = name, dtype
-        self.attrs = {"units": units, "long_name": long_name}
-        self.ragged = dims[0] if dims and dims[0] not in sizes else None
-        self.inner = dims[1:] if self.ragged else dims
-        unknown = [d for d in self.inner if d not in sizes]
-        if unknown:
-            raise InputError(f"{name}: dims {unknown} must come first, or have a fixed length ({sorted(sizes)})")
-        self.dims = (self.ragged or record, *self.inner)
-        self.shape = tuple(sizes[d] for d in self.inner)
-        row = 8 if dtype == "str" else int(np.dtype(dtype).itemsize * np.prod(self.shape, dtype=np.int64))
-        # The same for every store of these variables: checksums are by chunk.
-        self.chunk = CHUNK if not self.shape else max(1, min(CHUNK, CHUNK_BYTES // max(1, row)))
-
-    def rows(self, value: Any) -> np.ndarray:
-        """The rows that a record adds: one, or as many as its ragged dim is long."""
-        if self.dtype == "str":
-            array: np.ndarray = np.empty(1, object)
-            array[0] = str(value if value is not None else "")
-            return array
-        if value is None:
-            count = 0 if self.ragged else 1
-            return np.full((count, *self.shape), _missing(self.dtype), self.dtype)
-        array = np.asarray(value, self.dtype)
-        array = array if self.ragged else array[None]
-        if array.shape[1:] != self.shape:
-            raise InputError(f"{self.name} must have shape (.., {self.shape}), got {array.shape}")
-        return array
-
-
-def _crc(array: np.ndarray) -> int:
-    """CRC-32 of values, the same for the same values whatever their encoding on disk."""
-    if array.dtype.kind in "OUT":
-        return zlib.crc32(json.dumps([str(v) for v in array.tolist()]).encode())
-    return zlib.crc32(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"))).tobytes())
 
 
 class RecordStore:
@@ -180,7 +88,7 @@ class RecordStore:
         self.attrs: dict[str, Any] = meta["attrs"]
         self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
         self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
-        self.coords, self._columns = _layout(meta)
+        self.coords, self._columns = layout(meta)
         self._lock: IO[str] | None = None
         self._journal: Journal | None = None
         #: Called at each named step of a flush; tests crash there.
@@ -256,7 +164,7 @@ class RecordStore:
         sizes = {**FIXED, **{c.name: len(c.values) for c in coords}}
 
         def describe(v: VariableLike) -> dict[str, Any]:
-            _Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name, record, sizes)
+            Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name, record, sizes)
             return {"name": v.name, "dims": list(v.dims), "units": v.units, "dtype": v.dtype, "long_name": v.long_name}
 
         meta = {
@@ -282,9 +190,9 @@ class RecordStore:
             # Empty arrays, so that the Zarr group opens before the first fold.
             group = store._group()
             for column in store._columns.values():
-                _array(group, column)
+                array_of(group, column)
             for name, found in store.coords.items():
-                _write_coordinate(group, name, found)
+                write_coordinate(group, name, found)
             write_json(path / CARD, seal(meta), indent=None, listed=False)
             (path / BEGUN).unlink()
         except BaseException:
@@ -394,7 +302,7 @@ class RecordStore:
         manifest = self._manifest()
         group = self._group()
 
-        def fold(column: _Column) -> dict[str, Any]:
+        def fold(column: Column) -> dict[str, Any]:
             entry = manifest["arrays"].get(column.name, {"rows": 0, "crc": []})
             return self._extend(group, column, entry, self._gather(column, journal.records))
 
@@ -412,7 +320,7 @@ class RecordStore:
         journal.clear()
         self.on_step("journal cleared")
 
-    def _gather(self, column: _Column, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+    def _gather(self, column: Column, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
         dim = column.attrs.get("sample_dimension")
         if dim is not None:
             owners = [c.name for c in self._columns.values() if c.ragged == dim]
@@ -421,17 +329,17 @@ class RecordStore:
         return np.concatenate(parts)
 
     def _group(self) -> zarr.Group:
-        attrs = _plain({"comment": COMMENT, **self.attrs})
+        attrs = plain_attributes({"comment": COMMENT, **self.attrs})
         return zarr.open_group(SyncedStore(self.path), mode="a", zarr_format=3, attributes=attrs)
 
-    def _extend(self, group: zarr.Group, column: _Column, entry: Mapping[str, Any], new: np.ndarray) -> dict[str, Any]:
+    def _extend(self, group: zarr.Group, column: Column, entry: Mapping[str, Any], new: np.ndarray) -> dict[str, Any]:
         """Write rows behind those that the manifest counts; a chunk only ever gains rows.
 
         Checksums are over the rows that count, so a chunk that a crash left with more is still right.
         """
         old = int(entry["rows"])
         total = old + len(new)
-        array = _array(group, column)
+        array = array_of(group, column)
         array.resize((total, *column.shape))
         if len(new):
             array[old:total] = new
@@ -441,9 +349,9 @@ class RecordStore:
         for chunk in range(first, -(-total // column.chunk)):
             start, stop = chunk * column.chunk, min(total, (chunk + 1) * column.chunk)
             if start >= old:
-                crc.append(_crc(new[start - old : stop - old]))
+                crc.append(crc_of(new[start - old : stop - old]))
             else:
-                crc.append(_crc(np.concatenate([array[start:old], new[: stop - old]])))
+                crc.append(crc_of(np.concatenate([array[start:old], new[: stop - old]])))
         return {"rows": total, "crc": crc, "zarr.json": crc32_of(self.path / column.name / "zarr.json")}
 
     # Reading
@@ -466,7 +374,7 @@ class RecordStore:
             try:
                 if not where.exists():
                     raise FileNotFoundError("it is missing")
-                held: Any = _array(self._read_group(), column)[chunk * column.chunk : stop]
+                held: Any = array_of(self._read_group(), column)[chunk * column.chunk : stop]
             except Exception as error:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
@@ -474,7 +382,7 @@ class RecordStore:
                     remedy="Restore the file from a copy, or make the store again",
                 ) from error
             part = np.asarray(held, object) if column.dtype == "str" else np.asarray(held)
-            if len(part) != stop - chunk * column.chunk or _crc(part) != expected:
+            if len(part) != stop - chunk * column.chunk or crc_of(part) != expected:
                 raise CorruptStoreError(
                     f"chunk {chunk} of {name} is not what was written",
                     where=str(self._damaged_description(column, manifest) or where),
@@ -483,7 +391,7 @@ class RecordStore:
             parts.append(part)
         return np.concatenate(parts)
 
-    def _damaged_description(self, column: _Column, manifest: Mapping[str, Any]) -> Path | None:
+    def _damaged_description(self, column: Column, manifest: Mapping[str, Any]) -> Path | None:
         """The file that describes an array, or all of them, if that is what is not as it was written."""
         noted = {"": manifest.get("zarr.json"), column.name: manifest["arrays"][column.name].get("zarr.json")}
         for place, crc in noted.items():
@@ -495,7 +403,7 @@ class RecordStore:
     def _read_group(self) -> zarr.Group:
         return zarr.open_group(str(self.path), mode="r", zarr_format=3)
 
-    def _chunk_file(self, column: _Column, chunk: int) -> Path:
+    def _chunk_file(self, column: Column, chunk: int) -> Path:
         return self.path / column.name / "c" / "/".join([str(chunk), *["0"] * len(column.shape)])
 
     def _tail(self, done: int) -> list[dict[str, Any]]:
@@ -546,7 +454,7 @@ class RecordStore:
         variables = {}
         for name, column in self._columns.items():
             variables[name] = xr.Variable(column.dims, self.column(name), column.attrs)
-        return xr.Dataset(variables, coords=self.coords, attrs=_plain(self.attrs))
+        return xr.Dataset(variables, coords=self.coords, attrs=plain_attributes(self.attrs))
 
     def records(self, status: str | None = "ok") -> Iterator[tuple[str, dict[str, Any]]]:
         """Each record as (key, values), ragged dims cut apart; `status=None` gives failures as well."""
@@ -603,39 +511,6 @@ class RecordStore:
         self.close()
 
 
-def _layout(meta: Mapping[str, Any]) -> tuple[dict[str, xr.Variable], dict[str, _Column]]:
-    """The coordinates and the columns that a card describes, by name."""
-    columns: dict[str, _Column] = {}
-
-    def add(column: _Column) -> None:
-        columns[column.name] = column
-
-    record = meta.get("record", "sample")
-    coords = {c["name"]: _coordinate(c) for c in meta.get("coords", ())}
-    sizes = {**FIXED, **{name: len(found) for name, found in coords.items()}}
-    for name in meta.get("facts", FIRST_FACTS):
-        add(_Column(name, (), *FACTS[name], record))
-    for v in meta["inputs"]:
-        add(_Column(v["name"], tuple(v["dims"]), v["dtype"], v["units"], v["long_name"], record, sizes))
-    taken = {c.ragged for c in columns.values()}
-    for v in meta["outputs"]:
-        dims = tuple(v["dims"])
-        # A failed simulation has inputs along atoms but no outputs, so the two lengths are kept apart.
-        if dims and dims[0] in taken:
-            dims = (f"output_{dims[0]}", *dims[1:])
-        add(_Column(v["name"], dims, v["dtype"], v["units"], v["long_name"], record, sizes))
-    for dim in dict.fromkeys(c.ragged for c in list(columns.values()) if c.ragged):
-        column = _Column(f"{dim}_count", (), "int64", "1", f"length of {dim} in each {record}", record)
-        column.attrs["sample_dimension"] = dim
-        add(column)
-    return coords, columns
-
-
-def _plain(attrs: Mapping[str, Any]) -> dict[str, Any]:
-    """Attributes that Zarr and xarray take: nested values as JSON text."""
-    return {k: v if isinstance(v, str | int | float | bool) else json.dumps(v) for k, v in attrs.items()}
-
-
 def _refuse_taken(path: Path) -> None:
     """Refuse a directory that holds anything but a store whose making a kill ended.
 
@@ -657,7 +532,7 @@ def _clear_begun(path: Path) -> None:
     try:
         card = json.loads((path / BEGUN).read_bytes())
         remedy = "Remove this directory, or name another"
-        coords, columns = _layout(unseal(card, where=str(path / BEGUN), remedy=remedy, warn=False))
+        coords, columns = layout(unseal(card, where=str(path / BEGUN), remedy=remedy, warn=False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptStoreError(
             f"not readable: {error}", where=str(path / BEGUN), remedy="Remove this directory, or name another"
@@ -666,44 +541,6 @@ def _clear_begun(path: Path) -> None:
         if Path(name).name == name and not (path / name).is_symlink():
             shutil.rmtree(path / name, ignore_errors=True)
     (path / "zarr.json").unlink(missing_ok=True)
-
-
-def _coordinate(meta: Mapping[str, Any]) -> xr.Variable:
-    """A coordinate as `store.json` describes it."""
-    attrs = {"units": meta["units"], "long_name": meta["long_name"]}
-    return xr.Variable((meta["name"],), np.array(meta["values"]), attrs)
-
-
-def _write_coordinate(group: zarr.Group, name: str, found: xr.Variable) -> None:
-    """For whoever opens the Zarr group by other means; the store itself reads `store.json`."""
-    values = found.values.astype(object) if found.dtype.kind == "U" else found.values
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        array = group.create_array(
-            name,
-            shape=values.shape,
-            dtype=str if values.dtype == object else values.dtype,
-            dimension_names=[name],
-            attributes=dict(found.attrs),
-        )
-        array[:] = values
-
-
-def _array(group: zarr.Group, column: _Column) -> zarr.Array:
-    """The array of a column, made when it is first written."""
-    if column.name in group:
-        return group[column.name]  # type: ignore[return-value]
-    dims = column.dims
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return group.create_array(
-            column.name,
-            shape=(0, *column.shape),
-            chunks=(column.chunk, *column.shape),
-            dtype=str if column.dtype == "str" else column.dtype,
-            dimension_names=list(dims),
-            attributes=dict(column.attrs),
-        )
 
 
 def verify(path: Path | str) -> list[str]:

@@ -18,7 +18,8 @@ import xarray as xr
 
 from data.errors import InputError
 from data.frames import Frame
-from data.store import KEPT, RecordStore
+from data.store import RecordStore
+from data.store_columns import KEPT
 from data.trajectory_xyz import XyzWriter, read_xyz_frames
 
 __all__ = ["Frame", "read_frames", "read_trajectory", "write_frames"]

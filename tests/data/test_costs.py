@@ -12,7 +12,8 @@ import pytest
 
 from data.costs import CostWarning, core_seconds, counted, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
-from data.store import FIRST_FACTS, RecordStore
+from data.store import RecordStore
+from data.store_columns import FIRST_FACTS
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, write_windows
 from simulators.base import Variable
