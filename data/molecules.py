@@ -50,6 +50,8 @@ __all__ = [
 ]
 
 LOG = logging.getLogger(__name__)
+#: A chunk of SMILES that has more characters has fewer rows than were asked for.
+CHUNK_CHARACTERS = 1 << 24
 SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
 SDF_SUFFIXES = (".sdf", ".sd")
 XYZ_SUFFIXES = (".xyz", ".extxyz")
@@ -363,6 +365,9 @@ def _chunks(blocks: Iterator[tuple[list[str], Sequence[int]]], chunk_rows: int) 
             start += chunk_rows
         if start:
             smiles, lines = smiles[start:], lines[start:]
+        if smiles and sum(map(len, smiles)) > CHUNK_CHARACTERS:
+            yield SmilesChunk(smiles, lines)
+            smiles, lines = [], []
     if smiles:
         yield SmilesChunk(smiles, lines)
     if failure is not None:

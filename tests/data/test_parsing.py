@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from rdkit import Chem
 
-from data import foreign, parquet_rows, parsing, structure_files
+from data import foreign, molecules, parquet_rows, parsing, structure_files
 from data import rows as rows_of_files
 from data.errors import InputError
 from data.featurise import encode, reject_reason
@@ -241,6 +241,12 @@ def test_a_packed_line_of_gigabytes_takes_no_memory_and_costs_only_itself(
         assert peak_mb(lambda: rows.extend(row.smiles for row in read(endless, rejects=log))) < 20
     assert (rows, log.count) == (["CCO", "CCN", "CCF"], 1)
     assert [chunk.lines for chunk in iter_smiles_chunks(endless, 10)] == [[2, 4, 5]]
+    monkeypatch.setattr(molecules, "CHUNK_CHARACTERS", 4)
+    monkeypatch.setattr(rows_of_files, "BLOCK", 1 << 10)
+    long = tmp_path / "long.smi"
+    long.write_text("CCO\n" * 1000)
+    sizes = [len(chunk.smiles) for chunk in iter_smiles_chunks(long, 1000)]
+    assert (max(sizes) < 300, sum(sizes)) == (True, 1000)
 
 
 def test_packed_rows_are_chunks_of_a_bounded_size(tmp_path: Path) -> None:
