@@ -44,11 +44,17 @@ class _Prober:
                 self._tried.add(key)
 
     def _try(self, kind: str, path: Path) -> None:
+        order = json.dumps([kind, str(path.absolute()), PATIENCE]).encode() + b"\n"
         process = self._running()
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(json.dumps([kind, str(path.absolute()), PATIENCE]).encode() + b"\n")
-        process.stdin.flush()
+        try:
+            process.stdin.write(order)
+            process.stdin.flush()
+        except BrokenPipeError:  # it was ended from outside, such as where memory ran out
+            self.stop()
+            self._try(kind, path)
+            return
         step = "its beginning"
         while line := process.stdout.readline():
             answer: dict[str, Any] = json.loads(line)

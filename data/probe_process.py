@@ -11,6 +11,7 @@ import resource
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +147,12 @@ def _try_dataset(data: Any, size: int) -> None:
 
 
 def try_grib(path: str, step: Step) -> None:
-    """Decode every message of a GRIB file, and build the dataset that is read."""
+    """Decode every message of a GRIB file, and read of each what the index of a dataset is made of."""
     import eccodes
-    from cfgrib.dataset import open_file
+    from cfgrib.dataset import INDEX_KEYS
 
     _limit_memory()
+    keys = [str(key).split(":")[0] for key in INDEX_KEYS]
     grids: set[Any] = set()
     number = 0
     with open(path, "rb") as file:
@@ -161,20 +163,30 @@ def try_grib(path: str, step: Step) -> None:
             if message is None:
                 break
             try:
-                _try_message(eccodes, message, grids)
-            except eccodes.CodesInternalError:
-                pass
+                _try_message(eccodes, message, keys, grids)
             finally:
                 eccodes.codes_release(message)
-    step("the index of its messages")
-    open_file(path, indexpath="", errors="raise")
 
 
-def _try_message(eccodes: Any, message: Any, grids: set[Any]) -> None:
-    eccodes.codes_get_size(message, "values")
-    eccodes.codes_get_values(message)
-    grid = eccodes.codes_get(message, "md5GridSection")
-    if grid not in grids:
-        grids.add(grid)
-        for key in ("distinctLatitudes", "distinctLongitudes", "latitudes", "longitudes"):
+def _try_message(eccodes: Any, message: Any, keys: list[str], grids: set[Any]) -> None:
+    with suppress(eccodes.CodesInternalError, ValueError):
+        eccodes.codes_get_size(message, "values")
+        eccodes.codes_get_values(message)
+    for key in keys:
+        with suppress(eccodes.CodesInternalError, ValueError):
+            eccodes.codes_get(message, key)
+    grid = None
+    with suppress(eccodes.CodesInternalError):
+        grid = eccodes.codes_get(message, "md5GridSection")
+    if grid in grids:
+        return
+    grids.add(grid)
+    for key in ("distinctLatitudes", "distinctLongitudes", "latitudes", "longitudes"):
+        with suppress(eccodes.CodesInternalError, ValueError):
             eccodes.codes_get_array(message, key)
+    # What else is asked of the first message of a variable.
+    every = eccodes.codes_keys_iterator_new(message, None)
+    while eccodes.codes_keys_iterator_next(every):
+        with suppress(eccodes.CodesInternalError, ValueError):
+            eccodes.codes_get(message, eccodes.codes_keys_iterator_get_name(every))
+    eccodes.codes_keys_iterator_delete(every)

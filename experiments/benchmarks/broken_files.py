@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from data import probe
 from data.errors import InputError
 
 #: Memory above what the process has when a file is opened, bytes, and time, seconds, that reading it may take.
@@ -317,6 +318,8 @@ def _child(name: str, seed: int, start: int, stop: int, folder: Path) -> None:
     from experiments.benchmarks.foreign import READERS
 
     reader = READERS[name]
+    # A file that is refused because its library does not end is refused sooner here, to tell it from a hang.
+    probe.PATIENCE = MOST_SECONDS / 8
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     breaker = Breaker(reader, folder, seed)
