@@ -43,7 +43,18 @@ def encode_record(record: Mapping[str, Any]) -> bytes:
 
 
 def decode_record(body: bytes) -> dict[str, Any]:
-    """The record of a frame's body."""
+    """The record of a frame's body.
+
+    Raises:
+        ValueError: it is none, whatever its checksum says.
+    """
+    try:
+        return _record(body)
+    except (TypeError, AttributeError, RecursionError, OverflowError, ZeroDivisionError, SyntaxError) as error:
+        raise ValueError(f"{type(error).__name__}: {error}") from error
+
+
+def _record(body: bytes) -> dict[str, Any]:
     line, _, rest = body.partition(b"\n")
     record: dict[str, Any] = {}
     at = 0

@@ -62,6 +62,29 @@ def decode(kind: type[T], value: Any) -> T:
     return read
 
 
+def entry(value: Any, key: str, kind: type[T], *default: T) -> T:
+    """The value under a key of an object, as the type that its reader declares.
+
+    Args:
+        value: the object.
+        key: of its value.
+        kind: see `decode`.
+        default: where the key may be absent, at most one.
+
+    Raises:
+        PlainError: names the key.
+    """
+    if not isinstance(value, Mapping):
+        raise PlainError(f"must be an object, got {_said(value)}")
+    if key not in value:
+        if default:
+            return default[0]
+        raise PlainError("is missing", key)
+    with within(key):
+        read: T = _value(kind, value[key])
+        return read
+
+
 def _instance(kind: type[T], value: Any) -> T:
     if not isinstance(value, Mapping):
         raise PlainError(f"must be an object, got {_said(value)}")
@@ -105,7 +128,7 @@ def within(key: str) -> Iterator[None]:
 
 def _value(kind: Any, value: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
-    if kind is Any:
+    if kind is Any or kind is object:
         return value
     if origin in (Union, types.UnionType):
         return _one_of(arguments, value)
@@ -149,6 +172,11 @@ def _several(kind: Any, value: Any) -> Any:
         each = arguments
     else:
         each = (arguments[0],) * len(value)
+        if arguments[0] in (int, str) and all(type(entry) is arguments[0] for entry in value):
+            # Long lists of rows are looked at as a whole.
+            _scalar(arguments[0], max(value, key=len if arguments[0] is str else abs, default=arguments[0]()))
+            if arguments[0] is int or _encodable("".join(value)):
+                return tuple(value) if get_origin(kind) is tuple else list(value)
     made = []
     for number, (inner, entry) in enumerate(zip(each, value, strict=True)):
         with within(str(number)):
@@ -259,3 +287,6 @@ def reading(path: Path, *, remedy: str) -> Iterator[None]:
         yield
     except PlainError as error:
         raise CorruptStoreError(str(error), where=str(path), remedy=remedy) from error
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        problem = f"cannot be used: {type(error).__name__}: {error}"
+        raise CorruptStoreError(problem, where=str(path), remedy=remedy) from error

@@ -6,7 +6,6 @@ SMILES, as another isotopologue or with numbered atoms. Scaffolds: Bemis and Mur
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +15,11 @@ from jaxtyping import Int
 from rdkit import Chem, rdBase
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
-from data.checksums import read_bytes
-from data.errors import CorruptStoreError, InputError
+from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
 from data.parsing import Lost, each
+from data.plain import read_plain, reading
 from data.smiles import parsed
 
 Parts = Mapping[str, float | int]
@@ -41,10 +40,12 @@ class Split:
         """A split from rows that were chosen elsewhere.
 
         Raises:
-            ValueError: a row is in two parts.
+            ValueError: a row is in two parts, or below 0.
         """
         made = {name: np.asarray(rows, np.int64) for name, rows in parts.items()}
         together = np.concatenate(list(made.values())) if made else np.zeros(0, np.int64)
+        if (together < 0).any():
+            raise ValueError("a row is below 0")
         if len(np.unique(together)) < len(together):
             raise ValueError("a row is in two parts")
         return Split(made)
@@ -66,10 +67,9 @@ class Split:
         Raises:
             CorruptStoreError: the file is not one.
         """
-        try:
-            return Split.of({str(k): v for k, v in json.loads(read_bytes(path, remedy="Make it again")).items()})
-        except (json.JSONDecodeError, AttributeError, ValueError, TypeError) as error:
-            raise CorruptStoreError(f"not a split: {error}", where=str(path), remedy="Make it again") from error
+        rows = read_plain(path, dict[str, list[int]], remedy="Make it again")
+        with reading(path, remedy="Make it again"):
+            return Split.of(rows)
 
 
 def canonical(smiles: Sequence[str]) -> list[str]:

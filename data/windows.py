@@ -13,7 +13,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,18 @@ import zarr
 from jaxtyping import Float, Int
 from zarr.codecs import Crc32cCodec
 
-from data.checksums import read_bytes, sha256_of, verify
+from data.checksums import sha256_of, verify
 from data.claim import claim
 from data.costs import PROCESSOR_TIME, CostWarning, said
 from data.errors import CorruptStoreError, InputError
 from data.files import listed_path, remove_directory, remove_listed, sweep, write_json
+from data.plain import entry, read_plain, reading
 from data.synced_zarr import SyncedStore
 from data.weather import TIME, WeatherLayout
 from data.window_checks import refuse_not_finite, static_fields
 from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
 
+ANEW = "Write the store again"
 CARD, STATES, STATIC, PROGRESS = "windows.json", "states.zarr", "static.npy", "progress.json"
 CLIMATOLOGY = "climatology"
 #: Keys of the card, and attributes of a store; null where unknown.
@@ -107,25 +109,22 @@ class WindowStore:
                 where=str(path),
                 remedy="Give the command that began it again" if begun else "Make one with `understudy windows`",
             )
-        try:
-            card = _read(path / CARD)
+        card = _read(path / CARD)
+        with reading(path / CARD, remedy=ANEW):
             store = WindowStore(
                 path,
-                WeatherLayout.from_json(card["layout"]),
-                ChannelStatistics.from_json(card["statistics"]),
-                np.array(card["times"], "datetime64[s]").astype("datetime64[ns]"),
-                tuple((int(a), int(b)) for a, b in card["segments"]),
-                str(card["fingerprint"]),
-                **{k: float("nan") if card[k] is None else float(card[k]) for k in COSTS},
+                entry(card, "layout", WeatherLayout),
+                entry(card, "statistics", ChannelStatistics),
+                np.array(entry(card, "times", list[str]), "datetime64[s]").astype("datetime64[ns]"),
+                entry(card, "segments", tuple[tuple[int, int], ...]),
+                entry(card, "fingerprint", str),
+                **{k: float("nan") if card[k] is None else entry(card, k, float) for k in COSTS},
                 counted=card.get("counted"),
             )
-            shards: dict[str, int] = card["shards"]
+            shards = entry(card, "shards", dict[str, int])
             # Absent in stores of earlier versions.
-            described = card.get("states_sha256")
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptStoreError(
-                f"cannot be read: {error}", where=str(path / CARD), remedy="Write the store again"
-            ) from error
+            described = entry(card, "states_sha256", str) if card.get("states_sha256") is not None else None
+            _refuse_misfits(store)
         for name, size in shards.items():
             file = path / STATES / name
             if not file.is_file() or file.stat().st_size != size:
@@ -413,6 +412,9 @@ def _progress(path: Path, identity: Mapping[str, Any]) -> int:
     if not (path / PROGRESS).is_file():
         return 0
     found = _read(path / PROGRESS)
+    with reading(path / PROGRESS, remedy=ANEW):
+        entry(found, "states", int)
+        entry(found, "identity", dict[str, Any])
     if found["identity"] != json.loads(json.dumps(identity)):
         raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
     state = (*(len(found["identity"]["layout"]["grid"][k]) for k in ("latitude", "longitude")),)
@@ -421,8 +423,21 @@ def _progress(path: Path, identity: Mapping[str, Any]) -> int:
     return int(found["states"]) // each * each
 
 
-def _read(path: Path) -> Any:
-    return json.loads(read_bytes(path, remedy="Write the store again"))
+def _read(path: Path) -> dict[str, Any]:
+    return read_plain(path, dict[str, Any], remedy=ANEW)
+
+
+def _refuse_misfits(store: WindowStore) -> None:
+    """Refuse a card whose parts are not of one store.
+
+    Raises:
+        ValueError: says which.
+    """
+    channels, times = len(store.layout.channels), len(store.times)
+    if any(len(getattr(store.statistics, f.name)) != channels for f in fields(ChannelStatistics)):
+        raise ValueError(f"statistics must be of {channels} channels")
+    if any(not 0 <= start < stop <= times for start, stop in store.segments):
+        raise ValueError(f"segments must lie within {times} times")
 
 
 def _write(path: Path, value: Any) -> None:

@@ -5,7 +5,6 @@ The file is brought up to date while a stage runs, so that a run that was killed
 
 from __future__ import annotations
 
-import json
 import threading
 import time
 from collections.abc import Iterator
@@ -13,8 +12,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from data.checksums import read_bytes
 from data.files import write_json
+from data.plain import read_plain
 from experiments.screening_usage import cpu_seconds
 
 #: Seconds between updates of the file while a stage runs: what a kill may lose.
@@ -39,6 +38,10 @@ class Cost:
     wall_seconds: float = 0.0
     core_seconds: float = 0.0
 
+    def __post_init__(self) -> None:
+        if min(self.items, self.wall_seconds, self.core_seconds) < 0:
+            raise ValueError("items and seconds must be 0 or more")
+
 
 @dataclass
 class Ledger:
@@ -53,8 +56,7 @@ class Ledger:
 
     def __post_init__(self) -> None:
         if self.path.exists():
-            for entry in json.loads(read_bytes(self.path, remedy=REMEDY)):
-                self.costs[entry["stage"]] = Cost(**entry)
+            self.costs |= {cost.stage: cost for cost in read_plain(self.path, list[Cost], remedy=REMEDY)}
 
     @contextmanager
     def stage(self, name: str, *, item: str = "molecule") -> Iterator[Cost]:

@@ -6,7 +6,6 @@ directory and is passed over, or resumed, when it is found there.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -17,13 +16,13 @@ import numpy as np
 from omegaconf import DictConfig
 from rich.console import Console
 
-from data.checksums import read_bytes
 from data.errors import InputError
 from data.files import write_json
 from data.foreign import graphs, smiles_problems
 from data.identity import molecule_keys
 from data.molecules import iter_smiles_chunks
 from data.parsing import Lost
+from data.plain import read_plain
 from data.rejects import RejectLog, Rejects
 from data.splits import Split
 from data.splits import canonical as canonical_forms
@@ -304,7 +303,9 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
 
     console.rule("[bold]7 of 7  Report", align="left")
     metrics |= funnel.label_metrics("cheap", cheap_labels) | funnel.label_metrics("dear", dear_labels)
-    metrics |= checked.metrics | json.loads(read_bytes(run_dir / "screen" / "metrics.json"))
+    metrics |= checked.metrics | read_plain(
+        run_dir / "screen" / "metrics.json", dict[str, float], remedy="Run the screen again"
+    )
     metrics |= funnel.cost_metrics(ledger, cheap_labels, dear_labels)
     metrics |= funnel.funnel_metrics(run_dir, objective, metrics)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))

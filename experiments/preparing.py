@@ -17,12 +17,13 @@ import numpy as np
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.cells import safe_row
-from data.checksums import crc32_of, read_bytes
+from data.checksums import crc32_of
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
 from data.featurise import GraphTable
 from data.files import list_as_is, remove_listed, sweep, sync_directory, write_json
 from data.library import CARD, REMEDY, Part, Prepared, PreparedLibrary, read_part, write_part
+from data.plain import read_plain
 from experiments.screening_chunks import Encoded
 from experiments.screening_readings import StandardForms, candidates_read, standard_said
 from experiments.screening_sources import identity, open_source
@@ -201,8 +202,7 @@ def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:
         with (out / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(["file", "line", "text", "reason"])
         return None
-    found = json.loads(read_bytes(path, remedy=REMEDY))
-    done = _Done(**{**found, "parts": [Part.from_json(p) for p in found["parts"]]})
+    done = read_plain(path, _Done, remedy=REMEDY)
     if done.identity != wanted:
         raise InputError("another library was begun there", where=str(out), remedy="Name another directory")
     rejects = out / "rejects.csv"

@@ -10,9 +10,11 @@ import json
 import logging
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
+from typing import Any
 
 from data.checksums import crc32_of, seal, unseal
 from data.errors import CorruptStoreError
+from data.plain import decode, parse_json
 
 LOG = logging.getLogger(__name__)
 LEDGER, RESULTS, REJECTS = "ledger.jsonl", "results", "rejects.csv"
@@ -126,7 +128,11 @@ def read_ledger(out: Path) -> tuple[list[Commit], int]:
 
 
 def _commit(line: bytes, where: str) -> Commit:
-    return Commit(**unseal(json.loads(line), where=where, remedy=_ANEW, warn=False))
+    commit = decode(Commit, unseal(decode(dict[str, Any], parse_json(line)), where=where, remedy=_ANEW, warn=False))
+    # Of the names that they have to have.
+    commit.tally()
+    commit.spent()
+    return commit
 
 
 def _is_commit(line: bytes) -> bool:

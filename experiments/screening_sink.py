@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -24,9 +25,10 @@ import pyarrow.parquet as pq
 from jaxtyping import Int
 
 from data.cells import safe_row
-from data.checksums import crc32_of, read_bytes
+from data.checksums import crc32_of
 from data.errors import CorruptStoreError, InputError
 from data.files import atomic_path, make_directory, remove_listed, sync_directory, write_bytes
+from data.plain import read_plain
 from experiments.screening_chunks import Candidates, Reject
 from experiments.screening_ledger import (
     LEDGER,
@@ -327,12 +329,7 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
             )
         write_bytes(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode(), listed=True)
         return
-    try:
-        found = json.loads(read_bytes(path, remedy="Delete the output directory and start anew"))
-    except ValueError as error:
-        raise InputError(
-            f"damaged: {error}", where=str(path), remedy="Delete the output directory and start anew"
-        ) from error
+    found = read_plain(path, dict[str, Any], remedy="Delete the output directory and start anew")
     now = json.loads(json.dumps(fingerprint))
     changed = sorted(key for key in {*found, *now} if found.get(key) != now.get(key))
     if changed:

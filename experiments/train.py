@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,7 +11,6 @@ from typing import Any
 import numpy as np
 from omegaconf import MISSING, DictConfig
 
-from data.checksums import read_bytes
 from data.files import write_json
 from data.foreign import graphs
 from data.identity import molecule_keys
@@ -91,9 +89,8 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     if not is_first():
         return {}
     # Of the fit, and so with the sessions before this one.
-    note = json.loads(read_bytes(run_dir / fit_note.FILE))
     metrics = {
-        **{f"train/{name}": float(note[name]) for name in ("seconds", "core_seconds")},
+        **fit_note.spent(run_dir),
         "train/molecules": float(len(split["train"])),
         **labels.counts("train"),
     }

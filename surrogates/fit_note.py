@@ -4,16 +4,32 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
 from data.files import write_json
+from data.plain import entry, read_plain, reading
+from surrogates.checkpoints import RESTORE
 from surrogates.devices import is_first
 from surrogates.train import FitResult
 
 LOG = logging.getLogger(__name__)
 FILE = "fit.json"
+
+
+def spent(run_dir: Path) -> dict[str, float]:
+    """What the training in a run directory took, sessions before this one counted, as metrics.
+
+    Raises:
+        CorruptStoreError: `fit.json` is missing or is not what was written.
+    """
+    note = read_plain(run_dir / FILE, dict[str, Any], remedy=RESTORE)
+    with reading(run_dir / FILE, remedy=RESTORE):
+        return {f"train/{name}": entry(note, name, float) for name in ("seconds", "core_seconds")}
+
+
 #: Epochs up to which a training that its time ended has hardly begun.
 HARDLY = 2
 

@@ -6,13 +6,12 @@ sign of it: a finished run would train no step more, and be scored on what it wa
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from data.checksums import read_bytes
-from data.errors import CorruptStoreError, InputError
+from data.errors import InputError
 from data.files import write_json
+from data.plain import read_plain
 from surrogates.devices import is_first
 
 FILE = "learned_from.json"
@@ -49,10 +48,6 @@ def hold_to_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None 
 
 
 def _read(path: Path) -> dict[str, str]:
-    try:
-        held = json.loads(read_bytes(path, remedy="Train in another run.dir"))
-    except FileNotFoundError:
+    if not path.exists():
         return {}
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise CorruptStoreError(f"not readable: {error}", where=str(path), remedy="Train in another run.dir") from error
-    return {str(name): str(value) for name, value in held.items()} if isinstance(held, dict) else {}
+    return read_plain(path, dict[str, str], remedy="Train in another run.dir")

@@ -7,7 +7,6 @@ with the labels of one that was not.
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -18,9 +17,9 @@ import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 
-from data.checksums import read_bytes
 from data.errors import InputError
 from data.files import write_json
+from data.plain import read_plain
 from data.structures import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import CLOSEST, ExploreConfig, explore
@@ -96,6 +95,10 @@ class Outcome:
     frames: Structures
     rounds: list[dict[str, Any]]
     stopped_by: str
+
+
+#: Of a round whose note is damaged.
+ANEW = "Remove this round and those after it, and run again"
 
 
 class ActiveLearning:
@@ -292,7 +295,7 @@ class ActiveLearning:
     def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: Audit | None) -> dict[str, Any]:
         path = folder / "round.json"
         if path.exists():
-            return json.loads(read_bytes(path, remedy="Remove this round and those after it, and run again"))
+            return read_plain(path, dict[str, int | float | None], remedy=ANEW)
         factor = expected_error(self.audits, self.config.stop.rounds_in_row)
         row: dict[str, Any] = {
             "round": len(self.rounds),

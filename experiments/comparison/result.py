@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from data.checksums import read_bytes
 from data.errors import InputError
 from data.files import write_json
+from data.plain import read_plain, reading
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference
@@ -167,10 +166,9 @@ def read(folder: Path) -> Comparison:
         InputError: there is none, or it is not complete.
     """
     path = folder / FILE
-    try:
-        return Comparison.from_json(json.loads(read_bytes(path, remedy="Run the comparison again")))
-    except (OSError, ValueError) as error:
-        raise InputError(f"cannot be read: {error}", where=str(path), remedy="Run the comparison again") from error
+    flat = read_plain(path, dict[str, Any], remedy="Run the comparison again")
+    with reading(path, remedy="Run the comparison again"):
+        return Comparison.from_json(flat)
 
 
 def compare(
@@ -217,14 +215,14 @@ def _findings(surrogate: Point, points: Sequence[Point]) -> dict[str, Any]:
     if not math.isfinite(surrogate.error):
         return {}
     found: dict[str, Any] = {}
-    for name, reading in (
+    for name, interpolated in (
         ("solver_core_seconds_at_equal_error", fr.cost_at_error(points, surrogate.error)),
         ("speed_up_at_equal_error", fr.speed_up(surrogate, points)),
         ("error_ratio_at_equal_cost", fr.accuracy_gain(surrogate, points)),
     ):
-        found |= {name: reading.value, f"{name}_relation": reading.relation}
-        found |= {f"{name}_low": reading.low, f"{name}_high": reading.high}
-        found[f"{name}_between"] = " and ".join(reading.between)
+        found |= {name: interpolated.value, f"{name}_relation": interpolated.relation}
+        found |= {f"{name}_low": interpolated.low, f"{name}_high": interpolated.high}
+        found[f"{name}_between"] = " and ".join(interpolated.between)
     pays = fr.break_even_of(surrogate, points)
     found["break_even_trajectories"] = None if pays is None or math.isinf(pays.count) else pays.count
     found["break_even_relation"] = (

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from data.checksums import read_bytes
 from data.errors import InputError
+from data.plain import entry, read_plain, reading
 from data.weather import WeatherLayout
 from data.window_statistics import Climatology, hour_of_day
 from data.windows import WindowStore
@@ -151,9 +151,11 @@ def part_of_training(directory: Path, name: str, key: str) -> Part:
         InputError: there is no `split.json`.
     """
     for folder in (directory, directory.parent):
-        if (folder / "split.json").is_file():
-            low, high = json.loads(read_bytes(folder / "split.json"))[name]
-            return int(low), int(high)
+        file = folder / "split.json"
+        if file.is_file():
+            parts = read_plain(file, dict[str, Any], remedy="Restore it from a copy")
+            with reading(file, remedy=f"Restore it from a copy, or give {key}=[start,stop]"):
+                return entry(parts, name, tuple[int, int])
     raise InputError("which states it was trained on is not known", where=key, remedy="Give [start,stop]")
 
 

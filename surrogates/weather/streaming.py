@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ from data.checksums import seal, sha256_of, unseal
 from data.claim import LOCK, take_lock
 from data.errors import CorruptStoreError, InputError
 from data.files import make_directory, remove_directory, sweep, sweep_beside, write_json
+from data.plain import decode, entry, parse_json, reading
 from data.synced_zarr import SyncedStore
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.windows import WindowStore
@@ -155,10 +155,13 @@ def verify_forecasts(path: Path) -> None:
 
 
 def _read_note(beside: Path) -> dict[str, Any]:
-    try:
-        return unseal(json.loads(beside.read_bytes()), where=str(beside), remedy=RESTORE)
-    except (ValueError, TypeError) as error:
-        raise CorruptStoreError(f"not readable: {error}", where=str(beside), remedy=RESTORE) from error
+    with reading(beside, remedy=RESTORE):
+        note = unseal(decode(dict[str, Any], parse_json(beside.read_bytes())), where=str(beside), remedy=RESTORE)
+        entry(note, "identity", dict[str, Any])
+        if entry(note, "done", Any) is not None:
+            entry(note, "done", list[int])
+        entry(note, "metadata", dict[str, str], {})
+        return note
 
 
 def _dims(forecaster: Forecaster, name: str, members: int) -> list[str]:

@@ -6,17 +6,18 @@ the linear inverse model and the classes of precipitation, for where these windo
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 
-from data.checksums import read_bytes, verify
+from data.checksums import verify
 from data.errors import CorruptStoreError
 from data.files import listed_path, write_json
+from data.plain import entry, read_plain
 from data.weather import WeatherLayout
 from data.window_statistics import YEAR_DAYS, Climatology, hour_of_day
 from data.windows import WindowStore
@@ -24,6 +25,8 @@ from surrogates.weather.references import LinearInverseModel, Patterns
 from surrogates.weather.seeps import PrecipitationClimate, climates
 
 Part = tuple[int, int]
+#: What NumPy and the note raise where they are not what was written.
+UNREADABLE = (OSError, EOFError, BadZipFile, LookupError, ArithmeticError, TypeError, ValueError, AttributeError)
 RESTORE = "Restore it from a copy, or train again"
 NOTE, ARRAYS = "training.json", "references.npz"
 #: A climatology of more bytes is not kept, nor is a linear inverse model of more states, or of more bytes of them.
@@ -119,7 +122,7 @@ class TrainingReferences:
         if not (directory / NOTE).is_file():
             return None
         try:
-            note: dict[str, Any] = json.loads(read_bytes(directory / NOTE, remedy=RESTORE))
+            note = read_plain(directory / NOTE, dict[str, Any], remedy=RESTORE)
             verify(directory / ARRAYS, remedy=RESTORE)
             with np.load(directory / ARRAYS, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
@@ -137,11 +140,11 @@ class TrainingReferences:
                     for k, p in enumerate(note["precipitation"])
                 )
             return TrainingReferences(
-                Path(note["windows"]), str(note["fingerprint"]), int(note["states"]),
-                {str(k): (int(a), int(b)) for k, (a, b) in note["parts"].items()},
-                arrays["times"].astype("datetime64[s]"), usual, model, wet, dict(note["lacking"]),
+                Path(note["windows"]), str(note["fingerprint"]), entry(note, "states", int),
+                entry(note, "parts", dict[str, tuple[int, int]]),
+                arrays["times"].astype("datetime64[s]"), usual, model, wet, entry(note, "lacking", dict[str, str]),
             )  # fmt: skip
-        except (OSError, KeyError, TypeError, ValueError) as error:
+        except UNREADABLE as error:
             raise CorruptStoreError(f"cannot be read: {error}", where=str(directory / NOTE), remedy=RESTORE) from error
 
     def are_of(self, store: WindowStore) -> bool:
