@@ -32,6 +32,8 @@ from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary, make_directory, sweep, write_json
 from data.journal import Journal, read_count, read_frames, refuse_lost, write_count
+from data.plain import entry, reading
+from data.store_card import refuse_other_types
 from data.store_columns import (
     FACTS,
     FIXED,
@@ -83,12 +85,14 @@ class RecordStore:
     ) -> None:
         self.path, self.mode, self.flush_every = Path(path), mode, flush_every
         meta = self._read_json(card)
-        if meta["format"] > FORMAT:
-            raise InputError(f"format {meta['format']} is newer than {FORMAT}", where=str(path))
-        self.attrs: dict[str, Any] = meta["attrs"]
-        self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
-        self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
-        self.coords, self._columns = layout(meta)
+        with reading(self.path / card, remedy="Restore it from a copy"):
+            if entry(meta, "format", int) > FORMAT:
+                raise InputError(f"format {meta['format']} is newer than {FORMAT}", where=str(path))
+            refuse_other_types(meta, FACTS)
+            self.attrs: dict[str, Any] = meta["attrs"]
+            self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
+            self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
+            self.coords, self._columns = layout(meta)
         self._lock: IO[str] | None = None
         self._journal: Journal | None = None
         #: Called at each named step of a flush; tests crash there.

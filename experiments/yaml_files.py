@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 from data.checksums import read_bytes
 from data.errors import CorruptStoreError
 
-#: No configuration comes near this size.
-MOST_BYTES = 4 << 20
+#: No configuration comes near this size, or this depth.
+MOST_BYTES, MOST_DEPTH = 4 << 20, 50
 
 
 def load_yaml(path: Path, *, remedy: str) -> DictConfig:
@@ -33,8 +33,7 @@ def load_yaml(path: Path, *, remedy: str) -> DictConfig:
     try:
         # One that a person wrote has no checksum.
         text = read_bytes(path, remedy=remedy, warn=False).decode("utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.SafeLoader)):
-            raise ValueError("it has aliases, which no configuration of a run has")
+        _refuse_explosive(text)
         value = yaml.load(text, Loader=get_yaml_loader())  # that of OmegaConf, which makes plain values alone
         if not isinstance(value, dict):
             raise ValueError("it holds no mapping of keys")
@@ -44,6 +43,21 @@ def load_yaml(path: Path, *, remedy: str) -> DictConfig:
     except (yaml.YAMLError, ValueError, TypeError, OmegaConfBaseException, RecursionError) as error:
         said = "it is nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise CorruptStoreError(f"not readable: {said}", where=where, remedy=remedy) from error
+
+
+def _refuse_explosive(text: str) -> None:
+    """Refuse what takes a parser long, or becomes more than it is: depth, and names of parts.
+
+    Raises:
+        ValueError: says which.
+    """
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MOST_DEPTH:
+            raise ValueError("it is nested too deep")
+        if isinstance(event, yaml.AliasEvent):
+            raise ValueError("it has aliases, which no configuration of a run has")
 
 
 def read_yaml(path: Path, *, remedy: str) -> dict[str, Any]:

@@ -41,6 +41,10 @@ _WORDS = tuple(
 )
 
 
+#: The bytes of a file, those of another one, and what decides, to broken bytes.
+Change = Callable[[bytes, bytes, random.Random], bytes]
+
+
 @dataclass(frozen=True)
 class Reader:
     """A kind of file that is read.
@@ -51,6 +55,8 @@ class Reader:
         make: writes a valid one at a path; another seed writes another one.
         read: reads all of what lies at a path.
         parts: of a directory, the pattern of the files that are broken.
+        changes: name of a change that this kind of file takes besides those of its bytes -> what makes it; as often
+            drawn as those, and alone.
     """
 
     name: str
@@ -58,6 +64,7 @@ class Reader:
     make: Callable[[Path, int], None]
     read: Callable[[Path], object]
     parts: str = "*"
+    changes: tuple[tuple[str, Change], ...] = ()
 
 
 @dataclass
@@ -206,7 +213,12 @@ class Breaker:
             shutil.copytree(source, self.path)
             part = rng.choice(sorted(p.relative_to(source) for p in source.rglob(self.reader.parts) if p.is_file()))
             target, source, other = self.path / part, source / part, other / part
-        how, content = mutated(source.read_bytes(), other.read_bytes() if other.is_file() else b"", rng)
+        whole, another = source.read_bytes(), other.read_bytes() if other.is_file() else b""
+        if self.reader.changes and rng.random() < 0.75:
+            how, change = rng.choice(self.reader.changes)
+            content = change(whole, another, rng)
+        else:
+            how, content = mutated(whole, another, rng)
         target.write_bytes(content)
         return how if target == self.path else f"{target.relative_to(self.path)}: {how}"
 
@@ -259,7 +271,7 @@ def broken(name: str, count: int, *, seed: int = 0, start: int = 0) -> Tally:
     """Read so many broken files in a process that may die, hang or take too much memory, and go on behind each.
 
     Args:
-        name: of one of `experiments.benchmarks.foreign.READERS`.
+        name: of one of `experiments.benchmarks.foreign.READERS`, or of `experiments.benchmarks.stored_files.STORED`.
         count: of broken files.
         seed: of all.
         start: number of the first.
@@ -316,8 +328,9 @@ def _in_a_process(name: str, seed: int, start: int, stop: int) -> Iterator[tuple
 def _child(name: str, seed: int, start: int, stop: int, folder: Path) -> None:
     """Say before and behind each broken file what it is and what became of it, as lines of JSON."""
     from experiments.benchmarks.foreign import READERS
+    from experiments.benchmarks.stored_files import STORED
 
-    reader = READERS[name]
+    reader = {**READERS, **STORED}[name]
     # A file that is refused because its library does not end is refused sooner here, to tell it from a hang.
     probe.PATIENCE = MOST_SECONDS / 8
     out = os.fdopen(os.dup(1), "w", buffering=1)
