@@ -13,7 +13,8 @@ import numpy as np
 from data.errors import InputError
 
 if TYPE_CHECKING:
-    from data.fields import Axis, Layout
+    from data.fields import Layout
+    from data.spec import Coordinate
 
 #: Relative difference up to which two steps, or two lengths, are the same.
 SAME = 1e-3
@@ -91,12 +92,12 @@ def _differences(own: Layout, layout: Layout) -> list[tuple[str, str, str]]:
     return found
 
 
-def _told(axis: Axis) -> bool:
+def _told(axis: Coordinate) -> bool:
     """Whether an axis has a coordinate: numbers of points without a unit stand for none."""
     return axis.units != "1" or axis.values != tuple(float(i) for i in range(len(axis.values)))
 
 
-def _lengths(axis: Axis) -> tuple[float, float]:
+def _lengths(axis: Coordinate) -> tuple[float, float]:
     """The length of a domain whose points lie in cells, or from one end to the other."""
     first, last, count = float(axis.values[0]), float(axis.values[-1]), len(axis.values)
     if count < 2:
@@ -104,7 +105,7 @@ def _lengths(axis: Axis) -> tuple[float, float]:
     return (last - first) * count / (count - 1), last - first
 
 
-def _same_length(mine: Axis, theirs: Axis) -> bool:
+def _same_length(mine: Coordinate, theirs: Coordinate) -> bool:
     """Whether two grids can cover one domain, by either place of their points; one point tells no length."""
     if 1 in (len(mine.values), len(theirs.values)):
         return True

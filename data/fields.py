@@ -28,45 +28,13 @@ from data.field_suspects import missing_codes, seconds_of_dates
 from data.grouping import repeats_said, row_keys
 from data.plain import decode
 from data.reading import Reading
+from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from data.store_columns import FACTS
 
 LOG = logging.getLogger(__name__)
 #: The variable that holds the state at the first time, where a store has one.
 INITIAL = "initial"
-
-
-@dataclass(frozen=True)
-class FieldVariable:
-    """A variable of a sample: as `simulators.base.Variable`."""
-
-    name: str
-    dims: tuple[str, ...]
-    units: str
-    dtype: str
-    long_name: str
-
-    def __post_init__(self) -> None:
-        try:
-            known = self.dtype == "str" or np.dtype(self.dtype).kind in "biufcMmUS"
-        except (TypeError, ValueError):
-            known = False
-        if not known:
-            raise ValueError(f"{self.name} has no dtype of NumPy: {self.dtype!r}")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A dim of all samples: as `simulators.base.Coordinate`."""
-
-    name: str
-    values: tuple[float, ...] | tuple[str, ...]
-    units: str
-    long_name: str
-
-    def __post_init__(self) -> None:
-        if not self.values:
-            raise ValueError(f"axis {self.name} has no values")
 
 
 @dataclass(frozen=True)
@@ -85,11 +53,11 @@ class Layout:
             it; `Fields.states` hold it in either case.
     """
 
-    output: FieldVariable
-    initial: FieldVariable | None
-    static: tuple[FieldVariable, ...]
-    parameters: tuple[FieldVariable, ...]
-    axes: tuple[Axis, ...]
+    output: Variable
+    initial: Variable | None
+    static: tuple[Variable, ...]
+    parameters: tuple[Variable, ...]
+    axes: tuple[Coordinate, ...]
     periodic: tuple[bool, ...]
     attrs: dict[str, str] = field(default_factory=dict)
     lead: int = 0
@@ -125,7 +93,7 @@ class Layout:
         """Grid points along each dim of space."""
         return tuple(len(self.axis(d).values) for d in self.space)
 
-    def axis(self, name: str) -> Axis:
+    def axis(self, name: str) -> Coordinate:
         """The axis called `name`."""
         return next(a for a in self.axes if a.name == name)
 
@@ -370,9 +338,9 @@ def _layout(data: xr.Dataset, output: str, inputs: Sequence[str], periodic: bool
         raise InputError(
             f"{output} has the dims {dims}", where=where, remedy="They must be sample, [time], [channel], x, [y], [z]"
         )
-    initial: FieldVariable | None = None
-    static: list[FieldVariable] = []
-    parameters: list[FieldVariable] = []
+    initial: Variable | None = None
+    static: list[Variable] = []
+    parameters: list[Variable] = []
     for name in inputs:
         own = tuple(str(d) for d in data[name].dims if d != "sample")
         made = _variable(data, name)
@@ -408,25 +376,25 @@ def _layout(data: xr.Dataset, output: str, inputs: Sequence[str], periodic: bool
     )
 
 
-def _variable(data: xr.Dataset, name: str) -> FieldVariable:
+def _variable(data: xr.Dataset, name: str) -> Variable:
     array = data[name]
     dims = tuple(str(d) for d in array.dims if d != "sample")
     dtype = str(array.dtype) if array.dtype.kind == "f" else "float32"
-    return FieldVariable(name, dims, str(array.attrs.get("units", "1")), dtype, str(array.attrs.get("long_name", name)))
+    return Variable(name, dims, str(array.attrs.get("units", "1")), dtype, str(array.attrs.get("long_name", name)))
 
 
-def _axis(data: xr.Dataset, dim: str) -> Axis:
+def _axis(data: xr.Dataset, dim: str) -> Coordinate:
     values: tuple[Any, ...]
     if dim in data.coords:
         array = data[dim]
         values = tuple(v if isinstance(v, str) else float(v) for v in array.values.tolist())
-        return Axis(dim, values, str(array.attrs.get("units", "1")), str(array.attrs.get("long_name", dim)))
+        return Coordinate(dim, values, str(array.attrs.get("units", "1")), str(array.attrs.get("long_name", dim)))
     count = data.sizes[dim]
     values = tuple(f"{dim} {i}" for i in range(count)) if dim == "channel" else tuple(float(i) for i in range(count))
-    return Axis(dim, values, "1", dim)
+    return Coordinate(dim, values, "1", dim)
 
 
-def _refuse_uneven(axis: Axis, where: str) -> None:
+def _refuse_uneven(axis: Coordinate, where: str) -> None:
     values = np.asarray(axis.values, float)
     steps = np.diff(values)
     if len(values) > 1 and (steps[0] <= 0 or not np.allclose(steps, steps[0], rtol=1e-4, atol=0.0)):

@@ -20,11 +20,11 @@ from jaxtyping import Float, Int
 from data.costs import core_seconds
 from data.errors import InputError
 from data.field_physics import refuse_other_boundary
-from data.fields import Axis, FieldVariable
 from data.grouping import one_key, repeats_said
 from data.meshes import Mesh
 from data.plain import decode
 from data.reading import Reading
+from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from data.tally import kind_of_reason
 
@@ -49,11 +49,11 @@ class MeshLayout:
         attrs: boundary conditions, the solver, and what else the source tells.
     """
 
-    geometry: tuple[FieldVariable, ...]
-    parameters: tuple[FieldVariable, ...]
-    fields: tuple[FieldVariable, ...]
-    scalars: tuple[FieldVariable, ...]
-    axes: tuple[Axis, ...]
+    geometry: tuple[Variable, ...]
+    parameters: tuple[Variable, ...]
+    fields: tuple[Variable, ...]
+    scalars: tuple[Variable, ...]
+    axes: tuple[Coordinate, ...]
     kinds: int
     attrs: Mapping[str, str]
 
@@ -67,7 +67,7 @@ class MeshLayout:
         if self.kinds < 0:
             raise ValueError(f"kinds must be 0 or more, got {self.kinds}")
 
-    def width(self, variable: FieldVariable) -> int:
+    def width(self, variable: Variable) -> int:
         """Channels of a field."""
         sizes = {a.name: len(a.values) for a in self.axes}
         return int(np.prod([sizes[d] for d in variable.dims[1:]], dtype=int))
@@ -348,14 +348,12 @@ def _layout(
     for d in dims:
         given = held[d]
         axes.append(
-            Axis(d, tuple(given.values.tolist()), given.attrs.get("units", "1"), given.attrs.get("long_name", d))
+            Coordinate(d, tuple(given.values.tolist()), given.attrs.get("units", "1"), given.attrs.get("long_name", d))
         )
 
-    def variables(names: Sequence[str]) -> tuple[FieldVariable, ...]:
+    def variables(names: Sequence[str]) -> tuple[Variable, ...]:
         return tuple(
-            FieldVariable(
-                n, own[n], held[n].attrs.get("units", "1"), str(held[n].dtype), held[n].attrs.get("long_name", n)
-            )
+            Variable(n, own[n], held[n].attrs.get("units", "1"), str(held[n].dtype), held[n].attrs.get("long_name", n))
             for n in names
         )
 

@@ -20,10 +20,10 @@ from jaxtyping import Float, Int
 
 from data.costs import core_seconds
 from data.errors import InputError
-from data.fields import Axis, FieldVariable
 from data.grouping import row_keys
 from data.near import did_you_mean
 from data.plain import decode
+from data.spec import Coordinate, Variable
 from data.store import RecordStore
 
 
@@ -38,9 +38,9 @@ class ParameterLayout:
         attrs: boundary conditions, the solver, and what else the source tells.
     """
 
-    inputs: tuple[FieldVariable, ...]
-    outputs: tuple[FieldVariable, ...]
-    axes: tuple[Axis, ...]
+    inputs: tuple[Variable, ...]
+    outputs: tuple[Variable, ...]
+    axes: tuple[Coordinate, ...]
     attrs: Mapping[str, str]
 
     def __post_init__(self) -> None:
@@ -87,7 +87,7 @@ class ParameterLayout:
     def _sizes(self) -> dict[str, int]:
         return {a.name: len(a.values) for a in self.axes}
 
-    def _size(self, variable: FieldVariable) -> int:
+    def _size(self, variable: Variable) -> int:
         sizes = self._sizes()
         return int(np.prod([sizes[d] for d in variable.dims], dtype=int))
 
@@ -249,7 +249,8 @@ def _layout(held: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], whe
         raise InputError(f"{fields[0]} is a field", where=where, remedy="Learn it with experiment=fluids/field")
     dims = dict.fromkeys(d for v in made for d in v.dims)
     axes = tuple(
-        Axis(d, tuple(held[d].values.tolist()), *(str(held[d].attrs.get(k, e)) for k, e in _default(d))) for d in dims
+        Coordinate(d, tuple(held[d].values.tolist()), *(str(held[d].attrs.get(k, e)) for k, e in _default(d)))
+        for d in dims
     )
     attrs = {str(k): str(v) for k, v in held.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
     return ParameterLayout(tuple(made), tuple(outputs), axes, attrs)
@@ -259,8 +260,8 @@ def _default(dim: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("units", "1"), ("long_name", dim)
 
 
-def _variable(held: xr.Dataset, name: str) -> FieldVariable:
+def _variable(held: xr.Dataset, name: str) -> Variable:
     array = held[name]
     dims = tuple(str(d) for d in array.dims if d != "sample")
     attrs = array.attrs
-    return FieldVariable(name, dims, str(attrs.get("units", "1")), "float64", str(attrs.get("long_name", name)))
+    return Variable(name, dims, str(attrs.get("units", "1")), "float64", str(attrs.get("long_name", name)))

@@ -34,13 +34,11 @@ from data.files import is_temporary, make_directory, sweep, write_json
 from data.journal import Journal, read_count, read_frames, refuse_lost, write_count
 from data.plain import entry, reading
 from data.store_card import refuse_other_types
+from data.spec import FIXED_DIMS, Coordinate, Variable
 from data.store_columns import (
     FACTS,
-    FIXED,
     KEPT,
     Column,
-    CoordinateLike,
-    VariableLike,
     array_of,
     crc_of,
     layout,
@@ -128,10 +126,10 @@ class RecordStore:
     @staticmethod
     def create(
         path: Path | str,
-        inputs: Sequence[VariableLike],
-        outputs: Sequence[VariableLike],
+        inputs: Sequence[Variable],
+        outputs: Sequence[Variable],
         *,
-        coords: Sequence[CoordinateLike] = (),
+        coords: Sequence[Coordinate] = (),
         provenance: Mapping[str, Any],
         attrs: Mapping[str, Any] | None = None,
         facts: Sequence[str] = tuple(FACTS),
@@ -144,7 +142,7 @@ class RecordStore:
         Args:
             path: directory; it must not exist, or be empty.
             inputs, outputs: the variables of a record, with dims, units and dtypes.
-            coords: dims that are the same in every record; those of variables that are neither these nor `FIXED`
+            coords: dims that are the same in every record; those of variables that are neither these nor `FIXED_DIMS`
                 are ragged.
             provenance: JSON-serialisable: simulator, version, settings, fingerprint.
             attrs: more facts.
@@ -165,9 +163,9 @@ class RecordStore:
         clash = sorted({n for n in names if names.count(n) > 1 or n in FACTS or n == record})
         if clash:
             raise InputError(f"variables {clash} appear twice, or are names of the store's own")
-        sizes = {**FIXED, **{c.name: len(c.values) for c in coords}}
+        sizes = {**FIXED_DIMS, **{c.name: len(c.values) for c in coords}}
 
-        def describe(v: VariableLike) -> dict[str, Any]:
+        def describe(v: Variable) -> dict[str, Any]:
             Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name, record, sizes)
             return {"name": v.name, "dims": list(v.dims), "units": v.units, "dtype": v.dtype, "long_name": v.long_name}
 

@@ -10,46 +10,18 @@ import json
 import warnings
 import zlib
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import xarray as xr
 import zarr
 
 from data.errors import InputError
+from data.spec import FIXED_DIMS
 
 #: Most records, and bytes where they are large, of one chunk of an array.
 CHUNK = 4096
 CHUNK_BYTES = 16_000_000
-FIXED = {"axis": 3, "axis_2": 3}
-
-
-class VariableLike(Protocol):
-    """What the store needs to know of a variable; `simulators.base.Variable` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def dims(self) -> tuple[str, ...]: ...
-    @property
-    def units(self) -> str: ...
-    @property
-    def dtype(self) -> str: ...
-    @property
-    def long_name(self) -> str: ...
-
-
-class CoordinateLike(Protocol):
-    """What the store needs to know of a dim that is the same in every record; `simulators.base.Coordinate` is one."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def values(self) -> tuple[float, ...] | tuple[str, ...]: ...
-    @property
-    def units(self) -> str: ...
-    @property
-    def long_name(self) -> str: ...
 
 
 #: What every record holds besides the simulator's own variables: name -> (dtype, units, long name).
@@ -85,7 +57,7 @@ class Column:
         units: str,
         long_name: str,
         record: str = "sample",
-        sizes: Mapping[str, int] = FIXED,
+        sizes: Mapping[str, int] = FIXED_DIMS,
     ) -> None:
         self.name, self.dtype = name, dtype
         self.attrs = {"units": units, "long_name": long_name}
@@ -132,7 +104,7 @@ def layout(meta: Mapping[str, Any]) -> tuple[dict[str, xr.Variable], dict[str, C
 
     record = meta.get("record", "sample")
     coords = {c["name"]: coordinate(c) for c in meta.get("coords", ())}
-    sizes = {**FIXED, **{name: len(found) for name, found in coords.items()}}
+    sizes = {**FIXED_DIMS, **{name: len(found) for name, found in coords.items()}}
     for name in meta.get("facts", FIRST_FACTS):
         add(Column(name, (), *FACTS[name], record))
     for v in meta["inputs"]:

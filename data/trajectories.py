@@ -11,13 +11,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import numpy as np
 import xarray as xr
 
 from data.errors import InputError
 from data.frames import Frame
+from data.spec import Variable
 from data.store import RecordStore
 from data.store_columns import KEPT
 from data.trajectory_xyz import XyzWriter, read_xyz_frames
@@ -27,16 +28,6 @@ __all__ = ["Frame", "read_frames", "read_trajectory", "write_frames"]
 XYZ_SUFFIXES = (".xyz", ".extxyz")
 #: A frame that is computed again may differ by rounding; farther apart than this, Angstrom, it is another path.
 SAME = 1e-3
-
-
-class Variable(NamedTuple):
-    """A quantity of a frame, as the store and xarray describe it."""
-
-    name: str
-    dims: tuple[str, ...]
-    units: str
-    dtype: str
-    long_name: str
 
 
 VARIABLES = (

@@ -17,6 +17,7 @@ from data.field_files import ARRAYS, REMEDY
 from data.fields import Fields, Layout, read_fields
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.spec import content_hash
 from experiments.overlap import Overlap
 from experiments.parts import (
     PartedData,
@@ -28,7 +29,6 @@ from experiments.parts import (
     train_on_parts,
 )
 from experiments.stage import build, refuse_equal_stems
-from simulators.base import content_hash
 from surrogates.field_metrics import (
     non_finite,
     relative_l2,

@@ -22,7 +22,8 @@ from omegaconf import MISSING, DictConfig
 from data.costs import label_core_seconds, training_core_seconds
 from data.errors import InputError
 from data.field_physics import refuse_other_physics
-from data.fields import Axis, Layout
+from data.fields import Layout
+from data.spec import Coordinate
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
@@ -150,7 +151,7 @@ def _same_times(times: tuple[float, ...], layout: Layout) -> bool:
 def _of_solver(solver: Exponax, layout: Layout) -> Layout:
     """The layout with the axes and the attributes of a solver's answers."""
     spec = solver.spec
-    axes = {c.name: Axis(c.name, c.values, c.units, c.long_name) for c in spec.coords}
+    axes = {c.name: Coordinate(c.name, c.values, c.units, c.long_name) for c in spec.coords}
     attrs = {k: v for k, v in spec.attrs.items() if k in layout.attrs}
     return replace(layout, axes=tuple(axes.get(a.name, a) for a in layout.axes), attrs=attrs)
 

@@ -15,12 +15,12 @@ from data.frame_names import FrameKeys
 from data.identity import frame_keys
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.spec import SimulationError
 from data.structures import Structures
 from experiments.differences import rebuild
 from experiments.frames import read_structures
 from experiments.overlap import Overlap
 from experiments.stage import refuse_equal_stems, show_readings
-from simulators.base import SimulationError
 from surrogates.devices import local_mesh
 from surrogates.graph.potential import Potential
 from surrogates.learned_from import learned_from

@@ -18,6 +18,7 @@ from data.files import write_json
 from data.frame_names import FrameKeys
 from data.identity import frame_keys
 from data.reading import Reading
+from data.spec import content_hash
 from data.structures import Structures
 from experiments.differences import differences, identity
 from experiments.force_scores import reading_shown, score, scored_rows
@@ -35,7 +36,7 @@ from experiments.stage import (
     surrogate_directory,
 )
 from experiments.tuning import TuneConfig, continued_config, fine_tuning
-from simulators.base import Simulator, content_hash
+from simulators.base import Simulator
 from surrogates.devices import data_mesh, is_first
 from surrogates.fit_note import note_fit
 from surrogates.graph.facts import PotentialConfig, PotentialSettings

@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.costs import training_core_seconds
 from data.errors import InputError
 from data.files import write_json
+from data.spec import content_hash
 from data.splits import counts
 from data.windows import WindowStore
 from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few
@@ -20,7 +21,6 @@ from experiments.parts import VALIDATION
 from experiments.run_directory import configuration_checked
 from experiments.stage import build, existing_file, surrogate_directory
 from experiments.weather.scores import Protocol, plain, score
-from simulators.base import content_hash
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
 from surrogates.resuming import hold_to_data

@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Float
 
 from data.costs import core_seconds
+from data.spec import dataset
 from data.splits import canonical
 from data.store import RecordStore
-from simulators.base import Simulator, dataset
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.campaign_summary import CampaignSummary
 

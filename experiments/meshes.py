@@ -14,6 +14,7 @@ from data.mesh_records import MeshSamples, read_meshes
 from data.meshes import node_areas
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.spec import content_hash
 from experiments.overlap import Overlap
 from experiments.parts import (
     PartedData,
@@ -26,7 +27,6 @@ from experiments.parts import (
 )
 from experiments.scores import scores
 from experiments.stage import build
-from simulators.base import content_hash
 from surrogates.field_metrics import over
 from surrogates.graph.fit_mesh import fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig

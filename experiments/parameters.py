@@ -16,11 +16,11 @@ from data.field_physics import refuse_other_boundary
 from data.parameters import ParameterTable, read_parameters
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.spec import content_hash
 from experiments.overlap import Overlap
 from experiments.parts import PartedData, noted, read_parted, say_other_labels, score_apart, train_on_parts
 from experiments.scores import scores
 from experiments.stage import build, names
-from simulators.base import content_hash
 from surrogates.learned_from import Hashes
 from surrogates.parametric.fit import fit_parametric
 from surrogates.parametric.network import ParametricConfig

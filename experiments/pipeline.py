@@ -24,6 +24,7 @@ from data.molecules import iter_smiles_chunks
 from data.parsing import Lost
 from data.plain import read_plain
 from data.rejects import RejectLog, Rejects
+from data.spec import content_hash
 from data.splits import Split
 from data.splits import canonical as canonical_forms
 from experiments import evaluation, funnel
@@ -39,7 +40,7 @@ from experiments.screening import ScreenConfig, screen
 from experiments.screening_sources import identity, open_source, unused_of_candidates
 from experiments.stage import application, build, existing_file, instantiate, summary
 from experiments.train import molecular_config
-from simulators.base import Simulator, content_hash
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.quantum.smiles import FromSmiles

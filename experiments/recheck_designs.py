@@ -17,11 +17,12 @@ from data.cells import safe_frame
 from data.checksums import verify
 from data.errors import InputError
 from data.files import listed_path
+from data.spec import input_hash
 from data.store import RecordStore
 from experiments.named_simulator import named_simulator
 from experiments.screening_ledger import result_parts
 from experiments.screening_objective import Objective
-from simulators.base import Simulator, input_hash
+from simulators.base import Simulator
 from simulators.campaign import AGAIN, CampaignConfig, run_campaign
 from surrogates.parametric.parametric import ParametricSurrogate
 

@@ -19,13 +19,14 @@ from data.molecules import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, Row, kin
 from data.parsing import Lost
 from data.reading import Reading
 from data.rejects import RejectLog, Rejects
+from data.spec import dataset
 from data.splits import canonical
 from data.tally import TableTally
 from experiments.frame_requests import FrameRequests, Silent
 from experiments.run_directory import rejects_path
 from experiments.screening_readings import StandardForms, standard_said
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings
-from simulators.base import Simulator, dataset
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.campaign_summary import CampaignSummary
 from simulators.quantum.conformers import ConformerConfig

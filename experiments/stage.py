@@ -30,11 +30,11 @@ from data.near import did_you_mean
 from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.spec import SimulationError
 from experiments.run_directory import keep_json, rejects_path, run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.system_errors import BROKEN_PIPE, reader_is_gone, system_error
 from experiments.targets import refuse_other_targets
-from simulators.base import SimulationError
 
 LOG = logging.getLogger(__name__)
 CONF = Path(__file__).parent / "conf"

@@ -20,11 +20,11 @@ from data.identity import molecule_keys
 from data.molecules import read
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.spec import content_hash
 from data.splits import Split, counts, random_split, scaffold_split, size_split
 from data.store import RecordStore
 from data.tally import TableTally
 from experiments.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
-from simulators.base import content_hash
 from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)

@@ -22,8 +22,9 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.spec import input_hash
 from data.store import RecordStore
-from simulators.base import Simulator, input_hash
+from simulators.base import Simulator
 from simulators.campaign_config import CampaignConfig as CampaignConfig
 from simulators.campaign_outlook import Outlook, Trial
 from simulators.campaign_summary import CampaignSummary, Reasons

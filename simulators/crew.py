@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.campaign_config import RETRIED, CampaignConfig
 from simulators.channel import GarbledError
 from simulators.slot import Job, Slot

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from simulators.base import SimulationError, Spec, Variable, content_hash, dataset
+from data.spec import SimulationError, Spec, Variable, content_hash, dataset
 from simulators.channel import frame
 
 MODES = (

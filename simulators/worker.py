@@ -25,8 +25,9 @@ import xarray as xr
 
 from data.descendants import children, descendants, kill
 from data.processor import living_seconds, tree_seconds
+from data.spec import SimulationError, Spec, check, dataset
 from simulators import channel
-from simulators.base import SimulationError, Simulator, Spec, check, dataset
+from simulators.base import Simulator
 from simulators.channel import Channel
 from simulators.guarded import Ended, Guarded
 from simulators.scratch import Scratch

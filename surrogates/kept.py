@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from simulators.base import Spec, content_hash
+from data.spec import Spec, content_hash
 from surrogates.base import described, load_weights, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 

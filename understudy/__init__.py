@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from data.errors import CorruptStoreError, InputError
-    from simulators.base import SimulationError, Simulator, Spec, Variable
+    from data.spec import SimulationError, Spec, Variable
+    from simulators.base import Simulator
     from surrogates.base import Surrogate
     from understudy.campaigns import Campaign, records, simulator
     from understudy.loading import load
@@ -32,11 +33,11 @@ _MODULES = {
     "CorruptStoreError": "data.errors",
     "InputError": "data.errors",
     "Run": "understudy.stages",
-    "SimulationError": "simulators.base",
+    "SimulationError": "data.spec",
     "Simulator": "simulators.base",
-    "Spec": "simulators.base",
+    "Spec": "data.spec",
     "Surrogate": "surrogates.base",
-    "Variable": "simulators.base",
+    "Variable": "data.spec",
     "dynamics": "understudy.motion",
     "evaluate": "understudy.stages",
     "load": "understudy.loading",

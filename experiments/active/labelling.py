@@ -10,9 +10,10 @@ from jaxtyping import Int
 
 from data.costs import core_seconds
 from data.errors import InputError
+from data.spec import input_hash
 from data.store import RecordStore
 from data.structures import Structures
-from simulators.base import Simulator, input_hash
+from simulators.base import Simulator
 from simulators.campaign import AGAIN, CampaignConfig, run_campaign
 from surrogates.graph.baseline import request
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from data.errors import InputError
 from data.files import write_json
 from data.plain import read_plain
+from data.spec import content_hash
 from data.structures import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import CLOSEST, ExploreConfig, explore
@@ -29,7 +30,7 @@ from experiments.active.stopping import Audit, StopConfig, expected_error, frame
 from experiments.forces import fingerprint
 from experiments.ledger import Ledger
 from experiments.run_directory import configuration_checked
-from simulators.base import Simulator, content_hash
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from surrogates.graph.baseline import refuse_cells
 from surrogates.graph.facts import PotentialConfig

@@ -125,7 +125,7 @@ def cheaper_rung(store: Path, folder: Path, error: float) -> tuple[str, float, f
         What it is, its relative error, and its core-seconds a body, both measured in this process.
     """
     from data.parameters import read_parameters
-    from simulators.base import SimulationError
+    from data.spec import SimulationError
     from simulators.fluids.ngsolve import NGSolveFlow
 
     table, _ = read_parameters(store, ["drag"])

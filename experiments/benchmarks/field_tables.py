@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from data.field_files import SPACE
-from data.fields import Axis, Fields, FieldVariable, Layout
+from data.fields import Fields, Layout
+from data.spec import Coordinate, Variable
 
 
 def evolving(
@@ -27,15 +28,15 @@ def evolving(
     samples, times, channels, *points = trajectories.shape
     space = SPACE[: len(points)]
     layout = Layout(
-        output=FieldVariable("u", ("time", "channel", *space), "1", "float32", "state"),
-        initial=FieldVariable("initial", ("channel", *space), "1", "float32", "initial state"),
+        output=Variable("u", ("time", "channel", *space), "1", "float32", "state"),
+        initial=Variable("initial", ("channel", *space), "1", "float32", "initial state"),
         static=(),
         parameters=(),
         axes=(
-            Axis("time", tuple(save_dt * t for t in range(times)), "1", "time"),
-            Axis("channel", tuple(f"component {c}" for c in range(channels)), "1", "component of the state"),
+            Coordinate("time", tuple(save_dt * t for t in range(times)), "1", "time"),
+            Coordinate("channel", tuple(f"component {c}" for c in range(channels)), "1", "component of the state"),
             *(
-                Axis(d, tuple(length * i / n for i in range(n)), "1", f"position along {d}")
+                Coordinate(d, tuple(length * i / n for i in range(n)), "1", f"position along {d}")
                 for d, n in zip(space, points, strict=True)
             ),
         ),

@@ -217,8 +217,8 @@ def _read_windows(path: Path) -> object:
 
 
 def _make_store(path: Path) -> None:
+    from data.spec import Coordinate, Variable
     from data.store import RecordStore
-    from simulators.base import Coordinate, Variable
 
     inputs = [Variable("numbers", ("atom",), "1", "int64", "atomic numbers")]
     outputs = [Variable("energy", (), "eV", "float64", "energy"), Variable("field", ("x",), "m/s", "float32", "field")]

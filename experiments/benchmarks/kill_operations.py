@@ -11,11 +11,11 @@ from unittest import mock
 
 import numpy as np
 
+from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.benchmarks.faults_kill import tree
-from simulators.base import Coordinate, Variable
 
 NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts", "command")
 LAYOUT = WeatherLayout(

@@ -82,8 +82,8 @@ def fit(
         overrides: of the default configuration.
     """
     from data.featurise import encode
+    from data.spec import content_hash
     from data.splits import Split
-    from simulators.base import content_hash
     from surrogates.graph.fit_molecular import fit_molecular
 
     model, recipe = configured(max_seconds, overrides)

@@ -39,10 +39,10 @@ LONG = 5.0
 
 def mixed(smiles_file: Path, aspirin_file: Path, molecules: int, frames: int) -> Structures:
     """Different molecules of C, H and O of about 20 atoms, and frames of aspirin, interleaved."""
+    from data.spec import SimulationError
     from data.structures import Structures
     from experiments.benchmarks.chemprop import read_smiles
     from experiments.frames import read_structures
-    from simulators.base import SimulationError
     from simulators.quantum.conformers import ConformerConfig, embed
 
     smiles = read_smiles(smiles_file)
@@ -121,7 +121,7 @@ def compared(ours: Sequence[Model], peer: Model) -> list[Result]:
 
 def density_functional(table: Structures, count: int, atoms: int, threads: int) -> float:
     """Seconds of one B3LYP/6-31G* energy and gradient of a molecule of so many atoms, all cores at work."""
-    from simulators.base import dataset
+    from data.spec import dataset
     from simulators.quantum.pyscf import PySCF
 
     # isort: split

@@ -10,12 +10,12 @@ import xarray as xr
 from flax import nnx
 
 from data.featurise import encode
-from data.fields import Axis, FieldVariable, Layout
+from data.fields import Layout
 from data.graphs import Bucket
 from data.mesh_records import MeshLayout
 from data.parameters import ParameterLayout
+from data.spec import Coordinate, Variable, dataset
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from simulators.base import dataset
 from surrogates.box import Box
 from surrogates.graph.domain import Domain
 from surrogates.graph.facts import Facts as PotentialFacts
@@ -70,14 +70,14 @@ def potential() -> Potential:
 def field() -> FieldSurrogate:
     """Three times of a height on eight points."""
     layout = Layout(
-        output=FieldVariable("u", ("time", "channel", "x"), "m", "float32", "height"),
-        initial=FieldVariable("initial", ("channel", "x"), "m", "float32", "height at the start"),
+        output=Variable("u", ("time", "channel", "x"), "m", "float32", "height"),
+        initial=Variable("initial", ("channel", "x"), "m", "float32", "height at the start"),
         static=(),
-        parameters=(FieldVariable("speed", (), "m s-1", "float64", "speed"),),
+        parameters=(Variable("speed", (), "m s-1", "float64", "speed"),),
         axes=(
-            Axis("time", (0.0, 1.0, 2.0), "s", "time"),
-            Axis("channel", ("height",), "1", "component"),
-            Axis("x", tuple(i / 8 for i in range(8)), "m", "position"),
+            Coordinate("time", (0.0, 1.0, 2.0), "s", "time"),
+            Coordinate("channel", ("height",), "1", "component"),
+            Coordinate("x", tuple(i / 8 for i in range(8)), "m", "position"),
         ),
         periodic=(True,),
     )
@@ -93,16 +93,16 @@ def mesh() -> MeshSurrogate:
     """A pressure and a drag on triangles."""
     layout = MeshLayout(
         geometry=(
-            FieldVariable("nodes", ("node", "plane"), "m", "float64", "vertices"),
-            FieldVariable("elements", ("element", "corner"), "1", "int32", "triangles"),
-            FieldVariable("boundary", ("node",), "1", "int32", "kinds of vertices"),
+            Variable("nodes", ("node", "plane"), "m", "float64", "vertices"),
+            Variable("elements", ("element", "corner"), "1", "int32", "triangles"),
+            Variable("boundary", ("node",), "1", "int32", "kinds of vertices"),
         ),
-        parameters=(FieldVariable("speed", (), "m s-1", "float64", "speed"),),
-        fields=(FieldVariable("pressure", ("node",), "m2 s-2", "float32", "pressure"),),
-        scalars=(FieldVariable("drag", (), "1", "float64", "drag coefficient"),),
+        parameters=(Variable("speed", (), "m s-1", "float64", "speed"),),
+        fields=(Variable("pressure", ("node",), "m2 s-2", "float32", "pressure"),),
+        scalars=(Variable("drag", (), "1", "float64", "drag coefficient"),),
         axes=(
-            Axis("plane", ("x", "y"), "1", "coordinate"),
-            Axis("corner", ("0", "1", "2"), "1", "corner"),
+            Coordinate("plane", ("x", "y"), "1", "coordinate"),
+            Coordinate("corner", ("0", "1", "2"), "1", "corner"),
         ),
         kinds=2,
         attrs={},
@@ -117,11 +117,11 @@ def parametric() -> ParametricSurrogate:
     """A force of a speed and two amplitudes."""
     layout = ParameterLayout(
         (
-            FieldVariable("speed", (), "m s-1", "float64", "speed"),
-            FieldVariable("wave", ("mode",), "1", "float64", "amplitudes"),
+            Variable("speed", (), "m s-1", "float64", "speed"),
+            Variable("wave", ("mode",), "1", "float64", "amplitudes"),
         ),
-        (FieldVariable("force", (), "N", "float64", "force"),),
-        (Axis("mode", (3.0, 4.0), "1", "waves"),),
+        (Variable("force", (), "N", "float64", "force"),),
+        (Coordinate("mode", (3.0, 4.0), "1", "waves"),),
         {},
     )
     inputs = InputScale((0.0,) * 3, (1.0,) * 3, (True, False, False), (False,) * 3, 0)

@@ -15,12 +15,12 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.spec import content_hash
 from data.weather import TIME, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.stage import existing_file, surrogate_directory
 from experiments.weather.reference_states import part_of_training
 from experiments.weather.stability import beyond
-from simulators.base import content_hash
 from surrogates.weather.forecaster import Forecaster
 
 #: Days between the times of two states: each is a segment of its own.

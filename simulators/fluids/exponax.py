@@ -20,7 +20,7 @@ import xarray as xr
 from jaxtyping import Array, Bool, Float
 
 from data.errors import InputError
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids import stability
 from simulators.fluids.equations import AXES, EQUATIONS, Equation
 from simulators.fluids.settings import check_settings

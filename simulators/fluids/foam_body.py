@@ -14,7 +14,7 @@ from scipy.interpolate import LinearNDInterpolator
 from scipy.spatial import cKDTree
 
 from data.errors import InputError
-from simulators.base import Coordinate, SimulationError, Variable
+from data.spec import Coordinate, SimulationError, Variable
 from simulators.fluids.foam_cases import CASES, CELL_CENTRES, at_least, centres, positive, scalar
 from simulators.fluids.foam_files import Field, latest, read_field, read_table
 from simulators.fluids.foam_mesh import DEPTH, around

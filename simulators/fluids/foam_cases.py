@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from data.errors import InputError
-from simulators.base import Coordinate, SimulationError, Variable
+from data.spec import Coordinate, SimulationError, Variable
 from simulators.fluids.foam_files import at_time, read_field
 from simulators.fluids.foam_template import Template
 
@@ -29,7 +29,7 @@ class Case(Protocol):
         settings: JSON-serialisable choices that change the answer.
         template: the files.
         steps: commands, each a program with its arguments, in order.
-        inputs, outputs, coords: as in `simulators.base.Spec`; inputs are scalars.
+        inputs, outputs, coords: as in `data.spec.Spec`; inputs are scalars.
         boundary_conditions: in words.
     """
 

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from data.errors import InputError
-from simulators.base import Coordinate, Variable
+from data.spec import Coordinate, Variable
 from simulators.fluids.foam_cases import CASES, CELL_CENTRES, centres, scalar
 from simulators.fluids.foam_files import at_time, header, latest, read_field, without_comments
 from simulators.fluids.foam_template import Template, match_placeholders

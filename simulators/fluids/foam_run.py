@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.guarded import Ended
 from simulators.programs import PRINTED, run_program
 from simulators.scratch import scratch

@@ -18,7 +18,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.extras import install_command
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, mesh_vertices, solve
 from simulators.fluids.shapes import Body, Channel, shaped
 

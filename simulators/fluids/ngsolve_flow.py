@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Float64, Int32
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.fluids.shapes import Body, Channel
 
 #: Points of the outline that its splines pass through; of fourth order, 1e-8 of the radius of a circle.

@@ -24,7 +24,7 @@ import xarray as xr
 
 from data.errors import InputError
 from data.reading import Reading
-from simulators.base import SimulationError, Spec, check, content_hash
+from data.spec import SimulationError, Spec, check, content_hash
 from simulators.fluids.foam_cases import Case
 from simulators.fluids.foam_directory import Directory
 from simulators.fluids.foam_files import without_comments

@@ -14,7 +14,8 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from simulators.base import SimulationError, Simulator
+from data.spec import SimulationError
+from simulators.base import Simulator
 from simulators.fluids.exponax import Exponax
 from simulators.fluids.initial import Initial
 

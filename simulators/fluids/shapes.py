@@ -21,7 +21,7 @@ import xarray as xr
 from jaxtyping import Float64
 
 from data.errors import InputError
-from simulators.base import Spec
+from data.spec import Spec
 
 #: What 1 + w may fall to. Below lie deep notches, and at 0 the outline touches itself.
 MIN_WAVE = 0.3

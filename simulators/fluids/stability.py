@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.fluids.equations import Equation
 
 

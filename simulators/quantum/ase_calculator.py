@@ -31,7 +31,7 @@ from ase.calculators.genericfileio import GenericFileIOCalculator
 from ase.units import Debye
 
 from data.errors import InputError
-from simulators.base import SimulationError, Spec, content_hash
+from data.spec import SimulationError, Spec, content_hash
 from simulators.quantum.variables import Geometry, answer, spec
 from simulators.scratch import scratch
 

@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.featurise import reject_reason
 from data.parsing import Lane, Limits, Lost, each
 from data.smiles import parsed, text_refusal
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.fragments import embed_apart, refuse_contacts
 from simulators.quantum.standardise import check_steps, standardised
 from simulators.quantum.variables import Geometry

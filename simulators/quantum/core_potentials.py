@@ -18,7 +18,7 @@ from typing import Any
 from ase.data import atomic_numbers, chemical_symbols
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 
 #: A name for every element, or one for each; "default" stands for those that are not named.
 Choice = str | Mapping[str, str]

@@ -15,7 +15,7 @@ from rdkit import Chem
 from rdkit.Chem import rdDistGeom
 from rdkit.Geometry import Point3D
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 
 #: Atoms closer than this share of the sum of their covalent radii lie on top of each other; the shortest triple bonds,
 #: of nitrogen and carbon monoxide, have 0.77 and 0.79 of it.

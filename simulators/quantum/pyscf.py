@@ -22,7 +22,7 @@ from ase.units import Bohr, Hartree
 
 from data.errors import InputError
 from data.extras import install_command
-from simulators.base import SimulationError, Spec, content_hash
+from data.spec import SimulationError, Spec, content_hash
 from simulators.quantum import core_potentials
 from simulators.quantum import pyscf_properties as properties
 from simulators.quantum.dispersion import is_corrected

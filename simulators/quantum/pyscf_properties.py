@@ -9,7 +9,7 @@ import numpy as np
 from ase.units import Bohr, Debye
 from jaxtyping import Float
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 
 #: Strength of the finite field, atomic units: large enough for the SCF's noise, small enough to be linear.
 FIELD = 2e-3

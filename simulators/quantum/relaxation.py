@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 
 #: Energy (Hartree) and its gradient (Hartree/Bohr, one row an atom) of a PySCF molecule.
 Surface = Callable[[Any], tuple[float, np.ndarray]]

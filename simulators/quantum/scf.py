@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from typing import Any
 import xarray as xr
 
 from data.errors import InputError
-from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
+from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
+from simulators.base import Simulator
 from simulators.quantum.conformers import ConformerConfig, embed, method
 from simulators.quantum.variables import CELL, GEOMETRY
 

@@ -14,7 +14,7 @@ from scipy.spatial.distance import pdist
 
 from data.errors import InputError
 from data.neighbours import periodic_pairs
-from simulators.base import SimulationError, Spec, Variable, check, dataset
+from data.spec import SimulationError, Spec, Variable, check, dataset
 
 #: Atoms closer than this (Angstrom) are a mistake of units or of a file, not a molecule.
 CLOSEST = 0.3

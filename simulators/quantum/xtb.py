@@ -18,7 +18,7 @@ import xarray as xr
 from ase.units import Bohr, Debye, Hartree
 
 from data.errors import InputError
-from simulators.base import SimulationError, Spec, content_hash
+from data.spec import SimulationError, Spec, content_hash
 from simulators.quantum.variables import Geometry, answer, frontier, spec
 
 METHODS = ("GFN2-xTB", "GFN1-xTB")

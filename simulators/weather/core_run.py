@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.weather.core_equations import Spectral, SpectralEquations
 
 #: Steps of time between looks at whether a long run without saved states is sound.

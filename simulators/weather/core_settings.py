@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.extras import install_command
+from data.spec import SimulationError
 from data.weather import WeatherGrid
-from simulators.base import SimulationError
 
 if TYPE_CHECKING:
     from simulators.weather.dycore import DynamicalCore

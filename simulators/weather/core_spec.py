@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 import xarray as xr
 
+from data.spec import Coordinate, Spec, Variable
 from data.weather import LATITUDE, LEVEL, LONGITUDE, PRESSURE_UNITS, SIGMA_UNITS, TIME, VARIABLES, WeatherGrid
-from simulators.base import Coordinate, Spec, Variable
 
 if TYPE_CHECKING:
     from simulators.weather.dycore import DynamicalCore

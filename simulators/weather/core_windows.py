@@ -10,9 +10,9 @@ import xarray as xr
 
 from data.costs import core_seconds, counted
 from data.errors import InputError
+from data.spec import content_hash
 from data.store import RecordStore
 from data.windows import Segment, WindowStore, write_windows
-from simulators.base import content_hash
 from simulators.weather.core_spec import dated
 from simulators.weather.dycore import DynamicalCore
 from simulators.weather.shallow_water import ShallowWater

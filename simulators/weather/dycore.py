@@ -16,8 +16,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from data.spec import SimulationError, Spec, check, content_hash
 from data.weather import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
-from simulators.base import SimulationError, Spec, check, content_hash
 from simulators.weather.core_budgets import Budgets, budgets
 from simulators.weather.core_settings import (
     INSTALL,

@@ -16,8 +16,8 @@ import xarray as xr
 
 from data.errors import InputError
 from data.extras import install_command
+from data.spec import SimulationError
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
-from simulators.base import SimulationError
 from simulators.weather.cf import KNOWN, STATIC, conversion_of
 
 INSTALL = f"Install it with `{install_command('weather')}`"

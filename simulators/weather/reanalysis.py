@@ -18,6 +18,7 @@ from jaxtyping import Int
 
 from data.errors import InputError
 from data.reading import Reading
+from data.spec import content_hash
 from data.units import same_units
 from data.weather import (
     LATITUDE,
@@ -31,7 +32,6 @@ from data.weather import (
     WeatherLayout,
 )
 from data.windows import Segment
-from simulators.base import content_hash
 from simulators.weather.cf import (
     beyond_source,
     checked_variable,

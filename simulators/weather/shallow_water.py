@@ -11,8 +11,8 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Float
 
+from data.spec import SimulationError, Spec, Variable, check, content_hash
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from simulators.base import SimulationError, Spec, Variable, check, content_hash
 from simulators.weather.core_budgets import areas
 from simulators.weather.core_settings import INSTALL, check_shallow_water, default_step, dinosaur_version, gaussian_grid
 from simulators.weather.core_spec import horizontal, initial, output, times

@@ -20,8 +20,8 @@ from data.errors import CorruptStoreError, InputError
 from data.lazy_arrays import guarded, open_guarded
 from data.netcdf import open_netcdf
 from data.probe import refuse_deadly
+from data.spec import SimulationError
 from data.zarr_files import open_zarr
-from simulators.base import SimulationError
 from simulators.weather.cf import named
 from simulators.weather.forecast_steps import flattened
 from simulators.weather.joining import INSTALL, Joined, joined

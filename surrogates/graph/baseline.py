@@ -12,8 +12,9 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.spec import SimulationError, dataset
 from data.structures import Structures
-from simulators.base import SimulationError, Simulator, dataset
+from simulators.base import Simulator
 
 
 def baseline_answers(

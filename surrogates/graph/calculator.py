@@ -11,9 +11,10 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from data.frame_names import FrameKeys, total_charge, unpaired_electrons
+from data.spec import SimulationError
 from data.structure_batches import DENSE_ATOMS, Shape, pad, round_up
 from data.structures import Structures
-from simulators.base import SimulationError, Simulator
+from simulators.base import Simulator
 from surrogates.graph.potential import OUTPUTS, Potential
 
 

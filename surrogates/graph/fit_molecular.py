@@ -14,8 +14,8 @@ from jaxtyping import Array, Float, Int
 from data.errors import InputError
 from data.featurise import GraphTable
 from data.graphs import GraphBatch, GraphSource, choose_buckets, with_room
+from data.spec import content_hash
 from data.splits import Split
-from simulators.base import content_hash
 from surrogates.checkpoints import checksum
 from surrogates.devices import data_mesh
 from surrogates.fit_note import note_fit

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.mesh_records import ELEMENTS, FLAGS, NODES
 from data.meshes import Mesh, MeshBatch, pad, padded_nodes
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from data.spec import SimulationError, Spec, Variable, check
 from surrogates.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.graph.mesh_domain import described
 from surrogates.graph.mesh_facts import MeshFacts, MeshModel
@@ -76,16 +76,16 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
         layout = self.facts.layout
         outputs: list[Variable] = []
         for variable in (*layout.fields, *layout.scalars):
-            base = Variable(**asdict(variable))
+            base = variable
             outputs += [base, _about(base, "std", "standard deviation")]
             if self.facts.conformal:
                 outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
         if self.facts.domain is not None:
             outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         return Spec(
-            tuple(Variable(**asdict(v)) for v in (*layout.geometry, *layout.parameters)),
+            (*layout.geometry, *layout.parameters),
             tuple(outputs),
-            tuple(Coordinate(**asdict(a)) for a in layout.axes),
+            tuple(layout.axes),
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
 

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from data.featurise import GraphTable, empty_table, encode
 from data.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
 from data.plain import decode, within
-from simulators.base import SimulationError, Spec, Variable, check, content_hash, dataset
+from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
 from surrogates.base import load_weights, package_versions, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import local_mesh, replicate, shard_batch

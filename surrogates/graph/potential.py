@@ -23,9 +23,10 @@ from jaxtyping import Bool, Float, Int
 
 from data.errors import InputError
 from data.plain import decode, within
+from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
 from data.structure_batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
-from simulators.base import SimulationError, Simulator, Spec, Variable, check, content_hash, dataset
+from simulators.base import Simulator
 from surrogates.base import described, load_weights, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import shard_batch, side_by_side

@@ -20,9 +20,9 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from data.spec import SimulationError
 from data.structure_batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures import Structures
-from simulators.base import SimulationError
 from surrogates.graph.optimisers import OPTIMISERS
 from surrogates.graph.potential import Potential, pairs_budget
 

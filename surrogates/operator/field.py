@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Bool, Float
 
 from data.fields import Fields
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from data.spec import SimulationError, Spec, Variable, check
 from surrogates.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.kept import KeptSurrogate
 from surrogates.operator.field_facts import FieldFacts
@@ -79,9 +79,9 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         if self.facts.domain is not None:
             outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         return Spec(
-            tuple(Variable(**asdict(v)) for v in inputs),
+            tuple(inputs),
             tuple(outputs),
-            tuple(Coordinate(**asdict(a)) for a in layout.axes),
+            tuple(layout.axes),
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
 

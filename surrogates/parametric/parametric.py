@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Float
 
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check
+from data.spec import SimulationError, Spec, Variable, check
 from surrogates.box import OutOfDomainWarning
 from surrogates.kept import KeptSurrogate
 from surrogates.parametric.facts import ParametricFacts
@@ -70,14 +70,14 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         layout = self.facts.layout
         outputs = []
         for variable in layout.outputs:
-            base = Variable(**asdict(variable))
+            base = variable
             outputs += [base, _about(base, "std", "standard deviation")]
             if variable.name in self.facts.conformal:
                 outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
         return Spec(
-            tuple(Variable(**asdict(v)) for v in layout.inputs),
+            tuple(layout.inputs),
             tuple(outputs),
-            tuple(Coordinate(**asdict(a)) for a in layout.axes),
+            tuple(layout.axes),
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
 

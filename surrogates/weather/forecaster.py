@@ -21,8 +21,8 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.errors import InputError
+from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.weather import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
-from simulators.base import Coordinate, SimulationError, Spec, Variable, check
 from surrogates.kept import KeptSurrogate
 from surrogates.weather.asked import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.weather.config import WeatherFacts

@@ -12,11 +12,11 @@ import pytest
 
 from data.costs import CostWarning, core_seconds, counted, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
+from data.spec import Variable
 from data.store import RecordStore
 from data.store_columns import FIRST_FACTS
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, write_windows
-from simulators.base import Variable
 
 VARIABLES = (Variable("speed", (), "m s-1", "float64", "speed"),), (Variable("drag", (), "N", "float64", "drag"),)
 

@@ -12,8 +12,8 @@ import xarray as xr
 from data.errors import InputError
 from data.field_batches import FieldBatches
 from data.fields import Layout, read_fields
+from data.spec import Coordinate, Spec, Variable
 from data.store import RecordStore
-from simulators.base import Coordinate, Spec, Variable
 
 POINTS, TIMES = 6, 4
 SPEC = Spec(

@@ -17,10 +17,10 @@ from nbclient import NotebookClient
 from omegaconf import OmegaConf
 from rdkit import Chem
 
+from data.spec import Variable
 from data.store import RecordStore
 from experiments.recheck import Rate
 from experiments.scores import scores, unit_suffix
-from simulators.base import Variable
 
 UNITS = {"gap": "eV", "dipole_moment": "Debye"}
 CENTRE = {"gap": (7.0, 1.2), "dipole_moment": (2.6, 1.4)}

@@ -21,6 +21,7 @@ from scipy.spatial.transform import Rotation
 
 from data.errors import CorruptStoreError, InputError
 from data.molecules import read
+from data.spec import SimulationError, dataset
 from data.store import RecordStore
 from data.structures import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
@@ -35,7 +36,6 @@ from experiments.benchmarks.active_learning import ERROR, Run
 from experiments.forces import potential_config
 from experiments.frames import read_structures
 from experiments.stage import CONF, build, instantiate
-from simulators.base import SimulationError, dataset
 from simulators.campaign import CampaignConfig
 from simulators.quantum.ase_calculator import ASECalculator
 from simulators.quantum.conformers import ConformerConfig

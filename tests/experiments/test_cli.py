@@ -16,6 +16,7 @@ from omegaconf import OmegaConf
 
 from data.errors import InputError
 from data.reading import Reading
+from data.spec import Variable
 from data.store import RecordStore
 from experiments.cli import STAGES, run_stage
 from experiments.evaluate import compared, in_units_of
@@ -24,7 +25,6 @@ from experiments.stage import instantiate, summary
 from experiments.system_errors import system_error
 from experiments.tables import Table
 from experiments.targets import refuse_other_targets, targets
-from simulators.base import Variable
 
 
 def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.spec import check, input_hash
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, write_windows
 from experiments.evaluate import EvaluateSettings
@@ -34,7 +35,7 @@ from experiments.tables import TableSettings
 from experiments.train import TrainSettings, molecular_config
 from experiments.weather.evaluate import ForecastEvaluation
 from experiments.windows import WindowsSettings
-from simulators.base import Simulator, check, input_hash
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig
 from simulators.weather.core_states import WINDS

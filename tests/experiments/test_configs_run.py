@@ -17,6 +17,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 from hydra import compose, initialize_config_dir
 
+from data.spec import Variable
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, write_windows
@@ -31,7 +32,6 @@ from experiments.screen import read_objective
 from experiments.simulate import simulate
 from experiments.stage import CONF
 from experiments.train import train_graph
-from simulators.base import Variable
 from surrogates.base import load_surrogate
 from surrogates.learned_from import learned_from
 from surrogates.train import _Loop

@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from data.fields import Axis, FieldVariable, Layout, read_fields
+from data.fields import Layout, read_fields
+from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from experiments.comparison.result import read
 from experiments.evaluate import evaluate
@@ -166,8 +167,8 @@ def test_parts_that_do_not_fit_are_refused() -> None:
 
 
 def test_a_field_that_does_not_evolve_has_no_ladder_to_be_compared_with(tmp_path: Path) -> None:
-    x = Axis("x", tuple(float(i) for i in range(256)), "1", "x")
-    pressure, size = (FieldVariable(name, dims, "1", "float32", name) for name, dims in (("p", ("x",)), ("k", ())))
+    x = Coordinate("x", tuple(float(i) for i in range(256)), "1", "x")
+    pressure, size = (Variable(name, dims, "1", "float32", name) for name, dims in (("p", ("x",)), ("k", ())))
     layout = Layout(pressure, None, (), (size,), (x,), (True,))
     surrogate: Any = SimpleNamespace(facts=SimpleNamespace(layout=layout))
     node = composed("evaluate", "surrogate=x", "comparison=burgers", root="apply").comparison

@@ -14,6 +14,7 @@ import data.smiles
 from data.errors import InputError
 from data.molecules import read
 from data.rejects import RejectLog
+from data.spec import SimulationError, Spec
 from data.tally import TableTally
 from experiments.active.stage import starts
 from experiments.pipeline import draw
@@ -21,7 +22,6 @@ from experiments.preparing import prepare
 from experiments.reporting.molecules import drawing
 from experiments.simulate import requests
 from experiments.tables import read_table
-from simulators.base import SimulationError, Spec
 from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.smiles import FromSmiles
 from simulators.quantum.standardise import standard_smiles

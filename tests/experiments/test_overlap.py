@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from data.errors import CorruptStoreError
-from data.fields import FieldVariable
 from data.identity import frame_keys
 from data.parameters import ParameterLayout, ParameterTable
 from data.reading import Reading
+from data.spec import Variable
 from data.structures import Structures
 from experiments.overlap import Overlap
 from experiments.parts import PartedData, train_on_parts
@@ -98,7 +98,7 @@ class Fitted:
 def test_without_a_test_part_the_validation_part_is_scored_and_named_so(
     parts: list[int], key: str | None, tmp_path: Path
 ) -> None:
-    variable = FieldVariable("a", (), "1", "float64", "a number")
+    variable = Variable("a", (), "1", "float64", "a number")
     values = np.arange(10.0)[:, None]
     table = ParameterTable(ParameterLayout((variable,), (variable,), (), {}), values, values, "f" * 64, np.ones(10), {})
 

@@ -23,13 +23,13 @@ import xarray as xr
 
 from data.errors import InputError
 from data.parameters import ParameterLayout, ParameterTable
+from data.spec import SimulationError, Spec, Variable, check, content_hash
 from experiments.recheck_designs import Recheck, recheck_designs
 from experiments.reporting.page import write_report
 from experiments.reporting.words import number
 from experiments.screening import Objective, ScreenConfig, ScreenSummary, screen_library
 from experiments.screening_chunks import TextChunk
 from experiments.screening_designs import designs_drawn, designs_in, parse_designs
-from simulators.base import SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.sampling import Range
 from surrogates.parametric.fit import fit_parametric
 from surrogates.parametric.network import ParametricConfig

@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from data.fields import Axis, Fields, FieldVariable, Layout
+from data.fields import Fields, Layout
 from data.mesh_records import MeshLayout, MeshSamples
 from data.meshes import Mesh
 from data.parameters import ParameterLayout, ParameterTable
 from data.reading import Reading
+from data.spec import Coordinate, Variable
 from data.splits import random_split
 from data.structures import Structures
 from experiments.forces import Files, _parts
@@ -125,12 +126,14 @@ def test_too_few_different_inputs_to_calibrate_with_are_refused() -> None:
 def repeated_fields() -> Fields:
     x = np.arange(8.0) / 8
     k = np.repeat([1.0, 2.0, -0.0, 0.0], 2)[:, None] * np.cos(x)
-    layout = Layout(variable("u", "x"), None, (variable("k", "x"),), (), (Axis("x", tuple(x), "1", "x"),), (True,))
+    layout = Layout(
+        variable("u", "x"), None, (variable("k", "x"),), (), (Coordinate("x", tuple(x), "1", "x"),), (True,)
+    )
     return Fields(layout, np.arange(64.0).reshape(8, 1, 8, 1), k[..., None], np.zeros((8, 0)), "", np.zeros(8))
 
 
-def variable(name: str, *dims: str) -> FieldVariable:
-    return FieldVariable(name, dims, "1", "float64", name)
+def variable(name: str, *dims: str) -> Variable:
+    return Variable(name, dims, "1", "float64", name)
 
 
 def repeated_numbers() -> ParameterTable:

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from data.errors import InputError
 from data.featurise import encode
 from data.ranges import RANGES, interval_of, refuse_out_of_range
+from data.spec import SimulationError
 from experiments.active.loop import ActiveConfig
 from experiments.active.stage import PARTS
 from experiments.fields import FieldData, field_config
@@ -34,7 +35,6 @@ from experiments.stage import CONF, build, instantiate
 from experiments.tables import TableSettings, read_table
 from experiments.train import molecular_config
 from experiments.weather.evaluate import ForecastEvaluation
-from simulators.base import SimulationError
 from simulators.campaign import CampaignConfig
 from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.xtb import XTB

@@ -22,8 +22,8 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
+from data.spec import SimulationError
 from data.store import RecordStore, verify
-from simulators.base import SimulationError
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.campaign_outlook import Outlook
 from simulators.testing import Misbehaving, request

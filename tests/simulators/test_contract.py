@@ -9,7 +9,8 @@ import shutil
 import numpy as np
 import pytest
 
-from simulators.base import SimulationError, Simulator, Spec, check, dataset
+from data.spec import SimulationError, Spec, check, dataset
+from simulators.base import Simulator
 from simulators.fluids.exponax import Exponax
 from simulators.fluids.foam_body import Body
 from simulators.fluids.ngsolve import NGSolveFlow

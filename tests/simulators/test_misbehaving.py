@@ -17,9 +17,9 @@ import psutil
 import pytest
 import xarray as xr
 
+from data.spec import Spec, Variable
 from data.store import RecordStore, verify
 from simulators import crew, slot
-from simulators.base import Spec, Variable
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.scratch import MARK, PREFIX, Scratch, scratch, sweep
 from simulators.testing import Misbehaving, request
@@ -142,7 +142,7 @@ def test_each_misbehaviour_has_its_record_and_leaves_no_process_and_no_file(
 ENDED = """
 import sys
 from pathlib import Path
-from simulators.base import Spec, Variable
+from data.spec import Spec, Variable
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.testing import Misbehaving, request
 from simulators.worker import answer

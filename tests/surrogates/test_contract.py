@@ -18,9 +18,10 @@ from data.errors import InputError
 from data.featurise import encode
 from data.field_batches import FieldBatches
 from data.files import write_json
+from data.spec import SimulationError, Spec, check, content_hash, dataset
 from data.structure_batches import Shape
 from data.structures import Structures
-from simulators.base import SimulationError, Simulator, Spec, check, content_hash, dataset
+from simulators.base import Simulator
 from surrogates.base import CARD, KINDS, Surrogate, load_surrogate
 from surrogates.graph.domain import Domain
 from surrogates.graph.mesh_facts import MeshConfig, MeshFacts, MeshScale

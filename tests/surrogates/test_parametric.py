@@ -12,14 +12,14 @@ import pytest
 import xarray as xr
 
 from data.errors import CorruptStoreError, InputError
-from data.fields import Axis, FieldVariable
 from data.files import write_json
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
 from data.reading import Reading
+from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.store import RecordStore
 from experiments.parameters import evaluate_parametric, score_parameters
 from experiments.parts import noted
-from simulators.base import Coordinate, SimulationError, Simulator, Spec, Variable, check
+from simulators.base import Simulator
 from surrogates.base import CARD, Surrogate, load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
 from surrogates.learned_from import hashed
@@ -32,14 +32,14 @@ from surrogates.uncertainty import coverage_band
 
 LAYOUT = ParameterLayout(
     (
-        FieldVariable("speed", (), "m s-1", "float64", "speed"),
-        FieldVariable("wave", ("mode",), "1", "float64", "amplitudes"),
+        Variable("speed", (), "m s-1", "float64", "speed"),
+        Variable("wave", ("mode",), "1", "float64", "amplitudes"),
     ),
     (
-        FieldVariable("force", (), "N", "float64", "force"),
-        FieldVariable("lift", (), "N", "float64", "lift"),
+        Variable("force", (), "N", "float64", "force"),
+        Variable("lift", (), "N", "float64", "lift"),
     ),
-    (Axis("mode", (3.0, 4.0), "1", "waves"),),
+    (Coordinate("mode", (3.0, 4.0), "1", "waves"),),
     {"solver": "closed form"},
 )
 

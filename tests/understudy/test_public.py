@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 import understudy
-from simulators.base import Spec, Variable
+from data.spec import Spec, Variable
 
 
 class Square:

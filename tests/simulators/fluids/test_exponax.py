@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from data.errors import InputError
+from data.spec import SimulationError, Spec, check, dataset
 from data.store import RecordStore
 from experiments.stage import instantiate
-from simulators.base import SimulationError, Spec, check, dataset
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.fluids.equations import EQUATIONS
 from simulators.fluids.etdrk import etdrk, phi

@@ -13,7 +13,7 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.fluids.foam_cases import CASES
 from simulators.fluids.foam_files import read_field, units_of
 from simulators.fluids.foam_start import start_folder

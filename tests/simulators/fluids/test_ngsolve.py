@@ -14,8 +14,9 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
+from data.spec import SimulationError, Spec, check
 from data.store import RecordStore
-from simulators.base import SimulationError, Simulator, Spec, check
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.fluids.ngsolve import NGSolveFlow
 from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, solve

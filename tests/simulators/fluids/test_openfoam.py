@@ -15,8 +15,9 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
+from data.spec import SimulationError, Spec, check
 from data.store import RecordStore
-from simulators.base import SimulationError, Simulator, Spec, check
+from simulators.base import Simulator
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.fluids.foam_body import Body
 from simulators.fluids.foam_cases import CASES, Cavity

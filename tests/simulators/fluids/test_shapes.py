@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from simulators.base import Coordinate, Spec
+from data.spec import Coordinate, Spec
 from simulators.fluids.ngsolve import INPUTS
 from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, shaped
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase.units import Bohr
 
-from simulators.base import check
+from data.spec import check
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.variables import Geometry
 

@@ -15,7 +15,8 @@ from ase.calculators.emt import EMT
 from tblite.ase import TBLite
 
 from data.errors import InputError
-from simulators.base import SimulationError, Simulator
+from data.spec import SimulationError
+from simulators.base import Simulator
 from simulators.quantum.ase_calculator import ASECalculator
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.variables import Geometry

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.core_potentials import core_potentials, needs_potential, potential_of
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.variables import Geometry

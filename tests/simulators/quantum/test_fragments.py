@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from rdkit import Chem
 
-from simulators.base import SimulationError, dataset
+from data.spec import SimulationError, dataset
 from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.fragments import CLOSEST, refuse_contacts
 from simulators.quantum.smiles import FromSmiles

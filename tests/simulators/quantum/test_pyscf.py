@@ -13,7 +13,7 @@ import pytest
 from ase.units import Bohr, Debye, Hartree
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.variables import Geometry

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.pyscf_properties import polarizability
 

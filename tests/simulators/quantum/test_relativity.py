@@ -7,7 +7,7 @@ import pytest
 from ase.data import atomic_numbers
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.pyscf import PySCF
 from simulators.quantum.variables import Geometry
 

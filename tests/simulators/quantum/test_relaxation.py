@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.scf import converge
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.scf import LadderConfig, Record, converge
 from simulators.quantum.variables import Geometry
 

@@ -10,7 +10,8 @@ import pytest
 from rdkit import Chem
 from rdkit.Chem import rdDetermineBonds
 
-from simulators.base import SimulationError, Simulator, check, dataset
+from data.spec import SimulationError, check, dataset
+from simulators.base import Simulator
 from simulators.quantum.conformers import ConformerConfig, embed
 from simulators.quantum.smiles import FromSmiles
 from simulators.quantum.xtb import XTB

@@ -11,7 +11,7 @@ from ase.units import Bohr, Hartree
 from tblite.test_interface import get_ala
 
 from data.errors import InputError
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.quantum.variables import Geometry
 from simulators.quantum.xtb import XTB
 

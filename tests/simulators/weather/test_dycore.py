@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 from scipy.special import sph_harm_y
 
 from data.errors import InputError
+from data.spec import SimulationError
 from data.store import RecordStore
 from data.weather import WeatherLayout
 from data.windows import Segment, write_windows
-from simulators.base import SimulationError
 from simulators.weather.core_budgets import (
     GAS_CONSTANT,
     GRAVITY,

@@ -16,9 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import CorruptStoreError, InputError
+from data.spec import SimulationError
 from data.weather import WeatherGrid
 from data.windows import write_windows
-from simulators.base import SimulationError
 from simulators.weather import chunks
 from simulators.weather.reanalysis import Reanalysis
 from simulators.weather.regrid import edges, global_grid, regrid, weights

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from simulators.weather.core_budgets import GRAVITY, ROTATION, areas
 from simulators.weather.shallow_water import STATE, ShallowWater
 from simulators.weather.shallow_water_states import rossby_haurwitz_wave, steady_zonal_flow

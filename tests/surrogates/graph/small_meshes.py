@@ -7,11 +7,10 @@ from pathlib import Path
 import numpy as np
 from scipy.spatial import Delaunay
 
-from data.fields import Axis, FieldVariable
 from data.mesh_records import MeshLayout, MeshSamples
 from data.meshes import Mesh
+from data.spec import Coordinate, Variable
 from data.store import RecordStore
-from simulators.base import Coordinate, Variable
 
 GEOMETRY = (
     Variable("nodes", ("node", "plane"), "m", "float64", "vertices"),
@@ -43,10 +42,10 @@ def channel(seed: int, count: int = 40, speed: float = 1.0) -> Mesh:
 def layout() -> MeshLayout:
     """Of `channel`."""
 
-    def plain(*variables: Variable) -> tuple[FieldVariable, ...]:
-        return tuple(FieldVariable(v.name, v.dims, v.units, v.dtype, v.long_name) for v in variables)
+    def plain(*variables: Variable) -> tuple[Variable, ...]:
+        return tuple(Variable(v.name, v.dims, v.units, v.dtype, v.long_name) for v in variables)
 
-    axes = tuple(Axis(c.name, c.values, c.units, c.long_name) for c in COORDS)
+    axes = tuple(Coordinate(c.name, c.values, c.units, c.long_name) for c in COORDS)
     # In the order in which a reader meets them.
     order = {"plane": 0, "corner": 1, "component": 2}
     axes = tuple(sorted(axes, key=lambda axis: order[axis.name]))

@@ -14,9 +14,9 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 from ase.optimize import BFGS
 
+from data.spec import SimulationError
 from data.structure_batches import System
 from data.structures import Structures
-from simulators.base import SimulationError
 from surrogates.graph.calculator import PotentialCalculator
 from surrogates.graph.dynamics import Dynamics, DynamicsConfig, thermal_velocities
 from surrogates.graph.energy import Answer, differentiate

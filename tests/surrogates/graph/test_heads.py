@@ -15,10 +15,10 @@ from flax import nnx
 
 from data.errors import InputError
 from data.frame_names import FrameKeys
+from data.spec import SimulationError
 from data.structures import Structures
 from experiments.differences import differences, identity
 from experiments.force_scores import evaluate_forces
-from simulators.base import SimulationError
 from simulators.quantum.ase_calculator import ASECalculator
 from surrogates.graph.ace import ACEConfig
 from surrogates.graph.facts import PotentialConfig

@@ -11,7 +11,7 @@ import pytest
 
 from data.errors import InputError
 from data.meshes import Mesh
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from surrogates.box import OutOfDomainWarning
 from surrogates.graph.fit_mesh import MeshBatches, fit_mesh
 from surrogates.graph.mesh_facts import MeshConfig, MeshScale, field_bands

@@ -16,8 +16,9 @@ from data.errors import CorruptStoreError, InputError
 from data.featurise import encode
 from data.files import write_json
 from data.graphs import Bucket, pad
+from data.spec import SimulationError, Spec, check, dataset
 from data.splits import Split
-from simulators.base import SimulationError, Simulator, Spec, check, dataset
+from simulators.base import Simulator
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.graph.domain import Domain
 from surrogates.graph.fit_molecular import fit_molecular

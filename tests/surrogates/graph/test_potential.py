@@ -19,9 +19,9 @@ from flax import nnx
 
 from data.errors import InputError
 from data.files import write_text
+from data.spec import SimulationError, check
 from data.structure_batches import Shape, pad
 from data.structures import Structures
-from simulators.base import SimulationError, check
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.graph.energy import evaluate
 from surrogates.graph.facts import Facts, Head, PotentialConfig

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.fields import Axis, Fields, FieldVariable, Layout
+from data.fields import Fields, Layout
+from data.spec import Coordinate, Variable
 
 POINTS, TIMES = 16, 6
 
 
 def layout(points: int = POINTS, times: int = TIMES) -> Layout:
     return Layout(
-        output=FieldVariable("u", ("time", "channel", "x"), "m", "float32", "height"),
-        initial=FieldVariable("initial", ("channel", "x"), "m", "float32", "height at the start"),
+        output=Variable("u", ("time", "channel", "x"), "m", "float32", "height"),
+        initial=Variable("initial", ("channel", "x"), "m", "float32", "height at the start"),
         static=(),
-        parameters=(FieldVariable("speed", (), "m s-1", "float64", "speed of the wave"),),
+        parameters=(Variable("speed", (), "m s-1", "float64", "speed of the wave"),),
         axes=(
-            Axis("time", tuple(float(t) for t in range(times)), "s", "time"),
-            Axis("channel", ("height",), "1", "component"),
-            Axis("x", tuple(float(i) / points for i in range(points)), "m", "position"),
+            Coordinate("time", tuple(float(t) for t in range(times)), "s", "time"),
+            Coordinate("channel", ("height",), "1", "component"),
+            Coordinate("x", tuple(float(i) / points for i in range(points)), "m", "position"),
         ),
         periodic=(True,),
         attrs={"boundary_conditions": "periodic", "solver": "exact"},
@@ -55,13 +56,13 @@ def vortices(samples: int, seed: int, points: int = 12, times: int = 4) -> Field
     wave = -size[:, None, None, None] * np.exp(-t / 5) * np.sin(angle)
     u = np.stack([0.2 + wave, -wave * k / m], axis=-1)
     base = layout(points, times)
-    space = (Axis("x", tuple(x[:, 0].tolist()), "m", "x"), Axis("y", tuple(y[0].tolist()), "m", "y"))
+    space = (Coordinate("x", tuple(x[:, 0].tolist()), "m", "x"), Coordinate("y", tuple(y[0].tolist()), "m", "y"))
     made = Layout(
-        output=FieldVariable("v", ("time", "channel", "x", "y"), "m s-1", "float32", "velocity"),
-        initial=FieldVariable("initial", ("channel", "x", "y"), "m s-1", "float32", "velocity at the start"),
+        output=Variable("v", ("time", "channel", "x", "y"), "m s-1", "float32", "velocity"),
+        initial=Variable("initial", ("channel", "x", "y"), "m s-1", "float32", "velocity at the start"),
         static=(),
         parameters=(),
-        axes=(base.axes[0], Axis("channel", ("u", "v"), "1", "component"), *space),
+        axes=(base.axes[0], Coordinate("channel", ("u", "v"), "1", "component"), *space),
         periodic=(True, True),
         attrs={"boundary_conditions": "periodic"},
     )

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from data.fields import Axis, Fields, FieldVariable, Layout
+from data.fields import Fields, Layout
+from data.spec import Coordinate, Variable
 from surrogates.operator.coarse_darcy import CoarseDarcy, _solve, refuse_unfit
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig
@@ -70,11 +71,11 @@ def samples(count: int, n: int, seed: int) -> Fields:
     mask = np.random.default_rng(seed).choice([0.0, 1.0], (count, n, n)).astype(np.float32)
     answers = CoarseDarcy(12.0, 30.0, 0.0, 1.0).solve(mask)
     space = ("x", "y")
-    axes = tuple(Axis(d, tuple(i / n for i in range(n)), "1", d) for d in space)
+    axes = tuple(Coordinate(d, tuple(i / n for i in range(n)), "1", d) for d in space)
     layout = Layout(
-        FieldVariable("pressure", space, "1", "float32", "pressure"),
+        Variable("pressure", space, "1", "float32", "pressure"),
         None,
-        (FieldVariable("permeability", space, "1", "float32", "permeability"),),
+        (Variable("permeability", space, "1", "float32", "permeability"),),
         (),
         axes,
         (False, False),

@@ -13,7 +13,7 @@ import pytest
 
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
-from simulators.base import SimulationError
+from data.spec import SimulationError
 from surrogates.base import Surrogate, load_surrogate
 from surrogates.operator.bands import covered
 from surrogates.operator.field import FieldSurrogate

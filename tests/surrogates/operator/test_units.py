@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from data.fields import Axis, Fields, FieldVariable, Layout
+from data.fields import Fields, Layout
+from data.spec import Coordinate, SimulationError, Variable
 from experiments.fields import score_fields
-from simulators.base import SimulationError
 from surrogates.base import load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
 from surrogates.operator.bands import Bands
@@ -39,9 +39,9 @@ def darcy(count: int, seed: int, *, permeability: float = 1.0, pressure: float =
     k = np.random.default_rng(seed).uniform(1.0, 5.0, count)
     p, u = (1 - X) / k[:, None], np.sin(np.pi * X) * k[:, None]
     states = np.stack([offset + pressure * p, u], -1)[:, None]
-    axes = (Axis("channel", ("p", "u"), "1", "channel"), Axis("x", tuple(X), "m", "x"))
-    output = FieldVariable("w", ("channel", "x"), "1", "float64", "answer")
-    number = FieldVariable("k", (), "m2", "float64", "permeability")
+    axes = (Coordinate("channel", ("p", "u"), "1", "channel"), Coordinate("x", tuple(X), "m", "x"))
+    output = Variable("w", ("channel", "x"), "1", "float64", "answer")
+    number = Variable("k", (), "m2", "float64", "permeability")
     layout = Layout(output, None, (), (number,), axes, (False,))
     nothing = np.zeros((count, len(X), 0), np.float32)
     return Fields(layout, states, nothing, k[:, None] * permeability, "f" * 64, np.full(count, np.nan))
@@ -80,7 +80,9 @@ def test_no_unit_and_no_offset_changes_what_is_learned(
 def test_a_channel_that_does_not_vary_is_given_as_it_is_and_hides_no_other() -> None:
     fields = darcy(8, 0)
     still = replace(fields, states=np.concatenate([fields.states[..., :1], np.full_like(fields.states, 1e-14)], -1))
-    layout = replace(fields.layout, axes=(Axis("channel", ("p", "a", "b"), "1", "channel"), fields.layout.axes[1]))
+    layout = replace(
+        fields.layout, axes=(Coordinate("channel", ("p", "a", "b"), "1", "channel"), fields.layout.axes[1])
+    )
     units = FieldUnits.fit(still)
     assert units.states.unit[1:] == (0.0, 0.0)
     facts = FieldFacts(CONFIG, layout, FieldScale.fit(units.apply(still)), "x", units=units)

@@ -16,9 +16,10 @@ import xarray as xr
 from flax import nnx
 
 from data.errors import CorruptStoreError, InputError
+from data.spec import SimulationError
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
-from simulators.base import SimulationError, Simulator
+from simulators.base import Simulator
 from surrogates.base import load_surrogate
 from surrogates.train import TrainConfig
 from surrogates.weather.batches import WeatherBatch, WindowBatches
