@@ -33,8 +33,8 @@ from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary, make_directory, sweep, write_json
 from data.journal import Journal, read_count, read_frames, refuse_lost, write_count
 from data.plain import entry, reading
-from data.store_card import refuse_other_types
 from data.spec import FIXED_DIMS, Coordinate, Variable
+from data.store_card import refuse_other_types
 from data.store_columns import (
     FACTS,
     KEPT,
