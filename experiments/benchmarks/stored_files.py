@@ -17,6 +17,7 @@ import numpy as np
 from data.checksums import SEAL, TABLE
 from data.errors import InputError
 from data.files import write_json
+from data.spec import SimulationError, Variable
 from data.splits import Split
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
@@ -29,7 +30,6 @@ from experiments.run_directory import CONFIG
 from experiments.screening_ledger import LEDGER, Commit, ledger_line, read_ledger
 from experiments.screening_ledger import Spent as ScreenSpent
 from experiments.yaml_files import read_yaml
-from simulators.base import SimulationError, Variable
 from surrogates import fit_note
 from surrogates.base import load_surrogate
 from surrogates.checkpointed import Progressed, held_to
