@@ -58,7 +58,7 @@ def _sdf(path: Path) -> Iterator[int]:
 def _frames(path: Path) -> Iterator[int]:
     lines = Lines(path)
     while (taken := lines.take()) is not None:
-        if (text := taken[1].strip()).isdigit() and len(text) < 10:
+        if (text := taken[1].strip()).isdigit() and text.isascii() and len(text) < 10:
             yield 1
             for _ in range(int(text) + 1):
                 lines.take()

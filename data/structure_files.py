@@ -265,7 +265,7 @@ def _frames(path: Path) -> Iterator[_Record]:
 
 def _count(raw: bytes) -> int | None:
     text = raw.strip()
-    return int(text) if text.isdigit() and len(text) < 10 else None
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else None
 
 
 def _plausible(lines: Lines, count: int) -> bool:

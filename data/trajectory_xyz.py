@@ -222,7 +222,7 @@ def _split(stream: BinaryIO | io.BytesIO, path: Path, line: int) -> Iterator[tup
     """Whole frames of a stream, the first line of which is number `line`: position behind, first line, text."""
     end = 0
     while (head := stream.readline()).endswith(b"\n"):
-        if not head.strip().isdigit() or len(head) > LONGEST_COUNT:
+        if not (head.isascii() and head.strip().isdigit()) or len(head) > LONGEST_COUNT:
             raise CorruptStoreError(
                 f"a frame should begin here with its number of atoms, not {head[:40]!r}",
                 where=f"{path}, line {line}",

@@ -34,6 +34,8 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 os.fsync = os.fdatasync = lambda fd: None
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+# Programs and kernels that tests start import the packages of this clone, whichever one is installed.
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from ase.data import atomic_masses
 from data.errors import CorruptStoreError, InputError
 from data.frames import Frame
 from data.molecules import read
+from data.rows import Bad
+from data.structure_files import read_extxyz
 from data.trajectories import read_frames, read_trajectory, write_frames
 from data.trajectory_xyz import XyzWriter
 
@@ -264,3 +266,12 @@ def test_an_unknown_suffix_is_refused(tmp_path: Path) -> None:
         write_frames([], tmp_path / "t.npz")
     with pytest.raises(InputError, match="no such file"):
         read_frames(tmp_path / "t.xyz")
+
+
+@pytest.mark.parametrize("count", ["²", "١", "2²"])
+def test_a_count_is_of_the_digits_of_ascii(count: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.xyz"
+    path.write_text(f"{count}\nenergy=1\nH 0 0 0\nH 0 0 1\n", encoding="utf-8")
+    with pytest.raises(InputError):
+        list(read_frames(path))
+    assert all(isinstance(row, Bad) for row in read_extxyz(path, ()))

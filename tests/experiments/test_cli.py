@@ -30,7 +30,7 @@ from experiments.targets import refuse_other_targets, targets
 def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run the command as a person would, in a directory of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "experiments.cli", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
+        [sys.executable, "-m", "understudy", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
     )
 
 
@@ -291,3 +291,10 @@ def test_a_table_is_compared_in_the_units_of_the_surrogate(tmp_path: Path) -> No
     assert said == ("measured is in eV, in which the surrogate gives gap",)
     with pytest.raises(InputError, match="measured is in Hartree, the surrogate gives gap in eV"):
         in_units_of(surrogate, table("Hartree"), columns, tmp_path)  # type: ignore[arg-type]
+
+
+def test_programs_that_tests_start_import_the_packages_of_this_clone(tmp_path: Path) -> None:
+    program = "import data, experiments; print(data.__file__, experiments.__file__)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    root = Path(__file__).resolve().parents[2]
+    assert done.stdout.split() == [str(root / name / "__init__.py") for name in ("data", "experiments")]
