@@ -23,7 +23,7 @@ from data.structure_files import read_extxyz
 from data.torch_file import read_torch
 from data.trajectories import read_frames
 from data.zarr_files import open_zarr
-from experiments.benchmarks.valid_files import torch_description
+from experiments.benchmarks.faults.valid_files import torch_description
 
 
 def npy(shape: tuple[int, ...], content: bytes = b"") -> bytes:

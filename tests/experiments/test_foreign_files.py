@@ -12,8 +12,9 @@ import pytest
 
 from data.errors import CorruptStoreError, InputError
 from data.library import PreparedLibrary, read_part
-from experiments.benchmarks.broken_files import Breaker, Reader, broken, broken_here, mutated, outcome_of
-from experiments.benchmarks.foreign import READERS
+from experiments.benchmarks.faults.broken_files import Breaker, broken_here, mutated, outcome_of
+from experiments.benchmarks.faults.foreign import READERS
+from experiments.benchmarks.faults.processes import read_in_a_process
 
 #: Broken files of each reader: fewer of those that take long to read.
 FEW = {"states": 3, "forecasts": 2, "fields": 5}
@@ -43,7 +44,7 @@ def test_what_a_reader_may_not_do_is_told_apart(tmp_path: Path) -> None:
             if error is not None:
                 raise error from cause
 
-        return outcome_of(Reader("x", "x", lambda path, seed: None, read), tmp_path)[0]
+        return outcome_of(read, tmp_path)[0]
 
     assert outcome(None) == "answer"
     assert outcome(CorruptStoreError("damaged", where="a.nc")) == "named"
@@ -54,9 +55,9 @@ def test_what_a_reader_may_not_do_is_told_apart(tmp_path: Path) -> None:
 
 
 def test_broken_files_are_read_in_a_process_that_may_die() -> None:
-    tally = broken("foam table", 12, seed=3)
-    assert sum(tally.outcomes.values()) == 12
-    assert set(tally.outcomes) <= {"answer", "named"}
+    read = list(read_in_a_process("foreign", "foam table", 12, seed=3))
+    assert [one.number for one in read] == list(range(12))
+    assert {one.outcome for one in read} <= {"answer", "named"}
 
 
 def test_of_a_directory_one_file_is_broken(tmp_path: Path) -> None:

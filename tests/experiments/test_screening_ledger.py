@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from data.errors import CorruptStoreError, InputError
-from experiments.benchmarks.flips import make_screen, open_sink
+from experiments.benchmarks.faults.own_files import make_screen, open_sink
 from experiments.screening_ledger import read_ledger, result_parts, verified_rejects
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from data.errors import CorruptStoreError, InputError
 from data.plain import PlainError, decode, entry, read_plain
-from experiments.benchmarks.broken_files import broken_here
-from experiments.benchmarks.small_surrogates import MAKERS, asked
-from experiments.benchmarks.stored_files import STORED, unsealed
+from experiments.benchmarks.faults.broken_files import broken_here
+from experiments.benchmarks.faults.small_surrogates import MAKERS, asked
+from experiments.benchmarks.faults.stored_files import STORED, unsealed
 from surrogates.base import KINDS, load_surrogate
 from surrogates.graph.mpnn import MPNNConfig
 from surrogates.uncertainty import Conformal

@@ -1,17 +1,14 @@
 """Kills of an operation between any two of its file-system calls, each followed by a run that goes on from there.
 
-    python -m experiments.benchmarks.faults_kill [NAME ...] [--every N]
-
 An operation is a function of a directory that makes something there, and goes on with it where it finds it begun. It
 runs once undisturbed, with each call that changes a file counted; then, in a fresh directory each time, it is killed
 before the first of them, before the second, and so on, runs again, and has to leave what the undisturbed run left. At
 last it is killed again and again in one directory, each time a little later. Every run is a fork of a process
-that has imported everything and started no thread.
+that has imported everything and started no thread: `kill_everywhere` starts it.
 """
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import importlib
 import io
@@ -19,21 +16,19 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
-import tempfile
 import threading
-import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from data.checksums import TABLE, read_table, sha256_of
+from experiments.benchmarks.faults.forks import HANG, End, forked
+from experiments.benchmarks.faults.trials import State, Trial, difference
 
 Operation = Callable[[Path], object]
-State = Callable[[Path], dict[str, bytes]]
+StateOf = Callable[[Path], dict[str, bytes]]
 #: Audit events of calls that change what a directory holds.
 EVENTS = frozenset(
     f"os.{name}" for name in ("mkdir", "remove", "rename", "rmdir", "truncate", "link", "symlink", "chmod")
@@ -42,23 +37,6 @@ EVENTS = frozenset(
 METHODS = frozenset({"write", "writelines", "flush", "close", "truncate", "__exit__"})
 #: The process number of the last writer: no part of the result.
 NOT_COMPARED = frozenset({"lock", ".lock", TABLE})
-
-
-@dataclass(frozen=True)
-class Kill:
-    """One kill and what came of it.
-
-    Attributes:
-        operation: its name.
-        point: number of the call before which the process was killed; -1 for the directory of many kills.
-        call: what that was.
-        problem: empty if the next run left what an undisturbed one leaves.
-    """
-
-    operation: str
-    point: int
-    call: str
-    problem: str
 
 
 def tree(directory: Path) -> dict[str, bytes]:
@@ -77,53 +55,57 @@ def tree(directory: Path) -> dict[str, bytes]:
     }
 
 
-def kill_everywhere(
-    operations: Sequence[str], folder: Path, *, every: int = 1, paths: Sequence[Path] = (), timeout_s: float = 600.0
-) -> list[Kill]:
-    """Kill operations everywhere, in one process of their own.
+def named_operation(name: str) -> tuple[Operation, StateOf]:
+    """The operation of a name of `kill_operations`, or "module:function", and what is compared of it.
+
+    A function "module:state_of_function" may say the latter.
+    """
+    module, _, function = name.partition(":")
+    if not function:
+        module, function = "experiments.benchmarks.faults.kill_operations", name
+    place = importlib.import_module(module)
+    return getattr(place, function), getattr(place, f"state_of_{function}", tree)
+
+
+def kills_of(name: str, folder: Path, most: int | None, seed: int) -> Iterator[Trial]:
+    """Kill one operation; see the module.
 
     Args:
-        operations: each "module:function"; a function "module:state_of_function" may say what is compared.
-        folder: for all directories.
-        every: each how many-th point of a changed directory is tried.
-        paths: put before `sys.path`.
-
-    Raises:
-        RuntimeError: the process fails; with what it printed.
+        name: see `named_operation`.
+        folder: absent; for all directories.
+        most: so many points at most, spread evenly; None: all.
+        seed: where they begin.
     """
-    arguments = [*operations, "--every", str(every), "--folder", str(folder), "--json", *map(str, ("--paths", *paths))]
-    done = subprocess.run(
-        [sys.executable, "-m", "experiments.benchmarks.faults_kill", *arguments],
-        capture_output=True, text=True, timeout=timeout_s, check=False,
-    )  # fmt: skip
-    if done.returncode:
-        raise RuntimeError(f"{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return [Kill(**json.loads(line)) for line in done.stdout.splitlines() if line.startswith("{")]
-
-
-def kills_of(name: str, operation: Operation, state: State, folder: Path, every: int) -> list[Kill]:
-    """Every kill of one operation; see the module."""
+    operation, state = named_operation(name)
+    title = f"{name.rpartition(':')[2]} at any call"
     folder.mkdir(parents=True)
     _import_what_it_imports(operation, folder / "imports" / "made")
     whole = _Run(operation, folder / "whole" / "made")
     calls = [json.loads(line) for line in whole.counted().splitlines()]
     expected = whole.state(state)
-    kills = []
-    for number, (point, call) in enumerate(calls):
-        if number % every and number != len(calls) - 1:
-            continue
+    if problem := expected.get(FAILED):
+        raise RuntimeError(problem)
+    for point, call in _spread(calls, most, seed):
         run = _Run(operation, folder / f"killed-{point}" / "made")
         run.killed_at(point)
-        problem = run.finished() or _difference(expected, run.state(state))
-        kills.append(Kill(name, point, call, problem))
-        if not problem:
+        trial = Trial("kills", title, f"killed before call {point}, {call}", *run.resumed(state, expected))
+        yield trial
+        if not trial.bad:
             shutil.rmtree(run.directory.parent)
     run = _Run(operation, folder / "often" / "made")
-    for point in range(0, 100 * len(calls), max(every, len(calls) // 20)):
+    for point in range(0, 100 * len(calls), max(1, len(calls) // min(20, most or 20))):
         if not run.killed_at(point):
             break
-    problem = run.finished() or _difference(expected, run.state(state))
-    return [*kills, Kill(name, -1, "again and again", problem)]
+    yield Trial("kills", title, "killed again and again", *run.resumed(state, expected))
+
+
+def _spread(calls: list[tuple[int, str]], most: int | None, seed: int) -> list[tuple[int, str]]:
+    """At most so many, one of which is the last."""
+    if most is None or most >= len(calls):
+        return calls
+    step = len(calls) / most
+    first = seed % max(1, int(step))
+    return [*(calls[int(first + step * i)] for i in range(most - 1)), calls[-1]]
 
 
 def _import_what_it_imports(operation: Operation, directory: Path) -> None:
@@ -134,10 +116,13 @@ def _import_what_it_imports(operation: Operation, directory: Path) -> None:
         return "\n".join(sys.modules)
 
     directory.parent.mkdir()
-    _, said = _forked(run)
-    for name in said.splitlines():
+    for name in forked(run).said.splitlines():
         with suppress(Exception):  # What went wrong shows in the next run.
             importlib.import_module(name)
+
+
+#: Key of a state that could not be taken.
+FAILED = "its state cannot be read"
 
 
 class _Run:
@@ -164,10 +149,10 @@ class _Run:
             self.operation(self.directory)
             return "\n".join(lines)
 
-        status, said = _forked(run)
-        if status != 0:
-            raise RuntimeError(f"undisturbed, it ends with {status}: {said}")
-        return said
+        end = forked(run)
+        if end.status != 0:
+            raise RuntimeError(f"undisturbed, it ends with {end.status}: {end.said}")
+        return end.said
 
     def killed_at(self, point: int) -> bool:
         """Kill it before a call; False if it ended before, as threads make the number of calls differ by a few."""
@@ -181,18 +166,25 @@ class _Run:
             self.operation(self.directory)
             return ""
 
-        return _forked(run)[0] == -signal.SIGKILL
+        return forked(run).status == -signal.SIGKILL
 
-    def finished(self) -> str:
-        """Run it to its end; what went wrong."""
+    def resumed(self, state: StateOf, expected: State) -> tuple[str, str]:
+        """Run it to its end: the outcome, of `trials.OUTCOMES`, and what was said."""
 
         def run() -> str:
             self.operation(self.directory)
             return ""
 
-        return _forked(run)[1]
+        end = forked(run, limit_s=120.0)
+        if end.status:
+            return problem_of(end)
+        present = self.state(state)
+        if FAILED in present:
+            return "traceback", present[FAILED]
+        said = difference(expected, present)
+        return ("silent", said) if said else ("equal", "")
 
-    def state(self, state: State) -> dict[str, str]:
+    def state(self, state: StateOf) -> State:
         """SHA-256 of each thing to compare, or what went wrong; taken in a process of its own, too."""
 
         def run() -> str:
@@ -200,8 +192,19 @@ class _Run:
                 {name: hashlib.sha256(content).hexdigest() for name, content in state(self.directory).items()}
             )
 
-        status, said = _forked(run)
-        return json.loads(said) if status == 0 else {said.strip().splitlines()[-1]: ""}
+        end = forked(run)
+        return json.loads(end.said) if end.status == 0 else {FAILED: end.said}
+
+
+def problem_of(end: End) -> tuple[str, str]:
+    """The outcome of a run that failed, and what it said."""
+    if end.status == HANG:
+        return "hang", "the next run does not end"
+    if end.status < 0:
+        return "crash", f"the next run ends by signal {-end.status}"
+    last = end.said.strip().splitlines()[-1] if end.said.strip() else ""
+    refused = last.startswith(("data.errors.", "SystemExit: status 2: ", "understudy: "))
+    return "named" if refused else "traceback", end.said[-1500:]
 
 
 def _watch(folder: Path, step: Callable[[int, str], None]) -> None:
@@ -251,75 +254,3 @@ def _signature(folder: Path) -> set[object]:
         kind = None if path.is_dir() else (facts.st_ino, facts.st_size, facts.st_mtime_ns)
         found.add((str(path), kind))
     return found
-
-
-def _forked(function: Callable[[], str]) -> tuple[int, str]:
-    """The exit status of a fork that calls a function, minus the signal that ended it; what it answered or raised."""
-    receiving, sending = os.pipe()
-    sys.stdout.flush()
-    child = os.fork()
-    if child == 0:
-        os.close(receiving)
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        try:
-            said, status = function(), 0
-        except BaseException:
-            said, status = traceback.format_exc(), 1
-        sys.setprofile(None)
-        view = memoryview(said.encode("utf-8", "backslashreplace"))
-        while view:
-            view = view[os.write(sending, view) :]
-        os._exit(status)
-    os.close(sending)
-    with os.fdopen(receiving, "rb") as pipe:
-        said = pipe.read().decode()
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), said
-
-
-def _difference(expected: dict[str, str], present: dict[str, str]) -> str:
-    lacking, more = sorted(expected.keys() - present.keys()), sorted(present.keys() - expected.keys())
-    other = [name for name in sorted(expected.keys() & present.keys()) if expected[name] != present[name]]
-    facts = {"lacks": lacking, "has more": more, "differs in": other}
-    return "; ".join(f"{word} {', '.join(names[:3])}" for word, names in facts.items() if names)
-
-
-def _named(name: str) -> tuple[Operation, State]:
-    module, _, function = name.partition(":")
-    if not function:
-        module, function = "experiments.benchmarks.kill_operations", name
-    found = importlib.import_module(module)
-    return getattr(found, function), getattr(found, f"state_of_{function}", tree)
-
-
-def main() -> int:
-    """Run the operations that are named, or all, and print a table; 1 if one was not resumed."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("operations", nargs="*", help="names, or module:function; default: all")
-    parser.add_argument("--every", type=int, default=1, help="each how many-th point is tried")
-    parser.add_argument("--folder", type=Path, help="for the directories; default: a temporary one")
-    parser.add_argument("--json", action="store_true", help="print a line for each kill")
-    parser.add_argument("--paths", nargs="*", default=[], help="put before sys.path")
-    given = parser.parse_args()
-    sys.path[:0] = given.paths
-    # What a killed process wrote is kept by the system: only a power failure needs the disk.
-    os.fsync = os.fdatasync = lambda fd: None
-    names = given.operations or list(importlib.import_module("experiments.benchmarks.kill_operations").NAMES)
-    loaded = [(name.partition(":")[2] or name, *_named(name)) for name in names]
-    kills: list[Kill] = []
-    with tempfile.TemporaryDirectory() as temporary:
-        for name, operation, state in loaded:
-            kills += kills_of(name, operation, state, (given.folder or Path(temporary)) / name, given.every)
-    if given.json:
-        print("\n".join(json.dumps(asdict(kill)) for kill in kills))
-        return 0
-    for name, _, _ in loaded:
-        of_one = [kill for kill in kills if kill.operation == name]
-        print(f"{name:20} {len(of_one):5} kills, {sum(not kill.problem for kill in of_one):5} resumed equal")
-    bad = [kill for kill in kills if kill.problem]
-    for kill in bad:
-        print(f"{kill.operation} killed before call {kill.point} ({kill.call}): {kill.problem}")
-    return 1 if bad else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -22,9 +22,9 @@ from data.splits import Split
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
-from experiments.benchmarks.broken_files import Reader
-from experiments.benchmarks.mutations import CHANGES
-from experiments.benchmarks.small_surrogates import MAKERS, asked
+from experiments.benchmarks.faults.broken_files import Reader
+from experiments.benchmarks.faults.mutations import CHANGES
+from experiments.benchmarks.faults.small_surrogates import MAKERS, asked
 from experiments.ledger import Ledger
 from experiments.run_directory import CONFIG
 from experiments.screening_ledger import LEDGER, Commit, ledger_line, read_ledger

@@ -1,34 +1,19 @@
-"""Files with a changed byte, and what a reader does with them: `python -m experiments.benchmarks.flips`.
-
-Of what this project wrote and reads again, a reader may name the damaged file or give the same answer; all else is a
-fault of ours. The same seed changes the same bytes.
-"""
+"""Everything that this project writes and reads again, as small as it comes, for `flips` and `cards` to damage."""
 
 from __future__ import annotations
 
-import argparse
-import logging
-import random
 import shutil
-import sys
 import tempfile
-from collections import Counter
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.table import Table
 
-from data.claim import LOCK
 from data.errors import InputError
 from data.files import listed_path, write_json
-
-OUTCOMES = ("named", "same", "unnamed", "traceback", "other")
 
 
 @dataclass(frozen=True)
@@ -44,39 +29,6 @@ class Kind:
     name: str
     make: Callable[[Path], object]
     read: Callable[[Path], object]
-
-
-def flips(directory: Path, read: Callable[[Path], object], *, each: int, seed: int = 0) -> Iterator[tuple[str, str]]:
-    """Change a bit in every file below a directory in turn, and read.
-
-    Args:
-        directory: is left as it was.
-        read: an answer that `repr` tells from another one.
-        each: bits that are changed of each file, one after the other.
-        seed: of the places.
-
-    Yields:
-        One of `OUTCOMES`, and the file with the position in it: the file was named in an `InputError`, the answer was
-        the same, an `InputError` named something else, there was another exception, or the answer was another one.
-    """
-    expected = repr(read(directory))
-    chosen = random.Random(seed)
-    for file in sorted(p for p in directory.rglob("*") if p.is_file() and p.name != LOCK):
-        content = file.read_bytes()
-        for _ in range(each if content else 0):
-            place = chosen.randrange(len(content))
-            damaged = bytearray(content)
-            damaged[place] ^= 1 << chosen.randrange(8)
-            file.write_bytes(damaged)
-            where = f"{file.relative_to(directory)} at {place:,}"
-            try:
-                yield ("same" if repr(read(directory)) == expected else "other"), where
-            except InputError as error:
-                yield ("named" if str(file.relative_to(directory)) in str(error) else "unnamed"), f"{where}: {error}"
-            except Exception as error:
-                yield "traceback", f"{where}: {type(error).__name__}: {error}"
-            finally:
-                file.write_bytes(content)
 
 
 def kinds() -> tuple[Kind, ...]:
@@ -280,7 +232,7 @@ def _read_checkpoint(path: Path) -> object:
 
 
 def _make_surrogate(path: Path) -> None:
-    from experiments.benchmarks.small_surrogates import molecular
+    from experiments.benchmarks.faults.small_surrogates import molecular
 
     molecular().save(path)
 
@@ -307,40 +259,3 @@ def _read_round(path: Path) -> object:
 
     batch = Batch.load(path / "batch.npz")
     return batch.frames.positions.tolist(), batch.frames.energy.tolist(), batch.role.tolist(), batch.explored
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the warnings of readers, whose files are damaged on purpose."""
-    logging.disable(logging.WARNING)
-    try:
-        yield
-    finally:
-        logging.disable(logging.NOTSET)
-
-
-def main(arguments: list[str]) -> int:
-    """Change bytes of every kind, and print what became of them; 0 where nothing else was read."""
-    parser = argparse.ArgumentParser(prog="python -m experiments.benchmarks.flips", description=main.__doc__)
-    parser.add_argument("--each", type=int, default=20, help="changed bits of each file (default: 20)")
-    parser.add_argument("--seed", type=int, default=0, help="of the places (default: 0)")
-    asked = parser.parse_args(arguments)
-    table = Table("kind", "changed", *OUTCOMES, title=f"Changed bytes, seed {asked.seed}", title_justify="left")
-    wrong: list[str] = []
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        for number, kind in enumerate(kinds()):
-            kind.make(Path(folder) / str(number))
-            counts: Counter[str] = Counter()
-            for outcome, where in flips(Path(folder) / str(number), kind.read, each=asked.each, seed=asked.seed):
-                counts[outcome] += 1
-                if outcome not in ("named", "same"):
-                    wrong.append(f"{kind.name}, {outcome}: {where}")
-            table.add_row(kind.name, str(counts.total()), *(str(counts[o]) for o in OUTCOMES))
-    Console().print(table)
-    for line in wrong:
-        print(line)
-    return 1 if wrong else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

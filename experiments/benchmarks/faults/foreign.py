@@ -12,8 +12,8 @@ from typing import Any, cast
 
 import numpy as np
 
-from experiments.benchmarks.broken_files import Reader
-from experiments.benchmarks.valid_files import (
+from experiments.benchmarks.faults.broken_files import Reader
+from experiments.benchmarks.faults.valid_files import (
     classic_netcdf,
     fields_arrays,
     fields_dataset,

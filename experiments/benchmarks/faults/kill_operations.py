@@ -1,4 +1,4 @@
-"""Small runs of everything that makes a directory, for `experiments.benchmarks.faults_kill`."""
+"""Small runs of everything that makes a directory, for `kills`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
-from experiments.benchmarks.faults_kill import tree
+from experiments.benchmarks.faults.kills import tree
 
 NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts", "command")
 LAYOUT = WeatherLayout(

@@ -7,28 +7,18 @@ time than the file's size accounts for. The same seed breaks the same bytes.
 
 from __future__ import annotations
 
-import json
-import os
 import random
 import re
-import resource
-import select
 import shutil
-import subprocess
-import sys
-import tempfile
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from data import probe
 from data.errors import InputError
 
-#: Memory above what the process has when a file is opened, bytes, and time, seconds, that reading it may take.
-MOST_MEMORY, MOST_SECONDS = 1 << 30, 60.0
 #: What becomes of a broken file; the last five are faults of ours.
 OUTCOMES = ("answer", "named", "traceback", "lines", "memory", "hang", "crash")
 _NUMBER = re.compile(rb"\d+")
@@ -222,11 +212,15 @@ class Breaker:
         target.write_bytes(content)
         return how if target == self.path else f"{target.relative_to(self.path)}: {how}"
 
+    def outcome(self) -> tuple[str, str]:
+        """What the reader makes of the broken file; see `outcome_of`."""
+        return outcome_of(self.reader.read, self.path)
 
-def outcome_of(reader: Reader, path: Path) -> tuple[str, str]:
+
+def outcome_of(read: Callable[[Path], object], path: Path) -> tuple[str, str]:
     """What a reader makes of a file: one of `OUTCOMES`, and what was said."""
     try:
-        reader.read(path)
+        read(path)
     except InputError as error:
         text = str(error)
         if _lacked_memory(error):
@@ -263,103 +257,5 @@ def broken_here(reader: Reader, folder: Path, count: int, *, seed: int = 0) -> T
     for number in range(count):
         how = breaker.make(number)
         start = time.perf_counter()
-        tally.add(number, how, *outcome_of(reader, breaker.path), 0, time.perf_counter() - start)
+        tally.add(number, how, *breaker.outcome(), 0, time.perf_counter() - start)
     return tally
-
-
-def broken(name: str, count: int, *, seed: int = 0, start: int = 0) -> Tally:
-    """Read so many broken files in a process that may die, hang or take too much memory, and go on behind each.
-
-    Args:
-        name: of one of `experiments.benchmarks.foreign.READERS`, or of `experiments.benchmarks.stored_files.STORED`.
-        count: of broken files.
-        seed: of all.
-        start: number of the first.
-    """
-    tally, at = Tally(), start
-    while at < start + count:
-        for number, how, outcome, said, peak, seconds in _in_a_process(name, seed, at, start + count):
-            tally.add(number, how, outcome, said, peak, seconds)
-            at = number + 1
-    return tally
-
-
-def _in_a_process(name: str, seed: int, start: int, stop: int) -> Iterator[tuple[int, str, str, str, int, float]]:
-    command = [sys.executable, "-m", "experiments.benchmarks.broken_files", name, str(seed), str(start), str(stop)]
-    with tempfile.TemporaryDirectory() as folder:
-        process = subprocess.Popen(
-            [*command, folder], stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-        )
-        assert process.stdout is not None
-        assert process.stderr is not None
-        os.set_blocking(process.stderr.fileno(), False)
-        at, how, said, began = start - 1, "", b"", time.perf_counter()
-        try:
-            while True:
-                # The first answer takes as long as the imports.
-                ready, _, _ = select.select([process.stdout, process.stderr], [], [], MOST_SECONDS * (1 + (at < start)))
-                if process.stderr in ready:
-                    said = (said + (os.read(process.stderr.fileno(), 1 << 16) or b""))[-4096:]
-                    if process.stdout not in ready and process.poll() is None:
-                        continue
-                if not ready:
-                    yield at, how, "hang", "", 0, time.perf_counter() - began
-                    return
-                line = process.stdout.readline()
-                if not line:
-                    if at >= start and how:
-                        process.wait()
-                        last = said.decode("utf-8", "replace").strip()[-300:]
-                        yield at, how, "crash", f"status {process.returncode}: {last}", 0, 0.0
-                    elif at < stop - 1:
-                        raise RuntimeError(f"{name} cannot be tried: {said.decode('utf-8', 'replace')}")
-                    return
-                event = json.loads(line)
-                if len(event) == 2:
-                    (at, how), began = event, time.perf_counter()
-                else:
-                    yield tuple(event)  # type: ignore[misc]
-                    how = ""
-        finally:
-            process.kill()
-            process.communicate()
-
-
-def _child(name: str, seed: int, start: int, stop: int, folder: Path) -> None:
-    """Say before and behind each broken file what it is and what became of it, as lines of JSON."""
-    from experiments.benchmarks.foreign import READERS
-    from experiments.benchmarks.stored_files import STORED
-
-    reader = {**READERS, **STORED}[name]
-    # A file that is refused because its library does not end is refused sooner here, to tell it from a hang.
-    probe.PATIENCE = MOST_SECONDS / 8
-    out = os.fdopen(os.dup(1), "w", buffering=1)
-    os.dup2(2, 1)
-    breaker = Breaker(reader, folder, seed)
-    reader.read(breaker.valid[0])
-    reader.read(breaker.valid[1])
-    for number in range(start, stop):
-        how = breaker.make(number)
-        out.write(json.dumps([number, how]) + "\n")
-        before = _status("VmRSS")
-        Path("/proc/self/clear_refs").write_text("5")
-        resource.setrlimit(resource.RLIMIT_AS, (_status("VmSize") + MOST_MEMORY, resource.RLIM_INFINITY))
-        began = time.perf_counter()
-        outcome, said = outcome_of(reader, breaker.path)
-        seconds = time.perf_counter() - began
-        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-        peak = max(0, _status("VmHWM") - before)
-        if outcome in ("answer", "named") and (peak > MOST_MEMORY // 4 or seconds > MOST_SECONDS / 4):
-            outcome = "memory" if peak > MOST_MEMORY // 4 else "hang"
-        out.write(json.dumps([number, how, outcome, said[:1000], peak, seconds]) + "\n")
-
-
-def _status(name: str) -> int:
-    for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) << 10
-    return 0
-
-
-if __name__ == "__main__":
-    _child(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]), Path(sys.argv[5]))

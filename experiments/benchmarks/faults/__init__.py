@@ -1,0 +1,1 @@
+"""Faults made on purpose: kills, changed bytes and broken files, and what becomes of them."""

@@ -1,0 +1,91 @@
+"""Kills of real commands at random moments, each followed by the same command that goes on from there.
+
+A command runs once undisturbed. Then, in a fresh directory each time, it is killed at a random moment of the time that
+took, as `kill -9` does it; the same command runs to its end, and has to leave what the undisturbed one left. At the end
+no process of either may be there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import random
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from experiments.benchmarks.faults.commands import COMMANDS, inputs
+from experiments.benchmarks.faults.forks import End, forked, outlived
+from experiments.benchmarks.faults.kills import problem_of
+from experiments.benchmarks.faults.trials import State, Trial, difference
+
+#: Modules that every command imports anew in its fork otherwise.
+IMPORTS = (
+    "experiments.cli", "experiments.pipeline", "experiments.simulate", "experiments.prepare", "experiments.screen",
+    "experiments.train", "experiments.windows", "surrogates.graph.molecular",
+)  # fmt: skip
+
+
+def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator[Trial]:
+    """Kill a command at so many moments.
+
+    Args:
+        name: of `COMMANDS`.
+        count: of the kills.
+        folder: empty or absent, for what is read and written.
+        seed: of the moments.
+    """
+    given, random_moment = folder / "inputs", random.Random(f"{seed}/{name}")
+    given.mkdir(parents=True)
+    # What it imports and compiles is no business of this process, which has to stay without threads.
+    _must(forked(lambda: inputs(given)), "its inputs are written")
+    whole = _ended(name, given, folder / "whole")
+    _must(whole, "undisturbed")
+    expected = json.loads(_must(_state(name, folder / "whole"), "its result is read"))
+    for number in range(count):
+        out = folder / str(number)
+        moment = random_moment.uniform(0.0, whole.seconds)
+        killed = _ended(name, given, out, kill_after_s=moment)
+        at = f"killed after {moment:.3f} of {whole.seconds:.3f} s"
+        if killed.status != -signal.SIGKILL:
+            at = f"not killed: ended with {killed.status} before {moment:.3f} s"
+        yield Trial("kills", f"{name} at any moment", at, *_outcome(name, given, out, expected))
+
+
+def _ended(name: str, given: Path, out: Path, kill_after_s: float | None = None) -> End:
+    def run() -> str:
+        from experiments.cli import main
+
+        said = io.StringIO()
+        with contextlib.redirect_stderr(said):
+            status = main(COMMANDS[name].arguments(given, out))
+        if status:
+            raise SystemExit(f"status {status}: {said.getvalue()}")
+        return str(os.getpid())
+
+    return forked(run, kill_after_s=kill_after_s, limit_s=300.0, group=True)
+
+
+def _state(name: str, out: Path) -> End:
+    return forked(lambda: json.dumps(COMMANDS[name].state(out)))
+
+
+def _outcome(name: str, given: Path, out: Path, expected: State) -> tuple[str, str]:
+    again = _ended(name, given, out)
+    if again.status:
+        return problem_of(again)
+    state = _state(name, out)
+    if state.status:
+        return "traceback", f"the result cannot be read: {state.said[-1500:]}"
+    if outlived(int(again.said)):
+        return "hang", "processes outlive the command"
+    problem = difference(expected, json.loads(state.said))
+    return ("silent", problem) if problem else ("equal", "")
+
+
+def _must(end: End, what: str) -> str:
+    if end.status:
+        raise RuntimeError(f"{what}, it ends with {end.status}: {end.said}")
+    return end.said
