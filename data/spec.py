@@ -67,6 +67,16 @@ class Variable:
     dtype: str
     long_name: str
 
+    def __post_init__(self) -> None:
+        try:
+            # NumPy takes digits alone at one place and refuses them at another.
+            letters = self.dtype.strip("<>=|")[:1].isalpha()
+            known = self.dtype == "str" or (letters and np.dtype(self.dtype).kind in "biufcMmUS")
+        except (TypeError, ValueError):
+            known = False
+        if not known:
+            raise ValueError(f"{self.name} has no dtype of NumPy: {self.dtype!r}")
+
     def attrs(self) -> dict[str, str]:
         """`units` and `long_name`, as every stored array carries them."""
         return {"units": self.units, "long_name": self.long_name}
