@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from experiments.reporting.data import CurvePoint, Predictions, Target
+from experiments.reporting.run import CurvePoint, Predictions, Target
 from experiments.reporting.statistics import Calibration, Interval
 from experiments.reporting.style import BLUE, GREY, GROUPS, METHODS, PURPLE, VERMILLION, legend_below, plain_logarithmic
 
@@ -27,7 +27,7 @@ def parity(
         dear: name of the dear method.
         interval_alpha: opacity of the intervals.
     """
-    shown = {name: p.take(p.known) for name, p in groups.items() if p.known.any()}
+    shown = {name: p.take(p.complete) for name, p in groups.items() if p.complete.any()}
     every = np.concatenate([np.concatenate([p.truth, p.value]) for p in shown.values()])
     pad = 0.06 * (np.ptp(every) or 1.0)
     ends = (every.min() - pad, every.max() + pad)
@@ -127,10 +127,12 @@ def learning_curve(
         core_seconds: method -> (before the first dear label, for each dear label); with it the abscissa is
             core-seconds, and methods without an entry are left out.
     """
-    own = [p for p in points if p.target == target.name and (core_seconds is None or p.method in core_seconds)]
+    points_of_target = [
+        p for p in points if p.target == target.name and (core_seconds is None or p.method in core_seconds)
+    ]
     every: list[float] = []
     for method in METHODS:
-        line = sorted((p for p in own if p.method == method), key=lambda p: p.labels)
+        line = sorted((p for p in points_of_target if p.method == method), key=lambda p: p.labels)
         if not line:
             continue
         start, each = (core_seconds or {}).get(method, (0.0, 1.0))
@@ -139,12 +141,12 @@ def learning_curve(
         colour, marker = METHODS[method]
         dash = (0, (4, 2)) if method == "mean" else "solid"
         axes.plot(x, [p.mae for p in line], marker=marker, color=colour, linestyle=dash, label=labels[method])
-    values = [p.mae for p in own]
+    values = [p.mae for p in points_of_target]
     ticks = list(_round_numbers(min(values) * 0.8, max(values) * 1.2))
     plain_logarithmic(axes, "y", ticks)
     axes.set_ylim(min(values) * 0.85, max(values) * 1.15)
     if core_seconds is None:
-        plain_logarithmic(axes, "x", sorted({float(p.labels) for p in own}))
+        plain_logarithmic(axes, "x", sorted({float(p.labels) for p in points_of_target}))
         axes.set_xlabel("Dear labels to learn from")
     else:
         plain_logarithmic(axes, "x", _round_numbers(min(every) * 0.8, max(every) * 1.2, (1, 3)))
@@ -157,10 +159,10 @@ def _round_numbers(low: float, high: float, steps: Sequence[float] = (1, 1.5, 2,
     """Round numbers between `low` and `high` for a short logarithmic axis: about four to seven of them."""
     start, stop = int(np.floor(np.log10(low))), int(np.ceil(np.log10(high)))
     every = [step * 10.0**k for k in range(start, stop + 1) for step in steps]
-    found = [v for v in every if low <= v <= high]
-    while len(found) > 7:
-        found = found[::2]
-    return found
+    ticks = [v for v in every if low <= v <= high]
+    while len(ticks) > 7:
+        ticks = ticks[::2]
+    return ticks
 
 
 def recheck_errors(axes: Axes, target: Target, groups: Mapping[str, tuple[np.ndarray, Predictions]], dear: str) -> None:
@@ -180,10 +182,10 @@ def recheck_errors(axes: Axes, target: Target, groups: Mapping[str, tuple[np.nda
         error = p.truth - p.value
         for place, low, high in zip(x, p.low - p.value, p.high - p.value, strict=True):
             axes.add_patch(Rectangle((place - 0.32, low), 0.64, high - low, color=colour, alpha=0.22, linewidth=0))
-        held = p.inside
-        axes.plot(x[held], error[held], marker, color=colour, markersize=4.5, label=f"{GROUP_NAMES[name]}")
-        axes.plot(x[~held], error[~held], marker, color=colour, markersize=5.5, markerfacecolor="white")
-        ticks.append((offset + (len(x) + 1) / 2, f"{GROUP_NAMES[name]}\n{held.sum()} of {len(x)} inside"))
+        inside = p.inside
+        axes.plot(x[inside], error[inside], marker, color=colour, markersize=4.5, label=f"{GROUP_NAMES[name]}")
+        axes.plot(x[~inside], error[~inside], marker, color=colour, markersize=5.5, markerfacecolor="white")
+        ticks.append((offset + (len(x) + 1) / 2, f"{GROUP_NAMES[name]}\n{inside.sum()} of {len(x)} inside"))
         offset += len(x) + 2
     axes.axhline(0, color="#8792A2", linewidth=1)
     axes.set_xticks([t for t, _ in ticks], [text for _, text in ticks])

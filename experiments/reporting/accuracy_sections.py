@@ -7,8 +7,8 @@ from functools import partial
 import numpy as np
 
 from experiments.reporting import accuracy_figures as figures
-from experiments.reporting.data import BASELINES, Run, Target
 from experiments.reporting.findings import method_labels
+from experiments.reporting.run import BASELINES, Run, Target
 from experiments.reporting.statistics import Interval, calibration_curve, level_band, mae_interval
 from experiments.reporting.style import Drawing, draw
 from experiments.reporting.words import absent, count, escape, listing, metric, number, percent, plural, quantity, table
@@ -47,19 +47,19 @@ def accuracy(run: Run) -> str:
         if not len(test.truth):
             panels.append(absent(target.label, "evaluation.parquet has no finite test values of it"))
             continue
-        found = mae_interval(test.value - test.truth)
-        assert found is not None
+        mae = mae_interval(test.value - test.truth)
+        assert mae is not None
         drawing = draw(
             partial(figures.parity, target=target, groups={"test": test}, dear=dear),
             name=f"parity-{target.name}",
             label=f"Predicted against simulated {target.label} of the test molecules, with 90% intervals",
             height=4.4,
         )
-        heading = f"{escape(target.label)}: off by {quantity(found.value, escape(target.unit), 2)} on average"
+        heading = f"{escape(target.label)}: off by {quantity(mae.value, escape(target.unit), 2)} on average"
         panels.append(panel(drawing, heading, "Points: test molecules. Bars: predicted 90% intervals. Line: equality."))
-    known = [target for target in run.targets if _sure(run, target)]
-    panels += [method_panel(run, target) for target in known]
-    tables = [method_table(run, target) for target in known]
+    certain = [target for target in run.targets if _sure(run, target)]
+    panels += [method_panel(run, target) for target in certain]
+    tables = [method_table(run, target) for target in certain]
     return intro + f'<div class="panels">{"".join(panels)}</div>' + "".join(tables)
 
 
@@ -69,13 +69,13 @@ def method_rows(run: Run, target: Target) -> list[tuple[str, str, Interval]]:
         return []
     test, labels = run.evaluation.of(target.name, "test"), method_labels(run)
     predicted = {"surrogate": test.value} | {name: test.baselines[name] for name in BASELINES if name in test.baselines}
-    found = []
+    rows = []
     for method, values in predicted.items():
         error = (values - test.truth)[np.isfinite(values)]
         mae = mae_interval(error)
         if mae is not None:
-            found.append((method, labels[method], mae))
-    return found
+            rows.append((method, labels[method], mae))
+    return rows
 
 
 def method_panel(run: Run, target: Target) -> str:
@@ -114,9 +114,9 @@ def method_table(run: Run, target: Target) -> str:
             else:
                 line.append(metric(f"{prefix}/{name}", stated, None if stated is None else number(stated, 2)))
         if method == "surrogate":
-            held = run.metric(f"{prefix}/coverage_90")
+            coverage = run.metric(f"{prefix}/coverage_90")
             width_key, width = run.unit_metric(target, method, "interval_width")
-            line.append(metric(f"{prefix}/coverage_90", held, None if held is None else percent(held)))
+            line.append(metric(f"{prefix}/coverage_90", coverage, None if coverage is None else percent(coverage)))
             line.append(metric(width_key, width))
         else:
             line += ['<span class="absent">no interval</span>'] * 2
@@ -146,15 +146,15 @@ def calibration(run: Run) -> str:
         curve = calibration_curve(run.evaluation.of(target.name, "calibration"), test)
         if curve is not None and len(curve.level):
             curves.append((target, curve))
-        held = float(test.inside.mean())
+        coverage = float(test.inside.mean())
         key = f"evaluate/{target.name}/surrogate/coverage_90"
         stated = run.metric(key)
-        shown = metric(key, stated, percent(stated)) if stated is not None else percent(held)
+        shown = metric(key, stated, percent(stated)) if stated is not None else percent(coverage)
         n, m = run.evaluation.of(target.name, "calibration").truth.size, test.truth.size
         text = f"{escape(target.label)}: {shown} of {count(m)} test molecules lie inside their 90% interval"
         if n:
             low, high = level_band(n, m, 0.9)
-            verdict = "within" if low <= held <= high else ("below" if held < low else "above")
+            verdict = "within" if low <= coverage <= high else ("below" if coverage < low else "above")
             text += (
                 f", {verdict} the {percent(low)} to {percent(high)} that valid intervals give in 95% of draws of "
                 f"{count(n)} calibration and {count(m)} test molecules"
@@ -219,12 +219,12 @@ def learning_curve(run: Run) -> str:
     panels = []
     labels = method_labels(run)
     for target in run.targets:
-        own = sorted((p for p in run.curve if p.target == target.name and p.mae > 0), key=lambda p: p.labels)
-        line = [p for p in own if p.method == "surrogate"]
+        points = sorted((p for p in run.curve if p.target == target.name and p.mae > 0), key=lambda p: p.labels)
+        line = [p for p in points if p.method == "surrogate"]
         if len(line) < 2:
             continue
         drawing = draw(
-            partial(figures.learning_curve, target=target, points=own, labels=labels),
+            partial(figures.learning_curve, target=target, points=points, labels=labels),
             name=f"curve-{target.name}",
             label=f"Test error for {target.label} against the number of dear labels, for each method",
             height=4.4,

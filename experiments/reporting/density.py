@@ -114,11 +114,11 @@ def hexagons(
         odd += np.bincount(i1[~near] * rows + j1[~near], minlength=odd.size).reshape(odd.shape)
     if not total:
         raise ValueError("the parts hold no finite prediction")
-    found = []
+    cells = []
     for lattice, shift in ((even, 0.0), (odd, 0.5)):
         i, j = np.nonzero(lattice)
-        found.append((ends[0, 0] + (i + shift) * width, ends[1, 0] + (j + shift) * height, lattice[i, j]))
-    centre_x, centre_y, counts = (np.concatenate(arrays) for arrays in zip(*found, strict=True))
+        cells.append((ends[0, 0] + (i + shift) * width, ends[1, 0] + (j + shift) * height, lattice[i, j]))
+    centre_x, centre_y, counts = (np.concatenate(arrays) for arrays in zip(*cells, strict=True))
     return Hexagons(centre_x, centre_y, counts, width, height, total, total - int(counts.sum()))
 
 

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from experiments.recheck import Rate
-from experiments.reporting.data import Run, Target
+from experiments.reporting.run import Run, Target
 from experiments.reporting.statistics import Enrichment, enrichment_interval, paired_difference
 from experiments.reporting.words import (
     core_time,
@@ -78,11 +78,11 @@ def rates(run: Run) -> Enrichment | None:
     """Hit rates of the re-check, counted from its rows; None without any."""
     if run.recheck is None:
         return None
-    found = {}
+    hit_rates = {}
     for group in ("top", "random"):
         rows = run.recheck.rows(group)
-        found[group] = Rate(int(run.recheck.hit[rows].sum()), int(rows.sum()))
-    return enrichment_interval(found["top"], found["random"])
+        hit_rates[group] = Rate(int(run.recheck.hit[rows].sum()), int(rows.sum()))
+    return enrichment_interval(hit_rates["top"], hit_rates["random"])
 
 
 def paragraph(run: Run) -> str:
@@ -106,10 +106,10 @@ def _screened(run: Run) -> str:
 
 
 def _confirmed(run: Run) -> str:
-    found = rates(run)
-    if found is None or not found.top.trials:
+    hit_rates = rates(run)
+    if hit_rates is None or not hit_rates.top.trials:
         return ""
-    top, random, dear = found.top, found.random, escape(run.method_name("dear"))
+    top, random, dear = hit_rates.top, hit_rates.random, escape(run.method_name("dear"))
     text = (
         f"Of the best {count(top.trials)} that {dear} re-checked, <strong>{count(top.hits)} were hits</strong> "
         f"({_rate(run, 'top', top)})"
@@ -118,12 +118,12 @@ def _confirmed(run: Run) -> str:
         text += (
             f", against {count(random.hits)} of {count(random.trials)} drawn at random ({_rate(run, 'random', random)})"
         )
-        if found.value is not None:
+        if hit_rates.value is not None:
             ratio = run.metric("recheck/enrichment")
-            shown = metric("recheck/enrichment", ratio, times(ratio)) if ratio is not None else times(found.value)
-            text += f": {shown} the random rate, and with 95% confidence at least {times(found.low)}"
+            shown = metric("recheck/enrichment", ratio, times(ratio)) if ratio is not None else times(hit_rates.value)
+            text += f": {shown} the random rate, and with 95% confidence at least {times(hit_rates.low)}"
         elif top.hits:
-            text += f": with 95% confidence at least {times(found.low)} the random rate"
+            text += f": with 95% confidence at least {times(hit_rates.low)} the random rate"
     return f"{text}."
 
 
@@ -163,7 +163,7 @@ def _speed(run: Run) -> str:
 
 def accuracy(run: Run) -> str:
     """How far the predictions can be trusted, as HTML; empty without scores."""
-    made = []
+    sentences = []
     for target in run.targets:
         key, mae = run.unit_metric(target, "surrogate", "mae")
         if mae is None:
@@ -176,8 +176,8 @@ def accuracy(run: Run) -> str:
         text += comparison(run, target)
         if coverage is not None:
             text += f"; the 90% intervals held {metric(coverage_key, coverage, percent(coverage))} of the time"
-        made.append(f"{text}.")
-    return " ".join(made)
+        sentences.append(f"{text}.")
+    return " ".join(sentences)
 
 
 def comparison(run: Run, target: Target) -> str:
@@ -189,8 +189,8 @@ def comparison(run: Run, target: Target) -> str:
             key, value = run.unit_metric(target, method, "mae")
             if value is not None:
                 others[method] = (value, key)
-    _, own = run.unit_metric(target, "surrogate", "mae")
-    if not others or own is None:
+    _, surrogate_mae = run.unit_metric(target, "surrogate", "mae")
+    if not others or surrogate_mae is None:
         return ""
     best = min(others, key=lambda m: others[m][0])
     value, key = others[best]
@@ -201,18 +201,18 @@ def comparison(run: Run, target: Target) -> str:
             gap = paired_difference(test.value - test.truth, test.baselines[best] - test.truth)
             if gap is not None and gap.low <= 0 <= gap.high:
                 return f" ({shown}: a difference that so few test molecules cannot tell from chance)"
-    return f" ({shown}{': the surrogate is worse' if own > value else ''})"
+    return f" ({shown}{': the surrogate is worse' if surrogate_mae > value else ''})"
 
 
 def disagreements(run: Run) -> list[str]:
     """Where `metrics.json` and the tables beside it do not say the same, as plain sentences."""
-    found: list[str] = []
+    sentences: list[str] = []
 
     def compare(key: str, stated: float | None, computed: float | None) -> None:
         if stated is None or computed is None:
             return
         if not math.isclose(stated, computed, rel_tol=1e-3, abs_tol=1e-9):
-            found.append(
+            sentences.append(
                 f"{key} is {number(stated, 5)} in metrics.json, and {number(computed, 5)} in the table it came from"
             )
 
@@ -234,28 +234,30 @@ def disagreements(run: Run) -> list[str]:
         fast := run.metric("cost/surrogate_core_seconds_per_molecule")
     ):
         compare("cost/speedup_per_molecule", run.metric("cost/speedup_per_molecule"), dear / fast)
-    return found
+    return sentences
 
 
 def tiles(run: Run) -> list[tuple[str, str]]:
     """The few numbers that head the page: (number as HTML, what it is)."""
-    made: list[tuple[str, str]] = []
+    numbers: list[tuple[str, str]] = []
 
     def add(key: str, text: str, caption: str) -> None:
         value = run.metric(key)
         if value is not None:
-            made.append((metric(key, value, text), caption))
+            numbers.append((metric(key, value, text), caption))
 
     key = "funnel/candidates" if run.metric("funnel/candidates") is not None else "screen/molecules"
     if (n := run.metric(key)) is not None:
         add(key, count(n), "candidates screened")
     checked = rates(run)
     if checked is not None and checked.top.trials:
-        made.append((f"{count(checked.top.hits)} of {count(checked.top.trials)}", "best candidates confirmed"))
+        numbers.append((f"{count(checked.top.hits)} of {count(checked.top.trials)}", "best candidates confirmed"))
     if checked is not None and checked.random.trials:
-        made.append((f"{count(checked.random.hits)} of {count(checked.random.trials)}", "random candidates confirmed"))
+        numbers.append(
+            (f"{count(checked.random.hits)} of {count(checked.random.trials)}", "random candidates confirmed")
+        )
     if (ratio := run.metric("cost/speedup_per_molecule")) is not None:
         add("cost/speedup_per_molecule", f"{number(ratio, 2)}×", "cheaper per molecule")
     if (ratio := run.metric("cost/speedup_whole_run")) is not None:
         add("cost/speedup_whole_run", f"{number(ratio, 2)}×", "cheaper as a whole run")
-    return made
+    return numbers

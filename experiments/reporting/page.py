@@ -9,8 +9,9 @@ from string import Template
 
 from data.errors import InputError
 from data.files import write_text
-from experiments.reporting import accuracy_sections, findings, record_sections, screen_sections
-from experiments.reporting.data import Run, load_run
+from experiments.reporting import accuracy_sections, findings, recheck_section, record_sections, screen_sections
+from experiments.reporting.run import Run
+from experiments.reporting.run_files import load_run
 from experiments.reporting.screen_page import is_screen, render_screen
 from experiments.reporting.words import absent, escape
 
@@ -18,7 +19,7 @@ from experiments.reporting.words import absent, escape
 SECTIONS: tuple[tuple[str, str, Callable[[Run], str]], ...] = (
     ("funnel", "From candidates to confirmed hits", screen_sections.funnel),
     ("molecules", "The best molecules", screen_sections.top_molecules),
-    ("recheck", "Re-check by simulation", screen_sections.recheck),
+    ("recheck", "Re-check by simulation", recheck_section.recheck),
     ("library", "The library as the surrogate sees it", screen_sections.library),
     ("accuracy", "Accuracy on held-out labels", accuracy_sections.accuracy),
     ("calibration", "Do the intervals hold?", accuracy_sections.calibration),
@@ -90,8 +91,8 @@ def _section(run: Run, anchor: str, heading: str, body: Callable[[Run], str]) ->
 
 
 def _warnings(run: Run) -> str:
-    found = findings.disagreements(run)
-    if not found:
+    sentences = findings.disagreements(run)
+    if not sentences:
         return ""
-    rows = "".join(f"<li>{escape(text)}</li>" for text in found)
+    rows = "".join(f"<li>{escape(text)}</li>" for text in sentences)
     return f'<div class="warning"><strong>The files of this run disagree.</strong><ul>{rows}</ul></div>'

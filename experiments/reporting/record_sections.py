@@ -13,8 +13,8 @@ from typing import Any
 from data.errors import InputError
 from data.store import RecordStore
 from experiments.reporting.accuracy_sections import why_absent
-from experiments.reporting.data import Failures, Run
 from experiments.reporting.reproduce import command
+from experiments.reporting.run import Failures, Run
 from experiments.reporting.words import absent, count, escape, metric, percent, plural, table
 
 PACKAGES = (
@@ -37,28 +37,30 @@ DEPTH = 200_000
 
 def failures(run: Run) -> str:
     """What was refused or failed, by stage and reason."""
-    made = []
+    blocks = []
     for fidelity in ("cheap", "dear"):
         name = f"Labels by {run.method_name(fidelity)}"
-        found = run.labels.get(fidelity)
+        outcome = run.labels.get(fidelity)
         done, failed = run.metric(f"labels/{fidelity}/done"), run.metric(f"labels/{fidelity}/failed")
-        if found is None and failed is None:
-            made.append(absent(name, why_absent(run, f"labels/{fidelity}.zarr")))
+        if outcome is None and failed is None:
+            blocks.append(absent(name, why_absent(run, f"labels/{fidelity}.zarr")))
             continue
         counts = []
         if done is not None:
             counts.append(f"{metric(f'labels/{fidelity}/done', done, count(done))} done")
         if failed is not None:
             counts.append(f"{metric(f'labels/{fidelity}/failed', failed, count(failed))} failed")
-        text = f"<h3>{escape(name)}</h3><p>{', '.join(counts) or plural(found.failed if found else 0, 'failure')}.</p>"
-        if found is None:
+        text = (
+            f"<h3>{escape(name)}</h3><p>{', '.join(counts) or plural(outcome.failed if outcome else 0, 'failure')}.</p>"
+        )
+        if outcome is None:
             text += absent("the reasons", why_absent(run, f"labels/{fidelity}.zarr"))
         else:
-            text += _reasons(found, "Molecule")
-        made.append(text)
+            text += _reasons(outcome, "Molecule")
+        blocks.append(text)
     if run.recheck is not None:
         bad = [i for i, s in enumerate(run.recheck.status) if s != "ok"]
-        made.append(
+        blocks.append(
             f"<h3>Re-check</h3><p>{plural(len(bad), 'failure')} in {plural(len(run.recheck.smiles), 'simulation')}.</p>"
         )
         rows = [
@@ -69,24 +71,25 @@ def failures(run: Run) -> str:
             ]
             for i in bad[:8]
         ]
-        made.append(table(["Molecule", "Kind", "Message"], rows, wordy=True) if rows else "")
+        blocks.append(table(["Molecule", "Kind", "Message"], rows, wordy=True) if rows else "")
     if run.rejects is None:
-        made.append(absent("candidates that could not be read", why_absent(run, "screen/rejects.csv")))
+        blocks.append(absent("candidates that could not be read", why_absent(run, "screen/rejects.csv")))
     else:
         total = run.metric("funnel/candidates") or run.metric("screen/molecules")
         share = f" ({percent(run.rejects.failed / total)} of the candidates)" if total else ""
-        made.append(f"<h3>Candidates that could not be read</h3><p>{count(run.rejects.failed)}{share}.</p>")
-        made.append(_reasons(run.rejects, "Line"))
-    return "".join(made)
+        blocks.append(f"<h3>Candidates that could not be read</h3><p>{count(run.rejects.failed)}{share}.</p>")
+        blocks.append(_reasons(run.rejects, "Line"))
+    return "".join(blocks)
 
 
-def _reasons(found: Failures, what: str) -> str:
-    if not found.reasons:
+def _reasons(failures: Failures, what: str) -> str:
+    if not failures.reasons:
         return ""
-    rows = [[escape(kind), count(n)] for kind, n in list(found.reasons.items())[:12]]
+    rows = [[escape(kind), count(n)] for kind, n in list(failures.reasons.items())[:12]]
     text = table(["Reason", "Count"], rows)
     examples = [
-        [f"<code>{escape(x[:120])}</code>", escape(kind), escape(message[:240])] for x, kind, message in found.examples
+        [f"<code>{escape(x[:120])}</code>", escape(kind), escape(message[:240])]
+        for x, kind, message in failures.examples
     ]
     shown = table([what, "Reason", "Message"], examples, wordy=True)
     return f"{text}<details><summary>Examples</summary>{shown}</details>"
@@ -94,15 +97,15 @@ def _reasons(found: Failures, what: str) -> str:
 
 def provenance(run: Run) -> str:
     """Configuration, versions, fingerprints, and the command that makes the run again."""
-    made = []
+    blocks = []
     again = command(run.config)
     if again:
-        made.append(f"<h3>Make it again</h3><pre>{escape(again)}</pre>")
-        made.append(
+        blocks.append(f"<h3>Make it again</h3><pre>{escape(again)}</pre>")
+        blocks.append(
             '<p class="note">The same configuration and seeds draw the same molecules and labels; timings depend on the machine.</p>'
         )
     else:
-        made.append(absent("the command that makes this run again", why_absent(run, "config.yaml")))
+        blocks.append(absent("the command that makes this run again", why_absent(run, "config.yaml")))
     rows = []
     for fidelity in ("cheap", "dear"):
         facts = label_facts(run.path / "labels" / f"{fidelity}.zarr")
@@ -110,13 +113,15 @@ def provenance(run: Run) -> str:
             rows.append([escape(run.method_name(fidelity)), *(escape(facts.get(k, "not recorded")) for k in ("simulator", "version")),
                          f"<code>{escape(facts.get('fingerprint', 'not recorded'))}</code>"])  # fmt: skip
     if rows:
-        made.append("<h3>Simulators</h3>" + table(["Labels", "Simulator", "Version", "Fingerprint"], rows, wordy=True))
+        blocks.append(
+            "<h3>Simulators</h3>" + table(["Labels", "Simulator", "Version", "Fingerprint"], rows, wordy=True)
+        )
     else:
-        made.append(
+        blocks.append(
             absent("the simulators' versions and fingerprints", "no label store with provenance lies under labels/.")
         )
     versions = [[escape(name), escape(version)] for name, version in installed()]
-    made.append(
+    blocks.append(
         "<details><summary>Versions of the packages that wrote this page</summary>"
         + table(["Package", "Version"], versions, wordy=True)
         + "</details>"
@@ -125,37 +130,39 @@ def provenance(run: Run) -> str:
         [f"<code>{escape(n)}</code>", f"<code>{digest(run.path / n)}</code>"] for n in FILES if (run.path / n).is_file()
     ]
     if sums:
-        made.append(
+        blocks.append(
             "<details><summary>SHA-256 of the files behind this page</summary>"
             + table(["File", "SHA-256"], sums, wordy=True)
             + "</details>"
         )
     for title, path in documents(run.path):
-        made.append(
+        blocks.append(
             f"<details><summary>{escape(title)}</summary><pre>{escape(path.read_text(encoding='utf-8', errors='replace'))}</pre></details>"
         )
     if run.metrics:
         listed = [[f"<code>{escape(k)}</code>", metric(k, v, f"{v:.6g}")] for k, v in sorted(run.metrics.items())]
-        made.append("<details><summary>All of metrics.json</summary>" + table(["Key", "Value"], listed) + "</details>")
-    return "".join(made)
+        blocks.append(
+            "<details><summary>All of metrics.json</summary>" + table(["Key", "Value"], listed) + "</details>"
+        )
+    return "".join(blocks)
 
 
 def documents(path: Path) -> list[tuple[str, Path]]:
     """Short text files worth showing whole: the configuration, and what the surrogate says of itself."""
-    found = [("Configuration (config.yaml)", path / "config.yaml")]
-    found += [(f"Surrogate ({p.relative_to(path).as_posix()})", p) for p in sorted((path / "surrogate").glob("*.json"))]
-    return [(title, p) for title, p in found if p.is_file() and p.stat().st_size <= DEPTH]
+    files = [("Configuration (config.yaml)", path / "config.yaml")]
+    files += [(f"Surrogate ({p.relative_to(path).as_posix()})", p) for p in sorted((path / "surrogate").glob("*.json"))]
+    return [(title, p) for title, p in files if p.is_file() and p.stat().st_size <= DEPTH]
 
 
 def installed() -> list[tuple[str, str]]:
     """Python and the packages that matter, with their versions."""
-    found = [("python", platform.python_version())]
+    versions = [("python", platform.python_version())]
     for name in PACKAGES:
         try:
-            found.append((name, metadata.version(name)))
+            versions.append((name, metadata.version(name)))
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return versions
 
 
 def label_facts(store: Path) -> dict[str, str]:
@@ -168,12 +175,12 @@ def label_facts(store: Path) -> dict[str, str]:
             attributes = json.loads((store / "zarr.json").read_text(encoding="utf-8")).get("attributes", {})
     except (OSError, ValueError, AttributeError, InputError):
         return {}
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for layer in _mappings(attributes):
         for key in ("simulator", "version", "fingerprint"):
             if isinstance(layer.get(key), str | int | float):
-                found.setdefault(key, str(layer[key]))
-    return found
+                facts.setdefault(key, str(layer[key]))
+    return facts
 
 
 def _mappings(value: Any) -> list[Mapping[str, Any]]:

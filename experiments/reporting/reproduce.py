@@ -36,28 +36,28 @@ def defaults() -> dict[str, Any]:
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="report"):
-            made = OmegaConf.to_container(compose("pipeline", ["experiment=molecules", "run.dir=."]), resolve=True)
+            config = OmegaConf.to_container(compose("pipeline", ["experiment=molecules", "run.dir=."]), resolve=True)
     except Exception:  # whatever is wrong with the shipped configuration, the report itself can be written
         return {}
     finally:
         GlobalHydra.instance().hydra = state
-    return {str(k): v for k, v in made.items()} if isinstance(made, dict) else {}
+    return {str(k): v for k, v in config.items()} if isinstance(config, dict) else {}
 
 
 def differences(config: Mapping[str, Any], shipped: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Hydra overrides that turn `shipped` into `config`, in the order of `config`."""
-    made = []
+    overrides = []
     for key, value in config.items():
         name = f"{prefix}{key}"
         if key in shipped and shipped[key] == value:
             continue
         if isinstance(value, dict) and value and isinstance(shipped.get(key, {}), dict) and name != "objective.windows":
-            made += differences(value, shipped.get(key) or {}, f"{name}.")
+            overrides += differences(value, shipped.get(key) or {}, f"{name}.")
         else:
-            made.append(f"{'' if key in shipped or not shipped else '++'}{name}={literal(value)}")
+            overrides.append(f"{'' if key in shipped or not shipped else '++'}{name}={literal(value)}")
     if prefix:
-        made += [f"~{prefix}{key}" for key in shipped if key not in config]
-    return made
+        overrides += [f"~{prefix}{key}" for key in shipped if key not in config]
+    return overrides
 
 
 def literal(value: Any) -> str:

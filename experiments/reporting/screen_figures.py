@@ -15,8 +15,8 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import AffineDeltaTransform
 
 from experiments.recheck import Rate
-from experiments.reporting.data import Cost, Predictions, Target
 from experiments.reporting.density import Hexagons, Histogram
+from experiments.reporting.run import Cost, Predictions, Target
 from experiments.reporting.style import BLUE, GREEN, GREY, GROUPS, INK, METHODS, ORANGE, VERMILLION, logarithmic
 from experiments.reporting.words import core_time, count, percent
 from experiments.screening_objective import Objective
@@ -47,7 +47,7 @@ def funnel(axes: Axes, steps: Sequence[tuple[str, float]], *, size: float = 9.5)
 
 def density(
     axes: Axes,
-    found: Hexagons,
+    hexagons: Hexagons,
     x: Target,
     y: Target,
     objective: Objective | None,
@@ -55,21 +55,21 @@ def density(
 ) -> None:
     """Predictions over the library, the objective's windows framed, the re-checked best on top."""
     cells = PolyCollection(
-        [found.corners],
-        offsets=np.stack([found.x, found.y], axis=1),
+        [hexagons.corners],
+        offsets=np.stack([hexagons.x, hexagons.y], axis=1),
         offset_transform=axes.transData,
         transform=AffineDeltaTransform(cast(Any, axes.transData)),
-        array=found.counts,
+        array=hexagons.counts,
         cmap="Blues",
         # Starts below one candidate, so that a single one is not white on white.
-        norm=LogNorm(0.3, max(10, found.counts.max())),
+        norm=LogNorm(0.3, max(10, hexagons.counts.max())),
         linewidth=0.2,
         edgecolor="face",
     )
     axes.add_collection(cells)
-    margin = 0.02 * np.array([np.ptp(found.x) or 1, np.ptp(found.y) or 1])
-    axes.set_xlim(found.x.min() - margin[0], found.x.max() + margin[0])
-    axes.set_ylim(found.y.min() - margin[1], found.y.max() + margin[1])
+    margin = 0.02 * np.array([np.ptp(hexagons.x) or 1, np.ptp(hexagons.y) or 1])
+    axes.set_xlim(hexagons.x.min() - margin[0], hexagons.x.max() + margin[0])
+    axes.set_ylim(hexagons.y.min() - margin[1], hexagons.y.max() + margin[1])
     if best is not None:
         colour, marker = GROUPS["top"]
         axes.plot(
@@ -88,7 +88,7 @@ def density(
     if objective is not None:
         shade(axes, objective, x, y)
     bar = axes.figure.colorbar(cells, ax=axes, pad=0.02, fraction=0.05)
-    bar.ax.set_ylim(1, max(10, found.counts.max()))
+    bar.ax.set_ylim(1, max(10, hexagons.counts.max()))
     bar.ax.yaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))
     bar.set_label("Candidates in a hexagon")
     bar.outline.set_visible(False)
@@ -120,16 +120,16 @@ def shade(axes: Axes, objective: Objective, x: Target, y: Target) -> None:
         )
 
 
-def distribution(axes: Axes, found: Histogram, target: Target, objective: Objective | None) -> None:
+def distribution(axes: Axes, histogram: Histogram, target: Target, objective: Objective | None) -> None:
     """Predictions of one target over the library, what is sought shaded."""
-    axes.stairs(found.counts, found.edges, fill=True, color=BLUE, alpha=0.85)
-    axes.set(xlim=(found.edges[0], found.edges[-1]), ylim=(0, None))
+    axes.stairs(histogram.counts, histogram.edges, fill=True, color=BLUE, alpha=0.85)
+    axes.set(xlim=(histogram.edges[0], histogram.edges[-1]), ylim=(0, None))
     if objective is not None:
         low, high = objective.windows.get(target.name, [-math.inf, math.inf])
         if objective.target([target.name]) == target.name and objective.hit is not None:
             low, high = (max(low, objective.hit), high) if objective.sign > 0 else (low, min(high, objective.hit))
-        low, high = max(low, found.edges[0]), min(high, found.edges[-1])
-        if (low, high) != (found.edges[0], found.edges[-1]) and low < high:
+        low, high = max(low, histogram.edges[0]), min(high, histogram.edges[-1])
+        if (low, high) != (histogram.edges[0], histogram.edges[-1]) and low < high:
             axes.axvspan(low, high, color=VERMILLION, alpha=0.18, linewidth=0, label="what is sought")
             axes.legend(loc="upper right")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda v, _: count(v)))

@@ -8,13 +8,13 @@ from functools import partial
 
 import numpy as np
 
-from experiments.reporting import accuracy_figures, molecules
+from experiments.reporting import molecules
 from experiments.reporting import screen_figures as figures
 from experiments.reporting.accuracy_sections import panel, why_absent
-from experiments.reporting.data import FIXED_STAGES, Recheck, Run, Target
 from experiments.reporting.density import hexagons, histogram
-from experiments.reporting.findings import hit_rule, rates
+from experiments.reporting.findings import hit_rule
 from experiments.reporting.readings import reading_table
+from experiments.reporting.run import FIXED_STAGES, Recheck, Run, Target
 from experiments.reporting.style import draw
 from experiments.reporting.words import (
     absent,
@@ -23,12 +23,10 @@ from experiments.reporting.words import (
     duration,
     escape,
     fixed,
-    listing,
     metric,
     number,
     percent,
     plural,
-    quantity,
     table,
     times,
 )
@@ -119,12 +117,12 @@ def _card(run: Run, checked: Recheck, i: int, places_of: Mapping[str, int]) -> s
             if math.isfinite(p.low[i]) and math.isfinite(p.high[i])
             else "no interval"
         )
-        found = fixed(p.truth[i], places) if math.isfinite(p.truth[i]) else "—"
+        simulated = fixed(p.truth[i], places) if math.isfinite(p.truth[i]) else "—"
         outside = math.isfinite(p.truth[i]) and not p.inside[i]
         values.append(
             f'<tr><th scope="row">{escape(target.label)} <small>({escape(target.unit)})</small></th>'
             f"<td><b>{fixed(p.value[i], places)}</b><small>{interval}</small></td>"
-            f"<td{' class=' + chr(34) + 'outside' + chr(34) if outside else ''}><b>{found}</b>"
+            f"<td{' class=' + chr(34) + 'outside' + chr(34) if outside else ''}><b>{simulated}</b>"
             f"<small>{'outside' if outside else ''}</small></td></tr>"
         )
     note = f'<p class="why">{escape(checked.message[i][:160])}</p>' if status != "ok" and checked.message[i] else ""
@@ -134,112 +132,6 @@ def _card(run: Run, checked: Recheck, i: int, places_of: Mapping[str, int]) -> s
         f'<table><thead><tr><th></th><th scope="col">Predicted</th><th scope="col">Re-check</th></tr></thead>'
         f"<tbody>{''.join(values)}</tbody></table>{note}<code>{escape(smiles)}</code></article>"
     )
-
-
-def recheck(run: Run) -> str:
-    """Hit rates, enrichment, and errors against the predicted intervals."""
-    checked, found = run.recheck, rates(run)
-    if checked is None or found is None or not (found.top.trials or found.random.trials):
-        return absent("the re-check", why_absent(run, "recheck.parquet"))
-    dear = run.method_name("dear")
-    trials = [
-        (g, label, r)
-        for g, label, r in (("top", "Best of\nthe screen", found.top), ("random", "Random\ncandidates", found.random))
-        if r.trials
-    ]
-    drawing = draw(
-        partial(figures.hit_rates, rates=trials),
-        name="hit-rates",
-        label="Share of re-checked molecules that were hits, with exact 95% intervals",
-        height=2.5,
-    )
-    heading = f"{count(found.top.hits)} of {count(found.top.trials)} best confirmed, {count(found.random.hits)} of {count(found.random.trials)} at random"
-    first = panel(drawing, heading, _enrichment(run))
-    panels = []
-    for target in run.targets:
-        groups = {}
-        for group in ("top", "random"):
-            rows = np.flatnonzero(checked.rows(group))
-            rows = rows[np.argsort(checked.rank[rows], kind="stable")]
-            p = checked.targets[target.name].take(rows)
-            ok = p.known & np.isfinite(p.low) & np.isfinite(p.high)
-            if ok.any():
-                groups[group] = (checked.rank[rows][ok], p.take(ok))
-        if not groups:
-            continue
-        drawing = draw(
-            partial(accuracy_figures.recheck_errors, target=target, groups=groups, dear=dear),
-            name=f"recheck-{target.name}",
-            label=f"Error of each re-checked prediction of {target.label} beside its 90% interval",
-        )
-        inside = sum(int(p.inside.sum()) for _, p in groups.values())
-        total = sum(len(p.truth) for _, p in groups.values())
-        heading = f"{escape(target.label)}: {inside} of {total} re-checked values inside their interval"
-        panels.append(panel(drawing, heading, "Bars: predicted 90% intervals, by rank. Hollow: outside."))
-        drawing = draw(
-            partial(accuracy_figures.parity, target=target, groups={g: p for g, (_, p) in groups.items()}, dear=dear),
-            name=f"recheck-parity-{target.name}",
-            label=f"Predicted against re-simulated {target.label}",
-            height=4.4,
-        )
-        bias = {g: float(np.mean(p.value - p.truth)) for g, (_, p) in groups.items()}
-        texts = [
-            f"{quantity(abs(b), escape(target.unit), 2)} too {'high' if b > 0 else 'low'} for the {'best' if g == 'top' else 'random'}"
-            for g, b in bias.items()
-        ]
-        heading = f"{escape(target.label)}: predictions are on average {listing(texts)}"
-        panels.append(
-            panel(drawing, heading, "The best are chosen for extreme predictions, so some regression is expected.")
-        )
-    failed = int((checked.status != "ok").sum())
-    note = (
-        f"<p class='note'>{plural(failed, 'simulation')} of the re-check failed and count neither as hit nor as miss.</p>"
-        if failed
-        else ""
-    )
-    coverage = run.metric("recheck/coverage_90")
-    held = (
-        f"<p>Over both groups and all properties the 90% intervals held {metric('recheck/coverage_90', coverage, percent(coverage))} "
-        "of the time. Conformal coverage is promised for candidates drawn at random, not for those selected as best.</p>"
-        if coverage is not None
-        else ""
-    )
-    return (
-        f'<div class="panels">{first}<div>{_rate_table(run)}{held}{note}</div></div>'
-        f'<div class="panels">{"".join(panels)}</div>'
-    )
-
-
-def _rate_table(run: Run) -> str:
-    """Trials, hits, failures and coverage of the two groups."""
-    checked, found = run.recheck, rates(run)
-    assert checked is not None
-    assert found is not None
-    rows = []
-    for group, label, rate in (("top", "Best of the screen", found.top), ("random", "Random candidates", found.random)):
-        key = f"recheck/{group}/hit_rate"
-        stated = run.metric(key)
-        line = [label, count((checked.group == group).sum()), count(rate.trials), count(rate.hits)]
-        line.append(metric(key, stated, None if stated is None else percent(stated)))
-        for target in run.targets:
-            p = checked.targets[target.name].take(checked.rows(group))
-            line.append(f"{count(p.inside.sum())} of {count(len(p.truth))}")
-        rows.append(line)
-    head = ["Group", "Sent", "Simulated", "Hits", "Rate", *(f"Interval held, {escape(t.label)}" for t in run.targets)]
-    return table(head, rows)
-
-
-def _enrichment(run: Run) -> str:
-    found = rates(run)
-    assert found is not None
-    stated = run.metric("recheck/enrichment")
-    high = "no upper bound" if math.isinf(found.high) else number(found.high, 2)
-    span = f"{number(found.low, 2)} to {high}"
-    exact = "(at least 90% confidence, from the two exact Clopper-Pearson 95% intervals)"
-    if found.value is None:
-        return f"No random molecule was a hit, so the enrichment has no estimate; its interval is {span} {exact}."
-    shown = metric("recheck/enrichment", stated, number(stated, 3)) if stated is not None else number(found.value, 3)
-    return f"Enrichment over random: {shown}, interval {span} {exact}."
 
 
 def library(run: Run) -> str:
@@ -256,43 +148,43 @@ def _map(run: Run) -> str:
     y, others = run.targets[0], run.targets[1:]
     windows = run.objective.windows if run.objective else {}
     x = next((t for t in others if t.name in windows), others[0])
-    found = hexagons(run.parts, x.name, y.name)
+    cells = hexagons(run.parts, x.name, y.name)
     best = None
     if run.recheck is not None and (run.recheck.group == "top").any():
         best = {t.name: run.recheck.targets[t.name].take(run.recheck.group == "top") for t in (x, y)}
     drawing = draw(
-        partial(figures.density, found=found, x=x, y=y, objective=run.objective, best=best),
+        partial(figures.density, hexagons=cells, x=x, y=y, objective=run.objective, best=best),
         name="library",
         label=f"Predicted {y.label} against predicted {x.label} of all candidates, as hexagonal counts",
         width=7.2,
         height=4.8,
     )
     total, inside = run.metric("funnel/candidates"), run.metric("funnel/in_window")
-    heading = f"{count(found.total)} predictions"
+    heading = f"{count(cells.total)} predictions"
     if total and inside is not None:
         heading = (
             f"{metric('funnel/in_window', inside, count(inside))} of {metric('funnel/candidates', total, count(total))} candidates "
             f"({percent(inside / total)}) lie in the domain and the window"
         )
     note = "Counts are on a logarithmic colour scale"
-    if found.outside:
-        note += f"; {plural(found.outside, 'outlying candidate')} ({percent(found.outside / found.total)}) beyond the drawn range"
+    if cells.outside:
+        note += f"; {plural(cells.outside, 'outlying candidate')} ({percent(cells.outside / cells.total)}) beyond the drawn range"
     return f'<div class="panels one">{panel(drawing, heading, note + ".")}</div>'
 
 
 def _line(run: Run, target: Target) -> str:
-    found = histogram(run.parts, target.name)
+    counts = histogram(run.parts, target.name)
     drawing = draw(
-        partial(figures.distribution, found=found, target=target, objective=run.objective),
+        partial(figures.distribution, histogram=counts, target=target, objective=run.objective),
         name="library",
         label=f"Distribution of predicted {target.label} over the candidates",
     )
-    return f'<div class="panels">{panel(drawing, f"{count(found.total)} predictions of {escape(target.label)}")}</div>'
+    return f'<div class="panels">{panel(drawing, f"{count(counts.total)} predictions of {escape(target.label)}")}</div>'
 
 
 def costs(run: Run) -> str:
     """What each stage cost, and the speed-ups with their formulas."""
-    made = []
+    blocks = []
     if run.costs:
         used = [c for c in run.costs if c.core_seconds > 0]
         total = sum(c.core_seconds for c in run.costs)
@@ -322,12 +214,12 @@ def costs(run: Run) -> str:
                 height=0.36 * len(used) + 1.0,
             )
             heading = f"{escape(largest.stage[:1].upper() + largest.stage[1:])}: {percent(largest.core_seconds / total)} of all {core_time(total)}"
-            made.append(f'<div class="panels">{panel(drawing, heading)}{_break_even(run)}</div>')
-        made.append(table(head, rows, caption=caption, marked=len(rows) - 1))
+            blocks.append(f'<div class="panels">{panel(drawing, heading)}{_break_even(run)}</div>')
+        blocks.append(table(head, rows, caption=caption, marked=len(rows) - 1))
     else:
-        made.append(absent("the cost of each stage", why_absent(run, "costs.json")))
-    made.append(_formulas(run))
-    return "".join(made)
+        blocks.append(absent("the cost of each stage", why_absent(run, "costs.json")))
+    blocks.append(_formulas(run))
+    return "".join(blocks)
 
 
 def _break_even(run: Run) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.recheck import Rate
-from experiments.reporting.data import Predictions
+from experiments.reporting.run import Predictions
 from surrogates.uncertainty import coverage_band
 
 
@@ -119,8 +119,8 @@ def calibration_curve(
             return None
         scores.append(np.abs(part.truth - part.value) / half)
     n, m = len(scores[0]), len(scores[1])
-    wanted = np.round(np.arange(0.1, 0.951, 0.05), 2) if levels is None else levels
-    level = np.array([x for x in wanted if conformal_rank(n, x) <= n])
+    candidates = np.round(np.arange(0.1, 0.951, 0.05), 2) if levels is None else levels
+    level = np.array([x for x in candidates if conformal_rank(n, x) <= n])
     ordered = np.sort(scores[0])
     reach = np.array([ordered[conformal_rank(n, x) - 1] for x in level])
     measured = np.array([(scores[1] <= r).mean() for r in reach])

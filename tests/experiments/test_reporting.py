@@ -14,9 +14,9 @@ import pandas as pd
 import pytest
 
 from data.errors import InputError
-from experiments.reporting.data import load_run
 from experiments.reporting.page import SECTIONS, render, write_report
 from experiments.reporting.reproduce import command
+from experiments.reporting.run_files import load_run
 
 
 class Page(HTMLParser):
@@ -30,13 +30,13 @@ class Page(HTMLParser):
         self.feed(text)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        found = dict(attrs)
+        attributes = dict(attrs)
         self.tags.append(tag)
-        if found.get("id"):
-            self.ids.append(str(found["id"]))
+        if attributes.get("id"):
+            self.ids.append(str(attributes["id"]))
         for name in ("href", "src", "xlink:href"):
-            if found.get(name):
-                self.links.append(str(found[name]))
+            if attributes.get(name):
+                self.links.append(str(attributes[name]))
 
 
 @pytest.fixture(scope="module")

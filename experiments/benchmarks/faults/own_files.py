@@ -64,7 +64,7 @@ def _read_run(path: Path) -> object:
     from data.checksums import verify
     from data.splits import Split
     from experiments.ledger import Ledger
-    from experiments.reporting.data import Reader, _metrics
+    from experiments.reporting.run_files import Reader, _metrics
     from surrogates.resuming import hold_to_data
 
     hold_to_data(path, {"training part": "a1b2", "network": "c3d4"}, begun=True)
