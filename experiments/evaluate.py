@@ -39,7 +39,7 @@ from experiments.train import score_table
 from surrogates.base import load_surrogate, read_card
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
-from surrogates.learned_from import learned_from
+from surrogates.learned_from import read_hashes
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
             readings.append(table.reading)
             if path.is_dir():
                 say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
-            overlap = Overlap.among(learned_from(directory), molecule_keys(table.smiles), "molecules")
+            overlap = Overlap.among(read_hashes(directory), molecule_keys(table.smiles), "molecules")
             overlap.note(readings)
             metrics |= table.counts(f"test/{path.stem}")
             metrics |= overlap.scores(f"test/{path.stem}", partial(_scored, surrogate, table, columns))
@@ -183,15 +183,13 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
         from experiments.meshes import evaluate_meshes
 
         with RejectLog(rejects_path(run_dir)) as rejects:
-            metrics |= evaluate_meshes(surrogate, files, rejects, readings, learned=learned_from(directory))
+            metrics |= evaluate_meshes(surrogate, files, rejects, readings, learned=read_hashes(directory))
     elif kind == "parametric":
         from experiments.parameters import evaluate_parametric
 
         columns = compared(surrogate.targets, names(settings.data.target))
         with RejectLog(rejects_path(run_dir)) as rejects:
-            metrics |= evaluate_parametric(
-                surrogate, files, columns, rejects, readings, learned=learned_from(directory)
-            )
+            metrics |= evaluate_parametric(surrogate, files, columns, rejects, readings, learned=read_hashes(directory))
     else:
         from experiments.force_scores import evaluate_forces
 

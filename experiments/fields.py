@@ -36,7 +36,7 @@ from surrogates.field_metrics import (
     relative_l2_per_step,
     rmse_over_spread,
 )
-from surrogates.learned_from import learned_from
+from surrogates.learned_from import read_hashes
 from surrogates.operator.bands import covered, horizon
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldSettings
@@ -234,7 +234,7 @@ def evaluate_fields(
         fields.refuse_other(layout, str(path), same_grid=False)
         if (path / "store.json").is_file():
             say_other_labels(readings, fields.fingerprint, loaded.labels_fingerprint)
-        overlap = Overlap.among(learned_from(surrogate), fields.input_keys())
+        overlap = Overlap.among(read_hashes(surrogate), fields.input_keys())
         overlap.note(readings)
         metrics |= score_apart(overlap, partial(score_fields, loaded), fields, f"test/{path.stem}")
     return metrics

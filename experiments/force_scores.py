@@ -23,7 +23,7 @@ from experiments.overlap import Overlap
 from experiments.stage import refuse_equal_stems, show_readings
 from surrogates.devices import local_mesh
 from surrogates.graph.potential import Potential
-from surrogates.learned_from import learned_from
+from surrogates.learned_from import read_hashes
 from surrogates.uncertainty import coverage
 
 LOG = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ def evaluate_forces(
     spins = potential.facts.head.baseline is not None
     keys = (keys or FrameKeys()).after(potential.facts.head.keys)
     readings: list[Reading] = []
-    learned = learned_from(surrogate)
+    learned = read_hashes(surrogate)
     with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
         tables, overlaps = {}, {}
         for path in files:

@@ -43,8 +43,8 @@ from surrogates.graph.facts import PotentialConfig, PotentialSettings
 from surrogates.graph.fit_potential import FineTuning, fit_potential
 from surrogates.graph.networks import ARCHITECTURES
 from surrogates.graph.references import isolated_energies
-from surrogates.learned_from import Hashes, hashed, keep, learned_from
-from surrogates.resuming import hold_to_data
+from surrogates.learned_from import Hashes, hash_keys, read_hashes, save_hashes
+from surrogates.resuming import record_training_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 
@@ -213,7 +213,7 @@ def train_potential(
         train = less.pop(0)
         valid = None if valid is None else less.pop(0)
         calibration = None if calibration is None else less.pop(0)
-    hold_to_data(
+    record_training_data(
         run_dir,
         {
             "training part": fingerprint(train),
@@ -246,7 +246,7 @@ def train_potential(
     note_fit(result, run_dir)
     if not is_first():
         return {}
-    learned = hashed(frame_keys(Structures.concatenate([s for s in (train, valid, calibration) if s is not None])))
+    learned = hash_keys(frame_keys(Structures.concatenate([s for s in (train, valid, calibration) if s is not None])))
     held_out: dict[str, float] = {}
     if not tests and valid is not None:
         # Of differences, where there is a baseline: what it adds is the same on both sides.
@@ -274,7 +274,7 @@ def train_potential(
     log_scores(run_dir, held_out)
     metrics |= held_out
     potential.with_facts(scores=metrics).save(run_dir / "surrogate")
-    keep(run_dir / "surrogate", learned, *_learned_before(going_on, tune))
+    save_hashes(run_dir / "surrogate", learned, *_learned_before(going_on, tune))
     return metrics
 
 
@@ -282,8 +282,8 @@ def _learned_before(going_on: FineTuning | None, tune: TuneConfig) -> list[Hashe
     """What the potential that a training goes on from had learned from, and what is replayed to it."""
     if going_on is None:
         return []
-    replayed = [] if going_on.replay is None else [hashed(frame_keys(going_on.replay))]
-    return [learned_from(surrogate_directory(tune.surrogate, "tune.surrogate")), *replayed]
+    replayed = [] if going_on.replay is None else [hash_keys(frame_keys(going_on.replay))]
+    return [read_hashes(surrogate_directory(tune.surrogate, "tune.surrogate")), *replayed]
 
 
 def fingerprint(structures: Structures) -> str:

@@ -23,14 +23,14 @@ from experiments.stage import build, existing_file, surrogate_directory
 from experiments.weather.scores import Protocol, plain, score
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
-from surrogates.resuming import hold_to_data
+from surrogates.resuming import record_training_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 from surrogates.weather.config import WeatherConfig, WeatherSettings
 from surrogates.weather.fit_weather import fit_weather
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.networks import ARCHITECTURES
-from surrogates.weather.references import Forecasts, Persistence, Usually
+from surrogates.weather.references import ClimatologyForecast, Forecasts, Persistence
 from surrogates.weather.training_references import TrainingReferences
 
 #: Forecasts that a training is scored on.
@@ -132,7 +132,7 @@ def train_on_windows(
     """
     parts = split_in_time(len(store), data.parts)
     also = tuple(WindowStore.open(existing_file(path, "data.also")) for path in data.also)
-    hold_to_data(
+    record_training_data(
         run_dir,
         {
             "states": "".join(s.fingerprint for s in (store, *also)),
@@ -185,7 +185,8 @@ def held_out(
     climatology = store.climatology(train)
     steps = forecaster.facts.config.steps
     systems: dict[str, Forecasts] = {
-        "forecast": forecaster, "persistence": Persistence(), "climatology": Usually(store.layout, climatology),
+        "forecast": forecaster, "persistence": Persistence(),
+        "climatology": ClimatologyForecast(store.layout, climatology),
     }  # fmt: skip
     found = score(systems, Protocol(store, test, steps, SCORED), climatology)
     metrics = plain(found, "forecast", prefix)

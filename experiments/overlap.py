@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from data.reading import Reading
-from surrogates.learned_from import Hashes, hashed
+from surrogates.learned_from import Hashes, hash_keys
 
 #: Scores of the samples that the training has not seen, where some of a file are others.
 UNSEEN = "unseen"
@@ -32,7 +32,7 @@ class Overlap:
     @staticmethod
     def among(learned: Hashes | None, keys: Sequence[str], unit: str = "samples") -> Overlap:
         """Compare keys of samples with what was learned from, which is None where it is not known."""
-        return Overlap(len(keys), None if learned is None else np.isin(hashed(keys), learned), unit)
+        return Overlap(len(keys), None if learned is None else np.isin(hash_keys(keys), learned), unit)
 
     @property
     def count(self) -> int:

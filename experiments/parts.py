@@ -27,8 +27,8 @@ from experiments.stage import existing_file, first_rejects, names, refuse_equal_
 from surrogates.box import UNKNOWN
 from surrogates.devices import is_first
 from surrogates.fit_note import note_fit
-from surrogates.learned_from import hashed, keep
-from surrogates.resuming import hold_to_data
+from surrogates.learned_from import hash_keys, save_hashes
+from surrogates.resuming import record_training_data
 from surrogates.tracking import log_scores
 from surrogates.train import FitResult
 from surrogates.uncertainty import fewest_points
@@ -264,7 +264,7 @@ def train_on_parts(
     learned, held = some["train"], some["valid"]
     assert learned is not None
     facts = {"training part": learned.content(), "validation part": "" if held is None else held.content()}
-    hold_to_data(run_dir, {**facts, "network": network})
+    record_training_data(run_dir, {**facts, "network": network})
     configuration_checked(run_dir)
     if is_first():
         write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
@@ -280,7 +280,7 @@ def train_on_parts(
         "train/compilations": float(result.compilations["train"]),
         **costs,
     }
-    known = hashed(keys[i] for name, rows in parts.items() if name != "test" for i in rows)
+    known = hash_keys(keys[i] for name, rows in parts.items() if name != "test" for i in rows)
     held_out: dict[str, float] = {}
     tests = {"test": some["test"], **{f"test/{name}": other for name, other in others.items()}}
     for name, test in tests.items():
@@ -291,7 +291,7 @@ def train_on_parts(
     log_scores(run_dir, held_out)
     metrics |= held_out
     surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
-    keep(run_dir / "surrogate", known)
+    save_hashes(run_dir / "surrogate", known)
     return metrics
 
 

@@ -48,8 +48,8 @@ from simulators.quantum.standardise import standard_smiles
 from surrogates.devices import enable_compilation_cache
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
-from surrogates.learned_from import hashed, keep
-from surrogates.resuming import hold_to_data
+from surrogates.learned_from import hash_keys, save_hashes
+from surrogates.resuming import record_training_data
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 from surrogates.uncertainty import refuse_too_few
@@ -214,7 +214,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         "file of candidates": content_hash(drawn_from),
         "simulators": content_hash([m.simulator.fingerprint for m in (cheap, dear)]),
     }
-    hold_to_data(run_dir, facts, begun=(run_dir / "labels").exists())
+    record_training_data(run_dir, facts, begun=(run_dir / "labels").exists())
     configuration_checked(run_dir)
     enable_compilation_cache()
     console = Console()
@@ -280,7 +280,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     log_scores(run_dir / "training" / "finetune", held_out_scores)
     surrogate.with_scores(held_out_scores).save(run_dir / "surrogate")
     seen = [case.smiles[i] for part in ("train", "calibration") for i in case.parts[part]]
-    keep(run_dir / "surrogate", hashed(molecule_keys([*cheap_labels.take(pool).smiles, *seen])))
+    save_hashes(run_dir / "surrogate", hash_keys(molecule_keys([*cheap_labels.take(pool).smiles, *seen])))
     with ledger.stage("learning curve"):
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),

@@ -33,7 +33,7 @@ from surrogates import fit_note
 from surrogates.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
 from surrogates.graph.fit_molecular import fit_molecular
 from surrogates.graph.molecular import MolecularConfig, MolecularSurrogate
-from surrogates.learned_from import hashed, keep
+from surrogates.learned_from import hash_keys, save_hashes
 from surrogates.tracking import log_scores
 from surrogates.train import TrainConfig
 
@@ -90,7 +90,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
         return {}
     # Of the fit, and so with the sessions before this one.
     metrics = {
-        **fit_note.spent(run_dir),
+        **fit_note.fit_metrics(run_dir),
         "train/molecules": float(len(split["train"])),
         **labels.counts("train"),
     }
@@ -99,7 +99,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     log_scores(run_dir, held_out)
     surrogate.with_scores(held_out).save(run_dir / "surrogate")
     rows = np.concatenate([split[name] for name in ("train", "valid", "calibration")])
-    keep(run_dir / "surrogate", hashed(molecule_keys([labels.smiles[i] for i in rows])))
+    save_hashes(run_dir / "surrogate", hash_keys(molecule_keys([labels.smiles[i] for i in rows])))
     metrics |= held_out
     return metrics
 

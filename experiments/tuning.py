@@ -18,7 +18,7 @@ from data.structures import Structures
 from experiments.frames import read_structures
 from experiments.run_directory import rejects_path
 from experiments.stage import existing_file, surrogate_directory
-from surrogates.base import described, read_card
+from surrogates.base import card_errors, read_card
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import MAIN, FineTuning
 from surrogates.graph.potential import Potential
@@ -99,7 +99,7 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     if card["kind"] != "potential":
         # Loading it says what is wrong.
         return {}
-    with described(directory), within("facts.config"):
+    with card_errors(directory), within("facts.config"):
         facts = decode(dict[str, Any], card.get("facts"))
         old = PotentialConfig.from_json(decode(dict[str, Any], facts.get("config"))).to_json()
     new: Any = OmegaConf.to_container(config.surrogate, resolve=True)

@@ -33,13 +33,13 @@ def settings_from_json(value: Any, table: Table) -> Any:
     if name not in table:
         raise InputError(f"no architecture {name!r}", where=WHERE, remedy=f"There are {', '.join(table)}")
     settings = table[name][0]
-    given = {str(k): v for k, v in value.items() if k != "architecture"}
-    known = [f.name for f in fields(settings)]
-    strange = [k for k in given if k not in known]
+    values = {str(k): v for k, v in value.items() if k != "architecture"}
+    names = [f.name for f in fields(settings)]
+    strange = [k for k in values if k not in names]
     if strange:
-        remedies = [did_you_mean(strange[0], known), f"Its settings are {', '.join(known)}"]
+        remedies = [did_you_mean(strange[0], names), f"Its settings are {', '.join(names)}"]
         raise InputError(f"{name} has no setting {strange[0]!r}", where=WHERE, remedy=" ".join(filter(None, remedies)))
     try:
-        return decode(settings, given)
+        return decode(settings, values)
     except PlainError as error:
         raise InputError(error.problem, where=".".join(filter(None, (WHERE, error.key)))) from error

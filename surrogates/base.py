@@ -133,15 +133,15 @@ def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str,
     reader: Any = facts
     # Those of molecules stand at the top of the card.
     name = "" if kind == "molecular" else "facts"
-    with described(directory), within(name):
-        made = reader.from_json(card.get(name) if name else card)
-        plain = made.to_json()["config"]
+    with card_errors(directory), within(name):
+        instance = reader.from_json(card.get(name) if name else card)
+        plain = instance.to_json()["config"]
         refuse_out_of_range(plain, "config")
-    return made, card
+    return instance, card
 
 
 @contextmanager
-def described(directory: Path) -> Iterator[None]:
+def card_errors(directory: Path) -> Iterator[None]:
     """What goes wrong while a surrogate is built from its card is the card's fault, and said so.
 
     Raises:
@@ -174,7 +174,7 @@ def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
         CorruptStoreError: bytes are missing or changed, or the card describes other weights, or nothing at all.
     """
     directory = Path(directory)
-    with described(directory):
+    with card_errors(directory):
         like = jax.eval_shape(make)
     try:
         return load_arrays(Path(directory) / "weights", like)

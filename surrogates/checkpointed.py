@@ -65,14 +65,14 @@ def identity(config: TrainConfig, loss: Any, frozen: Any) -> dict[str, Any]:
     return dict(_plain(fixed))
 
 
-def held_to(place: Path, own: Mapping[str, Any], loss: Any, run_dir: Path) -> Progressed:
+def read_progress(place: Path, expected: Mapping[str, Any], loss: Any, run_dir: Path) -> Progressed:
     """How far the run of a checkpoint is, if it is the run that is to go on.
 
     A setting that the note lacks is one of a later version, and was what its default is.
 
     Args:
         place: of the checkpoint.
-        own: `identity` of the run.
+        expected: `identity` of the run.
         loss: of the run.
         run_dir: for the message.
 
@@ -83,13 +83,13 @@ def held_to(place: Path, own: Mapping[str, Any], loss: Any, run_dir: Path) -> Pr
     note = read_note(place)
     with reading(place / NOTE, remedy=RESTORE):
         with within("config"):
-            noted = decode(dict[str, Any], note.get("config"))
+            stored = decode(dict[str, Any], note.get("config"))
         with within("progress"):
             progress = Progressed.from_json(decode(dict[str, Any], note.get("progress")))
-    noted = {**_plain(_defaults(TrainConfig)), **noted}
-    if isinstance(noted.get("loss"), dict) and is_dataclass(loss):
-        noted["loss"] = {**_plain(_defaults(type(loss))), **noted["loss"]}  # type: ignore[arg-type]
-    changed = [key for key, value in own.items() if noted.get(key) != value]
+    stored = {**_plain(_defaults(TrainConfig)), **stored}
+    if isinstance(stored.get("loss"), dict) and is_dataclass(loss):
+        stored["loss"] = {**_plain(_defaults(type(loss))), **stored["loss"]}  # type: ignore[arg-type]
+    changed = [key for key, value in expected.items() if stored.get(key) != value]
     if changed:
         raise InputError(
             f"the run here was made with other settings: {', '.join(changed)}",
@@ -101,14 +101,14 @@ def held_to(place: Path, own: Mapping[str, Any], loss: Any, run_dir: Path) -> Pr
 
 def _defaults(kind: type) -> dict[str, Any]:
     """The settings of a dataclass that have a default, at it."""
-    made = {}
+    defaults = {}
     for f in fields(kind):
         plain = {"value": f.default}
         try:
-            made[f.name] = _plain(plain)["value"]
+            defaults[f.name] = _plain(plain)["value"]
         except TypeError:
             continue  # it has none, or none that a note could hold
-    return made
+    return defaults
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -72,10 +72,10 @@ def _alone() -> Any:
 
     if jax.process_count() == 1:
         return ocp.StandardCheckpointer()
-    own = jax.process_index()
+    process = jax.process_index()
     return ocp.StandardCheckpointer(
         multiprocessing_options=ocp.options.MultiprocessingOptions(
-            primary_host=own, active_processes={own}, barrier_sync_key_prefix=f"process{own}"
+            primary_host=process, active_processes={process}, barrier_sync_key_prefix=f"process{process}"
         )
     )
 
@@ -112,18 +112,18 @@ def load_arrays(directory: Path, like: Any) -> Any:
     """
     logging.getLogger("absl").setLevel(logging.ERROR)
     note = read_note(directory)
-    wanted, structure = jax.tree.flatten(like)
+    templates, structure = jax.tree.flatten(like)
     # Orbax keeps parts that a read may not touch, so the arrays alone would not show every changed byte.
     held_files = _file_checksums(directory / "arrays")
-    noted = note.get("files", {})
-    changed = sorted(name for name, digest in noted.items() if held_files.get(name) != digest)
+    digests = note.get("files", {})
+    changed = sorted(name for name, digest in digests.items() if held_files.get(name) != digest)
     if changed:
         raise CorruptStoreError(
-            f"{len(changed)} of {len(noted)} files are missing or changed, the first {changed[0]}",
+            f"{len(changed)} of {len(digests)} files are missing or changed, the first {changed[0]}",
             where=str(directory / "arrays" / changed[0]),
             remedy=RESTORE,
         )
-    shapes = [(tuple(w.shape), np.dtype(w.dtype)) for w in wanted]
+    shapes = [(tuple(w.shape), np.dtype(w.dtype)) for w in templates]
     if note["leaves"] != len(shapes):
         raise InputError(
             f"{note['leaves']} arrays, {len(shapes)} are expected: those of another model", where=str(directory)
@@ -131,8 +131,8 @@ def load_arrays(directory: Path, like: Any) -> Any:
     try:
         with _alone() as checkpointer:
             _refuse_other_shapes(checkpointer, directory, shapes)
-            held = checkpointer.restore((directory / "arrays").resolve())
-        leaves = [np.asarray(held[f"{i:05d}"]) for i in range(note["leaves"])]
+            arrays = checkpointer.restore((directory / "arrays").resolve())
+        leaves = [np.asarray(arrays[f"{i:05d}"]) for i in range(note["leaves"])]
     except InputError:
         raise
     except Exception as error:

@@ -43,8 +43,8 @@ def checked_pair(prediction: Fields, truth: Fields) -> tuple[Fields, Fields]:
             where="field metrics",
             remedy="Leave out samples whose reference failed",
         )
-    given = np.asarray(prediction, np.float64)
-    return np.where(np.isfinite(given), given, np.inf), exact
+    predicted = np.asarray(prediction, np.float64)
+    return np.where(np.isfinite(predicted), predicted, np.inf), exact
 
 
 def over(above: Any, below: Any) -> np.ndarray:
@@ -220,8 +220,8 @@ def correlation(prediction: Fields, truth: Fields) -> Float[np.ndarray, " time"]
     p = np.where(np.isfinite(p).all(2, keepdims=True), p, 0.0)
     p, t = (a - a.mean(2, keepdims=True) for a in (p, t))
     size = np.linalg.norm(p, axis=2) * np.linalg.norm(t, axis=2)
-    found = np.where(size > 0, np.einsum("stn,stn->st", p, t) / np.where(size > 0, size, 1.0), 0.0)
-    return found.mean(0)
+    coefficients = np.where(size > 0, np.einsum("stn,stn->st", p, t) / np.where(size > 0, size, 1.0), 0.0)
+    return coefficients.mean(0)
 
 
 class CorrelationTime(NamedTuple):

@@ -40,9 +40,9 @@ def energy_spectrum(fields: Fields) -> Float[np.ndarray, "time wavenumber"]:
     if points[-1] % 2 == 0:
         twice[-1] = 1.0
     shells = np.floor(_lengths(points, half=True) + 0.5).astype(np.int64)
-    found = _by_shell((power * twice).sum(2), shells)
-    found[bad] = np.inf
-    return 0.5 * found.mean(0)
+    spectrum = _by_shell((power * twice).sum(2), shells)
+    spectrum[bad] = np.inf
+    return 0.5 * spectrum.mean(0)
 
 
 def _lengths(points: tuple[int, ...], *, half: bool) -> Float[np.ndarray, "*mode"]:

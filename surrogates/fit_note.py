@@ -19,7 +19,7 @@ LOG = logging.getLogger(__name__)
 FILE = "fit.json"
 
 
-def spent(run_dir: Path) -> dict[str, float]:
+def fit_metrics(run_dir: Path) -> dict[str, float]:
     """What the training in a run directory took, sessions before this one counted, as metrics.
 
     Raises:

@@ -13,7 +13,7 @@ import numpy as np
 from flax import nnx
 
 from data.spec import Spec, content_hash
-from surrogates.base import described, load_weights, read_facts, save_surrogate
+from surrogates.base import card_errors, load_weights, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 
 Model = TypeVar("Model", bound=nnx.Module)
@@ -75,8 +75,8 @@ class KeptSurrogate(Generic[Model, Facts]):
     @property
     def scores(self) -> Mapping[str, float]:
         """Held-out scores, flat, with the unit in the key."""
-        found: Mapping[str, float] = self.facts.scores
-        return found
+        scores: Mapping[str, float] = self.facts.scores
+        return scores
 
     def with_facts(self, **changes: Any) -> Self:
         """The same weights with other facts, such as `scores` or a calibration."""
@@ -103,7 +103,7 @@ class KeptSurrogate(Generic[Model, Facts]):
         directory = Path(directory)
         facts: Any = read_facts(directory, cls.KIND, cls.FACTS)[0]
         weights = load_weights(directory, lambda: nnx.to_pure_dict(nnx.split(facts.model())[1]))
-        with described(directory):
+        with card_errors(directory):
             graph, state = nnx.split(facts.model())
         nnx.replace_by_pure_dict(state, weights)
         return cls(nnx.merge(graph, state), facts)

@@ -22,12 +22,12 @@ REMEDY = "Restore it from a copy, or remove it"
 Hashes = UInt64[np.ndarray, " sample"]
 
 
-def hashed(keys: Iterable[str]) -> Hashes:
+def hash_keys(keys: Iterable[str]) -> Hashes:
     """Hashes of keys of `data.identity` and `data.grouping`."""
     return np.frombuffer(b"".join(blake2b(k.encode(), digest_size=8).digest() for k in keys), "<u8").astype(np.uint64)
 
 
-def keep(directory: Path, *parts: Hashes | None) -> None:
+def save_hashes(directory: Path, *parts: Hashes | None) -> None:
     """Note the inputs in the directory of a surrogate, in place of a note that is there.
 
     Args:
@@ -38,10 +38,10 @@ def keep(directory: Path, *parts: Hashes | None) -> None:
         remove_listed(directory / FILE)
         return
     with listed_path(directory / FILE) as temporary, open(temporary, "wb") as file:
-        np.save(file, np.unique(np.concatenate([hashed(()), *parts])), allow_pickle=False)
+        np.save(file, np.unique(np.concatenate([hash_keys(()), *parts])), allow_pickle=False)
 
 
-def learned_from(directory: Path) -> Hashes | None:
+def read_hashes(directory: Path) -> Hashes | None:
     """The inputs that a surrogate has learned from, ascending; None where its training did not note them.
 
     Raises:
@@ -52,9 +52,9 @@ def learned_from(directory: Path) -> Hashes | None:
         return None
     verify(path, remedy=REMEDY)
     try:
-        noted: Hashes = np.load(path, allow_pickle=False)
-        if noted.dtype != np.uint64 or noted.ndim != 1:
+        hashes: Hashes = np.load(path, allow_pickle=False)
+        if hashes.dtype != np.uint64 or hashes.ndim != 1:
             raise ValueError("no list of hashes")
     except (OSError, ValueError, EOFError) as error:
         raise CorruptStoreError(f"cannot be read: {error}", where=str(path), remedy=REMEDY) from error
-    return noted
+    return hashes

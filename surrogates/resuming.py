@@ -17,7 +17,7 @@ from surrogates.devices import is_first
 FILE = "learned_from.json"
 
 
-def hold_to_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None = None) -> None:
+def record_training_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None = None) -> None:
     """Note what a run is about to learn from, or refuse to resume one that learned from other data.
 
     Args:
@@ -34,8 +34,8 @@ def hold_to_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None 
         checkpoints = (run_dir / "checkpoints").glob("*")
         begun = (run_dir / "surrogate").exists() or any(not p.name.startswith(".") for p in checkpoints)
     if begun:
-        held = _read(path)
-        changed = sorted(name for name in {*facts, *held} if facts.get(name) != held.get(name))
+        recorded = _read(path)
+        changed = sorted(name for name in {*facts, *recorded} if facts.get(name) != recorded.get(name))
         if changed:
             raise InputError(
                 f"the training here was begun with another {', '.join(changed)}",

@@ -111,6 +111,6 @@ def averages(total: Stats) -> dict[str, float]:
     return {name: float(s) / float(n) for name, (s, n) in host.items() if float(n) > 0}
 
 
-def compiled(function: Any) -> int:
+def count_compilations(function: Any) -> int:
     """How many shapes a jitted function has been compiled for."""
     return int(function._cache_size())

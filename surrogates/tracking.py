@@ -37,16 +37,16 @@ class Tracker:
 
         directory.mkdir(parents=True, exist_ok=True)
         self._client = MlflowClient(tracking_uri=directory.resolve().as_uri())
-        found = self._client.get_experiment_by_name(experiment)
-        experiment_id = found.experiment_id if found else self._client.create_experiment(experiment)
+        existing = self._client.get_experiment_by_name(experiment)
+        experiment_id = existing.experiment_id if existing else self._client.create_experiment(experiment)
         runs = self._client.search_runs([experiment_id], max_results=1) if resume else []
         self._run = runs[0].info.run_id if runs else self._client.create_run(experiment_id).info.run_id
         self._client.update_run(self._run, status="RUNNING")
-        held = dict(runs[0].data.params) if runs else {}
+        logged = dict(runs[0].data.params) if runs else {}
         for name, value in parameters.items():
-            if name not in held:
+            if name not in logged:
                 self._client.log_param(self._run, name, value)
-            elif held[name] != str(value):
+            elif logged[name] != str(value):
                 self._client.set_tag(self._run, f"resumed.{name}", value)
         self._known: dict[str, int] = {}
 

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from data.errors import InputError
 from data.processor import tree_seconds
-from surrogates.checkpointed import Progressed, held_to, identity
+from surrogates.checkpointed import Progressed, identity, read_progress
 from surrogates.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
 from surrogates.devices import agree, data_mesh, is_first, localise, replicate
 from surrogates.interrupt import BrokenOff, Interrupt
@@ -38,7 +38,7 @@ from surrogates.step import (
     TrainState,
     add_stats,
     averages,
-    compiled,
+    count_compilations,
     training_step,
     validation_step,
 )
@@ -153,7 +153,7 @@ class _Loop:
 
     # Checkpoints
 
-    def held(self) -> Any:
+    def arrays(self) -> Any:
         """What a checkpoint holds."""
         return {"state": self.state, "best": self.best}
 
@@ -163,7 +163,7 @@ class _Loop:
             return
         folder = self.run_dir / "checkpoints"
         count = int(self.state.step)
-        save_arrays(folder / f"{count:09d}", self.held(), {"progress": self.at.to_json(), "config": self.identity})
+        save_arrays(folder / f"{count:09d}", self.arrays(), {"progress": self.at.to_json(), "config": self.identity})
         drop_others(folder, f"{count:09d}")
 
     def resume(self) -> None:
@@ -172,12 +172,12 @@ class _Loop:
         Raises:
             CorruptStoreError: there are some, and all are damaged.
         """
-        found = newest_whole(self.run_dir / "checkpoints", self._read)
-        if found is None:
+        resumed = newest_whole(self.run_dir / "checkpoints", self._read)
+        if resumed is None:
             if is_first():
                 (self.run_dir / "train.jsonl").unlink(missing_ok=True)
             return
-        self.at, arrays = found
+        self.at, arrays = resumed
         self.state, self.best = replicate(arrays["state"], self.mesh), replicate(arrays["best"], self.mesh)
         if not is_first():
             return
@@ -185,8 +185,8 @@ class _Loop:
             log.writelines(json.dumps(row) + "\n" for row in self.at.history)
 
     def _read(self, place: Path) -> tuple[Progressed, Any]:
-        progress = held_to(place, self.identity, self.loss, self.run_dir)
-        return progress, load_arrays(place, self.held())
+        progress = read_progress(place, self.identity, self.loss, self.run_dir)
+        return progress, load_arrays(place, self.arrays())
 
     # The loop
 
@@ -311,7 +311,7 @@ class _Loop:
             self.at.seconds,
             self.at.core_seconds,
             waited / looped if looped else 0.0,
-            {"train": compiled(self.step), "valid": compiled(self.check)},
+            {"train": count_compilations(self.step), "valid": count_compilations(self.check)},
             stopped,
             self.at.best,
         )

@@ -59,10 +59,10 @@ def refuse_too_few(truth: Float[np.ndarray, " n"], name: str, *, where: str, alp
     Raises:
         InputError: there are labels, but fewer than `fewest_points(alpha)`.
     """
-    known = int(np.isfinite(truth).sum())
-    if len(truth) and known < fewest_points(alpha):
+    labelled = int(np.isfinite(truth).sum())
+    if len(truth) and labelled < fewest_points(alpha):
         raise InputError(
-            f"{known} molecules with a label of {name} are set aside to calibrate its {1 - alpha:.0%} intervals",
+            f"{labelled} molecules with a label of {name} are set aside to calibrate its {1 - alpha:.0%} intervals",
             where=where,
             remedy=f"Set aside {fewest_points(alpha)} or more, or none to do without calibrated intervals",
         )

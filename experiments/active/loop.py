@@ -36,7 +36,7 @@ from surrogates.graph.baseline import refuse_cells
 from surrogates.graph.facts import PotentialConfig
 from surrogates.graph.fit_potential import FineTuning, fit_potential
 from surrogates.graph.potential import Potential
-from surrogates.resuming import hold_to_data
+from surrogates.resuming import record_training_data
 from surrogates.train import TrainConfig
 
 
@@ -186,7 +186,7 @@ class ActiveLearning:
             **settings,
         }
         begun = any((self.run_dir / "rounds").glob("*/batch.npz"))
-        hold_to_data(self.run_dir, facts, begun=begun)
+        record_training_data(self.run_dir, facts, begun=begun)
 
     def _ended(self) -> str:
         """Why there is no further round, or nothing."""

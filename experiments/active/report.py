@@ -19,7 +19,7 @@ from experiments.active.stopping import StopConfig
 from experiments.ledger import Ledger
 from experiments.reporting.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
 from experiments.reporting.words import count, number
-from surrogates.learned_from import hashed, keep
+from surrogates.learned_from import hash_keys, save_hashes
 
 #: Ticks of an axis of errors, meV/Angstrom.
 TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
@@ -107,7 +107,7 @@ def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: 
     write_text(run_dir / "active.svg", drawing.xml)
     scores = {name: value for name, value in found.items() if not name.startswith("cost/")}
     outcome.potential.with_facts(scores=scores).save(run_dir / "surrogate")
-    keep(run_dir / "surrogate", hashed(frame_keys(outcome.frames)))
+    save_hashes(run_dir / "surrogate", hash_keys(frame_keys(outcome.frames)))
     write_json(run_dir / "metrics.json", dict(sorted(found.items())))
     return found
 

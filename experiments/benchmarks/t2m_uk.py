@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from simulators.weather.reanalysis import Reanalysis
     from surrogates.train import TrainConfig
     from surrogates.weather.forecaster import Forecaster
-    from surrogates.weather.references import Forecasts, LinearAutoregression, Persistence, Usually
+    from surrogates.weather.references import ClimatologyForecast, Forecasts, LinearAutoregression, Persistence
 
     source = Reanalysis(str(data_file(given.data, FILE, "weather")))
     folder = (given.out / "t2m_uk").resolve()
@@ -56,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     systems: dict[str, Forecasts] = {
         "forecast": forecaster,
         "persistence": Persistence(),
-        "climatology": Usually(store.layout, store.climatology(before)),
+        "climatology": ClimatologyForecast(store.layout, store.climatology(before)),
         "linear_autoregression": LinearAutoregression.fit(store, TRAIN, VALID, store.climatology(TRAIN), LEADS),
     }
     found = score(systems, Protocol(store, TEST, LEADS), store.climatology(before))

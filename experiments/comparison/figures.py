@@ -187,8 +187,8 @@ def _place(axes: Axes, labels: Sequence[_Label], lines: Sequence[Sequence[tuple[
             inside = frame.contains(low[0], low[1]) and frame.contains(high[0], high[1])
             cost = 10.0 * sum(grown.overlaps(other) for other in taken) + 0.5 * float(_inside(grown, covered).sum())
             # Nearer to another's point than to its own, a label would be read as the other's.
-            own = _distance(grown, anchor[None])[0]
-            cost += 3.0 * float((_distance(grown, marks) <= own + 2 * pixels).sum() - (not label.bold))
+            anchor_distance = _distance(grown, anchor[None])[0]
+            cost += 3.0 * float((_distance(grown, marks) <= anchor_distance + 2 * pixels).sum() - (not label.bold))
             cost += 0.05 * order + 100.0 * (not inside)
             if best is None or cost < best[0]:
                 best = (cost, shift / pixels, grown)

@@ -97,7 +97,7 @@ def _read(rungs: list[tuple[float, float, str]], x: float, beyond: tuple[Relatio
     return Reading(y, "equal", (first, second), min(y0, y1), max(y0, y1))
 
 
-def scaled(reading: Reading, factor: float) -> Reading:
+def scale_reading(reading: Reading, factor: float) -> Reading:
     """A reading times a positive number."""
     return Reading(
         reading.value * factor, reading.relation, reading.between, reading.low * factor, reading.high * factor
@@ -111,7 +111,7 @@ def speed_up(surrogate: Point, points: Sequence[Point]) -> Reading:
         InputError: the surrogate's error is not finite.
     """
     _refuse_infinite(surrogate)
-    return scaled(cost_at_error(points, surrogate.error), 1 / surrogate.core_seconds)
+    return scale_reading(cost_at_error(points, surrogate.error), 1 / surrogate.core_seconds)
 
 
 def accuracy_gain(surrogate: Point, points: Sequence[Point]) -> Reading:
@@ -121,7 +121,7 @@ def accuracy_gain(surrogate: Point, points: Sequence[Point]) -> Reading:
         InputError: the surrogate's error is not finite.
     """
     _refuse_infinite(surrogate)
-    return scaled(error_at_cost(points, surrogate.core_seconds), 1 / surrogate.error)
+    return scale_reading(error_at_cost(points, surrogate.core_seconds), 1 / surrogate.error)
 
 
 def _refuse_infinite(surrogate: Point) -> None:

@@ -30,7 +30,7 @@ CPU_LEAST_S = 1.0
 MOST_ROUNDS = 200
 
 
-def timed(
+def time_batch(
     contender: Contender, problem: Problem, start: int, size: int, clock: Clock
 ) -> tuple[float, float, np.ndarray]:
     """Wall and processor seconds of one batch, and its answer, complete and in the memory of the host.
@@ -40,13 +40,13 @@ def timed(
     """
     initial, parameters = problem.batch(start, size)
     cpu, wall = clock.cpu(), clock.wall()
-    given = contender.run(initial, parameters)
+    output = contender.run(initial, parameters)
     # Dispatch returns before the work is done; an array on the host is proof that it is.
-    answer = np.asarray(jax.block_until_ready(given)) if isinstance(given, np.ndarray | jax.Array) else None
+    answer = np.asarray(jax.block_until_ready(output)) if isinstance(output, np.ndarray | jax.Array) else None
     wall, cpu = clock.wall() - wall, clock.cpu() - cpu
     if answer is None:
         raise InputError(
-            f"the answer is a {type(given).__name__}, whose work may not be done yet",
+            f"the answer is a {type(output).__name__}, whose work may not be done yet",
             where=contender.name,
             remedy="Return a NumPy or JAX array",
         )
@@ -79,7 +79,7 @@ def measure(
         progress: told the name of each contender as its turn comes.
 
     Raises:
-        InputError: two have the same name, or one used more cores than `settings` says; see also `timed`.
+        InputError: two have the same name, or one used more cores than `settings` says; see also `time_batch`.
     """
     settings, clock = settings or Settings(), clock or Clock()
     names = [c.name for c in contenders]
@@ -100,12 +100,12 @@ def measure(
             if not needed:
                 continue
             contender, choice, walls, singles = contenders[place], chosen[place], rounds[place], single[place]
-            wall, cpu, _ = timed(contender, problem, turn * (choice.size + 1), choice.size, clock)
+            wall, cpu, _ = time_batch(contender, problem, turn * (choice.size + 1), choice.size, clock)
             walls.append(wall)
             spent[place].append(_cost(wall, cpu, settings))
             choice.used(wall, cpu)
             if len(singles) < settings.repeats:
-                singles.append(timed(contender, problem, turn, 1, clock)[0])
+                singles.append(time_batch(contender, problem, turn, 1, clock)[0])
     points = []
     for contender, choice, costs, singles in zip(contenders, chosen, spent, single, strict=True):
         _refuse_more_cores(contender.name, choice, settings.used_cores)
@@ -153,9 +153,11 @@ def _choose_batch(contender: Contender, problem: Problem, settings: Settings, cl
     first: dict[int, float] = {}
     # The single request, too, is called once before it is timed.
     for size in sorted({1, *settings.batch_sizes}):
-        first[size] = timed(contender, problem, 0, size, clock)[0]
+        first[size] = time_batch(contender, problem, 0, size, clock)[0]
         if size in settings.batch_sizes:
-            trials = [timed(contender, problem, (k + 1) * (size + 1), size, clock)[:2] for k in range(settings.trials)]
+            trials = [
+                time_batch(contender, problem, (k + 1) * (size + 1), size, clock)[:2] for k in range(settings.trials)
+            ]
             tried[size] = min(_cost(wall, cpu, settings) for wall, cpu in trials) / size
     best = min(tried, key=lambda size: tried[size])
     return _Choice(best, tried, first[best])
@@ -173,17 +175,17 @@ def _refuse_more_cores(name: str, choice: _Choice, cores: int) -> None:
 def _accuracy(contender: Contender, problem: Problem, size: int, settings: Settings) -> dict[str, Any]:
     """Error, its spread and the ranking, over every request once."""
     total = len(problem.initial)
-    parts = [timed(contender, problem, start, size, Clock())[2] for start in range(0, total, size)]
+    parts = [time_batch(contender, problem, start, size, Clock())[2] for start in range(0, total, size)]
     answers = np.concatenate(parts)[:total]
     errors = settings.error(answers, problem.truth)
     mean = float(errors.mean())
-    known = total > 1 and np.isfinite(mean)
-    found: dict[str, Any] = {
+    has_spread = total > 1 and np.isfinite(mean)
+    accuracy: dict[str, Any] = {
         "error": mean,
-        "error_standard_error": float(errors.std(ddof=1) / np.sqrt(total)) if known else None,
+        "error_standard_error": float(errors.std(ddof=1) / np.sqrt(total)) if has_spread else None,
         "non_finite": non_finite(answers),
     }
     if problem.scalar is not None:
         order = rank_correlation(problem.scalar(answers), problem.scalar(problem.truth))
-        found |= {"spearman": order.spearman, "kendall": order.kendall}
-    return found
+        accuracy |= {"spearman": order.spearman, "kendall": order.kendall}
+    return accuracy

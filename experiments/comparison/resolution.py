@@ -52,18 +52,18 @@ class GridError:
     def read(flat: Mapping[str, object]) -> tuple[GridError, ...]:
         """Those that a flat JSON of a comparison holds, by ascending points."""
         grids = sorted({int(k.split("/")[1]) for k in flat if k.startswith("resolution/")})
-        found = []
+        errors = []
         for n in grids:
-            own, other = (flat[f"resolution/{n}/{who}_relative_l2"] for who in ("surrogate", "solver"))
-            found.append(
+            surrogate, solver = (flat[f"resolution/{n}/{who}_relative_l2"] for who in ("surrogate", "solver"))
+            errors.append(
                 GridError(
                     n,
-                    None if own is None else float(str(own)),
-                    math.inf if other is None else float(str(other)),
+                    None if surrogate is None else float(str(surrogate)),
+                    math.inf if solver is None else float(str(solver)),
                     bool(flat[f"resolution/{n}/trained"]),
                 )
             )
-        return tuple(found)
+        return tuple(errors)
 
 
 def grid_error(
@@ -90,10 +90,15 @@ def grid_error(
         return float(relative_l2_each(answer, truth).mean())
 
     try:
-        own: float | None = error(surrogate(initial))
+        surrogate_error: float | None = error(surrogate(initial))
     except ValueError:
-        own = None
-    return GridError(points, own if own is None or math.isfinite(own) else None, error(solver(initial)), trained)
+        surrogate_error = None
+    return GridError(
+        points,
+        surrogate_error if surrogate_error is None or math.isfinite(surrogate_error) else None,
+        error(solver(initial)),
+        trained,
+    )
 
 
 def resolution_drawing(errors: Sequence[GridError], *, name: str, floor: float = 0.0) -> Drawing:
@@ -119,8 +124,8 @@ def paint(axes: Axes, errors: Sequence[GridError], floor: float = 0.0) -> None:
         ("solver", BLUE, "o", "solver on the same grid"),
         ("surrogate", VERMILLION, "D", "surrogate, as it was trained"),
     ):
-        known = [(e.points, getattr(e, which)) for e in errors if getattr(e, which) is not None]
-        shown = [(n, value) for n, value in known if math.isfinite(value) and value > floor]
+        curve = [(e.points, getattr(e, which)) for e in errors if getattr(e, which) is not None]
+        shown = [(n, value) for n, value in curve if math.isfinite(value) and value > floor]
         if shown:
             axes.plot(*zip(*shown, strict=True), f"{marker}-", color=colour, label=label)
     for e in errors:
@@ -142,11 +147,11 @@ def paint(axes: Axes, errors: Sequence[GridError], floor: float = 0.0) -> None:
 
 def words(errors: Sequence[GridError]) -> str:
     """What the figure shows, in sentences."""
-    known = [e for e in errors if e.surrogate is not None]
-    base = next((e for e in known if e.trained), None)
+    answered = [e for e in errors if e.surrogate is not None]
+    base = next((e for e in answered if e.trained), None)
     if base is None or base.surrogate is None:
         return "The operator gave no finite answer on the grid of its training."
-    others = [e for e in known if not e.trained and e.surrogate is not None]
+    others = [e for e in answered if not e.trained and e.surrogate is not None]
     if not others:
         return f"Its network answers on the grid of its training alone, of {base.points} points along each side."
     parts = [f"{number((e.surrogate or 0) / base.surrogate, 2)} times that on {e.points}" for e in others]
@@ -154,7 +159,7 @@ def words(errors: Sequence[GridError]) -> str:
         f"It learned on {base.points} points along each side and errs there by {number(base.surrogate)}; without "
         f"further training its error is {listing(parts)}."
     )
-    if len(known) < len(errors):
+    if len(answered) < len(errors):
         mute = listing([str(e.points) for e in errors if e.surrogate is None])
         text += f" It has no finite answer on {mute}."
     return text

@@ -214,21 +214,21 @@ def _findings(surrogate: Point, points: Sequence[Point]) -> dict[str, Any]:
     """What a surrogate is worth, flat; nothing for one whose answers are not finite."""
     if not math.isfinite(surrogate.error):
         return {}
-    found: dict[str, Any] = {}
+    findings: dict[str, Any] = {}
     for name, interpolated in (
         ("solver_core_seconds_at_equal_error", fr.cost_at_error(points, surrogate.error)),
         ("speed_up_at_equal_error", fr.speed_up(surrogate, points)),
         ("error_ratio_at_equal_cost", fr.accuracy_gain(surrogate, points)),
     ):
-        found |= {name: interpolated.value, f"{name}_relation": interpolated.relation}
-        found |= {f"{name}_low": interpolated.low, f"{name}_high": interpolated.high}
-        found[f"{name}_between"] = " and ".join(interpolated.between)
+        findings |= {name: interpolated.value, f"{name}_relation": interpolated.relation}
+        findings |= {f"{name}_low": interpolated.low, f"{name}_high": interpolated.high}
+        findings[f"{name}_between"] = " and ".join(interpolated.between)
     pays = fr.break_even_of(surrogate, points)
-    found["break_even_trajectories"] = None if pays is None or math.isinf(pays.count) else pays.count
-    found["break_even_relation"] = (
+    findings["break_even_trajectories"] = None if pays is None or math.isinf(pays.count) else pays.count
+    findings["break_even_relation"] = (
         "not known" if pays is None else fr.NEVER if math.isinf(pays.count) else pays.relation
     )
-    return found
+    return findings
 
 
 def speed_words(reading: fr.Reading) -> str:

@@ -44,11 +44,11 @@ class CoreForecasts:
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
         """States at leads 1 to `steps`, there and back between the grids by spectral truncation."""
-        own, runner = self.core.state_layout, self.runner
+        native, runner = self.core.state_layout, self.runner
         same = self.truncation == self.core.truncation
-        start = history[:, -1] if same else regrid(history[:, -1], own, runner.state_layout)
-        found = runner.run(start, steps * self.core.save_hours, self.core.save_hours)
-        return (found if same else regrid(found, runner.state_layout, own))[:, None]
+        start = history[:, -1] if same else regrid(history[:, -1], native, runner.state_layout)
+        states = runner.run(start, steps * self.core.save_hours, self.core.save_hours)
+        return (states if same else regrid(states, runner.state_layout, native))[:, None]
 
 
 def relative_error(store: WindowStore) -> Any:
@@ -94,8 +94,8 @@ def compare_with_core(
     initial, truth = states[:, 0], np.moveaxis(states[:, 1:], -1, 2)
     times = store.times[starts]
 
-    def laid(found: np.ndarray) -> np.ndarray:
-        return np.moveaxis(found[:, 0], -1, 2)
+    def laid(forecasts: np.ndarray) -> np.ndarray:
+        return np.moveaxis(forecasts[:, 0], -1, 2)
 
     few = slice(0, 4)
     again = laid(CoreForecasts(core, core.truncation).forecast_arrays(initial[few, None], times[few], steps))
@@ -137,7 +137,7 @@ def years_per_minute(
     """Simulated years a minute, summed over the batch, of the forecaster and of the core on the same cores."""
     states, times = np.repeat(state[None], batch, axis=0), np.repeat(np.datetime64("2001-01-01"), batch)
     days = core.save_hours / 24
-    found = []
+    rates = []
     for steps, run in (
         (20, lambda n: forecaster.forecast_arrays(states[:, None], times, n)),
         (2 if batch > 8 else 10, lambda n: core.run(states, n * core.save_hours, core.save_hours)),
@@ -146,5 +146,5 @@ def years_per_minute(
         began = time.perf_counter()
         run(steps)
         seconds = time.perf_counter() - began
-        found.append(batch * steps * days / 365.25 / (seconds / 60))
-    return found[0], found[1]
+        rates.append(batch * steps * days / 365.25 / (seconds / 60))
+    return rates[0], rates[1]

@@ -20,7 +20,7 @@ from data.weather import TIME, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.stage import existing_file, surrogate_directory
 from experiments.weather.reference_states import part_of_training
-from experiments.weather.stability import beyond
+from experiments.weather.stability import out_of_range
 from surrogates.weather.forecaster import Forecaster
 
 #: Days between the times of two states: each is a segment of its own.
@@ -74,9 +74,9 @@ class Drift:
                 remedy="Give windows of a dynamical core",
             )  # fmt: skip
         asked = [self.part, self.runs, self.days, self.every, self.seed]
-        made = content_hash([forecaster.fingerprint, store.fingerprint, *asked])
+        fingerprint = content_hash([forecaster.fingerprint, store.fingerprint, *asked])
         return write_windows(
-            path, _segments(self._states(forecaster, store), store.layout), store.layout, fingerprint=made,
+            path, _segments(self._states(forecaster, store), store.layout), store.layout, fingerprint=fingerprint,
             advance=advance,
         )  # fmt: skip
 
@@ -94,7 +94,7 @@ class Drift:
         alive, done = np.ones(self.runs, bool), 0
         present = store.times[starts + history - 1]
         for states in forecaster.chunks(store.read(starts, history), present, steps, seed=self.seed, chunk=every):
-            alive &= ~beyond(forecaster, states[:, 0]).any(axis=(1, 2))
+            alive &= ~out_of_range(forecaster, states[:, 0]).any(axis=(1, 2))
             done += states.shape[2]
             if not alive.any():
                 return

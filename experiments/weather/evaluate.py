@@ -22,7 +22,7 @@ from experiments.stage import build, existing_file, show_readings
 from experiments.weather import figures
 from experiments.weather.external import ExternalForecasts
 from experiments.weather.reference_states import AskedStates, ReferenceStates, reference_states
-from experiments.weather.report import Evaluation, beaten, write_page
+from experiments.weather.report import Evaluation, count_wins, write_page
 from experiments.weather.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
 from experiments.weather.stability import long_run
 from experiments.weather.words import EXTERNAL
@@ -178,21 +178,21 @@ def evaluate_forecaster(
         climate = systems.get(CLIMATE)
         if isinstance(climate, ClimatologicalEnsemble):
             several[CLIMATE] = min(max(most, CLIMATE_MEMBERS), climate.most_members(valid_times))
-        found = score(
+        scores = score(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
             advance=lambda: bar.advance(task),
         )  # fmt: skip
     apart = _apart(main, protocol, learned, members)
-    if readings and found.attrs["forecasts"] < readings[0].used:
-        unseen = readings[0].used - int(found.attrs["forecasts"])
+    if readings and scores.attrs["forecasts"] < readings[0].used:
+        unseen = readings[0].used - int(scores.attrs["forecasts"])
         readings[0] = readings[0].without(["no state before its first lead that other systems begin from"] * unseen)
-    found.attrs |= {"states": store.fingerprint, "notes": learned.notes}
+    scores.attrs |= {"states": store.fingerprint, "notes": learned.notes}
     if forecaster is not None:
-        found.attrs["surrogate"] = forecaster.fingerprint
+        scores.attrs["surrogate"] = forecaster.fingerprint
     show_readings([_reading(settings.file, store, learned), *readings], run_dir)
-    _write_scores(found, run_dir)
+    _write_scores(scores, run_dir)
     shown = _shown(settings.channels, store)
-    evaluation = Evaluation(store.layout, found, shown, notes=learned.notes, members=members)
+    evaluation = Evaluation(store.layout, scores, shown, notes=learned.notes, members=members)
     _draw(evaluation, main, protocol)
     if settings.long_days and forecaster is not None:
         first = first[np.unique(np.linspace(0, len(first) - 1, max(1, settings.long_starts)).round().astype(int))]
@@ -231,8 +231,8 @@ def _apart(main: Any, protocol: Protocol, learned: ReferenceStates, members: int
         return {}
     several = {"forecast": members} if members > 1 else {}
     rest = replace(protocol, part=learned.free)
-    found = plain(score({"forecast": main}, rest, learned.climatology, members=several), "forecast", UNSEEN)
-    return {k: v for k, v in found.items() if "/rmse/" in k}
+    metrics = plain(score({"forecast": main}, rest, learned.climatology, members=several), "forecast", UNSEEN)
+    return {k: v for k, v in metrics.items() if "/rmse/" in k}
 
 
 def _reading(source: str, store: WindowStore, learned: ReferenceStates) -> Reading:
@@ -249,19 +249,23 @@ def _reading(source: str, store: WindowStore, learned: ReferenceStates) -> Readi
 
 def _shown(labels: list[str], store: WindowStore) -> list[int]:
     """Channels with figures: those asked for, else one in the middle, one high and one low of each variable."""
-    known = [c.label for c in store.layout.channels]
-    strange = [name for name in labels if name not in known]
+    names = [c.label for c in store.layout.channels]
+    strange = [name for name in labels if name not in names]
     if strange:
         raise InputError(
-            f"no channel {strange[0]!r}", where="forecasts.channels", remedy=f"There are {', '.join(known)}"
+            f"no channel {strange[0]!r}", where="forecasts.channels", remedy=f"There are {', '.join(names)}"
         )
     if labels:
-        return [known.index(name) for name in labels]
-    found: list[int] = []
+        return [names.index(name) for name in labels]
+    positions: list[int] = []
     for variable in store.layout.variables:
-        own = store.layout.index(variable)
-        found += sorted({own[len(own) // 4], own[len(own) // 2], own[-1]}) if len(own) > 3 else own
-    return found
+        channels = store.layout.index(variable)
+        positions += (
+            sorted({channels[len(channels) // 4], channels[len(channels) // 2], channels[-1]})
+            if len(channels) > 3
+            else channels
+        )
+    return positions
 
 
 def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
@@ -278,7 +282,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
         for a in range(0, len(starts), 8)
     ]
     # Errors are those of the mean, as in the tables; a mean is smoother than any member, whose spectrum is shown.
-    given = np.concatenate([part.mean(axis=1) for part in parts])
+    mean = np.concatenate([part.mean(axis=1) for part in parts])
     member, steps = np.concatenate([part[:, 0] for part in parts]), len(scored)
     hours = figures.lead_hours(evaluation.scores)
     said_as = figures.lead_words(hours)
@@ -286,7 +290,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
     for k in evaluation.shown[:4]:
         channel = layout.channels[k]
         words, measure = figures.title(channel, layout), figures.units(channel)
-        off = np.sqrt(((given[:, middle, ..., k] - truth[:, middle, ..., k]) ** 2).mean(axis=0))
+        off = np.sqrt(((mean[:, middle, ..., k] - truth[:, middle, ..., k]) ** 2).mean(axis=0))
         drawing = figures.error_map(off, grid, measure, f"map-{k}")
         drawing = Drawing(drawing.name, f"{words.capitalize()}, lead {said_as[middle]}", drawing.xml)
         evaluation.maps.append(drawing)
@@ -300,7 +304,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
     k = evaluation.shown[0]
     frames = np.unique(np.linspace(0, steps - 1, min(steps, 12)).round().astype(int))
     evaluation.animation = figures.animation(
-        given[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
+        mean[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
         figures.units(layout.channels[k]), figures.title(layout.channels[k], layout).capitalize(),
     )  # fmt: skip
     bands = forecaster.facts.bands if isinstance(forecaster, Forecaster) and protocol.leads is None else None
@@ -310,20 +314,20 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
         inside = (np.abs(member - truth) <= half) * grid.weights[..., None]
         share = inside.mean(axis=(2, 3)) >= (1 - bands.alpha) * grid.weights.mean()
         for i in sorted({0, middle, steps - 1}):
-            evaluation.bands_held = {**evaluation.bands_held, said_as[i]: float(share[:, i].mean())}
+            evaluation.band_coverage = {**evaluation.band_coverage, said_as[i]: float(share[:, i].mean())}
 
 
-def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
+def _write_scores(scores: xr.Dataset, run_dir: Path) -> None:
     """`scores.zarr`, and `scores.json` with the same numbers."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with atomic_directory(run_dir / "scores.zarr") as temporary:
-        found.to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
-    hours = figures.lead_hours(found)
+        scores.to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)
+    hours = figures.lead_hours(scores)
     flat = {}
-    for name, array in found.data_vars.items():
+    for name, array in scores.data_vars.items():
         if "system" not in array.dims:
             continue
-        for system in found["system"].values:
+        for system in scores["system"].values:
             values = array.sel(system=system)
             values = values.dropna("channel", how="all").dropna("region", how="all")
             if not values.size or not np.isfinite(values.values).all():
@@ -341,8 +345,8 @@ def _write_scores(found: xr.Dataset, run_dir: Path) -> None:
                 }
                 for region in values["region"].values
             }
-    notes = list(found.attrs.get("notes", ()))
-    write_json(run_dir / "scores.json", {"forecasts": int(found.attrs["forecasts"]), "notes": notes, "scores": flat})
+    notes = list(scores.attrs.get("notes", ()))
+    write_json(run_dir / "scores.json", {"forecasts": int(scores.attrs["forecasts"]), "notes": notes, "scores": flat})
 
 
 def _metrics(evaluation: Evaluation) -> dict[str, float]:
@@ -352,7 +356,7 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
     metrics = {k: v for k, v in metrics.items() if "/rmse/" in k}
     for system, head in (("forecast", "beaten"), ("regressed", "beaten_regressed")):
         if system in evaluation.scores["system"].values:
-            for name, (wins, total) in beaten(evaluation.scores, system).items():
+            for name, (wins, total) in count_wins(evaluation.scores, system).items():
                 metrics[f"{head}/{name}"] = wins / total
     metrics |= ensemble_metrics(evaluation.scores)
     metrics |= {f"external/{k}": v for k, v in ensemble_metrics(evaluation.scores, EXTERNAL).items()}
@@ -361,22 +365,22 @@ def _metrics(evaluation: Evaluation) -> dict[str, float]:
         metrics["long/days"] = run.days if run.left is None else run.left
         metrics["long/runs"] = float(len(run.ends))
         metrics["long/stable"] = run.stayed / len(run.ends)
-        for head, climate in (("long", run.climate), ("long_held", run.held)):
+        for head, climate in (("long", run.climate), ("long_held", run.unseen)):
             if climate is None:
                 continue
             weights = evaluation.layout.grid.weights[:, 0]
             for variable in evaluation.layout.variables:
                 section = climate.section_off(run.truth, weights, evaluation.layout.index(variable))
-                found = {f"{head}/{variable}/{k}_off": abs(v) for k, v in section.items()}
-                metrics |= {k: v for k, v in found.items() if np.isfinite(v)}
+                errors = {f"{head}/{variable}/{k}_off": abs(v) for k, v in section.items()}
+                metrics |= {k: v for k, v in errors.items() if np.isfinite(v)}
             for key, values in climate.off(run.truth, weights).items():
                 for variable in evaluation.layout.variables:
-                    own = np.abs(values[evaluation.layout.index(variable)])
-                    if np.isfinite(own).all():
-                        metrics[f"{head}/{variable}/{key}_off"] = float(own.mean())
-                        metrics[f"{head}/{variable}/{key}_off_most"] = float(own.max())
+                    sizes = np.abs(values[evaluation.layout.index(variable)])
+                    if np.isfinite(sizes).all():
+                        metrics[f"{head}/{variable}/{key}_off"] = float(sizes.mean())
+                        metrics[f"{head}/{variable}/{key}_off_most"] = float(sizes.max())
     for batch, (ours, theirs) in evaluation.speed.items():
         metrics[f"speed/{batch}/forecast_years_per_minute"] = ours
         metrics[f"speed/{batch}/core_years_per_minute"] = theirs
-    metrics |= {f"bands/{k}": v for k, v in evaluation.bands_held.items()}
+    metrics |= {f"bands/{k}": v for k, v in evaluation.band_coverage.items()}
     return metrics

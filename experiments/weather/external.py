@@ -112,9 +112,9 @@ class ExternalForecasts:
         if LEVEL in data.coords and not data[LEVEL].attrs.get("units") and any(map(layout.levels, layout.variables)):
             notes.append("The levels of the forecasts made elsewhere have no units: they are taken for hPa.")
         steps = tuple(int(v) for v in seconds[at] // step)
-        found = ExternalForecasts(data, layout, where, steps, (at, rows, columns), tuple(notes))
-        found._refuse_other_values(truth)
-        return found
+        forecasts = ExternalForecasts(data, layout, where, steps, (at, rows, columns), tuple(notes))
+        forecasts._refuse_other_values(truth)
+        return forecasts
 
     @property
     def members(self) -> int:
@@ -212,11 +212,11 @@ class ExternalForecasts:
         """All members of the forecasts that begin at some times; leads that are not in the file are NaN."""
         number = {t: k for k, t in enumerate(self.times.tolist())}
         shape = (len(times), self.members, steps, *self.layout.grid.shape, len(self.layout.channels))
-        found = np.full(shape, np.nan, np.float32)
+        states = np.full(shape, np.nan, np.float32)
         scored = [k for k, s in enumerate(self.steps) if s <= steps]
         for row, time in enumerate(times.astype("datetime64[s]").tolist()):
-            found[row][:, [self.steps[k] - 1 for k in scored]] = self._read(number[time])[:, scored]
-        return found
+            states[row][:, [self.steps[k] - 1 for k in scored]] = self._read(number[time])[:, scored]
+        return states
 
 
 def _opened(path: Path) -> xr.Dataset:
@@ -236,8 +236,8 @@ def _named(data: xr.Dataset, where: str) -> xr.Dataset:
     for old, new in DIMS.items():
         if (old in data.dims or old in data.coords) and new not in data.variables and new not in data.dims:
             data = data.rename({old: new})
-    known = (TIME, LEAD, LATITUDE, LONGITUDE, LEVEL, MEMBER)
-    data = levels_in_hpa(data).squeeze([d for d in data.dims if d not in known and data.sizes[d] == 1], drop=True)
+    dims = (TIME, LEAD, LATITUDE, LONGITUDE, LEVEL, MEMBER)
+    data = levels_in_hpa(data).squeeze([d for d in data.dims if d not in dims and data.sizes[d] == 1], drop=True)
     single = [d for d in (TIME, LEAD, MEMBER) if d in data.coords and data[d].ndim == 0]
     data = data.expand_dims(single)
     if LEVEL in data.coords and data[LEVEL].ndim == 0:

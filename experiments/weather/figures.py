@@ -34,8 +34,8 @@ def title(channel: Channel, layout: WeatherLayout) -> str:
 
 def units(channel: Channel) -> str:
     """Of a channel, with powers as people write them."""
-    found = VARIABLES[channel.variable].units if channel.variable in VARIABLES else "1"
-    return {"m s-1": "m/s", "m2 s-2": "m²/s²", "kg kg-1": "kg/kg", "s-1": "1/s", "Pa s-1": "Pa/s"}.get(found, found)
+    unit = VARIABLES[channel.variable].units if channel.variable in VARIABLES else "1"
+    return {"m s-1": "m/s", "m2 s-2": "m²/s²", "kg kg-1": "kg/kg", "s-1": "1/s", "Pa s-1": "Pa/s"}.get(unit, unit)
 
 
 def lead_hours(scores: xr.Dataset) -> Float[np.ndarray, " lead"]:
@@ -138,16 +138,16 @@ def spread_and_error(scores: xr.Dataset, layout: WeatherLayout, channel: int, sy
 
 def rank_histogram(scores: xr.Dataset, layout: WeatherLayout, channel: int, system: str) -> Drawing:
     """Shares of truths by the number of members below them, at the first, a middle and the last lead."""
-    found = scores["rank_histogram"].sel(ensemble=system).isel(channel=channel)
-    found = found.dropna("rank", how="all")
+    shares = scores["rank_histogram"].sel(ensemble=system).isel(channel=channel)
+    shares = shares.dropna("rank", how="all")
     said_as = lead_words(lead_hours(scores))
     leads = sorted({0, len(said_as) // 2, len(said_as) - 1})
-    ranks = np.arange(found.sizes["rank"])
+    ranks = np.arange(shares.sizes["rank"])
 
     def paint(axes: Axes) -> None:
         for place, lead in enumerate(leads):
             axes.step(
-                ranks, found.isel({LEAD: lead}).values, where="mid", color=COLOURS[(0, 2, 5)[place]],
+                ranks, shares.isel({LEAD: lead}).values, where="mid", color=COLOURS[(0, 2, 5)[place]],
                 label=f"lead {said_as[lead]}",
             )  # fmt: skip
         axes.axhline(1 / len(ranks), color=INK, linestyle=":", linewidth=0.9, label="flat: exchangeable")

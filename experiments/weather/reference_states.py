@@ -18,7 +18,13 @@ from experiments.stage import existing_file
 from experiments.weather.words import REFERENCES
 from surrogates.weather.climate_ensemble import ClimatologicalEnsemble
 from surrogates.weather.forecaster import Forecaster
-from surrogates.weather.references import Forecasts, LinearAutoregression, LinearInverseModel, Persistence, Usually
+from surrogates.weather.references import (
+    ClimatologyForecast,
+    Forecasts,
+    LinearAutoregression,
+    LinearInverseModel,
+    Persistence,
+)
 from surrogates.weather.seeps import PrecipitationClimate, climates
 from surrogates.weather.training_references import TrainingReferences
 
@@ -99,17 +105,17 @@ class ReferenceStates:
                 where="forecasts.references",
                 remedy=f"There are {', '.join(REFERENCES)}",
             )
-        wanted = list(dict.fromkeys(names))
-        if members > 1 and "climatological_ensemble" not in wanted:
-            wanted.append("climatological_ensemble")
-        made: dict[str, Forecasts] = {}
-        for name in wanted:
+        chosen = list(dict.fromkeys(names))
+        if members > 1 and "climatological_ensemble" not in chosen:
+            chosen.append("climatological_ensemble")
+        systems: dict[str, Forecasts] = {}
+        for name in chosen:
             system = self._reference(name, layout, steps, history, members, times)
             if isinstance(system, str):
                 self.notes.append(f"The {REFERENCES[name]} is left out: {system}.")
             else:
-                made[name] = system
-        return made
+                systems[name] = system
+        return systems
 
     def _reference(
         self, name: str, layout: WeatherLayout, steps: int, history: int, members: int, times: np.ndarray
@@ -118,7 +124,7 @@ class ReferenceStates:
         if name == "persistence":
             return Persistence()
         if name == "climatology":
-            return Usually(layout, self.climatology)
+            return ClimatologyForecast(layout, self.climatology)
         away = "the windows of the training are not at hand; name them by forecasts.training"
         windows = self.windows
         if name == "climatological_ensemble":
@@ -176,7 +182,7 @@ def reference_states(
     """
     kept = None if forecaster is None or directory is None else TrainingReferences.load(directory, forecaster.layout)
     windows = _windows(asked, truth, forecaster, kept)
-    own = windows is truth
+    same = windows is truth
     if windows is None and (kept is None or kept.climatology is None):
         raise InputError(
             _why_not_at_hand(kept),
@@ -184,20 +190,20 @@ def reference_states(
             remedy="Give forecasts.training=WINDOWS, those of its training",
         )
     train, valid = (_part_of(name, asked, kept, directory, windows) for name in ("train", "valid"))
-    test = _test_part(asked, truth, directory, kept, own)
+    test = _test_part(asked, truth, directory, kept, same)
     if windows is not None:
         climatology, times = windows.climatology(train), windows.times[train[0] : train[1]]
     else:
         assert kept is not None
         assert kept.climatology is not None
         climatology, times = kept.climatology, kept.times
-    made = ReferenceStates(climatology, times, windows, train, valid, test, kept)
+    states = ReferenceStates(climatology, times, windows, train, valid, test, kept)
     where = "the surrogate's directory" if windows is None else str(windows.path)
-    made.notes.append(f"Climatology and linear models are made of {_extent(times, truth.layout)} of {where}.")
+    states.notes.append(f"Climatology and linear models are made of {_extent(times, truth.layout)} of {where}.")
     calibration = (0, 0) if kept is None or asked.train is not None else kept.parts.get("calibration", (0, 0))
-    _refuse_learned(made, asked, truth, (train, valid, calibration) if own else None)
-    _refuse_other_hours(made, truth)
-    return made
+    _refuse_learned(states, asked, truth, (train, valid, calibration) if same else None)
+    _refuse_other_hours(states, truth)
+    return states
 
 
 def _windows(
@@ -253,11 +259,11 @@ def _part_of(
     name: str, asked: AskedStates, kept: TrainingReferences | None, directory: Path | None, windows: WindowStore | None
 ) -> Part:
     """Rows of the training's windows."""
-    given: Range = getattr(asked, name)
-    if given is not None:
+    bounds: Range = getattr(asked, name)
+    if bounds is not None:
         if windows is None:
             raise InputError("the windows of the training are not at hand", where=f"forecasts.{name}")
-        return _within(given, windows, f"forecasts.{name}")
+        return _within(bounds, windows, f"forecasts.{name}")
     if kept is not None:
         return kept.parts.get(name, (0, 0))
     if directory is not None:
@@ -267,12 +273,12 @@ def _part_of(
 
 
 def _test_part(
-    asked: AskedStates, truth: WindowStore, directory: Path | None, kept: TrainingReferences | None, own: bool
+    asked: AskedStates, truth: WindowStore, directory: Path | None, kept: TrainingReferences | None, same: bool
 ) -> Part:
     """Rows of the windows with the truth."""
     if asked.test is not None:
         return _within(asked.test, truth, "forecasts.test")
-    if not own:
+    if not same:
         return 0, len(truth)
     if kept is not None and "test" in kept.parts:
         return kept.parts["test"]
@@ -284,12 +290,12 @@ def _test_part(
     )  # fmt: skip
 
 
-def _within(given: Sequence[int], store: WindowStore, key: str) -> Part:
-    if len(given) != 2 or not 0 <= given[0] < given[1] <= len(store):
+def _within(bounds: Sequence[int], store: WindowStore, key: str) -> Part:
+    if len(bounds) != 2 or not 0 <= bounds[0] < bounds[1] <= len(store):
         raise InputError(
-            f"must be [start,stop] of the {len(store):,} states of {store.path}, got {list(given)}", where=key
+            f"must be [start,stop] of the {len(store):,} states of {store.path}, got {list(bounds)}", where=key
         )
-    return int(given[0]), int(given[1])
+    return int(bounds[0]), int(bounds[1])
 
 
 def _extent(times: np.ndarray, layout: WeatherLayout) -> str:
@@ -301,12 +307,12 @@ def _extent(times: np.ndarray, layout: WeatherLayout) -> str:
 
 
 def _refuse_learned(
-    made: ReferenceStates, asked: AskedStates, truth: WindowStore, learned_parts: Sequence[Part] | None
+    states: ReferenceStates, asked: AskedStates, truth: WindowStore, learned_parts: Sequence[Part] | None
 ) -> None:
     """Refuse to score states that were learned from; where they are asked for by their rows, note it.
 
     Args:
-        made: with the states that are to be forecast, and those of the training.
+        states: with the states that are to be forecast, and those of the training.
         asked: by the configuration.
         truth: windows with the truth.
         learned_parts: [start, stop) of these that were learned from; None where they are other windows.
@@ -314,11 +320,11 @@ def _refuse_learned(
     Raises:
         InputError: says how many, and which rows are free of them.
     """
-    rows = np.arange(*made.test)
+    rows = np.arange(*states.test)
     if learned_parts is not None:
         learned = np.any([(rows >= low) & (rows < high) for low, high in learned_parts], axis=0)
     elif truth.layout.calendar:
-        learned = np.isin(truth.times[rows].astype("datetime64[s]"), made.times.astype("datetime64[s]"))
+        learned = np.isin(truth.times[rows].astype("datetime64[s]"), states.times.astype("datetime64[s]"))
     else:
         return
     if not learned.any():
@@ -328,35 +334,35 @@ def _refuse_learned(
     runs = [(int(rows[0] + a), int(rows[0] + b)) for a, b in zip(edges[::2], edges[1::2], strict=True)]
     free = max(runs, key=lambda run: run[1] - run[0], default=None)
     if asked.test is not None:
-        made.free = free
+        states.free = free
         apart = "" if free is None else f" The scores under unseen/ are of states {free[0]} to {free[1]} alone."
-        made.notes.append(f"{said[0].upper()}{said[1:]}: scores on them are better than on others.{apart}")
+        states.notes.append(f"{said[0].upper()}{said[1:]}: scores on them are better than on others.{apart}")
         return
     remedy = "Give later states" if free is None else f"Give forecasts.test=[{free[0]},{free[1]}], which are not"
     raise InputError(said, where="forecasts.file", remedy=remedy)
 
 
-def _refuse_other_hours(made: ReferenceStates, truth: WindowStore) -> None:
+def _refuse_other_hours(states: ReferenceStates, truth: WindowStore) -> None:
     """Refuse truth of hours of the day that have no climatology, and note months that have none.
 
     Raises:
         InputError: says which hours there are.
     """
-    times = truth.times[made.test[0] : made.test[1]]
-    if made.climatology.kind == "mean":
+    times = truth.times[states.test[0] : states.test[1]]
+    if states.climatology.kind == "mean":
         return
-    strange = sorted(set(hour_of_day(times).tolist()) - set(made.climatology.hours))
+    strange = sorted(set(hour_of_day(times).tolist()) - set(states.climatology.hours))
     if strange:
-        learned = ", ".join(f"{h:02d}" for h in made.climatology.hours)
+        learned = ", ".join(f"{h:02d}" for h in states.climatology.hours)
         raise InputError(
             f"it has states of {strange[0]:02d} UTC, the training had those of {learned} UTC, so that none is usual",
             where="forecasts.file",
             remedy=f"Write windows of the hours {learned}, by source.start and source.step_hours",
         )  # fmt: skip
-    months = [t.astype("datetime64[M]").astype(np.int64) % 12 + 1 for t in (times, made.times)]
+    months = [t.astype("datetime64[M]").astype(np.int64) % 12 + 1 for t in (times, states.times)]
     without = ~np.isin(months[0], months[1])
     if without.any():
-        made.notes.append(
+        states.notes.append(
             f"{without.sum():,} of the {len(times):,} states are of months that the training had no states of: their "
             "climatology is that of the nearest days that it had, or of all of them."
         )

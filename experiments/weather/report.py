@@ -44,7 +44,7 @@ class Evaluation:
         long: a long rollout, or None.
         comparison: with the core at coarser truncations, or None.
         speed: simulated years a minute: batch to (forecast, core).
-        bands_held: share of points within the calibrated bands by lead, or None.
+        band_coverage: share of points within the calibrated bands by lead, or None.
         notes: what was taken where there was a choice, and what to mind.
         members: of the ensemble whose mean is shown; 1 for a single forecast.
     """
@@ -59,12 +59,12 @@ class Evaluation:
     long: LongRun | None = None
     comparison: Comparison | None = None
     speed: Mapping[int, tuple[float, float]] = field(default_factory=dict)
-    bands_held: Mapping[str, float] = field(default_factory=dict)
+    band_coverage: Mapping[str, float] = field(default_factory=dict)
     notes: Sequence[str] = ()
     members: int = 1
 
 
-def beaten(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int, int]]:
+def count_wins(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int, int]]:
     """For each reference: over how many (channel, lead) a system errs less, of how many."""
     rmse = scores["rmse"].isel(region=0)
     ours = rmse.sel(system=system).values
@@ -75,47 +75,50 @@ def beaten(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int,
     }
 
 
-def write_page(found: Evaluation, path: Path) -> Path:
+def write_page(evaluation: Evaluation, path: Path) -> Path:
     """Write the page, whole or not at all."""
-    write_text(path, render(found))
+    write_text(path, render(evaluation))
     return path
 
 
-def render(found: Evaluation) -> str:
+def render(evaluation: Evaluation) -> str:
     """The page as text."""
-    scores, layout = found.scores, found.layout
+    scores, layout = evaluation.scores, evaluation.layout
     hours = lead_hours(scores)
-    wins = beaten(scores)
-    drawn = beaten(scores, "regressed") if "regressed" in scores["system"].values else {}
+    wins = count_wins(scores)
+    drawn = count_wins(scores, "regressed") if "regressed" in scores["system"].values else {}
     parts = [
-        ("scorecard", "Errors by variable and lead", _scorecard(found)),
-        ("leads", "Error along the leads", _leads(found)),
+        ("scorecard", "Errors by variable and lead", _scorecard(evaluation)),
+        ("leads", "Error along the leads", _leads(evaluation)),
     ]
-    if found.maps:
+    if evaluation.maps:
         parts.append(
             (
                 "maps",
                 "Where the errors are",
-                _panels(found.maps, f"Root mean square error of {_what(found)} at each point, over some forecasts."),
+                _panels(
+                    evaluation.maps,
+                    f"Root mean square error of {_what(evaluation)} at each point, over some forecasts.",
+                ),
             )
         )
-    if found.spectra:
+    if evaluation.spectra:
         text = "A forecast whose line falls below that of the truth at high wavenumbers is too smooth."
-        parts.append(("spectra", "Energy by wavenumber", _panels(found.spectra, text)))
-    if found.animation:
-        text = f"<p>Shown is {_what(found)}.</p>" if found.members > 1 else ""
-        text += f'<figure class="wide">{found.animation}</figure>'
+        parts.append(("spectra", "Energy by wavenumber", _panels(evaluation.spectra, text)))
+    if evaluation.animation:
+        text = f"<p>Shown is {_what(evaluation)}.</p>" if evaluation.members > 1 else ""
+        text += f'<figure class="wide">{evaluation.animation}</figure>'
         parts.append(("animation", "A forecast beside the truth", text))
     if "rank_histogram" in scores:
-        parts.append(("ensemble", "Is the ensemble as uncertain as it says?", _ensemble(found)))
+        parts.append(("ensemble", "Is the ensemble as uncertain as it says?", _ensemble(evaluation)))
     if "seeps" in scores:
-        parts.append(("seeps", "Precipitation in three classes", _seeps(found)))
-    if found.bands_held:
-        parts.append(("bands", "Do the bands hold?", _bands(found)))
-    parts.append(("cost", "Cost against accuracy", _cost(found)))
-    if found.long is not None:
-        parts.append(("long", "A long run", _long(found)))
-    method = METHOD if found.members == 1 and "ensemble" not in scores.coords else f"{METHOD} {ENSEMBLE_METHOD}"
+        parts.append(("seeps", "Precipitation in three classes", _seeps(evaluation)))
+    if evaluation.band_coverage:
+        parts.append(("bands", "Do the bands hold?", _bands(evaluation)))
+    parts.append(("cost", "Cost against accuracy", _cost(evaluation)))
+    if evaluation.long is not None:
+        parts.append(("long", "A long run", _long(evaluation)))
+    method = METHOD if evaluation.members == 1 and "ensemble" not in scores.coords else f"{METHOD} {ENSEMBLE_METHOD}"
     parts.append(("method", "How this was measured", f"<p>{method}</p>"))
     last, unit = lead_labels(hours)
     said = "; ".join(f"{NAMES.get(n, n)} in {w} of {t}" for n, (w, t) in wins.items())
@@ -127,10 +130,10 @@ def render(found: Evaluation) -> str:
             f"{', '.join(dict.fromkeys(c.variable for c in layout.channels))}; {layout.grid.shape[0]} × "
             f"{layout.grid.shape[1]} points; {int(scores.attrs['forecasts'])} forecasts of {last[-1]} {unit}"
         ),
-        warnings="".join(f'<div class="warning">{escape(text)}</div>' for text in found.notes),
+        warnings="".join(f'<div class="warning">{escape(text)}</div>' for text in evaluation.notes),
         finding=f"The forecast errs less than {escape(said)} pairs of variable and lead."
         + (f" Drawn towards climatology it errs less than {escape(faded)}." if drawn else ""),
-        accuracy=_long_words(found.long) if found.long is not None else "",
+        accuracy=_long_words(evaluation.long) if evaluation.long is not None else "",
         tiles="".join(
             f'<div class="tile"><b>{w} of {t}</b><span>better than {escape(NAMES.get(n, n))}</span></div>'
             for n, (w, t) in wins.items()
@@ -141,30 +144,30 @@ def render(found: Evaluation) -> str:
     )
 
 
-def _scorecard(found: Evaluation) -> str:
-    names = [n for n in found.scores["system"].values if n not in OURS and n not in PROBABILISTIC]
+def _scorecard(evaluation: Evaluation) -> str:
+    names = [n for n in evaluation.scores["system"].values if n not in OURS and n not in PROBABILISTIC]
     if not names:
         return "<p>There is no reference to hold the forecast against.</p>"
     reference = "climatology" if "climatology" in names else names[0]
-    figure = scorecard(found.scores, found.layout, "forecast", reference, found.shown).inline()
+    figure = scorecard(evaluation.scores, evaluation.layout, "forecast", reference, evaluation.shown).inline()
     caption = (
-        f"Root mean square error of {_what(found)}. Blue: less than that of {NAMES.get(reference, reference)}, full "
-        "colour at half of it; red: more."
+        f"Root mean square error of {_what(evaluation)}. Blue: less than that of {NAMES.get(reference, reference)}, "
+        "full colour at half of it; red: more."
     )
     return f'<div class="panels one"><figure>{figure}<figcaption>{escape(caption)}</figcaption></figure></div>'
 
 
-def _what(found: Evaluation) -> str:
+def _what(evaluation: Evaluation) -> str:
     """What errors are of."""
-    return "the forecast" if found.members == 1 else f"the mean of {found.members} members"
+    return "the forecast" if evaluation.members == 1 else f"the mean of {evaluation.members} members"
 
 
-def _leads(found: Evaluation) -> str:
+def _leads(evaluation: Evaluation) -> str:
     drawings = []
-    for channel in found.shown[:6]:
-        systems = [n for n in found.scores["system"].values if n not in PROBABILISTIC]
-        drawing = errors_by_lead(found.scores.sel(system=systems), found.layout, channel, NAMES)
-        heading = escape(title(found.layout.channels[channel], found.layout).capitalize())
+    for channel in evaluation.shown[:6]:
+        systems = [n for n in evaluation.scores["system"].values if n not in PROBABILISTIC]
+        drawing = errors_by_lead(evaluation.scores.sel(system=systems), evaluation.layout, channel, NAMES)
+        heading = escape(title(evaluation.layout.channels[channel], evaluation.layout).capitalize())
         drawings.append(f"<figure><h3>{heading}</h3>{drawing.inline()}</figure>")
     return f'<div class="panels">{"".join(drawings)}</div>'
 
@@ -176,31 +179,31 @@ def _panels(drawings: list[Drawing], text: str) -> str:
     return f'<p>{escape(text)}</p><div class="panels">{figures}</div>'
 
 
-def _ensemble(found: Evaluation) -> str:
-    scores = found.scores
+def _ensemble(evaluation: Evaluation) -> str:
+    scores = evaluation.scores
     body = ""
     climate = next((n for n in PROBABILISTIC if n in scores["ensemble"].values), None)
     for system in (n for n in scores["ensemble"].values if n != climate):
         members = int(scores["rank_histogram"].sel(ensemble=system).isel(channel=0)[0].notnull().sum()) - 1
         rows = []
-        for k in found.shown:
+        for k in evaluation.shown:
             one = scores.isel(region=0, channel=k)
-            own = one.sel(system=system)
+            ensemble = one.sel(system=system)
             single = [n for n in one["system"].values if n not in OURS and n not in scores["ensemble"].values]
             others = {n: one["mae"].sel(system=n).mean() for n in single}
             least = min(others, key=lambda n: float(others[n])) if others else ""
-            crps = float(own["crps"].mean())
+            crps = float(ensemble["crps"].mean())
             usual = None if climate is None else float(one["crps"].sel(system=climate).mean())
             rows.append(
                 [
-                    escape(title(found.layout.channels[k], found.layout).capitalize()),
-                    escape(units(found.layout.channels[k])),
+                    escape(title(evaluation.layout.channels[k], evaluation.layout).capitalize()),
+                    escape(units(evaluation.layout.channels[k])),
                     f"{crps:.3g}",
                     "" if usual is None else f"{usual:.3g}",
                     "" if not usual else f"{1 - crps / usual:.0%}",
-                    f"{float(own['mae'].mean()):.3g}",
+                    f"{float(ensemble['mae'].mean()):.3g}",
                     f"{float(others[least]):.3g} ({escape(NAMES.get(least, least))})" if others else "",
-                    f"{float(own['spread_skill'].mean()):.2f}",
+                    f"{float(ensemble['spread_skill'].mean()):.2f}",
                 ]
             )
         head = ["Variable", "Unit", "Fair CRPS", "CRPS of the climatological ensemble", "Skill against it"]
@@ -212,24 +215,24 @@ def _ensemble(found: Evaluation) -> str:
             "which says less. A ratio of spread and error below 1 is too sure of itself.",
         )  # fmt: skip
         drawings = []
-        for k in found.shown[:3]:
-            drawings.append(spread_and_error(scores, found.layout, k, str(system)))
-            drawings.append(rank_histogram(scores, found.layout, k, str(system)))
+        for k in evaluation.shown[:3]:
+            drawings.append(spread_and_error(scores, evaluation.layout, k, str(system)))
+            drawings.append(rank_histogram(scores, evaluation.layout, k, str(system)))
         body += _panels(drawings, "A histogram that is high at both ends comes from members that are too alike.")
     return body
 
 
-def _seeps(found: Evaluation) -> str:
-    scores = found.scores["seeps"].isel(region=0)
-    ticks, unit = lead_labels(lead_hours(found.scores))
+def _seeps(evaluation: Evaluation) -> str:
+    scores = evaluation.scores["seeps"].isel(region=0)
+    ticks, unit = lead_labels(lead_hours(evaluation.scores))
     columns = sorted({0, len(ticks) // 2, len(ticks) - 1})
     rows = []
-    for k, channel in enumerate(found.layout.channels):
+    for k, channel in enumerate(evaluation.layout.channels):
         if not scores.isel(channel=k).notnull().any():
             continue
         for system in scores["system"].values:
             values = scores.sel(system=system).isel(channel=k).values
-            name = title(channel, found.layout).capitalize()
+            name = title(channel, evaluation.layout).capitalize()
             rows.append([escape(name), escape(NAMES.get(system, system)), *(f"{values[c]:.3f}" for c in columns)])
     return table(
         ["Variable", "System", *(f"Lead {ticks[c]} {unit}" for c in columns)], rows,
@@ -238,22 +241,22 @@ def _seeps(found: Evaluation) -> str:
     )  # fmt: skip
 
 
-def _bands(found: Evaluation) -> str:
-    rows = [[escape(name), f"{value:.1%}"] for name, value in found.bands_held.items()]
-    single = "" if found.members == 1 else " They are those of a single forecast, and held against one member."
+def _bands(evaluation: Evaluation) -> str:
+    rows = [[escape(name), f"{value:.1%}"] for name, value in evaluation.band_coverage.items()]
+    single = "" if evaluation.members == 1 else " They are those of a single forecast, and held against one member."
     return f"<p>Bands were calibrated to hold 90% of the points of 90% of the forecasts.{single}</p>" + table(
         ["Lead", "Forecasts of which the band holds 90% of the points"], rows
     )
 
 
-def _cost(found: Evaluation) -> str:
-    if found.comparison is None:
+def _cost(evaluation: Evaluation) -> str:
+    if evaluation.comparison is None:
         return "<p>There is no solver to compare with: the states are observed, not simulated, or none was given.</p>"
-    text = comparison_section(found.comparison, "core")
-    if found.speed:
+    text = comparison_section(evaluation.comparison, "core")
+    if evaluation.speed:
         rows = [
             [f"{batch:,}", f"{ours:,.3g}", f"{theirs:,.3g}", f"×{ours / theirs:,.3g}"]
-            for batch, (ours, theirs) in found.speed.items()
+            for batch, (ours, theirs) in evaluation.speed.items()
         ]
         text += table(
             ["States at a time", "Forecast, years a minute", "Core, years a minute", "Ratio"], rows,
@@ -272,19 +275,19 @@ def _long_words(run: LongRun) -> str:
     return f"{head} left the climatological range{first} on day {run.left:,.0f} of {run.days:,.0f}: {escape(run.why)}."
 
 
-def _long(found: Evaluation) -> str:
-    run, layout = found.long, found.layout
+def _long(evaluation: Evaluation) -> str:
+    run, layout = evaluation.long, evaluation.layout
     assert run is not None
     if run.climate is None:
         return f"<p>{_long_words(run)}</p>"
     weights = layout.grid.weights[:, 0]
     off = run.climate.off(run.truth, weights)
-    held = run.held.off(run.truth, weights) if run.held is not None else None
+    chance = run.unseen.off(run.truth, weights) if run.unseen is not None else None
 
     def cell(key: str, k: int, form: str) -> str:
-        values = [off[key][k], *(() if held is None else (held[key][k],))]
+        values = [off[key][k], *(() if chance is None else (chance[key][k],))]
         texts = [format(v, form) if np.isfinite(v) else "–" for v in values]
-        return texts[0] if held is None else f"{texts[0]} ({texts[1]})"
+        return texts[0] if chance is None else f"{texts[0]} ({texts[1]})"
 
     rows = [
         [
@@ -294,7 +297,7 @@ def _long(found: Evaluation) -> str:
             cell("variance", k, "+.1%"),
         ]
         for k, c in enumerate(layout.channels)
-        if k in found.shown
+        if k in evaluation.shown
     ]
     which = "" if run.left is None else " of the rollouts that stayed"
     mirrored = " and of their mirror images at the equator" if run.mirrored else ""
@@ -302,10 +305,10 @@ def _long(found: Evaluation) -> str:
         f"Differences{which} from the climate of the states of the training{mirrored}: of the zonal means, in units "
         "of their contrast between latitudes and of the spread about them, and of the variances."
     )
-    if run.held is not None:
+    if run.unseen is not None:
         caption += (
-            f" In brackets: those of the {run.held.states:,} true states that are forecast, so what chance may do."
+            f" In brackets: those of the {run.unseen.states:,} true states that are forecast, so what chance may do."
         )
     head = ["Variable", "Zonal mean off, in contrasts", "Zonal mean off, in spreads", "Variance off"]
     body = f"<p>{_long_words(run)}</p>" + table(head, rows, caption=caption)
-    return body + (_panels(found.zonal, "Means over time and longitude.") if found.zonal else "")
+    return body + (_panels(evaluation.zonal, "Means over time and longitude.") if evaluation.zonal else "")

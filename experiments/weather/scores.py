@@ -65,23 +65,23 @@ class Protocol:
         Raises:
             InputError: none fits in the part.
         """
-        found = self.store.starts(history + self.steps, self.part) + history - 1
-        if not len(found):
+        starts = self.store.starts(history + self.steps, self.part) + history - 1
+        if not len(starts):
             low, high = self.part
             raise InputError(
                 f"none of its {high - low:,} states that are to be forecast begins {history + self.steps} states that "
                 "follow one another", where=str(self.store.path), remedy="Give more states, or ask for fewer leads",
             )  # fmt: skip
         if self.only is not None:
-            found = found[np.isin(found, self.only)]
-            if not len(found):
+            starts = starts[np.isin(starts, self.only)]
+            if not len(starts):
                 raise InputError(
                     f"no forecast has all of its truth, {history} states before its first lead and {self.steps} steps "
                     "after", where=str(self.store.path), remedy="Give more states, or ask for fewer leads",
                 )  # fmt: skip
-        if self.most is not None and len(found) > self.most:
-            found = found[np.unique(np.linspace(0, len(found) - 1, self.most).round().astype(int))]
-        return found
+        if self.most is not None and len(starts) > self.most:
+            starts = starts[np.unique(np.linspace(0, len(starts) - 1, self.most).round().astype(int))]
+        return starts
 
 
 def score(
@@ -114,7 +114,7 @@ def score(
     starts, scored = protocol.starts(longest), protocol.scored
     count = len(scored)
     members = members or {}
-    found: dict[str, dict[str, np.ndarray]] = {}
+    by_system: dict[str, dict[str, np.ndarray]] = {}
     ranks: dict[str, np.ndarray] = {}
     regions: tuple[str, ...] = ()
     for name, system in systems.items():
@@ -131,35 +131,35 @@ def score(
             valid = leads(times[: len(rows)], layout, steps)[:, scored - 1]
             usual = climatology.at(valid.ravel()).reshape(truth.shape)
             several_members = {} if several is None else {"members": members[name], "seed": at}
-            given = system.forecast_arrays(past, times, steps, **several_members)[: len(rows)][:, :, scored - 1]
+            forecasts = system.forecast_arrays(past, times, steps, **several_members)[: len(rows)][:, :, scored - 1]
             if several is not None:
-                several.add(given, truth)
-            mean = given.mean(axis=1)
+                several.add(forecasts, truth)
+            mean = forecasts.mean(axis=1)
             plain.add(mean, truth, usual)
             for one in classes:
                 one.add(mean, truth)
             if advance is not None:
                 advance()
-        found[name] = plain.scores()
+        by_system[name] = plain.scores()
         if several is not None:
-            found[name] |= several.scores()
+            by_system[name] |= several.scores()
             ranks[name] = several.rank_histogram()
         if classes:
-            found[name]["seeps"] = np.full((len(regions), count, len(layout.channels)), np.nan)
+            by_system[name]["seeps"] = np.full((len(regions), count, len(layout.channels)), np.nan)
             for one in classes:
-                found[name]["seeps"][..., one.climate.channel] = one.score()
-    keys = sorted({k for s in found.values() for k in s})
+                by_system[name]["seeps"][..., one.climate.channel] = one.score()
+    keys = sorted({k for s in by_system.values() for k in s})
     shape = (len(regions), count, len(layout.channels))
     arrays: dict[str, Any] = {
         key: (
             ("system", "region", LEAD, "channel"),
-            np.stack([s.get(key, np.full(shape, np.nan)) for s in found.values()]),
+            np.stack([s.get(key, np.full(shape, np.nan)) for s in by_system.values()]),
         )
         for key in keys
     }
     arrays |= histograms(ranks)
     coords: dict[str, Any] = {
-        "system": list(found),
+        "system": list(by_system),
         "region": list(regions),
         LEAD: protocol.lead_times,
         "channel": [c.label for c in layout.channels],
@@ -182,12 +182,12 @@ def plain(scores: xr.Dataset, system: str, prefix: str) -> dict[str, float]:
     """Flat metrics of one system over its first region: `prefix/<score>/<channel>/<lead>h`, and means over leads."""
     one = scores.sel(system=system).isel(region=0)
     hours = (one[LEAD].values / np.timedelta64(1, "h")).astype(float)
-    found: dict[str, float] = {}
+    metrics: dict[str, float] = {}
     for name in ("rmse", "acc"):
         for channel in one["channel"].values:
             values = one[name].sel(channel=channel).values
-            found |= {f"{prefix}/{name}/{channel}/{h:g}h": float(v) for h, v in zip(hours, values, strict=True)}
-    return found
+            metrics |= {f"{prefix}/{name}/{channel}/{h:g}h": float(v) for h, v in zip(hours, values, strict=True)}
+    return metrics
 
 
 def ensemble_metrics(scores: xr.Dataset, system: str = "forecast") -> dict[str, float]:

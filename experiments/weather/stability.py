@@ -92,12 +92,12 @@ class Climate:
         mean, true = self.mean[:, at], truth.mean[:, at]
         contrast = true - (w * true).sum(axis=0)
         square, size, spread = (float((w * v**2).sum()) for v in (mean - true, true, contrast))
-        own, given = (float((w * c.spread[:, at] ** 2).sum()) for c in (self, truth))
+        variance, true_variance = (float((w * c.spread[:, at] ** 2).sum()) for c in (self, truth))
         with np.errstate(divide="ignore", invalid="ignore"):
             return {
                 "section_mean": float(np.sqrt(np.float64(square) / size)),
                 "section_contrast": float(np.sqrt(np.float64(square) / spread)),
-                "section_variance": float(np.float64(own) / given - 1),
+                "section_variance": float(np.float64(variance) / true_variance - 1),
             }
 
 
@@ -137,8 +137,8 @@ class LongRun:
         climate: of those that stayed, without their beginnings; None if none did.
         truth: of the states of the training; where that was mirrored, of their mirror images too, so that what a record
             tells the hemispheres apart by, which is chance, is not asked of a forecast.
-        held: of states that were not learned from, so as far off as chance alone may put a record of their length; None
-            if there are none.
+        unseen: climate of states that were not learned from, whose distance from `truth` is what chance alone may cause
+            in a record of their length; None if there are none.
         mirrored: whether the truth is of mirror images too.
     """
 
@@ -147,7 +147,7 @@ class LongRun:
     why: str
     climate: Climate | None
     truth: Climate
-    held: Climate | None
+    unseen: Climate | None
     mirrored: bool = False
 
     @property
@@ -161,7 +161,7 @@ class LongRun:
         return self.ends.count(None)
 
 
-def beyond(
+def out_of_range(
     forecaster: Forecaster, states: Float[np.ndarray, "run time latitude longitude channel"]
 ) -> Bool[np.ndarray, "run time channel"]:
     """Which channels of which states are not finite, or further than `MARGIN` beyond the extremes of the training."""
@@ -188,11 +188,11 @@ def runs_apart(store: WindowStore, states: int | None = None, mirror: bool = Fal
         runs.append([Climate.of(s for _, s in store.blocks((int(a), int(b)))) for a, b in pairwise(ends)])
     if len(runs) < 2:
         return []
-    found = []
+    pairs = []
     for run in runs:
         others = Climate.pooled([piece for other in runs if other is not run for piece in other])
-        found += [(piece, others.and_mirrored(store.layout) if mirror else others) for piece in run]
-    return found
+        pairs += [(piece, others.and_mirrored(store.layout) if mirror else others) for piece in run]
+    return pairs
 
 
 def long_run(
@@ -201,7 +201,7 @@ def long_run(
     starts: Sequence[int],
     days: float,
     truth: tuple[int, int],
-    held: tuple[int, int] | None = None,
+    unseen: tuple[int, int] | None = None,
     chunk: int = 16,
     learned: WindowStore | None = None,
 ) -> LongRun:
@@ -213,7 +213,7 @@ def long_run(
         starts: the present state of each rollout.
         days: to go.
         truth: [start, stop) of the states whose climate is the true one.
-        held: of states that were not learned from, whose climate is given beside.
+        unseen: of states that were not learned from, whose climate is given beside.
         chunk: steps at a time.
         learned: windows that `truth` counts the states of; None for `store`.
     """
@@ -228,7 +228,7 @@ def long_run(
     done, sums = 0, [Sums() for _ in present]
     for states in forecaster.chunks(past, store.times[present], steps, chunk=chunk):
         least, most = states[:, 0].min(axis=(2, 3)), states[:, 0].max(axis=(2, 3))
-        bad = beyond(forecaster, states[:, 0])
+        bad = out_of_range(forecaster, states[:, 0])
         for row in (r for r, end in enumerate(ends) if end is None):
             if not bad[row].any():
                 sums[row].add(states[row, 0, max(0, first - done) :])
@@ -246,7 +246,7 @@ def long_run(
     stayed = [s.climate() for s, end in zip(sums, ends, strict=True) if end is None and s.count]
     true, other = (
         None if part is None or part[1] <= part[0] else Climate.of(states for _, states in source.blocks(part))
-        for source, part in ((learned or store, truth), (store, held))
+        for source, part in ((learned or store, truth), (store, unseen))
     )
     assert true is not None
     mirror = forecaster.facts.config.mirror

@@ -24,7 +24,7 @@ from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogat
 from surrogates.graph.mpnn import Ensemble
 from surrogates.losses import LossName, masked_error
 from surrogates.normalise import Standardise
-from surrogates.resuming import hold_to_data
+from surrogates.resuming import record_training_data
 from surrogates.train import Stats, TrainConfig, fit
 from surrogates.uncertainty import Conformal, refuse_too_few
 
@@ -98,7 +98,7 @@ def fit_molecular(
         return GraphSource(table, part, labels[part], with_room(buckets), size, seed=training.seed, shuffle=shuffle)
 
     valid = np.asarray(split["valid"])
-    hold_to_data(
+    record_training_data(
         run_dir,
         {
             "training part": _identity(table, values, names, train),

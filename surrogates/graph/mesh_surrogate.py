@@ -27,7 +27,7 @@ from surrogates.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.graph.mesh_domain import described
 from surrogates.graph.mesh_facts import MeshFacts, MeshModel
 from surrogates.kept import KeptSurrogate
-from surrogates.step import compiled
+from surrogates.step import count_compilations
 
 #: Vertices, padding counted, that one batch of answers may hold on a CPU.
 BATCH_NODES = 16_384
@@ -92,7 +92,7 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
     @property
     def compilations(self) -> int:
         """How many shapes have been compiled."""
-        return compiled(self._answer)
+        return count_compilations(self._answer)
 
     # What it answers
 

@@ -27,7 +27,7 @@ from data.spec import SimulationError, Spec, Variable, check, content_hash, data
 from data.structure_batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.base import Simulator
-from surrogates.base import described, load_weights, read_facts, save_surrogate
+from surrogates.base import card_errors, load_weights, read_facts, save_surrogate
 from surrogates.checkpoints import checksum
 from surrogates.devices import shard_batch, side_by_side
 from surrogates.graph.baseline import baseline_answers
@@ -407,7 +407,7 @@ class Potential:
             CorruptStoreError: its card cannot be used, or weights are missing or changed.
         """
         facts, card = read_facts(directory, KIND, Facts)
-        with described(directory), within("last_layer"):
+        with card_errors(directory), within("last_layer"):
             fitted = decode(bool, card.get("last_layer"))
         held = load_weights(directory, lambda: Potential(facts.model(), facts)._held())
         fresh = Potential(facts.model(), facts)

@@ -19,7 +19,7 @@ from surrogates.box import OutOfDomainWarning
 from surrogates.kept import KeptSurrogate
 from surrogates.parametric.facts import ParametricFacts
 from surrogates.parametric.network import Perceptrons
-from surrogates.step import compiled
+from surrogates.step import count_compilations
 
 #: Rows of one batch: of a table, and of what is not even that long.
 BATCH = 8192
@@ -147,7 +147,7 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
     @property
     def compilations(self) -> int:
         """How many shapes have been compiled."""
-        return compiled(self._forward)
+        return count_compilations(self._forward)
 
 
 def _about(variable: Variable, suffix: str, words: str) -> Variable:

@@ -40,7 +40,7 @@ from surrogates.interrupt import BrokenOff, Interrupt
 from surrogates.weather.config import WeatherFacts
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.model import Usual, WeatherModel, rollout
-from surrogates.weather.spectral import FAINTEST, gain_energy, mean_energy, paired, there
+from surrogates.weather.spectral import FAINTEST, average_pairs, coefficient_mask, gain_energy, mean_energy
 from surrogates.weather.sun import clock
 
 #: Time T of each integral controller, days: an error of 1 for a day moves what a day adds by 1 / T^2. It is some times
@@ -65,7 +65,7 @@ class SpectralClimate:
 
     Attributes:
         zonal: mean coefficients of order 0.
-        energy: mean square of coefficients, of order 0 about their mean; see `paired`.
+        energy: mean square of coefficients, of order 0 about their mean; see `average_pairs`.
     """
 
     zonal: Float[np.ndarray, "degree channel"]
@@ -74,12 +74,12 @@ class SpectralClimate:
     @staticmethod
     def of(model: WeatherModel, store: WindowStore, part: tuple[int, int]) -> SpectralClimate:
         """Of states of a store."""
-        measure = jax.jit(lambda states, days, seconds: _measured(model, states, days, seconds))
+        measure = jax.jit(lambda states, days, seconds: _normalised_coefficients(model, states, days, seconds))
         zonal, energy, count = np.zeros(()), np.zeros(()), 0
         for rows, states in store.blocks(part):
             z = np.asarray(measure(jnp.asarray(states), *map(jnp.asarray, clock(store.times[rows]))), np.float64)
             zonal = zonal + z[:, 0].sum(axis=0)
-            energy = energy + paired(z**2).sum(axis=0)
+            energy = energy + average_pairs(z**2).sum(axis=0)
             count += len(states)
         zonal, energy = zonal / count, energy / count
         energy[0] -= zonal**2
@@ -108,7 +108,7 @@ class _Carry(NamedTuple):
     days: Array
     seconds: Array
     shift: Float[Array, "degree channel"]
-    held: Float[Array, "degree channel"]
+    integral: Float[Array, "degree channel"]
     growth: Float[Array, "order degree channel"]
     shifts: Float[Array, "degree channel"]
     growths: Float[Array, "order degree channel"]
@@ -116,7 +116,7 @@ class _Carry(NamedTuple):
 
 
 @dataclass(frozen=True)
-class _Told:
+class _Checkpoint:
     """What the note of an adjustment that goes on says."""
 
     identity: dict[str, Any]
@@ -164,44 +164,46 @@ def adjust_climate(
         KeyboardInterrupt: after a checkpoint was written.
     """
     config = replace(forecaster.facts.config, adjust_days=float(days), adjust_runs=runs)
-    given = forecaster.with_facts(bands=None)
-    starts = store.starts(given.history, part)
+    unbanded = forecaster.with_facts(bands=None)
+    starts = store.starts(unbanded.history, part)
     if len(starts) < runs:
         raise InputError(
             f"{len(starts)} states to begin from, {runs} runs", where="surrogate.adjust_runs", remedy="Ask for fewer"
         )
     starts = starts[np.linspace(0, len(starts) - 1, runs).round().astype(int)]
-    model = replace(given.facts, config=config).model()
+    model = replace(unbanded.facts, config=config).model()
     assert model.harmonics is not None
     _, state = nnx.split(model)
-    own = nnx.to_pure_dict(state)
-    held = {**own, **nnx.to_pure_dict(nnx.state(given.model))}
-    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, held))
+    fresh = nnx.to_pure_dict(state)
+    merged = {**fresh, **nnx.to_pure_dict(nnx.state(unbanded.model))}
+    nnx.replace_by_pure_dict(state, jax.tree.map(jnp.asarray, merged))
     nnx.update(model, state)
-    facts = given.facts
+    facts = unbanded.facts
     truth = SpectralClimate.of(model, store, part)
     dt = model.layout.step_hours / 24
     gains = gain_energy(model.harmonics, store, part, np.array(model.scale.increment_std))
     target = _target(model, truth, gains, dt, facts)
-    past = jnp.asarray(store.read(starts, given.history))
-    times = store.times[starts + given.history - 1]
+    past = jnp.asarray(store.read(starts, unbanded.history))
+    times = store.times[starts + unbanded.history - 1]
     carry = _begin(model, past, times)
     steps = max(1, round(days / dt / (3 * CHUNK))) * 3 * CHUNK
-    identity = {"forecaster": given.fingerprint, "steps": steps, "runs": runs, "seed": seed, "part": list(part)}
+    identity = {"forecaster": unbanded.fingerprint, "steps": steps, "runs": runs, "seed": seed, "part": list(part)}
     identity["states"] = store.fingerprint
     done, before, core_before = 0, 0.0, 0.0
     folder = None if run_dir is None else run_dir / "adjustment"
     if folder is not None and folder.is_dir():
         note = read_note(folder)
         with reading(folder / NOTE, remedy=RESTORE):
-            told = decode(_Told, {name: note[name] for name in (f.name for f in fields(_Told)) if name in note})
-        if told.identity != identity:
+            checkpoint = decode(
+                _Checkpoint, {name: note[name] for name in (f.name for f in fields(_Checkpoint)) if name in note}
+            )
+        if checkpoint.identity != identity:
             raise InputError(
                 "the adjustment here was made with other settings", where=str(folder),
                 remedy="Give the same settings to resume it, or another run.dir",
             )  # fmt: skip
         carry = jax.tree.map(jnp.asarray, load_arrays(folder, carry))
-        done, before, core_before = told.done, told.seconds, told.core_seconds
+        done, before, core_before = checkpoint.done, checkpoint.seconds, checkpoint.core_seconds
     graph, weights = nnx.split(model)
     first = (past, *map(jnp.asarray, clock(times)))
     advance = jax.jit(partial(_advance, graph, steps, dt), donate_argnums=3)
@@ -240,8 +242,8 @@ def adjust_climate(
     assert model.shift is not None
     assert model.growth is not None
     model.shift[...], model.growth[...] = carry.shifts / last, carry.growths / last
-    found = Forecaster(model, replace(facts, config=config))
-    return Adjusted(found, *spent(), int(carry.restarts))
+    adjusted = Forecaster(model, replace(facts, config=config))
+    return Adjusted(adjusted, *spent(), int(carry.restarts))
 
 
 def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: float, facts: WeatherFacts) -> _Target:
@@ -252,7 +254,7 @@ def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: 
         # what a record has besides is chance.
         odd = np.array([VARIABLES[c.variable].odd for c in model.layout.channels])
         zonal = np.where((model.harmonics.degrees[:, None] % 2 == 1) == odd, zonal, 0.0)
-    counts = np.broadcast_to(there(model.harmonics), truth.energy.shape).copy()
+    counts = np.broadcast_to(coefficient_mask(model.harmonics), truth.energy.shape).copy()
     # Area means are no waves, and not every forecaster may change them.
     counts[0, 0] = 0.0
     correlation = np.clip(1 - gains / (2 * np.maximum(truth.energy, 1e-30)), 0.05, 0.999)
@@ -301,34 +303,36 @@ def _advance(
         new = past[:, :, -1]
         least, most = new.min(axis=(2, 3)), new.max(axis=(2, 3))
         stays = (jnp.isfinite(least) & jnp.isfinite(most) & (least >= target.low) & (most <= target.high)).all((0, 2))
-        z = _measured(model, new.reshape(-1, *new.shape[2:]), *(jnp.tile(v, model.members) for v in (days, seconds)))
+        z = _normalised_coefficients(
+            model, new.reshape(-1, *new.shape[2:]), *(jnp.tile(v, model.members) for v in (days, seconds))
+        )
         share = jnp.tile(stays, model.members) / jnp.maximum(stays.sum() * model.members, 1)
         z = jnp.where(share[:, None, None, None] > 0, z.at[:, 0].add(-target.zonal), 0.0)
         off = -jnp.einsum("r,rlc->lc", share, z[:, 0]) * target.counts[0]
-        energy = paired(jnp.einsum("r,rmlc->mlc", share, z**2)[None])[0]
+        energy = average_pairs(jnp.einsum("r,rmlc->mlc", share, z**2)[None])[0]
         error = 1 - (energy + target.faint) / (target.energy + target.faint)
         error = jnp.clip(error, -MOST_ERROR, MOST_ERROR) * target.counts
         third = number // (steps // 3)
         rate = jnp.asarray([1.0, *SLOWER])[third] * dt**2
-        held = carry.held + rate / target.times[0] ** 2 * off
-        shift = held + jnp.where(third == 0, 2 * dt / target.times[0], 0.0) * off
+        integral = carry.integral + rate / target.times[0] ** 2 * off
+        shift = integral + jnp.where(third == 0, 2 * dt / target.times[0], 0.0) * off
         growth = jnp.clip(carry.growth + rate / target.times**2 * error, LEAST_GROWTH, MOST_GROWTH)
         # With no run left to look at, nothing was seen.
         seen = stays.any()
-        moved, before = (shift, held, growth), (carry.shift, carry.held, carry.growth)
-        shift, held, growth = (jnp.where(seen, a, b) for a, b in zip(moved, before, strict=True))
+        moved, before = (shift, integral, growth), (carry.shift, carry.integral, carry.growth)
+        shift, integral, growth = (jnp.where(seen, a, b) for a, b in zip(moved, before, strict=True))
         kept = (third == 2).astype(jnp.float32)
         wide = stays[None, :, None, None, None, None]
         return _Carry(
             jnp.where(wide, past, first[0][None]), jnp.where(stays, days, first[1]),
-            jnp.where(stays, seconds, first[2]), shift, held, growth, carry.shifts + kept * shift,
+            jnp.where(stays, seconds, first[2]), shift, integral, growth, carry.shifts + kept * shift,
             carry.growths + kept * growth, carry.restarts + (~stays).sum().astype(jnp.int32),
         ), None  # fmt: skip
 
     return jax.lax.scan(step, carry, (done + jnp.arange(CHUNK), jax.random.split(key, CHUNK)))[0]
 
 
-def _measured(
+def _normalised_coefficients(
     model: WeatherModel, states: Float[Array, "row latitude longitude channel"], days: Array, seconds: Array
 ) -> Float[Array, "row order degree channel"]:
     """Coefficients of anomalies in units of a step's gain."""

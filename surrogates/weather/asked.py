@@ -52,9 +52,11 @@ def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
             remedy += f", such as array.to_dataset(name={layout.variables[0]!r})"
         raise InputError(f"a state is a Dataset, got a {type(state).__name__}", where="state", remedy=remedy)
     _refuse_other_names(state, layout)
-    own = state[list(layout.variables)]
-    own = own.squeeze([d for d in own.dims if d not in KNOWN_DIMS and own.sizes[d] == 1], drop=True)
-    for name, array in own.data_vars.items():
+    variables = state[list(layout.variables)]
+    variables = variables.squeeze(
+        [d for d in variables.dims if d not in KNOWN_DIMS and variables.sizes[d] == 1], drop=True
+    )
+    for name, array in variables.data_vars.items():
         strange = [str(d) for d in array.dims if d not in KNOWN_DIMS]
         if strange:
             raise InputError(
@@ -62,12 +64,14 @@ def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
                 where="state",
                 remedy=f"Forecast from one of them, such as state.isel({strange[0]}=0)",
             )
-    bare = [str(name) for name, array in own.data_vars.items() if not array.attrs.get("units") and name in VARIABLES]
+    bare = [
+        str(name) for name, array in variables.data_vars.items() if not array.attrs.get("units") and name in VARIABLES
+    ]
     if bare:
         taken = ", ".join(f"{name} in {VARIABLES[name].units}" for name in bare)
         warnings.warn(f"the state has no units, taken are {taken}", UserWarning, stacklevel=4)
     # Dims in one order for all variables, as the channels of an array need them.
-    return own.transpose(TIME, LEVEL, LATITUDE, LONGITUDE, missing_dims="ignore")
+    return variables.transpose(TIME, LEVEL, LATITUDE, LONGITUDE, missing_dims="ignore")
 
 
 def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
@@ -76,7 +80,7 @@ def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
     Raises:
         InputError: names what is missing, and what there is.
     """
-    there = [str(name) for name in (*state.data_vars, *state.coords)]
+    present = [str(name) for name in (*state.data_vars, *state.coords)]
     lacking = [v for v in layout.variables if v not in state]
     dims = [LATITUDE, LONGITUDE, *([LEVEL] if any(map(layout.levels, layout.variables)) else [])]
     absent = [d for d in dims if d not in state.dims]
@@ -85,16 +89,16 @@ def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
     renamed: dict[str, str] = {}
     for name in lacking:
         short = ON_LEVELS if layout.levels(name) else AT_SURFACE
-        renamed |= {old: name for old in there if short.get(old) == name}
+        renamed |= {old: name for old in present if short.get(old) == name}
     renamed |= {str(d): DIMS[str(d)] for d in state.dims if DIMS.get(str(d)) in absent}
     problems = [f"no variable {' and no '.join(lacking)} in it"] if lacking else []
     problems += [f"no dim {d} in it" for d in absent]
     remedy = f"Forecast from state.rename({renamed}). " if renamed else ""
     unknown = [name for name in (*lacking, *absent) if name not in renamed.values()]
     if unknown:
-        near = did_you_mean(unknown[0], [name for name in there if name not in (*layout.variables, *dims)])
+        near = did_you_mean(unknown[0], [name for name in present if name not in (*layout.variables, *dims)])
         remedy += f"{near} " if near else ""
-        remedy += f"It has {', '.join(there) or 'nothing'}; {', '.join((*layout.variables, *dims))} are needed"
+        remedy += f"It has {', '.join(present) or 'nothing'}; {', '.join((*layout.variables, *dims))} are needed"
     raise InputError("; ".join(problems), where="state", remedy=remedy.strip(" ."))
 
 
@@ -172,27 +176,27 @@ def refuse_other_times(times: np.ndarray, steps: int, facts: WeatherFacts) -> li
             where="state",
             remedy="Give states of these hours, or train on windows that have this one",
         )
-    found = []
+    phrases = []
     seconds = np.unique(stamps.astype(np.int64) % 86_400)
     other = [s / 3600 for s in seconds if facts.times_of_day and not np.isclose(s / 3600, facts.times_of_day).any()]
     if other:
-        found.append(
+        phrases.append(
             f"states at {_some(clock_text(h) for h in other)} UTC begin forecasts, the training had those at "
             f"{_some(clock_text(h) for h in facts.times_of_day)}"
         )
     months = np.unique(stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1)
     unlike = [int(m) for m in months if facts.months and m not in facts.months]
     if unlike:
-        found.append(
+        phrases.append(
             f"states of the months {_some(map(str, unlike))} begin forecasts, the training had those of the months "
             f"{_some(map(str, facts.months))}"
         )
-    return found
+    return phrases
 
 
 def _some(texts: Iterable[str], most: int = 6) -> str:
-    known = list(texts)
-    return ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
+    listed = list(texts)
+    return ", ".join(listed[:most]) + (f" and {len(listed) - most} more" if len(listed) > most else "")
 
 
 def times_learned(times: np.ndarray) -> tuple[tuple[float, ...], tuple[int, ...]]:

@@ -14,7 +14,7 @@ from data.windows import WindowStore
 from surrogates.weather.sun import clock
 
 #: States that are held in memory, bytes; more are read window by window.
-HELD_BYTES = 4 << 30
+MEMORY_BYTES = 4 << 30
 
 
 class WeatherBatch(NamedTuple):
@@ -67,11 +67,11 @@ class WindowBatches:
         )
 
     @cached_property
-    def _held(self) -> tuple[Float[np.ndarray, "time latitude longitude channel"], ...]:
-        """The states of each source; empty where all of them take more than `HELD_BYTES`."""
+    def _in_memory(self) -> tuple[Float[np.ndarray, "time latitude longitude channel"], ...]:
+        """The states of each source; empty where all of them take more than `MEMORY_BYTES`."""
         layout = self.store.layout
         states = sum(high - low for _, (low, high) in self._sources)
-        if 4 * states * int(np.prod(layout.grid.shape)) * len(layout.channels) > HELD_BYTES:
+        if 4 * states * int(np.prod(layout.grid.shape)) * len(layout.channels) > MEMORY_BYTES:
             return ()
         return tuple(store.read(np.array([low]), high - low)[0] for store, (low, high) in self._sources)
 
@@ -112,8 +112,8 @@ class WindowBatches:
         for number, (store, (low, _)) in enumerate(self._sources):
             here = source == number
             first = starts[here] - self._firsts[number]
-            if self._held:
-                states[here] = self._held[number][first[:, None] - low + np.arange(states.shape[1])]
+            if self._in_memory:
+                states[here] = self._in_memory[number][first[:, None] - low + np.arange(states.shape[1])]
             elif here.any():
                 states[here] = store.read(first, states.shape[1])
             times[here] = store.times[first + self.history - 1]

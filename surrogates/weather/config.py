@@ -90,9 +90,9 @@ class WeatherSettings:
             raise ValueError(f"damping must lie within 0 and 1, got {self.damping}")
         if self.noise_dims and self.draws < 2:
             raise ValueError(f"a fair CRPS needs 2 draws or more, got {self.draws}")
-        for name, known in (("usual", USUAL), ("level_weights", LEVEL_WEIGHTS)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name, choices in (("usual", USUAL), ("level_weights", LEVEL_WEIGHTS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.keep_means and self.usual == "day":
             raise ValueError("keep_means needs usual states that are those of the training, not of the day before")
         if self.adjust_days < 0 or self.adjust_runs < 1:

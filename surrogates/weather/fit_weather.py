@@ -85,8 +85,8 @@ def scale_of(
             before = sum(w * window[-1 - day * (k + 1)] for k, w in enumerate(weights))
             moments.add(window[-1:] - before)
             last = start
-        found = moments.statistics()
-        return WeatherScale(found.std, found.increment_std, (0,), day, weights, seasons)
+        statistics = moments.statistics()
+        return WeatherScale(statistics.std, statistics.increment_std, (0,), day, weights, seasons)
     begins = {a for a, _ in store.segments}
     for rows, states in store.blocks(part):
         if rows.start in begins:
@@ -94,8 +94,8 @@ def scale_of(
         stamp = store.times[rows].astype("datetime64[h]").astype(int) % 24
         at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
         moments.add(states - usual[at])
-    found = moments.statistics()
-    return WeatherScale(found.std, found.increment_std, hours, seasons=seasons)
+    statistics = moments.statistics()
+    return WeatherScale(statistics.std, statistics.increment_std, hours, seasons=seasons)
 
 
 def slow_parts(
@@ -108,7 +108,7 @@ def slow_parts(
     weights = store.layout.grid.weights
     area = weights[:, 0] / weights[:, 0].sum()
     squares = np.zeros((len(area), len(store.layout.channels)))
-    products, own = np.zeros((2, squares.shape[1]))
+    products, variances = np.zeros((2, squares.shape[1]))
     steps = 0
     begins = {a for a, _ in store.segments}
     last = np.zeros((0, *squares.shape))
@@ -121,14 +121,14 @@ def slow_parts(
         mean = np.einsum("tlc,l->tc", zonal, area)
         squares += np.square(np.diff(zonal, axis=0)).sum(axis=0)
         products += (mean[1:] * mean[:-1]).sum(axis=0)
-        own += np.square(mean[:-1]).sum(axis=0)
+        variances += np.square(mean[:-1]).sum(axis=0)
         steps += len(zonal) - 1
         last = zonal[-1:]
     size = np.sqrt(squares / max(steps, 1))
     typical = np.sqrt(np.mean(size**2, axis=0))
     # Where nothing moves, an error still has a unit.
     return np.maximum(size, np.where(typical > 0, 1e-3 * typical, 1.0)), np.clip(
-        products / np.where(own > 0, own, 1.0), 0.0, 1.0
+        products / np.where(variances > 0, variances, 1.0), 0.0, 1.0
     )
 
 
@@ -172,7 +172,7 @@ def fit_weather(
     if config.mirror:
         _refuse_unlike_halves(store)
         usual = (usual + layout.mirrored(usual)) / 2
-    known, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
+    statistics, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
     zonal_unit = None
     if config.zonal_weight or config.keep_means:
         zonal_unit, kept = slow_parts(store, train, usual, hours)
@@ -196,7 +196,7 @@ def fit_weather(
         raise InputError(str(error), where="surrogate") from error
     # What follows a step is found once the step is learned.
     plain = replace(config, adjust_days=0.0)
-    facts = WeatherFacts(plain, layout, scale, store.fingerprint, known.low, known.high)
+    facts = WeatherFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
     if layout.calendar:
         hours_of_day, months = times_learned(store.times[train[0] : train[1]])
         facts = replace(facts, times_of_day=hours_of_day, months=months)
@@ -270,13 +270,13 @@ def _take_over(model: WeatherModel, init: Forecaster) -> None:
         InputError: its network is another.
     """
     _, state = nnx.split(model)
-    own, given = nnx.to_pure_dict(state), nnx.to_pure_dict(nnx.state(init.model))
+    fresh, trained = nnx.to_pure_dict(state), nnx.to_pure_dict(nnx.state(init.model))
     shapes = [
-        {jax.tree_util.keystr(k): x.shape for k, x in jax.tree_util.tree_leaves_with_path(v)} for v in (own, given)
+        {jax.tree_util.keystr(k): x.shape for k, x in jax.tree_util.tree_leaves_with_path(v)} for v in (fresh, trained)
     ]
     if shapes[0] != shapes[1]:
         raise InputError("its network is another", where="tune.surrogate", remedy="Give the settings of its training")
-    nnx.replace_by_pure_dict(state, given)
+    nnx.replace_by_pure_dict(state, trained)
     nnx.update(model, state)
 
 
@@ -296,16 +296,16 @@ def forecast_errors(
             remedy="Give it more, or lower surrogate.steps",
         )  # fmt: skip
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
-    found = []
+    batches = []
     for at in range(0, len(starts), AT_A_TIME):
         rows = starts[at : at + AT_A_TIME]
         # The last batch is filled up, so that it has the shape of the others.
         full = np.resize(rows, min(AT_A_TIME, len(starts)))
         states = store.read(full, history + steps)
         times = store.times[full + history - 1]
-        given = forecaster.forecast_arrays(states[:, :history], times, steps)[:, 0]
-        found.append((given - states[:, history:])[: len(rows)])
-    errors = np.concatenate(found)
+        forecasts = forecaster.forecast_arrays(states[:, :history], times, steps)[:, 0]
+        batches.append((forecasts - states[:, history:])[: len(rows)])
+    errors = np.concatenate(batches)
     if not np.isfinite(errors).all():
         raise InputError(
             "forecasts of a held-out part left the finite numbers", where="surrogate",

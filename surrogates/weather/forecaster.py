@@ -95,8 +95,8 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         unlike = refuse_beyond(past, self.facts) + refuse_other_times(times, steps, self.facts)
         for text in unlike:
             warnings.warn(f"{text}: errors may exceed those of the tests", UserWarning, stacklevel=2)
-        found = self.forecast_arrays(past[None], times, steps, members=members, seed=seed)[0]
-        if not np.isfinite(found).all():
+        states = self.forecast_arrays(past[None], times, steps, members=members, seed=seed)[0]
+        if not np.isfinite(states).all():
             raise SimulationError("not_converged", "the forecast left the finite numbers")
         lead = (np.arange(1, steps + 1) * layout.step_hours * 3600 * 1e9).astype("timedelta64[ns]")
         coords = {
@@ -105,9 +105,9 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         }
         attrs = {"surrogate": self.fingerprint[:12]}
         if members == 1:
-            return layout.with_attrs(**attrs).unstack(found[0], (LEAD,), coords)
+            return layout.with_attrs(**attrs).unstack(states[0], (LEAD,), coords)
         numbers = (MEMBER, np.arange(members), {"standard_name": "realization"})
-        return layout.with_attrs(**attrs).unstack(found, (MEMBER, LEAD), {**coords, MEMBER: numbers})
+        return layout.with_attrs(**attrs).unstack(states, (MEMBER, LEAD), {**coords, MEMBER: numbers})
 
     def refuse_members(self, members: int) -> None:
         """Refuse an ensemble of a forecaster that always answers the same.
@@ -203,8 +203,8 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         for number, start in enumerate(range(0, steps, size)):
             # The last chunk runs as many steps as the others, so that it needs no program of its own.
             carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
-            found = self._not_negative(np.asarray(states)[: steps - start])
-            yield np.moveaxis(found.reshape(len(found), batch, members, *found.shape[2:]), 0, 2)
+            leads = self._not_negative(np.asarray(states)[: steps - start])
+            yield np.moveaxis(leads.reshape(len(leads), batch, members, *leads.shape[2:]), 0, 2)
 
     def _not_negative(self, states: Float[np.ndarray, "*lead channel"]) -> Float[np.ndarray, "*lead channel"]:
         """States whose accumulated quantities, such as precipitation, are 0 or more, as no amount is negative."""
@@ -229,12 +229,12 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         Levels are dims of fixed length; each variable has those of the layout, which must be the same for all.
         """
         layout, config = self.facts.layout, self.facts.config
-        own = layout.coordinates()
+        axes = layout.coordinates()
         lead = tuple(float(k) * layout.step_hours for k in range(1, config.steps + 1))
         coords = [
-            Coordinate(name, tuple(float(v) for v in own[name].values), own[name].attrs["units"], name)
+            Coordinate(name, tuple(float(v) for v in axes[name].values), axes[name].attrs["units"], name)
             for name in (LATITUDE, LONGITUDE, LEVEL)
-            if name in own
+            if name in axes
         ]
         coords.append(Coordinate(LEAD, lead, "h", "lead time"))
         if self.history > 1:
@@ -242,15 +242,15 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
             coords.append(Coordinate("past", past, "h", "time from the present state"))
         inputs, outputs = [], []
         for name in layout.variables:
-            known = VARIABLES[name]
+            standard = VARIABLES[name]
             dims = (*((LEVEL,) if layout.levels(name) else ()), LATITUDE, LONGITUDE)
             before = ("past",) if self.history > 1 else ()
-            inputs.append(Variable(name, (*before, *dims), known.units, "float32", known.long_name))
-            answer = Variable(name, (LEAD, *dims), known.units, "float32", known.long_name)
+            inputs.append(Variable(name, (*before, *dims), standard.units, "float32", standard.long_name))
+            answer = Variable(name, (LEAD, *dims), standard.units, "float32", standard.long_name)
             outputs.append(answer)
             if self.facts.bands is not None and len(self.facts.bands.sigma) >= config.steps:
                 outputs += [
-                    replace(answer, name=f"{name}_{end}", long_name=f"{text} of {known.long_name}")
+                    replace(answer, name=f"{name}_{end}", long_name=f"{text} of {standard.long_name}")
                     for end, text in (("std", "standard deviation"), ("low", "lower end"), ("high", "upper end"))
                 ]
         if layout.calendar:
@@ -279,15 +279,15 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
             refuse_other_times(times, config.steps, self.facts)
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error
-        found = self.forecast_arrays(values[None], times, config.steps)[0, 0]
-        if not np.isfinite(found).all():
+        mean = self.forecast_arrays(values[None], times, config.steps)[0, 0]
+        if not np.isfinite(mean).all():
             raise SimulationError("not_converged", "the forecast left the finite numbers")
-        named = dict(self._named(found, ""))
+        named = dict(self._named(mean, ""))
         bands = self.facts.bands
         if bands is not None and len(bands.sigma) >= config.steps:
             half = bands.half_width(config.steps)[:, None, None]
-            sigma = np.broadcast_to(np.array(bands.sigma)[: config.steps, None, None], found.shape)
-            for end, array in (("_std", sigma), ("_low", self._not_negative(found - half)), ("_high", found + half)):
+            sigma = np.broadcast_to(np.array(bands.sigma)[: config.steps, None, None], mean.shape)
+            for end, array in (("_std", sigma), ("_low", self._not_negative(mean - half)), ("_high", mean + half)):
                 named |= self._named(array.astype(np.float32), end)
         return self.spec.answer(named)
 
@@ -299,8 +299,8 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         """Answer a batch of `surrogates.weather.batches.WeatherBatch`, whose later frames are not looked at."""
         layout, config = self.facts.layout, self.facts.config
         times = np.asarray(batch.days).astype("datetime64[D]").astype("datetime64[s]") + np.asarray(batch.seconds)
-        found = self.forecast_arrays(np.asarray(batch.frames)[:, : self.history], times, config.steps)[:, 0]
-        data = layout.unstack(found, ("row", LEAD))
+        states = self.forecast_arrays(np.asarray(batch.frames)[:, : self.history], times, config.steps)[:, 0]
+        data = layout.unstack(states, ("row", LEAD))
         return {name: data[name].values for name in layout.variables}
 
     # Keeping

@@ -125,8 +125,8 @@ class Harmonics:
         waves = jnp.matmul(jnp.asarray(f.T, x.dtype), x.reshape(columns, -1), precision=EXACT)
         # The weights of latitudes, and which coefficients exist, belong to the Legendre functions.
         legendre = np.swapaxes(p * w[:, None], 1, 2) * mask[:, :, None]
-        found = jnp.matmul(jnp.asarray(legendre, x.dtype), waves.reshape(len(p), rows, -1), precision=EXACT)
-        return found.reshape(*found.shape[:2], *rest)
+        coefficients = jnp.matmul(jnp.asarray(legendre, x.dtype), waves.reshape(len(p), rows, -1), precision=EXACT)
+        return coefficients.reshape(*coefficients.shape[:2], *rest)
 
     def synthesise(
         self, z: Float[Array, "order degree batch channel"]
@@ -134,8 +134,8 @@ class Harmonics:
         """Fields of coefficients, points first."""
         _, f, p, _ = self._basis
         waves = jnp.matmul(jnp.asarray(p, z.dtype), z.reshape(*z.shape[:2], -1), precision=EXACT)
-        found = jnp.matmul(jnp.asarray(f, z.dtype), waves.reshape(len(p), -1), precision=EXACT)
-        return found.reshape(len(f), p.shape[1], *z.shape[2:])
+        fields = jnp.matmul(jnp.asarray(f, z.dtype), waves.reshape(len(p), -1), precision=EXACT)
+        return fields.reshape(len(f), p.shape[1], *z.shape[2:])
 
 
 def _dinosaur() -> Any:

@@ -47,17 +47,17 @@ class Icosphere:
         volume = np.einsum("ij,ij->i", a, np.cross(b, c))
         below = 1 + (a * b).sum(1) + (b * c).sum(1) + (c * a).sum(1)
         triangle = 2 * np.arctan2(volume, below)
-        found = np.zeros(len(self.vertices))
-        np.add.at(found, self.faces.ravel(), np.repeat(triangle / 3, 3))
-        return found
+        areas = np.zeros(len(self.vertices))
+        np.add.at(areas, self.faces.ravel(), np.repeat(triangle / 3, 3))
+        return areas
 
 
 def icosahedron() -> Icosphere:
     """The regular one, whose first vertex is a pole."""
     lower = np.arctan(0.5)
     ring = [(s * lower, np.deg2rad(72 * k + (0 if s > 0 else 36))) for s in (1, -1) for k in range(5)]
-    found = [(0.0, 0.0, 1.0)] + [(np.cos(p) * np.cos(t), np.cos(p) * np.sin(t), np.sin(p)) for p, t in ring]
-    vertices = np.array([*found, (0.0, 0.0, -1.0)])
+    upper = [(0.0, 0.0, 1.0)] + [(np.cos(p) * np.cos(t), np.cos(p) * np.sin(t), np.sin(p)) for p, t in ring]
+    vertices = np.array([*upper, (0.0, 0.0, -1.0)])
     faces = ConvexHull(vertices).simplices
     return Icosphere(vertices, _outward(vertices, faces))
 
@@ -76,10 +76,10 @@ def refine(mesh: Icosphere) -> Icosphere:
 
 def refinements(count: int) -> list[Icosphere]:
     """The icosahedron and its refinements, coarsest first."""
-    found = [icosahedron()]
+    meshes = [icosahedron()]
     for _ in range(count):
-        found.append(refine(found[-1]))
-    return found
+        meshes.append(refine(meshes[-1]))
+    return meshes
 
 
 def multi_mesh_edges(meshes: list[Icosphere]) -> Edges:

@@ -113,17 +113,17 @@ class ConditionalNorm(nnx.Module):
             ValueError: the network is conditioned and no vector is given, or the other way round.
         """
         if (self.map is None) != (conditions is None):
-            wanted = f"a vector of {self.map.in_features} conditions" if self.map is not None else "no conditions"
+            expected = f"a vector of {self.map.in_features} conditions" if self.map is not None else "no conditions"
             got = "none" if conditions is None else f"{conditions.shape[-1]}"
-            raise ValueError(f"the network takes {wanted}, got {got}")
-        made = self.norm(h.astype(jnp.float32)).astype(h.dtype)
+            raise ValueError(f"the network takes {expected}, got {got}")
+        normalised = self.norm(h.astype(jnp.float32)).astype(h.dtype)
         if self.map is None or conditions is None:
-            return made
+            return normalised
         shape = [1] * (h.ndim - 1)
         shape[axis] = len(conditions)
         both = self.map(conditions).reshape(*shape, -1).astype(h.dtype)
         scale, shift = jnp.split(both, 2, axis=-1)
-        return made * (1 + scale) + shift
+        return normalised * (1 + scale) + shift
 
 
 def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude 2"]:
@@ -134,10 +134,10 @@ def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude 2
     rows, columns = grid.shape
     if grid.periodic:
         latitude = np.repeat(np.deg2rad(np.asarray(grid.latitude))[:, None], columns, axis=1)
-        found = [np.sin(latitude), np.cos(latitude)]
+        features = [np.sin(latitude), np.cos(latitude)]
     else:
-        found = list(np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij"))
-    return np.stack(found, axis=-1).astype(np.float32)
+        features = list(np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij"))
+    return np.stack(features, axis=-1).astype(np.float32)
 
 
 class Encoder(nnx.Module):
@@ -157,9 +157,9 @@ class Encoder(nnx.Module):
         Raises:
             ValueError: x is of another shape.
         """
-        wanted = (*self.shape.grid.shape, self.shape.inputs)
-        if x.shape[1:] != wanted:
-            raise ValueError(f"the network takes fields of shape {wanted}, got {x.shape[1:]}")
+        expected = (*self.shape.grid.shape, self.shape.inputs)
+        if x.shape[1:] != expected:
+            raise ValueError(f"the network takes fields of shape {expected}, got {x.shape[1:]}")
         place = jnp.broadcast_to(jnp.asarray(self.place.values), (len(x), *self.place.values.shape))
         return self.mlp(jnp.concatenate([x, place], axis=-1).astype(DTYPES[self.dtype]))
 

@@ -61,7 +61,7 @@ class WeatherLoss:
         if not 0 <= self.unroll_from <= self.unroll_full <= 1:
             raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
 
-    def counted(self, progress: jax.Array) -> Float[Array, " step"]:
+    def step_weights(self, progress: jax.Array) -> Float[Array, " step"]:
         """1 for each step that counts at this share of training."""
         width = max(self.unroll_full - self.unroll_from, 1e-6)
         share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
@@ -84,7 +84,7 @@ class WeatherLoss:
             size = jnp.where(progress < 1.0, self.input_noise, 0.0) * jnp.asarray(model.scale.increment_std)
             past = past + size * jax.random.normal(start_key, past.shape, past.dtype)
         days, seconds = (jnp.tile(jnp.asarray(v), draws) for v in (batch.days, batch.seconds))
-        counted = self.counted(progress)
+        counted = self.step_weights(progress)
         # Kept between several steps, what a network made takes more time to write and to read than to make again, and
         # the steps that do not count yet would write as many zeros.
         graph, state = nnx.split(model)
@@ -131,18 +131,18 @@ class WeatherLoss:
         area = jnp.asarray(model.layout.grid.weights, jnp.float32)[..., None]
         channel = jnp.asarray(self.channel_weights or (1.0,) * truth.shape[-1], jnp.float32)
         unit = jnp.asarray(model.scale.increment_std)
-        drawn, wanted = (new / unit).reshape(model.members, self.draws, *truth.shape), truth / unit
-        value = jnp.mean(self._distance(drawn, wanted) * area * channel, axis=(-3, -2, -1))
+        drawn, target = (new / unit).reshape(model.members, self.draws, *truth.shape), truth / unit
+        value = jnp.mean(self._distance(drawn, target) * area * channel, axis=(-3, -2, -1))
         if self.zonal_weight:
             unit = unit / (jnp.asarray(self.zonal_unit, jnp.float32) if self.zonal_unit else 1.0)
-            zonal = self._distance(drawn.mean(axis=-2) * unit, wanted.mean(axis=-2) * unit)
+            zonal = self._distance(drawn.mean(axis=-2) * unit, target.mean(axis=-2) * unit)
             value += self.zonal_weight * jnp.mean(zonal * area[:, 0] * channel, axis=(-2, -1))
         if self.spectral_weight:
             assert model.harmonics is not None
             mask = jnp.asarray(model.harmonics.mask, jnp.float32)[..., None]
             per = jnp.asarray(self.spectral_unit, jnp.float32)[model.harmonics.orders] if self.spectral_unit else 1.0
             # Of errors: what states have in common would cost digits that the faint ones need.
-            wrong = (drawn - wanted).reshape(-1, *truth.shape[1:])
+            wrong = (drawn - target).reshape(-1, *truth.shape[1:])
             waves = model.harmonics.forward(wrong) / per
             waves = waves.reshape(*drawn.shape[:-3], *waves.shape[1:])
             distance = self._distance(waves, jnp.zeros_like(waves[0, 0]))
@@ -150,8 +150,8 @@ class WeatherLoss:
             value += self.spectral_weight * spectral
         return value
 
-    def _distance(self, drawn: Float[Array, "member drawn *points"], wanted: Float[Array, "*points"]) -> Array:
+    def _distance(self, drawn: Float[Array, "member drawn *points"], target: Float[Array, "*points"]) -> Array:
         """Squared error of one forecast, fair CRPS of several."""
         if self.draws == 1:
-            return (drawn[:, 0] - wanted) ** 2
-        return jax.vmap(lambda one: fair_crps(one, wanted))(drawn)
+            return (drawn[:, 0] - target) ** 2
+        return jax.vmap(lambda one: fair_crps(one, target))(drawn)

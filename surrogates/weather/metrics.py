@@ -32,16 +32,16 @@ def region_weights(grid: WeatherGrid) -> dict[str, Float[np.ndarray, "latitude l
     """
     if not grid.is_global:
         return {"region": grid.weights / grid.weights.sum()}
-    found = {}
+    weights = {}
     latitude = np.asarray(grid.latitude)[:, None]
     for name, (low, high) in REGIONS.items():
         inside = np.where((latitude >= low) & (latitude <= high), grid.weights, 0.0)
         if inside.sum() > 0:
-            found[name] = inside / inside.sum()
+            weights[name] = inside / inside.sum()
     outside = np.where(np.abs(latitude) >= 20.0, grid.weights, 0.0)
     if outside.sum() > 0:
-        found["extratropics"] = outside / outside.sum()
-    return found
+        weights["extratropics"] = outside / outside.sum()
+    return weights
 
 
 @dataclass
@@ -79,14 +79,14 @@ class ForecastScores:
             return np.einsum("rij,blijc->rblc", weights, values)
 
         above, below = mean(said * came), np.sqrt(mean(said**2) * mean(came**2))
-        found = {
+        scores = {
             "square": mean(error**2),
             "error": mean(error),
             "absolute": mean(np.abs(error)),
             # As WeatherBench 2: a correlation of each forecast, then their mean; nothing to correlate counts as 0.
             "acc": np.where(below > 0, above / np.where(below > 0, below, 1.0), 0.0),
         }
-        for name, values in found.items():
+        for name, values in scores.items():
             total = values.sum(axis=1)
             self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
         self.count += len(forecast)
@@ -131,10 +131,10 @@ class EnsembleScores:
         below, equal = (x < truth[None]).sum(axis=0), (x == truth[None]).sum(axis=0)
         # A truth that equals some members, such as no rain, is as likely at each of the ranks among them.
         area = (self.grid.weights / self.grid.weights.sum())[None, None, :, :, None] / (equal + 1)
-        found = np.stack(
+        ranks_share = np.stack(
             [np.where((below <= k) & (k <= below + equal), area, 0.0).sum(axis=(0, 2, 3)) for k in range(m + 1)], axis=1
         )
-        self._ranks = found if self._ranks is None else self._ranks + found
+        self._ranks = ranks_share if self._ranks is None else self._ranks + ranks_share
         self.count += len(truth)
 
     def scores(self) -> dict[str, Float[np.ndarray, "region lead channel"]]:

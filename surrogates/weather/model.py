@@ -22,7 +22,7 @@ from data.weather import WeatherLayout
 from surrogates.normalise import refuse_not_positive, refuse_unlike
 from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.networks import SphereConfig, SphereShape, network
-from surrogates.weather.spectral import paired, there
+from surrogates.weather.spectral import average_pairs, coefficient_mask
 from surrogates.weather.sun import SOLAR_CONSTANT, insolation, later, year_phase
 
 Numbers = tuple[float, ...]
@@ -169,7 +169,7 @@ class WeatherModel(nnx.Module):
             noise: standard normal.
         """
         graph, weights = nnx.split(self.networks)
-        known = self._known(days, seconds)
+        forcings = self._forcings(days, seconds)
 
         def member(weights: nnx.State, past: Array, noise: Array | None) -> Array:
             if self.scale.day:
@@ -179,8 +179,8 @@ class WeatherModel(nnx.Module):
             else:
                 usual = [self.usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
                 to_come = self.usual_at(days, seconds, 1)
-            own = past[:, self.scale.before :]
-            return self._advance(nnx.merge(graph, weights), own, usual, to_come, known, noise)
+            frames = past[:, self.scale.before :]
+            return self._advance(nnx.merge(graph, weights), frames, usual, to_come, forcings, noise)
 
         if self.members == 1:
             first = jax.tree.map(lambda leaf: leaf[0], weights)
@@ -190,12 +190,12 @@ class WeatherModel(nnx.Module):
         return jax.vmap(member)(weights, past, noise)
 
     def _advance(
-        self, one: Any, past: Array, usual: list[Array], to_come: Array, known: list[Array], noise: Array | None
+        self, one: Any, past: Array, usual: list[Array], to_come: Array, forcings: list[Array], noise: Array | None
     ) -> Array:
         std, step = jnp.asarray(self.scale.std), jnp.asarray(self.scale.increment_std)
         anomalies = [past[:, k] - usual[k] for k in range(self.history)]
         seen = [a / std for a in anomalies]
-        wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in known]
+        wide = [jnp.broadcast_to(k, (len(past), *k.shape[1:])) for k in forcings]
         gain = one(jnp.concatenate([*seen, *wide], axis=-1), noise)
         if self.harmonics is not None:
             added = self.harmonics.forward(gain)
@@ -223,10 +223,10 @@ class WeatherModel(nnx.Module):
         shift, growth, energy, saturation = (
             jnp.asarray(v[...]) for v in (self.shift, self.growth, self.energy, self.saturation) if v is not None
         )
-        square, days = paired(whole**2), self.layout.step_hours / 24
+        square, days = average_pairs(whole**2), self.layout.step_hours / 24
         excess = saturation * jnp.clip(square / energy - 1, None, MOST_EXCESS)
         # Of the zonal means of a channel, and of all waves, whose strength hardly varies.
-        counts = jnp.asarray(there(self.harmonics)).at[0, 0].set(0.0)
+        counts = jnp.asarray(coefficient_mask(self.harmonics)).at[0, 0].set(0.0)
         strength = [
             (square * counts)[:, part].sum(axis=(1, 2)) / (energy * counts)[part].sum(axis=(0, 1)) - 1
             for part in (slice(0, 1), slice(1, None))
@@ -251,18 +251,18 @@ class WeatherModel(nnx.Module):
         _, second = later(days, seconds, steps * self.step_s)
         return table[jnp.searchsorted(jnp.asarray(self.scale.hours), second // 3600)]
 
-    def _known(self, days: Array, seconds: Array) -> list[Array]:
+    def _forcings(self, days: Array, seconds: Array) -> list[Array]:
         """Fields that no forecast changes: static ones, the sun's light now and a step later, the time of year."""
-        found = [] if self.static is None else [self.static[...][None]]
+        fields = [] if self.static is None else [self.static[...][None]]
         if self.sun:
             grid = self.layout.grid
             where = (np.asarray(grid.latitude), np.asarray(grid.longitude))
             light = [insolation(*later(days, seconds, k * self.step_s), *where) for k in (0, 1)]
-            found.append(jnp.stack(light, axis=-1) / SOLAR_CONSTANT)
+            fields.append(jnp.stack(light, axis=-1) / SOLAR_CONSTANT)
             if self.scale.seasons:
                 phase = year_phase(days)[:, None, None]
-                found.append(jnp.broadcast_to(phase, (len(days), *grid.shape, 2)))
-        return found
+                fields.append(jnp.broadcast_to(phase, (len(days), *grid.shape, 2)))
+        return fields
 
 
 def rollout(

@@ -35,7 +35,9 @@ def network(config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> Any:
         InputError: the grid does not suit the architecture.
         ValueError: the settings do not fit the shape.
     """
-    return next(made for settings, made in ARCHITECTURES.values() if type(config) is settings)(config, shape, rngs)
+    return next(network_class for settings, network_class in ARCHITECTURES.values() if type(config) is settings)(
+        config, shape, rngs
+    )
 
 
 def config_to_json(config: SphereConfig) -> dict[str, Any]:

@@ -72,7 +72,7 @@ class Persistence:
 
 
 @dataclass(frozen=True)
-class Usually:
+class ClimatologyForecast:
     """What is usual at the valid time, by the states of the training."""
 
     layout: WeatherLayout
@@ -84,8 +84,8 @@ class Usually:
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
         """See the class."""
         valid = leads(times, self.layout, steps)
-        found = self.climatology.at(valid.ravel())
-        return found.reshape(len(times), 1, steps, *found.shape[1:])
+        states = self.climatology.at(valid.ravel())
+        return states.reshape(len(times), 1, steps, *states.shape[1:])
 
 
 @dataclass(frozen=True)
@@ -154,26 +154,26 @@ class LinearInverseModel:
     def fit(store: WindowStore, train: Part, valid: Part, climatology: Climatology, steps: int) -> LinearInverseModel:
         """With the number of patterns that errs least on the validation part, over leads up to `steps`."""
         most = Patterns.fit(store, train, max(PATTERNS), climatology)
-        found = []
+        candidates = []
         for count in PATTERNS:
             patterns = Patterns(climatology, most.weight, most.vectors[:, :count])
             c = _series(store, train, patterns)
             now, then = c[store.starts(2, train) - train[0]], c[store.starts(2, train) - train[0] + 1]
             step = np.linalg.solve(now.T @ now + 1e-9 * np.trace(now.T @ now) * np.eye(now.shape[1]), now.T @ then)
             model = LinearInverseModel(store.layout, patterns, step)
-            found.append((_error(model, store, valid, steps), -count, model))
-        return min(found, key=lambda f: f[:2])[2]
+            candidates.append((_error(model, store, valid, steps), -count, model))
+        return min(candidates, key=lambda f: f[:2])[2]
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
         """See the class."""
         c = self.patterns.coefficients(history[:, -1], times)
-        found = []
+        series = []
         for _ in range(steps):
             c = c @ self.step
-            found.append(c)
-        return self.patterns.states(np.stack(found, axis=1), leads(times, self.layout, steps), self.layout)[:, None]
+            series.append(c)
+        return self.patterns.states(np.stack(series, axis=1), leads(times, self.layout, steps), self.layout)[:, None]
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class LinearAutoregression:
     ) -> LinearAutoregression:
         """With the ridge and the number of patterns that err least on the validation part."""
         most = Patterns.fit(store, train, max(PATTERNS), climatology)
-        found = []
+        candidates = []
         for count in PATTERNS:
             patterns = Patterns(climatology, most.weight, most.vectors[:, :count])
             c = _series(store, train, patterns)
@@ -208,8 +208,8 @@ class LinearAutoregression:
                     [np.linalg.solve(square, past.T @ c[starts + history - 1 + lead]) for lead in range(1, steps + 1)]
                 )
                 model = LinearAutoregression(store.layout, patterns, maps, history)
-                found.append((_error(model, store, valid, steps), -count, -ridge, model))
-        return min(found, key=lambda f: f[:3])[3]
+                candidates.append((_error(model, store, valid, steps), -count, -ridge, model))
+        return min(candidates, key=lambda f: f[:3])[3]
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
@@ -230,8 +230,8 @@ class LinearAutoregression:
 
 def _series(store: WindowStore, part: Part, patterns: Patterns) -> Float[np.ndarray, "time pattern"]:
     blocks = [patterns.coefficients(states, store.times[rows]) for rows, states in store.blocks(part)]
-    found: Float[np.ndarray, "time pattern"] = np.concatenate(blocks).astype(np.float64)
-    return found
+    coefficients: Float[np.ndarray, "time pattern"] = np.concatenate(blocks).astype(np.float64)
+    return coefficients
 
 
 def _error(model: Forecasts, store: WindowStore, part: Part, steps: int, most: int = 100) -> float:
@@ -243,8 +243,8 @@ def _error(model: Forecasts, store: WindowStore, part: Part, steps: int, most: i
     for start in starts:
         states = store.read(np.array([start]), model.history + steps)
         times = store.times[[start + model.history - 1]]
-        given = model.forecast_arrays(states[:, : model.history], times, steps)[0, 0]
-        total += ((given - states[0, model.history :]) ** 2 * area).mean(axis=(1, 2))
+        forecast = model.forecast_arrays(states[:, : model.history], times, steps)[0, 0]
+        total += ((forecast - states[0, model.history :]) ** 2 * area).mean(axis=(1, 2))
     return float((np.sqrt(total / len(starts)) / np.array(store.statistics.std)).mean())
 
 
@@ -294,7 +294,7 @@ class Regressed:
             raise ValueError(f"the part has no {system.history + steps} states that follow one another")
         starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
         area = store.layout.grid.weights[..., None]
-        both, own = np.zeros((2, steps, len(store.layout.channels)))
+        covariance, variance = np.zeros((2, steps, len(store.layout.channels)))
         size = min(16, len(starts))
         for at in range(0, len(starts), size):
             rows = np.resize(starts[at : at + size], size)
@@ -304,9 +304,9 @@ class Regressed:
             said = mean_forecast(system, states[:, : system.history], times, steps, members) - usual
             came = states[:, system.history :] - usual
             real = slice(0, len(starts[at : at + size]))
-            both += (said[real] * came[real] * area).sum(axis=(0, 2, 3))
-            own += (said[real] ** 2 * area).sum(axis=(0, 2, 3))
-        slopes = np.clip(np.divide(both, own, out=np.zeros_like(both), where=own > 0), 0.0, 1.0)
+            covariance += (said[real] * came[real] * area).sum(axis=(0, 2, 3))
+            variance += (said[real] ** 2 * area).sum(axis=(0, 2, 3))
+        slopes = np.clip(np.divide(covariance, variance, out=np.zeros_like(covariance), where=variance > 0), 0.0, 1.0)
         return Regressed(system, store.layout, climatology, slopes, members)
 
     def forecast_arrays(

@@ -71,12 +71,12 @@ def climates(
     layout: WeatherLayout, blocks: Iterable[Float[np.ndarray, "time latitude longitude channel"]]
 ) -> list[PrecipitationClimate]:
     """One for the accumulated precipitation of a layout; none where it has none, and then no block is read."""
-    found = [(k, DRY[c.variable]) for k, c in enumerate(layout.channels) if c.variable in DRY]
-    if not found:
+    precipitations = [(k, DRY[c.variable]) for k, c in enumerate(layout.channels) if c.variable in DRY]
+    if not precipitations:
         return []
     # Seldom are there two; then the states are read once for each.
-    kept = blocks if len(found) == 1 else list(blocks)
-    return [PrecipitationClimate.fit(kept, k, dry) for k, dry in found]
+    kept = blocks if len(precipitations) == 1 else list(blocks)
+    return [PrecipitationClimate.fit(kept, k, dry) for k, dry in precipitations]
 
 
 class SeepsScores:
@@ -102,9 +102,15 @@ class SeepsScores:
         truth: Float[np.ndarray, "batch lead latitude longitude channel"],
     ) -> None:
         """A batch of forecasts."""
-        own = self.climate
-        found = seeps(forecast[..., own.channel], truth[..., own.channel], own.dry_share, own.heavy, dry=own.dry)
-        self._sum = self._sum + np.einsum("rij,blij->rl", self._weights, np.nan_to_num(found))
+        climate = self.climate
+        errors = seeps(
+            forecast[..., climate.channel],
+            truth[..., climate.channel],
+            climate.dry_share,
+            climate.heavy,
+            dry=climate.dry,
+        )
+        self._sum = self._sum + np.einsum("rij,blij->rl", self._weights, np.nan_to_num(errors))
         self.count += len(truth)
 
     def score(self) -> Float[np.ndarray, "region lead"]:
@@ -148,5 +154,5 @@ def seeps(
         )
     # Rows: what was said; columns: what came.
     rows, columns = np.indices(p1.shape)
-    found = matrix[said, came, rows, columns]
-    return np.where((p1 >= 0.1) & (p1 <= 0.85), found, np.nan)
+    errors = matrix[said, came, rows, columns]
+    return np.where((p1 >= 0.1) & (p1 <= 0.85), errors, np.nan)

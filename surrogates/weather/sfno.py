@@ -93,10 +93,10 @@ class SphericalFilter(nnx.Module):
         """The filtered field, computed in float32."""
         waves, weights = self.harmonics.analyse(x.astype(jnp.float32)), self.weights()
         if self.factorisation == "separable":
-            made = waves * weights[:, None, :, 0]
+            filtered = waves * weights[:, None, :, 0]
         else:
-            made = jnp.einsum("mlbc,lcd->mlbd", waves, weights, precision=EXACT)
-        return self.harmonics.synthesise(made).astype(x.dtype)
+            filtered = jnp.einsum("mlbc,lcd->mlbd", waves, weights, precision=EXACT)
+        return self.harmonics.synthesise(filtered).astype(x.dtype)
 
 
 class SFNOBlock(nnx.Module):

@@ -17,7 +17,7 @@ from surrogates.weather.harmonics import Harmonics
 FAINTEST = 1e-3
 
 
-def paired(square: Any) -> Any:
+def average_pairs(square: Any) -> Any:
     """Squares of coefficients (row, order, degree, channel) by zonal wavenumber: the mean of cosine and sine."""
     whole: Any = jnp if isinstance(square, jax.Array) else np
     return whole.concatenate([square[:, :1], (square[:, 1::2] + square[:, 2::2]) / 2], axis=1)
@@ -37,7 +37,7 @@ def gain_energy(
 
     @jax.jit
     def squares(gains: Array) -> Array:
-        return paired(harmonics.forward(gains) ** 2).sum(axis=0)
+        return average_pairs(harmonics.forward(gains) ** 2).sum(axis=0)
 
     begins = {a for a, _ in store.segments}
     total, count = np.zeros(()), 0
@@ -65,14 +65,14 @@ def gain_units(
     return np.array([float(f"{v:.4g}") for v in units.ravel()]).reshape(units.shape)
 
 
-def there(harmonics: Harmonics) -> Float[np.ndarray, "wavenumber degree 1"]:
+def coefficient_mask(harmonics: Harmonics) -> Float[np.ndarray, "wavenumber degree 1"]:
     """1 where a coefficient exists."""
-    return paired(harmonics.mask[None, ..., None].astype(float))[0]
+    return average_pairs(harmonics.mask[None, ..., None].astype(float))[0]
 
 
 def mean_energy(
     harmonics: Harmonics, energy: Float[np.ndarray, "wavenumber degree channel"]
 ) -> Float[np.ndarray, " channel"]:
     """Over the wavenumbers that exist."""
-    exists = there(harmonics)
+    exists = coefficient_mask(harmonics)
     return (energy * exists).sum(axis=(0, 1)) / exists.sum()

@@ -186,23 +186,23 @@ def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, m
     if members > 1:
         coords[MEMBER] = (np.arange(members), {"standard_name": "realization"})
     for name, (values, attrs) in coords.items():
-        made = group.create_array(
+        array = group.create_array(
             name, shape=values.shape, dtype=values.dtype, dimension_names=[name], attributes=attrs,
             compressors=CODECS,
         )  # fmt: skip
         # Also a chunk of nothing but fill values, so that one that is absent was lost.
         with zarr.config.set({"array.write_empty_chunks": True}):
-            made[:] = values
+            array[:] = values
     for name in layout.variables:
         dims = _dims(forecaster, name, members)
         shape = tuple(len(coords[d][0]) if d != LEVEL else len(layout.levels(name)) for d in dims)
         sizes = dict(zip(dims, shape, strict=True)) | {TIME: 1, MEMBER: 1}
         sizes[LEAD] = min(chunk, steps)
         chunks = tuple(sizes[d] for d in dims)
-        known = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1"}
+        attributes = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1"}
         group.create_array(
             name, shape=shape, chunks=chunks, dtype="float32", fill_value=float("nan"), dimension_names=dims,
-            attributes=known, compressors=CODECS,
+            attributes=attributes, compressors=CODECS,
         )  # fmt: skip
 
 

@@ -33,7 +33,7 @@ from experiments.simulate import simulate
 from experiments.stage import CONF
 from experiments.train import train_graph
 from surrogates.base import load_surrogate
-from surrogates.learned_from import learned_from
+from surrogates.learned_from import read_hashes
 from surrogates.train import _Loop
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "graph"))
@@ -239,7 +239,7 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
         assert metrics["test/m/unseen/drag/mae"] == metrics["test/drag/mae"]
         assert metrics["train/label_core_seconds"] == 24
         saved = tmp_path / "run" / "surrogate"
-        scored = evaluate_meshes(load_surrogate(saved), [tmp_path / "m.zarr"], learned=learned_from(saved))
+        scored = evaluate_meshes(load_surrogate(saved), [tmp_path / "m.zarr"], learned=read_hashes(saved))
         for name in ("drag/mae", "seen", "unseen/drag/mae"):
             assert scored[f"test/m/{name}"] == metrics[f"test/m/{name}"]
 

@@ -24,7 +24,7 @@ from experiments.weather.external import ExternalForecasts
 from experiments.weather.report import Evaluation, render
 from experiments.weather.scores import Protocol, ensemble_metrics, score
 from surrogates.weather.climate_ensemble import ClimatologicalEnsemble
-from surrogates.weather.references import Regressed, Usually, mean_forecast
+from surrogates.weather.references import ClimatologyForecast, Regressed, mean_forecast
 
 #: Half a year a year, so that the other half is unknown, in six years of daily states.
 GRID = WeatherGrid((30.0, 40.0, 50.0), (0.0, 10.0, 20.0, 30.0))
@@ -191,7 +191,7 @@ def test_the_crps_of_a_climate_of_known_spread(tmp_path: Path) -> None:
     )
     usual = made.climatology((0, 1461))
     climate = ClimatologicalEnsemble(made, (0, 1461), usual.kind)
-    systems = {"climatology": Usually(LAYOUT, usual), "climatological_ensemble": climate}
+    systems = {"climatology": ClimatologyForecast(LAYOUT, usual), "climatological_ensemble": climate}
     found = score(systems, Protocol(made, (1461, len(made)), 2, 150), usual, members={"climatological_ensemble": 10})
     one = found.isel(region=0, channel=0)
     assert one["crps"].sel(system="climatological_ensemble").values == pytest.approx(300 / np.sqrt(np.pi), rel=0.03)
@@ -219,7 +219,10 @@ def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
     usual = made.climatology((0, 200))
     drawn = Regressed.fit(Noisy(), made, (200, 300), usual, 2, members=64)
     past, times = made.read(np.array([300]), 1), made.times[[300]]
-    said = drawn.forecast_arrays(past, times, 2)[0, 0] - Usually(LAYOUT, usual).forecast_arrays(past, times, 2)[0, 0]
+    said = (
+        drawn.forecast_arrays(past, times, 2)[0, 0]
+        - ClimatologyForecast(LAYOUT, usual).forecast_arrays(past, times, 2)[0, 0]
+    )
     mean = mean_forecast(Noisy(), past, times, 2, 64)[0]
     assert np.abs(mean - 1e5).std() < 300 / 4
     assert np.isfinite(said).all()

@@ -28,7 +28,7 @@ from experiments.windows import Campaign, windows
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
 from surrogates.weather.forecaster import Forecaster
-from surrogates.weather.references import Persistence, Usually
+from surrogates.weather.references import ClimatologyForecast, Persistence
 from surrogates.weather.seeps import climates
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "weather"))
@@ -138,7 +138,7 @@ def test_an_ensemble_and_precipitation_have_sections_of_their_own(tmp_path: Path
     )
     usual = made.climatology((0, 150))
     wet = climates(layout, (states for _, states in made.blocks((0, 150))))
-    systems = {"forecast": Drawn(), "persistence": Persistence(), "climatology": Usually(layout, usual)}
+    systems = {"forecast": Drawn(), "persistence": Persistence(), "climatology": ClimatologyForecast(layout, usual)}
     protocol = Protocol(made, (150, 200), 3)
     found = score(systems, protocol, usual, members={"forecast": 5}, precipitation=wet)
     one = found.sel(system="forecast").isel(region=0)
@@ -174,7 +174,7 @@ def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> 
     run = long_run(wide, windows_, [100], 20, (0, 60), (60, 120), chunk=5)
     assert run.left is None
     assert run.climate is not None
-    assert run.held is not None
+    assert run.unseen is not None
     # The first tenth of the rollout is left out of its climate.
     past = windows_.read(np.array([100]), 1)
     states = wide.forecast_arrays(past, windows_.times[[100]], 20)[0, 0]
@@ -207,7 +207,7 @@ def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> 
     alone = other if warmer == 0 else run.climate
     np.testing.assert_allclose(run_of_two.climate.mean, alone.mean, rtol=1e-5)
     assert "1 of 2 rollouts left the climatological range on day" in _long_words(run_of_two)
-    np.testing.assert_allclose(run.held.mean, windows_.read(np.array([60]), 60)[0].mean(axis=(0, 2)), rtol=1e-5)
+    np.testing.assert_allclose(run.unseen.mean, windows_.read(np.array([60]), 60)[0].mean(axis=(0, 2)), rtol=1e-5)
 
 
 def test_the_difference_of_two_climates_is_in_units_of_contrast_and_spread() -> None:

@@ -18,7 +18,7 @@ from data.structures import Structures
 from experiments.overlap import Overlap
 from experiments.parts import PartedData, train_on_parts
 from experiments.train import closing_rows
-from surrogates.learned_from import FILE, hashed, keep, learned_from
+from surrogates.learned_from import FILE, hash_keys, read_hashes, save_hashes
 from surrogates.train import FitResult
 
 
@@ -48,17 +48,17 @@ def test_a_frame_is_known_again_however_it_is_turned_and_written() -> None:
 
 
 def test_what_was_learned_from_is_kept_beside_the_weights(tmp_path: Path) -> None:
-    assert learned_from(tmp_path) is None
-    keep(tmp_path, np.array([7, 3, 7], np.uint64), np.array([2**63], np.uint64))
-    found = learned_from(tmp_path)
+    assert read_hashes(tmp_path) is None
+    save_hashes(tmp_path, np.array([7, 3, 7], np.uint64), np.array([2**63], np.uint64))
+    found = read_hashes(tmp_path)
     assert found is not None
     assert found.tolist() == [3, 7, 2**63]
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-4])
     with pytest.raises(CorruptStoreError, match=FILE):
-        learned_from(tmp_path)
+        read_hashes(tmp_path)
     # One that goes on from a surrogate without such a note cannot tell.
-    keep(tmp_path, found, None)
-    assert learned_from(tmp_path) is None
+    save_hashes(tmp_path, found, None)
+    assert read_hashes(tmp_path) is None
 
 
 def test_scores_of_what_was_not_learned_from_stand_apart() -> None:
@@ -67,15 +67,15 @@ def test_scores_of_what_was_not_learned_from_stand_apart() -> None:
     def score(rows: np.ndarray, prefix: str) -> dict[str, float]:
         return {f"{prefix}/sum": float(rows.sum())}
 
-    some = Overlap.among(hashed("bdz"), asked, "molecules")
+    some = Overlap.among(hash_keys("bdz"), asked, "molecules")
     assert some.scores("test/a", score) == {"test/a/sum": 10, "test/a/seen": 2, "test/a/unseen/sum": 6}
     readings = [Reading("a.csv", "table", total=5, used=5)]
     some.note(readings)
     assert "2 of 5 molecules were learned from" in dict(readings[0].lines())["learned from"]
-    every = Overlap.among(hashed(asked), asked)
+    every = Overlap.among(hash_keys(asked), asked)
     assert every.scores("test/a", score) == {"test/a/sum": 10, "test/a/seen": 5}
     assert "no score of them is a held-out one" in every.said
-    for nothing, said in ((hashed(""), "none of the 5 samples"), (None, "is not known")):
+    for nothing, said in ((hash_keys(""), "none of the 5 samples"), (None, "is not known")):
         overlap = Overlap.among(nothing, asked)
         assert overlap.scores("test/a", score) == {"test/a/sum": 10}
         assert said in overlap.said
@@ -113,7 +113,7 @@ def test_without_a_test_part_the_validation_part_is_scored_and_named_so(
     assert {k: v for k, v in metrics.items() if "samples" in k and not k.startswith("train/")} == (
         {} if key is None else {f"{key}/samples": 2}
     )
-    known = learned_from(tmp_path / "surrogate")
+    known = read_hashes(tmp_path / "surrogate")
     assert known is not None
     assert len(known) == parts[0] + parts[1]
     rows = closing_rows(metrics)

@@ -22,7 +22,7 @@ from experiments.parts import noted
 from simulators.base import Simulator
 from surrogates.base import CARD, Surrogate, load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
-from surrogates.learned_from import hashed
+from surrogates.learned_from import hash_keys
 from surrogates.parametric.facts import InputScale
 from surrogates.parametric.fit import RowBatches, calibrated, fit_parametric
 from surrogates.parametric.network import ParametricConfig
@@ -264,7 +264,7 @@ def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSu
     same = store_of_forces(tmp_path / "same", learned.labels_fingerprint, "no slip")
     other = store_of_forces(tmp_path / "other", "cd" * 32, "no slip")
     readings: list[Reading] = []
-    known = hashed(table(20, 5).input_keys()[:5])
+    known = hash_keys(table(20, 5).input_keys()[:5])
     found = evaluate_parametric(walls, [same, other], columns, None, readings, learned=known)
     assert (
         found["test/same/force/mae"]

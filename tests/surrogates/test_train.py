@@ -18,7 +18,7 @@ from flax import nnx
 
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
-from surrogates.checkpointed import Progressed, held_to
+from surrogates.checkpointed import Progressed, read_progress
 from surrogates.checkpoints import drop_others, load_arrays, save_arrays
 from surrogates.tracking import log_scores
 from surrogates.train import Batch, FitResult, TrainConfig, fit
@@ -269,7 +269,7 @@ def test_a_setting_that_a_checkpoint_lacks_was_its_default(tmp_path: Path) -> No
 def test_a_note_of_other_types_is_named(tmp_path: Path) -> None:
     whole = {"progress": Progressed().to_json(), "config": {"seed": 0}}
     save_arrays(tmp_path / "kept", {"a": np.zeros(2)}, whole)
-    assert held_to(tmp_path / "kept", {"seed": 0, "epsilon": None}, None, tmp_path).epoch == 0
+    assert read_progress(tmp_path / "kept", {"seed": 0, "epsilon": None}, None, tmp_path).epoch == 0
     note = json.loads((tmp_path / "kept" / "note.json").read_text())
     changes: list[tuple[str, object]] = [
         ("progress", None), ("progress.epoch", -1), ("progress.seconds", "x"), ("progress.history", [3]),
@@ -280,7 +280,7 @@ def test_a_note_of_other_types_is_named(tmp_path: Path) -> None:
         changed = {**note, outer: {**note[outer], inner: value} if inner else value}
         write_json(tmp_path / "kept" / "note.json", changed)
         with pytest.raises(CorruptStoreError, match=rf"note\.json: {outer}"):
-            held_to(tmp_path / "kept", {"seed": 0}, None, tmp_path)
+            read_progress(tmp_path / "kept", {"seed": 0}, None, tmp_path)
     write_json(tmp_path / "kept" / "note.json", {**note, "leaves": 10**9})
     with pytest.raises(InputError, match="1000000000 arrays, 1 are expected"):
         load_arrays(tmp_path / "kept", {"a": np.zeros(2)})

@@ -138,7 +138,7 @@ def run(directory: Path) -> None:
     from data.files import write_json
     from data.rejects import RejectLog
     from experiments.run_directory import configuration_checked, run_directory
-    from surrogates.resuming import hold_to_data
+    from surrogates.resuming import record_training_data
 
     config = OmegaConf.create({"stage": "train", "run": {"dir": str(directory)}, "seed": 1})
     first = mock.patch("surrogates.devices.is_first", return_value=True)
@@ -147,7 +147,7 @@ def run(directory: Path) -> None:
             rejects.add("labels.csv", 3, "\udc80", "no molecule")
         configuration_checked(run_dir)
         with mock.patch("surrogates.resuming.is_first", return_value=True):
-            hold_to_data(run_dir, {"training part": "a"})
+            record_training_data(run_dir, {"training part": "a"})
         write_json(run_dir / "metrics.json", {"train/loss": 1.0})
 
 

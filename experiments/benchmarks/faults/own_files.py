@@ -65,9 +65,9 @@ def _read_run(path: Path) -> object:
     from data.splits import Split
     from experiments.ledger import Ledger
     from experiments.reporting.run_files import Reader, _metrics
-    from surrogates.resuming import hold_to_data
+    from surrogates.resuming import record_training_data
 
-    hold_to_data(path, {"training part": "a1b2", "network": "c3d4"}, begun=True)
+    record_training_data(path, {"training part": "a1b2", "network": "c3d4"}, begun=True)
     verify(path / "evaluation.parquet")
     parts = {name: rows.tolist() for name, rows in Split.load(path / "split.json").parts.items()}
     frame = pd.read_parquet(path / "evaluation.parquet")

@@ -32,10 +32,10 @@ from experiments.screening_ledger import Spent as ScreenSpent
 from experiments.yaml_files import read_yaml
 from surrogates import fit_note
 from surrogates.base import load_surrogate
-from surrogates.checkpointed import Progressed, held_to
+from surrogates.checkpointed import Progressed, read_progress
 from surrogates.checkpoints import load_arrays, save_arrays
 from surrogates.resuming import FILE as LEARNED_FROM
-from surrogates.resuming import hold_to_data
+from surrogates.resuming import record_training_data
 
 
 def unsealed(directory: Path) -> None:
@@ -84,7 +84,7 @@ def _checkpoint(path: Path, _: int) -> None:
 
 
 def _resumed(path: Path) -> object:
-    return held_to(path, {"seed": 0}, None, path), load_arrays(path, {"a": np.zeros(3)})
+    return read_progress(path, {"seed": 0}, None, path), load_arrays(path, {"a": np.zeros(3)})
 
 
 def _windows(path: Path, _: int) -> None:
@@ -147,11 +147,11 @@ STORED: Mapping[str, Reader] = {
         ),
         _reader(
             "fit", fit_note.FILE, partial(_json, fit_note.FILE, {"seconds": 1.0, "core_seconds": 2.0, "epochs": 3}),
-            fit_note.spent,
+            fit_note.fit_metrics,
         ),
         _reader(
             "learned_from", LEARNED_FROM, partial(_json, LEARNED_FROM, {"training part": "ab"}),
-            lambda path: hold_to_data(path, {"training part": "ab"}, begun=True),
+            lambda path: record_training_data(path, {"training part": "ab"}, begun=True),
         ),
         _reader("windows", "windows.json", _windows, _states),
         _reader("store", "store.json", _store, _records),

@@ -25,7 +25,7 @@ from surrogates.weather.fit_weather import fit_weather
 from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.harmonics import Harmonics
 from surrogates.weather.model import WeatherScale
-from surrogates.weather.spectral import FAINTEST, gain_units, there
+from surrogates.weather.spectral import FAINTEST, coefficient_mask, gain_units
 
 ROWS, COLUMNS, TRUNCATION = 8, 16, 4
 LATITUDE = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(ROWS)[0]))
@@ -75,7 +75,7 @@ def test_units_of_harmonics_are_what_a_step_adds_to_them(tmp_path: Path) -> None
     store = kept(tmp_path / "w", runs)
     units = gain_units(HARMONICS, store, (0, 400), STD)
     # From one run to the next nothing is added. Of 398 gains, and two of each wave, the root varies by 5 % at most.
-    exists = there(HARMONICS)[..., 0] > 0
+    exists = coefficient_mask(HARMONICS)[..., 0] > 0
     want = np.maximum(size, 0.0)
     floor = np.sqrt(FAINTEST * (want[exists] ** 2).mean(axis=0))
     np.testing.assert_allclose(units[exists], np.maximum(want[exists], floor), rtol=0.15)

@@ -154,7 +154,7 @@ def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
         past = new[:, :, None]
     assert whole == pytest.approx(np.mean(by_hand), rel=1e-4)
     # At the beginning of training the first step alone counts.
-    assert np.asarray(loss.counted(jnp.zeros(()))).tolist() == [1, 0, 0]
+    assert np.asarray(loss.step_weights(jnp.zeros(()))).tolist() == [1, 0, 0]
     first = WeatherLoss(1, channel_weights=loss.channel_weights)
     cut = batch._replace(frames=frames[:, :2])
     assert float(nnx.jit(lambda m: first(m, cut, key, jnp.ones(()))[0])(model)) == pytest.approx(by_hand[0], rel=1e-4)
@@ -329,7 +329,7 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
 
     held = check(batches)
     assert len(set(held)) == len(held) == 49
-    monkeypatch.setattr("surrogates.weather.batches.HELD_BYTES", 0)
+    monkeypatch.setattr("surrogates.weather.batches.MEMORY_BYTES", 0)
     assert check(replace(batches)) == held
     config = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=1)
     other = write_windows(

@@ -17,10 +17,10 @@ from data.window_statistics import Climatology
 from data.windows import WindowStore
 from surrogates.weather.metrics import EnsembleScores, ForecastScores, region_weights, zonal_spectrum
 from surrogates.weather.references import (
+    ClimatologyForecast,
     LinearAutoregression,
     LinearInverseModel,
     Persistence,
-    Usually,
     leads,
 )
 from surrogates.weather.seeps import DRY, PrecipitationClimate, SeepsScores, climates, seeps
@@ -153,7 +153,7 @@ def test_a_linear_model_finds_a_wave_that_travels_and_persistence_does_not(tmp_p
 
     model = LinearInverseModel.fit(windows, train, valid, climatology, 3)
     assert error(model) < 0.1 * error(Persistence())
-    usual = Usually(LAYOUT, climatology).forecast_arrays(past, times, 3)
+    usual = ClimatologyForecast(LAYOUT, climatology).forecast_arrays(past, times, 3)
     assert usual.shape == (1, 1, 3, ROWS, COLUMNS, 2)
     auto = LinearAutoregression.fit(windows, train, valid, climatology, 3)
     given = auto.forecast_arrays(windows.read(start - 1 + 1, 2), windows.times[start + 1], 2)
