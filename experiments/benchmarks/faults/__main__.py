@@ -1,7 +1,7 @@
 """Faults made on purpose, at a size that is chosen, and one table of what became of them.
 
 python -m experiments.benchmarks.faults [--kills N] [--flips N] [--mutations N] [--seed S] [--only NAME ...]
-    [--json FILE] [--list]
+    [--workers N] [--json FILE] [--list]
 
 Kills are of everything that makes a directory, between any two calls that change a file, and of commands at random
 moments; flips are of single bits in every kind of file that is written and read again; mutations are of files that
@@ -15,7 +15,10 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Generator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -57,7 +60,7 @@ class Part:
     of: str
     count: int
 
-    def trials(self, seed: int) -> Iterator[Trial]:
+    def trials(self, seed: int) -> Generator[Trial, None, None]:
         """Each of the faults, and what became of it."""
         if self.kind == "kills":
             name = f"command/{self.name}" if self.of == "command" else self.name
@@ -86,18 +89,38 @@ def parts(kills: int, flips: int, mutations: int, only: Sequence[str] = ()) -> l
     ]
 
 
-def run(asked: Sequence[Part], seed: int, trials: list[Trial]) -> None:
-    """Try everything, with a bar; what became of it is appended to `trials` as it comes."""
+def run(asked: Sequence[Part], seed: int, trials: list[Trial], workers: int = 1) -> None:
+    """Try everything, with a bar; what became of it is appended to `trials` as it comes.
+
+    Args:
+        asked: the parts.
+        seed: of all.
+        trials: is filled.
+        workers: parts that are tried at the same time, each in a process of its own.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    stopped = threading.Event()
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(workers) as pool:
         task = bar.add_task("", total=sum(part.count for part in asked))
-        for part in asked:
+
+        def try_one(part: Part) -> None:
+            if stopped.is_set():
+                return
             bar.update(task, description=f"{part.kind}: {part.name}")
-            for trial in part.trials(seed):
-                trials.append(trial)
-                bar.advance(task)
-                if trial.bad:
-                    bar.console.print(f"{trial.name}, {trial.outcome}: {trial.done}: {trial.said}", markup=False)
+            with closing(part.trials(seed)) as of_part:
+                for trial in of_part:
+                    trials.append(trial)
+                    bar.advance(task)
+                    if trial.bad:
+                        bar.console.print(f"{trial.name}, {trial.outcome}: {trial.done}: {trial.said}", markup=False)
+                    if stopped.is_set():
+                        return
+
+        try:
+            for done in as_completed([pool.submit(try_one, part) for part in asked]):
+                done.result()
+        finally:
+            stopped.set()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,12 +130,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--flips", type=int, default=560, help="changed bits (%(default)s)")
     parser.add_argument("--mutations", type=int, default=20_500, help="broken files (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of everything (%(default)s)")
+    parser.add_argument("--workers", type=int, default=1, help="processes that try at the same time (%(default)s)")
     parser.add_argument("--only", nargs="+", default=[], metavar="NAME", help="these alone; see --list")
     parser.add_argument("--json", type=Path, help="write every trial that may not be, and the counts, to this file")
     parser.add_argument("--list", action="store_true", help="print what would be tried, and stop")
     asked = parser.parse_args(arguments)
     chosen = parts(asked.kills, asked.flips, asked.mutations, asked.only)
-    if unknown := set(asked.only) - {part.name for part in chosen}:
+    if unknown := set(asked.only) - {part.name for part in parts(1, 1, 1)}:
         parser.error(f"nothing is called {', '.join(sorted(unknown))}; see --list")
     if asked.list:
         for part in chosen:
@@ -121,9 +145,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     trials: list[Trial] = []
     stopped = False
     try:
-        run(chosen, asked.seed, trials)
+        run(chosen, asked.seed, trials, asked.workers)
     except KeyboardInterrupt:
         stopped = True
+    place = {(part.kind, part.name): number for number, part in enumerate(chosen)}
+    trials.sort(key=lambda trial: place.get((trial.kind, trial.name.partition(" at any ")[0]), 0))
     counted = [(trial.kind, trial.name, trial.outcome) for trial in trials]
     title = f"Faults made on purpose, seed {asked.seed}{', stopped' if stopped else ''}"
     Console(width=None if sys.stdout.isatty() else 120).print(table(counted, title))

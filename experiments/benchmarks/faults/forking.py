@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
@@ -66,9 +64,6 @@ def _main() -> None:
         for name in asked.operations:
             place = Path(folder) / name.replace(":", "-")
             if name.startswith("command/"):
-                for module in random_kills.IMPORTS:
-                    with suppress(ImportError):
-                        importlib.import_module(module)
                 trials = random_kills.kills_of_command(name.partition("/")[2], asked.most or 10, place, asked.seed)
             else:
                 trials = kills.kills_of(name, place, asked.most, asked.seed)

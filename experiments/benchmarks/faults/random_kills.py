@@ -8,6 +8,7 @@ no process of either may be there.
 from __future__ import annotations
 
 import contextlib
+import importlib
 import io
 import json
 import os
@@ -21,11 +22,16 @@ from experiments.benchmarks.faults.forks import End, forked, outlived
 from experiments.benchmarks.faults.kills import problem_of
 from experiments.benchmarks.faults.trials import State, Trial, difference
 
-#: Modules that every command imports anew in its fork otherwise.
-IMPORTS = (
-    "experiments.cli", "experiments.pipeline", "experiments.simulate", "experiments.prepare", "experiments.screen",
-    "experiments.train", "experiments.windows", "surrogates.graph.molecular",
-)  # fmt: skip
+#: Modules that a command imports anew in its fork otherwise: that of the stage, and these.
+IMPORTS = {"screen": ("surrogates.graph.molecular",), "train": ("surrogates.graph.molecular", "data.graphs")}
+
+
+def import_for(name: str) -> None:
+    """Import what a command needs, where that is installed."""
+    from experiments.cli import STAGES
+
+    for module in (STAGES[name].module, *IMPORTS.get(name, ())):
+        importlib.import_module(module)
 
 
 def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator[Trial]:
@@ -39,6 +45,7 @@ def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator
     """
     given, random_moment = folder / "inputs", random.Random(f"{seed}/{name}")
     given.mkdir(parents=True)
+    import_for(name)
     # What it imports and compiles is no business of this process, which has to stay without threads.
     _must(forked(lambda: inputs(given)), "its inputs are written")
     whole = _ended(name, given, folder / "whole")
