@@ -32,27 +32,27 @@ def identity(baseline: Simulator) -> dict[str, Any]:
     return {"name": baseline.name, "fingerprint": baseline.fingerprint, **baseline.provenance}
 
 
-def rebuild(wanted: Mapping[str, Any]) -> Simulator:
+def rebuild(description: Mapping[str, Any]) -> Simulator:
     """The simulator that `identity` described, from the table of those that this package has.
 
     Raises:
         InputError: it is none of them, or the one that is installed has other settings or another version.
     """
-    kind = str(wanted["simulator"]).split(":")[0]
+    kind = str(description["simulator"]).split(":")[0]
     if kind not in KINDS:
         raise InputError(
-            f"labels are differences to {wanted['name']}, which cannot be rebuilt from its name",
+            f"labels are differences to {description['name']}, which cannot be rebuilt from its name",
             remedy=f"From Python give it by with_baseline; known are {', '.join(KINDS)}",
         )
     module, name = KINDS[kind]
-    made: Simulator = getattr(importlib.import_module(module), name)(**wanted["settings"])
-    if made.fingerprint != wanted["fingerprint"]:
-        here = made.provenance["version"]
+    simulator: Simulator = getattr(importlib.import_module(module), name)(**description["settings"])
+    if simulator.fingerprint != description["fingerprint"]:
+        here = simulator.provenance["version"]
         raise InputError(
-            f"labels are differences to {wanted['name']} by {wanted['version']}, and {here} is installed",
+            f"labels are differences to {description['name']} by {description['version']}, and {here} is installed",
             remedy="Install that version, or train again",
         )
-    return made
+    return simulator
 
 
 def differences(
@@ -105,7 +105,7 @@ def differences(
         spent = float(np.nansum(core_seconds(records.facts(), str(store))))
         for key, record in records.records():
             answers[key] = (float(record["energy"]), np.asarray(record["forces"], np.float64))
-    made, failed, place = [], 0, 0
+    tables, failed, place = [], 0, 0
     for part in parts:
         mine = keys[place : place + len(part)]
         place += len(part)
@@ -116,6 +116,6 @@ def differences(
         table = part.take(kept)
         energy = np.array([answers[mine[m]][0] for m in kept])
         forces = np.concatenate([answers[mine[m]][1] for m in kept])
-        made.append(replace(table, energy=table.energy - energy, forces=table.forces - forces))
+        tables.append(replace(table, energy=table.energy - energy, forces=table.forces - forces))
     cost = {"core_seconds": spent, "frames": float(len(requests)), "failed": float(failed)}
-    return made, {f"baseline/{name}": value for name, value in cost.items()}
+    return tables, {f"baseline/{name}": value for name, value in cost.items()}

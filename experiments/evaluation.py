@@ -71,13 +71,13 @@ def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed
         low, high = answer[f"{target}_low"], answer[f"{target}_high"]
         frame |= {target: truth, f"{target}_pred": answer[target], f"{target}_std": answer[f"{target}_std"]}
         frame |= {f"{target}_low": low, f"{target}_high": high, f"{target}_cheap": case.cheap[target]}
-        found = scores(truth[test], answer[target][test], unit, low=low[test], high=high[test])
-        metrics |= {f"evaluate/{target}/surrogate/{name}": value for name, value in found.items()}
+        test_scores = scores(truth[test], answer[target][test], unit, low=low[test], high=high[test])
+        metrics |= {f"evaluate/{target}/surrogate/{name}": value for name, value in test_scores.items()}
         others = baselines.predictions(case.fingerprints, case.cheap[target], truth, case.parts["train"], seed=seed)
         for method, values in others.items():
             frame[f"{target}_{method}"] = values
-            found = scores(truth[test], values[test], unit)
-            metrics |= {f"evaluate/{target}/{method}/{name}": value for name, value in found.items()}
+            test_scores = scores(truth[test], values[test], unit)
+            metrics |= {f"evaluate/{target}/{method}/{name}": value for name, value in test_scores.items()}
     metrics["evaluate/test_molecules"] = float(len(test))
     with listed_path(out) as temporary:
         pd.DataFrame(frame).to_parquet(temporary)

@@ -22,8 +22,8 @@ from experiments.overlap import Overlap
 from experiments.parts import (
     PartedData,
     domain_share,
-    noted,
     read_parted,
+    read_samples,
     say_other_labels,
     score_apart,
     train_on_parts,
@@ -131,11 +131,11 @@ def train_surrogate(
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
     """
 
-    def fitted(learned: Fields, held: Fields | None, calibration: Fields | None) -> tuple[FieldSurrogate, FitResult]:
-        return fit_field(learned, held, config, training, run_dir, calibration=calibration, progress=progress)
+    def fitted(learned: Fields, valid: Fields | None, calibration: Fields | None) -> tuple[FieldSurrogate, FitResult]:
+        return fit_field(learned, valid, config, training, run_dir, calibration=calibration, progress=progress)
 
-    known = np.isfinite(fields.seconds).all()
-    costs = {"train/label_core_seconds": float(fields.seconds.sum())} if known else {}
+    all_timed = np.isfinite(fields.seconds).all()
+    costs = {"train/label_core_seconds": float(fields.seconds.sum())} if all_timed else {}
     network = content_hash(config.to_json())
     return train_on_parts(
         fields,
@@ -193,10 +193,10 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
             # As far as the bound says, and whether the error was that small until then.
             error = bands.error(answer.mean, fields.states)
             said = horizon(bands.error_bound(answer.mean, answer.std), TOLERANCE)
-            held = horizon(error, TOLERANCE) >= said
+            horizon_holds = horizon(error, TOLERANCE) >= said
             metrics[f"{prefix}/predicted_horizon_steps"] = float(said.mean())
             metrics[f"{prefix}/true_horizon_steps"] = float(horizon(error, TOLERANCE).mean())
-            metrics[f"{prefix}/horizons_held"] = float(held.mean())
+            metrics[f"{prefix}/horizons_held"] = float(horizon_holds.mean())
     return metrics
 
 
@@ -227,7 +227,7 @@ def evaluate_fields(
     data = FieldData(file="", output=layout.output.name, inputs=inputs, dims=dims)
     metrics: dict[str, float] = {}
     for path in files:
-        fields = noted(path, partial(_read, data), rejects, readings)
+        fields = read_samples(path, partial(_read, data), rejects, readings)
         if not fields.layout.attrs.get("boundary_conditions"):
             # A file that does not tell has the boundary that its reader was told of in training.
             fields = replace(fields, layout=replace(fields.layout, periodic=layout.periodic))
@@ -259,14 +259,14 @@ def _by_channel(mean: np.ndarray, truth: np.ndarray, layout: Layout, prefix: str
     """Scores of deviations, and of each of several channels; JSON knows no infinity, so such ratios are left out."""
     ratios = rmse_over_spread(mean, truth)
     varying = ratios[np.isfinite(ratios) & (np.ptp(truth, axis=(0, 1, *range(3, truth.ndim))) > 0)]
-    found = {}
+    metrics = {}
     if len(varying):
-        found[f"{prefix}/rmse_over_spread"] = float(np.sqrt(np.square(varying).mean()))
+        metrics[f"{prefix}/rmse_over_spread"] = float(np.sqrt(np.square(varying).mean()))
     if layout.channels == 1:
-        return found
+        return metrics
     relative = relative_l2_by_channel(mean, truth)
     error = np.sqrt(np.square(mean - truth, dtype=np.float64).mean(axis=(0, 1, *range(3, truth.ndim))))
     for c, name in enumerate(layout.axis("channel").values):
         numbers = {"rmse_over_spread": ratios[c], "relative_l2": relative[c], "rmse": error[c]}
-        found |= {f"{prefix}/{name}/{key}": float(v) for key, v in numbers.items() if np.isfinite(v)}
-    return found
+        metrics |= {f"{prefix}/{name}/{key}": float(v) for key, v in numbers.items() if np.isfinite(v)}
+    return metrics

@@ -91,12 +91,12 @@ def solved(
         InputError: one of them is no solution.
     """
     size = min(BATCH, len(initial))
-    found = []
+    batches = []
     for start in range(0, len(initial), size):
         rows = np.resize(np.arange(start, min(start + size, len(initial))), size)
-        given = resample(initial[rows], solver.points, dim=solver.dim)
-        own = {name: values[rows] for name, values in parameters.items()}
-        answer = np.asarray(solver.trajectories(given, own))
+        states = resample(initial[rows], solver.points, dim=solver.dim)
+        batch_parameters = {name: values[rows] for name, values in parameters.items()}
+        answer = np.asarray(solver.trajectories(states, batch_parameters))
         if not np.isfinite(answer).all():
             raise InputError(
                 f"a trajectory on {Rung(solver.points, solver.step, solver.dim).name} is not finite",
@@ -104,8 +104,8 @@ def solved(
                 remedy="Take a shorter step for it",
             )
         answer = np.asarray(resample(answer, points, dim=solver.dim))
-        found.append(answer[: min(size, len(initial) - start)])
-    return np.concatenate(found).astype(np.float32)
+        batches.append(answer[: min(size, len(initial) - start)])
+    return np.concatenate(batches).astype(np.float32)
 
 
 def solver_contender(solver: Exponax, points: int) -> Contender:
@@ -113,8 +113,8 @@ def solver_contender(solver: Exponax, points: int) -> Contender:
 
     @jax.jit
     def run(initial: Any, parameters: Any) -> Any:
-        given = resample(initial, solver.points, dim=solver.dim)
-        return resample(jax.vmap(solver.solve)(given, parameters), points, dim=solver.dim)[:, 1:]
+        states = resample(initial, solver.points, dim=solver.dim)
+        return resample(jax.vmap(solver.solve)(states, parameters), points, dim=solver.dim)[:, 1:]
 
     return Contender(Rung(solver.points, solver.step, solver.dim).name, "solver", run)
 
@@ -124,18 +124,18 @@ def surrogate_contender(
 ) -> Contender:
     """A trained operator from and to a grid of `points`, on the grid of its training."""
     layout = surrogate.facts.layout
-    own, dim = layout.points[0], len(layout.space)
+    trained_points, dim = layout.points[0], len(layout.space)
     steps = len(layout.axis("time").values) - 1 + layout.lead
     names = [v.name for v in layout.parameters]
 
     @jax.jit
     def run(initial: Any, parameters: Any) -> Any:
-        start = jnp.moveaxis(resample(initial, own, dim=dim), 1, -1)
+        start = jnp.moveaxis(resample(initial, trained_points, dim=dim), 1, -1)
         numbers = [jnp.asarray(parameters[n], jnp.float32) for n in names]
         conditions = jnp.stack(numbers, axis=-1) if numbers else jnp.zeros((len(start), 0))
         static = jnp.zeros((*start.shape[:-1], 0))
-        given = surrogate.traced(start, static, conditions, steps)
-        return resample(jnp.moveaxis(given, -1, 2)[:, 1:], points, dim=dim)
+        states = surrogate.traced(start, static, conditions, steps)
+        return resample(jnp.moveaxis(states, -1, 2)[:, 1:], points, dim=dim)
 
     return Contender(
         name, "surrogate", run, label_core_seconds=label_core_s, training_core_seconds=training_core_s, note=note
@@ -180,7 +180,7 @@ def on_other_grids(
         parameters: of each request.
     """
     layout = surrogate.facts.layout
-    own, dim = layout.points[0], solver.dim
+    trained_points, dim = layout.points[0], solver.dim
     conditions = [np.asarray(parameters[v.name], np.float32) for v in layout.parameters]
     numbers = np.stack(conditions, -1) if conditions else np.zeros((len(initial), 0), np.float32)
 
@@ -201,11 +201,11 @@ def on_other_grids(
 
         return run
 
-    found = []
-    for n in sorted({*grids, own}):
-        known, start = (np.asarray(resample(values, n, dim=dim)) for values in (truth, initial))
-        found.append(grid_error(n, known, start, operator, rung(n), trained=n == own))
-    return tuple(found)
+    errors = []
+    for n in sorted({*grids, trained_points}):
+        grid_truth, start = (np.asarray(resample(values, n, dim=dim)) for values in (truth, initial))
+        errors.append(grid_error(n, grid_truth, start, operator, rung(n), trained=n == trained_points))
+    return tuple(errors)
 
 
 def compare_with_solver(
@@ -244,10 +244,10 @@ def compare_with_solver(
         )
     learned_from = _of_solver(solver, layout)
     refuse_other_physics(learned_from, layout, "comparison.simulator")
-    told = [x.attrs.get("equation", "") for x in (learned_from, layout)]
-    if all(told) and told[0] != told[1]:
+    equations = [x.attrs.get("equation", "") for x in (learned_from, layout)]
+    if all(equations) and equations[0] != equations[1]:
         raise InputError(
-            f"it solves {told[0]}, {told[1]} has been learned",
+            f"it solves {equations[0]}, {equations[1]} has been learned",
             where="comparison.simulator",
             remedy="Give the solver of the training",
         )
@@ -287,7 +287,7 @@ def compare_with_solver(
     )
     start = np.asarray(resample(initial, solver.points, dim=solver.dim))
     problem = Problem(start, truth[:, 1:], parameters, peak, "largest value at the last time")
-    found = compare(
+    comparison = compare(
         settings.title,
         contenders,
         problem,
@@ -297,13 +297,13 @@ def compare_with_solver(
     )
     if settings.grids:
         tried = on_other_grids(surrogate, solver, settings.grids, initial, finest[:, 1:], parameters)
-        found = replace(found, resolution=tried)
-    found.write(run_dir)
-    write_page([found], run_dir / PAGE)
-    show(found)
-    flat = {f"comparison/{k}": float(v) for k, v in found.to_json().items() if isinstance(v, float | int)}
+        comparison = replace(comparison, resolution=tried)
+    comparison.write(run_dir)
+    write_page([comparison], run_dir / PAGE)
+    show(comparison)
+    flat = {f"comparison/{k}": float(v) for k, v in comparison.to_json().items() if isinstance(v, float | int)}
     states = np.moveaxis(start, 1, -1)
     columns = [parameters[v.name][:, None] for v in layout.parameters]
     numbers = np.concatenate([np.zeros((len(start), 0)), *columns], axis=1)
     nothing = np.zeros((*states.shape[:-1], 0), np.float32)
-    return found, flat | domain_share(surrogate.outside(states, nothing, numbers), "comparison")
+    return comparison, flat | domain_share(surrogate.outside(states, nothing, numbers), "comparison")

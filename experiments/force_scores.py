@@ -98,7 +98,7 @@ def score(potential: Potential, structures: Structures, prefix: str, where: str)
         answer = potential.predict_structures(structures, mesh=local_mesh())
     except SimulationError as error:
         raise InputError(error.message, where=where, remedy="Remove such structures") from error
-    known = np.isfinite(structures.energy)
+    has_energy = np.isfinite(structures.energy)
     learned = {variable.name for variable in potential.spec.outputs}
     metrics: dict[str, float] = {}
     pairs = {
@@ -113,10 +113,10 @@ def score(potential: Potential, structures: Structures, prefix: str, where: str)
             continue
         metrics[f"{prefix}/{name}_mae_{unit}"] = float(np.abs(errors).mean())
         metrics[f"{prefix}/{name}_rmse_{unit}"] = float(np.sqrt((errors**2).mean()))
-    known_forces = np.isfinite(structures.forces)
+    has_forces = np.isfinite(structures.forces)
     intervals = {
-        "energy": (known, structures.energy, answer.energy_low, answer.energy_high, "mev"),
-        "forces": (known_forces, structures.forces, answer.forces_low, answer.forces_high, "mev_per_angstrom"),
+        "energy": (has_energy, structures.energy, answer.energy_low, answer.energy_high, "mev"),
+        "forces": (has_forces, structures.forces, answer.forces_low, answer.forces_high, "mev_per_angstrom"),
     }
     for name, (mask, truth, low, high, unit) in intervals.items():
         if low is not None and high is not None and mask.any():

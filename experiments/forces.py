@@ -319,8 +319,8 @@ def _parts(
     rows: dict[str, np.ndarray] = {}
     for name, fraction in fractions.items():
         n = round(fraction * total)
-        wanted = fraction > 0 or (name == "valid" and not isinstance(files.valid, Path))
-        if wanted and not 0 < n < len(order):
+        needs_frames = fraction > 0 or (name == "valid" and not isinstance(files.valid, Path))
+        if needs_frames and not 0 < n < len(order):
             # Rounding gives one frame to anything above a half.
             enough = math.floor(0.5 / fraction) + 1 if fraction > 0 else 0
             needed = f": it takes {max(enough, 2)} frames" if 0 < fraction < 0.5 else ""

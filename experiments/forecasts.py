@@ -66,10 +66,10 @@ def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
         InputError: the parts do not fit the number of states, or leave too few to train on.
     """
     asked = dict(zip(PARTS, parts, strict=True))
-    wanted: Mapping[str, int] = counts(asked, states)
-    refuse_or_say_few(wanted, states, asked, least=2, unit="state")
-    ends = np.cumsum([wanted[name] for name in PARTS])
-    return {name: (int(end - wanted[name]), int(end)) for name, end in zip(PARTS, ends, strict=True)}
+    sizes: Mapping[str, int] = counts(asked, states)
+    refuse_or_say_few(sizes, states, asked, least=2, unit="state")
+    ends = np.cumsum([sizes[name] for name in PARTS])
+    return {name: (int(end - sizes[name]), int(end)) for name, end in zip(PARTS, ends, strict=True)}
 
 
 def weather_config(node: DictConfig) -> WeatherConfig:
@@ -145,11 +145,11 @@ def train_on_windows(
     if is_first():
         write_json(run_dir / "split.json", {k: list(v) for k, v in parts.items()})
 
-    def given(name: str) -> tuple[int, int] | None:
+    def span(name: str) -> tuple[int, int] | None:
         return parts[name] if parts[name][1] > parts[name][0] else None
 
     forecaster, result = fit_weather(
-        store, parts["train"], given("valid"), config, training, run_dir, calibration=given("calibration"), also=also,
+        store, parts["train"], span("valid"), config, training, run_dir, calibration=span("calibration"), also=also,
         init=init, progress=progress,
     )  # fmt: skip
     note_fit(result, run_dir)
@@ -169,16 +169,16 @@ def train_on_windows(
     labels = sum(s.label_cost() for s in (store, *also))
     if np.isfinite(labels):
         metrics["train/label_core_seconds"] = labels
-    part = next((name for name in ("test", VALIDATION) if given(name) is not None), None)
+    part = next((name for name in ("test", VALIDATION) if span(name) is not None), None)
     if part is not None:
-        metrics |= held_out(forecaster, store, parts["train"], parts[part], part)
+        metrics |= score_part(forecaster, store, parts["train"], parts[part], part)
     log_scores(run_dir, {k: v for k, v in metrics.items() if k.startswith(f"{part}/")})
     forecaster.with_facts(scores=metrics).save(run_dir / "surrogate")
     TrainingReferences.of(store, parts, config.steps).save(run_dir / "surrogate")
     return metrics
 
 
-def held_out(
+def score_part(
     forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int], prefix: str = "test"
 ) -> dict[str, float]:
     """Scores of a forecaster, of persistence and of climatology on a part, under a prefix."""
@@ -188,9 +188,9 @@ def held_out(
         "forecast": forecaster, "persistence": Persistence(),
         "climatology": ClimatologyForecast(store.layout, climatology),
     }  # fmt: skip
-    found = score(systems, Protocol(store, test, steps, SCORED), climatology)
-    metrics = plain(found, "forecast", prefix)
+    scores = score(systems, Protocol(store, test, steps, SCORED), climatology)
+    metrics = plain(scores, "forecast", prefix)
     for name in ("persistence", "climatology"):
-        metrics |= {k: v for k, v in plain(found, name, f"{prefix}/{name}").items() if "/rmse/" in k}
-    metrics[f"{prefix}/forecasts"] = float(found.attrs["forecasts"])
+        metrics |= {k: v for k, v in plain(scores, name, f"{prefix}/{name}").items() if "/rmse/" in k}
+    metrics[f"{prefix}/forecasts"] = float(scores.attrs["forecasts"])
     return metrics

@@ -75,10 +75,10 @@ def label(
     units = {t: simulator.spec.output(t).units for t in targets}
     variables = simulator.spec.inputs
     asked = dict(zip(smiles, canonical(smiles), strict=True))
-    wanted = set(asked.values())
+    molecules = set(asked.values())
     requests = (dataset(variables, {"smiles": s}) for s in dict.fromkeys(asked.values()))
-    summary = run_campaign(simulator, requests, store, config, total=len(wanted), key=key)
-    found: dict[str, tuple[list[float], float]] = {}
+    summary = run_campaign(simulator, requests, store, config, total=len(molecules), key=key)
+    answers: dict[str, tuple[list[float], float]] = {}
     failed: dict[str, tuple[str, str]] = {}
     with RecordStore.open(store) as records:
         names = records.column("smiles")
@@ -88,17 +88,17 @@ def label(
         columns = [records.column(t) for t in targets]
     core = 0.0
     for i, name in enumerate(names):
-        if name not in wanted:
+        if name not in molecules:
             continue
         core += float(np.nan_to_num(costs[i]))
         if status[i] == "ok":
-            found[name] = ([float(c[i]) for c in columns], float(seconds[i]))
+            answers[name] = ([float(c[i]) for c in columns], float(seconds[i]))
             # A later try of what failed before.
             failed.pop(name, None)
         else:
             failed[name] = (str(status[i]), str(message[i]))
-    kept = [s for s in asked if asked[s] in found]
-    table = np.array([found[asked[s]][0] for s in kept]).reshape(len(kept), len(targets))
+    kept = [s for s in asked if asked[s] in answers]
+    table = np.array([answers[asked[s]][0] for s in kept]).reshape(len(kept), len(targets))
     return (
         Labels(
             kept,
@@ -106,7 +106,7 @@ def label(
             units,
             simulator.fingerprint,
             core,
-            np.array([found[asked[s]][1] for s in kept]),
+            np.array([answers[asked[s]][1] for s in kept]),
             [(s, *failed[asked[s]]) for s in asked if asked[s] in failed],
         ),
         summary,

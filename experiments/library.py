@@ -118,20 +118,20 @@ class Scaffold:
 
 def _codes(rows: UInt8[np.ndarray, "molecule site"]) -> Int[np.ndarray, " molecule"]:
     # At most 8 sites of fewer than 128 choices fit 56 bits.
-    found = np.zeros(len(rows), np.int64)
+    codes = np.zeros(len(rows), np.int64)
     for column in rows.T:
-        found = found * 128 + column
-    return found
+        codes = codes * 128 + column
+    return codes
 
 
 def scaffolds() -> list[Scaffold]:
     """All ring systems, in an order that never changes."""
-    found: dict[str, None] = {}
+    systems: dict[str, None] = {}
     for skeleton in SKELETONS:
         doubles = 0 if skeleton in TIGHT else 3
         for smiles in sorted(set(_variants(Chem.MolFromSmiles(skeleton), doubles))):
-            found[smiles] = None
-    return [_cut(smiles) for smiles in found]
+            systems[smiles] = None
+    return [_cut(smiles) for smiles in systems]
 
 
 def _variants(skeleton: Chem.Mol, doubles: int) -> Iterator[str]:
@@ -214,12 +214,14 @@ def _cut(smiles: str) -> Scaffold:
         pieces.append("")
     pieces[-1] += smiles[end:]
     place = {atom: k for k, atom in enumerate(sites)}
-    found = {
+    permutations = {
         tuple(place[match[atom]] for atom in sites)
         for match in molecule.GetSubstructMatches(molecule, uniquify=False, maxMatches=200)
         if all(match[atom] in place for atom in sites)
     }
-    return Scaffold(tuple(pieces), tuple(texts), tuple(sizes), room, tuple(sorted(found - {tuple(range(len(sites)))})))
+    return Scaffold(
+        tuple(pieces), tuple(texts), tuple(sizes), room, tuple(sorted(permutations - {tuple(range(len(sites)))}))
+    )
 
 
 def _paired(group: str) -> str:
@@ -254,8 +256,8 @@ def write_library(
         InputError: the rules give fewer.
     """
     start = time.perf_counter()
-    known = scaffolds()
-    decorations = [scaffold.decorations() for scaffold in known]
+    systems = scaffolds()
+    decorations = [scaffold.decorations() for scaffold in systems]
     # Of each scaffold the first decoration is the bare ring itself, which counts too.
     ends = np.cumsum([0, *map(len, decorations)])
     total = int(ends[-1])
@@ -268,7 +270,7 @@ def write_library(
             rows = order[first : first + chunk]
             which = np.searchsorted(ends, rows, side="right") - 1
             yield [
-                known[k].smiles(decorations[k][row - ends[k]].tolist())
+                systems[k].smiles(decorations[k][row - ends[k]].tolist())
                 for k, row in zip(which.tolist(), rows.tolist(), strict=True)
             ]
 
@@ -284,8 +286,8 @@ def write_library(
     ):
         task = bar.add_task("writing the library", total=size)
         file.write("smiles\n")
-        for made in _ordered(pool, texts(), 2 * workers):
-            fresh = [s for s in dict.fromkeys(made) if s not in seen][: size - len(seen)]
+        for batch in _ordered(pool, texts(), 2 * workers):
+            fresh = [s for s in dict.fromkeys(batch) if s not in seen][: size - len(seen)]
             seen.update(fresh)
             file.writelines(f"{s}\n" for s in fresh)
             bar.update(task, completed=len(seen))

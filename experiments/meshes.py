@@ -19,8 +19,8 @@ from experiments.overlap import Overlap
 from experiments.parts import (
     PartedData,
     domain_share,
-    noted,
     read_parted,
+    read_samples,
     say_other_labels,
     score_apart,
     train_on_parts,
@@ -109,9 +109,9 @@ def train_on_meshes(
     """
 
     def fitted(
-        learned: MeshSamples, held: MeshSamples | None, calibration: MeshSamples | None
+        learned: MeshSamples, valid: MeshSamples | None, calibration: MeshSamples | None
     ) -> tuple[MeshSurrogate, FitResult]:
-        return fit_mesh(learned, held, config, training, run_dir, calibration=calibration, progress=progress)
+        return fit_mesh(learned, valid, config, training, run_dir, calibration=calibration, progress=progress)
 
     for name, other in others.items():
         other.refuse_other(samples.layout, name)
@@ -142,38 +142,42 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
     layout, conformal = surrogate.facts.layout, surrogate.facts.conformal
     answers = surrogate.predict_meshes(samples.meshes)
     metrics: dict[str, float] = {f"{prefix}/samples": float(len(samples))}
-    known = [a.outside for a in answers if a.outside is not None]
-    metrics |= domain_share(known if len(known) == len(answers) else None, prefix)
+    outside = [a.outside for a in answers if a.outside is not None]
+    metrics |= domain_share(outside if len(outside) == len(answers) else None, prefix)
     start = 0
     for variable in layout.fields:
-        own = slice(start, start + layout.width(variable))
-        start = own.stop
+        columns = slice(start, start + layout.width(variable))
+        start = columns.stop
         errors, inside = [], []
         for mesh, answer in zip(samples.meshes, answers, strict=True):
             assert mesh.fields is not None
             area = node_areas(mesh)[:, None]
-            gap = mesh.fields[:, own] - answer.fields[:, own]
-            size = np.sqrt((area * mesh.fields[:, own] ** 2).sum())
+            gap = mesh.fields[:, columns] - answer.fields[:, columns]
+            size = np.sqrt((area * mesh.fields[:, columns] ** 2).sum())
             errors.append(float(over(np.sqrt((area * gap**2).sum()), size)))
             if conformal:
-                bands = [conformal[name] for name in layout.channels[own]]
+                bands = [conformal[name] for name in layout.channels[columns]]
                 half = np.stack(
-                    [b.factor * np.hypot(answer.fields_std[:, own.start + c], b.floor) for c, b in enumerate(bands)], -1
+                    [
+                        b.factor * np.hypot(answer.fields_std[:, columns.start + c], b.floor)
+                        for c, b in enumerate(bands)
+                    ],
+                    -1,
                 )
                 inside.append((np.abs(gap) <= half).mean(axis=0))
         metrics[f"{prefix}/{variable.name}/relative_l2"] = float(np.mean(errors))
-        metrics |= _of_deviations(samples, answers, own, f"{prefix}/{variable.name}")
+        metrics |= _of_deviations(samples, answers, columns, f"{prefix}/{variable.name}")
         if inside:
             shares = np.array(inside)
-            alpha = conformal[layout.channels[own][0]].alpha
+            alpha = conformal[layout.channels[columns][0]].alpha
             metrics[f"{prefix}/{variable.name}/points_in_band"] = float(shares.mean())
             metrics[f"{prefix}/{variable.name}/fields_in_band"] = float((shares >= 1 - alpha).mean())
     for c, variable in enumerate(layout.scalars):
         truth = np.array([m.scalars[c] for m in samples.meshes])
         mean, std = (np.array([getattr(a, key)[c] for a in answers]) for key in ("scalars", "scalars_std"))
         ends = conformal[variable.name].interval(mean, std) if conformal else (None, None)
-        found = scores(truth, mean, "1", low=ends[0], high=ends[1])
-        metrics |= {f"{prefix}/{variable.name}/{key}": value for key, value in found.items()}
+        scalar_scores = scores(truth, mean, "1", low=ends[0], high=ends[1])
+        metrics |= {f"{prefix}/{variable.name}/{key}": value for key, value in scalar_scores.items()}
         if np.abs(truth).mean() > 0:
             metrics[f"{prefix}/{variable.name}/mean_relative_error"] = float(
                 np.abs(mean - truth).mean() / np.abs(truth).mean()
@@ -181,15 +185,17 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
     return metrics
 
 
-def _of_deviations(samples: MeshSamples, answers: Sequence[MeshAnswer], own: slice, prefix: str) -> dict[str, float]:
+def _of_deviations(
+    samples: MeshSamples, answers: Sequence[MeshAnswer], columns: slice, prefix: str
+) -> dict[str, float]:
     """`rmse_over_spread` of a field: so that a large mean, as that of an absolute pressure, hides no error.
 
     Means are over the areas of all samples; predicting the mean scores 1. Nothing where the field does not vary.
     """
     areas = [node_areas(m) for m in samples.meshes]
     weight = np.concatenate([a / a.sum() for a in areas])[:, None] / len(areas)
-    truth = np.concatenate([m.fields[:, own] for m in samples.meshes if m.fields is not None]).astype(np.float64)
-    gap = np.concatenate([a.fields[:, own] for a in answers]) - truth
+    truth = np.concatenate([m.fields[:, columns] for m in samples.meshes if m.fields is not None]).astype(np.float64)
+    gap = np.concatenate([a.fields[:, columns] for a in answers]) - truth
     mean = (weight * truth).sum(axis=0)
     unit = float(np.abs(truth).max()) or 1.0
     spread = float(np.sqrt((weight * ((truth - mean) / unit) ** 2).sum()))
@@ -227,7 +233,7 @@ def evaluate_meshes(
     )
     metrics: dict[str, float] = {}
     for path in files:
-        samples = noted(path, partial(_read, data), rejects, readings)
+        samples = read_samples(path, partial(_read, data), rejects, readings)
         samples.refuse_other(layout, str(path))
         say_other_labels(readings, samples.fingerprint, surrogate.labels_fingerprint)
         overlap = Overlap.among(learned, samples.input_keys())

@@ -34,15 +34,15 @@ def named_simulator(name: str, settings: Sequence[str], *, key: str) -> Simulato
     if path.exists():
         node = _used_by(path, settings, key)
     else:
-        known = sorted(p.stem for p in (CONF / "simulator").glob("*.yaml"))
-        if name not in known:
-            remedies = [did_you_mean(name, known), f"Choose from {', '.join(known)}"]
+        packaged = sorted(p.stem for p in (CONF / "simulator").glob("*.yaml"))
+        if name not in packaged:
+            remedies = [did_you_mean(name, packaged), f"Choose from {', '.join(packaged)}"]
             remedies.append("or name the run of `understudy simulate` that made the labels")
             raise InputError(f"no simulator {name!r}", where=key, remedy=" ".join(filter(None, remedies)))
         with _composing():
             node = compose("simulate", [f"simulator={name}", *settings]).simulator
-    made: Simulator = instantiate(node)
-    return made
+    simulator: Simulator = instantiate(node)
+    return simulator
 
 
 def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:

@@ -18,7 +18,7 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import content_hash
 from experiments.overlap import Overlap
-from experiments.parts import PartedData, noted, read_parted, say_other_labels, score_apart, train_on_parts
+from experiments.parts import PartedData, read_parted, read_samples, say_other_labels, score_apart, train_on_parts
 from experiments.scores import scores
 from experiments.stage import build, names
 from surrogates.learned_from import Hashes
@@ -90,9 +90,9 @@ def train_on_table(
     """
 
     def fitted(
-        learned: ParameterTable, held: ParameterTable | None, calibration: ParameterTable | None
+        learned: ParameterTable, valid: ParameterTable | None, calibration: ParameterTable | None
     ) -> tuple[ParametricSurrogate, FitResult]:
-        return fit_parametric(learned, held, config, training, run_dir, calibration=calibration, progress=progress)
+        return fit_parametric(learned, valid, config, training, run_dir, calibration=calibration, progress=progress)
 
     costs = {
         "train/failed": float(sum(table.failed.values())),
@@ -121,8 +121,8 @@ def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, pref
         truth = table.labels[:, k]
         head = prefix if len(surrogate.targets) == 1 else f"{prefix}/{name}"
         ends = {end: answer[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in answer}
-        found = scores(truth, answer[name], "1", low=ends.get("low"), high=ends.get("high"))
-        metrics |= {f"{head}/{key}": value for key, value in found.items()}
+        target_scores = scores(truth, answer[name], "1", low=ends.get("low"), high=ends.get("high"))
+        metrics |= {f"{head}/{key}": value for key, value in target_scores.items()}
         error = np.abs(answer[name] - truth)
         if (np.abs(truth) > 0).all():
             metrics[f"{head}/relative_error"] = float((error / np.abs(truth)).mean())
@@ -156,7 +156,7 @@ def evaluate_parametric(
     inputs = [v.name for v in surrogate.facts.layout.inputs]
     metrics: dict[str, float] = {}
     for path in files:
-        table = noted(path, partial(_read, [columns[t] for t in surrogate.targets], inputs), rejects, readings)
+        table = read_samples(path, partial(_read, [columns[t] for t in surrogate.targets], inputs), rejects, readings)
         if (table.layout.columns, table.layout.units) != (surrogate.columns, surrogate.facts.layout.units):
             raise InputError(
                 f"its inputs are {', '.join(table.layout.columns)}",

@@ -47,11 +47,11 @@ def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[st
         InputError: a part is negative, more samples are asked for than there are, or so few are left to train
             on that the table is too small for intervals.
     """
-    wanted, lacking = _lacking(parts, total)
+    sizes, lacking = _lacking(parts, total)
     if lacking <= 0:
         return parts
     least = fewest_points()
-    if wanted["train"] - lacking < least:
+    if sizes["train"] - lacking < least:
         # Fractions alone grow with the table.
         grow = all(isinstance(v, float) and v <= 1 for v in parts.values())
         # Rounding lets some sizes pass below others that do not.
@@ -64,20 +64,20 @@ def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[st
             remedy="Give more labels, or a calibration part of 0 to do without calibrated intervals",
         )
     LOG.warning("%d samples calibrate the intervals, in place of a fraction of %g", least, parts["calibration"])
-    return {**wanted, "train": wanted["train"] - lacking, "calibration": least}
+    return {**sizes, "train": sizes["train"] - lacking, "calibration": least}
 
 
 def _lacking(parts: Mapping[str, float | int], total: int) -> tuple[dict[str, int], int]:
     """Samples of each part, and how many more a calibration part that is a fraction has to get."""
-    wanted = counts(parts, total)
+    sizes = counts(parts, total)
     share = parts["calibration"]
     fraction = isinstance(share, float) and 0 < share <= 1
-    return wanted, fewest_points() - wanted["calibration"] if fraction else 0
+    return sizes, fewest_points() - sizes["calibration"] if fraction else 0
 
 
 def _enough(parts: Mapping[str, float | int], total: int) -> bool:
-    wanted, lacking = _lacking(parts, total)
-    return wanted["train"] - max(lacking, 0) >= fewest_points()
+    sizes, lacking = _lacking(parts, total)
+    return sizes["train"] - max(lacking, 0) >= fewest_points()
 
 
 def refuse_or_say_few(

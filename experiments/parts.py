@@ -94,15 +94,15 @@ def split(keys: Sequence[str], data: PartedData, *, least: int = 1) -> dict[str,
         InputError: there are too few samples, or too few to calibrate with.
     """
     asked = dict(zip(PARTS, data.parts, strict=True))
-    wanted = counts(with_calibration(asked, len(keys)), len(keys))
-    if 0 < wanted["calibration"] < fewest_points():
+    sizes = counts(with_calibration(asked, len(keys)), len(keys))
+    if 0 < sizes["calibration"] < fewest_points():
         raise InputError(
-            f"{wanted['calibration']} samples cannot calibrate intervals",
+            f"{sizes['calibration']} samples cannot calibrate intervals",
             where="data.parts",
             remedy=f"Set {fewest_points()} or more aside for calibration, or 0 to do without intervals",
         )
-    parts = dict(split_by_key(keys, wanted, seed=data.seed).parts)
-    if wanted["calibration"] and len(parts["calibration"]) < fewest_points():
+    parts = dict(split_by_key(keys, sizes, seed=data.seed).parts)
+    if sizes["calibration"] and len(parts["calibration"]) < fewest_points():
         _fill_calibration(parts, keys)
     refuse_or_say_few({name: len(rows) for name, rows in parts.items()}, len(keys), asked, least=least)
     return parts
@@ -151,13 +151,13 @@ def read_parted(
     refuse_equal_stems(tests, "data.test")
     readings: list[Reading] = []
     with first_rejects(run_dir) as rejects:
-        first = noted(existing_file(data.file, "data.file"), read, rejects, readings)
-        others = {path.stem: noted(path, read, rejects, readings) for path in tests}
+        first = read_samples(existing_file(data.file, "data.file"), read, rejects, readings)
+        others = {path.stem: read_samples(path, read, rejects, readings) for path in tests}
     show_readings(readings, run_dir)
     return first, others
 
 
-def noted(
+def read_samples(
     path: Path,
     read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]],
     rejects: RejectLog | None,
@@ -261,14 +261,14 @@ def train_on_parts(
     parts = split(keys, data, least=least)
     say_learned_inputs({keys[i] for i in parts["train"]}, others)
     some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
-    learned, held = some["train"], some["valid"]
+    learned, valid = some["train"], some["valid"]
     assert learned is not None
-    facts = {"training part": learned.content(), "validation part": "" if held is None else held.content()}
+    facts = {"training part": learned.content(), "validation part": "" if valid is None else valid.content()}
     record_training_data(run_dir, {**facts, "network": network})
     configuration_checked(run_dir)
     if is_first():
         write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
-    surrogate, result = fit(learned, held, some["calibration"])
+    surrogate, result = fit(learned, valid, some["calibration"])
     note_fit(result, run_dir)
     if not is_first():
         return {}
@@ -280,18 +280,18 @@ def train_on_parts(
         "train/compilations": float(result.compilations["train"]),
         **costs,
     }
-    known = hash_keys(keys[i] for name, rows in parts.items() if name != "test" for i in rows)
+    hashes = hash_keys(keys[i] for name, rows in parts.items() if name != "test" for i in rows)
     held_out: dict[str, float] = {}
     tests = {"test": some["test"], **{f"test/{name}": other for name, other in others.items()}}
     for name, test in tests.items():
         if test is not None:
-            held_out |= score_apart(Overlap.among(known, test.input_keys()), partial(score, surrogate), test, name)
-    if not held_out and held is not None:
-        held_out |= score(surrogate, held, VALIDATION)
+            held_out |= score_apart(Overlap.among(hashes, test.input_keys()), partial(score, surrogate), test, name)
+    if not held_out and valid is not None:
+        held_out |= score(surrogate, valid, VALIDATION)
     log_scores(run_dir, held_out)
     metrics |= held_out
     surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
-    save_hashes(run_dir / "surrogate", known)
+    save_hashes(run_dir / "surrogate", hashes)
     return metrics
 
 

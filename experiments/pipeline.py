@@ -94,15 +94,15 @@ def canonical(rows: Sequence[tuple[str, int]], standardise: Sequence[str], refus
     smiles = [text for text, _ in rows]
     forms = standard_smiles(smiles, standardise) if standardise else [""] * len(smiles)
     asked = [text if isinstance(form, Lost) else form or text for form, text in zip(forms, smiles, strict=True)]
-    made: dict[str, str] = {}
-    found = zip(rows, forms, smiles_problems(asked), canonical_forms(asked), molecule_keys(asked), strict=True)
-    for (text, line), form, problem, whole, key in found:
+    by_key: dict[str, str] = {}
+    checks = zip(rows, forms, smiles_problems(asked), canonical_forms(asked), molecule_keys(asked), strict=True)
+    for (text, line), form, problem, whole, key in checks:
         reason = form.reason if isinstance(form, Lost) else problem
         if reason is None:
-            made.setdefault(key, whole)
+            by_key.setdefault(key, whole)
         else:
             refuse(line, text, reason)
-    return list(made.values())
+    return list(by_key.values())
 
 
 #: Takes the line, the text and the reason of a row that cannot be used.
@@ -124,8 +124,8 @@ def draw(
             rejects.add(path, line, text, reason)
 
     held_out = config.dear.calibration + config.dear.test
-    wanted = held_out + config.recheck.random + config.cheap.count
-    rows = reservoir(stream(path, config.smiles), int(1.02 * wanted) + 10, seed=config.seed)
+    total = held_out + config.recheck.random + config.cheap.count
+    rows = reservoir(stream(path, config.smiles), int(1.02 * total) + 10, seed=config.seed)
     sample = canonical(rows, standardise, refuse)
     need = held_out + config.recheck.random + config.dear.train
     if len(sample) < need:
@@ -137,7 +137,7 @@ def draw(
     return {
         "held_out": sample[:held_out],
         "random": sample[held_out : held_out + config.recheck.random],
-        "pool": sample[held_out + config.recheck.random : wanted],
+        "pool": sample[held_out + config.recheck.random : total],
     }
 
 

@@ -38,21 +38,22 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
     """Prepare the library `config.candidates`."""
     settings = build(PrepareSettings, config, where="")
     out = Path(settings.out)
-    made = prepare_library(
+    prepared = prepare_library(
         existing_file(settings.candidates, "candidates"),
         out,
         smiles=settings.smiles,
         standardise=settings.standardise,
         workers=settings.workers,
     )
-    metrics = made.metrics()
+    metrics = prepared.metrics()
+    rejected = prepared.molecules - prepared.valid
     write_json(out / "metrics.json", metrics)
     summary(
         "Prepared",
         {
-            "molecules": f"{made.valid:,}, rejected {made.molecules - made.valid:,} (see {out / 'rejects.csv'})",
-            "rate": f"{metrics['prepare/molecules_per_second']:,.0f} molecules/s over {made.seconds:.1f} s",
-            "size": f"{made.bytes / 1e6:,.1f} MB, {made.bytes / made.valid:.0f} bytes a molecule",
+            "molecules": f"{prepared.valid:,}, rejected {rejected:,} (see {out / 'rejects.csv'})",
+            "rate": f"{metrics['prepare/molecules_per_second']:,.0f} molecules/s over {prepared.seconds:.1f} s",
+            "size": f"{prepared.bytes / 1e6:,.1f} MB, {prepared.bytes / prepared.valid:.0f} bytes a molecule",
             "library": out,
         },
     )

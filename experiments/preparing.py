@@ -111,12 +111,12 @@ def prepare(
     steps = tuple(standardise)
     check_steps(steps)
     source = open_source(candidates, smiles)
-    wanted: dict[str, object] = {**identity(candidates), "file": candidates.name, "smiles": smiles}
+    origin: dict[str, object] = {**identity(candidates), "file": candidates.name, "smiles": smiles}
     if steps:
-        wanted["standardise"] = list(steps)
+        origin["standardise"] = list(steps)
     if (out / CARD).exists():
         library = PreparedLibrary.open(out)
-        if dict(library.source) != wanted:
+        if dict(library.source) != origin:
             raise InputError("another library is there", where=str(out), remedy="Name another directory")
         # A kill came between the card and the end.
         if (out / PROGRESS).exists():
@@ -126,7 +126,7 @@ def prepare(
         total = len(library) + library.rejected
         return PrepareSummary(total, len(library), _bytes(library), time.perf_counter() - began, total)
     with claim(out, "prepared library", adopt=_is_begun):
-        done = _resume(out, wanted) or _Done(wanted, [], 0, *source.start, 0)
+        done = _resume(out, origin) or _Done(origin, [], 0, *source.start, 0)
         resumed = done.rows
         columns = (
             TextColumn("{task.description}"),
@@ -160,7 +160,7 @@ def prepare(
                 where=str(candidates),
                 remedy=f"See {out / 'rejects.csv'}",
             )
-        library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, wanted)
+        library = PreparedLibrary(out, tuple(done.parts), done.rows - valid, origin)
         counted = [_forms(read_part(out, part)) for part in done.parts if steps]
         forms = StandardForms(sum(f.changed for f in counted), sum(f.stripped for f in counted))
         reading = candidates_read(
@@ -193,7 +193,7 @@ def _is_begun(out: Path) -> bool:
         return False
 
 
-def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:
+def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
     path = out / PROGRESS
     if not path.exists():
         # The directory is ours: the parts are those of a process that was killed before it noted the first.
@@ -203,7 +203,7 @@ def _resume(out: Path, wanted: dict[str, object]) -> _Done | None:
             csv.writer(file, lineterminator="\n").writerow(["file", "line", "text", "reason"])
         return None
     done = read_plain(path, _Done, remedy=REMEDY)
-    if done.identity != wanted:
+    if done.identity != origin:
         raise InputError("another library was begun there", where=str(out), remedy="Name another directory")
     rejects = out / "rejects.csv"
     if not rejects.is_file() or rejects.stat().st_size < done.rejects_bytes:

@@ -55,7 +55,7 @@ class Recheck:
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
-    def made(self) -> Simulator:
+    def build_simulator(self) -> Simulator:
         """The simulator.
 
         Raises:
@@ -110,15 +110,15 @@ def recheck_designs(
     )
     with RecordStore.open(out / STORE) as store:
         names = ("key", "status", "message", "seconds", *surrogate.targets)
-        held = {name: store.column(name) for name in names}
+        columns = {name: store.column(name) for name in names}
     # A later try stands behind an earlier one.
-    row = {str(key).partition(AGAIN)[0]: i for i, key in enumerate(held["key"])}
+    row = {str(key).partition(AGAIN)[0]: i for i, key in enumerate(columns["key"])}
     at = np.array([row[input_hash(request)] for request in requests], int)
     for name in ("status", "message", "seconds"):
-        frame[name] = held[name][at]
+        frame[name] = columns[name][at]
     answer = surrogate.predict_table(values)
     for name in surrogate.targets:
-        solved = np.where(frame["status"] == "ok", held[name][at].astype(float), np.nan)
+        solved = np.where(frame["status"] == "ok", columns[name][at].astype(float), np.nan)
         frame[name], frame[f"{name}_pred"] = solved, answer[name]
         for end in ("std", "low", "high"):
             if f"{name}_{end}" in answer:
@@ -170,16 +170,16 @@ def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
     Raises:
         InputError: inputs, their dims or units differ, or a target is none of its outputs.
     """
-    own = {v.name: (v.dims, v.units) for v in surrogate.facts.layout.inputs}
+    ours = {v.name: (v.dims, v.units) for v in surrogate.facts.layout.inputs}
     theirs = {v.name: (v.dims, v.units) for v in simulator.spec.inputs}
-    if own != theirs:
+    if ours != theirs:
         raise InputError(
-            f"{simulator.name} takes {', '.join(theirs)}; the surrogate takes {', '.join(own)}",
+            f"{simulator.name} takes {', '.join(theirs)}; the surrogate takes {', '.join(ours)}",
             where="recheck.simulator",
             remedy="Name the simulator whose labels it learned from, with the same settings",
         )
-    given = {v.name for v in simulator.spec.outputs}
-    if lacking := [t for t in surrogate.targets if t not in given]:
+    outputs = {v.name for v in simulator.spec.outputs}
+    if lacking := [t for t in surrogate.targets if t not in outputs]:
         raise InputError(f"{simulator.name} does not give {', '.join(lacking)}", where="recheck.simulator")
 
 
@@ -210,12 +210,12 @@ def _at_random(out: Path, count: int, seed: int, others: set[int]) -> pd.DataFra
     sizes = [pq.read_metadata(part).num_rows for part in parts]
     total = sum(sizes)
     # So many more that those among the others can be dropped.
-    wanted = np.random.default_rng(seed).choice(total, min(total, count + len(others)), replace=False)
-    found = []
+    picks = np.random.default_rng(seed).choice(total, min(total, count + len(others)), replace=False)
+    tables = []
     for part, start, size in zip(parts, np.cumsum([0, *sizes]), sizes, strict=False):
-        inside: Int[np.ndarray, " n"] = np.flatnonzero((start <= wanted) & (wanted < start + size))
+        inside: Int[np.ndarray, " n"] = np.flatnonzero((start <= picks) & (picks < start + size))
         if len(inside):
-            rows = pq.read_table(part).take(wanted[inside] - start).to_pandas()
-            found.append(rows.assign(order=inside))
-    frame = pd.concat(found, ignore_index=True).sort_values("order")
+            rows = pq.read_table(part).take(picks[inside] - start).to_pandas()
+            tables.append(rows.assign(order=inside))
+    frame = pd.concat(tables, ignore_index=True).sort_values("order")
     return frame[~frame["line"].isin(others)].head(count).drop(columns="order")

@@ -205,7 +205,7 @@ def _is_default_of_new(key: str, before: Mapping[str, Any], now: Mapping[str, An
     A mapping that takes any keys has no new settings: what it lacks was added by hand.
     """
     outer = key.split(".")[:-1]
-    by_hand = any(key == given or key.startswith(f"{given}.") for given in set_here)
+    by_hand = any(key == argument_key or key.startswith(f"{argument_key}.") for argument_key in set_here)
     return key in now and key not in before and not by_hand and not any(part in OPEN for part in outer)
 
 

@@ -43,7 +43,7 @@ class Sampling:
             raise ValueError(f"count must be 1 or more and seed 0 or more, got {self.count} and {self.seed}")
 
 
-def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset], int]:
+def draw_requests(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset], int]:
     """The requests that a configuration describes, and their number.
 
     Raises:
@@ -59,7 +59,7 @@ def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset
         if node.get(key):
             raise InputError(f"is not used: {why}", where=f"sampling.{key}", remedy="Leave it out")
 
-    found: Iterator[xr.Dataset]
+    drawn: Iterator[xr.Dataset]
     if node.get("shapes") is not None:
         if not isinstance(simulator, NGSolveFlow):
             raise InputError(
@@ -67,7 +67,7 @@ def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset
             )
         refuse("initial", f"{simulator.name} starts from rest")
         refuse("ranges", "sampling.shapes gives the ranges of bodies")
-        found = body_requests(simulator, instantiate(node.shapes), settings.count, settings.seed)
+        drawn = body_requests(simulator, instantiate(node.shapes), settings.count, settings.seed)
     elif isinstance(simulator, Exponax):
         if node.get("initial") is None:
             raise InputError(
@@ -75,12 +75,12 @@ def sampled(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.Dataset
                 where="sampling.initial",
                 remedy="Choose sampling=fourier or so",
             )
-        found = requests(simulator, instantiate(node.initial), ranges, settings.count, settings.seed)
+        drawn = requests(simulator, instantiate(node.initial), ranges, settings.count, settings.seed)
     elif isinstance(simulator, DynamicalCore):
         states = None if node.get("initial") is None else instantiate(node.initial)
         refuse("ranges", f"{simulator.name} starts from states")
-        found = core_requests(simulator, states, settings.count, settings.seed)
+        drawn = core_requests(simulator, states, settings.count, settings.seed)
     else:
         refuse("initial", f"{simulator.name} takes numbers alone")
-        found = parameter_requests(simulator, ranges, settings.count, settings.seed)
-    return found, settings.count
+        drawn = parameter_requests(simulator, ranges, settings.count, settings.seed)
+    return drawn, settings.count

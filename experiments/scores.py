@@ -36,12 +36,12 @@ def scores(
     """
     error = prediction - truth
     suffix = unit_suffix(unit)
-    found = {f"mae{suffix}": np.abs(error).mean(), f"rmse{suffix}": np.sqrt((error**2).mean())}
+    metrics = {f"mae{suffix}": np.abs(error).mean(), f"rmse{suffix}": np.sqrt((error**2).mean())}
     if len(truth) > 1 and np.ptp(truth) > 0:
-        found["r2"] = 1.0 - (error**2).sum() / ((truth - truth.mean()) ** 2).sum()
+        metrics["r2"] = 1.0 - (error**2).sum() / ((truth - truth.mean()) ** 2).sum()
         if np.ptp(prediction) > 0:
-            found["spearman"] = spearmanr(truth, prediction).statistic
+            metrics["spearman"] = spearmanr(truth, prediction).statistic
     if low is not None and high is not None:
-        found[f"coverage_{level}"] = np.mean((low <= truth) & (truth <= high))
-        found[f"interval_width{suffix}"] = np.mean(high - low)
-    return {name: float(value) for name, value in found.items()}
+        metrics[f"coverage_{level}"] = np.mean((low <= truth) & (truth <= high))
+        metrics[f"interval_width{suffix}"] = np.mean(high - low)
+    return {name: float(value) for name, value in metrics.items()}

@@ -113,19 +113,19 @@ def _screen_designs(
             where="surrogate",
             remedy="Train it with samples set aside for calibration: the third of data.parts",
         )
-    simulator = None if recheck.simulator is None else recheck.made()
+    simulator = None if recheck.simulator is None else recheck.build_simulator()
     if settings.candidates == SAMPLED:
-        given = settings.sampling
+        sampling = settings.sampling
         ranges = domain_ranges(surrogate) | {
-            str(name): build(Range, value, where=f"sampling.ranges.{name}") for name, value in given.ranges.items()
+            str(name): build(Range, value, where=f"sampling.ranges.{name}") for name, value in sampling.ranges.items()
         }
-        library = designs_drawn(layout.columns, ranges, given.count, given.seed)
+        library = designs_drawn(layout.columns, ranges, sampling.count, sampling.seed)
     else:
         library = designs_in(existing_file(settings.candidates, "candidates"), layout.columns, layout.units)
     summary = screen_library(surrogate, library, out, how)
     if simulator is not None:
-        found = recheck_designs(surrogate, simulator, out, how.objective, recheck)
-        write_json(out / "metrics.json", {**summary.metrics(), **found})
+        recheck_metrics = recheck_designs(surrogate, simulator, out, how.objective, recheck)
+        write_json(out / "metrics.json", {**summary.metrics(), **recheck_metrics})
 
 
 def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:

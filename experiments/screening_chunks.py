@@ -238,10 +238,10 @@ class Encoded:
         import pyarrow as pa
 
         text, offsets = pa.py_buffer(self.text), pa.py_buffer(self.offsets)
-        found = {"smiles": pa.StringArray.from_buffers(len(self.lines), offsets, text)}
+        columns = {"smiles": pa.StringArray.from_buffers(len(self.lines), offsets, text)}
         if self.standard is not None:
-            found["standard_smiles"] = pa.array([s or None for s in self.standard], pa.string())
-        return found
+            columns["standard_smiles"] = pa.array([s or None for s in self.standard], pa.string())
+        return columns
 
 
 def encode_chunk(chunk: Chunk) -> Encoded:
@@ -270,7 +270,7 @@ def encode_chunk(chunk: Chunk) -> Encoded:
     return Encoded(table, text, offsets, np.array(lines, np.int64), rejects, standard)
 
 
-def rejected(chunk: Chunk, reason: str) -> Encoded:
+def reject_chunk(chunk: Chunk, reason: str) -> Encoded:
     """The result for a chunk of one row that no process could parse."""
     smiles, lines, rejects = chunk.rows()
     lost = [Reject(line, text[:KEPT_TEXT], reason) for line, text in zip(lines, smiles, strict=True)]
@@ -293,11 +293,11 @@ def printable(text: str) -> str:
     return text if text.isascii() else text.encode("utf-8", "replace").decode()
 
 
-def _collect(found: Iterator[tuple[int, str] | Reject]) -> tuple[list[str], list[int], list[Reject]]:
+def _collect(parsed: Iterator[tuple[int, str] | Reject]) -> tuple[list[str], list[int], list[Reject]]:
     smiles: list[str] = []
     lines: list[int] = []
     rejects: list[Reject] = []
-    for row in found:
+    for row in parsed:
         if isinstance(row, Reject):
             rejects.append(replace(row, text=printable(row.text)))
         elif not row[1].isascii() and printable(row[1]) != row[1]:

@@ -110,10 +110,10 @@ class ParquetDesigns:
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
         """See `screening_sources.Source`."""
         for batch, end, done in parquet_batches(self.path, list(self.names), rows, position):
-            held = [
+            columns = [
                 batch.column(name).cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False) for name in self.names
             ]
-            table = np.stack(held, axis=1)
+            table = np.stack(columns, axis=1)
             lines = np.arange(end - len(table) + 1, end + 1)
             texts = [",".join(str(batch.column(n)[int(i)].as_py()) for n in self.names) for i in _bad(table)]
             yield Piece(_sifted(self.names, table, lines, texts), end, end + 1, done)
@@ -161,11 +161,11 @@ class DrawnDesigns:
         blocks = range(first // BLOCK, -(-last // BLOCK))
         unit = np.concatenate([self._unit(block) for block in blocks])[first - blocks.start * BLOCK :][: last - first]
         columns = []
-        for k, own in enumerate(self.ranges):
-            if own.log:
-                columns.append(np.exp(math.log(own.low) + unit[:, k] * math.log(own.high / own.low)))
+        for k, span in enumerate(self.ranges):
+            if span.log:
+                columns.append(np.exp(math.log(span.low) + unit[:, k] * math.log(span.high / span.low)))
             else:
-                columns.append(own.low + unit[:, k] * (own.high - own.low))
+                columns.append(span.low + unit[:, k] * (span.high - span.low))
         return np.stack(columns, axis=1)
 
     def _unit(self, block: int) -> Float[np.ndarray, "row column"]:
@@ -184,8 +184,8 @@ def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> L
         InputError: there is no such file, its kind is unknown, it is empty, or a column is missing or no number.
     """
     _refuse_taken(names)
-    wanted = ", ".join(f"{n} ({u})" for n, u in zip(names, units, strict=True)) if units else ", ".join(names)
-    remedy = f"Give a column for each parameter: {wanted}"
+    described = ", ".join(f"{n} ({u})" for n, u in zip(names, units, strict=True)) if units else ", ".join(names)
+    remedy = f"Give a column for each parameter: {described}"
     kind, compressed = kind_of(path)
     source: TextDesigns | ParquetDesigns
     if kind in PARQUET_SUFFIXES and not compressed:
@@ -224,20 +224,20 @@ def parse_designs(chunk: TextChunk, names: tuple[str, ...], places: tuple[int, .
     """The rows of a piece of text; those that lack a finite number are rejected, blank lines passed over."""
     if chunk.data and b'"' not in chunk.data and not chunk.cut:
         fields = [f"f{i}" for i in range(chunk.width)]
-        wanted = [fields[i] for i in places]
-        kinds = dict.fromkeys(wanted, pa.float64())
+        columns = [fields[i] for i in places]
+        kinds = dict.fromkeys(columns, pa.float64())
         try:
             # The common case, a table of numbers alone, in one step.
             read = pa.csv.read_csv(
                 io.BytesIO(chunk.data),
                 pa.csv.ReadOptions(column_names=fields, use_threads=False),
                 pa.csv.ParseOptions(delimiter=chunk.delimiter),
-                pa.csv.ConvertOptions(include_columns=wanted, column_types=kinds, null_values=[""]),
+                pa.csv.ConvertOptions(include_columns=columns, column_types=kinds, null_values=[""]),
             )
         except pa.ArrowInvalid:
             read = None
         if read is not None and read.num_rows == chunk.data.count(b"\n") + 1:
-            table = np.stack([read.column(name).to_numpy() for name in wanted], axis=1)
+            table = np.stack([read.column(name).to_numpy() for name in columns], axis=1)
             if np.isfinite(table).all():
                 return Designs(names, table, np.arange(chunk.line, chunk.line + len(table)), [])
     return _by_line(chunk, names, places)
@@ -270,13 +270,13 @@ def _numbers(line: str, chunk: TextChunk, names: tuple[str, ...], places: tuple[
         raise ValueError(f"malformed quotes: {error}") from None
     if len(fields) != chunk.width:
         raise ValueError(f"{len(fields)} fields, but the header has {chunk.width}")
-    found = []
+    numbers = []
     for name, place in zip(names, places, strict=True):
         value = finite(fields[place])
         if value is None:
             raise ValueError(f"{name} is no finite number: {fields[place].strip()!r}")
-        found.append(value)
-    return found
+        numbers.append(value)
+    return numbers
 
 
 def _bad(table: Float[np.ndarray, "row column"]) -> Int[np.ndarray, " bad"]:

@@ -64,8 +64,8 @@ class Objective:
 
     def missing(self, targets: Sequence[str]) -> list[str]:
         """Names that the objective needs and `targets` lacks."""
-        wanted = {self.target(targets), *self.windows}
-        return sorted(wanted - set(targets))
+        names = {self.target(targets), *self.windows}
+        return sorted(names - set(targets))
 
     def in_windows(self, values: Mapping[str, np.ndarray]) -> Bool[np.ndarray, " molecule"]:
         """Whether each molecule lies in every window; NaN does not.

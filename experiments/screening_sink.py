@@ -142,9 +142,9 @@ class TopK:
             rows = order[first : first + max(1, self._k)]
             fresh = [row for row in rows.tolist() if int(line[row]) not in self._names]
             named = self._keys(table.take(pa.array(fresh, pa.int64()))) if fresh else []
-            known = dict(zip(fresh, named, strict=True))
+            fresh_names = dict(zip(fresh, named, strict=True))
             for row in rows.tolist():
-                name = known[row] if row in known else self._names[int(line[row])]
+                name = fresh_names[row] if row in fresh_names else self._names[int(line[row])]
                 if name in seen:
                     self._repeats.append(float(score[row]))
                     continue
@@ -329,9 +329,9 @@ def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
             )
         write_bytes(path, (json.dumps(fingerprint, indent=1, sort_keys=True) + "\n").encode(), listed=True)
         return
-    found = read_plain(path, dict[str, Any], remedy="Delete the output directory and start anew")
+    before = read_plain(path, dict[str, Any], remedy="Delete the output directory and start anew")
     now = json.loads(json.dumps(fingerprint))
-    changed = sorted(key for key in {*found, *now} if found.get(key) != now.get(key))
+    changed = sorted(key for key in {*before, *now} if before.get(key) != now.get(key))
     if changed:
         raise InputError(
             f"the directory holds a screen with another {' and '.join(changed)}",

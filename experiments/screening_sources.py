@@ -207,10 +207,10 @@ class LibrarySource:
         before, total = 0, max(1, len(self.library))
         for part in self.library.parts:
             if before + part.rows > position:
-                held = read_part(self.library.path, part)
+                prepared = read_part(self.library.path, part)
                 for first in range(max(0, position - before), part.rows, rows):
                     last = min(part.rows, first + rows)
-                    some = held.rows(first, last)
+                    some = prepared.rows(first, last)
                     chunk = Encoded(some.table, some.text, some.offsets, some.lines, [], some.standard)
                     end = before + last
                     yield Piece(chunk, end, int(some.lines[-1]) + 1, end / total)

@@ -12,8 +12,8 @@ from data.processor import tree_seconds
 
 def tree() -> list[psutil.Process]:
     """This process and its living descendants."""
-    own = psutil.Process()
-    return [own, *own.children(recursive=True)]
+    this_process = psutil.Process()
+    return [this_process, *this_process.children(recursive=True)]
 
 
 def cpu_seconds() -> float:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data.featurise import GraphTable
 from data.parsing import LIMITS, START_TIMEOUT_S, DiedError, Lane, Limits
-from experiments.screening_chunks import Chunk, Encoded, encode_chunk, rejected
+from experiments.screening_chunks import Chunk, Encoded, encode_chunk, reject_chunk
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -90,7 +90,7 @@ class ParserPool:
             chunk = chunk.losing(line, reason)
         halves = chunk.halves()
         if halves is None:
-            return rejected(chunk, reason)
+            return reject_chunk(chunk, reason)
         # Halves, because a chunk with many such rows would be read as many times.
         return _join([self._encode(half) for half in halves])
 

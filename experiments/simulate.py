@@ -108,11 +108,11 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     simulator = instantiate(config.simulator)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     if settings.sampling is not None:
-        from experiments.sampled import sampled
+        from experiments.sampled import draw_requests
 
-        drawn, count = sampled(config.sampling, simulator)
-        if isinstance(own := getattr(simulator, "reading", None), Reading):
-            show_readings([own], run_dir)
+        drawn, count = draw_requests(config.sampling, simulator)
+        if isinstance(reading := getattr(simulator, "reading", None), Reading):
+            show_readings([reading], run_dir)
         result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count, none_answered=True)
         _end(result, run_dir)
         return

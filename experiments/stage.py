@@ -141,12 +141,12 @@ def _unknown_argument(plain: Any, name: str) -> InputError:
     def holders(value: Any) -> list[dict[str, Any]]:
         inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
         here = [value] if isinstance(value, dict) and name in value and "_target_" in value else []
-        return here + [found for item in inner for found in holders(item)]
+        return here + [holder_below for item in inner for holder_below in holders(item)]
 
     for holder in holders(plain):
-        known = list(inspect.signature(hydra.utils.get_object(str(holder["_target_"]))).parameters)
-        if name not in known:
-            remedies = [did_you_mean(name, known), f"Keys of {holder['_target_']} are {', '.join(known)}"]
+        parameters = list(inspect.signature(hydra.utils.get_object(str(holder["_target_"]))).parameters)
+        if name not in parameters:
+            remedies = [did_you_mean(name, parameters), f"Keys of {holder['_target_']} are {', '.join(parameters)}"]
             return InputError("no such key", where=name, remedy=" ".join(filter(None, remedies)))
     return InputError("no such key", where=name, remedy="See --help")
 
@@ -165,22 +165,22 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
     try:
         merged = OmegaConf.merge(_writable(OmegaConf.structured(cls)), node)
         refuse_out_of_range(OmegaConf.to_container(merged, resolve=False), where)
-        made = OmegaConf.to_object(merged)
+        settings = OmegaConf.to_object(merged)
     except OmegaConfBaseException as error:
         key = ".".join(part for part in (where, error.full_key) if part)
         if isinstance(error, MissingMandatoryValue):
             raise InputError("a value is needed", where=key, remedy=f"Give {key}=...") from error
         if isinstance(error, ConfigKeyError):
             kind: Any = error.object_type
-            known = [f.name for f in fields(kind)] if is_dataclass(kind) else []
-            near = did_you_mean(str(error.key), known)
-            remedy = " ".join(filter(None, [near, f"Keys here are {', '.join(known)}"])) if known else "See --help"
+            keys = [f.name for f in fields(kind)] if is_dataclass(kind) else []
+            near = did_you_mean(str(error.key), keys)
+            remedy = " ".join(filter(None, [near, f"Keys here are {', '.join(keys)}"])) if keys else "See --help"
             raise InputError("no such key", where=key, remedy=remedy) from error
         raise InputError(str(error).splitlines()[0], where=key or None) from error
     except (ValueError, TypeError) as error:
         raise InputError(str(error), where=where or None) from error
-    assert isinstance(made, cls)
-    return made
+    assert isinstance(settings, cls)
+    return settings
 
 
 def _writable(schema: Any) -> Any:

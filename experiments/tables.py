@@ -113,12 +113,12 @@ def read_table(
             where=str(path),
             remedy="Train on geometries with experiment=molecules/forces",
         )
-    given = dict(zip(targets, [*units, *["1"] * len(targets)], strict=False))
-    found = [str(row.smiles) for row in rows]
+    unit_of = dict(zip(targets, [*units, *["1"] * len(targets)], strict=False))
+    texts = [str(row.smiles) for row in rows]
     values = {t: np.array([row.properties[t] for row in rows], float) for t in targets}
-    identity = content_hash([found, {t: _with_gaps(v) for t, v in values.items()}])
-    tally.assumed += repeats(found, values)
-    return Table(found, values, given, identity, tally.reading(path, given))
+    identity = content_hash([texts, {t: _with_gaps(v) for t, v in values.items()}])
+    tally.assumed += repeats(texts, values)
+    return Table(texts, values, unit_of, identity, tally.reading(path, unit_of))
 
 
 def repeats(smiles: Sequence[str], values: Mapping[str, Float[np.ndarray, " molecule"]]) -> list[str]:
@@ -169,10 +169,10 @@ def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None)
             rejects.add(path, i, str(smiles[i]), state)
     if not used:
         raise _nothing_usable(path, tally.left_out)
-    found = [str(smiles[i]) for i in used]
+    texts = [str(smiles[i]) for i in used]
     values = {t: np.asarray(v[used], float) for t, v in stored.items()}
     reading = tally.reading(path, units, unit="records")
-    return Table(found, values, units, identity or content_hash(found), reading)
+    return Table(texts, values, units, identity or content_hash(texts), reading)
 
 
 def _nothing_usable(path: Path, left_out: Mapping[str, int]) -> InputError:
@@ -216,10 +216,10 @@ def labelled_split(labels: Table, settings: TableSettings) -> Split:
         density = max(float(np.isfinite(labels.values[target]).mean()), 1 / total)
         more = min(math.ceil(lacking / density), sizes["train"])
         if sizes["train"] - more < fewest_points():
-            known = int(np.isfinite(labels.values[target]).sum())
+            label_count = int(np.isfinite(labels.values[target]).sum())
             raise InputError(
-                f"{known} labels of {target} are too few to train on and to set {fewest_points()} aside for calibrated "
-                "intervals",
+                f"{label_count} labels of {target} are too few to train on and to set {fewest_points()} aside for "
+                "calibrated intervals",
                 where="data.target",
                 remedy="Leave that target out, or give a calibration part of 0 to do without calibrated intervals",
             )

@@ -139,7 +139,7 @@ def score_table(
         if not keep.any():
             LOG.warning("no score of %s under %s: none of its %d molecules has a label", target, prefix, len(rows))
             continue
-        found = scores(
+        target_scores = scores(
             truth[keep],
             answer[target][keep],
             "1",
@@ -147,7 +147,7 @@ def score_table(
             high=answer[f"{target}_high"][keep],
         )
         head = prefix if len(labels.values) == 1 else f"{prefix}/{target}"
-        metrics |= {f"{head}/{name}": value for name, value in found.items()}
+        metrics |= {f"{head}/{name}": value for name, value in target_scores.items()}
     return metrics
 
 

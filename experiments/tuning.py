@@ -106,12 +106,12 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     why = "the weights of tune.surrogate hold {}, which stays"
     changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}
     unused = {f"surrogate.{name}": text for name, text in changed.items()}
-    network, held = new["network"], old["network"]
-    if network.get("architecture") != held["architecture"]:
-        unused["surrogate.network"] = unused["surrogate="] = why.format(f"a network {held['architecture']}")
+    network, old_network = new["network"], old["network"]
+    if network.get("architecture") != old_network["architecture"]:
+        unused["surrogate.network"] = unused["surrogate="] = why.format(f"a network {old_network['architecture']}")
     else:
-        different = [k for k, v in network.items() if k in held and held[k] != v]
-        unused |= {f"surrogate.network.{k}": why.format(f"{k}={held[k]}") for k in different}
+        different = [k for k, v in network.items() if k in old_network and old_network[k] != v]
+        unused |= {f"surrogate.network.{k}": why.format(f"{k}={old_network[k]}") for k in different}
         if "ensemble" in changed:
             unused["surrogate="] = changed["ensemble"]
     return unused

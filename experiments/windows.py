@@ -43,11 +43,11 @@ class Campaign:
             settings, fingerprint = dict(store.attrs.get("settings") or {}), store.attrs.get("fingerprint")
         for kind in (DynamicalCore, ShallowWater):
             try:
-                made = kind(**settings)
+                core = kind(**settings)
             except TypeError:
                 continue
-            if made.fingerprint == fingerprint:
-                return made
+            if core.fingerprint == fingerprint:
+                return core
         raise InputError(
             "holds no records of a dynamical core as it is installed", where=self.path,
             remedy="Give a store of simulator=held_suarez or shallow_water, and the version of dinosaur that made it",

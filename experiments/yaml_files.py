@@ -37,9 +37,9 @@ def load_yaml(path: Path, *, remedy: str) -> DictConfig:
         value = yaml.load(text, Loader=get_yaml_loader())  # that of OmegaConf, which makes plain values alone
         if not isinstance(value, dict):
             raise ValueError("it holds no mapping of keys")
-        made = OmegaConf.create(value)
-        assert isinstance(made, DictConfig)
-        return made
+        config = OmegaConf.create(value)
+        assert isinstance(config, DictConfig)
+        return config
     except (yaml.YAMLError, ValueError, TypeError, OmegaConfBaseException, RecursionError) as error:
         said = "it is nested too deep" if isinstance(error, RecursionError) else " ".join(str(error).split())[:300]
         raise CorruptStoreError(f"not readable: {said}", where=where, remedy=remedy) from error

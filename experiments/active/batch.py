@@ -68,22 +68,22 @@ class Batch:
         """
         verify(path, remedy="Remove this round and those after it, and run again")
         try:
-            with np.load(path, allow_pickle=False) as held:
-                inner = held["atom_start"][1:-1]
-                numbers, positions, forces = (np.split(held[k], inner) for k in ("numbers", "positions", "forces"))
+            with np.load(path, allow_pickle=False) as archive:
+                inner = archive["atom_start"][1:-1]
+                numbers, positions, forces = (np.split(archive[k], inner) for k in ("numbers", "positions", "forces"))
                 # Rounds of older versions, of neutral molecules in their lowest spin, hold no more than that.
                 frames = Structures.from_arrays(
                     numbers,
                     positions,
-                    held["energy"],
+                    archive["energy"],
                     forces,
-                    charge=held.get("charge"),
-                    lattice=list(held["lattice"]) if "lattice" in held else None,
-                    spin=held["spin"].tolist() if "spin" in held else None,
-                    fixed=np.split(held["fixed"], inner) if "fixed" in held else None,
+                    charge=archive.get("charge"),
+                    lattice=list(archive["lattice"]) if "lattice" in archive else None,
+                    spin=archive["spin"].tolist() if "spin" in archive else None,
+                    fixed=np.split(archive["fixed"], inner) if "fixed" in archive else None,
                 )
-                explored, uncertain, lost = held["facts"].tolist()
-                return Batch(frames, held["role"], held["uncertainty"], int(explored), uncertain, lost)
+                explored, uncertain, lost = archive["facts"].tolist()
+                return Batch(frames, archive["role"], archive["uncertainty"], int(explored), uncertain, lost)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise CorruptStoreError(
                 f"not readable: {error}", where=str(path), remedy="Remove this round and those after it, and run again"

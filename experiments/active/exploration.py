@@ -88,13 +88,13 @@ class Explored:
 
 
 def explore(
-    potential: Potential, known: Structures, config: ExploreConfig, seed: int, *, progress: bool = True
+    potential: Potential, labelled: Structures, config: ExploreConfig, seed: int, *, progress: bool = True
 ) -> Explored:
     """Walk from labelled frames drawn at random, and look how sure the surrogate is of what it meets.
 
     Args:
         potential: with standard deviations of its forces.
-        known: frames to begin at.
+        labelled: frames to begin at.
         config: see `ExploreConfig`.
         seed: of the first frames, velocities and bath.
         progress: show a bar.
@@ -108,7 +108,7 @@ def explore(
             where="surrogate.ensemble",
             remedy="Set surrogate.ensemble=2 or more",
         )
-    start = known.take(np.random.default_rng(seed).choice(calm(known), config.walkers))
+    start = labelled.take(np.random.default_rng(seed).choice(calm(labelled), config.walkers))
     tables: list[Structures] = []
     walkers: list[np.ndarray] = []
     alive: list[np.ndarray] = []
@@ -130,25 +130,25 @@ def explore(
     rows = np.flatnonzero(well)
     if len(rows):
         sane = frames.take(rows)
-        found = potential.predict_structures(sane)
-        assert found.forces_std is not None
-        uncertainty[rows] = worst_atom(sane, found.forces_std)
+        answer = potential.predict_structures(sane)
+        assert answer.forces_std is not None
+        uncertainty[rows] = worst_atom(sane, answer.forces_std)
     kept, lost = on_leash(walker, uncertainty, config.leash_ev_per_angstrom)
     return Explored(frames.take(kept), walker[kept], uncertainty[kept], lost / config.walkers)
 
 
-def calm(known: Structures) -> Int[np.ndarray, " k"]:
+def calm(labelled: Structures) -> Int[np.ndarray, " k"]:
     """Labelled frames to start at: of each composition, those with no more than the median energy."""
-    elements = known.elements
-    _, kind = np.unique(known.composition(elements), axis=0, return_inverse=True)
+    elements = labelled.elements
+    _, kind = np.unique(labelled.composition(elements), axis=0, return_inverse=True)
     kind = kind.reshape(-1)
-    median = np.array([np.median(known.energy[kind == k]) for k in range(kind.max() + 1)])
-    return np.flatnonzero(known.energy <= median[kind])
+    median = np.array([np.median(labelled.energy[kind == k]) for k in range(kind.max() + 1)])
+    return np.flatnonzero(labelled.energy <= median[kind])
 
 
 def pieces(structures: Structures) -> Int[np.ndarray, " M"]:
     """Into how many pieces each structure falls whose atoms do not hold together, images included; see `HOLD`."""
-    found = np.zeros(len(structures), np.int64)
+    counts = np.zeros(len(structures), np.int64)
     for m, (first, last) in enumerate(zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True)):
         radius = covalent_radii[structures.numbers[first:last]]
         hold = HOLD * (radius[:, None] + radius)
@@ -159,8 +159,8 @@ def pieces(structures: Structures) -> Int[np.ndarray, " M"]:
             near[pairs.centre[close], pairs.other[close]] = True
         else:
             near = squareform(pdist(structures.positions[first:last])) <= hold
-        found[m] = connected_components(near, directed=False)[0]
-    return found
+        counts[m] = connected_components(near, directed=False)[0]
+    return counts
 
 
 def on_leash(

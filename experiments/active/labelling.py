@@ -43,8 +43,8 @@ def refuse_unfit(simulator: Simulator) -> None:
     Raises:
         InputError: naming what is missing.
     """
-    given = {v.name for v in simulator.spec.outputs}
-    missing = [name for name in NEEDED if name not in given]
+    outputs = {v.name for v in simulator.spec.outputs}
+    missing = [name for name in NEEDED if name not in outputs]
     if missing:
         raise InputError(
             f"{simulator.name} does not give {missing}", where="simulator.outputs", remedy="Give [energy,forces]"
@@ -71,7 +71,7 @@ def label(
     # A batch without any answer is for the caller to judge.
     run_campaign(simulator, requests, store, config, progress=progress, none_answered=True)
     keys = [input_hash(one) for one in requests]
-    wanted = set(keys)
+    batch_keys = set(keys)
     latest: dict[str, dict[str, object]] = {}
     total = 0.0
     with RecordStore.open(store) as records:
@@ -79,7 +79,7 @@ def label(
         for cost, (key, values) in zip(costs, records.records(status=None), strict=True):
             # A later try of what failed before stands behind it.
             first = key.split(AGAIN)[0]
-            if first in wanted:
+            if first in batch_keys:
                 latest[first] = values
                 total += float(np.nan_to_num(cost))
     answers = [latest[key] for key in keys]

@@ -168,7 +168,7 @@ class ActiveLearning:
             self._learn(folder, labelled)
             row = self._row(folder, batch, labelled, audit)
             self.rounds.append(row)
-            self.console.print(told(row))
+            self.console.print(round_line(row))
         assert self.potential is not None
         return Outcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
 
@@ -215,11 +215,11 @@ class ActiveLearning:
         assert self.potential is not None
         config = self.config
         to_explore, to_draw = (seed_of(config.seed, len(self.rounds), part) for part in (0, 1))
-        known = Structures.concatenate(self.learned)
+        labelled = Structures.concatenate(self.learned)
         with self.ledger.stage("exploration", item="frame") as cost:
-            found = explore(self.potential, known, config.explore, to_explore, progress=self.progress)
-            cost.items = len(found.frames)
-        if not len(found.frames):
+            exploration = explore(self.potential, labelled, config.explore, to_explore, progress=self.progress)
+            cost.items = len(exploration.frames)
+        if not len(exploration.frames):
             raise InputError(
                 "no walker reached a geometry that is worth a calculation",
                 where="explore",
@@ -227,36 +227,42 @@ class ActiveLearning:
             )
         factor = expected_error(self.audits, config.stop.rounds_in_row)
         goal = config.stop.force_error_mev_per_angstrom
-        uncertain = np.full(len(found.frames), True) if factor is None else factor * found.uncertainty > goal
+        uncertain = (
+            np.full(len(exploration.frames), True) if factor is None else factor * exploration.uncertainty > goal
+        )
         room = config.stop.labels - self.spent
-        chosen, audit = choose(found.frames, found.uncertainty, uncertain, known, config.choose, room, to_draw)
+        chosen, audit = choose(
+            exploration.frames, exploration.uncertainty, uncertain, labelled, config.choose, room, to_draw
+        )
         rows = np.concatenate([chosen, audit])
-        predicted = found.frames.take(rows)
+        predicted = exploration.frames.take(rows)
         answer = self.potential.predict_structures(predicted)
         return Batch(
             replace(predicted, energy=answer.energy, forces=answer.forces),
             np.repeat([CHOSEN, AUDIT], [len(chosen), len(audit)]),
-            found.uncertainty[rows],
-            explored=len(found.frames),
+            exploration.uncertainty[rows],
+            explored=len(exploration.frames),
             uncertain_share=float("nan") if factor is None else float(uncertain.mean()),
-            lost_share=found.lost_share,
+            lost_share=exploration.lost_share,
         )
 
     def _label(self, batch: Batch, *, done: bool) -> Labelled:
         with self.ledger.stage("labels", item="calculation") as cost:
-            found = label(self.simulator, batch.frames, self.store, self.campaign, progress=self.progress and not done)
-            self.core_seconds += found.core_seconds
+            labelled = label(
+                self.simulator, batch.frames, self.store, self.campaign, progress=self.progress and not done
+            )
+            self.core_seconds += labelled.core_seconds
             cost.items, cost.core_seconds = self.spent + len(batch.frames), self.core_seconds
-        if not self.learned and not len(found.structures):
-            kind, message = found.failed[0]
+        if not self.learned and not len(labelled.structures):
+            kind, message = labelled.failed[0]
             raise InputError(
                 f"none of the {len(batch.frames)} first calculations succeeded; the first: {kind}: {message}",
                 where=self.simulator.name,
                 remedy="Check the start geometry and the simulator's settings",
             )
-        if len(found.structures):
-            self.learned.append(found.structures)
-        return found
+        if len(labelled.structures):
+            self.learned.append(labelled.structures)
+        return labelled
 
     def _audit(self, batch: Batch, labelled: Labelled) -> Audit | None:
         """Errors that the surrogate made on the audit before it learned it; None in the first round."""
@@ -341,8 +347,8 @@ def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
     moved = frames.positions + config.shake_angstrom * shaking
     moved[: frames.sizes[0]] = frames.positions[: frames.sizes[0]]
     unknown = np.full(len(frames), np.nan), np.full_like(moved, np.nan)
-    made = replace(frames, positions=moved, energy=unknown[0], forces=unknown[1], _neighbours={})
-    return made.take(np.flatnonzero(made.shortest_distances() >= CLOSEST))
+    displaced = replace(frames, positions=moved, energy=unknown[0], forces=unknown[1], _neighbours={})
+    return displaced.take(np.flatnonzero(displaced.shortest_distances() >= CLOSEST))
 
 
 def seed_of(*path: int) -> int:
@@ -350,13 +356,13 @@ def seed_of(*path: int) -> int:
     return int(np.random.SeedSequence(path).generate_state(1)[0] % 2**31)
 
 
-def told(row: Mapping[str, Any]) -> str:
+def round_line(row: Mapping[str, Any]) -> str:
     """A round in one line."""
     failed = f", {row['failed']} failed" if row["failed"] else ""
     if row["explored"] == 0:
         return f"{row['labels']} labels{failed}"
     error, share = row["force_error_mev_per_angstrom"], row["uncertain_share"]
-    found = "not known" if error is None else f"{error:.1f} meV/Å"
+    error_text = "not known" if error is None else f"{error:.1f} meV/Å"
     unsure = "" if share is None else f", {share:.0%} of {row['explored']:,} frames uncertain"
     lost = f", {row['lost_share']:.0%} of walkers lost" if row["lost_share"] else ""
-    return f"{row['labels']} labels{failed}; error on fresh frames {found}{unsure}{lost}"
+    return f"{row['labels']} labels{failed}; error on fresh frames {error_text}{unsure}{lost}"

@@ -35,20 +35,20 @@ def write_frames(frames: Structures, path: Path) -> None:
     rows, spins = [], frames.spins
     for m in range(len(frames)):
         atoms = slice(frames.atom_start[m], frames.atom_start[m + 1])
-        known: dict[str, Any] = {"energy": float(frames.energy[m]), "forces": frames.forces[atoms]}
-        known |= {"charge": int(frames.charge[m]), "spin": int(spins[m])}
+        properties: dict[str, Any] = {"energy": float(frames.energy[m]), "forces": frames.forces[atoms]}
+        properties |= {"charge": int(frames.charge[m]), "spin": int(spins[m])}
         if frames.periodic[m].any():
-            known |= {"pbc": frames.periodic[m], "cell": frames.lattice[m]}
+            properties |= {"pbc": frames.periodic[m], "cell": frames.lattice[m]}
         if frames.fixed[atoms].any():
-            known["fixed"] = frames.fixed[atoms]
-        rows.append(Row(m + 1, None, frames.numbers[atoms], frames.positions[atoms], known))
+            properties["fixed"] = frames.fixed[atoms]
+        rows.append(Row(m + 1, None, frames.numbers[atoms], frames.positions[atoms], properties))
     write_extxyz(path, rows)
 
 
 def metrics(outcome: Outcome, config: StopConfig, ledger: Ledger) -> dict[str, float]:
     """Flat metrics of a run, as in `metrics.json`."""
     last = outcome.rounds[-1]
-    found = {
+    run_metrics = {
         "active/rounds": float(len(outcome.rounds)),
         "active/labels": float(last["labels"]),
         "active/labels_failed": float(sum(row["failed"] for row in outcome.rounds)),
@@ -57,10 +57,12 @@ def metrics(outcome: Outcome, config: StopConfig, ledger: Ledger) -> dict[str, f
     }
     for name in ("force_error_mev_per_angstrom", "uncertain_share", "lost_share"):
         if last[name] is not None:
-            found[f"active/{name}"] = last[name]
-    found |= {f"active/{name}": value for name, value in last.items() if name.startswith("test_")}
-    found |= {f"cost/{name}_core_seconds": ledger.core_seconds(name) for name in ("labels", "training", "exploration")}
-    return found
+            run_metrics[f"active/{name}"] = last[name]
+    run_metrics |= {f"active/{name}": value for name, value in last.items() if name.startswith("test_")}
+    run_metrics |= {
+        f"cost/{name}_core_seconds": ledger.core_seconds(name) for name in ("labels", "training", "exploration")
+    }
+    return run_metrics
 
 
 def curve(axes: Axes, rounds: Sequence[Mapping[str, Any]], goal: float) -> None:
@@ -92,12 +94,14 @@ def error_axis(axes: Axes, values: Sequence[float]) -> None:
 
 def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
     """Write `metrics.json`, `active.json`, `active.svg`, `labels.xyz` and `surrogate/`; the metrics."""
-    found = metrics(outcome, config, ledger)
+    run_metrics = metrics(outcome, config, ledger)
     write_json(run_dir / "active.json", {"stopped_by": outcome.stopped_by, "rounds": outcome.rounds})
     write_frames(outcome.frames, run_dir / "labels.xyz")
     goal = config.force_error_mev_per_angstrom
-    labels = count(found["active/labels"])
-    finding = f"{'Reached' if found['active/goal_met'] else 'Not yet at'} {number(goal)} meV/Å after {labels} labels"
+    labels = count(run_metrics["active/labels"])
+    finding = (
+        f"{'Reached' if run_metrics['active/goal_met'] else 'Not yet at'} {number(goal)} meV/Å after {labels} labels"
+    )
     drawing = draw(
         lambda axes: curve(axes, outcome.rounds, goal),
         name="active",
@@ -105,24 +109,24 @@ def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: 
         title=finding,
     )
     write_text(run_dir / "active.svg", drawing.xml)
-    scores = {name: value for name, value in found.items() if not name.startswith("cost/")}
+    scores = {name: value for name, value in run_metrics.items() if not name.startswith("cost/")}
     outcome.potential.with_facts(scores=scores).save(run_dir / "surrogate")
     save_hashes(run_dir / "surrogate", hash_keys(frame_keys(outcome.frames)))
-    write_json(run_dir / "metrics.json", dict(sorted(found.items())))
-    return found
+    write_json(run_dir / "metrics.json", dict(sorted(run_metrics.items())))
+    return run_metrics
 
 
-def closing_rows(found: Mapping[str, float], stopped_by: str, run_dir: Path) -> dict[str, object]:
+def closing_rows(run_metrics: Mapping[str, float], stopped_by: str, run_dir: Path) -> dict[str, object]:
     """The closing table."""
-    error = found.get("active/force_error_mev_per_angstrom")
-    failed = f", {found['active/labels_failed']:.0f} failed" if found["active/labels_failed"] else ""
+    error = run_metrics.get("active/force_error_mev_per_angstrom")
+    failed = f", {run_metrics['active/labels_failed']:.0f} failed" if run_metrics["active/labels_failed"] else ""
     rows: dict[str, object] = {
         "ended because": ENDINGS[stopped_by],
-        "labels": f"{found['active/labels']:,.0f} in {found['active/rounds']:.0f} rounds{failed}",
+        "labels": f"{run_metrics['active/labels']:,.0f} in {run_metrics['active/rounds']:.0f} rounds{failed}",
         "error on fresh frames": "not measured" if error is None else f"{error:.3g} meV/Å before they were learned",
     }
-    if "active/test_forces_mae_mev_per_angstrom" in found:
-        rows["error on test frames"] = f"{found['active/test_forces_mae_mev_per_angstrom']:.3g} meV/Å"
+    if "active/test_forces_mae_mev_per_angstrom" in run_metrics:
+        rows["error on test frames"] = f"{run_metrics['active/test_forces_mae_mev_per_angstrom']:.3g} meV/Å"
     for name in ("labels", "training", "exploration"):
-        rows[f"cost of {name}"] = f"{found[f'cost/{name}_core_seconds']:,.0f} core-s"
+        rows[f"cost of {name}"] = f"{run_metrics[f'cost/{name}_core_seconds']:,.0f} core-s"
     return rows | {"surrogate": run_dir / "surrogate", "figure": run_dir / "active.svg", "run": run_dir}

@@ -65,14 +65,14 @@ def bags(structures: Structures) -> Float[np.ndarray, "M D"]:
         i, j = np.triu_indices(len(z), 1)
         inverse = 1.0 / np.linalg.norm(x[:, i] - x[:, j], axis=-1)
         label = np.minimum(z[i], z[j]) * (MAX_ATOMIC_NUMBER + 1) + np.maximum(z[i], z[j])
-        found = {int(k): -np.sort(-inverse[:, label == k], axis=1) for k in np.unique(label)}
-        parts.append((rows, found))
-        for k, bag in found.items():
+        pair_bags = {int(k): -np.sort(-inverse[:, label == k], axis=1) for k in np.unique(label)}
+        parts.append((rows, pair_bags))
+        for k, bag in pair_bags.items():
             width[k] = max(width.get(k, 0), bag.shape[1])
     start = dict(zip(sorted(width), np.cumsum([0, *(width[k] for k in sorted(width))]), strict=False))
     table = np.zeros((len(structures), sum(width.values())))
-    for rows, found in parts:
-        for k, bag in found.items():
+    for rows, pair_bags in parts:
+        for k, bag in pair_bags.items():
             table[rows, start[k] : start[k] + bag.shape[1]] = bag
     return table
 
@@ -80,7 +80,7 @@ def bags(structures: Structures) -> Float[np.ndarray, "M D"]:
 def pick(
     uncertainty: Float[np.ndarray, " C"],
     descriptors: Float[np.ndarray, "C D"],
-    known: Float[np.ndarray, "K D"],
+    labelled: Float[np.ndarray, "K D"],
     count: int,
 ) -> Int[np.ndarray, " n"]:
     """Candidates to label, in the order in which they are picked.
@@ -92,14 +92,14 @@ def pick(
     Args:
         uncertainty: not negative.
         descriptors: of the candidates.
-        known: of what is labelled; without any the most uncertain candidate comes first.
+        labelled: descriptors of the labelled frames; without any the most uncertain candidate comes first.
         count: how many, at most; fewer where the others repeat what is known, or are certain.
     """
     if not len(uncertainty) or count < 1:
         return np.zeros(0, np.int64)
     picked: list[int] = []
-    if len(known):
-        far = cdist(descriptors, known)
+    if len(labelled):
+        far = cdist(descriptors, labelled)
         cluster, distance = far.argmin(axis=1), far.min(axis=1)
     else:
         picked.append(int(uncertainty.argmax()))
@@ -113,10 +113,10 @@ def pick(
         largest = np.bincount(cluster, weights=worth).argmax()
         best = int(np.where(cluster == largest, worth, -1.0).argmax())
         picked.append(best)
-        own = np.linalg.norm(descriptors - descriptors[best], axis=1)
-        nearer = own < distance
-        cluster = np.where(nearer, len(known) + len(picked), cluster)
-        distance = np.minimum(distance, own)
+        to_best = np.linalg.norm(descriptors - descriptors[best], axis=1)
+        nearer = to_best < distance
+        cluster = np.where(nearer, len(labelled) + len(picked), cluster)
+        distance = np.minimum(distance, to_best)
     return np.array(picked, np.int64)
 
 
@@ -124,7 +124,7 @@ def choose(
     frames: Structures,
     uncertainty: Float[np.ndarray, " F"],
     uncertain: np.ndarray,
-    known: Structures,
+    labelled: Structures,
     config: ChoiceConfig,
     room: int,
     seed: int,
@@ -135,7 +135,7 @@ def choose(
         frames: explored.
         uncertainty: of each.
         uncertain: True for each that the rule "uncertain" may pick.
-        known: labelled frames.
+        labelled: labelled frames.
         config: see `ChoiceConfig`.
         room: labels that are left; the audit goes first.
         seed: of what is random.
@@ -147,7 +147,7 @@ def choose(
     if config.rule == "random":
         return rest[:count], audit
     pool = np.sort(rest[uncertain[rest]])
-    table = bags(Structures.concatenate([frames.take(pool), known, frames.take(audit)]))
+    table = bags(Structures.concatenate([frames.take(pool), labelled, frames.take(audit)]))
     # The audit is labelled in the same round, so its frames are as good as known.
-    found = pick(uncertainty[pool], table[: len(pool)], table[len(pool) :], count)
-    return pool[found], audit
+    picked = pick(uncertainty[pool], table[: len(pool)], table[len(pool) :], count)
+    return pool[picked], audit

@@ -117,8 +117,8 @@ def active(config: DictConfig, run_dir: Path) -> None:
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     learning = ActiveLearning(start, simulator, campaign, learner, settings, run_dir, test=test)
     outcome = learning.run()
-    found = write_report(outcome, settings.stop, learning.ledger, run_dir)
-    summary("Active learning", closing_rows(found, outcome.stopped_by, run_dir))
+    metrics = write_report(outcome, settings.stop, learning.ledger, run_dir)
+    summary("Active learning", closing_rows(metrics, outcome.stopped_by, run_dir))
 
 
 PARTS = ("initial", "explore", "choose", "stop", "seed")

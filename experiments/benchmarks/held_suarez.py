@@ -25,7 +25,7 @@ def labelled(store: Path, workers: int, given: Sequence[str]) -> Path:
     """The store of a campaign of the core."""
     from hydra import compose, initialize_config_dir
 
-    from experiments.sampled import sampled
+    from experiments.sampled import draw_requests
     from experiments.stage import CONF, instantiate
     from simulators.campaign import CampaignConfig, run_campaign
 
@@ -33,7 +33,7 @@ def labelled(store: Path, workers: int, given: Sequence[str]) -> Path:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("simulate", given)
     core = instantiate(config.simulator)
-    requests, count = sampled(config.sampling, core)
+    requests, count = draw_requests(config.sampling, core)
     run_campaign(core, requests, store, CampaignConfig(workers=workers, timeout_s=14400), total=count, progress=False)
     return store
 

@@ -32,8 +32,8 @@ def molecules(n: int) -> list[str]:
     rings = ["c1cc({0})ncc1{1}", "c1oc({0})cc1{1}", "C1CC({0})OC1{1}", "c1c({0})nc({1})o1", "C1C({0})C1{1}"]
     groups = ["C", "N", "O", "F", "C#N", "C=O", "CC", "OC", "C(N)=O", "CF", "NC", "CO", "C#C", "C(C)C", "N=O"]
     every = (r.format(a, b) for a, b, r in itertools.product(groups, groups, rings))
-    found = dict.fromkeys(Chem.MolToSmiles(Chem.MolFromSmiles(s)) for s in itertools.islice(every, 3 * n + 20))
-    return list(found)[:n]
+    molecules = dict.fromkeys(Chem.MolToSmiles(Chem.MolFromSmiles(s)) for s in itertools.islice(every, 3 * n + 20))
+    return list(molecules)[:n]
 
 
 def predicted(rng: np.random.Generator, truth: np.ndarray, scale: float, bias: float = 0.0) -> dict[str, np.ndarray]:
@@ -79,8 +79,10 @@ def write_run(path: Path, *, candidates: int = 30_000, seed: int = 0, stores: bo
         answer = predicted(rng, truth, NOISE["surrogate"] * spread)
         frame |= {target: truth, f"{target}_cheap": 0.6 * truth - 0.5 + 0.2 * rng.standard_normal(len(part))}
         frame |= {f"{target}{suffix}": values for suffix, values in answer.items()}
-        found = scores(truth[test], answer["_pred"][test], unit, low=answer["_low"][test], high=answer["_high"][test])
-        metrics |= {f"evaluate/{target}/surrogate/{k}": v for k, v in found.items()}
+        test_scores = scores(
+            truth[test], answer["_pred"][test], unit, low=answer["_low"][test], high=answer["_high"][test]
+        )
+        metrics |= {f"evaluate/{target}/surrogate/{k}": v for k, v in test_scores.items()}
         for method in ("mean", "cheap_linear", "morgan_ridge", "morgan_forest"):
             noise = NOISE[method] * spread * rng.standard_normal(len(part))
             values = np.full(len(part), truth[:90].mean()) if method == "mean" else truth + noise
@@ -220,12 +222,12 @@ def write_stores(path: Path, names: list[str]) -> None:
 def run_notebook(repository: Path) -> Callable[[str, dict[str, str]], list[dict[str, Any]]]:
     """Executes a notebook from top to bottom with some variables of the environment, and gives its outputs."""
 
-    def execute(name: str, given: dict[str, str]) -> list[dict[str, Any]]:
+    def execute(name: str, environment: dict[str, str]) -> list[dict[str, Any]]:
         folder = repository / "experiments" / "notebooks"
         notebook = nbformat.read(folder / f"{name}.ipynb", as_version=4)
         assert all(not cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
         client = NotebookClient(notebook, timeout=240, kernel_name="python3", resources={"metadata": {"path": folder}})
-        client.execute(env={**os.environ, **given})
+        client.execute(env={**os.environ, **environment})
         return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 
     return execute

@@ -83,16 +83,18 @@ def test_bags_of_different_molecules_are_padded_to_the_fullest() -> None:
     seed=st.integers(0, 2**32 - 1),
     groups=st.integers(1, 6),
     size=st.integers(1, 8),
-    known=st.integers(0, 3),
+    labelled_count=st.integers(0, 3),
 )
 @settings(max_examples=60, deadline=None)
-def test_as_many_picks_as_there_are_groups_fall_one_into_each(seed: int, groups: int, size: int, known: int) -> None:
+def test_as_many_picks_as_there_are_groups_fall_one_into_each(
+    seed: int, groups: int, size: int, labelled_count: int
+) -> None:
     """Groups 100 apart and 1 wide, each equally often visited: whatever the uncertainties, none is picked twice."""
     rng = np.random.default_rng(seed)
     group = rng.permutation(np.repeat(np.arange(groups), size))
     place = 100.0 * group[:, None] + rng.uniform(-0.5, 0.5, (len(group), 1))
     uncertainty = rng.uniform(0.5, 1.0, len(group))
-    labelled = -100.0 * np.arange(1, known + 1, dtype=float)[:, None]
+    labelled = -100.0 * np.arange(1, labelled_count + 1, dtype=float)[:, None]
     picked = pick(uncertainty, place, labelled, groups)
     assert sorted(group[picked]) == list(range(groups))
     everything = pick(uncertainty, place, labelled, 10 * len(group))
@@ -172,9 +174,9 @@ def test_walkers_start_at_the_calmer_half_of_each_composition() -> None:
 
 
 def test_the_first_frame_is_the_start_and_the_others_are_shaken_by_so_much() -> None:
-    made = shaken(waters(2, 0.0), InitialConfig(count=400, shake_angstrom=0.03), 0)
-    np.testing.assert_array_equal(made.positions[:3], WATER)
-    moves = made.positions.reshape(-1, 3, 3)[1:] - WATER
+    displaced = shaken(waters(2, 0.0), InitialConfig(count=400, shake_angstrom=0.03), 0)
+    np.testing.assert_array_equal(displaced.positions[:3], WATER)
+    moves = displaced.positions.reshape(-1, 3, 3)[1:] - WATER
     assert moves.std() == pytest.approx(0.03, rel=0.05)
 
 
@@ -216,17 +218,17 @@ def test_labels_are_the_simulators_and_failures_are_told(tmp_path: Path) -> None
     frames = waters(3)
     frames.positions[5] = frames.positions[4] + 0.01  # Two atoms of the second molecule on top of each other.
     config = CampaignConfig(workers=1)
-    found = label(WATER_XTB, frames, tmp_path / "labels.zarr", config, progress=False)
-    assert found.rows.tolist() == [0, 2]
-    assert [kind for kind, _ in found.failed] == ["invalid_input"]
+    labelled = label(WATER_XTB, frames, tmp_path / "labels.zarr", config, progress=False)
+    assert labelled.rows.tolist() == [0, 2]
+    assert [kind for kind, _ in labelled.failed] == ["invalid_input"]
     record = {"numbers": frames.numbers[6:], "positions": frames.positions[6:]}
     truth = WATER_XTB.simulate(dataset(WATER_XTB.spec.inputs, record))
     # Not to the last digit: how BLAS adds depends on which one a process has loaded first.
-    assert found.structures.energy[1] == pytest.approx(float(truth.energy), rel=1e-13)
-    np.testing.assert_allclose(found.structures.forces[3:], truth.forces.values, rtol=0, atol=1e-10)
+    assert labelled.structures.energy[1] == pytest.approx(float(truth.energy), rel=1e-13)
+    np.testing.assert_allclose(labelled.structures.forces[3:], truth.forces.values, rtol=0, atol=1e-10)
     again = label(WATER_XTB, frames.take(np.array([2])), tmp_path / "labels.zarr", config, progress=False)
-    np.testing.assert_array_equal(again.structures.forces, found.structures.forces[3:])
-    assert again.core_seconds < found.core_seconds
+    np.testing.assert_array_equal(again.structures.forces, labelled.structures.forces[3:])
+    assert again.core_seconds < labelled.core_seconds
 
 
 def test_a_simulator_without_forces_is_refused() -> None:
@@ -353,17 +355,19 @@ def asked(run: Path) -> list[str]:
 @pytest.mark.slow
 def test_it_ends_when_the_error_on_fresh_frames_is_small_enough(finished: tuple[Path, str]) -> None:
     run, out = finished
-    told = json.loads((run / "active.json").read_text())
-    rounds = told["rounds"]
-    assert told["stopped_by"] == "goal", rounds
+    report = json.loads((run / "active.json").read_text())
+    rounds = report["rounds"]
+    assert report["stopped_by"] == "goal", rounds
     assert all(row["force_error_mev_per_angstrom"] <= GOAL for row in rounds[-2:])
     assert rounds[-3]["force_error_mev_per_angstrom"] is None or (
         rounds[-3]["force_error_mev_per_angstrom"] > GOAL or rounds[-3]["lost_share"] > 0.05
     )
     # The truth, which the run never saw: many frames of a fresh dynamics of the surrogate that was judged last.
     judged = Potential.load(run / "rounds" / f"{len(rounds) - 2:03d}" / "surrogate")
-    known = Structures.from_frames(read(run / "labels.xyz"), "labels.xyz")
-    fresh = explore(judged, known, ExploreConfig(walkers=8, steps=200, record_every=40), 12345, progress=False).frames
+    labelled = Structures.from_frames(read(run / "labels.xyz"), "labels.xyz")
+    fresh = explore(
+        judged, labelled, ExploreConfig(walkers=8, steps=200, record_every=40), 12345, progress=False
+    ).frames
     truth = label(WATER_XTB, fresh, run.parent / "truth.zarr", CampaignConfig(workers=1), progress=False).structures
     assert frame_errors(truth, fresh.forces, truth.forces).mean() < 1.6 * GOAL
     for word in ("the goal was met", "core-s", str(run / "surrogate")):
@@ -449,12 +453,12 @@ def test_rounds_keep_cells_charges_spins_and_fixed_atoms(tmp_path: Path) -> None
     for name in ("lattice", "charge", "spin", "fixed"):
         np.testing.assert_array_equal(getattr(again, name), getattr(both, name))
     emt = ASECalculator("ase.calculators.emt.EMT")
-    found = label(emt, frames, tmp_path / "labels.zarr", CampaignConfig(workers=1), progress=False).structures
-    assert found.energy[0] == pytest.approx(crystal.get_potential_energy(), abs=1e-9)
-    np.testing.assert_array_equal(found.lattice, frames.lattice)
-    np.testing.assert_array_equal(found.fixed, frames.fixed)
-    np.testing.assert_array_equal(shaken(found, InitialConfig(count=3), 0).positions[2], crystal.positions[0])
-    write_frames(found, tmp_path / "labels.xyz")
+    structures = label(emt, frames, tmp_path / "labels.zarr", CampaignConfig(workers=1), progress=False).structures
+    assert structures.energy[0] == pytest.approx(crystal.get_potential_energy(), abs=1e-9)
+    np.testing.assert_array_equal(structures.lattice, frames.lattice)
+    np.testing.assert_array_equal(structures.fixed, frames.fixed)
+    np.testing.assert_array_equal(shaken(structures, InitialConfig(count=3), 0).positions[2], crystal.positions[0])
+    write_frames(structures, tmp_path / "labels.xyz")
     written = read_structures(tmp_path / "labels.xyz", None)
     np.testing.assert_array_equal(written.lattice, frames.lattice)
     np.testing.assert_array_equal(written.fixed, frames.fixed)

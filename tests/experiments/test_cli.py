@@ -177,8 +177,8 @@ def refused(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[tuple[
 def test_what_a_person_gets_wrong_is_named_in_one_line_before_anything_is_computed(
     case: int, refused: tuple[Path, list[tuple[int, str]]]
 ) -> None:
-    path, found = refused
-    status, said = found[case]
+    path, endings = refused
+    status, said = endings[case]
     assert status == 2, said
     assert len(said.strip().splitlines()) == 1, said
     for word in MISTAKES[case][1]:

@@ -26,7 +26,7 @@ from experiments.parameters import parametric_config
 from experiments.pipeline_settings import PipelineSettings
 from experiments.prepare import PrepareSettings
 from experiments.report import ReportSettings
-from experiments.sampled import sampled
+from experiments.sampled import draw_requests
 from experiments.screen import ScreenSettings, read_objective
 from experiments.screening import Objective
 from experiments.simulate import SimulateSettings
@@ -137,8 +137,8 @@ def test_an_experiment_with_forecasts_composes(name: str) -> None:
 @pytest.mark.parametrize("name", names("apply/source"))
 def test_a_source_of_states_is_one(name: str) -> None:
     more = ["source.surrogate=y"] if name == "drift" else []
-    made = instantiate(composed("windows", f"source={name}", "source.path=x", *more, root="apply").source)
-    assert made.path == "x"
+    source = instantiate(composed("windows", f"source={name}", "source.path=x", *more, root="apply").source)
+    assert source.path == "x"
 
 
 @pytest.mark.parametrize("name", names("apply/forecasts"))
@@ -199,15 +199,15 @@ def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_
         path = states_of(an_analysis(tmp_path / "a.nc"), tmp_path / "windows")
         choices += ["simulator.start=state", f"sampling.initial.path={path}"]
     config = composed("simulate", *choices, "sampling.count=3")
-    made = instantiate(config.simulator)
-    drawn, count = sampled(config.sampling, made)
-    found = list(drawn)
-    assert count == len(found) == 3
-    for request in found:
-        check(request, made.spec.inputs, sizes=made.spec.sizes)
-    assert len({input_hash(request) for request in found}) == 3
+    solver = instantiate(config.simulator)
+    drawn, count = draw_requests(config.sampling, solver)
+    requests = list(drawn)
+    assert count == len(requests) == 3
+    for request in requests:
+        check(request, solver.spec.inputs, sizes=solver.spec.sizes)
+    assert len({input_hash(request) for request in requests}) == 3
     fewer = composed("simulate", *choices, "sampling.count=2").sampling
-    assert [input_hash(r) for r in sampled(fewer, made)[0]] == [input_hash(r) for r in found[:2]]
+    assert [input_hash(r) for r in draw_requests(fewer, solver)[0]] == [input_hash(r) for r in requests[:2]]
 
 
 @pytest.mark.parametrize("name", names("apply"))

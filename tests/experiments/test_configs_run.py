@@ -110,8 +110,8 @@ MORE = {
 def test_every_file_of_training_is_run() -> None:
     groups = ("surrogate", "train", "data")
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        made = [compose("train", [f"experiment={name}"], return_hydra_config=True) for name in EXPERIMENTS]
-    chosen = [{g: str(c.hydra.runtime.choices[g]) for g in groups} for c in made]
+        configs = [compose("train", [f"experiment={name}"], return_hydra_config=True) for name in EXPERIMENTS]
+    chosen = [{g: str(c.hydra.runtime.choices[g]) for g in groups} for c in configs]
     for k, group in enumerate(groups):
         assert {row[k] for row in RUNS} | {c[group] for c in chosen} == set(names(group))
     every = {str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")}
@@ -157,8 +157,8 @@ def material(data: str, folder: Path) -> list[str]:
         mask = np.random.default_rng(0).integers(0, 2, (40, 8, 8)).astype(float)
         pressure = np.cumsum(np.cumsum(mask + 1, axis=1), axis=2) / 64
         dims = ("sample", "x", "y")
-        held = xr.Dataset({"field_x": (dims, mask), "field_y": (dims, pressure)}, {"x": where, "y": where})
-        held.to_netcdf(folder / "d.nc", engine="scipy")
+        samples = xr.Dataset({"field_x": (dims, mask), "field_y": (dims, pressure)}, {"x": where, "y": where})
+        samples.to_netcdf(folder / "d.nc", engine="scipy")
         return [f"data.file={folder / 'd.nc'}", "data.parts=[20,4,10,6]"]
     frames = []
     for length in (3.6, 3.7, 3.8, 3.9, 4.0):

@@ -67,7 +67,7 @@ screen(surrogate, table, out / "screen", ScreenConfig(top_k=5, workers=1), progr
 @pytest.mark.slow
 def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
     table = write_table(tmp_path / "labels.csv", 120)
-    found = {}
+    scores = {}
     for devices in (1, 8):
         out = tmp_path / str(devices)
         subprocess.run(
@@ -77,11 +77,11 @@ def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: P
             timeout=500,
         )
         assert json.loads((out / "fit" / "fit.json").read_text())["devices"] == devices
-        found[devices] = pd.read_parquet(out / "screen" / "results")
-    assert found[1].smiles.tolist() == found[8].smiles.tolist()
+        scores[devices] = pd.read_parquet(out / "screen" / "results")
+    assert scores[1].smiles.tolist() == scores[8].smiles.tolist()
     for column in ("prediction", "std"):
-        np.testing.assert_allclose(found[8][column], found[1][column], rtol=2e-4, atol=2e-4)
-    assert found[1].prediction.std() > 0.1
+        np.testing.assert_allclose(scores[8][column], scores[1][column], rtol=2e-4, atol=2e-4)
+    assert scores[1].prediction.std() > 0.1
 
 
 @pytest.mark.slow

@@ -43,25 +43,25 @@ def labelled(store: Path, run: Path, count: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def made(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
+def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     """A store of 64 trajectories and a run that has trained on them."""
 
     def make(folder: Path) -> None:
         labelled(folder / "labels.zarr", folder / "simulate", 64)
-        given = ["experiment=fluids/trajectory", f"data.file={folder / 'labels.zarr'}", f"run.dir={folder / 'run'}"]
+        arguments = ["experiment=fluids/trajectory", f"data.file={folder / 'labels.zarr'}", f"run.dir={folder / 'run'}"]
         recipe = ["train.epochs=15", "train.learning_rate=1e-2", "train.mlflow=false", "train.batch_size=16"]
-        train(composed("train", *given, *NETWORK, *recipe, "data.parts=[40,4,10,10]"), folder / "run")
+        train(composed("train", *arguments, *NETWORK, *recipe, "data.parts=[40,4,10,10]"), folder / "run")
 
     return once("fields-stage", make)
 
 
-def test_an_operator_learns_and_its_scores_are_those_of_the_samples_it_has_not_seen(made: Path) -> None:
-    metrics = json.loads((made / "run" / "metrics.json").read_text())
-    fields, _ = read_fields(made / "labels.zarr")
-    rows = json.loads((made / "run" / "split.json").read_text())
+def test_an_operator_learns_and_its_scores_are_those_of_the_samples_it_has_not_seen(trained: Path) -> None:
+    metrics = json.loads((trained / "run" / "metrics.json").read_text())
+    fields, _ = read_fields(trained / "labels.zarr")
+    rows = json.loads((trained / "run" / "split.json").read_text())
     assert sorted(row for part in rows.values() for row in part) == list(range(64))
     test = fields.take(np.array(rows["test"]))
-    surrogate = load_surrogate(made / "run" / "surrogate")
+    surrogate = load_surrogate(trained / "run" / "surrogate")
     answer = surrogate.predict_fields(test).mean[:, 1:]
     error = np.linalg.norm((answer - test.states[:, 1:]).reshape(10, -1), axis=1)
     relative = error / np.linalg.norm(test.states[:, 1:].reshape(10, -1), axis=1)
@@ -73,17 +73,17 @@ def test_an_operator_learns_and_its_scores_are_those_of_the_samples_it_has_not_s
     assert surrogate.labels_fingerprint == fields.fingerprint
 
 
-def test_more_requests_go_on_from_those_that_are_there(made: Path, tmp_path: Path) -> None:
+def test_more_requests_go_on_from_those_that_are_there(trained: Path, tmp_path: Path) -> None:
     labelled(tmp_path / "s.zarr", tmp_path / "a", 3)
     labelled(tmp_path / "s.zarr", tmp_path / "b", 5)
     assert json.loads((tmp_path / "b" / "metrics.json").read_text())["simulate/cached"] == 3
-    with RecordStore.open(tmp_path / "s.zarr") as few, RecordStore.open(made / "labels.zarr") as many:
+    with RecordStore.open(tmp_path / "s.zarr") as few, RecordStore.open(trained / "labels.zarr") as many:
         assert few.keys() == many.keys()[:5]
         assert np.array_equal(few.column("u"), many.column("u")[:5])
 
 
 def test_it_is_scored_on_another_store_and_beside_its_solver(
-    made: Path, tmp_path: Path, run_notebook: Callable[..., list[dict[str, Any]]]
+    trained: Path, tmp_path: Path, run_notebook: Callable[..., list[dict[str, Any]]]
 ) -> None:
     solver = [f"comparison.simulator.{s}" for s in SOLVER if not s.startswith("varied")]
     grids = ["comparison.reference={points: 128, dt: 0.005}", "comparison.finer={points: 256, dt: 0.0025}"]
@@ -92,8 +92,8 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
     small += ["comparison.ranges.viscosity.low=0.02", "comparison.grids=[16,64]"]
     config = composed(
         "evaluate",
-        f"surrogate={made / 'run'}",
-        f"data.test=[{made / 'labels.zarr'}]",
+        f"surrogate={trained / 'run'}",
+        f"data.test=[{trained / 'labels.zarr'}]",
         "comparison=burgers",
         *solver,
         *grids,
@@ -107,26 +107,26 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
     # What is asked is drawn as the labels were.
     assert metrics["test/labels/in_domain"] > 0.8
     assert metrics["comparison/in_domain"] > 0.6
-    found = json.loads((tmp_path / "comparison.json").read_text())
-    errors = [found[f"solver/{name}/relative_l2"] for name in ("12 dt 0.05", "16 dt 0.025", "32 dt 0.0125")]
+    comparison = json.loads((tmp_path / "comparison.json").read_text())
+    errors = [comparison[f"solver/{name}/relative_l2"] for name in ("12 dt 0.05", "16 dt 0.025", "32 dt 0.0125")]
     # A finer grid and a shorter step are better, and the reference is better still.
-    assert errors[0] > errors[1] > errors[2] > 3 * found["reference/relative_l2_to_refinement"] > 0
-    assert found["surrogate/fno/label_core_seconds"] > 0
-    assert found["surrogate/fno/relative_l2"] > errors[2]
+    assert errors[0] > errors[1] > errors[2] > 3 * comparison["reference/relative_l2_to_refinement"] > 0
+    assert comparison["surrogate/fno/label_core_seconds"] > 0
+    assert comparison["surrogate/fno/relative_l2"] > errors[2]
     page = (tmp_path / "comparison.html").read_text()
     assert "On other grids than that of its training" in page
     # The grid of the training is added, and judged as the comparison judges it.
     tried = read(tmp_path).resolution
     assert [(e.points, e.trained) for e in tried] == [(16, False), (32, True), (64, False)]
-    assert tried[1].surrogate == pytest.approx(found["surrogate/fno/relative_l2"], rel=1e-3)
+    assert tried[1].surrogate == pytest.approx(comparison["surrogate/fno/relative_l2"], rel=1e-3)
     assert tried[0].solver > tried[1].solver > tried[2].solver > 0
     assert all(e.surrogate is not None and e.surrogate < 1 for e in tried)
-    given = {
-        "UNDERSTUDY_RUN": made / "run",
-        "UNDERSTUDY_LABELS": made / "labels.zarr",
+    environment = {
+        "UNDERSTUDY_RUN": trained / "run",
+        "UNDERSTUDY_LABELS": trained / "labels.zarr",
         "UNDERSTUDY_COMPARISON": tmp_path,
     }
-    outputs = run_notebook("fluids", {name: str(path) for name, path in given.items()})
+    outputs = run_notebook("fluids", {name: str(path) for name, path in environment.items()})
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 2
     text = "".join(output.get("text", "") for output in outputs)
@@ -142,18 +142,23 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
         evaluate(config, tmp_path)
 
 
-def test_another_grid_than_that_of_the_training_is_refused(made: Path, tmp_path: Path) -> None:
-    config = composed("evaluate", f"surrogate={made / 'run'}", "comparison=burgers", root="apply")
+def test_another_grid_than_that_of_the_training_is_refused(trained: Path, tmp_path: Path) -> None:
+    config = composed("evaluate", f"surrogate={trained / 'run'}", "comparison=burgers", root="apply")
     with pytest.raises(InputError, match=r"the surrogate answers on \(32,\) points at 4 times, the solver on \(256,\)"):
         evaluate(config, tmp_path)
 
 
-def test_a_run_goes_on_with_its_own_samples_alone(made: Path, tmp_path: Path) -> None:
-    given = ["experiment=fluids/trajectory", f"data.file={made / 'labels.zarr'}", f"run.dir={tmp_path}", *NETWORK]
+def test_a_run_goes_on_with_its_own_samples_alone(trained: Path, tmp_path: Path) -> None:
+    arguments = [
+        "experiment=fluids/trajectory",
+        f"data.file={trained / 'labels.zarr'}",
+        f"run.dir={tmp_path}",
+        *NETWORK,
+    ]
     recipe = ["train.epochs=1", "train.mlflow=false", "train.batch_size=64", "train.checkpoint_every_s=0.001"]
-    train(composed("train", *given, *recipe, "data.parts=[32,4,10,10]"), tmp_path)
+    train(composed("train", *arguments, *recipe, "data.parts=[32,4,10,10]"), tmp_path)
     with pytest.raises(InputError, match="the training here was begun with another training part"):
-        train(composed("train", *given, *recipe, "data.parts=[32,4,10,10]", "data.seed=1"), tmp_path)
+        train(composed("train", *arguments, *recipe, "data.parts=[32,4,10,10]", "data.seed=1"), tmp_path)
 
 
 def test_parts_that_do_not_fit_are_refused() -> None:

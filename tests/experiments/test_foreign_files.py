@@ -32,10 +32,10 @@ def test_a_broken_file_is_an_answer_or_one_line(name: str, tmp_path: Path) -> No
 
 def test_the_same_seed_breaks_the_same_bytes_and_kinds_of_damage_differ() -> None:
     content, other = bytes(range(256)) * 8, b"1234 5678 " * 100
-    made = [mutated(content, other, random.Random(seed)) for seed in range(40)]
-    assert made == [mutated(content, other, random.Random(seed)) for seed in range(40)]
-    assert len({broken for _, broken in made}) > 35
-    assert len({how.split("+")[0] for how, _ in made}) > 6
+    mutants = [mutated(content, other, random.Random(seed)) for seed in range(40)]
+    assert mutants == [mutated(content, other, random.Random(seed)) for seed in range(40)]
+    assert len({broken for _, broken in mutants}) > 35
+    assert len({how.split("+")[0] for how, _ in mutants}) > 6
 
 
 def test_what_a_reader_may_not_do_is_told_apart(tmp_path: Path) -> None:

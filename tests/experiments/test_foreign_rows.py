@@ -41,7 +41,7 @@ def table(tmp_path: Path) -> Path:
     return path
 
 
-def noted(path: Path) -> dict[int, str]:
+def reasons_by_line(path: Path) -> dict[int, str]:
     with path.open(newline="") as file:
         return {int(row["line"]): row["reason"] for row in csv.DictReader(file)}
 
@@ -54,13 +54,13 @@ def test_train_and_evaluate_read_the_other_rows(table: Path, tmp_path: Path) -> 
         labels = read_table(table, "smiles", ["gap"], ["eV"], rejects)
     assert labels.smiles == GOOD
     assert labels.values["gap"].tolist() == [0, 2, 5, 6]
-    assert noted(tmp_path / "rejects.csv") == REASONS
+    assert reasons_by_line(tmp_path / "rejects.csv") == REASONS
 
 
 def test_prepare_reads_the_other_rows(table: Path, tmp_path: Path) -> None:
     summary = prepare(table, tmp_path / "library", workers=1, standardise=["neutral"], progress=False)
     assert (summary.valid, summary.molecules) == (4, 7)
-    assert noted(tmp_path / "library" / "rejects.csv") == REASONS
+    assert reasons_by_line(tmp_path / "library" / "rejects.csv") == REASONS
 
 
 def test_a_pipeline_draws_from_the_other_rows(table: Path, tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_pipeline_draws_from_the_other_rows(table: Path, tmp_path: Path) -> No
         drawn = draw(table, settings, rejects=rejects)
     assert sorted(name for part in drawn.values() for name in part) == sorted(GOOD)
     # Rows that are too long or no text are passed over before anything is drawn, and named by the screen.
-    assert noted(tmp_path / "rejects.csv") == {6: REASONS[6]}
+    assert reasons_by_line(tmp_path / "rejects.csv") == {6: REASONS[6]}
 
 
 def test_a_simulation_is_asked_for_the_other_rows(table: Path, tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_simulation_is_asked_for_the_other_rows(table: Path, tmp_path: Path) -
         rows = read(table, rejects=rejects, tally=tally)
         asked = [str(r["smiles"].item()) for r in requests(rows, simulator, table, rejects, tally, [])]
     assert asked == GOOD
-    assert noted(tmp_path / "rejects.csv") == REASONS
+    assert reasons_by_line(tmp_path / "rejects.csv") == REASONS
 
 
 @pytest.mark.parametrize("smiles", [CHAIN, "\0CCO"])

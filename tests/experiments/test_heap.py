@@ -32,10 +32,10 @@ print(faults())
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "gnu_get_libc_version"), reason="the C library is not glibc")
 def test_large_blocks_are_handed_out_again() -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
-    found = {}
+    faults = {}
     for how in ("kept", "plain"):
         line = [sys.executable, "-c", SCRIPT, how]
-        found[how] = int(subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout)
-    assert found["kept"] < 10
+        faults[how] = int(subprocess.run(line, env=environment, check=True, capture_output=True, text=True).stdout)
+    assert faults["kept"] < 10
     # At least one for each page of two megabytes, where those are used.
-    assert found["plain"] >= 40
+    assert faults["plain"] >= 40

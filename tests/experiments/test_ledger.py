@@ -46,9 +46,9 @@ def test_what_a_killed_stage_spent_is_counted_when_it_goes_on(tmp_path: Path) ->
     assert costs(path)["pretraining"]["items"] == 7
     with Ledger(path).stage("pretraining") as cost:
         cost.items = 9
-    found = costs(path)["pretraining"]
-    assert spent <= found["core_seconds"] < spent + 0.5
-    assert found["items"] == 9
+    stored_cost = costs(path)["pretraining"]
+    assert spent <= stored_cost["core_seconds"] < spent + 0.5
+    assert stored_cost["items"] == 9
 
 
 def test_what_a_stage_counted_itself_replaces_what_was_measured(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ def read(path: Path) -> list[str]:
 
 
 def test_molecules_are_valid_distinct_canonical_and_small(tmp_path: Path) -> None:
-    made = write_library(tmp_path / "a.csv.gz", 3000, workers=1, progress=False)
-    smiles = read(made.path)
-    assert made.written == len(smiles) == len(set(smiles)) == 3000
+    library = write_library(tmp_path / "a.csv.gz", 3000, workers=1, progress=False)
+    smiles = read(library.path)
+    assert library.written == len(smiles) == len(set(smiles)) == 3000
     molecules = [Chem.MolFromSmiles(s) for s in smiles]
     assert all(m is not None and m.GetNumHeavyAtoms() <= MOST_ATOMS for m in molecules)
     assert [Chem.MolToSmiles(m) for m in molecules] == smiles
@@ -59,7 +59,7 @@ def test_more_than_there_is_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_library_of_another_size_is_not_taken_for_the_one_asked_for(tmp_path: Path) -> None:
-    made = write_library(tmp_path / "a.csv.gz", 300, workers=1, progress=False)
-    refuse_other_size(made.path, 300)
+    library = write_library(tmp_path / "a.csv.gz", 300, workers=1, progress=False)
+    refuse_other_size(library.path, 300)
     with pytest.raises(InputError, match="300 molecules, 301 are asked for"):
-        refuse_other_size(made.path, 301)
+        refuse_other_size(library.path, 301)

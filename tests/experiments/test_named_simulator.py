@@ -18,12 +18,12 @@ def test_a_simulator_is_named_within_a_stage_that_hydra_runs(tmp_path: Path) -> 
     """As `recheck.simulator` of a screen does; with the settings that it is given, and a case of the user's own."""
     with initialize_config_dir(str(CONF), version_base="1.3"):
         running = GlobalHydra.instance().hydra
-        made = named_simulator("burgers", ["simulator.points=64"], key="recheck.simulator")
+        simulator = named_simulator("burgers", ["simulator.points=64"], key="recheck.simulator")
         assert GlobalHydra.instance().hydra is running
         config = compose("simulate", ["simulator=burgers", "simulator.points=64", "simulator.steps=7"])
         OmegaConf.save(config, tmp_path / "config.yaml", resolve=False)
         expected = instantiate(config.simulator)
-    assert (made.points, made.steps) == (64, 40)
+    assert (simulator.points, simulator.steps) == (64, 40)
     for name in (tmp_path, tmp_path / "config.yaml"):
         again = named_simulator(str(name), [], key="recheck.simulator")
         assert again.fingerprint == expected.fingerprint

@@ -30,12 +30,12 @@ def clusters(count: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]
 def test_a_frame_is_known_again_however_it_is_turned_and_written() -> None:
     numbers, positions = clusters(20, 0)
     frames = Structures.from_arrays(numbers, positions)
-    known = frame_keys(frames)
-    assert len(set(known)) == 20
+    keys = frame_keys(frames)
+    assert len(set(keys)) == 20
     rng = np.random.default_rng(1)
     turn, order = np.linalg.qr(rng.normal(size=(3, 3)))[0], [3, 1, 4, 0, 2]
     moved = [x[order] @ turn + rng.normal(size=3) for x in positions]
-    assert frame_keys(Structures.from_arrays([z[order] for z in numbers], moved)) == known
+    assert frame_keys(Structures.from_arrays([z[order] for z in numbers], moved)) == keys
     # Another charge, another element, an atom a thousandth of an Angstrom away, a cell around it: other frames.
     others = [
         replace(frames, charge=np.ones(20, np.int32)),
@@ -44,20 +44,20 @@ def test_a_frame_is_known_again_however_it_is_turned_and_written() -> None:
         replace(frames, lattice=np.broadcast_to(20.0 * np.eye(3), (20, 3, 3))),
     ]
     for other in others:
-        assert not set(frame_keys(other)) & set(known)
+        assert not set(frame_keys(other)) & set(keys)
 
 
 def test_what_was_learned_from_is_kept_beside_the_weights(tmp_path: Path) -> None:
     assert read_hashes(tmp_path) is None
     save_hashes(tmp_path, np.array([7, 3, 7], np.uint64), np.array([2**63], np.uint64))
-    found = read_hashes(tmp_path)
-    assert found is not None
-    assert found.tolist() == [3, 7, 2**63]
+    hashes = read_hashes(tmp_path)
+    assert hashes is not None
+    assert hashes.tolist() == [3, 7, 2**63]
     (tmp_path / FILE).write_bytes((tmp_path / FILE).read_bytes()[:-4])
     with pytest.raises(CorruptStoreError, match=FILE):
         read_hashes(tmp_path)
     # One that goes on from a surrogate without such a note cannot tell.
-    save_hashes(tmp_path, found, None)
+    save_hashes(tmp_path, hashes, None)
     assert read_hashes(tmp_path) is None
 
 
@@ -113,9 +113,9 @@ def test_without_a_test_part_the_validation_part_is_scored_and_named_so(
     assert {k: v for k, v in metrics.items() if "samples" in k and not k.startswith("train/")} == (
         {} if key is None else {f"{key}/samples": 2}
     )
-    known = read_hashes(tmp_path / "surrogate")
-    assert known is not None
-    assert len(known) == parts[0] + parts[1]
+    hashes = read_hashes(tmp_path / "surrogate")
+    assert hashes is not None
+    assert len(hashes) == parts[0] + parts[1]
     rows = closing_rows(metrics)
     if key == "test":
         assert "held-out scores" not in rows

@@ -202,8 +202,8 @@ def test_rows_that_are_no_designs_are_named_by_file_and_line(tmp_path: Path) -> 
     assert rows["line"].tolist() == [2, 6, 10]
     assert rows["a"].tolist() == [0.2, 0.5, 0.9]
     with open(tmp_path / "out" / "rejects.csv", newline="") as file:
-        found = [(r["file"], int(r["line"]), r["reason"].split(":")[0]) for r in csv.DictReader(file)]
-    assert found == [
+        rejects = [(r["file"], int(r["line"]), r["reason"].split(":")[0]) for r in csv.DictReader(file)]
+    assert rejects == [
         ("designs.csv", 3, "b_3 is no finite number"),
         ("designs.csv", 5, "2 fields, but the header has 3"),
         ("designs.csv", 7, "b_3 is no finite number"),
@@ -362,4 +362,4 @@ def test_a_simulator_of_another_question_is_refused(learned: ParametricSurrogate
     with pytest.raises(InputError, match=r"takes a; the surrogate takes a, b"):
         recheck_designs(learned, Other(), tmp_path, OBJECTIVE, Recheck(), progress=False)
     with pytest.raises(InputError, match="no simulator 'gaussian'"):
-        Recheck(simulator="gaussian").made()
+        Recheck(simulator="gaussian").build_simulator()

@@ -139,7 +139,7 @@ def in_files() -> Iterator[tuple[str, ...]]:
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         assert isinstance(content, dict)
         plain = {str(key): value for key, value in content.items() if key not in ("hydra", "defaults")}
-        yield from (tuple(p for p in (*group, *found) if not p.isdigit()) for found in numbers(plain))
+        yield from (tuple(p for p in (*group, *inner_path) if not p.isdigit()) for inner_path in numbers(plain))
 
 
 #: Value -> the keys by which a number may be that, of those in the files; `*` is any key.
@@ -167,9 +167,9 @@ def test_every_number_of_every_file_is_tried_at_the_edges() -> None:
     for value, keys in SENSIBLE.items():
         sensible = set(keys.split())
         for path in paths:
-            held = sensible & {path[-1], ".".join(path[-2:]), ".".join([*path[-2:-1], "*"])}
+            rules = sensible & {path[-1], ".".join(path[-2:]), ".".join([*path[-2:-1], "*"])}
             where = ".".join(path[:-1])
-            if held:
+            if rules:
                 refuse_out_of_range({path[-1]: value}, where)
             else:
                 with pytest.raises(InputError, match=path[-1]):

@@ -104,12 +104,12 @@ def rejects_of(out: Path) -> list[dict[str, str]]:
 
 def plain(smiles: list[str], first_line: int = 1) -> list[tuple[int, str, float]]:
     """(line, SMILES, gap) of the valid rows, by a loop that shares no code with the engine."""
-    found = []
+    rows = []
     for line, text in enumerate(smiles, first_line):
         table, bad = encode([text.split()[0]])
         if not bad:
-            found.append((line, text.split()[0], float(Counting().predict_table(table)["gap"][0])))
-    return found
+            rows.append((line, text.split()[0], float(Counting().predict_table(table)["gap"][0])))
+    return rows
 
 
 @pytest.fixture(scope="module")
@@ -134,10 +134,10 @@ OBJECTIVE = Objective(maximize="polarity", windows={"gap": [1.0, 30.0]})
 
 def test_results_are_those_of_a_plain_loop(library: tuple[Path, list[str]], finished: Path) -> None:
     expected = plain(library[1])
-    found = rows_of(finished)
-    assert [(r["line"], r["smiles"]) for r in found] == [(line, text) for line, text, _ in expected]
-    np.testing.assert_allclose([r["gap"] for r in found], [gap for *_, gap in expected], rtol=1e-6)
-    first = found[0]
+    rows = rows_of(finished)
+    assert [(r["line"], r["smiles"]) for r in rows] == [(line, text) for line, text, _ in expected]
+    np.testing.assert_allclose([r["gap"] for r in rows], [gap for *_, gap in expected], rtol=1e-6)
+    first = rows[0]
     assert first["prediction"] == first["polarity"]
     assert first["std"] == first["polarity_std"]
     assert first["interval"] == [first["polarity_low"], first["polarity_high"]]
@@ -156,9 +156,9 @@ def test_malformed_rows_are_counted_and_written_with_line_and_reason(
     library: tuple[Path, list[str]], finished: Path
 ) -> None:
     expected = [(str(i), text.split()[0]) for i, text in enumerate(library[1], 1) if text in BAD]
-    found = rejects_of(finished)
-    assert [(r["line"], r["text"]) for r in found] == expected
-    assert all(r["file"] == "library.smi" and len(r["reason"]) > 3 for r in found)
+    rejects = rejects_of(finished)
+    assert [(r["line"], r["text"]) for r in rejects] == expected
+    assert all(r["file"] == "library.smi" and len(r["reason"]) > 3 for r in rejects)
     metrics = json.loads((finished / "metrics.json").read_text())
     assert metrics["screen/rejected"] == len(expected)
     assert metrics["screen/valid"] == len(library[1]) - len(expected)
@@ -173,10 +173,10 @@ def test_top_is_the_head_of_a_full_sort(finished: Path) -> None:
         best.setdefault(key, row)
     expected = list(best.values())[:20]
     with open(finished / "top.csv", newline="") as file:
-        found = list(csv.DictReader(file))
-    assert [int(r["line"]) for r in found] == [r["line"] for r in expected]
-    assert [r["smiles"] for r in found] == [r["smiles"] for r in expected]
-    assert [int(r["rank"]) for r in found] == list(range(1, 21))
+        top = list(csv.DictReader(file))
+    assert [int(r["line"]) for r in top] == [r["line"] for r in expected]
+    assert [r["smiles"] for r in top] == [r["smiles"] for r in expected]
+    assert [int(r["rank"]) for r in top] == list(range(1, 21))
     assert pq.read_table(finished / "top.parquet").column("line").to_pylist() == [r["line"] for r in expected]
 
 
@@ -327,9 +327,9 @@ def test_every_kind_of_file_gives_the_same_rows(
     out = tmp_path / "out"
     screen(Counting(), path, out, config(objective=OBJECTIVE, smiles="structure"), progress=False)
     shift = 1 if kind.startswith(("csv", "tsv")) else 0
-    found, expected = rows_of(out), rows_of(finished)
-    assert [r["line"] - shift for r in found] == [r["line"] for r in expected]
-    drop = [{k: v for k, v in r.items() if k != "line"} for r in found]
+    results, expected = rows_of(out), rows_of(finished)
+    assert [r["line"] - shift for r in results] == [r["line"] for r in expected]
+    drop = [{k: v for k, v in r.items() if k != "line"} for r in results]
     assert drop == [{k: v for k, v in r.items() if k != "line"} for r in expected]
 
 
@@ -348,8 +348,8 @@ def test_reading_on_from_any_piece_gives_the_rest_of_the_file(kind: str, tmp_pat
     assert [text for text, _ in whole] == rows
     for cut in range(len(pieces)):
         rest = source.pieces(64, pieces[cut].end, pieces[cut].line)
-        found = [pair for p in rest for pair in zip(*p.chunk.rows()[:2], strict=True)]
-        assert found == [pair for p in pieces[cut + 1 :] for pair in zip(*p.chunk.rows()[:2], strict=True)]
+        pairs = [pair for p in rest for pair in zip(*p.chunk.rows()[:2], strict=True)]
+        assert pairs == [pair for p in pieces[cut + 1 :] for pair in zip(*p.chunk.rows()[:2], strict=True)]
 
 
 def test_malformed_csv_rows_do_not_swallow_their_neighbours() -> None:
@@ -366,10 +366,10 @@ def test_malformed_csv_rows_do_not_swallow_their_neighbours() -> None:
         C\xa9,6
         CCC,7""")
     data = text.encode().replace("\xa9".encode(), b"\xff").replace(b"onlyone\n", b"")
-    found = TextChunk(data, 2, ",", 0, 2).rows()
-    assert list(zip(*found[:2], strict=True)) == [("CCO", 2), ("CCN", 4), ("CC", 7), ("CO", 8), ("CCC", 11)]
+    rows = TextChunk(data, 2, ",", 0, 2).rows()
+    assert list(zip(*rows[:2], strict=True)) == [("CCO", 2), ("CCN", 4), ("CC", 7), ("CO", 8), ("CCC", 11)]
     reasons = [(3, "malformed quotes"), (6, "no SMILES in this row"), (10, "not UTF-8 text")]
-    assert [(r.line, r.reason.split(":")[0]) for r in found[2]] == reasons
+    assert [(r.line, r.reason.split(":")[0]) for r in rows[2]] == reasons
 
 
 def test_quote_within_a_field_is_a_character_and_an_open_one_costs_its_row_alone() -> None:
@@ -406,9 +406,9 @@ def test_rows_of_another_width_than_the_header_are_the_same_to_screening_and_to_
         others = [(row.smiles, row.line) for row in read(path, rejects=log)]
     assert list(zip(smiles, lines, strict=True)) == others
     with open(tmp_path / "rejects.csv", newline="") as file:
-        noted = [(int(row["line"]), row["reason"]) for row in csv.DictReader(file)]
-    assert [(r.line, r.reason) for r in rejects] == noted
-    assert (3, "4 fields, but the header has 3") in noted
+        written = [(int(row["line"]), row["reason"]) for row in csv.DictReader(file)]
+    assert [(r.line, r.reason) for r in rejects] == written
+    assert (3, "4 fields, but the header has 3") in written
 
 
 def test_byte_order_mark_and_windows_line_ends_are_no_part_of_a_molecule(tmp_path: Path) -> None:
@@ -421,7 +421,7 @@ def test_byte_order_mark_and_windows_line_ends_are_no_part_of_a_molecule(tmp_pat
 
 @pytest.mark.parametrize(("known", "end"), [(False, "os.kill(os.getpid(), 11)"), (True, "while True: pass")])
 def test_molecule_that_ends_its_process_costs_only_itself(
-    known: bool, end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    reported: bool, end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     (tmp_path / "sitecustomize.py").write_text(
         textwrap.dedent("""
@@ -435,7 +435,7 @@ def test_molecule_that_ends_its_process_costs_only_itself(
                 return real(smiles, rows)
             f.encode = encode
         """)
-        .replace("KNOWN", str(known))
+        .replace("KNOWN", str(reported))
         .replace("END", end)
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)]))
@@ -446,7 +446,7 @@ def test_molecule_that_ends_its_process_costs_only_itself(
         pool.close()
     assert encoded.lines.tolist() == [1, 2, 4, 5]
     assert [(r.line, r.text) for r in encoded.rejects] == [(3, "CCCCF")]
-    assert ("longer than 0.3 s of processor time" if known else "SIGSEGV") in encoded.rejects[0].reason
+    assert ("longer than 0.3 s of processor time" if reported else "SIGSEGV") in encoded.rejects[0].reason
     alone = encode_chunk(TextChunk(b"CC\nCCO\nCN\nC", 1))
     np.testing.assert_array_equal(encoded.table.atoms, alone.table.atoms)
     assert encoded.text.tobytes() == alone.text.tobytes()

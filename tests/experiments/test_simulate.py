@@ -120,11 +120,11 @@ def test_a_row_without_what_is_simulated_is_written_down_and_the_rest_goes_on(
     run(tmp_path / "m.sdf", tmp_path / "run")
     assert len(asked[0][0]) == 2
     with open(tmp_path / "run" / "rejects.csv", newline="") as file:
-        found = list(csv.DictReader(file))
+        rejects = list(csv.DictReader(file))
     line = (tmp_path / "m.sdf").read_text().splitlines().index("$$$$") + 2
-    assert [(r["line"], r["text"]) for r in found] == [(str(line), text)]
-    assert found[0]["file"].endswith("m.sdf")
-    assert f"no {missing}" in found[0]["reason"]
+    assert [(r["line"], r["text"]) for r in rejects] == [(str(line), text)]
+    assert rejects[0]["file"].endswith("m.sdf")
+    assert f"no {missing}" in rejects[0]["reason"]
 
 
 def test_a_molecule_is_simulated_once_however_it_is_written(tmp_path: Path) -> None:
@@ -260,11 +260,11 @@ def test_a_case_of_openfoam_is_shown_before_it_is_run(
         "results of an earlier run at times 0.5, 1": 2,
         "log.icoFoam, of an earlier run": 1,
     }
-    told = reading["quantities"]
-    assert told["begins from"] == "time 0"
-    assert told["viscosity"].startswith("m2 s-1, parameter, at constant/transportProperties:")
-    assert told["cells"] == "32 in each run, at system/blockMeshDict:25"
-    assert told["mesh of cells"].startswith("as the mesh of each run has them")
-    assert told["U"] == "m s-1, vector of the cells, read at the last time written"
+    quantities = reading["quantities"]
+    assert quantities["begins from"] == "time 0"
+    assert quantities["viscosity"].startswith("m2 s-1, parameter, at constant/transportProperties:")
+    assert quantities["cells"] == "32 in each run, at system/blockMeshDict:25"
+    assert quantities["mesh of cells"].startswith("as the mesh of each run has them")
+    assert quantities["U"] == "m s-1, vector of the cells, read at the last time written"
     assert reading["unused"]["p"] == "a field in m2 s-2; simulator.case.fields takes it"
     assert "T" in reading["unused"]

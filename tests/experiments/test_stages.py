@@ -36,11 +36,11 @@ def understudy(*arguments: str | Path, cwd: Path, status: int = 0) -> subprocess
 def chains(count: int) -> list[str]:
     """Distinct molecules."""
     random = np.random.default_rng(0)
-    made: dict[str, None] = {}
-    while len(made) < count:
+    molecules: dict[str, None] = {}
+    while len(molecules) < count:
         parts = random.choice(["C", "N", "O", "C(C)", "C(=O)", "C(N)", "C=C"], size=random.integers(2, 6))
-        made[Chem.CanonSmiles("C" + "".join(parts) + "C")] = None
-    return list(made)
+        molecules[Chem.CanonSmiles("C" + "".join(parts) + "C")] = None
+    return list(molecules)
 
 
 @pytest.fixture(scope="module")
@@ -173,7 +173,7 @@ def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tm
 
 def test_screening_a_file_and_its_prepared_library_give_the_same(trained: Path, table: Path, tmp_path: Path) -> None:
     understudy("prepare", f"candidates={table}", f"out={tmp_path / 'lib'}", cwd=tmp_path)
-    found = {}
+    tops = {}
     for name, candidates in (("file", table), ("library", tmp_path / "lib")):
         out = tmp_path / name
         understudy("screen", f"surrogate={trained}", f"candidates={candidates}", f"out={out}", "top_k=20", cwd=tmp_path)
@@ -184,13 +184,13 @@ def test_screening_a_file_and_its_prepared_library_give_the_same(trained: Path, 
         assert metrics["screen/peak_memory_mb"] > 0
         parts = [pq.read_table(p) for p in sorted((out / "results").glob("*.parquet"))]
         assert {"smiles", "prediction", "std", "interval", "in_domain"} <= set(parts[0].column_names)
-        found[name] = parts[0].to_pandas()
+        tops[name] = parts[0].to_pandas()
         with open(out / "top.csv", newline="") as file:
             assert len(list(csv.DictReader(file))) == 20
         assert (out / "rejects.csv").exists()
-    assert len(found["file"]) == len(found["library"]) == 301  # 300 molecules, and CCO of the row without a label
-    assert found["file"].smiles.tolist() == found["library"].smiles.tolist()
-    assert np.allclose(found["file"].prediction, found["library"].prediction, atol=1e-5)
+    assert len(tops["file"]) == len(tops["library"]) == 301  # 300 molecules, and CCO of the row without a label
+    assert tops["file"].smiles.tolist() == tops["library"].smiles.tolist()
+    assert np.allclose(tops["file"].prediction, tops["library"].prediction, atol=1e-5)
     with open(tmp_path / "lib" / "rejects.csv", newline="") as file:
         assert [row["line"] for row in csv.DictReader(file)] == ["53"]
 
@@ -226,13 +226,13 @@ def test_simulating_a_file_makes_a_store_that_training_takes(tmp_path: Path) -> 
 def frames(path: Path, count: int, seed: int) -> Path:
     """Argon trimers with Lennard-Jones energies and forces."""
     random = np.random.default_rng(seed)
-    made = []
+    clusters = []
     for _ in range(count):
         corners = np.array([[0, 0, 0], [3.8, 0, 0], [1.9, 3.3, 0]]) + 0.15 * random.normal(size=(3, 3))
         atoms = Atoms("Ar3", positions=corners, calculator=LennardJones(epsilon=0.1, sigma=3.4, rc=20.0))
         atoms.get_forces()
-        made.append(atoms)
-    write(path, made, format="extxyz")
+        clusters.append(atoms)
+    write(path, clusters, format="extxyz")
     return path
 
 

@@ -95,12 +95,12 @@ def test_what_a_card_says_wrong_is_named_with_its_key(kind: str, tmp_path: Path)
 
 
 def test_a_surrogate_without_checksums_answers_as_it_did(tmp_path: Path) -> None:
-    made = MAKERS["parametric"]()
-    made.save(tmp_path / "s")
+    surrogate = MAKERS["parametric"]()
+    surrogate.save(tmp_path / "s")
     unsealed(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
-    assert again.fingerprint == made.fingerprint
-    for name, values in asked(made, "parametric").items():
+    assert again.fingerprint == surrogate.fingerprint
+    for name, values in asked(surrogate, "parametric").items():
         assert np.array_equal(asked(again, "parametric")[name], values)
 
 

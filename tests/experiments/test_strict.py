@@ -69,8 +69,8 @@ def options(group: str) -> list[str]:
 
 def misspelt() -> list[tuple[str, str, str]]:
     """Stage, group, and an option of it."""
-    found = [(stage, group, options(group)[-1]) for stage in STAGES for group in groups(stage) if options(group)]
-    return [*found, ("pipeline", "experiment", "molecules/active"), ("train", "experiment", "molecules/graph")]
+    choices = [(stage, group, options(group)[-1]) for stage in STAGES for group in groups(stage) if options(group)]
+    return [*choices, ("pipeline", "experiment", "molecules/active"), ("train", "experiment", "molecules/graph")]
 
 
 #: One process for all, because starting one takes longer than refusing.
@@ -140,8 +140,8 @@ def test_every_setting_is_read_by_some_code(repository: Path) -> None:
         seen.add(kind)
         hints = typing.get_type_hints(kind)
         for field in dataclasses.fields(kind):
-            known = names | words if hints[field.name] is typing.Any else names
-            assert field.name in known, f"{kind.__name__}.{field.name} is never read"
+            allowed = names | words if hints[field.name] is typing.Any else names
+            assert field.name in allowed, f"{kind.__name__}.{field.name} is never read"
             if dataclasses.is_dataclass(hints[field.name]):
                 waiting.append(typing.cast(type, hints[field.name]))
 
@@ -177,8 +177,8 @@ def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
     write_card(tmp_path, card)
 
     def refuse(*overrides: str) -> None:
-        given = ["experiment=molecules/forces", f"tune.surrogate={tmp_path}", *overrides]
-        refuse_unused(given, unused_in_training(composed("train", *given)))
+        arguments = ["experiment=molecules/forces", f"tune.surrogate={tmp_path}", *overrides]
+        refuse_unused(arguments, unused_in_training(composed("train", *arguments)))
 
     refuse()
     refuse("surrogate=painn", f"surrogate.network.features={old['network']['features']}", "tune.frozen_body=true")

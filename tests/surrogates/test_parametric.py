@@ -18,7 +18,7 @@ from data.reading import Reading
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.store import RecordStore
 from experiments.parameters import evaluate_parametric, score_parameters
-from experiments.parts import noted
+from experiments.parts import read_samples
 from simulators.base import Simulator
 from surrogates.base import CARD, Surrogate, load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
@@ -232,7 +232,7 @@ def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
     assert found.seconds.tolist() == [2.0] * 3
     assert found.fingerprint == "ef" * 32
     readings: list[Reading] = []
-    noted(tmp_path / "s", partial(read_parameters, targets=["force"], inputs=["speed"]), None, readings)
+    read_samples(tmp_path / "s", partial(read_parameters, targets=["force"], inputs=["speed"]), None, readings)
     assert (readings[0].total, readings[0].used, readings[0].left_out) == (4, 3, {"not_converged": 1})
     assert readings[0].quantities == {"speed": "input, m s-1, 0 to 3", "force": "output, N, 0 to 30"}
     with pytest.raises(InputError, match="p is a field"):
