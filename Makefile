@@ -8,7 +8,7 @@ TRAIN ?= 10000
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids bench-weather docs peers peers-fluids openfoam build clean
+.PHONY: help setup dev quickstart test coverage lint format lock bench bench-potentials bench-fluids bench-weather faults docs peers peers-fluids openfoam build clean
 
 help:  ## show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -96,6 +96,9 @@ bench-fluids: dev peers-fluids  ## operators beside neuraloperator, and solvers 
 
 bench-weather: dev  ## forecasts beside their references and the core's coarser truncations; reading; memory
 	$(BIN)/python -m experiments.benchmarks --suite weather
+
+faults: dev  ## kills, changed bits and broken files, and what becomes of them, as a table; an hour
+	$(BIN)/python -m experiments.benchmarks.faults --workers 2
 
 lock: dev  ## resolve the pinned, hashed requirement files anew
 	$(BIN)/pip install --quiet uv

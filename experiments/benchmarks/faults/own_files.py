@@ -35,7 +35,7 @@ def kinds() -> tuple[Kind, ...]:
     """Everything that is made in a moment, without a training."""
     return (
         Kind("files of a run", _make_run, _read_run),
-        Kind("screen", make_screen, _read_screen),
+        Kind("screen", make_screen, read_screen),
         Kind("windows", _make_windows, _read_windows),
         Kind("store of records", _make_store, _read_store),
         Kind("prepared library", _make_library, _read_library),
@@ -115,7 +115,7 @@ def open_sink(path: Path) -> Any:
     return Sink(path, {"surrogate": "a1b2", "candidates": {"bytes": 1234}}, "library.smi", "zstd")
 
 
-def _read_screen(path: Path) -> object:
+def read_screen(path: Path) -> object:
     """What a command that finds it there goes on from, and what a page shows of it."""
     import pyarrow.parquet as pq
 

@@ -24,6 +24,7 @@ from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.windows import Segment, WindowStore, write_windows
 from experiments.benchmarks.faults.broken_files import Reader
 from experiments.benchmarks.faults.mutations import CHANGES
+from experiments.benchmarks.faults.own_files import make_screen, read_screen
 from experiments.benchmarks.faults.small_surrogates import MAKERS, asked
 from experiments.ledger import Ledger
 from experiments.run_directory import CONFIG
@@ -43,11 +44,11 @@ def unsealed(directory: Path) -> None:
     for table in directory.rglob(TABLE):
         table.unlink()
     for path in directory.rglob("*.json*"):
-        lines = [json.loads(line) for line in path.read_text().splitlines()] if path.suffix == ".jsonl" else []
-        for value in lines or [json.loads(path.read_text())]:
-            if isinstance(value, dict) and SEAL in value:
-                del value[SEAL]
-                path.write_text(json.dumps(value) + "\n")
+        text = path.read_text()
+        values = [json.loads(line) for line in text.splitlines()] if path.suffix == ".jsonl" else [json.loads(text)]
+        sealed = [value for value in values if isinstance(value, dict) and value.pop(SEAL, None) is not None]
+        if sealed:
+            path.write_text("".join(json.dumps(value) + "\n" for value in values))
 
 
 @cache
@@ -123,6 +124,11 @@ def _screen(path: Path, _: int) -> None:
     unsealed(path)
 
 
+def _whole_screen(path: Path, _: int) -> None:
+    make_screen(path)
+    unsealed(path)
+
+
 def _config(path: Path, _: int) -> None:
     path.mkdir(parents=True)
     (path / CONFIG).write_text(json.dumps({"stage": "train", "train": {"epochs": 3, "seed": 0}, "data": [1, 2]}))
@@ -156,6 +162,7 @@ STORED: Mapping[str, Reader] = {
         _reader("windows", "windows.json", _windows, _states),
         _reader("store", "store.json", _store, _records),
         _reader("screen_ledger", LEDGER, _screen, read_ledger),
+        _reader("screen", "screen.json", _whole_screen, read_screen),
         _reader("config", CONFIG, _config, lambda path: read_yaml(path / CONFIG, remedy="Name another run.dir")),
     )
 }  # fmt: skip
