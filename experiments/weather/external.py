@@ -75,6 +75,9 @@ class ExternalForecasts:
                 f"no coordinate {lacking[0]} in it", where=where,
                 remedy=f"Forecasts lie along time, prediction_timedelta, latitude, longitude; it has {list(data.dims)}",
             )  # fmt: skip
+        empty = [str(d) for d, size in data.sizes.items() if size == 0]
+        if empty:
+            raise InputError(f"it holds nothing: {empty[0]} has no entry", where=where, remedy="Give forecasts")
         missing = [v for v in layout.variables if v not in data]
         if missing:
             raise InputError(f"no variable {missing[0]} in it", where=where, remedy=f"It has {list(data.data_vars)}")

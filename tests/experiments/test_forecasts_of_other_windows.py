@@ -311,6 +311,9 @@ REFUSED: dict[str, tuple[Callable[[xr.Dataset], xr.Dataset], str]] = {
     "lead": (lambda data: data.assign(t2m=data.t2m.isel(step=0, drop=True)), "no dim prediction_timedelta"),
     "dim": (lambda data: data.assign(t2m=data.t2m.expand_dims(band=2)), "has a dim band of 2"),
     "unit": (lambda data: data.assign_coords(step=[24, 48]), "leads have no unit"),
+    "no start": (lambda data: data.isel(time=slice(0)), "holds nothing: time has no entry"),
+    "no lead": (lambda data: data.isel(step=slice(0)), "holds nothing: prediction_timedelta has no entry"),
+    "nobody": (lambda data: data.isel(number=slice(0)), "holds nothing: number has no entry"),
 }
 
 
