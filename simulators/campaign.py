@@ -31,7 +31,7 @@ from simulators.campaign_summary import CampaignSummary, Reasons
 from simulators.crew import Crew
 from simulators.interrupts import Interrupts
 from simulators.slot import Job
-from simulators.worker import Answer, plain
+from simulators.worker import Answer, request_values
 
 #: Marks a later try of a request whose earlier record is a failure.
 AGAIN = "+"
@@ -98,10 +98,10 @@ def _open(simulator: Simulator, path: Path) -> RecordStore:
         )
     records = RecordStore.open(path, "a", sync=False)
     if records.attrs.get("fingerprint") != simulator.fingerprint:
-        held = records.attrs.get("simulator", "another simulator")
+        owner = records.attrs.get("simulator", "another simulator")
         records.close()
         raise InputError(
-            f"holds records of {held} with other settings or another version than those of {simulator.name}",
+            f"holds records of {owner} with other settings or another version than those of {simulator.name}",
             where=str(path),
             remedy="Name another store, so that labels of two methods are not mixed",
         )
@@ -156,15 +156,15 @@ class _Campaign:
                     if not busy:
                         break
                     self.crew.collect()
-                    made = self.done + sum(self.failed.values())
-                    rate = made / (time.perf_counter() - began)
+                    ended = self.done + sum(self.failed.values())
+                    rate = ended / (time.perf_counter() - began)
                     failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
                     text = f"{rate:,.1f}/s" + (f"  [red]failed: {failures}[/]" if failures else "")
-                    bar.update(task, completed=self.cached + made, rate=text)
-                    if self.show and outlook.due(time.perf_counter() - began, made):
-                        left = None if self.total is None else max(0, self.total - self.cached - made)
+                    bar.update(task, completed=self.cached + ended, rate=text)
+                    if self.show and outlook.due(time.perf_counter() - began, ended):
+                        left = None if self.total is None else max(0, self.total - self.cached - ended)
                         spent = (self.job_seconds, self.core_seconds)
-                        if sentence := outlook.say(spent, made, self.crew.running(), left):
+                        if sentence := outlook.say(spent, ended, self.crew.running(), left):
                             bar.console.print(escape(sentence))
             except BaseException:
                 self.crew.kill()
@@ -206,37 +206,37 @@ class _Campaign:
             seen.add(key)
             self.requested += 1
             if key not in latest:
-                yield Job(key, plain(record))
+                yield Job(key, request_values(record))
                 continue
             last, state, said = latest.pop(key)
             if self.config.retry_failed and state != "ok":
                 _, _, count = last.partition(AGAIN)
-                yield Job(f"{key}{AGAIN}{int(count or 0) + 1}", plain(record))
+                yield Job(f"{key}{AGAIN}{int(count or 0) + 1}", request_values(record))
             else:
                 self.cached += 1
                 self._ended(state, said)
 
-    def _record(self, job: Job, found: Answer) -> None:
+    def _record(self, job: Job, answer: Answer) -> None:
         facts: dict[str, Any] = {
-            "status": found.status,
-            "message": found.message,
+            "status": answer.status,
+            "message": answer.message,
             "seconds": job.seconds,
             "core_seconds": job.core_seconds,
             "threads": self.config.threads,
             "attempts": job.attempts,
-            "log": found.log,
+            "log": answer.log,
         }
         try:
-            self.records.append(job.key, {**job.values, **found.values}, **facts)
+            self.records.append(job.key, {**job.values, **answer.values}, **facts)
         except (InputError, TypeError, ValueError):
             # Inputs of a wrong shape fit no column either; their key and the message remain.
-            if found.status != "invalid_input":
+            if answer.status != "invalid_input":
                 raise
             self.records.append(job.key, {}, **facts)
         self.job_seconds += job.seconds
         self.core_seconds += job.core_seconds
-        if found.status == "ok":
+        if answer.status == "ok":
             self.done += 1
         else:
-            self.failed[found.status] += 1
-        self._ended(found.status, found.message)
+            self.failed[answer.status] += 1
+        self._ended(answer.status, answer.message)

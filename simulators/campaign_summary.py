@@ -78,7 +78,7 @@ class CampaignSummary:
 
     def metrics(self) -> dict[str, float]:
         """Flat metrics, as in `metrics.json`."""
-        made = self.done + sum(self.failed.values())
+        ended = self.done + sum(self.failed.values())
         return {
             "simulate/requested": float(self.requested),
             "simulate/answered": float(self.answered),
@@ -88,7 +88,7 @@ class CampaignSummary:
             "simulate/cached": float(self.cached),
             "simulate/seconds": self.seconds,
             "simulate/core_seconds": self.core_seconds,
-            "simulate/per_second": made / self.seconds if self.seconds > 0 else 0.0,
+            "simulate/per_second": ended / self.seconds if self.seconds > 0 else 0.0,
         }
 
     def refuse_no_answer(self, key: str | None = "campaign") -> None:
@@ -116,14 +116,14 @@ class CampaignSummary:
         table = Table(title=f"Campaign {name}", title_justify="left", show_header=False, box=None, pad_edge=False)
         table.add_column()
         table.add_column(overflow="fold")
-        made = self.done + sum(self.failed.values())
+        ended = self.done + sum(self.failed.values())
         lost = sum(self.reasons.counts().values())
         before = f" ({lost - sum(self.failed.values()):,} of them failed)" if lost > sum(self.failed.values()) else ""
         table.add_row("[dim]done now[/]", f"{self.done:,} of {self.requested:,}")
         table.add_row("[dim]in the store before[/]", f"{self.cached:,}{before}")
         for line in self.reasons.lines() or ["none"]:
             table.add_row("[dim]failed[/]", escape(line))
-        per = f", {self.core_seconds / made:.3g} core-s each" if made else ""
+        per = f", {self.core_seconds / ended:.3g} core-s each" if ended else ""
         table.add_row("[dim]cost[/]", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}")
         table.add_row("[dim]records[/]", escape(str(self.store)))
         Console().print(table)

@@ -21,7 +21,7 @@ from typing import Any
 from data.descendants import descendants, kill, kill_descendants
 from data.processor import living_seconds, used
 from simulators.guard import ENDING, ENDING_S, GONE_S, KILL
-from simulators.scratch import MARK, Scratch, marked
+from simulators.scratch import MARK, Scratch, marked_processes
 
 #: Seconds that a guard itself may take beyond those it waits for others.
 GUARD_S = 5.0
@@ -207,7 +207,7 @@ class Guarded:
         except ValueError:
             report = {"code": None, "said": "", "over": False, "trouble": "its guard was killed from outside"}
             if self.scratch is not None:
-                kill(marked(self.scratch.root))
+                kill(marked_processes(self.scratch.root))
         self.ended = Ended(**report, core_seconds=used(usage) + (before if report["trouble"] else 0.0))
         if self.scratch is not None:
             self.scratch.close()

@@ -77,11 +77,11 @@ class Scratch:
 @contextmanager
 def scratch() -> Iterator[Path]:
     """A directory for temporary files while the block runs."""
-    held = Scratch.make()
+    directory = Scratch.make()
     try:
-        yield held.files
+        yield directory.files
     finally:
-        held.close()
+        directory.close()
 
 
 def sweep(parent: Path) -> list[Path]:
@@ -114,21 +114,21 @@ def _left_behind(root: Path, facts: os.stat_result) -> bool:
     except BlockingIOError:
         return False
     else:
-        kill(marked(root))
+        kill(marked_processes(root))
         remove_tree(str(root))
         return True
     finally:
         os.close(lock)
 
 
-def marked(root: Path) -> list[int]:
+def marked_processes(root: Path) -> list[int]:
     """Processes that were started for a scratch directory, wherever they stand in the tree of processes."""
-    found = []
+    pids = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.pid != os.getpid() and process.environ().get(MARK) == str(root):
-                found.append(process.pid)
-    return found
+                pids.append(process.pid)
+    return pids
 
 
 def _taken(folder: Path) -> int:

@@ -118,9 +118,9 @@ class Misbehaving:
             _LEAKED.append(np.ones(1_000_000))
             time.sleep(0.005)
         elif mode == "eat_memory":
-            held = []
+            arrays = []
             while True:
-                held.append(np.ones(1_000_000))
+                arrays.append(np.ones(1_000_000))
                 time.sleep(0.002)
         elif mode == "raise":
             raise RuntimeError("on purpose")

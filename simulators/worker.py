@@ -313,6 +313,6 @@ class Worker:
             self.kill()
 
 
-def plain(inputs: xr.Dataset) -> dict[str, np.ndarray]:
+def request_values(inputs: xr.Dataset) -> dict[str, np.ndarray]:
     """The values of a request by name, as they travel."""
     return {str(name): np.asarray(array.values) for name, array in inputs.data_vars.items()}

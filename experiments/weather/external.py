@@ -18,7 +18,7 @@ from data.weather_names import AT_SURFACE, ON_LEVELS
 from data.weather_names import DIMS as PLACES
 from data.windows import WindowStore
 from data.zarr_files import open_zarr
-from simulators.weather.cf import converted, levels_in_hpa
+from simulators.weather.cf import convert_units, levels_in_hpa
 from simulators.weather.members import MEMBER_DIMS
 from surrogates.weather.streaming import verify_forecasts
 
@@ -158,7 +158,7 @@ class ExternalForecasts:
             array = array.isel({LEVEL: self._levels(name, levels)}) if levels else _at_surface(array)
             array = array.transpose(MEMBER, LEAD, LATITUDE, LONGITUDE, LEVEL)
             units = array.attrs.get("units") or VARIABLES[name].units
-            parts.append(np.asarray(converted(array.values.astype(np.float32), name, units, self.source)))
+            parts.append(np.asarray(convert_units(array.values.astype(np.float32), name, units, self.source)))
         return np.concatenate(parts, axis=-1)
 
     def _levels(self, name: str, levels: tuple[float, ...]) -> list[int]:

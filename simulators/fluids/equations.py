@@ -65,7 +65,7 @@ class Equation:
         """Names of the channels in `dim` dimensions."""
         return ("u", "v", "w")[:dim] if self.channels == ("velocity",) else self.channels
 
-    def known(self, dim: int) -> dict[str, Parameter]:
+    def parameters_in(self, dim: int) -> dict[str, Parameter]:
         """The parameters that exist in `dim` dimensions, by name."""
         return {p.name: p for p in self.parameters if p.axis < dim}
 
@@ -75,13 +75,15 @@ class Equation:
         Raises:
             InputError: naming the parameter, what it was and what it may be.
         """
-        known = self.known(dim)
+        parameters = self.parameters_in(dim)
         for name, value in values.items():
-            if name not in known:
+            if name not in parameters:
                 raise InputError(
-                    f"{self.name} in {dim}D has no parameter {name!r}", where=where, remedy=f"It has {sorted(known)}"
+                    f"{self.name} in {dim}D has no parameter {name!r}",
+                    where=where,
+                    remedy=f"It has {sorted(parameters)}",
                 )
-            rule = known[name]
+            rule = parameters[name]
             if not math.isfinite(value) or value < rule.minimum or (rule.whole and value != int(value)):
                 kind = "a whole number" if rule.whole else "a finite number"
                 least = f" of at least {rule.minimum:g}" if math.isfinite(rule.minimum) else ""

@@ -94,7 +94,7 @@ class Exponax:
     @property
     def values(self) -> dict[str, float]:
         """Every parameter, as it is where a request gives none."""
-        return {name: p.default for name, p in self.row.known(self.dim).items()} | dict(self.parameters)
+        return {name: p.default for name, p in self.row.parameters_in(self.dim).items()} | dict(self.parameters)
 
     @property
     def step(self) -> float:
@@ -116,11 +116,11 @@ class Exponax:
         """The initial state and the varied parameters in, states at all saved times out."""
         axes = AXES[: self.dim]
         positions = tuple(i * self.length / self.points for i in range(self.points))
-        known = self.row.known(self.dim)
+        parameters = self.row.parameters_in(self.dim)
         return Spec(
             inputs=(
                 Variable("initial", ("channel", *axes), "1", "float32", "initial state"),
-                *(Variable(n, (), "1", "float64", known[n].long_name) for n in self.varied),
+                *(Variable(n, (), "1", "float64", parameters[n].long_name) for n in self.varied),
             ),
             outputs=(Variable("u", ("time", "channel", *axes), "1", "float32", "state"),),
             coords=(
@@ -170,9 +170,9 @@ class Exponax:
                 where="simulator.dtype",
                 remedy=f"Call within jax.enable_x64({self.dtype == 'float64'})",
             )
-        given = dict(parameters or {})
-        self._fits(initial, given, batch=False)
-        advance = self._advance({**self.values, **{n: jnp.asarray(v, self.dtype) for n, v in given.items()}})
+        coefficients = dict(parameters or {})
+        self._fits(initial, coefficients, batch=False)
+        advance = self._advance({**self.values, **{n: jnp.asarray(v, self.dtype) for n, v in coefficients.items()}})
         axes = tuple(range(-self.dim, 0))
 
         def interval(u: Float[Array, " C *N"], _: None) -> tuple[Float[Array, " C *N"], Float[Array, " C *N"]]:
@@ -198,10 +198,10 @@ class Exponax:
         Raises:
             SimulationError: as `solve`.
         """
-        given = dict(parameters or {})
-        self._fits(initial, given, batch=True)
+        coefficients = dict(parameters or {})
+        self._fits(initial, coefficients, batch=True)
         with jax.enable_x64(self.dtype == "float64"):
-            batch = {name: jnp.asarray(values, self.dtype) for name, values in given.items()}
+            batch = {name: jnp.asarray(values, self.dtype) for name, values in coefficients.items()}
             return self._compiled(jnp.asarray(initial, self.dtype), batch)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
@@ -223,11 +223,11 @@ class Exponax:
         def attempt(level: int) -> tuple[Float[np.ndarray, "T C *N"], float, str]:
             solver = self._halved(level)
             batch = {name: np.array([value]) for name, value in parameters.items()}
-            found = np.asarray(solver.trajectories(initial[None], batch))[0]
-            return found, solver.step, solver.fault(found, parameters)
+            trajectory = np.asarray(solver.trajectories(initial[None], batch))[0]
+            return trajectory, solver.step, solver.fault(trajectory, parameters)
 
-        found, facts = stability.refined(attempt, self.refine, self.tolerance)
-        return self.spec.answer({"u": found}).assign_attrs(log=json.dumps(facts))
+        trajectory, facts = stability.solve_with_refinement(attempt, self.refine, self.tolerance)
+        return self.spec.answer({"u": trajectory}).assign_attrs(log=json.dumps(facts))
 
     def fault(self, trajectory: Float[np.ndarray, "T C *N"], parameters: Mapping[str, float] | None = None) -> str:
         """What shows that a trajectory is not a solution, with when and why, or "" for nothing.
@@ -235,13 +235,13 @@ class Exponax:
         It grew out of its bound or is not finite; or the flow crosses more than `courant` cells a step, so that what
         is bounded is still not followed in time.
         """
-        held = stability.sound(trajectory[None], self.growth)[0]
-        last = len(held) - 1 if held.all() else int(np.argmin(held)) - 1
+        sound = stability.sound(trajectory[None], self.growth)[0]
+        last = len(sound) - 1 if sound.all() else int(np.argmin(sound)) - 1
         number = stability.courant(
             self.row, trajectory[: last + 1], self.length, self.step, {**self.values, **(parameters or {})}
         )
         flow = "" if number is None else f" at Courant number {number:.2g} (below about 0.5 is safe)"
-        if not held.all():
+        if not sound.all():
             start, end = last * self.save_dt, (last + 1) * self.save_dt
             return f"{self.equation} blew up between times {start:g} and {end:g} with dt {self.step:.3g}{flow}"
         if self.courant is not None and number is not None and number > self.courant:
@@ -254,10 +254,10 @@ class Exponax:
         parameters: Mapping[str, Float[np.ndarray, " B"]] | None = None,
     ) -> Bool[np.ndarray, " B"]:
         """Which trajectories of a batch have no `fault`."""
-        given = {name: np.asarray(values) for name, values in (parameters or {}).items()}
+        coefficients = {name: np.asarray(values) for name, values in (parameters or {}).items()}
         batch = np.asarray(trajectories)
-        own = [{name: float(values[i]) for name, values in given.items()} for i in range(len(batch))]
-        return np.array([not self.fault(u, p) for u, p in zip(batch, own, strict=True)], bool)
+        by_trajectory = [{name: float(values[i]) for name, values in coefficients.items()} for i in range(len(batch))]
+        return np.array([not self.fault(u, p) for u, p in zip(batch, by_trajectory, strict=True)], bool)
 
     def _halved(self, level: int) -> Exponax:
         return self if level == 0 else self._finer._halved(level - 1)
@@ -269,12 +269,12 @@ class Exponax:
             raise SimulationError(
                 "invalid_input", f"initial must have shape {(('B',) if batch else ()) + shape}, got {np.shape(initial)}"
             )
-        known = {n for n, p in self.row.known(self.dim).items() if not p.whole}
+        accepted = {n for n, p in self.row.parameters_in(self.dim).items() if not p.whole}
         for name, values in parameters.items():
-            if name not in known or np.shape(values) != lead:
+            if name not in accepted or np.shape(values) != lead:
                 raise SimulationError(
                     "invalid_input",
-                    f"{name} of shape {np.shape(values)} does not fit: shape {lead}, one of {sorted(known)}",
+                    f"{name} of shape {np.shape(values)} does not fit: shape {lead}, one of {sorted(accepted)}",
                 )
         if batch and (missing := set(self.varied) - set(parameters)):
             raise SimulationError("invalid_input", f"parameters lack {sorted(missing)}")

@@ -184,16 +184,16 @@ class Body:
         solid = self.inside(values, x, y)
         on_grid[solid] = 0
         names, rows = read_table(folder / "postProcessing" / "coefficients" / "0" / "coefficient.dat")
-        found = dict(zip(names, rows[-1], strict=True))
+        coefficients = dict(zip(names, rows[-1], strict=True))
         for name in ("Cd", "Cl"):
-            if name not in found:
+            if name not in coefficients:
                 raise InputError(f"no column {name}; there are {list(names)}", where="coefficient.dat")
         return {
             "velocity": on_grid[..., :2].transpose(2, 0, 1),
             "pressure": on_grid[..., 2],
             "solid": solid,
-            "drag_coefficient": found["Cd"],
-            "lift_coefficient": found["Cl"],
+            "drag_coefficient": coefficients["Cd"],
+            "lift_coefficient": coefficients["Cl"],
         }
 
 

@@ -44,7 +44,7 @@ IN_CASE = re.compile(r"(?:<(case|constant|system)>|\$(?:FOAM_CASE|\{FOAM_CASE\})
 IN_ETC = re.compile(r"<etc>/|~OpenFOAM/|\$(?:FOAM_ETC|\{FOAM_ETC\})/")
 
 
-def included(name: str, target: str) -> str | None:
+def include_target(name: str, target: str) -> str | None:
     """The path inside the case that `#include "target"` in the file `name` reads; None where it leads outside.
 
     Args:
@@ -110,7 +110,7 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
         for match in INCLUDE.finditer(source):
             if IN_ETC.match(match[1]) and ".." not in PurePosixPath(match[1]).parts:
                 continue
-            path = included(name, match[1])
+            path = include_target(name, match[1])
             if path is None:
                 raise refused(match.start(), match[0], "reads a file outside the case", source, value)
             if unread & {path, f"{path}.gz"}:

@@ -73,8 +73,8 @@ class Directory:
         if not self.commands or not all(self.commands):
             raise InputError("no command", where="simulator.case.commands", remedy="Such as [blockMesh, icoFoam]")
         put(self, "template", Template.read(folder))
-        given = dict.fromkeys(self.parameters, "parameters") | dict.fromkeys(self.constants, "constants")
-        match_placeholders(self.template, given, str(folder))
+        sources = dict.fromkeys(self.parameters, "parameters") | dict.fromkeys(self.constants, "constants")
+        match_placeholders(self.template, sources, str(folder))
         for name in self.fields:
             self._described(name)
 
@@ -104,26 +104,28 @@ class Directory:
     def outputs(self) -> tuple[Variable, ...]:
         """The fields, and where their cells lie if not on a grid."""
         time = () if self.times is None else ("time",)
-        found = []
+        variables = []
         for name in self.fields:
             units, components = self._described(name)
             if self.grid is not None:
                 dims = (*time, *(("channel",) if components > 1 else ()), *self.grid)
             else:
                 dims = ("cell", *time, *(("axis",) if components > 1 else ()))
-            found.append(Variable(name, dims, units, "float32", f"field {name}"))
+            variables.append(Variable(name, dims, units, "float32", f"field {name}"))
         if self.grid is None:
-            found.append(Variable("cell_centres", ("cell", "axis"), "m", "float64", "centres of the cells"))
-        return tuple(found)
+            variables.append(Variable("cell_centres", ("cell", "axis"), "m", "float64", "centres of the cells"))
+        return tuple(variables)
 
     @cached_property
     def coords(self) -> tuple[Coordinate, ...]:
         """Times, components along the grid's axes, and centres of its cells."""
-        found = [] if self.times is None else [Coordinate("time", self.times, "s", "time")]
+        coordinates = [] if self.times is None else [Coordinate("time", self.times, "s", "time")]
         if self.grid is not None:
-            found.append(Coordinate("channel", tuple(self.grid), "1", "component"))
-            found += [Coordinate(axis, centres(*g), "m", f"position along {axis}") for axis, g in self.grid.items()]
-        return tuple(found)
+            coordinates.append(Coordinate("channel", tuple(self.grid), "1", "component"))
+            coordinates += [
+                Coordinate(axis, centres(*g), "m", f"position along {axis}") for axis, g in self.grid.items()
+            ]
+        return tuple(coordinates)
 
     @property
     def boundary_conditions(self) -> str:
@@ -187,13 +189,13 @@ class Directory:
         raise InputError(f"no file 0/{name} that describes the field", where=self.path)
 
 
-def _axis(name: str, given: Any) -> tuple[float, float, int]:
+def _axis(name: str, extent: Any) -> tuple[float, float, int]:
     where = f"simulator.case.grid.{name}"
     if name not in AXES:
         raise InputError(f"no axis {name!r}; there are {AXES}", where=where)
-    if len(given) != 3 or not float(given[0]) < float(given[1]) or int(given[2]) != given[2] or given[2] < 1:
-        raise InputError(f"must be [lower, upper, cells], got {list(given)}", where=where)
-    return float(given[0]), float(given[1]), int(given[2])
+    if len(extent) != 3 or not float(extent[0]) < float(extent[1]) or int(extent[2]) != extent[2] or extent[2] < 1:
+        raise InputError(f"must be [lower, upper, cells], got {list(extent)}", where=where)
+    return float(extent[0]), float(extent[1]), int(extent[2])
 
 
 def _on_grid(
@@ -203,10 +205,10 @@ def _on_grid(
 ) -> Float64[np.ndarray, "times components *grid"]:
     """Values of cells in their places; of a vector, the components along the grid's axes."""
     kept = values[..., [AXES.index(axis) for axis in grid]] if values.shape[-1] > 1 else values
-    found = np.empty((len(kept), kept.shape[-1], *(g[2] for g in grid.values())))
+    on_grid = np.empty((len(kept), kept.shape[-1], *(g[2] for g in grid.values())))
     index: tuple[Any, ...] = (slice(None), slice(None), *_places(grid, where))
-    found[index] = np.moveaxis(kept, 2, 1)
-    return found
+    on_grid[index] = np.moveaxis(kept, 2, 1)
+    return on_grid
 
 
 def _places(

@@ -200,10 +200,10 @@ def read_field(path: Path) -> Field:
     """
     text = read_text(path)
     kind, units, components = header(path, text)
-    found = _INTERNAL.search(text)
-    if found is None:
+    entry = _INTERNAL.search(text)
+    if entry is None:
         raise InputError("no entry `internalField`; the file may be cut short", where=str(path))
-    values = _values(path, "internalField", text, found.end(), components)
+    values = _values(path, "internalField", text, entry.end(), components)
     return Field(kind, units, values, _patches(path, text, components))
 
 
@@ -231,11 +231,11 @@ def read_table(path: Path) -> tuple[tuple[str, ...], Float64[np.ndarray, "rows c
 
 def times(folder: Path) -> dict[float, Path]:
     """Time -> its folder in a case, in order of time."""
-    found: dict[float, Path] = {}
+    folders: dict[float, Path] = {}
     for path in folder.iterdir():
         if path.is_dir() and TIME.fullmatch(path.name):
-            found[float(path.name)] = path
-    return dict(sorted(found.items()))
+            folders[float(path.name)] = path
+    return dict(sorted(folders.items()))
 
 
 def at_time(folder: Path, time: float) -> Path:
@@ -244,12 +244,12 @@ def at_time(folder: Path, time: float) -> Path:
     Raises:
         InputError: nothing was written at that time.
     """
-    found = times(folder)
-    for written, path in found.items():
+    folders = times(folder)
+    for written, path in folders.items():
         if math.isclose(written, time, rel_tol=1e-6):
             return path
     raise InputError(
-        f"nothing was written at time {time:g}; there are {[f'{t:g}' for t in found]}",
+        f"nothing was written at time {time:g}; there are {[f'{t:g}' for t in folders]}",
         remedy="Check endTime and writeInterval in system/controlDict",
     )
 
@@ -287,14 +287,14 @@ def _values(path: Path, entry: str, text: str, start: int, components: int) -> F
     body = text[start:end].strip()
     if body.startswith("uniform"):
         return _numbers(where, body[len("uniform") :], 1, components)
-    found = _LIST.match(body)
-    if found is None:
+    listing = _LIST.match(body)
+    if listing is None:
         raise InputError(f"neither `uniform` nor a list: {body[:40]!r}", where=where)
-    count, closing = int(found[1]), ")" if found[2] == "(" else "}"
+    count, closing = int(listing[1]), ")" if listing[2] == "(" else "}"
     if not body.endswith(closing):
         raise InputError(f"a list without its closing {closing}", where=where)
-    inner = body[found.end() : -1]
-    if found[2] == "{":
+    inner = body[listing.end() : -1]
+    if listing[2] == "{":
         # Not copied: whoever uses it knows how many there have to be.
         return np.broadcast_to(_numbers(where, inner, 1, components), (count, components))
     return _numbers(where, inner, count, components)
@@ -315,11 +315,11 @@ def _numbers(where: str, text: str, count: int, components: int) -> Float64[np.n
 
 
 def _patches(path: Path, text: str, components: int) -> dict[str, Float64[np.ndarray, "faces components"]]:
-    found = _PATCHES.search(text)
+    boundary = _PATCHES.search(text)
     patches: dict[str, Float64[np.ndarray, "faces components"]] = {}
-    if found is None:
+    if boundary is None:
         raise InputError("no entry `boundaryField`; the file may be cut short", where=str(path))
-    position = found.end()
+    position = boundary.end()
     while True:
         opened = text.find("{", position)
         closed = text.find("}", position)

@@ -50,24 +50,24 @@ def reading_of(case: Directory) -> Reading:
 
 def _left_out(case: Directory) -> dict[str, int]:
     """Why folders and files stay out -> how many files."""
-    found: dict[str, int] = {}
+    counts: dict[str, int] = {}
     times = sorted((h for h, _ in case.template.left_out if TIME.fullmatch(h)), key=float)
     shown = ", ".join(times if len(times) <= NAMED else [*times[: NAMED - 1], "...", times[-1]])
     for head, count in case.template.left_out:
         reason = f"results of an earlier run at {'time' if len(times) == 1 else 'times'} {shown}"
         reason = reason if head in times else f"{head}, of an earlier run"
-        found[reason] = found.get(reason, 0) + count
-    return found
+        counts[reason] = counts.get(reason, 0) + count
+    return counts
 
 
 def _unused(case: Directory) -> dict[str, str]:
     """Fields that the case begins with and that are not read, and values that lie on patches."""
-    found = {}
+    reasons = {}
     for name in case.template.names():
         head, _, rest = name.partition("/")
         if head not in (case.template.start, "0", "0.orig") or not rest or "/" in rest or UNREAD.fullmatch(rest):
             continue
-        if rest in case.fields or rest in found:
+        if rest in case.fields or rest in reasons:
             continue
         text = without_comments(case.template.text(name))
         if "internalField" not in text:
@@ -75,8 +75,8 @@ def _unused(case: Directory) -> dict[str, str]:
         try:
             kind, units, components = header(Path(case.path) / name, text)
         except InputError:
-            found[rest] = "of a kind that is not read"
+            reasons[rest] = "of a kind that is not read"
             continue
         if kind.startswith("vol") and components in (1, 3):
-            found[rest] = f"a field in {units}; simulator.case.fields takes it"
-    return dict(sorted(found.items())) | {"patches": "values on boundaries are not stored, only those of cells"}
+            reasons[rest] = f"a field in {units}; simulator.case.fields takes it"
+    return dict(sorted(reasons.items())) | {"patches": "values on boundaries are not stored, only those of cells"}

@@ -36,10 +36,10 @@ def program(name: str) -> Path:
     Raises:
         SimulationError: `missing_component`, naming the command that installs it.
     """
-    found = shutil.which(name)
-    if found is None:
+    path = shutil.which(name)
+    if path is None:
         raise SimulationError("missing_component", f"{name} is not on the PATH: {REMEDY}")
-    return Path(found)
+    return Path(path)
 
 
 def version() -> str:

@@ -153,25 +153,25 @@ class Template:
         return None if content is None else _fill(content, values)
 
 
-def match_placeholders(template: Template, given: Mapping[str, str], where: str) -> None:
+def match_placeholders(template: Template, sources: Mapping[str, str], where: str) -> None:
     """Refuse a placeholder without a value, and a value without a placeholder.
 
     Args:
         template: a case.
-        given: name -> what gives it, such as "parameters".
+        sources: name -> what gives it, such as "parameters".
         where: the case, for messages.
 
     Raises:
         InputError: naming the placeholder with its file and line, or the value.
     """
     for name, place in template.placeholders.items():
-        if name not in given:
+        if name not in sources:
             raise InputError(
-                f"{{{{{name}}}}} has no value; there are {sorted(given)}",
+                f"{{{{{name}}}}} has no value; there are {sorted(sources)}",
                 where=f"{where}/{place}",
                 remedy="Name it under parameters or constants",
             )
-    for name, kind in given.items():
+    for name, kind in sources.items():
         if name not in template.placeholders:
             idle = template.idle.get(name)
             place = f"; it stands only at {idle}, where it changes nothing" if idle else ""

@@ -68,9 +68,9 @@ def _positive(name: str, value: float) -> None:
         raise InputError(f"{name} must be above 0, got {value}", where="initial")
 
 
-def _one_of(name: str, value: str, known: tuple[str, ...]) -> None:
-    if value not in known:
-        raise InputError(f"no {name} {value!r}", where="initial", remedy=f"Choose from {list(known)}")
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"no {name} {value!r}", where="initial", remedy=f"Choose from {list(choices)}")
 
 
 class _Fields(ABC):
@@ -90,8 +90,8 @@ class _Fields(ABC):
         """See `Initial`."""
         k = modes(self._limit(points), dim)
         states = np.empty((count, channels, *(points,) * dim), np.float32)
-        for state, own in zip(states, rng.spawn(count), strict=True):
-            drawn = [self._draw(child, k) for child in own.spawn(channels)]
+        for state, stream in zip(states, rng.spawn(count), strict=True):
+            drawn = [self._draw(child, k) for child in stream.spawn(channels)]
             coefficients, means = zip(*drawn, strict=True)
             state[...] = _normalised(synthesise(k, np.stack(coefficients), np.array(means), points), self.normalise)
         return states
@@ -258,8 +258,8 @@ class GaussianBlobs:
     ) -> Float[np.ndarray, "B C *N"]:
         """See `Initial`."""
         states = np.empty((count, channels, *(points,) * dim), np.float32)
-        for state, own in zip(states, rng.spawn(count), strict=True):
-            for channel, child in zip(state, own.spawn(channels), strict=True):
+        for state, stream in zip(states, rng.spawn(count), strict=True):
+            for channel, child in zip(state, stream.spawn(channels), strict=True):
                 channel[...] = self._blobs(child, points, dim)
             for channel in self.complement:
                 state[channel] = 1 - state[-1]

@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.extras import install_command
 from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, mesh_vertices, solve
-from simulators.fluids.shapes import Body, Channel, shaped
+from simulators.fluids.shapes import Body, Channel, with_parameters
 
 INSTALL = f"Install it with `{install_command('ngsolve')}`"
 BOUNDARY_CONDITIONS = (
@@ -92,9 +92,9 @@ class NGSolveFlow:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "varied", tuple(self.varied))
-        known = [v.name for v in INPUTS]
-        if unknown := [name for name in self.varied if name not in known]:
-            raise InputError(f"no input {unknown[0]!r}", where="simulator.varied", remedy=f"Choose from {known}")
+        names = [v.name for v in INPUTS]
+        if unknown := [name for name in self.varied if name not in names]:
+            raise InputError(f"no input {unknown[0]!r}", where="simulator.varied", remedy=f"Choose from {names}")
         if self.order < 2:
             raise InputError(f"order must be 2 or more, got {self.order}", where="simulator.order")
         if not 0 < self.grading < 1:
@@ -172,14 +172,14 @@ class NGSolveFlow:
         """
         body, reynolds = self._shape(inputs)
         flow = self.flow(body, reynolds)
-        found: dict[str, Any] = self.coefficients(body, flow)
+        outputs: dict[str, Any] = self.coefficients(body, flow)
         if self.fields:
-            found |= flow.vertices()
-        for name, value in found.items():
+            outputs |= flow.vertices()
+        for name, value in outputs.items():
             if not np.isfinite(value).all():
                 raise SimulationError("not_converged", f"{name} is not finite")
         log = {"steps": flow.steps, "residual": flow.residual, "unknowns": flow.unknowns, "triangles": flow.mesh.ne}
-        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+        return self.spec.answer(outputs).assign_attrs(log=json.dumps(log))
 
     def mesh(self, inputs: xr.Dataset) -> xr.Dataset:
         """The mesh of a request without a solution on it: `nodes`, `elements` and `boundary`, as answers hold them.
@@ -191,8 +191,8 @@ class NGSolveFlow:
         """
         body, _ = self._shape(inputs)
         _installed()
-        found = mesh_vertices(channel_mesh(self.channel, body, self.sizes))
-        return replace(self, fields=True).spec.answer(found)
+        vertices = mesh_vertices(channel_mesh(self.channel, body, self.sizes))
+        return replace(self, fields=True).spec.answer(vertices)
 
     def _shape(self, inputs: xr.Dataset) -> tuple[Body, float]:
         """The body and the Reynolds number of a request.
@@ -208,7 +208,7 @@ class NGSolveFlow:
         if not reynolds > 0:
             raise SimulationError("invalid_input", f"reynolds must be above 0, got {reynolds:g}")
         try:
-            body = shaped(self.body, values)
+            body = with_parameters(self.body, values)
             body.check(self.channel)
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error

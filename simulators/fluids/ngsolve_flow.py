@@ -210,7 +210,7 @@ def solve(
             if not problem.newton(channel.mean * size / level, goal, max_steps):
                 break
         else:
-            return problem.found()
+            return problem.flow()
     raise SimulationError(
         "not_converged",
         f"Newton's method left {problem.left:.3g} of the residual at Reynolds number {level:.4g}, {goal:g} was "
@@ -284,7 +284,7 @@ class _Problem:
             self.steps += 1
         return False
 
-    def found(self) -> SteadyFlow:
+    def flow(self) -> SteadyFlow:
         """The solution, and the force by the residual of the functions that are 1 on the body."""
         import ngsolve as ng
 

@@ -82,7 +82,7 @@ class SpunUp:
         return reached[:, -1]
 
 
-def drawn_parameters(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, float]:
+def draw_parameters(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, float]:
     """The parameters of one request: each from a stream of its own, so that one more leaves the others as they were."""
     return {
         name: ranges[name].sample(np.random.default_rng([seed, index, 1, *name.encode()])) for name in sorted(ranges)
@@ -108,7 +108,7 @@ def parameter_requests(
             f"ranges are of {sorted(ranges)}", where="ranges", remedy=f"Give those of {sorted(v.name for v in inputs)}"
         )
     for index in range(start, count):
-        yield simulator.spec.request(drawn_parameters(ranges, seed, index))
+        yield simulator.spec.request(draw_parameters(ranges, seed, index))
 
 
 def requests(
@@ -140,4 +140,4 @@ def requests(
     channels = len(simulator.spec.coordinate("channel").values)
     for index in range(start, count):
         state = initial.sample(np.random.default_rng([seed, index, 0]), 1, simulator.points, simulator.dim, channels)
-        yield simulator.spec.request({"initial": state[0], **drawn_parameters(ranges, seed, index)})
+        yield simulator.spec.request({"initial": state[0], **draw_parameters(ranges, seed, index)})

@@ -45,8 +45,8 @@ def check_settings(simulator: Exponax) -> None:
 
 def _check_parameters(simulator: Exponax) -> None:
     simulator.row.check(simulator.parameters, simulator.dim, "simulator.parameters")
-    known = simulator.row.known(simulator.dim)
-    free = sorted(n for n, p in known.items() if not p.whole and n not in simulator.parameters)
+    parameters = simulator.row.parameters_in(simulator.dim)
+    free = sorted(n for n, p in parameters.items() if not p.whole and n not in simulator.parameters)
     for name in simulator.varied:
         if name not in free or simulator.varied.count(name) > 1:
             raise InputError(f"{name!r} cannot vary", where="simulator.varied", remedy=f"Choose from {free}")
@@ -59,6 +59,6 @@ def _check_parameters(simulator: Exponax) -> None:
         )
 
 
-def _choice(name: str, value: Any, known: tuple[Any, ...]) -> None:
-    if value not in known:
-        raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(known)}")
+def _choice(name: str, value: Any, choices: tuple[Any, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(choices)}")

@@ -135,9 +135,9 @@ class Body:
         w, w1, w2 = self.wave(t)[..., None]
         local = np.stack([w * ellipse, w1 * ellipse + w * tangent, w2 * ellipse + 2 * w1 * tangent - w * ellipse])
         cos, sin = math.cos(self.angle), math.sin(self.angle)
-        found: Float64[np.ndarray, "3 N 2"] = local @ np.array([[cos, sin], [-sin, cos]])
-        found[0] += (self.x, self.y)
-        return found
+        points: Float64[np.ndarray, "3 N 2"] = local @ np.array([[cos, sin], [-sin, cos]])
+        points[0] += (self.x, self.y)
+        return points
 
     def check(self, channel: Channel) -> None:
         """Refuse a body that folds onto itself, has a corner too sharp to resolve, or comes near the channel's sides.
@@ -258,7 +258,7 @@ def requests(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: i
                 for name in names
             }
             try:
-                shaped(flow.body, drawn).check(flow.channel)
+                with_parameters(flow.body, drawn).check(flow.channel)
             except InputError as error:
                 problem = error
                 continue
@@ -268,8 +268,8 @@ def requests(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: i
             raise InputError(f"none of {TRIES} shapes fits; the last: {problem}", where="ranges", remedy="Narrow them")
 
 
-def shaped(body: Body, values: Mapping[str, Any]) -> Body:
+def with_parameters(body: Body, values: Mapping[str, Any]) -> Body:
     """A body with some of its parameters replaced; values that are none of its own are left out."""
-    own: dict[str, Any] = {k: float(values[k]) for k in ("aspect", "angle", "x", "y") if k in values}
-    own |= {k: tuple(values[k]) for k in ("cosine", "sine") if k in values}
-    return replace(body, **own)
+    changes: dict[str, Any] = {k: float(values[k]) for k in ("aspect", "angle", "x", "y") if k in values}
+    changes |= {k: tuple(values[k]) for k in ("cosine", "sine") if k in values}
+    return replace(body, **changes)

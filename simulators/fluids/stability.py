@@ -26,8 +26,8 @@ def sound(trajectories: Float[np.ndarray, "B T C *N"], growth: float = 100.0) ->
     """Whether each state, and so what came before it, is finite and within `bounds` of the trajectory's first."""
     values = np.asarray(trajectories)
     largest = np.abs(values).max(axis=tuple(range(2, values.ndim)))
-    held = np.isfinite(largest) & (largest <= bounds(values[:, 0], growth)[:, None])
-    return np.logical_and.accumulate(held, axis=1)
+    within = np.isfinite(largest) & (largest <= bounds(values[:, 0], growth)[:, None])
+    return np.logical_and.accumulate(within, axis=1)
 
 
 def courant(
@@ -66,7 +66,7 @@ def difference(a: Float[np.ndarray, "T C *N"], b: Float[np.ndarray, "T C *N"]) -
     return float(np.max(np.where(apart > 0, apart / np.maximum(over, np.finfo(np.float64).tiny), 0.0)))
 
 
-def refined(
+def solve_with_refinement(
     attempt: Callable[[int], tuple[Float[np.ndarray, "T C *N"], float, str]], refine: int, tolerance: float | None
 ) -> tuple[Float[np.ndarray, "T C *N"], dict[str, Any]]:
     """The first trajectory that is sound and, with a tolerance, near enough to that of twice its step.
@@ -84,21 +84,21 @@ def refined(
     """
     before, problem, facts = None, "", dict[str, Any]()
     for level in range(refine + 1):
-        found, dt, fault = attempt(level)
+        trajectory, dt, fault = attempt(level)
         facts = {"refinements": level, "dt": dt}
         if fault:
             before, problem = None, fault
             continue
         if tolerance is None:
-            return found, facts
+            return trajectory, facts
         if before is None:
             problem = f"dt {dt:.3g} is sound, and there is no shorter step to compare it with"
         else:
-            facts["step_error"] = error = difference(before, found)
+            facts["step_error"] = error = difference(before, trajectory)
             if error <= tolerance:
-                return found, facts
+                return trajectory, facts
             problem = f"the answers with dt {dt:.3g} and with twice that differ by {error:.2g} (relative L2)"
-        before = found
+        before = trajectory
     raise SimulationError(
         "not_converged", f"{problem}; with refine {refine}: use a shorter dt, or a larger refine", facts
     )

@@ -35,7 +35,7 @@ from data.spec import SimulationError, Spec, content_hash
 from simulators.quantum.variables import Geometry, answer, spec
 from simulators.scratch import scratch
 
-KNOWN = ("energy", "forces", "dipole", "dipole_moment", "mulliken_charges")
+SUPPORTED = ("energy", "forces", "dipole", "dipole_moment", "mulliken_charges")
 #: Output -> the property that ASE computes for it.
 PROPERTIES = {
     "energy": "energy",
@@ -63,7 +63,7 @@ class ASECalculator:
     Attributes:
         calculator: dotted path of a class under `ase.calculators`, such as "ase.calculators.emt.EMT".
         parameters: its keyword arguments; plain values.
-        outputs: names from `KNOWN` that the calculator implements.
+        outputs: names from `SUPPORTED` that the calculator implements.
         make: in Python, a picklable function that makes any calculator, used in place of `calculator`;
             `calculator` is then its name and `parameters` identify its settings.
     """
@@ -76,7 +76,7 @@ class ASECalculator:
     def __post_init__(self) -> None:
         object.__setattr__(self, "outputs", tuple(self.outputs))
         object.__setattr__(self, "parameters", dict(self.parameters))
-        spec(self.outputs, KNOWN, periodic=self.periodic)
+        spec(self.outputs, SUPPORTED, periodic=self.periodic)
         if self.make is None:
             self._class()
 
@@ -128,7 +128,7 @@ class ASECalculator:
     @cached_property
     def spec(self) -> Spec:
         """A geometry in, with its cell where the calculator can repeat one; the chosen outputs out."""
-        return spec(self.outputs, KNOWN, periodic=self.periodic)
+        return spec(self.outputs, SUPPORTED, periodic=self.periodic)
 
     @property
     def provenance(self) -> dict[str, Any]:

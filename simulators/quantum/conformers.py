@@ -22,7 +22,7 @@ from data.parsing import Lane, Limits, Lost, each
 from data.smiles import parsed, text_refusal
 from data.spec import SimulationError
 from simulators.quantum.fragments import embed_apart, refuse_contacts
-from simulators.quantum.standardise import check_steps, standardised
+from simulators.quantum.standardise import apply_steps, check_steps
 from simulators.quantum.variables import Geometry
 
 #: Processor time that one geometry may take where no campaign sets a limit (s).
@@ -85,7 +85,7 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
             raise SimulationError("invalid_input", f"{smiles!r}: {reject_reason(smiles)}")
         standard: dict[str, Any] = {}
         if config.standardise:
-            molecule = standardised(molecule, config.standardise)
+            molecule = apply_steps(molecule, config.standardise)
             standard = {"standardised": list(config.standardise), "simulated_smiles": Chem.MolToSmiles(molecule)}
         charge = Chem.GetFormalCharge(molecule)
         spin = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
@@ -109,12 +109,12 @@ def embed_foreign(smiles: str, config: ConformerConfig) -> Geometry:
     if reason is None:
         lane = Lane(Limits(EMBEDDING_SECONDS), modules=(__name__,))
         try:
-            [made] = each(partial(_geometry, config=config), [smiles], lane=lane)
+            [outcome] = each(partial(_geometry, config=config), [smiles], lane=lane)
         finally:
             lane.stop()
-        if isinstance(made, Geometry):
-            return made
-        reason = made.reason if isinstance(made, Lost) else made
+        if isinstance(outcome, Geometry):
+            return outcome
+        reason = outcome.reason if isinstance(outcome, Lost) else outcome
     raise InputError(reason, where="start", remedy="Name a molecule of which RDKit makes a geometry")
 
 
@@ -133,15 +133,15 @@ def _lowest(
     parameters.randomSeed = config.seed + 1
     fragments = len(Chem.GetMolFrags(molecule))
     if fragments > 1:
-        found = embed_apart(molecule, config.n_conformers, parameters, smiles)
+        conformers = embed_apart(molecule, config.n_conformers, parameters, smiles)
     else:
-        found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
-    random_coordinates = not found
-    if not found:
+        conformers = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
+    random_coordinates = not conformers
+    if not conformers:
         # Distance geometry from random coordinates is slower and gets cages and strained rings right.
         parameters.useRandomCoords = True
-        found = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
-    if not found:
+        conformers = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
+    if not conformers:
         raise SimulationError("not_converged", f"{smiles!r}: ETKDGv3 finds no geometry for it")
     numbers = np.array([atom.GetAtomicNum() for atom in molecule.GetAtoms()], np.int32)
     if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
@@ -155,13 +155,13 @@ def _lowest(
             molecule, numThreads=1, maxIters=config.max_iterations, ignoreInterfragInteractions=False
         )
     else:
-        field, outcome = "none", [(0, 0.0)] * len(found)
-    best = min(range(len(found)), key=lambda i: (outcome[i][1], i))
-    positions = np.asarray(molecule.GetConformer(found[best]).GetPositions(), np.float64)
+        field, outcome = "none", [(0, 0.0)] * len(conformers)
+    best = min(range(len(conformers)), key=lambda i: (outcome[i][1], i))
+    positions = np.asarray(molecule.GetConformer(conformers[best]).GetPositions(), np.float64)
     facts = {
         "force_field": field,
         "force_field_energy_kcal_mol": float(outcome[best][1]),
-        "conformers": len(found),
+        "conformers": len(conformers),
         "relaxed": outcome[best][0] == 0 and field != "none",
         "random_coordinates": random_coordinates,
     }

@@ -35,7 +35,7 @@ UNKNOWN = (RuntimeError, KeyError, IndexError, ValueError, TypeError, AssertionE
 STEEPEST = 1.0
 
 
-def checked(choice: Any, where: str) -> str | dict[str, str]:
+def normalise_choice(choice: Any, where: str) -> str | dict[str, str]:
     """A choice of names with element symbols as they are written, such as "Ag".
 
     Raises:
@@ -65,7 +65,7 @@ def label(choice: Choice) -> str:
     return choice if isinstance(choice, str) else ",".join(f"{key}={name}" for key, name in sorted(choice.items()))
 
 
-def of_element(choice: Choice | None, symbol: str) -> str | None:
+def name_for_element(choice: Choice | None, symbol: str) -> str | None:
     """The name that a choice gives to an element."""
     if choice is None or isinstance(choice, str):
         return choice
@@ -80,12 +80,12 @@ def basis_by_element(basis: Choice, symbols: Sequence[str]) -> str | dict[str, s
     """
     if isinstance(basis, str):
         return basis
-    lacking = sorted({s for s in symbols if of_element(basis, s) is None})
+    lacking = sorted({s for s in symbols if name_for_element(basis, s) is None})
     if lacking:
         raise SimulationError(
             "invalid_input", f"simulator.basis names none for {', '.join(lacking)}; add it, or a default"
         )
-    return {symbol: str(of_element(basis, symbol)) for symbol in set(symbols)}
+    return {symbol: str(name_for_element(basis, symbol)) for symbol in set(symbols)}
 
 
 def core_potentials(basis: Choice, ecp: Choice | None, symbols: Sequence[str]) -> dict[str, str]:
@@ -102,7 +102,7 @@ def core_potentials(basis: Choice, ecp: Choice | None, symbols: Sequence[str]) -
     """
     potentials: dict[str, str] = {}
     for symbol in sorted(set(symbols)):
-        orbital, asked = str(of_element(basis, symbol)), of_element(ecp, symbol)
+        orbital, asked = str(name_for_element(basis, symbol)), name_for_element(ecp, symbol)
         if asked is not None and has_potential(asked, symbol):
             potentials[symbol] = asked
             continue
@@ -172,7 +172,7 @@ def refuse_nonrelativistic(basis: Choice, potentials: Mapping[str, str], symbols
         SimulationError: `invalid_input`; an element beyond argon has such a basis.
     """
     for symbol in sorted(set(symbols) - set(potentials)):
-        name = str(of_element(basis, symbol))
+        name = str(name_for_element(basis, symbol))
         if atomic_numbers[symbol] > ARGON and RELATIVISTIC.search(_plain(name)):
             raise SimulationError(
                 "invalid_input",
@@ -182,7 +182,7 @@ def refuse_nonrelativistic(basis: Choice, potentials: Mapping[str, str], symbols
 
 
 @lru_cache(maxsize=64)
-def were_missing(basis: str) -> bool:
+def had_missing_potentials(basis: str) -> bool:
     """Whether a basis has potentials which the versions of this package that knew those of def2 only left out."""
     if basis.lower().startswith("def2"):
         return False

@@ -27,7 +27,7 @@ class CachedNumInt(numint.NumInt):  # type: ignore[misc]
         super().__init__()
         self.left = limit_mb * 1e6
         # The points are held with the values, so that their address cannot come to mean other points.
-        self.held: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
+        self.cached: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
 
     def eval_ao(
         self,
@@ -44,13 +44,13 @@ class CachedNumInt(numint.NumInt):  # type: ignore[misc]
         if shls_slice is not None:
             return super().eval_ao(mol, coords, deriv, shls_slice, non0tab, cutoff, out, verbose)
         key = (id(mol), coords.__array_interface__["data"][0], coords.shape, coords.strides, deriv)
-        if key in self.held:
-            return self.held[key][1]
+        if key in self.cached:
+            return self.cached[key][1]
         size = 8.0 * len(coords) * mol.nao * (1, 4, 10, 20)[deriv]
         if size > self.left:
             return super().eval_ao(mol, coords, deriv, None, non0tab, cutoff, out, verbose)
         # `out` is a buffer that the caller uses again, so what is kept must not lie in it.
         values: np.ndarray = super().eval_ao(mol, coords, deriv, None, non0tab, cutoff, None, verbose)
-        self.held[key] = (coords, values)
+        self.cached[key] = (coords, values)
         self.left -= size
         return values

@@ -94,8 +94,8 @@ class PySCF:
     def __post_init__(self) -> None:
         set_ = object.__setattr__
         set_(self, "method", self.method.lower())
-        set_(self, "basis", core_potentials.checked(self.basis, "simulator.basis"))
-        set_(self, "ecp", None if self.ecp is None else core_potentials.checked(self.ecp, "simulator.ecp"))
+        set_(self, "basis", core_potentials.normalise_choice(self.basis, "simulator.basis"))
+        set_(self, "ecp", None if self.ecp is None else core_potentials.normalise_choice(self.ecp, "simulator.ecp"))
         set_(self, "outputs", tuple(self.outputs))
         set_(self, "grid_points", None if self.grid_points is None else tuple(self.grid_points))
         spec(self.outputs, OUTPUTS)
@@ -176,7 +176,7 @@ class PySCF:
             del settings["ecp"]
         if self.relativity is None:
             del settings["relativity"]
-        if isinstance(self.basis, str) and core_potentials.were_missing(self.basis):
+        if isinstance(self.basis, str) and core_potentials.had_missing_potentials(self.basis):
             # Labels of such a basis that were made without its potentials are no labels of this method.
             settings["ecp"] = self.ecp or "of the basis"
         return {
@@ -203,9 +203,9 @@ class PySCF:
         record = Record()
         mf = converge(self._mean_field(mol), self._ladder(), record, guess)
         values = self._values(mf)
-        made = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
-        made.attrs["log"] = json.dumps({**record.as_json(), **log, **_cores(mol)})
-        return made
+        outputs = answer(self.spec, {k: v for k, v in values.items() if k in self.outputs})
+        outputs.attrs["log"] = json.dumps({**record.as_json(), **log, **_cores(mol)})
+        return outputs
 
     def _relax(self, mol: Any) -> tuple[Any, Any, dict[str, Any]]:
         """The relaxed molecule, its density matrix, and for the log: the steps, and the fields that needed help.
@@ -325,30 +325,30 @@ class PySCF:
         return method
 
     def _values(self, mf: Any) -> dict[str, Any]:
-        wanted, correlated = set(self.outputs), self.method in CORRELATED
+        requested, correlated = set(self.outputs), self.method in CORRELATED
         mf = self._on_cpu(mf) if correlated else mf
         method = self._correlated(mf) if correlated else mf
         energy = float(method.e_tot) + (float(method.ccsd_t()) if self.method == "ccsd(t)" else 0.0)
         values: dict[str, Any] = {"energy": energy * Hartree}
-        if "forces" in wanted:
+        if "forces" in requested:
             values["forces"] = -self._gradient(method) * Hartree / Bohr
-        if "polarizability" in wanted:
+        if "polarizability" in requested:
             values["polarizability"] = properties.polarizability(
                 mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
             )
         # The rest takes the time of a few matrix products.
         mf, method = (mf, method) if correlated else (self._on_cpu(mf),) * 2
-        if {"dipole", "dipole_moment"} & wanted:
+        if {"dipole", "dipole_moment"} & requested:
             moment = properties.dipole(method, mf)
             values |= {"dipole": moment, "dipole_moment": float(np.linalg.norm(moment))}
-        if wanted & set(REFERENCE):
+        if requested & set(REFERENCE):
             energies, occupied = properties.orbitals(mf)
             values |= frontier(energies * Hartree, occupied)
-        if "mulliken_charges" in wanted:
+        if "mulliken_charges" in requested:
             values["mulliken_charges"] = properties.mulliken_charges(method, mf)
-        if "hirshfeld_charges" in wanted:
+        if "hirshfeld_charges" in requested:
             values["hirshfeld_charges"] = properties.hirshfeld_charges(method, mf)
-        if "relaxed_positions" in wanted:
+        if "relaxed_positions" in requested:
             values["relaxed_positions"] = mf.mol.atom_coords() * Bohr
         return values
 
@@ -386,8 +386,8 @@ def _solvents() -> dict[str, list[float]]:
 
 
 def _version(dispersion: bool) -> str:
-    found = [f"pyscf {version('pyscf')}"]
+    versions = [f"pyscf {version('pyscf')}"]
     if dispersion:
         with contextlib.suppress(PackageNotFoundError):
-            found.append(f"pyscf-dispersion {version('pyscf-dispersion')}")
-    return ", ".join(found)
+            versions.append(f"pyscf-dispersion {version('pyscf-dispersion')}")
+    return ", ".join(versions)

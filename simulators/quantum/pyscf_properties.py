@@ -94,12 +94,12 @@ def _free_atoms(mf: Any) -> list[np.ndarray]:
     from pyscf.scf import atom_hf
 
     mol = mf.mol
-    found = atom_hf.get_atm_nrhf(mol)
+    atoms = atom_hf.get_atm_nrhf(mol)
     matrices = []
     for atom in range(mol.natm):
         symbol = mol.atom_symbol(atom)
-        key = symbol if symbol in found else mol.atom_pure_symbol(atom)
-        _, _, coefficients, occupations = found[key]
+        key = symbol if symbol in atoms else mol.atom_pure_symbol(atom)
+        _, _, coefficients, occupations = atoms[key]
         matrices.append((coefficients * occupations) @ coefficients.T)
     return matrices
 
@@ -130,5 +130,5 @@ def polarizability(mf: Any, rerun: Callable[[Any], Any]) -> Float[np.ndarray, "3
                 raise SimulationError("not_converged", f"SCF in a field along axis {axis} did not converge")
             moments.append(-np.einsum("xij,ji->x", integrals, density_matrix(field, field)))
         columns.append((moments[0] - moments[1]) / (2 * FIELD))
-    found = np.array(columns) * Bohr**3
-    return 0.5 * (found + found.T)
+    tensor = np.array(columns) * Bohr**3
+    return 0.5 * (tensor + tensor.T)

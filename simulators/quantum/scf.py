@@ -53,10 +53,10 @@ class Record:
 
     def as_json(self) -> dict[str, Any]:
         """A plain dict."""
-        made: dict[str, Any] = {"scf": self.rungs}
+        log: dict[str, Any] = {"scf": self.rungs}
         if self.stability:
-            made["stability"] = self.stability
-        return made
+            log["stability"] = self.stability
+        return log
 
 
 def converge(mf: Any, config: LadderConfig, record: Record, guess: Any = None) -> Any:

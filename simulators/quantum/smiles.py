@@ -32,9 +32,9 @@ class FromSmiles:
     conformers: ConformerConfig = field(default_factory=ConformerConfig)
 
     def __post_init__(self) -> None:
-        wanted = {v.name for v in self.simulator.spec.inputs}
-        if wanted - {CELL.name} != {v.name for v in GEOMETRY}:
-            raise InputError(f"{self.simulator.name} takes {sorted(wanted)}, not a geometry")
+        inputs = {v.name for v in self.simulator.spec.inputs}
+        if inputs - {CELL.name} != {v.name for v in GEOMETRY}:
+            raise InputError(f"{self.simulator.name} takes {sorted(inputs)}, not a geometry")
 
     @property
     def name(self) -> str:
@@ -63,12 +63,12 @@ class FromSmiles:
         conformer = embed(str(inputs["smiles"].item()), self.conformers)
         facts = {"conformer_seconds": time.perf_counter() - start, "conformer": conformer.facts}
         try:
-            found = self.simulator.simulate(conformer.geometry.dataset())
+            answer = self.simulator.simulate(conformer.geometry.dataset())
         except SimulationError as error:
             raise SimulationError(error.kind, error.message, {**error.details, **facts}) from error
         geometry = conformer.geometry
-        if "relaxed_positions" in found:
-            geometry = replace(geometry, positions=found["relaxed_positions"].values)
-        made = found.merge(dataset(GEOMETRY, {v.name: getattr(geometry, v.name) for v in GEOMETRY}))
-        made.attrs["log"] = json.dumps({**json.loads(found.attrs.get("log", "{}")), **facts})
-        return made
+        if "relaxed_positions" in answer:
+            geometry = replace(geometry, positions=answer["relaxed_positions"].values)
+        with_geometry = answer.merge(dataset(GEOMETRY, {v.name: getattr(geometry, v.name) for v in GEOMETRY}))
+        with_geometry.attrs["log"] = json.dumps({**json.loads(answer.attrs.get("log", "{}")), **facts})
+        return with_geometry

@@ -50,11 +50,11 @@ def standard_form(text: str, steps: Sequence[str]) -> str:
         molecule = parsed(text)
         if molecule is None or not molecule.GetNumAtoms():
             return ""
-        form = str(Chem.MolToSmiles(standardised(molecule, steps)))
+        form = str(Chem.MolToSmiles(apply_steps(molecule, steps)))
         return "" if form == Chem.MolToSmiles(molecule) else form
 
 
-def standardised(molecule: Chem.Mol, steps: Sequence[str]) -> Chem.Mol:
+def apply_steps(molecule: Chem.Mol, steps: Sequence[str]) -> Chem.Mol:
     """The molecule after the steps that are asked for, in the order of `STEPS`."""
     with rdBase.BlockLogs():
         for name, step in STEPS.items():

@@ -138,24 +138,24 @@ def _shortest(geometry: Geometry) -> float:
     return float(pdist(geometry.positions).min(initial=1.0))
 
 
-def spec(outputs: Iterable[str], known: Iterable[str], *, periodic: bool = False) -> Spec:
+def spec(outputs: Iterable[str], supported: Iterable[str], *, periodic: bool = False) -> Spec:
     """The Spec of a simulator of geometries with the chosen outputs.
 
     Args:
         outputs: names.
-        known: those that there are.
+        supported: those that there are.
         periodic: whether it can repeat a cell.
 
     Raises:
-        InputError: an output is not among `known`, is asked for twice, or none is.
+        InputError: an output is not among `supported`, is asked for twice, or none is.
     """
-    chosen, known = list(outputs), list(known)
-    unknown = [name for name in chosen if name not in known]
+    chosen, supported = list(outputs), list(supported)
+    unknown = [name for name in chosen if name not in supported]
     if unknown or not chosen or len(set(chosen)) < len(chosen):
         raise InputError(
             f"outputs {unknown or chosen} cannot be computed" if unknown else f"outputs must be distinct, got {chosen}",
             where="simulator.outputs",
-            remedy=f"Choose from {known}",
+            remedy=f"Choose from {supported}",
         )
     return Spec((*GEOMETRY, CELL) if periodic else GEOMETRY, tuple(OUTPUTS[name] for name in chosen))
 
@@ -185,9 +185,9 @@ def answer(spec: Spec, values: Mapping[str, Any]) -> xr.Dataset:
     Raises:
         SimulationError: `not_converged` if a value is not finite, which no output may be.
     """
-    made = dataset(spec.outputs, values)
-    for name, array in made.items():
+    outputs = dataset(spec.outputs, values)
+    for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array.values).all():
             raise SimulationError("not_converged", f"{name} came out as not finite")
-    check(made, spec.outputs)
-    return made
+    check(outputs, spec.outputs)
+    return outputs

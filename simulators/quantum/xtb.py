@@ -22,7 +22,7 @@ from data.spec import SimulationError, Spec, content_hash
 from simulators.quantum.variables import Geometry, answer, frontier, spec
 
 METHODS = ("GFN2-xTB", "GFN1-xTB")
-KNOWN = (
+SUPPORTED = (
     "energy",
     "forces",
     "dipole",
@@ -41,7 +41,7 @@ class XTB:
 
     Attributes:
         method: one of `METHODS`.
-        outputs: names from `KNOWN`.
+        outputs: names from `SUPPORTED`.
         accuracy: of the self-consistent cycle, a factor on tblite's thresholds; smaller is tighter.
         electronic_temperature: of the Fermi distribution over orbitals, K.
         max_iterations: cycles after which it counts as not converged.
@@ -61,7 +61,7 @@ class XTB:
             raise InputError(
                 f"no method {self.method!r}", where="simulator.method", remedy=f"Choose from {list(METHODS)}"
             )
-        spec(self.outputs, KNOWN)
+        spec(self.outputs, SUPPORTED)
         if not (0 < self.accuracy < math.inf and 0 <= self.electronic_temperature < math.inf):
             raise InputError(
                 "accuracy must be above 0 and electronic_temperature 0 or more, both finite; got "
@@ -79,7 +79,7 @@ class XTB:
     @cached_property
     def spec(self) -> Spec:
         """A geometry in, the chosen outputs out."""
-        return spec(self.outputs, KNOWN)
+        return spec(self.outputs, SUPPORTED)
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """What files call their variables and coordinates, brought to the names, units and order of WeatherBench 2.
 
-Only views are made here, so that a store of terabytes stays unread; `converted` changes units of what has been read.
+Nothing is read here, so that a store of terabytes can be opened; `convert_units` converts values that have been read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data.units import conversion, is_rate, same_units
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGrid
 from data.weather_names import AT_SURFACE, DIMS, ON_LEVELS
 
-KNOWN = (TIME, LEVEL, LATITUDE, LONGITUDE)
+STATE_DIMS = (TIME, LEVEL, LATITUDE, LONGITUDE)
 #: What does not change with time.
 STATIC = ("geopotential_at_surface", "land_sea_mask")
 #: Pressure levels of ERA5, hPa.
@@ -30,7 +30,7 @@ ERA5_LEVELS = (
 ROUNDED = 0.02
 
 
-def named(data: xr.Dataset, where: str) -> xr.Dataset:
+def rename_to_weatherbench(data: xr.Dataset, where: str) -> xr.Dataset:
     """Variables and dims under their names in WeatherBench 2; variables that are not known stay as they are.
 
     Other dims of length 1 are taken away; a time, or a level, that a file has but one of becomes a dim.
@@ -38,26 +38,28 @@ def named(data: xr.Dataset, where: str) -> xr.Dataset:
     Raises:
         InputError: two variables would have one name.
     """
-    found = data
-    capitals = {str(d): str(d).lower() for d in found.dims if str(d).lower() in KNOWN and str(d) not in KNOWN}
-    found = found.rename({old: new for old, new in capitals.items() if new not in found.variables})
+    dataset = data
+    capitals = {
+        str(d): str(d).lower() for d in dataset.dims if str(d).lower() in STATE_DIMS and str(d) not in STATE_DIMS
+    }
+    dataset = dataset.rename({old: new for old, new in capitals.items() if new not in dataset.variables})
     for old, new in DIMS.items():
-        if (old in found.dims or (old in found.coords and found[old].ndim == 0)) and new not in found.variables:
-            found = found.rename({old: new})
-    found = levels_in_hpa(found)
-    found = found.squeeze([d for d in found.dims if d not in KNOWN and found.sizes[d] == 1], drop=True)
-    if TIME not in found.dims and TIME in found.coords:
-        found = found.expand_dims(TIME)
-    if LEVEL in found.coords and LEVEL not in found.dims:
-        on = [k for k, v in found.data_vars.items() if _on_levels(v)]
-        found = found.assign({k: found[k].expand_dims(LEVEL) for k in on}) if on else found.drop_vars(LEVEL)
-    known = {str(k): _name(str(k), v) for k, v in found.data_vars.items()}
-    names = {k: new for k, new in known.items() if new is not None and new != k}
-    values = [*names.values(), *(str(v) for v in found.data_vars if str(v) not in names)]
+        if (old in dataset.dims or (old in dataset.coords and dataset[old].ndim == 0)) and new not in dataset.variables:
+            dataset = dataset.rename({old: new})
+    dataset = levels_in_hpa(dataset)
+    dataset = dataset.squeeze([d for d in dataset.dims if d not in STATE_DIMS and dataset.sizes[d] == 1], drop=True)
+    if TIME not in dataset.dims and TIME in dataset.coords:
+        dataset = dataset.expand_dims(TIME)
+    if LEVEL in dataset.coords and LEVEL not in dataset.dims:
+        on = [k for k, v in dataset.data_vars.items() if _on_levels(v)]
+        dataset = dataset.assign({k: dataset[k].expand_dims(LEVEL) for k in on}) if on else dataset.drop_vars(LEVEL)
+    standard_names = {str(k): _name(str(k), v) for k, v in dataset.data_vars.items()}
+    names = {k: new for k, new in standard_names.items() if new is not None and new != k}
+    values = [*names.values(), *(str(v) for v in dataset.data_vars if str(v) not in names)]
     twice = sorted({v for v in values if values.count(v) > 1})
     if twice:
         raise InputError(f"two variables would be called {twice[0]}", where=where, remedy="Take one of them out")
-    return found.rename(names)
+    return dataset.rename(names)
 
 
 def refuse_lacking_dims(data: xr.Dataset, where: str) -> None:
@@ -86,11 +88,11 @@ def _name(name: str, array: xr.DataArray) -> str | None:
     if name == "z" and not _is_orography(array):
         return ON_LEVELS[name] if LEVEL in array.dims else None
     table = ON_LEVELS if LEVEL in array.dims else AT_SURFACE
-    found = table.get(str(array.attrs.get("GRIB_shortName", name)), table.get(name))
-    if found is None and LEVEL in array.dims and array.attrs.get("standard_name"):
+    standard_name = table.get(str(array.attrs.get("GRIB_shortName", name)), table.get(name))
+    if standard_name is None and LEVEL in array.dims and array.attrs.get("standard_name"):
         standard = array.attrs["standard_name"]
-        found = next((v.name for v in VARIABLES.values() if v.levels and v.standard_name == standard), None)
-    return found
+        standard_name = next((v.name for v in VARIABLES.values() if v.levels and v.standard_name == standard), None)
+    return standard_name
 
 
 def _is_orography(array: xr.DataArray) -> bool:
@@ -138,21 +140,23 @@ def _on_levels(array: xr.DataArray) -> bool:
     return VARIABLES[name].levels if name in VARIABLES else name in ON_LEVELS
 
 
-def checked_variable(array: xr.DataArray, where: str) -> None:
+def check_variable(array: xr.DataArray, where: str) -> None:
     """Refuse a variable that is another than its name says, or that has more dims than a state.
 
     Raises:
         InputError: its standard name is another variable's, or it has a dim that we have not.
     """
     name, standard = str(array.name), str(array.attrs.get("standard_name", ""))
-    own = VARIABLES[name].standard_name
+    expected = VARIABLES[name].standard_name
     # Files call the geopotential of the surface by the general name.
-    others = {v.standard_name for v in VARIABLES.values()} - {own, "", "geopotential", "surface_geopotential"}
+    others = {v.standard_name for v in VARIABLES.values()} - {expected, "", "geopotential", "surface_geopotential"}
     if standard in others:
         raise InputError(
-            f"{name} has the standard name {standard}, {own or 'none'} is expected", where=where, remedy="Rename it"
+            f"{name} has the standard name {standard}, {expected or 'none'} is expected",
+            where=where,
+            remedy="Rename it",
         )
-    strange = [str(d) for d in array.dims if d not in KNOWN]
+    strange = [str(d) for d in array.dims if d not in STATE_DIMS]
     if strange:
         raise InputError(
             f"{name} has a dim {strange[0]} of {array.sizes[strange[0]]}, which a state has not",
@@ -278,7 +282,7 @@ def beyond_source(data: xr.Dataset, region: Sequence[float], grid: WeatherGrid) 
     return [f"source.region reaches further {', '.join(beyond)} than the points that there are"] if beyond else []
 
 
-def converted(values: Float[np.ndarray, ...], name: str, units: str | None, where: str) -> Float[np.ndarray, ...]:
+def convert_units(values: Float[np.ndarray, ...], name: str, units: str | None, where: str) -> Float[np.ndarray, ...]:
     """Values in the units of WeatherBench 2.
 
     Raises:

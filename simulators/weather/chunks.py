@@ -29,7 +29,7 @@ class ChunkReader:
 
     data: xr.Dataset
     where: str
-    _held: tuple[int, xr.Dataset] | None = field(default=None, init=False, repr=False)
+    _last: tuple[int, xr.Dataset] | None = field(default=None, init=False, repr=False)
 
     @property
     def length(self) -> int:
@@ -47,7 +47,7 @@ class ChunkReader:
         """
         length = self.length
         if length == 1:
-            return loaded(self.data.isel({TIME: plain(rows)}), self.where)
+            return load(self.data.isel({TIME: as_slice(rows)}), self.where)
         parts = [self._of_chunk(int(c), rows[rows // length == c], length) for c in np.unique(rows // length)]
         return (
             parts[0]
@@ -56,21 +56,21 @@ class ChunkReader:
         )
 
     def _of_chunk(self, chunk: int, rows: Int[np.ndarray, " time"], length: int) -> xr.Dataset:
-        if self._held is None or self._held[0] != chunk:
-            self._held = None  # two are never held
+        if self._last is None or self._last[0] != chunk:
+            self._last = None  # two are never held
             whole = self.data.isel({TIME: slice(chunk * length, (chunk + 1) * length)})
-            self._held = (chunk, loaded(whole, self.where))
-        return self._held[1].isel({TIME: rows - chunk * length})
+            self._last = (chunk, load(whole, self.where))
+        return self._last[1].isel({TIME: rows - chunk * length})
 
 
-def plain(index: Int[np.ndarray, " n"]) -> slice | Int[np.ndarray, " n"]:
+def as_slice(index: Int[np.ndarray, " n"]) -> slice | Int[np.ndarray, " n"]:
     """A slice where an index has consecutive numbers, which stores read faster."""
     if len(index) and (np.diff(index) == 1).all():
         return slice(int(index[0]), int(index[-1]) + 1)
     return index
 
 
-def loaded(data: xr.Dataset, where: str) -> xr.Dataset:
+def load(data: xr.Dataset, where: str) -> xr.Dataset:
     """A Dataset in memory.
 
     Raises:

@@ -39,14 +39,14 @@ def geopotential(
         temperature: K.
         edges: sigma at the edges of the layers.
     """
-    found = get_geopotential_on_sigma(
+    potential = get_geopotential_on_sigma(
         jnp.asarray(temperature, jnp.float32),
         nodal_orography=jnp.zeros((1, *temperature.shape[1:])),
         sigma=SigmaCoordinates(edges),
         gravity_acceleration=GRAVITY,
         ideal_gas_constant=GAS_CONSTANT,
     )
-    return np.asarray(found, np.float32)
+    return np.asarray(potential, np.float32)
 
 
 def sigma_to_pressure(
@@ -68,19 +68,21 @@ def sigma_to_pressure(
     """
     pressure = PASCAL_PER_HPA * np.asarray(levels, float)
     sigma = SigmaCoordinates(edges)
-    found = interp_sigma_to_pressure(
+    interpolated = interp_sigma_to_pressure(
         {k: jnp.asarray(v) for k, v in fields.items()},
         PressureCoordinates(pressure),
         sigma,
         jnp.asarray(surface_pressure)[None],
         _INTERPOLATE,
     )
-    made = {k: np.asarray(v, np.float32) for k, v in found.items()}
-    if "geopotential" in made:
+    at_levels = {k: np.asarray(v, np.float32) for k, v in interpolated.items()}
+    if "geopotential" in at_levels:
         reached = np.log(pressure[:, None, None] / np.asarray(surface_pressure, float))
         beyond = reached - np.clip(reached, *np.log(sigma.centers[[0, -1]]))
-        made["geopotential"] = (made["geopotential"] - GAS_CONSTANT * made["temperature"] * beyond).astype(np.float32)
-    return made
+        at_levels["geopotential"] = (
+            at_levels["geopotential"] - GAS_CONSTANT * at_levels["temperature"] * beyond
+        ).astype(np.float32)
+    return at_levels
 
 
 def pressure_to_sigma(
@@ -90,17 +92,17 @@ def pressure_to_sigma(
     edges: Float[np.ndarray, " layers+1"],
 ) -> dict[str, Float[np.ndarray, "layer latitude longitude"]]:
     """The reverse: fields at pressure levels (hPa) in layers; beyond the outermost levels values are kept."""
-    found = interp_pressure_to_sigma(
+    layered = interp_pressure_to_sigma(
         {k: jnp.asarray(v) for k, v in fields.items()},
         PressureCoordinates(PASCAL_PER_HPA * np.asarray(levels, float)),
         SigmaCoordinates(edges),
         jnp.asarray(surface_pressure)[None],
         _INTERPOLATE,
     )
-    return {k: np.asarray(v, np.float32) for k, v in found.items()}
+    return {k: np.asarray(v, np.float32) for k, v in layered.items()}
 
 
-def presented(
+def answer_fields(
     state: xr.Dataset, edges: Float[np.ndarray, " layers+1"], levels: Sequence[float], with_geopotential: bool
 ) -> dict[str, Float[np.ndarray, ...]]:
     """The arrays of an answer from a state on sigma layers, at pressure levels (hPa) where any are named."""

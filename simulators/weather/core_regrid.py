@@ -46,27 +46,28 @@ def regrid(
     lead = np.shape(states)[:-3]
     fields = jnp.asarray(states, jnp.float32).reshape((-1, *np.shape(states)[-3:]))
     nodal = jnp.moveaxis(fields, (1, 2, 3), (3, 2, 1))
-    made = [jnp.zeros(0)] * nodal.shape[1]
+    regridded = [jnp.zeros(0)] * nodal.shape[1]
     pairs = dict(zip(*(from_layout.index(name) for name in WINDS), strict=True))
     for u, v in pairs.items():
         waves = (new.clip_wavenumbers(move(x)) for x in uv_nodal_to_vor_div_modal(old, nodal[:, u], nodal[:, v]))
-        made[u], made[v] = vor_div_to_uv_nodal(new, *waves, clip=False)
+        regridded[u], regridded[v] = vor_div_to_uv_nodal(new, *waves, clip=False)
     for index, channel in enumerate(from_layout.channels):
         if channel.variable in WINDS:
             continue
         logarithmic = channel.variable == "surface_pressure"
         field = jnp.log(nodal[:, index]) if logarithmic else nodal[:, index]
         moved = new.to_nodal(new.clip_wavenumbers(move(old.clip_wavenumbers(old.to_modal(field)))))
-        made[index] = jnp.exp(moved) if logarithmic else moved
-    found = np.asarray(jnp.moveaxis(jnp.stack(made, axis=1), (1, 2, 3), (3, 2, 1)), np.float32)
-    return found.reshape((*lead, *found.shape[1:]))
+        regridded[index] = jnp.exp(moved) if logarithmic else moved
+    array = np.asarray(jnp.moveaxis(jnp.stack(regridded, axis=1), (1, 2, 3), (3, 2, 1)), np.float32)
+    return array.reshape((*lead, *array.shape[1:]))
 
 
 def _truncation(grid: WeatherGrid) -> int:
     truncation = truncation_of(grid.shape[0])
-    own = gaussian_grid(truncation)
-    if own.shape != grid.shape or not (
-        np.allclose(own.latitude, grid.latitude, atol=1e-3) and np.allclose(own.longitude, grid.longitude, atol=1e-3)
+    gaussian = gaussian_grid(truncation)
+    if gaussian.shape != grid.shape or not (
+        np.allclose(gaussian.latitude, grid.latitude, atol=1e-3)
+        and np.allclose(gaussian.longitude, grid.longitude, atol=1e-3)
     ):
         raise InputError(
             f"{grid.shape[0]} x {grid.shape[1]} points are no Gaussian grid of a core",

@@ -84,8 +84,8 @@ class SpectralRun:
                 steps = min(todo, LOOK)
                 # Not held over a yield: the setting is the caller's there.
                 with jax.enable_x64(self.dtype == "float64"):
-                    spectral, found = self.advance(spectral, jnp.int32(steps))
-                fields = np.asarray(found, np.float32)
+                    spectral, nodal = self.advance(spectral, jnp.int32(steps))
+                fields = np.asarray(nodal, np.float32)
                 hours += steps * self.step_minutes / 60
                 if fault := self.limits.fault(fields):
                     raise SimulationError(

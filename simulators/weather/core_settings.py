@@ -153,10 +153,10 @@ def not_negative(name: str, value: float) -> None:
         raise InputError(f"must be 0 or more, got {value}", where=f"simulator.{name}")
 
 
-def choice(name: str, value: Any, known: tuple[str, ...]) -> None:
-    """Refuse what is not among `known`, with InputError."""
-    if value not in known:
-        raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(known)}")
+def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
+    """Refuse what is not among `allowed`, with InputError."""
+    if value not in allowed:
+        raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(allowed)}")
 
 
 def dinosaur_version() -> str:

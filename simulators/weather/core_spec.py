@@ -34,15 +34,15 @@ def times(saves: int, save_hours: float) -> Coordinate:
 def output(name: str, levels: bool) -> Variable:
     """A variable of the answer, at all saved times."""
     dims = (TIME, LEVEL, LATITUDE, LONGITUDE) if levels else (TIME, LATITUDE, LONGITUDE)
-    known = VARIABLES[name]
-    return Variable(name, dims, known.units, "float32", known.long_name)
+    variable = VARIABLES[name]
+    return Variable(name, dims, variable.units, "float32", variable.long_name)
 
 
 def initial(name: str, layer: str | None) -> Variable:
     """A variable of the state that a request gives."""
     dims = (LATITUDE, LONGITUDE) if layer is None else (layer, LATITUDE, LONGITUDE)
-    known = VARIABLES[name]
-    return Variable(f"initial_{name}", dims, known.units, "float32", f"{known.long_name} at the start")
+    variable = VARIABLES[name]
+    return Variable(f"initial_{name}", dims, variable.units, "float32", f"{variable.long_name} at the start")
 
 
 def core_spec(core: DynamicalCore) -> Spec:
@@ -67,7 +67,7 @@ def core_spec(core: DynamicalCore) -> Spec:
     )
 
 
-def dated(answer: xr.Dataset, start: str = "2000-01-01") -> xr.Dataset:
+def with_dates(answer: xr.Dataset, start: str = "2000-01-01") -> xr.Dataset:
     """An answer whose times are dates from `start` on; they only count hours, as the planet has no seasons."""
     hours = np.asarray(answer[TIME].values, float)
     times = np.datetime64(start, "ns") + np.round(hours * 3.6e12).astype("timedelta64[ns]")

@@ -32,7 +32,7 @@ class CoreStates(Protocol):
         ...
 
 
-def resting(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude channel"]:
+def resting_state(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude channel"]:
     """A state at rest, of 288 K or the forcing's equilibrium, with noise on temperature; channels of `state_layout`."""
     from simulators.weather.core_equations import REFERENCE_PRESSURE, REFERENCE_TEMPERATURE, PrimitiveEquations
 
@@ -72,9 +72,9 @@ class Analysis:
         Raises:
             InputError: the file cannot be read, or lacks a variable.
         """
-        found = on_core(self._read(), core, self.path)
-        found["temperature"] = found["temperature"] + np.moveaxis(noise(core, rng), -1, 0).astype(np.float32)
-        return found
+        state = on_core(self._read(), core, self.path)
+        state["temperature"] = state["temperature"] + np.moveaxis(noise(core, rng), -1, 0).astype(np.float32)
+        return state
 
     def _read(self) -> xr.Dataset:
         if not Path(self.path).exists():
@@ -83,8 +83,8 @@ class Analysis:
             with open_netcdf(self.path) as data:
                 if TIME in data.dims:
                     data = data.sel({TIME: self.time}) if self.time else data.isel({TIME: 0})
-                wanted = [v for v in (*WINDS, "temperature", "geopotential", "surface_pressure") if v in data]
-                return data[wanted].load()
+                names = [v for v in (*WINDS, "temperature", "geopotential", "surface_pressure") if v in data]
+                return data[names].load()
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"cannot be read: {error}", where=self.path) from error
 
@@ -105,18 +105,18 @@ class Windows:
         Raises:
             InputError: there are no windows, or they are on other layers or another grid of sigma than the core's.
         """
-        store, own = self._store, core.state_layout
+        store, layout = self._store, core.state_layout
         at = int(rng.integers(len(store)))
         data = store.dataset((at, at + 1)).isel({TIME: 0}, drop=True)
         if store.layout.level_units != SIGMA_UNITS:
             return on_core(data, core, self.path)
-        lacking = [c.label for c in own.channels if c not in store.layout.channels]
-        if lacking or store.layout.grid != own.grid:
+        lacking = [c.label for c in layout.channels if c not in store.layout.channels]
+        if lacking or store.layout.grid != layout.grid:
             raise InputError(
                 f"has no {lacking[0]}" if lacking else "is on another grid", where=self.path,
                 remedy=f"Give windows on the grid and layers of {core.name}, or on pressure levels",
             )  # fmt: skip
-        return {name: data[name].values for name in own.variables}
+        return {name: data[name].values for name in layout.variables}
 
     @cached_property
     def _store(self) -> WindowStore:
@@ -146,9 +146,9 @@ def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[
     if "surface_pressure" not in analysis and "geopotential" not in analysis:
         raise InputError("neither geopotential nor surface_pressure in it", where=where, remedy="Add one of them")
     data = analysis.sortby([LATITUDE, LEVEL])
-    own = _grid(data, where)
-    if own != core.grid:
-        data = regrid(data, own, core.grid)
+    grid = _grid(data, where)
+    if grid != core.grid:
+        data = regrid(data, grid, core.grid)
     levels = [float(v) for v in data[LEVEL].values]
 
     def values(name: str) -> Float[np.ndarray, ...]:
@@ -160,20 +160,20 @@ def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[
     else:
         flat = np.zeros((1, *core.grid.shape), np.float32)
         coords = PressureCoordinates(PASCAL_PER_HPA * np.array(levels))
-        found: Any = get_surface_pressure(coords, values("geopotential"), flat, 1.0)
-        pressure = np.asarray(found, np.float32)[0]
+        surface: Any = get_surface_pressure(coords, values("geopotential"), flat, 1.0)
+        pressure = np.asarray(surface, np.float32)[0]
     layered = pressure_to_sigma({n: values(n) for n in ("temperature", *WINDS)}, pressure, levels, core.edges)
     return {**layered, "surface_pressure": pressure}
 
 
 def _grid(data: xr.Dataset, where: str) -> WeatherGrid:
     try:
-        own = WeatherGrid(*(tuple(float(v) for v in data[d].values) for d in (LATITUDE, LONGITUDE)))
+        grid = WeatherGrid(*(tuple(float(v) for v in data[d].values) for d in (LATITUDE, LONGITUDE)))
     except (KeyError, ValueError) as error:
         raise InputError(f"has no grid of latitudes and longitudes: {error}", where=where) from error
-    if not own.is_global:
+    if not grid.is_global:
         raise InputError("its grid does not cover the globe", where=where, remedy="Give a global analysis")
-    return own
+    return grid
 
 
 def core_requests(

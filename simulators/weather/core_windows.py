@@ -13,7 +13,7 @@ from data.errors import InputError
 from data.spec import content_hash
 from data.store import RecordStore
 from data.windows import Segment, WindowStore, write_windows
-from simulators.weather.core_spec import dated
+from simulators.weather.core_spec import with_dates
 from simulators.weather.dycore import DynamicalCore
 from simulators.weather.shallow_water import ShallowWater
 
@@ -70,4 +70,4 @@ def core_windows(
 
 def _segment(data: xr.Dataset, index: int, variables: tuple[str, ...], start: str) -> Segment:
     record = data[list(variables)].isel(sample=index)
-    return Segment.of(dated(record, start))
+    return Segment.of(with_dates(record, start))

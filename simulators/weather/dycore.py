@@ -183,14 +183,14 @@ class DynamicalCore:
         first = self._first(inputs)
         if fault := run.limits.fault(first[None]):
             raise SimulationError("invalid_input", fault)
-        found = {v.name: np.empty([self.spec.sizes[d] for d in v.dims], np.float32) for v in self.spec.outputs}
+        outputs = {v.name: np.empty([self.spec.sizes[d] for d in v.dims], np.float32) for v in self.spec.outputs}
         ends: list[Budgets] = []
         for index, states in enumerate(run.states(first[None], self.saves, self.save_hours, 24 * self.spin_up_days)):
             state = self.state_layout.unstack(states[0])
             if index in (0, self.saves):
                 ends.append(budgets(state, self.edges))
-            for name, values in core_levels.presented(state, self.edges, self.levels, self.geopotential).items():
-                found[name][index] = values
+            for name, values in core_levels.answer_fields(state, self.edges, self.levels, self.geopotential).items():
+                outputs[name][index] = values
         drift = ends[-1].mass / ends[0].mass - 1
         if abs(drift) > self.mass_tolerance:
             raise SimulationError(
@@ -199,7 +199,7 @@ class DynamicalCore:
                 f"{self.mass_tolerance:g} is allowed; set conserve_mass, or a smaller step_minutes",
             )
         log = {"first": asdict(ends[0]), "last": asdict(ends[-1]), "mass_drift": drift}
-        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+        return self.spec.answer(outputs).assign_attrs(log=json.dumps(log))
 
     def run(
         self, states: Float[np.ndarray, "batch latitude longitude channel"], hours: float, save_hours: float
@@ -270,13 +270,13 @@ class DynamicalCore:
         from simulators.weather import core_states
 
         if self.start == "state":
-            given = {v.name.removeprefix("initial_"): inputs[v.name].values for v in self.spec.inputs}
-            parts = [np.moveaxis(given[name], 0, -1) for name in STATE]
-            return np.concatenate([*parts, given["surface_pressure"][..., None]], axis=-1).astype(np.float32)
+            initial = {v.name.removeprefix("initial_"): inputs[v.name].values for v in self.spec.inputs}
+            parts = [np.moveaxis(initial[name], 0, -1) for name in STATE]
+            return np.concatenate([*parts, initial["surface_pressure"][..., None]], axis=-1).astype(np.float32)
         seed = int(inputs["seed"])
         if seed < 0:
             raise SimulationError("invalid_input", f"seed must be 0 or more, got {seed}")
-        return core_states.resting(self, np.random.default_rng(seed))
+        return core_states.resting_state(self, np.random.default_rng(seed))
 
     def _layout(self, channels: tuple[Channel, ...], units: str) -> WeatherLayout:
         return WeatherLayout(

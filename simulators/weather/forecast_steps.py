@@ -14,7 +14,7 @@ PAIRS = (("time", "step"), ("forecast_reference_time", "forecast_period"))
 EXPVER = "expver"
 
 
-def flattened(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
+def along_valid_time(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
     """A Dataset along `time`, the valid time, where it lies along the start and the step of forecasts.
 
     Where two forecasts are valid at one time, that of the later start is taken. `expver` is combined: final values
@@ -38,11 +38,11 @@ def flattened(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
         if step in data.dims and start in data.coords and data[start].ndim == 0:
             data = data.expand_dims(start)  # a single forecast
         if start in data.dims and step in data.dims:
-            return _along_valid_time(data, start, step, notes)
+            return _stack_along_valid_time(data, start, step, notes)
     return data
 
 
-def _along_valid_time(data: xr.Dataset, start: str, step: str, notes: list[str]) -> xr.Dataset:
+def _stack_along_valid_time(data: xr.Dataset, start: str, step: str, notes: list[str]) -> xr.Dataset:
     flat = data.drop_vars("valid_time", errors="ignore").stack(_both=(start, step))
     starts, steps = flat[start].values, flat[step].values
     valid = starts + steps.astype("timedelta64[ns]")

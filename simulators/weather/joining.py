@@ -18,7 +18,7 @@ from data.errors import InputError
 from data.extras import install_command
 from data.spec import SimulationError
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
-from simulators.weather.cf import KNOWN, STATIC, conversion_of
+from simulators.weather.cf import STATE_DIMS, STATIC, conversion_of
 
 INSTALL = f"Install it with `{install_command('weather')}`"
 BLOCK_BYTES = 16 << 20
@@ -29,7 +29,7 @@ SPREAD, BLOCK_TIMES = 1e-3, 32
 
 
 @dataclass
-class Joined:
+class SourceData:
     """A Dataset and what has to be said of how it came about.
 
     Attributes:
@@ -45,7 +45,7 @@ class Joined:
     levels: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
 
-def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
+def join_files(parts: list[tuple[str, xr.Dataset]], where: str) -> SourceData:
     """Files as one Dataset.
 
     Args:
@@ -56,7 +56,7 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
         InputError: units, grids or levels do not fit, or a time is in two files with different values.
         SimulationError: `missing_component`: dask is needed to join them unread.
     """
-    result = Joined(parts[0][1])
+    result = SourceData(parts[0][1])
     if len(parts) == 1:
         return result
     _refuse_unlike_times(parts)
@@ -65,7 +65,7 @@ def joined(parts: list[tuple[str, xr.Dataset]], where: str) -> Joined:
     first = parts[0][1]
     mixed = _mixed_units(parts)
     for name, part in parts:
-        bare = part.drop_vars([c for c in part.coords if c not in KNOWN])
+        bare = part.drop_vars([c for c in part.coords if c not in STATE_DIMS])
         if set(bare.data_vars) <= set(STATIC) and bare.sizes.get(TIME) == 1:
             bare = bare.isel({TIME: 0}, drop=True)
         unread = _on_one_grid(_in_our_units(_unread(bare, where), mixed, name, result), first, name)
@@ -107,10 +107,10 @@ def _refuse_unlike_times(parts: list[tuple[str, xr.Dataset]]) -> None:
 
 def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
     """Arrays that stay unread when they are joined: dask's, in chunks of the file's, or of some megabytes."""
-    own = [
+    chunk_lengths = [
         v.encoding["preferred_chunks"].get(TIME, 1) for v in data.data_vars.values() if "preferred_chunks" in v.encoding
     ]
-    each = max(own, default=max(1, BLOCK_BYTES * data.sizes.get(TIME, 1) // max(1, data.nbytes)))
+    each = max(chunk_lengths, default=max(1, BLOCK_BYTES * data.sizes.get(TIME, 1) // max(1, data.nbytes)))
     try:
         return data.chunk({TIME: each} if TIME in data.dims else {})
     except ImportError as error:
@@ -148,7 +148,7 @@ def _mixed_units(parts: list[tuple[str, xr.Dataset]]) -> set[str]:
     return {name for name, spellings in units.items() if len(spellings) > 1 and name in VARIABLES}
 
 
-def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, result: Joined) -> xr.Dataset:
+def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, result: SourceData) -> xr.Dataset:
     for name in sorted(mixed & set(map(str, data.data_vars))):
         array = data[name]
         factor, offset = conversion_of(name, array.attrs.get("units"), file)
@@ -170,20 +170,20 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
     for dim, period in ((LATITUDE, None), (LONGITUDE, 360.0)):
         if dim not in data.dims or dim not in first.dims:
             continue
-        wanted, have = (np.asarray(d[dim].values, np.float64) for d in (first, data))
-        if len(wanted) != len(have):
+        reference, points = (np.asarray(d[dim].values, np.float64) for d in (first, data))
+        if len(reference) != len(points):
             raise InputError(
-                f"{len(have)} {dim}s, the first file has {len(wanted)}", where=file, remedy="Regrid it before"
+                f"{len(points)} {dim}s, the first file has {len(reference)}", where=file, remedy="Regrid it before"
             )
-        spacing = np.abs(np.diff(wanted)).min() if len(wanted) > 1 else 1.0
-        away = np.abs(have[None, :] - wanted[:, None])
+        spacing = np.abs(np.diff(reference)).min() if len(reference) > 1 else 1.0
+        away = np.abs(points[None, :] - reference[:, None])
         if period is not None:
             away = np.minimum(away % period, period - away % period)
         order = away.argmin(axis=1)
         if away.min(axis=1).max() > SAME * spacing or len(np.unique(order)) != len(order):
             bad = int(np.argmax(away.min(axis=1)))
             raise InputError(
-                f"no {dim} {wanted[bad]:g}, which the first file has", where=file, remedy="Regrid it before"
+                f"no {dim} {reference[bad]:g}, which the first file has", where=file, remedy="Regrid it before"
             )
         if (order != np.arange(len(order))).any():
             data = data.isel({dim: order})
@@ -191,7 +191,7 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
     return data
 
 
-def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], result: Joined) -> xr.Dataset:
+def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], result: SourceData) -> xr.Dataset:
     """Files of the same variables."""
     by_level: dict[tuple[float, ...], list[tuple[str, xr.Dataset]]] = {}
     for name, part in group:
@@ -209,7 +209,7 @@ def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], result: Joined) 
     return xr.concat(parts, LEVEL, data_vars="minimal", coords="minimal", compat="override", join="exact").sortby(LEVEL)
 
 
-def _in_time(files: list[tuple[str, xr.Dataset]], result: Joined) -> xr.Dataset:
+def _in_time(files: list[tuple[str, xr.Dataset]], result: SourceData) -> xr.Dataset:
     """Files one after the other; times that two of them have are taken once.
 
     Raises:
@@ -257,7 +257,7 @@ def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: 
                 )
 
 
-def _at_common_times(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset]:
+def _at_common_times(parts: list[xr.Dataset], result: SourceData) -> list[xr.Dataset]:
     """Parts beside each other at the times that all of them have.
 
     Raises:
@@ -283,13 +283,13 @@ def _at_common_times(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset
     return [part.sel({TIME: common}) if TIME in part.dims else part for part in parts]
 
 
-def _same_levels(parts: list[xr.Dataset], result: Joined) -> list[xr.Dataset]:
+def _same_levels(parts: list[xr.Dataset], result: SourceData) -> list[xr.Dataset]:
     """Variables on different levels get the levels of all, with NaN where one has none, which is noted."""
     levels = sorted({float(v) for part in parts if LEVEL in part.dims for v in part[LEVEL].values})
     for part in parts:
         if LEVEL in part.dims and part.sizes[LEVEL] != len(levels):
-            own = tuple(np.asarray(part[LEVEL].values, float).tolist())
-            result.levels |= {str(name): own for name, array in part.data_vars.items() if LEVEL in array.dims}
+            part_levels = tuple(np.asarray(part[LEVEL].values, float).tolist())
+            result.levels |= {str(name): part_levels for name, array in part.data_vars.items() if LEVEL in array.dims}
     return [
         part.reindex({LEVEL: levels}) if LEVEL in part.dims and part[LEVEL].values.tolist() != levels else part
         for part in parts

@@ -20,7 +20,7 @@ def member_dim(data: xr.Dataset) -> str | None:
     return next((name for name in names if name.lower() in MEMBER_DIMS), None)
 
 
-def of_member(parts: Sequence[tuple[str, xr.Dataset]], member: Member) -> list[tuple[str, xr.Dataset]]:
+def select_member(parts: Sequence[tuple[str, xr.Dataset]], member: Member) -> list[tuple[str, xr.Dataset]]:
     """The files of one member, each without the dim.
 
     Args:

@@ -34,21 +34,21 @@ from data.weather import (
 from data.windows import Segment
 from simulators.weather.cf import (
     beyond_source,
-    checked_variable,
-    converted,
+    check_variable,
+    convert_units,
     ordered_grid,
     pressure_levels,
     refuse_lacking_dims,
     unknown_variables,
 )
-from simulators.weather.chunks import ChunkReader, loaded, plain
-from simulators.weather.joining import Joined
+from simulators.weather.chunks import ChunkReader, as_slice, load
+from simulators.weather.joining import SourceData
 from simulators.weather.plausible import odd_heights, refuse_implausible
 from simulators.weather.precipitation import HOURLY, SUMMED, HourlyRain
 from simulators.weather.reanalysis_settings import ReanalysisSettings
 from simulators.weather.regrid import global_grid, regrid
 from simulators.weather.sources import open_source
-from simulators.weather.times import TimeAxis, checked_times, date, time_axis
+from simulators.weather.times import TimeAxis, parse_date, read_times, time_axis
 
 #: Settings that came after windows had been written of sources without them.
 LATER = ("accumulated", "member")
@@ -74,7 +74,7 @@ class Reanalysis(ReanalysisSettings):
         return self.where.split("/")[-1]
 
     @cached_property
-    def _opened(self) -> Joined:
+    def _opened(self) -> SourceData:
         opened = open_source(self.path, self.member)
         refuse_lacking_dims(opened.data, self.where)
         return opened
@@ -86,7 +86,7 @@ class Reanalysis(ReanalysisSettings):
 
     @cached_property
     def _axis(self) -> TimeAxis:
-        times, notes = checked_times(self.source, self.where)
+        times, notes = read_times(self.source, self.where)
         axis = time_axis(times)
         return replace(axis, notes=(*notes, *axis.notes))
 
@@ -133,18 +133,18 @@ class Reanalysis(ReanalysisSettings):
     @cached_property
     def _chosen(self) -> tuple[str, ...]:
         data = self.source
-        there = [str(n) for n in data.data_vars if str(n) in VARIABLES and TIME in data[n].dims]
-        lacking = [v for v in self.variables if v not in there and not (v in SUMMED and HOURLY in there)]
-        if lacking or not there:
+        available = [str(n) for n in data.data_vars if str(n) in VARIABLES and TIME in data[n].dims]
+        lacking = [v for v in self.variables if v not in available and not (v in SUMMED and HOURLY in available)]
+        if lacking or not available:
             reasons = [] if lacking else [f"{name} is {reason}" for name, reason in unknown_variables(data).items()]
             raise InputError(
                 f"no variable {', '.join(lacking)} in it" if lacking else "no variable of it is known",
                 where=self.where,
                 remedy=". ".join([f"It has {', '.join(map(str, data.data_vars))}", *reasons[:2]]),
             )
-        chosen = self.variables or tuple(v for v in there if v not in self.static)
+        chosen = self.variables or tuple(v for v in available if v not in self.static)
         for name in chosen:
-            checked_variable(data[self._read_as(name)], self.where)
+            check_variable(data[self._read_as(name)], self.where)
         if isinstance(self.levels, Mapping) and (idle := [v for v in self.levels if v not in chosen]):
             raise InputError(f"levels of {idle[0]} are asked for, and it is not in it", where=self.where)
         return chosen
@@ -160,14 +160,14 @@ class Reanalysis(ReanalysisSettings):
         Raises:
             InputError: the source has no state at each hour.
         """
-        found = {name: SUMMED[name] for name in self._chosen if self._read_as(name) != name}
-        if found and (len(self._all_times) < 2 or self._axis.hours != 1):
+        sums = {name: SUMMED[name] for name in self._chosen if self._read_as(name) != name}
+        if sums and (len(self._all_times) < 2 or self._axis.hours != 1):
             raise InputError(
-                f"{next(iter(found))} is the sum of each hour's precipitation, and its times are no hours",
+                f"{next(iter(sums))} is the sum of each hour's precipitation, and its times are no hours",
                 where=self.where,
                 remedy=f"Ask for {HOURLY}, or leave precipitation out",
             )
-        return found
+        return sums
 
     def _levels_of(self, name: str) -> tuple[float, ...]:
         """The levels of a variable that are wanted; empty for all."""
@@ -197,14 +197,14 @@ class Reanalysis(ReanalysisSettings):
                 channels.append(Channel(name))
                 continue
             have = list(self._opened.levels.get(self._read_as(name), self._levels.tolist()))
-            wanted = self._levels_of(name)
-            lacking = [v for v in wanted if not np.isclose(have, v).any()]
+            requested = self._levels_of(name)
+            lacking = [v for v in requested if not np.isclose(have, v).any()]
             if lacking:
                 raise InputError(
                     f"no level {lacking[0]:g} hPa in it", where=self.where,
                     remedy=f"It has {', '.join(f'{v:g}' for v in have)}",
                 )  # fmt: skip
-            channels += [Channel(name, float(v)) for v in (wanted or sorted(have))]
+            channels += [Channel(name, float(v)) for v in (requested or sorted(have))]
         static = tuple(v for v in self.static if v in self.source and v not in self._chosen)
         return WeatherLayout(
             self.target,
@@ -223,8 +223,8 @@ class Reanalysis(ReanalysisSettings):
             InputError: no time lies in the range.
         """
         times, step = self._all_times, self._axis.step
-        low = times.min() if self.start is None else date(self.start, "source.start")
-        high = times.max() if self.stop is None else date(self.stop, "source.stop", end=True)
+        low = times.min() if self.start is None else parse_date(self.start, "source.start")
+        high = times.max() if self.stop is None else parse_date(self.stop, "source.stop", end=True)
         inside = np.flatnonzero((times >= low) & (times <= high))
         if not len(inside):
             shown = [str(v.astype("datetime64[m]")) for v in (low, high)]
@@ -248,9 +248,9 @@ class Reanalysis(ReanalysisSettings):
             on = whole[times[whole] - times[whole - hours + 1] == (hours - 1) * HOUR]
         if HOURLY in self._chosen or self._summed:
             # Sums since midnight give what fell in an hour only beside that of the hour before.
-            known = self._rain.answerable(np.arange(len(times)))
+            answerable = self._rain.answerable(np.arange(len(times)))
             longest = max(self._summed.values(), default=1)
-            on = on[[bool(known[i - longest + 1 : i + 1].all()) for i in on]] if len(on) else on
+            on = on[[bool(answerable[i - longest + 1 : i + 1].all()) for i in on]] if len(on) else on
         self._left_out["without the hours before it that precipitation is summed of"] = before - len(on)
         if not len(on):
             raise InputError("no state has the hours before it that precipitation is summed of", where=self.where)
@@ -340,7 +340,7 @@ class Reanalysis(ReanalysisSettings):
             return None
         data = self.source[names]
         data = data.isel({TIME: 0}) if TIME in data.dims else data
-        return self._presented(loaded(self._cut(data), self.where))
+        return self._presented(load(self._cut(data), self.where))
 
     @cached_property
     def fingerprint(self) -> str:
@@ -386,32 +386,36 @@ class Reanalysis(ReanalysisSettings):
     def _cut(self, data: xr.Dataset) -> xr.Dataset:
         """What is wanted of a Dataset, unread: levels and region, in the order of the states."""
         _, rows, columns = self._grid
-        at: dict[str, Any] = {LATITUDE: plain(rows), LONGITUDE: plain(columns)}
+        at: dict[str, Any] = {LATITUDE: as_slice(rows), LONGITUDE: as_slice(columns)}
         if LEVEL in data.dims:
             data = data.assign_coords({LEVEL: self._levels})
-            wanted = {v for name in self._chosen for v in self._levels_of(name)}
-            if wanted and all(self._levels_of(n) for n in self._chosen if LEVEL in self.source[self._read_as(n)].dims):
+            requested = {v for name in self._chosen for v in self._levels_of(name)}
+            if requested and all(
+                self._levels_of(n) for n in self._chosen if LEVEL in self.source[self._read_as(n)].dims
+            ):
                 # Of all variables together: a Dataset has one set of levels.
-                at[LEVEL] = sorted({int(np.argmin(np.abs(self._levels - v))) for v in wanted})
+                at[LEVEL] = sorted({int(np.argmin(np.abs(self._levels - v))) for v in requested})
         return data.isel({k: v for k, v in at.items() if k in data.dims})
 
     def _presented(self, data: xr.Dataset) -> xr.Dataset:
         """What was read, in the units and on the grid of the states."""
-        made = {}
+        variables = {}
         grid = self._grid[0]
         labels: dict[str, Any] = {LATITUDE: grid.latitude, LONGITUDE: grid.longitude}
         labels |= {d: data[d].values for d in (TIME, LEVEL) if d in data.coords}
         for key, array in data.data_vars.items():
             name = str(key)
-            values = converted(array.values.astype(np.float32), name, array.attrs.get("units"), self.where)
+            values = convert_units(array.values.astype(np.float32), name, array.attrs.get("units"), self.where)
             refuse_implausible(values, name, [str(d) for d in array.dims], labels, self.where)
             if VARIABLES[name].accumulated and (values < 0).any():
                 # Packing and spectral fields leave amounts a little below 0, which no amount is.
                 self._raised[name] = max(self._raised.get(name, 0.0), float(-np.nanmin(values)))
                 values = np.maximum(values, np.float32(0))
-            made[name] = (array.dims, values, VARIABLES[name].attrs())
+            variables[name] = (array.dims, values, VARIABLES[name].attrs())
         coords = {k: v for k, v in data.coords.items() if k in (TIME, LEVEL) and k in data.dims}
-        found = xr.Dataset(made, coords).assign_coords({LATITUDE: list(grid.latitude), LONGITUDE: list(grid.longitude)})
-        found = regrid(found, grid, self.target, self.regrid, tuple(self.fill)) if self.grid else found
-        filled = {k: found[k].fillna(np.float32(self.fill[str(k)])) for k in found.data_vars if k in self.fill}
-        return found.assign(filled)
+        states = xr.Dataset(variables, coords).assign_coords(
+            {LATITUDE: list(grid.latitude), LONGITUDE: list(grid.longitude)}
+        )
+        states = regrid(states, grid, self.target, self.regrid, tuple(self.fill)) if self.grid else states
+        filled = {k: states[k].fillna(np.float32(self.fill[str(k)])) for k in states.data_vars if k in self.fill}
+        return states.assign(filled)

@@ -71,9 +71,9 @@ class ReanalysisSettings:
         else:
             levels = tuple(float(v) for v in levels)
         object.__setattr__(self, "levels", levels)
-        for name, known in (("regrid", METHODS), ("missing", MISSING)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name, choices in (("regrid", METHODS), ("missing", MISSING)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if len(self.region) not in (0, 4) or len(self.grid) not in (0, 2):
             raise ValueError("region must be [south, north, west, east], and grid [latitudes, longitudes]")
         if not isinstance(self.path, str):

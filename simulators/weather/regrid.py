@@ -81,17 +81,19 @@ def regrid(
             the others a new cell is missing where anything that it is made of is.
     """
     rows, columns = weights(source, target, method)
-    found = {}
+    variables = {}
     for name, array in data.data_vars.items():
         if LATITUDE not in array.dims or LONGITUDE not in array.dims:
-            found[name] = array
+            variables[name] = array
             continue
         lead = [d for d in array.dims if d not in (LATITUDE, LONGITUDE)]
         values = array.transpose(*lead, LATITUDE, LONGITUDE).values
-        made = _applied(rows, values.astype(np.float64), columns, partial=name in partial)
+        regridded = _applied(rows, values.astype(np.float64), columns, partial=name in partial)
         coords = {k: v for k, v in array.coords.items() if k in lead}
-        found[name] = xr.DataArray(made.astype(values.dtype), coords, (*lead, LATITUDE, LONGITUDE), attrs=array.attrs)
-    return xr.Dataset(found, attrs=data.attrs).assign_coords(
+        variables[name] = xr.DataArray(
+            regridded.astype(values.dtype), coords, (*lead, LATITUDE, LONGITUDE), attrs=array.attrs
+        )
+    return xr.Dataset(variables, attrs=data.attrs).assign_coords(
         {
             LATITUDE: (LATITUDE, list(target.latitude), {"units": "degrees_north", "standard_name": "latitude"}),
             LONGITUDE: (LONGITUDE, list(target.longitude), {"units": "degrees_east", "standard_name": "longitude"}),

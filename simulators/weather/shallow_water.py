@@ -129,10 +129,10 @@ class ShallowWater:
         if fault := self.spectral.limits.fault(first[None]):
             raise SimulationError("invalid_input", fault)
         states = np.concatenate(list(self.spectral.states(first[None], self.saves, self.save_hours)))
-        found = {name: states[..., i] for i, name in enumerate(STATE)}
+        outputs = {name: states[..., i] for i, name in enumerate(STATE)}
         volume = (states[[0, -1], ..., 2].astype(np.float64) * areas(self.grid)).sum((1, 2))
         log = {"volume_m3": volume.tolist()}
-        return self.spec.answer(found).assign_attrs(log=json.dumps(log))
+        return self.spec.answer(outputs).assign_attrs(log=json.dumps(log))
 
     @cached_property
     def spectral(self) -> SpectralRun:

@@ -77,13 +77,13 @@ def perturbed_jet(
     from simulators.weather.core_equations import UNITS
 
     grid, nondimensional = equations.coords.horizontal, equations.units.nondimensionalize
-    given = published.get_default_parameters()._replace(
+    settings = published.get_default_parameters()._replace(
         jet_max_velocity=np.array(speed) * UNITS.meter / UNITS.second,
         bump_lat_location=np.array(np.deg2rad(latitude)) * UNITS.radian,
         bump_lon_location=np.array(np.deg2rad(longitude)) * UNITS.radian,
         bump_height_scale=np.array(height) * UNITS.meter,
     )
-    parameters = jax.tree.map(nondimensional, given)
+    parameters = jax.tree.map(nondimensional, settings)
     east, north = grid.nodal_mesh[0], np.arcsin(grid.nodal_mesh[1])
     wind = published.get_zonal_velocity(north, parameters)
     steady = published.multi_layer(jnp.asarray(wind)[None], np.ones(1), equations.coords)

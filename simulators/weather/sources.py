@@ -22,10 +22,10 @@ from data.netcdf import open_netcdf
 from data.probe import refuse_deadly
 from data.spec import SimulationError
 from data.zarr_files import open_zarr
-from simulators.weather.cf import named
-from simulators.weather.forecast_steps import flattened
-from simulators.weather.joining import INSTALL, Joined, joined
-from simulators.weather.members import Member, of_member
+from simulators.weather.cf import rename_to_weatherbench
+from simulators.weather.forecast_steps import along_valid_time
+from simulators.weather.joining import INSTALL, SourceData, join_files
+from simulators.weather.members import Member, select_member
 
 GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
 #: What a URL's scheme needs beside fsspec, and how to open it without an account.
@@ -37,13 +37,13 @@ SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def open_source(path: str | Sequence[str], member: Member = None) -> Joined:
+def open_source(path: str | Sequence[str], member: Member = None) -> SourceData:
     """A Dataset with our names, whose arrays are read when they are needed, and what has to be said of it.
 
     Args:
         path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
             file, a list of files, or a pattern such as `data/*.nc`), or GRIB files.
-        member: of an ensemble; see `members.of_member`.
+        member: of an ensemble; see `members.select_member`.
 
     Raises:
         InputError: there is nothing, or it cannot be read.
@@ -53,35 +53,35 @@ def open_source(path: str | Sequence[str], member: Member = None) -> Joined:
     if not isinstance(path, str):
         return _files([str(p) for p in path], ", ".join(map(str, path)), member)
     if "://" in path:
-        [(_, data)] = of_member([(path, _open_zarr(_remote(path), path))], member)
-        return Joined(named(data, path))
+        [(_, data)] = select_member([(path, _open_zarr(_remote(path), path))], member)
+        return SourceData(rename_to_weatherbench(data, path))
     pattern = any(c in path for c in "*?[") and not Path(path).exists()
     return _files(sorted(glob(path)) if pattern else [path], path, member)
 
 
-def _files(found: list[str], path: str, member: Member) -> Joined:
-    absent = [f for f in found if not Path(f).exists()]
-    if not found or absent:
+def _files(files: list[str], path: str, member: Member) -> SourceData:
+    absent = [f for f in files if not Path(f).exists()]
+    if not files or absent:
         raise InputError("no such file or directory", where=absent[0] if absent else path, remedy="Check the path")
-    first = Path(found[0])
+    first = Path(files[0])
     if first.is_dir():
-        if len(found) > 1:
-            raise InputError(f"{len(found)} directories match", where=path, remedy="Name one Zarr store")
+        if len(files) > 1:
+            raise InputError(f"{len(files)} directories match", where=path, remedy="Name one Zarr store")
         refuse_damaged(first)
-        [(_, data)] = of_member([(path, _open_zarr(str(first), path))], member)
-        return Joined(named(data, path))
-    kind = {Path(f).suffix.lower() for f in found}
+        [(_, data)] = select_member([(path, _open_zarr(str(first), path))], member)
+        return SourceData(rename_to_weatherbench(data, path))
+    kind = {Path(f).suffix.lower() for f in files}
     if kind <= set(GRIB):
-        parts = [(f, part) for f in found for part in _grib(f)]
+        parts = [(f, part) for f in files for part in _grib(f)]
     elif kind <= set(NETCDF):
-        parts = [(f, _netcdf(f)) for f in found]
+        parts = [(f, _netcdf(f)) for f in files]
     else:
         raise InputError(
             f"a file of kind {', '.join(sorted(kind))}", where=path, remedy="Give Zarr, NetCDF (.nc) or GRIB (.grib)"
         )
     notes: list[str] = []
-    flat = [(f, named(flattened(part, notes), f)) for f, part in of_member(parts, member)]
-    result = joined(flat, path)
+    flat = [(f, rename_to_weatherbench(along_valid_time(part, notes), f)) for f, part in select_member(parts, member)]
+    result = join_files(flat, path)
     result.assumed = [*dict.fromkeys(notes), *result.assumed]
     return result
 

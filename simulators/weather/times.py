@@ -46,7 +46,7 @@ class TimeAxis:
     notes: tuple[str, ...] = ()
 
 
-def checked_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
+def read_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Times as datetime64[ns], ascending, and what has to be said of them.
 
     Raises:
@@ -177,7 +177,7 @@ def _of_calendar(times: np.ndarray, unit: str, kind: str, hours: float) -> TimeA
     return TimeAxis(times, number - number.min(), hours, kind, {}, notes)
 
 
-def date(text: object, where: str, *, end: bool = False) -> np.datetime64:
+def parse_date(text: object, where: str, *, end: bool = False) -> np.datetime64:
     """The time that a person writes, datetime64[ns]; with `end` the last moment of the year, day or hour that is meant.
 
     Raises:

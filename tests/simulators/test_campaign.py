@@ -56,9 +56,9 @@ def test_a_failure_is_recorded_with_its_kind_and_the_rest_goes_on(
     # On a busy machine memory fills slowly, and must not be cut short by the limit of time.
     patient = replace(QUICK, timeout_s=6.0)
     summary = run_campaign(Misbehaving(str(tmp_path)), inputs, tmp_path / "s", patient, progress=False)
-    found = statuses(tmp_path / "s")
+    status_of = statuses(tmp_path / "s")
     for i, (mode, status) in enumerate(modes.items()):
-        assert found[(float(i), mode)] == status, mode
+        assert status_of[(float(i), mode)] == status, mode
     assert summary.done == 12
     assert summary.failed == {"crashed": 1, "out_of_memory": 1, "not_converged": 1}
     with RecordStore.open(tmp_path / "s") as records:
@@ -117,12 +117,12 @@ def wait_for(folder: Path, count: int, process: subprocess.Popen[str]) -> None:
 
 def alive(folder: Path) -> list[int]:
     """Workers that still run; one that is dead may wait for long to be reaped where there is no init."""
-    found = []
+    pids = []
     for pid in {int(line.rsplit(" ", 1)[1]) for line in (folder / "calls").read_text().splitlines()}:
         with suppress(psutil.NoSuchProcess):
             if psutil.Process(pid).status() != psutil.STATUS_ZOMBIE:
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids
 
 
 def test_a_campaign_that_is_killed_three_times_ends_complete_and_without_duplicates(tmp_path: Path) -> None:
@@ -131,8 +131,8 @@ def test_a_campaign_that_is_killed_three_times_ends_complete_and_without_duplica
         wait_for(tmp_path, more, process)
         process.send_signal(signal.SIGKILL)
         process.wait()
-    held = recorded(tmp_path / "s")
-    assert 40 <= held < 60
+    stored = recorded(tmp_path / "s")
+    assert 40 <= stored < 60
     time.sleep(0.5)
     assert not alive(tmp_path)
     before = calls(tmp_path)
@@ -143,11 +143,11 @@ def test_a_campaign_that_is_killed_three_times_ends_complete_and_without_duplica
     assert len(keys) == len(set(keys)) == 60
     assert sorted(x.tolist()) == [float(i) for i in range(60)]
     expected = {"segfault": "crashed", "raise": "crashed", "hang": "timeout", "eat_memory": "out_of_memory", "ok": "ok"}
-    found = statuses(tmp_path / "s")
-    assert {mode for _, mode in found} == set(expected)
-    assert all(status == expected[mode] for (_, mode), status in found.items())
+    status_of = statuses(tmp_path / "s")
+    assert {mode for _, mode in status_of} == set(expected)
+    assert all(status == expected[mode] for (_, mode), status in status_of.items())
     # What was in the store was not computed again.
-    assert sum((calls(tmp_path) - before).values()) == 60 - held
+    assert sum((calls(tmp_path) - before).values()) == 60 - stored
     assert verify(tmp_path / "s") == []
 
 
@@ -185,8 +185,8 @@ def test_ctrl_c_stops_at_once_and_the_next_run_goes_on(tmp_path: Path) -> None:
     assert time.monotonic() - began < 10
     assert process.returncode != 0
     assert not alive(tmp_path)
-    held = recorded(tmp_path / "s")
-    assert 3 <= held < 60
+    stored = recorded(tmp_path / "s")
+    assert 3 <= stored < 60
     out, _ = start(tmp_path, 0.3).communicate(timeout=60)
     assert out.split() == ["60", "60"]
 
@@ -229,12 +229,12 @@ def test_a_cost_is_processor_time_of_all_programs_and_a_busy_machine_does_not_ch
             process.kill()
             process.wait()
     with RecordStore.open(tmp_path / "s") as records:
-        held = {name: records.column(name) for name in ("mode", "x", "status", "seconds", "core_seconds")}
-    assert held["status"].tolist() == ["ok"] * 5 + ["timeout"]
+        columns = {name: records.column(name) for name in ("mode", "x", "status", "seconds", "core_seconds")}
+    assert columns["status"].tolist() == ["ok"] * 5 + ["timeout"]
     # Programs that a simulation started count as its own work does, those that were killed too.
-    np.testing.assert_allclose(held["core_seconds"][1:], held["x"][1:], rtol=0.15)
-    assert all(held["seconds"][3:5] > 1.5 * held["core_seconds"][3:5])
-    assert summary.core_seconds == pytest.approx(float(held["core_seconds"].sum()))
+    np.testing.assert_allclose(columns["core_seconds"][1:], columns["x"][1:], rtol=0.15)
+    assert all(columns["seconds"][3:5] > 1.5 * columns["core_seconds"][3:5])
+    assert summary.core_seconds == pytest.approx(float(columns["core_seconds"].sum()))
 
 
 def test_what_the_whole_will_cost_is_said_before_it_is_spent() -> None:
@@ -326,8 +326,8 @@ def test_inputs_are_taken_as_they_are_needed(tmp_path: Path) -> None:
 
     def inputs() -> Iterator[xr.Dataset]:
         for i in range(12):
-            made = len((tmp_path / "calls").read_text().splitlines()) if i > 1 else 0
-            ahead.append(i - made)
+            calls_so_far = len((tmp_path / "calls").read_text().splitlines()) if i > 1 else 0
+            ahead.append(i - calls_so_far)
             yield request(float(i))
 
     (tmp_path / "calls").touch()

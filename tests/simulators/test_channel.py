@@ -95,9 +95,9 @@ def test_a_changed_byte_of_an_answer_is_refused(data: st.DataObject) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_bytes_that_no_worker_made_are_refused_and_nothing_else_is_raised(body: bytes, answer: bool) -> None:
-    made = Answer("ok", {"y": np.arange(3.0)}, "", "{}", 1.0, 1.0).pack()
+    message = Answer("ok", {"y": np.arange(3.0)}, "", "{}", 1.0, 1.0).pack()
     with pytest.raises(GarbledError):
-        worker_unpack(made[: len(made) // 2] + body if answer else body)
+        worker_unpack(message[: len(message) // 2] + body if answer else body)
 
 
 def test_arrays_and_strings_come_back_as_they_were() -> None:
@@ -108,12 +108,12 @@ def test_arrays_and_strings_come_back_as_they_were() -> None:
         "words": np.array([["a", "é\ud800"], ["", "d"]], dtype=object),
         "word": np.array("x", dtype=object),
     }
-    facts, found = unpack(pack({"n": 1, "text": "é\ud800"}, arrays))
+    facts, unpacked = unpack(pack({"n": 1, "text": "é\ud800"}, arrays))
     assert facts == {"n": 1, "text": "é\ud800"}
     for name, array in arrays.items():
-        np.testing.assert_array_equal(found[name], array)
-        assert found[name].shape == np.shape(array)
-    assert found["big"].flags.writeable
+        np.testing.assert_array_equal(unpacked[name], array)
+        assert unpacked[name].shape == np.shape(array)
+    assert unpacked["big"].flags.writeable
     with pytest.raises(TypeError, match="neither a number nor a string"):
         pack({}, {"y": np.array(len, dtype=object)})
     with pytest.raises(TypeError, match="neither a number nor a string"):

@@ -73,10 +73,10 @@ def test_an_output_is_never_changed_to_fit(dtype: str, values: np.ndarray, messa
 
     def fitting(value: object) -> np.ndarray:
         simulator = SimpleNamespace(spec=spec, simulate=lambda inputs: xr.Dataset({"y": ((), value)}))
-        found = answer(simulator, {})  # type: ignore[arg-type]
-        assert found.status in ("ok", "crashed")
-        assert (message in found.message) is (found.status == "crashed")
-        return found.values.get("y")
+        reply = answer(simulator, {})  # type: ignore[arg-type]
+        assert reply.status in ("ok", "crashed")
+        assert (message in reply.message) is (reply.status == "crashed")
+        return reply.values.get("y")
 
     assert fitting(values) is None
     fits = np.array("x", dtype=object) if dtype == "str" else np.int8(3)
@@ -125,10 +125,12 @@ def test_each_misbehaviour_has_its_record_and_leaves_no_process_and_no_file(
     summary = run_campaign(Misbehaving(str(tmp_path)), inputs(), tmp_path / "s", config, progress=False)
     with RecordStore.open(tmp_path / "s") as records:
         columns = [records.column(name).tolist() for name in ("mode", "status", "message", "log")]
-    found = {str(mode): (str(status), str(message)) for mode, status, message, _ in zip(*columns, strict=True)}
-    assert {mode: status for mode, (status, _) in found.items()} == {m: status for m, (status, _) in EXPECTED.items()}
+    outcomes = {str(mode): (str(status), str(message)) for mode, status, message, _ in zip(*columns, strict=True)}
+    assert {mode: status for mode, (status, _) in outcomes.items()} == {
+        m: status for m, (status, _) in EXPECTED.items()
+    }
     for mode, (_, part) in EXPECTED.items():
-        assert part in found[mode][1], mode
+        assert part in outcomes[mode][1], mode
     assert summary.done == 3
     assert all(len(log) < 20_000 for log in columns[3])
     assert all("daemon" not in left for _, left in seen)
@@ -172,7 +174,7 @@ def test_what_a_simulator_started_is_gone_two_seconds_after_its_campaign_was_kil
 
 
 def test_directories_of_dead_processes_are_swept_with_what_works_in_them_and_others_are_left(temporary: Path) -> None:
-    dead, held = Scratch.make(), Scratch.make()
+    dead, in_use = Scratch.make(), Scratch.make()
     (dead.files / "large").write_bytes(b"x" * 10_000)
     (dead.files / "closed").mkdir(mode=0o000)
     assert 0.01 <= dead.megabytes() < 0.1
@@ -188,11 +190,11 @@ def test_directories_of_dead_processes_are_swept_with_what_works_in_them_and_oth
     with scratch() as folder:
         assert not dead.root.exists()
         assert work.wait(10) == -signal.SIGKILL
-        assert held.root.exists()
+        assert in_use.root.exists()
         assert (stranger / "notes.txt").exists()
         assert elsewhere.exists()
         assert folder.exists()
     assert not folder.exists()
     assert sweep(temporary) == []
-    held.close()
-    assert not held.root.exists()
+    in_use.close()
+    assert not in_use.root.exists()

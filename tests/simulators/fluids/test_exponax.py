@@ -44,8 +44,8 @@ def run(simulator: Exponax, initial: np.ndarray, **parameters: float) -> np.ndar
     return np.asarray(simulator.trajectories(np.asarray(initial)[None], batch))[0]
 
 
-def relative(found: np.ndarray, true: np.ndarray) -> float:
-    return float(np.linalg.norm(found - true) / np.linalg.norm(true))
+def relative(fields: np.ndarray, true: np.ndarray) -> float:
+    return float(np.linalg.norm(fields - true) / np.linalg.norm(true))
 
 
 def preset(name: str) -> Exponax:
@@ -61,26 +61,26 @@ def test_every_equation_of_the_table_has_a_step() -> None:
 
 def test_advection_shifts_a_wave_exactly() -> None:
     (x,) = grid(32)
-    found = run(Exponax("advection", 32, save_dt=0.37, steps=2, parameters={"velocity_x": 0.7}), np.sin(TAU * x)[None])
+    states = run(Exponax("advection", 32, save_dt=0.37, steps=2, parameters={"velocity_x": 0.7}), np.sin(TAU * x)[None])
     for step in range(3):
-        assert np.allclose(found[step, 0], np.sin(TAU * (x - 0.7 * 0.37 * step)), atol=2e-6)
+        assert np.allclose(states[step, 0], np.sin(TAU * (x - 0.7 * 0.37 * step)), atol=2e-6)
 
 
 def test_each_direction_has_its_own_velocity() -> None:
     x, y = grid(16, dim=2)
     simulator = Exponax("advection", 16, dim=2, save_dt=0.25, parameters={"velocity_x": 0.5}, varied=("velocity_y",))
-    found = run(simulator, (np.sin(TAU * x) * np.cos(TAU * y))[None], velocity_y=-1.5)
+    states = run(simulator, (np.sin(TAU * x) * np.cos(TAU * y))[None], velocity_y=-1.5)
     true = np.sin(TAU * (x - 0.125)) * np.cos(TAU * (y + 0.375))
-    assert np.allclose(found[1, 0], true, atol=2e-6)
+    assert np.allclose(states[1, 0], true, atol=2e-6)
 
 
 @pytest.mark.parametrize("wavenumber", [1, 3])
 def test_diffusion_damps_each_mode_at_its_rate(wavenumber: int) -> None:
     (x,) = grid(32, 2.0)
     simulator = Exponax("diffusion", 32, length=2.0, save_dt=0.5, steps=2, parameters={"diffusivity": 0.05})
-    found = run(simulator, np.cos(np.pi * wavenumber * x)[None])
+    states = run(simulator, np.cos(np.pi * wavenumber * x)[None])
     decay = np.exp(-0.05 * (np.pi * wavenumber) ** 2 * np.array([0.0, 0.5, 1.0]))
-    assert np.allclose(found[:, 0, 0], decay, rtol=1e-5)
+    assert np.allclose(states[:, 0, 0], decay, rtol=1e-5)
 
 
 def cole_hopf(x: float, t: float, viscosity: float) -> float:
@@ -97,11 +97,11 @@ def test_burgers_is_the_cole_hopf_solution() -> None:
     points, viscosity = 128, 0.05
     (x,) = grid(points, TAU)
     simulator = Exponax("burgers", points, length=TAU, save_dt=1.0, dt=0.02, parameters={"viscosity": viscosity})
-    found = run(simulator, np.sin(x)[None])[1, 0]
+    front = run(simulator, np.sin(x)[None])[1, 0]
     picked = np.arange(0, points, 8)
     true = np.array([cole_hopf(x[i], 1.0, viscosity) for i in picked])
-    assert np.abs(found[picked] - true).max() < 5e-6
-    assert np.abs(found).max() > 0.7  # a front, not a wave that has decayed
+    assert np.abs(front[picked] - true).max() < 5e-6
+    assert np.abs(front).max() > 0.7  # a front, not a wave that has decayed
 
 
 def soliton(x: np.ndarray, t: float, speed: float = 4.0, length: float = 20.0) -> np.ndarray:
@@ -113,14 +113,14 @@ def soliton(x: np.ndarray, t: float, speed: float = 4.0, length: float = 20.0) -
 def test_a_soliton_keeps_its_shape_and_speed() -> None:
     (x,) = grid(128, 20.0)
     simulator = Exponax("korteweg_de_vries", 128, length=20.0, save_dt=1.0, dt=0.005, steps=2)
-    found = run(simulator, soliton(x, 0.0)[None])
-    assert relative(found[2, 0], soliton(x, 2.0)) < 2e-4
+    states = run(simulator, soliton(x, 0.0)[None])
+    assert relative(states[2, 0], soliton(x, 2.0)) < 2e-4
     # exponax's own coefficients lose a phase that only a shorter step gives back.
-    own = run(
+    with_real_coefficients = run(
         Exponax("korteweg_de_vries", 128, length=20.0, save_dt=1.0, dt=0.005, steps=2, coefficients="real"),
         soliton(x, 0.0)[None],
     )
-    assert relative(own[2, 0], soliton(x, 2.0)) > 0.05
+    assert relative(with_real_coefficients[2, 0], soliton(x, 2.0)) > 0.05
 
 
 @pytest.mark.parametrize(
@@ -142,8 +142,8 @@ def test_errors_in_time_fall_with_the_order(equation: str, order: int) -> None:
 def test_the_phi_functions_are_their_definitions(real: float, imaginary: float) -> None:
     z = complex(real, imaginary)
     with jax.enable_x64(True):
-        found = [complex(p[0]) for p in phi(jnp.array([z]))]
-    for k, value in enumerate(found, start=1):
+        values = [complex(p[0]) for p in phi(jnp.array([z]))]
+    for k, value in enumerate(values, start=1):
         # phi_k(z) = integral over s from 0 to 1 of exp((1 - s) z) s^(k-1) / (k-1)!, by Gauss-Legendre.
         s, weights = np.polynomial.legendre.leggauss(60)
         s, weights = (s + 1) / 2, weights / 2
@@ -186,10 +186,10 @@ def test_apebench_presets_are_its_difficulties(name: str, theirs: dict) -> None:
             conservative=True,
             order=2,
         )
-    found = run(Exponax(**{**simulator.provenance["settings"], "steps": 1}), initial)[1]
-    change = np.abs(found - initial).max()
+    state = run(Exponax(**{**simulator.provenance["settings"], "steps": 1}), initial)[1]
+    change = np.abs(state - initial).max()
     assert change > 1e-3
-    assert np.abs(found - np.asarray(stepper(jnp.asarray(initial)))).max() < 1e-6
+    assert np.abs(state - np.asarray(stepper(jnp.asarray(initial)))).max() < 1e-6
     # One coefficient one percent off is seen.
     key, value = next(iter(simulator.parameters.items()))
     off = run(
@@ -202,7 +202,7 @@ def test_apebench_presets_are_its_difficulties(name: str, theirs: dict) -> None:
         ),
         initial,
     )[1]
-    assert np.abs(off - found).max() > 3e-6
+    assert np.abs(off - state).max() > 3e-6
 
 
 OWN = [
@@ -238,8 +238,8 @@ def test_taylor_green_vorticity_decays_exactly() -> None:
         dt=0.1,
         parameters={"viscosity": 0.05, "drag": 0.1},
     )
-    found = run(simulator, initial[None])[1, 0]
-    assert np.allclose(found, initial * np.exp(-2 * 0.05 - 0.1), atol=3e-6)
+    vorticity = run(simulator, initial[None])[1, 0]
+    assert np.allclose(vorticity, initial * np.exp(-2 * 0.05 - 0.1), atol=3e-6)
 
 
 def test_kolmogorov_flow_settles_on_the_laminar_profile() -> None:
@@ -264,17 +264,17 @@ def test_kolmogorov_flow_in_three_dimensions_settles_on_the_laminar_profile() ->
         "navier_stokes_kolmogorov_3d", 8, dim=3, length=length, save_dt=1.0, dt=0.05,
         parameters={"viscosity": viscosity, "forcing": forcing, "forcing_mode": 1, "drag": drag},
     )  # fmt: skip
-    found = run(simulator, np.zeros((3, 8, 8, 8)))[1]
-    assert np.allclose(found[0], forcing / (viscosity * k**2 + drag) * np.sin(k * y), atol=1e-5)
-    assert np.abs(found[1:]).max() < 1e-6
+    velocity = run(simulator, np.zeros((3, 8, 8, 8)))[1]
+    assert np.allclose(velocity[0], forcing / (viscosity * k**2 + drag) * np.sin(k * y), atol=1e-5)
+    assert np.abs(velocity[1:]).max() < 1e-6
 
 
 def test_the_forcing_of_li_is_the_published_one() -> None:
     # From rest, w = forcing t (sin + cos) exactly while diffusion is small: the flow is parallel to its own fronts.
     x, y = grid(16, 1.0, 2)
     simulator = Exponax("navier_stokes_li", 16, dim=2, save_dt=0.5, dt=0.1, parameters={"viscosity": 0.0})
-    found = run(simulator, np.zeros((1, 16, 16)))[1, 0]
-    assert np.allclose(found, 0.5 * 0.1 * (np.sin(TAU * (x + y)) + np.cos(TAU * (x + y))), atol=1e-6)
+    vorticity = run(simulator, np.zeros((1, 16, 16)))[1, 0]
+    assert np.allclose(vorticity, 0.5 * 0.1 * (np.sin(TAU * (x + y)) + np.cos(TAU * (x + y))), atol=1e-6)
 
 
 def test_two_and_three_dimensions_agree_on_a_plane_flow() -> None:
@@ -303,26 +303,26 @@ def test_a_three_dimensional_flow_stays_solenoidal_and_loses_the_energy_that_vis
     simulator = Exponax(
         "navier_stokes_3d", n, dim=3, length=TAU, save_dt=dt, steps=10, parameters={"viscosity": viscosity}
     )
-    found = run(simulator, initial)
-    assert max(divergence(u) for u in found) < 1e-5
-    energy = np.array([0.5 * np.mean(np.sum(u**2, axis=0)) for u in found.astype(float)])
+    states = run(simulator, initial)
+    assert max(divergence(u) for u in states) < 1e-5
+    energy = np.array([0.5 * np.mean(np.sum(u**2, axis=0)) for u in states.astype(float)])
     k = np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n)] * 3, indexing="ij"))
     squared = np.sum(k**2, axis=0)
-    hats = np.fft.fftn(found.astype(float), axes=(2, 3, 4), norm="forward")
+    hats = np.fft.fftn(states.astype(float), axes=(2, 3, 4), norm="forward")
     loss = viscosity * np.sum(squared * np.abs(hats) ** 2, axis=(1, 2, 3, 4))
     # dE/dt = -viscosity <|grad v|^2>, by Simpson's rule over the ten intervals.
     weights = dt / 3 * np.array([1, 4, 2, 4, 2, 4, 2, 4, 2, 4, 1])
     assert np.isclose(energy[0], 1 / 8, rtol=1e-6)  # <sin^2 cos^2 cos^2> = 1/8 for each of two components, halved
     assert np.isclose(energy[0] - energy[-1], np.sum(weights * loss), rtol=2e-4)
-    assert np.abs(found[-1, 2]).max() > 0.01  # the third component has come up: this is no plane flow
+    assert np.abs(states[-1, 2]).max() > 0.01  # the third component has come up: this is no plane flow
 
 
 @pytest.mark.parametrize("equation", ["burgers", "korteweg_de_vries", "kuramoto_sivashinsky_conservative"])
 def test_conservative_equations_keep_the_mean(equation: str) -> None:
     initial = FourierSeries(cutoff=3).sample(np.random.default_rng(2), 1, 64, 1)[0] + np.float32(0.3)
-    found = run(Exponax(equation, 64, length=20.0, save_dt=1.0, dt=0.05, steps=3), initial)
-    assert np.abs(found[-1] - initial).max() > 0.05
-    assert np.allclose(found.mean(axis=(1, 2)), 0.3, atol=2e-6)
+    states = run(Exponax(equation, 64, length=20.0, save_dt=1.0, dt=0.05, steps=3), initial)
+    assert np.abs(states[-1] - initial).max() > 0.05
+    assert np.allclose(states.mean(axis=(1, 2)), 0.3, atol=2e-6)
 
 
 def test_gradients_are_those_of_finite_differences() -> None:
@@ -386,12 +386,12 @@ def test_a_blow_up_is_an_error_that_says_when_and_what_to_do() -> None:
 def test_a_blow_up_is_refined_away() -> None:
     simulator = Exponax(**{**BLOWS_UP, "refine": 10})
     initial = 5 * np.sin(TAU * grid(64)[0])[None]
-    found = simulator.simulate(simulator.spec.request({"initial": initial}))
-    log = json.loads(found.attrs["log"])
+    answer = simulator.simulate(simulator.spec.request({"initial": initial}))
+    log = json.loads(answer.attrs["log"])
     assert 4 <= log["refinements"] <= 10  # down to a step of 1/32 it is not finite
     assert log["dt"] == 0.5 / 2 ** log["refinements"]
     fine = run(simulator.at(dt=0.5 / 1024), initial)
-    assert relative(found["u"].values[-1], fine[-1]) < 0.1
+    assert relative(answer["u"].values[-1], fine[-1]) < 0.1
 
 
 def test_a_step_that_leaps_over_cells_is_not_taken_for_a_solution() -> None:
@@ -419,13 +419,13 @@ def test_a_tolerance_makes_the_answer_as_accurate_as_it_says() -> None:
 def test_good_tells_which_trajectories_of_a_batch_are_solutions() -> None:
     simulator = Exponax(**BLOWS_UP)
     wave = np.sin(TAU * grid(64)[0])[None]
-    found = np.array(simulator.trajectories(np.stack([0.01 * wave, 20 * wave])))
-    assert simulator.good(found).tolist() == [True, False]
-    assert simulator.good(found, {"convection": np.array([100.0, 1.0])}).tolist() == [False, False]
-    found[0, 1, 0, 3] = 101.0  # a hundred times the larger of 1 and the initial amplitude is the bound
+    trajectories = np.array(simulator.trajectories(np.stack([0.01 * wave, 20 * wave])))
+    assert simulator.good(trajectories).tolist() == [True, False]
+    assert simulator.good(trajectories, {"convection": np.array([100.0, 1.0])}).tolist() == [False, False]
+    trajectories[0, 1, 0, 3] = 101.0  # a hundred times the larger of 1 and the initial amplitude is the bound
     bound = Exponax(**{**BLOWS_UP, "courant": None})
-    assert bound.good(found).tolist() == [False, False]
-    assert Exponax(**{**BLOWS_UP, "courant": None, "growth": 102.0}).good(found).tolist() == [True, False]
+    assert bound.good(trajectories).tolist() == [False, False]
+    assert Exponax(**{**BLOWS_UP, "courant": None, "growth": 102.0}).good(trajectories).tolist() == [True, False]
 
 
 def test_the_courant_number_of_a_vorticity_is_that_of_its_velocity() -> None:
@@ -452,10 +452,10 @@ def test_resampling_a_band_limited_field_is_exact(dim: int, coarse: int, extra: 
 @pytest.mark.parametrize(("old", "new"), [(8, 6), (7, 4), (6, 9)])
 def test_resampling_is_exponaxs(old: int, new: int) -> None:
     noise = np.random.default_rng(0).standard_normal((3, old, old)).astype(np.float32)
-    found = resample(jnp.asarray(noise), new, dim=2)
-    assert isinstance(found, jax.Array)
-    assert np.allclose(found, ex.map_between_resolutions(jnp.asarray(noise), new), atol=1e-6)
-    assert np.allclose(resample(noise, new, dim=2), found, atol=1e-6)
+    resampled = resample(jnp.asarray(noise), new, dim=2)
+    assert isinstance(resampled, jax.Array)
+    assert np.allclose(resampled, ex.map_between_resolutions(jnp.asarray(noise), new), atol=1e-6)
+    assert np.allclose(resample(noise, new, dim=2), resampled, atol=1e-6)
 
 
 def test_resampling_drops_what_the_coarser_grid_cannot_hold() -> None:
@@ -476,17 +476,17 @@ def test_a_coarser_copy_has_the_same_times_and_nears_the_fine_answer() -> None:
     for points in (16, 32):
         coarse = fine.at(points=points, dt=0.05)
         assert coarse.spec.coordinate("time") == fine.spec.coordinate("time")
-        found = run(coarse, np.asarray(resample(initial, points, dim=1)))
-        errors.append(relative(np.asarray(resample(found, 128, dim=1)), true))
+        states = run(coarse, np.asarray(resample(initial, points, dim=1)))
+        errors.append(relative(np.asarray(resample(states, 128, dim=1)), true))
     assert errors[1] < errors[0] / 8 < 0.01
 
 
 def test_float64_is_a_precision_of_the_computation() -> None:
     simulator = Exponax("advection", 16, save_dt=0.3, dtype="float64")
     (x,) = grid(16)
-    found = simulator.trajectories(np.sin(TAU * x)[None, None])
-    assert found.dtype == np.float64
-    assert np.abs(np.asarray(found)[0, 1, 0] - np.sin(TAU * (x - 0.3))).max() < 1e-14
+    trajectories = simulator.trajectories(np.sin(TAU * x)[None, None])
+    assert trajectories.dtype == np.float64
+    assert np.abs(np.asarray(trajectories)[0, 1, 0] - np.sin(TAU * (x - 0.3))).max() < 1e-14
     with pytest.raises(InputError, match="enable_x64"):
         simulator.solve(jnp.zeros((1, 16)))
     answer = simulator.simulate(simulator.spec.request({"initial": np.sin(TAU * x)[None]}))
@@ -570,13 +570,13 @@ def test_a_campaign_fills_a_store_that_xarray_reads(tmp_path: Path) -> None:
     summary = run_campaign(simulator, series, tmp_path / "s", config, progress=False)
     assert (summary.done, summary.cached) == (1, 2)
     with RecordStore.open(tmp_path / "s") as store:
-        found = store.dataset().load()
-    assert found["u"].dims == ("sample", "time", "channel", "x")
-    assert np.allclose(found["x"], np.arange(32) / 32)
-    assert np.allclose(found["time"], [0.0, 0.1, 0.2, 0.3])
+        records = store.dataset().load()
+    assert records["u"].dims == ("sample", "time", "channel", "x")
+    assert np.allclose(records["x"], np.arange(32) / 32)
+    assert np.allclose(records["time"], [0.0, 0.1, 0.2, 0.3])
     for index, request in enumerate(series):
-        assert np.array_equal(found["initial"][index], request["initial"])
-        assert np.allclose(found["u"][index], simulator.simulate(request)["u"], atol=1e-6)
+        assert np.array_equal(records["initial"][index], request["initial"])
+        assert np.allclose(records["u"][index], simulator.simulate(request)["u"], atol=1e-6)
 
 
 def test_a_request_depends_on_the_seed_and_its_number_alone() -> None:
@@ -584,12 +584,12 @@ def test_a_request_depends_on_the_seed_and_its_number_alone() -> None:
     two = Exponax("advection_diffusion", 16, varied=("velocity_x", "diffusivity"))
     ranges = {"diffusivity": Range(1e-3, 1e-1, log=True), "velocity_x": Range(-1.0, 1.0)}
     whole = list(requests(two, FourierSeries(), ranges, 6, seed=1))
-    for found, true in zip(requests(two, FourierSeries(), ranges, 6, seed=1, start=4), whole[4:], strict=True):
-        assert found.identical(true)
-    for found, true in zip(
+    for request, true in zip(requests(two, FourierSeries(), ranges, 6, seed=1, start=4), whole[4:], strict=True):
+        assert request.identical(true)
+    for request, true in zip(
         requests(one, FourierSeries(), {"diffusivity": ranges["diffusivity"]}, 6, seed=1), whole, strict=True
     ):
-        assert found.identical(true.drop_vars("velocity_x"))
+        assert request.identical(true.drop_vars("velocity_x"))
     other = next(requests(two, FourierSeries(), ranges, 1, seed=2))
     assert not np.allclose(other["initial"], whole[0]["initial"])
     assert len({float(r["diffusivity"]) for r in whole}) == 6
@@ -609,9 +609,9 @@ def test_a_logarithmic_range_is_uniform_in_the_logarithm() -> None:
 
 def test_spun_up_states_are_the_last_of_a_run() -> None:
     solver = Exponax("kuramoto_sivashinsky_conservative", 48, length=30.0, save_dt=5.0, dt=0.1, steps=8)
-    found = SpunUp(FourierSeries(), solver).sample(np.random.default_rng(0), 2, 48, 1)
+    states = SpunUp(FourierSeries(), solver).sample(np.random.default_rng(0), 2, 48, 1)
     start = FourierSeries().sample(np.random.default_rng(0), 2, 48, 1)
-    assert np.array_equal(found, np.asarray(solver.trajectories(start))[:, -1])
+    assert np.array_equal(states, np.asarray(solver.trajectories(start))[:, -1])
     with pytest.raises(InputError, match="varied"):
         SpunUp(FourierSeries(), Exponax("burgers", 16, varied=("viscosity",)))
 

@@ -157,10 +157,10 @@ def test_a_placeholder_that_changes_nothing_is_not_used(case: Path, name: str, t
     (case / name).write_text(text)
     template = Template.read(case)
     assert "extra" not in template.placeholders
-    known = dict.fromkeys([*PARAMETERS, *CONSTANTS], "parameters")
-    match_placeholders(template, known, "case")
+    sources = dict.fromkeys([*PARAMETERS, *CONSTANTS], "parameters")
+    match_placeholders(template, sources, "case")
     with pytest.raises(InputError, match=rf"no file holds .*extra.*it stands only at {name}:\d, where it changes"):
-        match_placeholders(template, known | {"extra": "parameters"}, "case")
+        match_placeholders(template, sources | {"extra": "parameters"}, "case")
     (case / "constant" / "used").write_text('file "http://a/b"; a {{extra}};\n')
     assert Template.read(case).placeholders["extra"] == "constant/used:1"
 
@@ -282,8 +282,8 @@ def test_a_program_without_time_answers_in_the_folder_that_it_began_with(case: P
     assert "Phi" in text
     solvers.write_text(text + "\npotentialFlow { nNonOrthogonalCorrectors 1; }\n")
     # Without an inlet nothing drives a potential flow: it stands still, and still it is an answer that was written.
-    found = answer(case, ("blockMesh", "potentialFoam"))
-    assert np.allclose(found.U, 0, atol=1e-8)
+    flow = answer(case, ("blockMesh", "potentialFoam"))
+    assert np.allclose(flow.U, 0, atol=1e-8)
     with pytest.raises(SimulationError, match="no command has written U"):
         answer(case, ("blockMesh",))
     with pytest.raises(SimulationError, match="nothing was written after time 0"):
@@ -334,9 +334,9 @@ def test_strings_and_inner_dictionaries_are_not_taken_for_values(tmp_path: Path)
         head
         + 'boundaryField { a { file "http://x/y"; value uniform 4; } b { sub { value uniform 8; } value uniform 7; } }'
     )
-    found = read_field(path)
-    assert found.units == "K"
-    assert {name: float(values[0, 0]) for name, values in found.patches.items()} == {"a": 4.0, "b": 7.0}
+    field = read_field(path)
+    assert field.units == "K"
+    assert {name: float(values[0, 0]) for name, values in field.patches.items()} == {"a": 4.0, "b": 7.0}
 
 
 def test_a_field_may_name_its_patches_in_latin_1_and_may_not_be_binary(tmp_path: Path) -> None:

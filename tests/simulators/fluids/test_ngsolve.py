@@ -20,7 +20,7 @@ from simulators.base import Simulator
 from simulators.campaign import CampaignConfig, run_campaign
 from simulators.fluids.ngsolve import NGSolveFlow
 from simulators.fluids.ngsolve_flow import FLAGS, MeshSizes, SteadyFlow, channel_mesh, solve
-from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, shaped
+from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, with_parameters
 
 ng = pytest.importorskip("ngsolve", reason="needs the optional package ngsolve")
 
@@ -100,11 +100,11 @@ def test_a_symmetric_body_on_the_centre_line_has_no_lift() -> None:
 
 
 def test_the_mirror_image_has_the_opposite_lift(crooked: tuple[NGSolveFlow, Body, SteadyFlow]) -> None:
-    flow, body, found = crooked
-    here, there = flow.coefficients(body, found), coefficients(flow, body.reflected(CHANNEL.height))
-    assert abs(here["lift"]) > 0.5
-    assert there["lift"] == pytest.approx(-here["lift"], rel=1e-3)
-    assert there["drag"] == pytest.approx(here["drag"], rel=1e-4)
+    flow, body, solution = crooked
+    original, mirrored = flow.coefficients(body, solution), coefficients(flow, body.reflected(CHANNEL.height))
+    assert abs(original["lift"]) > 0.5
+    assert mirrored["lift"] == pytest.approx(-original["lift"], rel=1e-3)
+    assert mirrored["drag"] == pytest.approx(original["drag"], rel=1e-4)
 
 
 def test_slow_flow_is_stokes_flow() -> None:
@@ -119,29 +119,29 @@ def test_the_surface_integral_of_stress_approaches_the_force(reynolds: float) ->
     gaps = []
     for maxh, order in ((0.2, 3), (0.1, 5)):
         flow = CYLINDER.at(maxh, order)
-        found = flow.flow(flow.body, reynolds)
+        solution = flow.flow(flow.body, reynolds)
         viscosity = 0.2 * 0.1 / reynolds
-        gradient = ng.BoundaryFromVolumeCF(ng.Grad(found.velocity))
-        stress = viscosity * (gradient + gradient.trans) - found.pressure * ng.Id(2)
-        normal, body = ng.specialcf.normal(2), found.mesh.Boundaries("body")
+        gradient = ng.BoundaryFromVolumeCF(ng.Grad(solution.velocity))
+        stress = viscosity * (gradient + gradient.trans) - solution.pressure * ng.Id(2)
+        normal, body = ng.specialcf.normal(2), solution.mesh.Boundaries("body")
         # Gauss's theorem tells which way the normal points: out of the body, its flux of (x, y) is twice the area.
-        flux = ng.Integrate(ng.CF((ng.x - 0.2, ng.y - 0.2)) * normal, found.mesh, ng.BND, 12, body)
+        flux = ng.Integrate(ng.CF((ng.x - 0.2, ng.y - 0.2)) * normal, solution.mesh, ng.BND, 12, body)
         assert abs(flux) == pytest.approx(2 * math.pi * 0.05**2, rel=1e-4)
-        surface = np.sign(flux) * np.array(ng.Integrate(stress * normal, found.mesh, ng.BND, 12, body))
-        gaps.append(abs(surface[0] / found.force[0] - 1))
+        surface = np.sign(flux) * np.array(ng.Integrate(stress * normal, solution.mesh, ng.BND, 12, body))
+        gaps.append(abs(surface[0] / solution.force[0] - 1))
     assert gaps[0] < 2e-2
     assert gaps[1] < min(1e-3, gaps[0] / 5)
 
 
 def test_nodes_carry_the_solution(crooked: tuple[NGSolveFlow, Body, SteadyFlow]) -> None:
-    _, body, found = crooked
-    at = found.vertices()
+    _, body, solution = crooked
+    at = solution.vertices()
     nodes, elements, flags = at["nodes"], at["elements"], at["boundary"]
     assert sorted(set(elements.ravel())) == list(range(len(nodes)))
     for node in np.flatnonzero(flags == FLAGS.index("interior"))[::7]:
-        point = found.mesh(*nodes[node])
-        assert np.allclose(at["velocity"][node], found.velocity(point), atol=1e-6)
-        assert at["pressure"][node] == pytest.approx(found.pressure(point), abs=1e-6)
+        point = solution.mesh(*nodes[node])
+        assert np.allclose(at["velocity"][node], solution.velocity(point), atol=1e-6)
+        assert at["pressure"][node] == pytest.approx(solution.pressure(point), abs=1e-6)
     a, b, c = nodes[elements].transpose(1, 0, 2)
     areas = 0.5 * ((b - a)[:, 0] * (c - a)[:, 1] - (b - a)[:, 1] * (c - a)[:, 0])
     assert (areas > 0).all()
@@ -165,7 +165,7 @@ def test_nodes_carry_the_solution(crooked: tuple[NGSolveFlow, Body, SteadyFlow])
 def test_meshes_of_drawn_bodies_fill_the_fluid() -> None:
     flow = NGSolveFlow().at(0.4, 3, curvature=1.0)
     for request in requests(flow, ShapeRanges(wave=0.2), 12, 1):
-        body = shaped(flow.body, {k: v.values for k, v in request.items()})
+        body = with_parameters(flow.body, {k: v.values for k, v in request.items()})
         mesh = channel_mesh(CHANNEL, body, flow.sizes)
         determinant = ng.Det(ng.specialcf.JacobianMatrix(2))
         assert ng.Integrate(ng.IfPos(determinant, 1, 0), mesh, order=9) == pytest.approx(
@@ -184,11 +184,11 @@ def test_what_newton_cannot_reach_is_said_in_numbers() -> None:
 
 def test_high_reynolds_numbers_are_approached_from_lower_ones() -> None:
     plate = Body(aspect=2.0, angle=1.5)
-    found = CYLINDER.flow(plate, 70.0)
-    assert found.residual < CYLINDER.tolerance
+    solution = CYLINDER.flow(plate, 70.0)
+    assert solution.residual < CYLINDER.tolerance
     # Drag falls with the Reynolds number, but less than as its inverse.
     before = CYLINDER.flow(plate, 35.0).force[0]
-    assert before / 2 < found.force[0] < before
+    assert before / 2 < solution.force[0] < before
     # In one go Newton's method fails there, from the same start.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("simulators.fluids.ngsolve_flow.APPROACH", ())

@@ -46,8 +46,8 @@ def channel(cells: int = 8, path: str = "channel", **changes) -> OpenFOAM:  # ty
 
 
 def flow(simulator: OpenFOAM, **values: float) -> xr.Dataset:
-    given = {"viscosity": 0.1, "pressure_drop": 0.8, "wall_velocity": 0.5} | values
-    return simulator.simulate(simulator.spec.request(given))
+    parameters = {"viscosity": 0.1, "pressure_drop": 0.8, "wall_velocity": 0.5} | values
+    return simulator.simulate(simulator.spec.request(parameters))
 
 
 def plates(y: np.ndarray, t: float, viscosity: float, gradient: float, wall: float) -> np.ndarray:
@@ -75,8 +75,8 @@ def body(cells: int, shape: str = "ellipse", **changes: float) -> xr.Dataset:
 
 def running(argument: str) -> list[int]:
     """Processes whose last argument is this one."""
-    found = psutil.process_iter(["cmdline"])
-    return [p.pid for p in found if (p.info["cmdline"] or [])[-1:] == [argument]]
+    processes = psutil.process_iter(["cmdline"])
+    return [p.pid for p in processes if (p.info["cmdline"] or [])[-1:] == [argument]]
 
 
 # --- analytic flows and benchmarks
@@ -200,9 +200,9 @@ def test_cells_are_placed_by_their_centres() -> None:
     constants = {k: float(v) for k, v in filled.items() if k != "viscosity"}
     grid = {"x": (0.0, 1.0, 32), "y": (0.0, 1.0, 32), "z": (0.0, 0.1, 1)}
     other = channel(path="cavity", parameters={"viscosity": "m2 s-1"}, constants=constants, grid=grid, times=None)
-    found = other.simulate(other.spec.request({"viscosity": 0.01}))
-    assert found.U.dims == ("channel", "x", "y", "z")
-    assert np.allclose(found.U.values[:2, ..., 0], answer.velocity.values[-1], atol=1e-6)
+    cube = other.simulate(other.spec.request({"viscosity": 0.01}))
+    assert cube.U.dims == ("channel", "x", "y", "z")
+    assert np.allclose(cube.U.values[:2, ..., 0], answer.velocity.values[-1], atol=1e-6)
 
 
 @needs_openfoam
@@ -236,9 +236,9 @@ def test_one_simulator_is_one_identity(tmp_path: Path) -> None:
 @needs_openfoam
 def test_a_campaign_fills_a_store(tmp_path: Path) -> None:
     simulator = channel(constants={"cells": 8, "step": 0.1, "interval": 1.0, "end": 30.0})
-    given = ({"viscosity": nu, "pressure_drop": 0.8, "wall_velocity": 0.5} for nu in (0.1, 0.2))
+    parameters = ({"viscosity": nu, "pressure_drop": 0.8, "wall_velocity": 0.5} for nu in (0.1, 0.2))
     config = CampaignConfig(workers=1)
-    requests = [simulator.spec.request(values) for values in given]
+    requests = [simulator.spec.request(values) for values in parameters]
     summary = run_campaign(simulator, requests, tmp_path / "store", config, progress=False)
     assert summary.done == 2
     assert not summary.failed
@@ -416,11 +416,11 @@ def test_fields_are_read_in_each_form(tmp_path: Path) -> None:
         ("nonuniform List<vector> 2{(1 2 3)}", [[1, 2, 3], [1, 2, 3]]),
     ):
         path.write_text(f"{HEAD}// internalField of a comment;\ninternalField {body_};{REST}")
-        found = read_field(path)
-        assert np.array_equal(found.values, expected)
-        assert (found.kind, found.units) == ("volVectorField", "m s-1")
-        assert set(found.patches) == {"inlet"}
-        assert np.array_equal(found.patches["inlet"], [[3, 0, 0]])
+        field = read_field(path)
+        assert np.array_equal(field.values, expected)
+        assert (field.kind, field.units) == ("volVectorField", "m s-1")
+        assert set(field.patches) == {"inlet"}
+        assert np.array_equal(field.patches["inlet"], [[3, 0, 0]])
     assert np.array_equal(read_field(path).over(2), [[1, 2, 3], [1, 2, 3]])
     with pytest.raises(InputError, match="2 values on a mesh of 3 cells"):
         read_field(path).over(3)

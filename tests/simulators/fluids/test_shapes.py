@@ -11,7 +11,7 @@ import pytest
 from data.errors import InputError
 from data.spec import Coordinate, Spec
 from simulators.fluids.ngsolve import INPUTS
-from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, shaped
+from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, with_parameters
 
 T = np.linspace(0, 2 * np.pi, 400, endpoint=False)
 CROOKED = Body(aspect=1.7, angle=0.6, cosine=(0.1, -0.05, 0.03), sine=(-0.06, 0.04, 0.05))
@@ -90,7 +90,7 @@ def test_bodies_that_do_not_fit_are_named_in_one_line(body: Body, said: str) -> 
 
 
 @pytest.mark.parametrize(
-    ("made", "said"),
+    ("make", "said"),
     [
         (lambda: Body(radius=0.0), "body.radius: must be above 0"),
         (lambda: Body(aspect=-1.0), "body.aspect: must be above 0"),
@@ -103,14 +103,14 @@ def test_bodies_that_do_not_fit_are_named_in_one_line(body: Body, said: str) -> 
         (lambda: ShapeRanges(wave=-1.0), "ranges.wave"),
     ],
 )
-def test_settings_that_make_no_sense_are_named(made, said: str) -> None:  # type: ignore[no-untyped-def]
+def test_settings_that_make_no_sense_are_named(make, said: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=said):
-        made()
+        make()
 
 
 def test_drawn_bodies_are_simple_curves_inside_the_channel() -> None:
     for request in requests(ALL, ShapeRanges(wave=0.3, decay=1.0, aspect=(1.0, 4.0), y=(0.1, 0.3)), 30, 5):
-        body = shaped(Body(), {k: v.values for k, v in request.items()})
+        body = with_parameters(Body(), {k: v.values for k, v in request.items()})
         points = body.outline(T)[0]
         assert (points.min(0) >= 0.02).all()
         assert (points.max(0) <= (2.18, 0.39)).all()

@@ -25,9 +25,9 @@ HYDROGEN = Geometry(np.array([1, 1], np.int32), np.array([[0, 0, 0], [0, 0, 1.4 
 
 def run(geometry: Geometry, **settings: Any) -> Any:
     simulator = PySCF(**{"density_fit": False, "basis": "sto-3g", "method": "hf", **settings})
-    found = simulator.simulate(geometry.dataset())
-    check(found, simulator.spec.outputs)
-    return found
+    answer = simulator.simulate(geometry.dataset())
+    check(answer, simulator.spec.outputs)
+    return answer
 
 
 def bent(seed: int = 0) -> Geometry:

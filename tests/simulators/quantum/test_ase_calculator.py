@@ -37,10 +37,10 @@ def test_a_lennard_jones_dimer_is_the_formula() -> None:
         return 4 * epsilon * ((sigma / r) ** 12 - (sigma / r) ** 6)
 
     for r in (3.6, 2 ** (1 / 6) * sigma, 5.0):
-        found = simulator.simulate(dimer(r).dataset())
-        assert float(found.energy) == pytest.approx(formula(r) - formula(cutoff), abs=1e-10)
+        answer = simulator.simulate(dimer(r).dataset())
+        assert float(answer.energy) == pytest.approx(formula(r) - formula(cutoff), abs=1e-10)
         slope = (formula(r + 1e-5) - formula(r - 1e-5)) / 2e-5
-        assert found.forces.values[1, 2] == pytest.approx(-slope, abs=1e-7)
+        assert answer.forces.values[1, 2] == pytest.approx(-slope, abs=1e-7)
 
 
 def test_any_calculator_from_python_gives_its_own_numbers() -> None:
@@ -48,11 +48,11 @@ def test_any_calculator_from_python_gives_its_own_numbers() -> None:
         np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.119262], [0, 0.763239, -0.477047], [0, -0.763239, -0.477047]])
     )
     outputs = ("energy", "forces", "dipole", "dipole_moment", "mulliken_charges")
-    there = ASECalculator("tblite", {"method": "GFN2-xTB"}, outputs, make=_tblite).simulate(water.dataset())
-    here = XTB(outputs=outputs).simulate(water.dataset())
+    by_ase = ASECalculator("tblite", {"method": "GFN2-xTB"}, outputs, make=_tblite).simulate(water.dataset())
+    by_tblite = XTB(outputs=outputs).simulate(water.dataset())
     for name in outputs:
-        assert there[name].values == pytest.approx(here[name].values, abs=1e-5)
-        assert there[name].attrs["units"] == here[name].attrs["units"]
+        assert by_ase[name].values == pytest.approx(by_tblite[name].values, abs=1e-5)
+        assert by_ase[name].attrs["units"] == by_tblite[name].attrs["units"]
 
 
 def _tblite() -> TBLite:
@@ -88,12 +88,12 @@ def test_a_cell_is_repeated_as_ase_repeats_it(name: str) -> None:
         "wire": Atoms("Cu2", [[0, 0, 0], [0.3, 0, 2.4]], cell=[0, 0, 4.9], pbc=(False, False, True)),
     }[name]
     atoms.calc = EMT()
-    found = ASECalculator("ase.calculators.emt.EMT").simulate(repeated(atoms).dataset())
-    assert float(found.energy) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
-    np.testing.assert_allclose(found.forces.values, atoms.get_forces(), atol=1e-9)
+    answer = ASECalculator("ase.calculators.emt.EMT").simulate(repeated(atoms).dataset())
+    assert float(answer.energy) == pytest.approx(atoms.get_potential_energy(), abs=1e-9)
+    np.testing.assert_allclose(answer.forces.values, atoms.get_forces(), atol=1e-9)
     if name == "crystal":
         # EMT is fitted to the cohesion of copper, and counts energies from there.
-        assert float(found.energy) / 4 == pytest.approx(0.0, abs=0.02)
+        assert float(answer.energy) / 4 == pytest.approx(0.0, abs=0.02)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ print(json.dumps([kernels, os.environ.get("OPENBLAS_CORETYPE")]))
 """
 
 
-def found(**more: str) -> tuple[list[str], str | None]:
+def kernels_with(**more: str) -> tuple[list[str], str | None]:
     environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
     done = subprocess.run(
         [sys.executable, "-c", FOUND], env=environment | more, check=True, capture_output=True, text=True
@@ -33,11 +33,11 @@ def found(**more: str) -> tuple[list[str], str | None]:
 
 @pytest.mark.skipif(not flags() >= NEEDED, reason="this processor has no AVX2")
 def test_its_kernels_are_those_for_avx2_and_children_are_told_nothing() -> None:
-    assert found() == (["Haswell"], None)
+    assert kernels_with() == (["Haswell"], None)
 
 
 def test_a_choice_of_the_user_is_kept() -> None:
-    assert found(**{VARIABLE: "Nehalem"}) == (["Nehalem"], "Nehalem")
+    assert kernels_with(**{VARIABLE: "Nehalem"}) == (["Nehalem"], "Nehalem")
 
 
 def test_flags_are_read_from_the_first_processor(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ def test_helium_has_its_published_energies() -> None:
 
 
 def test_hydrogen_is_that_of_szabo_and_ostlund() -> None:
-    found = run(HYDROGEN, outputs=("energy", "homo", "lumo", "gap", "dipole_moment", "orbital_energies"))
+    answer = run(HYDROGEN, outputs=("energy", "homo", "lumo", "gap", "dipole_moment", "orbital_energies"))
     # Section 3.5.2: E = -1.1167, orbital energies -0.5782 and +0.6703 Hartree at R = 1.4.
-    assert found.energy / Hartree == pytest.approx(-1.1167, abs=5e-5)
-    assert found.homo / Hartree == pytest.approx(-0.5782, abs=5e-5)
-    assert found.lumo / Hartree == pytest.approx(0.6703, abs=5e-5)
-    assert found.gap == pytest.approx(float(found.lumo - found.homo))
-    assert found.dipole_moment == pytest.approx(0, abs=1e-8)
+    assert answer.energy / Hartree == pytest.approx(-1.1167, abs=5e-5)
+    assert answer.homo / Hartree == pytest.approx(-0.5782, abs=5e-5)
+    assert answer.lumo / Hartree == pytest.approx(0.6703, abs=5e-5)
+    assert answer.gap == pytest.approx(float(answer.lumo - answer.homo))
+    assert answer.dipole_moment == pytest.approx(0, abs=1e-8)
 
 
 @pytest.mark.parametrize(
@@ -53,9 +53,9 @@ def test_water_has_the_published_energy(method: str, energy: float) -> None:
 
 def test_water_has_the_published_dipole() -> None:
     # The same project gives |mu| = 0.6035 a.u. = 1.5338 Debye.
-    found = run(WATER, outputs=("dipole", "dipole_moment"))
-    assert found.dipole_moment == pytest.approx(1.5338, abs=2e-3)
-    assert np.abs(found.dipole.values[[0, 2]]).max() < 1e-6
+    answer = run(WATER, outputs=("dipole", "dipole_moment"))
+    assert answer.dipole_moment == pytest.approx(1.5338, abs=2e-3)
+    assert np.abs(answer.dipole.values[[0, 2]]).max() < 1e-6
 
 
 @pytest.mark.parametrize(
@@ -131,8 +131,8 @@ def test_a_functional_defined_with_its_dispersion_is_that_functional_with_it() -
     mf = dft.RKS(PySCF(basis="sto-3g")._molecule(WATER), xc="wb97x_v")
     mf.nlc, mf.grids.level, mf.conv_tol = False, 0, 1e-9
     correction = DFTD3Dispersion(mf.mol, xc="wb97x", version="d3bj").get_dispersion()["energy"]
-    found = run(WATER, method="wb97x-d3bj", grid=0, outputs=("energy",)).energy / Hartree
-    assert float(found) == pytest.approx(mf.kernel() + float(correction), abs=1e-7)
+    energy = run(WATER, method="wb97x-d3bj", grid=0, outputs=("energy",)).energy / Hartree
+    assert float(energy) == pytest.approx(mf.kernel() + float(correction), abs=1e-7)
 
 
 def test_the_version_of_the_dispersion_program_is_part_of_labels_that_depend_on_it() -> None:
@@ -155,8 +155,8 @@ def test_correlation_without_the_core_is_the_sum_over_valence_pairs() -> None:
     ei, ea = e[1:filled], e[filled:]
     gaps = ei[:, None, None, None] - ea[None, :, None, None] + ei[None, None, :, None] - ea
     expected = (integrals * (2 * integrals - integrals.transpose(0, 3, 2, 1)) / gaps).sum()
-    found = run(WATER, basis="6-31g", method="mp2", frozen_core=True, outputs=("energy",)).energy / Hartree
-    assert float(found) - mf.e_tot == pytest.approx(expected, abs=1e-6)
+    energy = run(WATER, basis="6-31g", method="mp2", frozen_core=True, outputs=("energy",)).energy / Hartree
+    assert float(energy) - mf.e_tot == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_better_auxiliary_basis_leaves_a_smaller_error_of_the_fit() -> None:
@@ -206,10 +206,10 @@ def test_a_solvent_stabilises_a_dipole() -> None:
 def test_charges_sum_to_the_total_and_follow_electronegativity() -> None:
     ion = Geometry(np.array([8, 1], np.int32), np.array([[0, 0, 0], [0, 0, 0.97]]), charge=-1)
     for geometry in (WATER, ion):
-        found = run(geometry, basis="6-31g", outputs=("mulliken_charges", "hirshfeld_charges"))
+        answer = run(geometry, basis="6-31g", outputs=("mulliken_charges", "hirshfeld_charges"))
         for name in ("mulliken_charges", "hirshfeld_charges"):
-            assert found[name].values.sum() == pytest.approx(geometry.charge, abs=1e-6)
-            assert found[name].values[0] < found[name].values[1]
+            assert answer[name].values.sum() == pytest.approx(geometry.charge, abs=1e-6)
+            assert answer[name].values[0] < answer[name].values[1]
     # Hirshfeld's are known to be small: about -0.3 on the oxygen of water.
     assert run(WATER, basis="6-31g*", outputs=("hirshfeld_charges",)).hirshfeld_charges.values[0] == pytest.approx(
         -0.33, abs=0.06
@@ -227,9 +227,9 @@ def test_polarizability_is_that_of_coupled_perturbed_theory() -> None:
     with mf.mol.with_common_orig((0, 0, 0)):
         moments = np.einsum("xpq,pi,qa->xia", mf.mol.intor("int1e_r"), occupied, empty).reshape(3, size)
     expected = 4 * moments @ np.linalg.solve((a + b).reshape(size, size), moments.T)
-    found = run(WATER, basis="6-31g", outputs=("polarizability",)).polarizability.values / Bohr**3
-    assert found == pytest.approx(expected, abs=2e-3)
-    assert np.linalg.eigvalsh(found).min() > 0
+    polarizability = run(WATER, basis="6-31g", outputs=("polarizability",)).polarizability.values / Bohr**3
+    assert polarizability == pytest.approx(expected, abs=2e-3)
+    assert np.linalg.eigvalsh(polarizability).min() > 0
 
 
 def test_doublets_and_triplets_are_unrestricted() -> None:
@@ -243,19 +243,19 @@ def test_doublets_and_triplets_are_unrestricted() -> None:
 
 
 def test_keeping_orbitals_changes_nothing() -> None:
-    wanted = ("energy", "gap", "dipole_moment", "forces")
+    outputs = ("energy", "gap", "dipole_moment", "forces")
     for geometry in (bent(), replace(bent(), charge=1, spin=1)):
-        settings = {"method": "b3lyp", "basis": "def2-svp", "outputs": wanted, "grid": 1}
+        settings = {"method": "b3lyp", "basis": "def2-svp", "outputs": outputs, "grid": 1}
         one, other = (run(geometry, keep_orbitals=k, **settings) for k in (True, False))
-        for name in wanted:
+        for name in outputs:
             assert one[name].values == pytest.approx(other[name].values, abs=1e-8)
 
 
 def test_heavy_elements_have_core_potentials() -> None:
     iodide = Geometry(np.array([1, 53], np.int32), np.array([[0, 0, 0], [0, 0, 1.609]]))
-    found = run(iodide, basis="def2-svp", outputs=("dipole_moment", "energy"))
-    assert float(found.energy) / Hartree > -400  # 25 valence electrons of iodine; all 53 are near -6900
-    assert float(found.dipole_moment) == pytest.approx(0.6, abs=0.4)  # Debye; experiment 0.45
+    answer = run(iodide, basis="def2-svp", outputs=("dipole_moment", "energy"))
+    assert float(answer.energy) / Hartree > -400  # 25 valence electrons of iodine; all 53 are near -6900
+    assert float(answer.dipole_moment) == pytest.approx(0.6, abs=0.4)  # Debye; experiment 0.45
 
 
 def test_the_fast_settings_stay_close_to_tight_ones() -> None:
@@ -323,11 +323,11 @@ def test_the_fingerprint_tells_labels_apart_and_nothing_else() -> None:
 
 
 def test_units_are_those_of_the_spec() -> None:
-    found = run(WATER, outputs=("energy", "dipole"))
+    answer = run(WATER, outputs=("energy", "dipole"))
     from pyscf import gto, scf
 
     mol = gto.M(atom=[(z, p) for z, p in zip(["O", "H", "H"], WATER.positions, strict=True)], basis="sto-3g", verbose=0)
     mf = scf.RHF(mol).run()
-    assert float(found.energy) == pytest.approx(mf.e_tot * 27.211386, abs=1e-5)
-    assert found.dipole.values == pytest.approx(mf.dip_moment(verbose=0), abs=1e-5)
+    assert float(answer.energy) == pytest.approx(mf.e_tot * 27.211386, abs=1e-5)
+    assert answer.dipole.values == pytest.approx(mf.dip_moment(verbose=0), abs=1e-5)
     assert pytest.approx(2.541746, abs=1e-6) == Bohr / Debye

@@ -45,9 +45,9 @@ def gpu_log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     log: list[tuple[str, str]] = []
 
     def to_gpu(mf: Any) -> Any:
-        made = lib.set_class(mf, (OnGPU, type(mf)))
-        made.log = log
-        return made
+        field = lib.set_class(mf, (OnGPU, type(mf)))
+        field.log = log
+        return field
 
     monkeypatch.setattr("simulators.quantum.pyscf.find_spec", lambda name: name)
     for kind in (scf.hf.RHF, dft.rks.RKS):
@@ -65,27 +65,27 @@ def gpu_log(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 
 @pytest.mark.parametrize("method", ["hf", "pbe"])
 def test_what_takes_long_is_done_on_the_gpu(method: str, gpu_log: list[tuple[str, str]]) -> None:
-    wanted = ("energy", "gap", "dipole", "forces", "polarizability", "mulliken_charges")
-    settings = {"method": method, "outputs": wanted, "grid": 1, "keep_orbitals": False}
-    found = run(WATER, device="gpu", **settings)
+    outputs = ("energy", "gap", "dipole", "forces", "polarizability", "mulliken_charges")
+    settings = {"method": method, "outputs": outputs, "grid": 1, "keep_orbitals": False}
+    answer = run(WATER, device="gpu", **settings)
     # One field, its gradient, and a field for each side of each axis; then the CPU.
     assert gpu_log == [("field", "gpu"), ("gradient", "gpu"), *[("field", "gpu")] * 6, ("moved", "cpu")]
     for name, values in run(WATER, **settings).items():
-        assert found[name].values == pytest.approx(values.values, abs=1e-8), name
+        assert answer[name].values == pytest.approx(values.values, abs=1e-8), name
 
 
 def test_a_relaxation_stays_on_the_gpu(gpu_log: list[tuple[str, str]]) -> None:
-    found = run(stretched(0.8), device="gpu", method="pbe", grid=1, optimize=True, outputs=("energy",))
-    steps = json.loads(found.attrs["log"])["relaxation_steps"]
+    answer = run(stretched(0.8), device="gpu", method="pbe", grid=1, optimize=True, outputs=("energy",))
+    steps = json.loads(answer.attrs["log"])["relaxation_steps"]
     assert steps > 2
     assert gpu_log == [("field", "gpu"), ("gradient", "gpu")] * steps + [("field", "gpu"), ("moved", "cpu")]
 
 
 def test_correlation_is_done_on_the_cpu_from_a_field_of_the_gpu(gpu_log: list[tuple[str, str]]) -> None:
-    found = run(bent(), device="gpu", method="mp2", outputs=("energy", "forces", "dipole"))
+    answer = run(bent(), device="gpu", method="mp2", outputs=("energy", "forces", "dipole"))
     # The gradient of MP2 has that of the field in it, which is done where the rest is.
     assert gpu_log == [("field", "gpu"), ("moved", "cpu"), *[("gradient", "cpu")] * 2]
-    assert float(found.energy) == pytest.approx(float(run(bent(), method="mp2", outputs=("energy",)).energy), abs=1e-8)
+    assert float(answer.energy) == pytest.approx(float(run(bent(), method="mp2", outputs=("energy",)).energy), abs=1e-8)
 
 
 def test_a_matrix_of_a_gpu_is_read_into_memory_and_a_field_is_handed_back_where_it_lies() -> None:
@@ -132,8 +132,8 @@ def test_a_matrix_of_a_gpu_is_read_into_memory_and_a_field_is_handed_back_where_
     from pyscf import scf
 
     mf = scf.RHF(PySCF(basis="6-31g")._molecule(WATER)).run(conv_tol=1e-11)
-    found = polarizability(Field(mf), rerun)
-    assert found == pytest.approx(
+    tensor = polarizability(Field(mf), rerun)
+    assert tensor == pytest.approx(
         run(WATER, basis="6-31g", outputs=("polarizability",)).polarizability.values, abs=2e-4
     )
 

@@ -22,9 +22,9 @@ from small_molecules import HELIUM, HYDROGEN, bent, run, stretched
 
 def test_an_optimised_geometry_has_no_forces_and_a_lower_energy() -> None:
     start = bent()
-    wanted = ("energy", "forces", "relaxed_positions")
+    outputs = ("energy", "forces", "relaxed_positions")
     before = run(start, outputs=("energy",), basis="6-31g")
-    after = run(start, outputs=wanted, basis="6-31g", optimize=True)
+    after = run(start, outputs=outputs, basis="6-31g", optimize=True)
     assert after.energy < before.energy
     assert np.abs(after.forces.values).max() < 0.03
     bond = np.linalg.norm(after.relaxed_positions.values[0] - after.relaxed_positions.values[1])
@@ -45,29 +45,29 @@ def test_an_optimised_geometry_has_no_forces_and_a_lower_energy() -> None:
 def test_a_relaxed_bond_is_as_long_as_where_the_energy_is_lowest(settings: dict[str, Any]) -> None:
     settings = dict(settings)
     start = replace(HYDROGEN, charge=settings.pop("charge", 0), spin=settings.pop("spin", 0))
-    wanted = ("energy", "forces", "relaxed_positions")
-    found = run(start, optimize=True, outputs=wanted, **settings)
-    length = np.linalg.norm(found.relaxed_positions.values[0] - found.relaxed_positions.values[1])
+    outputs = ("energy", "forces", "relaxed_positions")
+    answer = run(start, optimize=True, outputs=outputs, **settings)
+    length = np.linalg.norm(answer.relaxed_positions.values[0] - answer.relaxed_positions.values[1])
     step = 0.01
     low, middle, high = (
         float(run(stretched(length + d, start), outputs=("energy",), **settings).energy) for d in (-step, 0, step)
     )
     # The vertex of the parabola through three energies.
     assert abs(0.5 * step * (low - high) / (low - 2 * middle + high)) < 2e-3
-    assert float(found.energy) == pytest.approx(middle, abs=1e-5)
-    assert np.abs(found.forces.values).max() < 0.03
+    assert float(answer.energy) == pytest.approx(middle, abs=1e-5)
+    assert np.abs(answer.forces.values).max() < 0.03
 
 
 def test_an_atom_is_relaxed_as_it_is() -> None:
-    found = run(HELIUM, optimize=True, outputs=("energy", "relaxed_positions"))
-    assert np.array_equal(found.relaxed_positions.values, HELIUM.positions)
-    assert json.loads(found.attrs["log"])["relaxation_steps"] == 0
+    answer = run(HELIUM, optimize=True, outputs=("energy", "relaxed_positions"))
+    assert np.array_equal(answer.relaxed_positions.values, HELIUM.positions)
+    assert json.loads(answer.attrs["log"])["relaxation_steps"] == 0
 
 
 def test_fields_that_need_help_within_a_relaxation_get_it_and_are_recorded() -> None:
-    wanted = ("energy", "relaxed_positions")
-    plain = run(bent(), optimize=True, basis="6-31g", outputs=wanted)
-    helped = run(bent(), optimize=True, basis="6-31g", outputs=wanted, max_cycles=3)
+    outputs = ("energy", "relaxed_positions")
+    plain = run(bent(), optimize=True, basis="6-31g", outputs=outputs)
+    helped = run(bent(), optimize=True, basis="6-31g", outputs=outputs, max_cycles=3)
     assert float(helped.energy) == pytest.approx(float(plain.energy), abs=1e-5)
     assert np.allclose(helped.relaxed_positions, plain.relaxed_positions, atol=1e-3)
     log = json.loads(helped.attrs["log"])

@@ -31,8 +31,8 @@ def test_helium_in_one_gaussian_is_the_integral_done_by_hand() -> None:
 
 def test_the_ladder_rescues_what_plain_diis_does_not_converge() -> None:
     carbonyl = Geometry(np.array([28, 6, 8], np.int32), np.array([[0, 0, 0], [0, 0, 1.7], [0, 0, 2.85]]), spin=2)
-    found = run(carbonyl, method="b3lyp", grid=0, outputs=("energy",))
-    rungs = json.loads(found.attrs["log"])["scf"]
+    answer = run(carbonyl, method="b3lyp", grid=0, outputs=("energy",))
+    rungs = json.loads(answer.attrs["log"])["scf"]
     assert not rungs[0]["converged"]
     assert rungs[-1]["converged"]
     assert rungs[-1]["energy_hartree"] <= rungs[0]["energy_hartree"] + 1e-6
@@ -46,16 +46,16 @@ def test_the_ladder_rescues_what_plain_diis_does_not_converge() -> None:
 def test_a_field_that_second_order_rescued_answers_as_if_it_had_not_failed(
     settings: dict[str, Any], change: dict[str, int]
 ) -> None:
-    geometry, wanted = replace(bent(), **change), ("energy", "gap", "dipole", "forces", "polarizability")
-    plain = run(geometry, outputs=wanted, **settings)
-    rescued = run(geometry, outputs=wanted, max_cycles=3, **settings)
+    geometry, outputs = replace(bent(), **change), ("energy", "gap", "dipole", "forces", "polarizability")
+    plain = run(geometry, outputs=outputs, **settings)
+    rescued = run(geometry, outputs=outputs, max_cycles=3, **settings)
     rungs = json.loads(rescued.attrs["log"])["scf"]
     assert [(rung["rung"], rung["converged"]) for rung in rungs][1:] == [
         ("damping and level shift", False),
         ("second order", True),
     ]
     assert 1 <= rungs[-1]["cycles"] <= 3
-    for name in wanted:
+    for name in outputs:
         assert rescued[name].values == pytest.approx(plain[name].values, abs=2e-4), name
 
 

@@ -18,9 +18,9 @@ from simulators.quantum.xtb import XTB
 
 
 def ask(simulator: Simulator, smiles: str) -> Any:
-    found = simulator.simulate(dataset(simulator.spec.inputs, {"smiles": smiles}))
-    check(found, simulator.spec.outputs)
-    return found
+    answer = simulator.simulate(dataset(simulator.spec.inputs, {"smiles": smiles}))
+    check(answer, simulator.spec.outputs)
+    return answer
 
 
 @pytest.mark.parametrize("smiles", ["CCO", "C#N", "c1ccncc1", "OC[C@H](F)N", "C/C=C\\C", "C1CCOC1"])
@@ -78,12 +78,12 @@ def test_atom_maps_do_not_change_a_geometry() -> None:
 
 def test_a_simulator_of_geometries_answers_for_smiles() -> None:
     simulator = FromSmiles(XTB(outputs=("energy", "gap", "dipole_moment")))
-    found = ask(simulator, "CO")
+    answer = ask(simulator, "CO")
     geometry = embed("CO", ConformerConfig()).geometry
     alone = simulator.simulator.simulate(geometry.dataset())
-    assert float(found.energy) == float(alone.energy)
-    assert np.array_equal(found.positions.values, geometry.positions)
-    log = json.loads(found.attrs["log"])
+    assert float(answer.energy) == float(alone.energy)
+    assert np.array_equal(answer.positions.values, geometry.positions)
+    log = json.loads(answer.attrs["log"])
     assert log["conformer_seconds"] > 0
     assert log["conformer"]["force_field"] == "MMFF94"
 

@@ -28,17 +28,17 @@ def peptide(name: str) -> Geometry:
 # The numbers asserted by tblite's own test_interface.py for the peptide that it defines.
 @pytest.mark.parametrize(("conformer", "energy"), [("xac", -32.97134042392298), ("xag", -32.97132127543436)])
 def test_gfn2_gives_the_energies_of_tblites_reference(conformer: str, energy: float) -> None:
-    found = XTB(outputs=("energy",)).simulate(peptide(conformer).dataset())
-    assert float(found.energy) / Hartree == pytest.approx(energy, abs=1e-6)
+    answer = XTB(outputs=("energy",)).simulate(peptide(conformer).dataset())
+    assert float(answer.energy) / Hartree == pytest.approx(energy, abs=1e-6)
 
 
 def test_forces_are_those_of_tblites_reference() -> None:
-    found = XTB(outputs=("forces",)).simulate(peptide("xag").dataset()).forces.values * Bohr / Hartree
+    gradient = XTB(outputs=("forces",)).simulate(peptide("xag").dataset()).forces.values * Bohr / Hartree
     # The first, sixth and last rows of the gradient in tblite's test_gfn2, which restarts from another geometry:
     # the two agree to within the convergence of the cycle.
-    assert found[0] == pytest.approx([-1.17642910e-2, 5.29400903e-3, -3.72680358e-3], abs=1e-5)
-    assert found[5] == pytest.approx([8.96440228e-3, -1.19118693e-2, 8.33051410e-3], abs=1e-5)
-    assert found[-1] == pytest.approx([-7.47441343e-4, -1.68498046e-3, 1.52492395e-3], abs=1e-5)
+    assert gradient[0] == pytest.approx([-1.17642910e-2, 5.29400903e-3, -3.72680358e-3], abs=1e-5)
+    assert gradient[5] == pytest.approx([8.96440228e-3, -1.19118693e-2, 8.33051410e-3], abs=1e-5)
+    assert gradient[-1] == pytest.approx([-7.47441343e-4, -1.68498046e-3, 1.52492395e-3], abs=1e-5)
 
 
 @pytest.mark.parametrize("settings", [{}, {"method": "GFN1-xTB"}, {"solvent": "water"}], ids=str)
@@ -72,10 +72,10 @@ def test_a_radical_has_a_gap_and_charges_sum_to_the_total() -> None:
         np.array([[0, 0, 0], [1.08, 0, 0], [-0.54, 0.935, 0], [-0.54, -0.935, 0]]),
         spin=1,
     )
-    found = XTB(outputs=("gap", "homo", "lumo", "mulliken_charges", "orbital_energies")).simulate(methyl.dataset())
-    assert float(found.gap) == pytest.approx(float(found.lumo) - float(found.homo))
+    answer = XTB(outputs=("gap", "homo", "lumo", "mulliken_charges", "orbital_energies")).simulate(methyl.dataset())
+    assert float(answer.gap) == pytest.approx(float(answer.lumo) - float(answer.homo))
     # Seven valence electrons, one unpaired: the fourth orbital is the highest that holds one.
-    assert float(found.homo) == pytest.approx(float(np.sort(found.orbital_energies.values)[3]))
+    assert float(answer.homo) == pytest.approx(float(np.sort(answer.orbital_energies.values)[3]))
     cation = replace(methyl, charge=1, spin=0)
     charges = XTB(outputs=("mulliken_charges",)).simulate(cation.dataset()).mulliken_charges.values
     assert charges.sum() == pytest.approx(1, abs=1e-5)

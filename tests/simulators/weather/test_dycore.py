@@ -36,7 +36,7 @@ from simulators.weather.core_equations import spherical_grid
 from simulators.weather.core_levels import geopotential, pressure_to_sigma, sigma_to_pressure
 from simulators.weather.core_regrid import regrid
 from simulators.weather.core_settings import default_step, gaussian_grid, gaussian_rows, truncation_of
-from simulators.weather.core_spec import dated
+from simulators.weather.core_spec import with_dates
 from simulators.weather.core_states import Analysis, Windows, core_requests
 from simulators.weather.core_windows import core_windows
 from simulators.weather.dycore import DynamicalCore
@@ -113,9 +113,9 @@ def test_solid_rotation_has_its_vorticity() -> None:
     state = spectral.to_spectral(wind(layout, 30.0)[None])
     equations = spectral.equations
     grid, units = equations.coords.horizontal, equations.units  # type: ignore[attr-defined]
-    found = np.asarray(grid.to_nodal(state.vorticity))[0, 0, 0] * 2 * ROTATION
+    vorticity = np.asarray(grid.to_nodal(state.vorticity))[0, 0, 0] * 2 * ROTATION
     assert units.angular_velocity == pytest.approx(0.5)
-    assert np.allclose(found, 2 * 30.0 / RADIUS * np.sin(np.deg2rad(layout.grid.latitude)), atol=1e-10)
+    assert np.allclose(vorticity, 2 * 30.0 / RADIUS * np.sin(np.deg2rad(layout.grid.latitude)), atol=1e-10)
     assert np.abs(state.divergence).max() < 1e-6
 
 
@@ -125,9 +125,9 @@ def test_what_a_coarse_grid_holds_goes_to_a_fine_one_and_back(seed: int) -> None
     coarse, fine = SMALL.state_layout, replace(SMALL, truncation=10).state_layout
     rough = wind(coarse, 20.0) + np.random.default_rng(seed).standard_normal(wind(coarse, 0).shape).astype(np.float32)
     smooth = regrid(rough, coarse, coarse)
-    there = regrid(smooth[None], coarse, fine)
-    assert there.shape == (1, *fine.grid.shape, len(fine.channels))
-    assert np.allclose(regrid(there, fine, coarse)[0], smooth, rtol=3e-5, atol=1e-3)
+    refined = regrid(smooth[None], coarse, fine)
+    assert refined.shape == (1, *fine.grid.shape, len(fine.channels))
+    assert np.allclose(regrid(refined, fine, coarse)[0], smooth, rtol=3e-5, atol=1e-3)
     assert np.allclose(regrid(wind(fine, 20.0), fine, coarse), wind(coarse, 20.0), rtol=3e-5, atol=1e-3)
 
 
@@ -147,13 +147,13 @@ def test_regridding_refuses_other_channels_and_grids() -> None:
 def test_budgets_are_the_integrals() -> None:
     core = DynamicalCore(21, 4)
     state = core.state_layout.unstack(wind(core.state_layout, 30.0))
-    found = budgets(state)
+    integrals = budgets(state)
     mass = 4 * np.pi * RADIUS**2 * 1e5 / GRAVITY
     assert areas(core.grid).sum() == pytest.approx(4 * np.pi * RADIUS**2)
-    assert found.mass == pytest.approx(mass)
-    assert found.energy == pytest.approx(mass * (HEAT_CAPACITY * 288 + 30**2 / 3), rel=1e-6)
-    assert found.wind_momentum == pytest.approx(mass * 30 * RADIUS * 2 / 3, rel=1e-5)
-    assert found.angular_momentum == pytest.approx(mass * (30 + ROTATION * RADIUS) * RADIUS * 2 / 3, rel=1e-5)
+    assert integrals.mass == pytest.approx(mass)
+    assert integrals.energy == pytest.approx(mass * (HEAT_CAPACITY * 288 + 30**2 / 3), rel=1e-6)
+    assert integrals.wind_momentum == pytest.approx(mass * 30 * RADIUS * 2 / 3, rel=1e-5)
+    assert integrals.angular_momentum == pytest.approx(mass * (30 + ROTATION * RADIUS) * RADIUS * 2 / 3, rel=1e-5)
     assert np.allclose(layer_edges(np.array(core.sigma)), core.edges)
     with pytest.raises(InputError, match="middles"):
         layer_edges(np.array([0.2, 0.4]))
@@ -272,7 +272,7 @@ def test_an_answer_is_of_its_seed_and_in_the_names_of_weatherbench() -> None:
     height = answer["geopotential"].mean(("time", "latitude", "longitude")).values / GRAVITY
     # Of the real atmosphere 11.8, 5.6 and 0.1 km; three layers are coarse, and the equilibrium is warm above.
     assert (np.abs(height - [11800, 5600, 0]) < 800).all()
-    assert str(dated(answer).time.values[-1]) == "2000-01-01T12:00:00.000000000"
+    assert str(with_dates(answer).time.values[-1]) == "2000-01-01T12:00:00.000000000"
 
 
 def test_records_become_windows_that_do_not_cross_from_one_to_the_next(tmp_path: Path) -> None:
@@ -307,9 +307,9 @@ def test_pressure_levels_between_below_and_above_the_layers() -> None:
     sigma = (edges[1:] + edges[:-1]) / 2
     pressure = np.full((2, 3), 1e5, np.float32)
     linear = np.broadcast_to((250 + 20 * np.log(sigma))[:, None, None], (8, 2, 3)).astype(np.float32)
-    found = sigma_to_pressure({"temperature": linear}, pressure, edges, [10, 300, 700, 1050])["temperature"]
+    interpolated = sigma_to_pressure({"temperature": linear}, pressure, edges, [10, 300, 700, 1050])["temperature"]
     expected = 250 + 20 * np.log([sigma[0], 0.3, 0.7, sigma[-1]])
-    assert np.allclose(found[:, 0, 0], expected, atol=1e-3)
+    assert np.allclose(interpolated[:, 0, 0], expected, atol=1e-3)
     warm = np.full((8, 2, 3), 280.0, np.float32)
     fields = {"temperature": warm, "geopotential": geopotential(warm, edges)}
     height = sigma_to_pressure(fields, pressure, edges, [10, 300, 700, 1050])["geopotential"]
@@ -354,12 +354,12 @@ def analysis_file(path: Path, rows: int = 18) -> Path:
 
 def test_an_analysis_on_another_grid_becomes_states_of_the_core(tmp_path: Path) -> None:
     core = replace(SMALL, start="state", perturbation_k=0.0)
-    (found,) = core_requests(core, Analysis(str(analysis_file(tmp_path / "a.nc"))), 1, 0)
-    assert np.allclose(found["initial_temperature"], 270, atol=1e-3)
+    (request,) = core_requests(core, Analysis(str(analysis_file(tmp_path / "a.nc"))), 1, 0)
+    assert np.allclose(request["initial_temperature"], 270, atol=1e-3)
     # Linear in pressure below 850 hPa: within 1 hPa.
-    assert np.allclose(found["initial_surface_pressure"], 101_000, atol=100)
+    assert np.allclose(request["initial_surface_pressure"], 101_000, atol=100)
     expected = 10 * np.cos(np.deg2rad(core.grid.latitude))
-    assert np.abs(found["initial_u_component_of_wind"].values[0, :, 0] - expected).max() < 0.3
+    assert np.abs(request["initial_u_component_of_wind"].values[0, :, 0] - expected).max() < 0.3
     with pytest.raises(InputError, match="no such file"):
         next(core_requests(core, Analysis(str(tmp_path / "b.nc")), 1, 0))
     with xr.open_dataset(tmp_path / "a.nc") as data:
@@ -381,13 +381,13 @@ def test_the_core_starts_from_windows(tmp_path: Path) -> None:
         return str(tmp_path / name)
 
     layout = SMALL.state_layout
-    found = list(core_requests(core, Windows(written("own", layout, states)), 20, 0))
-    drawn = [np.concatenate([f[f"initial_{v}"].values.reshape(-1) for v in layout.variables]) for f in found]
-    given = [
+    requests = list(core_requests(core, Windows(written("own", layout, states)), 20, 0))
+    drawn = [np.concatenate([f[f"initial_{v}"].values.reshape(-1) for v in layout.variables]) for f in requests]
+    expected = [
         np.concatenate([np.moveaxis(state[..., layout.index(v)], -1, 0).reshape(-1) for v in layout.variables])
         for state in states
     ]
-    matches = [[np.array_equal(d, g) for g in given].index(True) for d in drawn]
+    matches = [[np.array_equal(d, g) for g in expected].index(True) for d in drawn]
     assert set(matches) == set(range(len(states)))
     fewer = replace(layout, channels=layout.channels[1:])
     with pytest.raises(InputError, match="has no temperature"):

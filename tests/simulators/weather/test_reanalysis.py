@@ -30,19 +30,19 @@ def dataset(times: int = 6, *, levels: bool = True) -> xr.Dataset:
     random = np.random.default_rng(0)
     latitude, longitude = np.linspace(80, -80, 5), np.arange(8) * 45.0
     stamps = np.datetime64("2020-02-28", "ns") + np.arange(times) * np.timedelta64(6, "h")
-    found = xr.Dataset(
+    data = xr.Dataset(
         {
             "t2m": (("time", "latitude", "longitude"), 280 + random.normal(size=(times, 5, 8)).astype("f4")),
             "lsm": (("latitude", "longitude"), random.uniform(size=(5, 8)).astype("f4"), {"units": "(0 - 1)"}),
         },
         {"time": stamps, "latitude": latitude, "longitude": longitude},
     )
-    found["t2m"].attrs["units"] = "K"
+    data["t2m"].attrs["units"] = "K"
     if levels:
         values = 250 + random.normal(size=(times, 3, 5, 8)).astype("f4")
-        found["t"] = (("time", "level", "latitude", "longitude"), values, {"units": "K"})
-        found = found.assign_coords(level=("level", [500, 850, 1000], {"units": "hPa"}))
-    return found
+        data["t"] = (("time", "level", "latitude", "longitude"), values, {"units": "K"})
+        data = data.assign_coords(level=("level", [500, 850, 1000], {"units": "hPa"}))
+    return data
 
 
 def kept(path: Path, data: xr.Dataset) -> str:
@@ -78,13 +78,13 @@ def test_grib_netcdf_and_zarr_give_the_same_states(shared_data: Path, tmp_path: 
         np.testing.assert_array_equal(states(other), values)
 
 
-def messages(path: Path, grib: Path, wanted: list[tuple[str, int]]) -> str:
+def messages(path: Path, grib: Path, variables: list[tuple[str, int]]) -> str:
     """Messages of a file as other variables at other levels; 0 is the surface, whose static ones are there once."""
     eccodes = pytest.importorskip("eccodes")
     with open(grib, "rb") as source, open(path, "wb") as out:
         for hour in range(3):
             message = eccodes.codes_grib_new_from_file(source)
-            for short, level in wanted:
+            for short, level in variables:
                 if hour and not level and short in ("z", "lsm"):
                     continue
                 other = eccodes.codes_clone(message)
@@ -97,15 +97,15 @@ def messages(path: Path, grib: Path, wanted: list[tuple[str, int]]) -> str:
 
 def test_grib_of_the_surface_and_of_levels_in_one_file_loses_no_variable(shared_data: Path, tmp_path: Path) -> None:
     grib = shared_data / "weather" / "era5_t2m_hourly_2019-03_uk.grib"
-    wanted = [("2t", 0), ("t", 1000), ("t", 850), ("z", 1000), ("z", 850), ("z", 0), ("lsm", 0)]
-    mixed = Reanalysis(messages(tmp_path / "mixed.grib", grib, wanted))
+    variables = [("2t", 0), ("t", 1000), ("t", 850), ("z", 1000), ("z", 850), ("z", 0), ("lsm", 0)]
+    mixed = Reanalysis(messages(tmp_path / "mixed.grib", grib, variables))
     labels = {c.label for c in mixed.layout.channels}
     assert labels == {"2m_temperature", "temperature_1000", "temperature_850", "geopotential_1000", "geopotential_850"}
     assert mixed.layout.static == ("geopotential_at_surface", "land_sea_mask")
     # All messages were copied from one, so that all channels are alike.
-    found = states(mixed)
-    assert found.shape == (3, 33, 49, 5)
-    np.testing.assert_array_equal(found, np.repeat(states(Reanalysis(str(grib), stop="2019-03-01T02")), 5, axis=-1))
+    array = states(mixed)
+    assert array.shape == (3, 33, 49, 5)
+    np.testing.assert_array_equal(array, np.repeat(states(Reanalysis(str(grib), stop="2019-03-01T02")), 5, axis=-1))
     single = Reanalysis(messages(tmp_path / "single.grib", grib, [("z", 850)]))
     assert [c.label for c in single.layout.channels] == ["geopotential_850"]
     cut = tmp_path / "cut.grib"
@@ -137,10 +137,10 @@ def test_a_chunk_of_many_times_is_decoded_once_however_small_the_blocks_are(
     dataset(20).to_zarr(tmp_path / "a.zarr", encoding={"t2m": {"chunks": (8, 5, 8)}})
     source = Reanalysis(str(tmp_path / "a.zarr"), variables=("2m_temperature",), step_hours=12)
     times: list[int] = []
-    monkeypatch.setattr(chunks, "loaded", lambda data, _: times.append(data.sizes["time"]) or data.load())
+    monkeypatch.setattr(chunks, "load", lambda data, _: times.append(data.sizes["time"]) or data.load())
     (segment,) = source.segments()
-    found = np.concatenate([segment.read(i, min(i + 3, 10))["2m_temperature"].values for i in range(0, 10, 3)])
-    np.testing.assert_array_equal(found, dataset(20)["t2m"].values[::2, ::-1])
+    temperature = np.concatenate([segment.read(i, min(i + 3, 10))["2m_temperature"].values for i in range(0, 10, 3)])
+    np.testing.assert_array_equal(temperature, dataset(20)["t2m"].values[::2, ::-1])
     assert times == [8, 8, 4]
 
 
@@ -183,11 +183,11 @@ def test_levels_range_stride_region_and_units_are_chosen(tmp_path: Path) -> None
     )  # fmt: skip
     assert source.layout.grid.longitude == (-90.0, -45.0, 0.0, 45.0, 90.0)
     assert source.layout.grid.latitude == (-40.0, 0.0, 40.0)
-    found = states(source)
+    array = states(source)
     columns = [6, 7, 0, 1, 2]
     want = dataset(12)["t"].sel(level=850).values[2::2][:, [3, 2, 1]][:, :, columns]
-    np.testing.assert_allclose(found[..., 0], want[: len(found)], atol=1e-4)
-    assert len(found) == 5
+    np.testing.assert_allclose(array[..., 0], want[: len(array)], atol=1e-4)
+    assert len(array) == 5
     assert source.layout.step_hours == 12
     whole = Reanalysis(path)
     assert [c.label for c in whole.layout.channels][:2] == ["2m_temperature", "temperature_500"]
@@ -203,27 +203,27 @@ def test_each_variable_can_have_levels_of_its_own(tmp_path: Path) -> None:
     usual = np.array([218.0, 57.0, 4.3])[:, None, None]
     data["z"] = (data["t"].dims, (usual * data["t"].values).astype("f4"), {"units": "m2 s-2"})
     path = kept(tmp_path / "a.nc", data)
-    wanted = ("geopotential", "temperature", "2m_temperature")
-    source = Reanalysis(path, variables=wanted, levels={"geopotential": [500], "temperature": [1000, 850]})
+    variables = ("geopotential", "temperature", "2m_temperature")
+    source = Reanalysis(path, variables=variables, levels={"geopotential": [500], "temperature": [1000, 850]})
     labels = ["geopotential_500", "temperature_1000", "temperature_850", "2m_temperature"]
     assert [c.label for c in source.layout.channels] == labels
-    found = states(source)
+    array = states(source)
     for k, (name, level) in enumerate((("z", 500), ("t", 1000), ("t", 850))):
-        np.testing.assert_array_equal(found[..., k], data[name].sel(level=level).values[:, ::-1])
+        np.testing.assert_array_equal(array[..., k], data[name].sel(level=level).values[:, ::-1])
     # Written, read and put into a Dataset again: NaN only where there is no such channel.
     store = write_windows(
         tmp_path / "w", source.segments(), source.layout, static=source.static_fields(), fingerprint=source.fingerprint
     )
     again = store.dataset()
     assert np.isnan(again.temperature.sel(level=500)).all()
-    np.testing.assert_array_equal(store.layout.stack(again), found)
+    np.testing.assert_array_equal(store.layout.stack(again), array)
     some = Reanalysis(path, variables=("geopotential", "temperature"), levels={"geopotential": [850]})
     assert [c.label for c in some.layout.channels][:2] == ["geopotential_850", "temperature_500"]
     assert states(some).shape[-1] == 4
     with pytest.raises(ValueError, match="levels names 'vorticity'"):
-        Reanalysis(path, variables=wanted, levels={"vorticity": [500]})
+        Reanalysis(path, variables=variables, levels={"vorticity": [500]})
     with pytest.raises(InputError, match="no level 700 hPa"):
-        _ = Reanalysis(path, variables=wanted, levels={"geopotential": [700]}).layout
+        _ = Reanalysis(path, variables=variables, levels={"geopotential": [700]}).layout
 
 
 def test_precipitation_of_hours_is_summed_up_to_each_state(tmp_path: Path) -> None:
@@ -246,11 +246,11 @@ def test_precipitation_of_hours_is_summed_up_to_each_state(tmp_path: Path) -> No
     firsts = [np.datetime64("2020-02-28T05", "ns"), np.datetime64("2020-02-29T02", "ns")]
     assert [s.times[0] for s in segments] == firsts
     tp = data["tp"].values[:, ::-1]
-    found = states(source)
-    np.testing.assert_allclose(found[0, ..., 1], 1e-3 * tp[:6].sum(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(found[len(segments[0].times) - 1, ..., 1], 1e-3 * tp[14:20].sum(axis=0), rtol=1e-6)
-    np.testing.assert_allclose(found[-1, ..., 1], 1e-3 * tp[-6:].sum(axis=0), rtol=1e-6)
-    np.testing.assert_array_equal(found[0, ..., 0], data["t2m"].values[5, ::-1])
+    array = states(source)
+    np.testing.assert_allclose(array[0, ..., 1], 1e-3 * tp[:6].sum(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(array[len(segments[0].times) - 1, ..., 1], 1e-3 * tp[14:20].sum(axis=0), rtol=1e-6)
+    np.testing.assert_allclose(array[-1, ..., 1], 1e-3 * tp[-6:].sum(axis=0), rtol=1e-6)
+    np.testing.assert_array_equal(array[0, ..., 0], data["t2m"].values[5, ::-1])
     alone = Reanalysis(path, variables=("total_precipitation_6hr",), stop="2020-02-28T18", step_hours=6)
     np.testing.assert_allclose(states(alone)[0, ..., 0], 1e-3 * tp[1:7].sum(axis=0), rtol=1e-6)
     every = Reanalysis(path, variables=("total_precipitation",))
@@ -368,11 +368,11 @@ def test_conservative_regridding_keeps_the_mean_over_the_sphere(
     source, target = global_grid(*old), global_grid(*new)
     values = np.random.default_rng(seed).normal(size=source.shape)
     rows, columns = weights(source, target)
-    made = rows @ values @ columns.T
-    assert (made * target.weights).mean() == pytest.approx((values * source.weights).mean(), abs=1e-9)
+    regridded = rows @ values @ columns.T
+    assert (regridded * target.weights).mean() == pytest.approx((values * source.weights).mean(), abs=1e-9)
     np.testing.assert_allclose(rows @ np.ones(source.shape) @ columns.T, 1.0)
     assert edges(target)[0][0] == -90
-    assert made.max() <= values.max() + 1e-9
+    assert regridded.max() <= values.max() + 1e-9
 
 
 def test_bilinear_regridding_is_exact_for_what_is_linear_and_closes_the_circle() -> None:
@@ -381,8 +381,8 @@ def test_bilinear_regridding_is_exact_for_what_is_linear_and_closes_the_circle()
         {"a": (("latitude", "longitude"), np.array(source.latitude)[:, None] + np.zeros((9, 12)))},
         {"latitude": list(source.latitude), "longitude": list(source.longitude)},
     )
-    made = regrid(data, source, target, "bilinear")
-    np.testing.assert_allclose(made.a.values, np.array(target.latitude)[:, None] + np.zeros((16, 30)), atol=1e-9)
+    regridded = regrid(data, source, target, "bilinear")
+    np.testing.assert_allclose(regridded.a.values, np.array(target.latitude)[:, None] + np.zeros((16, 30)), atol=1e-9)
     _, columns = weights(source, WeatherGrid(target.latitude, (345.0, 352.5)), "bilinear")
     np.testing.assert_allclose(columns[:, [0, 11]], [[0.5, 0.5], [0.75, 0.25]])
     region = WeatherGrid((0.0, 10.0), (0.0, 10.0))

@@ -284,7 +284,7 @@ def test_a_new_cell_is_the_mean_of_what_is_there_and_then_the_fill(tmp_path: Pat
     data["sst"] = data.sst.where(~land).assign_attrs(units="K")
     path = kept(tmp_path / "a.nc", data)
     source = Reanalysis(path, grid=(18, 36), fill={"sea_surface_temperature": 300.0})
-    found = states(source)[0, ..., 0]
+    regridded = states(source)[0, ..., 0]
     # By hand: two by two cells, weighted by their area, of those that are there.
     weight = (np.sin(np.deg2rad(latitude + 2.5)) - np.sin(np.deg2rad(latitude - 2.5)))[:, None] * np.ones(72)
     sea = ~land.transpose("latitude", "longitude").values
@@ -297,7 +297,7 @@ def test_a_new_cell_is_the_mean_of_what_is_there_and_then_the_fill(tmp_path: Pat
     total = pair @ (weight * sea * values) @ share.T
     area = pair @ (weight * sea) @ share.T
     right = np.where(area > 1e-9, total / np.maximum(area, 1e-9), 300.0)
-    np.testing.assert_allclose(found, right, atol=2e-3)
+    np.testing.assert_allclose(regridded, right, atol=2e-3)
     assert (area < 1e-9).any()
 
 
@@ -306,8 +306,8 @@ def test_one_missing_value_is_named_where_it_is_and_reaches_no_other_cell(tmp_pa
     data = record(hours(2), latitude, longitude)
     data["t2m"][1, 20, 30] = np.nan
     for method in ("conservative", "bilinear"):
-        found = states(Reanalysis(kept(tmp_path / f"{method}.nc", data), grid=(18, 36), regrid=method))
-        missing = np.argwhere(np.isnan(found[..., 0]))
+        regridded = states(Reanalysis(kept(tmp_path / f"{method}.nc", data), grid=(18, 36), regrid=method))
+        missing = np.argwhere(np.isnan(regridded[..., 0]))
         assert 1 <= len(missing) <= 4
         assert set(missing[:, 0]) == {1}
         assert np.abs(missing[:, 1] - 10).max() <= 1
