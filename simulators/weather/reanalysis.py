@@ -1,12 +1,12 @@
 """Reanalysis and other records of the atmosphere, as states in the order of time.
 
-ERA5 from the stores of WeatherBench 2 or ARCO-ERA5, or anything that xarray opens: see `sources`. Nothing but
-coordinates is read until a block of states is asked for.
+A source is ERA5 from the stores of WeatherBench 2 or ARCO-ERA5, or anything that xarray opens: see `sources`. Only
+coordinates are read until a block of states is requested.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
@@ -20,35 +20,15 @@ from data.errors import InputError
 from data.reading import Reading
 from data.spec import content_hash
 from data.units import same_units
-from data.weather import (
-    LATITUDE,
-    LEVEL,
-    LONGITUDE,
-    PRESSURE_UNITS,
-    TIME,
-    VARIABLES,
-    Channel,
-    WeatherGrid,
-    WeatherLayout,
-)
+from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.windows import Segment
-from simulators.weather.cf import (
-    beyond_source,
-    check_variable,
-    convert_units,
-    ordered_grid,
-    pressure_levels,
-    refuse_lacking_dims,
-    unknown_variables,
-)
+from simulators.weather.cf import beyond_source, convert_units, pressure_levels, unknown_variables
 from simulators.weather.chunks import ChunkReader, as_slice, load
-from simulators.weather.joining import SourceData
 from simulators.weather.plausible import odd_heights, refuse_implausible
-from simulators.weather.precipitation import HOURLY, SUMMED, HourlyRain
-from simulators.weather.reanalysis_settings import ReanalysisSettings
-from simulators.weather.regrid import global_grid, regrid
-from simulators.weather.sources import open_source
-from simulators.weather.times import TimeAxis, parse_date, read_times, time_axis
+from simulators.weather.precipitation import HOURLY, HourlyRain
+from simulators.weather.reanalysis_selection import ReanalysisSelection
+from simulators.weather.regrid import regrid
+from simulators.weather.times import parse_date
 
 #: Settings that came after windows had been written of sources without them.
 LATER = ("accumulated", "member")
@@ -56,172 +36,26 @@ HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
 
 @dataclass(frozen=True)
-class Reanalysis(ReanalysisSettings):
+class Reanalysis(ReanalysisSelection):
     """States of a source, as `ReanalysisSettings` describes them.
 
     Raises:
         ValueError: a setting makes no sense.
     """
 
-    @property
-    def where(self) -> str:
-        """The path, for messages."""
-        return self.path if isinstance(self.path, str) else ", ".join(self.path)
-
-    @property
-    def name(self) -> str:
-        """The last part of the path."""
-        return self.where.split("/")[-1]
-
-    @cached_property
-    def _opened(self) -> SourceData:
-        opened = open_source(self.path, self.member)
-        refuse_lacking_dims(opened.data, self.where)
-        return opened
-
-    @cached_property
-    def source(self) -> xr.Dataset:
-        """The source with our names, unread."""
-        return self._opened.data
-
-    @cached_property
-    def _axis(self) -> TimeAxis:
-        times, notes = read_times(self.source, self.where)
-        axis = time_axis(times)
-        return replace(axis, notes=(*notes, *axis.notes))
-
-    @property
-    def _all_times(self) -> np.ndarray:
-        return self._axis.times
-
-    @cached_property
-    def _grid(self) -> tuple[WeatherGrid, Int[np.ndarray, " latitude"], Int[np.ndarray, " longitude"]]:
-        return ordered_grid(self.source, self.where, self.region or None)
-
-    @cached_property
-    def target(self) -> WeatherGrid:
-        """The grid of the states."""
-        return global_grid(self.grid[0], self.grid[1], self.poles) if self.grid else self._grid[0]
-
-    @cached_property
-    def hours(self) -> float:
-        """From one state to the next."""
-        axis = self._axis
-        if self.step_hours is None or len(axis.times) < 2:
-            return axis.hours if self.step_hours is None else self.step_hours
-        self._stride()
-        return float(self.step_hours)
-
-    def _stride(self) -> int:
-        """Steps of the source from one state to the next.
-
-        Raises:
-            InputError: the step that is asked for is no multiple of the source's.
-        """
-        axis = self._axis
-        if self.step_hours is None or len(axis.times) < 2:
-            return 1
-        stride = self.step_hours / axis.hours
-        if abs(stride - round(stride)) > 1e-6 or round(stride) < 1:
-            raise InputError(
-                f"steps of {self.step_hours:g} h are asked for, and its states lie {axis.hours:g} h apart",
-                where="source.step_hours",
-                remedy=f"Give a multiple of {axis.hours:g}",
-            )
-        return round(stride)
-
-    @cached_property
-    def _chosen(self) -> tuple[str, ...]:
-        data = self.source
-        available = [str(n) for n in data.data_vars if str(n) in VARIABLES and TIME in data[n].dims]
-        lacking = [v for v in self.variables if v not in available and not (v in SUMMED and HOURLY in available)]
-        if lacking or not available:
-            reasons = [] if lacking else [f"{name} is {reason}" for name, reason in unknown_variables(data).items()]
-            raise InputError(
-                f"no variable {', '.join(lacking)} in it" if lacking else "no variable of it is known",
-                where=self.where,
-                remedy=". ".join([f"It has {', '.join(map(str, data.data_vars))}", *reasons[:2]]),
-            )
-        chosen = self.variables or tuple(v for v in available if v not in self.static)
-        for name in chosen:
-            check_variable(data[self._read_as(name)], self.where)
-        if isinstance(self.levels, Mapping) and (idle := [v for v in self.levels if v not in chosen]):
-            raise InputError(f"levels of {idle[0]} are asked for, and it is not in it", where=self.where)
-        return chosen
-
-    def _read_as(self, name: str) -> str:
-        """The variable of the source that one is read from."""
-        return HOURLY if name in SUMMED and name not in self.source else name
-
-    @cached_property
-    def _summed(self) -> dict[str, int]:
-        """Variables that are sums over so many hours of the source.
-
-        Raises:
-            InputError: the source has no state at each hour.
-        """
-        sums = {name: SUMMED[name] for name in self._chosen if self._read_as(name) != name}
-        if sums and (len(self._all_times) < 2 or self._axis.hours != 1):
-            raise InputError(
-                f"{next(iter(sums))} is the sum of each hour's precipitation, and its times are no hours",
-                where=self.where,
-                remedy=f"Ask for {HOURLY}, or leave precipitation out",
-            )
-        return sums
-
-    def _levels_of(self, name: str) -> tuple[float, ...]:
-        """The levels of a variable that are wanted; empty for all."""
-        if isinstance(self.levels, Mapping):
-            return tuple(self.levels.get(name, ()))
-        return self.levels
-
-    @cached_property
-    def _levels(self) -> np.ndarray:
-        """In hPa, as they lie in the source.
-
-        Raises:
-            InputError: they are in other units.
-        """
-        return pressure_levels(self.source, self.where)[0]
-
-    @cached_property
-    def layout(self) -> WeatherLayout:
-        """What the channels are.
-
-        Raises:
-            InputError: a variable or a level is missing.
-        """
-        channels: list[Channel] = []
-        for name in self._chosen:
-            if LEVEL not in self.source[self._read_as(name)].dims:
-                channels.append(Channel(name))
-                continue
-            have = list(self._opened.levels.get(self._read_as(name), self._levels.tolist()))
-            requested = self._levels_of(name)
-            lacking = [v for v in requested if not np.isclose(have, v).any()]
-            if lacking:
-                raise InputError(
-                    f"no level {lacking[0]:g} hPa in it", where=self.where,
-                    remedy=f"It has {', '.join(f'{v:g}' for v in have)}",
-                )  # fmt: skip
-            channels += [Channel(name, float(v)) for v in (requested or sorted(have))]
-        static = tuple(v for v in self.static if v in self.source and v not in self._chosen)
-        return WeatherLayout(
-            self.target,
-            tuple(channels),
-            static,
-            self.hours,
-            PRESSURE_UNITS,
-            attrs={"source": self.where.split("/")[-1]},
-        )
-
     @cached_property
     def _runs(self) -> list[Int[np.ndarray, " time"]]:
         """Positions in the source of each run of states that follow one another by the step.
 
         Raises:
-            InputError: no time lies in the range.
+            InputError: no state is left: none lies in the range, or all lack hours of precipitation or values.
         """
+        rows = self._rows_with_values(self._rows_with_precipitation(self._rows_on_steps()))
+        cuts = np.flatnonzero(np.diff(self._axis.step[rows]) != self._stride()) + 1
+        return np.split(rows, cuts)
+
+    def _rows_on_steps(self) -> Int[np.ndarray, " time"]:
+        """Positions of the states in the requested range of time that lie on its steps."""
         times, step = self._all_times, self._axis.step
         low = times.min() if self.start is None else parse_date(self.start, "source.start")
         high = times.max() if self.stop is None else parse_date(self.stop, "source.stop", end=True)
@@ -234,34 +68,41 @@ class Reanalysis(ReanalysisSettings):
             )  # fmt: skip
         stride = self._stride()
         steady = inside[step[inside] >= 0]
-        # States lie at whole steps from the first one; what lies between is left out.
+        # The first state fixes the steps; states between them are left out.
         on = steady[(step[steady] - step[steady[0]]) % stride == 0]
         self._left_out["outside the range of time that was asked for"] = len(times) - len(inside)
         self._left_out[next(iter(self._axis.left_out), "between steps")] = len(inside) - len(steady)
         self._left_out[f"between the steps of {self.hours:g} h that were asked for"] = len(steady) - len(on)
-        before = len(on)
+        return on
+
+    def _rows_with_precipitation(self, rows: Int[np.ndarray, " time"]) -> Int[np.ndarray, " time"]:
+        """Those of the positions for which every hour of precipitation that they need is in the source."""
+        times, before = self._all_times, len(rows)
         if self.accumulated is None and HOURLY in {self._read_as(n) for n in self._chosen}:
             self._rain.refuse_growing()
         for hours in self._summed.values():
-            # The first states, and those behind a gap, have not all of the hours before them.
-            whole = on[on >= hours - 1]
-            on = whole[times[whole] - times[whole - hours + 1] == (hours - 1) * HOUR]
+            # The first states, and the first after a gap, lack some of the hours before them.
+            whole = rows[rows >= hours - 1]
+            rows = whole[times[whole] - times[whole - hours + 1] == (hours - 1) * HOUR]
         if HOURLY in self._chosen or self._summed:
-            # Sums since midnight give what fell in an hour only beside that of the hour before.
+            # A sum since midnight gives the amount of one hour only together with the sum of the hour before.
             answerable = self._rain.answerable(np.arange(len(times)))
             longest = max(self._summed.values(), default=1)
-            on = on[[bool(answerable[i - longest + 1 : i + 1].all()) for i in on]] if len(on) else on
-        self._left_out["without the hours before it that precipitation is summed of"] = before - len(on)
-        if not len(on):
+            rows = rows[[bool(answerable[i - longest + 1 : i + 1].all()) for i in rows]] if len(rows) else rows
+        self._left_out["without the hours before it that precipitation is summed of"] = before - len(rows)
+        if not len(rows):
             raise InputError("no state has the hours before it that precipitation is summed of", where=self.where)
-        if self.missing == "drop":
-            before = len(on)
-            on = np.array([i for i in on if np.isfinite(self._state(np.array([i]))).all()], int)
-            self._left_out["a value is missing (source.missing=drop)"] = before - len(on)
-            if not len(on):
-                raise InputError("a value is missing in every state", where=self.where, remedy="Leave variables out")
-        cuts = np.flatnonzero(np.diff(step[on]) != stride) + 1
-        return np.split(on, cuts)
+        return rows
+
+    def _rows_with_values(self, rows: Int[np.ndarray, " time"]) -> Int[np.ndarray, " time"]:
+        """Those of the positions whose states lack no value, where `missing` is "drop"; else all of them."""
+        if self.missing != "drop":
+            return rows
+        complete = np.array([i for i in rows if np.isfinite(self._state(np.array([i]))).all()], int)
+        self._left_out["a value is missing (source.missing=drop)"] = len(rows) - len(complete)
+        if not len(complete):
+            raise InputError("a value is missing in every state", where=self.where, remedy="Leave variables out")
+        return complete
 
     @cached_property
     def _left_out(self) -> dict[str, int]:
