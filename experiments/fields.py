@@ -37,7 +37,7 @@ from surrogates.field_metrics import (
     rmse_over_spread,
 )
 from surrogates.learned_from import read_hashes
-from surrogates.operator.bands import covered, horizon
+from surrogates.operator.bands import coverage, horizon
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldSettings
 from surrogates.operator.fit_field import fit_field
@@ -186,7 +186,7 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
             fields.states.shape[1],
         )
     if bands is not None and fields.states.shape[1] <= len(bands.factor):
-        inside = covered(fields.states, answer.mean, bands.half_width(answer.std))[:, first:]
+        inside = coverage(fields.states, answer.mean, bands.half_width(answer.std))[:, first:]
         metrics[f"{prefix}/points_in_band"] = float(inside.mean())
         metrics[f"{prefix}/fields_in_band"] = float((inside >= 1 - bands.alpha).mean())
         if evolves:

@@ -1,1 +1,1 @@
-"""Graph networks over molecules, in two dimensions and in three."""
+"""Graph networks: properties of molecular graphs, potentials of atoms in space, and fields on meshes."""

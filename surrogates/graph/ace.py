@@ -2,11 +2,11 @@
 
 In each layer an atom expands what its neighbours carry in spherical harmonics and learned radial functions
 (A of Drautz 2019, doi:10.1103/PhysRevB.99.014104, and of MACE, Batatia et al. 2022, arXiv:2206.07697, eq. 8), and
-forms products of it with itself, which see three neighbours at once (four-body terms); see `products`. What
-atoms send on are scalars, and vectors or tensors of l up to `hidden_degree`, which keep their direction.
+forms products of it with itself, which couple three neighbours at once (four-body terms); see `products`. The messages
+that atoms exchange hold scalars, and equivariant vectors or tensors of l up to `hidden_degree`.
 
-The radial functions are few, and the same in all layers, so that Y_lm(r_ij) R_lb(r_ij) is made once for each pair; the
-channels of a layer combine them by weights of their own in one matrix product (see `density`).
+The radial functions are few and shared by all layers, so that Y_lm(r_ij) R_lb(r_ij) is computed once for each pair.
+Each layer combines them into its channels with its own weights in one matrix product (see `density`).
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from surrogates.graph.radial import BASES, expand
 
 @dataclass(frozen=True)
 class ACEConfig:
-    """The size of the network.
+    """Hyperparameters of the network.
 
     Attributes:
         features: C, the number of channels of an atom.
-        layers: rounds of message passing.
-        degree: largest l of the density.
-        hidden_degree: largest l of what atoms send each other: 0 for scalars, 1 for vectors too, 2 for tensors too.
-        tensor_features: T, the number of channels of those of l > 0.
-        cutoff_angstrom: atoms farther apart than this do not see each other in one round.
-        basis: functions in which distances are expanded.
-        basis_size: number of them.
-        radial: B, learned radial functions of each degree.
-        radial_hidden: width of the network that makes them.
-        neighbours: a typical number of neighbours; sums over neighbours are divided by its root.
+        layers: number of rounds of message passing.
+        degree: largest l of the spherical harmonics of the density.
+        hidden_degree: largest l of the messages: 0 for scalars, 1 for vectors too, 2 for tensors of second order too.
+        tensor_features: T, the number of channels of the messages with l > 0.
+        cutoff_angstrom: Angstrom; atoms farther apart than this exchange no messages.
+        basis: functions in which distances are expanded, "bessel" or "gaussian".
+        basis_size: number of basis functions.
+        radial: B, the number of learned radial functions of each degree.
+        radial_hidden: hidden width of the network that computes the radial functions.
+        neighbours: typical number of neighbours; sums over neighbours are divided by its square root.
     """
 
     features: int = 64
@@ -73,16 +73,16 @@ class ACEConfig:
 
     @property
     def sent(self) -> range:
-        """The l above 0 of what atoms send."""
+        """Degrees l above 0 of the messages."""
         return range(1, self.hidden_degree + 1)
 
 
 class Edges(NamedTuple):
-    """Pairs of atoms as the layers take them.
+    """Functions of the pairs of atoms that all layers share.
 
     Attributes:
         functions: Y_lm R_lb of each pair, S = (degree + 1)^2.
-        radial: for each l that is sent besides scalars, R'_lb.
+        radial: R'_lb of each pair, for each l > 0 of the messages.
         pairs: see `geometry.pairs`.
     """
 
@@ -92,7 +92,7 @@ class Edges(NamedTuple):
 
 
 class Radial(nnx.Module):
-    """R_lb of a distance and the elements of the pair: a small network on the basis, times the envelope."""
+    """Radial functions R_lb of a distance and two elements: a small network on the basis, times the envelope."""
 
     def __init__(self, config: ACEConfig, rngs: nnx.Rngs) -> None:
         hidden = config.radial_hidden
@@ -104,25 +104,25 @@ class Radial(nnx.Module):
         self.out = nnx.Param(LECUN(rngs.params(), (hidden, sets * config.radial)))
 
     def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs) -> list[Float[Array, "M N 1 B K"]]:
-        """R_lb for each l of the density, then R'_lb for each l of what is sent."""
+        """R_lb for each l of the density, then R'_lb for each l > 0 of the messages."""
         config = self.config
         basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
         dtype = basis.dtype
         centre = jnp.moveaxis(self.centre(numbers).astype(dtype), -1, 0)[..., None]
         other = jnp.moveaxis(pairs.gather(self.other(numbers).astype(dtype)), -1, 0)
         hidden = jnp.einsum("mnkb,bh->hmnk", basis, self.hidden[...]) + centre + other
-        made = jnp.einsum("hmnk,hr->rmnk", nnx.silu(hidden), self.out[...]) * pairs.weight
-        sets = made.reshape(-1, config.radial, *made.shape[1:])
+        functions = jnp.einsum("hmnk,hr->rmnk", nnx.silu(hidden), self.out[...]) * pairs.weight
+        sets = functions.reshape(-1, config.radial, *functions.shape[1:])
         return [jnp.moveaxis(each, 0, 2)[:, :, None] for each in sets]
 
 
 class Layer(nnx.Module):
-    """One round: density, products, and the change of the atom's features."""
+    """One round of message passing: it computes the density, its products, and the update of the atoms' features."""
 
     def __init__(self, config: ACEConfig, rngs: nnx.Rngs, *, first: bool, last: bool) -> None:
         c, t, degrees = config.features, config.tensor_features, config.degree + 1
         self.config = config
-        # In the first round no atom has a direction to send yet, and after the last none is asked for.
+        # In the first round no atom has vectors or tensors to send yet, and after the last round none are needed.
         self.receives = () if first else tuple(config.sent)
         self.sends = () if last else tuple(config.sent)
         scale = 1.0 / np.sqrt(config.radial * config.neighbours)
@@ -145,28 +145,30 @@ class Layer(nnx.Module):
     def __call__(
         self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: Edges
     ) -> tuple[Float[Array, "M N C"], list[Float[Array, "M N _ C"]]]:
-        """The new features, and what the atom sends besides them, 2 l + 1 rows for each l."""
+        """The new scalar features, and the tensors that the atom sends, with 2 l + 1 rows for each l."""
         density = self.density(s, tensors, edges)
-        invariants, made = self.products(density)
+        invariants, products = self.products(density)
         powers = [jnp.mean(a * a, axis=2) for a in density]
         message = self.message(jnp.concatenate([density[0][:, :, 0], *powers, *invariants], axis=-1))
         hidden = nnx.silu(self.hidden(jnp.concatenate([s, message], axis=-1)))
-        joined = [jnp.concatenate([density[ell], *each], axis=-1) for ell, each in zip(self.sends, made, strict=True)]
+        joined = [
+            jnp.concatenate([density[ell], *each], axis=-1) for ell, each in zip(self.sends, products, strict=True)
+        ]
         sent = [each @ self.tensors[i] for i, each in enumerate(joined)]
         return s + message + self.out(hidden), sent
 
     def density(
         self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: Edges
     ) -> list[Float[Array, "M N _ C"]]:
-        """A_lmc of each atom with its channels mixed: for each l its 2 l + 1 harmonics."""
+        """The density A_lmc of each atom with its channels mixed; one array with 2 l + 1 rows for each l."""
         a = collect(edges.functions, self.send(s), self.weights[...].astype(s.dtype), edges.pairs)
-        made = [a[:, :, ell * ell : (ell + 1) ** 2] @ self.mix[ell] for ell in range(self.config.degree + 1)]
+        mixed = [a[:, :, ell * ell : (ell + 1) ** 2] @ self.mix[ell] for ell in range(self.config.degree + 1)]
         for i, ell in enumerate(self.receives):
             each = tensors[i] @ self.send_tensors[i]
             weights = jnp.tile(self.weigh_tensors[i].astype(s.dtype), 2 * ell + 1)
             got = collect(edges.radial[i], each.reshape(*each.shape[:2], -1), weights, edges.pairs)
-            made[ell] += got.reshape(each.shape) @ self.mix_tensors[i]
-        return made
+            mixed[ell] += got.reshape(each.shape) @ self.mix_tensors[i]
+        return mixed
 
 
 class ACE(nnx.Module):
@@ -183,7 +185,7 @@ class ACE(nnx.Module):
         self.width = config.layers * c
 
     def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
-        """Features of each atom, for a `Readout`; whatever they are for padding.
+        """Features of each atom, which a `Readout` maps to energies; those of padding are arbitrary.
 
         Args:
             numbers: atomic numbers; 0 marks padding.
@@ -201,12 +203,12 @@ class ACE(nnx.Module):
         return jnp.concatenate(states, axis=-1)
 
     def edges(self, numbers: Int[Array, "M N"], pairs: Pairs) -> Edges:
-        """The functions of each pair."""
+        """The angular and radial functions of each pair."""
         degree = self.config.degree
         angular = jnp.stack(harmonics(degree, jnp.moveaxis(pairs.direction, -1, 0)), axis=2)[:, :, :, None]
         radial = self.radial(numbers, pairs)
-        made = [angular[:, :, ell * ell : (ell + 1) ** 2] * radial[ell] for ell in range(degree + 1)]
-        return Edges(jnp.concatenate(made, axis=2), radial[degree + 1 :], pairs)
+        functions = [angular[:, :, ell * ell : (ell + 1) ** 2] * radial[ell] for ell in range(degree + 1)]
+        return Edges(jnp.concatenate(functions, axis=2), radial[degree + 1 :], pairs)
 
 
 LECUN: Callable[..., Array] = nnx.initializers.lecun_normal()

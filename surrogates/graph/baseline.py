@@ -1,6 +1,7 @@
-"""Delta-learning: labels as differences to a cheaper simulator, which answers beside the surrogate ever after.
+"""Delta-learning: the surrogate learns differences to a cheaper simulator, whose answers are added at prediction time.
 
-What a semi-empirical method gets right need not be learned (Ramakrishnan et al. 2015, doi:10.1021/acs.jctc.5b00099).
+The network need not learn what a semi-empirical method already describes (Ramakrishnan et al. 2015,
+doi:10.1021/acs.jctc.5b00099).
 """
 
 from __future__ import annotations
@@ -23,21 +24,22 @@ def baseline_answers(
     """Energies (eV) and forces (eV/Angstrom) of a simulator, one structure after the other, in this process.
 
     Raises:
-        SimulationError: it has no answer for one of them.
+        SimulationError: the simulator fails for one of the structures.
     """
     energy, forces = np.zeros(len(structures)), np.zeros_like(structures.positions)
     for m in range(len(structures)):
         atoms = slice(structures.atom_start[m], structures.atom_start[m + 1])
-        found = baseline.simulate(request(baseline, structures, m))
-        energy[m], forces[atoms] = float(found["energy"]), found["forces"].values
+        answer = baseline.simulate(request(baseline, structures, m))
+        energy[m], forces[atoms] = float(answer["energy"]), answer["forces"].values
     return energy, forces
 
 
 def request(simulator: Simulator, structures: Structures, row: int) -> xr.Dataset:
-    """What a quantum-chemical simulator is asked about one structure: with its charge, its spin and its cell.
+    """The request to a quantum-chemical simulator for one structure, with its charge, spin and cell.
 
     Raises:
-        SimulationError: `invalid_input`: it repeats, or is charged, and the simulator takes no cell or no charge.
+        SimulationError: `invalid_input`: the structure is periodic or charged, and the simulator takes no cell or no
+            charge.
     """
     atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
     values: dict[str, Any] = {
@@ -56,10 +58,10 @@ def request(simulator: Simulator, structures: Structures, row: int) -> xr.Datase
 
 
 def refuse_cells(simulator: Simulator, structures: Structures, where: str) -> None:
-    """Refuse structures that repeat where the simulator computes isolated molecules only.
+    """Refuse periodic structures where the simulator computes isolated molecules only.
 
     Raises:
-        InputError: naming how many.
+        InputError: at least one structure is periodic; the message says how many.
     """
     repeating = int(structures.periodic.any(axis=1).sum())
     if repeating and "cell" not in {v.name for v in simulator.spec.inputs}:

@@ -1,4 +1,4 @@
-"""A potential as an ASE calculator, for dynamics, relaxation and whatever else works on ASE's atoms."""
+"""A potential as an ASE calculator, for dynamics, relaxation and all other tools that work on ASE's atoms."""
 
 from __future__ import annotations
 
@@ -15,23 +15,25 @@ from data.spec import SimulationError
 from data.structure_batches import DENSE_ATOMS, Shape, pad, round_up
 from data.structures import Structures
 from simulators.base import Simulator
-from surrogates.graph.potential import OUTPUTS, Potential
+from surrogates.graph.potential import Potential
+from surrogates.graph.potential_spec import OUTPUTS
 
 
 class PotentialCalculator(Calculator):
     """Energy (eV), forces (eV/Angstrom) and, of crystals, stress (eV/Angstrom^3, Voigt) by a potential.
 
     `results` also holds the standard deviations `energy_std` and `forces_std`, bounds and `in_domain`, where the
-    potential has them. The total charge is what `atoms.info` or the atoms' initial charges say, under any name that
-    `data.frame_names` knows, and 0 where none is named; so is the spin, which a baseline may ask for. A change of
-    either is a change of the system, and is answered anew.
+    potential has them. The total charge is read from `atoms.info` or the atoms' initial charges, under any name that
+    `data.frame_names` knows, and is 0 where there is none. The spin, which a baseline may need, is read likewise. A
+    change of either counts as a change of the system, and the results are computed again.
 
-    A trajectory keeps one padded shape, so that it is compiled once: room for neighbours is left over, and
-    only when an atom has more of them than ever before does the shape grow.
+    A trajectory keeps one padded shape, so that it is compiled once: the shape has spare slots for neighbours, and
+    grows only when an atom has more neighbours than slots.
 
     Args:
-        potential: trained, or the directory that it was saved to.
-        baseline: the simulator that its labels were differences to, if they were.
+        potential: a trained potential, or the directory that it was saved to.
+        baseline: the simulator that the labels of the potential were differences to; None for labels that are not
+            differences.
     """
 
     def __init__(self, potential: Potential | Path | str, baseline: Simulator | None = None) -> None:
@@ -44,11 +46,11 @@ class PotentialCalculator(Calculator):
 
     @property
     def _spins(self) -> bool:
-        """Whether spins matter: a potential does not tell them apart, but its baseline may."""
+        """Whether spins matter: a potential itself does not distinguish them, but its baseline may."""
         return self.potential.facts.head.baseline is not None
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last answer; ASE itself does not look at `atoms.info`."""
+        """Names of what has changed since the last calculation; ASE itself does not compare `atoms.info`."""
         changes = list(super().check_state(atoms, tol=tol))
         spins = self._spins
         if self.atoms is not None and _named(self.atoms, spins=spins) != _named(atoms, spins=spins):
@@ -61,11 +63,11 @@ class PotentialCalculator(Calculator):
         properties: Sequence[str] = ("energy", "forces"),
         system_changes: Sequence[str] = tuple(all_changes),
     ) -> None:
-        """Answer for `atoms`, as ASE calls it.
+        """Compute `results` for `atoms`; ASE calls this method.
 
         Raises:
-            PropertyNotImplementedError: the stress of what is not periodic in three directions.
-            SimulationError: as `Potential.simulate`; and for a charge that is no integer or not certain.
+            PropertyNotImplementedError: a stress is requested, and the atoms are not periodic in three directions.
+            SimulationError: as `Potential.simulate`; and if the charge is no integer or ambiguous.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         now = self.atoms
@@ -81,16 +83,16 @@ class PotentialCalculator(Calculator):
             raise PropertyNotImplementedError("a stress needs a cell that repeats in three directions")
         self.potential.refuse_unknown(one)
         if self.potential.facts.head.baseline is not None:
-            found = vars(self.potential.predict_structures(one))
-            answer = {name: value for name, value in found.items() if value is not None}
+            predictions = vars(self.potential.predict_structures(one))
+            answer = {name: value for name, value in predictions.items() if value is not None}
         else:
             self._shape = self._fitting(one)
             batch = pad(one, np.arange(1), self._shape, self.potential.cutoff_angstrom)
             answer = {name: value[0] for name, value in self.potential.predict(batch).items()}
             if one.volume[0] == 0:
                 answer.pop("stress", None)
-        known = {v.name for v in self.potential.spec.outputs} | {"stress"}
-        self.results = {name: _plain(name, value) for name, value in answer.items() if name in known}
+        names = {v.name for v in self.potential.spec.outputs} | {"stress"}
+        self.results = {name: _plain(name, value) for name, value in answer.items() if name in names}
         if "energy" in self.results:
             self.results["free_energy"] = self.results["energy"]
 
@@ -102,15 +104,15 @@ class PotentialCalculator(Calculator):
         old = self._shape
         if old is not None and (old.atoms, old.periodic) == (n, repeats) and most <= (old.neighbours or 0):
             return old
-        # A quarter more than now, so that a fluctuation seldom changes the shape.
+        # A quarter more slots than neighbours now, so that fluctuations seldom change the shape.
         return Shape(1, n, round_up(most + most // 4), repeats)
 
 
 def _named(atoms: Atoms, *, spins: bool) -> tuple[int, int | None]:
-    """The total charge, and the unpaired electrons where they are named and matter.
+    """The total charge (e), and the number of unpaired electrons where it is stated and matters.
 
     Raises:
-        SimulationError: `invalid_input`: one of them is not certain.
+        SimulationError: `invalid_input`: one of them is ambiguous.
     """
     fields = {**atoms.info, **{k: v for k, v in atoms.arrays.items() if k in ("initial_charges", "initial_magmoms")}}
     charge, _, problem = total_charge(fields, atoms.numbers, FrameKeys())
@@ -124,7 +126,7 @@ def _named(atoms: Atoms, *, spins: bool) -> tuple[int, int | None]:
 
 
 def _plain(name: str, value: np.ndarray) -> object:
-    """As ASE wants it: numbers for scalars, Voigt's six components for a stress."""
+    """A value in the form that ASE expects: a number for a scalar, six Voigt components for a stress."""
     value = np.asarray(value)
     if name == "stress":
         return full_3x3_to_voigt_6_stress(value.reshape(3, 3))

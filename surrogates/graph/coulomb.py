@@ -1,8 +1,9 @@
-"""Long range: the Coulomb energy of charges that the network gives its atoms, for isolated molecules.
+"""Long-range interaction: the Coulomb energy of atomic charges that the network predicts, for isolated molecules.
 
 E = k/2 sum_ij q_i q_j erf(r_ij / (sqrt(2) s)) / r_ij over all pairs, without cutoff: the latent charges of Cheng 2025
-(doi:10.1038/s41524-025-01577-7) in real space. The charges are not fitted to any; what is learned is that their
-energy helps. Unlike there their sum is the molecule's total charge: what the network gives is shifted evenly.
+(doi:10.1038/s41524-025-01577-7) in real space. The charges are not fitted to reference
+charges; they are learned through the energies and forces alone. Unlike in that work, the charges are shifted evenly so
+that they sum to the total charge of the molecule.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from jaxtyping import Array, Float, Int
 
 from surrogates.graph.repulsion import COULOMB
 
-#: s, Angstrom: the width of the charges, below which they do not repel or attract like points.
+#: s, Angstrom: the width of the charges; at distances below it they do not interact like point charges.
 WIDTH = 1.0
 
 
 def conserve(raw: Float[Array, "M N"], numbers: Int[Array, "M N"], charge: Float[Array, " M"]) -> Float[Array, "M N"]:
-    """Charges whose sum over each molecule is its total charge; 0 for padding."""
+    """Shift charges (e) so that they sum to the total charge of each molecule; 0 for padding."""
     real = numbers > 0
     count = jnp.maximum(real.sum(axis=-1), 1)
     missing = (charge - jnp.where(real, raw, 0.0).sum(axis=-1)) / count
@@ -29,7 +30,7 @@ def conserve(raw: Float[Array, "M N"], numbers: Int[Array, "M N"], charge: Float
 def coulomb(
     charges: Float[Array, "M N"], numbers: Int[Array, "M N"], positions: Float[Array, "M N 3"]
 ) -> Float[Array, "M N"]:
-    """Each atom's half of the energies of its pairs, eV.
+    """Coulomb energy of each atom, eV: half of the energies of its pairs.
 
     Args:
         charges: e; 0 for padding.

@@ -1,8 +1,8 @@
-"""Sums over neighbours as matrix products: the one operation that all networks spend their time on.
+"""Sums over neighbours as matrix products; all networks of potentials spend most of their time here.
 
 a_ic = sum_j sum_b f_b(r_ij) w_bc h_jc, where few functions f_b of the pair are shared by all channels c. In this order
-no tensor over pairs and channels is ever formed: the sum over neighbours and functions is one long inner dimension of
-a matrix product, which a processor does many times faster than the same work element by element.
+no tensor over pairs and channels is formed: the sum over neighbours and functions is one long inner dimension of a
+matrix product, which a processor computes many times faster than the same sum element by element.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ def collect(
     weights: Float[Array, "B C"],
     pairs: Pairs,
 ) -> Float[Array, "M N A C"]:
-    """What each atom receives from its neighbours.
+    """The sum a_ic that each atom receives from its neighbours.
 
     Args:
-        functions: f of each atom and each of its slots for neighbours, 0 in slots that hold none; A sets of B
-            functions, each set with the same weights.
-        values: h, what each atom sends.
-        weights: w, by which the channels tell the functions apart.
-        pairs: which atom is in which slot.
+        functions: f of each atom and each of its K slots for neighbours, 0 in empty slots; A sets of B functions,
+            and all sets share the weights.
+        values: h, the C channels that each atom sends.
+        weights: w, the weight of each function in each channel.
+        pairs: the atom in each slot.
     """
     m, n, a, b, k = functions.shape
     if pairs.neighbours is None:

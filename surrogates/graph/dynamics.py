@@ -1,9 +1,9 @@
 """Molecular dynamics of many molecules at once on a potential, on the device: NVE and Langevin NVT.
 
 NVE is velocity Verlet (Swope et al. 1982, doi:10.1063/1.442716); NVT is its BAOAB splitting with an exact
-Ornstein-Uhlenbeck step (Leimkuhler and Matthews 2013, doi:10.1063/1.4802990), which is velocity Verlet at no
-friction. Random numbers follow from the seed, the molecule and the step alone, so neither the company
-of a molecule in its batch nor an interruption changes its path. Coordinates that constraints hold have no velocity.
+Ornstein-Uhlenbeck step (Leimkuhler and Matthews 2013, doi:10.1063/1.4802990), which without friction is velocity
+Verlet. Random numbers depend on the seed, the molecule and the step alone, so a trajectory changes neither with the
+other molecules of the batch nor with an interruption. Fixed coordinates have no velocity.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ MARGIN = 1.0
 
 @dataclass(frozen=True)
 class DynamicsConfig:
-    """What is integrated, how long, and what is kept.
+    """Settings of the integrator, and how often it records.
 
     Attributes:
-        steps: of each molecule; a multiple of `record_every`.
-        timestep_fs: femtoseconds a step.
-        temperature_kelvin: of the first velocities, and of the bath.
-        friction_per_fs: of the bath; 0 for NVE.
-        record_every: steps between frames.
-        seed: of velocities and bath.
-        buckets: sizes to which molecules are padded; each is compiled once.
+        steps: number of steps of each molecule; a multiple of `record_every`.
+        timestep_fs: length of a step, fs.
+        temperature_kelvin: temperature of the initial velocities and of the heat bath, K.
+        friction_per_fs: friction of the heat bath, 1/fs; 0 for NVE.
+        record_every: steps between recorded frames.
+        seed: seed of the initial velocities and of the heat bath.
+        buckets: number of padded sizes of molecules; each is compiled once.
     """
 
     steps: int = 1000
@@ -64,16 +64,16 @@ class DynamicsConfig:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Some molecules at one moment.
+    """The molecules of one batch at one time.
 
     Attributes:
-        step: steps done.
-        rows: which molecules of the input these are.
-        structures: their positions, energies (eV) and forces (eV/Angstrom).
-        velocities: Angstrom/fs, atom by atom as in `structures`.
-        kinetic: eV, of each molecule.
-        energy_std: eV, over the ensemble; None for a single network.
-        alive: False for a molecule that has left the finite numbers; it stays where it last was well.
+        step: number of steps since the start.
+        rows: index of each molecule in the input.
+        structures: the molecules with their positions (Angstrom), energies (eV) and forces (eV/Angstrom).
+        velocities: Angstrom/fs, in the order of the atoms of `structures`.
+        kinetic: kinetic energy of each molecule, eV.
+        energy_std: standard deviation of each energy over the ensemble, eV; None for a single network.
+        alive: False for a molecule whose energy or forces are not finite any more; it keeps its last finite state.
     """
 
     step: int
@@ -86,7 +86,7 @@ class Snapshot:
 
 
 class Walkers(NamedTuple):
-    """M molecules in motion, in ASE's units (eV, Angstrom, atomic mass units); every leaf has M first."""
+    """State of M molecules in ASE's units (eV, Angstrom, atomic mass units); the first axis of each leaf is M."""
 
     system: System
     free: Float[Array, "M N 3"]
@@ -99,10 +99,10 @@ class Walkers(NamedTuple):
 
 
 class Dynamics:
-    """Moves tables of structures with one potential; what it compiled serves every call.
+    """Runs the dynamics of tables of structures on one potential; compiled programs are shared by all calls.
 
     Args:
-        potential: an ensemble's mean is followed.
+        potential: gives the forces; of an ensemble their mean.
         config: see `DynamicsConfig`.
     """
 
@@ -113,7 +113,7 @@ class Dynamics:
         self.compilations = 0
 
         def advance(weights: nnx.State, walkers: Walkers, first: Array, seed: Array) -> tuple[Walkers, Array]:
-            """Steps until a frame is due or a neighbour list is stale; how many were done in all."""
+            """Advance until a frame is due or a neighbour list is stale; the new state and its step number."""
             self.compilations += 1  # Python runs this only while a new shape is traced.
             model = nnx.merge(graph, weights)
             last = (first // config.record_every + 1) * config.record_every
@@ -130,8 +130,8 @@ class Dynamics:
             return jax.lax.while_loop(going, body, (walkers, first))
 
         def measure(weights: nnx.State, walkers: Walkers) -> Walkers:
-            found = nnx.merge(graph, weights)(walkers.system)
-            return walkers._replace(atomic=jnp.swapaxes(found.atomic, 0, 1), forces=found.forces.mean(axis=0))
+            answer = nnx.merge(graph, weights)(walkers.system)
+            return walkers._replace(atomic=jnp.swapaxes(answer.atomic, 0, 1), forces=answer.forces.mean(axis=0))
 
         self._advance = jax.jit(advance)
         self._measure = jax.jit(measure)
@@ -139,16 +139,16 @@ class Dynamics:
     def __call__(
         self, structures: Structures, velocities: Float[np.ndarray, "A 3"] | None = None
     ) -> Iterator[Snapshot]:
-        """Frames in order of time, batch after batch.
+        """Run the dynamics and yield snapshots in order of time, one batch after the other.
 
         Args:
-            structures: where they begin.
-            velocities: Angstrom/fs; by default drawn at the temperature, without drift or rotation. Those of
-                coordinates that constraints hold are taken as 0.
+            structures: initial structures.
+            velocities: initial velocities, Angstrom/fs; by default drawn at the temperature of the settings, without
+                drift or rotation. Those of fixed coordinates are set to 0.
 
         Raises:
-            SimulationError: `invalid_input`, as `Potential.predict_structures`, or there are constraints other than
-                fixed coordinates.
+            SimulationError: `invalid_input`: as `Potential.predict_structures`, or a structure has constraints other
+                than fixed coordinates.
         """
         refuse_baseline(self.potential)
         refuse_constraints(structures)
@@ -157,8 +157,8 @@ class Dynamics:
         if velocities is None:
             velocities = thermal_velocities(structures, self.config.temperature_kelvin, self.config.seed)
         sizes = choose_sizes(structures.sizes, self.config.buckets)
-        made, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
-        for k, shape in enumerate(made):
+        batch_shapes, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
+        for k, shape in enumerate(batch_shapes):
             rows = np.flatnonzero(which == k)
             m = min(shape.molecules, max(1, len(rows)))
             for part in (rows[i : i + m] for i in range(0, len(rows), m)):
@@ -172,24 +172,24 @@ class Dynamics:
         self, table: Structures, velocities: np.ndarray, rows: np.ndarray, shape: Shape, molecules: int
     ) -> Iterator[Snapshot]:
         shape = shape._replace(molecules=molecules)
-        table, walkers, shape = self._listed(table, velocities, rows, shape, None)
+        table, walkers, shape = self._with_neighbour_lists(table, velocities, rows, shape, None)
         walkers = self._measure(self._weights, walkers)
         step = 0
         yield self._snapshot(table, walkers, rows, step)
         while step < self.config.steps:
-            # The seed is an argument, so that dynamics that differ in it alone share what is compiled.
+            # The seed is an argument, so that runs that differ in the seed alone share the compiled program.
             walkers, done = self._advance(self._weights, walkers, np.int32(step), np.uint32(self.config.seed))
             step = int(done)
             now = self._snapshot(table, walkers, rows, step)
             if step % self.config.record_every == 0:
                 yield now
             if walkers.system.neighbours is not None and float(_drift(walkers)) >= 0.4 * MARGIN:
-                table, walkers, shape = self._listed(now.structures, now.velocities, rows, shape, walkers)
+                table, walkers, shape = self._with_neighbour_lists(now.structures, now.velocities, rows, shape, walkers)
 
-    def _listed(
+    def _with_neighbour_lists(
         self, table: Structures, velocities: np.ndarray, rows: np.ndarray, shape: Shape, old: Walkers | None
     ) -> tuple[Structures, Walkers, Shape]:
-        """Walkers at the positions of `table`, with neighbour lists made there."""
+        """Walkers at the positions of `table`, with new neighbour lists."""
         if shape.neighbours is not None:
             widest = round_up(int(table.neighbours(self._reach).counts.max(initial=1)))
             shape = shape._replace(neighbours=max(shape.neighbours, widest))
@@ -212,12 +212,12 @@ class Dynamics:
         return table, walkers, shape
 
     def _step(self, model: Callable[[System], Answer], w: Walkers, step: Array, seed: Array) -> Walkers:
-        """One step of BAOAB; the forces of `w` are those at its positions."""
+        """One step of BAOAB; `w` holds the forces at its positions."""
         config, system = self.config, w.system
         dt = config.timestep_fs * units.fs
         mass = jnp.asarray(atomic_masses, system.positions.dtype)[system.numbers][..., None]
         real = (system.numbers > 0)[..., None]
-        # A mass without bound holds a fixed coordinate: neither forces nor the bath move it.
+        # A fixed coordinate has an infinite mass: neither forces nor the heat bath move it.
         inverse = jnp.where(real, 1.0 / jnp.where(real, mass, 1.0), 0.0) * w.free
         v = w.velocities + 0.5 * dt * w.forces * inverse
         x = system.positions + 0.5 * dt * v
@@ -226,10 +226,10 @@ class Dynamics:
             spread = jnp.sqrt((1 - keep**2) * units.kB * config.temperature_kelvin * inverse)
             v = keep * v + spread * _noise(seed, w.ids, step, v.shape[1:], v.dtype)
         x = x + 0.5 * dt * v
-        found = model(system._replace(positions=x))
-        forces = found.forces.mean(axis=0)
+        answer = model(system._replace(positions=x))
+        forces = answer.forces.mean(axis=0)
         v = v + 0.5 * dt * forces * inverse
-        well = jnp.isfinite(found.atomic).all(axis=(0, 2)) & jnp.isfinite(forces).all(axis=(1, 2))
+        well = jnp.isfinite(answer.atomic).all(axis=(0, 2)) & jnp.isfinite(forces).all(axis=(1, 2))
         well &= jnp.isfinite(v).all(axis=(1, 2))
         alive = w.alive & well
         on = alive[:, None, None]
@@ -237,7 +237,7 @@ class Dynamics:
             system=system._replace(positions=jnp.where(on, x, system.positions)),
             velocities=jnp.where(on, v, 0.0),
             forces=jnp.where(on, forces, 0.0),
-            atomic=jnp.where(on, jnp.swapaxes(found.atomic, 0, 1), w.atomic),
+            atomic=jnp.where(on, jnp.swapaxes(answer.atomic, 0, 1), w.atomic),
             alive=alive,
         )
 
@@ -269,8 +269,9 @@ class Dynamics:
 def thermal_velocities(structures: Structures, kelvin: float, seed: int) -> Float[np.ndarray, "A 3"]:
     """Maxwell-Boltzmann velocities, Angstrom/fs, of molecules that neither drift nor rotate.
 
-    What is left is scaled so that the kinetic energy of each is that of its 3 N - 6 degrees of freedom on average
-    (3 N - 5 of a line, 0 of an atom). Coordinates that constraints hold have none, and a molecule with such may drift.
+    Drift and rotation are removed from the drawn velocities, so the mean kinetic energy is that of 3 N - 6 degrees of
+    freedom (3 N - 5 for a linear molecule, 0 for an atom). Fixed coordinates have no velocity, and a molecule with
+    fixed coordinates may drift.
     """
     rng = np.random.default_rng(seed)
     masses = atomic_masses[structures.numbers]
@@ -295,5 +296,5 @@ def _noise(seed: Array, ids: Array, step: Array, shape: tuple[int, ...], dtype: 
 
 
 def _drift(walkers: Walkers) -> Array:
-    """The farthest that an atom has moved since the lists were made, Angstrom."""
+    """The largest distance that an atom has moved since its neighbour list was computed, Angstrom."""
     return jnp.sqrt(jnp.max(jnp.sum((walkers.system.positions - walkers.anchor) ** 2, axis=-1)))

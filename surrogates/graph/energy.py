@@ -2,10 +2,10 @@
 
 E = sum_a t[z_a] + sum_a (g_a scale e_a - (1 - g_a) release[z_a]) + pairs,  g_a = 1 - exp(-4 sum_b u(r_ab)).
 F = -dE/dx, and the stress is dE/d(strain) / volume (Knuth et al. 2015, doi:10.1016/j.cpc.2015.01.003). The first
-sum is added outside in float64 (see `references`), as is the sum over the atoms of what is answered; e_a is the
-network's number for an atom. The gate g is 1 in a molecule and falls smoothly to 0 as the last neighbour leaves, so
-that an atom alone has exactly its reference energy, and molecules out of reach of each other have the sum of
-their energies. Pairs are the repulsion of nuclei and the Coulomb energy of latent charges, each by choice.
+sum is added elsewhere in float64 (see `references`), where the energies of the atoms are summed too; e_a is the output
+of the network for an atom. The gate g is 1 in a molecule and falls smoothly to 0 as the last neighbour leaves, so that
+an isolated atom has exactly its reference energy, and the energies of molecules beyond the cutoff of each other
+add up. `pairs` stands for the repulsion of nuclei and the Coulomb energy of latent charges, which are both optional.
 """
 
 from __future__ import annotations
@@ -27,19 +27,19 @@ from surrogates.graph.networks import NetworkConfig, make_network
 from surrogates.graph.readout import Readout
 from surrogates.graph.repulsion import repulsion
 
-#: How soon the gate opens: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.
+#: Steepness of the gate: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.
 GATE = 4.0
-#: Errors of forces below this part of the scale are as good as none, to the loss.
+#: Length of the error of a force, over the scale of the model, below which the loss is flat.
 LENGTH_FLOOR = 1e-4
 
 
 class Answer(NamedTuple):
-    """What a model gives for M molecules of N atoms; E members of an ensemble, or of a committee.
+    """Energies, forces and virials of M molecules of N atoms from the E members of an ensemble.
 
     Attributes:
         atomic: energy of each atom above its reference, eV; 0 for padding.
         forces: eV/Angstrom; 0 for padding.
-        virial: derivative of the energy by the strain, eV; None where nothing is periodic.
+        virial: derivative of the energy with respect to the strain, eV; None where nothing is periodic.
     """
 
     atomic: Float[Array, "E M N"]
@@ -48,7 +48,7 @@ class Answer(NamedTuple):
 
 
 class Member(nnx.Module):
-    """One network with its heads."""
+    """One network with its readout heads, and its charges where the potential is long-ranged."""
 
     def __init__(self, config: NetworkConfig, heads: int, long_range: bool, rngs: nnx.Rngs) -> None:
         self.body = make_network(config, rngs)
@@ -57,16 +57,16 @@ class Member(nnx.Module):
 
 
 class EnergyModel(nnx.Module):
-    """Members of equal shape and different first weights, stacked along the first axis of each weight.
+    """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight.
 
     Args:
-        config: of each member.
-        members: how many.
-        scale: eV; what the network's numbers are multiplied by.
-        release: for each head, eV by atomic number; see `References.release`.
-        rngs: for the first weights.
-        repulsive: add the repulsion of nuclei (see `repulsion`).
-        long_range: add the Coulomb energy of latent charges (see `coulomb`).
+        config: hyperparameters of the network of each member.
+        members: number of members.
+        scale: factor of the outputs of the network, eV.
+        release: for each head, an energy in eV by atomic number; see `References.release`.
+        rngs: random numbers for the initial weights.
+        repulsive: whether the repulsion of nuclei is added (see `repulsion`).
+        long_range: whether the Coulomb energy of latent charges is added (see `coulomb`).
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class EnergyModel(nnx.Module):
         self.networks = make(rngs)
 
     def __call__(self, system: System) -> Answer:
-        """Energies, forces and, where something is periodic, virials of each member."""
+        """Energies, forces and, for periodic systems, virials of each member."""
         graph, state = nnx.split(self.networks)
 
         def member(state: nnx.State) -> Answer:
@@ -105,7 +105,7 @@ class EnergyModel(nnx.Module):
         return jax.vmap(member)(state)
 
     def last_layer(self, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
-        """Atomic energies (eV) of the first member, and their derivatives by the weights of its output layer (eV)."""
+        """Atomic energies of the first member, eV, and their derivatives with respect to its output weights, eV."""
         graph, state = nnx.split(self.networks)
         return self._atomic(nnx.merge(graph, _first(state)), system)
 
@@ -129,10 +129,14 @@ class EnergyModel(nnx.Module):
 
 
 def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: System) -> Answer:
-    """The energies that a function gives, with their derivatives by positions and, if periodic, by strain.
+    """Differentiate energies with respect to positions and, if the system is periodic, to strain.
+
+    Args:
+        atomic: gives the energies of the atoms, eV, of a system.
+        system: where they are evaluated.
 
     Returns:
-        An `Answer` without its first axis.
+        An `Answer` without the axis of members.
     """
 
     def total(x: Float[Array, "M N 3"], strain: Float[Array, "M 3 3"] | None) -> tuple[Array, Array]:
@@ -145,15 +149,15 @@ def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: Syste
                 positions=x + jnp.einsum("mni,mij->mnj", x, s),
                 offsets=system.offsets + jnp.einsum("mnki,mij->mnkj", system.offsets, s),
             )
-        found = atomic(moved)
-        return found.sum(), found
+        energies = atomic(moved)
+        return energies.sum(), energies
 
     if system.offsets is None:
-        (_, found), slope = jax.value_and_grad(total, has_aux=True)(system.positions, None)
-        return Answer(found, -slope, None)
+        (_, energies), slope = jax.value_and_grad(total, has_aux=True)(system.positions, None)
+        return Answer(energies, -slope, None)
     still = jnp.zeros((system.numbers.shape[0], 3, 3), system.positions.dtype)
-    (_, found), (slope, virial) = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(system.positions, still)
-    return Answer(found, -slope, virial)
+    (_, energies), (slope, virial) = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(system.positions, still)
+    return Answer(energies, -slope, virial)
 
 
 def _first(state: nnx.State) -> nnx.State:
@@ -161,7 +165,7 @@ def _first(state: nnx.State) -> nnx.State:
 
 
 def evaluate(model: EnergyModel, batch: StructureBatch) -> tuple[Float[Array, "E M"], Float[Array, "E M N 3"]]:
-    """Energies above sum_a t[z_a] (eV, summed in the model's dtype) and forces of a batch."""
+    """Energies above sum_a t[z_a] (eV, summed in the dtype of the model) and forces (eV/Angstrom) of a batch."""
     answer = model(jax.tree.map(jnp.asarray, batch.system))
     return answer.atomic.sum(axis=-1), answer.forces
 
@@ -170,23 +174,25 @@ def evaluate(model: EnergyModel, batch: StructureBatch) -> tuple[Float[Array, "E
 class EnergyForcesLoss:
     """Absolute errors of energies per atom, and lengths of the errors of forces, in units of the model's scale.
 
-    Lengths rather than squares: fewer frames with large errors lead the training, and both errors come out
-    lower for the same time (on 950 frames of ethanol by a half for energies and a quarter for forces).
+    The loss takes lengths rather than squares, so that a few frames with large errors do not dominate the training.
+    Both errors are then lower after the same time (on 950 frames of ethanol by a half for energies and by a quarter
+    for forces).
 
     The weights may change towards the end of training, as in the two stages in which MACE is trained (Batatia et
-    al. 2022, arXiv:2206.07697): forces, of which a frame has many, lead while the surface takes shape, and
-    energies count for more at the end.
+    al. 2022, arXiv:2206.07697): forces, of which a frame has many, dominate at first, and energies count for more at
+    the end.
 
     Attributes:
-        energy_weight: of the mean absolute error of the energy divided by the number of atoms.
-        forces_weight: of the mean length of the error of the force on an atom.
-        stress_weight: of the mean absolute error of a component of the stress times the volume of an atom.
-        final_energy_weight, final_forces_weight: at the end of training; None for no change.
-        final_from: share of training from which the final weights hold.
-        final_ramp: share of training just before it over which the weights go there on a line; 0 switches.
+        energy_weight: weight of the mean absolute error of the energy per atom.
+        forces_weight: weight of the mean length of the error of the force on an atom.
+        stress_weight: weight of the mean absolute error of a component of the stress times the volume per atom.
+        final_energy_weight, final_forces_weight: the weights at the end of training; None for no change.
+        final_from: share of training from which the final weights apply.
+        final_ramp: share of training before `final_from` over which the weights change linearly; 0 for a jump.
 
     Raises:
-        ValueError: a weight is negative, all are 0 at one end, or the ramp does not lie within the training.
+        ValueError: a weight is negative, energies and forces both have a weight of 0 at the start or at the end, or the
+            ramp does not lie within the training.
     """
 
     energy_weight: float
@@ -205,13 +211,13 @@ class EnergyForcesLoss:
             raise ValueError(f"0 <= final_ramp <= final_from <= 1 must hold; got {self}")
 
     def _ends(self) -> tuple[tuple[float, float], tuple[float, float]]:
-        """The weights of energies and forces, first and last."""
+        """The weights of energies and forces at the start and at the end of training."""
         first = (self.energy_weight, self.forces_weight)
         last = (self.final_energy_weight, self.final_forces_weight)
         return first, (first[0] if last[0] is None else last[0], first[1] if last[1] is None else last[1])
 
     def weights(self, progress: Float[Array, ""] | float) -> Float[Array, " 2"]:
-        """Those of energies and of forces at a share of training."""
+        """The weights of energies and of forces when the share `progress` of training is done."""
         first, last = jnp.asarray(self._ends(), jnp.result_type(float))
         begin = self.final_from - self.final_ramp
         ramp = (progress - begin) / self.final_ramp if self.final_ramp > 0 else jnp.asarray(progress >= begin)
@@ -220,9 +226,9 @@ class EnergyForcesLoss:
     def __call__(
         self, model: nnx.Module, batch: StructureBatch, key: Array, progress: Array
     ) -> tuple[Float[Array, ""], dict[str, tuple[Array, Array]]]:
-        """The number to minimise, and sums and counts of it and of the absolute errors of the ensemble's mean.
+        """The loss; and sums and counts of the loss and of the absolute errors of the ensemble's mean.
 
-        Energies and forces that are not known count for nothing.
+        Missing energies, forces and stresses do not contribute.
         """
         assert isinstance(model, EnergyModel)
         answer = model(jax.tree.map(jnp.asarray, batch.system))
@@ -232,15 +238,15 @@ class EnergyForcesLoss:
         n_forces = batch.forces_known.sum()
         energy_error = (energy - batch.energy) * batch.energy_known
         forces_error = (forces - batch.forces) * batch.forces_known[..., None]
-        # The root has no gradient at 0, where the errors of padding lie.
+        # The square root has no gradient at 0, which is the error of padding.
         length = jnp.sqrt(jnp.sum(forces_error**2, axis=-1) + (LENGTH_FLOOR * model.scale) ** 2)
         energy_term = jnp.sum(jnp.abs(energy_error) / atoms) / jnp.maximum(n_energy, 1.0)
         forces_term = jnp.sum(length * batch.forces_known) / jnp.maximum(n_forces, 1.0)
         energy_weight, forces_weight = self.weights(progress).astype(energy.dtype)
         each = energy_weight * energy_term + forces_weight * forces_term
         if answer.virial is not None:
-            volume, known = batch.volume[:, None, None], batch.stress_known[:, None, None]
-            missed = jnp.abs(answer.virial - batch.stress * volume) * known / atoms[:, None, None]
+            volume, labelled = batch.volume[:, None, None], batch.stress_known[:, None, None]
+            missed = jnp.abs(answer.virial - batch.stress * volume) * labelled / atoms[:, None, None]
             each = each + self.stress_weight * missed.sum() / jnp.maximum(9.0 * batch.stress_known.sum(), 1.0)
         loss = each / (model.scale * model.members)
         molecules = jnp.sum(batch.numbers[:, 0] > 0).astype(loss.dtype)

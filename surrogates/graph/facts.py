@@ -1,4 +1,4 @@
-"""What travels with the weights of a potential: its settings, its heads, and what they learned from."""
+"""The metadata of a potential, saved beside its weights: settings, heads, and the labels that they learned."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ from surrogates.uncertainty import Conformal
 
 @dataclass(frozen=True)
 class PotentialSettings:
-    """How a potential is trained, and on batches of which shape.
+    """Settings of the ensemble, of the loss and of the padding of batches.
 
     Attributes:
-        ensemble: number of members; from 2 on, each output has a standard deviation.
-        committee: where there is one member, output layers drawn from the posterior of its last one, which give
-            it standard deviations (see `last_layer`); 0 for none.
+        ensemble: number of members; with 2 or more, each output has a standard deviation.
+        committee: number of output layers that are drawn from the posterior of the last layer of a single network,
+            which gives it standard deviations (see `last_layer`); 0 for none.
         energy_weight, forces_weight, final_energy_weight, final_forces_weight, final_from, final_ramp,
             stress_weight: see `EnergyForcesLoss`.
-        repulsion: add the repulsion of nuclei at short range (see `repulsion`).
-        long_range: add the Coulomb energy of latent charges (see `coulomb`); isolated molecules only.
-        buckets: number of sizes to which molecules are padded.
+        repulsion: whether the repulsion of nuclei at short range is added (see `repulsion`).
+        long_range: whether the Coulomb energy of latent charges is added (see `coulomb`); for isolated molecules only.
+        buckets: number of padded sizes of molecules; each is compiled once.
     """
 
     ensemble: int = 1
@@ -57,11 +57,11 @@ class PotentialSettings:
 
     @property
     def draws(self) -> int:
-        """Output layers that are drawn: an ensemble has a spread without any."""
+        """Number of output layers to draw; an ensemble needs none."""
         return self.committee if self.ensemble == 1 else 0
 
     def loss(self) -> EnergyForcesLoss:
-        """What training minimises."""
+        """The loss that training minimises."""
         return EnergyForcesLoss(
             self.energy_weight,
             self.forces_weight,
@@ -75,7 +75,7 @@ class PotentialSettings:
 
 @dataclass(frozen=True)
 class PotentialConfig(PotentialSettings):
-    """The settings, and the network of each member."""
+    """The settings of training together with those of the network of each member."""
 
     network: NetworkConfig = field(default_factory=PaiNNConfig)
 
@@ -93,17 +93,17 @@ class PotentialConfig(PotentialSettings):
 
 @dataclass(frozen=True)
 class Head:
-    """One set of labels that was learned.
+    """Metadata of one head, which learned one set of labels.
 
     Attributes:
-        references: energies of atoms.
-        labels_fingerprint: of the method, or the hash of the files, whose labels were learned.
-        has_energy: whether energies were learned; otherwise only forces are answered.
-        charges: total charges that occurred, ascending.
-        energy: calibration of the energy's interval; None if no frames were set aside for it.
-        forces: calibration of the interval of a force component; likewise.
-        baseline: what the labels are differences to: the provenance of a cheaper simulator; None if to nothing.
-        keys: under which names the labels stood beside the frames; None for the usual ones.
+        references: reference energies of atoms.
+        labels_fingerprint: fingerprint of the method, or hash of the files, that the labels come from.
+        has_energy: whether energies were learned; otherwise the head predicts forces only.
+        charges: total charges that occurred in training, e, ascending.
+        energy: calibration of the interval of the energy; None without calibration frames.
+        forces: calibration of the interval of a force component; None without calibration frames.
+        baseline: provenance of the cheaper simulator that the labels are differences to; None for plain labels.
+        keys: names of the labels in the files of frames; None for the usual names.
     """
 
     references: References
@@ -117,7 +117,7 @@ class Head:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal head."""
-        # Potentials of before lack it, and are to have the fingerprint that they had.
+        # Potentials of earlier versions lack the entry, and must keep their fingerprint.
         more = {} if self.keys is None else {"keys": self.keys.to_json()}
         return {
             **more,
@@ -138,15 +138,15 @@ class Head:
 
 @dataclass(frozen=True)
 class Facts:
-    """What travels with the weights.
+    """Metadata that is saved with the weights.
 
     Attributes:
-        config: how they were trained.
-        scale: eV; see `EnergyModel`.
-        heads: by name, in the order of the weights.
-        active: the head that answers.
-        novelty: the distance (see `novelty`) up to which a structure is inside the domain; None if unknown.
-        scores: held-out errors, flat keys with units.
+        config: settings of training and of the network.
+        scale: factor of the outputs of the network, eV; see `EnergyModel`.
+        heads: the heads by name, in the order of their weights.
+        active: name of the head that answers.
+        novelty: largest distance (see `last_layer.distance`) of a structure in the domain; None if unknown.
+        scores: errors on held-out data, by metric with its unit in the key.
     """
 
     config: PotentialConfig
@@ -169,12 +169,12 @@ class Facts:
 
     @property
     def index(self) -> int:
-        """The place of the head that answers among the weights."""
+        """The index of the head that answers, in the weights."""
         return list(self.heads).index(self.active)
 
     @property
     def references(self) -> References:
-        """Energies of atoms of the head that answers."""
+        """Reference energies of atoms of the head that answers."""
         return self.head.references
 
     def reference_energy(self, structures: Structures) -> Float[ndarray, " M"]:
@@ -182,7 +182,7 @@ class Facts:
         return self.references.energy(structures)
 
     def with_head(self, **changes: Any) -> Facts:
-        """Other facts of the head that answers, such as `energy` or `forces`."""
+        """A copy in which some entries of the head that answers are replaced, such as `energy` or `forces`."""
         return replace(self, heads={**self.heads, self.active: replace(self.head, **changes)})
 
     def to_json(self) -> dict[str, Any]:
@@ -201,12 +201,12 @@ class Facts:
         """The facts that `to_json` described.
 
         Raises:
-            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
         """
         return decode(Facts, value)
 
     def model(self, seed: int = 0) -> EnergyModel:
-        """A model of this configuration with fresh weights."""
+        """A model of this configuration with initial weights."""
         return EnergyModel(
             self.config.network,
             self.config.ensemble,

@@ -1,4 +1,4 @@
-"""Train a `MeshSurrogate`: scales first, then the networks, then the intervals."""
+"""Training of a `MeshSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from surrogates.uncertainty import Conformal
 
 @dataclass(frozen=True)
 class MeshBatches:
-    """A source of batches: every mesh once an epoch, with others of its padded size.
+    """A source of batches that visits each mesh once an epoch; the meshes of a batch share one padded size.
 
     Attributes:
-        meshes: scaled.
-        kinds, length: as `data.meshes.pad` takes them.
-        size: meshes of a batch; a multiple of the number of devices.
-        buckets: padded sizes, at most.
-        seed: of the order; None keeps that of the samples.
+        meshes: the standardised meshes.
+        kinds, length: number of kinds of vertices and unit of length, as in `data.meshes.pad`.
+        size: meshes per batch; a multiple of the number of devices.
+        buckets: largest number of padded sizes.
+        seed: seed of the shuffling; None keeps the order of the samples.
     """
 
     meshes: tuple[Mesh, ...]
@@ -46,28 +46,31 @@ class MeshBatches:
 
     @cached_property
     def _parts(self) -> list[tuple[MeshBatch, int]]:
-        """All meshes of each padded size, padded once, with an empty one behind them; and their number."""
+        """For each padded size, its meshes as one padded batch that ends with an empty mesh; and their number."""
         counts = np.array([len(m.nodes) for m in self.meshes])
-        # Whole vector registers.
+        # Multiples of 16 fill whole vector registers.
         rounded = -(-counts // 16) * 16
         sizes = choose_sizes(rounded, self.buckets)
         which = np.searchsorted(sizes, rounded)
         parts = []
         for k, nodes in enumerate(sizes):
             rows = np.flatnonzero(which == k)
-            own = [self.meshes[i] for i in rows]
+            bucket = [self.meshes[i] for i in rows]
             parts.append(
-                (pad(own, kinds=self.kinds, length=self.length, batch_size=len(own) + 1, nodes=int(nodes)), len(own))
+                (
+                    pad(bucket, kinds=self.kinds, length=self.length, batch_size=len(bucket) + 1, nodes=int(nodes)),
+                    len(bucket),
+                )
             )
         return parts
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return sum(-(-count // self.size) for _, count in self._parts)
 
     def epoch(self, index: int) -> Iterator[MeshBatch]:
-        """The batches of an epoch, in an order that seed and index decide; empty meshes fill the last of a size."""
+        """The batches of an epoch in an order given by seed and index; empty meshes fill the last batch of a size."""
         random = None if self.seed is None else np.random.default_rng((self.seed, index))
         plan: list[tuple[int, np.ndarray]] = []
         for k, (_, count) in enumerate(self._parts):
@@ -85,7 +88,7 @@ class MeshLoss:
     """The mean over members of the mean square error of fields and scalars, standardised.
 
     Attributes:
-        scalar_weight: of scalars beside fields.
+        scalar_weight: weight of the error of scalars relative to that of fields.
     """
 
     scalar_weight: float = 1.0
@@ -93,14 +96,14 @@ class MeshLoss:
     def __call__(
         self, model: MeshModel, batch: MeshBatch, key: jax.Array, progress: jax.Array
     ) -> tuple[jax.Array, Stats]:
-        """The loss, and its parts as statistics."""
+        """The loss, and the sums and counts of its parts."""
         fields, scalars = model(batch)
         nothing = jnp.zeros((batch.mask.shape[0], 0))
 
         def of(field: jax.Array, scalar: jax.Array) -> tuple[jax.Array, jax.Array]:
-            own = mesh_loss(field, nothing, replace(batch, scalars=nothing))
+            field_loss = mesh_loss(field, nothing, replace(batch, scalars=nothing))
             empty = jnp.zeros((*batch.node_mask.shape, 0))
-            return own, mesh_loss(empty, scalar, replace(batch, fields=empty))
+            return field_loss, mesh_loss(empty, scalar, replace(batch, fields=empty))
 
         a, b = (part.mean() for part in jax.vmap(of)(fields, scalars))
         value = a + self.scalar_weight * b
@@ -119,20 +122,20 @@ def fit_mesh(
     devices: Devices | None = None,
     progress: bool = True,
 ) -> tuple[MeshSurrogate, FitResult]:
-    """Learn fields and numbers from meshes.
+    """Train a surrogate of fields and scalars on meshes, and calibrate it.
 
     Args:
-        train: samples to learn from.
-        valid: chooses the best weights; None keeps the last.
-        config: network and batches.
-        training: the recipe of the loop.
-        run_dir: its checkpoints and history; the same directory again goes on from there.
-        calibration: samples that neither training nor `valid` has seen, for the intervals.
-        devices: to share each batch among; None for all of them.
-        progress: show a progress bar.
+        train: training samples.
+        valid: validation samples, which select the best weights; None keeps the last weights.
+        config: settings of the ensemble, the network and the batches.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
+        devices: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: `valid` or `calibration` do not answer the same question.
+        InputError: `valid` or `calibration` has another layout than `train`.
     """
     for other, name in ((valid, "validation"), (calibration, "calibration")):
         if other is not None:
@@ -152,27 +155,27 @@ def fit_mesh(
     assert isinstance(result.model, MeshModel)
     surrogate = MeshSurrogate(result.model, facts)
     if calibration is not None:
-        surrogate = surrogate.with_facts(conformal=calibrated(surrogate, calibration))
+        surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
     return surrogate, result
 
 
-def calibrated(surrogate: MeshSurrogate, samples: MeshSamples) -> dict[str, Conformal]:
-    """Intervals of every channel and scalar, from samples that training has not seen.
+def calibrate_intervals(surrogate: MeshSurrogate, samples: MeshSamples) -> dict[str, Conformal]:
+    """Calibrate the intervals of each channel and scalar on held-out samples.
 
     Raises:
-        InputError: there are too few.
+        InputError: there are too few samples.
     """
     layout = surrogate.facts.layout
     answers = surrogate.predict_meshes(samples.meshes)
-    found: dict[str, Conformal] = {}
+    intervals: dict[str, Conformal] = {}
     truth = [m.fields for m in samples.meshes if m.fields is not None]
     if truth:
         bands = field_bands(truth, [a.fields for a in answers], [a.fields_std for a in answers])
-        found |= dict(zip(layout.channels, bands, strict=True))
+        intervals |= dict(zip(layout.channels, bands, strict=True))
     for c, variable in enumerate(layout.scalars):
-        found[variable.name] = Conformal.fit(
+        intervals[variable.name] = Conformal.fit(
             np.array([m.scalars[c] for m in samples.meshes]),
             np.array([a.scalars[c] for a in answers]),
             np.array([a.scalars_std[c] for a in answers]),
         )
-    return found
+    return intervals

@@ -1,4 +1,4 @@
-"""Training of the 2D molecular surrogate: from scratch, or from one that learned a cheaper method's labels."""
+"""Training of the 2D molecular surrogate, from scratch or from one that was pre-trained on a cheaper method."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from surrogates.resuming import record_training_data
 from surrogates.train import Stats, TrainConfig, fit
 from surrogates.uncertainty import Conformal, refuse_too_few
 
-#: Training stops halving its batches here; smaller ones are all noise.
+#: Smallest batch that training shrinks to for small data sets; gradients of smaller batches are too noisy.
 SMALLEST_BATCH = 8
 
 
@@ -50,22 +50,23 @@ def fit_molecular(
 
     Args:
         table: the molecules.
-        targets: labels of each, NaN where missing.
-        split: parts "train", "valid" (may be empty: then nothing stops early) and "calibration" (may be empty:
-            then intervals are those of the ensemble alone).
-        config: of the ensemble; with `init` its own counts.
-        training: the recipe.
-        run_dir: gets the history, checkpoints and `fit.json`; the same again resumes, if nothing that it learns
-            from has changed.
-        units: of each target.
-        label_fingerprint: identity of the labels.
-        init: start from this one's weights. Its predictions, brought onto the new labels by a line fitted for
-            each target, are where fine-tuning starts.
-        on_start: called once nothing can be refused any more, before the first step.
+        targets: labels of the molecules by name of the target; NaN where a label is missing.
+        split: parts "train", "valid" (may be empty, and then there is no early stopping) and "calibration" (may be
+            empty, and then the intervals are those of the uncalibrated ensemble).
+        config: settings of the ensemble; ignored with `init`, whose settings are kept.
+        training: settings of the training loop.
+        run_dir: directory of the history, the checkpoints and `fit.json`; a second run in it resumes, if the data and
+            the settings are unchanged.
+        units: unit of each target.
+        label_fingerprint: fingerprint of the labels.
+        init: a surrogate whose weights are fine-tuned. For each target, a line fitted to the new labels maps its
+            predictions to the initial predictions of the fine-tuned one.
+        progress: whether to show a progress bar.
+        on_start: called after all checks of the input, before the first step.
 
     Raises:
-        InputError: no molecule to train on, a target without labels, too few labels to calibrate with, `init`
-            has other targets, or `run_dir` holds a training on other data.
+        InputError: there is no labelled molecule to train on, a target has no labels or too few for calibration, `init`
+            has other targets, or `run_dir` contains a training on other data.
     """
     names = tuple(targets)
     values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
@@ -85,7 +86,7 @@ def fit_molecular(
         if init.targets != names:
             raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {names}")
         config, model = init.facts.config, init.model
-        standardise = _onto(init, table.take(train), values[train])
+        standardise = _align_scale(init, table.take(train), values[train])
         buckets, domain = init.facts.buckets, init.facts.domain.join(Domain.of(table.take(train)))
         before = (*init.facts.pretrained_on, init.labels_fingerprint)
 
@@ -118,10 +119,10 @@ def fit_molecular(
         progress=progress,
     )
     note_fit(result, run_dir)
-    made = result.model
-    assert isinstance(made, Ensemble)
+    ensemble = result.model
+    assert isinstance(ensemble, Ensemble)
     facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
-    return calibrate(MolecularSurrogate(made, facts), table, values, np.asarray(split["calibration"]))
+    return calibrate(MolecularSurrogate(ensemble, facts), table, values, np.asarray(split["calibration"]))
 
 
 def calibrate(
@@ -130,7 +131,7 @@ def calibrate(
     values: Float[np.ndarray, "molecule target"],
     rows: Int[np.ndarray, " row"],
 ) -> MolecularSurrogate:
-    """Split-conformal intervals from molecules that training has not seen; unchanged if there are none."""
+    """Calibrate the intervals on held-out molecules (split conformal); the surrogate is unchanged without any."""
     if not len(rows):
         return surrogate
     mean, std = surrogate.raw(table.take(rows))
@@ -141,15 +142,15 @@ def calibrate(
 
 
 def ensemble_loss(kind: LossName) -> object:
-    """Sum of the members' losses, and the error of their mean, which validation compares."""
+    """The sum of the losses of the members; its statistic is the error of their mean, which validation compares."""
 
     def loss(model: nnx.Module, batch: GraphBatch, key: Array, progress: Array) -> tuple[Array, Stats]:
         assert isinstance(model, Ensemble)
         predictions = model(batch, key)
         error, present = masked_error(predictions, jnp.broadcast_to(batch.labels, predictions.shape), kind)
         value = error.sum() / jnp.maximum(present.sum(), 1.0) * len(predictions)
-        absolute, known = masked_error(predictions.mean(axis=0), batch.labels, "l1")
-        return value, {"loss": (absolute.sum(), known.sum())}
+        absolute, counted = masked_error(predictions.mean(axis=0), batch.labels, "l1")
+        return value, {"loss": (absolute.sum(), counted.sum())}
 
     return loss
 
@@ -157,26 +158,28 @@ def ensemble_loss(kind: LossName) -> object:
 def _identity(
     table: GraphTable, values: Float[np.ndarray, "molecule target"], names: Sequence[str], rows: Int[np.ndarray, " row"]
 ) -> str:
-    """Hash of some molecules and their labels, in the order in which they are learned."""
+    """Hash of the molecules at `rows` and of their labels, in this order."""
     part = table.take(rows)
     arrays = (part.atom_start, part.bond_start, part.atoms, part.bonds, part.bond_atoms, values[rows])
     return content_hash([list(names), checksum(arrays)])
 
 
-def _onto(init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]) -> Standardise:
-    """The normalisation under which `init`, untouched, answers with a line fitted to the new labels."""
-    known, _ = init.raw(table)
+def _align_scale(
+    init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]
+) -> Standardise:
+    """The normalisation with which the weights of `init` predict a linear fit to the new labels."""
+    predictions, _ = init.raw(table)
     old = init.facts.standardise
     means, scales = [], []
     for k, name in enumerate(init.targets):
         keep = np.isfinite(values[:, k])
         if not keep.any():
             raise InputError(f"target {name} has no finite label to learn from")
-        x, y = known[keep, k], values[keep, k]
+        x, y = predictions[keep, k], values[keep, k]
         slope = 1.0
         if len(x) > 2 and np.ptp(x) > 0:
             slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1))
-        # A line that is flat or falls means that the cheap labels say nothing; then only its place is kept.
+        # A slope near 0 or below means that the old labels do not predict the new ones; then only the offset is fitted.
         slope = slope if slope > 0.1 else 1.0
         means.append(float(y.mean() + slope * (old.mean[k] - x.mean())))
         scales.append(slope * old.scale[k])

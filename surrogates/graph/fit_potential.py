@@ -1,7 +1,7 @@
-"""Train a `Potential` on structures: references first, then the networks on what they leave, then the error bars.
+"""Training of a `Potential`: reference energies of atoms, then networks on the residuals, then error bars.
 
-A potential that was trained before can go on: with labels of another method or new elements as a head beside
-its old ones, on a body that all share.
+A trained potential can be fine-tuned: labels of another method, or new elements, get a head of their own beside the
+old heads, and all heads share one body.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from surrogates.graph.references import References
 from surrogates.train import FitResult, TrainConfig, fit
 from surrogates.uncertainty import Conformal
 
-#: The name of a head where none is given.
+#: Default name of a head.
 MAIN = "main"
 
 
 @dataclass(frozen=True)
 class FineTuning:
-    """Going on from a trained potential.
+    """Fine-tuning of a trained potential.
 
     Attributes:
-        potential: where to start; its network, ensemble, scale and pair terms are kept.
-        replay: structures with labels of its old heads (`Structures.head` says which), trained on beside the new
-            ones so that the old heads keep up with the shared body; None leaves them to drift.
-        frozen_body: train nothing but the new head, so that the old ones stay as they are.
+        potential: the trained potential; its network, ensemble, scale and pair terms are kept.
+        replay: structures with labels of the old heads (`Structures.head` is the index of the head), which are
+            trained on beside the new ones so that the old heads follow the changes of the shared body; None for none,
+            and then the errors of the old heads grow.
+        frozen_body: train the new head alone, so that the old heads do not change.
     """
 
     potential: Potential
@@ -65,26 +66,27 @@ def fit_potential(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[Potential, FitResult]:
-    """Learn energies, forces and stresses; what is NaN counts for nothing.
+    """Train a potential on energies, forces and stresses, and calibrate it; labels that are NaN do not contribute.
 
     Args:
-        train: at least one molecule of two atoms or more. Single atoms in it set reference energies.
-        valid: chooses the best weights and ends the training early; None to keep the last.
-        config: the network and its batches.
-        training: the recipe of the loop.
-        run_dir: its checkpoints and history; the same directory again goes on from there.
+        train: training structures, at least one of them with two atoms or more. Single atoms set reference energies.
+        valid: validation structures, which select the best weights and stop the training early; None keeps the last
+            weights.
+        config: settings of the network and its batches.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
         isolated: energies of isolated atoms, eV by atomic number.
-        label_fingerprint: of the method, or the hash of the files, that the labels come from.
-        calibration: frames that neither training nor `valid` has seen, for the intervals.
-        head: the name under which these labels are learned. One that a trained potential has goes on with the
-            references that it has.
-        tune: go on from a trained potential; None to begin with fresh weights.
-        baseline: provenance of the simulator that the labels are differences to.
-        mesh: devices to share each batch among; None for all of them.
-        progress: show a progress bar.
+        label_fingerprint: fingerprint of the method, or hash of the files, that the labels come from.
+        calibration: frames for the intervals, disjoint from `train` and `valid`; None for no intervals.
+        head: name of the head that learns these labels. If the potential of `tune` has a head of this name, that head
+            is trained further and keeps its reference energies.
+        tune: the trained potential to fine-tune; None to train from scratch.
+        baseline: provenance of the simulator that the labels are differences to; None for plain labels.
+        mesh: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: nothing to learn from, `valid` has elements that `train` has not, or `tune` does not fit.
+        InputError: `train` has no labels, `valid` has elements that `train` lacks, or `tune` does not fit the settings.
     """
     if not np.isfinite(train.energy).any() and not np.isfinite(train.forces).any():
         raise InputError("no structure has an energy or forces", remedy="Give frames with energy= or forces")
@@ -94,9 +96,9 @@ def fit_potential(
             where="surrogate.long_range",
             remedy="Set it to false, or leave periodic structures out",
         )
-    going_on = tune is not None and head in tune.potential.facts.heads
-    if going_on:
-        references = _kept(tune.potential.facts.heads[head].references, train, head)  # type: ignore[union-attr]
+    resumes = tune is not None and head in tune.potential.facts.heads
+    if resumes:
+        references = _resumed_references(tune.potential.facts.heads[head].references, train, head)  # type: ignore[union-attr]
     else:
         references = References.fit(train, isolated)
     train = train.take(np.flatnonzero(~train.alone()))
@@ -107,7 +109,7 @@ def fit_potential(
                 f"validation structures hold elements {extra} that no training molecule has",
                 remedy="Put some of their structures in the training part",
             )
-    made = Head(
+    new_head = Head(
         references=references,
         labels_fingerprint=label_fingerprint,
         has_energy=bool(np.isfinite(train.energy).any()),
@@ -116,13 +118,13 @@ def fit_potential(
     )
     residual = _residual(train, references)
     if tune is None:
-        facts = Facts(config, _scale(residual), {head: made}, head)
+        facts = Facts(config, _scale(residual), {head: new_head}, head)
         model = facts.model(training.seed)
     else:
-        facts, model = _continued(tune.potential, head, made, config, training.seed)
+        facts, model = _add_head(tune.potential, head, new_head, config, training.seed)
     learned = residual.with_head(facts.index)
     if tune is not None and tune.replay is not None:
-        learned = Structures.concatenate([learned, _replayed(tune.replay, facts)])
+        learned = Structures.concatenate([learned, _replay_residual(tune.replay, facts)])
     mesh = mesh or data_mesh()
     learn = _source(learned, config, training.batch_size, mesh, training.seed)
     check: StructureBatches | None = None
@@ -157,8 +159,8 @@ def _with_error_bars(
 ) -> Potential:
     """The potential with its last layer's posterior, its domain and its calibrated intervals.
 
-    Calibration frames scale the posterior and set the intervals. Without any, validation frames scale it, which the
-    choice of the best weights has seen: a scale, not a promise of coverage.
+    Calibration frames scale the posterior and set the intervals. Without calibration frames, validation frames scale
+    the posterior; as they also selected the best weights, the coverage is then not guaranteed.
     """
     layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
     potential = Potential(model, facts, layer)
@@ -169,36 +171,38 @@ def _with_error_bars(
         batch = batch._replace(head=np.full(len(batch.numbers), facts.index, np.int32))
         farthest = max(farthest, float(jnp.max(measure(state, layer.whitening, batch.system))))
     facts = replace(facts, novelty=farthest)
-    held = calibration if calibration is not None else valid
-    if config.draws and held is not None:
-        layer = layer.scaled(_match(Potential(model, facts, layer), held))
+    frames = calibration if calibration is not None else valid
+    if config.draws and frames is not None:
+        layer = layer.scaled(_match(Potential(model, facts, layer), frames))
     potential = Potential(model, facts, layer)
     if calibration is not None:
-        # Differences, where the labels are differences: what a baseline adds is the same on both sides.
-        found = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
-        answer = found.predict_structures(calibration)
+        # Labels may be differences to a baseline, so the predictions are compared without its answers.
+        bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
+        answer = bare.predict_structures(calibration)
         std = np.zeros(len(calibration)) if answer.energy_std is None else answer.energy_std
         if facts.head.has_energy and np.isfinite(calibration.energy).any():
             facts = facts.with_head(energy=Conformal.fit(calibration.energy, answer.energy, std))
-        known = np.isfinite(calibration.forces)
-        if known.any():
+        labelled = np.isfinite(calibration.forces)
+        if labelled.any():
             std = np.zeros_like(answer.forces) if answer.forces_std is None else answer.forces_std
-            facts = facts.with_head(forces=Conformal.fit(calibration.forces[known], answer.forces[known], std[known]))
+            facts = facts.with_head(
+                forces=Conformal.fit(calibration.forces[labelled], answer.forces[labelled], std[labelled])
+            )
         potential = Potential(model, facts, layer)
     return potential
 
 
-def _match(potential: Potential, held: Structures) -> float:
-    """What to multiply standard deviations by, so that errors of forces (or energies) have the size they say."""
+def _match(potential: Potential, frames: Structures) -> float:
+    """The factor that makes standard deviations agree with the root mean square errors of forces (or energies)."""
     facts = potential.facts
     bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
-    answer = bare.predict_structures(held)
-    known = np.isfinite(held.forces)
-    if known.any() and answer.forces_std is not None:
-        error, std = (answer.forces - held.forces)[known], answer.forces_std[known]
-    elif answer.energy_std is not None and np.isfinite(held.energy).any():
-        known = np.isfinite(held.energy)
-        error, std = (answer.energy - held.energy)[known], answer.energy_std[known]
+    answer = bare.predict_structures(frames)
+    labelled = np.isfinite(frames.forces)
+    if labelled.any() and answer.forces_std is not None:
+        error, std = (answer.forces - frames.forces)[labelled], answer.forces_std[labelled]
+    elif answer.energy_std is not None and np.isfinite(frames.energy).any():
+        labelled = np.isfinite(frames.energy)
+        error, std = (answer.energy - frames.energy)[labelled], answer.energy_std[labelled]
     else:
         return 1.0
     return float(np.sqrt(np.mean(error**2) / max(np.mean(std**2), 1e-30)))
@@ -209,7 +213,7 @@ def _is_body(path: tuple[str, ...]) -> bool:
 
 
 def _with_old_heads(trained: EnergyModel, before: EnergyModel, new: int) -> EnergyModel:
-    """The new head as it was trained and the others as they were: averages and decay leave no trace on them."""
+    """The trained model with the old heads restored, which weight decay and averaging of weights have changed."""
     graph, state = nnx.split(trained)
     old = dict(nnx.to_flat_state(nnx.state(before)))
     flat = []
@@ -220,11 +224,11 @@ def _with_old_heads(trained: EnergyModel, before: EnergyModel, new: int) -> Ener
     return nnx.merge(graph, nnx.from_flat_state(flat))
 
 
-def _kept(references: References, train: Structures, head: str) -> References:
-    """References of a head that goes on.
+def _resumed_references(references: References, train: Structures, head: str) -> References:
+    """The reference energies of a head that is trained further.
 
     Raises:
-        InputError: `train` has elements that it has not learned.
+        InputError: `train` has elements that the head has not learned.
     """
     new = sorted(set(train.elements) - set(references.elements))
     if new:
@@ -234,11 +238,13 @@ def _kept(references: References, train: Structures, head: str) -> References:
     return references
 
 
-def _continued(old: Potential, head: str, made: Head, config: PotentialConfig, seed: int) -> tuple[Facts, EnergyModel]:
-    """Facts and weights with one more head, which begins as a copy of the one that answers now.
+def _add_head(
+    old: Potential, head: str, new_head: Head, config: PotentialConfig, seed: int
+) -> tuple[Facts, EnergyModel]:
+    """Facts and weights with one more head, whose initial weights are those of the head that answers now.
 
     Raises:
-        InputError: the settings ask for another network, ensemble or pair terms than it has.
+        InputError: the settings name another network, ensemble or pair term than those of the potential.
     """
     kept = ("network", "ensemble", "repulsion", "long_range")
     changed = [name for name in kept if getattr(config, name) != getattr(old.facts.config, name)]
@@ -248,7 +254,7 @@ def _continued(old: Potential, head: str, made: Head, config: PotentialConfig, s
             where="surrogate",
             remedy="Give the settings that it was trained with",
         )
-    facts = Facts(config, old.facts.scale, {**old.facts.heads, head: made}, head)
+    facts = Facts(config, old.facts.scale, {**old.facts.heads, head: new_head}, head)
     fresh = facts.model(seed)
     source = old.facts.index
     graph, state = nnx.split(fresh)
@@ -257,7 +263,7 @@ def _continued(old: Potential, head: str, made: Head, config: PotentialConfig, s
     for path, leaf in nnx.to_flat_state(state):
         value = before[path][...]
         if "readout" in path and value.shape != leaf[...].shape:
-            # Members first, then heads.
+            # The first axis is that of members, the second that of heads.
             value = jnp.concatenate([value, value[:, source : source + 1]], axis=1)
         flat.append((path, leaf.replace(value)))
     return facts, nnx.merge(graph, nnx.from_flat_state(flat))
@@ -267,8 +273,8 @@ def _residual(structures: Structures, references: References) -> Structures:
     return structures.with_energy(structures.energy - references.energy(structures))
 
 
-def _replayed(replay: Structures, facts: Facts) -> Structures:
-    """Structures of old heads, each less the references of its own."""
+def _replay_residual(replay: Structures, facts: Facts) -> Structures:
+    """Structures of old heads, whose energies are taken above the reference energies of their heads."""
     energy = replay.energy.copy()
     for index, head in enumerate(facts.heads.values()):
         rows = np.flatnonzero(replay.head == index)
@@ -282,12 +288,12 @@ def _source(
     cutoff = config.network.cutoff_angstrom
     sizes = choose_sizes(structures.sizes, config.buckets)
     multiple = 1 if mesh is None else mesh.size
-    made, which = shapes(structures, cutoff, sizes, molecules=molecules, pairs=0, multiple=multiple)
-    return StructureBatches(structures, tuple(made), which, cutoff, seed)
+    batch_shapes, which = shapes(structures, cutoff, sizes, molecules=molecules, pairs=0, multiple=multiple)
+    return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed)
 
 
 def _scale(residual: Structures) -> float:
-    """Root mean square of a force component; without forces the deviation of the energy per atom; eV."""
+    """Scale of the outputs, eV: root mean square of a force component, or the deviation of the energy per atom."""
     forces = residual.forces[np.isfinite(residual.forces)]
     if len(forces):
         return float(np.sqrt(np.mean(forces**2))) or 1.0

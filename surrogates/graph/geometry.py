@@ -1,4 +1,4 @@
-"""Pairs of atoms: vectors, distances and weights, differentiable in the positions, shared by all networks."""
+"""Vectors, distances and weights of pairs of atoms, differentiable in the positions; all networks share them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from surrogates.graph.radial import envelope
 
 
 class Pairs(NamedTuple):
-    """What a network sees of M molecules of N atoms, each with K slots for neighbours.
+    """Pairs of atoms of M molecules of N atoms, each with K slots for neighbours.
 
     Attributes:
-        distance: Angstrom; the cutoff for slots that hold no neighbour.
-        weight: the envelope at the distance of the pair; 0 for slots that hold no neighbour.
+        distance: Angstrom; equal to the cutoff in empty slots.
+        weight: the envelope at the distance of the pair; 0 in empty slots.
         direction: unit vector from the atom to its neighbour.
         neighbours: index of the neighbour in each slot; None where slot j is atom j (K = N).
     """
@@ -28,22 +28,22 @@ class Pairs(NamedTuple):
     neighbours: Int[Array, "M N K"] | None
 
     def gather(self, values: Shaped[Array, "M N *F"]) -> Shaped[Array, "M _ K *F"]:
-        """The neighbours' values in each atom's slots; of axis 1 one row suffices where all atoms share it."""
+        """The values of the neighbours in the slots of each atom; axis 1 has length 1 where all atoms share a row."""
         return gather(values, self.neighbours)
 
 
 def gather(values: Shaped[Array, "M N *F"], neighbours: Int[Array, "M N K"] | None) -> Shaped[Array, "M _ K *F"]:
-    """The values of the atoms that `neighbours` names; all of them, as a view, where it is None."""
+    """The values of the atoms at the indices `neighbours`; those of all atoms, without a copy, where it is None."""
     if neighbours is None:
         return values[:, None]
     return jax.vmap(lambda rows, index: rows[index])(values, neighbours)
 
 
 def pairs(system: System, cutoff: float) -> Pairs:
-    """All pairs within the cutoff, images included.
+    """All pairs within the cutoff, periodic images included.
 
     Args:
-        system: where its `neighbours` are None every pair is taken, which is quicker for small molecules.
+        system: the atoms. Where its `neighbours` are None all pairs are computed, which is faster for small molecules.
         cutoff: Angstrom.
     """
     numbers, positions, neighbours = system.numbers, system.positions, system.neighbours
@@ -57,7 +57,7 @@ def pairs(system: System, cutoff: float) -> Pairs:
         pair = pair | jnp.any(system.offsets != 0, axis=-1)
         vector = vector + system.offsets
     pair = pair & real[:, :, None] & gather(real, neighbours)
-    # An empty slot gets a vector on which every function below is smooth, so that no NaN reaches a gradient.
+    # An empty slot gets a vector at which all functions below are smooth, so that no gradient is NaN.
     vector = jnp.where(pair[..., None], vector, jnp.asarray([cutoff, 0.0, 0.0], vector.dtype))
     distance = jnp.sqrt(jnp.sum(vector * vector, axis=-1))
     weight = jnp.where(pair, envelope(distance, cutoff), 0.0)

@@ -1,8 +1,8 @@
 """Real spherical harmonics of unit vectors as polynomials, and sphere quadratures that integrate their products.
 
 The coefficients come from SciPy's harmonics by a fit that is exact up to rounding, since a harmonic of degree l
-is a homogeneous polynomial of degree l on the sphere. Normalised so that the mean over the sphere of the square of
-each is 1 (the `component` normalisation of e3nn); m runs from -l to l.
+is a homogeneous polynomial of degree l on the sphere. Each harmonic is normalised so that the mean of its square over
+the sphere is 1 (the `component` normalisation of e3nn); m runs from -l to l.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def harmonics(degree: int, direction: Float[Array, 3 * shape]) -> list[Float[Arr
 
     Args:
         degree: the largest l.
-        direction: unit vectors, the axis first.
+        direction: unit vectors, with their components along the first axis.
     """
     x, y, z = direction
     one = jnp.ones_like(x)
@@ -32,17 +32,17 @@ def harmonics(degree: int, direction: Float[Array, 3 * shape]) -> list[Float[Arr
     for row in powers:
         for _ in range(degree - 1):
             row.append(row[-1] * row[1])
-    found = []
+    functions = []
     for l in range(degree + 1):  # noqa: E741
         exponents, matrix = _polynomials(l)
         terms = [powers[0][a] * powers[1][b] * powers[2][c] for a, b, c in exponents]
         for column in matrix.T:
-            found.append(sum(float(w) * term for w, term in zip(column, terms, strict=True) if w != 0.0))
-    return found
+            functions.append(sum(float(w) * term for w, term in zip(column, terms, strict=True) if w != 0.0))
+    return functions
 
 
 def reference(degree: int, direction: Float[np.ndarray, "P 3"]) -> Float[np.ndarray, "P S"]:
-    """The same by SciPy's `sph_harm_y`, for constants and tests."""
+    """The same harmonics by SciPy's `sph_harm_y`, for constants and tests."""
     x, y, z = np.asarray(direction, np.float64).T
     polar, azimuth = np.arccos(np.clip(z / np.linalg.norm(direction, axis=1), -1, 1)), np.arctan2(y, x)
     columns = []
@@ -56,7 +56,7 @@ def reference(degree: int, direction: Float[np.ndarray, "P 3"]) -> Float[np.ndar
 
 @cache
 def sphere(degree: int) -> tuple[Float[np.ndarray, "G 3"], Float[np.ndarray, " G"]]:
-    """Points and weights (of sum 1) of a Lebedev rule that takes the exact mean of polynomials up to a degree.
+    """Points and weights (of sum 1) of a Lebedev rule that is exact for polynomials up to `degree`.
 
     Raises:
         ValueError: there is no rule of that degree.
@@ -78,7 +78,7 @@ def half_sphere(degree: int) -> tuple[Float[np.ndarray, "H 3"], Float[np.ndarray
 
 @cache
 def _polynomials(l: int) -> tuple[list[tuple[int, int, int]], Float[np.ndarray, "T S"]]:  # noqa: E741
-    """Exponents of the monomials of degree l, and what each contributes to each Y_lm."""
+    """Exponents of the monomials of degree l, and the coefficient of each monomial in each Y_lm."""
     exponents = [(a, b, l - a - b) for a in range(l + 1) for b in range(l + 1 - a)]
     rng = np.random.default_rng(0)
     points = rng.normal(size=(20 * len(exponents), 3))

@@ -1,14 +1,15 @@
-"""Error bars of a single network from the posterior of its last layer, and how far a structure is from training.
+"""Error bars of a single network from the posterior of its last layer, and distances to the training data.
 
 The energy is linear in the weights w of the output layer: E = phi . w, F = -(d phi / dx) w. With Gaussian errors of
 the labels the posterior of w is Gaussian with precision sum phi phi^T / s_E^2 + sum (d phi/dx)(d phi/dx)^T / s_F^2 + C,
-the last term from the distribution of the first weights (Bigi et al. 2024, arXiv:2403.02251). The sum over
-components of forces is estimated from random directions v, whose (d phi/dx . v) have the same second moment
-(Hutchinson 1990, doi:10.1080/03610919008812866). Energies have an exact variance; forces that of a committee of
-output layers drawn from the posterior (Kellner and Ceriotti 2024, arXiv:2402.16621), which share one network.
+where the last term comes from the distribution of the initial weights (Bigi et al. 2024, arXiv:2403.02251). The sum
+over components of forces is estimated from random directions v, because d phi/dx . v has the same second moment
+(Hutchinson 1990, doi:10.1080/03610919008812866). The variance of an energy is exact; that of a force is estimated from
+a committee of output layers drawn from the posterior (Kellner and Ceriotti 2024, arXiv:2402.16621), which share one
+network.
 
-The distance to training is that of Mahalanobis in the space of what enters the output layer, atom by atom: a
-structure is as far as its farthest atom.
+The distance of an atom to the training data is the Mahalanobis distance in the space of inputs to the output layer; the
+distance of a structure is the largest of its atoms.
 """
 
 from __future__ import annotations
@@ -26,20 +27,20 @@ from jaxtyping import Array, Float
 from data.structure_batches import StructureBatch, StructureBatches, System
 from surrogates.graph.energy import EnergyModel, evaluate
 
-#: Random directions for the forces of each frame.
+#: Number of random directions for the forces of each frame.
 DIRECTIONS = 4
-#: Part of the mean square of a feature that is added to its own, so that the covariance has an inverse.
+#: Ridge on the diagonal of the covariance of features, over the mean square of a feature, so that it is invertible.
 RIDGE = 1e-5
 
 
 @dataclass(frozen=True)
 class LastLayer:
-    """What was learned of the output layer, beyond its weights.
+    """Posterior of the C weights of the output layer, and the metric of the distance to the training data.
 
     Attributes:
-        covariance: of its weights.
-        deviations: K draws from that distribution, less its mean.
-        whitening: W of the distance |W f| / sqrt(C) of an atom's f.
+        covariance: posterior covariance of the weights.
+        deviations: K draws from the posterior, less its mean.
+        whitening: the matrix W of the distance |W f| of an atom with features f; the factor 1 / sqrt(C) is included.
     """
 
     covariance: Float[np.ndarray, "C C"]
@@ -47,43 +48,43 @@ class LastLayer:
     whitening: Float[np.ndarray, "C C"]
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """What is saved; without a committee no draws, because an array without elements cannot be."""
+        """The arrays to save; empty arrays are left out, because they cannot be stored."""
         named = {"covariance": self.covariance, "deviations": self.deviations, "whitening": self.whitening}
         return {name: value.astype(np.float32) for name, value in named.items() if value.size}
 
     @staticmethod
     def of(arrays: Mapping[str, np.ndarray]) -> LastLayer:
-        """What `arrays` described."""
+        """The last layer that `arrays` described."""
         none = np.zeros((0, len(arrays["whitening"])), np.float32)
         return LastLayer(arrays["covariance"], arrays.get("deviations", none), arrays["whitening"])
 
     @staticmethod
     def empty(features: int, committee: int) -> LastLayer:
-        """Of the shapes of one that was fitted, to read a saved one into."""
+        """A last layer of zeros with the shapes of a fitted one, into which a saved one is read."""
         square = np.zeros((features, features), np.float32)
         return LastLayer(square, np.zeros((committee, features), np.float32), square)
 
     def scaled(self, factor: float) -> LastLayer:
-        """With standard deviations multiplied by `factor`."""
+        """A copy whose standard deviations are multiplied by `factor`."""
         return LastLayer(self.covariance * factor**2, self.deviations * factor, self.whitening)
 
 
 def fit_last_layer(model: EnergyModel, batches: StructureBatches, committee: int, seed: int = 0) -> LastLayer:
-    """Learn the posterior from training structures, in the model's first member.
+    """Fit the posterior of the output layer of the model's first member to the training structures.
 
     Args:
-        model: trained.
-        batches: with labels above the references; one pass.
-        committee: draws, K.
-        seed: of directions and draws.
+        model: the trained model.
+        batches: training structures, with energies above the reference energies; they are read once.
+        committee: K, the number of draws.
+        seed: seed of the random directions and of the draws.
     """
     graph, state = nnx.split(model)
     step = jax.jit(partial(_moments, graph))
     key = jax.random.key(seed)
     total: dict[str, np.ndarray] = {}
     for number, batch in enumerate(batches.epoch(0)):
-        found = step(state, batch, jax.random.fold_in(key, number))
-        for name, value in found.items():
+        sums = step(state, batch, jax.random.fold_in(key, number))
+        for name, value in sums.items():
             total[name] = total.get(name, np.float64(0.0)) + np.asarray(value, np.float64)
     c = len(total["atoms"])
     precision = c * np.eye(c)
@@ -99,12 +100,12 @@ def fit_last_layer(model: EnergyModel, batches: StructureBatches, committee: int
 
 
 def sensitivity(model: EnergyModel, system: System) -> Float[Array, "M C"]:
-    """phi: derivatives of the energy by the weights of the output layer, eV."""
+    """phi: derivatives of the energy with respect to the weights of the output layer, eV."""
     return model.last_layer(system)[1].sum(axis=1)
 
 
 def distance(model: EnergyModel, whitening: Float[Array, "C C"], system: System) -> Float[Array, " M"]:
-    """How far the farthest atom of each molecule is from training; about 1 in the midst of it."""
+    """Distance of each molecule to the training data, the largest of its atoms; about 1 for typical atoms."""
     _, last = model.last_layer(system)
     far = jnp.sqrt(jnp.sum(((last / model.scale) @ whitening.T) ** 2, axis=-1))
     return jnp.max(jnp.where(system.numbers > 0, far, 0.0), axis=-1)
@@ -121,7 +122,7 @@ def spread(
 
 
 def _moments(graph: nnx.GraphDef, state: nnx.State, batch: StructureBatch, key: Array) -> dict[str, Array]:
-    """Sums over a batch: second moments of phi, of its derivatives, of atoms' features, and squared errors."""
+    """Sums over a batch: second moments of phi, of its derivatives and of atomic features, and squared errors."""
     model: EnergyModel = nnx.merge(graph, state)
     system = jax.tree.map(jnp.asarray, batch.system)
     phi = sensitivity(model, system) * batch.energy_known[:, None]
@@ -153,6 +154,6 @@ def _inverse(matrix: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:
 
 
 def _root(matrix: Float[np.ndarray, "C C"]) -> Float[np.ndarray, "C C"]:
-    """The symmetric root: R with R R = matrix."""
+    """The symmetric square root R with R R = matrix."""
     values, vectors = np.linalg.eigh(matrix)
     return (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T

@@ -1,4 +1,4 @@
-"""What travels with the weights of a mesh surrogate: settings, layout, scales, and how sure it is."""
+"""The metadata of a mesh surrogate, saved beside its weights: settings, layout, scales and calibration."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ FloatArray = Float[np.ndarray, "..."]
 
 @dataclass(frozen=True)
 class MeshConfig:
-    """How a mesh surrogate is trained.
+    """Settings of a mesh surrogate.
 
     Attributes:
-        network: sizes of each member.
-        ensemble: number of members; from 2 on their spread enters the error bars.
-        buckets: padded sizes of the training's batches; each is compiled once.
-        scalar_weight: of the error of scalars beside that of fields, in the loss.
+        network: hyperparameters of the network of each member.
+        ensemble: number of members; with 2 or more their spread enters the error bars.
+        buckets: number of padded sizes of training batches; each is compiled once.
+        scalar_weight: weight of the error of scalars relative to that of fields, in the loss.
 
     Raises:
-        ValueError: a number is below 1, or the weight negative.
+        ValueError: a count is below 1, or the weight is negative.
     """
 
     network: MeshNetworkConfig = field(default_factory=MeshNetworkConfig)
@@ -53,17 +53,17 @@ class MeshConfig:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshConfig:
-        """What `to_json` described."""
+        """The configuration that `to_json` described."""
         return decode(MeshConfig, value)
 
 
 @dataclass(frozen=True)
 class MeshScale:
-    """Means and standard deviations over the training part, and its unit of length.
+    """Means and standard deviations over the training samples, and the unit of length.
 
     Attributes:
-        parameters, fields, scalars: (mean, standard deviation) of each column.
-        length: mean length of an edge.
+        parameters, fields, scalars: (mean, standard deviation) of each column, in its unit.
+        length: mean length of an edge, in the unit of the coordinates.
     """
 
     parameters: tuple[tuple[float, float], ...]
@@ -78,7 +78,7 @@ class MeshScale:
 
     @staticmethod
     def fit(samples: MeshSamples) -> MeshScale:
-        """Of some samples; a column that does not vary keeps its unit."""
+        """Fit the scale to samples; a column that does not vary is shifted but not scaled."""
 
         def columns(array: FloatArray) -> tuple[tuple[float, float], ...]:
             pairs = [moments(c) for c in array.T]
@@ -95,7 +95,7 @@ class MeshScale:
         )
 
     def apply(self, mesh: Mesh) -> Mesh:
-        """A mesh whose numbers are standardised."""
+        """A copy of a mesh with standardised parameters, fields and scalars."""
 
         def scaled(values: FloatArray, by: tuple[tuple[float, float], ...]) -> FloatArray:
             pairs = np.array(by).reshape(-1, 2)
@@ -109,12 +109,12 @@ class MeshScale:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
+        """A plain dict, from which `from_json` makes an equal scale."""
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshScale:
-        """What `to_json` described."""
+        """The scale that `to_json` described."""
         return decode(MeshScale, value)
 
 
@@ -124,7 +124,7 @@ def field_bands(
     std: list[Float[np.ndarray, "node channel"]],
     alpha: float = ALPHA,
 ) -> list[Conformal]:
-    """One factor a channel, so that a share 1 - alpha of the vertices lies inside for that share of the meshes.
+    """Calibrate a band for each channel: it holds a share 1 - alpha of the vertices for a share 1 - alpha of meshes.
 
     The score of a mesh is the (1 - alpha)-quantile over its vertices of |error| / sigma, as for fields on grids (see
     `surrogates.operator.bands`).
@@ -132,20 +132,20 @@ def field_bands(
     Raises:
         InputError: there are too few meshes for a finite factor.
     """
-    found = []
+    bands = []
     for c in range(truth[0].shape[1]):
         errors = [np.abs(t[:, c] - m[:, c]) for t, m in zip(truth, mean, strict=True)]
-        # Relative to the field, so that no unit is too small; the least number keeps 0 from dividing 0.
+        # The floor is relative to the field, so that it suits any unit; the smallest float avoids 0 / 0.
         least = max(1e-9 * max(float(np.abs(t[:, c]).max()) for t in truth), float(np.finfo(np.float64).tiny))
         floor = max(float(np.median(np.concatenate(errors))), least)
         ratios = [e / np.hypot(s[:, c], floor) for e, s in zip(errors, std, strict=True)]
         scores = np.array([np.quantile(r, 1 - alpha) for r in ratios])
-        found.append(Conformal(conformal_quantile(scores, alpha), alpha, floor, len(truth)))
-    return found
+        bands.append(Conformal(conformal_quantile(scores, alpha), alpha, floor, len(truth)))
+    return bands
 
 
 class MeshModel(nnx.Module):
-    """Members of equal shape and different first weights, stacked along the first axis of each weight."""
+    """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight."""
 
     def __init__(self, config: MeshConfig, layout: MeshLayout, rngs: nnx.Rngs) -> None:
         @nnx.split_rngs(splits=config.ensemble)
@@ -166,7 +166,7 @@ class MeshModel(nnx.Module):
     def __call__(
         self, batch: MeshBatch
     ) -> tuple[Float[Array, "member mesh node channel"], Float[Array, "member mesh scalar"]]:
-        """The standardised answers of each member; those of padding are 0."""
+        """Standardised fields and scalars of each member; those of padding are 0."""
         graph, weights = nnx.split(self.networks)
         if self.members == 1:
             answer = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], weights))(batch)
@@ -176,17 +176,17 @@ class MeshModel(nnx.Module):
 
 @dataclass(frozen=True)
 class MeshFacts:
-    """What travels with the weights.
+    """Metadata that is saved with the weights.
 
     Attributes:
-        config: how they were trained.
-        layout: what goes in and comes out.
-        scale: of both.
-        labels_fingerprint: of the simulator that it learned from.
-        conformal: calibrated intervals by channel of the fields and by scalar; empty where nothing was set aside.
-        scores: held-out scores, flat, with the unit in the key.
-        domain: what was seen in training, as `surrogates.graph.mesh_domain` describes it; None where that is unknown,
-            as for surrogates of before.
+        config: settings of training and of the network.
+        layout: inputs and outputs, with their names and units.
+        scale: means and standard deviations of inputs and outputs.
+        labels_fingerprint: fingerprint of the simulator that the labels come from.
+        conformal: calibrated intervals by channel of the fields and by scalar; empty without calibration samples.
+        scores: errors on held-out data, by metric with its unit in the key.
+        domain: ranges of the training samples (see `surrogates.graph.mesh_domain`); None for surrogates of earlier
+            versions, which did not save them.
     """
 
     config: MeshConfig
@@ -207,12 +207,12 @@ class MeshFacts:
             raise ValueError(f"conformal must name {', '.join(sorted(names))}")
 
     def model(self, seed: int = 0) -> MeshModel:
-        """A model with fresh weights."""
+        """A model with initial weights."""
         return MeshModel(self.config, self.layout, nnx.Rngs(seed))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
-        # Surrogates of before lack it, and are to have the fingerprint that they had.
+        # Surrogates of earlier versions lack the entry, and must keep their fingerprint.
         more = {} if self.domain is None else {"domain": self.domain.to_json()}
         return {
             **more,
@@ -226,9 +226,9 @@ class MeshFacts:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshFacts:
-        """What `to_json` described.
+        """The facts that `to_json` described.
 
         Raises:
-            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
         """
         return decode(MeshFacts, value)

@@ -2,8 +2,8 @@
 
 Pfaff et al. 2021 (arXiv:2010.03409), section 3: with node states v and edge states e, each block takes
 e_ij <- e_ij + f_E(e_ij, v_i, v_j) and v_i <- v_i + f_V(v_i, sum_j e_ij), every f an MLP with a layer norm at its end.
-Positions enter as displacements along edges alone, so that a mesh may be moved. What holds for the whole (drag, lift)
-is read from means over the nodes of each kind, because a force acts on one boundary.
+Positions enter only as displacements along edges, so the outputs do not change when a mesh is translated. Global
+scalars (drag, lift) are read from means over the nodes of each kind, because a force acts on one boundary.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from data.meshes import MeshBatch, feature_width
 
 @dataclass(frozen=True)
 class MeshNetworkConfig:
-    """Sizes.
+    """Hyperparameters of the network.
 
     Attributes:
         features: width of the states of nodes and edges, and of hidden layers.
-        blocks: rounds of message passing: how many edges away a node sees.
-        layers: hidden layers of each MLP.
+        blocks: number of rounds of message passing; a node sees nodes up to as many edges away.
+        layers: number of hidden layers of each MLP.
 
     Raises:
         ValueError: a size is below 1.
@@ -42,7 +42,7 @@ class MeshNetworkConfig:
 
 
 class MLP(nnx.Module):
-    """Linear layers with ReLU between; a layer norm at the end unless the output is an answer."""
+    """Linear layers with ReLU between them, and optionally a layer norm at the end."""
 
     def __init__(self, inputs: int, outputs: int, config: MeshNetworkConfig, rngs: nnx.Rngs, *, norm: bool) -> None:
         widths = [inputs, *[config.features] * config.layers, outputs]
@@ -54,14 +54,14 @@ class MLP(nnx.Module):
         return self.rest(self.linear[0](x))
 
     def rest(self, x: Float[Array, "*batch hidden"]) -> Float[Array, "*batch outputs"]:
-        """All after the first linear layer."""
+        """The layers after the first linear one."""
         for layer in list(self.linear)[1:]:
             x = layer(nnx.relu(x))
         return x if self.norm is None else self.norm(x)
 
 
 class MeshBlock(nnx.Module):
-    """One round of messages."""
+    """One round of message passing along the edges."""
 
     def __init__(self, config: MeshNetworkConfig, rngs: nnx.Rngs) -> None:
         width = config.features
@@ -72,8 +72,8 @@ class MeshBlock(nnx.Module):
     def __call__(
         self, nodes: Float[Array, "mesh node feature"], edges: Float[Array, "mesh edge feature"], batch: MeshBatch
     ) -> tuple[Float[Array, "mesh node feature"], Float[Array, "mesh edge feature"]]:
-        """The next states."""
-        # The first layer of f_E is linear in (e, v_i, v_j); on nodes, of which there are fewer, its parts cost less.
+        """The next states of nodes and edges."""
+        # The first layer of f_E is linear in (e, v_i, v_j); the parts of v are computed on nodes, fewer than edges.
         sent, received = jnp.split(self.ends(nodes), 2, axis=-1)
         joined = self.edge.linear[0](edges) + _gather(sent, batch.senders) + _gather(received, batch.receivers)
         edges = edges + self.edge.rest(joined)
@@ -87,7 +87,7 @@ def _gather(nodes: Float[Array, "mesh node feature"], index: Array) -> Float[Arr
 
 
 class MeshNetwork(nnx.Module):
-    """Fields at the nodes and scalars of the whole, standardised, from a batch of meshes."""
+    """A network from a batch of meshes to standardised fields at the nodes and standardised global scalars."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class MeshNetwork(nnx.Module):
         self.readout = MLP((kinds + 1) * width, scalars, config, rngs, norm=False) if scalars else None
 
     def __call__(self, batch: MeshBatch) -> tuple[Float[Array, "mesh node field"], Float[Array, "mesh scalar"]]:
-        """Fields and scalars; those of padding are 0."""
+        """Standardised fields and scalars; those of padding are 0."""
         nodes, edges = self.encode_nodes(batch.node_features), self.encode_edges(batch.edge_features)
         for block in self.blocks:
             nodes, edges = block(nodes, edges, batch)
@@ -120,7 +120,7 @@ class MeshNetwork(nnx.Module):
         return fields, jnp.where(jnp.asarray(batch.mask)[:, None], self.readout(pooled), 0.0)
 
     def pool(self, nodes: Float[Array, "mesh node feature"], batch: MeshBatch) -> Float[Array, "mesh pooled"]:
-        """Means over all nodes and over those of each kind, 0 where there is none; padding nodes have to be 0."""
+        """Means over all nodes and over those of each kind (0 for a missing kind); padding nodes must be 0."""
         present = jnp.asarray(batch.node_mask)[..., None]
         member = jnp.concatenate(
             [jnp.ones_like(batch.node_features[..., :1]), batch.node_features[..., : self.kinds]], -1
@@ -134,11 +134,11 @@ class MeshNetwork(nnx.Module):
 def mesh_loss(
     fields: Float[Array, "mesh node field"], scalars: Float[Array, "mesh scalar"], batch: MeshBatch
 ) -> Float[Array, ""]:
-    """Mean square error over the nodes, plus that over the scalars; where the target is NaN nothing counts."""
+    """Mean square error over the nodes plus that over the scalars; targets that are NaN do not contribute."""
     total = jnp.zeros(())
     for predicted, target in ((fields, batch.fields), (scalars, batch.scalars)):
-        known = jnp.isfinite(target)
-        # The difference is made harmless before it is squared, so that no gradient is NaN either.
-        error = predicted - jnp.where(known, target, 0.0)
-        total += jnp.square(jnp.where(known, error, 0.0)).sum() / jnp.maximum(known.sum(), 1)
+        labelled = jnp.isfinite(target)
+        # NaN targets are replaced before the difference is squared, so that no gradient is NaN either.
+        error = predicted - jnp.where(labelled, target, 0.0)
+        total += jnp.square(jnp.where(labelled, error, 0.0)).sum() / jnp.maximum(labelled.sum(), 1)
     return total

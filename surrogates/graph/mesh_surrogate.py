@@ -1,7 +1,7 @@
-"""The surrogate of a solver on unstructured meshes: a mesh in, the flow at its vertices and numbers of the whole out.
+"""The surrogate of a solver on unstructured meshes: from a mesh to fields at its vertices and global scalars.
 
-The mesh is part of the question. What the solver's own mesher makes serves, and so does any triangulation of the
-domain with the same kinds of boundary, finer or coarser meshes with the loss of accuracy that a test on them shows.
+The mesh is part of the request. It may come from the solver's mesher or be any triangulation of the domain with the
+same kinds of boundary. The error grows on meshes that are finer or coarser than those of training.
 """
 
 from __future__ import annotations
@@ -24,22 +24,24 @@ from data.mesh_records import ELEMENTS, FLAGS, NODES
 from data.meshes import Mesh, MeshBatch, pad, padded_nodes
 from data.spec import SimulationError, Spec, Variable, check
 from surrogates.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
-from surrogates.graph.mesh_domain import described
+from surrogates.graph.mesh_domain import domain_columns
 from surrogates.graph.mesh_facts import MeshFacts, MeshModel
 from surrogates.kept import KeptSurrogate
 from surrogates.step import count_compilations
 
-#: Vertices, padding counted, that one batch of answers may hold on a CPU.
+#: Largest number of vertices, including padding, of one batch of predictions on a CPU.
 BATCH_NODES = 16_384
 
 
 class MeshAnswer(NamedTuple):
-    """Answers for one mesh, in the units of the layout; std is 0 for a single member.
+    """Predictions for one mesh, in the units of the layout.
 
     Attributes:
-        fields, fields_std: columns as `MeshLayout.channels` names them.
-        scalars, scalars_std: as `MeshLayout.scalars`.
-        outside: what of the mesh lies outside of the training; None where that is not known, or is not looked at.
+        fields, fields_std: mean and standard deviation of the members at each node, in the order of
+            `MeshLayout.channels`; the deviation is 0 for a single member.
+        scalars, scalars_std: likewise for the scalars, in the order of `MeshLayout.scalars`.
+        outside: descriptions of the quantities that lie outside of the training domain; None where it is unknown or
+            was not checked.
     """
 
     fields: Float[np.ndarray, "node channel"]
@@ -50,11 +52,11 @@ class MeshAnswer(NamedTuple):
 
 
 class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
-    """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
+    """A trained ensemble on meshes, which implements `simulators.base.Simulator`.
 
     Args:
-        model: its weights.
-        facts: what else it is made of.
+        model: the networks with their weights.
+        facts: settings, scales and calibration.
     """
 
     KIND = "mesh"
@@ -72,7 +74,7 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
 
     @cached_property
     def spec(self) -> Spec:
-        """The mesh and parameters in; fields and numbers out, each with a standard deviation."""
+        """Inputs are the mesh and parameters; outputs are fields and scalars, each with a standard deviation."""
         layout = self.facts.layout
         outputs: list[Variable] = []
         for variable in (*layout.fields, *layout.scalars):
@@ -91,17 +93,18 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled."""
+        """Number of shapes that have been compiled."""
         return count_compilations(self._answer)
 
-    # What it answers
+    # Prediction
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer for one mesh; `attrs["out_of_domain"]` names what lies outside of the training, if anything does.
+        """Predict for one mesh; `attrs["out_of_domain"]` names the quantities outside of the training domain, if any.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units or dims or not finite, it is no
-                mesh, or a parameter has a sign that was never seen; `not_converged`: the answer is not finite.
+            SimulationError: `invalid_input`: a variable is missing, has other units or dims or is not finite, the mesh
+                is invalid, or a parameter has a sign that training did not contain; `not_converged`: the prediction
+                is not finite.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         layout = self.facts.layout
@@ -111,23 +114,23 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
             raise SimulationError("invalid_input", "; ".join(wrong))
         try:
             mesh = Mesh(inputs[NODES].values, inputs[ELEMENTS].values, inputs[FLAGS].values, parameters)
-            (found,) = self.predict_meshes([mesh])
+            (answer,) = self.predict_meshes([mesh])
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error
-        if not (np.isfinite(found.fields).all() and np.isfinite(found.scalars).all()):
+        if not (np.isfinite(answer.fields).all() and np.isfinite(answer.scalars).all()):
             raise SimulationError("not_converged", "the answer is not finite; the mesh lies far from what was learned")
-        named = self._named(found)
-        if found.outside is None:
+        named = self._by_name(answer)
+        if answer.outside is None:
             return self.spec.answer(named).assign_attrs(out_of_domain=UNKNOWN)
-        outside = "; ".join(found.outside)
+        outside = "; ".join(answer.outside)
         whole = self.spec.answer(named | {IN_DOMAIN: np.bool_(not outside)})
         if not outside:
             return whole
         warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
         return whole.assign_attrs(out_of_domain=outside)
 
-    def _named(self, answer: MeshAnswer) -> dict[str, Any]:
-        """The answer by the names of the outputs."""
+    def _by_name(self, answer: MeshAnswer) -> dict[str, Any]:
+        """The predictions by name of the output, with bounds where the surrogate is calibrated."""
         layout, conformal = self.facts.layout, self.facts.conformal
         columns = {"": answer.fields, "_std": answer.fields_std}
         numbers = {"": answer.scalars, "_std": answer.scalars_std}
@@ -135,43 +138,44 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
             columns |= {end: columns[""].copy() for end in ("_low", "_high")}
             numbers |= {end: numbers[""].copy() for end in ("_low", "_high")}
             names = (layout.channels, tuple(v.name for v in layout.scalars))
-            for own, kind in zip(names, (columns, numbers), strict=True):
-                for c, name in enumerate(own):
+            for group, arrays in zip(names, (columns, numbers), strict=True):
+                for c, name in enumerate(group):
                     band = conformal[name]
-                    bounds = band.interval(kind[""][..., c], kind["_std"][..., c])
-                    kind["_low"][..., c], kind["_high"][..., c] = bounds
-                floors = np.array([conformal[name].floor for name in own])
-                kind["_std"] = np.hypot(kind["_std"], floors)
-        found: dict[str, Any] = {}
+                    bounds = band.interval(arrays[""][..., c], arrays["_std"][..., c])
+                    arrays["_low"][..., c], arrays["_high"][..., c] = bounds
+                floors = np.array([conformal[name].floor for name in group])
+                arrays["_std"] = np.hypot(arrays["_std"], floors)
+        outputs: dict[str, Any] = {}
         for end, array in columns.items():
-            found |= {f"{name}{end}": values for name, values in layout.named(array).items()}
+            outputs |= {f"{name}{end}": values for name, values in layout.named(array).items()}
         for end, array in numbers.items():
-            found |= {f"{v.name}{end}": array[c] for c, v in enumerate(layout.scalars)}
-        return found
+            outputs |= {f"{v.name}{end}": array[c] for c, v in enumerate(layout.scalars)}
+        return outputs
 
     def batch(self, meshes: Sequence[Mesh], *, batch_size: int | None = None) -> MeshBatch:
-        """Meshes in the units of the layout as a batch that `predict` takes."""
+        """Meshes in the units of the layout, as a padded batch for `predict`."""
         plain = [self.facts.scale.apply(replace(m, fields=None, scalars=np.zeros(0))) for m in meshes]
         return pad(plain, kinds=self.facts.layout.kinds, length=self.facts.scale.length, batch_size=batch_size)
 
     def predict(self, batch: MeshBatch) -> dict[str, np.ndarray]:
-        """Answer a batch: for every output of the spec an array with the mesh first; vertices of padding are 0.
+        """Predict for a batch: an array for each output of the spec, with the mesh along its first axis; 0 for padding.
 
-        A batch no longer tells sizes, and so not `in_domain`, which `predict_meshes` and `simulate` do.
+        `in_domain` is left out, because a batch does not hold the sizes of its meshes; `predict_meshes` and `simulate`
+        give it.
         """
-        found = [self._named(answer) for answer in self._run(batch)]
+        answers = [self._by_name(answer) for answer in self._run(batch)]
         present = np.asarray(batch.node_mask)
-        named = {v.name: np.stack([one[v.name] for one in found]) for v in self.spec.outputs if v.name in found[0]}
+        named = {v.name: np.stack([one[v.name] for one in answers]) for v in self.spec.outputs if v.name in answers[0]}
         for name, array in named.items():
             if array.ndim > 1:
                 named[name] = np.where(present.reshape(*present.shape, *[1] * (array.ndim - 2)), array, 0.0)
         return named
 
     def predict_meshes(self, meshes: Sequence[Mesh]) -> list[MeshAnswer]:
-        """Answer meshes, in the units of the layout, in batches of a few shapes.
+        """Predict for meshes in the units of the layout, in batches of few shapes.
 
         Raises:
-            InputError: a mesh has kinds of vertices or parameters that were not learned.
+            InputError: a mesh has an unknown kind of vertex or another number of parameters.
         """
         expected = len(self.facts.layout.parameters)
         if wrong := [m for m in meshes if len(m.parameters) != expected]:
@@ -180,7 +184,7 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
         answers: list[MeshAnswer | None] = [None] * len(meshes)
         for size in np.unique(sizes):
             rows = np.flatnonzero(sizes == size)
-            # Powers of two: a few batch sizes serve any number of meshes.
+            # Batch sizes are powers of two, so that few shapes serve any number of meshes.
             step = min(2 ** math.ceil(math.log2(len(rows))), max(1, BATCH_NODES // int(size)))
             for start in range(0, len(rows), step):
                 part = rows[start : start + step]
@@ -190,7 +194,7 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
                     answers[i] = answer._replace(fields=answer.fields[:count], fields_std=answer.fields_std[:count])
         domain = self.facts.domain
         if domain is not None and meshes:
-            for i, row in enumerate(described(meshes, self.facts.layout.kinds)):
+            for i, row in enumerate(domain_columns(meshes, self.facts.layout.kinds)):
                 one = answers[i]
                 assert one is not None
                 answers[i] = one._replace(outside=domain.outside(row))

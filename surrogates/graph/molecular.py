@@ -1,4 +1,4 @@
-"""The 2D molecular surrogate: SMILES in, properties with calibrated intervals out."""
+"""The 2D molecular surrogate: it predicts properties with calibrated intervals from SMILES."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from surrogates.graph.mpnn import Ensemble, Inputs, MPNNConfig, read
 from surrogates.normalise import Standardise
 from surrogates.uncertainty import Conformal
 
-#: Molecules of a batch of predictions: few enough for the caches of a CPU, whatever the accelerator.
+#: Molecules in a batch of predictions; few enough for the caches of a CPU, and used on accelerators too.
 BATCH = 256
 #: Half-width of a central 90% interval of a normal distribution, in standard deviations.
 NORMAL_90 = 1.6448536269514722
@@ -36,13 +36,13 @@ SMILES = Variable("smiles", (), "1", "str", "SMILES")
 
 @dataclass(frozen=True)
 class MolecularConfig:
-    """What is trained.
+    """Settings of the ensemble and of its loss.
 
     Attributes:
-        network: of each member.
+        network: hyperparameters of the network of each member.
         ensemble: number of members.
-        buckets: number of sizes to which molecules are padded; each is compiled once.
-        loss: of standardised targets: "l1", "l2" or "huber".
+        buckets: number of padded sizes of molecules; each is compiled once.
+        loss: loss of standardised targets, "l1", "l2" or "huber".
 
     Raises:
         ValueError: a count is below 1, or the loss is unknown.
@@ -62,18 +62,18 @@ class MolecularConfig:
 
 @dataclass(frozen=True)
 class Facts:
-    """What travels with the weights.
+    """Metadata that is saved with the weights.
 
     Attributes:
-        config: of the ensemble.
-        units: unit of each target, in their order.
-        standardise: of the targets.
-        conformal: calibration of each target.
-        buckets: sizes chosen from the training molecules.
-        domain: see `surrogates.graph.domain`.
-        labels_fingerprint: of the simulator or the table whose labels were learned last.
-        pretrained_on: fingerprints of the labels before those.
-        scores: held-out scores, flat, with the unit in the key where it is known.
+        config: settings of the ensemble.
+        units: unit of each target, in the order of the targets.
+        standardise: mean and scale of each target.
+        conformal: calibration of each target; a target without calibration has no entry.
+        buckets: padded sizes, chosen from the training molecules.
+        domain: neighbourhoods and sizes of the training molecules; see `surrogates.graph.domain`.
+        labels_fingerprint: fingerprint of the simulator, or of the table, whose labels were learned last.
+        pretrained_on: fingerprints of the labels that were learned earlier, oldest first.
+        scores: errors on held-out data, by metric, with the unit in the key where it is known.
     """
 
     config: MolecularConfig
@@ -110,25 +110,25 @@ class Facts:
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Facts:
         """The facts that `to_json` described."""
-        own = {f.name: value[f.name] for f in fields(Facts) if f.name in value}
+        entries = {f.name: value[f.name] for f in fields(Facts) if f.name in value}
         with within("buckets"):
-            pairs = decode(list[tuple[int, int]], own.get("buckets"))
-        return decode(Facts, {**own, "buckets": [{"atoms": a, "bonds": b} for a, b in pairs]})
+            pairs = decode(list[tuple[int, int]], entries.get("buckets"))
+        return decode(Facts, {**entries, "buckets": [{"atoms": a, "bonds": b} for a, b in pairs]})
 
 
 class MolecularSurrogate:
-    """An ensemble of message-passing networks, calibrated; see `surrogates.base.Surrogate`.
+    """A calibrated ensemble of message-passing networks, which implements `surrogates.base.Surrogate`.
 
     Attributes:
-        model: the networks.
-        facts: everything else.
+        model: the networks with their weights.
+        facts: settings, scales, domain and calibration.
     """
 
     def __init__(self, model: Ensemble, facts: Facts) -> None:
         self.model, self.facts = model, facts
         self.buckets = with_room(facts.buckets)
-        # One program serves all members, one after the other: together they would outgrow the caches of a CPU,
-        # and take as many times as long to compile.
+        # One program serves all members, one after the other: run together they would exceed the caches of a CPU,
+        # and compilation would take longer by the number of members.
         graph, _ = nnx.split(model.members[0])
         self._mesh = local_mesh()
         self._members = [replicate(nnx.state(member), self._mesh) for member in model.members]
@@ -138,12 +138,12 @@ class MolecularSurrogate:
             return nnx.merge(graph, weights)(inputs)
 
         # On a CPU several batches are computed at a time, each by one thread: splitting so small a batch between
-        # threads takes a third more processor time than it saves. Accelerators pass over the option.
+        # threads costs a third more processor time than it saves. Accelerators ignore the option.
         one_thread = {"xla_cpu_multi_thread_eigen": False}
         self._read = jax.jit(partial(read, lookup=True), compiler_options=one_thread)
         self._forward = jax.jit(forward, compiler_options=one_thread)
 
-    # What it is
+    # Identity
 
     @property
     def targets(self) -> tuple[str, ...]:
@@ -152,7 +152,7 @@ class MolecularSurrogate:
 
     @cached_property
     def spec(self) -> Spec:
-        """SMILES in; each target and its standard deviation out."""
+        """The input is a SMILES string; outputs are each target and its standard deviation."""
         outputs = []
         for name in self.targets:
             unit = self.facts.units[name]
@@ -162,12 +162,12 @@ class MolecularSurrogate:
 
     @property
     def name(self) -> str:
-        """Such as "molecular:gap,dipole_moment"."""
+        """A name such as "molecular:gap,dipole_moment"."""
         return f"molecular:{','.join(self.targets)}"
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Versions, settings and the labels' fingerprint."""
+        """Version, settings and fingerprint of the labels."""
         facts = self.facts.to_json()
         facts.pop("scores")
         return {"simulator": self.name, "version": package_versions()["understudy"], "settings": facts}
@@ -180,33 +180,33 @@ class MolecularSurrogate:
 
     @property
     def labels_fingerprint(self) -> str:
-        """Of the labels that it learned last."""
+        """Fingerprint of the labels that were learned last."""
         return self.facts.labels_fingerprint
 
     @property
     def scores(self) -> Mapping[str, float]:
-        """Held-out scores."""
+        """Errors on held-out data, by metric."""
         return self.facts.scores
 
     def with_scores(self, scores: Mapping[str, float]) -> MolecularSurrogate:
-        """The same surrogate with held-out scores."""
+        """A copy with these scores."""
         return MolecularSurrogate(self.model, replace(self.facts, scores=dict(scores)))
 
-    # What it answers
+    # Prediction
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled."""
+        """Number of shapes that have been compiled."""
         return int(self._forward._cache_size())  # type: ignore[attr-defined]
 
     def compile(self) -> None:
-        """Compile for the sizes of the training molecules, before they are needed."""
+        """Compile for the padded sizes of the training molecules ahead of the first prediction."""
         none = empty_table()
         for bucket in self.facts.buckets:
             jax.block_until_ready(self._ask(pad(none, np.zeros(0, np.int64), bucket, self.batch_size)))
 
     def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
-        """Each target and its standard deviation for the molecules of a padded batch, padding left out."""
+        """Each target and its standard deviation for the molecules of a padded batch, without those of padding."""
         members = np.stack([np.asarray(answer, np.float64) for answer in self._ask(batch)])
         mean, std = self._in_units(members[:, np.asarray(batch.mask)])
         answer: dict[str, np.ndarray] = {}
@@ -215,7 +215,7 @@ class MolecularSurrogate:
         return answer
 
     def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
-        """Answers for many molecules, in their order.
+        """Predict for a table of molecules, in its order.
 
         Returns:
             For each target t, in its unit: `t`, `t_std`, and the bounds `t_low`, `t_high` of the calibrated
@@ -232,17 +232,17 @@ class MolecularSurrogate:
     def raw(
         self, table: GraphTable
     ) -> tuple[Float[np.ndarray, "molecule target"], Float[np.ndarray, "molecule target"]]:
-        """Mean and standard deviation over the members, in units, before calibration."""
-        found = np.zeros((len(self._members), len(table), len(self.targets)))
+        """Mean and standard deviation over the members before calibration, in the units of the targets."""
+        predictions = np.zeros((len(self._members), len(table), len(self.targets)))
         # All batches are handed to the device before the first result is fetched.
         waiting = [(rows, self._ask(batch)) for rows, batch in self._batches(table)]
         for rows, answers in waiting:
             for member, answer in enumerate(answers):
-                found[member, rows] = np.asarray(answer)[: len(rows)]
-        return self._in_units(found)
+                predictions[member, rows] = np.asarray(answer)[: len(rows)]
+        return self._in_units(predictions)
 
     def _ask(self, batch: GraphBatch) -> list[jax.Array]:
-        """What each member says, standardised; not waited for."""
+        """Start the predictions of each member, which are standardised; does not wait for them."""
         inputs = self._read(shard_batch(batch, self._mesh))
         return [self._forward(weights, inputs) for weights in self._members]
 
@@ -264,7 +264,7 @@ class MolecularSurrogate:
         return (high - low) / (2 * NORMAL_90), low, high
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request as the simulator would; see `simulators.base.Simulator`."""
+        """Predict for one request, as `simulators.base.Simulator` specifies it."""
         check(inputs, self.spec.inputs)
         table, rejected = encode([str(inputs["smiles"].item())])
         if rejected:
@@ -272,7 +272,7 @@ class MolecularSurrogate:
         answer = self.predict_table(table)
         return dataset(self.spec.outputs, {v.name: answer[v.name][0] for v in self.spec.outputs})
 
-    # Where it lives
+    # Storage
 
     def save(self, directory: Path) -> None:
         """Write `surrogate.json` and `weights/`."""
@@ -284,8 +284,8 @@ class MolecularSurrogate:
         """The surrogate that `save` wrote.
 
         Raises:
-            InputError: there is none, or it is of another kind.
-            CorruptStoreError: its card cannot be used, or weights are missing or changed.
+            InputError: the directory contains no surrogate, or one of another kind.
+            CorruptStoreError: its metadata are invalid, or weights are missing or changed.
         """
         directory = Path(directory)
         facts = read_facts(directory, "molecular", Facts)[0]

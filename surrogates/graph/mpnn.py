@@ -1,8 +1,8 @@
-"""A message-passing network on molecular graphs: bonds condition messages, a virtual atom carries the whole.
+"""A message-passing network on molecular graphs, with bond features in the messages and a virtual atom.
 
 Messages are those of GINE, relu(h_j + e_ij) summed over neighbours (Hu et al. 2020, arXiv:1905.12265), updates
 are pre-normalised residual blocks, and a virtual atom joins all others (Gilmer et al. 2017,
-arXiv:1704.01212). Everything is dense within a molecule; see `data.graphs`.
+arXiv:1704.01212). Arrays are dense within a molecule; see `data.graphs`.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from jaxtyping import Array, Float, Int, UInt8
 from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
 from data.graphs import GraphBatch
 
-#: Elements with a feature of their own; all others share one.
+#: Atomic numbers of the elements with their own feature; all other elements share one.
 ELEMENTS = (1, 5, 6, 7, 8, 9, 14, 15, 16, 17, 33, 34, 35, 53)
-#: Values of each column that have a feature of their own; what is above the last counts as the last.
+#: Values of each column that have their own one-hot feature.
 ATOM_LEVELS = {
     "hydrogens": (0, 1, 2, 3, 4),
     "charge": (CHARGE_ZERO - 1, CHARGE_ZERO, CHARGE_ZERO + 1),
@@ -42,14 +42,14 @@ SATURATING = ("hydrogens", "ring", "degree", "ring_bonds")
 
 @dataclass(frozen=True)
 class MPNNConfig:
-    """Sizes of one network.
+    """Hyperparameters of one network.
 
     Attributes:
         features: width of an atom's state.
-        layers: rounds of message passing.
-        expansion: width of the hidden layer of an update, in units of `features`.
-        readout: width of the hidden layer of the head.
-        dropout: share of the readout's hidden units that training drops.
+        layers: number of rounds of message passing.
+        expansion: hidden width of an update, in units of `features`.
+        readout: hidden width of the head.
+        dropout: probability with which training drops a hidden unit of the head.
 
     Raises:
         ValueError: a size is below 1, or `dropout` outside [0, 1).
@@ -70,21 +70,21 @@ def _levels(
     columns: tuple[str, ...], levels: dict[str, tuple[int, ...]], values: UInt8[Array, "*batch column"]
 ) -> Float[Array, "*batch feature"]:
     parts = []
-    for name, known in levels.items():
+    for name, classes in levels.items():
         column = values[..., columns.index(name), None]
         if name in SATURATING:
-            column = jnp.minimum(column, known[-1])
-        parts.append(column == jnp.array(known, jnp.uint8))
+            column = jnp.minimum(column, classes[-1])
+        parts.append(column == jnp.array(classes, jnp.uint8))
     return jnp.concatenate(parts, axis=-1).astype(jnp.float32)
 
 
 def atom_features(atoms: UInt8[Array, "*batch 8"]) -> Float[Array, "*batch feature"]:
-    """One-hot features of atoms; all zero where there is none."""
+    """One-hot features of atoms; all zero for padding."""
     number = atoms[..., :1]
-    known = number == jnp.array(ELEMENTS, jnp.uint8)
-    other = (number > 0) & ~known.any(axis=-1, keepdims=True)
+    elements = number == jnp.array(ELEMENTS, jnp.uint8)
+    other = (number > 0) & ~elements.any(axis=-1, keepdims=True)
     rest = _levels(ATOM_COLUMNS, ATOM_LEVELS, atoms)
-    return jnp.concatenate([known.astype(jnp.float32), other.astype(jnp.float32), rest * (number > 0)], axis=-1)
+    return jnp.concatenate([elements.astype(jnp.float32), other.astype(jnp.float32), rest * (number > 0)], axis=-1)
 
 
 def bond_features(bonds: UInt8[Array, "*batch 4"]) -> Float[Array, "*batch feature"]:
@@ -92,14 +92,14 @@ def bond_features(bonds: UInt8[Array, "*batch 4"]) -> Float[Array, "*batch featu
     return _levels(BOND_COLUMNS, BOND_LEVELS, bonds)
 
 
-#: Values that `data.featurise` gives to the columns of a bond, the ring of more than eight atoms counted as eight.
+#: Number of values of each column of a bond in `data.featurise`; a ring of more than eight atoms counts as eight.
 BOND_VALUES = (6, 9, 3, 2)
-#: Every kind of bond, as bytes, in the order of `bond_kind`.
+#: The columns of every kind of bond, in the order of `bond_kind`.
 BOND_KINDS = np.stack([c.ravel() for c in np.indices(BOND_VALUES)], axis=1).astype(np.uint8)
 
 
 def bond_kind(bonds: UInt8[Array, "*batch 4"]) -> Int[Array, "*batch"]:
-    """Which row of `BOND_KINDS` has the features of each bond."""
+    """The row of `BOND_KINDS` that equals each bond."""
     kind = jnp.zeros(bonds.shape[:-1], jnp.int32)
     for column, count in enumerate(BOND_VALUES):
         kind = kind * count + jnp.minimum(bonds[..., column], count - 1)
@@ -112,16 +112,16 @@ BOND_FEATURES = sum(map(len, BOND_LEVELS.values()))
 
 @dataclass(frozen=True)
 class Inputs:
-    """What every member of an ensemble reads; made once for all of them.
+    """Inputs of a network, computed once for all members of an ensemble.
 
     Attributes:
         atoms: features of atoms.
-        bonds: features of bonds; of every kind of bond where `kinds` is given.
-        kinds: which row of `bonds` each bond is; None where it has a row of its own.
-        from_atom: the atom at which each directed bond begins; a bond goes both ways.
-        to_atom: picks the atom at which it ends.
-        present: 1 where there is an atom.
-        inverse_count: 1 / atoms of each molecule.
+        bonds: features of each bond; with `kinds`, features of each kind of bond.
+        kinds: the row of `bonds` for each bond; None where each bond has its own row.
+        from_atom: index of the atom at which each directed bond begins; every bond has both directions.
+        to_atom: incidence matrix, 1 for the atom at which a directed bond ends.
+        present: 1 for an atom, 0 for padding.
+        inverse_count: 1 over the number of atoms of each molecule.
     """
 
     atoms: Float[Array, "molecule atom feature"]
@@ -139,12 +139,12 @@ jax.tree_util.register_dataclass(
 
 
 def read(batch: GraphBatch, *, lookup: bool = False) -> Inputs:
-    """The bytes of a batch as features and incidence matrices.
+    """Compute features and incidence matrices from the bytes of a batch.
 
     Args:
         batch: the molecules.
-        lookup: whether features of bonds are looked up among those of all kinds. That is quicker, but its
-            gradient is not.
+        lookup: whether the features of bonds are looked up among those of all kinds of bond. This makes predictions
+            faster, but gradients slower.
     """
     size = batch.atoms.shape[1]
     places = jnp.arange(size, dtype=jnp.uint8)
@@ -167,7 +167,7 @@ def read(batch: GraphBatch, *, lookup: bool = False) -> Inputs:
 
 
 class Block(nnx.Module):
-    """One round: messages along bonds and by way of the virtual atom, then an update of each atom."""
+    """One round of message passing along bonds and through the virtual atom, then an update of each atom."""
 
     def __init__(self, config: MPNNConfig, rngs: nnx.Rngs) -> None:
         width, hidden = config.features, config.features * config.expansion
@@ -185,9 +185,9 @@ class Block(nnx.Module):
         bond = self.bond(inputs.bonds)
         if inputs.kinds is not None:
             bond = bond.at[inputs.kinds].get(mode="promise_in_bounds")
-        # The barriers keep XLA on the CPU from folding cheap sums into the products, which makes those slow.
+        # The barriers keep XLA on the CPU from fusing cheap sums into the matrix products, which makes those slow.
         normal, bond = jax.lax.optimization_barrier((normal, bond))
-        # Looked up by index, which costs less than a product with a matrix of zeros; adding up below does not.
+        # Gathering by index costs less than a product with an incidence matrix; scattering, below, costs more.
         begun = jnp.take_along_axis(normal, inputs.from_atom[..., None], axis=1, mode="promise_in_bounds")
         # Both directions of a bond share its features.
         both = begun.reshape(begun.shape[0], 2, -1, begun.shape[-1]) + bond[:, None]
@@ -201,7 +201,7 @@ class Block(nnx.Module):
 
 
 class MPNN(nnx.Module):
-    """Standardised targets of molecules from their graphs."""
+    """A network that predicts standardised targets of molecules from their graphs."""
 
     def __init__(self, config: MPNNConfig, targets: int, rngs: nnx.Rngs) -> None:
         width = config.features
@@ -213,23 +213,23 @@ class MPNN(nnx.Module):
         self.dropout = config.dropout
 
     def __call__(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule target"]:
-        """Predictions; of padding molecules they are finite and mean nothing.
+        """Standardised targets; those of padding molecules are finite but meaningless.
 
         Args:
-            inputs: of a batch.
-            key: of dropout; None for none.
+            inputs: the inputs of a batch; see `read`.
+            key: random key of dropout; None for no dropout.
         """
         return self.head(self.hidden(inputs, key))
 
     def hidden(self, inputs: Inputs, key: Array | None = None) -> Float[Array, "molecule readout"]:
-        """What the head reads: mean, maximum and scaled sum over atoms, mixed."""
+        """The input of the head: mean, maximum and scaled sum over atoms, after a hidden layer."""
         state = self.embed(inputs.atoms)
         for block in self.blocks:
             state = block(state, inputs)
         state = self.norm(state)
         total = (state * inputs.present).sum(axis=1)
         largest = jnp.where(inputs.present > 0, state, -1e4).max(axis=1)
-        # A molecule without atoms is padding; its maximum is brought back to a harmless size.
+        # A molecule without atoms is padding; its maximum is clipped, so that it stays small.
         largest = jnp.maximum(largest, -1e3)
         pooled = jnp.concatenate([total * inputs.inverse_count, largest, 0.1 * total], axis=-1)
         hidden = nnx.relu(self.mix(pooled))
@@ -240,16 +240,16 @@ class MPNN(nnx.Module):
 
 
 class Ensemble(nnx.Module):
-    """Networks that differ in their first weights; they share the reading of a batch."""
+    """An ensemble of networks that differ in their initial weights and share the inputs of a batch."""
 
     def __init__(self, config: MPNNConfig, targets: int, members: int, rngs: nnx.Rngs) -> None:
         self.members = nnx.List([MPNN(config, targets, rngs) for _ in range(members)])
 
     def __call__(self, batch: GraphBatch, key: Array | None = None) -> Float[Array, "member molecule target"]:
-        """Predictions of every member.
+        """Standardised targets from every member.
 
-        Written out member by member: one array with a leading axis is half as fast on the CPU, because
-        XLA's batched products of this shape are.
+        Members are evaluated one by one: stacked along a leading axis they would be half as fast on the CPU, because
+        XLA's batched products of this shape are slow.
         """
         inputs = read(batch)
         keys = [None] * len(self.members) if key is None else list(jax.random.split(key, len(self.members)))

@@ -1,4 +1,4 @@
-"""The networks that a potential can be made of, by the name of their architecture."""
+"""The networks of potentials, by the name of their architecture."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from surrogates.graph.geometry import Pairs
 from surrogates.graph.painn import PaiNN, PaiNNConfig
 
 NetworkConfig = PaiNNConfig | ACEConfig
-#: Architecture to the class of its settings and its own.
+#: For each architecture, the class of its settings and the class of its network.
 ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
     "painn": (PaiNNConfig, PaiNN),
     "ace": (ACEConfig, ACE),
@@ -22,22 +22,22 @@ ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
 
 
 class Network(Protocol):
-    """Numbers and pairs of atoms, and the charge of each molecule, in; `width` features for each atom out."""
+    """A network from atomic numbers, pairs of atoms and molecular charges to `width` features of each atom."""
 
     width: int
 
     def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
-        """Features of each atom, which a rotation of the molecule does not change."""
+        """Features of each atom, invariant under rotations of the molecule."""
         ...
 
 
 def architecture(config: NetworkConfig) -> str:
-    """The name under which these settings are known."""
+    """The name of the architecture with these settings."""
     return next(name for name, (settings, _) in ARCHITECTURES.items() if isinstance(config, settings))
 
 
 def make_network(config: NetworkConfig, rngs: nnx.Rngs) -> Any:
-    """A network with fresh weights."""
+    """A network with initial weights."""
     return ARCHITECTURES[architecture(config)][1](config, rngs)
 
 

@@ -1,8 +1,8 @@
-"""Steps of geometry relaxation for many molecules at once, each with its own step length and history.
+"""Optimisers for the relaxation of many molecules at once, each with its own step length and history.
 
 FIRE is that of Bitzek et al. 2006 (doi:10.1103/PhysRevLett.97.170201) and L-BFGS the two-loop recursion of
 Nocedal 1980 (doi:10.1090/S0025-5718-1980-0572855-7) without a line search, each with the constants that ASE uses.
-Both are pure functions of fixed shapes: memory, positions and forces in, memory and a displacement out.
+Both are pure functions of fixed shapes, from memory, positions and forces to a new memory and a displacement.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-#: Angstrom; no atom (L-BFGS) and no molecule's whole displacement (FIRE) moves farther in one step.
+#: Largest step, Angstrom: of each atom (L-BFGS), or the norm of the displacement of a molecule (FIRE).
 MAX_STEP = 0.2
 TINY = 1e-20
 
 
 class Optimiser(Protocol):
-    """How the next displacement follows from the forces."""
+    """An optimiser, which computes the next displacement from the forces."""
 
     def start(self, positions: Float[Array, "M N 3"]) -> Any:
-        """The memory of molecules that have not moved yet; every leaf has M first."""
+        """The initial memory of M molecules; the first axis of each leaf is M."""
         ...
 
     def step(
@@ -33,7 +33,7 @@ class Optimiser(Protocol):
 
 
 class FireMemory(NamedTuple):
-    """Velocities, time steps, mixing, and steps since the power was last negative."""
+    """Velocities, time steps, mixing parameters, and number of steps since the power was last negative."""
 
     velocity: Float[Array, "M N 3"]
     dt: Float[Array, " M"]
@@ -42,13 +42,13 @@ class FireMemory(NamedTuple):
 
 
 class Fire:
-    """Inertia that is lost whenever it points uphill."""
+    """FIRE: dynamics with inertia, whose velocity is reset whenever it points uphill."""
 
     first, longest, mixing = 0.1, 1.0, 0.1
     faster, slower, fade, patience = 1.1, 0.5, 0.99, 5
 
     def start(self, positions: Float[Array, "M N 3"]) -> FireMemory:
-        """At rest."""
+        """The memory of molecules at rest."""
         m, dtype = positions.shape[0], positions.dtype
         return FireMemory(
             jnp.zeros_like(positions),
@@ -68,7 +68,7 @@ class Fire:
         trusted = downhill & (memory.downhill > self.patience)
         dt = jnp.where(trusted, jnp.minimum(memory.dt * self.faster, self.longest), memory.dt)
         mixing = jnp.where(trusted, memory.mixing * self.fade, memory.mixing)
-        # A first step, at rest, is neither: ASE keeps its time step there too.
+        # A first step, at rest, is neither uphill nor downhill: as in ASE, it keeps the time step.
         rest = _norm(memory.velocity) == 0
         uphill = ~downhill & ~rest
         dt = jnp.where(uphill, dt * self.slower, dt)
@@ -81,7 +81,7 @@ class Fire:
 
 
 class LbfgsMemory(NamedTuple):
-    """The last H displacements and changes of the gradient, newest last, and where the last step began."""
+    """The last H displacements and changes of the gradient, newest last, and the state before the last step."""
 
     moves: Float[Array, "M H N 3"]
     changes: Float[Array, "M H N 3"]
@@ -91,18 +91,18 @@ class LbfgsMemory(NamedTuple):
 
 
 class Lbfgs:
-    """Curvature from the last steps.
+    """L-BFGS: quasi-Newton steps with the curvature of the last steps.
 
-    Where the last step met negative curvature, which a Newton step would climb, the pair is left out of the
-    history, and the next step follows the forces and is longer than the last by half.
+    If the last step had negative curvature, along which a Newton step would lead uphill, it is left out of the history,
+    and the next step follows the forces and is 1.5 times as long as the last.
     """
 
     history = 16
-    #: eV/Angstrom^2: the curvature that is assumed before any is known.
+    #: Initial curvature, eV/Angstrom^2.
     stiffness = 70.0
 
     def start(self, positions: Float[Array, "M N 3"]) -> LbfgsMemory:
-        """No history."""
+        """The memory without history."""
         m, n, _ = positions.shape
         empty = jnp.zeros((m, self.history, n, 3), positions.dtype)
         return LbfgsMemory(empty, empty, positions, jnp.zeros_like(positions), jnp.zeros(m, jnp.int32))
@@ -132,7 +132,7 @@ class Lbfgs:
         pairs = (jnp.moveaxis(moves, 1, 0), jnp.moveaxis(changes, 1, 0), rho.T)
         q, a = jax.lax.scan(down, -forces, pairs, reverse=True)
         z, _ = jax.lax.scan(up, q / self.stiffness, (*pairs, a))
-        # Rounding can spoil a direction; the forces never lead uphill.
+        # Where rounding errors make the direction point uphill, the step follows the forces.
         step = jnp.where(_wide(_dot(z, forces) < 0), -z, forces / self.stiffness)
         bent = (memory.steps > 0) & ~useful
         along = forces * _wide(1.5 * _longest(move) / jnp.maximum(_longest(forces), TINY))

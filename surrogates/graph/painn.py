@@ -26,14 +26,14 @@ LENGTH_EPSILON = 1e-8
 
 @dataclass(frozen=True)
 class PaiNNConfig:
-    """The size of the network.
+    """Hyperparameters of the network.
 
     Attributes:
         features: F, the length of the scalar features, and of each axis of the vector features.
-        layers: number of rounds of message and update.
-        cutoff_angstrom: atoms farther apart than this do not see each other in one round.
-        basis: functions in which distances are expanded.
-        basis_size: number of them.
+        layers: number of rounds of message passing, each a message and an update.
+        cutoff_angstrom: Angstrom; atoms farther apart than this exchange no messages.
+        basis: functions in which distances are expanded, "bessel" or "gaussian".
+        basis_size: number of basis functions.
     """
 
     features: int = 64
@@ -52,11 +52,11 @@ class PaiNNConfig:
 
 
 class Edges(NamedTuple):
-    """Pairs of atoms as PaiNN's messages take them.
+    """Functions of the pairs of atoms that all messages share.
 
     Attributes:
-        radial: the distance of each pair, expanded, times its weight; and the weight alone.
-        vector: the same times each axis of the direction.
+        radial: basis functions of the distance, and the constant 1, all times the weight of the pair.
+        vector: `radial` times each component of the direction of the pair.
         pairs: see `geometry.pairs`.
     """
 
@@ -66,9 +66,9 @@ class Edges(NamedTuple):
 
 
 class Message(nnx.Module):
-    """Eqs. 7 and 8: what an atom receives from its neighbours, filtered by their distance.
+    """Eqs. 7 and 8: an atom sums the features of its neighbours, filtered by their distance.
 
-    The filter is linear in the basis, so its sum over neighbours is a matrix product; see `density`.
+    The filter is linear in the basis functions, so the sum over neighbours is a matrix product; see `density`.
     """
 
     def __init__(self, config: PaiNNConfig, rngs: nnx.Rngs) -> None:
@@ -127,7 +127,7 @@ class PaiNN(nnx.Module):
         self.width = f
 
     def __call__(self, numbers: Int[Array, "M N"], pairs: Pairs, charge: Float[Array, " M"]) -> Float[Array, "M N W"]:
-        """Features of each atom, for a `Readout`; whatever they are for padding.
+        """Features of each atom, which a `Readout` maps to energies; those of padding are arbitrary.
 
         Args:
             numbers: atomic numbers; 0 marks padding.

@@ -8,7 +8,7 @@ cheaper simulator, that simulator's answer.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,11 @@ import xarray as xr
 from ase.data import chemical_symbols
 from flax import nnx
 from jax.sharding import Mesh
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Int
 
 from data.errors import InputError
 from data.plain import decode, within
-from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
+from data.spec import SimulationError, Spec, check, content_hash, dataset
 from data.structure_batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.base import Simulator
@@ -35,60 +35,15 @@ from surrogates.graph.energy import EnergyModel
 from surrogates.graph.facts import Facts
 from surrogates.graph.last_layer import LastLayer, distance, spread
 from surrogates.graph.networks import architecture
+from surrogates.graph.potential_spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
 
 KIND = "potential"
-INPUTS = (
-    Variable("numbers", ("atom",), "1", "int32", "atomic numbers"),
-    Variable("positions", ("atom", "axis"), "Angstrom", "float64", "positions of the nuclei"),
-    Variable("charge", (), "e", "int32", "total charge"),
-    Variable("cell", ("axis", "axis_2"), "Angstrom", "float64", "lattice vectors, zeros where nothing repeats"),
-)
-OPTIONAL = ("charge", "cell")
-OUTPUTS = {
-    "energy": Variable("energy", (), "eV", "float64", "total energy"),
-    "energy_std": Variable("energy_std", (), "eV", "float64", "standard deviation of the energy"),
-    "energy_low": Variable("energy_low", (), "eV", "float64", "lower bound of the energy"),
-    "energy_high": Variable("energy_high", (), "eV", "float64", "upper bound of the energy"),
-    "forces": Variable("forces", ("atom", "axis"), "eV/Angstrom", "float64", "forces on the nuclei"),
-    "forces_std": Variable(
-        "forces_std", ("atom", "axis"), "eV/Angstrom", "float64", "standard deviation of the forces"
-    ),
-    "forces_low": Variable("forces_low", ("atom", "axis"), "eV/Angstrom", "float64", "lower bound of the forces"),
-    "forces_high": Variable("forces_high", ("atom", "axis"), "eV/Angstrom", "float64", "upper bound of the forces"),
-    "in_domain": Variable("in_domain", (), "1", "bool", "whether it looks like what was learned from"),
-    "stress": Variable("stress", ("axis", "axis_2"), "eV/Angstrom^3", "float64", "stress, positive under tension"),
-}
 #: Atom slots times neighbour slots of one batch of predictions: what a CPU's cache holds, what fills a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
 #: With at most this many sizes of molecules, each has a shape of its own.
 EXACT_SIZES = 4
 #: Shapes for a table of more sizes than that.
 MOST_SIZES = 8
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Answers for a table of structures, in its order and layout; None for what is not known.
-
-    Attributes:
-        energy: total energies, eV.
-        forces: eV/Angstrom.
-        energy_std, forces_std: standard deviations, of an ensemble or a committee.
-        energy_low, energy_high, forces_low, forces_high: bounds of calibrated intervals.
-        in_domain: whether a structure looks like those that were learned from.
-        stress: eV/Angstrom^3; NaN for what is not periodic in all directions, None where nothing is.
-    """
-
-    energy: Float[np.ndarray, " M"]
-    forces: Float[np.ndarray, "A 3"]
-    energy_std: Float[np.ndarray, " M"] | None = None
-    forces_std: Float[np.ndarray, "A 3"] | None = None
-    energy_low: Float[np.ndarray, " M"] | None = None
-    energy_high: Float[np.ndarray, " M"] | None = None
-    forces_low: Float[np.ndarray, "A 3"] | None = None
-    forces_high: Float[np.ndarray, "A 3"] | None = None
-    in_domain: Bool[np.ndarray, " M"] | None = None
-    stress: Float[np.ndarray, "M 3 3"] | None = None
 
 
 class Potential:
@@ -125,12 +80,12 @@ class Potential:
             self._compilations += 1  # Python runs this only while a new shape is traced.
             model = nnx.merge(graph, state)
             system = batch.system
-            found = model(system)
-            answer: dict[str, Any] = {"atomic": found.atomic, "forces": found.forces.mean(axis=0)}
-            if found.virial is not None:
-                answer["stress"] = found.virial.mean(axis=0) / batch.volume[:, None, None]
-            if found.forces.shape[0] > 1:
-                answer["forces_std"] = found.forces.std(axis=0, ddof=1)
+            members = model(system)
+            answer: dict[str, Any] = {"atomic": members.atomic, "forces": members.forces.mean(axis=0)}
+            if members.virial is not None:
+                answer["stress"] = members.virial.mean(axis=0) / batch.volume[:, None, None]
+            if members.forces.shape[0] > 1:
+                answer["forces_std"] = members.forces.std(axis=0, ddof=1)
             if arrays is not None:
                 answer["distance"] = distance(model, arrays["whitening"], system)
                 if facts.config.draws:
@@ -166,7 +121,7 @@ class Potential:
     @property
     def fingerprint(self) -> str:
         """Hash of the facts and the weights."""
-        weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._held())])
+        weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._weights())])
         return content_hash([self.facts.to_json(), weights])
 
     @property
@@ -208,13 +163,13 @@ class Potential:
             charge=[int(inputs["charge"]) if "charge" in inputs else 0],
             lattice=[inputs["cell"].values if "cell" in inputs else np.zeros((3, 3))],
         )
-        found = self.predict_structures(one, sizes=(round_up(int(one.sizes[0])),))
+        predictions = self.predict_structures(one, sizes=(round_up(int(one.sizes[0])),))
         variables = self.spec.outputs
-        if found.stress is not None and one.volume[0] > 0:
+        if predictions.stress is not None and one.volume[0] > 0:
             variables = (*variables, OUTPUTS["stress"])
         answer: dict[str, Any] = {}
         for variable in variables:
-            values = getattr(found, variable.name)
+            values = getattr(predictions, variable.name)
             answer[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
         return dataset(variables, answer)
 
@@ -236,15 +191,15 @@ class Potential:
             head=np.full(len(batch.numbers), self.facts.index, np.int32) if len(self.facts.heads) > 1 else batch.head,
             energy=bare, energy_known=bare, forces=bare, forces_known=bare, stress=bare, stress_known=bare,
         )  # fmt: skip
-        found = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, arrays, batch).items()}
+        outputs = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, arrays, batch).items()}
         reference = self._reference[np.asarray(batch.numbers)].sum(axis=-1)
         # Atoms' energies come in the network's precision; their sum is taken in double.
-        members = found.pop("atomic").sum(axis=-1)
+        members = outputs.pop("atomic").sum(axis=-1)
         answer = {"energy": members.mean(axis=0) + reference}
         if len(members) > 1:
             answer["energy_std"] = members.std(axis=0, ddof=1)
-        far = found.pop("distance", None)
-        answer |= found
+        far = outputs.pop("distance", None)
+        answer |= outputs
         for name, calibration in (("energy", self.facts.head.energy), ("forces", self.facts.head.forces)):
             if calibration is not None and error_bars:
                 std = answer.get(f"{name}_std", np.zeros_like(answer[name]))
@@ -274,7 +229,7 @@ class Potential:
         """
         self.refuse_unknown(structures)
         batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
-        found: dict[str, np.ndarray] = {}
+        columns: dict[str, np.ndarray] = {}
 
         def ask(item: tuple[int, Int[np.ndarray, " m"]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
             batch = batches.pad(*item)
@@ -286,23 +241,23 @@ class Potential:
             atoms = structures.atoms_of(rows)
             for name, values in answer.items():
                 per_atom = OUTPUTS[name].dims[:1] == ("atom",)
-                if name not in found:
+                if name not in columns:
                     shape = (len(structures.numbers), 3) if per_atom else (len(structures), *values.shape[1:])
-                    found[name] = np.full(shape, np.nan) if name == "stress" else np.zeros(shape, values.dtype)
-                found[name][atoms if per_atom else rows] = (
+                    columns[name] = np.full(shape, np.nan) if name == "stress" else np.zeros(shape, values.dtype)
+                columns[name][atoms if per_atom else rows] = (
                     values[: len(rows)][inside] if per_atom else values[: len(rows)]
                 )
-        if "stress" in found:
-            found["stress"][structures.volume == 0] = np.nan
+        if "stress" in columns:
+            columns["stress"][structures.volume == 0] = np.nan
         if self.facts.head.baseline is not None:
             energy, forces = baseline_answers(self._baseline(), structures)
             for name in ("energy", "energy_low", "energy_high"):
-                if name in found:
-                    found[name] = found[name] + energy
+                if name in columns:
+                    columns[name] = columns[name] + energy
             for name in ("forces", "forces_low", "forces_high"):
-                if name in found:
-                    found[name] = found[name] + forces
-        return Predictions(**found)
+                if name in columns:
+                    columns[name] = columns[name] + forces
+        return Predictions(**columns)
 
     def batches(
         self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
@@ -316,13 +271,13 @@ class Potential:
         """
         cutoff = self.cutoff_angstrom
         chosen = sizes or _sizes(structures.sizes)
-        made, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
-        counts = np.bincount(which, minlength=len(made))
-        made = [
+        batch_shapes, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
+        counts = np.bincount(which, minlength=len(batch_shapes))
+        batch_shapes = [
             s._replace(molecules=min(s.molecules, -(-round_up(int(n)) // devices) * devices))
-            for s, n in zip(made, counts, strict=True)
+            for s, n in zip(batch_shapes, counts, strict=True)
         ]
-        return StructureBatches(structures, tuple(made), which, cutoff, seed=None)
+        return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed=None)
 
     def refuse_unknown(self, structures: Structures) -> None:
         """Refuse what the potential cannot answer.
@@ -365,23 +320,23 @@ class Potential:
         Raises:
             InputError: the labels were differences to another one, or to none.
         """
-        wanted = self.facts.head.baseline
-        if wanted is None or wanted["fingerprint"] != baseline.fingerprint:
-            what = "no baseline" if wanted is None else f"the baseline {wanted['name']}"
+        expected = self.facts.head.baseline
+        if expected is None or expected["fingerprint"] != baseline.fingerprint:
+            what = "no baseline" if expected is None else f"the baseline {expected['name']}"
             raise InputError(f"it learned differences to {what}, not to {baseline.name}")
         return Potential(self.model, self.facts, self.last_layer, baseline)
 
     def _baseline(self) -> Simulator:
         if self.baseline is None:
-            wanted = self.facts.head.baseline
-            assert wanted is not None
+            expected = self.facts.head.baseline
+            assert expected is not None
             raise SimulationError(
                 "missing_component",
-                f"it learned differences to {wanted['name']}; give that simulator by `with_baseline`",
+                f"it learned differences to {expected['name']}; give that simulator by `with_baseline`",
             )
         return self.baseline
 
-    def _held(self) -> dict[str, Any]:
+    def _weights(self) -> dict[str, Any]:
         """The arrays of a saved potential."""
         config = self.facts.config
         layer = self.last_layer or LastLayer.empty(config.network.features, config.draws)
@@ -396,7 +351,7 @@ class Potential:
             "labels_fingerprint": self.labels_fingerprint,
             "scores": self.scores,
         }
-        save_surrogate(directory, KIND, self._held(), card)
+        save_surrogate(directory, KIND, self._weights(), card)
 
     @staticmethod
     def load(directory: Path) -> Potential:
@@ -409,11 +364,11 @@ class Potential:
         facts, card = read_facts(directory, KIND, Facts)
         with card_errors(directory), within("last_layer"):
             fitted = decode(bool, card.get("last_layer"))
-        held = load_weights(directory, lambda: Potential(facts.model(), facts)._held())
+        saved = load_weights(directory, lambda: Potential(facts.model(), facts)._weights())
         fresh = Potential(facts.model(), facts)
         graph, state = nnx.split(fresh.model)
-        nnx.replace_by_pure_dict(state, held["networks"])
-        layer = LastLayer.of(held["last_layer"]) if fitted else None
+        nnx.replace_by_pure_dict(state, saved["networks"])
+        layer = LastLayer.of(saved["last_layer"]) if fitted else None
         return Potential(nnx.merge(graph, state), facts, layer)
 
 

@@ -50,7 +50,7 @@ class Products(nnx.Module):
         tensors = []
         for ell in self.sends:
             pair, triple = (e * o, ee * o) if ell % 2 else (ee + oo, ee * e)
-            tensors.append([self.projected(pair, ell, 2), self.projected(triple, ell, 3)])
+            tensors.append([self.project(pair, ell, 2), self.project(triple, ell, 3)])
         return invariants, tensors
 
     @property
@@ -73,7 +73,7 @@ class Products(nnx.Module):
         joined = jnp.concatenate([density[ell] * factors[ell].astype(density[ell].dtype) for ell in degrees], axis=2)
         return _times(matrix, joined)
 
-    def projected(self, product: Float[Array, "M N G C"], ell: int, factors: int) -> Float[Array, "M N D C"]:
+    def project(self, product: Float[Array, "M N G C"], ell: int, factors: int) -> Float[Array, "M N D C"]:
         """The mean of a product with Y_lm; each of its factors holds the cube root of the points' weights."""
         points, weights = half_sphere(self.exact)
         return _times((reference(ell, points)[:, ell * ell :] * np.cbrt(weights)[:, None] ** (3 - factors)).T, product)

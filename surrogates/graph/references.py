@@ -58,13 +58,13 @@ class References:
         elements = bound.elements
         free = isolated_energies(structures) | dict(isolated or {})
         baseline = np.array([free.get(z, 0.0) for z in elements])
-        known = np.isfinite(bound.energy)
+        labelled = np.isfinite(bound.energy)
         bonded = baseline
-        if known.any():
-            counts = bound.composition(elements)[known]
-            bonded = baseline + np.linalg.lstsq(counts, bound.energy[known] - counts @ baseline, rcond=None)[0]
-        own = [free.get(z, float(t)) for z, t in zip(elements, bonded, strict=True)]
-        return References(elements, tuple(map(float, bonded)), tuple(map(float, own)))
+        if labelled.any():
+            counts = bound.composition(elements)[labelled]
+            bonded = baseline + np.linalg.lstsq(counts, bound.energy[labelled] - counts @ baseline, rcond=None)[0]
+        free_energies = [free.get(z, float(t)) for z, t in zip(elements, bonded, strict=True)]
+        return References(elements, tuple(map(float, bonded)), tuple(map(float, free_energies)))
 
     def energy(self, structures: Structures) -> Float[np.ndarray, " M"]:
         """sum_a t[z_a] of each molecule, eV, in float64."""
@@ -90,8 +90,8 @@ def isolated_energies(structures: Structures) -> dict[int, float]:
     An ion is no isolated atom, since a molecule's energy is not told from those of ions; nor is the one atom of a
     crystal's cell (see `Structures.alone`).
     """
-    found: dict[int, float] = {}
+    lowest: dict[int, float] = {}
     for molecule in np.flatnonzero(structures.alone() & np.isfinite(structures.energy) & (structures.charge == 0)):
         z = int(structures.numbers[structures.atom_start[molecule]])
-        found[z] = min(found.get(z, np.inf), float(structures.energy[molecule]))
-    return found
+        lowest[z] = min(lowest.get(z, np.inf), float(structures.energy[molecule]))
+    return lowest

@@ -119,8 +119,8 @@ class Relaxer:
 
             def body(carry: tuple[Slots, Array]) -> tuple[Slots, Array]:
                 slots, n = carry
-                found = model(slots.system)
-                return self._move(slots, found.atomic.mean(axis=0), found.forces.mean(axis=0)), n + 1
+                answer = model(slots.system)
+                return self._move(slots, answer.atomic.mean(axis=0), answer.forces.mean(axis=0)), n + 1
 
             return jax.lax.while_loop(unfinished, body, (slots, jnp.int32(0)))
 
@@ -145,12 +145,12 @@ class Relaxer:
         self.potential.refuse_unknown(structures)
         structures = structures.with_head(self.potential.facts.index)
         sizes = choose_sizes(structures.sizes, self.config.buckets)
-        made, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
+        batch_shapes, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
         end = _End.of(structures)
         columns = (TextColumn("relaxing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         with Progress(*columns, disable=not progress) as bar:
             task = bar.add_task("relaxing", total=len(structures))
-            for k, shape in enumerate(made):
+            for k, shape in enumerate(batch_shapes):
                 rows = np.flatnonzero(which == k)
                 if len(rows):
                     small = shape._replace(molecules=min(shape.molecules, len(rows)))
@@ -198,17 +198,17 @@ class Relaxer:
     ) -> None:
         """Relax the molecules at `rows` in slots of one shape."""
         waiting = list(rows[::-1])
-        held = np.full(shape.molecules, -1)
+        occupants = np.full(shape.molecules, -1)
         fill = np.zeros(shape.molecules, bool)
         slots: Slots | None = None
-        while waiting or (held >= 0).any():
-            for slot in np.flatnonzero(held < 0):
+        while waiting or (occupants >= 0).any():
+            for slot in np.flatnonzero(occupants < 0):
                 if waiting:
-                    held[slot], fill[slot] = waiting.pop(), True
+                    occupants[slot], fill[slot] = waiting.pop(), True
             if fill.any():
-                slots, shape = self._filled(structures, shape, end, held, fill, slots)
+                slots, shape = self._fill_slots(structures, shape, end, occupants, fill, slots)
             assert slots is not None
-            busy = int((held >= 0).sum())
+            busy = int((occupants >= 0).sum())
             # Those that wait come in as soon as an eighth has finished; at the end all go on together.
             enough = shape.molecules - busy + (max(1, busy // 8) if waiting else busy)
             slots, n = self._advance(self._weights, slots, np.int32(enough))
@@ -216,9 +216,9 @@ class Relaxer:
             status, steps, atomic, forces, positions = jax.device_get(
                 (slots.status, slots.steps, slots.atomic, slots.forces, slots.system.positions)
             )
-            fill = (held >= 0) & (status == STALE)
-            for slot in np.flatnonzero((held >= 0) & (status != RUNNING)):
-                row = held[slot]
+            fill = (occupants >= 0) & (status == STALE)
+            for slot in np.flatnonzero((occupants >= 0) & (status != RUNNING)):
+                row = occupants[slot]
                 atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
                 size = atoms.stop - atoms.start
                 end.steps[row] = steps[slot]
@@ -229,37 +229,37 @@ class Relaxer:
                     end.energy[row] = atomic[slot].astype(np.float64).sum()
                     end.forces[atoms] = forces[slot, :size]
                 if status[slot] != STALE:
-                    end.status[row], held[slot] = status[slot], -1
+                    end.status[row], occupants[slot] = status[slot], -1
                     done()
 
-    def _filled(
+    def _fill_slots(
         self,
         structures: Structures,
         shape: Shape,
         end: _End,
-        held: Int[np.ndarray, " M"],
+        occupants: Int[np.ndarray, " M"],
         fill: Bool[np.ndarray, " M"],
         slots: Slots | None,
     ) -> tuple[Slots, Shape]:
         """Slots with the molecules, or the new neighbour lists, that `fill` asks for, and their shape."""
-        table = end.table(structures, held[fill])
+        table = end.table(structures, occupants[fill])
         if shape.neighbours is not None:
             widest = int(table.neighbours(self._reach).counts.max(initial=1))
             if widest > shape.neighbours:
                 # All begin anew, where they stand, in a wider shape.
-                for slot in np.flatnonzero((held >= 0) & ~fill):
+                for slot in np.flatnonzero((occupants >= 0) & ~fill):
                     assert slots is not None
-                    row = held[slot]
+                    row = occupants[slot]
                     atoms = slice(structures.atom_start[row], structures.atom_start[row + 1])
                     end.positions[atoms] = (
                         end.origin[row] + np.asarray(slots.system.positions)[slot, : atoms.stop - atoms.start]
                     )
                     end.steps[row] = int(np.asarray(slots.steps)[slot])
-                fill = held >= 0
-                table = end.table(structures, held[fill])
+                fill = occupants >= 0
+                table = end.table(structures, occupants[fill])
                 widest = int(table.neighbours(self._reach).counts.max(initial=1))
                 shape, slots = shape._replace(neighbours=round_up(widest)), None
-        rows = held[fill]
+        rows = occupants[fill]
         end.origin[rows] = table.centroids()
         batch = pad(table, np.arange(len(rows)), shape._replace(molecules=len(rows)), self._reach)
 

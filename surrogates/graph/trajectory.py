@@ -36,8 +36,8 @@ def write_trajectory(
     Raises:
         InputError, CorruptStoreError: as `write_frames`.
     """
-    made = relaxed_frames(snapshots) if isinstance(snapshots, Relaxed) else frames(snapshots, timestep_fs)
-    return write_frames(made, path, source=source, resume=resume)
+    new_frames = relaxed_frames(snapshots) if isinstance(snapshots, Relaxed) else frames(snapshots, timestep_fs)
+    return write_frames(new_frames, path, source=source, resume=resume)
 
 
 def run_dynamics(

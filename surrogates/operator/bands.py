@@ -81,8 +81,8 @@ class Bands:
         factor = [conformal_quantile(score[:, t], alpha) for t in range(times)]
         centre, spread = _channels(truth) if channels > 1 else ((), ())
         relative = relative_size(error, truth.reshape(flat), centre, spread)
-        known = relative_size(sigma, mean.reshape(flat), centre, spread)
-        bound = [conformal_quantile(relative[:, t] / known[:, t], alpha) for t in range(times)]
+        predicted = relative_size(sigma, mean.reshape(flat), centre, spread)
+        bound = [conformal_quantile(relative[:, t] / predicted[:, t], alpha) for t in range(times)]
         return Bands(
             tuple(factor),
             tuple(tuple(float(v) for v in row) for row in floor),
@@ -148,7 +148,7 @@ class Bands:
         return decode(Bands, value)
 
 
-def covered(
+def coverage(
     truth: Float[np.ndarray, "sample time *space channel"],
     mean: Float[np.ndarray, "sample time *space channel"],
     half_width: Float[np.ndarray, "sample time *space channel"],

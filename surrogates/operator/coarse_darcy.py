@@ -69,14 +69,14 @@ class CoarseDarcy:
 
         def judged(log_contrast: float) -> tuple[float, float]:
             answers = CoarseDarcy(float(np.exp(log_contrast)), 1.0, low, high).solve(field[rows])
-            flat, wanted = (a.reshape(len(a), -1) / size[:, None] for a in (answers, truth[rows]))
-            scale = float((flat * wanted).sum() / (flat * flat).sum())
-            return float(np.linalg.norm(scale * flat - wanted, axis=1).mean()), scale
+            flat, exact = (a.reshape(len(a), -1) / size[:, None] for a in (answers, truth[rows]))
+            scale = float((flat * exact).sum() / (flat * flat).sum())
+            return float(np.linalg.norm(scale * flat - exact, axis=1).mean()), scale
 
-        found = scipy.optimize.minimize_scalar(
+        optimum = scipy.optimize.minimize_scalar(
             lambda log: judged(log)[0], bounds=tuple(np.log(CONTRASTS)), method="bounded", options={"xatol": 0.02}
         )
-        return CoarseDarcy(float(np.exp(found.x)), judged(float(found.x))[1], low, high)
+        return CoarseDarcy(float(np.exp(optimum.x)), judged(float(optimum.x))[1], low, high)
 
     def solve(self, field: Float[np.ndarray, "sample x y"]) -> Float[np.ndarray, "sample x y"]:
         """Coarse answers for points at i / n of the unit square, the first of which lie on its boundary."""
@@ -132,7 +132,7 @@ def _solve(permeability: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
     step[:, -1] = 0
     bands[1] = step.ravel()
     bands[inner] = -east.ravel()
-    found = scipy.linalg.solveh_banded(bands, np.full(inner * inner, 1.0 / n**2), lower=True)
+    interior = scipy.linalg.solveh_banded(bands, np.full(inner * inner, 1.0 / n**2), lower=True)
     answer = np.zeros((n, n))
-    answer[1:, 1:] = found.reshape(inner, inner)
+    answer[1:, 1:] = interior.reshape(inner, inner)
     return answer

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
-from surrogates.operator.layers import HE, NetworkConfig, gained
+from surrogates.operator.layers import HE, NetworkConfig, scaled_normal
 
 #: Radians per unit of a normalised parameter, from slower than its whole range to faster than a tenth of it.
 FREQUENCIES = tuple(float(f) for f in 2.0 ** np.arange(-2, 4))
@@ -38,8 +38,8 @@ class Embedding(nnx.Module):
             ValueError: there are no parameters, or not as many as the network was made for.
         """
         if parameters is None or parameters.shape[-1] != self.parameters:
-            given = None if parameters is None else parameters.shape
-            raise ValueError(f"the network is conditioned on {self.parameters} parameters, got {given}")
+            shape = None if parameters is None else parameters.shape
+            raise ValueError(f"the network is conditioned on {self.parameters} parameters, got {shape}")
         if self.kind == "sinusoidal":
             angles = (parameters[..., None] * jnp.asarray(FREQUENCIES, parameters.dtype)).reshape(len(parameters), -1)
             parameters = jnp.concatenate([parameters, jnp.sin(angles), jnp.cos(angles)], axis=-1)
@@ -56,7 +56,7 @@ class FiLM(nnx.Module):
     """
 
     def __init__(self, width: int, channels: int, rngs: nnx.Rngs) -> None:
-        self.map = nnx.Linear(width, 2 * channels, kernel_init=gained(0.01), rngs=rngs)
+        self.map = nnx.Linear(width, 2 * channels, kernel_init=scaled_normal(0.01), rngs=rngs)
 
     def __call__(
         self, h: Float[Array, "batch *space channels"], features: Float[Array, "batch width"]

@@ -82,14 +82,14 @@ def _transform(
     axes = tuple(range(-1 - dims, -1))
     space = field.shape[-1 - dims : -1]
     wide = field.astype(jnp.promote_types(field.dtype, jnp.float32))
-    found = jnp.fft.rfftn(wide, axes=axes)
+    coefficients = jnp.fft.rfftn(wide, axes=axes)
     waves = []
     for d, (n, length) in enumerate(zip(space, lengths, strict=True)):
         whole = np.fft.rfftfreq(n, 1 / n) if d == dims - 1 else np.fft.fftfreq(n, 1 / n)
         shape = tuple(len(whole) if e == d else 1 for e in range(dims))
-        found = jnp.where((2 * np.abs(whole) == n).reshape(*shape, 1), 0, found)
+        coefficients = jnp.where((2 * np.abs(whole) == n).reshape(*shape, 1), 0, coefficients)
         waves.append(jnp.asarray((2 * np.pi * whole / length).reshape(shape), wide.dtype))
-    return found, waves
+    return coefficients, waves
 
 
 def _back(

@@ -83,7 +83,7 @@ class DeepONet(nnx.Module):
         for index, layer in enumerate(self.branch):
             h = activate(config.activation, self.conditioning(index, layer(h), conditions))
         amplitudes = self.amplitudes(h).reshape(x.shape[0], shape.outputs, config.functions)
-        where = self._seen(coordinates(space, shape.periodic, config.grid))
+        where = self._trunk_features(coordinates(space, shape.periodic, config.grid))
         for layer in self.trunk:
             where = activate(config.activation, layer(where))
         functions = self.functions(where).reshape(*space, shape.outputs, config.functions)
@@ -91,7 +91,7 @@ class DeepONet(nnx.Module):
         total = jnp.einsum("bof,...of->b...o", amplitudes, functions) / np.sqrt(config.functions)
         return (total + self.bias[...]).astype(x.dtype)
 
-    def _seen(self, where: Float[Array, "*space dims"]) -> Float[Array, "*space features"]:
+    def _trunk_features(self, where: Float[Array, "*space dims"]) -> Float[Array, "*space features"]:
         """What the trunk sees of each point."""
         waves = 2 * np.pi * np.arange(1, self.config.harmonics + 1)
         angles = (where[..., None] * waves).reshape(*where.shape[:-1], -1)

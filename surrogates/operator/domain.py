@@ -105,8 +105,8 @@ def with_positions(
     """A field with the features of each point's position as further channels."""
     if kind == "none":
         return x
-    told = position_features(kind, coordinates(x.shape[1:-1], periodic, grid)).astype(x.dtype)
-    return jnp.concatenate([x, jnp.broadcast_to(told, (x.shape[0], *told.shape))], axis=-1)
+    features = position_features(kind, coordinates(x.shape[1:-1], periodic, grid)).astype(x.dtype)
+    return jnp.concatenate([x, jnp.broadcast_to(features, (x.shape[0], *features.shape))], axis=-1)
 
 
 def extend(

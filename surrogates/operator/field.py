@@ -22,7 +22,7 @@ from surrogates.kept import KeptSurrogate
 from surrogates.operator.field_facts import FieldFacts
 from surrogates.operator.field_loss import SYMMETRIES
 from surrogates.operator.model import FieldModel, rollout
-from surrogates.operator.training_domain import described
+from surrogates.operator.training_domain import domain_columns
 
 #: Numbers that one batch of answers may hold on a CPU.
 ANSWER_SIZE = 16_000_000
@@ -114,19 +114,19 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             raise SimulationError(
                 "not_converged", "the rollout left the finite numbers; the state lies outside of what was learned"
             )
-        known = {v.name for v in self.spec.outputs}
-        named = {name: values for name, values in self._named(answer).items() if name in known}
-        laid: dict[str, Any] = {name: self._laid(values[0]) for name, values in named.items()}
+        names = {v.name for v in self.spec.outputs}
+        named = {name: values for name, values in self._by_name(answer).items() if name in names}
+        arrays: dict[str, Any] = {name: self._to_output_dims(values[0]) for name, values in named.items()}
         if answer.outside is None:
-            return self.spec.answer(laid).assign_attrs(out_of_domain=UNKNOWN)
+            return self.spec.answer(arrays).assign_attrs(out_of_domain=UNKNOWN)
         outside = "; ".join(answer.outside[0])
-        whole = self.spec.answer(laid | {IN_DOMAIN: np.bool_(not outside)})
+        whole = self.spec.answer(arrays | {IN_DOMAIN: np.bool_(not outside)})
         if not outside:
             return whole
         warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
         return whole.assign_attrs(out_of_domain=outside)
 
-    def _laid(self, values: Float[np.ndarray, "time *space channel"]) -> np.ndarray:
+    def _to_output_dims(self, values: Float[np.ndarray, "time *space channel"]) -> np.ndarray:
         """One answer in the dims of the output."""
         layout = self.facts.layout
         array = xr.DataArray(values[layout.lead :], dims=("time", *layout.space, "channel"))
@@ -141,10 +141,12 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         With `in_domain`, bool, where the surrogate knows its domain.
         """
         answer = self.predict_arrays(batch.frames[:, 0], batch.static, batch.parameters)
-        found = {name: np.stack([self._laid(v) for v in values]) for name, values in self._named(answer).items()}
-        return found if answer.in_domain is None else found | {IN_DOMAIN: answer.in_domain}
+        outputs = {
+            name: np.stack([self._to_output_dims(v) for v in values]) for name, values in self._by_name(answer).items()
+        }
+        return outputs if answer.in_domain is None else outputs | {IN_DOMAIN: answer.in_domain}
 
-    def _named(self, answer: FieldAnswer) -> dict[str, np.ndarray]:
+    def _by_name(self, answer: FieldAnswer) -> dict[str, np.ndarray]:
         """The answer by the names of the outputs; without calibration only the mean and the members' spread."""
         name, bands = self.facts.layout.output.name, self.facts.bands
         if bands is None:
@@ -168,8 +170,8 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             InputError: they do not answer the same question.
         """
         fields.refuse_other(self.facts.layout, "these samples", same_grid=False)
-        wanted = fields.states.shape[1] - 1 if steps is None else steps
-        return self.predict_arrays(fields.states[:, 0], fields.static, fields.parameters, steps=wanted)
+        steps = fields.states.shape[1] - 1 if steps is None else steps
+        return self.predict_arrays(fields.states[:, 0], fields.static, fields.parameters, steps=steps)
 
     def predict_arrays(
         self,
@@ -209,8 +211,8 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             # The last batch is filled up, so that it has the shape of the others.
             full = np.resize(rows, size)
             mean, std = self._run(steps)(self._state, initial[full], static[full], parameters[full])
-            given, spread = np.asarray(mean)[: len(rows)], np.asarray(std)[: len(rows)]
-            means.append(given if units is None else units.states.back(given))
+            centre, spread = np.asarray(mean)[: len(rows)], np.asarray(std)[: len(rows)]
+            means.append(centre if units is None else units.states.back(centre))
             stds.append(spread if units is None else units.states.back_spread(spread))
         return FieldAnswer(np.concatenate(means), np.concatenate(stds), outside)
 
@@ -224,7 +226,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         domain = self.facts.domain
         if domain is None:
             return None
-        rows = described(self.facts.layout, initial, static, parameters)
+        rows = domain_columns(self.facts.layout, initial, static, parameters)
         return [[] if good else domain.outside(row) for good, row in zip(domain.holds(rows), rows, strict=True)]
 
     def traced(
@@ -257,16 +259,16 @@ def _answer(
     """Mean and standard deviation over the members, and over the symmetries where that is asked for."""
     model = nnx.merge(graph, state)
     elements = _group(facts.config.symmetry) if facts.config.average_symmetry else [(False, False, False)]
-    found = []
+    answers = []
     for element in elements:
         turned = (_act(initial, element), _act(static, element))
         if facts.layout.evolves:
-            given = rollout(model, *turned, parameters, steps)
+            answer = rollout(model, *turned, parameters, steps)
         else:
-            given = model(jnp.broadcast_to(turned[0], (model.members, *initial.shape)), turned[1], parameters)
-            given = given[:, :, None]
-        found.append(_act_back(given, element))
-    members = sum(found[1:], found[0]) / len(found)
+            answer = model(jnp.broadcast_to(turned[0], (model.members, *initial.shape)), turned[1], parameters)
+            answer = answer[:, :, None]
+        answers.append(_act_back(answer, element))
+    members = sum(answers[1:], answers[0]) / len(answers)
     return members.mean(axis=0), members.std(axis=0)
 
 

@@ -60,9 +60,9 @@ class FieldSettings:
             raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
         if self.coarse not in COARSE:
             raise ValueError(f"coarse must be one of {', '.join(COARSE)}, got {self.coarse!r}")
-        self.made_loss((), ())
+        self.make_loss((), ())
 
-    def made_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
+    def make_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
         """What training minimises, on a domain of these lengths."""
         longest = max(lengths, default=1.0)
         return FieldLoss(

@@ -40,17 +40,17 @@ def derivatives(
 
     Along a dim of one point they are 0.
     """
-    found = []
+    slopes = []
     for axis, (length, closed) in enumerate(zip(lengths, periodic, strict=True), start=1):
         step = length / values.shape[axis]
         if values.shape[axis] == 1:
             # Nothing varies along a dim of one point.
-            found.append(jnp.zeros_like(values))
+            slopes.append(jnp.zeros_like(values))
         elif closed:
-            found.append((jnp.roll(values, -1, axis) - jnp.roll(values, 1, axis)) / (2 * step))
+            slopes.append((jnp.roll(values, -1, axis) - jnp.roll(values, 1, axis)) / (2 * step))
         else:
-            found.append(jnp.asarray(jnp.gradient(values, step, axis=axis)))
-    return found
+            slopes.append(jnp.asarray(jnp.gradient(values, step, axis=axis)))
+    return slopes
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ class FieldLoss:
     periodic: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
-        for name, known in (("kind", LOSSES), ("symmetry", SYMMETRIES)):
-            if getattr(self, name) not in known:
-                raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        for name, choices in (("kind", LOSSES), ("symmetry", SYMMETRIES)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
         if self.unroll < 1 or self.noise < 0:
             raise ValueError(f"unroll must be 1 or more and noise 0 or more, got {self.unroll} and {self.noise}")
         if not 0 <= self.unroll_from <= self.unroll_full <= 1:
@@ -122,8 +122,8 @@ class FieldLoss:
         first = frames[:, 0]
         shape = (model.members, *first.shape)
         if not model.evolves:
-            given = model(jnp.zeros(shape, first.dtype), static, parameters)
-            error, l2 = self._errors(model, given, first)
+            prediction = model(jnp.zeros(shape, first.dtype), static, parameters)
+            error, l2 = self._errors(model, prediction, first)
             return error[None], l2[None]
         state = jnp.broadcast_to(first, shape)
         if self.noise:
@@ -152,19 +152,19 @@ class FieldLoss:
         return jax.lax.scan(advance, state, (targets, counted))[1]
 
     def _errors(
-        self, model: FieldModel, given: Float[Array, "member batch *space channel"], truth: Array
+        self, model: FieldModel, prediction: Float[Array, "member batch *space channel"], truth: Array
     ) -> tuple[Float[Array, "member batch"], Float[Array, "member batch"]]:
-        members, batch, channels = given.shape[0], given.shape[1], given.shape[-1]
+        members, batch, channels = prediction.shape[0], prediction.shape[1], prediction.shape[-1]
         flat = (members, batch, -1, channels)
-        wide = jnp.broadcast_to(truth, given.shape)
-        l2 = relative_l2(given.reshape(flat), wide.reshape(flat))
+        wide = jnp.broadcast_to(truth, prediction.shape)
+        l2 = relative_l2(prediction.reshape(flat), wide.reshape(flat))
         if self.kind == "relative_l2":
             return l2, l2
         if self.kind == "mse":
             unit = jnp.asarray(model.scale.increment_std if model.evolves else model.scale.state_std)
-            return jnp.mean(((given - wide) / unit).reshape(flat) ** 2, axis=(-2, -1)), l2
-        joined = (members * batch, *given.shape[2:])
-        error = (given - wide).reshape(joined)
+            return jnp.mean(((prediction - wide) / unit).reshape(flat) ** 2, axis=(-2, -1)), l2
+        joined = (members * batch, *prediction.shape[2:])
+        error = (prediction - wide).reshape(joined)
         above = jnp.sum(error**2, axis=tuple(range(1, error.ndim)))
         full = wide.reshape(joined)
         below = jnp.sum(full**2, axis=tuple(range(1, error.ndim)))

@@ -101,7 +101,7 @@ def fit_field(
     learn = FieldBatches(train, size, frames, training.seed)
     # Windows that overlap tell a validation little that is new.
     check = None if valid is None else FieldBatches(valid, size, frames, None, stride=max(1, frames - 1))
-    loss = config.made_loss(layout.lengths(), layout.periodic)
+    loss = config.make_loss(layout.lengths(), layout.periodic)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, FieldModel)
     surrogate = FieldSurrogate(result.model, facts)

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from surrogates.operator.conditioning import Conditioning
 from surrogates.operator.domain import EXTENSIONS, FieldShape, crop, extend, position_count, with_positions
-from surrogates.operator.layers import DTYPES, MLP, NetworkConfig, activate, gained, linear
+from surrogates.operator.layers import DTYPES, MLP, NetworkConfig, activate, linear, scaled_normal
 from surrogates.operator.spectral import FACTORISATIONS, SpectralConv, modes_per_dim
 
 
@@ -72,16 +72,16 @@ class FNOBlock(nnx.Module):
         self.spectral = SpectralConv(
             width, width, modes, rngs, factorisation=config.factorisation, rank=config.rank, gain=0.5
         )
-        self.local = linear(width, width, config.dtype, rngs, kernel_init=gained(0.5))
+        self.local = linear(width, width, config.dtype, rngs, kernel_init=scaled_normal(0.5))
         hidden = max(1, round(config.channel_mlp * width))
         self.mlp = MLP(width, hidden, width, config.activation, config.dtype, rngs, gain=1 / config.layers)
         self.scale = nnx.Param(jnp.ones((width,)))
 
-    def mixed(self, x: Float[Array, "batch *space width"]) -> Float[Array, "batch *space width"]:
+    def mix(self, x: Float[Array, "batch *space width"]) -> Float[Array, "batch *space width"]:
         """K x + W x."""
         return self.spectral(x).astype(DTYPES[self.dtype]) + self.local(x)
 
-    def ended(
+    def finish(
         self, h: Float[Array, "batch *space width"], x: Float[Array, "batch *space width"]
     ) -> Float[Array, "batch *space width"]:
         """MLP(h) + g x."""
@@ -123,7 +123,7 @@ class FNO(nnx.Module):
         h = self.lift(with_positions(x, config.positions, shape.periodic, config.grid))
         h = extend(h, config.padding, shape.periodic, config.extension)
         for index, block in enumerate(self.blocks):
-            mixed = self.conditioning(index, block.mixed(h), conditions)
-            h = block.ended(activate(config.activation, mixed), h)
+            mixed = self.conditioning(index, block.mix(h), conditions)
+            h = block.finish(activate(config.activation, mixed), h)
         h = crop(h, x.shape[1:-1], config.padding, shape.periodic)
         return self.project(h).astype(x.dtype)

@@ -27,14 +27,14 @@ NORMS = ("none", "group", "layer")
 BOUNDARIES = ("zero", "edge")
 
 
-def gained(gain: float) -> Callable[..., Array]:
+def scaled_normal(gain: float) -> Callable[..., Array]:
     """First weights of a linear map whose output has `gain` times the variance of its input."""
-    made: Callable[..., Array] = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
-    return made
+    initialiser: Callable[..., Array] = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
+    return initialiser
 
 
 #: Before an activation that lets half of its input through (He et al. 2015, arXiv:1502.01852).
-HE = gained(2.0)
+HE = scaled_normal(2.0)
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,10 @@ class NetworkConfig:
         self.one_of("embedding", EMBEDDINGS)
         self.one_of("dtype", DTYPES)
 
-    def one_of(self, name: str, known: Any) -> None:
+    def one_of(self, name: str, choices: Any) -> None:
         """Refuse a value of the field `name` that is not known."""
-        if getattr(self, name) not in known:
-            raise ValueError(f"{name} must be one of {', '.join(known)}, got {getattr(self, name)!r}")
+        if getattr(self, name) not in choices:
+            raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
 
 def activate(name: str, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
@@ -128,7 +128,7 @@ class MLP(nnx.Module):
     ) -> None:
         self.activation = activation
         self.first = linear(inputs, hidden, dtype, rngs, kernel_init=HE)
-        self.second = linear(hidden, outputs, dtype, rngs, kernel_init=gained(gain))
+        self.second = linear(hidden, outputs, dtype, rngs, kernel_init=scaled_normal(gain))
 
     def __call__(self, x: Float[Array, "... inputs"]) -> Float[Array, "... outputs"]:
         """The new channels of each point."""
@@ -175,7 +175,7 @@ class GridConv(nnx.Module):
             padding="VALID",
             kernel_dilation=(dilation,) * dims,
             dtype=DTYPES[dtype],
-            kernel_init=gained(gain),
+            kernel_init=scaled_normal(gain),
             rngs=rngs,
         )
 

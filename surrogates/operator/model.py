@@ -93,13 +93,13 @@ class FieldModel(nnx.Module):
         if not parts:
             # Numbers alone decide the field.
             parts = [jnp.zeros((*state.shape[:-1], 1), state.dtype)]
-        given = one(jnp.concatenate(parts, axis=-1), conditions).astype(state.dtype)
+        output = one(jnp.concatenate(parts, axis=-1), conditions).astype(state.dtype)
         if self.constraint == "stream_function":
-            return self._from_stream_function(state, given)
+            return self._from_stream_function(state, output)
         if self.evolves and self.increment:
-            new = state + given * jnp.asarray(scale.increment_std)
+            new = state + output * jnp.asarray(scale.increment_std)
         else:
-            new = mean + given * std
+            new = mean + output * std
         if self.constraint == "mean":
             return conserve_mean(new, state)
         if self.constraint == "divergence_free":

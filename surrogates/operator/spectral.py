@@ -38,7 +38,7 @@ def modes_per_dim(modes: tuple[int, ...], dims: int) -> tuple[int, ...]:
     return modes if len(modes) == dims else modes * dims
 
 
-def resolved(modes: int, points: int) -> int:
+def resolved_modes(modes: int, points: int) -> int:
     """The largest wave number, up to `modes`, that a grid of `points` tells from all others."""
     return min(modes, (points - 1) // 2)
 
@@ -53,16 +53,16 @@ def coefficients(
         modes: the largest wave number to keep along each dim.
     """
     axes = tuple(range(1, x.ndim - 1))
-    found = jnp.fft.rfftn(x.astype(jnp.float32), axes=axes, norm="forward")
+    spectrum = jnp.fft.rfftn(x.astype(jnp.float32), axes=axes, norm="forward")
     for axis, most in zip(axes, modes, strict=True):
-        k = resolved(most, x.shape[axis])
-        low = jax.lax.slice_in_dim(found, 0, k + 1, axis=axis)
+        k = resolved_modes(most, x.shape[axis])
+        low = jax.lax.slice_in_dim(spectrum, 0, k + 1, axis=axis)
         if axis == axes[-1]:
-            found = low
+            spectrum = low
         else:
             n = x.shape[axis]
-            found = jnp.concatenate([jax.lax.slice_in_dim(found, n - k, n, axis=axis), low], axis=axis)
-    return found
+            spectrum = jnp.concatenate([jax.lax.slice_in_dim(spectrum, n - k, n, axis=axis), low], axis=axis)
+    return spectrum
 
 
 def series(
@@ -146,7 +146,7 @@ class SpectralConv(nnx.Module):
     def weights(self, space: tuple[int, ...]) -> Complex[Array, "*modes inputs outputs"]:
         """The coefficients of the kernel that a grid of `space` points resolves."""
         dims = len(self.modes)
-        kept = [resolved(k, n) for k, n in zip(self.modes, space, strict=True)]
+        kept = [resolved_modes(k, n) for k, n in zip(self.modes, space, strict=True)]
         slices = [slice(k - r, k + r + 1) for k, r in zip(self.modes[:-1], kept[:-1], strict=True)]
         slices.append(slice(0, kept[-1] + 1))
         real, imag = self.real[...].astype(jnp.float32), self.imag[...].astype(jnp.float32)

@@ -33,7 +33,7 @@ def domain_of(fields: Fields) -> Box:
     return box.join(Box.of(names, values, margin))
 
 
-def described(
+def domain_columns(
     layout: Layout,
     initial: Float[np.ndarray, "sample *space channel"] | None,
     static: Float[np.ndarray, "sample *space static"],
@@ -45,12 +45,12 @@ def described(
 
 
 def _names(layout: Layout) -> list[str]:
-    own = []
+    fields = []
     if layout.initial is not None:
         inner = layout.axis("channel").values if "channel" in layout.output.dims else None
-        own += [layout.initial.name] if inner is None else [f"{layout.initial.name} {c}" for c in inner]
-    own += [v.name for v in layout.static]
-    return [f"{statistic} of {name}" for name in own for statistic in STATISTICS]
+        fields += [layout.initial.name] if inner is None else [f"{layout.initial.name} {c}" for c in inner]
+    fields += [v.name for v in layout.static]
+    return [f"{statistic} of {name}" for name in fields for statistic in STATISTICS]
 
 
 def _statistics(initial: np.ndarray | None, static: np.ndarray) -> Float[np.ndarray, "sample column"]:

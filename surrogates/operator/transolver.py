@@ -154,9 +154,9 @@ class Transolver(nnx.Module):
         Raises:
             ValueError: the parameters are of another shape.
         """
-        told = position_features(self.config.positions, where).astype(x.dtype)
+        features = position_features(self.config.positions, where).astype(x.dtype)
         conditions = self.conditioning.features(parameters)
-        h = self.lift(jnp.concatenate([x, told], axis=-1)).astype(DTYPES[self.config.dtype])
+        h = self.lift(jnp.concatenate([x, features], axis=-1)).astype(DTYPES[self.config.dtype])
         for index, block in enumerate(self.blocks):
             h = h + block.attention(self.conditioning(index, block.norm1(h), conditions), mask)
             h = h + block.mlp(block.norm2(h))

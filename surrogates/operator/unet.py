@@ -162,13 +162,13 @@ class UNet(nnx.Module):
         if config.attention:
             h = self.attention(h)
         for blocks, refine, beside in zip(reversed(self.up), reversed(self.refine), reversed(passed), strict=True):
-            h = jnp.concatenate([refine(repeated(h, beside.shape[1:-1])), beside], axis=-1)
+            h = jnp.concatenate([refine(upsample(h, beside.shape[1:-1])), beside], axis=-1)
             for block in blocks:
                 h = block(h, parameters)
         return self.decode(activate(config.activation, self.norm(h))).astype(x.dtype)
 
 
-def repeated(x: Float[Array, "batch *coarse channel"], space: tuple[int, ...]) -> Float[Array, "batch *space channel"]:
+def upsample(x: Float[Array, "batch *coarse channel"], space: tuple[int, ...]) -> Float[Array, "batch *space channel"]:
     """Each point of a coarse grid twice along each dim, as many as the finer grid has."""
     for axis, n in enumerate(space, start=1):
         x = jax.lax.slice_in_dim(jnp.repeat(x, 2, axis), 0, n, axis=axis)

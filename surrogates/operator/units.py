@@ -99,7 +99,7 @@ class FieldUnits:
             states = Affine(states.offset, (unit,) * len(states.unit))
         values = np.asarray(fields.parameters, np.float64)
         logs = tuple(bool(c.min() > 0 and c.max() > DECADE * c.min()) for c in values.T)
-        taken = _taken(values, logs)
+        taken = _take_logarithms(values, logs)
         pairs = [moments(column) for column in taken.T]
         spreads = [0.0 if constant(mean, std) else std for mean, std in pairs]
         return FieldUnits(states, _affine(fields.static), Affine(tuple(m for m, _ in pairs), tuple(spreads)), logs)
@@ -115,7 +115,7 @@ class FieldUnits:
 
     def numbers(self, values: Float[np.ndarray, "row parameter"]) -> Float[np.ndarray, "row parameter"]:
         """Parameters in these units."""
-        return self.parameters.to(_taken(np.asarray(values, np.float64), self.logarithmic))
+        return self.parameters.to(_take_logarithms(np.asarray(values, np.float64), self.logarithmic))
 
     def traced_numbers(self, values: Float[Array, "row parameter"]) -> Float[Array, "row parameter"]:
         """`numbers` within a compiled function, in float32."""
@@ -144,7 +144,9 @@ def _affine(values: Float[np.ndarray, "*any channel"]) -> Affine:
     return Affine(tuple(offsets), tuple(units))
 
 
-def _taken(values: Float[np.ndarray, "row parameter"], logs: tuple[bool, ...]) -> Float[np.ndarray, "row parameter"]:
+def _take_logarithms(
+    values: Float[np.ndarray, "row parameter"], logs: tuple[bool, ...]
+) -> Float[np.ndarray, "row parameter"]:
     """Parameters, or their logarithms; what is not positive lies outside of the domain, and is flagged there."""
     if not any(logs):
         return values

@@ -143,17 +143,17 @@ def fit_parametric(
         return RowBatches(inputs.apply(table.values), outputs.apply(table.labels).astype(np.float32), size, seed)
 
     learn = source(train, training.seed)
-    held = None if valid is None else source(valid, None)
+    check = None if valid is None else source(valid, None)
     loss = MeanSquare(config.noise)
-    result = fit(facts.model(training.seed), loss, learn, held, training, run_dir, mesh=mesh, progress=progress)
+    result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, Perceptrons)
     surrogate = ParametricSurrogate(result.model, facts)
     if calibration is not None:
-        surrogate = surrogate.with_facts(conformal=calibrated(surrogate, calibration))
+        surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
     return surrogate, result
 
 
-def calibrated(surrogate: ParametricSurrogate, table: ParameterTable) -> dict[str, Conformal]:
+def calibrate_intervals(surrogate: ParametricSurrogate, table: ParameterTable) -> dict[str, Conformal]:
     """The calibration of each target on samples that the training has not seen.
 
     Raises:

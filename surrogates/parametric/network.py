@@ -96,4 +96,4 @@ class Perceptrons(nnx.Module):
     def __call__(self, features: Float[Array, "row feature"]) -> Float[Array, "member row target"]:
         """Normalised targets of each member."""
         graph, weights = nnx.split(self.members)
-        return jax.vmap(lambda own: nnx.merge(graph, own)(features))(weights)
+        return jax.vmap(lambda member: nnx.merge(graph, member)(features))(weights)

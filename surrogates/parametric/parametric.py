@@ -92,8 +92,8 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
-        found = self.predict_table(row[None])
-        answer = self.spec.answer({v.name: found[v.name][0] for v in self.spec.outputs})
+        columns = self.predict_table(row[None])
+        answer = self.spec.answer({v.name: columns[v.name][0] for v in self.spec.outputs})
         if not all(np.isfinite(answer[v.name].values) for v in self.spec.outputs):
             raise SimulationError("not_converged", "the answer is not finite; the request lies far outside the domain")
         outside = "; ".join(self.facts.domain.outside(row))

@@ -15,7 +15,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.errors import InputError
-from surrogates.operator.layers import DTYPES, HE, MLP, Linear, gained
+from surrogates.operator.layers import DTYPES, HE, MLP, Linear, scaled_normal
 from surrogates.weather.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
 
 #: Degrees from a pole within which a row lies on it.
@@ -135,7 +135,7 @@ class ConvNet(nnx.Module):
             inside = config.patch**2 * config.width
             dtype = DTYPES[config.dtype]
             self.down = Linear(inside, config.width, dtype=dtype, rngs=rngs)
-            self.up = Linear(config.width, inside, kernel_init=gained(1.0), dtype=dtype, rngs=rngs)
+            self.up = Linear(config.width, inside, kernel_init=scaled_normal(1.0), dtype=dtype, rngs=rngs)
 
     def __call__(
         self,

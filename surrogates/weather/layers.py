@@ -11,7 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.weather import WeatherGrid
-from surrogates.operator.layers import ACTIVATIONS, DTYPES, MLP, Linear, gained
+from surrogates.operator.layers import ACTIVATIONS, DTYPES, MLP, Linear, scaled_normal
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,9 @@ class ConditionalNorm(nnx.Module):
     def __init__(self, channels: int, conditions: int, rngs: nnx.Rngs) -> None:
         self.norm = nnx.LayerNorm(channels, use_fast_variance=False, rngs=rngs)
         # Small at first: an ensemble begins nearly as one, and learns how far to spread.
-        self.map = nnx.Linear(conditions, 2 * channels, kernel_init=gained(0.01), rngs=rngs) if conditions else None
+        self.map = (
+            nnx.Linear(conditions, 2 * channels, kernel_init=scaled_normal(0.01), rngs=rngs) if conditions else None
+        )
 
     def __call__(
         self,
@@ -169,7 +171,9 @@ class Decoder(nnx.Module):
 
     def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
-        self.last = Linear(config.width, shape.outputs, kernel_init=gained(0.01), dtype=DTYPES[config.dtype], rngs=rngs)
+        self.last = Linear(
+            config.width, shape.outputs, kernel_init=scaled_normal(0.01), dtype=DTYPES[config.dtype], rngs=rngs
+        )
 
     def __call__(
         self, h: Float[Array, "batch latitude longitude width"], conditions: Float[Array, "batch conditions"] | None

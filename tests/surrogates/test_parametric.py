@@ -24,7 +24,7 @@ from surrogates.base import CARD, Surrogate, load_surrogate
 from surrogates.box import Box, OutOfDomainWarning
 from surrogates.learned_from import hash_keys
 from surrogates.parametric.facts import InputScale
-from surrogates.parametric.fit import RowBatches, calibrated, fit_parametric
+from surrogates.parametric.fit import RowBatches, calibrate_intervals, fit_parametric
 from surrogates.parametric.network import ParametricConfig
 from surrogates.parametric.parametric import ParametricSurrogate
 from surrogates.train import TrainConfig
@@ -74,23 +74,23 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
 
 
 def test_it_learns_a_function_in_closed_form(learned: ParametricSurrogate) -> None:
-    found = score_parameters(learned, table(500, 3), "test")
-    assert found["test/force/relative_error"] < 0.01
-    assert found["test/force/spearman"] > 0.999
-    assert found["test/lift/mean_relative_error"] < 0.01
+    scores = score_parameters(learned, table(500, 3), "test")
+    assert scores["test/force/relative_error"] < 0.01
+    assert scores["test/force/spearman"] > 0.999
+    assert scores["test/lift/mean_relative_error"] < 0.01
     # Its logarithm is what the function is made of.
     assert learned.facts.inputs.logarithmic == (True, False, False)
 
 
 def test_intervals_hold_as_often_as_they_promise(learned: ParametricSurrogate, tmp_path: Path) -> None:
     fresh = table(2000, 4, noise=0.05)
-    noisy = learned.with_facts(conformal=calibrated(learned, table(200, 5, noise=0.05)))
-    found = score_parameters(noisy, fresh, "test")
+    noisy = learned.with_facts(conformal=calibrate_intervals(learned, table(200, 5, noise=0.05)))
+    scores = score_parameters(noisy, fresh, "test")
     low, high = coverage_band(200, 2000, 0.1, confidence=0.999)
     for target in ("force", "lift"):
-        assert low <= found[f"test/{target}/coverage_90"] <= high
+        assert low <= scores[f"test/{target}/coverage_90"] <= high
         # The noise has a standard deviation of 0.05, and 90% of it lies within 1.645 of that.
-        assert found[f"test/{target}/interval_width"] == pytest.approx(2 * 1.645 * 0.05, rel=0.25)
+        assert scores[f"test/{target}/interval_width"] == pytest.approx(2 * 1.645 * 0.05, rel=0.25)
 
 
 def test_a_request_gives_the_same_as_its_row_and_fits_the_spec(learned: ParametricSurrogate) -> None:
@@ -222,15 +222,15 @@ def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
                 store.append(f"k{i}", request, status="not_converged", message="no", seconds=4.0, threads=2)
             else:
                 store.append(f"k{i}", {**request, "force": 10.0 * i, "p": np.zeros(2)}, seconds=1.0, threads=2)
-    found, bad = read_parameters(tmp_path / "s", ["force"])
-    assert found.layout.columns == LAYOUT.columns
-    np.testing.assert_array_equal(found.values, [[0, 0, 0], [1, 1, -1], [3, 3, -3]])
-    np.testing.assert_array_equal(found.labels[:, 0], [0, 10, 30])
+    samples, bad = read_parameters(tmp_path / "s", ["force"])
+    assert samples.layout.columns == LAYOUT.columns
+    np.testing.assert_array_equal(samples.values, [[0, 0, 0], [1, 1, -1], [3, 3, -3]])
+    np.testing.assert_array_equal(samples.labels[:, 0], [0, 10, 30])
     assert bad == [(2, "not_converged")]
-    assert dict(found.failed) == {"not_converged": 1}
-    assert found.failed_seconds == 8.0
-    assert found.seconds.tolist() == [2.0] * 3
-    assert found.fingerprint == "ef" * 32
+    assert dict(samples.failed) == {"not_converged": 1}
+    assert samples.failed_seconds == 8.0
+    assert samples.seconds.tolist() == [2.0] * 3
+    assert samples.fingerprint == "ef" * 32
     readings: list[Reading] = []
     read_samples(tmp_path / "s", partial(read_parameters, targets=["force"], inputs=["speed"]), None, readings)
     assert (readings[0].total, readings[0].used, readings[0].left_out) == (4, 3, {"not_converged": 1})
@@ -264,16 +264,16 @@ def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSu
     same = store_of_forces(tmp_path / "same", learned.labels_fingerprint, "no slip")
     other = store_of_forces(tmp_path / "other", "cd" * 32, "no slip")
     readings: list[Reading] = []
-    known = hash_keys(table(20, 5).input_keys()[:5])
-    found = evaluate_parametric(walls, [same, other], columns, None, readings, learned=known)
+    learned_keys = hash_keys(table(20, 5).input_keys()[:5])
+    scores = evaluate_parametric(walls, [same, other], columns, None, readings, learned=learned_keys)
     assert (
-        found["test/same/force/mae"]
-        == found["test/other/force/mae"]
+        scores["test/same/force/mae"]
+        == scores["test/other/force/mae"]
         == pytest.approx(score_parameters(walls, table(20, 5), "t")["t/force/mae"])
     )
-    assert found["test/same/seen"] == 5
+    assert scores["test/same/seen"] == 5
     rest = score_parameters(walls, table(20, 5).take(np.arange(5, 20)), "t")["t/force/mae"]
-    assert found["test/same/unseen/force/mae"] == pytest.approx(rest)
+    assert scores["test/same/unseen/force/mae"] == pytest.approx(rest)
     assert readings[0].quantities["learned from"].startswith("5 of 20 samples were learned from")
     assert readings[0].assumed == ()
     assert "another simulator, setting or version (cdcdcdcdcdcd; learned was abababababab)" in readings[1].assumed[0]

@@ -55,8 +55,8 @@ def layout() -> MeshLayout:
 def samples(count: int, first: int = 0) -> MeshSamples:
     """Channels of 30 to 50 vertices at speeds from 0.5 to 1.5."""
     speeds = np.random.default_rng(first).uniform(0.5, 1.5, count)
-    made = tuple(channel(first + k, 30 + (7 * k) % 21, float(s)) for k, s in enumerate(speeds))
-    return MeshSamples(layout(), made, "f" * 64, np.ones(count))
+    meshes = tuple(channel(first + k, 30 + (7 * k) % 21, float(s)) for k, s in enumerate(speeds))
+    return MeshSamples(layout(), meshes, "f" * 64, np.ones(count))
 
 
 def write_store(path: Path, meshes: MeshSamples) -> Path:

@@ -79,11 +79,11 @@ def test_relaxation_holds_what_is_fixed_and_ends_where_ase_ends() -> None:
     assert relaxed.converged.all()
     ends = relaxed.structures.positions.reshape(3, 4, 3)
     constraints = ([FixAtoms([0])], [FixAtoms([0]), FixCartesian(1, (0, 1, 0)), FixCartesian(3, (0, 0, 1))])
-    for end, mask, held in zip(ends, (ATOM, COORDINATES), constraints, strict=False):
+    for end, mask, fixed in zip(ends, (ATOM, COORDINATES), constraints, strict=False):
         np.testing.assert_array_equal(end[mask], BENT[mask])
-        atoms = Atoms(CARBONS, end, calculator=PotentialCalculator(morse()), constraint=held)
+        atoms = Atoms(CARBONS, end, calculator=PotentialCalculator(morse()), constraint=fixed)
         assert np.linalg.norm(atoms.get_forces(), axis=1).max() < 2e-3
-        start = Atoms(CARBONS, BENT, calculator=PotentialCalculator(morse()), constraint=held)
+        start = Atoms(CARBONS, BENT, calculator=PotentialCalculator(morse()), constraint=fixed)
         BFGS(start, logfile=None).run(fmax=1e-3, steps=500)
         assert atoms.get_potential_energy() == pytest.approx(start.get_potential_energy(), abs=1e-3)
     assert np.abs(ends[2][0] - BENT[0]).max() > 0.01

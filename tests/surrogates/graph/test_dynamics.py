@@ -29,13 +29,13 @@ def test_nve_conserves_energy_momentum_and_angular_momentum(architecture: str) -
     start = Relaxer(surrogate, RelaxConfig(fmax=0.05, buckets=1))(scattered(4, 6)).structures
     for timestep in (0.5, 0.25):
         config = DynamicsConfig(steps=400, timestep_fs=timestep, temperature_kelvin=300, record_every=20, buckets=1)
-        found = frames(Dynamics(surrogate, config), start)
-        total = np.array([f.structures.energy + f.kinetic for f in found])
+        snapshots = frames(Dynamics(surrogate, config), start)
+        total = np.array([f.structures.energy + f.kinetic for f in snapshots])
         # Drift against the 3 N - 6 degrees of freedom's thermal energy of 0.16 eV at least.
         assert np.abs(total - total[0]).max() < 4e-3 * (timestep / 0.5) ** 2 + 1e-3
-        assert np.ptp([f.kinetic for f in found], axis=0).max() > 0.02, "energy is exchanged"
+        assert np.ptp([f.kinetic for f in snapshots], axis=0).max() > 0.02, "energy is exchanged"
     momentum = angular = 0.0
-    for frame in (found[0], found[-1]):
+    for frame in (snapshots[0], snapshots[-1]):
         mass = Atoms(start.numbers).get_masses()[:, None]
         p = mass * frame.velocities
         for first, last in zip(start.atom_start[:-1], start.atom_start[1:], strict=True):
@@ -53,10 +53,10 @@ def test_nve_is_velocity_verlet_as_ase_has_it() -> None:
     atoms = Atoms([8, 1, 1], WATER, calculator=PotentialCalculator(surrogate))
     atoms.set_velocities(velocities / units.fs)
     VelocityVerlet(atoms, timestep=0.5 * units.fs).run(40)
-    found = frames(Dynamics(surrogate, DynamicsConfig(steps=40, record_every=40, buckets=1)), table, velocities)
-    np.testing.assert_allclose(found[-1].structures.positions, atoms.positions, atol=5e-5)
-    np.testing.assert_allclose(found[-1].velocities, atoms.get_velocities() * units.fs, atol=5e-5)
-    assert found[-1].kinetic[0] == pytest.approx(atoms.get_kinetic_energy(), abs=1e-4)
+    snapshots = frames(Dynamics(surrogate, DynamicsConfig(steps=40, record_every=40, buckets=1)), table, velocities)
+    np.testing.assert_allclose(snapshots[-1].structures.positions, atoms.positions, atol=5e-5)
+    np.testing.assert_allclose(snapshots[-1].velocities, atoms.get_velocities() * units.fs, atol=5e-5)
+    assert snapshots[-1].kinetic[0] == pytest.approx(atoms.get_kinetic_energy(), abs=1e-4)
 
 
 def test_thermal_velocities_have_the_temperature_and_no_drift_or_rotation() -> None:
@@ -84,9 +84,9 @@ def test_langevin_reaches_the_temperature_of_its_bath_from_rest() -> None:
     config = DynamicsConfig(
         steps=600, timestep_fs=0.5, temperature_kelvin=400.0, friction_per_fs=0.05, record_every=20, buckets=1
     )
-    found = frames(Dynamics(surrogate, config), table, np.zeros((3 * copies, 3)))
-    steps = sorted({f.step for f in found})
-    kinetic = np.array([np.concatenate([f.kinetic for f in found if f.step == s]) for s in steps])
+    snapshots = frames(Dynamics(surrogate, config), table, np.zeros((3 * copies, 3)))
+    steps = sorted({f.step for f in snapshots})
+    kinetic = np.array([np.concatenate([f.kinetic for f in snapshots if f.step == s]) for s in steps])
     late = kinetic[len(kinetic) // 2 :]
     # Nine degrees of freedom; about 8 independent moments of 40 molecules: a standard error of 2.6%.
     assert late.mean() == pytest.approx(4.5 * units.kB * 400.0, rel=0.1)
@@ -129,9 +129,9 @@ def test_a_molecule_that_breaks_stops_and_the_others_go_on() -> None:
     weights = surrogate.model.networks.body.embedding.embedding
     weights[...] = weights[...].at[:, 8].set(np.nan)
     table = Structures.from_arrays([np.array([8, 1, 1]), np.array([1, 1, 6])], [WATER, WATER])
-    found = frames(Dynamics(surrogate, DynamicsConfig(steps=10, record_every=5, buckets=1)), table)
-    assert found[-1].alive.tolist() == [False, True]
-    assert np.isfinite(found[-1].structures.positions).all()
+    snapshots = frames(Dynamics(surrogate, DynamicsConfig(steps=10, record_every=5, buckets=1)), table)
+    assert snapshots[-1].alive.tolist() == [False, True]
+    assert np.isfinite(snapshots[-1].structures.positions).all()
 
 
 @pytest.mark.parametrize("change", [{"steps": 15}, {"timestep_fs": 0.0}, {"temperature_kelvin": -1.0}])

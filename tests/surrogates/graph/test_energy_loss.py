@@ -35,8 +35,8 @@ def labelled(count: int, seed: int = 0) -> Structures:
 
 
 def test_weights_switch_or_ramp_at_the_share_that_is_asked_for() -> None:
-    found = [TWO_STAGES.weights(p).tolist() for p in (0.0, 0.79, 0.81, 1.0)]
-    assert found == [[1.0, 10.0], [1.0, 10.0], [5.0, 2.0], [5.0, 2.0]]
+    weights = [TWO_STAGES.weights(p).tolist() for p in (0.0, 0.79, 0.81, 1.0)]
+    assert weights == [[1.0, 10.0], [1.0, 10.0], [5.0, 2.0], [5.0, 2.0]]
     ramp = EnergyForcesLoss(1.0, 10.0, final_energy_weight=5.0, final_from=0.8, final_ramp=0.4)
     energy = [float(ramp.weights(p)[0]) for p in (0.0, 0.4, 0.5, 0.6, 0.8, 1.0)]
     np.testing.assert_allclose(energy, [1.0, 1.0, 2.0, 3.0, 5.0, 5.0], rtol=1e-6)
@@ -110,5 +110,5 @@ def test_a_broken_training_of_an_ensemble_with_muon_and_two_stages_ends_with_the
         assert a.tobytes() == b.tobytes()
 
 
-def leaves(found: Potential) -> list[np.ndarray]:
-    return [np.asarray(x) for x in jax.tree.leaves(nnx.state(found.model, nnx.Param))]
+def leaves(surrogate: Potential) -> list[np.ndarray]:
+    return [np.asarray(x) for x in jax.tree.leaves(nnx.state(surrogate.model, nnx.Param))]

@@ -22,12 +22,12 @@ def directions(count: int) -> np.ndarray:
 
 def test_they_are_scipys_and_the_first_are_the_known_polynomials() -> None:
     points = directions(50)
-    found = evaluated(6, points)
-    np.testing.assert_allclose(found, reference(6, points), atol=1e-12)
+    columns = evaluated(6, points)
+    np.testing.assert_allclose(columns, reference(6, points), atol=1e-12)
     x, y, z = points.T
-    np.testing.assert_allclose(found[:, 0], 1.0, atol=1e-14)
-    np.testing.assert_allclose(found[:, 1:4], np.sqrt(3) * np.stack([y, z, x], axis=1), atol=1e-14)
-    np.testing.assert_allclose(found[:, 6], np.sqrt(5) * (1.5 * z * z - 0.5), atol=1e-13)
+    np.testing.assert_allclose(columns[:, 0], 1.0, atol=1e-14)
+    np.testing.assert_allclose(columns[:, 1:4], np.sqrt(3) * np.stack([y, z, x], axis=1), atol=1e-14)
+    np.testing.assert_allclose(columns[:, 6], np.sqrt(5) * (1.5 * z * z - 0.5), atol=1e-13)
 
 
 def test_the_quadrature_makes_them_orthonormal() -> None:

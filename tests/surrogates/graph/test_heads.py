@@ -113,37 +113,37 @@ def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: Potent
     loaded = Potential.load(tmp_path / "saved")
     test = labelled(5, 8)
     for head in ("main", "again"):
-        here, there = (p.with_facts(active=head).predict_structures(test) for p in (tuned, loaded))
-        np.testing.assert_array_equal(here.energy, there.energy)
+        before, after = (p.with_facts(active=head).predict_structures(test) for p in (tuned, loaded))
+        np.testing.assert_array_equal(before.energy, after.energy)
     with pytest.raises(InputError, match="no head 'other'"):
         loaded.with_facts(active="other")
 
 
 def test_the_committee_has_error_bars_that_cover_and_a_domain_that_ends(first: Potential) -> None:
     test = labelled(150, 9)
-    found = first.predict_structures(test)
+    answer = first.predict_structures(test)
     bare = first.predict_structures(test, error_bars=False)
     assert bare.energy_std is bare.forces_low is bare.in_domain is None
-    np.testing.assert_allclose(bare.forces, found.forces, atol=1e-5)
-    assert found.energy_std is not None
-    assert found.forces_std is not None
-    assert found.forces_low is not None
-    assert found.forces_high is not None
-    assert found.in_domain is not None
-    inside = (found.forces_low <= test.forces) & (test.forces <= found.forces_high)
+    np.testing.assert_allclose(bare.forces, answer.forces, atol=1e-5)
+    assert answer.energy_std is not None
+    assert answer.forces_std is not None
+    assert answer.forces_low is not None
+    assert answer.forces_high is not None
+    assert answer.in_domain is not None
+    inside = (answer.forces_low <= test.forces) & (test.forces <= answer.forces_high)
     assert 0.8 < inside.mean() < 0.98
-    low, high = found.energy_low, found.energy_high
+    low, high = answer.energy_low, answer.energy_high
     assert low is not None
     assert high is not None
     # 40 calibration and 150 test frames allow about 0.73 to 0.99 (beta-binomial, 99.9%).
     assert 0.73 < np.mean((low <= test.energy) & (test.energy <= high)) <= 0.995
-    error = np.abs(found.forces - test.forces)
-    uncertain = found.forces_std > np.quantile(found.forces_std, 0.9)
+    error = np.abs(answer.forces - test.forces)
+    uncertain = answer.forces_std > np.quantile(answer.forces_std, 0.9)
     assert error[uncertain].mean() > 2.0 * error[~uncertain].mean()
     crushed = replace(test, positions=0.4 * test.positions, _neighbours={})
     domain = first.predict_structures(crushed).in_domain
     assert domain is not None
-    assert domain.mean() < 0.5 < found.in_domain.mean()
+    assert domain.mean() < 0.5 < answer.in_domain.mean()
 
 
 def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answered(tmp_path: Path) -> None:
@@ -166,12 +166,12 @@ def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answere
 
 
 def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_path: Path) -> None:
-    made = potential()
-    named = replace(made.facts.head, keys=FrameKeys(energy=("REF_energy",), forces=("REF_forces",)))
-    made.with_facts(heads={"main": named}).save(tmp_path / "named")
-    made.save(tmp_path / "usual")
+    surrogate = potential()
+    named = replace(surrogate.facts.head, keys=FrameKeys(energy=("REF_energy",), forces=("REF_forces",)))
+    surrogate.with_facts(heads={"main": named}).save(tmp_path / "named")
+    surrogate.save(tmp_path / "usual")
     water = Atoms("OHH", WATER)
-    answer = made.predict_structures(Structures.from_arrays([water.numbers], [water.positions])).energy[0].item()
+    answer = surrogate.predict_structures(Structures.from_arrays([water.numbers], [water.positions])).energy[0].item()
     # A cheaper method's energy stands under the usual name, 1 eV higher.
     symbols = zip(water.symbols, water.positions, strict=True)
     lines = [f"{symbol} {' '.join(map(str, place))}" for symbol, place in symbols]
@@ -186,4 +186,4 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
     with pytest.raises(InputError, match=r"no frame has REF_energy.*energy, of which data\.energy_key names one"):
         evaluate_forces(tmp_path / "named", [tmp_path / "usual.xyz"])
     # A potential that took the usual names is what it was before names were kept.
-    assert "keys" not in made.facts.head.to_json()
+    assert "keys" not in surrogate.facts.head.to_json()

@@ -25,15 +25,15 @@ from small_potential import SMALL, potential, scattered
 def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bool) -> Structures:
     """Random clusters with the model's own energies (and forces), and Gaussian errors."""
     table = scattered(count, 6, seed)
-    found = Potential(model, potential().facts).predict_structures(table, sizes=(6,))
+    answer = Potential(model, potential().facts).predict_structures(table, sizes=(6,))
     rng = np.random.default_rng(seed)
-    energy = found.energy - potential().facts.references.energy(table) + noise * rng.normal(size=count)
+    energy = answer.energy - potential().facts.references.energy(table) + noise * rng.normal(size=count)
     return Structures.from_arrays(
         [table.numbers[a:b] for a, b in zip(table.atom_start, table.atom_start[1:], strict=False)],
         [table.positions[a:b] for a, b in zip(table.atom_start, table.atom_start[1:], strict=False)],
         list(energy),
         [
-            found.forces[a:b] + noise * rng.normal(size=(b - a, 3)) if forces else None
+            answer.forces[a:b] + noise * rng.normal(size=(b - a, 3)) if forces else None
             for a, b in zip(table.atom_start, table.atom_start[1:], strict=False)
         ],
     )
@@ -42,8 +42,8 @@ def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bo
 def batches(table: Structures) -> StructureBatches:
     """All of one shape, so that little is compiled."""
     cutoff = potential().cutoff_angstrom
-    made, which = shapes(table, cutoff, (6,), molecules=40, pairs=0)
-    return StructureBatches(table, tuple(made), which, cutoff, None)
+    batch_shapes, which = shapes(table, cutoff, (6,), molecules=40, pairs=0)
+    return StructureBatches(table, tuple(batch_shapes), which, cutoff, None)
 
 
 def test_the_posterior_of_energies_is_that_of_bayesian_linear_regression() -> None:
@@ -98,10 +98,10 @@ def test_crushed_molecules_are_farther_than_those_that_were_learned_from() -> No
     measure = jax.jit(lambda s: distance(model, layer.whitening, s))
 
     def far(structures: Structures) -> np.ndarray:
-        found = []
+        distances = []
         for (_, rows), batch in zip(batches(structures).plan(0), batches(structures).epoch(0), strict=True):
-            found.append(np.asarray(measure(batch.system))[: len(rows)])
-        return np.concatenate(found)
+            distances.append(np.asarray(measure(batch.system))[: len(rows)])
+        return np.concatenate(distances)
 
     seen = far(table)
     crushed = Structures.from_arrays(

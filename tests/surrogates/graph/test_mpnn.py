@@ -64,8 +64,8 @@ def test_the_order_of_atoms_changes_nothing(model: Ensemble) -> None:
     [("CCO", "CCN"), ("CC=O", "CCO"), ("C/C=C/F", "C/C=C\\F"), ("N[C@@H](C)O", "N[C@H](C)O"), ("C[O-]", "CO")],
 )
 def test_different_molecules_have_different_answers(model: Ensemble, one: str, other: str) -> None:
-    found = outputs(model, [one, other], Bucket(14, 15), 2)
-    assert np.abs(found[:, 0] - found[:, 1]).max() > 1e-4
+    answers = outputs(model, [one, other], Bucket(14, 15), 2)
+    assert np.abs(answers[:, 0] - answers[:, 1]).max() > 1e-4
 
 
 def additive(smiles: list[str]) -> dict[str, np.ndarray]:
@@ -79,12 +79,12 @@ def additive(smiles: list[str]) -> dict[str, np.ndarray]:
 def molecules(count: int) -> list[str]:
     """Random chains with branches, all different."""
     random = np.random.default_rng(0)
-    made: dict[str, None] = {}
-    while len(made) < count:
+    molecules: dict[str, None] = {}
+    while len(molecules) < count:
         parts = random.choice(["C", "N", "O", "C(C)", "C(=O)", "C(N)", "C=C"], size=random.integers(2, 6))
         text = Chem.CanonSmiles("C" + "".join(parts) + "C")
-        made[text] = None
-    return list(made)
+        molecules[text] = None
+    return list(molecules)
 
 
 TRAINING = TrainConfig(epochs=40, learning_rate=5e-3, batch_size=32, ema_decay=0.98, checkpoint_every_s=None)
@@ -118,14 +118,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MolecularSurrogat
 def test_it_learns_what_a_graph_network_can_learn(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
     surrogate, smiles, split = trained
     test = [smiles[i] for i in split["test"]]
-    truth, found = additive(test), surrogate.predict_table(encode(test)[0])
+    truth, predicted = additive(test), surrogate.predict_table(encode(test)[0])
     for name in ("weight", "double"):
-        error = np.abs(found[name] - truth[name]).mean()
+        error = np.abs(predicted[name] - truth[name]).mean()
         assert error < 0.15 * truth[name].std(), name
-        inside = (found[f"{name}_low"] <= truth[name]) & (truth[name] <= found[f"{name}_high"])
+        inside = (predicted[f"{name}_low"] <= truth[name]) & (truth[name] <= predicted[f"{name}_high"])
         assert inside.mean() > 0.75  # 40 calibration, 80 test: the band of nominal 90% coverage
-        assert (found[f"{name}_std"] > 0).all()
-    assert found["in_domain"].mean() > 0.9
+        assert (predicted[f"{name}_std"] > 0).all()
+    assert predicted["in_domain"].mean() > 0.9
 
 
 def test_it_is_a_simulator_and_a_surrogate(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
@@ -232,9 +232,9 @@ def test_fine_tuning_starts_where_a_line_on_the_old_answers_is(
         progress=False,
     )
     rest = smiles[320:]
-    found = tuned.predict_table(encode(rest)[0])["weight"]
+    predicted = tuned.predict_table(encode(rest)[0])["weight"]
     truth = 3.0 * additive(rest)["weight"] + 7.0
-    assert np.abs(found - truth).mean() < 0.15 * truth.std()
+    assert np.abs(predicted - truth).mean() < 0.15 * truth.std()
     assert tuned.facts.pretrained_on == ("abc",)
     assert tuned.labels_fingerprint == "dear"
 
@@ -243,7 +243,7 @@ def test_the_domain_knows_what_it_has_not_seen() -> None:
     domain = Domain.of(encode(["CCO", "CCN", "CCCC", "c1ccccc1"])[0])
     inside = domain.holds(encode(["CCCO", "CCCCN", "CC(C)O", "CCF", "CCCCCCCCCC", "OCCN", "c1ccncc1"])[0])
     assert inside.tolist() == [True, True, False, False, False, True, False]
-    assert Domain.from_json(json.loads(json.dumps(domain.to_json()))).known.tolist() == domain.known.tolist()
+    assert Domain.from_json(json.loads(json.dumps(domain.to_json()))).hashes.tolist() == domain.hashes.tolist()
     joined = domain.join(Domain.of(encode(["CF", "FCC"])[0]))
     assert joined.holds(encode(["FCCC"])[0]).all()
     assert domain.holds(encode([])[0]).shape == (0,)
@@ -253,11 +253,11 @@ def test_features_of_bonds_are_the_same_looked_up_or_made() -> None:
     table, bad = encode(["CC(=O)Oc1ccccc1C(=O)O", "F/C=C/C#N", "C1CCCCCCCCCC1", "[NH4+].[Cl-]", "C12C3C4C1C5C2C3C45"])
     assert not bad
     batch = pad(table, np.arange(len(table)), Bucket(16, 20), 8)
-    made, found = read(batch), read(batch, lookup=True)
-    assert found.kinds is not None
-    np.testing.assert_array_equal(np.asarray(found.bonds)[np.asarray(found.kinds)], made.bonds)
+    plain, looked_up = read(batch), read(batch, lookup=True)
+    assert looked_up.kinds is not None
+    np.testing.assert_array_equal(np.asarray(looked_up.bonds)[np.asarray(looked_up.kinds)], plain.bonds)
     network = MPNN(MPNNConfig(features=16, layers=2), 2, nnx.Rngs(0))
-    np.testing.assert_allclose(network(found), network(made), rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(network(looked_up), network(plain), rtol=1e-5, atol=1e-5)
 
 
 def test_the_sizes_of_the_training_molecules_are_compiled_before_they_are_needed(

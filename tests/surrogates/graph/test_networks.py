@@ -181,12 +181,12 @@ def test_linear_and_symmetric_molecules_have_finite_forces_and_loss(name: str) -
 
 def test_the_loss_does_not_see_what_is_unknown(name: str) -> None:
     z, x = molecule(5)
-    known = Structures.from_arrays([z], [x], [1.0], [np.ones((5, 3))])
+    labelled = Structures.from_arrays([z], [x], [1.0], [np.ones((5, 3))])
     mixed = Structures.from_arrays([z, z], [x, x + 1.0], [1.0, np.nan], [np.ones((5, 3)), None])
     loss, model = EnergyForcesLoss(2.0, 3.0), network(name, members=2)
     compiled = jax.jit(lambda b: loss(model, b, jax.random.key(0), jnp.ones(())))
     values = []
-    for table in (known, mixed):
+    for table in (labelled, mixed):
         batch = pad(table, np.arange(len(table)), Shape(3, 6, None), CUTOFF, dtype=np.float64)
         value, stats = compiled(batch)
         values.append((float(value), [float(s / n) for s, n in (v for k, v in stats.items() if k != "loss")]))

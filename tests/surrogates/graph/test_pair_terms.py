@@ -39,14 +39,14 @@ def pair(z: tuple[int, int], r: float, atoms: int = 2) -> tuple[Structures, Shap
 def test_two_nuclei_repel_as_ziegler_biersack_and_littmark_say(z: tuple[int, int], r: float) -> None:
     table, shape = pair(z, r, atoms=4)
     batch = pad(table, np.arange(1), shape, 5.0, np.float64)
-    found = float(jnp.sum(repulsion(jnp.asarray(batch.numbers), pairs(batch.system, 5.0))))
+    energy = float(jnp.sum(repulsion(jnp.asarray(batch.numbers), pairs(batch.system, 5.0))))
     # Written out from the book, with its 0.8854 a_0 and rounding of the constants.
     x = r * (z[0] ** 0.23 + z[1] ** 0.23) / (0.8854 * 0.529177)
     phi = 0.1818 * np.exp(-3.2 * x) + 0.5099 * np.exp(-0.9423 * x) + 0.2802 * np.exp(-0.4028 * x)
     phi += 0.02817 * np.exp(-0.2016 * x)
     reach = covalent_radii[z[0]] + covalent_radii[z[1]]
     expected = K * z[0] * z[1] / r * phi * float(envelope(jnp.asarray(r), reach)) if r < reach else 0.0
-    assert found == pytest.approx(expected, rel=2e-3, abs=1e-12)
+    assert energy == pytest.approx(expected, rel=2e-3, abs=1e-12)
 
 
 def test_charges_far_apart_attract_like_points_and_keep_their_sum() -> None:

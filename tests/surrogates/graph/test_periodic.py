@@ -32,15 +32,15 @@ def _float64() -> Iterator[None]:
 
 @pytest.fixture(params=["painn", "ace"])
 def model(request: pytest.FixtureRequest) -> EnergyModel:
-    made = EnergyModel(NETWORKS[request.param], 1, 1.0, [{13: 1.0}], nnx.Rngs(0), repulsive=True)
-    graph, state = nnx.split(made)
+    single = EnergyModel(NETWORKS[request.param], 1, 1.0, [{13: 1.0}], nnx.Rngs(0), repulsive=True)
+    graph, state = nnx.split(single)
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
 
 
 def answer(model: EnergyModel, cells: list[np.ndarray], positions: list[np.ndarray]) -> Answer:
     table = Structures.from_arrays([np.full(len(x), 13) for x in positions], positions, lattice=cells)
-    made, _ = shapes(table, CUTOFF, (int(table.sizes.max()),), molecules=len(cells), pairs=0)
-    batch = pad(table, np.arange(len(table)), made[0], CUTOFF, np.float64)
+    batch_shapes, _ = shapes(table, CUTOFF, (int(table.sizes.max()),), molecules=len(cells), pairs=0)
+    batch = pad(table, np.arange(len(table)), batch_shapes[0], CUTOFF, np.float64)
     return jax.jit(lambda s: model(s))(batch.system)
 
 
@@ -53,21 +53,21 @@ def crystal() -> tuple[np.ndarray, np.ndarray]:
 def test_a_supercell_has_the_energy_of_its_cells_and_the_same_forces(model: EnergyModel) -> None:
     cell, x = crystal()
     double = np.concatenate([x, x + cell[0]])
-    found = answer(model, [cell, cell * np.array([[2.0], [1], [1]])], [x, double])
-    energy = found.atomic[0].sum(axis=-1)
+    answers = answer(model, [cell, cell * np.array([[2.0], [1], [1]])], [x, double])
+    energy = answers.atomic[0].sum(axis=-1)
     assert float(energy[1]) == pytest.approx(2 * float(energy[0]), abs=1e-9)
-    np.testing.assert_allclose(found.forces[0, 1, :4], found.forces[0, 0, :4], atol=1e-9)
-    assert found.virial is not None
-    np.testing.assert_allclose(found.virial[0, 1], 2 * found.virial[0, 0], atol=1e-9)
+    np.testing.assert_allclose(answers.forces[0, 1, :4], answers.forces[0, 0, :4], atol=1e-9)
+    assert answers.virial is not None
+    np.testing.assert_allclose(answers.virial[0, 1], 2 * answers.virial[0, 0], atol=1e-9)
 
 
 def test_moving_an_atom_by_a_lattice_vector_changes_nothing(model: EnergyModel) -> None:
     cell, x = crystal()
     moved = x.copy()
     moved[2] += cell[1] - cell[2]
-    found = answer(model, [cell, cell], [x, moved])
-    np.testing.assert_allclose(found.atomic[0, 0], found.atomic[0, 1], atol=1e-9)
-    np.testing.assert_allclose(found.forces[0, 0], found.forces[0, 1], atol=1e-9)
+    answers = answer(model, [cell, cell], [x, moved])
+    np.testing.assert_allclose(answers.atomic[0, 0], answers.atomic[0, 1], atol=1e-9)
+    np.testing.assert_allclose(answers.forces[0, 0], answers.forces[0, 1], atol=1e-9)
 
 
 def test_forces_and_virial_are_derivatives_of_the_energy(model: EnergyModel) -> None:
@@ -86,10 +86,10 @@ def test_forces_and_virial_are_derivatives_of_the_energy(model: EnergyModel) -> 
             strain[i, j] += sign * h
             cells.append(cell @ strain)
             positions.append(x @ strain)
-    found = answer(model, cells, positions)
-    energy = np.asarray(found.atomic[0].sum(axis=-1))
+    answers = answer(model, cells, positions)
+    energy = np.asarray(answers.atomic[0].sum(axis=-1))
     slopes = (energy[1::2] - energy[2::2]) / (2 * h)
     assert np.abs(slopes).max() > 0.1
-    np.testing.assert_allclose(-found.forces[0, 0, 1], slopes[:3], atol=1e-6)
-    assert found.virial is not None
-    np.testing.assert_allclose([found.virial[0, 0][k] for k in ((0, 0), (1, 2), (2, 1))], slopes[3:], atol=1e-6)
+    np.testing.assert_allclose(-answers.forces[0, 0, 1], slopes[:3], atol=1e-6)
+    assert answers.virial is not None
+    np.testing.assert_allclose([answers.virial[0, 0][k] for k in ((0, 0), (1, 2), (2, 1))], slopes[3:], atol=1e-6)

@@ -40,21 +40,21 @@ def clusters(n: int, seed: int, *, offset: bool = True) -> Structures:
     """Clusters of 2 to 5 atoms of carbon and oxygen, labelled by a Morse potential and an energy an atom."""
     rng = np.random.default_rng(seed)
     morse = MorsePotential(epsilon=1.0, r0=1.4, rho0=3.0, rcut1=3.6, rcut2=4.0)
-    made: list[Atoms] = []
-    while len(made) < n:
+    molecules: list[Atoms] = []
+    while len(molecules) < n:
         atoms = Atoms(numbers=rng.choice([6, 8], size=rng.integers(2, 6)))
         atoms.positions = rng.uniform(-1.6, 1.6, size=(len(atoms), 3))
         distance = atoms.get_all_distances() + 10 * np.eye(len(atoms))
         if distance.min() > 1.1 and distance[distance < 9].max(initial=0.0) < 3.5:
-            made.append(atoms)
-    for atoms in made:
+            molecules.append(atoms)
+    for atoms in molecules:
         atoms.calc = morse
-    extra = [sum(OFFSET[z] for z in a.numbers) if offset else 0.0 for a in made]
+    extra = [sum(OFFSET[z] for z in a.numbers) if offset else 0.0 for a in molecules]
     return Structures.from_arrays(
-        [a.numbers for a in made],
-        [a.positions for a in made],
-        [a.get_potential_energy() + e for a, e in zip(made, extra, strict=True)],
-        [a.get_forces() for a in made],
+        [a.numbers for a in molecules],
+        [a.positions for a in molecules],
+        [a.get_potential_energy() + e for a, e in zip(molecules, extra, strict=True)],
+        [a.get_forces() for a in molecules],
     )
 
 
@@ -95,11 +95,11 @@ def test_references_of_a_linear_set_are_recovered_exactly() -> None:
     table = Structures.from_arrays(
         numbers, [rng.normal(size=(n, 3)) for n in sizes], [sum(truth[z] for z in row) for row in numbers]
     )
-    found = References.fit(table)
-    np.testing.assert_allclose(found.bonded, [truth[z] for z in found.elements], rtol=1e-12)
-    np.testing.assert_allclose(found.energy(table), table.energy, rtol=0, atol=1e-9)
-    assert found.release() == {}
-    assert References.from_json(found.to_json()) == found
+    references = References.fit(table)
+    np.testing.assert_allclose(references.bonded, [truth[z] for z in references.elements], rtol=1e-12)
+    np.testing.assert_allclose(references.energy(table), table.energy, rtol=0, atol=1e-9)
+    assert references.release() == {}
+    assert References.from_json(references.to_json()) == references
 
 
 def test_references_of_one_composition_leave_only_fluctuations() -> None:
@@ -113,9 +113,9 @@ def test_references_of_one_composition_leave_only_fluctuations() -> None:
 def test_isolated_atoms_are_kept_apart_from_bonded_ones() -> None:
     x = np.array([[0.0, 0, 0], [0, 0, 0.74]])
     frames = ([np.array([1, 1]), np.array([1]), np.array([1])], [x, x[:1], x[:1]], [-31.7, -13.6, -13.1])
-    found = References.fit(Structures.from_arrays(*frames))
-    assert found.isolated == (-13.6,)
-    np.testing.assert_allclose(found.bonded, [-31.7 / 2])
+    references = References.fit(Structures.from_arrays(*frames))
+    assert references.isolated == (-13.6,)
+    np.testing.assert_allclose(references.bonded, [-31.7 / 2])
     assert References.fit(Structures.from_arrays(*frames), {1: -13.0}).isolated == (-13.0,)
     with pytest.raises(InputError, match="two atoms or more"):
         References.fit(Structures.from_arrays([np.array([1])], [x[:1]], [-13.6]))
@@ -295,6 +295,6 @@ def test_four_devices_answer_what_one_answers(trained: Potential, tmp_path: Path
         env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
         timeout=300,
     )
-    found, expected = np.load(tmp_path / "out.npz"), trained.predict_structures(test)
-    np.testing.assert_allclose(found["energy"], expected.energy, rtol=0, atol=1e-4)
-    np.testing.assert_allclose(found["forces"], expected.forces, rtol=0, atol=1e-4)
+    stored, expected = np.load(tmp_path / "out.npz"), trained.predict_structures(test)
+    np.testing.assert_allclose(stored["energy"], expected.energy, rtol=0, atol=1e-4)
+    np.testing.assert_allclose(stored["forces"], expected.forces, rtol=0, atol=1e-4)

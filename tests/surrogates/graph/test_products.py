@@ -27,20 +27,20 @@ def test_they_are_the_means_over_the_sphere(degree: int, sends: tuple[int, ...])
     points, weights = sphere(31)
     y = reference(degree, points)
 
-    def part(parity: int, own: np.ndarray) -> np.ndarray:
+    def part(parity: int, factors_of_part: np.ndarray) -> np.ndarray:
         """Values (1, 2, points, channels) of the terms with even or odd l."""
-        each = [y[:, n * n : (n + 1) ** 2] @ (density[n] * own[n]) for n in range(parity, degree + 1, 2)]
+        each = [y[:, n * n : (n + 1) ** 2] @ (density[n] * factors_of_part[n]) for n in range(parity, degree + 1, 2)]
         return np.sum(each, axis=0)
 
     e, o, g = part(0, factors[0]), part(1, factors[0]), part(0, factors[1])
     mean = lambda values: np.einsum("p,...pc->...c", weights, values)  # noqa: E731
     assert len(invariants) == INVARIANTS
-    for found, values in zip(invariants, (e**3, e * o**2, e**2 * g, g * o**2), strict=True):
-        np.testing.assert_allclose(found, mean(values), atol=1e-11)
-    for n, found in zip(sends, tensors, strict=True):
-        assert len(found) == TENSORS
+    for invariant, values in zip(invariants, (e**3, e * o**2, e**2 * g, g * o**2), strict=True):
+        np.testing.assert_allclose(invariant, mean(values), atol=1e-11)
+    for n, tensor in zip(sends, tensors, strict=True):
+        assert len(tensor) == TENSORS
         turning = y[:, n * n : (n + 1) ** 2]
         expected = (e * o, e**2 * o) if n % 2 else (e**2 + o**2, e**3)
-        for got, values in zip(found, expected, strict=True):
+        for got, values in zip(tensor, expected, strict=True):
             projected = np.einsum("p,pd,...pc->...dc", weights, turning, values)
             np.testing.assert_allclose(got, projected, atol=1e-11)

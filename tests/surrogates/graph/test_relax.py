@@ -47,8 +47,8 @@ def test_two_atoms_end_at_the_minimum_of_their_curve() -> None:
     curve = ((1 - np.exp(-Morse.stiffness * (r - Morse.length))) ** 2 - 1) * (1 - 28 * x**6 + 48 * x**7 - 21 * x**8)
     start = Structures.from_arrays([np.array([1, 1])], [np.array([[0, 0, 0], [0.3, 1.5, 0.9]])])
     relaxed = Relaxer(morse(), RelaxConfig(fmax=1e-4))(start)
-    found = np.linalg.norm(relaxed.structures.positions[1] - relaxed.structures.positions[0])
-    assert found == pytest.approx(r[curve.argmin()], abs=1e-4)
+    length = np.linalg.norm(relaxed.structures.positions[1] - relaxed.structures.positions[0])
+    assert length == pytest.approx(r[curve.argmin()], abs=1e-4)
     assert relaxed.structures.energy[0] == pytest.approx(curve.min() + 2 * -13.0, abs=1e-5)
 
 

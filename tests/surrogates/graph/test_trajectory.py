@@ -31,14 +31,14 @@ def test_energy_is_conserved_in_the_file_as_ase_and_xarray_read_it(tmp_path: Pat
         assert run_dynamics(dynamics, START, tmp_path / name) == 2 * 11
     images = ase.io.read(tmp_path / "nve.xyz", ":")
     for molecule in range(2):
-        own = [atoms for atoms in images if atoms.info["molecule"] == molecule]
-        total = np.array([atoms.get_potential_energy() + atoms.get_kinetic_energy() for atoms in own])
+        frames = [atoms for atoms in images if atoms.info["molecule"] == molecule]
+        total = np.array([atoms.get_potential_energy() + atoms.get_kinetic_energy() for atoms in frames])
         assert np.abs(total - total[0]).max() < 5e-3
-        assert np.ptp([atoms.get_kinetic_energy() for atoms in own]) > 0.02, "energy is exchanged"
+        assert np.ptp([atoms.get_kinetic_energy() for atoms in frames]) > 0.02, "energy is exchanged"
         stored = read_trajectory(tmp_path / "nve.zarr", molecule)
         np.testing.assert_allclose(stored.energy + stored.kinetic_energy, total, atol=1e-6)
         np.testing.assert_array_equal(stored.time_fs, 10.0 * np.arange(11))
-        assert own[3].info["time_fs"] == 30.0
+        assert frames[3].info["time_fs"] == 30.0
 
 
 def test_a_run_that_was_stopped_goes_on_to_the_same_file(tmp_path: Path) -> None:
@@ -65,8 +65,8 @@ def test_a_run_that_was_stopped_goes_on_to_the_same_file(tmp_path: Path) -> None
 def test_a_relaxation_is_written_with_what_became_of_each(tmp_path: Path) -> None:
     relaxed = Relaxer(morse(), RelaxConfig(fmax=0.02, max_steps=12, buckets=1))(scattered(4, 6))
     assert write_trajectory(relaxed, tmp_path / "relaxed.zarr", source="morse") == 4
-    found = list(read_frames(tmp_path / "relaxed.zarr"))
-    assert [f.status for f in found] == ["ok" if s == "converged" else s for s in relaxed.status]
-    assert "out_of_steps" in [f.status for f in found]
-    np.testing.assert_array_equal(np.concatenate([f.positions for f in found]), relaxed.structures.positions)
-    np.testing.assert_array_equal([f.energy for f in found], relaxed.structures.energy)
+    frames = list(read_frames(tmp_path / "relaxed.zarr"))
+    assert [f.status for f in frames] == ["ok" if s == "converged" else s for s in relaxed.status]
+    assert "out_of_steps" in [f.status for f in frames]
+    np.testing.assert_array_equal(np.concatenate([f.positions for f in frames]), relaxed.structures.positions)
+    np.testing.assert_array_equal([f.energy for f in frames], relaxed.structures.energy)

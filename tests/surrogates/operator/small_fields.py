@@ -57,7 +57,7 @@ def vortices(samples: int, seed: int, points: int = 12, times: int = 4) -> Field
     u = np.stack([0.2 + wave, -wave * k / m], axis=-1)
     base = layout(points, times)
     space = (Coordinate("x", tuple(x[:, 0].tolist()), "m", "x"), Coordinate("y", tuple(y[0].tolist()), "m", "y"))
-    made = Layout(
+    plane = Layout(
         output=Variable("v", ("time", "channel", "x", "y"), "m s-1", "float32", "velocity"),
         initial=Variable("initial", ("channel", "x", "y"), "m s-1", "float32", "velocity at the start"),
         static=(),
@@ -67,7 +67,7 @@ def vortices(samples: int, seed: int, points: int = 12, times: int = 4) -> Field
         attrs={"boundary_conditions": "periodic"},
     )
     return Fields(
-        made,
+        plane,
         u.astype(np.float32),
         np.zeros((samples, points, points, 0), np.float32),
         np.zeros((samples, 0), np.float32),

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from surrogates.operator.bands import Bands, covered, horizon
+from surrogates.operator.bands import Bands, coverage, horizon
 
 
 def fields(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -23,25 +23,25 @@ def fields(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 def test_the_promised_share_of_fields_has_the_promised_share_of_points() -> None:
     bands = Bands.fit(*fields(200, 0))
     truth, mean, std = fields(1000, 1)
-    inside = covered(truth, mean, bands.half_width(std))
-    held = (inside[:, 1:] >= 0.9).mean(axis=0)
+    inside = coverage(truth, mean, bands.half_width(std))
+    covered = (inside[:, 1:] >= 0.9).mean(axis=0)
     # Beta(181, 20) has its 0.1% and 99.9% points at 0.83 and 0.96; the 1,000 test fields blur that a little.
-    assert ((held > 0.82) & (held < 0.97)).all()
+    assert ((covered > 0.82) & (covered < 0.97)).all()
 
 
 def test_a_band_is_no_wider_than_it_has_to_be() -> None:
     bands = Bands.fit(*fields(200, 0))
     truth, mean, std = fields(1000, 1)
     half = 0.5 * bands.half_width(std)
-    assert (covered(truth, mean, half)[:, 1:] >= 0.9).mean() < 0.5
+    assert (coverage(truth, mean, half)[:, 1:] >= 0.9).mean() < 0.5
 
 
 def test_the_error_stays_below_its_bound_nine_times_in_ten() -> None:
     bands = Bands.fit(*fields(200, 2))
     truth, mean, std = fields(1000, 3)
     error = bands.error(mean, truth)
-    held = (error <= bands.error_bound(mean, std))[:, 1:].mean(axis=0)
-    assert ((held > 0.82) & (held < 0.97)).all()
+    covered = (error <= bands.error_bound(mean, std))[:, 1:].mean(axis=0)
+    assert ((covered > 0.82) & (covered < 0.97)).all()
 
 
 def test_too_few_fields_are_refused() -> None:

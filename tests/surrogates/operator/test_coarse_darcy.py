@@ -56,10 +56,10 @@ def test_a_transposed_medium_has_the_transposed_answer() -> None:
 def test_contrast_and_unit_are_those_that_made_the_answers() -> None:
     mask = np.random.default_rng(2).choice([0.0, 1.0], (12, 10, 10))
     truth = CoarseDarcy(7.0, 3.0, 0.0, 1.0).solve(mask)
-    found = CoarseDarcy.fit(mask, truth)
-    assert found.contrast == pytest.approx(7.0, rel=0.03)
-    np.testing.assert_allclose(found.solve(mask), truth, rtol=0.03, atol=0.01 * truth.max())
-    assert CoarseDarcy.from_json(found.to_json()) == found
+    fitted = CoarseDarcy.fit(mask, truth)
+    assert fitted.contrast == pytest.approx(7.0, rel=0.03)
+    np.testing.assert_allclose(fitted.solve(mask), truth, rtol=0.03, atol=0.01 * truth.max())
+    assert CoarseDarcy.from_json(fitted.to_json()) == fitted
 
 
 def test_a_medium_without_contrast_is_refused() -> None:

@@ -12,7 +12,7 @@ from flax import nnx
 
 from surrogates.operator.domain import FieldShape
 from surrogates.operator.networks import config_from_json, network
-from surrogates.operator.unet import repeated
+from surrogates.operator.unet import upsample
 
 UNET = {"architecture": "unet", "width": 8, "multipliers": [1, 2], "norm": "none"}
 RESNET = {"architecture": "dilated_resnet", "width": 8, "blocks": 1, "dilations": [1, 2, 1]}
@@ -22,7 +22,7 @@ RESNET = {"architecture": "dilated_resnet", "width": 8, "blocks": 1, "dilations"
 REACH = {"unet": 1 + 2 + 1 + 2 * 2 + 1 + 1 + 2 + 1, "dilated_resnet": 1 + 4 + 1}
 
 
-def made(settings: dict[str, Any], dims: int = 1, *, periodic: bool = True, **changes: Any) -> nnx.Module:
+def fresh_network(settings: dict[str, Any], dims: int = 1, *, periodic: bool = True, **changes: Any) -> nnx.Module:
     shape = FieldShape(dims, 1, 1, periodic=(periodic,) * dims)
     return network(config_from_json({**settings, **changes}), shape, nnx.Rngs(0))
 
@@ -43,7 +43,7 @@ def test_ends_that_do_not_meet_do_not_see_each_other(settings: dict[str, Any], b
     changed = x.copy()
     changed[0, -1] += 10.0
     for periodic in (False, True):
-        module = made(settings, periodic=periodic, boundary=boundary)
+        module = fresh_network(settings, periodic=periodic, boundary=boundary)
         moved = np.abs(answer(module, changed) - answer(module, x))[0, :, 0] > 0
         seen = np.flatnonzero(moved)
         assert moved[-1]
@@ -56,7 +56,7 @@ def test_ends_that_do_not_meet_do_not_see_each_other(settings: dict[str, Any], b
 
 def test_boundaries_differ_where_they_should_alone() -> None:
     x = noise(1, 64, 1)
-    zero, edge = (answer(made(RESNET, periodic=False, boundary=b), x)[0, :, 0] for b in ("zero", "edge"))
+    zero, edge = (answer(fresh_network(RESNET, periodic=False, boundary=b), x)[0, :, 0] for b in ("zero", "edge"))
     differs = np.abs(zero - edge) > 1e-6
     assert differs[0]
     assert differs[-1]
@@ -65,7 +65,7 @@ def test_boundaries_differ_where_they_should_alone() -> None:
 
 @pytest.mark.parametrize("norm", ["none", "layer", "group"])
 def test_a_periodic_unet_commutes_with_shifts_by_its_stride(norm: str) -> None:
-    module = made(UNET, 2, multipliers=[1, 1, 2], norm=norm, attention=True)
+    module = fresh_network(UNET, 2, multipliers=[1, 1, 2], norm=norm, attention=True)
     x = noise(2, 16, 8, 1)
     still = answer(module, x)
     np.testing.assert_allclose(answer(module, np.roll(x, (4, -4), (1, 2))), np.roll(still, (4, -4), (1, 2)), atol=1e-5)
@@ -77,7 +77,7 @@ def test_a_periodic_unet_commutes_with_shifts_by_its_stride(norm: str) -> None:
 @pytest.mark.parametrize("periodic", [False, True])
 def test_a_unet_takes_odd_grids(space: tuple[int, int], periodic: bool) -> None:
     """Each point of the answer hangs on the point of the input at its place, and no edge is made up."""
-    module = made(UNET, 2, periodic=periodic)
+    module = fresh_network(UNET, 2, periodic=periodic)
     x = noise(1, *space, 1)
     base = answer(module, x)
     assert base.shape == (1, *space, 1)
@@ -89,14 +89,14 @@ def test_a_unet_takes_odd_grids(space: tuple[int, int], periodic: bool) -> None:
 
 def test_an_even_grid_repeats_each_coarse_point_twice() -> None:
     x = jnp.arange(6.0).reshape(1, 2, 3, 1)
-    np.testing.assert_array_equal(repeated(x, (4, 5))[0, ..., 0], np.kron(x[0, ..., 0], np.ones((2, 2)))[:, :5])
+    np.testing.assert_array_equal(upsample(x, (4, 5))[0, ..., 0], np.kron(x[0, ..., 0], np.ones((2, 2)))[:, :5])
 
 
 def test_attention_lets_every_point_see_every_other() -> None:
     x = noise(1, 64, 1)
 
     def sees(attention: bool) -> bool:
-        module = made(UNET, periodic=False, attention=attention)
+        module = fresh_network(UNET, periodic=False, attention=attention)
         gradient = jax.grad(lambda a: module(a)[0, 0, 0])(jnp.asarray(x))  # type: ignore[operator]
         return bool(abs(gradient[0, -1, 0]) > 0)
 
@@ -106,7 +106,7 @@ def test_attention_lets_every_point_see_every_other() -> None:
 
 def test_dilated_convolutions_see_as_far_as_they_say() -> None:
     """Dilations 1, 2, 4, 8, 4, 2, 1 and two convolutions around them: 24 points on each side."""
-    module = made(RESNET, dilations=[1, 2, 4, 8, 4, 2, 1])
+    module = fresh_network(RESNET, dilations=[1, 2, 4, 8, 4, 2, 1])
     x = jnp.asarray(noise(1, 96, 1))
     gradient = np.asarray(jax.jit(jax.grad(lambda a: module(a)[0, 48, 0]))(x))[0, :, 0]  # type: ignore[operator]
     assert np.flatnonzero(gradient).tolist() == list(range(48 - 24, 48 + 25))

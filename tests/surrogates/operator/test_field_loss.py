@@ -35,8 +35,8 @@ def batch() -> FieldBatch:
 
 
 def value(loss: FieldLoss, model: FieldModel, batch: FieldBatch, progress: float) -> tuple[float, dict[str, Any]]:
-    found, stats = jax.jit(loss)(model, batch, jax.random.key(0), jnp.float32(progress))
-    return float(found), stats
+    loss_value, stats = jax.jit(loss)(model, batch, jax.random.key(0), jnp.float32(progress))
+    return float(loss_value), stats
 
 
 def test_unrolled_training_equals_steps_one_by_one(facts: FieldFacts, batch: FieldBatch) -> None:
@@ -56,12 +56,12 @@ def test_unrolled_training_equals_steps_one_by_one(facts: FieldFacts, batch: Fie
 
 def test_a_rollout_is_its_steps(facts: FieldFacts, batch: FieldBatch) -> None:
     model = facts.model()
-    given = rollout(model, batch.frames[:, 0], batch.static, batch.parameters, 2)
+    trajectory = rollout(model, batch.frames[:, 0], batch.static, batch.parameters, 2)
     state = jnp.broadcast_to(batch.frames[:, 0], (2, *batch.frames[:, 0].shape))
-    assert np.array_equal(given[:, :, 0], state)
+    assert np.array_equal(trajectory[:, :, 0], state)
     for k in (1, 2):
         state = model(state, jnp.asarray(batch.static), jnp.asarray(batch.parameters))
-        assert np.allclose(given[:, :, k], state, rtol=1e-5, atol=1e-6)
+        assert np.allclose(trajectory[:, :, k], state, rtol=1e-5, atol=1e-6)
 
 
 def test_cutting_the_gradient_changes_the_gradient_alone(facts: FieldFacts, batch: FieldBatch) -> None:
@@ -105,9 +105,9 @@ def test_derivatives_of_a_wave_converge_at_second_order(closed: bool) -> None:
     for n in (32, 64):
         x = np.arange(n) / n
         wave = jnp.asarray(np.sin(2 * np.pi * x)[None, :, None], jnp.float32)
-        (found,) = derivatives(wave, (1.0,), (closed,))
+        (slope,) = derivatives(wave, (1.0,), (closed,))
         inner = slice(None) if closed else slice(1, -1)
-        errors.append(np.abs(found[0, inner, 0] - 2 * np.pi * np.cos(2 * np.pi * x)[inner]).max())
+        errors.append(np.abs(slope[0, inner, 0] - 2 * np.pi * np.cos(2 * np.pi * x)[inner]).max())
     assert 3.6 < errors[0] / errors[1] < 4.4
 
 
@@ -123,8 +123,8 @@ def test_a_symmetric_pair_of_fields_has_a_symmetric_loss() -> None:
     assert np.array_equal(kept[:, 0], static)
     seen = set()
     for k in range(20):
-        found = loss._turn(jnp.asarray(static[:, None]), jnp.asarray(static), jax.random.key(k), jnp.float32(0))[1]
-        seen |= {np.asarray(found[0]).tobytes()}
+        rotated = loss._turn(jnp.asarray(static[:, None]), jnp.asarray(static), jax.random.key(k), jnp.float32(0))[1]
+        seen |= {np.asarray(rotated[0]).tobytes()}
     # Each sample is turned by itself, and stays the same sample.
     for before, after in zip(static, np.asarray(turned), strict=True):
         assert np.array_equal(np.sort(before.ravel()), np.sort(after.ravel()))
@@ -132,6 +132,6 @@ def test_a_symmetric_pair_of_fields_has_a_symmetric_loss() -> None:
 
 
 def test_unknown_names_and_numbers_are_refused() -> None:
-    for given in ({"kind": "l3"}, {"symmetry": "cube"}, {"unroll": 0}, {"unroll_from": 0.9, "unroll_full": 0.1}):
+    for settings in ({"kind": "l3"}, {"symmetry": "cube"}, {"unroll": 0}, {"unroll_from": 0.9, "unroll_full": 0.1}):
         with pytest.raises(ValueError):
-            FieldLoss(**given)  # type: ignore[arg-type]
+            FieldLoss(**settings)  # type: ignore[arg-type]

@@ -15,7 +15,7 @@ from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.spec import SimulationError
 from surrogates.base import Surrogate, load_surrogate
-from surrogates.operator.bands import covered
+from surrogates.operator.bands import coverage
 from surrogates.operator.field import FieldSurrogate
 from surrogates.operator.field_facts import FieldConfig, FieldFacts
 from surrogates.operator.fit_field import fit_field
@@ -87,10 +87,10 @@ def test_its_bands_hold_on_fresh_fields(trained: FieldSurrogate) -> None:
     assert bands is not None
     fields = waves(200, 9)
     answer = trained.predict_fields(fields)
-    inside = covered(fields.states, answer.mean, bands.half_width(answer.std))[:, 1:]
+    inside = coverage(fields.states, answer.mean, bands.half_width(answer.std))[:, 1:]
     # With 40 calibration fields coverage is Beta(37, 4), whose 0.1% point is 0.71.
     assert ((inside >= 0.9).mean(axis=0) > 0.7).all()
-    assert not ((covered(fields.states, answer.mean, 0.2 * bands.half_width(answer.std))[:, 1:] >= 0.9).mean() > 0.5)
+    assert not ((coverage(fields.states, answer.mean, 0.2 * bands.half_width(answer.std))[:, 1:] >= 0.9).mean() > 0.5)
 
 
 def test_what_was_saved_answers_alike_and_damage_is_found(trained: FieldSurrogate, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from surrogates.operator.spectral import SpectralConv
 from surrogates.recipe import is_matrix
 
 
-def made(architecture: str, dims: int, *, periodic: bool = True, **settings: Any) -> nnx.Module:
+def fresh_network(architecture: str, dims: int, *, periodic: bool = True, **settings: Any) -> nnx.Module:
     config = config_from_json({"architecture": architecture, "width": 8, "layers": 3, "modes": [3], **settings})
     return network(config, FieldShape(dims, 1, 1, periodic=(periodic,) * dims), nnx.Rngs(0))
 
@@ -43,14 +43,14 @@ def refinement(module: nnx.Module, space: tuple[int, ...]) -> float:
 @pytest.mark.parametrize("space", [(12,), (9, 12)])
 @pytest.mark.parametrize("positions", ["none", "periodic"])
 def test_a_linear_one_equals_itself_on_a_finer_grid(architecture: str, space: tuple[int, ...], positions: str) -> None:
-    module = made(architecture, len(space), activation="identity", positions=positions)
+    module = fresh_network(architecture, len(space), activation="identity", positions=positions)
     assert refinement(module, space) < 1e-5
 
 
 @pytest.mark.parametrize("architecture", ["fno", "ffno"])
 def test_activations_alias_less_on_finer_grids(architecture: str) -> None:
     """A smooth activation makes harmonics of all orders, which fold back: much on 8 points, nothing on 64."""
-    module = made(architecture, 1, activation="gelu")
+    module = fresh_network(architecture, 1, activation="gelu")
     changes = [refinement(module, (n,)) for n in (8, 16, 64)]
     assert changes[0] > 3 * changes[1] > 9 * changes[2]
     assert changes[2] < 1e-5
@@ -58,7 +58,7 @@ def test_activations_alias_less_on_finer_grids(architecture: str) -> None:
 
 def test_a_kinked_activation_stays_dependent_on_the_grid() -> None:
     """The harmonics of relu fall slowly: on 64 points its change is still far above rounding."""
-    assert refinement(made("fno", 1, activation="relu"), (64,)) > 1e-4
+    assert refinement(fresh_network("fno", 1, activation="relu"), (64,)) > 1e-4
 
 
 def test_padding_parts_the_two_ends_of_a_domain() -> None:
@@ -67,7 +67,7 @@ def test_padding_parts_the_two_ends_of_a_domain() -> None:
     x[0, -1] = 1.0
 
     def far(padding: float) -> float:
-        module = made("fno", 1, periodic=False, layers=1, activation="identity", padding=padding, modes=[15])
+        module = fresh_network("fno", 1, periodic=False, layers=1, activation="identity", padding=padding, modes=[15])
         block = module.blocks[0]  # type: ignore[attr-defined]
         k = np.arange(16)
         turn = np.exp(-2j * np.pi * k * 2 / (16 + round(16 * padding))) / np.where(k == 0, np.sqrt(2), 1.0)
@@ -82,21 +82,21 @@ def test_padding_parts_the_two_ends_of_a_domain() -> None:
 
 def test_a_tfno_has_fewer_weights() -> None:
     def size(**settings: Any) -> int:
-        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(made("fno", 2, **settings), nnx.Param)))
+        return sum(leaf.size for leaf in jax.tree.leaves(nnx.state(fresh_network("fno", 2, **settings), nnx.Param)))
 
     assert size(factorisation="tucker", rank=0.5) < 0.5 * size()
     assert size(factorisation="separable") < 0.5 * size()
 
 
 def test_blocks_of_an_ffno_can_share_their_spectral_weights() -> None:
-    apart, shared = made("ffno", 2), made("ffno", 2, shared=True)
+    apart, shared = fresh_network("ffno", 2), fresh_network("ffno", 2, shared=True)
     assert (len(apart.spectral), len(shared.spectral)) == (3, 1)  # type: ignore[attr-defined]
     assert answer(shared, wave((9, 12))).std() > 1e-3
 
 
 def test_an_optimiser_of_matrices_takes_the_weights_of_each_mode_for_one() -> None:
     """The real and the imaginary part, of channels in and out; and no vector of a block, nor separable weights."""
-    state = nnx.to_pure_dict(nnx.state(made("fno", 2).blocks[0], nnx.Param))  # type: ignore[attr-defined]
+    state = nnx.to_pure_dict(nnx.state(fresh_network("fno", 2).blocks[0], nnx.Param))  # type: ignore[attr-defined]
     flat = jax.tree_util.tree_flatten_with_path(state)[0]
     matrices = {jax.tree_util.keystr(path): leaf.shape for path, leaf in flat if is_matrix(path, leaf)}
     assert matrices["['spectral']['real']"] == matrices["['spectral']['imag']"] == (7, 4, 8, 8)

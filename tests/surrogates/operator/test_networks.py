@@ -33,14 +33,14 @@ NAMES = list(ARCHITECTURES)
 SHIFTS = [name for name in NAMES if name != "deeponet"]
 
 
-def made(name: str, dims: int = 1, *, parameters: int = 0, periodic: bool = True, **changes: Any) -> nnx.Module:
+def fresh(name: str, dims: int = 1, *, parameters: int = 0, periodic: bool = True, **changes: Any) -> nnx.Module:
     config = config_from_json({**config_to_json(SMALL[name]), **changes})
     return network(config, FieldShape(dims, 2, 3, parameters, (periodic,) * dims), nnx.Rngs(0))
 
 
 def answer(module: nnx.Module, x: Any, parameters: Any = None) -> np.ndarray:
-    given = None if parameters is None else jnp.asarray(parameters, jnp.float32)
-    return np.asarray(nnx.jit(lambda m, *a: m(*a))(module, jnp.asarray(x), given))
+    conditions = None if parameters is None else jnp.asarray(parameters, jnp.float32)
+    return np.asarray(nnx.jit(lambda m, *a: m(*a))(module, jnp.asarray(x), conditions))
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_the_table_is_complete() -> None:
 @pytest.mark.parametrize("space", [(16,), (8, 12)])
 def test_on_periodic_domains_it_commutes_with_shifts(name: str, space: tuple[int, ...]) -> None:
     """By one point; of the U-Net by its stride, which is 2 here."""
-    module = made(name, len(space))
+    module = fresh(name, len(space))
     axes = tuple(range(1, len(space) + 1))
     step = 2 if name == "unet" else 1
     by = (3 * step, 2 * step)[: len(space)]
@@ -68,13 +68,13 @@ def test_on_periodic_domains_it_commutes_with_shifts(name: str, space: tuple[int
 @pytest.mark.parametrize("name", SHIFTS)
 def test_positions_bind_it_to_the_place(name: str) -> None:
     x = noise(2, 16, 2)
-    module = made(name, positions="periodic")
+    module = fresh(name, positions="periodic")
     assert np.abs(answer(module, np.roll(x, 4, 1)) - np.roll(answer(module, x), 4, 1)).max() > 1e-3
 
 
 @pytest.mark.parametrize(("name", "embedding"), [*((name, "mlp") for name in NAMES), ("ffno", "sinusoidal")])
 def test_parameters_change_the_answer_and_equal_ones_do_not(name: str, embedding: str) -> None:
-    module = made(name, parameters=2, embedding=embedding)
+    module = fresh(name, parameters=2, embedding=embedding)
     x = np.repeat(noise(1, 16, 2), 3, axis=0)
     out = answer(module, x, [[0.3, -1.0], [0.3, -1.0], [1.3, -1.0]])
     np.testing.assert_allclose(out[0], out[1], atol=1e-6)
@@ -83,13 +83,13 @@ def test_parameters_change_the_answer_and_equal_ones_do_not(name: str, embedding
         with pytest.raises(ValueError, match="2 parameters"):
             answer(module, x, wrong)
     with pytest.raises(ValueError, match="takes no parameters"):
-        answer(made(name), x, np.zeros((3, 2)))
+        answer(fresh(name), x, np.zeros((3, 2)))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_bfloat16_is_close_to_float32(name: str) -> None:
     x = noise(4, 16, 2)
-    full, half = answer(made(name), x), answer(made(name, dtype="bfloat16"), x)
+    full, half = answer(fresh(name), x), answer(fresh(name, dtype="bfloat16"), x)
     assert half.dtype == np.float32
     error = np.linalg.norm(half - full) / np.linalg.norm(full)
     # bfloat16 rounds to 2^-9; more would mean that a statistic or a transform is taken in it.
@@ -100,7 +100,7 @@ def test_bfloat16_is_close_to_float32(name: str) -> None:
 @pytest.mark.parametrize(("space", "periodic"), [((7, 5), False), ((5, 4, 3), True)])
 def test_it_takes_any_grid_in_more_dims(name: str, space: tuple[int, ...], periodic: bool) -> None:
     """Each point of the input is looked at, and samples of a batch are apart."""
-    module = made(name, len(space), periodic=periodic, positions="linear")
+    module = fresh(name, len(space), periodic=periodic, positions="linear")
 
     def first(x: jax.Array) -> jax.Array:
         return jnp.sum(module(x)[0] ** 2)  # type: ignore[operator]

@@ -38,14 +38,14 @@ def band_limited(space: tuple[int, ...], modes: int, channels: int, batch: int =
 def kernel(weights: np.ndarray, space: tuple[int, ...]) -> np.ndarray:
     """The real kernel (*space, in, out) whose Fourier coefficients are the weights, by summing over wave numbers."""
     grids = np.meshgrid(*[np.arange(n) / n for n in space], indexing="ij")
-    found = np.zeros((*space, *weights.shape[-2:]))
+    kernel_values = np.zeros((*space, *weights.shape[-2:]))
     ranges = [range(-(n // 2), n // 2 + 1) for n in weights.shape[: len(space) - 1]]
     for wave in product(*ranges, range(weights.shape[len(space) - 1])):
         index = (*(k + n // 2 for k, n in zip(wave[:-1], weights.shape, strict=False)), wave[-1])
         phase = np.exp(2j * np.pi * sum(k * g for k, g in zip(wave, grids, strict=True)))
         # A real field has the conjugate at the opposite wave vector; of the last dim only one half is kept.
-        found += (1.0 if wave[-1] == 0 else 2.0) * np.real(phase[..., None, None] * weights[index])
-    return found
+        kernel_values += (1.0 if wave[-1] == 0 else 2.0) * np.real(phase[..., None, None] * weights[index])
+    return kernel_values
 
 
 @pytest.mark.parametrize(("space", "modes"), [((9,), (3,)), ((8,), (3,)), ((6, 7), (2, 2)), ((7, 4), (1, 1))])

@@ -116,8 +116,8 @@ def test_what_lies_outside_of_training_is_told_with_numbers(
     assert far.attrs["out_of_domain"].startswith("k = 50 outside [")
     with pytest.raises(SimulationError, match="k = -1, and only positive values have been learned"):
         surrogate.simulate(surrogate.spec.request({"k": -1.0}))
-    found = score_fields(surrogate, darcy(10, 3, permeability=50.0), "far")
-    assert found["far/in_domain"] == 0
+    far_scores = score_fields(surrogate, darcy(10, 3, permeability=50.0), "far")
+    assert far_scores["far/in_domain"] == 0
     assert "far: 10 of 10 samples are unlike those that were learned from, the first by k = " in caplog.text
     # One that was saved without ranges answers, and says that it does not know them.
     replace_domain = surrogate.with_facts(domain=None)
