@@ -1,8 +1,8 @@
 """The surrogate of a quantum-chemical method on geometries: energies, forces and stresses, with error bars.
 
-It answers the request of such a method (numbers, positions, charge, cell) from a network or an ensemble of them
-(see `energy` and `networks`), reference energies of atoms (see `references`) and, where it learned differences to a
-cheaper simulator, that simulator's answer.
+It takes the same request as the method (numbers, positions, charge, cell). The answer is the sum of the outputs of a
+network or an ensemble of networks (see `energy` and `networks`), reference energies of atoms (see `references`) and, if
+the labels were differences to a cheaper simulator, the answer of that simulator.
 """
 
 from __future__ import annotations
@@ -38,22 +38,23 @@ from surrogates.graph.networks import architecture
 from surrogates.graph.potential_spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
 
 KIND = "potential"
-#: Atom slots times neighbour slots of one batch of predictions: what a CPU's cache holds, what fills a GPU.
+#: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
-#: With at most this many sizes of molecules, each has a shape of its own.
+#: Up to this number of distinct sizes of molecules, each size has its own padded shape.
 EXACT_SIZES = 4
-#: Shapes for a table of more sizes than that.
+#: Number of padded shapes for a table with more sizes than that.
 MOST_SIZES = 8
 
 
 class Potential:
-    """Energies and forces of structures made of the elements, and of the charges, that it was trained on.
+    """A trained potential for structures of the elements and total charges that occurred in training.
 
     Args:
-        model: the networks.
-        facts: what travels with them.
-        last_layer: see `last_layer`; None for no standard deviations of a single network, and no domain.
-        baseline: the simulator that the labels of the active head are differences to, if there is one.
+        model: the networks with their weights.
+        facts: settings, heads and scores.
+        last_layer: posterior of the last layer (see `last_layer`); without it a single network has no standard
+            deviations, and no potential has a domain.
+        baseline: the simulator that the labels of the active head are differences to; None for plain labels.
     """
 
     def __init__(
@@ -93,17 +94,17 @@ class Potential:
                     answer["energy_std"], answer["forces_std"] = std
             return answer
 
-        # On a CPU a batch is computed by one thread, and several at a time: see `predict_structures`.
+        # On a CPU one thread computes a batch, and several batches run at a time; see `predict_structures`.
         self._run = jax.jit(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
 
     @property
     def name(self) -> str:
-        """Short and readable."""
+        """Architecture and the first digits of the fingerprint, such as "painn:0123abcd"."""
         return f"{architecture(self.facts.config.network)}:{self.fingerprint[:8]}"
 
     @property
     def spec(self) -> Spec:
-        """Energies only if some were learned, deviations only with an ensemble or committee, bounds if calibrated."""
+        """Inputs and outputs; energies, deviations, bounds and `in_domain` only if the active head has them."""
         head, config = self.facts.head, self.facts.config
         absent = {"stress"}
         if not head.has_energy:
@@ -126,35 +127,35 @@ class Potential:
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What learned from which labels, and how well."""
+        """Name and version of the simulator, with the facts as its settings."""
         return {"simulator": "surrogate:potential", "version": "2", "settings": self.facts.to_json()}
 
     @property
     def labels_fingerprint(self) -> str:
-        """Of the method, or the hash of the files, whose labels the active head learned."""
+        """Fingerprint of the method, or hash of the files, whose labels the active head learned."""
         return self.facts.head.labels_fingerprint
 
     @property
     def scores(self) -> dict[str, float]:
-        """Held-out errors, flat keys with units."""
+        """Errors on held-out data, by metric with its unit in the key."""
         return dict(self.facts.scores)
 
     @property
     def cutoff_angstrom(self) -> float:
-        """Atoms farther apart than this do not see each other in one round of messages."""
+        """The cutoff, Angstrom; atoms farther apart exchange no messages."""
         return self.facts.config.network.cutoff_angstrom
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled for prediction."""
+        """Number of shapes that have been compiled for prediction."""
         return self._compilations
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request: energy and forces of one structure, and its stress if its cell has three vectors.
+        """Predict energy and forces of one structure, and its stress if the cell has three vectors.
 
         Raises:
-            SimulationError: `invalid_input` for an element or a charge that was not in the training set, or
-                atoms on top of each other; `missing_component` if the baseline is not at hand.
+            SimulationError: `invalid_input`: an element or the charge did not occur in training, or two atoms nearly
+                coincide; `missing_component`: the potential needs a baseline and has none (see `with_baseline`).
         """
         check(inputs, INPUTS, optional=OPTIONAL)
         one = Structures.from_arrays(
@@ -174,16 +175,17 @@ class Potential:
         return dataset(variables, answer)
 
     def predict(self, batch: StructureBatch, *, error_bars: bool = True) -> dict[str, np.ndarray]:
-        """Answer a batch of fixed shape, less what a baseline adds; see `data.structure_batches.pad`.
+        """Predict for a batch of fixed shape (see `data.structure_batches.pad`), without the baseline.
 
         Args:
-            batch: its labels are not looked at.
-            error_bars: without them, energies, forces and stresses alone: a committee's deviations of forces cost
-                a backward pass for each of its draws.
+            batch: padded structures; labels are ignored.
+            error_bars: False for energies, forces and stresses alone. The standard deviations of forces from a
+                committee cost a backward pass for each of its draws.
 
         Returns:
             `energy` (M,) in eV, float64, and `forces` (M, N, 3) in eV/Angstrom, 0 where padded; `stress`
-            (M, 3, 3) of a periodic batch; and `energy_std`, `forces_std`, bounds and `in_domain` as in `spec`.
+            (M, 3, 3) of a periodic batch, in eV/Angstrom^3; and `energy_std`, `forces_std`, bounds and `in_domain` as
+            in `spec`.
         """
         bare = np.zeros(0)
         arrays = self._arrays if error_bars else None
@@ -193,7 +195,7 @@ class Potential:
         )  # fmt: skip
         outputs = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, arrays, batch).items()}
         reference = self._reference[np.asarray(batch.numbers)].sum(axis=-1)
-        # Atoms' energies come in the network's precision; their sum is taken in double.
+        # Energies of atoms have the precision of the network; they are summed in double precision.
         members = outputs.pop("atomic").sum(axis=-1)
         answer = {"energy": members.mean(axis=0) + reference}
         if len(members) > 1:
@@ -216,12 +218,12 @@ class Potential:
         mesh: Mesh | None = None,
         error_bars: bool = True,
     ) -> Predictions:
-        """Answer a table of any length and mixture of sizes, in batches of few shapes.
+        """Predict for a table of structures of any sizes, in batches of few shapes.
 
         Args:
-            structures: their labels, where they have any, are not looked at.
-            sizes: atoms of the shapes to use; by default chosen from `structures`.
-            mesh: devices to share each batch among; None for one device.
+            structures: the structures; labels are ignored.
+            sizes: number of atoms of each padded shape; by default chosen from `structures`.
+            mesh: devices that share each batch; None for one device.
             error_bars: see `predict`.
 
         Raises:
@@ -262,12 +264,12 @@ class Potential:
     def batches(
         self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
     ) -> StructureBatches:
-        """The batches in which `predict_structures` answers a table, in their order.
+        """The batches that `predict_structures` computes for a table, in their order.
 
         Args:
-            structures: any.
-            sizes: atoms of the shapes to use; by default chosen from `structures`.
-            devices: molecules of each batch are a multiple of this.
+            structures: the structures.
+            sizes: number of atoms of each padded shape; by default chosen from `structures`.
+            devices: number of devices; the number of molecules of each batch is a multiple of it.
         """
         cutoff = self.cutoff_angstrom
         chosen = sizes or _sizes(structures.sizes)
@@ -280,11 +282,11 @@ class Potential:
         return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed=None)
 
     def refuse_unknown(self, structures: Structures) -> None:
-        """Refuse what the potential cannot answer.
+        """Refuse structures that the potential cannot predict.
 
         Raises:
-            SimulationError: `invalid_input`, naming elements or charges that it was not trained on, the first
-                structure with atoms on top of each other, or a periodic one where charges reach far.
+            SimulationError: `invalid_input`: an element or a charge did not occur in training, two atoms of a structure
+                nearly coincide, or a structure is periodic and the potential has latent charges.
         """
         unknown = np.unique(structures.numbers[~self._known[np.clip(structures.numbers, 0, MAX_ATOMIC_NUMBER)]])
         if len(unknown):
@@ -305,7 +307,7 @@ class Potential:
             )
 
     def with_facts(self, **changes: Any) -> Potential:
-        """The same weights with other facts, such as `scores` or `active`.
+        """A copy with the same weights in which some facts are replaced, such as `scores` or `active`.
 
         Raises:
             InputError: `active` is not one of the heads.
@@ -315,10 +317,10 @@ class Potential:
         return Potential(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
 
     def with_baseline(self, baseline: Simulator) -> Potential:
-        """With the simulator whose answers are added.
+        """A copy that adds the answers of this simulator.
 
         Raises:
-            InputError: the labels were differences to another one, or to none.
+            InputError: the labels were differences to another simulator, or no differences.
         """
         expected = self.facts.head.baseline
         if expected is None or expected["fingerprint"] != baseline.fingerprint:
@@ -343,7 +345,7 @@ class Potential:
         return {"networks": nnx.to_pure_dict(self._state), "last_layer": layer.arrays()}
 
     def save(self, directory: Path) -> None:
-        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        """Write the potential to a directory, from which `surrogates.base.load_surrogate` reads it."""
         card = {
             "spec": self.spec.to_json(),
             "facts": self.facts.to_json(),
@@ -358,8 +360,8 @@ class Potential:
         """The potential that `save` wrote, without its baseline; runs no code from the directory.
 
         Raises:
-            InputError: there is no potential.
-            CorruptStoreError: its card cannot be used, or weights are missing or changed.
+            InputError: the directory contains no potential.
+            CorruptStoreError: its metadata are invalid, or weights are missing or changed.
         """
         facts, card = read_facts(directory, KIND, Facts)
         with card_errors(directory), within("last_layer"):
@@ -378,9 +380,9 @@ def pairs_budget() -> int:
 
 
 def _sizes(sizes: Int[np.ndarray, " M"]) -> tuple[int, ...]:
-    """Shapes for molecules of these sizes: the sizes themselves if they are few, else a few even ones.
+    """Padded sizes for molecules of these sizes: the sizes themselves if they are few, else a few even numbers.
 
-    Even ones, so that tables that differ little share what is compiled.
+    Even numbers let tables with similar sizes share compiled programs.
     """
     distinct = np.unique(sizes)
     if len(distinct) <= EXACT_SIZES:

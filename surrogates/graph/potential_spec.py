@@ -37,15 +37,15 @@ OUTPUTS = {
 
 @dataclass(frozen=True)
 class Predictions:
-    """Answers for a table of structures, in its order and layout; None for what is not known.
+    """Predictions for a table of M structures with A atoms in all, in its order; None for outputs that are missing.
 
     Attributes:
         energy: total energies, eV.
-        forces: eV/Angstrom.
-        energy_std, forces_std: standard deviations, of an ensemble or a committee.
-        energy_low, energy_high, forces_low, forces_high: bounds of calibrated intervals.
-        in_domain: whether a structure looks like those that were learned from.
-        stress: eV/Angstrom^3; NaN for what is not periodic in all directions, None where nothing is.
+        forces: forces on the atoms, eV/Angstrom.
+        energy_std, forces_std: standard deviations from an ensemble or a committee, eV and eV/Angstrom.
+        energy_low, energy_high, forces_low, forces_high: bounds of calibrated intervals, eV and eV/Angstrom.
+        in_domain: whether a structure lies in the domain of training.
+        stress: eV/Angstrom^3; NaN for structures that are not periodic in all directions, None if all are not.
     """
 
     energy: Float[np.ndarray, " M"]

@@ -1,10 +1,10 @@
-"""Products of harmonics by way of functions on the sphere, which need no Clebsch-Gordan coefficients.
+"""Products of spherical harmonics, computed on points of the sphere without Clebsch-Gordan coefficients.
 
 The density of an atom is a function f(s) = sum_lm A_lm Y_lm(s) of the direction s. The mean over the sphere of a
-product of such functions is invariant, and that of a product with Y_lm turns as Y_lm does; both couple by Gaunt
+product of such functions is invariant, and that of a product with Y_lm rotates as Y_lm does; both couple by Gaunt
 coefficients (Luo et al. 2024, arXiv:2401.10216). Values at the points of a Lebedev rule give these means exactly. f is
-the sum of an even part e (even l) and an odd part o, and only even products have a mean: half of the points, one of
-each opposite pair, therefore suffice, and e^3 and e o^2 are invariants of their own.
+the sum of an even part e (even l) and an odd part o, and the mean of an odd product is 0. Half of the points, one of
+each opposite pair, therefore suffice, and e^3 and e o^2 are separate invariants.
 """
 
 from __future__ import annotations
@@ -16,21 +16,22 @@ from jaxtyping import Array, Float
 
 from surrogates.graph.harmonics import half_sphere, reference
 
-#: Products of three factors that `Products` gives for each channel, and products for each l that is sent.
+#: Number of invariants for each channel, and of equivariant products for each channel and l, of `Products`.
 INVARIANTS, TENSORS = 4, 2
 
 
 class Products(nnx.Module):
-    """Invariants of three factors, and what turns as Y_lm from two and three factors.
+    """Invariant products of three factors, and equivariant products of two and three factors.
 
-    With e, o the parts of f, and g a second even part with other weights of each l: the means of e^3, e o^2, g e^2,
-    g o^2; for odd l those of Y e o and Y e^2 o, for even l those of Y (e^2 + o^2) and Y e^3.
+    e and o are the even and odd part of f, and g is a second even part with other weights of each l. The invariants are
+    the means of e^3, e o^2, g e^2 and g o^2. The equivariant products are the means of Y e o and Y e^2 o for odd l, and
+    of Y (e^2 + o^2) and Y e^3 for even l.
 
     Args:
-        channels: C.
+        channels: C, the number of channels.
         degree: largest l of the density.
-        sends: the l for which products are asked for.
-        rngs: for the weights.
+        sends: degrees l of the equivariant products.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, channels: int, degree: int, sends: tuple[int, ...], rngs: nnx.Rngs) -> None:
@@ -42,7 +43,7 @@ class Products(nnx.Module):
     def __call__(
         self, density: list[Float[Array, "M N _ C"]]
     ) -> tuple[list[Float[Array, "M N C"]], list[list[Float[Array, "M N _ C"]]]]:
-        """The invariants; and for each l that is sent the two products, of 2 l + 1 rows."""
+        """The invariants; and for each l of `sends` the two equivariant products, with 2 l + 1 rows."""
         first, second = self.factors[...]
         e, o, g = self.values(density, first, 0), self.values(density, first, 1), self.values(density, second, 0)
         ee, oo = e * e, o * o
@@ -55,7 +56,7 @@ class Products(nnx.Module):
 
     @property
     def exact(self) -> int:
-        """The degree to which the means have to be exact."""
+        """The polynomial degree to which the quadrature must be exact."""
         even, odd = self.degree - self.degree % 2, self.degree - 1 + self.degree % 2
         needed = [3 * even, even + 2 * odd]
         for ell in self.sends:
@@ -65,7 +66,7 @@ class Products(nnx.Module):
     def values(
         self, density: list[Float[Array, "M N _ C"]], factors: Float[Array, "L C"], parity: int
     ) -> Float[Array, "M N G C"]:
-        """The even (0) or odd (1) part at the points, times the cube root of each point's weight."""
+        """The even (parity 0) or odd (1) part of f at the points, times the cube root of the weight of each point."""
         points, weights = half_sphere(self.exact)
         degrees = range(parity, self.degree + 1, 2)
         every = reference(self.degree, points) * np.cbrt(weights)[:, None]
@@ -74,12 +75,12 @@ class Products(nnx.Module):
         return _times(matrix, joined)
 
     def project(self, product: Float[Array, "M N G C"], ell: int, factors: int) -> Float[Array, "M N D C"]:
-        """The mean of a product with Y_lm; each of its factors holds the cube root of the points' weights."""
+        """The mean of a product times Y_lm; each factor of the product contains the cube root of the weights."""
         points, weights = half_sphere(self.exact)
         return _times((reference(ell, points)[:, ell * ell :] * np.cbrt(weights)[:, None] ** (3 - factors)).T, product)
 
 
 def _times(matrix: Float[np.ndarray, "P Q"], values: Float[Array, "M N Q C"]) -> Float[Array, "M N P C"]:
-    """One small product for each atom, so that no operand or result is transposed."""
+    """The product of a constant matrix with the array of each atom, without transposing operands or results."""
     constant = jnp.broadcast_to(jnp.asarray(matrix, values.dtype), (*values.shape[:2], *matrix.shape))
     return constant @ values

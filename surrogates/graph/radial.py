@@ -1,4 +1,4 @@
-"""Radial functions of a distance: a smooth cutoff envelope and bases that expand a distance in features.
+"""Radial functions: a smooth cutoff envelope, and bases in which distances are expanded.
 
 The polynomial envelope is eq. 8 of DimeNet (Gasteiger et al. 2020, arXiv:2003.03123), whose first
 two derivatives vanish at the cutoff; the Bessel basis is eq. 7 there.
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-#: Names that `expand` knows.
+#: Names of the bases of `expand`.
 BASES = ("bessel", "gaussian")
 
 
@@ -18,12 +18,12 @@ def envelope(distance: Float[Array, " *pairs"], cutoff: float, power: int = 6) -
     """1 at distance 0, falling to 0 at the cutoff with two continuous derivatives, and 0 beyond.
 
     u(x) = 1 - (p+1)(p+2)/2 x^p + p(p+2) x^(p+1) - p(p+1)/2 x^(p+2) with x = distance / cutoff.
-    Energies weighted by it are twice, and so forces once, continuously differentiable.
+    Energies weighted by it are twice continuously differentiable, and forces once.
 
     Args:
         distance: Angstrom.
         cutoff: Angstrom.
-        power: p; larger keeps the weight near 1 for longer.
+        power: p; a larger power keeps the envelope near 1 up to larger distances.
     """
     x = jnp.minimum(distance / cutoff, 1.0)
     p = power
@@ -57,7 +57,11 @@ def gaussian(distance: Float[Array, " *pairs"], cutoff: float, n: int) -> Float[
 
 
 def expand(kind: str, distance: Float[Array, " *pairs"], cutoff: float, n: int) -> Float[Array, "*pairs n"]:
-    """The basis called `kind`; ValueError names the choices."""
+    """Expand distances (Angstrom) in the n functions of the basis `kind`.
+
+    Raises:
+        ValueError: `kind` is not one of `BASES`.
+    """
     if kind == "bessel":
         return bessel(distance, cutoff, n)
     if kind == "gaussian":

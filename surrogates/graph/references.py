@@ -1,8 +1,8 @@
-"""Reference energies of atoms: the part of an energy that depends on composition alone, kept in float64.
+"""Reference energies of atoms: the part of an energy that depends on composition alone, in float64.
 
-A total energy of thousands of eV leaves float32 no digits for chemistry, so the network sees only
-E - sum_a t[z_a]. The t[z] are least squares over the training energies. Where energies of isolated atoms
-are known, the model returns exactly those for an atom without neighbours, and t[z] for one that has them.
+In float32, a total energy of thousands of eV has no digits left for chemistry, so the network learns E - sum_a t[z_a].
+The t[z] are a least-squares fit to the training energies. Where energies of isolated atoms are known, the model returns
+exactly these for an atom without neighbours, and the contribution t[z] for an atom with neighbours.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from surrogates.normalise import refuse_unlike
 
 @dataclass(frozen=True)
 class References:
-    """Energies of atoms, by element.
+    """Reference energies of atoms, by element.
 
     Attributes:
         elements: atomic numbers, ascending.
         bonded: t[z], eV: the mean contribution of an element to the energy of a molecule.
-        isolated: eV, of an atom without neighbours; equal to `bonded` where it is not known apart.
+        isolated: energy of an atom without neighbours, eV; equal to `bonded` where it is unknown.
     """
 
     elements: tuple[int, ...]
@@ -42,12 +42,12 @@ class References:
 
     @staticmethod
     def fit(structures: Structures, isolated: Mapping[int, float] | None = None) -> References:
-        """Least squares over the molecules whose energy is known; of least norm where it is not unique.
+        """Fit `bonded` to the molecules with known energy by least squares, of least norm if it is not unique.
 
         Args:
-            structures: training molecules and crystals. Single atoms among them whose energy is known are taken as
-                isolated energies, see `isolated_energies`.
-            isolated: atomic number to energy, eV; goes before single atoms in `structures`.
+            structures: training molecules and crystals. Single atoms with known energy give isolated energies; see
+                `isolated_energies`.
+            isolated: isolated energies, eV by atomic number; they take precedence over single atoms.
 
         Raises:
             InputError: every structure is an atom without neighbours.
@@ -71,7 +71,7 @@ class References:
         return structures.composition(self.elements) @ np.array(self.bonded)
 
     def release(self) -> dict[int, float]:
-        """t[z] - isolated[z], eV: what an atom of each element gives back when its last neighbour leaves."""
+        """t[z] - isolated[z], eV, by atomic number: the energy that is released when the last neighbour leaves."""
         return {z: t - e for z, t, e in zip(self.elements, self.bonded, self.isolated, strict=True) if t != e}
 
     def to_json(self) -> dict[str, Any]:
@@ -87,8 +87,8 @@ class References:
 def isolated_energies(structures: Structures) -> dict[int, float]:
     """Energies (eV) of the neutral single atoms in a table, by atomic number; the lowest of each element.
 
-    An ion is no isolated atom, since a molecule's energy is not told from those of ions; nor is the one atom of a
-    crystal's cell (see `Structures.alone`).
+    Ions do not count, because reference energies do not depend on the charge; neither does the one atom in the cell
+    of a crystal (see `Structures.alone`).
     """
     lowest: dict[int, float] = {}
     for molecule in np.flatnonzero(structures.alone() & np.isfinite(structures.energy) & (structures.charge == 0)):

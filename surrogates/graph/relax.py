@@ -1,10 +1,9 @@
 """Relaxation of many molecules at once to minima of a potential, on the device.
 
-Molecules of about one size share a batch of fixed shape. Each has its own optimiser, and once its largest force
-is below the threshold it leaves its slot to a molecule that waits, so that no slot computes what is done. Where
-neighbour lists are used they reach farther than the cutoff, and a molecule that has moved half the
-margin pauses until its list is made anew: no pair is ever missed. Coordinates that constraints hold stay where they
-are, and their forces do not count.
+Molecules of similar size share a batch of fixed shape. Each has its own optimiser, and once its largest force is below
+the threshold, a waiting molecule takes its slot, so that no slot computes a finished molecule. Neighbour lists, where
+they are used, extend beyond the cutoff by a margin; a molecule in which an atom has moved by half the margin pauses
+until its list is updated, so no pair is missed. Fixed coordinates do not move, and their forces are ignored.
 """
 
 from __future__ import annotations
@@ -28,21 +27,21 @@ from surrogates.graph.potential import Potential, pairs_budget
 
 RUNNING, CONVERGED, OUT_OF_STEPS, STALE, BROKEN = range(5)
 ENDS = {CONVERGED: "converged", OUT_OF_STEPS: "out_of_steps", BROKEN: "broken"}
-#: Angstrom beyond the cutoff that neighbour lists reach.
+#: Margin of neighbour lists beyond the cutoff, Angstrom.
 MARGIN = 1.0
-#: Steps between looks from outside.
+#: Largest number of steps on the device before the host checks for finished molecules.
 CHUNK = 20
 
 
 @dataclass(frozen=True)
 class RelaxConfig:
-    """When to stop and how to step.
+    """Settings of the optimiser and of its convergence.
 
     Attributes:
-        fmax: eV/Angstrom; a molecule is relaxed once no atom's force is longer.
-        max_steps: evaluations after which one that is not relaxed is given up.
-        optimiser: lbfgs or fire.
-        buckets: sizes to which molecules are padded; each is compiled once.
+        fmax: threshold of convergence, eV/Angstrom; a molecule is relaxed once no force on an atom is longer.
+        max_steps: largest number of evaluations for each molecule.
+        optimiser: "lbfgs" or "fire".
+        buckets: number of padded sizes of molecules; each is compiled once.
     """
 
     fmax: float = 0.01
@@ -59,15 +58,15 @@ class RelaxConfig:
 
 @dataclass(frozen=True)
 class Relaxed:
-    """What became of each molecule, in the order of the input.
+    """The result of a relaxation, in the order of the input.
 
     Attributes:
-        structures: with the positions, energy (eV) and forces (eV/Angstrom) at the end; forces on coordinates that
-            constraints hold are those of the free surface.
-        status: `converged`, `out_of_steps`, or `broken` where the potential gave no finite number; those
-            keep their positions, and their energy and forces are NaN.
-        steps: evaluations of each.
-        computed: evaluations that were paid for, empty slots and finished molecules included.
+        structures: final positions (Angstrom), energies (eV) and forces (eV/Angstrom); forces on fixed coordinates are
+            those without the constraint.
+        status: `converged`, `out_of_steps`, or `broken` if the energy or a force was not finite; a broken molecule
+            keeps its last positions, and its energy and forces are NaN.
+        steps: number of evaluations of each molecule.
+        computed: number of evaluations on the device, including empty slots and finished molecules.
     """
 
     structures: Structures
@@ -77,12 +76,12 @@ class Relaxed:
 
     @property
     def converged(self) -> Bool[np.ndarray, " M"]:
-        """Which are relaxed."""
+        """Whether each molecule has converged."""
         return np.array([s == "converged" for s in self.status], dtype=bool)
 
 
 class Slots(NamedTuple):
-    """M molecules under way; every leaf has M first."""
+    """State of M molecules that are being relaxed; the first axis of each leaf is M."""
 
     system: System
     free: Float[Array, "M N 3"]
@@ -95,10 +94,10 @@ class Slots(NamedTuple):
 
 
 class Relaxer:
-    """Relaxes tables of structures with one potential; what it compiled serves every call.
+    """Relaxes tables of structures on one potential; compiled programs are shared by all calls.
 
     Args:
-        potential: an ensemble's mean is followed.
+        potential: gives energies and forces; of an ensemble their means.
         config: see `RelaxConfig`.
     """
 
@@ -134,11 +133,11 @@ class Relaxer:
         self._load = jax.jit(load)
 
     def __call__(self, structures: Structures, *, progress: bool = False) -> Relaxed:
-        """Relax them all.
+        """Relax all structures of a table.
 
         Raises:
-            SimulationError: `invalid_input`, as `Potential.predict_structures`, or there are constraints other than
-                fixed coordinates.
+            SimulationError: `invalid_input`: as `Potential.predict_structures`, or a structure has constraints other
+                than fixed coordinates.
         """
         refuse_baseline(self.potential)
         refuse_constraints(structures)
@@ -167,7 +166,7 @@ class Relaxer:
         return self.potential.cutoff_angstrom + MARGIN
 
     def _move(self, slots: Slots, atomic: Float[Array, "M N"], forces: Float[Array, "M N 3"]) -> Slots:
-        """One step of those that run, from the atoms' energies and forces where they are."""
+        """One step of the running molecules, from the energies and forces at their positions."""
         old = slots.system.positions
         running = slots.status == RUNNING
         steps = slots.steps + running
@@ -209,7 +208,7 @@ class Relaxer:
                 slots, shape = self._fill_slots(structures, shape, end, occupants, fill, slots)
             assert slots is not None
             busy = int((occupants >= 0).sum())
-            # Those that wait come in as soon as an eighth has finished; at the end all go on together.
+            # Waiting molecules are loaded once an eighth of the slots has finished; without any, all run to the end.
             enough = shape.molecules - busy + (max(1, busy // 8) if waiting else busy)
             slots, n = self._advance(self._weights, slots, np.int32(enough))
             end.computed += int(n) * shape.molecules
@@ -241,12 +240,12 @@ class Relaxer:
         fill: Bool[np.ndarray, " M"],
         slots: Slots | None,
     ) -> tuple[Slots, Shape]:
-        """Slots with the molecules, or the new neighbour lists, that `fill` asks for, and their shape."""
+        """Load molecules, or new neighbour lists, into the slots that `fill` marks; the slots and their shape."""
         table = end.table(structures, occupants[fill])
         if shape.neighbours is not None:
             widest = int(table.neighbours(self._reach).counts.max(initial=1))
             if widest > shape.neighbours:
-                # All begin anew, where they stand, in a wider shape.
+                # All molecules restart from their present positions in a shape with more slots for neighbours.
                 for slot in np.flatnonzero((occupants >= 0) & ~fill):
                     assert slots is not None
                     row = occupants[slot]
@@ -285,7 +284,7 @@ class Relaxer:
 
 @dataclass
 class _End:
-    """Where the molecules are and what was found; energies without references."""
+    """Positions and results of all molecules on the host; energies without reference energies."""
 
     positions: Float[np.ndarray, "A 3"]
     origin: Float[np.ndarray, "M 3"]
@@ -308,12 +307,12 @@ class _End:
         )
 
     def table(self, structures: Structures, rows: Int[np.ndarray, " m"]) -> Structures:
-        """The molecules at `rows`, where they are now."""
+        """The molecules at `rows` with their present positions."""
         return replace(structures.take(rows), positions=self.positions[structures.atoms_of(rows)], _neighbours={})
 
 
 def refuse_baseline(potential: Potential) -> None:
-    """Refuse to move molecules on differences alone: what a baseline adds is not on the device.
+    """Refuse potentials that need a baseline, because its forces are not available on the device.
 
     Raises:
         SimulationError: `invalid_input`.
@@ -327,7 +326,7 @@ def refuse_baseline(potential: Potential) -> None:
 
 
 def refuse_constraints(structures: Structures) -> None:
-    """Refuse to move what has constraints other than fixed coordinates.
+    """Refuse structures that have constraints other than fixed coordinates.
 
     Raises:
         SimulationError: `invalid_input`, naming the first such structure.
@@ -342,11 +341,11 @@ def refuse_constraints(structures: Structures) -> None:
 
 
 def free_coordinates(structures: Structures, numbers: Int[np.ndarray, "M N"]) -> Float[np.ndarray, "M N 3"]:
-    """1 for each coordinate of padded structures that may move, 0 for those that constraints hold.
+    """1 for each free coordinate of padded structures, 0 for fixed ones.
 
     Args:
-        structures: a table.
-        numbers: its atomic numbers as `data.structure_batches.pad` lays them out.
+        structures: the structures.
+        numbers: their atomic numbers, padded by `data.structure_batches.pad`.
     """
     free = np.ones((*numbers.shape, 3), np.float32)
     free[numbers > 0] = ~structures.fixed

@@ -1,8 +1,8 @@
 """Short-range repulsion of nuclei: the universal screened Coulomb energy of Ziegler, Biersack and Littmark.
 
 E = 1/2 sum_ij k Z_i Z_j / r phi(r / a) u(r), a = 0.46850 / (Z_i^0.23 + Z_j^0.23) Angstrom (Ziegler, Biersack and
-Littmark, The Stopping and Range of Ions in Solids, 1985, eqs. 2-60 and 2-61). The envelope u takes it to zero at the
-sum of the covalent radii, as MACE does, so that bonds are left to the network and collisions to physics.
+Littmark, The Stopping and Range of Ions in Solids, 1985, eqs. 2-60 and 2-61). As in MACE, the envelope u is zero beyond
+the sum of the covalent radii, so that the network describes bonds and this term describes collisions.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LENGTH, POWER = 0.46850, 0.23
 
 
 def repulsion(numbers: Int[Array, "M N"], pairs: Pairs) -> Float[Array, "M N"]:
-    """Each atom's half of the energies of its pairs, eV; finite for every distance above 0.
+    """Repulsion energy of each atom, eV: half of the energies of its pairs; finite for all distances above 0.
 
     Args:
         numbers: atomic numbers; 0 is padding.
@@ -35,7 +35,7 @@ def repulsion(numbers: Int[Array, "M N"], pairs: Pairs) -> Float[Array, "M N"]:
     z_j = pairs.gather(numbers).astype(dtype)
     radii = jnp.asarray(np.nan_to_num(covalent_radii), dtype)
     reach = radii[numbers][..., None] + pairs.gather(radii[numbers])
-    # An empty slot counts as two atoms of hydrogen out of reach, where everything is smooth.
+    # An empty slot is treated like two distant hydrogen atoms, so that all functions below are smooth.
     present = pairs.weight > 0
     charge = jnp.where(present, z_i * z_j, 0.0)
     length = LENGTH / (jnp.maximum(z_i, 1.0) ** POWER + jnp.maximum(z_j, 1.0) ** POWER)

@@ -1,4 +1,4 @@
-"""What dynamics and relaxations give, written as trajectories; see `data.trajectories`."""
+"""Output of dynamics and relaxations as trajectory files; see `data.trajectories`."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ def write_trajectory(
     source: str = "",
     resume: bool = False,
 ) -> int:
-    """Write snapshots as the dynamics gives them, or the end of a relaxation; how many frames were new.
+    """Write the snapshots of a dynamics, or the result of a relaxation; returns the number of new frames.
 
     Args:
-        snapshots: what `Dynamics` yields, or what a `Relaxer` returns.
-        path: .xyz or .extxyz (each also .gz), or .zarr.
-        timestep_fs: of the dynamics; None where steps are of no time.
-        source: the name of the potential.
-        resume: go on where a killed run of the same dynamics stopped; its frames are computed, compared and
-            passed over.
+        snapshots: snapshots from `Dynamics`, or the result of a `Relaxer`.
+        path: file with suffix .xyz or .extxyz (each also .gz), or .zarr.
+        timestep_fs: length of a step of the dynamics, fs; None for no times.
+        source: name of the potential.
+        resume: continue the file of an interrupted run of the same dynamics. Its frames are computed again and
+            compared with the file.
 
     Raises:
         InputError, CorruptStoreError: as `write_frames`.
@@ -48,12 +48,14 @@ def run_dynamics(
     velocities: Float[np.ndarray, "A 3"] | None = None,
     resume: bool = False,
 ) -> int:
-    """Move molecules and write where they go, with the potential's name; how many frames were new.
+    """Run a dynamics and write its trajectory with the name of the potential; returns the number of new frames.
 
     Args:
-        dynamics: see `Dynamics`.
-        structures, velocities: where they begin, as `Dynamics` takes them.
-        path, resume: as `write_trajectory`.
+        dynamics: the potential and the settings of the integrator.
+        structures: initial structures.
+        path: trajectory file, as in `write_trajectory`.
+        velocities: initial velocities, Angstrom/fs, as in `Dynamics`.
+        resume: continue the file of an interrupted run, as in `write_trajectory`.
 
     Raises:
         SimulationError: `invalid_input`, as `Potential.predict_structures`.
@@ -69,7 +71,7 @@ def run_dynamics(
 
 
 def frames(snapshots: Iterable[Snapshot], timestep_fs: float | None = None) -> Iterator[Frame]:
-    """Each molecule of each snapshot; one that has left the finite numbers has the status `broken`."""
+    """A frame for each molecule of each snapshot; a molecule with numbers that are not finite is `broken`."""
     for now in snapshots:
         table = now.structures
         for i, molecule in enumerate(now.rows.tolist()):
@@ -91,7 +93,7 @@ def frames(snapshots: Iterable[Snapshot], timestep_fs: float | None = None) -> I
 
 
 def relaxed_frames(relaxed: Relaxed) -> Iterator[Frame]:
-    """Each molecule where its relaxation ended; the status is `ok`, `out_of_steps` or `broken`."""
+    """A frame for each molecule at the end of its relaxation; the status is `ok`, `out_of_steps` or `broken`."""
     table = relaxed.structures
     for i, status in enumerate(relaxed.status):
         atoms = slice(table.atom_start[i], table.atom_start[i + 1])

@@ -1,1 +1,1 @@
-"""Operators between fields on grids: what they are made of, and surrogates of solvers made of them."""
+"""Neural operators between fields on grids, and the surrogates of solvers that use them."""

@@ -1,13 +1,13 @@
-"""Calibrated bands of fields, and how long a rollout can be relied upon.
+"""Calibrated bands of fields, and the horizon up to which a rollout is reliable.
 
-A band holds at least a share 1 - alpha of the points of a field, for at least a share 1 - alpha of the fields that
-are exchangeable with those it was calibrated on: the score of a field is the (1 - alpha)-quantile over its points
-of |error| / sigma, and the factor of sigma is the conformal quantile of the scores (after Ma et al. 2024,
-arXiv:2402.01960). sigma^2 is the members' variance plus the square of a floor, the typical error at that time.
+A band contains at least a share 1 - alpha of the points of a field, for at least a share 1 - alpha of the fields that
+are exchangeable with the calibration fields. The score of a field is the (1 - alpha)-quantile over its points of
+|error| / sigma, and the factor of sigma is the conformal quantile of the scores (after Ma et al. 2024,
+arXiv:2402.01960). sigma^2 is the variance over the members plus the square of a floor, the typical error at that time.
 
-The horizon of a rollout is the last time up to which its error, by a bound that holds at each time with
-probability 1 - alpha, stays below a tolerance. The bound is conformal too: the score is the relative L2 error over the
-relative size of sigma.
+The horizon of a rollout is the last time up to which a bound of its error stays below a tolerance. At each time the
+bound holds with probability 1 - alpha. The bound is conformal too: its score is the relative L2 error over the relative
+size of sigma.
 """
 
 from __future__ import annotations
@@ -23,23 +23,24 @@ from data.plain import decode
 from surrogates.normalise import constant, moments, refuse_unlike
 from surrogates.uncertainty import ALPHA, conformal_quantile
 
-#: Smallest floor of sigma, over the size of a channel; and what keeps 0 / 0 finite.
+#: Smallest floor of sigma, relative to the size of a channel; and the smallest divisor, which avoids 0 / 0.
 LEAST, SMALLEST = 1e-9, float(np.sqrt(np.finfo(np.float64).tiny))
 FloatArray = Float[np.ndarray, "..."]
 
 
 @dataclass(frozen=True)
 class Bands:
-    """Calibration of one surrogate, for each time of its output.
+    """Calibration of a surrogate of fields, for each time of its output.
 
     Attributes:
-        factor: of sigma, by time.
-        floor: of sigma, by time and channel; in the output's units.
-        bound: of the relative size of sigma, by time, to bound the relative L2 error.
-        alpha: share of points, and of fields, that may lie outside.
-        n: samples that it was calibrated on.
-        centre, spread: of each channel where there are several: sizes are those of deviations, in units of the spread,
-            so that no channel hides the others. Empty for one channel, whose relative error is the published one.
+        factor: half-width of the band over sigma, by time.
+        floor: floor of sigma, by time and channel, in the units of the output.
+        bound: bound of the relative L2 error over the relative size of sigma, by time.
+        alpha: share of points, and of fields, that may lie outside of the band.
+        n: number of calibration samples.
+        centre, spread: mean and standard deviation of each channel of an output with several channels, in the units of
+            the output. Sizes of fields are then those of deviations from the centre in units of the spread, so that all
+            channels count alike. Empty for one channel, whose relative error is the usual one.
     """
 
     factor: tuple[float, ...]
@@ -65,15 +66,20 @@ class Bands:
         std: Float[np.ndarray, "sample time *space channel"],
         alpha: float = ALPHA,
     ) -> Bands:
-        """Calibrate on samples that training has not seen.
+        """Calibrate on held-out samples.
+
+        Args:
+            truth: fields of the simulator.
+            mean, std: mean and standard deviation over the members, in the units of `truth`.
+            alpha: share of points, and of fields, that may lie outside of the band.
 
         Raises:
-            InputError: they are so few that no finite band has the coverage.
+            InputError: there are too few samples for a finite band with this coverage.
         """
         samples, times, channels = truth.shape[0], truth.shape[1], truth.shape[-1]
         flat = (samples, times, -1, channels)
         error = np.abs(np.asarray(truth, np.float64) - mean).reshape(flat)
-        # Relative to the channel, so that no unit is too small; the least number keeps 0 from dividing 0.
+        # The floor is relative to the size of the channel, so that it suits any unit; SMALLEST avoids 0 / 0.
         size = np.sqrt(np.square(truth.reshape(flat), dtype=np.float64).mean(axis=(0, 1, 2)))
         floor = np.maximum(np.median(error, axis=(0, 2)), np.maximum(LEAST * size, SMALLEST))
         sigma = np.hypot(std.reshape(flat), floor[None, :, None])
@@ -94,10 +100,10 @@ class Bands:
         )
 
     def sigma(self, std: Float[np.ndarray, "sample time *space channel"]) -> FloatArray:
-        """The standard deviation with its floor.
+        """The standard deviation of each point combined with the floor, in the units of the output.
 
         Raises:
-            ValueError: another number of times than it was calibrated for.
+            ValueError: `std` has more times than the calibration.
         """
         if std.shape[1] > len(self.factor):
             raise ValueError(f"bands reach {len(self.factor)} times, {std.shape[1]} are asked for")
@@ -106,7 +112,7 @@ class Bands:
         return np.hypot(std, floor.reshape(spread))
 
     def half_width(self, std: Float[np.ndarray, "sample time *space channel"]) -> FloatArray:
-        """Half the width of the band at each point."""
+        """Half-width of the band at each point, in the units of the output."""
         factor = np.asarray(self.factor)[: std.shape[1]]
         return self.sigma(std) * factor.reshape(1, -1, *[1] * (std.ndim - 2))
 
@@ -115,7 +121,7 @@ class Bands:
         mean: Float[np.ndarray, "sample time *space channel"],
         std: Float[np.ndarray, "sample time *space channel"],
     ) -> Float[np.ndarray, "sample time"]:
-        """What the relative L2 error of each field stays below, at each time with probability 1 - alpha."""
+        """Upper bound of the relative L2 error of each field, which holds at each time with probability 1 - alpha."""
         flat = (*mean.shape[:2], -1, mean.shape[-1])
         size = relative_size(self.sigma(std).reshape(flat), mean.reshape(flat), self.centre, self.spread)
         return size * np.asarray(self.bound)[: mean.shape[1]]
@@ -144,7 +150,7 @@ class Bands:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Bands:
-        """What `to_json` described."""
+        """The bands that `to_json` described."""
         return decode(Bands, value)
 
 

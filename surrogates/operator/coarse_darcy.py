@@ -1,9 +1,9 @@
-"""What a coarse solver says of Darcy flow, as one more field that a network sees beside the permeability.
+"""A coarse solver of Darcy flow, whose answer is a further input field of the network beside the permeability.
 
 Finite volumes on the samples' own grid solve -div(a grad u) = 1 with u = 0 on the boundary: five points, with the
 harmonic mean of two neighbours' permeabilities at the face between them (Patankar 1980, Numerical Heat Transfer and
-Fluid Flow, section 4.2-3). The network then learns what the coarse grid gets wrong. Where a file gives
-permeability only as a mask, its contrast and the unit of the answer are fitted to the training samples.
+Fluid Flow, section 4.2-3). The network then learns to correct the error of the coarse grid. Where a file contains the
+permeability as a mask only, its contrast and the unit of the answer are fitted to the training samples.
 """
 
 from __future__ import annotations
@@ -21,19 +21,20 @@ from data.errors import InputError
 from data.fields import Layout
 from data.plain import decode
 
-#: Contrasts that are looked through, and training samples by which they are judged.
+#: Range of the search for the contrast, and number of training samples that the search compares.
 CONTRASTS, JUDGED = (1.5, 100.0), 100
-#: What keeps a field of zeros from dividing by 0, whatever the unit.
+#: Smallest divisor, which avoids a division by 0 for a field of zeros in any unit.
 SMALLEST = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True)
 class CoarseDarcy:
-    """The solver, with what it was fitted to.
+    """The coarse solver with its fitted constants.
 
     Attributes:
-        contrast: permeability where the field is largest over that where it is smallest; between them it is geometric.
-        scale: answer in the units of the samples over that for a smallest permeability of 1 and a unit source.
+        contrast: permeability at the largest value of the field over that at the smallest; it is interpolated
+            geometrically in between.
+        scale: answer in the units of the samples over the answer for a smallest permeability of 1 and a unit source.
         low, high: smallest and largest values of the field that gives the permeability.
     """
 
@@ -48,14 +49,14 @@ class CoarseDarcy:
 
     @staticmethod
     def fit(field: Float[np.ndarray, "sample x y"], truth: Float[np.ndarray, "sample x y"]) -> CoarseDarcy:
-        """Contrast and scale that bring coarse answers nearest to true ones, by the mean relative L2 error.
+        """Fit contrast and scale, so that the mean relative L2 error of the coarse answers is smallest.
 
         Args:
             field: permeability, or a mask of it.
             truth: answers of the samples.
 
         Raises:
-            InputError: the field is the same everywhere.
+            InputError: the field is constant.
         """
         low, high = float(field.min()), float(field.max())
         if low == high:
@@ -79,32 +80,32 @@ class CoarseDarcy:
         return CoarseDarcy(float(np.exp(optimum.x)), judged(float(optimum.x))[1], low, high)
 
     def solve(self, field: Float[np.ndarray, "sample x y"]) -> Float[np.ndarray, "sample x y"]:
-        """Coarse answers for points at i / n of the unit square, the first of which lie on its boundary."""
+        """Coarse answers at the points i / n of the unit square, the first of which lie on its boundary."""
         share = np.clip((np.asarray(field, np.float64) - self.low) / (self.high - self.low), 0.0, 1.0)
         return np.stack([self.scale * _solve(self.contrast**one) for one in share])
 
     def to_json(self) -> dict[str, float]:
-        """A plain dict, from which `from_json` makes an equal one."""
+        """A plain dict, from which `from_json` makes an equal solver."""
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> CoarseDarcy:
-        """What `to_json` described."""
+        """The solver that `to_json` described."""
         return decode(CoarseDarcy, value)
 
 
 def with_coarse(
     coarse: CoarseDarcy, static: Float[np.ndarray, "sample x y static"]
 ) -> Float[np.ndarray, "sample x y more"]:
-    """Static fields with the coarse answer to the first of them as one more."""
+    """Static fields with the coarse answer to the first of them appended as a further field."""
     return np.concatenate([static, coarse.solve(static[..., 0])[..., None]], axis=-1)
 
 
 def refuse_unfit(layout: Layout) -> None:
-    """Refuse samples that are no Darcy flow on the unit square.
+    """Refuse samples that are not Darcy flow on the unit square.
 
     Raises:
-        InputError: something evolves, the space has not two dims of equal length, or the inputs are not one field.
+        InputError: the output evolves, space is not a square that is not periodic, or the input is not one field.
     """
     one = len(layout.static) == 1 and not layout.parameters and layout.channels == 1
     square = len(layout.points) == 2 and layout.points[0] == layout.points[1] and not any(layout.periodic)
@@ -117,9 +118,9 @@ def refuse_unfit(layout: Layout) -> None:
 
 
 def _solve(permeability: Float[np.ndarray, "n n"]) -> Float[np.ndarray, "n n"]:
-    """One answer for a unit source; a banded Cholesky factorisation."""
+    """The answer for a unit source, by a banded Cholesky factorisation."""
     n = len(permeability)
-    # The last row and column lie on the boundary and are not among the points: they continue their neighbours.
+    # The last row and column lie on the boundary and have no points; their permeability is that of their neighbours.
     full = np.pad(permeability, ((0, 1), (0, 1)), mode="edge")
     along_x = 2 * full[:-1] * full[1:] / (full[:-1] + full[1:])
     along_y = 2 * full[:, :-1] * full[:, 1:] / (full[:, :-1] + full[:, 1:])

@@ -1,4 +1,4 @@
-"""Numbers that condition an answer: they scale and shift the features of each block (FiLM).
+"""Conditioning of networks on parameters, which scale and shift the features of each block (FiLM).
 
 Perez et al. 2018 (arXiv:1709.07871, eq. 2); for operators, Gupta and Brandstetter 2022 (arXiv:2209.15616, section 4).
 """
@@ -12,17 +12,17 @@ from jaxtyping import Array, Float
 
 from surrogates.operator.layers import HE, NetworkConfig, scaled_normal
 
-#: Radians per unit of a normalised parameter, from slower than its whole range to faster than a tenth of it.
+#: Frequencies in radians per standard deviation of a parameter: their periods are 25 to 0.8 standard deviations.
 FREQUENCIES = tuple(float(f) for f in 2.0 ** np.arange(-2, 4))
 
 
 class Embedding(nnx.Module):
-    """Features of the numbers that condition an answer, by a small network.
+    """A small network that computes features of the parameters.
 
     Args:
-        parameters: how many numbers.
-        config: `embedding`, `width` and `activation` are read.
-        rngs: for the first weights.
+        parameters: number of parameters.
+        config: settings, of which `embedding` and `width` are used.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, parameters: int, config: NetworkConfig, rngs: nnx.Rngs) -> None:
@@ -32,10 +32,10 @@ class Embedding(nnx.Module):
         self.second = nnx.Linear(config.width, config.width, rngs=rngs)
 
     def __call__(self, parameters: Float[Array, "batch parameters"] | None) -> Float[Array, "batch width"]:
-        """The features.
+        """The features of normalised parameters.
 
         Raises:
-            ValueError: there are no parameters, or not as many as the network was made for.
+            ValueError: parameters are missing, or their number is wrong.
         """
         if parameters is None or parameters.shape[-1] != self.parameters:
             shape = None if parameters is None else parameters.shape
@@ -47,12 +47,12 @@ class Embedding(nnx.Module):
 
 
 class FiLM(nnx.Module):
-    """h (1 + a) + b, where a and b are linear in the features of the parameters; small at first.
+    """h (1 + a) + b, where a and b are linear in the features of the parameters and are small initially.
 
     Args:
-        width: of those features.
-        channels: of h.
-        rngs: for the first weights.
+        width: number of features of the parameters.
+        channels: number of channels of h.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, width: int, channels: int, rngs: nnx.Rngs) -> None:
@@ -68,14 +68,14 @@ class FiLM(nnx.Module):
 
 
 class Conditioning(nnx.Module):
-    """The embedding of the parameters and one FiLM for each block; does nothing where there are no parameters.
+    """The embedding of the parameters with a FiLM layer for each block; the identity without parameters.
 
     Args:
-        parameters: how many numbers; may be 0.
-        blocks: how many places are conditioned.
-        channels: of the features there; a tuple where they differ.
-        config: see `Embedding`.
-        rngs: for the first weights.
+        parameters: number of parameters; may be 0.
+        blocks: number of blocks that are conditioned.
+        channels: channels of each block; a tuple where they differ.
+        config: settings; see `Embedding`.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(
@@ -88,10 +88,10 @@ class Conditioning(nnx.Module):
             self.films = nnx.List([FiLM(config.width, c, rngs) for c in each])
 
     def features(self, parameters: Float[Array, "batch parameters"] | None) -> Float[Array, "batch width"] | None:
-        """The features of the parameters; None where the network takes none.
+        """The features of the parameters; None for a network without parameters.
 
         Raises:
-            ValueError: parameters are given to a network that takes none, or lack where it takes some.
+            ValueError: a network without parameters gets some, or one with parameters gets none.
         """
         if self.parameters:
             return self.embed(parameters)

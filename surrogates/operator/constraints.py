@@ -1,4 +1,4 @@
-"""What an answer can be made to obey exactly, on periodic uniform grids: pure functions of fields, channels last."""
+"""Hard constraints of fields on periodic uniform grids, as pure functions of fields with channels last."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ def divergence_free(
 ) -> Float[Array, "*batch space_and_component"]:
     """The divergence-free field nearest to a velocity: u - k (k . u) / |k|^2 for each wave vector k (Leray projection).
 
-    The mean is kept. Coefficients at the Nyquist wave number of a dim of even size are dropped: no derivative that
-    is real on the grid belongs to them.
+    The mean is kept. Coefficients at the Nyquist wave number of a dim of even size are dropped, because their
+    derivative is not real on the grid.
 
     Args:
-        velocity: components along the dims of space, in the order of these, on a periodic grid in 2 or 3 dims.
-        lengths: of the domain along each dim, in one unit.
+        velocity: components in the order of the dims of space, on a periodic grid in 2 or 3 dims.
+        lengths: lengths of the domain along each dim, in one unit.
 
     Returns:
-        In the dtype that came in; the transform is in float32 at least.
+        The projected velocity, in the dtype of `velocity`; the transform is in float32 at least.
 
     Raises:
         ValueError: there are not as many components as dims of space, or a length is not above 0.
@@ -46,7 +46,7 @@ def stream_function(
 
     Args:
         psi: the stream function on a periodic grid.
-        lengths: of the domain along x and y.
+        lengths: lengths of the domain along x and y.
 
     Raises:
         ValueError: psi has more than one channel.
@@ -61,14 +61,14 @@ def stream_function(
 def conserve_mean(
     new: Float[Array, "batch *space channel"], old: Float[Array, "batch *space channel"]
 ) -> Float[Array, "batch *space channel"]:
-    """A field shifted so that the mean of each channel is that of another one.
+    """Shift a field so that the mean of each channel equals that of another field.
 
     Args:
-        new: the field.
-        old: has the mean that is kept.
+        new: the field to shift.
+        old: the field whose means are kept.
     """
     axes = tuple(range(1, new.ndim - 1))
-    # The mean of the difference: that of two large numbers would lose what it is to keep.
+    # The mean of the difference is exact where the difference of two large means would lose digits.
     return new - jnp.mean(new - old, axis=axes, keepdims=True, dtype=jnp.promote_types(new.dtype, jnp.float32)).astype(
         new.dtype
     )

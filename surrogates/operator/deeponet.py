@@ -1,8 +1,8 @@
-"""DeepONet: an answer as a sum of learned functions of place (Lu et al. 2021, arXiv:1910.03193, eq. 2).
+"""DeepONet: the output is a sum of learned functions of position (Lu et al. 2021, arXiv:1910.03193, eq. 2).
 
-The trunk gives the functions at any point; the branch gives their amplitudes from the input at fixed sensors.
-The input of any grid is averaged over as many cells as there are sensors, so detail below the spacing of the sensors
-is lost to it whatever the grid, and the answer can be asked for on any.
+The trunk computes the functions at any point; the branch computes their amplitudes from the input at fixed sensors.
+The input may lie on any grid and is averaged over the cell of each sensor, so detail below the spacing of the sensors
+is lost on every grid. The output can be evaluated on any grid.
 """
 
 from __future__ import annotations
@@ -22,14 +22,15 @@ from surrogates.operator.layers import HE, NetworkConfig, activate, linear
 
 @dataclass(frozen=True)
 class DeepONetConfig(NetworkConfig):
-    """The size of the network; see `NetworkConfig` for what all have. The answer depends on place by the trunk.
+    """Hyperparameters of the network, beside those of `NetworkConfig`.
 
     Attributes:
-        layers: hidden layers of branch and trunk, each of `width` channels.
-        functions: of place, for each channel out.
-        sensors: along each dim.
-        harmonics: largest wave number of the sines and cosines that the trunk sees.
-        positions: "periodic": sines and cosines alone; "linear": the coordinates too, which no periodic domain allows.
+        layers: hidden layers of branch and of trunk, each of `width` channels.
+        functions: number of functions of position for each output channel.
+        sensors: number of sensors along each dim.
+        harmonics: largest wave number of the sines and cosines that the trunk takes.
+        positions: inputs of the trunk, "periodic" for sines and cosines alone, or "linear" for coordinates too, which
+            do not suit periodic domains.
     """
 
     width: int = 128
@@ -46,12 +47,12 @@ class DeepONetConfig(NetworkConfig):
 
 
 class DeepONet(nnx.Module):
-    """See the module.
+    """A DeepONet; see the docstring of the module.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: DeepONetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -70,10 +71,10 @@ class DeepONet(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """The answer on the grid of x, whatever its size.
+        """The output fields on the grid of x, which may have any size.
 
         Raises:
-            ValueError: x or the parameters are of another shape.
+            ValueError: x or the parameters have the wrong shape.
         """
         config, shape = self.config, self.shape
         shape.check(x)
@@ -87,12 +88,12 @@ class DeepONet(nnx.Module):
         for layer in self.trunk:
             where = activate(config.activation, layer(where))
         functions = self.functions(where).reshape(*space, shape.outputs, config.functions)
-        # The sum is one of many terms, of variance 1 each at first.
+        # The sum has many terms, each with an initial variance of 1.
         total = jnp.einsum("bof,...of->b...o", amplitudes, functions) / np.sqrt(config.functions)
         return (total + self.bias[...]).astype(x.dtype)
 
     def _trunk_features(self, where: Float[Array, "*space dims"]) -> Float[Array, "*space features"]:
-        """What the trunk sees of each point."""
+        """Inputs of the trunk for each point."""
         waves = 2 * np.pi * np.arange(1, self.config.harmonics + 1)
         angles = (where[..., None] * waves).reshape(*where.shape[:-1], -1)
         seen = [jnp.sin(angles), jnp.cos(angles)]
@@ -104,11 +105,11 @@ class DeepONet(nnx.Module):
 def at_sensors(x: Float[Array, "batch *space channel"], sensors: int) -> Float[Array, "batch *sensors channel"]:
     """Averages of a field over cells that divide each dim into `sensors` equal parts.
 
-    A point stands for the cell around it, and counts in each part by its share of it.
+    A point represents the cell around it, and is weighted by the share of the part that its cell covers.
 
     Args:
         x: the field.
-        sensors: along each dim.
+        sensors: number of sensors along each dim.
     """
     for axis in range(1, x.ndim - 1):
         x = jnp.moveaxis(jnp.tensordot(x, _averages(x.shape[axis], sensors).T, ((axis,), (0,))), -1, axis)
@@ -116,7 +117,7 @@ def at_sensors(x: Float[Array, "batch *space channel"], sensors: int) -> Float[A
 
 
 def _averages(points: int, sensors: int) -> Float[np.ndarray, "sensors points"]:
-    """Shares of the points in the average over each part."""
+    """Weights of the points in the average over each part."""
     cells, parts = np.arange(points + 1) / points, np.arange(sensors + 1) / sensors
     left = np.maximum(cells[None, :-1], parts[:-1, None])
     right = np.minimum(cells[None, 1:], parts[1:, None])

@@ -1,8 +1,8 @@
-"""The domain that a network works on: its boundaries, its coordinates, and grids of whatever size.
+"""Geometry of the domain of a network: boundaries, coordinates and padding, for grids of any size.
 
-Coordinates are shares of the domain, so that they mean the same at every resolution. Points of a periodic dim lie at
-i / n of its length. Where those of any other dim lie, a grid has to tell, or fields on two grids would not be at one
-place: "cells" has them in the middle of n cells, "left" at the left end of each, "ends" from one end to the other.
+Coordinates are shares of the length of the domain, so that they do not depend on the resolution. Points of a periodic
+dim lie at i / n of its length. For the other dims the grid says where the points lie, so that fields on two grids are
+aligned: "cells" in the middle of n cells, "left" at the left end of each cell, "ends" from one end to the other.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ GRIDS = ("cells", "left", "ends")
 
 @dataclass(frozen=True)
 class FieldShape:
-    """What goes into a network and what comes out.
+    """Dims and channels of the inputs and outputs of a network.
 
     Attributes:
-        dims: of space: 1, 2 or 3.
-        inputs: channels in: those of the state, times the length of its history, and static fields.
-        outputs: channels out.
-        parameters: numbers that condition the answer, normalised.
-        periodic: for each dim of space, whether its ends meet; none given means that none do.
+        dims: number of dims of space: 1, 2 or 3.
+        inputs: input channels: those of the state, times the length of its history, and those of static fields.
+        outputs: output channels.
+        parameters: number of normalised parameters that condition the output.
+        periodic: for each dim of space, whether it is periodic; empty if no dim is.
 
     Raises:
         ValueError: a number is out of range.
@@ -50,10 +50,10 @@ class FieldShape:
             raise ValueError(f"periodic must tell of each of {self.dims} dims, got {self.periodic}")
 
     def check(self, x: Float[Array, "batch *space inputs"]) -> None:
-        """Refuse a field of another shape.
+        """Refuse a field of the wrong shape.
 
         Raises:
-            ValueError: the number of dims or of channels is another.
+            ValueError: the number of dims or of channels is wrong.
         """
         if x.ndim != self.dims + 2 or x.shape[-1] != self.inputs:
             raise ValueError(
@@ -62,12 +62,12 @@ class FieldShape:
 
 
 def coordinates(space: tuple[int, ...], periodic: tuple[bool, ...], grid: str = "cells") -> Float[Array, "*space dims"]:
-    """Where the points of a grid lie, as shares of the domain.
+    """Coordinates of the points of a grid, as shares of the domain.
 
     Args:
-        space: points along each dim.
-        periodic: whether the ends of each meet.
-        grid: of the other dims, one of `GRIDS`.
+        space: number of points along each dim.
+        periodic: whether each dim is periodic.
+        grid: placement of points along the other dims, one of `GRIDS`.
     """
 
     def along(n: int, closed: bool) -> Float[np.ndarray, " n"]:
@@ -80,12 +80,12 @@ def coordinates(space: tuple[int, ...], periodic: tuple[bool, ...], grid: str = 
 
 
 def position_features(kind: str, where: Float[Array, "*points dims"]) -> Float[Array, "*points features"]:
-    """What a network is told of where it is.
+    """Features of positions, as inputs of a network.
 
     Args:
-        kind: "none": nothing; "linear": the coordinates from -1 to 1; "periodic": sine and cosine of once around
-            each dim, equal at both ends.
-        where: shares of the domain.
+        kind: "none" for no features; "linear" for coordinates from -1 to 1; "periodic" for the sine and cosine with
+            the period of each dim, which are equal at both ends.
+        where: coordinates as shares of the domain.
     """
     if kind == "linear":
         return 2 * where - 1
@@ -95,14 +95,14 @@ def position_features(kind: str, where: Float[Array, "*points dims"]) -> Float[A
 
 
 def position_count(kind: str, dims: int) -> int:
-    """How many features `position_features` gives."""
+    """Number of features that `position_features` returns."""
     return {"none": 0, "linear": dims, "periodic": 2 * dims}[kind]
 
 
 def with_positions(
     x: Float[Array, "batch *space channel"], kind: str, periodic: tuple[bool, ...], grid: str
 ) -> Float[Array, "batch *space more"]:
-    """A field with the features of each point's position as further channels."""
+    """A field with the position features of each point as further channels."""
     if kind == "none":
         return x
     features = position_features(kind, coordinates(x.shape[1:-1], periodic, grid)).astype(x.dtype)
@@ -112,20 +112,20 @@ def with_positions(
 def extend(
     x: Float[Array, "batch *space channel"], fraction: float, periodic: tuple[bool, ...], kind: str = "zero"
 ) -> Float[Array, "batch *larger channel"]:
-    """A field on a larger domain, half of the addition on each side; periodic dims stay as they are.
+    """Extend a field to a larger domain, by half of the addition on each side; periodic dims are not extended.
 
-    A Fourier series closes every dim. On the larger one what it joins are the additions, not the two ends.
+    A Fourier series treats every dim as periodic. After the extension it joins the additions instead of the two ends.
 
     Args:
         x: the field.
-        fraction: of the length of each dim, to add.
-        periodic: whether the ends of each dim meet.
-        kind: "zero", or "reflect": the field mirrored at its ends.
+        fraction: share of the length of each dim that is added.
+        periodic: whether each dim is periodic.
+        kind: values of the additions, "zero", or "reflect" for the field mirrored at its ends.
     """
     widths = [_additions(n, fraction, closed) for n, closed in zip(x.shape[1:-1], periodic, strict=True)]
     if not any(a + b for a, b in widths):
         return x
-    # Points lie in the middle of cells, so the mirror stands between points and repeats the outermost.
+    # Points lie in the middle of cells, so the mirror plane lies between points and repeats the outermost.
     mode = {"zero": "constant", "reflect": "symmetric"}[kind]
     return jnp.pad(x, [(0, 0), *widths, (0, 0)], mode=mode)
 
@@ -133,7 +133,7 @@ def extend(
 def crop(
     x: Float[Array, "batch *larger channel"], space: tuple[int, ...], fraction: float, periodic: tuple[bool, ...]
 ) -> Float[Array, "batch *space channel"]:
-    """The part of an extended field that lies on the domain, of `space` points."""
+    """Cut an extended field back to the `space` points of the domain."""
     for axis, (n, closed) in enumerate(zip(space, periodic, strict=True), start=1):
         before, _ = _additions(n, fraction, closed)
         x = jax.lax.slice_in_dim(x, before, before + n, axis=axis)
@@ -143,13 +143,13 @@ def crop(
 def pad_boundary(
     x: Float[Array, "batch *space channel"], width: int, periodic: tuple[bool, ...], boundary: str
 ) -> Float[Array, "batch *larger channel"]:
-    """A field with the points beyond its ends that a convolution of reach `width` looks at.
+    """Pad a field by the points beyond its ends that a convolution needs.
 
     Args:
         x: the field.
-        width: points to add on each side.
-        periodic: dims that go on at the other end.
-        boundary: what lies beyond the ends of other dims: "zero", or "edge": the outermost value.
+        width: number of points to add on each side.
+        periodic: whether each dim is periodic, and is therefore padded from its other end.
+        boundary: padding of the other dims: "zero", or "edge" for the outermost value.
     """
     for closed, mode in ((True, "wrap"), (False, {"zero": "constant", "edge": "edge"}[boundary])):
         widths = [(width, width) if p == closed else (0, 0) for p in periodic]
@@ -159,6 +159,6 @@ def pad_boundary(
 
 
 def _additions(points: int, fraction: float, closed: bool) -> tuple[int, int]:
-    """Points to add before and after."""
+    """Number of points to add before and after."""
     whole = 0 if closed else round(fraction * points)
     return whole // 2, whole - whole // 2

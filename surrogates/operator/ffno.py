@@ -1,8 +1,8 @@
 """The factorised Fourier neural operator (Tran et al. 2023, arXiv:2111.13802).
 
 Its spectral convolutions act along one dim at a time and are summed, so that weights grow with the number of
-dims and not with the power of it. A block adds to its input: x' = x + FF(sum_d K_d x), eq. 4, with FF a network of
-each point's channels. The spectral weights may be those of all blocks ("shared").
+dims and not exponentially. Blocks are residual, x' = x + FF(sum_d K_d x) (eq. 4), where FF is a network of the channels
+of each point. All blocks may share their spectral weights.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from surrogates.operator.spectral import AxisSpectralConv, modes_per_dim
 
 @dataclass(frozen=True)
 class FFNOConfig(NetworkConfig):
-    """The size of the network; see `NetworkConfig` for what all have.
+    """Hyperparameters of the network, beside those of `NetworkConfig`.
 
     Attributes:
-        layers: blocks.
-        modes: the largest wave number kept: one for all dims, or one for each.
-        shared: one set of spectral weights for all blocks.
+        layers: number of blocks.
+        modes: the largest wave number that is kept: one number for all dims, or one for each.
+        shared: whether all blocks share one set of spectral weights.
         feed_forward: hidden channels of a block's network, in units of the width.
         projection: hidden channels of the last network, in units of the width.
-        padding: of dims that are not periodic, as a share of their length; see `domain.extend`.
-        extension: what is padded with, "zero" or "reflect".
+        padding: share of its length by which a dim that is not periodic is padded; see `domain.extend`.
+        extension: values of the padding, "zero" or "reflect".
     """
 
     width: int = 48
@@ -51,12 +51,12 @@ class FFNOConfig(NetworkConfig):
 
 
 class FFNO(nnx.Module):
-    """See the module.
+    """A factorised Fourier neural operator; see the docstring of the module.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: FFNOConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -79,10 +79,10 @@ class FFNO(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """The answer on the grid of x, whatever its size.
+        """The output fields on the grid of x, which may have any size.
 
         Raises:
-            ValueError: x or the parameters are of another shape.
+            ValueError: x or the parameters have the wrong shape.
         """
         config, shape = self.config, self.shape
         shape.check(x)

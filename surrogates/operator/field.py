@@ -1,4 +1,4 @@
-"""The surrogate of a solver of fields: the same request, the same trajectory (or field), with calibrated bands."""
+"""The surrogate of a solver of fields: it answers the same requests with calibrated bands."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from surrogates.operator.field_loss import SYMMETRIES
 from surrogates.operator.model import FieldModel, rollout
 from surrogates.operator.training_domain import domain_columns
 
-#: Numbers that one batch of answers may hold on a CPU.
+#: Largest number of values of one batch of predictions.
 ANSWER_SIZE = 16_000_000
 
 
 class FieldAnswer(NamedTuple):
-    """Answers for some samples, channels last.
+    """Predictions for samples, with channels last, in the units of the output.
 
     Attributes:
-        mean: of the members.
-        std: of the members; 0 for a single one.
-        outside: what of each request lies outside of the training, such as "nu = 3 outside [0.1, 1]"; None where the
-            surrogate does not know its domain.
+        mean: mean over the members.
+        std: standard deviation over the members; 0 for a single member.
+        outside: for each sample the quantities outside of the training domain, such as "nu = 3 outside [0.1, 1]"; None
+            if the surrogate has no domain.
     """
 
     mean: Float[np.ndarray, "sample time *space channel"]
@@ -44,16 +44,16 @@ class FieldAnswer(NamedTuple):
 
     @property
     def in_domain(self) -> Bool[np.ndarray, " sample"] | None:
-        """Whether each request lies inside; None where that is not known."""
+        """Whether each sample lies in the training domain; None if the surrogate has no domain."""
         return None if self.outside is None else np.array([not said for said in self.outside])
 
 
 class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
-    """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
+    """A trained ensemble on grids, which implements `simulators.base.Simulator`.
 
     Args:
-        model: its weights.
-        facts: what else it is made of.
+        model: the networks with their weights.
+        facts: settings, scales, domain and calibration.
     """
 
     KIND = "field"
@@ -65,7 +65,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
 
     @cached_property
     def spec(self) -> Spec:
-        """That of the simulator, with a standard deviation, and a band where it is calibrated."""
+        """The spec of the simulator; a calibrated surrogate adds a standard deviation and a band."""
         layout = self.facts.layout
         inputs = [v for v in (layout.initial, *layout.static, *layout.parameters) if v is not None]
         output = Variable(**asdict(layout.output))
@@ -85,14 +85,15 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
 
-    # Answering
+    # Prediction
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request; `attrs["out_of_domain"]` names what lies outside of the training, if anything does.
+        """Predict for one request; `attrs["out_of_domain"]` names quantities outside of the training domain, if any.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid or not finite, or
-                a number has a sign that was never seen, such as a viscosity of -1.
+            SimulationError: `invalid_input`: a variable is missing, has other units, lies on another grid or is not
+                finite, or a parameter has a sign that training did not contain, such as a viscosity of -1;
+                `not_converged`: the prediction is not finite.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         layout = self.facts.layout
@@ -127,7 +128,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         return whole.assign_attrs(out_of_domain=outside)
 
     def _to_output_dims(self, values: Float[np.ndarray, "time *space channel"]) -> np.ndarray:
-        """One answer in the dims of the output."""
+        """The prediction for one sample, transposed to the dims of the output."""
         layout = self.facts.layout
         array = xr.DataArray(values[layout.lead :], dims=("time", *layout.space, "channel"))
         for dim in ("time", "channel"):
@@ -136,9 +137,9 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         return array.transpose(*layout.output.dims).values
 
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
-        """Answer a batch of `data.field_batches.FieldBatch`, whose later frames are not looked at.
+        """Predict for a `data.field_batches.FieldBatch`, of which the first frame is used.
 
-        With `in_domain`, bool, where the surrogate knows its domain.
+        The outputs include `in_domain`, bool, if the surrogate has a domain.
         """
         answer = self.predict_arrays(batch.frames[:, 0], batch.static, batch.parameters)
         outputs = {
@@ -147,7 +148,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         return outputs if answer.in_domain is None else outputs | {IN_DOMAIN: answer.in_domain}
 
     def _by_name(self, answer: FieldAnswer) -> dict[str, np.ndarray]:
-        """The answer by the names of the outputs; without calibration only the mean and the members' spread."""
+        """The prediction by name of the output; without calibration the mean and the spread of the members alone."""
         name, bands = self.facts.layout.output.name, self.facts.bands
         if bands is None:
             return {name: answer.mean, f"{name}_std": answer.std}
@@ -160,14 +161,14 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         }
 
     def predict_fields(self, fields: Fields, *, steps: int | None = None) -> FieldAnswer:
-        """Answer a table of samples, whatever its grid.
+        """Predict for a table of samples on any grid.
 
         Args:
-            fields: their states at later times are not looked at.
-            steps: of a trajectory; by default as many as theirs.
+            fields: the samples, whose states at later times are ignored.
+            steps: number of steps of a trajectory; by default that of the samples.
 
         Raises:
-            InputError: they do not answer the same question.
+            InputError: the samples have another layout than those of training.
         """
         fields.refuse_other(self.facts.layout, "these samples", same_grid=False)
         steps = fields.states.shape[1] - 1 if steps is None else steps
@@ -182,13 +183,13 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         steps: int | None = None,
         batch: int | None = None,
     ) -> FieldAnswer:
-        """Answer for arrays, in batches of one shape.
+        """Predict for arrays in the units of the samples, in batches of one shape.
 
         Args:
-            initial: states at the first time; None where nothing evolves.
-            static, parameters: what else decides the answer.
-            steps: of a trajectory; by default that of the training.
-            batch: samples at a time; by default as many as memory allows.
+            initial: states at the first time; None for outputs that do not evolve.
+            static, parameters: static fields and parameters.
+            steps: number of steps of a trajectory; by default that of training.
+            batch: samples per batch; by default as many as `ANSWER_SIZE` allows.
         """
         layout, units = self.facts.layout, self.facts.units
         outside = self.outside(initial, static, parameters)
@@ -208,7 +209,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         means, stds = [], []
         for start in range(0, len(initial), size):
             rows = np.arange(start, min(start + size, len(initial)))
-            # The last batch is filled up, so that it has the shape of the others.
+            # The last batch is filled with repeated rows, so that it has the shape of the others.
             full = np.resize(rows, size)
             mean, std = self._run(steps)(self._state, initial[full], static[full], parameters[full])
             centre, spread = np.asarray(mean)[: len(rows)], np.asarray(std)[: len(rows)]
@@ -222,7 +223,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         static: Float[np.ndarray, "sample *space static"],
         parameters: Float[np.ndarray, "sample parameter"],
     ) -> list[list[str]] | None:
-        """What of each request lies outside of the training; None where the surrogate does not know its domain."""
+        """The quantities of each sample outside of the training domain; None if the surrogate has no domain."""
         domain = self.facts.domain
         if domain is None:
             return None
@@ -236,9 +237,9 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         parameters: Float[Array, "sample parameter"],
         steps: int,
     ) -> Float[Array, "sample time *space channel"]:
-        """The mean answer within a function that the caller compiles, in float32; for timing and gradients.
+        """The mean prediction in float32, to be called in a compiled function; for timing and gradients.
 
-        Static fields are those that `FieldFacts.seen` gives.
+        `static` includes the answer of a coarse solver, as `FieldFacts.seen` returns it.
         """
         units = self.facts.units
         if units is not None:
@@ -256,7 +257,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
 def _answer(
     graph: Any, steps: int, facts: FieldFacts, state: Any, initial: Array, static: Array, parameters: Array
 ) -> tuple[Array, Array]:
-    """Mean and standard deviation over the members, and over the symmetries where that is asked for."""
+    """Mean and standard deviation over the members; averaged over the symmetries if the settings ask for it."""
     model = nnx.merge(graph, state)
     elements = _group(facts.config.symmetry) if facts.config.average_symmetry else [(False, False, False)]
     answers = []
@@ -273,7 +274,7 @@ def _answer(
 
 
 def _group(symmetry: str) -> list[tuple[bool, bool, bool]]:
-    """(transpose, flip the first axis, flip the second) of each element."""
+    """The elements of a symmetry group, as (transpose, flip the first axis, flip the second axis)."""
     assert symmetry in SYMMETRIES
     flips = [(False, False)] if symmetry != "square" else [(a, b) for a in (False, True) for b in (False, True)]
     swaps = [False] if symmetry == "none" else [False, True]
@@ -288,7 +289,7 @@ def _act(values: Array, element: tuple[bool, bool, bool]) -> Array:
 
 
 def _act_back(values: Array, element: tuple[bool, bool, bool]) -> Array:
-    """The inverse, on (member, sample, time, *space, channel)."""
+    """The inverse of `_act`, on arrays of (member, sample, time, *space, channel)."""
     swap, first, second = element
     values = jnp.swapaxes(values, 3, 4) if swap else values
     values = jnp.flip(values, 3) if first else values
