@@ -1,4 +1,4 @@
-"""What travels with the weights of a field surrogate: its settings, its layout, and how sure it is."""
+"""The metadata of a field surrogate, saved beside its weights: settings, layout, scales and calibration."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from surrogates.operator.networks import FieldShape, config_from_json, config_to
 from surrogates.operator.scale import FieldScale
 from surrogates.operator.units import FieldUnits
 
-#: Solvers that a network can be given the answer of.
+#: Coarse solvers whose answer can be an input of the network.
 COARSE = ("none", "darcy")
 
 
 @dataclass(frozen=True)
 class FieldSettings:
-    """How a field surrogate is trained.
+    """Settings of the ensemble, of its constraints and of its loss.
 
     Attributes:
-        ensemble: number of members; from 2 on their spread enters the error bars.
-        increment: whether a step gives what is added to the state.
-        constraint: "none", "mean" (each channel's mean is kept), or for velocities on periodic grids "divergence_free"
-            (by a projection) or, in the plane, "stream_function".
+        ensemble: number of members; with 2 or more their spread enters the error bars.
+        increment: whether the network predicts the change of the state in a step rather than the next state.
+        constraint: "none"; "mean" keeps the mean of each channel; for velocities on periodic grids "divergence_free"
+            projects, and "stream_function" derives a plane velocity from a stream function.
         loss, unroll, unroll_from, unroll_full, cut_gradient, noise, symmetry: see `FieldLoss`.
-        average_symmetry: answer with the mean over the elements of `symmetry`.
-        coarse: one of `COARSE`: a coarse solver whose answer the network sees as one more field.
+        average_symmetry: whether predictions are averaged over the elements of `symmetry`.
+        coarse: one of `COARSE`: a coarse solver whose answer is a further input field of the network.
     """
 
     ensemble: int = 1
@@ -63,7 +63,7 @@ class FieldSettings:
         self.make_loss((), ())
 
     def make_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
-        """What training minimises, on a domain of these lengths."""
+        """The loss that training minimises, on a domain with these lengths and periodic dims."""
         longest = max(lengths, default=1.0)
         return FieldLoss(
             self.loss,
@@ -80,7 +80,7 @@ class FieldSettings:
 
 @dataclass(frozen=True)
 class FieldConfig(FieldSettings):
-    """The settings, and the network of each member."""
+    """The settings of training together with those of the network of each member."""
 
     network: Any = None
 
@@ -99,19 +99,20 @@ class FieldConfig(FieldSettings):
 
 @dataclass(frozen=True)
 class FieldFacts:
-    """What travels with the weights.
+    """Metadata that is saved with the weights.
 
     Attributes:
-        config: how they were trained.
-        layout: what goes in and comes out, on the grid of the training.
-        scale: see `FieldScale`; of what `units` gives.
-        labels_fingerprint: of the simulator, or of the data, that it learned from.
-        bands: calibrated error bars; None if no samples were set aside for them.
-        scores: held-out scores, flat, with the unit in the key.
-        coarse: the solver whose answer the network sees too; None for none.
-        units: that the network works in; None for those of the samples, as surrogates of before do.
-        domain: what was seen in training, as `surrogates.operator.training_domain` describes it; None where that is
-            unknown, as for surrogates of before.
+        config: settings of training and of the network.
+        layout: inputs and outputs, with their names and units, on the grid of training.
+        scale: means and standard deviations of samples in the units of `units`; see `FieldScale`.
+        labels_fingerprint: fingerprint of the simulator, or of the data, that the labels come from.
+        bands: calibrated error bars; None without calibration samples.
+        scores: errors on held-out data, by metric with its unit in the key.
+        coarse: the coarse solver whose answer is an input of the network; None for no solver.
+        units: units of the fields inside of the network; None for the units of the samples, as in surrogates of earlier
+            versions.
+        domain: ranges of the training samples (see `surrogates.operator.training_domain`); None for surrogates of
+            earlier versions, which did not save them.
     """
 
     config: FieldConfig
@@ -134,14 +135,14 @@ class FieldFacts:
             refuse_unlike(channels=range(layout.channels), bands=self.bands.floor[0])
 
     def seen(self, static: Float[np.ndarray, "sample *space static"]) -> Float[np.ndarray, "sample *space seen"]:
-        """The static fields that the network sees: those given, and the answer of the coarse solver."""
+        """The static fields of the network: those of the samples, and the answer of the coarse solver, if any."""
         if self.coarse is None:
             return static
         return with_coarse(self.coarse, static)
 
     @property
     def shape(self) -> FieldShape:
-        """What the network takes and gives."""
+        """Dims and channels of the inputs and outputs of the network."""
         layout = self.layout
         state = layout.channels if layout.evolves else 0
         return FieldShape(
@@ -153,7 +154,7 @@ class FieldFacts:
         )
 
     def model(self, seed: int = 0) -> FieldModel:
-        """A model with fresh weights."""
+        """A model with initial weights."""
         config = self.config
         return FieldModel(
             config.network,
@@ -168,13 +169,13 @@ class FieldFacts:
         )
 
     def shares(self) -> tuple[float, ...]:
-        """Lengths of the domain over its longest: what has no divergence has none in any unit of length."""
+        """Lengths of the domain over its longest; the divergence of a field is zero or not in every unit of length."""
         lengths = self.layout.lengths()
         return tuple(length / max(lengths) for length in lengths)
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
-        # Surrogates of before lack the last two, and are to have the fingerprint that they had.
+        # Surrogates of earlier versions lack these entries, and must keep their fingerprint.
         more = {"units": self.units, "domain": self.domain}
         return {
             **{name: value.to_json() for name, value in more.items() if value is not None},
@@ -192,6 +193,6 @@ class FieldFacts:
         """The facts that `to_json` described.
 
         Raises:
-            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
         """
         return decode(FieldFacts, value)

@@ -1,10 +1,10 @@
-"""The loss of a field or of a trajectory unrolled over several steps, and its choice of norm.
+"""The loss of a field, or of a trajectory that is unrolled over several steps.
 
-Norms: the mean square over the square of the step's scale; the relative L2 norm |p - t| / |t|; and the relative H1
-norm, which adds the first derivatives by central differences (Sobolev training: Czarnecki et al. 2017,
-arXiv:1706.04859; Li et al. 2024, arXiv:2111.03794). Unrolling: the model's own output is its next input, and the loss
-of all steps is averaged. Cutting the gradient between steps makes that the pushforward of Brandstetter et al.
-2022 (arXiv:2202.03376).
+There are three norms: the mean square error over the square of the scale of a step; the relative L2 norm
+|p - t| / |t|; and the relative H1 norm, which adds the first derivatives by central differences (Sobolev training:
+Czarnecki et al. 2017, arXiv:1706.04859; Li et al. 2024, arXiv:2111.03794). In an unrolled trajectory the output of the
+model is its next input, and the loss is averaged over the steps. If the gradient is cut between steps, this is the
+pushforward trick of Brandstetter et al. 2022 (arXiv:2202.03376).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def relative_l2(
     prediction: Float[Array, "*batch space channel"], truth: Float[Array, "*batch space channel"]
 ) -> Float[Array, "*batch"]:
     """|p - t| / |t| of each sample, over its points and channels."""
-    # The root of a square that is exactly 0 has no gradient.
+    # The square root has no gradient at 0.
     error = jnp.sqrt(jnp.sum((prediction - truth) ** 2, axis=(-2, -1)) + 1e-30)
     return error / jnp.maximum(jnp.sqrt(jnp.sum(truth**2, axis=(-2, -1))), 1e-12)
 
@@ -36,7 +36,7 @@ def relative_l2(
 def derivatives(
     values: Float[Array, "batch *space channel"], lengths: tuple[float, ...], periodic: tuple[bool, ...]
 ) -> list[Float[Array, "batch *space channel"]]:
-    """First derivatives along each dim, by central differences; one-sided at an end that is none of a circle.
+    """First derivatives along each dim by central differences; one-sided at the ends of dims that are not periodic.
 
     Along a dim of one point they are 0.
     """
@@ -55,17 +55,19 @@ def derivatives(
 
 @dataclass(frozen=True)
 class FieldLoss:
-    """What training minimises.
+    """The loss that training minimises.
 
     Attributes:
-        kind: one of `LOSSES`.
-        unroll: steps of a window.
-        unroll_from, unroll_full: shares of training at which the second step begins to count, and from which all do.
-        cut_gradient: take each step's input as given.
-        noise: standard deviation of what is added to the first state, in units of a step's scale.
-        symmetry: one of `SYMMETRIES`: turn each sample by a random element of the group, for scalars on squares.
-        lengths: of the domain, as shares of its longest side, for derivatives.
-        periodic: which dims close.
+        kind: norm, one of `LOSSES`.
+        unroll: number of unrolled steps.
+        unroll_from, unroll_full: shares of training after which the number of steps that count grows from 1, and has
+            grown to `unroll`.
+        cut_gradient: whether gradients are cut between steps.
+        noise: standard deviation of the noise that is added to the first state, in units of the scale of a step.
+        symmetry: one of `SYMMETRIES`: a group from which a random element transforms each sample in training; for
+            scalars on squares.
+        lengths: lengths of the domain over its longest side, for derivatives.
+        periodic: whether each dim is periodic.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
@@ -93,7 +95,7 @@ class FieldLoss:
     def __call__(
         self, model: nnx.Module, batch: FieldBatch, key: jax.Array, progress: jax.Array
     ) -> tuple[jax.Array, Stats]:
-        """The loss, averaged over rows, members and steps that count, and its statistics."""
+        """The loss, averaged over rows, members and the steps that count, and its statistics."""
         assert isinstance(model, FieldModel)
         frames, static = jnp.asarray(batch.frames), jnp.asarray(batch.static)
         turn_key, noise_key = jax.random.split(key)
@@ -109,7 +111,7 @@ class FieldLoss:
         return value, stats
 
     def counted(self, progress: jax.Array) -> Float[Array, " step"]:
-        """1 for each step that counts at this share of training."""
+        """1 for each step that counts when the share `progress` of training is done, 0 for the others."""
         width = max(self.unroll_full - self.unroll_from, 1e-6)
         share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
         number = 1.0 + jnp.floor(share * (self.unroll - 1) + 1e-6)
@@ -118,7 +120,7 @@ class FieldLoss:
     def _steps(
         self, model: FieldModel, frames: Array, static: Array, parameters: Array, key: jax.Array, progress: jax.Array
     ) -> tuple[Float[Array, "step member batch"], Float[Array, "step member batch"]]:
-        """The loss and the relative L2 error of each step."""
+        """The loss and the relative L2 error of each step, member and sample."""
         first = frames[:, 0]
         shape = (model.members, *first.shape)
         if not model.evolves:
@@ -142,7 +144,7 @@ class FieldLoss:
                 zero = jnp.zeros(shape[:2], jnp.float32)
                 return state, (zero, zero)
 
-            # A step that does not count yet costs nothing.
+            # A step that does not count yet is not computed.
             return jax.lax.cond(counts > 0, count, skip, state)
 
         targets = jnp.moveaxis(frames[:, 1:], 1, 0)
@@ -173,11 +175,11 @@ class FieldLoss:
         ):
             above = above + jnp.sum(e**2, axis=tuple(range(1, e.ndim)))
             below = below + jnp.sum(t**2, axis=tuple(range(1, t.ndim)))
-        # The root of a square that is exactly 0 has no gradient.
+        # The square root has no gradient at 0.
         return jnp.sqrt(above / jnp.maximum(below, 1e-24) + 1e-20).reshape(members, batch), l2
 
     def _turn(self, frames: Array, static: Array, key: jax.Array, progress: jax.Array) -> tuple[Array, Array]:
-        """Each sample under a random symmetry of its own; as it is in validation."""
+        """Transform each sample by a random element of the group; in validation (progress 1) samples are unchanged."""
         bits = jax.random.bernoulli(key, 0.5, (3, len(frames))) & (progress < 1.0)
 
         def act(values: Array, at: int) -> Array:

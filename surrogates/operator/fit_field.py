@@ -1,4 +1,4 @@
-"""Train a `FieldSurrogate`: scales first, then the networks, then the bands."""
+"""Training of a `FieldSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
 
 from __future__ import annotations
 
@@ -34,21 +34,21 @@ def fit_field(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[FieldSurrogate, FitResult]:
-    """Learn a field from what decides it, or the step of a trajectory.
+    """Train a surrogate of a field, or of the step of a trajectory, and calibrate it.
 
     Args:
-        train: samples to learn from.
-        valid: chooses the best weights; None keeps the last.
-        config: network and loss.
-        training: the recipe of the loop.
-        run_dir: its checkpoints and history; the same directory again goes on from there.
-        calibration: samples that neither training nor `valid` has seen, for the bands.
-        mesh: devices to share each batch among; None for all of them.
-        progress: show a progress bar.
+        train: training samples.
+        valid: validation samples, which select the best weights; None keeps the last weights.
+        config: settings of the ensemble, the network and the loss.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        calibration: samples for the bands, disjoint from `train` and `valid`; None for no bands.
+        mesh: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: trajectories are shorter than what is unrolled, the constraint does not fit, or `valid` does not
-            answer the same question.
+        InputError: trajectories have fewer steps than are unrolled, the constraint does not suit the output, `valid` or
+            `calibration` has another layout than `train`, or rollouts of `calibration` are not finite.
     """
     layout = train.layout
     times = train.states.shape[1]
@@ -99,7 +99,7 @@ def fit_field(
     frames = config.unroll + 1 if layout.evolves else 1
     size = -(-training.batch_size // mesh.size) * mesh.size
     learn = FieldBatches(train, size, frames, training.seed)
-    # Windows that overlap tell a validation little that is new.
+    # Overlapping windows would add little information to the validation.
     check = None if valid is None else FieldBatches(valid, size, frames, None, stride=max(1, frames - 1))
     loss = config.make_loss(layout.lengths(), layout.periodic)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)

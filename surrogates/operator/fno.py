@@ -1,9 +1,9 @@
 """The Fourier neural operator in any number of dims (Li et al. 2021, arXiv:2010.08895), dense or factorised (TFNO).
 
-A lifting network of each point's channels, blocks, a projecting network of each point's channels. A block is
-h = act(K x + W x), with K a spectral convolution and W linear in the channels, then x' = MLP(h) + g x, with g a gain
-of each channel (the layout of Kossaifi et al. 2023, arXiv:2310.00120). No block normalises its features, so that
-nothing but the aliasing of the activations changes with the resolution.
+The network is a lifting MLP on the channels of each point, a sequence of blocks, and a projection MLP. A block computes
+h = act(K x + W x), where K is a spectral convolution and W is linear in the channels, and then x' = MLP(h) + g x, where
+g is a gain for each channel (the layout of Kossaifi et al. 2023, arXiv:2310.00120). Blocks do not normalise their
+features, so only the aliasing of the activations depends on the resolution.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from surrogates.operator.spectral import FACTORISATIONS, SpectralConv, modes_per
 
 @dataclass(frozen=True)
 class FNOConfig(NetworkConfig):
-    """The size of the network; see `NetworkConfig` for what all have.
+    """Hyperparameters of the network, beside those of `NetworkConfig`.
 
     Attributes:
-        layers: blocks.
-        modes: the largest wave number kept: one for all dims, or one for each.
-        factorisation: of the spectral weights; see `SpectralConv`.
-        rank: of a Tucker factorisation.
-        lifting, projection: hidden channels of the first and the last network, in units of the width.
+        layers: number of blocks.
+        modes: the largest wave number that is kept: one number for all dims, or one for each.
+        factorisation: factorisation of the spectral weights; see `SpectralConv`.
+        rank: rank of a Tucker factorisation, as a share of the size of each axis.
+        lifting, projection: hidden channels of the lifting and of the projection MLP, in units of the width.
         channel_mlp: hidden channels of a block's MLP, in units of the width.
-        padding: of dims that are not periodic, as a share of their length; see `domain.extend`.
-        extension: what is padded with, "zero" or "reflect".
+        padding: share of its length by which a dim that is not periodic is padded; see `domain.extend`.
+        extension: values of the padding, "zero" or "reflect".
     """
 
     layers: int = 4
@@ -58,12 +58,12 @@ class FNOConfig(NetworkConfig):
 
 
 class FNOBlock(nnx.Module):
-    """One block; its parts are called by `FNO`.
+    """One block, whose two parts `FNO` calls with the conditioning in between.
 
     Args:
-        config: of the network.
-        modes: the largest wave number kept along each dim.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        modes: the largest wave number that is kept along each dim.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: FNOConfig, modes: tuple[int, ...], rngs: nnx.Rngs) -> None:
@@ -89,12 +89,12 @@ class FNOBlock(nnx.Module):
 
 
 class FNO(nnx.Module):
-    """See the module.
+    """A Fourier neural operator; see the docstring of the module.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: FNOConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -112,10 +112,10 @@ class FNO(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """The answer on the grid of x, whatever its size.
+        """The output fields on the grid of x, which may have any size.
 
         Raises:
-            ValueError: x or the parameters are of another shape.
+            ValueError: x or the parameters have the wrong shape.
         """
         config, shape = self.config, self.shape
         shape.check(x)

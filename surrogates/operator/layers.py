@@ -1,4 +1,4 @@
-"""Pieces that networks share: settings that all have, activations, and layers over channels of points or over grids."""
+"""Components that networks share: common settings, activations, and layers on the channels of points or on grids."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from surrogates.operator.domain import GRIDS, POSITIONS, pad_boundary
 
-#: "identity" is for tests: what is left is linear.
+#: "identity" makes a network linear, for tests.
 ACTIVATIONS: Mapping[str, Callable[[Array], Array]] = {
     "gelu": jax.nn.gelu,
     "silu": jax.nn.silu,
@@ -28,28 +28,29 @@ BOUNDARIES = ("zero", "edge")
 
 
 def scaled_normal(gain: float) -> Callable[..., Array]:
-    """First weights of a linear map whose output has `gain` times the variance of its input."""
+    """An initialiser of a linear map whose output has `gain` times the variance of its input."""
     initialiser: Callable[..., Array] = nnx.initializers.variance_scaling(gain, "fan_in", "normal")
     return initialiser
 
 
-#: Before an activation that lets half of its input through (He et al. 2015, arXiv:1502.01852).
+#: Initialiser for layers before an activation like ReLU, which halves the variance (He et al. 2015, arXiv:1502.01852).
 HE = scaled_normal(2.0)
 
 
 @dataclass(frozen=True)
 class NetworkConfig:
-    """What the settings of all networks have in common.
+    """Hyperparameters that all networks share.
 
     Attributes:
-        width: channels inside.
+        width: number of hidden channels.
         activation: one of `ACTIVATIONS`.
-        positions: what is told of where a point is: "none" (a network on a periodic domain then commutes with shifts),
-            "linear" or "periodic"; see `domain.position_features`.
+        positions: position features of the input: "none" (a network on a periodic domain is then equivariant under
+            shifts), "linear" or "periodic"; see `domain.position_features`.
         grid: where the points of dims that are not periodic lie: "cells", "left" or "ends"; see `domain`.
-        embedding: how the numbers that condition the answer enter: "mlp", or "sinusoidal": of their sines and cosines.
-        dtype: of what acts on the channels of points, "float32" or "bfloat16". Weights, Fourier transforms and their
-            coefficients are in float32 whatever this is.
+        embedding: inputs of the MLP that embeds the parameters: "mlp" for their values alone, or "sinusoidal" for their
+            sines and cosines too.
+        dtype: precision of operations on the channels of points, "float32" or "bfloat16". Weights, Fourier transforms
+            and their coefficients are always in float32.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
@@ -77,7 +78,11 @@ class NetworkConfig:
         self.one_of("dtype", DTYPES)
 
     def one_of(self, name: str, choices: Any) -> None:
-        """Refuse a value of the field `name` that is not known."""
+        """Refuse a value of the field `name` that is not one of `choices`.
+
+        Raises:
+            ValueError: the value is unknown; the message lists the choices.
+        """
         if getattr(self, name) not in choices:
             raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
 
@@ -88,9 +93,9 @@ def activate(name: str, x: Float[Array, "*any"]) -> Float[Array, "*any"]:
 
 
 class Linear(nnx.Linear):
-    """A linear map of the channels of each point, as one product of matrices.
+    """A linear map of the channels of each point, as one matrix product.
 
-    XLA's kernels for CPUs take half the time for that, compared with a product over several axes of points.
+    On CPUs, XLA computes one matrix product in half the time of a product over several axes of points.
     """
 
     def __call__(self, inputs: Float[Array, "*points inputs"], out_sharding: Any = None) -> Float[Array, "*points out"]:
@@ -105,14 +110,14 @@ def linear(inputs: int, outputs: int, dtype: str, rngs: nnx.Rngs, **more: Any) -
 
 
 class MLP(nnx.Module):
-    """Two linear maps of the channels of each point, with an activation between.
+    """Two linear maps of the channels of each point, with an activation in between.
 
     Args:
-        inputs, hidden, outputs: channels.
+        inputs, hidden, outputs: number of channels.
         activation: one of `ACTIVATIONS`.
         dtype: one of `DTYPES`.
-        rngs: for the first weights.
-        gain: about the variance of the output over that of the input at first.
+        rngs: random numbers for the initial weights.
+        gain: approximate initial variance of the output over that of the input.
     """
 
     def __init__(
@@ -136,18 +141,18 @@ class MLP(nnx.Module):
 
 
 class GridConv(nnx.Module):
-    """A convolution over a grid of any size, which goes on at the other end of periodic dims.
+    """A convolution on a grid of any size, with periodic padding of periodic dims.
 
     Args:
-        inputs, outputs: channels.
-        periodic: whether the ends of each dim meet.
-        boundary: what lies beyond the ends of the others; see `domain.pad_boundary`.
+        inputs, outputs: number of channels.
+        periodic: whether each dim is periodic.
+        boundary: padding of the other dims; see `domain.pad_boundary`.
         dtype: one of `DTYPES`.
-        rngs: for the first weights.
-        size: points of the kernel along each dim; odd.
-        stride: every how many points it is evaluated.
-        dilation: distance of the kernel's points.
-        gain: variance of the output over that of the input at first.
+        rngs: random numbers for the initial weights.
+        size: number of points of the kernel along each dim; odd.
+        stride: distance between points of the output, in points of the input.
+        dilation: distance between points of the kernel, in points.
+        gain: initial variance of the output over that of the input.
     """
 
     def __init__(
@@ -185,14 +190,14 @@ class GridConv(nnx.Module):
 
 
 class Norm(nnx.Module):
-    """Normalised features, or the features as they are.
+    """A normalisation of features, which may be the identity.
 
     Args:
-        kind: "none"; "layer": over the channels of each point; "group": over all points and groups of channels, which
-            lets every point see averages over the whole domain.
-        channels: of the features.
-        groups: most groups; fewer where they do not divide the channels.
-        rngs: for the first weights.
+        kind: "none" for the identity; "layer" normalises the channels of each point; "group" normalises over all points
+            and groups of channels, so that each point depends on averages over the whole domain.
+        channels: number of channels.
+        groups: largest number of groups; it is reduced to a divisor of the number of channels.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, kind: str, channels: int, groups: int, rngs: nnx.Rngs) -> None:
@@ -204,7 +209,7 @@ class Norm(nnx.Module):
             self.layer = nnx.GroupNorm(channels, fitting, use_fast_variance=False, rngs=rngs)
 
     def __call__(self, x: Float[Array, "batch *space channel"]) -> Float[Array, "batch *space channel"]:
-        """The features, whose statistics are taken in float32."""
+        """The normalised features; statistics are computed in float32."""
         if self.kind == "none":
             return x
         return self.layer(x.astype(jnp.float32)).astype(x.dtype)

@@ -1,8 +1,8 @@
-"""An ensemble of networks that answers for a field, or advances one by a step.
+"""An ensemble of networks that predicts a field, or advances a state by a step.
 
-A network sees the normalised state and static fields, and gives a normalised increment to the state (or, where
-nothing evolves, the normalised answer). Increments have a scale of their own: a step of a well resolved
-trajectory changes little, and a network that gave the next state would spend itself on the identity.
+Inputs of a network are the normalised state and static fields. Its output is the normalised increment of the state or,
+for fields that do not evolve, the normalised field. Increments have a separate scale: a step of a well resolved
+trajectory is small, and a network that predicted the next state would mostly learn the identity.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from surrogates.operator.constraints import conserve_mean, divergence_free, stre
 from surrogates.operator.networks import FieldShape, network
 from surrogates.operator.scale import FieldScale
 
-#: What an answer can be held to.
+#: Constraints that an output can satisfy exactly.
 CONSTRAINTS = ("none", "mean", "divergence_free", "stream_function")
 
 
 class FieldModel(nnx.Module):
-    """Members of equal shape and different first weights, stacked along the first axis of each weight.
+    """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight.
 
     Args:
-        config: of each member's network.
-        shape: of what goes in and comes out.
-        members: how many.
-        scale: of what they see and give.
-        lengths: of the domain along each dim of space, for velocities without divergence.
-        evolves: whether it advances a state, or answers at once.
-        increment: whether a step gives what is added to the state, or the next state.
+        config: hyperparameters of the network of each member.
+        shape: dims and channels of inputs and outputs.
+        members: number of members.
+        scale: means and standard deviations of inputs and outputs.
+        lengths: lengths of the domain along each dim of space, for velocities without divergence.
+        rngs: random numbers for the initial weights.
+        evolves: whether the model advances a state, or predicts a field at once.
+        increment: whether the network predicts the change of the state in a step, or the next state.
         constraint: one of `CONSTRAINTS`: "mean" keeps the mean of each channel of a state; "divergence_free" projects a
-            velocity; "stream_function" makes a plane one from the one channel that the network gives.
-        rngs: for the first weights.
+            velocity; "stream_function" derives a plane velocity from the one output channel of the network.
     """
 
     def __init__(
@@ -67,12 +67,12 @@ class FieldModel(nnx.Module):
         static: Float[Array, "batch *space static"],
         parameters: Float[Array, "batch parameter"],
     ) -> Float[Array, "member batch *space channel"]:
-        """The next state of each member, or its answer.
+        """The next state, or the field, of each member.
 
         Args:
-            state: of each member; where nothing evolves, only its channels are looked at.
-            static: fields that decide it.
-            parameters: numbers that decide it.
+            state: the state of each member; if the field does not evolve, only the shape is used.
+            static: static fields, in the units of the model.
+            parameters: parameters, in the units of the model.
         """
         graph, weights = nnx.split(self.networks)
 
@@ -91,7 +91,7 @@ class FieldModel(nnx.Module):
             parts.append((static - jnp.asarray(scale.static_mean)) / jnp.asarray(scale.static_std))
         conditions = scale.parameters(parameters) if parameters.shape[-1] else None
         if not parts:
-            # Numbers alone decide the field.
+            # A field that depends on parameters alone has no input fields, so the network gets a channel of zeros.
             parts = [jnp.zeros((*state.shape[:-1], 1), state.dtype)]
         output = one(jnp.concatenate(parts, axis=-1), conditions).astype(state.dtype)
         if self.constraint == "stream_function":
@@ -109,9 +109,11 @@ class FieldModel(nnx.Module):
     def _from_stream_function(
         self, state: Float[Array, "batch x y 2"], psi: Float[Array, "batch x y 1"]
     ) -> Float[Array, "batch x y 2"]:
-        """The velocity of a stream function; where a state advances, what of it has no divergence is kept, or its mean.
+        """The next velocity from the stream function that the network predicts.
 
-        A wave of a quarter of the domain gives a velocity of the usual size for a network's output of the usual size.
+        An increment is added to the divergence-free part of the state; otherwise the mean of the state, or of training,
+        is added. The scale is such that an output of size 1 at a wavelength of a quarter of the domain gives a velocity
+        of typical size.
         """
         scale = self.scale
         adds = self.evolves and self.increment
@@ -130,7 +132,7 @@ def rollout(
     parameters: Float[Array, "batch parameter"],
     steps: int,
 ) -> Float[Array, "member batch time *space channel"]:
-    """The trajectory of each member from one initial state, which is its first time; one scan."""
+    """The trajectory of each member from one initial state, which is included as the first time."""
     start = jnp.broadcast_to(initial[None], (model.members, *initial.shape))
 
     def advance(state: Array, _: None) -> tuple[Array, Array]:

@@ -1,4 +1,4 @@
-"""The networks that learn operators between fields, by the name of their architecture."""
+"""Networks that learn operators between fields, by the name of their architecture."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from surrogates.operator.unet import UNet, UNetConfig
 __all__ = ["ARCHITECTURES", "FieldShape", "Network", "NetworkConfig", "architecture", "config_from_json"]
 __all__ += ["config_to_json", "network"]
 
-#: Architecture to the class of its settings and its own.
+#: For each architecture, the class of its settings and the class of its network.
 ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
     "fno": (FNOConfig, FNO),
     "ffno": (FFNOConfig, FFNO),
@@ -33,27 +33,27 @@ ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
 
 
 class Network(Protocol):
-    """Fields and the numbers that condition them in, fields on the same grid out; channels last."""
+    """A network from fields and parameters to fields on the same grid, with channels last."""
 
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """Fields on the grid of `x`."""
+        """The output fields on the grid of `x`."""
         ...
 
 
 def architecture(config: NetworkConfig) -> str:
-    """The name under which these settings are known."""
+    """The name of the architecture with these settings."""
     return next(name for name, (settings, _) in ARCHITECTURES.items() if type(config) is settings)
 
 
 def network(config: NetworkConfig, shape: FieldShape, rngs: nnx.Rngs) -> Any:
-    """A network with fresh weights.
+    """A network with initial weights.
 
     Args:
-        config: its architecture and size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: its architecture and hyperparameters.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
 
     Raises:
         ValueError: the settings do not fit the shape.

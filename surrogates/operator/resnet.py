@@ -1,8 +1,8 @@
 """The dilated residual network of Stachenfeld et al. 2022 (arXiv:2112.15275, section 3).
 
-Each block runs convolutions of dilations 1, 2, 4, 8, 4, 2, 1 one after the other and adds their answer to its
-input: it sees far at full resolution, without coarser grids. It learns a stencil, so it holds at the spacing of its
-training and not at others.
+Each block applies convolutions with dilations 1, 2, 4, 8, 4, 2, 1 one after the other and adds the result to its
+input, so its receptive field is large at full resolution, without coarser grids. The network learns a stencil, so it is
+valid at the grid spacing of training alone.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from surrogates.operator.layers import BOUNDARIES, NORMS, GridConv, NetworkConfi
 
 @dataclass(frozen=True)
 class DilatedResNetConfig(NetworkConfig):
-    """The size of the network; see `NetworkConfig` for what all have.
+    """Hyperparameters of the network, beside those of `NetworkConfig`.
 
     Attributes:
-        blocks: residual blocks.
-        dilations: of the convolutions of each, in points.
-        norm: of the input of each block: "none", "layer" or "group"; see `layers.Norm`.
-        groups: most groups of "group".
-        boundary: what lies beyond the ends of dims that are not periodic, "zero" or "edge".
+        blocks: number of residual blocks.
+        dilations: dilations of the convolutions of each block, in points.
+        norm: normalisation of the input of each block: "none", "layer" or "group"; see `layers.Norm`.
+        groups: largest number of groups of "group".
+        boundary: padding of dims that are not periodic, "zero" or "edge".
     """
 
     width: int = 48
@@ -48,9 +48,9 @@ class DilatedBlock(nnx.Module):
     """Dilated convolutions, each after an activation.
 
     Args:
-        config: of the network.
-        shape: of what goes into it.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims of the inputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: DilatedResNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -73,19 +73,19 @@ class DilatedBlock(nnx.Module):
         )
 
     def __call__(self, x: Float[Array, "batch *space width"]) -> Float[Array, "batch *space width"]:
-        """What is added to x."""
+        """The change of the features x."""
         for conv in self.convs:
             x = conv(activate(self.activation, x))
         return x
 
 
 class DilatedResNet(nnx.Module):
-    """See the module.
+    """A dilated residual network; see the docstring of the module.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: DilatedResNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -100,10 +100,10 @@ class DilatedResNet(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """The answer on the grid of x.
+        """The output fields on the grid of x.
 
         Raises:
-            ValueError: x or the parameters are of another shape.
+            ValueError: x or the parameters have the wrong shape.
         """
         self.shape.check(x)
         conditions = self.conditioning.features(parameters)

@@ -1,4 +1,4 @@
-"""What brings states, increments, static fields and parameters to zero mean and unit spread, each apart."""
+"""Standardisation of states, increments, static fields and parameters to zero mean and unit standard deviation."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Numbers = tuple[float, ...]
 
 @dataclass(frozen=True)
 class FieldScale:
-    """Means and spreads, one number a channel.
+    """Means and standard deviations, one number for each channel.
 
     Attributes:
-        state_mean, state_std: of the states; in the output's units.
-        increment_std: root mean square of what a step adds; 1 where nothing evolves.
-        static_mean, static_std: of the static fields.
-        parameter_mean, parameter_std: of the parameters, or of their logarithms.
-        logarithmic: which parameters are taken by their logarithms.
+        state_mean, state_std: mean and standard deviation of the states, in the units of the model.
+        increment_std: root mean square of the change of the state in a step; 1 for fields that do not evolve.
+        static_mean, static_std: mean and standard deviation of the static fields.
+        parameter_mean, parameter_std: mean and standard deviation of the parameters, or of their logarithms.
+        logarithmic: whether each parameter is replaced by its logarithm.
     """
 
     state_mean: Numbers
@@ -51,10 +51,10 @@ class FieldScale:
 
     @staticmethod
     def fit(fields: Fields) -> FieldScale:
-        """Means and spreads of training samples.
+        """Fit the scale to training samples.
 
         Raises:
-            InputError: the states do not vary.
+            InputError: all states are equal and constant.
         """
         states = fields.states
         mean, std = _moments(states)
@@ -84,7 +84,7 @@ class FieldScale:
         )
 
     def parameters(self, values: Float[Array, "batch parameter"]) -> Float[Array, "batch parameter"]:
-        """Parameters as the networks take them."""
+        """Standardised parameters, which are the inputs of the networks."""
         if not self.logarithmic:
             return values
         logs = jnp.asarray(self.logarithmic)
@@ -92,17 +92,17 @@ class FieldScale:
         return (taken - jnp.asarray(self.parameter_mean)) / jnp.asarray(self.parameter_std)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal one."""
+        """A plain dict, from which `from_json` makes an equal scale."""
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FieldScale:
-        """What `to_json` described."""
+        """The scale that `to_json` described."""
         return decode(FieldScale, value)
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel; the latter is 1 where nothing varies."""
+    """Mean and standard deviation of each channel; the deviation of a constant channel is replaced by 1."""
     pairs = [moments(values[..., c]) for c in range(values.shape[-1])]
     means, spreads = (np.array([pair[k] for pair in pairs]) for k in (0, 1))
     return means, np.array([1.0 if constant(*pair) else std for pair, std in zip(pairs, spreads, strict=True)])

@@ -1,9 +1,9 @@
 """Convolutions of fields with learned kernels, in Fourier space (Li et al. 2021, arXiv:2010.08895, eq. 4).
 
-The transform is that of a Fourier series: divided by the number of points, so that coefficients, and with them
-the weights, mean the same on every grid. Kept are the wave numbers -k to k of each dim. What a grid cannot tell from
-its mirror image (the Nyquist wave number n / 2, and all above) is dropped there, so that a coarse grid sees the
-same operator with fewer modes. All is in float32 and complex64.
+The transform is divided by the number of points, as for a Fourier series, so that coefficients and weights do not
+depend on the grid. The wave numbers -k to k of each dim are kept. The Nyquist wave number n / 2 and higher ones are
+dropped, because a grid of n points does not resolve them; on a coarse grid the operator is the same with fewer modes.
+All computations are in float32 and complex64.
 """
 
 from __future__ import annotations
@@ -19,15 +19,15 @@ from jaxtyping import Array, Complex, Float
 from data.errors import InputError
 
 FACTORISATIONS = ("dense", "tucker", "separable")
-#: Products of weights and coefficients, where the device would otherwise round to fewer bits.
+#: Precision of products of weights and coefficients, which an accelerator would otherwise round to fewer bits.
 EXACT = jax.lax.Precision.HIGHEST
 
 
 def modes_per_dim(modes: tuple[int, ...], dims: int) -> tuple[int, ...]:
-    """The largest wave number kept along each dim, from one for each or one for all.
+    """The largest wave number that is kept along each dim, from one number for all dims or one for each.
 
     Raises:
-        InputError: there are neither.
+        InputError: the number of modes is neither 1 nor that of dims.
     """
     if len(modes) not in (1, dims):
         raise InputError(
@@ -39,14 +39,14 @@ def modes_per_dim(modes: tuple[int, ...], dims: int) -> tuple[int, ...]:
 
 
 def resolved_modes(modes: int, points: int) -> int:
-    """The largest wave number, up to `modes`, that a grid of `points` tells from all others."""
+    """The largest wave number, up to `modes`, that a grid of `points` points resolves."""
     return min(modes, (points - 1) // 2)
 
 
 def coefficients(
     x: Float[Array, "batch *space channel"], modes: tuple[int, ...]
 ) -> Complex[Array, "batch *modes channel"]:
-    """Fourier coefficients at wave numbers -k to k of each dim, and 0 to k of the last; k as the grid resolves it.
+    """Fourier coefficients at wave numbers -k to k of each dim and 0 to k of the last; k is limited by the grid.
 
     Args:
         x: a real field.
@@ -68,10 +68,10 @@ def coefficients(
 def series(
     values: Complex[Array, "batch *modes channel"], space: tuple[int, ...]
 ) -> Float[Array, "batch *space channel"]:
-    """The real field on a grid of `space` points that has these coefficients, laid out as `coefficients` gives them.
+    """The real field on a grid of `space` points with these coefficients, in the layout of `coefficients`.
 
-    Where the last wave number is 0, values at opposite wave numbers ought to be conjugate; of those that are not, the
-    part that is counts.
+    Where the last wave number is 0, values at opposite wave numbers should be conjugate; of other values the part that
+    is conjugate is used.
     """
     axes = tuple(range(1, values.ndim - 1))
     for axis, n in zip(axes[:-1], space[:-1], strict=True):
@@ -82,7 +82,7 @@ def series(
         values = jnp.concatenate([low, zeros, high], axis=axis)
     if len(axes) > 1:
         values = jnp.fft.ifftn(values, axes=axes[:-1], norm="forward")
-    # What is imaginary here belongs to no real field, and transforms differ in what they make of it.
+    # The imaginary part here belongs to no real field, and implementations of the transform treat it differently.
     first = jnp.arange(values.shape[-2])[:, None] == 0
     values = jax.lax.complex(values.real, jnp.where(first, 0.0, values.imag))
     return jnp.fft.irfft(values, n=space[-1], axis=axes[-1], norm="forward")
@@ -91,23 +91,23 @@ def series(
 class SpectralConv(nnx.Module):
     """The convolution of a field with a kernel whose Fourier coefficients are learned.
 
-    Weights are complex, as two real arrays, so that every optimiser can take them; the last two axes of
-    `real` and `imag` are the channels in and out, the axes before them wave numbers. At first a field
-    within the kept modes keeps its variance: Li et al. divide by the product of the channels, which is too little by
-    the root of one of them squared. As fields are real, only half of the variance of the modes whose last wave
+    Complex weights are stored as two real arrays, so that every optimiser supports them. The last two axes of `real`
+    and `imag` are the input and output channels, the axes before them are wave numbers. Initially a field within the
+    kept modes keeps its variance; the initial weights of Li et al., which are divided by the product of the numbers
+    of channels, are too small for that. As fields are real, only half of the variance of the modes whose last wave
     number is 0 counts, so those weights are larger by sqrt(2).
 
     Args:
-        inputs, outputs: channels.
-        modes: the largest wave number kept along each dim.
-        rngs: for the first weights.
-        factorisation: "dense"; "tucker": a core times a real matrix for each dim of modes and each side of the
-            channels (Kossaifi et al. 2023, arXiv:2310.00120); "separable": each channel by itself.
-        rank: of a Tucker factorisation, as a share of the size of each axis.
-        gain: variance of the output over that of the input at first, for an input within the kept modes.
+        inputs, outputs: number of channels.
+        modes: the largest wave number that is kept along each dim.
+        rngs: random numbers for the initial weights.
+        factorisation: "dense" for full weights; "tucker" for a core times a real matrix along each dim of modes and of
+            channels (Kossaifi et al. 2023, arXiv:2310.00120); "separable" for weights of each channel alone.
+        rank: rank of a Tucker factorisation, as a share of the size of each axis.
+        gain: initial variance of the output over that of the input, for an input within the kept modes.
 
     Raises:
-        ValueError: channels of a separable convolution differ.
+        ValueError: the numbers of input and output channels of a separable convolution differ.
     """
 
     def __init__(
@@ -126,7 +126,7 @@ class SpectralConv(nnx.Module):
         self.modes, self.factorisation = modes, factorisation
         sizes = (*(2 * k + 1 for k in modes[:-1]), modes[-1] + 1)
         if factorisation == "separable":
-            # The last axis, of length 1, keeps an optimiser of matrices from taking the channels for one.
+            # The last axis has length 1, so that an optimiser of matrices does not treat the channels as one.
             full, fan = (*sizes, inputs, 1), 1
         else:
             full, fan = (*sizes, inputs, outputs), inputs
@@ -160,7 +160,7 @@ class SpectralConv(nnx.Module):
         else:
             real, imag = real[tuple(slices)], imag[tuple(slices)]
         last = jnp.arange(kept[-1] + 1)[:, None, None]
-        # Here rather than in the first weights, so that both kinds of modes learn at one pace.
+        # The factor is applied here rather than to the initial weights, so that all modes learn at the same rate.
         return jax.lax.complex(real, imag) * jnp.where(last == 0, np.float32(np.sqrt(2.0)), np.float32(1.0))
 
     def __call__(self, x: Float[Array, "batch *space inputs"]) -> Float[Array, "batch *space outputs"]:
@@ -173,16 +173,16 @@ class AxisSpectralConv(nnx.Module):
     """The sum of one-dimensional convolutions along each dim (Tran et al. 2023, arXiv:2111.13802, section 3).
 
     Args:
-        channels: in and out.
-        modes: the largest wave number kept along each dim.
-        rngs: for the first weights.
+        channels: number of input and output channels.
+        modes: the largest wave number that is kept along each dim.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, channels: int, modes: tuple[int, ...], rngs: nnx.Rngs) -> None:
         self.convs = nnx.List([SpectralConv(channels, channels, (k,), rngs) for k in modes])
 
     def __call__(self, x: Float[Array, "batch *space channels"]) -> Float[Array, "batch *space channels"]:
-        """The convolved field, in float32; a field that varies along each dim alike keeps its variance at first."""
+        """The convolved field, in float32; initially an isotropic field keeps its variance."""
         total = jnp.zeros(x.shape, jnp.float32)
         for axis, conv in enumerate(self.convs, start=1):
             lines = jnp.moveaxis(x, axis, -2)
@@ -194,7 +194,7 @@ class AxisSpectralConv(nnx.Module):
 def mix(
     x: Complex[Array, "batch *modes inputs"], weights: Complex[Array, "*modes inputs outputs"]
 ) -> Complex[Array, "batch *modes outputs"]:
-    """Each mode's coefficients times its weights; weights of one output act on each channel by itself."""
+    """Coefficients of each mode times its weights; weights with one output act on each channel separately."""
     if weights.shape[-1] == 1 and x.shape[-1] > 1:
         return x * weights[..., 0]
     batch, modes, outputs = x.shape[0], x.shape[1:-1], weights.shape[-1]

@@ -1,4 +1,4 @@
-"""What a surrogate of fields has seen: the ranges of its numbers, and of the sizes of its fields."""
+"""The training domain of a surrogate of fields: ranges of the parameters and of statistics of the fields."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from jaxtyping import Float
 from data.fields import Fields, Layout
 from surrogates.box import Box
 
-#: What is looked at of each field.
+#: Statistics of each field.
 STATISTICS = ("mean", "spread", "smallest", "largest")
-#: Shares of a range, and of the spread of a field, by which its statistics may lie outside.
+#: Statistics may lie outside the range of training by these shares of the range and of the spread of the field.
 MARGIN, SMALL = 0.25, 0.01
 
 
 def domain_of(fields: Fields) -> Box:
-    """The box around training samples: exact for numbers, with a margin for the statistics of fields.
+    """The box around training samples: exact for parameters, with a margin for the statistics of fields.
 
-    Statistics of a field do not change with its grid, unlike its derivatives.
+    Unlike derivatives, these statistics of a field hardly depend on its grid.
     """
     layout = fields.layout
     numbers = np.asarray(fields.parameters, np.float64)
@@ -39,7 +39,7 @@ def domain_columns(
     static: Float[np.ndarray, "sample *space static"],
     parameters: Float[np.ndarray, "sample parameter"],
 ) -> Float[np.ndarray, "sample column"]:
-    """The columns of `domain_of` for some requests."""
+    """The columns of `domain_of`, one row for each request."""
     start = initial if layout.initial is not None else None
     return np.concatenate([np.asarray(parameters, np.float64), _statistics(start, static)], axis=1)
 

@@ -1,9 +1,9 @@
 """Attention between slices of a domain (Transolver: Wu et al. 2024, arXiv:2402.02366, section 3).
 
-Each point belongs to learned slices by shares that sum to 1 (eq. 1); a slice is the average of its points (eq. 2);
-slices attend to one another (eq. 3), and each point gets back the slices in its shares (eq. 4). The cost grows
-with the number of points and not with its square, and nothing but a point's own features tells where it is: the answer
-permutes with the points, on a grid or on none.
+Each point belongs to learned slices with weights that sum to 1 (eq. 1); the token of a slice is the average of its
+points (eq. 2); tokens attend to one another (eq. 3), and each point gets the weighted sum of the tokens (eq. 4). The
+cost is linear in the number of points. The network is equivariant under permutations of the points, because positions
+enter as features only, so the points need not lie on a grid.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from surrogates.operator.conditioning import Conditioning
 from surrogates.operator.domain import FieldShape, coordinates, position_count, position_features
 from surrogates.operator.layers import DTYPES, MLP, NetworkConfig, Norm, linear
 
-#: Share of one point, below which a slice counts as empty.
+#: Added to the weight of a slice, so that an empty slice has a token of 0.
 EMPTY = 1e-6
 
 
 @dataclass(frozen=True)
 class TransolverConfig(NetworkConfig):
-    """The size of the network; see `NetworkConfig` for what all have.
+    """Hyperparameters of the network, beside those of `NetworkConfig`.
 
     Attributes:
-        layers: blocks of attention and MLP.
-        heads: of attention; they divide the width.
-        slices: of each head.
-        mlp: hidden channels of a block's MLP, in units of the width.
+        layers: number of blocks of attention and MLP.
+        heads: number of heads of attention; a divisor of the width.
+        slices: number of slices of each head.
+        mlp: hidden channels of the MLP of a block, in units of the width.
     """
 
     width: int = 64
@@ -51,11 +51,11 @@ class TransolverConfig(NetworkConfig):
 
 
 class SliceAttention(nnx.Module):
-    """Eqs. 1 to 4, in heads.
+    """Attention between slices (eqs. 1 to 4) in several heads.
 
     Args:
-        config: of the network.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: TransolverConfig, rngs: nnx.Rngs) -> None:
@@ -63,9 +63,9 @@ class SliceAttention(nnx.Module):
         width, each = config.width, config.width // config.heads
         self.shares = linear(width, width, config.dtype, rngs)
         self.values = linear(width, width, config.dtype, rngs)
-        # Orthogonal rows pull the slices apart at first, or all of them would be the average of everything.
+        # Orthogonal initial weights make the slices differ; otherwise all tokens would be the average of all points.
         self.slices = nnx.Linear(each, config.slices, kernel_init=nnx.initializers.orthogonal(), rngs=rngs)
-        # The softmax divides by a temperature, which begins at 0.5 (section 3.1); this is its logarithm.
+        # Logarithm of the temperature of the softmax, which is initially 0.5 (section 3.1).
         self.scale = nnx.Param(jnp.full((config.heads, 1), jnp.log(0.5)))
         self.ask = linear(each, 3 * each, config.dtype, rngs, use_bias=False)
         self.answer = linear(width, width, config.dtype, rngs)
@@ -73,7 +73,7 @@ class SliceAttention(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch point width"], mask: Bool[Array, "batch point"] | None
     ) -> Float[Array, "batch point width"]:
-        """What is added to the features of each point."""
+        """The change of the features of each point."""
         batch, points, width = x.shape
         heads = (batch, points, self.config.heads, width // self.config.heads)
         scores = self.slices(self.shares(x).reshape(heads).astype(jnp.float32))
@@ -88,11 +88,11 @@ class SliceAttention(nnx.Module):
 
 
 class TransolverBlock(nnx.Module):
-    """Attention and MLP, each after a norm over the channels of a point and added to its input.
+    """Attention and MLP, both residual and after a normalisation of the channels of each point.
 
     Args:
-        config: of the network.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: TransolverConfig, rngs: nnx.Rngs) -> None:
@@ -103,12 +103,12 @@ class TransolverBlock(nnx.Module):
 
 
 class Transolver(nnx.Module):
-    """See the module.
+    """A Transolver; see the docstring of the module.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: TransolverConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -124,10 +124,10 @@ class Transolver(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """The answer on the grid of x, whatever its size.
+        """The output fields on the grid of x, which may have any size.
 
         Raises:
-            ValueError: x or the parameters are of another shape.
+            ValueError: x or the parameters have the wrong shape.
         """
         self.shape.check(x)
         batch, space, points = x.shape[0], x.shape[1:-1], prod(x.shape[1:-1])
@@ -143,16 +143,16 @@ class Transolver(nnx.Module):
         parameters: Float[Array, "batch parameters"] | None = None,
         mask: Bool[Array, "batch point"] | None = None,
     ) -> Float[Array, "batch point outputs"]:
-        """The answer at points that lie anywhere.
+        """The output fields at arbitrary points.
 
         Args:
-            x: the fields there.
-            where: their coordinates, as shares of the domain.
-            parameters: numbers that condition the answer.
-            mask: False for padding, whose answers mean nothing; None where there is none.
+            x: the input fields at the points.
+            where: coordinates of the points, as shares of the domain.
+            parameters: parameters that condition the output.
+            mask: False for padding, whose outputs are meaningless; None for no padding.
 
         Raises:
-            ValueError: the parameters are of another shape.
+            ValueError: the parameters have the wrong shape.
         """
         features = position_features(self.config.positions, where).astype(x.dtype)
         conditions = self.conditioning.features(parameters)

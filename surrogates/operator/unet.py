@@ -1,9 +1,10 @@
 """A U-Net of residual blocks (Gupta and Brandstetter 2022, arXiv:2209.15616, section 3; Ronneberger et al. 2015).
 
-Down a pyramid of grids by convolutions of stride 2, up again by repeating points, and at each level what went down
-beside what comes up. A grid of n points has ceil(n / 2) below it, so any size will do; where n is odd
-on a periodic dim the last coarse cell is a half one, and only sizes that are multiples of `stride` commute with shifts
-by it. It learns stencils, so it holds at the spacing of its training and not at others.
+The network coarsens the grid by convolutions of stride 2 and refines it again by repeating points; at each level the
+features from the way down are concatenated to those on the way up. A grid of n points is coarsened to ceil(n / 2)
+points, so any size is allowed. If n is odd on a periodic dim, the last coarse cell covers one point; only for sizes
+that are multiples of `stride` is the network equivariant under shifts by `stride`. It learns stencils, so it is valid
+at the grid spacing of training alone.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from surrogates.operator.layers import BOUNDARIES, NORMS, GridConv, NetworkConfi
 
 @dataclass(frozen=True)
 class UNetConfig(NetworkConfig):
-    """The size of the network; see `NetworkConfig` for what all have.
+    """Hyperparameters of the network, beside those of `NetworkConfig`.
 
     Attributes:
-        multipliers: channels at each level in units of the width, from the finest; their number is that of the levels.
-        blocks: residual blocks at each level, down and up.
-        norm: "none", "layer" or "group"; see `layers.Norm`.
-        groups: most groups of "group".
-        attention: every point of the coarsest grid looks at every other.
-        boundary: what lies beyond the ends of dims that are not periodic, "zero" or "edge".
+        multipliers: channels of each level in units of the width, from the finest level.
+        blocks: number of residual blocks at each level, both down and up.
+        norm: normalisation, "none", "layer" or "group"; see `layers.Norm`.
+        groups: largest number of groups of "group".
+        attention: whether the coarsest level has self-attention between all points.
+        boundary: padding of dims that are not periodic, "zero" or "edge".
     """
 
     multipliers: tuple[int, ...] = (1, 2, 4)
@@ -50,18 +51,18 @@ class UNetConfig(NetworkConfig):
 
     @property
     def stride(self) -> int:
-        """Points of the finest grid between two of the coarsest."""
+        """Distance between points of the coarsest grid, in points of the finest grid."""
         return int(2 ** (len(self.multipliers) - 1))
 
 
 class ResidualBlock(nnx.Module):
-    """Two convolutions after norm and activation, added to the input; the parameters act between them.
+    """A residual block of two convolutions, each after norm and activation, with the conditioning between them.
 
     Args:
-        inputs, outputs: channels.
-        config: of the network.
-        shape: of what goes into it.
-        rngs: for the first weights.
+        inputs, outputs: number of channels.
+        config: hyperparameters of the network.
+        shape: dims and parameters of the inputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, inputs: int, outputs: int, config: UNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -86,12 +87,12 @@ class ResidualBlock(nnx.Module):
 
 
 class Attention(nnx.Module):
-    """Every point looks at every other, in heads of 16 to 31 channels; added to the input.
+    """Residual self-attention between all points, in heads of 16 or more channels.
 
     Args:
-        channels: of a point.
-        config: of the network.
-        rngs: for the first weights.
+        channels: number of channels.
+        config: hyperparameters of the network.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, channels: int, config: UNetConfig, rngs: nnx.Rngs) -> None:
@@ -109,12 +110,12 @@ class Attention(nnx.Module):
 
 
 class UNet(nnx.Module):
-    """See the module.
+    """A U-Net; see the docstring of the module.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: hyperparameters of the network.
+        shape: dims and channels of inputs and outputs.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, config: UNetConfig, shape: FieldShape, rngs: nnx.Rngs) -> None:
@@ -143,10 +144,10 @@ class UNet(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch *space inputs"], parameters: Float[Array, "batch parameters"] | None = None
     ) -> Float[Array, "batch *space outputs"]:
-        """The answer on the grid of x.
+        """The output fields on the grid of x.
 
         Raises:
-            ValueError: x or the parameters are of another shape.
+            ValueError: x or the parameters have the wrong shape.
         """
         config, shape = self.config, self.shape
         shape.check(x)
@@ -169,7 +170,7 @@ class UNet(nnx.Module):
 
 
 def upsample(x: Float[Array, "batch *coarse channel"], space: tuple[int, ...]) -> Float[Array, "batch *space channel"]:
-    """Each point of a coarse grid twice along each dim, as many as the finer grid has."""
+    """Repeat each point of a coarse grid along each dim, up to the number of points of the finer grid."""
     for axis, n in enumerate(space, start=1):
         x = jax.lax.slice_in_dim(jnp.repeat(x, 2, axis), 0, n, axis=axis)
     return x

@@ -1,9 +1,10 @@
-"""The units that networks of fields work in: fields by their spreads, from an offset where that is all there is.
+"""Units of fields inside of the networks: standard deviations, above an offset if the mean dominates.
 
-The change is made on the host in double precision, before anything becomes float32: a pressure of 101,325 Pa that
-varies by 0.01 Pa, or a permeability of 1e-13 m2, looks to a network like any other field. Channels are weighed by
-their spreads, so that no unit decides what is learned. Where the mean is of the size of the spread the offset is 0,
-and relative norms of one channel are those of the field itself (Li et al. 2021, arXiv:2010.08895).
+The conversion is done on the host in double precision, before fields become float32. A pressure of 101,325 Pa that
+varies by 0.01 Pa, or a permeability of 1e-13 m2, is then like any other field to a network. Channels are weighted by
+their standard deviations, so that the loss does not depend on their units. If the mean is of the size of the standard
+deviation, the offset is 0, and relative norms of one channel are those of the field itself (Li et al. 2021,
+arXiv:2010.08895).
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ from data.fields import Fields
 from data.plain import decode
 from surrogates.normalise import constant, moments, refuse_unlike
 
-#: A positive parameter whose values span more than this is taken by its logarithm.
+#: A positive parameter whose largest value over the smallest exceeds this ratio is replaced by its logarithm.
 DECADE = 10.0
-#: A field whose mean is more than so many times its spread is taken as its deviation from that mean.
+#: A field whose mean exceeds its standard deviation by this factor is replaced by its deviation from the mean.
 MOSTLY_MEAN = 10.0
-#: Units between these ends keep their digits in float32.
+#: Range of units for which float32 keeps its precision.
 PLAIN = (1e-30, 1e30)
 Numbers = tuple[float, ...]
 
 
 @dataclass(frozen=True)
 class Affine:
-    """(value - offset) / unit of each channel; a channel that does not vary has the unit 0, and is 0 throughout."""
+    """The map (value - offset) / unit of each channel; a constant channel has the unit 0 and is mapped to 0.
+
+    Attributes:
+        offset, unit: offset and unit of each channel, in the units of the samples.
+    """
 
     offset: Numbers = ()
     unit: Numbers = ()
@@ -43,7 +48,7 @@ class Affine:
             raise ValueError("unit must be 0 or more")
 
     def to(self, values: Any, xp: Any = np) -> Any:
-        """Values in these units, float32; (..., channel)."""
+        """Convert values (..., channel) to these units, as float32."""
         if not self.unit:
             return xp.asarray(values, np.float32)
         unit = np.array(self.unit)
@@ -51,18 +56,18 @@ class Affine:
         return xp.where(unit > 0, moved, 0.0).astype(np.float32)
 
     def back(self, values: Any, xp: Any = np) -> Any:
-        """Values in the units of the samples; float64 where float32 would lose digits or range."""
+        """Convert values to the units of the samples; as float64 if float32 would lose digits or range."""
         kind = np.float64 if self.delicate and xp is np else np.float32
         return xp.asarray(values).astype(kind) * np.array(self.unit, kind) + np.array(self.offset, kind)
 
     def back_spread(self, values: Any, xp: Any = np) -> Any:
-        """Standard deviations in the units of the samples."""
+        """Convert standard deviations to the units of the samples."""
         kind = np.float64 if self.delicate and xp is np else np.float32
         return xp.asarray(values).astype(kind) * np.array(self.unit, kind)
 
     @property
     def delicate(self) -> bool:
-        """Whether float32 would lose what varies."""
+        """Whether float32 would lose digits or range of the values."""
         return any(o != 0 for o in self.offset) or any(u != 0 and not PLAIN[0] < u < PLAIN[1] for u in self.unit)
 
 
@@ -71,8 +76,8 @@ class FieldUnits:
     """The units of states, static fields and parameters.
 
     Attributes:
-        states, static, parameters: of each.
-        logarithmic: which parameters are taken by their logarithms.
+        states, static, parameters: offset and unit of each channel, field or parameter.
+        logarithmic: whether each parameter is replaced by its logarithm.
     """
 
     states: Affine
@@ -82,14 +87,14 @@ class FieldUnits:
 
     @staticmethod
     def fit(fields: Fields, *, one_unit: bool = False) -> FieldUnits:
-        """Units of training samples.
+        """Fit the units to training samples.
 
         Args:
             fields: the samples.
-            one_unit: whether all channels of the output share one, as components of a velocity have to.
+            one_unit: whether all channels of the output share one unit, as components of a velocity must.
 
         Raises:
-            InputError: the states do not vary.
+            InputError: all states are equal and constant.
         """
         states = _affine(fields.states)
         if not any(states.unit):
@@ -105,7 +110,7 @@ class FieldUnits:
         return FieldUnits(states, _affine(fields.static), Affine(tuple(m for m, _ in pairs), tuple(spreads)), logs)
 
     def apply(self, fields: Fields) -> Fields:
-        """The samples in these units."""
+        """Convert samples to these units."""
         return replace(
             fields,
             states=self.states.to(fields.states),
@@ -114,7 +119,7 @@ class FieldUnits:
         )
 
     def numbers(self, values: Float[np.ndarray, "row parameter"]) -> Float[np.ndarray, "row parameter"]:
-        """Parameters in these units."""
+        """Convert parameters to these units."""
         return self.parameters.to(_take_logarithms(np.asarray(values, np.float64), self.logarithmic))
 
     def traced_numbers(self, values: Float[Array, "row parameter"]) -> Float[Array, "row parameter"]:
@@ -130,7 +135,7 @@ class FieldUnits:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FieldUnits:
-        """What `to_json` described."""
+        """The units that `to_json` described."""
         return decode(FieldUnits, value)
 
 
@@ -147,7 +152,7 @@ def _affine(values: Float[np.ndarray, "*any channel"]) -> Affine:
 def _take_logarithms(
     values: Float[np.ndarray, "row parameter"], logs: tuple[bool, ...]
 ) -> Float[np.ndarray, "row parameter"]:
-    """Parameters, or their logarithms; what is not positive lies outside of the domain, and is flagged there."""
+    """Parameters or their logarithms; values that are not positive are clipped, and the domain check reports them."""
     if not any(logs):
         return values
     least = np.finfo(np.float64).tiny

@@ -1,1 +1,1 @@
-"""Surrogates of numbers that are decided by numbers."""
+"""Surrogates of scalar outputs as functions of scalar parameters."""

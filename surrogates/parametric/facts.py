@@ -1,4 +1,4 @@
-"""What a parametric surrogate is made of besides its weights: settings, scales, domain, calibration, scores."""
+"""The metadata of a parametric surrogate, saved beside its weights: settings, scales, domain and calibration."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from surrogates.normalise import Standardise, constant, moments, refuse_not_posi
 from surrogates.parametric.network import ParametricConfig, Perceptrons
 from surrogates.uncertainty import Conformal
 
-#: A positive input whose values span more than this is taken by its logarithm.
+#: A positive input whose largest value over the smallest exceeds this ratio is replaced by its logarithm.
 DECADE = 10.0
 
 
 @dataclass(frozen=True)
 class InputScale:
-    """What turns columns into the numbers that networks see.
+    """The map from columns of parameters to the input features of the networks.
 
     Attributes:
-        mean, scale: of each column, or of its logarithm.
-        logarithmic: which columns are taken by their logarithm.
-        angular: which columns enter with their harmonics.
-        harmonics: how many of them.
+        mean, scale: mean and standard deviation of each column, or of its logarithm.
+        logarithmic: whether each column is replaced by its logarithm.
+        angular: whether each column, in rad, also enters by sines and cosines of its multiples.
+        harmonics: largest multiple of an angular column.
     """
 
     mean: tuple[float, ...]
@@ -46,7 +46,7 @@ class InputScale:
 
     @staticmethod
     def fit(values: Float[np.ndarray, "sample column"], units: Sequence[str], harmonics: int) -> InputScale:
-        """Means and spreads of training samples; a column that does not vary is only shifted."""
+        """Fit the scale to training samples; a constant column is shifted but not scaled."""
         low, high = values.min(axis=0), values.max(axis=0)
         logs = (low > 0) & (high > DECADE * low)
         taken = np.where(logs, np.log(np.where(logs, values, 1.0)), values)
@@ -61,16 +61,16 @@ class InputScale:
 
     @property
     def features(self) -> int:
-        """Numbers that the networks see."""
+        """Number of input features of the networks."""
         return len(self.mean) + 2 * self.harmonics * sum(self.angular)
 
     def apply(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row feature"]:
-        """Columns as the networks take them, float32; in double precision until then."""
+        """Input features of the networks, float32, which are computed in double precision."""
         logs = np.array(self.logarithmic)
         values = np.asarray(values, np.float64)
         taken = values
         if logs.any():
-            # What is not positive lies outside of the domain, and is flagged there.
+            # Values that are not positive are clipped; the domain check reports them.
             taken = np.where(logs, np.log(np.where(logs, np.maximum(values, 1e-300), 1.0)), values)
         parts = [(taken - np.array(self.mean)) / np.array(self.scale)]
         angles = values[:, np.array(self.angular)]
@@ -79,28 +79,28 @@ class InputScale:
         return np.concatenate(parts, axis=1).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal one."""
+        """A plain dict, from which `from_json` makes an equal scale."""
         return asdict(self)
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> InputScale:
-        """What `to_json` described."""
+        """The scale that `to_json` described."""
         return decode(InputScale, value)
 
 
 @dataclass(frozen=True)
 class ParametricFacts:
-    """What travels with the weights.
+    """Metadata that is saved with the weights.
 
     Attributes:
-        config: of the ensemble.
-        layout: what goes in and comes out.
-        inputs: scale of the columns.
-        outputs: scale of the targets.
-        domain: of the training.
-        labels_fingerprint: of the simulator, or of the data, that it learned from.
-        conformal: calibration of each target; empty if no samples were set aside for it.
-        scores: held-out scores, flat, with the unit in the key.
+        config: settings of the ensemble.
+        layout: inputs and outputs, with their names and units.
+        inputs: scale of the columns of parameters.
+        outputs: mean and scale of the targets.
+        domain: ranges of the parameters of the training samples.
+        labels_fingerprint: fingerprint of the simulator, or of the data, that the labels come from.
+        conformal: calibration of each target; empty without calibration samples.
+        scores: errors on held-out data, by metric with its unit in the key.
     """
 
     config: ParametricConfig
@@ -123,7 +123,7 @@ class ParametricFacts:
             raise ValueError(f"conformal names {strange[0]}, which is no output")
 
     def model(self, seed: int = 0) -> Perceptrons:
-        """Networks with fresh weights."""
+        """An ensemble with initial weights."""
         return Perceptrons(self.inputs.features, len(self.layout.outputs), self.config, nnx.Rngs(seed))
 
     def to_json(self) -> dict[str, Any]:
@@ -144,6 +144,6 @@ class ParametricFacts:
         """The facts that `to_json` described.
 
         Raises:
-            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
         """
         return decode(ParametricFacts, value)

@@ -1,4 +1,4 @@
-"""Train a `ParametricSurrogate`: scales first, then the networks, then the intervals."""
+"""Training of a `ParametricSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from surrogates.uncertainty import Conformal
 
 
 class RowBatch(NamedTuple):
-    """Some samples, normalised.
+    """A batch of standardised samples.
 
     Attributes:
-        features: what decides them.
-        labels: the targets.
-        weight: 1, or 0 for a row that only fills the batch.
+        features: input features.
+        labels: targets.
+        weight: 1 for a sample, 0 for a row that fills the batch.
     """
 
     features: Float[np.ndarray, "batch feature"]
@@ -42,13 +42,14 @@ class RowBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class RowBatches:
-    """A source of batches: every sample once an epoch.
+    """A source of batches that visits each sample once an epoch.
+
+    The last batch is filled with repeated rows of weight 0, so that no sample is left out.
 
     Attributes:
-        features, labels: normalised.
-        size: rows of a batch; a multiple of the number of devices.
-        seed: of the order; None keeps that of the samples. The last batch is filled up either way: of a few
-            hundred labels none is to be left out.
+        features, labels: standardised input features and targets.
+        size: rows per batch; a multiple of the number of devices.
+        seed: seed of the shuffling; None keeps the order of the samples.
     """
 
     features: Float[np.ndarray, "sample feature"]
@@ -58,11 +59,11 @@ class RowBatches:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Number of batches per epoch."""
         return -(-len(self.features) // self.size)
 
     def epoch(self, index: int) -> Iterator[RowBatch]:
-        """The batches of an epoch, in an order that seed and index decide."""
+        """The batches of an epoch, in an order given by seed and index."""
         order = np.arange(len(self.features))
         if self.seed is not None:
             order = np.random.default_rng((self.seed, index)).permutation(order)
@@ -78,10 +79,10 @@ class RowBatches:
 
 @dataclass(frozen=True)
 class MeanSquare:
-    """Mean square of normalised errors over members, targets and samples.
+    """Mean square of standardised errors over members, targets and samples.
 
     Attributes:
-        noise: standard deviation of what is added to the features of each member.
+        noise: standard deviation of the noise that is added to the features; it falls to 0 during training.
     """
 
     noise: float = 0.0
@@ -89,7 +90,7 @@ class MeanSquare:
     def __call__(
         self, model: nnx.Module, batch: RowBatch, key: jax.Array, progress: jax.Array
     ) -> tuple[jax.Array, Stats]:
-        """The number to minimise, and its statistics; without noise at the end of training."""
+        """The loss and its statistics."""
         assert isinstance(model, Perceptrons)
         features = jnp.asarray(batch.features)
         if self.noise:
@@ -112,20 +113,20 @@ def fit_parametric(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ParametricSurrogate, FitResult]:
-    """Learn numbers from what decides them.
+    """Train a surrogate of scalars as functions of parameters, and calibrate it.
 
     Args:
-        train: samples to learn from.
-        valid: chooses the best weights; None keeps the last.
-        config: of the ensemble.
-        training: the recipe of the loop.
-        run_dir: its checkpoints and history; the same directory again goes on from there.
-        calibration: samples that neither training nor `valid` has seen, for the intervals.
-        mesh: devices to share each batch among; None for all of them.
-        progress: show a progress bar.
+        train: training samples.
+        valid: validation samples, which select the best weights; None keeps the last weights.
+        config: settings of the ensemble.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
+        mesh: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: another part has other columns, or there are too few samples to calibrate with.
+        InputError: `valid` or `calibration` has other columns than `train`, or there are too few calibration samples.
     """
     layout = train.layout
     for other, name in ((valid, "validation"), (calibration, "calibration")):
@@ -136,7 +137,7 @@ def fit_parametric(
     domain = Box.of(layout.columns, train.values)
     facts = ParametricFacts(config, layout, inputs, outputs, domain, train.fingerprint)
     mesh = mesh or data_mesh()
-    # A batch longer than the data would be filled with rows that count for nothing.
+    # The batch is no longer than the data, or it would be filled with rows of weight 0.
     size = -(-min(training.batch_size, len(train)) // mesh.size) * mesh.size
 
     def source(table: ParameterTable, seed: int | None) -> RowBatches:
@@ -154,10 +155,10 @@ def fit_parametric(
 
 
 def calibrate_intervals(surrogate: ParametricSurrogate, table: ParameterTable) -> dict[str, Conformal]:
-    """The calibration of each target on samples that the training has not seen.
+    """Calibrate the intervals of each target on held-out samples.
 
     Raises:
-        InputError: there are too few.
+        InputError: there are too few samples.
     """
     answer = surrogate.with_facts(conformal={}).predict_table(table.values)
     return {

@@ -1,4 +1,4 @@
-"""An ensemble of multilayer perceptrons, computed as one: members lie along the first axis of each weight."""
+"""An ensemble of multilayer perceptrons, stacked along the first axis of each weight."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ ACTIVATIONS = tuple(FUNCTIONS)
 
 @dataclass(frozen=True)
 class ParametricConfig:
-    """How a parametric surrogate is made.
+    """Settings of a parametric surrogate.
 
     Attributes:
-        ensemble: members, of equal shape and different first weights.
-        width: of their hidden layers.
-        layers: hidden layers.
-        activation: one of `ACTIVATIONS`; smooth ones suit smooth answers.
-        harmonics: inputs in rad enter with the sine and cosine of their first multiples too, up to this one.
-        noise: standard deviation of what is added to the inputs in training, over their spread.
+        ensemble: number of members, which differ in their initial weights.
+        width: width of the hidden layers.
+        layers: number of hidden layers.
+        activation: one of `ACTIVATIONS`; smooth activations suit smooth functions.
+        harmonics: largest multiple of inputs in rad, whose sines and cosines are further inputs; 0 for none.
+        noise: standard deviation of the noise on inputs in training, in units of the standard deviation of the inputs.
 
     Raises:
         ValueError: a number is out of range.
@@ -54,12 +54,12 @@ class ParametricConfig:
 
 
 class Perceptron(nnx.Module):
-    """One member.
+    """A multilayer perceptron, which is one member of the ensemble.
 
     Args:
-        features, targets: numbers that go in and come out.
-        config: width, layers, activation.
-        rngs: for the first weights.
+        features, targets: number of inputs and of outputs.
+        config: settings, of which `width`, `layers` and `activation` are used.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, features: int, targets: int, config: ParametricConfig, rngs: nnx.Rngs) -> None:
@@ -69,7 +69,7 @@ class Perceptron(nnx.Module):
         self.activation = config.activation
 
     def __call__(self, features: Float[Array, "row feature"]) -> Float[Array, "row target"]:
-        """Normalised targets."""
+        """Standardised targets."""
         values = features
         for layer in self.hidden:
             values = FUNCTIONS[self.activation](layer(values))
@@ -77,12 +77,12 @@ class Perceptron(nnx.Module):
 
 
 class Perceptrons(nnx.Module):
-    """Members of equal shape and different first weights (Lakshminarayanan et al. 2017, arXiv:1612.01474).
+    """An ensemble of perceptrons that differ in their initial weights (Lakshminarayanan et al. 2017, arXiv:1612.01474).
 
     Args:
-        features, targets: numbers that go in and come out.
-        config: of the ensemble.
-        rngs: for the first weights.
+        features, targets: number of inputs and of outputs.
+        config: settings of the ensemble.
+        rngs: random numbers for the initial weights.
     """
 
     def __init__(self, features: int, targets: int, config: ParametricConfig, rngs: nnx.Rngs) -> None:
@@ -94,6 +94,6 @@ class Perceptrons(nnx.Module):
         self.members = make(rngs)
 
     def __call__(self, features: Float[Array, "row feature"]) -> Float[Array, "member row target"]:
-        """Normalised targets of each member."""
+        """Standardised targets of each member."""
         graph, weights = nnx.split(self.members)
         return jax.vmap(lambda member: nnx.merge(graph, member)(features))(weights)

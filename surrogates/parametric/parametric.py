@@ -1,4 +1,4 @@
-"""The surrogate of a solver's scalars as functions of its parameters, with calibrated intervals."""
+"""The surrogate of the scalar outputs of a solver as functions of its parameters, with calibrated intervals."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from surrogates.parametric.facts import ParametricFacts
 from surrogates.parametric.network import Perceptrons
 from surrogates.step import count_compilations
 
-#: Rows of one batch: of a table, and of what is not even that long.
+#: Rows per batch, for tables of more than `SMALL_BATCH` rows and for shorter ones.
 BATCH = 8192
 SMALL_BATCH = 64
 
 
 class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
-    """A trained ensemble with its facts; see `surrogates.base.Surrogate` for what it promises.
+    """A trained ensemble, which implements `surrogates.base.Surrogate`.
 
     Args:
-        model: its weights.
-        facts: what else it is made of.
+        model: the networks with their weights.
+        facts: settings, scales, domain and calibration.
     """
 
     KIND = "parametric"
@@ -47,11 +47,11 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
 
         self._forward = jax.jit(forward)
 
-    # What it is
+    # Identity
 
     @property
     def name(self) -> str:
-        """Such as "parametric:drag"."""
+        """A name such as "parametric:drag"."""
         return f"{self.KIND}:{','.join(self.targets)}"
 
     @property
@@ -61,12 +61,12 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Names of the numbers that decide them, in the order of a table's columns."""
+        """Names of the parameters, in the order of the columns of a table."""
         return self.facts.layout.columns
 
     @cached_property
     def spec(self) -> Spec:
-        """That of the simulator, with a standard deviation, and an interval where it is calibrated."""
+        """The spec of the simulator with a standard deviation of each output, and an interval if it is calibrated."""
         layout = self.facts.layout
         outputs = []
         for variable in layout.outputs:
@@ -81,14 +81,14 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
             {**layout.attrs, "surrogate": self.fingerprint[:12]},
         )
 
-    # What it answers
+    # Prediction
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request; `attrs["out_of_domain"]` names what lies outside of the training, if anything does.
+        """Predict for one request; `attrs["out_of_domain"]` names quantities outside of the training domain, if any.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units or dims, or not finite;
-                `not_converged`: the answer is not finite.
+            SimulationError: `invalid_input`: a variable is missing, has other units or dims, or is not finite;
+                `not_converged`: the prediction is not finite.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
@@ -103,11 +103,11 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         return answer.assign_attrs(out_of_domain=outside)
 
     def predict(self, batch: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
-        """Answer the rows of a table; see `predict_table`."""
+        """Predict for the rows of a table; see `predict_table`."""
         return self.predict_table(batch)
 
     def predict_table(self, table: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
-        """Answer the rows of a table, in batches of one shape.
+        """Predict for the rows of a table, in batches of one shape.
 
         Args:
             table: parameters in the order of `columns`.
@@ -122,7 +122,7 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         pending = []
         for start in range(0, len(table), size):
             part = features[start : start + size]
-            # The last batch is filled up, so that it has the shape of the others.
+            # The last batch is filled with repeated rows, so that it has the shape of the others.
             full = part if len(part) == size else np.resize(part, (size, part.shape[1]))
             pending.append((len(part), self._forward(self._state, full)))
         targets = len(self.targets)
@@ -141,12 +141,12 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         return answer
 
     def compile(self) -> None:
-        """Compile for tables."""
+        """Compile for batches of a long table ahead of the first prediction."""
         self._forward(self._state, np.zeros((BATCH, self.facts.inputs.features), np.float32))[0].block_until_ready()
 
     @property
     def compilations(self) -> int:
-        """How many shapes have been compiled."""
+        """Number of shapes that have been compiled."""
         return count_compilations(self._forward)
 
 
