@@ -1,1 +1,1 @@
-"""The atmosphere: reanalysis, and a dynamical core."""
+"""Simulators of the atmosphere: readers of reanalyses, and dynamical cores."""

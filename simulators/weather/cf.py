@@ -1,4 +1,4 @@
-"""What files call their variables and coordinates, brought to the names, units and order of WeatherBench 2.
+"""Variables and coordinates of files, converted to the names, units and axis order of WeatherBench 2.
 
 Nothing is read here, so that a store of terabytes can be opened; `convert_units` converts values that have been read.
 """
@@ -17,7 +17,7 @@ from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherGri
 from data.weather_names import AT_SURFACE, DIMS, ON_LEVELS
 
 STATE_DIMS = (TIME, LEVEL, LATITUDE, LONGITUDE)
-#: What does not change with time.
+#: Variables that do not change with time.
 STATIC = ("geopotential_at_surface", "land_sea_mask")
 #: Pressure levels of ERA5, hPa.
 ERA5_LEVELS = (
@@ -26,14 +26,14 @@ ERA5_LEVELS = (
 )  # fmt: skip
 
 
-#: Share of a spacing by which longitudes that were rounded may lie beside even ones.
+#: Longitudes count as evenly spaced if rounding moved them by at most this fraction of the spacing.
 ROUNDED = 0.02
 
 
 def rename_to_weatherbench(data: xr.Dataset, where: str) -> xr.Dataset:
-    """Variables and dims under their names in WeatherBench 2; variables that are not known stay as they are.
+    """Rename variables and dims to those of WeatherBench 2; unknown variables keep their names.
 
-    Other dims of length 1 are taken away; a time, or a level, that a file has but one of becomes a dim.
+    Other dims of length 1 are removed; a scalar time or level becomes a dim of length 1.
 
     Raises:
         InputError: two variables would have one name.
@@ -82,7 +82,7 @@ def refuse_lacking_dims(data: xr.Dataset, where: str) -> None:
 
 
 def _name(name: str, array: xr.DataArray) -> str | None:
-    """What WeatherBench 2 calls a variable; None where it does not."""
+    """The name of a variable in WeatherBench 2, or None if it has none."""
     if name in VARIABLES:
         return name
     if name == "z" and not _is_orography(array):
@@ -96,7 +96,7 @@ def _name(name: str, array: xr.DataArray) -> str | None:
 
 
 def _is_orography(array: xr.DataArray) -> bool:
-    """Whether a "z" is certain to be the geopotential of the surface: its attributes say so, or it has no time."""
+    """Whether a "z" is certainly the geopotential of the surface, by its attributes or because it has no time."""
     if LEVEL in array.dims:
         return False
     surface = array.attrs.get("GRIB_typeOfLevel") == "surface" or array.attrs.get("standard_name") in (
@@ -107,7 +107,7 @@ def _is_orography(array: xr.DataArray) -> bool:
 
 
 def levels_in_hpa(data: xr.Dataset) -> xr.Dataset:
-    """Levels whose attribute says a unit of pressure, in hPa; others as they are."""
+    """Convert levels whose attribute `units` is a unit of pressure to hPa; leave others unchanged."""
     if LEVEL not in data.coords or "units" not in data[LEVEL].attrs:
         return data
     pair = conversion(str(data[LEVEL].attrs["units"]), "hPa")
@@ -118,7 +118,7 @@ def levels_in_hpa(data: xr.Dataset) -> xr.Dataset:
 
 
 def unknown_variables(data: xr.Dataset) -> dict[str, str]:
-    """Variables of a Dataset that are not used, and why."""
+    """Variables of a Dataset that are not used -> the reason."""
     reasons = {}
     for key, array in data.data_vars.items():
         if str(key) in VARIABLES or not {LATITUDE, LONGITUDE} <= set(array.dims):
@@ -133,7 +133,7 @@ def unknown_variables(data: xr.Dataset) -> dict[str, str]:
 
 
 def _on_levels(array: xr.DataArray) -> bool:
-    """Whether the one level of a file is that of a variable; "z" is at the surface where GRIB says so."""
+    """Whether a file's single level applies to a variable; "z" is at the surface if GRIB says so."""
     name = str(array.name)
     if array.attrs.get("GRIB_typeOfLevel", "isobaricInhPa") != "isobaricInhPa":
         return False
@@ -141,10 +141,10 @@ def _on_levels(array: xr.DataArray) -> bool:
 
 
 def check_variable(array: xr.DataArray, where: str) -> None:
-    """Refuse a variable that is another than its name says, or that has more dims than a state.
+    """Refuse a variable whose standard name contradicts its name, or that has more dims than a state.
 
     Raises:
-        InputError: its standard name is another variable's, or it has a dim that we have not.
+        InputError: its standard name belongs to another variable, or it has a dim that states do not have.
     """
     name, standard = str(array.name), str(array.attrs.get("standard_name", ""))
     expected = VARIABLES[name].standard_name
@@ -167,13 +167,13 @@ def check_variable(array: xr.DataArray, where: str) -> None:
 
 
 def pressure_levels(data: xr.Dataset, where: str) -> tuple[Float[np.ndarray, " level"], str | None]:
-    """The levels of a Dataset in hPa, and what was assumed of them.
+    """The levels of a Dataset in hPa, and the assumption that was made about their units, if any.
 
-    Levels without units are taken for hPa only where they can be nothing else: standard levels of ERA5, of which one
-    at least is 50 hPa or more, so that numbers of model levels and pressures in Pa are not.
+    Levels without units are taken as hPa only if all of them are standard levels of ERA5 and one of them is at least
+    50 hPa, which excludes numbers of model levels and pressures in Pa.
 
     Raises:
-        InputError: they are in units other than of pressure, or do not say in which.
+        InputError: their units are not units of pressure, or are missing and cannot be inferred.
     """
     values, units = np.asarray(data[LEVEL].values, np.float64), data[LEVEL].attrs.get("units")
     if units is None:
@@ -192,19 +192,19 @@ def pressure_levels(data: xr.Dataset, where: str) -> tuple[Float[np.ndarray, " l
 def ordered_grid(
     data: xr.Dataset, where: str, region: Sequence[float] | None = None
 ) -> tuple[WeatherGrid, Int[np.ndarray, " latitude"], Int[np.ndarray, " longitude"]]:
-    """The grid in our order, and where its rows and columns lie in the file.
+    """The grid in ascending order, and the positions of its rows and columns in the file.
 
-    Latitudes ascend. Longitudes ascend from 0 where they close a circle; else they begin after the gap between the
-    easternmost and the westernmost, which may be below 0.
+    Latitudes ascend. Longitudes ascend from 0 if they cover the whole circle; else they begin after the largest gap
+    between neighbouring longitudes, possibly below 0.
 
     Args:
-        data: has the coordinates.
-        where: it comes from.
-        region: south, north, west and east, degrees; west may exceed east, across the meridian of Greenwich.
+        data: Dataset with the coordinates latitude and longitude, degrees.
+        where: name of the source, for errors.
+        region: south, north, west and east, degrees; a region across the prime meridian has west above east.
 
     Raises:
-        InputError: coordinates are no numbers in range or in other units than degrees, or the region holds fewer than
-            two of them.
+        InputError: coordinates are out of range or not in degrees, or the region holds fewer than two latitudes or
+            longitudes.
     """
     for name in (LATITUDE, LONGITUDE):
         units = str(data[name].attrs.get("units", "")).strip()
@@ -222,7 +222,7 @@ def ordered_grid(
     rows = np.argsort(latitude, kind="stable")
     turned = np.where(np.abs(longitude % 360.0 - 360.0) < 1e-4, 0.0, longitude % 360.0)
     columns = np.argsort(turned, kind="stable")
-    # A circle that is closed has its first meridian twice, as 0 and 360 or as -180 and 180.
+    # Some files repeat the first meridian at the end, as 0 and 360 or as -180 and 180.
     again = np.append(False, np.diff(turned[columns]) < 1e-4)
     columns = columns[~again]
     if region is not None:
@@ -260,12 +260,12 @@ def ordered_grid(
 
 
 def beyond_source(data: xr.Dataset, region: Sequence[float], grid: WeatherGrid) -> list[str]:
-    """A sentence where a region reaches beyond the points of a source by more than their spacing; else none.
+    """A warning if a region extends beyond the points of the source by more than their spacing; else an empty list.
 
     Args:
         data: the source.
-        region: south, north, west and east, degrees; empty for all.
-        grid: what of the source lies in it.
+        region: south, north, west and east, degrees; empty for the whole source.
+        grid: the part of the source's grid that lies in the region.
     """
     if not region:
         return []
@@ -283,20 +283,20 @@ def beyond_source(data: xr.Dataset, region: Sequence[float], grid: WeatherGrid) 
 
 
 def convert_units(values: Float[np.ndarray, ...], name: str, units: str | None, where: str) -> Float[np.ndarray, ...]:
-    """Values in the units of WeatherBench 2.
+    """Convert values to the units of WeatherBench 2.
 
     Raises:
-        InputError: they are in units from which there is no way.
+        InputError: their units are missing or cannot be converted.
     """
     factor, offset = conversion_of(name, units, where)
     return values if (factor, offset) == (1.0, 0.0) else values * np.float32(factor) + np.float32(offset)
 
 
 def conversion_of(name: str, units: str | None, where: str) -> tuple[float, float]:
-    """The factor and the offset that bring a variable to the units of WeatherBench 2.
+    """The factor and the offset that convert a variable to the units of WeatherBench 2.
 
     Raises:
-        InputError: it says no units, or units from which there is no way.
+        InputError: its units are missing or cannot be converted.
     """
     needed = VARIABLES[name].units
     if units is None:

@@ -1,4 +1,4 @@
-"""Reading states in the order of time from sources whose chunks hold many times, each chunk fetched once."""
+"""Sequential reading of states from sources whose chunks hold many times; each chunk is fetched once."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from data.damage import said
 from data.errors import CorruptStoreError, InputError
 from data.weather import TIME
 
-#: Bytes of a chunk of all variables that are held at most; larger ones are read again for each block.
+#: Largest chunk of all variables that is kept in memory, bytes; a larger one is read again for each block.
 MOST_BYTES = 2 << 30
 
 
 @dataclass
 class ChunkReader:
-    """Rows of a Dataset in time.
+    """Reads rows of a Dataset along time.
 
-    The last chunk that was read is held, so that blocks smaller than it do not fetch and decode it anew.
+    The last chunk that was read stays in memory, so that smaller blocks do not fetch and decode it again.
 
     Attributes:
-        data: unread.
-        where: it comes from, for errors.
+        data: the Dataset, whose arrays have not been read.
+        where: name of the source, for errors.
     """
 
     data: xr.Dataset
@@ -33,14 +33,14 @@ class ChunkReader:
 
     @property
     def length(self) -> int:
-        """Times of a chunk; 1 where chunks are unknown or too large to be held."""
+        """Number of times in a chunk; 1 if chunks are unknown or too large to be kept in memory."""
         chunks = [v.encoding.get("preferred_chunks", {}).get(TIME, 1) for v in self.data.data_vars.values()]
         longest = max((int(c) for c in chunks), default=1)
         each = self.data.nbytes / max(1, self.data.sizes.get(TIME, 1))
         return longest if longest * each <= MOST_BYTES else 1
 
     def read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
-        """These rows, in memory.
+        """Read these rows into memory.
 
         Raises:
             CorruptStoreError: a chunk cannot be decoded.
@@ -57,24 +57,24 @@ class ChunkReader:
 
     def _of_chunk(self, chunk: int, rows: Int[np.ndarray, " time"], length: int) -> xr.Dataset:
         if self._last is None or self._last[0] != chunk:
-            self._last = None  # two are never held
+            self._last = None  # at most one chunk is in memory
             whole = self.data.isel({TIME: slice(chunk * length, (chunk + 1) * length)})
             self._last = (chunk, load(whole, self.where))
         return self._last[1].isel({TIME: rows - chunk * length})
 
 
 def as_slice(index: Int[np.ndarray, " n"]) -> slice | Int[np.ndarray, " n"]:
-    """A slice where an index has consecutive numbers, which stores read faster."""
+    """Turn an index of consecutive numbers into a slice, which stores read faster."""
     if len(index) and (np.diff(index) == 1).all():
         return slice(int(index[0]), int(index[-1]) + 1)
     return index
 
 
 def load(data: xr.Dataset, where: str) -> xr.Dataset:
-    """A Dataset in memory.
+    """Load a Dataset into memory.
 
     Raises:
-        CorruptStoreError: a variable cannot be decoded; names it and its times.
+        CorruptStoreError: a variable cannot be decoded; the message names it and its times.
     """
     try:
         return data.load()
@@ -82,7 +82,7 @@ def load(data: xr.Dataset, where: str) -> xr.Dataset:
         name = next((str(k) for k, v in data.data_vars.items() if not _reads(v)), "a variable")
         stamps = np.atleast_1d(data[TIME].values) if TIME in data.coords else np.zeros(0)
         times = f" of {_short(stamps[0])} to {_short(stamps[-1])}" if len(stamps) else ""
-        # What the file said is behind what the guard of its arrays said of it.
+        # The error of the file library is the cause of the error that the array guard raises.
         text = said(error.__cause__ if isinstance(error, InputError) and error.__cause__ else error)
         raise CorruptStoreError(
             f"{name}{times} cannot be read: {text}", where=where, remedy="Fetch it again, or try once more"

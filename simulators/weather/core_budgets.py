@@ -1,4 +1,4 @@
-"""What an atmosphere conserves: its mass, and without forcing its energy and its angular momentum about the axis."""
+"""Conserved quantities of an atmosphere: mass and, without forcing, energy and axial angular momentum."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.weather import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, WeatherGrid
 
-#: Of the Earth, as dinosaur has them: m, 1/s, m/s2, J/(kg K), J/(kg K).
+#: Radius (m), angular velocity (1/s) and gravity (m/s2) of the Earth, with the values that dinosaur uses.
 RADIUS, ROTATION, GRAVITY = 6.37122e6, 7.292e-5, 9.80616
+#: Specific heat at constant pressure and gas constant of dry air, J/(kg K), with the values that dinosaur uses.
 HEAT_CAPACITY, GAS_CONSTANT = 1004.0, 1004.0 * 2 / 7
 
 
@@ -21,10 +22,10 @@ class Budgets:
     """Integrals over an atmosphere above flat ground.
 
     Attributes:
-        mass: kg.
-        energy: J; internal and potential, the integral of heat capacity x temperature, and kinetic.
-        angular_momentum: kg m2/s, about the axis, of the wind and of the planet's rotation.
-        wind_momentum: kg m2/s, that of the wind alone, a hundredth of it.
+        mass: total mass, kg.
+        energy: internal and potential energy (the integral of heat capacity x temperature) plus kinetic energy, J.
+        angular_momentum: axial angular momentum of the wind and of the planet's rotation, kg m2/s.
+        wind_momentum: axial angular momentum of the wind alone, about a hundredth of the total, kg m2/s.
     """
 
     mass: float
@@ -34,7 +35,7 @@ class Budgets:
 
 
 def areas(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude"]:
-    """Area that each point stands for, m2: Gauss's weights on a Gaussian grid, else those of its cells."""
+    """Area of each grid point, m2: by Gaussian weights on a Gaussian grid, else by the areas of its cells."""
     rows, columns = grid.shape
     sines, weights = np.polynomial.legendre.leggauss(rows)
     sphere = 4 * np.pi * RADIUS**2
@@ -44,7 +45,7 @@ def areas(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude"]:
 
 
 def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layers+1"]:
-    """Edges of the layers with these middles, from 0 at the top; InputError where the lowest does not end at 1."""
+    """Edges of the layers with these midpoints, from 0 at the top; InputError if the lowest layer does not end at 1."""
     edges = np.zeros(len(sigma) + 1)
     for i, middle in enumerate(sigma):
         edges[i + 1] = 2 * middle - edges[i]
@@ -54,11 +55,11 @@ def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer
 
 
 def budgets(state: xr.Dataset, edges: Float[np.ndarray, " layers+1"] | None = None) -> Budgets:
-    """Of one state on sigma layers, in the names and units of `data.weather`.
+    """The budgets of one state on sigma layers, in the names and units of `data.weather`.
 
     Args:
-        state: temperature, winds and surface pressure, without time.
-        edges: sigma at the edges of the layers; None: as its levels have it.
+        state: temperature, winds and surface pressure at one time.
+        edges: sigma at the edges of the layers; None: computed from the levels of the state.
 
     Raises:
         InputError: it is on pressure levels.

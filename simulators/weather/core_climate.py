@@ -18,9 +18,9 @@ class Jet:
     """The strongest mean westerly of a hemisphere.
 
     Attributes:
-        speed: m/s.
-        latitude: degrees north.
-        level: in the units of the data.
+        speed: zonal-mean eastward wind at the maximum, m/s.
+        latitude: latitude of the maximum, degrees north.
+        level: level of the maximum, in the units of the data.
     """
 
     speed: float
@@ -29,7 +29,7 @@ class Jet:
 
 
 def zonal_mean(data: Data) -> Data:
-    """The mean over all longitudes and, where there is one, over time."""
+    """The mean over all longitudes and, if the data has a time axis, over time."""
     return data.mean([d for d in (TIME, LONGITUDE) if d in data.dims], keep_attrs=True)
 
 

@@ -1,9 +1,9 @@
-"""dinosaur's equations of the atmosphere between grid and spectral space: one step of time, and the way in and out.
+"""dinosaur's primitive equations: one time step in spectral space, and the transforms from and to the grid.
 
 Fields on the grid are in SI units, with axes (latitude, longitude, channel); dinosaur's are dimensionless, with axes
 (layer, longitude, latitude) or, in spectral space, (layer, zonal, total wavenumber). Kochkov et al., Neural general
 circulation models, Nature 632 (2024), describe the discretisation; steps are SIL3 of Whitaker and Kar (Mon. Weather
-Rev. 141, 2013), which takes gravity waves implicitly.
+Rev. 141, 2013), which treats gravity waves implicitly.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ from jaxtyping import Array, Float
 
 from simulators.weather.core_settings import gaussian_rows
 
-#: Of the resting atmosphere and of the linear terms, K (Held and Suarez 1994 leave it open; dinosaur has it so).
+#: Temperature of the resting atmosphere and of the linear terms, K: the value of dinosaur, as Held and Suarez (1994)
+#: prescribe none.
 REFERENCE_TEMPERATURE = 288.0
-#: Of the resting atmosphere, Pa.
+#: Surface pressure of the resting atmosphere, Pa.
 REFERENCE_PRESSURE = 1e5
 #: A state in spectral space: one of dinosaur's structures of arrays.
 Spectral = Any
@@ -40,10 +41,10 @@ UNITS = scales.units
 
 
 def constants() -> SimUnits:
-    """Physical constants of the Earth, without dimension.
+    """Nondimensional physical constants of the Earth.
 
     The scale of mass makes `REFERENCE_PRESSURE` 1, so that the logarithm of surface pressure is near 0, where float32
-    is finest: with dinosaur's own, it is 45 and pressure is known to 4e-6 at best.
+    has its finest resolution: with dinosaur's default scale it is 45, and pressure has a relative resolution of 4e-6.
     """
     mass = REFERENCE_PRESSURE * UNITS.pascal * scales.RADIUS / (2 * scales.OMEGA) ** 2
     return SimUnits.from_si(
@@ -57,14 +58,14 @@ def spherical_grid(truncation: int) -> Grid:
 
 
 class SpectralEquations(Protocol):
-    """What `simulators.weather.core_run.SpectralRun` takes forward."""
+    """The equations that `simulators.weather.core_run.SpectralRun` integrates in time."""
 
     def to_spectral(self, fields: Float[Array, "latitude longitude channel"]) -> Spectral:
-        """A state on the grid, truncated."""
+        """Transform a state on the grid to spectral space, truncated."""
         ...
 
     def to_grid(self, state: Spectral) -> Float[Array, "latitude longitude channel"]:
-        """Its fields."""
+        """Transform a state in spectral space to fields on the grid."""
         ...
 
     @property
@@ -78,7 +79,7 @@ class Diffusion:
     """Hyperdiffusion of all fields, applied after each step.
 
     Attributes:
-        hours: in which the smallest wave falls by a factor of e.
+        hours: time in which the smallest wave decays by a factor of e, h.
         order: power of the Laplacian.
     """
 
@@ -86,7 +87,7 @@ class Diffusion:
     order: int
 
     def filter(self, grid: Grid, step: float, units: SimUnits) -> Any:
-        """dinosaur's filter of a step, whose length is without dimension."""
+        """dinosaur's filter for one step; `step` is its nondimensional length."""
         hours = units.nondimensionalize(self.hours * UNITS.hour)
         return time_integration.horizontal_diffusion_step_filter(grid, step, hours, order=self.order)
 
@@ -100,11 +101,12 @@ class PrimitiveEquations:
     Attributes:
         truncation: largest wavenumber, triangular.
         boundaries: sigma at the edges of layers.
-        step_minutes: of time.
-        held_suarez: whether to force as Held and Suarez (Bull. Am. Meteorol. Soc. 75, 1994).
-        diffusion: of all fields.
-        conserve_mass: whether each step adds a constant to the logarithm of surface pressure that keeps the mass of
-            the atmosphere. The logarithm as a variable does not conserve it: about 1e-6 of it is lost a day.
+        step_minutes: time step, min.
+        held_suarez: whether to apply the forcing of Held and Suarez (Bull. Am. Meteorol. Soc. 75, 1994).
+        diffusion: hyperdiffusion of all fields.
+        conserve_mass: whether each step adds a constant to the logarithm of surface pressure that restores the mass of
+            the atmosphere. Without it, about 1e-6 of the mass is lost per day, because the prognostic variable is the
+            logarithm.
     """
 
     truncation: int
@@ -116,12 +118,12 @@ class PrimitiveEquations:
 
     @property
     def layers(self) -> int:
-        """How many."""
+        """Number of layers."""
         return len(self.boundaries) - 1
 
     @cached_property
     def units(self) -> SimUnits:
-        """Constants and scales."""
+        """Nondimensional constants and scales."""
         return constants()
 
     @cached_property
@@ -143,7 +145,7 @@ class PrimitiveEquations:
         if self.held_suarez:
             terms.append(self.forcing)
         seconds = self.units.nondimensionalize(self.step_minutes * UNITS.minute)
-        # The forcing fills the one total wavenumber beyond the truncation, which a state on the grid cannot give back.
+        # The forcing fills one total wavenumber beyond the truncation, which a state on the grid cannot represent.
         filters = [lambda _, after: grid.clip_wavenumbers(after), self.diffusion.filter(grid, seconds, self.units)]
         if self.conserve_mass:
             filters.append(self._keep_mass)
@@ -151,7 +153,7 @@ class PrimitiveEquations:
         return time_integration.step_with_filters(time_integration.imex_rk_sil3(equation, seconds), filters)
 
     def to_spectral(self, fields: Float[Array, "latitude longitude channel"]) -> Spectral:
-        """A state on the grid, truncated."""
+        """Transform a state on the grid to spectral space, truncated."""
         n, grid = self.layers, self.coords.horizontal
         nodal = fields.T
         u, v = nodal[n : 2 * n] * self._speed, nodal[2 * n : 3 * n] * self._speed
@@ -164,9 +166,9 @@ class PrimitiveEquations:
         )
 
     def to_grid(self, state: Spectral) -> Float[Array, "latitude longitude channel"]:
-        """Its fields."""
+        """Transform a state in spectral space to fields on the grid."""
         grid = self.coords.horizontal
-        # Winds have one wavenumber more than vorticity; without it they would not give the vorticity back.
+        # Winds have one more wavenumber than vorticity; without it the vorticity could not be recovered from them.
         u, v = vor_div_to_uv_nodal(grid, state.vorticity, state.divergence, clip=False)
         temperature = grid.to_nodal(state.temperature_variation) + REFERENCE_TEMPERATURE
         pressure = jnp.exp(grid.to_nodal(state.log_surface_pressure)) * REFERENCE_PRESSURE
@@ -189,11 +191,11 @@ class PrimitiveEquations:
         grid = self.coords.horizontal
 
         def mass(state: Spectral) -> Float[Array, 1]:
-            # Less what a surface pressure of 1 everywhere gives, so that float32 holds the rest with more digits.
+            # Relative to the mass for a surface pressure of 1 everywhere, which leaves more digits of float32.
             return grid.integrate(jnp.expm1(grid.to_nodal(state.log_surface_pressure)))
 
         area = 4 * np.pi * grid.radius**2
         gain = jnp.log1p((mass(before) - mass(after)) / (area + mass(after)))
-        # A constant c is sqrt(4 pi) c in the first coefficient.
+        # In spectral space a constant c is sqrt(4 pi) c in the first coefficient.
         first = after.log_surface_pressure[:, 0, 0] + np.sqrt(4 * np.pi) * gain
         return after.replace(log_surface_pressure=after.log_surface_pressure.at[:, 0, 0].set(first))

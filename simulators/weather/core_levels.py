@@ -1,4 +1,4 @@
-"""From sigma layers to pressure levels, and the geopotential of a dry atmosphere."""
+"""Interpolation between sigma layers and pressure levels, and the geopotential of a dry atmosphere."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ def _logarithmic(x: Array, xp: Array, fp: Array) -> Array:
     return jnp.interp(jnp.log(x), jnp.log(jnp.asarray(xp)), fp)
 
 
-#: Linear in the logarithm of pressure; beyond the ends the value there.
+#: Interpolation linear in the logarithm of pressure, constant beyond the first and last value.
 _INTERPOLATE = vectorize_vertical_interpolation(_logarithmic)
 
 
 def geopotential(
     temperature: Float[np.ndarray, "layer latitude longitude"], edges: Float[np.ndarray, " layers+1"]
 ) -> Float[np.ndarray, "layer latitude longitude"]:
-    """Geopotential (m2/s2) at the middle of each layer above flat ground, as the core's hydrostatic equation has it.
+    """Geopotential (m2/s2) at the middle of each layer above flat ground, by the core's hydrostatic equation.
 
     Args:
-        temperature: K.
+        temperature: temperature of each layer, K.
         edges: sigma at the edges of the layers.
     """
     potential = get_geopotential_on_sigma(
@@ -55,16 +55,16 @@ def sigma_to_pressure(
     edges: Float[np.ndarray, " layers+1"],
     levels: Sequence[float],
 ) -> dict[str, Float[np.ndarray, "level latitude longitude"]]:
-    """Fields of layers at pressure levels, linearly in the logarithm of pressure.
+    """Interpolate fields from sigma layers to pressure levels, linearly in the logarithm of pressure.
 
-    Above the middle of the top layer and below that of the lowest, also below the ground, values are kept, but
-    geopotential, which goes on hydrostatically with the temperature there.
+    Above the middle of the top layer and below the middle of the lowest (also below the ground) fields are constant,
+    except geopotential, which is extrapolated hydrostatically with the temperature of that layer.
 
     Args:
-        fields: by name; `geopotential` needs `temperature` (K) beside it.
-        surface_pressure: Pa.
+        fields: name -> field on the layers; `geopotential` requires `temperature` (K).
+        surface_pressure: surface pressure, Pa.
         edges: sigma at the edges of the layers.
-        levels: hPa.
+        levels: pressure levels, hPa.
     """
     pressure = PASCAL_PER_HPA * np.asarray(levels, float)
     sigma = SigmaCoordinates(edges)
@@ -91,7 +91,7 @@ def pressure_to_sigma(
     levels: Sequence[float],
     edges: Float[np.ndarray, " layers+1"],
 ) -> dict[str, Float[np.ndarray, "layer latitude longitude"]]:
-    """The reverse: fields at pressure levels (hPa) in layers; beyond the outermost levels values are kept."""
+    """Interpolate fields from pressure levels (hPa) to sigma layers; beyond the outermost levels they are constant."""
     layered = interp_pressure_to_sigma(
         {k: jnp.asarray(v) for k, v in fields.items()},
         PressureCoordinates(PASCAL_PER_HPA * np.asarray(levels, float)),
@@ -105,7 +105,7 @@ def pressure_to_sigma(
 def answer_fields(
     state: xr.Dataset, edges: Float[np.ndarray, " layers+1"], levels: Sequence[float], with_geopotential: bool
 ) -> dict[str, Float[np.ndarray, ...]]:
-    """The arrays of an answer from a state on sigma layers, at pressure levels (hPa) where any are named."""
+    """The arrays of an answer from a state on sigma layers, interpolated to pressure levels (hPa) if any are set."""
     layered = {str(k): v.values for k, v in state.data_vars.items() if k != "surface_pressure"}
     if with_geopotential:
         layered["geopotential"] = geopotential(layered["temperature"], edges)

@@ -1,4 +1,4 @@
-"""States of a dynamical core between Gaussian grids, by truncation in spectral space."""
+"""Regridding of a dynamical core's states between Gaussian grids, by truncation in spectral space."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ def regrid(
     from_layout: WeatherLayout,
     to_layout: WeatherLayout,
 ) -> Float[np.ndarray, "*lead rows columns channel"]:
-    """States on another Gaussian grid, float32: each field's waves up to the smaller truncation of the two.
+    """Regrid states to another Gaussian grid, float32, keeping the waves up to the smaller of the two truncations.
 
-    Winds go by their vorticity and divergence, surface pressure by its logarithm, as the core holds them.
+    Winds are regridded as vorticity and divergence and surface pressure as its logarithm, the variables of the core.
 
     Args:
-        states: in `from_layout`.
-        from_layout, to_layout: with the same channels, on Gaussian grids.
+        states: states in `from_layout`.
+        from_layout, to_layout: layouts with the same channels, on Gaussian grids.
 
     Raises:
         InputError: the channels differ, or a grid is not Gaussian.

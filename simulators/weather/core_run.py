@@ -1,6 +1,7 @@
-"""Trajectories of a spectral core: states on the grid in, states at regular times out, one at a time.
+"""Time integration of a spectral core, from states on the grid to states on the grid at regular times.
 
-Two programs are compiled for each size of batch and serve any length and interval; what is held is one state.
+Two programs are compiled per batch size, for any length and interval. States are yielded one at a time, so that memory
+holds only one.
 """
 
 from __future__ import annotations
@@ -18,17 +19,17 @@ from jaxtyping import Array, Float
 from data.spec import SimulationError
 from simulators.weather.core_equations import Spectral, SpectralEquations
 
-#: Steps of time between looks at whether a long run without saved states is sound.
+#: Time steps between checks of a long run without saved states.
 LOOK = 480
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Values beyond which a state is no longer one of the atmosphere.
+    """Range of physically plausible values for each channel.
 
     Attributes:
-        labels: of the channels.
-        low, high: of each channel.
+        labels: label of each channel.
+        low, high: lowest and highest plausible value of each channel, in its unit.
     """
 
     labels: tuple[str, ...]
@@ -36,7 +37,7 @@ class Limits:
     high: tuple[float, ...]
 
     def fault(self, states: Float[np.ndarray, "batch latitude longitude channel"]) -> str:
-        """What shows that a state is none, or "" for nothing."""
+        """What is wrong with the states, or "" if all values are finite and plausible."""
         if not np.isfinite(states).all():
             return f"{int((~np.isfinite(states)).any(axis=(1, 2, 3)).sum())} of {len(states)} states are not finite"
         for values, ends, sign in ((states.min((0, 1, 2)), self.low, -1), (states.max((0, 1, 2)), self.high, 1)):
@@ -49,13 +50,13 @@ class Limits:
 
 @dataclass(frozen=True)
 class SpectralRun:
-    """Equations with the programs that take them forward.
+    """Equations with the compiled programs that integrate them.
 
     Attributes:
-        equations: of the core.
-        limits: of its states.
-        step_minutes: of time.
-        dtype: of the computation.
+        equations: the equations of the core.
+        limits: plausible values of its states.
+        step_minutes: time step, min.
+        dtype: precision of the computation, "float32" or "float64".
     """
 
     equations: SpectralEquations
@@ -70,10 +71,10 @@ class SpectralRun:
         save_hours: float,
         spin_up_hours: float = 0.0,
     ) -> Iterator[Float[np.ndarray, "batch latitude longitude channel"]]:
-        """The state after the spin-up, truncated, and `saves` later ones, float32.
+        """Yield the truncated state after the spin-up and `saves` later states, float32.
 
         Raises:
-            SimulationError: `not_converged` with when and why, as soon as one is beyond the limits.
+            SimulationError: `not_converged`, with the time and the reason, as soon as a state is beyond the limits.
         """
         with jax.enable_x64(self.dtype == "float64"):
             spectral = self.to_spectral(jnp.asarray(initial, self.dtype))
@@ -82,7 +83,7 @@ class SpectralRun:
             todo = self.steps(spin_up_hours if save == 0 else save_hours)
             while True:
                 steps = min(todo, LOOK)
-                # Not held over a yield: the setting is the caller's there.
+                # The setting must not be active during a yield, where the caller's code runs.
                 with jax.enable_x64(self.dtype == "float64"):
                     spectral, nodal = self.advance(spectral, jnp.int32(steps))
                 fields = np.asarray(nodal, np.float32)
@@ -99,19 +100,19 @@ class SpectralRun:
             yield fields
 
     def steps(self, hours: float) -> int:
-        """Time steps in so many hours."""
+        """Number of time steps in this many hours."""
         return round(hours * 60 / self.step_minutes)
 
     @cached_property
     def to_spectral(self) -> Any:
-        """Compiled: a batch of states on the grid into spectral space."""
+        """Compiled program that transforms a batch of states on the grid to spectral space."""
         return jax.jit(jax.vmap(self.equations.to_spectral))
 
     @cached_property
     def advance(self) -> Any:
-        """Compiled: a batch in spectral space and a number of steps -> the same later, and its fields on the grid."""
+        """Compiled program: (batch in spectral space, steps) -> (batch after the steps, its fields on the grid)."""
         equations = self.equations
-        # Outside of the program: the constants of a step are kept, and must be of the computation's dtype.
+        # Built outside of the program: the constants of a step are cached and need the dtype of the computation.
         with jax.enable_x64(self.dtype == "float64"):
             step = equations.step
 
@@ -120,8 +121,8 @@ class SpectralRun:
                 later = jax.lax.fori_loop(0, steps, lambda _, s: step(s), state)
                 return later, equations.to_grid(later)
 
-            # A state and its transforms fit a processor's cache, a batch of them does not: all together take up to
-            # twice as long there as one after another.
+            # On a CPU, one state and its transforms fit into the cache and a batch does not: a batch that is computed
+            # all at once takes up to twice as long as its states one after another.
             return jax.lax.map(member, states) if jax.default_backend() == "cpu" else jax.vmap(member)(states)
 
         return jax.jit(program)
@@ -129,5 +130,5 @@ class SpectralRun:
 
 @lru_cache(maxsize=16)
 def spectral_run(equations: SpectralEquations, limits: Limits, step_minutes: float, dtype: str) -> SpectralRun:
-    """The run of these settings, whose programs all simulators with them share in this process."""
+    """The run with these settings; all simulators of this process with the same settings share its programs."""
     return SpectralRun(equations, limits, step_minutes, dtype)

@@ -1,4 +1,4 @@
-"""Grids and time steps that go with a spectral truncation, and which settings of a dynamical core make sense."""
+"""Grids and time steps for a spectral truncation, and checks of the settings of dynamical cores."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 INSTALL = f"Install it with `{install_command('weather')}`"
 #: Time steps that divide an hour, in minutes.
 STEPS = (60.0, 30.0, 20.0, 15.0, 12.0, 10.0, 7.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
-#: Minutes x truncation that the default step keeps below: 30 min at T21, 15 at T42.
+#: Upper limit of minutes x truncation for the default step: 30 min at T21, 15 min at T42.
 STEP_PRODUCT = 645.0
-#: Truncations that are allowed.
+#: Smallest and largest truncation that is allowed.
 TRUNCATIONS = (5, 213)
 FORCINGS = ("held_suarez", "none")
 STARTS = ("rest", "equilibrium", "state")
@@ -32,15 +32,15 @@ DTYPES = ("float32", "float64")
 
 
 def gaussian_rows(truncation: int) -> int:
-    """Latitudes of the smallest Gaussian grid, twice as many longitudes, that resolves products of two fields exactly.
+    """Number of latitudes of the smallest Gaussian grid on which products of two fields are free of aliasing.
 
-    Its 2 rows > 3 truncation longitudes: 32 rows for T21, 64 for T42.
+    The grid has twice as many longitudes as latitudes, more than 3 x truncation: 32 latitudes for T21, 64 for T42.
     """
     return 2 * math.ceil((3 * truncation + 1) / 4)
 
 
 def truncation_of(rows: int) -> int:
-    """The finest truncation that a Gaussian grid of so many latitudes resolves without aliasing."""
+    """The largest truncation that a Gaussian grid with this many latitudes resolves without aliasing."""
     return (2 * rows - 1) // 3
 
 
@@ -54,20 +54,20 @@ def gaussian_grid(truncation: int) -> WeatherGrid:
 
 
 def default_step(truncation: int) -> float:
-    """Minutes of a time step at which the core is stable with the winds of the atmosphere, and which divide an hour."""
+    """Time step (min) at which the core is stable for winds of the atmosphere; it divides an hour."""
     return next(step for step in STEPS if step * truncation <= STEP_PRODUCT or step == STEPS[-1])
 
 
 def layer_boundaries(layers: int, boundaries: Sequence[float]) -> Float[np.ndarray, " layers+1"]:
-    """Sigma (pressure over surface pressure) at the edges of the layers, from the top, 0, to the ground, 1."""
+    """Sigma (pressure over surface pressure) at the edges of the layers, from 0 at the top to 1 at the ground."""
     return np.asarray(boundaries, float) if boundaries else np.linspace(0.0, 1.0, layers + 1)
 
 
 def check_core(core: DynamicalCore) -> None:
-    """Refuse settings of a dynamical core that make no sense.
+    """Refuse invalid settings of a dynamical core.
 
     Raises:
-        InputError: naming the setting, and what would.
+        InputError: names the setting and its valid values.
     """
     _check_common(core)
     choice("forcing", core.forcing, FORCINGS)
@@ -94,10 +94,10 @@ def check_core(core: DynamicalCore) -> None:
 
 
 def check_shallow_water(simulator: ShallowWater) -> None:
-    """Refuse settings of the shallow-water equations that make no sense.
+    """Refuse invalid settings of the shallow-water equations.
 
     Raises:
-        InputError: naming the setting, and what would.
+        InputError: names the setting and its valid values.
     """
     _check_common(simulator)
     choice("start", simulator.start, ("jet", "state"))
@@ -123,15 +123,15 @@ def _check_common(simulator: DynamicalCore | ShallowWater) -> None:
 
 
 def whole(value: float) -> bool:
-    """Whether a number is a whole one, but for rounding."""
+    """Whether a number is a whole number up to rounding errors."""
     return abs(value - round(value)) < 1e-6 * max(1.0, abs(value))
 
 
 def whole_steps(name: str, minutes: float, step: float) -> None:
-    """Refuse a time that is no whole number of steps.
+    """Refuse a time that is not a whole number of steps.
 
     Raises:
-        InputError: naming it.
+        InputError: names the setting.
     """
     if not whole(minutes / step):
         raise InputError(
@@ -142,25 +142,25 @@ def whole_steps(name: str, minutes: float, step: float) -> None:
 
 
 def positive(name: str, value: float) -> None:
-    """Refuse what is not above 0, with InputError."""
+    """Raise InputError unless the value of the setting is finite and above 0."""
     if not (math.isfinite(value) and value > 0):
         raise InputError(f"must be above 0, got {value}", where=f"simulator.{name}")
 
 
 def not_negative(name: str, value: float) -> None:
-    """Refuse what is below 0, with InputError."""
+    """Raise InputError unless the value of the setting is finite and at least 0."""
     if not (math.isfinite(value) and value >= 0):
         raise InputError(f"must be 0 or more, got {value}", where=f"simulator.{name}")
 
 
 def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Refuse what is not among `allowed`, with InputError."""
+    """Raise InputError unless the value of the setting is one of `allowed`."""
     if value not in allowed:
         raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(allowed)}")
 
 
 def dinosaur_version() -> str:
-    """Of the installed dinosaur; SimulationError `missing_component` where there is none."""
+    """Version of the installed dinosaur; raises SimulationError `missing_component` if there is none."""
     try:
         return version("dinosaur")
     except PackageNotFoundError as error:

@@ -1,4 +1,4 @@
-"""What a dynamical core takes and gives, in the names of WeatherBench 2 and SI units."""
+"""Inputs and outputs of a dynamical core, with the names of WeatherBench 2 and in SI units."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def output(name: str, levels: bool) -> Variable:
 
 
 def initial(name: str, layer: str | None) -> Variable:
-    """A variable of the state that a request gives."""
+    """An input variable of the initial state."""
     dims = (LATITUDE, LONGITUDE) if layer is None else (layer, LATITUDE, LONGITUDE)
     variable = VARIABLES[name]
     return Variable(f"initial_{name}", dims, variable.units, "float32", f"{variable.long_name} at the start")
 
 
 def core_spec(core: DynamicalCore) -> Spec:
-    """Of a core with its settings."""
+    """The Spec of a core with its settings."""
     sigma = "pressure over surface pressure, at the middle of a layer"
     if core.levels:
         layer = LAYER
@@ -68,7 +68,7 @@ def core_spec(core: DynamicalCore) -> Spec:
 
 
 def with_dates(answer: xr.Dataset, start: str = "2000-01-01") -> xr.Dataset:
-    """An answer whose times are dates from `start` on; they only count hours, as the planet has no seasons."""
+    """An answer with dates from `start` on as times; the planet has no seasons, so that the dates only count hours."""
     hours = np.asarray(answer[TIME].values, float)
     times = np.datetime64(start, "ns") + np.round(hours * 3.6e12).astype("timedelta64[ns]")
     return answer.assign_coords({TIME: times})

@@ -1,4 +1,4 @@
-"""States from which a dynamical core starts: at rest, of an analysis such as ERA5, or of windows."""
+"""Initial states of a dynamical core: at rest, from an analysis such as ERA5, or from stored windows of states."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ WINDS = ("u_component_of_wind", "v_component_of_wind")
 
 
 class CoreStates(Protocol):
-    """What draws the states of requests to a core whose `start` is "state"."""
+    """Draws initial states for requests to a core whose `start` is "state"."""
 
     def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
-        """The variables of a state on the core's layers and grid; deterministic in `rng`."""
+        """The variables of one state on the core's layers and grid; deterministic in `rng`."""
         ...
 
 
 def resting_state(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude channel"]:
-    """A state at rest, of 288 K or the forcing's equilibrium, with noise on temperature; channels of `state_layout`."""
+    """A state at rest at 288 K or the forcing's equilibrium temperature, with noise; channels as in `state_layout`."""
     from simulators.weather.core_equations import REFERENCE_PRESSURE, REFERENCE_TEMPERATURE, PrimitiveEquations
 
     equations = core.spectral.equations
@@ -47,7 +47,7 @@ def resting_state(core: DynamicalCore, rng: np.random.Generator) -> Float[np.nda
 
 
 def noise(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude layer"]:
-    """White noise of the core's `perturbation_k`; of its variance the truncation keeps about a quarter."""
+    """White noise with standard deviation `perturbation_k`, K; the truncation keeps about a quarter of its variance."""
     return core.perturbation_k * rng.standard_normal((*core.grid.shape, core.layers))
 
 
@@ -55,12 +55,13 @@ def noise(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "l
 class Analysis:
     """A state from a file of an analysis on pressure levels, with noise on its temperature.
 
-    The planet of the core is flat: surface pressure is that at which geopotential is 0, where the file has none.
+    The planet of the core has flat ground: if the file has no surface pressure, the pressure at which geopotential is 0
+    is used.
 
     Attributes:
-        path: what xarray reads; temperature, winds, and geopotential or surface_pressure, in the names and units of
-            `data.weather`, on a global grid.
-        time: which, where it holds several; the first one otherwise.
+        path: a file that xarray reads, with temperature, winds, and geopotential or surface_pressure, in the names and
+            units of `data.weather`, on a global grid.
+        time: time of the state if the file holds several; None: the first.
     """
 
     path: str
@@ -91,10 +92,10 @@ class Analysis:
 
 @dataclass(frozen=True)
 class Windows:
-    """States of a store of windows, drawn at random; on sigma layers they have to be the core's own.
+    """States drawn at random from a store of windows, on pressure levels or on the sigma layers of the core.
 
     Attributes:
-        path: what `understudy windows` wrote.
+        path: store that `understudy windows` wrote.
     """
 
     path: str
@@ -103,7 +104,7 @@ class Windows:
         """See `CoreStates`.
 
         Raises:
-            InputError: there are no windows, or they are on other layers or another grid of sigma than the core's.
+            InputError: there are no windows, or they are on sigma layers or a grid other than those of the core.
         """
         store, layout = self._store, core.state_layout
         at = int(rng.integers(len(store)))
@@ -124,14 +125,14 @@ class Windows:
 
 
 def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[str, Float[np.ndarray, ...]]:
-    """A state on pressure levels of any global grid in a core's layers, on its grid.
+    """Interpolate a state on pressure levels of any global grid to the grid and the layers of a core.
 
-    Horizontally by the means of cells, vertically linear in the logarithm of pressure.
+    The horizontal interpolation is conservative, the vertical one linear in the logarithm of pressure.
 
     Args:
-        analysis: temperature, winds, and geopotential or surface_pressure, without time; levels in hPa.
-        core: whose grid and layers.
-        where: the file, for messages.
+        analysis: temperature, winds, and geopotential or surface_pressure at one time; levels in hPa.
+        core: core that defines the grid and the layers.
+        where: name of the file, for errors.
 
     Raises:
         InputError: a variable is missing, or the grid is not global.
@@ -179,17 +180,17 @@ def _grid(data: xr.Dataset, where: str) -> WeatherGrid:
 def core_requests(
     core: DynamicalCore, states: CoreStates | None, count: int, seed: int, *, start: int = 0
 ) -> Iterator[xr.Dataset]:
-    """Requests `start` to `count` - 1 of the endless series that `seed` names.
+    """Requests `start` to `count` - 1 of the infinite series that `seed` determines.
 
     Args:
-        core: whose spec they fit.
-        states: draws states for a core whose `start` is "state"; None for the others, which take seeds.
-        count: one past the last.
-        seed: not negative.
-        start: the first.
+        core: simulator that answers the requests.
+        states: draws states for a core whose `start` is "state"; None for other cores, whose requests hold seeds.
+        count: index after the last request.
+        seed: seed of the series, 0 or more.
+        start: index of the first request.
 
     Raises:
-        InputError: states are given and not taken, or the other way round.
+        InputError: `states` is set for a core that takes seeds, or missing for a core that takes states.
     """
     if (core.start == "state") != (states is not None):
         raise InputError(

@@ -1,4 +1,4 @@
-"""From the records of a campaign with a dynamical core to windows of states, from which surrogates learn a step."""
+"""Windows of states, from which surrogates learn a time step, made from a campaign with a dynamical core."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from simulators.weather.core_spec import with_dates
 from simulators.weather.dycore import DynamicalCore
 from simulators.weather.shallow_water import ShallowWater
 
-#: Days between the dates of two records, beyond their own length: no window reaches from one to the next.
+#: Days of gap between the dates of two records, so that no window spans both.
 APART = 10
 
 
 def core_windows(
     records: Path, core: DynamicalCore | ShallowWater, path: Path, advance: Callable[[int], None] | None = None
 ) -> WindowStore:
-    """Windows of all answered records, each record a segment of its own.
+    """Write windows of all answered records; each record is a segment of its own.
 
-    The core-seconds of a state are those of the median record, less the share of its spin-up; what the labels cost has
-    the spin-up, and the records that failed.
+    The core-seconds of a state are those of the median record without the share of its spin-up. The cost of the labels
+    includes the spin-up and the failed records.
 
     Args:
-        records: the store of a campaign with `core`.
-        core: whose layout the states have.
-        path: of the windows.
-        advance: called with the number of states written.
+        records: store of a campaign with `core`.
+        core: simulator of the campaign, which defines the layout of the states.
+        path: directory of the windows to write.
+        advance: called with the number of states that have been written.
 
     Raises:
-        InputError: the records are of another simulator, or none was answered.
+        InputError: the records are of another simulator, or no record was answered.
     """
     with RecordStore.open(records) as store:
         if store.attrs.get("fingerprint") != core.fingerprint:
@@ -51,7 +51,7 @@ def core_windows(
             raise InputError("no record of it was answered", where=str(records), remedy="See its messages")
         spent = core_seconds(data, str(records))
         seconds = float(np.median(spent[answered]))
-        # The same core answers other requests in another campaign.
+        # Two campaigns with the same core have different requests, so the fingerprint needs the keys.
         keys = [str(key) for key in data["key"].values[answered]]
         whole_days = core.days + getattr(core, "spin_up_days", 0.0)
         cost = seconds * core.days / whole_days / core.saves

@@ -1,7 +1,7 @@
-"""dinosaur's dry dynamical core of the atmosphere: primitive equations on sigma layers, forced as Held and Suarez.
+"""dinosaur's dry dynamical core of the atmosphere: primitive equations on sigma layers with Held-Suarez forcing.
 
-Held and Suarez, Bull. Am. Meteorol. Soc. 75 (1994), 1825: a flat planet whose temperature relaxes to one of radiative
-equilibrium and whose wind near the ground is slowed, which gives jets and storms without seasons, water or mountains.
+Held and Suarez, Bull. Am. Meteorol. Soc. 75 (1994), 1825: the temperature of a flat planet relaxes to a radiative
+equilibrium and friction slows the wind near the ground. Jets and storms form without seasons, water or mountains.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Variables of a state, in the order of its channels.
 STATE = ("temperature", "u_component_of_wind", "v_component_of_wind")
-#: K, m/s and Pa beyond which a state is none of the Earth's atmosphere.
+#: Plausible values of a state of the Earth's atmosphere, K, m/s and Pa.
 BOUNDS = {
     "temperature": (50.0, 500.0),
     "u_component_of_wind": (-400.0, 400.0),
@@ -49,29 +49,31 @@ class DynamicalCore:
 
     Attributes:
         truncation: largest wavenumber; 21, 31, 42, 63 and 85 are the usual ones, on grids of 32 to 128 latitudes.
-        layers: of sigma, of equal thickness.
-        boundaries: sigma at the edges of the layers where they are not equal, from 0 to 1.
-        step_minutes: of time; None: 30 at T21, 15 at T42, 7.5 at T85.
+        layers: number of sigma layers, of equal thickness unless `boundaries` is set.
+        boundaries: sigma at the edges of layers of unequal thickness, from 0 to 1; empty: equal thickness.
+        step_minutes: time step, min; None: 30 at T21, 15 at T42, 7.5 at T85.
         forcing: "held_suarez", or "none" for the adiabatic core.
-        start: "rest": an isothermal atmosphere of 288 K at rest, which takes 150 days to reach the statistics of the
-            forcing; "equilibrium": at rest with the temperature of the forcing's equilibrium, which takes 30; "state":
-            each request gives a state.
-        perturbation_k: standard deviation of the noise on temperature, K, by which the seeds of requests differ.
-        spin_up_days: before the first saved state.
-        days: from the first saved state to the last.
-        save_hours: between saved states.
-        levels: pressure levels of the answer, hPa, ascending; empty: sigma layers. Between layers values go linearly
-            with the logarithm of pressure; above the top layer's middle and below the lowest's, temperature and wind
-            keep its value and geopotential goes on hydrostatically.
-        geopotential: whether the answer has it.
-        diffusion_hours: in which hyperdiffusion slows the smallest wave by a factor of e.
-        diffusion_order: of the hyperdiffusion, the power of the Laplacian.
-        conserve_mass: whether each step keeps the mass of the atmosphere, of which about 1e-6 is lost a day otherwise.
-        mass_tolerance: relative change of mass, from the first saved state to the last, above which there is no answer.
-        dtype: of the computation; the answer is float32 in either case.
+        start: "rest": an isothermal atmosphere at rest at 288 K, which needs a spin-up of 150 days to reach the
+            statistics of the forcing; "equilibrium": at rest with the forcing's equilibrium temperature, which needs 30
+            days; "state": each request holds an initial state.
+        perturbation_k: standard deviation of the noise on the initial temperature, K, which the seed of a request
+            determines.
+        spin_up_days: simulated time before the first saved state, days.
+        days: simulated time from the first saved state to the last, days.
+        save_hours: time between saved states, h.
+        levels: pressure levels of the answer, hPa, ascending; empty: sigma layers. Interpolation is linear in the
+            logarithm of pressure; above the middle of the top layer and below that of the lowest, temperature and wind
+            are constant and geopotential is extrapolated hydrostatically.
+        geopotential: whether the answer includes geopotential.
+        diffusion_hours: time in which hyperdiffusion damps the smallest wave by a factor of e, h.
+        diffusion_order: power of the Laplacian in the hyperdiffusion.
+        conserve_mass: whether each step restores the mass of the atmosphere; otherwise about 1e-6 is lost per day.
+        mass_tolerance: largest relative change of mass from the first saved state to the last; a larger change is
+            `not_converged`.
+        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
 
     Raises:
-        InputError: a setting makes no sense, with what would.
+        InputError: a setting is invalid; the message names valid values.
     """
 
     truncation: int = 21
@@ -98,7 +100,7 @@ class DynamicalCore:
         check_core(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Compiled programs stay behind.
+        # Compiled programs are not pickled.
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @property
@@ -108,7 +110,7 @@ class DynamicalCore:
 
     @property
     def saves(self) -> int:
-        """Saved states after the first."""
+        """Number of saved states after the first."""
         return round(self.days * 24 / self.save_hours)
 
     @property
@@ -133,13 +135,13 @@ class DynamicalCore:
 
     @cached_property
     def state_layout(self) -> WeatherLayout:
-        """Of the states that `run` takes and gives: temperature and winds of all layers, and surface pressure."""
+        """Layout of the states of `run`: temperature and winds of all layers, and surface pressure."""
         channels = (*(Channel(v, level) for v in STATE for level in self.sigma), Channel("surface_pressure"))
         return self._layout(channels, SIGMA_UNITS)
 
     @cached_property
     def layout(self) -> WeatherLayout:
-        """Of the states of an answer."""
+        """Layout of the states of an answer."""
         names = (*STATE, *(("geopotential",) if self.geopotential else ()))
         levels = self.levels or self.sigma
         channels = (*(Channel(v, level) for v in names for level in levels), Channel("surface_pressure"))
@@ -147,12 +149,12 @@ class DynamicalCore:
 
     @cached_property
     def spec(self) -> Spec:
-        """A seed, or a state on the sigma layers, in; states at all saved times out."""
+        """The input is a seed or a state on sigma layers; the outputs are states at all saved times."""
         return core_spec(self)
 
     @property
     def facts(self) -> dict[str, str]:
-        """What every answer carries."""
+        """Attributes of every answer: solver and forcing."""
         forced = "Held and Suarez 1994" if self.forcing == "held_suarez" else "none"
         return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
 
@@ -204,19 +206,19 @@ class DynamicalCore:
     def run(
         self, states: Float[np.ndarray, "batch latitude longitude channel"], hours: float, save_hours: float
     ) -> Float[np.ndarray, "batch time latitude longitude channel"]:
-        """A batch of states forward, in one program that is compiled once for each size of batch.
+        """Integrate a batch of states in one program, which is compiled once per batch size.
 
         Args:
-            states: in `state_layout`.
-            hours: to go, a multiple of `save_hours`.
-            save_hours: between the states of the answer, a multiple of the time step.
+            states: initial states in `state_layout`.
+            hours: length of the integration, a multiple of `save_hours`.
+            save_hours: time between the returned states, a multiple of the time step.
 
         Returns:
-            States after `save_hours`, twice that and so on; those given are not among them.
+            States after `save_hours`, 2 x `save_hours` and so on; the initial states are not included.
 
         Raises:
-            SimulationError: `invalid_input`: another shape, or times that do not divide; `not_converged`: one of them
-                blew up.
+            SimulationError: `invalid_input`: a wrong shape, or times that are not multiples; `not_converged`: a
+                trajectory blew up.
         """
         layout = self.state_layout
         shape = (*layout.grid.shape, len(layout.channels))
@@ -236,18 +238,18 @@ class DynamicalCore:
     def advance(
         self, states: Float[np.ndarray, "batch latitude longitude channel"], hours: float
     ) -> Float[np.ndarray, "batch latitude longitude channel"]:
-        """As `run`, the last state alone."""
+        """Integrate as `run` does, and return the last states only."""
         return self.run(states, hours, hours)[:, 0]
 
     def restart(self, answer: xr.Dataset) -> xr.Dataset:
-        """The request that goes on from the last state of an answer on sigma layers; `start` is "state"."""
+        """The request that resumes from the last state of an answer on sigma layers; `start` must be "state"."""
         last = answer.isel(time=-1) if "time" in answer.dims else answer
         names = [v.name.removeprefix("initial_") for v in self.spec.inputs]
         return self.spec.request({f"initial_{n}": last[n].values for n in names})
 
     @cached_property
     def spectral(self) -> SpectralRun:
-        """Its equations and compiled programs; SimulationError `missing_component` without dinosaur."""
+        """The equations with their compiled programs; raises SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.weather.core_equations import Diffusion, PrimitiveEquations
             from simulators.weather.core_run import Limits, spectral_run

@@ -1,7 +1,7 @@
-"""Records along two times, the start of a forecast and the step in it, as one record along the valid time.
+"""Conversion of forecasts along start and step to records along the valid time, and of preliminary ERA5 data.
 
-ECMWF delivers what is accumulated, such as precipitation, as steps of forecasts; and while the last months of ERA5 are
-preliminary, along `expver`.
+ECMWF delivers accumulated variables such as precipitation as steps of forecasts. Files with the last months of ERA5,
+which are preliminary, have a dim `expver`.
 """
 
 from __future__ import annotations
@@ -9,20 +9,20 @@ from __future__ import annotations
 import numpy as np
 import xarray as xr
 
-#: Pairs of dims that together say a time, by the names of cfgrib and of the climate data store.
+#: Pairs of dims, start and step of a forecast, with the names of cfgrib and of the Climate Data Store.
 PAIRS = (("time", "step"), ("forecast_reference_time", "forecast_period"))
 EXPVER = "expver"
 
 
 def along_valid_time(data: xr.Dataset, notes: list[str]) -> xr.Dataset:
-    """A Dataset along `time`, the valid time, where it lies along the start and the step of forecasts.
+    """Convert a Dataset with dims for the start and the step of forecasts to one along `time`, the valid time.
 
-    Where two forecasts are valid at one time, that of the later start is taken. `expver` is combined: final values
-    where there are some, else preliminary ones.
+    If two forecasts are valid at the same time, the one with the later start is taken. Along `expver`, final values are
+    taken where they exist, else preliminary ones.
 
     Args:
-        data: as the file has it.
-        notes: gets a sentence about each choice.
+        data: Dataset as the file holds it.
+        notes: receives a sentence about each choice.
     """
     if EXPVER in data.dims:
         order = np.argsort([int(v) for v in data[EXPVER].values])
@@ -47,7 +47,7 @@ def _stack_along_valid_time(data: xr.Dataset, start: str, step: str, notes: list
     starts, steps = flat[start].values, flat[step].values
     valid = starts + steps.astype("timedelta64[ns]")
     flat = flat.drop_vars(["_both", start, step])
-    # Pairs that no message fills are NaN throughout; a step of 0 of what is accumulated is one of them.
+    # Pairs of start and step without data are NaN throughout, such as step 0 of an accumulated variable.
     present = np.zeros(len(valid), bool)
     for array in flat.data_vars.values():
         rest = [d for d in array.dims if d != "_both"]

@@ -1,7 +1,7 @@
-"""Files that belong together: one after the other in time, beside each other by variable or by level.
+"""Joins several files to one Dataset, along time, by variable and by level.
 
-Each file is brought to our units, grid order and levels before it is joined, because files under one pattern differ in
-what they call the same thing. What does not fit is refused by name; what is left out is said.
+Each file is converted to the units and the grid order of WeatherBench 2 first, because files under one pattern may
+differ in these. A file that does not fit is refused by name; states that are left out are counted.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ from simulators.weather.cf import STATE_DIMS, STATIC, conversion_of
 
 INSTALL = f"Install it with `{install_command('weather')}`"
 BLOCK_BYTES = 16 << 20
-#: Share of a spacing by which coordinates of two files may differ and still be the same: they were rounded.
+#: Coordinates of two files count as equal if they differ by at most this fraction of the spacing (rounding).
 SAME = 1e-2
-#: Share of the spread of values that two files may differ by at one time; times that are compared at once.
+#: Values of two files at one time count as equal up to this fraction of their spread; times that are compared at once.
 SPREAD, BLOCK_TIMES = 1e-3, 32
 
 
 @dataclass
 class SourceData:
-    """A Dataset and what has to be said of how it came about.
+    """A Dataset with a report of how it was opened.
 
     Attributes:
-        data: with our names, unread.
-        assumed: what was taken, one sentence each.
-        left_out: reason -> how many states were left out.
-        levels: of a variable that has fewer than the Dataset, those that it has.
+        data: the Dataset with the names of WeatherBench 2, whose arrays have not been read.
+        assumed: assumptions and choices, one sentence each.
+        left_out: reason -> number of states that were left out.
+        levels: name of a variable that lacks some levels of the Dataset -> the levels that it has, hPa.
     """
 
     data: xr.Dataset
@@ -46,15 +46,15 @@ class SourceData:
 
 
 def join_files(parts: list[tuple[str, xr.Dataset]], where: str) -> SourceData:
-    """Files as one Dataset.
+    """Join files to one Dataset.
 
     Args:
-        parts: name of each file, and its content with our names.
-        where: the pattern that they match.
+        parts: name of each file, and its content with the names of WeatherBench 2.
+        where: pattern that the files match, for errors.
 
     Raises:
         InputError: units, grids or levels do not fit, or a time is in two files with different values.
-        SimulationError: `missing_component`: dask is needed to join them unread.
+        SimulationError: `missing_component`: dask, which joins arrays lazily, is not installed.
     """
     result = SourceData(parts[0][1])
     if len(parts) == 1:
@@ -75,7 +75,7 @@ def join_files(parts: list[tuple[str, xr.Dataset]], where: str) -> SourceData:
     try:
         result.data = xr.merge(_same_levels(groups, result), join="exact", compat="no_conflicts")
     except ValueError as error:
-        # Behind it stands an advice about xarray's own arguments.
+        # The rest of xarray's message is advice about its own arguments.
         text = str(error).splitlines()[0].split(" You can skip")[0].strip(" .")
         raise InputError(
             f"its files do not fit together: {text}", where=where, remedy="Open them one by one"
@@ -84,7 +84,7 @@ def join_files(parts: list[tuple[str, xr.Dataset]], where: str) -> SourceData:
 
 
 def _refuse_unlike_times(parts: list[tuple[str, xr.Dataset]]) -> None:
-    """Refuse files of which some have dates and others none, or dates of another calendar."""
+    """Refuse files of which only some have dates, or whose calendars differ."""
     kinds: dict[str, str] = {}
     for name, part in parts:
         if TIME not in part.dims:
@@ -106,7 +106,7 @@ def _refuse_unlike_times(parts: list[tuple[str, xr.Dataset]]) -> None:
 
 
 def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
-    """Arrays that stay unread when they are joined: dask's, in chunks of the file's, or of some megabytes."""
+    """Turn arrays into dask arrays, which are joined lazily, in the file's chunks or in blocks of some megabytes."""
     chunk_lengths = [
         v.encoding["preferred_chunks"].get(TIME, 1) for v in data.data_vars.values() if "preferred_chunks" in v.encoding
     ]
@@ -118,7 +118,7 @@ def _unread(data: xr.Dataset, where: str) -> xr.Dataset:
 
 
 def _open_circle(data: xr.Dataset) -> xr.Dataset:
-    """Without a meridian that is there twice, as 0 and 360 or as -180 and 180."""
+    """Drop a meridian that is repeated, as 0 and 360 or as -180 and 180."""
     if LONGITUDE not in data.dims or LONGITUDE not in data.coords:
         return data
     turned = np.round(np.asarray(data[LONGITUDE].values, np.float64), 4) % 360.0
@@ -127,7 +127,7 @@ def _open_circle(data: xr.Dataset) -> xr.Dataset:
 
 
 def _to_the_minute(data: xr.Dataset) -> xr.Dataset:
-    """With times of whole minutes where they lie ten or more apart: one file counts days, another one hours."""
+    """Round times to minutes if they are at least ten minutes apart: files in days and in hours round differently."""
     if TIME not in data.dims or TIME not in data.indexes or data.sizes[TIME] == 0:
         return data
     index = data.indexes[TIME]
@@ -140,7 +140,7 @@ def _to_the_minute(data: xr.Dataset) -> xr.Dataset:
 
 
 def _mixed_units(parts: list[tuple[str, xr.Dataset]]) -> set[str]:
-    """Variables that the files have in different units."""
+    """Names of the variables whose units differ between files."""
     units: dict[str, set[str | None]] = {}
     for _, part in parts:
         for key, array in part.data_vars.items():
@@ -162,10 +162,10 @@ def _in_our_units(data: xr.Dataset, mixed: set[str], file: str, result: SourceDa
 
 
 def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
-    """With the coordinates of the first file, where they are the same in another order or rounding.
+    """Reorder a file to the coordinates of the first file if they differ in order or rounding only.
 
     Raises:
-        InputError: they are other points.
+        InputError: the files have different grid points.
     """
     for dim, period in ((LATITUDE, None), (LONGITUDE, 360.0)):
         if dim not in data.dims or dim not in first.dims:
@@ -192,7 +192,7 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
 
 
 def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], result: SourceData) -> xr.Dataset:
-    """Files of the same variables."""
+    """Join files with the same variables along time and levels."""
     by_level: dict[tuple[float, ...], list[tuple[str, xr.Dataset]]] = {}
     for name, part in group:
         levels = tuple(np.asarray(part[LEVEL].values, float).tolist()) if LEVEL in part.dims else ()
@@ -210,10 +210,10 @@ def _along_levels_and_time(group: list[tuple[str, xr.Dataset]], result: SourceDa
 
 
 def _in_time(files: list[tuple[str, xr.Dataset]], result: SourceData) -> xr.Dataset:
-    """Files one after the other; times that two of them have are taken once.
+    """Join files along time; a time that two files share is taken once.
 
     Raises:
-        InputError: two files have different values at one time.
+        InputError: two files have different values at the same time.
     """
     if len(files) == 1 or TIME not in files[0][1].dims:
         return files[0][1]
@@ -235,7 +235,7 @@ def _in_time(files: list[tuple[str, xr.Dataset]], result: SourceData) -> xr.Data
 
 
 def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: str) -> None:
-    """Compare every time that two files have, some in memory at once."""
+    """Refuse files whose values differ at a time that they share; times are compared in blocks."""
     whole = xr.concat(kept, TIME, data_vars="minimal", coords="minimal", compat="override", join="exact")
     for start in range(0, part.sizes[TIME], BLOCK_TIMES):
         other = part.isel({TIME: slice(start, start + BLOCK_TIMES)}).load()
@@ -245,7 +245,7 @@ def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: 
                 continue
             left, right = (data[key].transpose(TIME, ...).values for data in (one, other))
             finite = left[np.isfinite(left)]
-            # Packed files round to different numbers: by a share of the spread, whatever the offset is.
+            # Packing rounds values by a fraction of their spread, independent of their offset.
             most = SPREAD * float(np.ptp(finite)) if finite.size else 0.0
             unlike = ~np.isclose(left, right, rtol=1e-6, atol=most, equal_nan=True)
             if unlike.any():
@@ -258,10 +258,10 @@ def _refuse_unlike(kept: list[xr.Dataset], part: xr.Dataset, before: str, name: 
 
 
 def _at_common_times(parts: list[xr.Dataset], result: SourceData) -> list[xr.Dataset]:
-    """Parts beside each other at the times that all of them have.
+    """Restrict parts with different variables or levels to the times that all of them have.
 
     Raises:
-        InputError: they have none in common.
+        InputError: they have no time in common.
     """
     timed = [part for part in parts if TIME in part.dims]
     if len(timed) < 2:
@@ -284,7 +284,7 @@ def _at_common_times(parts: list[xr.Dataset], result: SourceData) -> list[xr.Dat
 
 
 def _same_levels(parts: list[xr.Dataset], result: SourceData) -> list[xr.Dataset]:
-    """Variables on different levels get the levels of all, with NaN where one has none, which is noted."""
+    """Extend all variables to the union of their levels, with NaN on the added ones, and record the original levels."""
     levels = sorted({float(v) for part in parts if LEVEL in part.dims for v in part[LEVEL].values})
     for part in parts:
         if LEVEL in part.dims and part.sizes[LEVEL] != len(levels):

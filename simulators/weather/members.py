@@ -1,4 +1,4 @@
-"""One member of an ensemble: a state has no dim of members, and which one is meant is for people to say."""
+"""Selection of one member of an ensemble, by the user's choice, as a state has no dim of members."""
 
 from __future__ import annotations
 
@@ -9,27 +9,27 @@ import xarray as xr
 
 from data.errors import InputError
 
-#: What files call the dim of an ensemble, in lower case.
+#: Names of the dim of an ensemble in files, in lower case.
 MEMBER_DIMS = ("number", "realization", "realisation", "ensemble", "ensemble_member", "member", "member_id", "ens")
 Member = int | str | None
 
 
 def member_dim(data: xr.Dataset) -> str | None:
-    """The dim or the single value of a Dataset that tells members of an ensemble apart; None where there is none."""
+    """Name of the dim or scalar coordinate that distinguishes ensemble members; None if there is none."""
     names = [*map(str, data.dims), *(str(c) for c in data.coords if data[c].ndim == 0)]
     return next((name for name in names if name.lower() in MEMBER_DIMS), None)
 
 
 def select_member(parts: Sequence[tuple[str, xr.Dataset]], member: Member) -> list[tuple[str, xr.Dataset]]:
-    """The files of one member, each without the dim.
+    """Select one member from files and drop the dim of members.
 
     Args:
         parts: name of each file, and its content.
-        member: the value of the coordinate that tells members apart, or the number of one, from 0 on, where a dim has
-            no coordinate; None where there is one member only.
+        member: value of the coordinate of members, or an index from 0 on if the dim has no coordinate; None if there is
+            only one member.
 
     Raises:
-        InputError: there are several members and none is chosen, that one is not there, or there are no members.
+        InputError: there are several members and none is chosen, the chosen one does not exist, or there are none.
     """
     named = [(file, data, member_dim(data)) for file, data in parts]
     where = parts[0][0]

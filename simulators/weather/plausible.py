@@ -1,7 +1,7 @@
-"""Values that the atmosphere can have, so that an undeclared missing value or a wrong unit is seen when it is read.
+"""Ranges of plausible values, which reveal undeclared missing values and wrong units on reading.
 
-The ranges are wider than any record: they are there to tell kelvin from degrees Celsius, pascal from hectopascal, and
-numbers from fill values, and not to judge the weather.
+The ranges are wider than any observed record: they distinguish kelvin from degrees Celsius, pascal from hectopascal and
+values from fill values, and do not judge the weather.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.weather import LEVEL, VARIABLES
 
-#: Lowest and highest value of each variable in the units of WeatherBench 2; small negative amounts come from packing.
+#: Lowest and highest plausible value in the units of WeatherBench 2; packing causes small negative amounts.
 RANGES: Mapping[str, tuple[float, float]] = {
     "temperature": (90.0, 400.0), "geopotential": (-2e4, 1.5e6), "u_component_of_wind": (-300.0, 300.0),
     "v_component_of_wind": (-300.0, 300.0), "vertical_velocity": (-200.0, 200.0), "specific_humidity": (-0.01, 0.1),
@@ -36,17 +36,17 @@ def refuse_implausible(
     labels: Mapping[str, Sequence[object]],
     where: str,
 ) -> None:
-    """Refuse values that no atmosphere has; those that are missing (NaN) are left to others.
+    """Refuse values outside the plausible range; missing values (NaN) pass.
 
     Args:
-        values: in the units of WeatherBench 2.
-        name: of the variable.
-        dims: of the values.
-        labels: of each dim.
-        where: they come from.
+        values: values in the units of WeatherBench 2.
+        name: name of the variable.
+        dims: dims of the values.
+        labels: dim -> its coordinate values, for errors.
+        where: name of the source, for errors.
 
     Raises:
-        InputError: names the first value, its time and place, and what it may be.
+        InputError: names the first such value, its time and place, and its likely cause.
     """
     low, high = RANGES.get(name, (-np.inf, np.inf))
     # NaN compares as false on both sides.
@@ -67,10 +67,10 @@ def refuse_implausible(
 
 
 def odd_heights(state: xr.Dataset) -> list[str]:
-    """Levels of which the geopotential lies far from the standard atmosphere, one sentence each.
+    """Warnings about levels whose geopotential is far from the standard atmosphere, one sentence each.
 
     The height of a pressure p in the ICAO standard atmosphere is 44,331 m (1 - (p / 1013.25 hPa)^0.1903) up to 11 km,
-    and 11,000 m + 6,342 m ln(226.3 hPa / p) above it. Heights in metres under the name of geopotential are seen so.
+    and 11,000 m + 6,342 m ln(226.3 hPa / p) above it. This reveals heights in metres that are named geopotential.
 
     Args:
         state: `geopotential` (level, latitude, longitude) in m2 s-2, levels in hPa.

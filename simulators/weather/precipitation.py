@@ -1,4 +1,4 @@
-"""Precipitation of single hours, from records of each hour or of what fell since 00 UTC, as in ERA5-Land."""
+"""Hourly precipitation, from hourly amounts or from sums since 00 UTC as in ERA5-Land."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from simulators.weather.cf import conversion_of
 from simulators.weather.chunks import ChunkReader
 from simulators.weather.times import TimeAxis
 
-#: Precipitation of each hour, and what is summed of it over so many hours up to the time of a state.
+#: Hourly precipitation, and variables that are sums of it over this many hours up to the time of a state.
 HOURLY = "total_precipitation"
 SUMMED: Mapping[str, int] = {"total_precipitation_6hr": 6, "total_precipitation_24hr": 24}
-#: Days that are looked at to tell sums from single hours; dry ones tell nothing.
+#: Number of days that are examined to distinguish sums from hourly amounts; dry days are no evidence.
 DAYS = 5
-#: What a sum may fall by, m: packing makes small steps down.
+#: Largest decrease of a sum that counts as a packing error, m.
 PACKED = 2e-5
 
 
 @dataclass(frozen=True)
 class HourlyRain:
-    """Precipitation of each hour.
+    """Reads hourly precipitation.
 
     Attributes:
-        reader: of the variable in the source.
+        reader: reader of the variable in the source.
         axis: times of the source.
-        since_midnight: whether the source holds what fell since 00 UTC; its value at 00 UTC is that of the whole day
-            before, and at 01 UTC a new sum begins (documentation of ERA5-Land).
-        where: it comes from, for errors.
+        since_midnight: whether the source holds sums since 00 UTC; its value at 00 UTC is the sum of the previous day,
+            and a new sum begins at 01 UTC (documentation of ERA5-Land).
+        where: name of the source, for errors.
     """
 
     reader: ChunkReader
@@ -42,7 +42,7 @@ class HourlyRain:
     where: str
 
     def answerable(self, rows: Int[np.ndarray, " time"]) -> np.ndarray:
-        """Whether what fell in the hour before each time is known: not where a sum lacks the hour before it."""
+        """Whether the amount of the hour before each time is computable; a sum requires the sum of an hour before."""
         if not self.since_midnight:
             return np.ones(len(rows), bool)
         step = self.axis.step
@@ -50,13 +50,13 @@ class HourlyRain:
         return np.asarray(first | ((rows > 0) & (step[rows] - step[np.maximum(rows - 1, 0)] == 1)))
 
     def read(self, rows: Int[np.ndarray, " time"]) -> xr.DataArray:
-        """What fell in the hour before each time, in the units of the source, 0 or more; dims (time, ...).
+        """The amount of the hour before each time, in the units of the source, 0 or more; dims (time, ...).
 
         Args:
             rows: positions in the source, each `answerable`.
 
         Raises:
-            InputError: what should be a sum since 00 UTC falls within a day.
+            InputError: a value that should be a sum since 00 UTC decreases within a day.
         """
         if not self.since_midnight:
             return self._stored(rows)
@@ -71,7 +71,7 @@ class HourlyRain:
         return xr.DataArray(np.maximum(hours, 0), {TIME: times}, stored.dims, attrs=dict(stored.attrs))
 
     def _refuse_falling(self, hours: np.ndarray, times: np.ndarray, most: float, units: str | None) -> None:
-        """Refuse differences far below 0, which single hours have and sums have not."""
+        """Refuse differences far below 0, which hourly amounts have and sums do not."""
         factor, _ = conversion_of(HOURLY, units, self.where)
         falls = hours < -max(1e-3 * most, PACKED / factor)
         if falls.any():
@@ -84,13 +84,12 @@ class HourlyRain:
             )
 
     def refuse_growing(self) -> None:
-        """Refuse values that are sums since 00 UTC, which would be summed again.
+        """Refuse sums since 00 UTC, which would be summed a second time.
 
-        What falls in single hours is less in one hour than in the hour before somewhere and at some time; sums of a
-        day never fall from 01 UTC to 00 UTC.
+        Hourly amounts decrease at some point and time, whereas sums never decrease from 01 UTC to 00 UTC.
 
         Raises:
-            InputError: every wet day of those that are looked at grows from hour to hour at every point.
+            InputError: on every wet day that is examined, values never decrease from hour to hour at any point.
         """
         times, step = self.axis.times, self.axis.step
         growing: int | None = None
@@ -102,10 +101,10 @@ class HourlyRain:
             most = np.nanmax(day, initial=0.0)
             if most <= 0:
                 continue
-            # Packing makes small steps down of what does not change.
+            # Packing causes small decreases of constant values.
             if (np.nan_to_num(np.diff(day, axis=0)) < -1e-3 * most).any():
                 return
-            # Rain that begins late in a day grows too: another day may tell.
+            # Rain that begins late in a day only increases too, so that other days are examined as well.
             growing = int(rows[0]) if growing is None else growing
         if growing is not None:
             raise InputError(

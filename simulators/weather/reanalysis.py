@@ -30,7 +30,7 @@ from simulators.weather.reanalysis_selection import ReanalysisSelection
 from simulators.weather.regrid import regrid
 from simulators.weather.times import parse_date
 
-#: Settings that came after windows had been written of sources without them.
+#: Settings that were added later; where they are unset, they do not enter the fingerprint of existing windows.
 LATER = ("accumulated", "member")
 HOUR = np.timedelta64(1, "h").astype("timedelta64[ns]")
 
@@ -106,16 +106,16 @@ class Reanalysis(ReanalysisSelection):
 
     @cached_property
     def _left_out(self) -> dict[str, int]:
-        """Reason -> how many states were left out; filled while the runs are looked for."""
+        """Reason -> number of states that were left out; filled when the runs are determined."""
         return dict(self._opened.left_out)
 
     @cached_property
     def _raised(self) -> dict[str, float]:
-        """Variable -> how far amounts of it lay below 0 before they were set to 0; filled while states are read."""
+        """Variable -> largest amount below 0 that was set to 0, in its unit; filled when states are read."""
         return {}
 
     def reading(self) -> Reading:
-        """What was taken of the source, for people."""
+        """A report of what is read from the source and what is left out."""
         layout, states = self.layout, self.states
         grid = layout.grid
         units = {n: self.source[self._read_as(n)].attrs.get("units") for n in self._chosen}
@@ -159,18 +159,18 @@ class Reanalysis(ReanalysisSelection):
 
     @property
     def gaps(self) -> list[str]:
-        """Each gap in time, for people."""
+        """A text for each gap in time."""
         times, runs = self._all_times, self._runs
         shown = [(times[a[-1]], times[b[0]]) for a, b in pairwise(runs)]
         return [f"{a.astype('datetime64[m]')} to {b.astype('datetime64[m]')}" for a, b in shown]
 
     @property
     def states(self) -> int:
-        """How many there are."""
+        """Number of states."""
         return sum(len(r) for r in self._runs)
 
     def segments(self) -> Iterator[Segment]:
-        """Each run of states without a gap."""
+        """Yield each run of states without a gap in time."""
         for run in self._runs:
             yield Segment(self._all_times[run], partial(self._part, run))
 
@@ -185,12 +185,12 @@ class Reanalysis(ReanalysisSelection):
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash of the settings but for the path, of the times, and of the first and last state."""
+        """Hash of the settings without the path, of the times, and of the first and last state."""
         runs = self._runs
         settings = {k: v for k, v in vars(replace(self, path="")).items() if k in self.__dataclass_fields__}
         for name in LATER:
             if settings[name] is None:
-                del settings[name]  # a source without it is the one that it was before there was this setting
+                del settings[name]  # keeps the fingerprint from before this setting existed
         ends = [self._state(np.array([i])).tobytes().hex() for i in (runs[0][0], runs[-1][-1])]
         times = [str(t) for r in runs for t in (self._all_times[r[0]], self._all_times[r[-1]])]
         return content_hash([{**settings, "fill": dict(self.fill)}, times, ends])
@@ -211,7 +211,7 @@ class Reanalysis(ReanalysisSelection):
         return HourlyRain(reader, self._axis, self.accumulated == "day", self.where)
 
     def _read(self, rows: Int[np.ndarray, " time"]) -> xr.Dataset:
-        """States at some times, in memory."""
+        """Read states at some times into memory."""
         alone = len(self._summed) == len(self._chosen)
         data = xr.Dataset(coords={TIME: self._all_times[rows]}) if alone else self._reader.read(rows)
         for name, hours in self._summed.items():
@@ -225,7 +225,7 @@ class Reanalysis(ReanalysisSelection):
         return self._presented(data)
 
     def _cut(self, data: xr.Dataset) -> xr.Dataset:
-        """What is wanted of a Dataset, unread: levels and region, in the order of the states."""
+        """Select levels and region of a Dataset lazily, in the order of the states."""
         _, rows, columns = self._grid
         at: dict[str, Any] = {LATITUDE: as_slice(rows), LONGITUDE: as_slice(columns)}
         if LEVEL in data.dims:
@@ -234,12 +234,12 @@ class Reanalysis(ReanalysisSelection):
             if requested and all(
                 self._levels_of(n) for n in self._chosen if LEVEL in self.source[self._read_as(n)].dims
             ):
-                # Of all variables together: a Dataset has one set of levels.
+                # The union of the levels of all variables, as a Dataset has one set of levels.
                 at[LEVEL] = sorted({int(np.argmin(np.abs(self._levels - v))) for v in requested})
         return data.isel({k: v for k, v in at.items() if k in data.dims})
 
     def _presented(self, data: xr.Dataset) -> xr.Dataset:
-        """What was read, in the units and on the grid of the states."""
+        """Convert values that were read to the units and the grid of the states."""
         variables = {}
         grid = self._grid[0]
         labels: dict[str, Any] = {LATITUDE: grid.latitude, LONGITUDE: grid.longitude}
@@ -249,7 +249,7 @@ class Reanalysis(ReanalysisSelection):
             values = convert_units(array.values.astype(np.float32), name, array.attrs.get("units"), self.where)
             refuse_implausible(values, name, [str(d) for d in array.dims], labels, self.where)
             if VARIABLES[name].accumulated and (values < 0).any():
-                # Packing and spectral fields leave amounts a little below 0, which no amount is.
+                # Packing and spectral transforms leave some amounts slightly below 0.
                 self._raised[name] = max(self._raised.get(name, 0.0), float(-np.nanmin(values)))
                 values = np.maximum(values, np.float32(0))
             variables[name] = (array.dims, values, VARIABLES[name].attrs())

@@ -40,7 +40,7 @@ class ReanalysisSelection(ReanalysisSettings):
 
     @property
     def where(self) -> str:
-        """The path, for messages."""
+        """The path as one text, for errors."""
         return self.path if isinstance(self.path, str) else ", ".join(self.path)
 
     @property
@@ -56,7 +56,7 @@ class ReanalysisSelection(ReanalysisSettings):
 
     @cached_property
     def source(self) -> xr.Dataset:
-        """The source with our names, unread."""
+        """The source with the names of WeatherBench 2, whose arrays have not been read."""
         return self._opened.data
 
     @cached_property
@@ -80,7 +80,7 @@ class ReanalysisSelection(ReanalysisSettings):
 
     @cached_property
     def hours(self) -> float:
-        """From one state to the next."""
+        """Time from one state to the next, h."""
         axis = self._axis
         if self.step_hours is None or len(axis.times) < 2:
             return axis.hours if self.step_hours is None else self.step_hours
@@ -88,10 +88,10 @@ class ReanalysisSelection(ReanalysisSettings):
         return float(self.step_hours)
 
     def _stride(self) -> int:
-        """Steps of the source from one state to the next.
+        """Number of steps of the source from one state to the next.
 
         Raises:
-            InputError: the step that is asked for is no multiple of the source's.
+            InputError: the requested step is no multiple of that of the source.
         """
         axis = self._axis
         if self.step_hours is None or len(axis.times) < 2:
@@ -125,15 +125,15 @@ class ReanalysisSelection(ReanalysisSettings):
         return chosen
 
     def _read_as(self, name: str) -> str:
-        """The variable of the source that one is read from."""
+        """Name of the source's variable from which a variable is read."""
         return HOURLY if name in SUMMED and name not in self.source else name
 
     @cached_property
     def _summed(self) -> dict[str, int]:
-        """Variables that are sums over so many hours of the source.
+        """Variable that is summed from hourly precipitation -> number of hours.
 
         Raises:
-            InputError: the source has no state at each hour.
+            InputError: the source is not hourly.
         """
         sums = {name: SUMMED[name] for name in self._chosen if self._read_as(name) != name}
         if sums and (len(self._all_times) < 2 or self._axis.hours != 1):
@@ -145,23 +145,23 @@ class ReanalysisSelection(ReanalysisSettings):
         return sums
 
     def _levels_of(self, name: str) -> tuple[float, ...]:
-        """The levels of a variable that are wanted; empty for all."""
+        """The requested levels of a variable, hPa; empty for all."""
         if isinstance(self.levels, Mapping):
             return tuple(self.levels.get(name, ()))
         return self.levels
 
     @cached_property
     def _levels(self) -> np.ndarray:
-        """In hPa, as they lie in the source.
+        """Levels of the source in its order, hPa.
 
         Raises:
-            InputError: they are in other units.
+            InputError: they are not in a unit of pressure.
         """
         return pressure_levels(self.source, self.where)[0]
 
     @cached_property
     def layout(self) -> WeatherLayout:
-        """What the channels are.
+        """Layout of the states: grid, channels and static variables.
 
         Raises:
             InputError: a variable or a level is missing.

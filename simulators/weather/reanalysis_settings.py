@@ -1,4 +1,4 @@
-"""What is asked of a record of the atmosphere: variables, levels, times, place and grid, and what to do with gaps."""
+"""Settings of what is read from a record of the atmosphere: variables, levels, times, region, grid and missing data."""
 
 from __future__ import annotations
 
@@ -20,27 +20,28 @@ class ReanalysisSettings:
 
     Attributes:
         path: see `sources.open_source`.
-        variables: by their names in WeatherBench 2; empty: all that are known. Precipitation of six or 24 hours is
-            summed where the source has that of each hour.
-        levels: in hPa, for all variables or by variable, such as {"geopotential": [500]}; empty, or a variable that is
-            not named: all.
-        start, stop: dates, ISO 8601, both included; None: from the first, to the last.
-        step_hours: from one state to the next; None: as in the source.
-        region: south, north, west, east in degrees; empty: all.
-        grid: latitudes and longitudes of an even global grid to go to; empty: that of the source.
-        poles: whether the first and last of these latitudes are the poles.
+        path: path, paths or URL of the source; see `sources.open_source`.
+        variables: names in WeatherBench 2; empty: all known variables of the source. Precipitation of 6 or 24 hours is
+            summed from hourly precipitation if the source has no such variable.
+        levels: levels in hPa, for all variables or by variable, such as {"geopotential": [500]}; empty, or for a
+            variable that is not named: all levels.
+        start, stop: first and last date, ISO 8601, both included; None: those of the source.
+        step_hours: time from one state to the next, h; None: that of the source.
+        region: south, north, west, east in degrees; empty: the whole source.
+        grid: numbers of latitudes and longitudes of a regular global grid to regrid to; empty: the grid of the source.
+        poles: whether the first and last latitude of `grid` are the poles.
         regrid: "conservative" or "bilinear".
-        missing: what to do about a state of which a value is missing: "refuse" it, or "drop" the state.
-        fill: a value for what is missing of a variable, such as of sea surface temperature over land; where the grid
-            changes, a new cell is the mean over what is there, and gets the value where nothing is.
-        accumulated: of hourly precipitation: "hour" if each value is that of one hour, "day" if values grow from 00 UTC
-            on, as in ERA5-Land; None: "hour", and values that grow are refused.
-        static: variables that do not change with time, of those that are there.
-        member: of an ensemble, as its coordinate calls it (`number`, `realization`, `member`, ...), or its number
-            from 0 on where that has no values; None where there is but one.
+        missing: "refuse" to read a state with a missing value, or "drop" such states.
+        fill: variable -> value for its missing points, such as of sea surface temperature over land. When regridding, a
+            new cell is the mean of the points that are present, and gets the value if there are none.
+        accumulated: meaning of hourly precipitation: "hour" if each value is the amount of one hour, "day" if values
+            are sums since 00 UTC, as in ERA5-Land; None: "hour", but values that look like sums are refused.
+        static: variables that do not change with time; those that the source lacks are ignored.
+        member: ensemble member, by the value of its coordinate (`number`, `realization`, `member`, ...) or, if the dim
+            has no coordinate, by its index from 0 on; None if there is only one.
 
     Raises:
-        ValueError: a setting makes no sense.
+        ValueError: a setting is invalid.
     """
 
     path: str | Sequence[str]

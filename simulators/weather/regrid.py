@@ -1,8 +1,8 @@
-"""From one latitude-longitude grid to another: conservative, or bilinear.
+"""Conservative and bilinear regridding between latitude-longitude grids.
 
-Conservative: the value of a cell is the mean over the cells that it overlaps, weighted by the shared area, which on
-such grids is the product of a share of sin(latitude) and one of longitude (Jones 1999, Mon. Wea. Rev. 127, 2204, first
-order). Both methods are two small matrices, one a dim.
+In the first-order conservative method (Jones 1999, Mon. Wea. Rev. 127, 2204) the value of a cell is the mean over the
+cells that it overlaps, weighted by the shared area. On such grids this area is a product of an interval of
+sin(latitude) and one of longitude, so that both methods are two small matrices, one per dim.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ METHODS = ("conservative", "bilinear")
 
 
 def global_grid(latitudes: int, longitudes: int, poles: bool = False) -> WeatherGrid:
-    """Evenly spaced points of the whole sphere; with `poles` the first and last latitude are the poles."""
+    """A regular grid of the whole sphere; with `poles` the first and last latitude are the poles."""
     between = -90 + (np.arange(latitudes) + 0.5) * 180 / latitudes
     latitude = np.linspace(-90, 90, latitudes) if poles else between
     return WeatherGrid(tuple(latitude.tolist()), tuple((np.arange(longitudes) * 360 / longitudes).tolist()))
 
 
 def edges(grid: WeatherGrid) -> tuple[Float[np.ndarray, " latitude+1"], Float[np.ndarray, " longitude+1"]]:
-    """Edges of the cells, degrees: midway between points, at the poles where the grid is global."""
+    """Edges of the cells, degrees: midway between points; the outer latitudes of a global grid are the poles."""
     latitude, longitude = (np.asarray(v, np.float64) for v in (grid.latitude, grid.longitude))
     middle = (latitude[1:] + latitude[:-1]) / 2
     first, last = 2 * latitude[0] - middle[0], 2 * latitude[-1] - middle[-1]
@@ -40,10 +40,10 @@ def edges(grid: WeatherGrid) -> tuple[Float[np.ndarray, " latitude+1"], Float[np
 def weights(
     source: WeatherGrid, target: WeatherGrid, method: str = "conservative"
 ) -> tuple[Float[np.ndarray, "to from"], Float[np.ndarray, "to from"]]:
-    """The matrices of latitude and of longitude; each row adds up to 1.
+    """The weight matrices of latitude and of longitude; each row sums to 1.
 
     Raises:
-        InputError: the method is unknown, or the target reaches beyond the source.
+        InputError: the method is unknown, or the target extends beyond the source.
     """
     if method not in METHODS:
         raise InputError(f"no method {method!r}", where="source.regrid", remedy=f"There are {', '.join(METHODS)}")
@@ -70,15 +70,15 @@ def regrid(
     method: str = "conservative",
     partial: Collection[str] = (),
 ) -> xr.Dataset:
-    """A Dataset on another grid; variables without both dims stay as they are.
+    """Regrid a Dataset; variables without a latitude and a longitude are unchanged.
 
     Args:
-        data: on the source grid.
-        source: its grid.
-        target: the grid to go to.
+        data: Dataset on the source grid.
+        source: grid of `data`.
+        target: grid of the result.
         method: "conservative" or "bilinear".
-        partial: variables of which a new cell is the mean over what is there of it, and missing where nothing is; of
-            the others a new cell is missing where anything that it is made of is.
+        partial: variables for which a new cell is the mean of the values that are present, and missing only if there
+            are none; for all others a new cell is missing if any of its source cells is.
     """
     rows, columns = weights(source, target, method)
     variables = {}
@@ -105,19 +105,19 @@ def _applied(
     rows: Float[np.ndarray, "to from"], values: Float[np.ndarray, "*lead from_lat from_lon"],
     columns: Float[np.ndarray, "to from"], *, partial: bool,
 ) -> Float[np.ndarray, "*lead to_lat to_lon"]:  # fmt: skip
-    """Weighted means; a missing value (NaN) reaches those new cells alone that it has a weight in."""
+    """Weighted means; a missing value (NaN) affects only the new cells in which it has a weight."""
     missing = np.isnan(values)
     if not missing.any():
         return np.asarray(rows @ values @ columns.T)
     total = rows @ np.where(missing, 0.0, values) @ columns.T
     share = rows @ (~missing).astype(np.float64) @ columns.T
-    # Weights add up to 1 to within rounding.
+    # Weights sum to 1 up to rounding errors.
     least = 1e-9 if partial else 1 - 1e-9
     return np.where(share > least, total / np.maximum(share, 1e-9), np.nan)
 
 
 def _overlap(old: np.ndarray, new: np.ndarray, period: float | None) -> np.ndarray:
-    """Share of each new cell that lies in each old one, by their edges."""
+    """Fraction of each new cell that lies in each old cell, from the edges of the cells."""
     total = np.zeros((len(new) - 1, len(old) - 1))
     for shift in (0.0,) if period is None else (-2 * period, -period, 0.0, period, 2 * period):
         low = np.maximum(new[:-1, None], old[None, :-1] + shift)
@@ -127,10 +127,10 @@ def _overlap(old: np.ndarray, new: np.ndarray, period: float | None) -> np.ndarr
 
 
 def _linear(old: np.ndarray, new: np.ndarray, period: float | None, *, clamp: bool) -> np.ndarray:
-    """Weights of linear interpolation at new points; beyond the ends of a global grid the end's value.
+    """Weights of linear interpolation at new points; with `clamp`, values beyond the ends are those at the ends.
 
     Raises:
-        InputError: a point lies beyond the ends.
+        InputError: without `clamp`, a point lies beyond the ends.
     """
     where = np.arange(len(old))
     if period is not None:

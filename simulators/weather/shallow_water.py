@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from simulators.weather.core_run import SpectralRun
 
 STATE = ("u_component_of_wind", "v_component_of_wind", "layer_thickness")
-#: What a request to a core with `start` "jet" gives; see `simulators.weather.shallow_water_states.perturbed_jet`.
+#: Inputs of a simulator with `start` "jet"; see `simulators.weather.shallow_water_states.perturbed_jet`.
 JET = (
     Variable("jet_speed", (), "m s-1", "float64", "largest wind of the jet"),
     Variable("bump_latitude", (), "degrees_north", "float64", "latitude of the bump"),
     Variable("bump_longitude", (), "degrees_east", "float64", "longitude of the bump"),
     Variable("bump_height", (), "m", "float64", "height of the bump"),
 )
-#: m/s, m/s and m beyond which a state is none of the equations that an atmosphere follows.
+#: Plausible values of the channels of a state: m/s, m/s and m.
 BOUNDS = ((-400.0, 400.0), (-400.0, 400.0), (0.0, 1e5))
 
 
@@ -39,17 +39,17 @@ class ShallowWater:
     Attributes:
         truncation: largest wavenumber.
         depth_m: mean thickness of the layer, m.
-        step_minutes: of time; None: 15 at T42, 7.5 at T85.
-        start: "jet": a westerly jet with a bump (Galewsky et al. 2004), of which each request gives the numbers;
-            "state": each request gives a state.
-        days: from the first saved state to the last.
-        save_hours: between saved states.
-        diffusion_hours: in which hyperdiffusion slows the smallest wave by a factor of e.
-        diffusion_order: of the hyperdiffusion, the power of the Laplacian.
-        dtype: of the computation; the answer is float32 in either case.
+        step_minutes: time step, min; None: 15 at T42, 7.5 at T85.
+        start: "jet": a westerly jet with a bump (Galewsky et al. 2004), whose parameters are the inputs of a request;
+            "state": each request holds an initial state.
+        days: simulated time from the first saved state to the last, days.
+        save_hours: time between saved states, h.
+        diffusion_hours: time in which hyperdiffusion damps the smallest wave by a factor of e, h.
+        diffusion_order: power of the Laplacian in the hyperdiffusion.
+        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
 
     Raises:
-        InputError: a setting makes no sense, with what would.
+        InputError: a setting is invalid; the message names valid values.
     """
 
     truncation: int = 42
@@ -66,7 +66,7 @@ class ShallowWater:
         check_shallow_water(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Compiled programs stay behind.
+        # Compiled programs are not pickled.
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @property
@@ -76,7 +76,7 @@ class ShallowWater:
 
     @property
     def saves(self) -> int:
-        """Saved states after the first."""
+        """Number of saved states after the first."""
         return round(self.days * 24 / self.save_hours)
 
     @property
@@ -91,20 +91,20 @@ class ShallowWater:
 
     @cached_property
     def layout(self) -> WeatherLayout:
-        """Of its states."""
+        """Layout of the states."""
         channels = tuple(Channel(name) for name in STATE)
         return WeatherLayout(self.grid, channels, step_hours=self.save_hours, calendar=False, attrs=self.facts)
 
     @cached_property
     def spec(self) -> Spec:
-        """Numbers of the jet, or a state, in; states at all saved times out."""
+        """The inputs are parameters of the jet, or a state; the outputs are states at all saved times."""
         inputs = JET if self.start == "jet" else tuple(initial(name, None) for name in STATE)
         coords = (times(self.saves, self.save_hours), *horizontal(self.grid))
         return Spec(inputs, tuple(output(name, False) for name in STATE), coords, self.facts)
 
     @property
     def facts(self) -> dict[str, str]:
-        """What every answer carries."""
+        """Attributes of every answer: the solver."""
         return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min"}
 
     @property
@@ -122,7 +122,7 @@ class ShallowWater:
         """One trajectory; see `simulators.base.Simulator`.
 
         Raises:
-            SimulationError: `invalid_input`; `not_converged`: it blew up; `missing_component`: no dinosaur.
+            SimulationError: `invalid_input`; `not_converged`: it blew up; `missing_component`: dinosaur is missing.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         first = self._first(inputs)
@@ -136,7 +136,7 @@ class ShallowWater:
 
     @cached_property
     def spectral(self) -> SpectralRun:
-        """Its equations and compiled programs; SimulationError `missing_component` without dinosaur."""
+        """The equations with their compiled programs; raises SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.weather.core_equations import Diffusion
             from simulators.weather.core_run import Limits, spectral_run

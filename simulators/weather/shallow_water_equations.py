@@ -1,4 +1,4 @@
-"""dinosaur's shallow-water equations between grid and spectral space; see `simulators.weather.core_equations`."""
+"""dinosaur's shallow-water equations: a time step in spectral space, and the transforms (see `core_equations`)."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ class ShallowWaterEquations:
 
     Attributes:
         truncation: largest wavenumber, triangular.
-        depth_m: mean thickness, for the terms that are taken implicitly.
-        step_minutes: of time.
-        diffusion: of all fields.
+        depth_m: mean thickness, m, about which the implicit terms are linearised.
+        step_minutes: time step, min.
+        diffusion: hyperdiffusion of all fields.
     """
 
     truncation: int
@@ -38,7 +38,7 @@ class ShallowWaterEquations:
 
     @cached_property
     def units(self) -> SimUnits:
-        """Constants and scales."""
+        """Nondimensional constants and scales."""
         return constants()
 
     @cached_property
@@ -58,7 +58,7 @@ class ShallowWaterEquations:
         return time_integration.step_with_filters(step, [self.diffusion.filter(grid, seconds, self.units)])
 
     def to_spectral(self, fields: Float[Array, "latitude longitude channel"]) -> Spectral:
-        """A state on the grid, truncated."""
+        """Transform a state on the grid to spectral space, truncated."""
         grid = self.coords.horizontal
         nodal = fields.T
         u, v = nodal[:1] * self._speed, nodal[1:2] * self._speed
@@ -67,7 +67,7 @@ class ShallowWaterEquations:
         return shallow_water.State(vorticity, divergence, grid.clip_wavenumbers(potential))
 
     def to_grid(self, state: Spectral) -> Float[Array, "latitude longitude channel"]:
-        """Its fields."""
+        """Transform a state in spectral space to fields on the grid."""
         grid = self.coords.horizontal
         u, v = vor_div_to_uv_nodal(grid, state.vorticity, state.divergence, clip=False)
         thickness = grid.to_nodal(state.potential) / self.metre + self.depth_m
@@ -79,5 +79,5 @@ class ShallowWaterEquations:
 
     @cached_property
     def metre(self) -> float:
-        """Geopotential of a metre, without dimension."""
+        """Nondimensional geopotential of one metre."""
         return float(self.units.nondimensionalize(1 * UNITS.meter) * self.units.g)

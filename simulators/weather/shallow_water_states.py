@@ -1,4 +1,4 @@
-"""States of the shallow-water equations: steady and wavy ones in closed form, and a jet that breaks up.
+"""Test states of the shallow-water equations: a steady flow, a wave, and a jet that breaks up.
 
 Williamson et al., J. Comput. Phys. 102 (1992), 211, tests 2 and 6; Galewsky, Scott and Polvani, Tellus A 56 (2004),
 429. Arrays are (latitude, longitude, channel): eastward and northward wind (m/s), thickness of the layer (m).
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 def steady_zonal_flow(
     grid: WeatherGrid, wind: float = 2 * np.pi * RADIUS / (12 * 86400), thickness: float = 2.94e4 / GRAVITY
 ) -> Float[np.ndarray, "latitude longitude 3"]:
-    """Williamson's test 2, a steady solution: wind `wind` x cos(latitude), m/s, in balance with the thickness.
+    """Williamson's test 2, a steady solution: an eastward wind `wind` x cos(latitude) in balance with the thickness.
 
     Args:
-        grid: where.
-        wind: at the equator; once around the Earth in 12 days.
-        thickness: at the equator, m.
+        grid: grid of the state.
+        wind: wind at the equator, m/s; the default goes once around the Earth in 12 days.
+        thickness: thickness of the layer at the equator, m.
     """
     latitude = np.deg2rad(grid.latitude)[:, None] * np.ones(grid.shape)
     u = wind * np.cos(latitude)
@@ -40,10 +40,10 @@ def rossby_haurwitz_wave(
     """Williamson's test 6: a wave that travels eastward almost unchanged for days.
 
     Args:
-        grid: where.
-        wavenumber: along a circle of latitude.
-        rate: of rotation of the flow and of the wave, 1/s.
-        thickness: at the poles, m.
+        grid: grid of the state.
+        wavenumber: waves along a circle of latitude.
+        rate: angular velocity of the flow and of the wave, 1/s.
+        thickness: thickness of the layer at the poles, m.
     """
     n, k, omega = wavenumber, rate, rate
     longitude, latitude = np.meshgrid(np.deg2rad(grid.longitude), np.deg2rad(grid.latitude))
@@ -65,10 +65,10 @@ def perturbed_jet(
     """A westerly jet of middle latitudes in balance, with a bump of thickness that makes it break up within days.
 
     Args:
-        equations: of the core, on whose grid it is.
-        speed: of the jet, m/s; 80 in the paper.
-        latitude, longitude: of the bump, degrees; 45 and 0.
-        height: of the bump, m; 120.
+        equations: equations of the core, which define the grid.
+        speed: largest wind of the jet, m/s; 80 in the paper.
+        latitude, longitude: centre of the bump, degrees; 45 and 0 in the paper.
+        height: height of the bump, m; 120 in the paper.
     """
     import jax
     import jax.numpy as jnp

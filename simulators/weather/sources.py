@@ -1,4 +1,4 @@
-"""Opening what forecasters have: Zarr stores by path or URL, NetCDF files, GRIB files; lazily, through xarray."""
+"""Lazy opening of weather data through xarray: Zarr stores by path or URL, NetCDF files and GRIB files."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from simulators.weather.joining import INSTALL, SourceData, join_files
 from simulators.weather.members import Member, select_member
 
 GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
-#: What a URL's scheme needs beside fsspec, and how to open it without an account.
+#: Scheme of a URL -> package that it needs beside fsspec, and options for access without an account.
 SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
     "gs": ("gcsfs", {"token": "anon"}),
     "s3": ("s3fs", {"anon": True}),
@@ -38,17 +38,17 @@ SCHEMES: Mapping[str, tuple[str, dict[str, Any]]] = {
 
 
 def open_source(path: str | Sequence[str], member: Member = None) -> SourceData:
-    """A Dataset with our names, whose arrays are read when they are needed, and what has to be said of it.
+    """Open a source with the names of WeatherBench 2, whose arrays are read when they are needed.
 
     Args:
         path: a Zarr store (a directory, or a URL that begins with gs://, s3://, http:// or https://), NetCDF files (a
             file, a list of files, or a pattern such as `data/*.nc`), or GRIB files.
-        member: of an ensemble; see `members.select_member`.
+        member: ensemble member; see `members.select_member`.
 
     Raises:
-        InputError: there is nothing, or it cannot be read.
+        InputError: the path does not exist or cannot be read.
         CorruptStoreError: chunks of a local Zarr store are missing or cut short.
-        SimulationError: `missing_component`: what reads it is not installed.
+        SimulationError: `missing_component`: a package that reads the source is not installed.
     """
     if not isinstance(path, str):
         return _files([str(p) for p in path], ", ".join(map(str, path)), member)
@@ -87,11 +87,11 @@ def _files(files: list[str], path: str, member: Member) -> SourceData:
 
 
 def _remote(url: str) -> Any:
-    """A mapping of a URL's keys, without an account.
+    """A Zarr store at a URL, accessed without an account.
 
     Raises:
         InputError: the scheme is unknown.
-        SimulationError: what it needs is not installed.
+        SimulationError: `missing_component`: the package of the scheme is not installed.
     """
     scheme = url.split("://", 1)[0]
     if scheme not in SCHEMES:
@@ -108,7 +108,7 @@ def _remote(url: str) -> Any:
 def _open_zarr(store: Any, where: str) -> xr.Dataset:
     remedy = "Check the path, and the connection" if "://" in where else "Check the path"
     with _times_named(where):
-        # Without dask a time step of a store of terabytes is read alone all the same.
+        # Even without dask, one time step of a store of terabytes is read on its own.
         return open_zarr(store, where, remedy=remedy)
 
 
@@ -121,7 +121,7 @@ def _netcdf(path: str) -> xr.Dataset:
 
 
 def _grib(path: str) -> list[xr.Dataset]:
-    """One Dataset, or one a variable where they do not fit the same levels.
+    """One Dataset, or one Dataset per variable if the variables do not fit the same levels.
 
     They have our names, as those of GRIB may be the same on levels and at the surface.
     """
@@ -131,7 +131,7 @@ def _grib(path: str) -> list[xr.Dataset]:
         from cfgrib.xarray_store import open_variable_datasets
     except (ImportError, RuntimeError) as error:
         raise SimulationError("missing_component", f"{path} needs cfgrib and ecCodes. {INSTALL}") from error
-    # An index would be written beside the file; a message that is cut short would be left out with a warning.
+    # By default cfgrib writes an index beside the file, and skips a truncated message with a warning.
     options = {"indexpath": "", "errors": "raise"}
     size = Path(path).stat().st_size
     refuse_deadly("grib", path)
@@ -148,7 +148,7 @@ def _grib(path: str) -> list[xr.Dataset]:
 
 @contextmanager
 def _times_named(path: str) -> Iterator[None]:
-    """Around the opening of a file: times of which no dates can be made are said to be so."""
+    """Context for opening a file that turns errors about undecodable time units into a clear InputError."""
     try:
         yield
     except InputError as error:
@@ -162,9 +162,10 @@ def _times_named(path: str) -> Iterator[None]:
 
 
 def refuse_damaged(path: Path) -> None:
-    """Refuse a local Zarr store of which chunks are missing or cut short: a reader takes missing ones for fill values.
+    """Refuse a local Zarr store with missing or truncated chunks, as readers take missing chunks for fill values.
 
-    A chunk is missing where the array has others, and cut short where arrays without a codec have smaller files.
+    A chunk counts as missing if the array has other chunks, and as truncated if its file is empty or, in an array
+    without compression, too small.
 
     Raises:
         CorruptStoreError: names the chunk.
@@ -178,7 +179,7 @@ def refuse_damaged(path: Path) -> None:
 
 @dataclass(frozen=True)
 class _Chunks:
-    """The chunks of an array: how many along each dim, what their files are called, and their bytes; 0 if coded."""
+    """Chunks of an array: number along each dim, names of their files, and bytes of each (0 if compressed)."""
 
     counts: tuple[int, ...]
     prefix: tuple[str, ...]
@@ -187,7 +188,7 @@ class _Chunks:
 
     @staticmethod
     def of(name: str, card: Any) -> _Chunks | None:
-        """What the card of an array says; None for that of a group. Any error of Python means that it is none."""
+        """The chunks that the metadata of an array describe; None for a group. Any exception means invalid metadata."""
         if name == "zarr.json" and card.get("node_type") != "array":
             return None
         if "chunk_grid" in card:
@@ -208,7 +209,7 @@ class _Chunks:
         return _Chunks(counts, ("c",) if default else (), separator, width * math.prod(chunks))
 
     def refuse_missing(self, folder: Path) -> None:
-        """Look at the file of each chunk, up to the first that is not there.
+        """Check the file of each chunk.
 
         Raises:
             CorruptStoreError: names the chunk.
@@ -219,14 +220,14 @@ class _Chunks:
             file = folder / self.separator.join([*self.prefix, *map(str, self._index(number))])
             if not file.is_file():
                 if not number and not self._any_in(folder):
-                    return  # never written: all fill values, as it was meant
+                    return  # no chunk was written, so that all values are fill values on purpose
                 raise CorruptStoreError("a chunk is missing", where=str(file), remedy="Fetch the store again")
             size = file.stat().st_size
             if size == 0 or (self.size and size != self.size):
                 raise CorruptStoreError("a chunk is cut short", where=str(file), remedy="Fetch the store again")
 
     def _index(self, number: int) -> list[int]:
-        """Where chunk `number` lies, without a list of all that there are said to be."""
+        """Index of chunk `number`, without a list of all chunks, of which corrupt metadata may claim billions."""
         index = []
         for count in reversed(self.counts):
             number, at = divmod(number, count)

@@ -1,7 +1,7 @@
-"""Times of a record: even steps, months or years, and which states do not fit.
+"""Time axis of a record: regular steps, months or years, and the states that lie between them.
 
-Files store times as numbers of limited precision and with odd states between the others. Times are taken for the
-nearest whole step of the commonest spacing; what lies between steps is left out and counted, never in silence.
+Files store times with limited precision, and some have extra states between the regular ones. Times are snapped to the
+nearest step of the most common spacing; states between steps are left out and counted in the report.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from data.weather import TIME
 HOUR_S, DAY_S = 3600, 86400
 #: Mean length of a month and of a year of the Gregorian calendar, hours.
 MONTH_HOURS, YEAR_HOURS = 365.2425 * 24 / 12, 365.2425 * 24
-#: A time is taken for a whole step that lies no further away than this share of the step.
+#: A time is snapped to a step if it is at most this fraction of the step away.
 NEAR = 0.1
 CALENDARS = ("standard", "gregorian", "proleptic_gregorian", "noleap", "365_day")
 FIRST_YEAR, LAST_YEAR = 1678, 2261
@@ -27,15 +27,15 @@ FIRST_YEAR, LAST_YEAR = 1678, 2261
 
 @dataclass(frozen=True)
 class TimeAxis:
-    """Where each state of a source lies in time.
+    """Times and step numbers of the states of a source.
 
     Attributes:
-        times: datetime64[ns] of each state of the source.
-        step: number of its step, counted from any origin; -1 for what lies between the steps.
-        hours: of a step; the mean length of a month or of a year where steps are those.
+        times: time of each state of the source, datetime64[ns].
+        step: number of the step of each state, from an arbitrary origin; -1 for a state between steps.
+        hours: length of a step, h; for months and years their mean length.
         kind: "even", "month" or "year".
-        left_out: reason -> how many states are not on a step.
-        notes: what was taken, one sentence each.
+        left_out: reason -> number of states that are not on a step.
+        notes: assumptions and choices, one sentence each.
     """
 
     times: np.ndarray
@@ -47,11 +47,11 @@ class TimeAxis:
 
 
 def read_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Times as datetime64[ns], ascending, and what has to be said of them.
+    """Ascending times as datetime64[ns], and notes about them.
 
     Raises:
-        InputError: the calendar has other days than ours, years lie outside 1678 to 2261, or times are missing,
-            unsorted or given twice.
+        InputError: the calendar is not supported, years lie outside 1678 to 2261, or times are missing, unsorted or
+            repeated.
     """
     values = data[TIME].values
     notes: tuple[str, ...] = ()
@@ -98,10 +98,10 @@ def read_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...
 
 
 def time_axis(times: np.ndarray) -> TimeAxis:
-    """The steps of times that ascend.
+    """Determine the time axis of ascending times.
 
     Args:
-        times: datetime64[ns], each once, in order.
+        times: distinct ascending times, datetime64[ns].
     """
     for unit, kind, hours in (("datetime64[M]", "month", MONTH_HOURS), ("datetime64[Y]", "year", YEAR_HOURS)):
         if len(times) >= 3 and (axis := _of_calendar(times, unit, kind, hours)) is not None:
@@ -112,18 +112,18 @@ def time_axis(times: np.ndarray) -> TimeAxis:
         notes = ("a single time has no step: 6 h was taken for it; give source.step_hours for another",)
         return TimeAxis(times, np.zeros(len(times), np.int64), 6.0, notes=notes)
     step = _commonest(seconds)
-    # The phase of most states: a circular mean, so that rounding errors on both sides of zero cancel.
+    # The phase of most states is a circular mean, so that rounding errors on both sides of zero cancel.
     angles = np.exp(2j * np.pi * (seconds % step) / step)
     phase = float(np.angle(angles[np.abs(angles - _mode(angles)) < 2 * np.pi * NEAR].mean())) / (2 * np.pi) * step
     grain = 60 if step >= 600 else 1
     phase = round(phase / grain) * grain
     usual, count = Counter((seconds % step).tolist()).most_common(1)[0]
     if count * 2 > len(seconds):
-        phase = usual  # most states lie on it to the second: a few beside it do not move these
+        phase = usual  # most states have this phase to the second, and a few outliers must not shift them
     number = np.rint((seconds - phase) / step).astype(np.int64)
     away = np.abs(seconds - phase - number * step)
     on = away <= NEAR * step
-    # Two states that would fall on one step: the nearer one is it.
+    # Of two states that would be snapped to one step, only the nearer one is.
     for value in np.unique(number[on])[np.bincount(np.unique(number[on], return_inverse=True)[1]) > 1]:
         rows = np.flatnonzero(on & (number == value))
         on[rows[rows != rows[int(np.argmin(away[rows]))]]] = False
@@ -142,18 +142,18 @@ def time_axis(times: np.ndarray) -> TimeAxis:
 
 
 def _mode(angles: np.ndarray) -> complex:
-    """The phase near which most lie, to a twentieth of the circle."""
+    """The most common phase, to a twentieth of the circle."""
     bins = np.round(np.angle(angles) / (2 * np.pi) * 20).astype(int) % 20
     return complex(np.exp(2j * np.pi * Counter(bins.tolist()).most_common(1)[0][0] / 20))
 
 
 def _commonest(seconds: Int[np.ndarray, " time"]) -> int:
-    """The commonest spacing in seconds: whole minutes, or hours where the times are no more exact than that."""
+    """The most common spacing, s, rounded to minutes, hours or days if the times are no more precise than that."""
     spacings = np.diff(seconds)
     exact, count = Counter(spacings.tolist()).most_common(1)[0]
     if count * 2 > len(spacings):
         return int(exact)
-    # Rounding errors spread one spacing over several values: their median, as a whole number of minutes or hours.
+    # Rounding errors spread one spacing over several values: their median is rounded to whole minutes, hours or days.
     middle = float(np.median(spacings))
     for grain in (DAY_S, HOUR_S, 1800, 900, 600, 300, 60):
         rounded = round(middle / grain) * grain
@@ -167,7 +167,7 @@ def _share(spacings: Int[np.ndarray, " n"], step: int) -> float:
 
 
 def _of_calendar(times: np.ndarray, unit: str, kind: str, hours: float) -> TimeAxis | None:
-    """Steps of whole months or years, where most states lie one of these apart and none within the same."""
+    """An axis of months or years, if most states are one of these apart and no two lie in the same one; else None."""
     number = times.astype(unit).astype(np.int64)
     spacings = np.diff(times.astype("datetime64[s]").astype(np.int64)).astype(np.float64) / HOUR_S
     usual = (spacings > 0.9 * hours) & (spacings < 1.1 * hours)
@@ -178,10 +178,10 @@ def _of_calendar(times: np.ndarray, unit: str, kind: str, hours: float) -> TimeA
 
 
 def parse_date(text: object, where: str, *, end: bool = False) -> np.datetime64:
-    """The time that a person writes, datetime64[ns]; with `end` the last moment of the year, day or hour that is meant.
+    """Parse a date to datetime64[ns]; with `end`, the last nanosecond of the year, day or hour that it names.
 
     Raises:
-        InputError: it is no date.
+        InputError: the text is no date.
     """
     try:
         stamp = np.datetime64(str(text))
