@@ -10,7 +10,7 @@ from typing import Any
 import ase.db
 
 from data import row_watch
-from data.damage import parsing, said
+from data.damage import first_line, parsing
 from data.errors import InputError
 from data.frame_names import FrameKeys
 from data.frame_rows import row_of_atoms
@@ -80,7 +80,7 @@ def _rows(
             try:
                 atoms, data = row.toatoms(), {**row.key_value_pairs, **dict(row.data)}
             except Exception as error:  # a damaged row raises whatever its decoder meets
-                yield number, Bad(number, where, f"ASE cannot read the row: {said(error)}")
+                yield number, Bad(number, where, f"ASE cannot read the row: {first_line(error)}")
             else:
                 yield number, row_of_atoms(number, where, atoms, data, columns, keys, units, str(path))
             # What comes next is the database again.

@@ -28,8 +28,8 @@ SEAL = "crc32"
 _HEAD, _BEFORE = "# understudy ", "# before "
 _DIGITS = frozenset("0123456789abcdef")
 _BLOCK = 1 << 20
-#: Directories and files whose lack of a checksum was told.
-_TOLD: set[Path] = set()
+#: Directories and files whose lack of a checksum was reported.
+_WARNED: set[Path] = set()
 
 
 def sha256(content: bytes | memoryview) -> str:
@@ -74,7 +74,7 @@ def read_bytes(path: Path, *, remedy: str = "Restore it from a copy", warn: bool
     while not _agrees(path, sha256(content), warn):
         again = path.read_bytes()
         if again == content:
-            raise _changed(path, remedy)
+            raise _changed_error(path, remedy)
         content = again
     return content
 
@@ -91,7 +91,7 @@ def verify(path: Path, *, remedy: str = "Restore it from a copy", warn: bool = T
     while not _agrees(path, digest, warn):
         again = sha256_of(path)
         if again == digest:
-            raise _changed(path, remedy)
+            raise _changed_error(path, remedy)
         digest = again
 
 
@@ -99,14 +99,14 @@ def _agrees(path: Path, digest: str, warn: bool) -> bool:
     sums = read_table(path.parent)
     if sums is not None and path.name in sums:
         return digest in sums[path.name]
-    told = path.parent if sums is None else path
-    if warn and told not in _TOLD:
-        _TOLD.add(told)
-        LOG.warning("%s: made without checksums, so that changed bytes in it are not noticed", told)
+    subject = path.parent if sums is None else path
+    if warn and subject not in _WARNED:
+        _WARNED.add(subject)
+        LOG.warning("%s: made without checksums, so that changed bytes in it are not noticed", subject)
     return True
 
 
-def _changed(path: Path, remedy: str) -> CorruptStoreError:
+def _changed_error(path: Path, remedy: str) -> CorruptStoreError:
     return CorruptStoreError(
         "is not what was written there: its checksum differs",
         where=str(path),
@@ -195,8 +195,8 @@ def unseal(value: Mapping[str, Any], *, where: str, remedy: str, warn: bool = Tr
         *others, last = plain.items()
         damaged = isinstance(last[1], str) and last[1] == _crc_of(dict(others))
         path = Path(where)
-        if not damaged and warn and path not in _TOLD:
-            _TOLD.add(path)
+        if not damaged and warn and path not in _WARNED:
+            _WARNED.add(path)
             LOG.warning("%s: made without a checksum, so that changed bytes in it are not noticed", where)
     if damaged:
         raise CorruptStoreError("is not what was written there: its checksum differs", where=where, remedy=remedy)

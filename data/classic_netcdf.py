@@ -38,7 +38,7 @@ class _Header:
         """Read all of it."""
         version = self._take(4)[3]
         if version not in (1, 2):
-            raise self._damaged(f"its version is {version}, not one that is known")
+            raise self._damage(f"its version is {version}, not one that is known")
         records = self._number()
         lengths = [self._named_length() for _ in range(self._count(DIMS))]
         for _ in range(self._count(ATTRIBUTES)):
@@ -48,7 +48,7 @@ class _Header:
         for _ in range(self._count(VARIABLES)):
             name, ids = self._name(), [self._number() for _ in range(self._fitting(self._number(), 4))]
             if any(i >= len(lengths) for i in ids) or any(lengths[i] == 0 for i in ids[1:]):
-                raise self._damaged(f"{name} lies along a dim that is not there")
+                raise self._damage(f"{name} lies along a dim that is not there")
             for _ in range(self._count(ATTRIBUTES)):
                 self._attribute()
             width = self._width(self._number())
@@ -68,11 +68,11 @@ class _Header:
 
     def _refuse_beyond(self, name: str, end: int) -> None:
         if end > self._size:
-            raise self._damaged(f"{name} reaches to byte {end:,}, and the file has {self._size:,}")
+            raise self._damage(f"{name} reaches to byte {end:,}, and the file has {self._size:,}")
 
     def _take(self, size: int) -> bytes:
         if size > self._size - self._file.tell():
-            raise self._damaged("its header is cut short")
+            raise self._damage("its header is cut short")
         return self._file.read(size)
 
     def _number(self) -> int:
@@ -81,14 +81,14 @@ class _Header:
     def _fitting(self, count: int, size: int) -> int:
         """A count of items of at least so many bytes each, which have to be in the file."""
         if count * size > self._size - self._file.tell():
-            raise self._damaged("its header is cut short")
+            raise self._damage("its header is cut short")
         return count
 
     def _count(self, kind: int) -> int:
         """Items of the list that begins here; an absent one is two zeros."""
         tag, count = self._number(), self._number()
         if tag != kind and (tag or count):
-            raise self._damaged(f"a list in its header has the tag {tag}, not {kind}")
+            raise self._damage(f"a list in its header has the tag {tag}, not {kind}")
         return self._fitting(count, 8)
 
     def _name(self) -> str:
@@ -101,7 +101,7 @@ class _Header:
 
     def _width(self, kind: int) -> int:
         if kind not in SIZES:
-            raise self._damaged(f"its header names the type {kind}, which there is not")
+            raise self._damage(f"its header names the type {kind}, which there is not")
         return SIZES[kind]
 
     def _attribute(self) -> None:
@@ -109,5 +109,5 @@ class _Header:
         size = self._width(self._number()) * self._number()
         self._take(-(-size // 4) * 4)
 
-    def _damaged(self, problem: str) -> InputError:
+    def _damage(self, problem: str) -> InputError:
         return InputError(problem, where=self._where, remedy=DAMAGED)

@@ -37,15 +37,15 @@ def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray,
         unrecorded = np.isnan(spent) & np.isfinite(wall)
         spent = np.where(unrecorded, wall, spent)
     if unrecorded.any():
-        warnings.warn(said(int(unrecorded.sum()), unrecorded.size, where), CostWarning, stacklevel=2)
+        warnings.warn(unrecorded_message(int(unrecorded.sum()), unrecorded.size, where), CostWarning, stacklevel=2)
     return spent
 
 
-def counted(facts: Mapping[Any, Any]) -> str:
+def cost_basis(facts: Mapping[Any, Any]) -> str:
     """How `core_seconds` counts: `PROCESSOR_TIME`, or `WALL_TIME` where that of a record was not recorded."""
-    known = np.isfinite(np.asarray(facts["seconds"], float))
-    spent = np.asarray(facts["core_seconds"], float) if "core_seconds" in facts else np.full(known.shape, np.nan)
-    return WALL_TIME if np.isnan(spent[known]).any() else PROCESSOR_TIME
+    timed = np.isfinite(np.asarray(facts["seconds"], float))
+    spent = np.asarray(facts["core_seconds"], float) if "core_seconds" in facts else np.full(timed.shape, np.nan)
+    return WALL_TIME if np.isnan(spent[timed]).any() else PROCESSOR_TIME
 
 
 def label_core_seconds(scores: Mapping[str, float]) -> float:
@@ -81,7 +81,7 @@ def training_core_seconds(scores: Mapping[str, float], cores: int | None = None)
     return scores["train/seconds"] * cores
 
 
-def said(unrecorded: int, total: int, where: str = "") -> str:
+def unrecorded_message(unrecorded: int, total: int, where: str = "") -> str:
     """How the costs of records were counted that have no processor time."""
     which = "" if unrecorded == total else f" of {unrecorded:,} of {total:,} records"
     place = f"{where}: " if where else ""

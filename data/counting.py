@@ -25,8 +25,8 @@ def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None
     """
     kind = kind_of(path)
     if kind == ".db":
-        found = int(ase.db.connect(str(path), type="db").count())
-        return found if at_most is None else min(found, at_most)
+        entries = int(ase.db.connect(str(path), type="db").count())
+        return entries if at_most is None else min(entries, at_most)
     if kind in SDF_SUFFIXES:
         rows = _sdf(path)
     elif kind in XYZ_SUFFIXES:

@@ -46,10 +46,10 @@ def parsing(
     except MemoryError as lack:
         raise error(f"{problem}: it needs more memory than there is", where=str(where), remedy=remedy) from lack
     except Exception as failure:
-        raise error(f"{problem}: {said(failure)}", where=str(where), remedy=remedy) from failure
+        raise error(f"{problem}: {first_line(failure)}", where=str(where), remedy=remedy) from failure
 
 
-def said(failure: BaseException) -> str:
+def first_line(failure: BaseException) -> str:
     """The first line of what an exception says, or its name."""
     # A `KeyError` shows the quotes of what it says.
     whole = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure

@@ -18,28 +18,28 @@ _PR_SET_CHILD_SUBREAPER = 36
 
 def children(pid: int) -> list[int]:
     """Living processes that a process started, or adopted as orphans."""
-    if not _listed():
+    if not _kernel_lists_children():
         return _by_parent()[pid]
-    found: list[int] = []
+    pids: list[int] = []
     # Asking the whole system for children is slow; Linux lists them in one place.
     with suppress(OSError):
         for thread in os.listdir(f"/proc/{pid}/task"):
             with suppress(OSError), open(f"/proc/{pid}/task/{thread}/children", encoding="ascii") as file:
-                found += map(int, file.read().split())
-    return found
+                pids += map(int, file.read().split())
+    return pids
 
 
 def descendants(pid: int) -> list[int]:
     """The children of a process, and theirs; parents stand before their children."""
-    table = None if _listed() else _by_parent()
-    found = [pid]
-    for one in found:
-        found += children(one) if table is None else table[one]
-    return found[1:]
+    table = None if _kernel_lists_children() else _by_parent()
+    pids = [pid]
+    for one in pids:
+        pids += children(one) if table is None else table[one]
+    return pids[1:]
 
 
 @cache
-def _listed() -> bool:
+def _kernel_lists_children() -> bool:
     """Whether the kernel lists the children of a process."""
     return os.path.exists(f"/proc/self/task/{os.getpid()}/children")
 

@@ -9,7 +9,6 @@ part: element, degree, hydrogens, charge, isotope, ring membership), bonds from 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
 from itertools import chain
 from typing import Any
 
@@ -19,148 +18,27 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.rdMolDescriptors import GetConnectivityInvariants
 
 from data import row_watch
-from data.smiles import parsed, text_refusal
+from data.graph_tables import (
+    ATOM_COLUMNS,
+    BOND_COLUMNS,
+    BOND_ORDERS,
+    CHARGE_ZERO,
+    MAX_ATOMS,
+    MAX_BONDS,
+    GraphTable,
+    empty_table,
+    row_starts,
+)
+from data.smiles import parse_smiles, text_refusal
 
-#: Most heavy atoms and bonds of one molecule: local indices are bytes and 255 marks padding.
-MAX_ATOMS = 254
-MAX_BONDS = 255
 #: Molecules that are held as RDKit objects at a time.
 CHUNK = 4096
 #: Pairs of atoms of one molecule, over all molecules that are held at a time: 16 bytes each.
 CHUNK_PAIRS = 1 << 23
-#: Formal charge c is stored as c + CHARGE_ZERO.
-CHARGE_ZERO = 128
 
-#: Columns of `GraphTable.atoms`.
-ATOM_COLUMNS = (
-    "atomic_number",
-    "hydrogens",  # attached hydrogens that are not atoms of the graph
-    "charge",  # formal charge + CHARGE_ZERO
-    "chirality",  # 0 unspecified, 1 R, 2 S
-    "aromatic",
-    "ring",  # smallest ring through the atom, 0 for none
-    "degree",  # bonds in the graph
-    "ring_bonds",  # bonds that are in a ring
-)
-#: Columns of `GraphTable.bonds`.
-BOND_COLUMNS = (
-    "order",  # index into BOND_ORDERS
-    "ring",  # smallest ring through the bond, 0 for none
-    "stereo",  # 0 unspecified, 1 E, 2 Z
-    "conjugated",  # both ends have a multiple or aromatic bond
-)
-#: Bond order in RDKit's sense -> its code; any other order has code 0.
-BOND_ORDERS = (0.0, 1.0, 2.0, 3.0, 1.5, 4.0)
 
 _CHIRALITY = {"R": 1, "S": 2}
 _STEREO = {"STEREOE": 1, "STEREOZ": 2}
-
-
-@dataclass(frozen=True)
-class GraphTable:
-    """Many molecular graphs; row m owns `atoms[atom_start[m]:atom_start[m + 1]]`, likewise for bonds.
-
-    Attributes:
-        atom_start: first atom of each molecule, and the end.
-        bond_start: first bond of each molecule, and the end.
-        atoms: bytes named by `ATOM_COLUMNS`.
-        bonds: bytes named by `BOND_COLUMNS`; each bond once.
-        bond_atoms: the two atoms of a bond, counted within the molecule, the lower first.
-        source_index: where each molecule stood in the sequence that was encoded.
-    """
-
-    atom_start: Int[np.ndarray, " molecule_plus_one"]
-    bond_start: Int[np.ndarray, " molecule_plus_one"]
-    atoms: UInt8[np.ndarray, "atom 8"]
-    bonds: UInt8[np.ndarray, "bond 4"]
-    bond_atoms: UInt8[np.ndarray, "bond 2"]
-    source_index: Int[np.ndarray, " molecule"]
-
-    def __len__(self) -> int:
-        return len(self.atom_start) - 1
-
-    @property
-    def atom_counts(self) -> Int[np.ndarray, " molecule"]:
-        """Atoms of each molecule; hydrogens that RDKit keeps implicit are not atoms."""
-        return np.diff(self.atom_start)
-
-    @property
-    def bond_counts(self) -> Int[np.ndarray, " molecule"]:
-        """Bonds of each molecule."""
-        return np.diff(self.bond_start)
-
-    @property
-    def atom_molecule(self) -> Int[np.ndarray, " atom"]:
-        """The row that owns each atom."""
-        return np.repeat(np.arange(len(self)), self.atom_counts)
-
-    @property
-    def bond_molecule(self) -> Int[np.ndarray, " bond"]:
-        """The row that owns each bond."""
-        return np.repeat(np.arange(len(self)), self.bond_counts)
-
-    def take(self, rows: Int[np.ndarray, " row"] | Sequence[int] | slice) -> GraphTable:
-        """Some of the molecules, in the order given, repeats allowed; a step-1 slice copies nothing."""
-        if isinstance(rows, slice):
-            first, last, step = rows.indices(len(self))
-            if step == 1:
-                return self._view(first, max(first, last))
-            rows = np.arange(first, last, step)
-        rows = np.asarray(rows, np.int64)
-        atoms, atom_start = ragged_rows(self.atom_start, rows)
-        bonds, bond_start = ragged_rows(self.bond_start, rows)
-        return GraphTable(
-            atom_start,
-            bond_start,
-            self.atoms[atoms],
-            self.bonds[bonds],
-            self.bond_atoms[bonds],
-            self.source_index[rows],
-        )
-
-    def _view(self, first: int, last: int) -> GraphTable:
-        atom_start, bond_start = self.atom_start[first : last + 1], self.bond_start[first : last + 1]
-        atoms, bonds = slice(atom_start[0], atom_start[-1]), slice(bond_start[0], bond_start[-1])
-        return GraphTable(
-            atom_start - atom_start[0],
-            bond_start - bond_start[0],
-            self.atoms[atoms],
-            self.bonds[bonds],
-            self.bond_atoms[bonds],
-            self.source_index[first:last],
-        )
-
-    @staticmethod
-    def concat(tables: Sequence[GraphTable]) -> GraphTable:
-        """The molecules of several tables, one after the other; `source_index` is kept as it stands."""
-        if not tables:
-            return empty_table()
-        joined = {
-            f.name: np.concatenate([getattr(t, f.name) for t in tables])
-            for f in fields(GraphTable)
-            if not f.name.endswith("_start")
-        }
-        return GraphTable(
-            atom_start=_starts(np.concatenate([t.atom_counts for t in tables])),
-            bond_start=_starts(np.concatenate([t.bond_counts for t in tables])),
-            **joined,
-        )
-
-
-def empty_table() -> GraphTable:
-    """A table without molecules."""
-    start, none = np.zeros(1, np.int64), np.zeros(0, np.int64)
-    atoms, bonds = np.zeros((0, len(ATOM_COLUMNS)), np.uint8), np.zeros((0, len(BOND_COLUMNS)), np.uint8)
-    return GraphTable(start, start.copy(), atoms, bonds, np.zeros((0, 2), np.uint8), none)
-
-
-def ragged_rows(
-    start: Int[np.ndarray, " row_plus_one"], rows: Int[np.ndarray, " taken"]
-) -> tuple[Int[np.ndarray, " item"], Int[np.ndarray, " taken_plus_one"]]:
-    """Indices of the items of some rows of a ragged array, and the starts of the rows so taken."""
-    counts = start[rows + 1] - start[rows]
-    taken = _starts(counts)
-    return np.repeat(start[rows] - taken[:-1], counts) + np.arange(taken[-1]), taken
 
 
 def encode(smiles: Sequence[str], rows: Sequence[int] | None = None) -> tuple[GraphTable, list[tuple[int, str]]]:
@@ -204,7 +82,7 @@ def _encode_chunk(
         while i < len(smiles) and len(molecules) < CHUNK and room > 0:
             row_watch.begin(i if rows is None else rows[i])
             text, i = smiles[i], i + 1
-            molecule = parsed(text) if isinstance(text, str) else None
+            molecule = parse_smiles(text) if isinstance(text, str) else None
             if molecule is None or not 0 < molecule.GetNumAtoms() <= MAX_ATOMS or "*" in text:
                 rejects.append((i - 1, reject_reason(text)))
                 continue
@@ -237,7 +115,7 @@ def _table(
     stereo: list[int],
 ) -> GraphTable:
     counts = np.fromiter(map(len, orders), np.int64, len(orders))
-    start, square = _starts(counts), _starts(counts * counts)
+    start, square = row_starts(counts), row_starts(counts * counts)
     flat, where, owner = _bonded_pairs(orders, square)
     # Dative bonds count on one side only and bonds of order zero on neither: read those molecules again.
     lacking = np.flatnonzero(np.bincount(owner, minlength=len(counts)) != 2 * np.asarray(bond_counts))
@@ -267,7 +145,7 @@ def _table(
     unsaturated = np.bincount(ends[both[:, 0] > 1], minlength=start[-1]) > 0
     half = len(where)
     bonds[:, 3] = unsaturated[ends[:half]] & unsaturated[ends[half:]]
-    bond_start = _starts(np.asarray(bond_counts))
+    bond_start = row_starts(np.asarray(bond_counts))
     pairs = np.stack([i, j], axis=1).astype(np.uint8)
     for row in stereo:
         _read_stereo(
@@ -301,8 +179,12 @@ def _read_atoms(
     owner = np.searchsorted(start, example, side="right") - 1
     read = np.zeros((len(example), 4), np.uint8)
     for row, (molecule, atom) in enumerate(zip(owner.tolist(), (example - start[owner]).tolist(), strict=True)):
-        found = molecules[molecule].GetAtomWithIdx(atom)
-        read[row, :3] = found.GetAtomicNum(), found.GetTotalNumHs(), found.GetFormalCharge() + CHARGE_ZERO
+        rdkit_atom = molecules[molecule].GetAtomWithIdx(atom)
+        read[row, :3] = (
+            rdkit_atom.GetAtomicNum(),
+            rdkit_atom.GetTotalNumHs(),
+            rdkit_atom.GetFormalCharge() + CHARGE_ZERO,
+        )
     return read[kind]
 
 
@@ -318,12 +200,12 @@ def _smallest_rings(
     sum of rings of the set that are no longer than it, and one of those goes through the bond.
     """
     per_molecule = np.fromiter(map(len, rings), np.int64, len(rings))
-    found = list(chain.from_iterable(rings))
-    if not found:
+    all_rings = list(chain.from_iterable(rings))
+    if not all_rings:
         return np.zeros(len(where), np.uint8)
-    sizes = np.fromiter(map(len, found), np.int64, len(found))
-    start = _starts(sizes)
-    a = np.fromiter(chain.from_iterable(found), np.int64, start[-1])
+    sizes = np.fromiter(map(len, all_rings), np.int64, len(all_rings))
+    start = row_starts(sizes)
+    a = np.fromiter(chain.from_iterable(all_rings), np.int64, start[-1])
     following = np.arange(1, start[-1] + 1)
     following[start[1:] - 1] = start[:-1]
     b = a[following]
@@ -399,9 +281,3 @@ def reject_reason(text: object) -> str:
     if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
         return "has a dummy atom (*), which is no element"
     return "RDKit cannot sanitise it"
-
-
-def _starts(counts: Int[np.ndarray, " row"]) -> Int[np.ndarray, " row_plus_one"]:
-    start = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=start[1:])
-    return start

@@ -107,9 +107,9 @@ def open_samples(
     # An array that has the name of a dim would be taken for its coordinate.
     every = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
     # What nobody asks for may have axes that fit nothing.
-    wanted = [] if output is None else [output, *inputs]
-    asked = {name: a for name, a in every.items() if not wanted or _asked(name, wanted, every)}
-    if lacking := [n for n in wanted if n not in every and not any(n.startswith(f"{name}_") for name in asked)]:
+    requested = [] if output is None else [output, *inputs]
+    asked = {name: a for name, a in every.items() if not requested or _is_requested(name, requested, every)}
+    if lacking := [n for n in requested if n not in every and not any(n.startswith(f"{name}_") for name in asked)]:
         raise InputError(
             f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(every)}"
         )
@@ -137,19 +137,19 @@ def axes_of(
     shapes = {name: a.shape for name, a in arrays.items()}
     shown = ", ".join(f"{name} {' x '.join(map(str, shape)) or 'of one number'}" for name, shape in shapes.items())
     if isinstance(dims, Mapping):
-        found = {}
+        axes = {}
         # An array of the name of a dim has been renamed, and may be meant by either name.
-        told = {f"field_{name}" if name in DIMS else name: list(v) for name, v in dims.items()}
+        stated = {f"field_{name}" if name in DIMS else name: list(v) for name, v in dims.items()}
         for name, shape in shapes.items():
-            if name not in told:
+            if name not in stated:
                 raise InputError(f"the dims of {name} are not said", where="data.dims", remedy=REMEDY)
-            found[name] = _checked(told[name], len(shape), name)
-        if unlike := _conflict(found, arrays):
-            raise InputError(unlike, where="data.dims", remedy=_offered(arrays))
-        return found, ()
+            axes[name] = _check_dims(stated[name], len(shape), name)
+        if unlike := _conflict(axes, arrays):
+            raise InputError(unlike, where="data.dims", remedy=_suggest_dims(arrays))
+        return axes, ()
     if dims is not None:
         most = max(map(len, shapes.values()))
-        full = _checked(dims, most, max(shapes, key=lambda n: len(shapes[n])))
+        full = _check_dims(dims, most, max(shapes, key=lambda n: len(shapes[n])))
         sizes: dict[str, set[int]] = {d: set() for d in full}
         for shape in shapes.values():
             if len(shape) == most:
@@ -161,7 +161,7 @@ def axes_of(
     certain = len(samples) == len(lengths) == 1 and all(1 <= len(shape) <= 2 for shape in shapes.values())
     if not certain or min(lengths) < FEWEST_POINTS:
         raise InputError(
-            f"what the axes of {shown} are cannot be told from their sizes", where=where, remedy=_offered(arrays)
+            f"what the axes of {shown} are cannot be told from their sizes", where=where, remedy=_suggest_dims(arrays)
         )
     return (
         {name: ("sample", "x") if len(shape) > 1 else ("sample",) for name, shape in shapes.items()},
@@ -169,7 +169,7 @@ def axes_of(
     )
 
 
-def _offered(arrays: Mapping[str, np.ndarray]) -> str:
+def _suggest_dims(arrays: Mapping[str, np.ndarray]) -> str:
     """Which `data.dims` fit all arrays, to be copied: of all at once, else by name."""
     most = max(arrays, key=lambda n: (arrays[n].ndim, arrays[n].size))
     layouts = [dims for dims in LAYOUTS.get(arrays[most].ndim, ()) if "x" in dims]
@@ -183,12 +183,12 @@ def _offered(arrays: Mapping[str, np.ndarray]) -> str:
     if fitting:
         return f"Say which it is: {' or '.join(fitting)}; or each by its name: 'data.dims={{NAME: [sample,...], ...}}'"
     for dims in layouts:
-        told = {most: dims}
+        axes = {most: dims}
         for name, array in arrays.items():
-            others = (d for d in LAYOUTS.get(array.ndim, ()) if not _conflict({**told, name: d}, arrays))
-            told[name] = next(others, ()) if name != most else dims
-        if all(told.values()) and not _conflict(told, arrays):
-            named = ", ".join(f"{name}: [{','.join(told[name])}]" for name in arrays)
+            others = (d for d in LAYOUTS.get(array.ndim, ()) if not _conflict({**axes, name: d}, arrays))
+            axes[name] = next(others, ()) if name != most else dims
+        if all(axes.values()) and not _conflict(axes, arrays):
+            named = ", ".join(f"{name}: [{','.join(axes[name])}]" for name in arrays)
             return f"Say what each axis is, such as 'data.dims={{{named}}}'; there are {', '.join(DIMS)}"
     return REMEDY
 
@@ -199,28 +199,28 @@ def _conflict(dims: Mapping[str, tuple[str, ...]], arrays: Mapping[str, np.ndarr
     Channels may differ, because each array has its own.
     """
     sizes: dict[str, tuple[int, str]] = {}
-    for name, own in dims.items():
-        for dim, size in zip(own, arrays[name].shape, strict=True):
+    for name, axes in dims.items():
+        for dim, size in zip(axes, arrays[name].shape, strict=True):
             other, where = sizes.setdefault(dim, (size, name))
             if size != other and dim != "channel":
                 return f"{dim} has {size} places in {name} and {other} in {where}"
     return ""
 
 
-def _checked(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
-    given = tuple(map(str, dims))
-    if unknown := [d for d in given if d not in DIMS]:
+def _check_dims(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
+    names = tuple(map(str, dims))
+    if unknown := [d for d in names if d not in DIMS]:
         raise InputError(f"no dim {unknown[0]!r}; there are {', '.join(DIMS)}", where="data.dims")
-    if len(set(given)) < len(given) or "sample" not in given or len(given) != rank:
+    if len(set(names)) < len(names) or "sample" not in names or len(names) != rank:
         raise InputError(
-            f"{', '.join(given)} are not the dims of {name}, which has {rank} axes, one of them sample",
+            f"{', '.join(names)} are not the dims of {name}, which has {rank} axes, one of them sample",
             where="data.dims",
             remedy=REMEDY,
         )
-    space = [d for d in given if d in SPACE]
+    space = [d for d in names if d in SPACE]
     if set(space) != set(SPACE[: len(space)]):
         raise InputError(f"space is x, or x and y, or x, y and z, got {', '.join(space)}", where="data.dims")
-    return given
+    return names
 
 
 def _without(
@@ -250,17 +250,17 @@ def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
 
 def _named_dims(path: Path, where: str, asked: Sequence[str]) -> dict[str, xr.DataArray]:
     try:
-        found = open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
+        dataset = open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
     except InputError as error:
         if is_plain_hdf5(path):
             raise foreign(path, "HDF5 without named dims", asked) from error
         raise InputError(error.problem, where=where, remedy=f"Give one of {READ}") from error
-    if "sample" not in found.dims:
+    if "sample" not in dataset.dims:
         if is_plain_hdf5(path):
             raise foreign(path, "HDF5 without named dims", asked)
         raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
-    return {str(name): array.assign_attrs(found[name].attrs) for name, array in found.data_vars.items()} | {
-        ATTRS: xr.DataArray(0).assign_attrs(found.attrs)
+    return {str(name): array.assign_attrs(dataset[name].attrs) for name, array in dataset.data_vars.items()} | {
+        ATTRS: xr.DataArray(0).assign_attrs(dataset.attrs)
     }
 
 
@@ -270,7 +270,7 @@ def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Seque
     parts: dict[str, xr.DataArray] = {}
     for name, values in variables.items():
         array = values.transpose(*(d for d in DIMS if d in values.dims), ...)
-        mine = _asked(name, inputs, variables)
+        mine = _is_requested(name, inputs, variables)
         is_state = name == "initial" and output in variables and "time" in variables[output or ""].dims
         if "channel" not in array.dims or name == output or is_state or not mine or "time" in array.dims:
             parts[name] = array
@@ -282,9 +282,9 @@ def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Seque
     return xr.Dataset(parts, attrs=attrs)
 
 
-def _asked(name: str, wanted: Sequence[str], variables: Container[str]) -> bool:
+def _is_requested(name: str, requested: Sequence[str], variables: Container[str]) -> bool:
     """Whether a variable, or one of its channels, is among those that are asked for."""
-    return name in wanted or any(n not in variables and n.startswith(f"{name}_") for n in wanted)
+    return name in requested or any(n not in variables and n.startswith(f"{name}_") for n in requested)
 
 
 def channels_of(name: str, data: xr.Dataset) -> list[str]:

@@ -64,10 +64,10 @@ def foreign(path: Path, kind: str, names: Sequence[str]) -> InputError:
         names: variables that are asked for; a name to be replaced if none.
     """
     load, one = LOADED[kind]
-    wanted = ", ".join(repr(n) for n in names or ["NAME"])
+    quoted = ", ".join(repr(n) for n in names or ["NAME"])
     lines = (
         load.format(source=repr(str(path))),
-        f"xarray.Dataset({{n: (('sample', 'x', 'y')[:{one}.ndim], {one}) for n in [{wanted}]}})"
+        f"xarray.Dataset({{n: (('sample', 'x', 'y')[:{one}.ndim], {one}) for n in [{quoted}]}})"
         f".to_netcdf({str(path.with_suffix('.nc'))!r})",
     )
     return InputError(

@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 SAME = 1e-3
 
 
-def refuse_other_physics(own: Layout, layout: Layout, where: str) -> None:
+def refuse_other_physics(sample_layout: Layout, layout: Layout, where: str) -> None:
     """Refuse samples of another time step, domain, boundary or unit of length or time than a layout's.
 
     Args:
-        own: of the samples.
+        sample_layout: of the samples.
         layout: what is asked for.
         where: the samples come from.
 
     Raises:
         InputError: names what differs, with both values.
     """
-    for what, mine, theirs in _differences(own, layout):
+    for what, mine, theirs in _differences(sample_layout, layout):
         raise InputError(
             f"its {what} is {mine}, {theirs} has been learned",
             where=where,
@@ -39,18 +39,18 @@ def refuse_other_physics(own: Layout, layout: Layout, where: str) -> None:
         )
 
 
-def refuse_other_boundary(own: Mapping[str, str], attrs: Mapping[str, str], where: str) -> None:
+def refuse_other_boundary(sample_attrs: Mapping[str, str], attrs: Mapping[str, str], where: str) -> None:
     """Refuse samples whose boundary is in words another one; where either tells none, they are taken for the same.
 
     Args:
-        own: attributes of the samples.
+        sample_attrs: attributes of the samples.
         attrs: of what is asked for.
         where: the samples come from.
 
     Raises:
         InputError: gives both.
     """
-    mine, theirs = (x.get("boundary_conditions", "") for x in (own, attrs))
+    mine, theirs = (x.get("boundary_conditions", "") for x in (sample_attrs, attrs))
     if mine and theirs and mine != theirs:
         raise InputError(
             f"its boundary is {mine!r}, {theirs!r} has been learned",
@@ -61,7 +61,7 @@ def refuse_other_boundary(own: Mapping[str, str], attrs: Mapping[str, str], wher
 
 def time_step(layout: Layout) -> float | None:
     """The time of one step; None where nothing evolves, or no times are told."""
-    if not layout.evolves or not _told(layout.axis("time")):
+    if not layout.evolves or not _has_coordinate(layout.axis("time")):
         return None
     values = layout.axis("time").values
     if len(values) > 1:
@@ -69,30 +69,30 @@ def time_step(layout: Layout) -> float | None:
     return float(values[0]) if layout.lead else None
 
 
-def _differences(own: Layout, layout: Layout) -> list[tuple[str, str, str]]:
-    found = []
+def _differences(sample_layout: Layout, layout: Layout) -> list[tuple[str, str, str]]:
+    differences = []
     for axis in layout.axes:
         if axis.name == "channel":
             continue
-        mine = own.axis(axis.name)
+        mine = sample_layout.axis(axis.name)
         if "1" not in (mine.units, axis.units) and mine.units != axis.units:
-            found.append((f"unit of {axis.name}", mine.units, axis.units))
-        elif axis.name != "time" and _told(mine) and _told(axis) and not _same_length(mine, axis):
-            found.append((f"length along {axis.name}", f"{_lengths(mine)[0]:g}", f"{_lengths(axis)[0]:g}"))
-    steps = time_step(own), time_step(layout)
+            differences.append((f"unit of {axis.name}", mine.units, axis.units))
+        elif axis.name != "time" and _has_coordinate(mine) and _has_coordinate(axis) and not _same_length(mine, axis):
+            differences.append((f"length along {axis.name}", f"{_lengths(mine)[0]:g}", f"{_lengths(axis)[0]:g}"))
+    steps = time_step(sample_layout), time_step(layout)
     if steps[0] is not None and steps[1] is not None and not _close(steps[0], steps[1]):
-        found.append(("time step", f"{steps[0]:g}", f"{steps[1]:g}"))
-    bounds = [x.attrs.get("boundary_conditions", "") for x in (own, layout)]
+        differences.append(("time step", f"{steps[0]:g}", f"{steps[1]:g}"))
+    bounds = [x.attrs.get("boundary_conditions", "") for x in (sample_layout, layout)]
     if all(bounds):
         # Words tell more than whether the ends meet, which a user may have overruled.
-        found += [("boundary", repr(bounds[0]), repr(bounds[1]))] if bounds[0] != bounds[1] else []
-    elif own.periodic != layout.periodic:
-        said = ["periodic" if all(x.periodic) else "not periodic" for x in (own, layout)]
-        found.append(("boundary", said[0], said[1]))
-    return found
+        differences += [("boundary", repr(bounds[0]), repr(bounds[1]))] if bounds[0] != bounds[1] else []
+    elif sample_layout.periodic != layout.periodic:
+        said = ["periodic" if all(x.periodic) else "not periodic" for x in (sample_layout, layout)]
+        differences.append(("boundary", said[0], said[1]))
+    return differences
 
 
-def _told(axis: Coordinate) -> bool:
+def _has_coordinate(axis: Coordinate) -> bool:
     """Whether an axis has a coordinate: numbers of points without a unit stand for none."""
     return axis.units != "1" or axis.values != tuple(float(i) for i in range(len(axis.values)))
 

@@ -11,7 +11,7 @@ LOST = 1e-3
 TINY = float(np.finfo(np.float32).tiny)
 
 
-def narrowed(
+def narrow_precision(
     values: Float[np.ndarray, "*any channel"], name: str
 ) -> tuple[Float[np.ndarray, "*any channel"], tuple[str, ...]]:
     """Values in float32 if that keeps the spread of each channel, otherwise as they are.

@@ -146,12 +146,12 @@ def remove_listed(path: Path) -> None:
 
 def _list(path: Path, digest: str) -> None:
     with _table(path.parent) as sums:
-        noted = sums.get(path.name, ())
-        before: str | None = noted[0] if noted else None
+        digests = sums.get(path.name, ())
+        before: str | None = digests[0] if digests else None
         if path.is_file() and not path.is_symlink():
             # After a kill what is there may be older than the newest line, or may never have been listed.
             present = sha256_of(path)
-            before = present if not noted or present in noted else before
+            before = present if not digests or present in digests else before
         sums[path.name] = (digest,) if before in (None, digest) else (digest, str(before))
 
 
@@ -159,10 +159,10 @@ def _list(path: Path, digest: str) -> None:
 def _table(directory: Path) -> Iterator[dict[str, tuple[str, ...]]]:
     """The table of checksums of a directory, held while it is changed, and then written."""
     with _TABLES:
-        found = read_table(directory)
-        sums = dict(found or {})
+        stored_sums = read_table(directory)
+        sums = dict(stored_sums or {})
         yield sums
-        if sums != (found or {}):
+        if sums != (stored_sums or {}):
             write_bytes(directory / TABLE, table_text(sums))
 
 
@@ -195,8 +195,8 @@ def make_directory(directory: Path) -> None:
         absent.append(above)
         above = above.parent
     directory.mkdir(parents=True, exist_ok=True)
-    for made in reversed(absent):
-        sync_directory(made.parent)
+    for folder in reversed(absent):
+        sync_directory(folder.parent)
 
 
 def remove_directory(directory: Path) -> None:

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from data import featurise
 from data.errors import InputError
-from data.featurise import GraphTable, empty_table
-from data.parsing import Lane, Lost, messages, narrowed
+from data.graph_tables import GraphTable, empty_table
+from data.parsing import Lane, Lost, answers_in_parts, messages
 
 
 def encode(smiles: Sequence[str], *, lane: Lane | None = None) -> tuple[GraphTable, list[tuple[int, str]]]:
@@ -29,7 +29,7 @@ def encode(smiles: Sequence[str], *, lane: Lane | None = None) -> tuple[GraphTab
     rejects: list[tuple[int, str]] = []
     first = 0
     for some in messages(smiles):
-        for part in narrowed(_encode, some, lane=lane):
+        for part in answers_in_parts(_encode, some, lane=lane):
             if isinstance(part, Lost):
                 rejects.append((first, part.reason))
                 first += 1
@@ -63,12 +63,12 @@ def smiles_problems(smiles: Sequence[str], *, lane: Lane | None = None) -> list[
     """Why each SMILES is refused; None for those that `encode` takes."""
     reasons: list[str | None] = []
     for some in messages(smiles):
-        for part in narrowed(_refused, some, lane=lane):
+        for part in answers_in_parts(_problems, some, lane=lane):
             reasons += [part.reason] if isinstance(part, Lost) else part
     return reasons
 
 
-def _refused(order: tuple[None, Sequence[str]]) -> list[str | None]:
+def _problems(order: tuple[None, Sequence[str]]) -> list[str | None]:
     reasons: list[str | None] = [None] * len(order[1])
     for index, reason in featurise.encode(order[1])[1]:
         reasons[index] = reason

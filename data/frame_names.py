@@ -230,7 +230,7 @@ def total_charge(
     return None, None, None
 
 
-def passed_over(
+def ignored_entries(
     fields: Mapping[str, Any], numbers: np.ndarray, charge: int, keys: FrameKeys, used: Mapping[str, str | None]
 ) -> dict[str, str]:
     """Entries that look like a charge or a spin beside the one that is taken: name -> what each looks like.
@@ -323,9 +323,9 @@ def unpaired_electrons(
         if not _LIKE_SPIN.search(str(name).lower()) or _NOT_A_LABEL.search(str(name).lower()):
             continue
         if flat == "initialmagmoms" and np.asarray(value).dtype.kind in "iuf":
-            found = _of_moments(str(name), np.asarray(value, np.float64), periodic, remedy)
-            if found != (None, None, None):
-                return found
+            from_moments = _of_moments(str(name), np.asarray(value, np.float64), periodic, remedy)
+            if from_moments != (None, None, None):
+                return from_moments
             continue
         number = scalar(value)
         if number and flat not in MOMENT_NAMES and flat != "magmoms":

@@ -14,8 +14,8 @@ from data.frame_names import (
     FrameKeys,
     FrameNotes,
     find_label,
+    ignored_entries,
     look_alikes,
-    passed_over,
     scalar,
     total_charge,
     unpaired_electrons,
@@ -171,7 +171,7 @@ def checked_row(
     if spin is not None:
         properties["spin"] = spin
         taken["spin"] = str(how)
-    unused |= passed_over(everything, numbers, charge or 0, keys, {"charge": named, "spin": how})
+    unused |= ignored_entries(everything, numbers, charge or 0, keys, {"charge": named, "spin": how})
     values = numbers_of(fields, columns)
     if isinstance(values, str):
         return Bad(line, text, values)
@@ -199,18 +199,18 @@ def _label(label: str, value: Any, atoms: int) -> Any:
         number = scalar(value)
         return f"energy: {value!r} is not a finite number" if number is None else number
     try:
-        found = np.asarray(value, np.float64)
+        array = np.asarray(value, np.float64)
     except (TypeError, ValueError):
         return f"{label}: not numbers, three for each {'atom' if label == 'forces' else 'axis'}"
     if label == "forces":
-        if found.shape != (atoms, 3):
-            return f"forces have shape {found.shape}, positions {(atoms, 3)}"
-        return found if np.isfinite(found).all() else "a force is not finite"
-    found = found[0] if found.ndim > 1 and found.shape[0] == 1 else found
-    if found.shape == (6,):
-        xx, yy, zz, yz, xz, xy = found
-        found = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
-    if found.size != 9:
-        return f"stress has shape {found.shape}, not 3 x 3 or 6"
-    found = found.reshape(3, 3)
-    return found if np.isfinite(found).all() else "a stress is not finite"
+        if array.shape != (atoms, 3):
+            return f"forces have shape {array.shape}, positions {(atoms, 3)}"
+        return array if np.isfinite(array).all() else "a force is not finite"
+    array = array[0] if array.ndim > 1 and array.shape[0] == 1 else array
+    if array.shape == (6,):
+        xx, yy, zz, yz, xz, xy = array
+        array = np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+    if array.size != 9:
+        return f"stress has shape {array.shape}, not 3 x 3 or 6"
+    array = array.reshape(3, 3)
+    return array if np.isfinite(array).all() else "a stress is not finite"

@@ -82,16 +82,16 @@ class FrameUnits:
         """
         distance = metadata.get("_distance_unit")
         units_of = metadata.get("_property_unit_dict") or {}
-        found = FrameUnits(
+        frame_units = FrameUnits(
             None if distance is None else str(distance), {str(k): str(v) for k, v in dict(units_of).items()}
         )
-        if found.distance is not None and factor(found.distance) is None:
+        if frame_units.distance is not None and factor(frame_units.distance) is None:
             raise InputError(
-                f"its metadata gives distances in {found.distance!r}, a unit that is not known",
+                f"its metadata gives distances in {frame_units.distance!r}, a unit that is not known",
                 where=where,
                 remedy="Convert the database to Angstrom",
             )
-        return found
+        return frame_units
 
     @property
     def length(self) -> float:
@@ -107,11 +107,11 @@ class FrameUnits:
         unit = self.properties.get(name)
         if unit is None:
             return 1.0, usual
-        found = factor(unit)
-        if found is None:
+        scale = factor(unit)
+        if scale is None:
             raise InputError(
                 f"its metadata gives {name} in {unit!r}, a unit that is not known",
                 where=where,
                 remedy=f"Convert the database to {usual}",
             )
-        return found, usual if found == 1.0 else f"{usual}, converted from {unit}"
+        return scale, usual if scale == 1.0 else f"{usual}, converted from {unit}"

@@ -14,7 +14,7 @@ import numpy as np
 from jax.tree_util import register_dataclass
 from jaxtyping import Bool, Float, Int, UInt8
 
-from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, MAX_ATOMS, MAX_BONDS, GraphTable
+from data.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, MAX_ATOMS, MAX_BONDS, GraphTable
 
 #: Local index of no atom: the ends of a padding bond.
 NO_ATOM = 255
@@ -92,13 +92,13 @@ def choose_buckets(
                 if best[used - 1, first] + cost < best[used, last]:
                     best[used, last], cut[used, last] = best[used - 1, first] + cost, first
     used = int(np.argmin(best[:, count]))
-    found: list[Bucket] = []
+    buckets: list[Bucket] = []
     last = count
     while last:
         first = int(cut[used, last])
-        found.append(Bucket(int(sizes[last - 1]), max(1, int(most_bonds[first:last].max()))))
+        buckets.append(Bucket(int(sizes[last - 1]), max(1, int(most_bonds[first:last].max()))))
         used, last = used - 1, first
-    return _monotonic(found[::-1])
+    return _monotonic(buckets[::-1])
 
 
 def with_room(buckets: Sequence[Bucket]) -> tuple[Bucket, ...]:
@@ -106,23 +106,23 @@ def with_room(buckets: Sequence[Bucket]) -> tuple[Bucket, ...]:
 
     The additional ones are compiled only if a molecule needs one.
     """
-    found = list(buckets)
-    while found[-1] < Bucket(MAX_ATOMS, MAX_BONDS):
-        atoms = min(MAX_ATOMS, max(found[-1].atoms + 4, found[-1].atoms * 5 // 4))
-        found.append(Bucket(atoms, min(MAX_BONDS, max(found[-1].bonds, atoms * 5 // 4 + 1))))
+    extended = list(buckets)
+    while extended[-1] < Bucket(MAX_ATOMS, MAX_BONDS):
+        atoms = min(MAX_ATOMS, max(extended[-1].atoms + 4, extended[-1].atoms * 5 // 4))
+        extended.append(Bucket(atoms, min(MAX_BONDS, max(extended[-1].bonds, atoms * 5 // 4 + 1))))
         if atoms == MAX_ATOMS:
-            found[-1] = Bucket(MAX_ATOMS, MAX_BONDS)
-    return tuple(found)
+            extended[-1] = Bucket(MAX_ATOMS, MAX_BONDS)
+    return tuple(extended)
 
 
 def _monotonic(buckets: list[Bucket]) -> tuple[Bucket, ...]:
     # A larger bucket holds whatever a smaller one holds, so that the first that fits is the cheapest.
     bonds = 0
-    found = []
+    increasing = []
     for bucket in buckets:
         bonds = max(bonds, bucket.bonds)
-        found.append(Bucket(bucket.atoms, bonds))
-    return tuple(found)
+        increasing.append(Bucket(bucket.atoms, bonds))
+    return tuple(increasing)
 
 
 def assign(table: GraphTable, buckets: Sequence[Bucket]) -> Int[np.ndarray, " molecule"]:

@@ -26,7 +26,7 @@ def one_key(*arrays: np.ndarray) -> str:
     return digest.hexdigest()
 
 
-def repeats_said(keys: Sequence[str]) -> tuple[str, ...]:
+def repeats_note(keys: Sequence[str]) -> tuple[str, ...]:
     """What to say of samples whose inputs come again; empty where none do."""
     again = len(keys) - len(set(keys))
     if not again:

@@ -13,7 +13,7 @@ from rdkit import Chem, rdBase
 
 from data.grouping import one_key
 from data.parsing import Lost, each
-from data.smiles import parsed
+from data.smiles import parse_smiles
 from data.structures import Structures
 
 #: Angstrom up to which what is measured of two frames is the same.
@@ -37,17 +37,17 @@ def frame_keys(frames: Structures) -> list[str]:
     """
     of, starts, numbers = frames.molecule, frames.atom_start[:-1], frames.numbers.astype(np.float64)
 
-    def summed(values: np.ndarray) -> np.ndarray:
+    def sum_by_frame(values: np.ndarray) -> np.ndarray:
         return np.add.reduceat(values, starts, axis=0) if len(starts) else values[:0]
 
-    centre = summed(frames.positions) / frames.sizes[:, None]
+    centre = sum_by_frame(frames.positions) / frames.sizes[:, None]
     away = frames.positions - centre[of]
     squared = (away**2).sum(axis=1)
-    mass = summed(numbers)
-    spread = summed(numbers[:, None, None] * away[:, :, None] * away[:, None, :]) / mass[:, None, None]
+    mass = sum_by_frame(numbers)
+    spread = sum_by_frame(numbers[:, None, None] * away[:, :, None] * away[:, None, :]) / mass[:, None, None]
     lengths = np.sqrt(np.maximum(np.linalg.eigvalsh(spread), 0.0))
-    plain = np.sqrt(summed(squared) / frames.sizes)
-    far = (summed(numbers * squared**2) / mass) ** 0.25
+    plain = np.sqrt(sum_by_frame(squared) / frames.sizes)
+    far = (sum_by_frame(numbers * squared**2) / mass) ** 0.25
     cell = frames.lattice @ frames.lattice.transpose(0, 2, 1)
     measured = np.concatenate([lengths, plain[:, None], far[:, None], cell.reshape(-1, 9)], axis=1)
     rounded = np.round(measured / SAME_FRAME).astype(np.int64)
@@ -64,7 +64,7 @@ def _key(text: str) -> str:
 
 
 def _plain(text: str) -> str:
-    molecule = parsed(text)
+    molecule = parse_smiles(text)
     if molecule is None:
         return text
     # Most molecules have neither, and are done after one pass over their atoms.

@@ -163,15 +163,15 @@ def read_count(journal: Path) -> int:
     )
 
 
-def refuse_lost(journal: Path, held: int, noted: int) -> None:
+def refuse_lost(journal: Path, present: int, counted: int) -> None:
     """Refuse a store that has fewer records than were noted.
 
     Raises:
         CorruptStoreError: the journal was removed, emptied or cut.
     """
-    if held < noted:
+    if present < counted:
         raise CorruptStoreError(
-            f"{noted - held} finished records are not in it{'' if journal.exists() else ', it is missing'}",
+            f"{counted - present} finished records are not in it{'' if journal.exists() else ', it is missing'}",
             where=str(journal),
             remedy=f"Restore it from a copy; or remove {count_file(journal).name}, and they are computed again",
         )

@@ -43,10 +43,10 @@ def open_guarded(
         return xr.open_dataset(_Guarded(store(), where, stored), engine="store", **decoding)  # type: ignore[arg-type]
 
 
-def guarded(data: xr.Dataset, where: str, *, stored: Callable[[], int] | None = None) -> xr.Dataset:
+def guard(data: xr.Dataset, where: str, *, stored: Callable[[], int] | None = None) -> xr.Dataset:
     """A Dataset that is open already, whose arrays are guarded as those of `open_guarded`; its indexes are read."""
     wrapped = {
-        name: _guarded(str(name), array, where, stored)
+        name: _guard(str(name), array, where, stored)
         for name, array in data.variables.items()
         if name not in data.xindexes
     }
@@ -55,7 +55,7 @@ def guarded(data: xr.Dataset, where: str, *, stored: Callable[[], int] | None = 
     )
 
 
-def _guarded(name: str, variable: xr.Variable, where: str, stored: Callable[[], int] | None) -> xr.Variable:
+def _guard(name: str, variable: xr.Variable, where: str, stored: Callable[[], int] | None) -> xr.Variable:
     lazy = indexing.LazilyIndexedArray(_Array(name, variable, where, stored))
     return xr.Variable(variable.dims, lazy, variable.attrs, variable.encoding, fastpath=True)
 
@@ -68,8 +68,8 @@ class _Guarded(AbstractDataStore):
 
     def get_variables(self) -> Mapping[str, xr.Variable]:
         """The variables of the store."""
-        found = self._store.get_variables()
-        return {str(name): _guarded(str(name), v, self._where, self._stored) for name, v in found.items()}
+        variables = self._store.get_variables()
+        return {str(name): _guard(str(name), v, self._where, self._stored) for name, v in variables.items()}
 
     def get_attrs(self) -> Mapping[str, Any]:
         """The attributes of the store."""

@@ -20,10 +20,10 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from data.checksums import read_bytes
-from data.damage import said
+from data.damage import first_line
 from data.errors import CorruptStoreError, InputError
-from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, GraphTable
 from data.files import atomic_path, write_json
+from data.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, GraphTable, row_starts
 
 FORMAT = 1
 CARD = "library.json"
@@ -88,7 +88,7 @@ class Part:
         name, rows = str(value["file"]), operator.index(value["rows"])
         if not _PART.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a part")
-        found: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
+        arrays: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
         for key, dtype in DTYPES.items():
             if key == "standard" and key not in value["arrays"]:
                 continue
@@ -99,10 +99,10 @@ class Part:
             fits = sizes[1:] == rest and len(sizes) == 1 + len(rest) and first in (None, sizes[0])
             if kind != dtype or not fits or min(start, *sizes) < 0:
                 raise ValueError(f"{key} of {name} is {kind} of shape {list(sizes)} at byte {start}")
-            found[key] = (operator.index(start), dtype, sizes, operator.index(crc))
-        if found["bonds"][2][0] != found["bond_atoms"][2][0]:
+            arrays[key] = (operator.index(start), dtype, sizes, operator.index(crc))
+        if arrays["bonds"][2][0] != arrays["bond_atoms"][2][0]:
             raise ValueError(f"{name} has as many bonds as no ends of them")
-        return Part(name, rows, found)
+        return Part(name, rows, arrays)
 
 
 def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
@@ -155,8 +155,8 @@ def read_part(directory: Path, part: Part) -> Prepared:
     if problem := _contradiction(arrays):
         raise _corrupt(path, problem)
     table = GraphTable(
-        _starts(arrays["atom_counts"]),
-        _starts(arrays["bond_counts"]),
+        row_starts(arrays["atom_counts"]),
+        row_starts(arrays["bond_counts"]),
         arrays["atoms"],
         arrays["bonds"],
         arrays["bond_atoms"],
@@ -237,19 +237,13 @@ class PreparedLibrary:
             card = json.loads(read_bytes(card_path, remedy=REMEDY))
             newer = int(card["format"]) > FORMAT
             parts = tuple(Part.from_json(p) for p in card["parts"])
-            found = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
+            library = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            raise _corrupt(card_path, said(error)) from error
+            raise _corrupt(card_path, first_line(error)) from error
         if newer:
             raise InputError("made by a newer version", where=str(card_path), remedy="Upgrade understudy")
-        return found
+        return library
 
 
 def _corrupt(path: Path, problem: str) -> CorruptStoreError:
     return CorruptStoreError(problem, where=str(path), remedy=REMEDY)
-
-
-def _starts(counts: UInt8[np.ndarray, " row"]) -> Int[np.ndarray, " row_plus_one"]:
-    start = np.zeros(len(counts) + 1, np.int64)
-    np.cumsum(counts, out=start[1:])
-    return start

@@ -20,7 +20,7 @@ from jaxtyping import Float, Int
 from data.costs import core_seconds
 from data.errors import InputError
 from data.field_physics import refuse_other_boundary
-from data.grouping import one_key, repeats_said
+from data.grouping import one_key, repeats_note
 from data.meshes import Mesh
 from data.plain import decode
 from data.reading import Reading
@@ -75,14 +75,14 @@ class MeshLayout:
     @property
     def channels(self) -> tuple[str, ...]:
         """Name of each column of the fields, such as "velocity_x"."""
-        found = []
+        names = []
         for variable in self.fields:
             if len(variable.dims) == 1:
-                found.append(variable.name)
+                names.append(variable.name)
             else:
                 axis = next(a for a in self.axes if a.name == variable.dims[1])
-                found += [f"{variable.name}_{v}" for v in axis.values]
-        return tuple(found)
+                names += [f"{variable.name}_{v}" for v in axis.values]
+        return tuple(names)
 
     def flat(self, record: Mapping[str, Any]) -> Float[np.ndarray, "node channel"]:
         """Fields by name as columns."""
@@ -90,13 +90,13 @@ class MeshLayout:
 
     def named(self, columns: Float[np.ndarray, "node channel"]) -> dict[str, np.ndarray]:
         """The inverse of `flat`."""
-        found, start = {}, 0
+        arrays, start = {}, 0
         for variable in self.fields:
             width = self.width(variable)
             part = columns[:, start : start + width]
-            found[variable.name] = part if len(variable.dims) == 2 else part[:, 0]
+            arrays[variable.name] = part if len(variable.dims) == 2 else part[:, 0]
             start += width
-        return found
+        return arrays
 
     @property
     def question(self) -> tuple[Any, ...]:
@@ -165,9 +165,9 @@ class MeshSamples:
                 it does not know.
         """
         if self.layout.question != layout.question:
-            own, other = (str([v for group in x.question for v in group]) for x in (self.layout, layout))
+            present, needed = (str([v for group in x.question for v in group]) for x in (self.layout, layout))
             raise InputError(
-                f"its variables are {own}, {other} are needed",
+                f"its variables are {present}, {needed} are needed",
                 where=where,
                 remedy="Give samples of the same simulator as those of the training",
             )
@@ -204,19 +204,19 @@ def read_meshes(
     if not (path / "store.json").is_file():
         raise InputError("is no store of a campaign", where=where, remedy="Give one that `understudy simulate` made")
     with RecordStore.open(path) as store:
-        known = [*store.inputs, *store.outputs]
-        if lacking := [name for name in GEOMETRY if name not in known]:
+        variables = [*store.inputs, *store.outputs]
+        if lacking := [name for name in GEOMETRY if name not in variables]:
             raise InputError(
                 f"its answers hold no mesh: no {' and no '.join(lacking)}",
                 where=where,
                 remedy="Make it with simulator.fields=true",
             )
-        held = store.dataset()
+        dataset = store.dataset()
         records = [values for _, values in store.records(None)]
         fingerprint = str(store.attrs.get("fingerprint", ""))
-    layout = _layout(held, fields, scalars, parameters, where)
+    layout = _layout(dataset, fields, scalars, parameters, where)
     meshes, seconds, bad, lost = [], [], [], 0.0
-    costs = core_seconds(held, where)
+    costs = core_seconds(dataset, where)
     for number, values in enumerate(records):
         cost = float(costs[number])
         reason = str(values["status"])
@@ -242,17 +242,17 @@ def read_meshes(
         float(np.nan_to_num(lost)),
     )
     samples = samples if fingerprint else replace(samples, fingerprint=samples.content())
-    return replace(samples, reading=_reading(samples, held[known], [r for _, r in bad], where)), bad
+    return replace(samples, reading=_reading(samples, dataset[variables], [r for _, r in bad], where)), bad
 
 
-def _reading(samples: MeshSamples, held: xr.Dataset, reasons: Sequence[str], where: str) -> Reading:
+def _reading(samples: MeshSamples, dataset: xr.Dataset, reasons: Sequence[str], where: str) -> Reading:
     """How the meshes of a store, their boundaries and what lies on them were understood."""
     layout, meshes = samples.layout, samples.meshes
     nodes, elements, flags = layout.geometry
     ends = np.concatenate([m.nodes for m in meshes])
     low, high = ends.min(axis=0), ends.max(axis=0)
     kinds = np.unique(np.concatenate([np.unique(m.flags) for m in meshes]))
-    told = {
+    meanings = {
         nodes.name: f"{nodes.units}, x {_span([low[0], high[0]])}, y {_span([low[1], high[1]])}; "
         f"{_span([len(m.nodes) for m in meshes])} a mesh",
         elements.name: f"triangles, {_span([len(m.elements) for m in meshes])} a mesh",
@@ -260,38 +260,42 @@ def _reading(samples: MeshSamples, held: xr.Dataset, reasons: Sequence[str], whe
     }
     start = 0
     for variable in layout.fields:
-        own = slice(start, start := start + layout.width(variable))
-        values = [v for m in meshes if m.fields is not None for v in (m.fields[:, own].min(), m.fields[:, own].max())]
-        told[variable.name] = f"{variable.units}, learned at the vertices, {_span(values)}"
+        columns = slice(start, start := start + layout.width(variable))
+        values = [
+            v for m in meshes if m.fields is not None for v in (m.fields[:, columns].min(), m.fields[:, columns].max())
+        ]
+        meanings[variable.name] = f"{variable.units}, learned at the vertices, {_span(values)}"
     for c, variable in enumerate(layout.scalars):
-        told[variable.name] = f"{variable.units}, learned number, {_span([m.scalars[c] for m in meshes])}"
+        meanings[variable.name] = f"{variable.units}, learned number, {_span([m.scalars[c] for m in meshes])}"
     for c, variable in enumerate(layout.parameters):
-        told[variable.name] = f"{variable.units}, number that decides it, {_span([m.parameters[c] for m in meshes])}"
+        meanings[variable.name] = (
+            f"{variable.units}, number that decides it, {_span([m.parameters[c] for m in meshes])}"
+        )
     return Reading(
         source=where,
         format="store of a campaign, meshes",
         unit="samples",
         total=len(meshes) + len(reasons),
         used=len(meshes),
-        quantities=told,
+        quantities=meanings,
         left_out=Counter(map(kind_of_reason, reasons)),
-        unused=_unused(held, told),
-        assumed=repeats_said(samples.input_keys()),
+        unused=_unused(dataset, meanings),
+        assumed=repeats_note(samples.input_keys()),
     )
 
 
-def _unused(held: xr.Dataset, used: Container[str]) -> dict[str, str]:
+def _unused(dataset: xr.Dataset, used: Container[str]) -> dict[str, str]:
     """What else a store holds at the vertices or as a number, and how it is learned."""
-    found = {}
-    for name in map(str, held.data_vars):
-        if name in used or held[name].dtype.kind not in "fiu":
+    unused = {}
+    for name in map(str, dataset.data_vars):
+        if name in used or dataset[name].dtype.kind not in "fiu":
             continue
-        units = held[name].attrs.get("units", "1")
-        if held[name].dims[:1] == (NODE,):
-            found[name] = f"known at the vertices, {units}; data.fields takes it"
-        elif held[name].dims == ("sample",):
-            found[name] = f"a number, {units}; data.scalars or data.parameters takes it"
-    return found
+        units = dataset[name].attrs.get("units", "1")
+        if dataset[name].dims[:1] == (NODE,):
+            unused[name] = f"known at the vertices, {units}; data.fields takes it"
+        elif dataset[name].dims == ("sample",):
+            unused[name] = f"a number, {units}; data.scalars or data.parameters takes it"
+    return unused
 
 
 def _span(values: Sequence[float]) -> str:
@@ -320,7 +324,7 @@ def _mesh(values: Mapping[str, Any], layout: MeshLayout) -> Mesh:
 
 
 def _layout(
-    held: xr.Dataset, fields: Sequence[str] | None, scalars: Sequence[str], parameters: Sequence[str], where: str
+    dataset: xr.Dataset, fields: Sequence[str] | None, scalars: Sequence[str], parameters: Sequence[str], where: str
 ) -> MeshLayout:
     """What the variables are; the number of kinds is not known yet.
 
@@ -328,36 +332,44 @@ def _layout(
         InputError: a variable is missing, is no field or no number, or nothing is to be learned.
     """
     # Ragged dims have the records of all samples behind one another, without a dim `sample`.
-    own = {str(n): tuple(str(d) for d in held[n].dims if d != "sample") for n in held.data_vars}
+    dims_of = {str(n): tuple(str(d) for d in dataset[n].dims if d != "sample") for n in dataset.data_vars}
     if fields is None:
-        fields = [n for n, dims in own.items() if dims[:1] == (NODE,) and held[n].dtype.kind == "f" and n != NODES]
+        fields = [
+            n for n, dims in dims_of.items() if dims[:1] == (NODE,) and dataset[n].dtype.kind == "f" and n != NODES
+        ]
     for name in (*fields, *scalars, *parameters):
-        if name not in own:
-            raise InputError(f"no variable {name} in it", where=where, remedy=f"It has {', '.join(own)}")
+        if name not in dims_of:
+            raise InputError(f"no variable {name} in it", where=where, remedy=f"It has {', '.join(dims_of)}")
     for name in fields:
-        if own[name][:1] != (NODE,) or any(d not in held.coords for d in own[name][1:]):
+        if dims_of[name][:1] != (NODE,) or any(d not in dataset.coords for d in dims_of[name][1:]):
             raise InputError(
                 f"{name} is not known at the vertices", where=where, remedy="Name it in data.scalars if it is a number"
             )
-    if wrong := [n for n in (*scalars, *parameters) if own[n]]:
+    if wrong := [n for n in (*scalars, *parameters) if dims_of[n]]:
         raise InputError(f"{wrong[0]} is no number", where=where, remedy="Name it in data.fields if it is a field")
     if not fields and not scalars:
         raise InputError("nothing to learn is named", where=where, remedy="Give data.fields or data.scalars")
-    dims = dict.fromkeys(d for n in (*GEOMETRY, *fields) for d in own[n][1:])
+    dims = dict.fromkeys(d for n in (*GEOMETRY, *fields) for d in dims_of[n][1:])
     axes = []
     for d in dims:
-        given = held[d]
+        axis = dataset[d]
         axes.append(
-            Coordinate(d, tuple(given.values.tolist()), given.attrs.get("units", "1"), given.attrs.get("long_name", d))
+            Coordinate(d, tuple(axis.values.tolist()), axis.attrs.get("units", "1"), axis.attrs.get("long_name", d))
         )
 
     def variables(names: Sequence[str]) -> tuple[Variable, ...]:
         return tuple(
-            Variable(n, own[n], held[n].attrs.get("units", "1"), str(held[n].dtype), held[n].attrs.get("long_name", n))
+            Variable(
+                n,
+                dims_of[n],
+                dataset[n].attrs.get("units", "1"),
+                str(dataset[n].dtype),
+                dataset[n].attrs.get("long_name", n),
+            )
             for n in names
         )
 
-    attrs = {str(k): str(v) for k, v in held.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
+    attrs = {str(k): str(v) for k, v in dataset.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
     return MeshLayout(
         variables(GEOMETRY), variables(parameters), variables(fields), variables(scalars), tuple(axes), 0, attrs
     )

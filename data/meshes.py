@@ -97,12 +97,12 @@ def node_areas(mesh: Mesh) -> Float[np.ndarray, " node"]:
 def boundary_distances(mesh: Mesh, kinds: int) -> Float[np.ndarray, "node boundary"]:
     """Distance of each node to the nearest one of flags 1 to `kinds` - 1; the mesh's extent where there is none."""
     extent = float(np.linalg.norm(np.ptp(mesh.nodes, axis=0)))
-    found = np.full((len(mesh.nodes), kinds - 1), extent)
+    distances = np.full((len(mesh.nodes), kinds - 1), extent)
     for kind in range(1, kinds):
-        there = mesh.nodes[mesh.flags == kind]
-        if len(there):
-            found[:, kind - 1] = cKDTree(there).query(mesh.nodes)[0]
-    return found
+        boundary_nodes = mesh.nodes[mesh.flags == kind]
+        if len(boundary_nodes):
+            distances[:, kind - 1] = cKDTree(boundary_nodes).query(mesh.nodes)[0]
+    return distances
 
 
 @dataclass(frozen=True)

@@ -26,5 +26,5 @@ def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
     """A sentence that offers the names near to `name`, or nothing."""
-    found = [n if _PLAIN.fullmatch(n) else repr(n) for n in near(name, names)]
-    return f"Did you mean {' or '.join(found)}?" if found else ""
+    candidates = [n if _PLAIN.fullmatch(n) else repr(n) for n in near(name, names)]
+    return f"Did you mean {' or '.join(candidates)}?" if candidates else ""

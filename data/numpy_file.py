@@ -38,13 +38,13 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
         InputError: it is none, or an array of it is damaged, holds objects or is larger than the file can hold.
     """
     with ZipFile(path, remedy=REMEDY) as archive:
-        found = {}
+        arrays = {}
         for member in archive.names:
             content = archive.read(member)
             name = member.removesuffix(".npy")
             with parsing(f"{path} ({name})", remedy=REMEDY):
-                found[name] = _array(io.BytesIO(content), len(content), f"{path} ({name})")
-        return found
+                arrays[name] = _array(io.BytesIO(content), len(content), f"{path} ({name})")
+        return arrays
 
 
 def _array(file: BinaryIO, size: int, where: str) -> np.ndarray:
@@ -55,10 +55,10 @@ def _array(file: BinaryIO, size: int, where: str) -> np.ndarray:
     shape, fortran, dtype = header(file)
     if dtype.hasobject:
         raise InputError("it holds objects of Python, not numbers", where=where, remedy=REMEDY)
-    needed, there = math.prod(shape) * dtype.itemsize, size - file.tell()
-    if min(shape, default=0) < 0 or needed > there:
+    needed, available = math.prod(shape) * dtype.itemsize, size - file.tell()
+    if min(shape, default=0) < 0 or needed > available:
         raise InputError(
-            f"its header says {' x '.join(map(str, shape))} values, {needed:,} bytes, and {there:,} are there",
+            f"its header says {' x '.join(map(str, shape))} values, {needed:,} bytes, and {available:,} are there",
             where=where,
             remedy="It is cut short or damaged: write it again",
         )

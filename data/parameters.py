@@ -66,23 +66,23 @@ class ParameterLayout:
 
     def flat(self, record: Mapping[str, Any]) -> Float[np.ndarray, "*batch column"]:
         """Inputs by name, each (*batch, *dims), as columns."""
-        found = []
+        parts = []
         for variable in self.inputs:
             array = np.asarray(record[variable.name], np.float64)
             batch = array.shape[: array.ndim - len(variable.dims)]
-            found.append(array.reshape((*batch, self._size(variable))))
-        return np.concatenate(found, axis=-1)
+            parts.append(array.reshape((*batch, self._size(variable))))
+        return np.concatenate(parts, axis=-1)
 
     def named(self, columns: Float[np.ndarray, "*batch column"]) -> dict[str, np.ndarray]:
         """The inverse of `flat`."""
-        found, start = {}, 0
+        arrays, start = {}, 0
         sizes = self._sizes()
         for variable in self.inputs:
             size = self._size(variable)
             part = columns[..., start : start + size]
-            found[variable.name] = part.reshape((*columns.shape[:-1], *(sizes[d] for d in variable.dims)))
+            arrays[variable.name] = part.reshape((*columns.shape[:-1], *(sizes[d] for d in variable.dims)))
             start += size
-        return found
+        return arrays
 
     def _sizes(self) -> dict[str, int]:
         return {a.name: len(a.values) for a in self.axes}
@@ -182,21 +182,21 @@ def read_parameters(
     with RecordStore.open(path) as store:
         named = list(store.inputs) if inputs is None else list(inputs)
         # An answer may hold the fields of each sample too, which nothing here needs to load.
-        known = [*store.inputs, *store.outputs]
-        if lacking := [n for n in (*named, *targets) if n not in known]:
-            remedies = [did_you_mean(lacking[0], known), f"It has {', '.join(known)}"]
+        variables = [*store.inputs, *store.outputs]
+        if lacking := [n for n in (*named, *targets) if n not in variables]:
+            remedies = [did_you_mean(lacking[0], variables), f"It has {', '.join(variables)}"]
             raise InputError(
                 f"no variable {' and no '.join(lacking)} in it", where=where, remedy=" ".join(filter(None, remedies))
             )
-        held = store.dataset()
+        dataset = store.dataset()
         fingerprint = str(store.attrs.get("fingerprint", ""))
-    layout = _layout(held, named, targets, where)
-    status = held["status"].values.astype(str)
-    seconds = core_seconds(held, where)
+    layout = _layout(dataset, named, targets, where)
+    status = dataset["status"].values.astype(str)
+    seconds = core_seconds(dataset, where)
     good = status == "ok"
     bad = [(int(i), str(status[i])) for i in np.flatnonzero(~good)]
-    values = layout.flat({v.name: held[v.name].transpose("sample", *v.dims).values for v in layout.inputs})
-    labels = np.stack([np.asarray(held[t].values, np.float64) for t in layout.targets], axis=-1)
+    values = layout.flat({v.name: dataset[v.name].transpose("sample", *v.dims).values for v in layout.inputs})
+    labels = np.stack([np.asarray(dataset[t].values, np.float64) for t in layout.targets], axis=-1)
     finite = np.isfinite(values).all(axis=1) & np.isfinite(labels).all(axis=1)
     bad += [(int(i), "holds values that are not finite") for i in np.flatnonzero(good & ~finite)]
     keep = np.flatnonzero(good & finite)
@@ -216,18 +216,20 @@ def read_parameters(
         seconds[keep],
         dict(Counter(reason for _, reason in bad)),
         float(np.nansum(seconds) - np.nansum(seconds[keep])),
-        _not_used(held, known, [*named, *targets]),
+        _unused_numbers(dataset, variables, [*named, *targets]),
     )
     return (table if fingerprint else replace(table, fingerprint=table.content())), sorted(bad)
 
 
-def _not_used(held: xr.Dataset, known: Sequence[str], used: Sequence[str]) -> dict[str, str]:
+def _unused_numbers(dataset: xr.Dataset, variables: Sequence[str], used: Sequence[str]) -> dict[str, str]:
     """Numbers of a store that are neither an input nor a target, and what they are."""
-    others = [n for n in known if n not in used and held[n].dims == ("sample",) and held[n].dtype.kind in "fiu"]
-    return {n: f"a number, {held[n].attrs.get('units', '1')}; data.target or data.inputs takes it" for n in others}
+    others = [
+        n for n in variables if n not in used and dataset[n].dims == ("sample",) and dataset[n].dtype.kind in "fiu"
+    ]
+    return {n: f"a number, {dataset[n].attrs.get('units', '1')}; data.target or data.inputs takes it" for n in others}
 
 
-def _layout(held: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], where: str) -> ParameterLayout:
+def _layout(dataset: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], where: str) -> ParameterLayout:
     """What the variables are.
 
     Raises:
@@ -235,11 +237,11 @@ def _layout(held: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], whe
     """
     if not inputs:
         raise InputError("no input is named", where=where, remedy="Say what decides the outputs: data.inputs=[...]")
-    made = [_variable(held, name) for name in inputs]
-    outputs = [_variable(held, name) for name in targets]
-    for variable in made:
-        unknown = [d for d in variable.dims if d not in held.coords]
-        if unknown or held[variable.name].dtype.kind not in "fiu":
+    variables = [_variable(dataset, name) for name in inputs]
+    outputs = [_variable(dataset, name) for name in targets]
+    for variable in variables:
+        unknown = [d for d in variable.dims if d not in dataset.coords]
+        if unknown or dataset[variable.name].dtype.kind not in "fiu":
             raise InputError(
                 f"{variable.name} is no number, nor some along a dim of fixed length",
                 where=where,
@@ -247,21 +249,21 @@ def _layout(held: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], whe
             )
     if fields := [v.name for v in outputs if v.dims]:
         raise InputError(f"{fields[0]} is a field", where=where, remedy="Learn it with experiment=fluids/field")
-    dims = dict.fromkeys(d for v in made for d in v.dims)
+    dims = dict.fromkeys(d for v in variables for d in v.dims)
     axes = tuple(
-        Coordinate(d, tuple(held[d].values.tolist()), *(str(held[d].attrs.get(k, e)) for k, e in _default(d)))
+        Coordinate(d, tuple(dataset[d].values.tolist()), *(str(dataset[d].attrs.get(k, e)) for k, e in _default(d)))
         for d in dims
     )
-    attrs = {str(k): str(v) for k, v in held.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
-    return ParameterLayout(tuple(made), tuple(outputs), axes, attrs)
+    attrs = {str(k): str(v) for k, v in dataset.attrs.items() if k in ("boundary_conditions", "solver", "equation")}
+    return ParameterLayout(tuple(variables), tuple(outputs), axes, attrs)
 
 
 def _default(dim: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return ("units", "1"), ("long_name", dim)
 
 
-def _variable(held: xr.Dataset, name: str) -> Variable:
-    array = held[name]
+def _variable(dataset: xr.Dataset, name: str) -> Variable:
+    array = dataset[name]
     dims = tuple(str(d) for d in array.dims if d != "sample")
     attrs = array.attrs
     return Variable(name, dims, str(attrs.get("units", "1")), "float64", str(attrs.get("long_name", name)))

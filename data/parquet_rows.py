@@ -120,7 +120,7 @@ def bounded_text(column: pa.Array) -> tuple[list[str | None], dict[int, int]]:
     try:
         return raw.cast(pa.large_string()).to_pylist(), {}
     except (UnicodeDecodeError, pa.ArrowInvalid):
-        return [None if value is None else _decoded(value) for value in raw.to_pylist()], {}
+        return [None if value is None else _decode(value) for value in raw.to_pylist()], {}
 
 
 def too_long(size: int) -> str:
@@ -132,8 +132,8 @@ def _head(value: pa.Scalar) -> str | None:
     if not value.is_valid:
         return None
     raw = value.as_buffer()
-    return _decoded(raw.to_pybytes() if raw.size <= MAX_CHARACTERS else raw.slice(0, KEPT_TEXT).to_pybytes())
+    return _decode(raw.to_pybytes() if raw.size <= MAX_CHARACTERS else raw.slice(0, KEPT_TEXT).to_pybytes())
 
 
-def _decoded(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     return raw.decode("utf-8", "surrogateescape")

@@ -9,27 +9,23 @@ the parent dies, however it dies, the socket closes and the processes end. The r
 from __future__ import annotations
 
 import atexit
-import importlib
 import json
 import mmap
 import os
-import pickle
-import resource
 import signal
 import subprocess
 import sys
 import tempfile
 import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
-from multiprocessing.connection import Connection
 from typing import IO, Any, TypeVar
 
 from data import row_watch
+from data.parsing_process import receive, send
 from data.processor import living_seconds
 
 #: Seconds in which an interpreter must have imported RDKit.
@@ -43,7 +39,7 @@ MESSAGE_BYTES = 1 << 22
 FROM_OUTSIDE = (signal.SIGKILL, signal.SIGTERM)
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from data.parsing import serve; serve(json.loads(sys.argv[2]))"
+    "from data.parsing_process import serve; serve(json.loads(sys.argv[2]))"
 )
 T = TypeVar("T")
 R = TypeVar("R")
@@ -149,7 +145,7 @@ class Lane:
         row_watch.PAGE.pack_into(self._page, 0, 0, row_watch.NO_ROW)
         try:
             send(self._connection, (work, argument))
-            if not self._answered():
+            if not self._await_answer():
                 row = self._row()
                 self._end(wait_s=0.0)
                 raise DiedError(f"the parser waits for longer than {WAITING * self._limits.seconds:.3g} s", row)
@@ -167,7 +163,7 @@ class Lane:
             raise DiedError(failure, None if row == row_watch.NO_ROW else row, shared=answer)
         return answer
 
-    def _answered(self) -> bool:
+    def _await_answer(self) -> bool:
         """Wait for the answer; False when one row takes long by the clock and no processor time, which has its limit.
 
         The clock alone would tell a process that waits from one on a machine with much else to do by luck.
@@ -251,53 +247,6 @@ class _KilledError(DiedError):
     """A process was ended from outside."""
 
 
-def serve(settings: dict[str, Any]) -> None:
-    """What a parsing process does: work until the parent closes the socket."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    os.nice(settings["niceness"])
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for name in settings["modules"]:
-        importlib.import_module(name)
-    memory, hard = settings["memory_mb"] * 10**6, resource.getrlimit(resource.RLIMIT_DATA)[1]
-    memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
-    connection = Connection(settings["descriptor"])
-    row_watch.watch(mmap.mmap(settings["page"], row_watch.PAGE.size), settings["seconds"])
-    with suppress(EOFError, OSError):
-        send(connection, "ready")
-        while True:
-            row_watch.end()
-            work, argument = receive(connection)
-            row_watch.begin()
-            try:
-                answer: tuple[str, Any, int] = ("", work(argument), row_watch.NO_ROW)
-            except MemoryError:
-                answer = (f"parsing it takes more than {settings['memory_mb']:,} MB of memory", True, row_watch.last())
-            except Exception as error:
-                traceback.print_exc()
-                answer = (f"the parser failed: {type(error).__name__}: {error}", False, row_watch.last())
-            row_watch.end()
-            send(connection, answer)
-
-
-def send(connection: Connection, value: object) -> None:
-    """Send a value, its arrays as raw buffers that are not copied into a pickle."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    connection.send_bytes(len(buffers).to_bytes(4, "little") + head)
-    for buffer in buffers:
-        connection.send_bytes(buffer.raw())
-
-
-def receive(connection: Connection) -> Any:
-    """Receive what `send` sent."""
-    head = connection.recv_bytes()
-    # Of bytes that can be written to, arrays can be, too.
-    buffers = [bytearray(connection.recv_bytes()) for _ in range(int.from_bytes(head[:4], "little"))]
-    return pickle.loads(memoryview(head)[4:], buffers=buffers)
-
-
 def each(
     work: Callable[[T], R], rows: Sequence[T], *, size: Callable[[Any], int] = len, lane: Lane | None = None
 ) -> list[R | Lost]:
@@ -311,7 +260,7 @@ def each(
     """
     answers: list[R | Lost] = []
     for some in messages(rows, size):
-        for part in narrowed(_each, some, before=work, lane=lane):
+        for part in answers_in_parts(_each, some, before=work, lane=lane):
             answers += [part] if isinstance(part, Lost) else part
     return answers
 
@@ -323,21 +272,21 @@ def ask(work: Callable[[T], R], argument: T) -> R:
         DiedError: there is no answer.
     """
     with _LOCK:
-        return _shared().ask(work, argument)
+        return _shared_lane().ask(work, argument)
 
 
-def narrowed(
+def answers_in_parts(
     work: Callable[[tuple[Any, Sequence[T]]], R], rows: Sequence[T], *, before: Any = None, lane: Lane | None = None
 ) -> Iterator[R | Lost]:
     """What `work` answers to (`before`, rows), in parts around the rows that no process could parse, in order."""
     if lane is None:
         with _LOCK:
-            yield from list(_narrowed(_shared(), work, rows, before))
+            yield from list(_answers_in_parts(_shared_lane(), work, rows, before))
     else:
-        yield from _narrowed(lane, work, rows, before)
+        yield from _answers_in_parts(lane, work, rows, before)
 
 
-def _narrowed(
+def _answers_in_parts(
     lane: Lane, work: Callable[[tuple[Any, Sequence[T]]], R], rows: Sequence[T], before: Any
 ) -> Iterator[R | Lost]:
     parts: list[Sequence[T] | Lost] = [rows]
@@ -393,7 +342,7 @@ _LOCK = threading.RLock()
 _LANES: dict[int, Lane] = {}
 
 
-def _shared() -> Lane:
+def _shared_lane() -> Lane:
     """The process that this program shares; one that was forked has its own."""
     if os.getpid() not in _LANES:
         _LANES.clear()

@@ -75,7 +75,7 @@ def entry(value: Any, key: str, kind: type[T], *default: T) -> T:
         PlainError: names the key.
     """
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {_said(value)}")
+        raise PlainError(f"must be an object, got {_shown(value)}")
     if key not in value:
         if default:
             return default[0]
@@ -87,7 +87,7 @@ def entry(value: Any, key: str, kind: type[T], *default: T) -> T:
 
 def _instance(kind: type[T], value: Any) -> T:
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {_said(value)}")
+        raise PlainError(f"must be an object, got {_shown(value)}")
     hints = _hints(kind)  # type: ignore[arg-type]
     strange = [str(key) for key in value if key not in hints]
     if strange:
@@ -133,8 +133,8 @@ def _value(kind: Any, value: Any) -> Any:
     if origin in (Union, types.UnionType):
         return _one_of(arguments, value)
     if origin is Literal:
-        if not any(value == known and type(value) is type(known) for known in arguments):
-            raise PlainError(f"must be one of {', '.join(map(str, arguments))}, got {_said(value)}")
+        if not any(value == choice and type(value) is type(choice) for choice in arguments):
+            raise PlainError(f"must be one of {', '.join(map(str, arguments))}, got {_shown(value)}")
         return value
     if origin in (tuple, list, Sequence):
         return _several(kind, value)
@@ -145,7 +145,7 @@ def _value(kind: Any, value: Any) -> Any:
         if reader is None:
             return _instance(kind, value)  # type: ignore[arg-type]
         if not isinstance(value, Mapping):
-            raise PlainError(f"must be an object, got {_said(value)}")
+            raise PlainError(f"must be an object, got {_shown(value)}")
         return reader(value)
     return _scalar(kind, value)
 
@@ -165,7 +165,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
 def _several(kind: Any, value: Any) -> Any:
     arguments = get_args(kind)
     if not isinstance(value, list | tuple):
-        raise PlainError(f"must be a list, got {_said(value)}")
+        raise PlainError(f"must be a list, got {_shown(value)}")
     if get_origin(kind) is tuple and arguments[-1:] != (Ellipsis,):
         if len(value) != len(arguments):
             raise PlainError(f"must have {len(arguments)} entries, got {len(value)}")
@@ -177,21 +177,21 @@ def _several(kind: Any, value: Any) -> Any:
             _scalar(arguments[0], max(value, key=len if arguments[0] is str else abs, default=arguments[0]()))
             if arguments[0] is int or _encodable("".join(value)):
                 return tuple(value) if get_origin(kind) is tuple else list(value)
-    made = []
+    entries = []
     for number, (inner, entry) in enumerate(zip(each, value, strict=True)):
         with within(str(number)):
-            made.append(_value(inner, entry))
-    return tuple(made) if get_origin(kind) is tuple else made
+            entries.append(_value(inner, entry))
+    return tuple(entries) if get_origin(kind) is tuple else entries
 
 
 def _mapping(arguments: tuple[Any, ...], value: Any) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {_said(value)}")
-    made = {}
+        raise PlainError(f"must be an object, got {_shown(value)}")
+    mapping = {}
     for key, entry in value.items():
         with within(str(key)):
-            made[_value(arguments[0], key)] = _value(arguments[1], entry)
-    return made
+            mapping[_value(arguments[0], key)] = _value(arguments[1], entry)
+    return mapping
 
 
 def _scalar(kind: Any, value: Any) -> Any:
@@ -205,7 +205,7 @@ def _scalar(kind: Any, value: Any) -> Any:
             return value
         if abs(value) < 1e308 and math.isfinite(value):
             return float(value)
-        raise PlainError(f"must be a finite number, got {_said(value)}")
+        raise PlainError(f"must be a finite number, got {_shown(value)}")
     if kind is str and isinstance(value, str) and _encodable(value):
         return value
     if kind is types.NoneType and value is None:
@@ -213,7 +213,7 @@ def _scalar(kind: Any, value: Any) -> Any:
     if kind is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    raise PlainError(f"must be {names.get(kind, getattr(kind, '__name__', str(kind)))}, got {_said(value)}")
+    raise PlainError(f"must be {names.get(kind, getattr(kind, '__name__', str(kind)))}, got {_shown(value)}")
 
 
 def _encodable(text: str) -> bool:
@@ -225,7 +225,7 @@ def _encodable(text: str) -> bool:
     return True
 
 
-def _said(value: Any) -> str:
+def _shown(value: Any) -> str:
     """A value in a message: short, and of one line."""
     if isinstance(value, int) and abs(value) > LARGEST:
         return "a number of many digits"

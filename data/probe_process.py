@@ -88,12 +88,12 @@ def try_hdf5(path: str, step: Step) -> None:
                 if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
                     raise _reads_others(name)
                 try:
-                    found = group[name]
-                    if isinstance(found, h5py.Group):
-                        if found.name.count("/") < 32:
-                            groups.append(found)
-                    elif isinstance(found, h5py.Dataset):
-                        _try_dataset(found, size)
+                    member = group[name]
+                    if isinstance(member, h5py.Group):
+                        if member.name.count("/") < 32:
+                            groups.append(member)
+                    elif isinstance(member, h5py.Dataset):
+                        _try_dataset(member, size)
                 except (OSError, KeyError, RuntimeError, ValueError, TypeError):
                     continue
     step("its dims and attributes")

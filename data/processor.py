@@ -15,7 +15,7 @@ import psutil
 from data.descendants import descendants
 
 
-def used(usage: resource.struct_rusage) -> float:
+def usage_seconds(usage: resource.struct_rusage) -> float:
     """User and system time of a `getrusage` or `wait4` (s)."""
     return usage.ru_utime + usage.ru_stime
 
@@ -35,5 +35,5 @@ def tree_seconds() -> float:
 
     The first two are counted to the microsecond, the last in ticks.
     """
-    own = sum(used(resource.getrusage(who)) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    return own + living_seconds(descendants(os.getpid()))
+    usages = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(map(usage_seconds, usages)) + living_seconds(descendants(os.getpid()))

@@ -189,7 +189,7 @@ def _numbers(plain: Any, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...
 
 
 @cache
-def _parsed(interval: str) -> tuple[bool, float, float, bool]:
+def _parse(interval: str) -> tuple[bool, float, float, bool]:
     match = re.fullmatch(r"([\[(])(\S+), (\S+)([\])])", interval)
     if match is None:
         raise ValueError(f"no interval: {interval!r}")
@@ -197,7 +197,7 @@ def _parsed(interval: str) -> tuple[bool, float, float, bool]:
 
 
 def _lies_in(number: float, interval: str) -> bool:
-    with_low, low, high, with_high = _parsed(interval)
+    with_low, low, high, with_high = _parse(interval)
     if math.isnan(number):
         return False
     return (low < number or (with_low and number == low)) and (number < high or (with_high and number == high))

@@ -88,10 +88,10 @@ class Lines:
 
     def refill(self) -> bool:
         """Read on; False at the end of the file."""
-        found = self._next_block()
-        if found is None:
+        block = self._next_block()
+        if block is None:
             return False
-        self.put(*found)
+        self.put(*block)
         return True
 
     def put(self, line: int, data: bytes) -> None:
@@ -207,13 +207,13 @@ def has_control(data: bytes) -> bool:
     return _CONTROL_BYTES.search(data) is not None
 
 
-def decoded(raw: bytes) -> str:
+def decode_text(raw: bytes) -> str:
     """Text for people, also of bytes that are none (`text_problem` tells them)."""
     return raw.decode("utf-8", "surrogateescape")
 
 
 def text_problem(text: str) -> str | None:
-    """Why a `decoded` row is no text; None for text."""
+    """Why a row that `decode_text` gave is no text; None for text."""
     if not text.isascii():
         try:
             text.encode("utf-8")

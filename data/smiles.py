@@ -29,7 +29,7 @@ def text_refusal(text: str) -> str | None:
     return "has a NUL byte" if control[0] == "\0" else f"has a control character ({control[0]!r})"
 
 
-def parsed(text: str) -> Chem.Mol | None:
+def parse_smiles(text: str) -> Chem.Mol | None:
     """The molecule of a SMILES; None for one that `text_refusal` or RDKit refuses."""
     if len(text) > MAX_CHARACTERS or _CONTROL.search(text):
         return None

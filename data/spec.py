@@ -71,10 +71,10 @@ class Variable:
         try:
             # NumPy takes digits alone at one place and refuses them at another.
             letters = self.dtype.strip("<>=|")[:1].isalpha()
-            known = self.dtype == "str" or (letters and np.dtype(self.dtype).kind in "biufcMmUS")
+            valid = self.dtype == "str" or (letters and np.dtype(self.dtype).kind in "biufcMmUS")
         except (TypeError, ValueError):
-            known = False
-        if not known:
+            valid = False
+        if not valid:
             raise ValueError(f"{self.name} has no dtype of NumPy: {self.dtype!r}")
 
     def attrs(self) -> dict[str, str]:
@@ -136,13 +136,13 @@ class Spec:
 
     def request(self, values: Mapping[str, Any]) -> xr.Dataset:
         """A request with coordinates; see `dataset`."""
-        return self._located(dataset(self.inputs, values))
+        return self._with_coordinates(dataset(self.inputs, values))
 
     def answer(self, values: Mapping[str, Any]) -> xr.Dataset:
         """An answer with coordinates and attributes; see `dataset`."""
-        return self._located(dataset(self.outputs, values)).assign_attrs(self.attrs)
+        return self._with_coordinates(dataset(self.outputs, values)).assign_attrs(self.attrs)
 
-    def _located(self, record: xr.Dataset) -> xr.Dataset:
+    def _with_coordinates(self, record: xr.Dataset) -> xr.Dataset:
         return record.assign_coords({c.name: c.variable() for c in self.coords if c.name in record.dims})
 
     @staticmethod

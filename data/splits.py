@@ -20,7 +20,7 @@ from data.files import write_json
 from data.identity import molecule_keys
 from data.parsing import Lost, each
 from data.plain import read_plain, reading
-from data.smiles import parsed
+from data.smiles import parse_smiles
 
 Parts = Mapping[str, float | int]
 
@@ -42,13 +42,13 @@ class Split:
         Raises:
             ValueError: a row is in two parts, or below 0.
         """
-        made = {name: np.asarray(rows, np.int64) for name, rows in parts.items()}
-        together = np.concatenate(list(made.values())) if made else np.zeros(0, np.int64)
+        arrays = {name: np.asarray(rows, np.int64) for name, rows in parts.items()}
+        together = np.concatenate(list(arrays.values())) if arrays else np.zeros(0, np.int64)
         if (together < 0).any():
             raise ValueError("a row is below 0")
         if len(np.unique(together)) < len(together):
             raise ValueError("a row is in two parts")
-        return Split(made)
+        return Split(arrays)
 
     def __getitem__(self, name: str) -> Int[np.ndarray, " row"]:
         return self.parts[name]
@@ -81,21 +81,21 @@ def canonical(smiles: Sequence[str]) -> list[str]:
 def canonical_form(text: str) -> str:
     """What `canonical` says of one SMILES, made where this is called."""
     with rdBase.BlockLogs():
-        molecule = parsed(text)
+        molecule = parse_smiles(text)
         return text if molecule is None else str(Chem.MolToSmiles(molecule))
 
 
 def scaffold(smiles: str) -> str:
     """SMILES of the Bemis-Murcko scaffold without stereo; empty for a molecule without rings."""
     with rdBase.BlockLogs():
-        molecule = parsed(smiles)
+        molecule = parse_smiles(smiles)
         return "" if molecule is None else MurckoScaffold.MurckoScaffoldSmiles(mol=molecule, includeChirality=False)
 
 
 def heavy_atoms(smiles: str) -> int:
     """Atoms other than hydrogen; 0 for what RDKit cannot read."""
     with rdBase.BlockLogs():
-        molecule = parsed(smiles)
+        molecule = parse_smiles(smiles)
         return 0 if molecule is None else int(molecule.GetNumHeavyAtoms())
 
 
@@ -109,14 +109,14 @@ def counts(parts: Parts, total: int) -> dict[str, int]:
     """
     if any(value < 0 for value in parts.values()):
         raise InputError(f"parts must not be negative, got {dict(parts)}", where="data.parts")
-    wanted = {n: int(v * total + 1e-9) if isinstance(v, float) and v <= 1 else int(v) for n, v in parts.items()}
+    sizes = {n: int(v * total + 1e-9) if isinstance(v, float) and v <= 1 else int(v) for n, v in parts.items()}
     fractions = [v for v in parts.values() if isinstance(v, float) and v <= 1]
     if len(fractions) == len(parts) and abs(sum(fractions) - 1) < 1e-9:
-        first = next(iter(wanted))
-        wanted[first] += total - sum(wanted.values())
-    if sum(wanted.values()) > total:
-        raise InputError(f"{sum(wanted.values())} rows are asked for, {total} are there", where="data.parts")
-    return wanted
+        first = next(iter(sizes))
+        sizes[first] += total - sum(sizes.values())
+    if sum(sizes.values()) > total:
+        raise InputError(f"{sum(sizes.values())} rows are asked for, {total} are there", where="data.parts")
+    return sizes
 
 
 def random_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
@@ -138,7 +138,7 @@ def split_by_key(keys: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
         parts: name -> fraction of the rows, or count.
         seed: of the order.
     """
-    groups = _grouped(keys)
+    groups = _group_rows(keys)
     order = np.random.default_rng(seed).permutation(len(groups))
     return _fill([groups[i] for i in order], parts, len(keys))
 
@@ -151,9 +151,9 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
     """
     names = molecule_keys(smiles)
     # A molecule whose scaffold no process could find is a scaffold of its own.
-    rings = ["" if isinstance(found, Lost) else found for found in each(scaffold, names)]
+    rings = ["" if isinstance(skeleton, Lost) else skeleton for skeleton in each(scaffold, names)]
     keys = [ring or f"acyclic {name}" for ring, name in zip(rings, names, strict=True)]
-    groups = _grouped(keys)
+    groups = _group_rows(keys)
     shuffle = np.random.default_rng(seed).permutation(len(groups))
     ordered = sorted((groups[i] for i in shuffle), key=len, reverse=True)
     return _fill(ordered, parts, len(smiles))
@@ -161,32 +161,32 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
 
 def size_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
     """By heavy atoms, the smallest molecules first: the last part asks for extrapolation."""
-    groups = _grouped(molecule_keys(smiles))
+    groups = _group_rows(molecule_keys(smiles))
     sizes = [0 if isinstance(n, Lost) else n for n in each(heavy_atoms, [smiles[rows[0]] for rows in groups])]
     shuffle = np.random.default_rng(seed).permutation(len(groups))
     ordered = sorted(shuffle.tolist(), key=lambda i: sizes[i])
     return _fill([groups[i] for i in ordered], parts, len(smiles))
 
 
-def _grouped(keys: Sequence[str]) -> list[list[int]]:
-    found: dict[str, list[int]] = {}
+def _group_rows(keys: Sequence[str]) -> list[list[int]]:
+    groups: dict[str, list[int]] = {}
     for row, key in enumerate(keys):
-        found.setdefault(key, []).append(row)
-    return list(found.values())
+        groups.setdefault(key, []).append(row)
+    return list(groups.values())
 
 
 def _fill(groups: Sequence[Sequence[int]], parts: Parts, total: int) -> Split:
     """Groups into parts, each filled before the next; one that does not fit goes to the next with room."""
-    wanted = counts(parts, total)
-    made: dict[str, list[int]] = {name: [] for name in wanted}
+    sizes = counts(parts, total)
+    members: dict[str, list[int]] = {name: [] for name in sizes}
     for group in groups:
-        for name, size in wanted.items():
-            if len(made[name]) + len(group) <= size:
-                made[name].extend(group)
+        for name, size in sizes.items():
+            if len(members[name]) + len(group) <= size:
+                members[name].extend(group)
                 break
         else:
             # Where a group fits nowhere whole, the part with the most room takes it, so that no row is lost.
-            roomiest = max(wanted, key=lambda n: wanted[n] - len(made[n]))
-            if wanted[roomiest] - len(made[roomiest]) > 0:
-                made[roomiest].extend(group)
-    return Split.of({name: np.sort(np.array(rows, np.int64)) for name, rows in made.items()})
+            roomiest = max(sizes, key=lambda n: sizes[n] - len(members[n]))
+            if sizes[roomiest] - len(members[roomiest]) > 0:
+                members[roomiest].extend(group)
+    return Split.of({name: np.sort(np.array(rows, np.int64)) for name, rows in members.items()})

@@ -14,46 +14,36 @@ the last records (512 at most, by default) while a campaign runs or after it was
 
 from __future__ import annotations
 
-import json
-import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 import numpy as np
-import xarray as xr
 import zarr
 
-from data.checksums import crc32_of, seal, unseal
+from data.checksums import crc32_of, seal
 from data.claim import take_lock
 from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
-from data.files import is_temporary, make_directory, sweep, write_json
-from data.journal import Journal, read_count, read_frames, refuse_lost, write_count
-from data.plain import entry, reading
-from data.spec import FIXED_DIMS, Coordinate, Variable
-from data.store_card import refuse_other_types
+from data.files import make_directory, sweep, write_json
+from data.journal import Journal, read_count, refuse_lost, write_count
+from data.spec import Coordinate, Variable
 from data.store_columns import (
     FACTS,
-    KEPT,
     Column,
     array_of,
     crc_of,
-    layout,
     plain_attributes,
     write_coordinate,
 )
+from data.store_making import BEGUN, LOCK, clear_begun, describe_store, refuse_taken
+from data.store_reading import CARD, JOURNAL, MANIFEST, StoreReader
 from data.synced_zarr import SyncedStore
 
-#: 2: records have a processor time.
-FORMAT = 2
 #: Bytes of records in the journal above which it is folded.
 FOLD_BYTES = 256_000_000
-CARD, MANIFEST, LOCK, JOURNAL = "store.json", "manifest.json", "lock", "journal.bin"
-#: The card of a store that is being made; `CARD` takes its place when all else is there.
-BEGUN = "creating.json"
 #: Arrays that are folded at the same time: most of a fold is waiting for the disk.
 FOLDED_TOGETHER = 8
 #: For whoever opens the Zarr group by other means.
@@ -63,7 +53,7 @@ COMMENT = (
 )
 
 
-class RecordStore:
+class RecordStore(StoreReader):
     """An append-only store of records; see `create` and `open`.
 
     Attributes:
@@ -81,18 +71,9 @@ class RecordStore:
         card: str = CARD,
         lock: IO[str] | None = None,
     ) -> None:
-        self.path, self.mode, self.flush_every = Path(path), mode, flush_every
-        meta = self._read_json(card)
-        with reading(self.path / card, remedy="Restore it from a copy"):
-            if entry(meta, "format", int) > FORMAT:
-                raise InputError(f"format {meta['format']} is newer than {FORMAT}", where=str(path))
-            refuse_other_types(meta, FACTS)
-            self.attrs: dict[str, Any] = meta["attrs"]
-            self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
-            self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
-            self.coords, self._columns = layout(meta)
+        super().__init__(path, card)
+        self.mode, self.flush_every = mode, flush_every
         self._lock: IO[str] | None = None
-        self._journal: Journal | None = None
         #: Called at each named step of a flush; tests crash there.
         self.on_step: Callable[[str], None] = lambda step: None
         if mode == "a":
@@ -108,17 +89,17 @@ class RecordStore:
 
     def _begin_appending(self, sync: bool) -> None:
         path, done = self.path / JOURNAL, int(self._manifest()["records"])
-        noted = read_count(path)
+        counted = read_count(path)
         if not path.exists():
-            refuse_lost(path, done, noted)
+            refuse_lost(path, done, counted)
         self._journal = Journal(path, sync=sync)
         # A crash between the manifest and the clearing of the journal leaves records in both.
         left = [r for r in self._journal.records if int(r["_sequence"]) >= done]
-        refuse_lost(path, done + len(left), noted)
+        refuse_lost(path, done + len(left), counted)
         if self._journal.records and not left:
             self._journal.clear()
         self._journal.records = left
-        self._order = list(self._stored("key")) + [r["key"] for r in self._journal.records]
+        self._order = list(self._stored_rows("key")) + [r["key"] for r in self._journal.records]
         self._known = set(self._order)
 
     # Making and opening
@@ -154,38 +135,15 @@ class RecordStore:
         Raises:
             InputError: the directory holds something, or a variable's dims cannot be stored.
         """
-        if not set(KEPT) <= set(facts) <= set(FACTS):
-            raise ValueError(f"facts must hold {KEPT} and be among {tuple(FACTS)}, got {tuple(facts)}")
         path = Path(path)
-        _refuse_taken(path)
-        names = [v.name for v in (*inputs, *outputs)]
-        names += [c.name for c in coords]
-        clash = sorted({n for n in names if names.count(n) > 1 or n in FACTS or n == record})
-        if clash:
-            raise InputError(f"variables {clash} appear twice, or are names of the store's own")
-        sizes = {**FIXED_DIMS, **{c.name: len(c.values) for c in coords}}
-
-        def describe(v: Variable) -> dict[str, Any]:
-            Column(v.name, tuple(v.dims), v.dtype, v.units, v.long_name, record, sizes)
-            return {"name": v.name, "dims": list(v.dims), "units": v.units, "dtype": v.dtype, "long_name": v.long_name}
-
-        meta = {
-            "format": FORMAT,
-            "inputs": [describe(v) for v in inputs],
-            "outputs": [describe(v) for v in outputs],
-            "coords": [
-                {"name": c.name, "values": list(c.values), "units": c.units, "long_name": c.long_name} for c in coords
-            ],
-            "attrs": {**dict(provenance), **dict(attrs or {})},
-            "facts": list(facts),
-            "record": record,
-        }
+        refuse_taken(path)
+        meta = describe_store(inputs, outputs, coords, {**provenance, **(attrs or {})}, facts, record)
         make_directory(path)
         lock = take_lock(path / LOCK, where=str(path))
         try:
             # Between the look and the lock another process may have come first.
-            _refuse_taken(path)
-            _clear_begun(path)
+            refuse_taken(path)
+            clear_begun(path)
             write_json(path / BEGUN, seal(meta), indent=None, listed=False)
             write_json(path / MANIFEST, seal({"records": 0, "arrays": {}}), indent=None, listed=False)
             store = RecordStore(path, "a", sync=sync, flush_every=flush_every, card=BEGUN, lock=lock)
@@ -193,8 +151,8 @@ class RecordStore:
             group = store._group()
             for column in store._columns.values():
                 array_of(group, column)
-            for name, found in store.coords.items():
-                write_coordinate(group, name, found)
+            for name, coordinate in store.coords.items():
+                write_coordinate(group, name, coordinate)
             write_json(path / CARD, seal(meta), indent=None, listed=False)
             (path / BEGUN).unlink()
         except BaseException:
@@ -220,18 +178,6 @@ class RecordStore:
                 )
             raise InputError("no store here", where=str(path), remedy="Name a directory that understudy simulate made")
         return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every)
-
-    def _read_json(self, name: str) -> Any:
-        path = self.path / name
-        try:
-            value = json.loads(path.read_bytes())
-            if not isinstance(value, dict):
-                raise ValueError("it is no object")
-        except (ValueError, FileNotFoundError, RecursionError) as error:
-            raise CorruptStoreError(
-                f"not readable: {error}", where=str(path), remedy="Restore it from a copy"
-            ) from error
-        return unseal(value, where=str(path), remedy="Restore it from a copy")
 
     # Writing
 
@@ -322,14 +268,6 @@ class RecordStore:
         journal.clear()
         self.on_step("journal cleared")
 
-    def _gather(self, column: Column, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
-        dim = column.attrs.get("sample_dimension")
-        if dim is not None:
-            owners = [c.name for c in self._columns.values() if c.ragged == dim]
-            return np.array([max((len(r[n]) for n in owners if n in r), default=0) for r in records], np.int64)
-        parts = [column.rows(r.get(column.name)) for r in records]
-        return np.concatenate(parts)
-
     def _group(self) -> zarr.Group:
         attrs = plain_attributes({"comment": COMMENT, **self.attrs})
         return zarr.open_group(SyncedStore(self.path), mode="a", zarr_format=3, attributes=attrs)
@@ -358,136 +296,16 @@ class RecordStore:
 
     # Reading
 
-    def _manifest(self) -> dict[str, Any]:
-        return self._read_json(MANIFEST)
-
-    def _stored(self, name: str, manifest: Mapping[str, Any] | None = None) -> np.ndarray:
-        """Verified rows of one array, without the journal's."""
-        column = self._columns[name]
-        manifest = manifest or self._manifest()
-        entry = manifest["arrays"].get(name)
-        if entry is None or not entry["rows"]:
-            return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
-        rows = int(entry["rows"])
-        parts = []
-        for chunk, expected in enumerate(entry["crc"]):
-            stop = min(rows, (chunk + 1) * column.chunk)
-            where = self._chunk_file(column, chunk)
-            try:
-                if not where.exists():
-                    raise FileNotFoundError("it is missing")
-                held: Any = array_of(self._read_group(), column)[chunk * column.chunk : stop]
-            except Exception as error:
-                raise CorruptStoreError(
-                    f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
-                    where=str(self._damaged_description(column, manifest) or where),
-                    remedy="Restore the file from a copy, or make the store again",
-                ) from error
-            part = np.asarray(held, object) if column.dtype == "str" else np.asarray(held)
-            if len(part) != stop - chunk * column.chunk or crc_of(part) != expected:
-                raise CorruptStoreError(
-                    f"chunk {chunk} of {name} is not what was written",
-                    where=str(self._damaged_description(column, manifest) or where),
-                    remedy="Restore the file from a copy, or make the store again",
-                )
-            parts.append(part)
-        return np.concatenate(parts)
-
-    def _damaged_description(self, column: Column, manifest: Mapping[str, Any]) -> Path | None:
-        """The file that describes an array, or all of them, if that is what is not as it was written."""
-        noted = {"": manifest.get("zarr.json"), column.name: manifest["arrays"][column.name].get("zarr.json")}
-        for place, crc in noted.items():
-            file = self.path / place / "zarr.json"
-            if crc is not None and (not file.is_file() or crc32_of(file) != crc):
-                return file
-        return None
-
-    def _read_group(self) -> zarr.Group:
-        return zarr.open_group(str(self.path), mode="r", zarr_format=3)
-
-    def _chunk_file(self, column: Column, chunk: int) -> Path:
-        return self.path / column.name / "c" / "/".join([str(chunk), *["0"] * len(column.shape)])
-
-    def _tail(self, done: int) -> list[dict[str, Any]]:
-        """Records that are in the journal alone."""
-        if self._journal is not None:
-            return self._journal.records
-        found = (record for _, record in read_frames(self.path / JOURNAL))
-        return [r for r in found if int(r["_sequence"]) >= done]
-
-    def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A manifest and the journal's records behind it, also while a writer folds the one into the other."""
-        damage = ""
-        while True:
-            # First, as there can only be more of them when the rest is read.
-            noted = read_count(self.path / JOURNAL)
-            manifest = self._manifest()
-            try:
-                tail = self._tail(manifest["records"])
-            except CorruptStoreError as error:
-                # A journal that a writer empties and fills while it is read looks damaged too, but not twice.
-                if str(error) == damage:
-                    raise
-                damage = str(error)
-                continue
-            if self._journal is not None or self._manifest()["records"] == manifest["records"]:
-                refuse_lost(self.path / JOURNAL, int(manifest["records"]) + len(tail), noted)
-                return manifest, tail
-
-    def column(self, name: str) -> np.ndarray:
-        """All rows of one variable, verified: (sample, ...), or (dim, ...) where it is ragged.
-
-        Raises:
-            KeyError: there is no such variable.
-            CorruptStoreError: a chunk is missing, truncated or changed.
-        """
-        if name not in self._columns:
-            raise KeyError(f"no variable {name!r}; there are {sorted(self._columns)}")
-        manifest, tail = self._snapshot()
-        stored = self._stored(name, manifest)
-        return np.concatenate([stored, self._gather(self._columns[name], tail)]) if tail else stored
-
-    def facts(self) -> dict[str, np.ndarray]:
-        """What every record of this store holds besides the simulator's own variables, by name: (record,) each."""
-        return {name: self.column(name) for name in FACTS if name in self._columns}
-
-    def dataset(self) -> xr.Dataset:
-        """The whole store as a Dataset in memory, verified."""
-        variables = {}
-        for name, column in self._columns.items():
-            variables[name] = xr.Variable(column.dims, self.column(name), column.attrs)
-        return xr.Dataset(variables, coords=self.coords, attrs=plain_attributes(self.attrs))
-
-    def records(self, status: str | None = "ok") -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each record as (key, values), ragged dims cut apart; `status=None` gives failures as well."""
-        columns = {name: self.column(name) for name in self._columns}
-        starts: dict[str, int] = {}
-        for i, key in enumerate(columns["key"]):
-            values: dict[str, Any] = {}
-            for name, column in self._columns.items():
-                if column.ragged is None:
-                    values[name] = columns[name][i]
-                    continue
-                count = int(columns[f"{column.ragged}_count"][i])
-                start = starts.get(name, 0)
-                values[name] = columns[name][start : start + count]
-                starts[name] = start + count
-            if status is None or values["status"] == status:
-                yield str(key), values
-
     def keys(self) -> list[str]:
         """Keys of all records, in order."""
-        return list(self._order) if self._journal is not None else [str(k) for k in self.column("key")]
+        return list(self._order) if self._journal is not None else super().keys()
 
     def has(self, key: str) -> bool:
         """Whether a record with this key is in the store."""
-        return encodable(key) in (self._known if self._journal is not None else set(self.keys()))
+        return encodable(key) in self._known if self._journal is not None else super().has(key)
 
     def __len__(self) -> int:
-        if self._journal is not None:
-            return len(self._order)
-        manifest, tail = self._snapshot()
-        return int(manifest["records"]) + len(tail)
+        return len(self._order) if self._journal is not None else super().__len__()
 
     # Closing
 
@@ -511,38 +329,6 @@ class RecordStore:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def _refuse_taken(path: Path) -> None:
-    """Refuse a directory that holds anything but a store whose making a kill ended.
-
-    Raises:
-        InputError: it does.
-    """
-    if not path.exists():
-        return
-    content = {e.name for e in path.iterdir() if e.name != LOCK and not is_temporary(e.name)}
-    # Earlier versions began with the manifest.
-    if content and content != {MANIFEST} and (BEGUN not in content or CARD in content):
-        raise InputError("is not empty", where=str(path), remedy="Open the store that is there, or name another")
-
-
-def _clear_begun(path: Path) -> None:
-    """Remove what a killed process made of a store: what its card names, and nothing else."""
-    if not (path / BEGUN).exists():
-        return
-    try:
-        card = json.loads((path / BEGUN).read_bytes())
-        remedy = "Remove this directory, or name another"
-        coords, columns = layout(unseal(card, where=str(path / BEGUN), remedy=remedy, warn=False))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptStoreError(
-            f"not readable: {error}", where=str(path / BEGUN), remedy="Remove this directory, or name another"
-        ) from error
-    for name in (*coords, *columns):
-        if Path(name).name == name and not (path / name).is_symlink():
-            shutil.rmtree(path / name, ignore_errors=True)
-    (path / "zarr.json").unlink(missing_ok=True)
 
 
 def verify(path: Path | str) -> list[str]:

@@ -104,7 +104,7 @@ def layout(meta: Mapping[str, Any]) -> tuple[dict[str, xr.Variable], dict[str, C
 
     record = meta.get("record", "sample")
     coords = {c["name"]: coordinate(c) for c in meta.get("coords", ())}
-    sizes = {**FIXED_DIMS, **{name: len(found) for name, found in coords.items()}}
+    sizes = {**FIXED_DIMS, **{name: len(variable) for name, variable in coords.items()}}
     for name in meta.get("facts", FIRST_FACTS):
         add(Column(name, (), *FACTS[name], record))
     for v in meta["inputs"]:
@@ -134,9 +134,9 @@ def coordinate(meta: Mapping[str, Any]) -> xr.Variable:
     return xr.Variable((meta["name"],), np.array(meta["values"]), attrs)
 
 
-def write_coordinate(group: zarr.Group, name: str, found: xr.Variable) -> None:
+def write_coordinate(group: zarr.Group, name: str, coordinate: xr.Variable) -> None:
     """For whoever opens the Zarr group by other means; the store itself reads `store.json`."""
-    values = found.values.astype(object) if found.dtype.kind == "U" else found.values
+    values = coordinate.values.astype(object) if coordinate.dtype.kind == "U" else coordinate.values
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         array = group.create_array(
@@ -144,7 +144,7 @@ def write_coordinate(group: zarr.Group, name: str, found: xr.Variable) -> None:
             shape=values.shape,
             dtype=str if values.dtype == object else values.dtype,
             dimension_names=[name],
-            attributes=dict(found.attrs),
+            attributes=dict(coordinate.attrs),
         )
         array[:] = values
 

@@ -124,14 +124,14 @@ def pad(
     positions[row, column] = x - (total / np.maximum(sizes, 1)[:, None])[row]
     forces = np.zeros((*shape[:2], 3), dtype)
     forces_known = np.zeros(shape[:2], dtype)
-    known = np.isfinite(structures.forces[atoms]).all(axis=1)
-    forces[row, column] = np.where(known[:, None], structures.forces[atoms], 0.0)
-    forces_known[row, column] = known
+    labelled = np.isfinite(structures.forces[atoms]).all(axis=1)
+    forces[row, column] = np.where(labelled[:, None], structures.forces[atoms], 0.0)
+    forces_known[row, column] = labelled
 
     def column_of(values: np.ndarray, empty: float, kind: np.dtype | type) -> np.ndarray:
-        made = np.full((shape.molecules, *values.shape[1:]), empty, kind)
-        made[: len(index)] = values
-        return made
+        padded = np.full((shape.molecules, *values.shape[1:]), empty, kind)
+        padded[: len(index)] = values
+        return padded
 
     neighbours, offsets = _slots(structures, atoms, row, column, shape, cutoff, dtype)
     energy, stress = structures.energy[index], structures.stress[index]
@@ -170,8 +170,8 @@ def _slots(
     counts = table.counts[atoms]
     if len(counts) and counts.max() > shape.neighbours:
         raise ValueError(f"an atom has {counts.max()} neighbours, more than the shape's {shape.neighbours}")
-    own = np.arange(shape.atoms, dtype=np.int32)[None, :, None]
-    neighbours = np.broadcast_to(own, (shape.molecules, shape.atoms, shape.neighbours)).copy()
+    self_index = np.arange(shape.atoms, dtype=np.int32)[None, :, None]
+    neighbours = np.broadcast_to(self_index, (shape.molecules, shape.atoms, shape.neighbours)).copy()
     slot = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
     entry = np.repeat(table.start[atoms], counts) + slot
     place = np.repeat(row, counts), np.repeat(column, counts), slot
@@ -251,7 +251,7 @@ def shapes(
     """
     which = np.searchsorted(np.asarray(sizes), structures.sizes)
     periodic = np.asarray(np.any(structures.periodic, axis=1))
-    made: list[Shape] = []
+    batch_shapes: list[Shape] = []
     for position, n in enumerate(sizes):
         k: int | None = None
         here = which == position
@@ -261,8 +261,8 @@ def shapes(
             k = round_up(int(counts.max(initial=1)))
             k = None if k >= n and not repeats else k
         m = molecules or max(1, pairs // (n * (k or n)))
-        made.append(Shape(-(-m // multiple) * multiple, int(n), k, repeats))
-    return made, which
+        batch_shapes.append(Shape(-(-m // multiple) * multiple, int(n), k, repeats))
+    return batch_shapes, which
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,11 @@ from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 from rdkit import Chem, rdBase
 
-from data.featurise import MAX_ATOMS
 from data.frame_names import CHARGE_NAMES, FrameKeys, plain_name, scalar, unpaired_electrons
 from data.frame_rows import MAX_NUMBER, checked_row, row_of_atoms
+from data.graph_tables import MAX_ATOMS
 from data.parsing import Lost, each
-from data.rows import LONGEST_LINE, LONGEST_RECORD_BYTES, Bad, Lines, Row, decoded, empty, in_batches, text_problem
+from data.rows import LONGEST_LINE, LONGEST_RECORD_BYTES, Bad, Lines, Row, decode_text, empty, in_batches, text_problem
 from data.text_files import KEPT_BYTES
 
 _COUNTS = re.compile(r"^[ \d]{6}.*V[23]000\s*$")
@@ -74,12 +74,12 @@ def _size(record: _Record) -> int:
 
 def _sdf_records(path: Path) -> Iterator[_Record]:
     """The molecules of an SDF file, not parsed yet."""
-    lines, found, ended = Lines(path), False, False
+    lines, any_molecule, ended = Lines(path), False, False
     while not ended:
         record, ended = _sdf_record(lines)
-        found = found or bool(record.text.strip())
+        any_molecule = any_molecule or bool(record.text.strip())
         yield from _sdf_parts(record)
-    if not found:
+    if not any_molecule:
         raise empty(path)
 
 
@@ -100,7 +100,7 @@ def _sdf_record(lines: Lines) -> tuple[_Record, bool]:
         elif problem is None and size > LONGEST_RECORD_BYTES:
             problem = f"longer than {LONGEST_RECORD_BYTES:,} bytes: it has lost its end"
         if problem is None or not record:
-            record.append(decoded(taken[1][:KEPT_BYTES] if problem else taken[1]))
+            record.append(decode_text(taken[1][:KEPT_BYTES] if problem else taken[1]))
     if problem is not None:
         record = record[:8]
     return _Record(first, "\n".join(record), problem), ended
@@ -232,25 +232,25 @@ def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> 
 def _frames(path: Path) -> Iterator[_Record]:
     """The frames of a file, not parsed yet."""
     lines = Lines(path)
-    found = False
+    any_frame = False
     lost = False
     while (head := lines.peek(0)) is not None or (head := lines.take()) is not None:
         line, raw = head
         if not raw.strip():
             lines.drop(1)
             continue
-        found = True
+        any_frame = True
         count = _count(raw)
         if lost and (count is None or not _plausible(lines, count)):
             lines.drop(1)
             continue
         if count is None:
-            yield _Record(line, decoded(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
+            yield _Record(line, decode_text(raw[:KEPT_BYTES]), "a frame should begin here with its number of atoms")
             lines.drop(1)
             lost = True
             continue
         problem, rows = _frame_problem(lines, count)
-        text = "\n".join(decoded(row[1]) for row in (lines.peek(i) for i in range(min(rows, count + 2))) if row)
+        text = "\n".join(decode_text(row[1]) for row in (lines.peek(i) for i in range(min(rows, count + 2))) if row)
         if problem is None:
             lines.drop(rows)
             lost = False
@@ -259,7 +259,7 @@ def _frames(path: Path) -> Iterator[_Record]:
             yield _Record(line, text[:KEPT_BYTES], problem)
             lines.drop(1)
             lost = True
-    if not found:
+    if not any_frame:
         raise empty(path)
 
 
@@ -271,14 +271,14 @@ def _count(raw: bytes) -> int | None:
 def _plausible(lines: Lines, count: int) -> bool:
     """Whether a frame begins at the next line: a comment that is no atom, and as many atoms as announced."""
     comment = lines.peek(1)
-    if count == 0 or comment is None or _atom_problem(decoded(comment[1]), _PLAIN) is None:
+    if count == 0 or comment is None or _atom_problem(decode_text(comment[1]), _PLAIN) is None:
         return False
-    layout = layout_of(decoded(comment[1]))
+    layout = layout_of(decode_text(comment[1]))
     room = LONGEST_RECORD_BYTES
     for i in range(count):
         row = lines.peek(2 + i)
         room -= 0 if row is None else len(row[1])
-        if row is None or room < 0 or _atom_problem(decoded(row[1]), layout) is not None:
+        if row is None or room < 0 or _atom_problem(decode_text(row[1]), layout) is not None:
             return False
     return True
 
@@ -292,7 +292,7 @@ def _frame_problem(lines: Lines, count: int) -> tuple[str | None, int]:
         return "cut short: there is no comment line", 1
     if len(comment[1]) > LONGEST_LINE:
         return f"its comment line is longer than {LONGEST_LINE:,} bytes", 2
-    layout = layout_of(decoded(comment[1]))
+    layout = layout_of(decode_text(comment[1]))
     width = width_of(layout)
     if width is None:
         return f"Properties={layout!r} cannot be read", 2
@@ -309,15 +309,15 @@ def _frame_problem(lines: Lines, count: int) -> tuple[str | None, int]:
         if fields < width or (exact and fields > width):
             return f"atom line {i + 1} of {count} (line {row[0]}) has {fields} fields, not {width}", 3 + i
     after = lines.peek(2 + count)
-    if after is not None and _count(after[1]) is None and _atom_problem(decoded(after[1]), layout) is None:
+    if after is not None and _count(after[1]) is None and _atom_problem(decode_text(after[1]), layout) is None:
         return f"more atom lines than the {count} announced", 2 + count
     return None, 2 + count
 
 
 def layout_of(comment: str) -> str:
     """The columns of the atom lines of a frame, as its comment line names them."""
-    found = _PROPERTIES.search(comment)
-    return found[1] if found else _PLAIN
+    match = _PROPERTIES.search(comment)
+    return match[1] if match else _PLAIN
 
 
 def width_of(layout: str) -> int | None:

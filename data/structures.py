@@ -140,21 +140,21 @@ class Structures:
             np.zeros((n, 3), bool) if f is None else f
             for n, f in zip(sizes, [None] * m if fixed is None else fixed, strict=True)
         ]
-        known = [None] * m if forces is None else forces
-        blocks = [np.full((n, 3), np.nan) if f is None else f for n, f in zip(sizes, known, strict=True)]
+        molecule_forces = [None] * m if forces is None else forces
+        blocks = [np.full((n, 3), np.nan) if f is None else f for n, f in zip(sizes, molecule_forces, strict=True)]
         strains = [np.full((3, 3), np.nan) if s is None else s for s in ([None] * m if stress is None else stress)]
         return Structures(
             atom_start=np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64),
-            numbers=_joined([np.asarray(z, np.int32) for z in numbers], (0,), np.int32),
-            positions=_joined([np.asarray(x, np.float64).reshape(-1, 3) for x in positions], (0, 3), np.float64),
+            numbers=_concatenate([np.asarray(z, np.int32) for z in numbers], (0,), np.int32),
+            positions=_concatenate([np.asarray(x, np.float64).reshape(-1, 3) for x in positions], (0, 3), np.float64),
             energy=np.full(m, np.nan) if energy is None else np.asarray(energy, np.float64),
-            forces=_joined([np.asarray(f, np.float64) for f in blocks], (0, 3), np.float64),
+            forces=_concatenate([np.asarray(f, np.float64) for f in blocks], (0, 3), np.float64),
             charge=np.zeros(m, np.int32) if charge is None else np.asarray(charge, np.int32),
             lattice=np.zeros((m, 3, 3)) if lattice is None else np.asarray(lattice, np.float64).reshape(m, 3, 3),
             stress=np.asarray(strains, np.float64).reshape(m, 3, 3),
             head=np.zeros(m, np.int32),
             spin=np.array([-1 if s is None else s for s in ([None] * m if spin is None else spin)], np.int32),
-            fixed=_joined([np.asarray(f, bool).reshape(-1, 3) for f in masks], (0, 3), bool),
+            fixed=_concatenate([np.asarray(f, bool).reshape(-1, 3) for f in masks], (0, 3), bool),
             constrained=np.zeros(m, bool) if constrained is None else np.asarray(constrained, bool),
         )
 
@@ -208,7 +208,7 @@ class Structures:
             lattice=lattices,
             stress=[_stress(row, where) for row in rows],
             spin=[_integer(row.properties.get("spin")) for row in rows],
-            fixed=[_fixed(row) for row in rows],
+            fixed=[_fixed_mask(row) for row in rows],
             constrained=[bool(row.properties.get("constraints")) for row in rows],
         )
         close = table.shortest_distances() < MIN_DISTANCE
@@ -317,7 +317,7 @@ def _columns(make: Callable[[str], np.ndarray]) -> dict[str, Any]:
     return {name: make(name) for name in (*_BY_ATOM, *_BY_MOLECULE)}
 
 
-def _joined(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray], empty: tuple[int, ...], dtype: type) -> np.ndarray:
     return np.concatenate(parts) if len(parts) else np.zeros(empty, dtype)
 
 
@@ -329,7 +329,7 @@ def _integer(value: object) -> int | None:
     return None if value is None else int(np.asarray(value).reshape(()))
 
 
-def _fixed(row: Frame) -> np.ndarray | None:
+def _fixed_mask(row: Frame) -> np.ndarray | None:
     value = row.properties.get("fixed")
     return None if value is None else np.asarray(value, bool).reshape(len(np.asarray(row.numbers)), 3)
 

@@ -26,7 +26,7 @@ from data.rows import (
     Lines,
     Row,
     blocks,
-    decoded,
+    decode_text,
     empty,
     has_control,
     in_batches,
@@ -48,12 +48,12 @@ _NO_SMILES = "no SMILES in this row"
 Fields = tuple[int, str, list[str]]
 
 
-def checked(rows: Iterator[tuple[str, Row] | Bad]) -> Iterator[Row | Bad]:
+def check_smiles(rows: Iterator[tuple[str, Row] | Bad]) -> Iterator[Row | Bad]:
     """Rows with the texts that they were read from; those whose SMILES cannot be read become bad ones, in order."""
-    return in_batches(rows, _checked, lambda row: len(row.text if isinstance(row, Bad) else row[0]))
+    return in_batches(rows, _check_smiles, lambda row: len(row.text if isinstance(row, Bad) else row[0]))
 
 
-def _checked(rows: list[tuple[str, Row] | Bad]) -> Iterator[Row | Bad]:
+def _check_smiles(rows: list[tuple[str, Row] | Bad]) -> Iterator[Row | Bad]:
     problems = iter(smiles_problems([str(row[1].smiles) for row in rows if not isinstance(row, Bad)]))
     for row in rows:
         if isinstance(row, Bad):
@@ -68,7 +68,7 @@ def read_smiles(path: Path) -> Iterator[tuple[str, Row] | Bad]:
     lines = Lines(path)
     first = True
     while (taken := lines.take()) is not None:
-        line, text = taken[0], decoded(taken[1])
+        line, text = taken[0], decode_text(taken[1])
         words = text.split(None, 1)
         if not words:
             continue
@@ -183,11 +183,11 @@ def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None
             break
     else:
         return None
-    text = decoded(raw)
+    text = decode_text(raw)
     if problem := row_problem(raw):
         return Bad(line, text, problem)
     if '"' in text:
-        return _quoted(lines, line, text, delimiter, width)
+        return _read_quoted(lines, line, text, delimiter, width)
     if "\0" in text:
         return Bad(line, text, "has a NUL byte")
     fields = text.split(delimiter)
@@ -196,16 +196,16 @@ def next_record(lines: Lines, delimiter: str, width: int) -> Fields | Bad | None
     return line, text, fields
 
 
-def _quoted(lines: Lines, line: int, text: str, delimiter: str, width: int) -> Fields | Bad:
+def _read_quoted(lines: Lines, line: int, text: str, delimiter: str, width: int) -> Fields | Bad:
     def feed() -> Iterator[str]:
         yield text + "\n"
         room = LONGEST_ROW - len(text)
         for ahead in range(LONGEST_RECORD - 1):
-            found = lines.peek(ahead)
-            room -= 0 if found is None else len(found[1])
-            if found is None or room < 0:
+            following = lines.peek(ahead)
+            room -= 0 if following is None else len(following[1])
+            if following is None or room < 0:
                 return
-            yield decoded(found[1]) + "\n"
+            yield decode_text(following[1]) + "\n"
 
     reader = csv.reader(feed(), delimiter=delimiter, strict=True)
     try:
@@ -219,7 +219,7 @@ def _quoted(lines: Lines, line: int, text: str, delimiter: str, width: int) -> F
         # A quote that was closed by that of a later row: only this line is at fault.
         kind = "malformed quotes: " if more else ""
         return Bad(line, text, f"{kind}{len(fields)} fields, but the header has {width}")
-    whole = "\n".join([text, *(decoded(lines.buffer[i][1]) for i in range(more))])
+    whole = "\n".join([text, *(decode_text(lines.buffer[i][1]) for i in range(more))])
     problem = text_problem(whole)
     if problem and more:
         return Bad(line, text, text_problem(text) or f"malformed quotes, or {problem}")
@@ -237,11 +237,11 @@ def _header(lines: Lines, path: Path, usual: str, columns: Sequence[str]) -> tup
             break
     else:
         raise empty(path)
-    text = decoded(raw)
+    text = decode_text(raw)
     if problem := row_problem(raw):
         raise InputError(f"its header is {problem}", where=str(path), remedy="Give a table, as UTF-8 text")
     delimiter = choose_delimiter(text, usual, columns)
-    record = _quoted(lines, line, text, delimiter, 0)
+    record = _read_quoted(lines, line, text, delimiter, 0)
     if isinstance(record, Bad):
         raise InputError(
             f"the header cannot be read: {record.reason}",
@@ -255,7 +255,7 @@ def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
     """SMILES and their lines of a SMILES file, about a mebibyte of text at a time."""
     first = True
     for line, data in blocks(path):
-        text = decoded(data)
+        text = decode_text(data)
         if text.isascii() and not text_problem(text) and len(data) <= 2 * BLOCK:
             rows = [words[0] if (words := row.split(None, 1)) else "" for row in text.removesuffix("\n").split("\n")]
         else:
@@ -270,7 +270,7 @@ def smiles_blocks(path: Path) -> Iterator[tuple[list[str], Sequence[int]]]:
 
 
 def _first_word(raw: bytes) -> str:
-    text = "" if row_problem(raw) else decoded(raw)
+    text = "" if row_problem(raw) else decode_text(raw)
     return text.split(None, 1)[0] if text.strip() and not text_problem(text) else ""
 
 
@@ -289,9 +289,9 @@ def table_blocks(path: Path, delimiter: str, smiles_column: str) -> Iterator[tup
         lines.put(line, data)
         smiles, numbers = [], []
         while lines.buffer and (record := next_record(lines, delimiter, width)) is not None:
-            found = "" if isinstance(record, Bad) else record[2][column].strip()
-            if found and len(found) <= MAX_CHARACTERS and not text_problem(found):
-                smiles.append(found)
+            text = "" if isinstance(record, Bad) else record[2][column].strip()
+            if text and len(text) <= MAX_CHARACTERS and not text_problem(text):
+                smiles.append(text)
                 numbers.append(record.line if isinstance(record, Bad) else record[0])
         yield smiles, numbers
 
@@ -335,14 +335,14 @@ def parquet_blocks(path: Path, smiles_column: str) -> Iterator[tuple[list[str], 
 
 def _batches(path: Path, smiles_column: str, columns: Sequence[str], rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
     schema = parquet_schema(path)
-    wanted = [smiles_column, *columns]
-    for name in wanted:
+    names = [smiles_column, *columns]
+    for name in names:
         column_index(path, schema.names, name)
     _expect(path, schema, smiles_column, _is_text, "text")
     for name in columns:
         _expect(path, schema, name, _is_number, "numbers")
-    for batch, end, _ in parquet_batches(path, list(dict.fromkeys(wanted)), rows):
-        yield end - batch.num_rows + 1, batch.select(wanted)
+    for batch, end, _ in parquet_batches(path, list(dict.fromkeys(names)), rows):
+        yield end - batch.num_rows + 1, batch.select(names)
 
 
 def _expect(path: Path, schema: pa.Schema, name: str, fits: Callable[[pa.DataType], bool], what: str) -> None:

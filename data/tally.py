@@ -87,8 +87,9 @@ class TableTally:
         """
         quantities: dict[str, str] = {}
         for name in self.columns:
-            known = (units or {}).get(name, "1")
-            text = f"{'unit not said' if known == '1' else known}, {self.values[name]:,} of {self.used:,} {unit}"
+            column_unit = (units or {}).get(name, "1")
+            shown_unit = "unit not stated" if column_unit == "1" else column_unit
+            text = f"{shown_unit}, {self.values[name]:,} of {self.used:,} {unit}"
             broken = self.broken[name]
             quantities[name] = text + (f"; {broken:,} cells are no numbers (see rejects.csv)" if broken else "")
         numeric = [n for n in _names(self._looked_at) if _holds_numbers([row.get(n) for row in self._looked_at])]

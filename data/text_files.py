@@ -92,9 +92,9 @@ def open_lines(path: Path, form: TextFormat | None = None) -> Iterator[tuple[Bin
     with open(path, "rb") as raw:
         stream: BinaryIO = cast(BinaryIO, gzip.GzipFile(fileobj=raw)) if form.compressed else raw
         if form.encoding != "utf-8":
-            stream = _buffered(_Utf8(stream, form.encoding))
+            stream = _buffer(_Utf8(stream, form.encoding))
         if form.carriage_returns:
-            stream = _buffered(_LineFeeds(stream))
+            stream = _buffer(_LineFeeds(stream))
         yield stream, raw
 
 
@@ -115,7 +115,7 @@ def read_row(stream: BinaryIO) -> tuple[bytes, int]:
     return text[:KEPT_BYTES].replace(b"\n", b" ") + b"\n", size
 
 
-def _buffered(raw: io.RawIOBase) -> BinaryIO:
+def _buffer(raw: io.RawIOBase) -> BinaryIO:
     return io.BufferedReader(raw, 1 << 20)
 
 

@@ -78,12 +78,12 @@ def read_torch(path: Path | str) -> dict[str, np.ndarray]:
         head = inner[0].removesuffix("data.pkl")
         content = archive.read(inner[0], most=MOST_DESCRIPTION)
         try:
-            found = _describe(content, where)
+            description = _describe(content, where)
         except _NotTensorsError as error:
             raise InputError(
                 f"holds more than tensors: {error}", where=where, remedy="Save a dict of plain tensors"
             ) from error
-        items = found if isinstance(found, dict) else {"tensor": found}
+        items = description if isinstance(description, dict) else {"tensor": description}
         strange = sorted(str(k) for k, v in items.items() if not isinstance(v, _Tensor))
         if strange:
             raise InputError(f"{', '.join(strange)} is no tensor", where=where, remedy="Save a dict of plain tensors")
@@ -188,7 +188,7 @@ class _Stack:
             items.append(_storage(items.pop()))
         elif name == "REDUCE":
             arguments, what = items.pop(), items.pop()
-            items.append(_built(what, arguments))
+            items.append(_build(what, arguments))
         else:
             raise ValueError(f"opcode {name}")
 
@@ -205,7 +205,7 @@ def _storage(described: Any) -> tuple[str, str]:
     return str(key), DTYPES[storage.name]
 
 
-def _built(what: Any, arguments: Any) -> Any:
+def _build(what: Any, arguments: Any) -> Any:
     """What a constructor of PyTorch makes of its arguments, or an empty dict."""
     if not isinstance(what, _Name):
         raise ValueError("what is called is no constructor")

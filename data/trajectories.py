@@ -49,7 +49,7 @@ class _Writer(Protocol):
     """The open end of a trajectory, and the last frame of each molecule that it began with."""
 
     @property
-    def held(self) -> dict[int, Frame]: ...
+    def last_frames(self) -> dict[int, Frame]: ...
 
     def write(self, frame: Frame) -> None: ...
 
@@ -86,11 +86,11 @@ def write_frames(frames: Iterable[Frame], path: Path | str, *, source: str = "",
                     where=str(path),
                     remedy="Give each molecule's frames in order of time, each once",
                 )
-            held = writer.held.get(frame.molecule)
-            if held is not None and last.get(frame.molecule, -1) < held.step <= frame.step:
-                _compare(path, held, frame)
+            stored = writer.last_frames.get(frame.molecule)
+            if stored is not None and last.get(frame.molecule, -1) < stored.step <= frame.step:
+                _compare(path, stored, frame)
             last[frame.molecule] = frame.step
-            if held is None or frame.step > held.step:
+            if stored is None or frame.step > stored.step:
                 writer.write(frame)
                 written += 1
     return written
@@ -116,26 +116,26 @@ def read_trajectory(path: Path | str, molecule: int = 0) -> xr.Dataset:
         InputError: as `read_frames`, or there is no such molecule.
         CorruptStoreError: as `read_frames`.
     """
-    found: list[Frame] = []
+    frames: list[Frame] = []
     others: set[int] = set()
     for frame in read_frames(path):
         if frame.molecule == molecule:
-            found.append(frame)
+            frames.append(frame)
         else:
             others.add(frame.molecule)
-    if not found:
+    if not frames:
         some = ", ".join(map(str, sorted(others)[:20])) or "none"
         raise InputError(f"no frame of molecule {molecule}; there are {some}", where=str(path))
     variables: dict[str, xr.Variable] = {}
     for v in VARIABLES:
-        values = [_value(frame, v) for frame in found]
+        values = [_value(frame, v) for frame in frames]
         attrs = {"units": v.units, "long_name": v.long_name}
         if v.name in ("molecule", "numbers"):
             variables[v.name] = xr.Variable(v.dims, np.asarray(values[0], v.dtype), attrs)
         else:
             variables[v.name] = xr.Variable(("frame", *v.dims), np.stack(values).astype(v.dtype), attrs)
     status = {"units": "1", "long_name": "ok, or what became of the molecule"}
-    variables["status"] = xr.Variable(("frame",), np.array([frame.status for frame in found]), status)
+    variables["status"] = xr.Variable(("frame",), np.array([frame.status for frame in frames]), status)
     return xr.Dataset(variables).set_coords(["molecule", "step", "time_fs", "numbers"])
 
 
@@ -148,7 +148,7 @@ class _ZarrWriter:
             self._store = RecordStore.create(
                 path, VARIABLES, (), provenance=provenance, facts=KEPT, record="frame", sync=False
             )
-            self.held: dict[int, Frame] = {}
+            self.last_frames: dict[int, Frame] = {}
             return
         self._store = RecordStore.open(path, "a", sync=False)
         if self._store.inputs != tuple(v.name for v in VARIABLES) or self._store.attrs.get("source") != source:
@@ -159,7 +159,7 @@ class _ZarrWriter:
                 where=str(path),
                 remedy="Name another store",
             )
-        self.held = {frame.molecule: frame for frame in _zarr_frames(path)}
+        self.last_frames = {frame.molecule: frame for frame in _zarr_frames(path)}
 
     def write(self, frame: Frame) -> None:
         values = {v.name: _value(frame, v) for v in VARIABLES}
@@ -197,12 +197,12 @@ def _kind(path: Path) -> str:
     return suffixes[-1]
 
 
-def _compare(path: Path, held: Frame, frame: Frame) -> None:
+def _compare(path: Path, stored: Frame, frame: Frame) -> None:
     """Refuse to go on with a path that is not the one in the file."""
-    if frame.step != held.step:
-        problem = f"the last frame of molecule {held.molecule} is of step {held.step}, which this run does not keep"
-    elif not np.array_equal(held.numbers, frame.numbers) or np.abs(held.positions - frame.positions).max() > SAME:
-        problem = f"molecule {held.molecule} at step {held.step} is not where this run has it"
+    if frame.step != stored.step:
+        problem = f"the last frame of molecule {stored.molecule} is of step {stored.step}, which this run does not keep"
+    elif not np.array_equal(stored.numbers, frame.numbers) or np.abs(stored.positions - frame.positions).max() > SAME:
+        problem = f"molecule {stored.molecule} at step {stored.step} is not where this run has it"
     else:
         return
     raise InputError(problem, where=str(path), remedy="Give the settings that it was begun with, or name another path")
@@ -218,11 +218,11 @@ def _value(frame: Frame, variable: Variable) -> np.ndarray:
 def _zarr_frames(path: Path) -> Iterator[Frame]:
     with RecordStore.open(path) as store:
         for _, values in store.records(status=None):
-            known = {v.name: values[v.name] for v in VARIABLES}
+            entries = {v.name: values[v.name] for v in VARIABLES}
             for name in ("velocities", "forces"):
-                known[name] = known[name] if np.isfinite(known[name]).any() else None
-            known["cell"] = known["cell"] if known["cell"].any() else None
-            known |= {name: int(known[name]) for name in ("molecule", "step")}
+                entries[name] = entries[name] if np.isfinite(entries[name]).any() else None
+            entries["cell"] = entries["cell"] if entries["cell"].any() else None
+            entries |= {name: int(entries[name]) for name in ("molecule", "step")}
             scalars = ("time_fs", "energy", "kinetic_energy", "energy_std")
-            known |= {name: float(known[name]) for name in scalars}
-            yield Frame(**known, status=str(values["status"]))
+            entries |= {name: float(entries[name]) for name in scalars}
+            yield Frame(**entries, status=str(values["status"]))

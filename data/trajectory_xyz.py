@@ -48,7 +48,7 @@ class XyzWriter:
         source: what makes the frames; each carries it.
 
     Attributes:
-        held: the last frame of each molecule that is in the file already.
+        last_frames: the last frame of each molecule that is in the file already.
 
     Raises:
         InputError: another process writes to it, or its frames are of another source.
@@ -87,7 +87,7 @@ class XyzWriter:
         except BaseException:
             self._file.close()
             raise
-        self.held = {molecule: frame for molecule, (frame, _) in last.items()}
+        self.last_frames = {molecule: frame for molecule, (frame, _) in last.items()}
 
     def write(self, frame: Frame) -> None:
         """Add a frame."""
@@ -245,21 +245,21 @@ def _members(path: Path) -> Iterator[tuple[int, bytes]]:
     end, rest = 0, b""
     with path.open("rb") as file:
         while True:
-            unpack, parts, used, held = zlib.decompressobj(wbits=31), [], 0, 0
+            unpack, parts, used, unpacked = zlib.decompressobj(wbits=31), [], 0, 0
             while not unpack.eof:
                 data = rest or file.read(MEMBER)
                 if not data:
                     return
                 try:
-                    parts.append(unpack.decompress(data, MOST_MEMBER - held))
+                    parts.append(unpack.decompress(data, MOST_MEMBER - unpacked))
                 except zlib.error as error:
                     raise CorruptStoreError(
                         f"packed bytes behind byte {end} are not those that were written: {error}",
                         where=str(path),
                         remedy="Restore the file from a copy, or remove it",
                     ) from error
-                held += len(parts[-1])
-                if unpack.unconsumed_tail or held >= MOST_MEMBER:
+                unpacked += len(parts[-1])
+                if unpack.unconsumed_tail or unpacked >= MOST_MEMBER:
                     raise CorruptStoreError(
                         f"what is packed behind byte {end} unpacks to more than {MOST_MEMBER >> 20} MiB",
                         where=str(path),

@@ -48,15 +48,15 @@ class WeatherVariable:
 
     def attrs(self) -> dict[str, str]:
         """CF attributes."""
-        found = {"units": self.units, "standard_name": self.standard_name, "long_name": self.long_name}
-        return {k: v for k, v in found.items() if v}
+        attributes = {"units": self.units, "standard_name": self.standard_name, "long_name": self.long_name}
+        return {k: v for k, v in attributes.items() if v}
 
 
 def _table() -> dict[str, WeatherVariable]:
     def level(name: str, units: str, standard: str, long: str, odd: bool = False) -> WeatherVariable:
         return WeatherVariable(name, units, standard, long, levels=True, odd=odd)
 
-    found = [
+    variables = [
         level("temperature", "K", "air_temperature", "temperature"),
         level("geopotential", "m2 s-2", "geopotential", "geopotential"),
         level("u_component_of_wind", "m s-1", "eastward_wind", "eastward wind"),
@@ -78,7 +78,7 @@ def _table() -> dict[str, WeatherVariable]:
         WeatherVariable("geopotential_at_surface", "m2 s-2", "surface_geopotential", "geopotential at the surface"),
         WeatherVariable("land_sea_mask", "1", "land_binary_mask", "share of land"),
     ]
-    return {v.name: v for v in found}
+    return {v.name: v for v in variables}
 
 
 #: What is known, by its name.
@@ -213,7 +213,7 @@ class WeatherLayout:
         """Channels of a variable."""
         return [i for i, c in enumerate(self.channels) if c.variable == variable]
 
-    def mirrored(
+    def mirror(
         self, states: Float[np.ndarray, "*lead latitude longitude channel"]
     ) -> Float[np.ndarray, "*lead latitude longitude channel"]:
         """States mirrored at the equator: north and south change places, and what points north then points south.
@@ -266,9 +266,9 @@ class WeatherLayout:
         parts = []
         for name in self.variables:
             array = data[name]
-            units, wanted = array.attrs.get("units"), VARIABLES[name].units if name in VARIABLES else None
-            if units is not None and wanted is not None and not same_units(units, wanted):
-                raise InputError(f"{name} is in {units}, {wanted} is needed", where=where, remedy="Convert it")
+            units, needed_units = array.attrs.get("units"), VARIABLES[name].units if name in VARIABLES else None
+            if units is not None and needed_units is not None and not same_units(units, needed_units):
+                raise InputError(f"{name} is in {units}, {needed_units} is needed", where=where, remedy="Convert it")
             levels = self.levels(name)
             if levels:
                 have = np.asarray(data[LEVEL].values, float) if LEVEL in array.dims else np.zeros(0)
@@ -307,21 +307,21 @@ class WeatherLayout:
         for name in self.variables:
             at = self.index(name)
             attrs = VARIABLES[name].attrs() if name in VARIABLES else {"units": "1", "long_name": name}
-            own = self.levels(name)
-            if own:
+            variable_levels = self.levels(name)
+            if variable_levels:
                 array = xr.DataArray(
                     np.moveaxis(values[..., at], -1, -3), dims=(*dims, LEVEL, LATITUDE, LONGITUDE), attrs=attrs
-                ).assign_coords({LEVEL: list(own)})
-                arrays[name] = array.reindex({LEVEL: levels}) if list(own) != levels else array
+                ).assign_coords({LEVEL: list(variable_levels)})
+                arrays[name] = array.reindex({LEVEL: levels}) if list(variable_levels) != levels else array
             else:
                 arrays[name] = xr.DataArray(values[..., at[0]], dims=(*dims, LATITUDE, LONGITUDE), attrs=attrs)
-        made = xr.Dataset(arrays, attrs={"Conventions": "CF-1.11", **self.attrs})
-        return made.assign_coords({**self.coordinates(), **(coords or {})})
+        dataset = xr.Dataset(arrays, attrs={"Conventions": "CF-1.11", **self.attrs})
+        return dataset.assign_coords({**self.coordinates(), **(coords or {})})
 
     def coordinates(self) -> dict[str, xr.Variable]:
         """Latitude, longitude and, where there is one, level, with CF attributes."""
         grid = self.grid
-        found = {
+        coordinates = {
             LATITUDE: xr.Variable(
                 (LATITUDE,), np.array(grid.latitude), {"units": "degrees_north", "standard_name": "latitude"}
             ),
@@ -333,8 +333,8 @@ class WeatherLayout:
         if levels:
             name = "air_pressure" if self.level_units == PRESSURE_UNITS else "atmosphere_sigma_coordinate"
             attrs = {"units": self.level_units, "standard_name": name, "positive": "down"}
-            found[LEVEL] = xr.Variable((LEVEL,), np.array(levels, float), attrs)
-        return found
+            coordinates[LEVEL] = xr.Variable((LEVEL,), np.array(levels, float), attrs)
+        return coordinates
 
     def refuse_other_states(self, other: WeatherLayout, where: str, these: str) -> None:
         """Refuse states of another layout than this one, which would be taken for other than they are.
@@ -351,16 +351,16 @@ class WeatherLayout:
         def refuse(problem: str, remedy: str) -> None:
             raise InputError(f"its states are not {these}: {problem}", where=where, remedy=remedy)
 
-        own, labels = [c.label for c in self.channels], [c.label for c in other.channels]
-        lacking, more = [c for c in own if c not in labels], [c for c in labels if c not in own]
+        expected, labels = [c.label for c in self.channels], [c.label for c in other.channels]
+        lacking, more = [c for c in expected if c not in labels], [c for c in labels if c not in expected]
         if self.level_units != other.level_units and any(c.level is not None for c in self.channels):
             refuse(f"levels in {other.level_units}, {self.level_units} is needed", "Give windows of the same levels")
         if lacking or more:
             said = [f"without {', '.join(lacking)}"] if lacking else []
             said += [f"with {', '.join(more)}"] if more else []
-            refuse(" and ".join(said), f"Write windows of {', '.join(own)}, by source.variables and source.levels")
-        if own != labels:
-            refuse("the same channels in another order", f"Write windows with {', '.join(own)} in this order")
+            refuse(" and ".join(said), f"Write windows of {', '.join(expected)}, by source.variables and source.levels")
+        if expected != labels:
+            refuse("the same channels in another order", f"Write windows with {', '.join(expected)} in this order")
         if abs(self.step_hours - other.step_hours) * 3600 > 0.5:
             refuse(
                 f"{other.step_hours:g} h from one to the next, {self.step_hours:g} h are needed",
@@ -386,14 +386,14 @@ class WeatherLayout:
         Raises:
             InputError: latitudes or longitudes are missing or differ.
         """
-        for name, own in ((LATITUDE, self.grid.latitude), (LONGITUDE, self.grid.longitude)):
+        for name, expected in ((LATITUDE, self.grid.latitude), (LONGITUDE, self.grid.longitude)):
             if name not in data.coords:
                 raise InputError(f"no coordinate {name} in it", where=where, remedy="Name it so")
             values = np.asarray(data[name].values, float)
-            if len(values) != len(own) or not np.allclose(values, own, atol=1e-3):
+            if len(values) != len(expected) or not np.allclose(values, expected, atol=1e-3):
                 raise InputError(
                     f"its {name}s run from {values[0]:g} to {values[-1]:g} in {len(values)}, "
-                    f"{own[0]:g} to {own[-1]:g} in {len(own)} are needed",
+                    f"{expected[0]:g} to {expected[-1]:g} in {len(expected)} are needed",
                     where=where,
                     remedy="Regrid it, or give ascending latitudes and longitudes of the same range",
                 )

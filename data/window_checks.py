@@ -49,7 +49,7 @@ def static_fields(
         raise InputError(f"no static variable {', '.join(lacking)}", where=str(path), remedy="Leave it out")
     layout.refuse_other_grid(static, str(path))
     fields = [static[n].transpose("latitude", "longitude").values.astype(np.float32) for n in layout.static]
-    made = np.stack(fields, axis=-1)
-    if not np.isfinite(made).all():
+    stacked = np.stack(fields, axis=-1)
+    if not np.isfinite(stacked).all():
         raise InputError("a static variable holds values that are not finite", where=str(path), remedy="Leave it out")
-    return made
+    return stacked

@@ -87,8 +87,8 @@ class Moments:
         std = np.where(std > 1e-9 * np.abs(self.mean), std, 1.0)
         step = np.sqrt(self.steps_squared / max(self.steps, 1))
         step = np.where(step > 0, step, 1.0)
-        found = (self.mean, std, step, self.low, self.high)
-        return ChannelStatistics(*(tuple(float(v) for v in values) for values in found))
+        columns = (self.mean, std, step, self.low, self.high)
+        return ChannelStatistics(*(tuple(float(v) for v in values) for values in columns))
 
 
 @dataclass(frozen=True)
@@ -173,7 +173,7 @@ def climatology(
         _add_means(means, blocks, hour, np.zeros(len(times), int))
         return Climatology(kind, hours, means.astype(np.float32))
     if file is not None and file.is_file():
-        return Climatology(kind, hours, _mapped(file))
+        return Climatology(kind, hours, _map_file(file))
     size = (len(hours), YEAR_DAYS, *shape)
 
     def fill(values: np.ndarray) -> None:
@@ -189,10 +189,10 @@ def climatology(
         mapped = np.lib.format.open_memmap(part, mode="w+", dtype=np.float32, shape=size)
         fill(mapped)
         mapped.flush()
-    return Climatology(kind, hours, _mapped(file))
+    return Climatology(kind, hours, _map_file(file))
 
 
-def _mapped(file: Path) -> np.ndarray:
+def _map_file(file: Path) -> np.ndarray:
     verify(file, remedy="Remove it, and it is made again")
     return np.load(file, mmap_mode="r", allow_pickle=False)
 

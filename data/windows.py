@@ -8,11 +8,10 @@ TensorStore's, several windows at once.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -21,19 +20,13 @@ from typing import Any
 import numpy as np
 import tensorstore
 import xarray as xr
-import zarr
 from jaxtyping import Float, Int
-from zarr.codecs import Crc32cCodec
 
 from data.checksums import sha256_of, verify
-from data.claim import claim
-from data.costs import PROCESSOR_TIME, CostWarning, said
+from data.costs import PROCESSOR_TIME, CostWarning, unrecorded_message
 from data.errors import CorruptStoreError, InputError
-from data.files import listed_path, remove_directory, remove_listed, sweep, write_json
 from data.plain import entry, read_plain, reading
-from data.synced_zarr import SyncedStore
 from data.weather import TIME, WeatherLayout
-from data.window_checks import refuse_not_finite, static_fields
 from data.window_statistics import ChannelStatistics, Climatology, Moments, climatology
 
 ANEW = "Write the store again"
@@ -41,30 +34,7 @@ CARD, STATES, STATIC, PROGRESS = "windows.json", "states.zarr", "static.npy", "p
 CLIMATOLOGY = "climatology"
 #: Keys of the card, and attributes of a store; null where unknown.
 COSTS = ("seconds_per_step", "label_core_seconds")
-SCHEMA = 2
-#: Bytes of a shard, and of what is held while statistics are taken.
-SHARD_BYTES = 256 << 20
-#: States of a shard at most: its index lists each, also those that are not there, and of few points that takes minutes.
-MOST_STATES = 4096
 BLOCK_BYTES = 64 << 20
-
-
-@dataclass(frozen=True)
-class Segment:
-    """States that follow one another by one step.
-
-    Attributes:
-        times: datetime64 of each.
-        read: the states in [start, stop), as a Dataset with a dim `time`.
-    """
-
-    times: np.ndarray
-    read: Callable[[int, int], xr.Dataset]
-
-    @staticmethod
-    def of(data: xr.Dataset) -> Segment:
-        """All states of a Dataset."""
-        return Segment(data[TIME].values, lambda start, stop: data.isel({TIME: slice(start, stop)}))
 
 
 @dataclass(frozen=True)
@@ -109,7 +79,7 @@ class WindowStore:
                 where=str(path),
                 remedy="Give the command that began it again" if begun else "Make one with `understudy windows`",
             )
-        card = _read(path / CARD)
+        card = read_object(path / CARD)
         with reading(path / CARD, remedy=ANEW):
             store = WindowStore(
                 path,
@@ -149,7 +119,7 @@ class WindowStore:
             CostWarning: it is not processor time, or the store is from before it said what it is.
         """
         if np.isfinite(self.label_core_seconds) and self.counted != PROCESSOR_TIME:
-            warnings.warn(said(1, 1, str(self.path)), CostWarning, stacklevel=2)
+            warnings.warn(unrecorded_message(1, 1, str(self.path)), CostWarning, stacklevel=2)
         return self.label_core_seconds
 
     @cached_property
@@ -177,12 +147,12 @@ class WindowStore:
             stride: from one window of a segment to the next.
         """
         low, high = (0, len(self)) if part is None else part
-        found = [
+        ranges = [
             np.arange(max(a, low), min(b, high) - frames + 1, stride)
             for a, b in self.segments
             if min(b, high) - max(a, low) >= frames
         ]
-        return np.concatenate(found) if found else np.zeros(0, int)
+        return np.concatenate(ranges) if ranges else np.zeros(0, int)
 
     def read(
         self, starts: Int[np.ndarray, " window"], frames: int
@@ -203,10 +173,10 @@ class WindowStore:
             for wait in waits:
                 wait.result()
         except ValueError as error:
-            raise self._damaged(str(error)) from error
+            raise self._damage(str(error)) from error
         return out
 
-    def _damaged(self, said: str) -> CorruptStoreError:
+    def _damage(self, said: str) -> CorruptStoreError:
         """What TensorStore says of a shard whose bytes are not those that their checksums are of."""
         file = re.search(r'local file "([^"]+)"', said)
         return CorruptStoreError(
@@ -252,178 +222,12 @@ class WindowStore:
         return self.layout.unstack(states, (TIME,), {TIME: self.times[low:high]})
 
 
-def write_windows(
-    path: Path,
-    segments: Iterable[Segment],
-    layout: WeatherLayout,
-    *,
-    static: xr.Dataset | None = None,
-    fingerprint: str,
-    seconds_per_step: float = float("nan"),
-    label_core_seconds: float = float("nan"),
-    counted: str = PROCESSOR_TIME,
-    shard_bytes: int = SHARD_BYTES,
-    advance: Any = None,
-) -> WindowStore:
-    """Write states to a store; one that was begun by the same call goes on from its last whole shard.
-
-    Args:
-        path: the directory.
-        segments: each is read block by block.
-        layout: what to write.
-        static: has the layout's static variables.
-        fingerprint: identity of the data.
-        seconds_per_step: core-seconds that its simulator takes for a state.
-        label_core_seconds: what all of them cost, with spin-up and runs that failed.
-        counted: how these costs were, in words of `data.costs`.
-        shard_bytes: about so many a shard.
-        advance: called with the number of states written, for a progress bar.
+def read_object(path: Path) -> dict[str, Any]:
+    """An object of JSON in a store of windows, such as its card.
 
     Raises:
-        InputError: `path` holds other data, a variable is missing, or a value is not finite; names it.
+        CorruptStoreError: the file is missing or damaged.
     """
-    path = Path(path)
-    identity = {
-        "schema": SCHEMA, "layout": layout.to_json(), "fingerprint": fingerprint, "shard_bytes": shard_bytes,
-    }  # fmt: skip
-    if (path / CARD).is_file():
-        store = WindowStore.open(path)
-        if _read(path / CARD)["identity"] != json.loads(json.dumps(identity)):
-            raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
-        if not (path / PROGRESS).exists():
-            sweep(path)
-            return store
-    with claim(path, "store of windows", adopt=_is_begun):
-        return _write_states(
-            path,
-            segments,
-            layout,
-            identity,
-            static,
-            fingerprint,
-            (seconds_per_step, label_core_seconds, counted),
-            advance,
-        )
-
-
-def _write_states(
-    path: Path,
-    segments: Iterable[Segment],
-    layout: WeatherLayout,
-    identity: Mapping[str, Any],
-    static: xr.Dataset | None,
-    fingerprint: str,
-    costs: tuple[float, float, str],
-    advance: Any,
-) -> WindowStore:
-    if (path / CARD).is_file():
-        # A kill came between the card and the end.
-        remove_listed(path / PROGRESS)
-        return WindowStore.open(path)
-    shard_bytes = int(identity["shard_bytes"])
-    done = _progress(path, identity)
-    sweep(path, zarr=True)
-    state = (*layout.grid.shape, len(layout.channels))
-    each = min(MOST_STATES, max(1, shard_bytes // (4 * int(np.prod(state)))))
-    if done == 0:
-        if (path / STATES).exists():
-            remove_directory(path / STATES)
-        for old in path.glob(f"{CLIMATOLOGY}_*"):
-            remove_listed(old)
-        array = zarr.create_array(
-            SyncedStore(path / STATES), shape=(0, *state), chunks=(1, *state), shards=(each, *state), dtype="float32",
-            compressors=[Crc32cCodec()], filters=None, fill_value=float("nan"),
-            dimension_names=["time", "latitude", "longitude", "channel"],
-        )  # fmt: skip
-    else:
-        array = zarr.open_array(SyncedStore(path / STATES), mode="r+")
-    times: list[np.ndarray] = []
-    ends: list[tuple[int, int]] = []
-    pending: list[np.ndarray] = []
-    total, held, skip = 0, 0, done
-    if done and advance is not None:
-        advance(done)
-
-    def flush(block: np.ndarray, at: int) -> None:
-        array.resize((at + len(block), *state))
-        array[at : at + len(block)] = block
-        _write(path / PROGRESS, {"identity": identity, "states": at + len(block)})
-        if advance is not None:
-            advance(len(block))
-
-    for number, segment in enumerate(segments):
-        start = total
-        stamps = segment.times.astype("datetime64[ns]")
-        times.append(stamps)
-        step = max(1, each // 4)
-        for first in range(0, len(stamps), step):
-            last = min(first + step, len(stamps))
-            total += last - first
-            if total <= skip:
-                continue  # written before a stop
-            keep = max(first, last - (total - skip))
-            block = layout.stack(segment.read(keep, last), f"segment {number} of {path}")
-            refuse_not_finite(block, layout, stamps[keep:last])
-            pending.append(block)
-            held += len(block)
-            while held >= each:
-                joined = np.concatenate(pending)
-                flush(joined[:each], done)
-                done, pending, held = done + each, [joined[each:]], held - each
-        ends.append((start, total))
-    if not total:
-        raise InputError("no states to write", where=str(path), remedy="Choose a range of time that holds some")
-    if held:
-        flush(np.concatenate(pending), done)
-    fixed = static_fields(static, layout, path)
-    with listed_path(path / STATIC) as temporary, open(temporary, "wb") as file:
-        np.save(file, fixed, allow_pickle=False)
-    stamps = np.concatenate(times)
-    bare = WindowStore(path, layout, ChannelStatistics((), (), (), (), ()), stamps, tuple(ends), fingerprint, 0.0, 0.0)
-    found = bare.statistics_of((0, total))
-    shards = {
-        str(f.relative_to(path / STATES)): f.stat().st_size for f in sorted((path / STATES).rglob("*")) if f.is_file()
-    }
-    card = {
-        "identity": identity, "layout": layout.to_json(), "statistics": found.to_json(),
-        "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
-        "shards": shards, "states_sha256": sha256_of(path / STATES / "zarr.json"),
-    }  # fmt: skip
-    card |= {k: None if np.isnan(v) else v for k, v in zip(COSTS, costs[:2], strict=True)} | {"counted": costs[2]}
-    _write(path / CARD, card)
-    remove_listed(path / PROGRESS)
-    return WindowStore.open(path)
-
-
-def _is_begun(path: Path) -> bool:
-    """Whether an earlier version began to write windows here."""
-    try:
-        return "identity" in json.loads((path / PROGRESS).read_text(encoding="utf-8"))
-    except (OSError, ValueError, TypeError):
-        return False
-
-
-def _progress(path: Path, identity: Mapping[str, Any]) -> int:
-    """States that an earlier call wrote; only whole shards are believed.
-
-    Raises:
-        InputError: it wrote other data.
-    """
-    if not (path / PROGRESS).is_file():
-        return 0
-    found = _read(path / PROGRESS)
-    with reading(path / PROGRESS, remedy=ANEW):
-        entry(found, "states", int)
-        entry(found, "identity", dict[str, Any])
-    if found["identity"] != json.loads(json.dumps(identity)):
-        raise InputError("holds windows of other data", where=str(path), remedy="Give another directory")
-    state = (*(len(found["identity"]["layout"]["grid"][k]) for k in ("latitude", "longitude")),)
-    size = 4 * int(np.prod(state)) * len(found["identity"]["layout"]["channels"])
-    each = min(MOST_STATES, max(1, int(found["identity"]["shard_bytes"]) // size))
-    return int(found["states"]) // each * each
-
-
-def _read(path: Path) -> dict[str, Any]:
     return read_plain(path, dict[str, Any], remedy=ANEW)
 
 
@@ -438,7 +242,3 @@ def _refuse_misfits(store: WindowStore) -> None:
         raise ValueError(f"statistics must be of {channels} channels")
     if any(not 0 <= start < stop <= times for start, stop in store.segments):
         raise ValueError(f"segments must lie within {times} times")
-
-
-def _write(path: Path, value: Any) -> None:
-    write_json(path, value, indent=None)

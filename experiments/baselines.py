@@ -15,7 +15,7 @@ from rdkit.Chem import rdFingerprintGenerator
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.linear_model import LinearRegression, RidgeCV
 
-from data.smiles import parsed
+from data.smiles import parse_smiles
 
 BITS = 2048
 NAMES = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
@@ -24,7 +24,7 @@ NAMES = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
 def morgan_counts(smiles: Sequence[str]) -> Float[np.ndarray, "molecule bit"]:
     """Morgan count fingerprints of radius 2, folded to 2048 bits, one row a SMILES (all valid)."""
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=BITS)
-    return np.stack([generator.GetCountFingerprintAsNumPy(parsed(s)) for s in smiles]).astype(float)
+    return np.stack([generator.GetCountFingerprintAsNumPy(parse_smiles(s)) for s in smiles]).astype(float)
 
 
 def predictions(

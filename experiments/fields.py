@@ -14,7 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.field_files import ARRAYS, REMEDY
-from data.fields import Fields, Layout, read_fields
+from data.field_reading import read_fields
+from data.fields import Fields, Layout
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import content_hash

@@ -15,7 +15,7 @@ from omegaconf import MISSING
 
 from data.errors import InputError
 from data.files import write_json
-from data.grouping import repeats_said
+from data.grouping import repeats_note
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.splits import counts, split_by_key
@@ -186,7 +186,7 @@ def read_samples(
                 quantities=getattr(samples, "quantities", {}),
                 left_out=Counter(kind_of_reason(reason) for _, reason in dict(bad).items()),
                 unused=getattr(samples, "unused", {}),
-                assumed=repeats_said(samples.input_keys()),
+                assumed=repeats_note(samples.input_keys()),
             )
         )
     if rejects is not None:

@@ -20,8 +20,8 @@ from data.cells import safe_row
 from data.checksums import crc32_of
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
-from data.featurise import GraphTable
 from data.files import list_as_is, remove_listed, sweep, sync_directory, write_json
+from data.graph_tables import GraphTable
 from data.library import CARD, REMEDY, Part, Prepared, PreparedLibrary, read_part, write_part
 from data.plain import read_plain
 from experiments.screening_chunks import Encoded

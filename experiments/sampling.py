@@ -9,7 +9,7 @@ import numpy as np
 from rdkit.Chem import rdFingerprintGenerator
 from rdkit.SimDivFilters.rdSimDivPickers import MaxMinPicker
 
-from data.smiles import parsed
+from data.smiles import parse_smiles
 
 T = TypeVar("T")
 
@@ -44,6 +44,6 @@ def diverse(smiles: Sequence[str], n: int, *, seed: int) -> list[int]:
     Relat. 2002, 21, 598), so that any head of the result is diverse as well.
     """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
-    prints = [generator.GetFingerprint(parsed(s)) for s in smiles]
+    prints = [generator.GetFingerprint(parse_smiles(s)) for s in smiles]
     n = min(n, len(prints))
     return list(MaxMinPicker().LazyBitVectorPick(prints, len(prints), n, seed=seed)) if n else []

@@ -14,7 +14,8 @@ import numpy as np
 from jaxtyping import Int, UInt8
 
 from data import row_watch
-from data.featurise import GraphTable, encode
+from data.featurise import encode
+from data.graph_tables import GraphTable
 from data.rejects import KEPT_TEXT
 from data.text_files import TOO_LONG
 

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from data.featurise import GraphTable
+from data.graph_tables import GraphTable
 from data.parsing import LIMITS, START_TIMEOUT_S, DiedError, Lane, Limits
 from experiments.screening_chunks import Chunk, Encoded, encode_chunk, reject_chunk
 

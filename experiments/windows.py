@@ -14,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.errors import InputError
 from data.files import write_json
 from data.store import RecordStore
-from data.windows import WindowStore, write_windows
+from data.window_writing import write_windows
+from data.windows import WindowStore
 from experiments.stage import StageSettings, application, build, existing_file, instantiate, show_readings, summary
 from experiments.weather.drift import Drift
 from simulators.weather.core_windows import core_windows

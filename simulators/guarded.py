@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from data.descendants import descendants, kill, kill_descendants
-from data.processor import living_seconds, used
+from data.processor import living_seconds, usage_seconds
 from simulators.guard import ENDING, ENDING_S, GONE_S, KILL
 from simulators.scratch import MARK, Scratch, marked_processes
 
@@ -208,6 +208,6 @@ class Guarded:
             report = {"code": None, "said": "", "over": False, "trouble": "its guard was killed from outside"}
             if self.scratch is not None:
                 kill(marked_processes(self.scratch.root))
-        self.ended = Ended(**report, core_seconds=used(usage) + (before if report["trouble"] else 0.0))
+        self.ended = Ended(**report, core_seconds=usage_seconds(usage) + (before if report["trouble"] else 0.0))
         if self.scratch is not None:
             self.scratch.close()

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from data.files import write_json, write_text
 from data.identity import frame_keys
-from data.molecules import write_extxyz
+from data.molecule_writing import write_extxyz
 from data.rows import Row
 from data.structures import Structures
 from experiments.active.loop import Outcome

@@ -72,7 +72,7 @@ def ours(
         given.append(f"train.max_seconds={max(1.0, seconds - CLOSING_S)}")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", given)
-    from data.fields import read_fields
+    from data.field_reading import read_fields
 
     data = build(FieldData, config.data, where="data")
     reads = {

@@ -61,7 +61,7 @@ def split(frames: Structures, seed: int = 0) -> tuple[Structures, Structures]:
 
 def write(structures: Structures, path: Path) -> Path:
     """The frames as extxyz, with what is known of energies and forces; the path."""
-    from data.molecules import write_extxyz
+    from data.molecule_writing import write_extxyz
     from data.rows import Row
 
     rows = []

@@ -29,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     pin(given.cores)
     from hydra import compose, initialize_config_dir
 
-    from data.windows import write_windows
+    from data.window_writing import write_windows
     from experiments.forecasts import WindowData, train_on_windows, weather_config
     from experiments.stage import CONF, build
     from experiments.weather.scores import Protocol, score

@@ -39,7 +39,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = parser.parse_args(argv)
     pin(given.cores)
     from data.weather import Channel, WeatherLayout
-    from data.windows import Segment, WindowStore, write_windows
+    from data.window_writing import Segment, write_windows
+    from data.windows import WindowStore
     from simulators.weather.regrid import global_grid
 
     names = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_wind", "specific_humidity")

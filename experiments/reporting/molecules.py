@@ -10,7 +10,7 @@ from rdkit.Chem import rdDepictor
 from rdkit.Chem.Draw import rdMolDraw2D
 
 from data.parsing import Lost, each
-from data.smiles import parsed
+from data.smiles import parse_smiles
 from experiments.reporting.style import inline_svg
 from experiments.reporting.words import escape
 
@@ -43,7 +43,7 @@ def _drawn(smiles: str, width: int, height: int) -> str | None:
 
 def _prepared(smiles: str) -> Chem.Mol | None:
     with rdBase.BlockLogs():
-        molecule = parsed(smiles)
+        molecule = parse_smiles(smiles)
     if molecule is None or not molecule.GetNumAtoms():
         return None
     rdDepictor.SetPreferCoordGen(False)

@@ -17,7 +17,8 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.spec import content_hash
 from data.weather import TIME, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from experiments.stage import existing_file, surrogate_directory
 from experiments.weather.reference_states import part_of_training
 from experiments.weather.stability import out_of_range

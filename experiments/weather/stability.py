@@ -56,7 +56,7 @@ class Climate:
 
     def and_mirrored(self, layout: WeatherLayout) -> Climate:
         """Of these states and their mirror images at the equator."""
-        mean = layout.mirrored(self.mean[:, None])[:, 0]
+        mean = layout.mirror(self.mean[:, None])[:, 0]
         return Climate.pooled([self, Climate(self.states, mean, self.spread[::-1])])
 
     def off(self, truth: Climate, weights: Float[np.ndarray, " latitude"]) -> dict[str, Float[np.ndarray, " channel"]]:

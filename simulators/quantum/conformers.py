@@ -19,7 +19,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from data.errors import InputError
 from data.featurise import reject_reason
 from data.parsing import Lane, Limits, Lost, each
-from data.smiles import parsed, text_refusal
+from data.smiles import parse_smiles, text_refusal
 from data.spec import SimulationError
 from simulators.quantum.fragments import embed_apart, refuse_contacts
 from simulators.quantum.standardise import apply_steps, check_steps
@@ -80,7 +80,7 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
             its bonds and stereochemistry, or two atoms of it lie on top of each other.
     """
     with rdBase.BlockLogs():
-        molecule = parsed(smiles)
+        molecule = parse_smiles(smiles)
         if molecule is None or not molecule.GetNumAtoms() or "*" in smiles:
             raise SimulationError("invalid_input", f"{smiles!r}: {reject_reason(smiles)}")
         standard: dict[str, Any] = {}

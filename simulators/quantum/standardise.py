@@ -9,7 +9,7 @@ from rdkit import Chem, rdBase
 from rdkit.Chem.MolStandardize import rdMolStandardize
 
 from data.parsing import Lost, each
-from data.smiles import parsed
+from data.smiles import parse_smiles
 
 #: What can be asked for, in the order in which it is done.
 STEPS: Mapping[str, Callable[[Chem.Mol], Chem.Mol]] = {
@@ -47,7 +47,7 @@ def standard_smiles(smiles: Sequence[str], steps: Sequence[str]) -> list[str | L
 def standard_form(text: str, steps: Sequence[str]) -> str:
     """What `standard_smiles` says of one molecule, made where this is called."""
     with rdBase.BlockLogs():
-        molecule = parsed(text)
+        molecule = parse_smiles(text)
         if molecule is None or not molecule.GetNumAtoms():
             return ""
         form = str(Chem.MolToSmiles(apply_steps(molecule, steps)))

@@ -8,7 +8,7 @@ import numpy as np
 import xarray as xr
 from jaxtyping import Int
 
-from data.damage import said
+from data.damage import first_line
 from data.errors import CorruptStoreError, InputError
 from data.weather import TIME
 
@@ -83,7 +83,7 @@ def load(data: xr.Dataset, where: str) -> xr.Dataset:
         stamps = np.atleast_1d(data[TIME].values) if TIME in data.coords else np.zeros(0)
         times = f" of {_short(stamps[0])} to {_short(stamps[-1])}" if len(stamps) else ""
         # The error of the file library is the cause of the error that the array guard raises.
-        text = said(error.__cause__ if isinstance(error, InputError) and error.__cause__ else error)
+        text = first_line(error.__cause__ if isinstance(error, InputError) and error.__cause__ else error)
         raise CorruptStoreError(
             f"{name}{times} cannot be read: {text}", where=where, remedy="Fetch it again, or try once more"
         ) from error

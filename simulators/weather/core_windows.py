@@ -8,11 +8,12 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from data.costs import core_seconds, counted
+from data.costs import core_seconds, cost_basis
 from data.errors import InputError
 from data.spec import content_hash
 from data.store import RecordStore
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from simulators.weather.core_spec import with_dates
 from simulators.weather.dycore import DynamicalCore
 from simulators.weather.shallow_water import ShallowWater
@@ -64,7 +65,7 @@ def core_windows(
 
         return write_windows(
             path, segments(), core.layout, fingerprint=content_hash([core.fingerprint, keys]), seconds_per_step=cost,
-            label_core_seconds=float(np.nansum(spent)), counted=counted(data), advance=advance,
+            label_core_seconds=float(np.nansum(spent)), counted=cost_basis(data), advance=advance,
         )  # fmt: skip
 
 

@@ -21,7 +21,7 @@ from data.reading import Reading
 from data.spec import content_hash
 from data.units import same_units
 from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
-from data.windows import Segment
+from data.window_writing import Segment
 from simulators.weather.cf import beyond_source, convert_units, pressure_levels, unknown_variables
 from simulators.weather.chunks import ChunkReader, as_slice, load
 from simulators.weather.plausible import odd_heights, refuse_implausible

@@ -17,7 +17,7 @@ import xarray as xr
 
 from data.damage import parsing
 from data.errors import CorruptStoreError, InputError
-from data.lazy_arrays import guarded, open_guarded
+from data.lazy_arrays import guard, open_guarded
 from data.netcdf import open_netcdf
 from data.probe import refuse_deadly
 from data.spec import SimulationError
@@ -143,7 +143,7 @@ def _grib(path: str) -> list[xr.Dataset]:
                 raise
         with parsing(path):
             parts = open_variable_datasets(path, backend_kwargs=options)
-    return [guarded(part, path, stored=lambda: size) for part in parts]
+    return [guard(part, path, stored=lambda: size) for part in parts]
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
-from data.featurise import ATOM_COLUMNS, GraphTable
+from data.graph_tables import ATOM_COLUMNS, GraphTable
 from data.plain import PlainError, decode
 
 #: A neighbour's stereo labels and ring bonds are left out: with them almost every molecule would be outside.

@@ -12,7 +12,7 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.errors import InputError
-from data.featurise import GraphTable
+from data.graph_tables import GraphTable
 from data.graphs import GraphBatch, GraphSource, choose_buckets, with_room
 from data.spec import content_hash
 from data.splits import Split

@@ -14,7 +14,8 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Float
 
-from data.featurise import GraphTable, empty_table, encode
+from data.featurise import encode
+from data.graph_tables import GraphTable, empty_table
 from data.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
 from data.plain import decode, within
 from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset

@@ -15,7 +15,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 
-from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
+from data.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, CHARGE_ZERO
 from data.graphs import GraphBatch
 
 #: Atomic numbers of the elements with their own feature; all other elements share one.

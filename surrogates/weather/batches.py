@@ -118,7 +118,7 @@ class WindowBatches:
                 states[here] = store.read(first, states.shape[1])
             times[here] = store.times[first + self.history - 1]
         if turned.any():
-            states[turned] = self.store.layout.mirrored(states[turned])
+            states[turned] = self.store.layout.mirror(states[turned])
         days, seconds = clock(times)
         return WeatherBatch(states, days, seconds, weight)
 

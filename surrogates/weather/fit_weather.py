@@ -171,7 +171,7 @@ def fit_weather(
     usual, hours = usual_states(store, train, config.usual)
     if config.mirror:
         _refuse_unlike_halves(store)
-        usual = (usual + layout.mirrored(usual)) / 2
+        usual = (usual + layout.mirror(usual)) / 2
     statistics, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
     zonal_unit = None
     if config.zonal_weight or config.keep_means:
@@ -249,7 +249,7 @@ def _refuse_unlike_halves(store: WindowStore) -> None:
     """
     remedy = "Set it to false"
     try:
-        store.layout.mirrored(np.zeros((*store.layout.grid.shape, len(store.layout.channels)), np.float32))
+        store.layout.mirror(np.zeros((*store.layout.grid.shape, len(store.layout.channels)), np.float32))
     except ValueError as error:
         raise InputError(str(error), where="surrogate.mirror", remedy=remedy) from error
     static = store.static

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data.cells import plain, safe, safe_frame
-from data.molecules import read, write_csv
+from data.molecule_writing import write_csv
+from data.molecules import read
 from data.rejects import RejectLog
 
 FORMULAS = ["=1+1", "+SUM(A1)", "-2+3", "@A1", "\t=1", "\r=1", "＝1", "-", "=", "+1 ", "--1"]

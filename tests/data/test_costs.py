@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.costs import CostWarning, core_seconds, counted, label_core_seconds, training_core_seconds
+from data.costs import CostWarning, core_seconds, cost_basis, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
 from data.spec import Variable
 from data.store import RecordStore
 from data.store_columns import FIRST_FACTS
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, write_windows
+from data.window_writing import Segment, write_windows
 
 VARIABLES = (Variable("speed", (), "m s-1", "float64", "speed"),), (Variable("drag", (), "N", "float64", "drag"),)
 
@@ -24,9 +24,9 @@ VARIABLES = (Variable("speed", (), "m s-1", "float64", "speed"),), (Variable("dr
 def test_the_cost_of_a_record_is_its_processor_time_and_nothing_else_where_that_is_known() -> None:
     facts = {"seconds": [10.0, 20.0, np.nan], "threads": [2, 4, 1], "core_seconds": [7.0, np.nan, np.nan]}
     with pytest.warns(CostWarning, match=r"s.zarr: the cost of 1 of 3 records is wall time x threads"):
-        found = core_seconds(facts, "s.zarr")
+        costs = core_seconds(facts, "s.zarr")
     # A record that was not made by a campaign has no cost.
-    np.testing.assert_array_equal(found, [7.0, 80.0, np.nan])
+    np.testing.assert_array_equal(costs, [7.0, 80.0, np.nan])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert core_seconds({"seconds": 10.0, "threads": 2, "core_seconds": 0.0}) == 0.0
@@ -72,6 +72,6 @@ def test_windows_say_how_their_labels_were_counted_and_those_from_before_warn_wh
         assert old.label_cost() == 5.0
     # Nothing is said of a cost that nobody knows.
     assert np.isnan(replace(old, label_core_seconds=float("nan")).label_cost())
-    assert counted({"seconds": [1.0, np.nan], "threads": [1, 1], "core_seconds": [2.0, np.nan]}) == "processor time"
-    assert counted({"seconds": [1.0, 2.0], "core_seconds": [2.0, np.nan]}) == "wall time x threads"
-    assert counted({"seconds": [1.0]}) == "wall time x threads"
+    assert cost_basis({"seconds": [1.0, np.nan], "threads": [1, 1], "core_seconds": [2.0, np.nan]}) == "processor time"
+    assert cost_basis({"seconds": [1.0, 2.0], "core_seconds": [2.0, np.nan]}) == "wall time x threads"
+    assert cost_basis({"seconds": [1.0]}) == "wall time x threads"

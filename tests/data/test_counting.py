@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data import molecules
+from data import molecule_writing, molecules
 from data.counting import count_rows
 from data.molecules import Row, read
 
@@ -22,12 +22,16 @@ SMILES = [row.smiles or "" for row in ROWS]
 def write(path: Path) -> None:
     kind = molecules.kind_of(path)
     if kind == ".smi":
-        molecules.write_smiles(path, SMILES)
+        molecule_writing.write_smiles(path, SMILES)
     elif kind in (".csv", ".parquet"):
-        writer = molecules.write_csv if kind == ".csv" else molecules.write_parquet
+        writer = molecule_writing.write_csv if kind == ".csv" else molecule_writing.write_parquet
         writer(path, {"id": list(range(len(ROWS))), "smiles": SMILES})
     else:
-        writers = {".sdf": molecules.write_sdf, ".xyz": molecules.write_extxyz, ".db": molecules.write_ase_db}
+        writers = {
+            ".sdf": molecule_writing.write_sdf,
+            ".xyz": molecule_writing.write_extxyz,
+            ".db": molecule_writing.write_ase_db,
+        }
         writers[kind](path, ROWS)
 
 
@@ -61,6 +65,6 @@ def test_records_that_lie_over_the_ends_of_blocks_are_counted_once(
 def test_a_file_that_breaks_off_counts_up_to_there(tmp_path: Path) -> None:
     whole = gzip.compress("".join(f"C{'C' * (i % 60)}\n" for i in range(200_000)).encode())
     (tmp_path / "m.smi.gz").write_bytes(whole[: len(whole) // 2])
-    found = count_rows(tmp_path / "m.smi.gz")
-    assert 0 < found < 200_000
+    count = count_rows(tmp_path / "m.smi.gz")
+    assert 0 < count < 200_000
     assert count_rows(tmp_path / "m.smi.gz", at_most=5) == 5

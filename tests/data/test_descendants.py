@@ -31,7 +31,7 @@ def shell() -> Iterator[subprocess.Popen[str]]:
 def test_all_that_a_process_started_is_found_and_killed(
     shell: subprocess.Popen[str], listed: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_listed", lambda: listed)
+    monkeypatch.setattr(module, "_kernel_lists_children", lambda: listed)
     (inner,) = children(shell.pid)
     (sleeping,) = children(inner)
     assert descendants(shell.pid) == [inner, sleeping]

@@ -13,7 +13,7 @@ from scipy.io import savemat
 
 from data.errors import InputError
 from data.field_files import axes_of
-from data.fields import read_fields
+from data.field_reading import read_fields
 
 RNG = np.random.default_rng(0)
 SQUARE = RNG.normal(size=(6, 8, 8))
@@ -251,11 +251,11 @@ def test_a_transposed_grid_and_a_single_cell_are_the_same_fields(tmp_path: Path)
     plain.expand_dims(z=[0.05], axis=3).to_zarr(tmp_path / "thin.zarr", consolidated=False)
     expected, _ = read_fields(tmp_path / "plain.zarr", output="u", inputs=["k"])
     for name in ("turned", "thin"):
-        found, _ = read_fields(tmp_path / f"{name}.zarr", output="u", inputs=["k"])
-        assert found.layout.points[:2] == (4, 9)
-        assert found.layout.lengths()[:2] == expected.layout.lengths()
-        assert np.array_equal(found.states.squeeze(), expected.states.squeeze())
-        assert np.array_equal(found.static.squeeze(), expected.static.squeeze())
+        fields, _ = read_fields(tmp_path / f"{name}.zarr", output="u", inputs=["k"])
+        assert fields.layout.points[:2] == (4, 9)
+        assert fields.layout.lengths()[:2] == expected.layout.lengths()
+        assert np.array_equal(fields.states.squeeze(), expected.states.squeeze())
+        assert np.array_equal(fields.static.squeeze(), expected.static.squeeze())
     plain.isel(x=[0], y=[0]).to_zarr(tmp_path / "point.zarr", consolidated=False)
     with pytest.raises(InputError, match="u has one cell along x, y"):
         read_fields(tmp_path / "point.zarr", output="u", inputs=["k"])

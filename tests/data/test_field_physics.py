@@ -10,9 +10,10 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
-from data.field_precision import narrowed
+from data.field_precision import narrow_precision
+from data.field_reading import read_fields
 from data.field_start import begin
-from data.fields import Fields, read_fields
+from data.fields import Fields
 
 X, STEP = np.arange(16) / 16, 0.2
 
@@ -75,24 +76,26 @@ def test_a_state_that_is_of_neither_time_is_refused_and_a_nearly_equal_one_is_th
 
 def test_another_physics_is_refused_and_another_grid_is_not(tmp_path: Path) -> None:
     data = data_set(np.arange(0, 6) * STEP)
-    own = read(data, tmp_path, "own.nc")
+    reference = read(data, tmp_path, "own.nc")
 
     def refused(changed: xr.Dataset, message: str) -> None:
         with pytest.raises(InputError, match=message):
-            read(changed, tmp_path, "other.nc").refuse_other(own.layout, "other.nc", same_grid=False)
+            read(changed, tmp_path, "other.nc").refuse_other(reference.layout, "other.nc", same_grid=False)
 
     twice = data.assign_coords(time=("time", data.time.values * 2, {"units": "s"}))
     refused(twice, "its time step is 0.4, 0.2 has been learned")
     # Microseconds are as far apart as seconds.
-    small = replace(own.layout, axes=tuple(_scaled(a, 1e-12) for a in own.layout.axes))
+    small = replace(reference.layout, axes=tuple(_scaled(a, 1e-12) for a in reference.layout.axes))
     with pytest.raises(InputError, match="its time step is 4e-13, 2e-13 has been learned"):
-        replace(own, layout=replace(small, axes=tuple(_scaled(a, 2.0) for a in small.axes))).refuse_other(small, "x")
+        replace(reference, layout=replace(small, axes=tuple(_scaled(a, 2.0) for a in small.axes))).refuse_other(
+            small, "x"
+        )
     refused(data.assign_coords(x=("x", X * 10, {"units": "m"})), "its length along x is 10, 1 has been learned")
     refused(data.assign_coords(x=("x", X, {"units": "km"})), "its unit of x is km, m has been learned")
     refused(data.assign_attrs(boundary_conditions="walls"), "its boundary is 'walls', 'periodic' has been learned")
     refused(data.assign(initial=data.initial.assign_attrs(units="K")), "its units are 1, K, 1, 1 are needed")
-    read(data.isel(x=slice(0, None, 2)), tmp_path, "half.nc").refuse_other(own.layout, "half.nc", same_grid=False)
-    read(data.isel(time=slice(0, 4)), tmp_path, "short.nc").refuse_other(own.layout, "short.nc", same_grid=False)
+    read(data.isel(x=slice(0, None, 2)), tmp_path, "half.nc").refuse_other(reference.layout, "half.nc", same_grid=False)
+    read(data.isel(time=slice(0, 4)), tmp_path, "short.nc").refuse_other(reference.layout, "short.nc", same_grid=False)
 
 
 def _scaled(axis, factor: float):  # type: ignore[no-untyped-def]
@@ -103,14 +106,14 @@ def _scaled(axis, factor: float):  # type: ignore[no-untyped-def]
 
 def test_float32_is_taken_where_it_keeps_what_varies() -> None:
     wave = np.sin(2 * np.pi * X).reshape(1, 16, 1)
-    assert narrowed(wave, "p")[0].dtype == np.float32
-    pressure, said = narrowed(101325 + 0.01 * wave, "p")
+    assert narrow_precision(wave, "p")[0].dtype == np.float32
+    pressure, said = narrow_precision(101325 + 0.01 * wave, "p")
     assert pressure.dtype == np.float64
     assert said == ()
-    lost, said = narrowed((101325 + 0.01 * wave).astype(np.float32), "p")
+    lost, said = narrow_precision((101325 + 0.01 * wave).astype(np.float32), "p")
     assert lost.dtype == np.float32
     assert "p is stored in float32 with steps of 0.012 and varies by 0.00" in said[0]
-    assert narrowed(1e-40 * wave, "p")[0].dtype == np.float64
+    assert narrow_precision(1e-40 * wave, "p")[0].dtype == np.float64
 
 
 def test_points_a_nanometre_apart_are_evenly_spaced_or_not(tmp_path: Path) -> None:

@@ -9,7 +9,8 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
-from data.fields import Fields, read_fields
+from data.field_reading import read_fields
+from data.fields import Fields
 
 X = (np.arange(8) + 0.5) / 8
 Q = np.linspace(1.0, 2.0, 12)

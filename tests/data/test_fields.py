@@ -11,7 +11,8 @@ import xarray as xr
 
 from data.errors import InputError
 from data.field_batches import FieldBatches
-from data.fields import Layout, read_fields
+from data.field_reading import read_fields
+from data.fields import Layout
 from data.spec import Coordinate, Spec, Variable
 from data.store import RecordStore
 
@@ -34,11 +35,11 @@ SPEC = Spec(
 
 def records(count: int) -> list[dict[str, np.ndarray]]:
     rng = np.random.default_rng(0)
-    made = []
+    rows = []
     for i in range(count):
         u = rng.normal(size=(TIMES, 2, POINTS)).astype(np.float32)
-        made.append({"initial": u[0], "bed": np.full(POINTS, float(i)), "drag": np.float64(0.1 * i), "u": u})
-    return made
+        rows.append({"initial": u[0], "bed": np.full(POINTS, float(i)), "drag": np.float64(0.1 * i), "u": u})
+    return rows
 
 
 def a_store(path: Path, items: list[dict[str, np.ndarray]]) -> Path:
@@ -74,7 +75,7 @@ def test_a_store_gives_roles_units_and_grid(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["zarr", "nc"])
 def test_any_order_of_dims_in_a_file_gives_the_same_arrays(tmp_path: Path, kind: str) -> None:
     items = records(3)
-    wanted, _ = read_fields(a_store(tmp_path / "s", items))
+    expected, _ = read_fields(a_store(tmp_path / "s", items))
     data = xr.Dataset(
         {
             "u": (("sample", "time", "channel", "x"), np.stack([r["u"] for r in items])),
@@ -90,11 +91,11 @@ def test_any_order_of_dims_in_a_file_gives_the_same_arrays(tmp_path: Path, kind:
         data.to_zarr(path, consolidated=False)
     else:
         data.transpose("sample", "time", "channel", "x").to_netcdf(path, engine="scipy")
-    found, bad = read_fields(path, output="u", inputs=["initial", "bed", "drag"])
+    fields, bad = read_fields(path, output="u", inputs=["initial", "bed", "drag"])
     assert not bad
     for name in ("states", "static", "parameters"):
-        assert np.array_equal(getattr(found, name), getattr(wanted, name))
-    assert found.layout.periodic == (True,)
+        assert np.array_equal(getattr(fields, name), getattr(expected, name))
+    assert fields.layout.periodic == (True,)
 
 
 def test_a_sample_that_is_not_finite_is_left_out_and_named(tmp_path: Path) -> None:
@@ -157,8 +158,8 @@ def test_an_epoch_holds_every_window_once(tmp_path: Path) -> None:
     source = FieldBatches(fields, size=3, frames=2, seed=5)
     assert source.windows == 9
     seen = np.concatenate([batch.frames[:, :, 0, 0] for batch in source.epoch(0)])
-    wanted = [fields.states[s, t : t + 2, 0, 0] for s in range(3) for t in range(3)]
-    assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, np.array(wanted).tolist()))
+    windows = [fields.states[s, t : t + 2, 0, 0] for s in range(3) for t in range(3)]
+    assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, np.array(windows).tolist()))
     again = np.concatenate([batch.frames[:, :, 0, 0] for batch in source.epoch(0)])
     other = np.concatenate([batch.frames[:, :, 0, 0] for batch in source.epoch(1)])
     assert np.array_equal(seen, again)

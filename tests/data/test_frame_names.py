@@ -17,7 +17,8 @@ from ase.io import write as ase_write
 from data.errors import InputError
 from data.frame_names import FrameKeys
 from data.frame_reading import FrameTally
-from data.molecules import read, write_ase_db, write_extxyz
+from data.molecule_writing import write_ase_db, write_extxyz
+from data.molecules import read
 from data.rows import Row
 from data.structures import Structures
 from experiments.frames import read_structures

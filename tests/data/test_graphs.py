@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rdkit import Chem
 
-from data.featurise import ATOM_COLUMNS, BOND_COLUMNS, BOND_ORDERS, CHARGE_ZERO, GraphTable, encode
+from data.featurise import encode
+from data.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, BOND_ORDERS, CHARGE_ZERO, GraphTable
 from data.graphs import Bucket, GraphSource, assign, choose_buckets, pad, plan_batches, with_room
 
 SMILES = [
@@ -28,20 +29,20 @@ def test_what_is_read_is_what_rdkit_says() -> None:
         assert len(atoms) == molecule.GetNumAtoms()
         assert len(bonds) == molecule.GetNumBonds()
         for atom, row in zip(molecule.GetAtoms(), atoms, strict=True):
-            found = dict(zip(ATOM_COLUMNS, row.tolist(), strict=True))
-            assert found["atomic_number"] == atom.GetAtomicNum()
-            assert found["hydrogens"] == atom.GetTotalNumHs()
-            assert found["charge"] == atom.GetFormalCharge() + CHARGE_ZERO
-            assert found["aromatic"] == atom.GetIsAromatic()
-            assert found["degree"] == atom.GetDegree()
-            assert found["ring_bonds"] == sum(b.IsInRing() for b in atom.GetBonds())
+            atom_features = dict(zip(ATOM_COLUMNS, row.tolist(), strict=True))
+            assert atom_features["atomic_number"] == atom.GetAtomicNum()
+            assert atom_features["hydrogens"] == atom.GetTotalNumHs()
+            assert atom_features["charge"] == atom.GetFormalCharge() + CHARGE_ZERO
+            assert atom_features["aromatic"] == atom.GetIsAromatic()
+            assert atom_features["degree"] == atom.GetDegree()
+            assert atom_features["ring_bonds"] == sum(b.IsInRing() for b in atom.GetBonds())
         for row, (i, j) in zip(bonds, ends.tolist(), strict=True):
             bond = molecule.GetBondBetweenAtoms(i, j)
-            found = dict(zip(BOND_COLUMNS, row.tolist(), strict=True))
-            assert BOND_ORDERS[found["order"]] == bond.GetBondTypeAsDouble()
-            assert (found["ring"] > 0) == bond.IsInRing()
+            bond_features = dict(zip(BOND_COLUMNS, row.tolist(), strict=True))
+            assert BOND_ORDERS[bond_features["order"]] == bond.GetBondTypeAsDouble()
+            assert (bond_features["ring"] > 0) == bond.IsInRing()
             smallest = [n for n in range(3, 10) if molecule.GetRingInfo().IsBondInRingOfSize(bond.GetIdx(), n)]
-            assert found["ring"] == (min(smallest) if smallest else 0)
+            assert bond_features["ring"] == (min(smallest) if smallest else 0)
 
 
 @pytest.mark.parametrize("smiles", ["", "C(", "C(C)(C)(C)(C)C", "c1cccc1C", "*C", "nonsense"])

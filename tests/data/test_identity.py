@@ -24,7 +24,7 @@ SPELLINGS = [
 
 def test_a_key_is_that_of_the_molecule_and_of_no_other() -> None:
     keys = [set(molecule_keys(spellings)) for spellings in SPELLINGS]
-    assert all(len(found) == 1 for found in keys), keys
+    assert all(len(spelled_keys) == 1 for spelled_keys in keys), keys
     # The first and the seventh are both ethanol.
     assert len(set.union(*keys)) == len(SPELLINGS) - 1
     assert keys[0] == keys[6]

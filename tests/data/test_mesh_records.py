@@ -35,47 +35,47 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_what_was_stored_is_read(stored: Path) -> None:
-    found, bad = read_meshes(stored, None, ["drag"], ["speed"])
+    samples, bad = read_meshes(stored, None, ["drag"], ["speed"])
     truth = small_meshes.samples(3)
-    assert found.layout == small_meshes.layout()
-    assert found.layout.channels == ("velocity_x", "velocity_y", "pressure")
-    assert MeshLayout.from_json(json.loads(json.dumps(found.layout.to_json()))) == found.layout
-    for own, true in zip(found.meshes, truth.meshes, strict=True):
-        assert own.fields is not None
+    assert samples.layout == small_meshes.layout()
+    assert samples.layout.channels == ("velocity_x", "velocity_y", "pressure")
+    assert MeshLayout.from_json(json.loads(json.dumps(samples.layout.to_json()))) == samples.layout
+    for mesh, true in zip(samples.meshes, truth.meshes, strict=True):
+        assert mesh.fields is not None
         assert true.fields is not None
         for name in ("nodes", "elements", "flags", "parameters", "scalars"):
-            np.testing.assert_array_equal(getattr(own, name), getattr(true, name))
-        np.testing.assert_allclose(own.fields, true.fields, atol=1e-6)
-        np.testing.assert_array_equal(found.layout.flat(found.layout.named(own.fields)), own.fields)
+            np.testing.assert_array_equal(getattr(mesh, name), getattr(true, name))
+        np.testing.assert_allclose(mesh.fields, true.fields, atol=1e-6)
+        np.testing.assert_array_equal(samples.layout.flat(samples.layout.named(mesh.fields)), mesh.fields)
     assert bad == [(3, "timeout"), (4, "pressure is not finite")]
-    assert (found.failed, found.failed_seconds, found.seconds.tolist()) == (2, 17.0, [1.0, 1.0, 1.0])
-    assert found.fingerprint == "f" * 64
+    assert (samples.failed, samples.failed_seconds, samples.seconds.tolist()) == (2, 17.0, [1.0, 1.0, 1.0])
+    assert samples.fingerprint == "f" * 64
 
 
 def test_the_table_of_what_was_read_names_units_domain_and_variables(stored: Path) -> None:
-    found, _ = read_meshes(stored, ["velocity"], [], ["speed"])
-    assert found.reading is not None
-    assert (found.reading.used, found.reading.total) == (4, 5)
-    assert found.reading.left_out == {"timeout": 1}
-    nodes = np.concatenate([m.nodes for m in found.meshes])
-    told = found.reading.quantities
-    assert f"x {nodes[:, 0].min():.6g} to {nodes[:, 0].max():.6g}" in told["nodes"]
-    kinds = sorted({int(k) for m in found.meshes for k in m.flags})
-    assert told["boundary"].startswith(f"kinds {', '.join(map(str, kinds))} occur")
-    speeds = [float(m.parameters[0]) for m in found.meshes]
-    assert told["speed"].endswith(f"number that decides it, {min(speeds):.6g} to {max(speeds):.6g}")
-    assert found.reading.unused == {
+    samples, _ = read_meshes(stored, ["velocity"], [], ["speed"])
+    assert samples.reading is not None
+    assert (samples.reading.used, samples.reading.total) == (4, 5)
+    assert samples.reading.left_out == {"timeout": 1}
+    nodes = np.concatenate([m.nodes for m in samples.meshes])
+    quantities = samples.reading.quantities
+    assert f"x {nodes[:, 0].min():.6g} to {nodes[:, 0].max():.6g}" in quantities["nodes"]
+    kinds = sorted({int(k) for m in samples.meshes for k in m.flags})
+    assert quantities["boundary"].startswith(f"kinds {', '.join(map(str, kinds))} occur")
+    speeds = [float(m.parameters[0]) for m in samples.meshes]
+    assert quantities["speed"].endswith(f"number that decides it, {min(speeds):.6g} to {max(speeds):.6g}")
+    assert samples.reading.unused == {
         "pressure": "known at the vertices, m2 s-2; data.fields takes it",
         "drag": "a number, 1; data.scalars or data.parameters takes it",
     }
 
 
 def test_a_part_of_the_answers_can_be_learned(stored: Path) -> None:
-    found, _ = read_meshes(stored, ["velocity"])
-    assert found.layout.channels == ("velocity_x", "velocity_y")
-    assert not found.layout.scalars
+    samples, _ = read_meshes(stored, ["velocity"])
+    assert samples.layout.channels == ("velocity_x", "velocity_y")
+    assert not samples.layout.scalars
     # A NaN in what is not learned costs no sample.
-    assert len(found) == 4
+    assert len(samples) == 4
 
 
 @pytest.mark.parametrize(
@@ -103,21 +103,21 @@ def test_a_store_without_meshes_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_question_is_refused() -> None:
-    found = small_meshes.samples(2)
-    found.refuse_other(found.layout, "here")
+    samples = small_meshes.samples(2)
+    samples.refuse_other(samples.layout, "here")
     with pytest.raises(InputError, match=r"here: .*are needed"):
-        found.refuse_other(replace(found.layout, scalars=()), "here")
+        samples.refuse_other(replace(samples.layout, scalars=()), "here")
     with pytest.raises(InputError, match="boundary reaches 2, up to 1"):
-        found.refuse_other(replace(found.layout, kinds=2), "here")
+        samples.refuse_other(replace(samples.layout, kinds=2), "here")
     # Components in another order, and another boundary, are another question too.
-    turned = tuple(replace(a, values=a.values[::-1]) if a.name == "component" else a for a in found.layout.axes)
+    turned = tuple(replace(a, values=a.values[::-1]) if a.name == "component" else a for a in samples.layout.axes)
     with pytest.raises(InputError, match=r"\('component', \('y', 'x'\)\).*are needed"):
-        found.refuse_other(replace(found.layout, axes=turned), "here")
-    walls, slip = (replace(found.layout, attrs={"boundary_conditions": words}) for words in ("no slip", "slip"))
+        samples.refuse_other(replace(samples.layout, axes=turned), "here")
+    walls, slip = (replace(samples.layout, attrs={"boundary_conditions": words}) for words in ("no slip", "slip"))
     with pytest.raises(InputError, match="its boundary is 'slip', 'no slip' has been learned"):
-        replace(found, layout=slip).refuse_other(walls, "here")
-    replace(found, layout=walls).refuse_other(walls, "here")
-    assert found.content() != small_meshes.samples(2, 5).content() != small_meshes.samples(3).content()
+        replace(samples, layout=slip).refuse_other(walls, "here")
+    replace(samples, layout=walls).refuse_other(walls, "here")
+    assert samples.content() != small_meshes.samples(2, 5).content() != small_meshes.samples(3).content()
 
 
 def test_areas_of_vertices_integrate_linear_functions_exactly() -> None:

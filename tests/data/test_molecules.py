@@ -21,18 +21,8 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from data.errors import InputError
-from data.molecules import (
-    Row,
-    SmilesChunk,
-    iter_smiles_chunks,
-    read,
-    write_ase_db,
-    write_csv,
-    write_extxyz,
-    write_parquet,
-    write_sdf,
-    write_smiles,
-)
+from data.molecule_writing import write_ase_db, write_csv, write_extxyz, write_parquet, write_sdf, write_smiles
+from data.molecules import Row, SmilesChunk, iter_smiles_chunks, read
 from data.rejects import RejectLog
 from data.structures import Structures
 
@@ -63,10 +53,10 @@ def write(path: Path, content: str | bytes) -> Path:
 
 
 def block(smiles: str, *, v3000: bool = False, name: str = "x") -> str:
-    made = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    AllChem.EmbedMolecule(made, randomSeed=1)
-    made.SetProp("_Name", name)
-    return str(Chem.MolToV3KMolBlock(made) if v3000 else Chem.MolToMolBlock(made))
+    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+    AllChem.EmbedMolecule(molecule, randomSeed=1)
+    molecule.SetProp("_Name", name)
+    return str(Chem.MolToV3KMolBlock(molecule) if v3000 else Chem.MolToMolBlock(molecule))
 
 
 def geometries() -> list[Row]:
@@ -83,9 +73,9 @@ def geometries() -> list[Row]:
     ]
 
 
-def assert_same(found: list[Row], expected: list[Row]) -> None:
-    assert len(found) == len(expected)
-    for a, b in zip(found, expected, strict=True):
+def assert_same(rows: list[Row], expected: list[Row]) -> None:
+    assert len(rows) == len(expected)
+    for a, b in zip(rows, expected, strict=True):
         assert a.smiles == b.smiles
         assert a.numbers is not None
         assert a.positions is not None
@@ -229,9 +219,9 @@ def test_sdf_corpus(tmp_path: Path) -> None:
 
 
 def test_a_drawing_is_no_geometry(tmp_path: Path) -> None:
-    made = Chem.MolFromSmiles("CCO")
-    AllChem.Compute2DCoords(made)
-    row = next(read(write(tmp_path / "a.sdf", Chem.MolToMolBlock(made) + "$$$$\n")))
+    drawing = Chem.MolFromSmiles("CCO")
+    AllChem.Compute2DCoords(drawing)
+    row = next(read(write(tmp_path / "a.sdf", Chem.MolToMolBlock(drawing) + "$$$$\n")))
     assert row.smiles == "CCO"
     assert row.positions is None
 
@@ -339,10 +329,10 @@ def test_an_ase_database_with_a_bad_row(tmp_path: Path) -> None:
 def test_smiles_round_trip_through_sdf(tmp_path: Path) -> None:
     rows = [Row(1, "CCO", properties={"name": "ethanol", "gap": 1.5}), Row(2, "[Na+].[Cl-]"), Row(3, "C")]
     write_sdf(tmp_path / "a.sdf", rows)
-    found = list(read(tmp_path / "a.sdf", columns=[]))
-    assert [row.smiles for row in found] == ["CCO", "[Cl-].[Na+]", "C"]
-    assert [row.positions for row in found] == [None, None, None]
-    assert (found[0].properties["name"], found[0].properties["gap"]) == ("ethanol", "1.5")
+    stored = list(read(tmp_path / "a.sdf", columns=[]))
+    assert [row.smiles for row in stored] == ["CCO", "[Cl-].[Na+]", "C"]
+    assert [row.positions for row in stored] == [None, None, None]
+    assert (stored[0].properties["name"], stored[0].properties["gap"]) == ("ethanol", "1.5")
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.csv.gz", "a.parquet"])

@@ -56,9 +56,9 @@ def test_a_batch_of_crystals_and_molecules_has_offsets_only_for_images() -> None
     atoms = crystal("bulk")
     molecule = Structures.from_arrays([np.array([6, 8])], [np.array([[0.0, 0, 0], [1.1, 0, 0]])])
     both = Structures.concatenate([table(atoms), molecule])
-    made, which = shapes(both, 5.0, (1, 2), molecules=2, pairs=0)
-    assert [shape.periodic for shape in made] == [True, False]
-    batch = pad(both, np.flatnonzero(which == 0), made[0], 5.0)
+    batch_shapes, which = shapes(both, 5.0, (1, 2), molecules=2, pairs=0)
+    assert [shape.periodic for shape in batch_shapes] == [True, False]
+    batch = pad(both, np.flatnonzero(which == 0), batch_shapes[0], 5.0)
     assert batch.offsets is not None
     count = int(both.neighbours(5.0).counts[0])
     assert (np.abs(batch.offsets[0, 0]).sum(axis=-1) > 0).sum() == count
@@ -76,11 +76,11 @@ def test_a_frame_without_a_pbc_flag_is_isolated_and_one_with_a_cell_repeats() ->
             self.properties = properties
 
     stress = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
-    found = Structures.from_frames(
+    structures = Structures.from_frames(
         [Frame(cell=np.eye(3) * 4), Frame(cell=np.eye(3) * 4, pbc=[True, True, True], stress=stress, charge=1)], "x"
     )
-    assert not found.periodic[0].any()
-    assert found.periodic[1].all()
-    assert found.volume.tolist() == [0.0, pytest.approx(64.0)]
-    assert found.charge.tolist() == [0, 1]
-    np.testing.assert_array_equal(found.stress[1], [[1, 6, 5], [6, 2, 4], [5, 4, 3]])
+    assert not structures.periodic[0].any()
+    assert structures.periodic[1].all()
+    assert structures.volume.tolist() == [0.0, pytest.approx(64.0)]
+    assert structures.charge.tolist() == [0, 1]
+    np.testing.assert_array_equal(structures.stress[1], [[1, 6, 5], [6, 2, 4], [5, 4, 3]])

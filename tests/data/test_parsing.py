@@ -24,7 +24,8 @@ from data import rows as rows_of_files
 from data.errors import InputError
 from data.featurise import encode, reject_reason
 from data.identity import molecule_keys
-from data.molecules import Row, iter_smiles_chunks, read, write_ase_db
+from data.molecule_writing import write_ase_db
+from data.molecules import Row, iter_smiles_chunks, read
 from data.parsing import Lane, Limits, Lost, each
 from data.rejects import RejectLog
 from data.splits import canonical, scaffold_split
@@ -69,10 +70,10 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
     """The process that this program shares, with small limits."""
     monkeypatch.setattr(parsing, "WAITING", 4.0)
-    made = Lane(Limits(0.2, 700), modules=())
-    monkeypatch.setattr(parsing, "_shared", lambda: made)
-    yield made
-    made.stop()
+    small_lane = Lane(Limits(0.2, 700), modules=())
+    monkeypatch.setattr(parsing, "_shared_lane", lambda: small_lane)
+    yield small_lane
+    small_lane.stop()
 
 
 def test_rows_that_end_their_process_cost_only_themselves(work: ModuleType, lane: Lane) -> None:
@@ -108,7 +109,7 @@ def test_an_interrupted_question_leaves_no_answer_behind(
 ) -> None:
     assert each(work.work, ["a"]) == ["A"]
     with monkeypatch.context() as patched:
-        patched.setattr(lane, "_answered", lambda: exec("raise KeyboardInterrupt"))
+        patched.setattr(lane, "_await_answer", lambda: exec("raise KeyboardInterrupt"))
         with pytest.raises(KeyboardInterrupt):
             each(work.work, ["b"])
     assert each(work.work, ["c"]) == ["C"]
@@ -163,14 +164,14 @@ def test_bad_rows_of_a_file_are_listed_and_the_others_read(name: str, tmp_path: 
     with RejectLog(tmp_path / "rejects.csv") as rejects:
         assert [(row.smiles, row.line - first) for row in read(path, rejects=rejects)] == [("CCO", 0), ("CCN", 4)]
     with (tmp_path / "rejects.csv").open(newline="") as file:
-        noted = [(row["file"], int(row["line"]) - first, row["reason"]) for row in csv.DictReader(file)]
+        rejected = [(row["file"], int(row["line"]) - first, row["reason"]) for row in csv.DictReader(file)]
     [chunk] = iter_smiles_chunks(path, 100)
     assert chunk.smiles == ["CCO", "CCN"]
     source = open_source(path, "smiles")
     [piece] = source.pieces(100, *source.start)
     encoded = encode_chunk(piece.chunk)  # type: ignore[arg-type]
     assert [line - first for line in encoded.lines.tolist()] == [0, 4]
-    for reasons in (noted, [(str(path), r.line - first, r.reason) for r in encoded.rejects]):
+    for reasons in (rejected, [(str(path), r.line - first, r.reason) for r in encoded.rejects]):
         assert [reason[:2] for reason in reasons] == [(str(path), 1), (str(path), 2), (str(path), 3)]
         assert ["30,000 " in reasons[0][2], "NUL" in reasons[1][2], "control" in reasons[2][2]] == [True] * 3
 
@@ -195,9 +196,9 @@ def test_a_structure_that_ends_its_process_costs_only_itself(
     with RejectLog(tmp_path / "rejects.csv") as rejects:
         assert [row.properties["name"] for row in read(path, rejects=rejects)] == ["first", "second", "last"]
     with (tmp_path / "rejects.csv").open(newline="") as file:
-        [noted] = csv.DictReader(file)
-    assert int(noted["line"]) == (3 if suffix == ".db" else 2 * (block.count("\n") + 2) + 1)
-    assert noted["reason"] == "the parser crashed (SIGSEGV)"
+        [reject] = csv.DictReader(file)
+    assert int(reject["line"]) == (3 if suffix == ".db" else 2 * (block.count("\n") + 2) + 1)
+    assert reject["reason"] == "the parser crashed (SIGSEGV)"
 
 
 def packed(path: Path, *parts: tuple[bytes, int]) -> Path:

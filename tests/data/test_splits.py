@@ -49,10 +49,10 @@ def test_the_seed_fixes_a_split_and_another_gives_another() -> None:
 
 def test_no_scaffold_is_in_two_parts() -> None:
     split = scaffold_split(RINGS * 1, {"train": 0.5, "test": 0.5}, seed=0)
-    found = [{scaffold(RINGS[i]) for i in split[name]} for name in split]
-    assert found[0]
-    assert found[1]
-    assert not found[0] & found[1]
+    scaffolds = [{scaffold(RINGS[i]) for i in split[name]} for name in split]
+    assert scaffolds[0]
+    assert scaffolds[1]
+    assert not scaffolds[0] & scaffolds[1]
 
 
 def test_scaffolds_are_those_of_bemis_and_murcko() -> None:

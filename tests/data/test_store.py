@@ -67,12 +67,12 @@ def values(i: int, atoms: int | None = None) -> dict[str, Any]:
     }
 
 
-def assert_same(found: dict[str, Any], expected: dict[str, Any]) -> None:
+def assert_same(record: dict[str, Any], expected: dict[str, Any]) -> None:
     for name, value in expected.items():
         if isinstance(value, str):
-            assert found[name] == value
+            assert record[name] == value
         else:
-            np.testing.assert_array_equal(found[name], value)
+            np.testing.assert_array_equal(record[name], value)
 
 
 @given(
@@ -91,9 +91,9 @@ def test_what_was_appended_comes_back(
             store.append(f"k{i}", record, message=text, **FACTS)
             expected.append(record | {"smiles": encodable(text)})
     with RecordStore.open(path) as store:
-        found = list(store.records())
-    assert [key for key, _ in found] == [f"k{i}" for i in range(len(rows))]
-    for (_, record), want in zip(found, expected, strict=True):
+        stored = list(store.records())
+    assert [key for key, _ in stored] == [f"k{i}" for i in range(len(rows))]
+    for (_, record), want in zip(stored, expected, strict=True):
         assert_same(record, want)
 
 
@@ -203,9 +203,9 @@ def test_a_crash_between_any_two_steps_loses_and_doubles_nothing(tmp_path: Path,
         assert again.keys() == [f"k{i}" for i in range(before + 5)]
         again.append("last", values(99), **FACTS)
     with RecordStore.open(path) as reader:
-        found = list(reader.records())
-    assert [k for k, _ in found] == [*(f"k{i}" for i in range(before + 5)), "last"]
-    for i, (_, record) in enumerate(found[:-1]):
+        stored = list(reader.records())
+    assert [k for k, _ in stored] == [*(f"k{i}" for i in range(before + 5)), "last"]
+    for i, (_, record) in enumerate(stored[:-1]):
         assert_same(record, values(i))
 
 
@@ -240,11 +240,11 @@ def test_a_writer_killed_at_any_moment_loses_nothing_that_it_had_finished(tmp_pa
         writer.wait()
         finished = [int(line) for line in lines if line.strip().isdigit()]
         with RecordStore.open(path) as store:
-            found = list(store.records())
-        assert [k for k, _ in found] == [f"k{i}" for i in range(len(found))]
-        assert len(found) >= finished[-1] + 1
-    assert len(found) == 120
-    for i, (_, record) in enumerate(found):
+            stored = list(store.records())
+        assert [k for k, _ in stored] == [f"k{i}" for i in range(len(stored))]
+        assert len(stored) >= finished[-1] + 1
+    assert len(stored) == 120
+    for i, (_, record) in enumerate(stored):
         assert_same(record, values(i))
 
 

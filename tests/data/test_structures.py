@@ -46,10 +46,10 @@ def test_neighbours_are_all_pairs_within_the_cutoff() -> None:
     lists = table.neighbours(3.0)
     for m, first in enumerate(table.atom_start[:-1]):
         n = table.sizes[m]
-        found = {
+        pairs = {
             (i, int(j)) for i in range(n) for j in lists.index[lists.start[first + i] : lists.start[first + i + 1]]
         }
-        assert found == brute_pairs(table.positions[first : first + n], 3.0)
+        assert pairs == brute_pairs(table.positions[first : first + n], 3.0)
 
 
 def test_neighbours_of_a_large_cluster_agree_with_ase() -> None:
@@ -139,9 +139,9 @@ def test_chosen_sizes_are_the_cheapest_of_all_choices() -> None:
         top = int(sizes.max())
         others = [int(s) for s in np.unique(sizes) if s != top]
         best = min(cost((*few, top)) for few in itertools.combinations(others, min(n - 1, len(others))))
-        found = choose_sizes(sizes, n)
-        assert len(found) <= n
-        assert cost(found) == best
+        padded_sizes = choose_sizes(sizes, n)
+        assert len(padded_sizes) <= n
+        assert cost(padded_sizes) == best
 
 
 def test_rounding_up_never_adds_more_than_half() -> None:
@@ -151,9 +151,9 @@ def test_rounding_up_never_adds_more_than_half() -> None:
 
 def test_an_epoch_is_the_same_again_and_others_differ() -> None:
     table = random_table([4] * 10 + [6] * 7)
-    made, which = shapes(table, 5.0, (4, 6), molecules=3, pairs=0, multiple=2)
-    assert [s.molecules for s in made] == [4, 4]
-    batches = StructureBatches(table, tuple(made), which, 5.0, seed=3)
+    batch_shapes, which = shapes(table, 5.0, (4, 6), molecules=3, pairs=0, multiple=2)
+    assert [s.molecules for s in batch_shapes] == [4, 4]
+    batches = StructureBatches(table, tuple(batch_shapes), which, 5.0, seed=3)
     plans = [[rows.tolist() for _, rows in batches.plan(i)] for i in (0, 0, 1)]
     assert plans[0] == plans[1] != plans[2]
     assert len(plans[0]) == batches.steps_per_epoch == 3
@@ -164,8 +164,8 @@ def test_an_epoch_is_the_same_again_and_others_differ() -> None:
 
 def test_without_a_seed_every_molecule_comes_once() -> None:
     table = random_table([4, 9, 4, 2, 4, 9])
-    made, which = shapes(table, 5.0, choose_sizes(table.sizes, 2), molecules=2, pairs=0)
-    batches = StructureBatches(table, tuple(made), which, 5.0, seed=None)
+    batch_shapes, which = shapes(table, 5.0, choose_sizes(table.sizes, 2), molecules=2, pairs=0)
+    batches = StructureBatches(table, tuple(batch_shapes), which, 5.0, seed=None)
     rows = np.concatenate([rows for _, rows in batches.plan(0)])
     assert sorted(rows) == list(range(6))
     assert sum(int((b.numbers > 0).sum()) for b in batches.epoch(0)) == table.sizes.sum()

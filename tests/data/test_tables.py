@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from data.errors import InputError
-from data.molecules import iter_smiles_chunks, read, write_parquet
+from data.molecule_writing import write_parquet
+from data.molecules import iter_smiles_chunks, read
 from data.near import near
 from data.rejects import RejectLog
 from data.tally import TableTally

@@ -24,18 +24,22 @@ def number(value: int) -> bytes:
 
 def tensor(key: str, storage: str, size: int, offset: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> bytes:
     """The opcodes with which PyTorch describes a tensor."""
-    held = b"(" + text("storage") + f"ctorch\n{storage}\n".encode() + text(key) + text("cpu") + number(size) + b"tQ"
+    storage_id = (
+        b"(" + text("storage") + f"ctorch\n{storage}\n".encode() + text(key) + text("cpu") + number(size) + b"tQ"
+    )
     sizes = b"(" + b"".join(map(number, shape)) + b"t"
     steps = b"(" + b"".join(map(number, strides)) + b"t"
     empty = b"ccollections\nOrderedDict\n)R"
-    return b"ctorch._utils\n_rebuild_tensor_v2\n(" + held + number(offset) + sizes + steps + b"\x89" + empty + b"tR"
+    return (
+        b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage_id + number(offset) + sizes + steps + b"\x89" + empty + b"tR"
+    )
 
 
 def save(path: Path, body: bytes, storages: dict[str, bytes]) -> Path:
     with zipfile.ZipFile(path, "w") as archive:
         archive.writestr("archive/data.pkl", b"\x80\x02" + body + b".")
-        for key, held in storages.items():
-            archive.writestr(f"archive/data/{key}", held)
+        for key, content in storages.items():
+            archive.writestr(f"archive/data/{key}", content)
     return path
 
 
@@ -44,7 +48,7 @@ def saved_dict(items: dict[str, bytes]) -> bytes:
 
 
 def test_values_offsets_and_strides_are_those_that_were_saved(tmp_path: Path) -> None:
-    held = np.arange(24, dtype="<f4")
+    numbers = np.arange(24, dtype="<f4")
     flags = np.array([True, False, True])
     body = saved_dict(
         {
@@ -52,16 +56,16 @@ def test_values_offsets_and_strides_are_those_that_were_saved(tmp_path: Path) ->
             "flags": tensor("1", "BoolStorage", 3, 0, (3,), (1,)),
         }
     )
-    found = read_torch(save(tmp_path / "a.pt", body, {"0": held.tobytes(), "1": flags.tobytes()}))
-    assert np.array_equal(found["turned"], [[4, 6, 8], [5, 7, 9]])
-    assert found["flags"].dtype == bool
-    assert found["flags"].tolist() == [True, False, True]
+    tensors = read_torch(save(tmp_path / "a.pt", body, {"0": numbers.tobytes(), "1": flags.tobytes()}))
+    assert np.array_equal(tensors["turned"], [[4, 6, 8], [5, 7, 9]])
+    assert tensors["flags"].dtype == bool
+    assert tensors["flags"].tolist() == [True, False, True]
 
 
 def test_a_bare_tensor_is_called_tensor(tmp_path: Path) -> None:
     body = tensor("0", "LongStorage", 3, 0, (3,), (1,))
-    found = read_torch(save(tmp_path / "a.pt", body, {"0": np.arange(3, dtype="<i8").tobytes()}))
-    assert found["tensor"].tolist() == [0, 1, 2]
+    tensors = read_torch(save(tmp_path / "a.pt", body, {"0": np.arange(3, dtype="<i8").tobytes()}))
+    assert tensors["tensor"].tolist() == [0, 1, 2]
 
 
 class Touches:

@@ -26,9 +26,9 @@ NAMES = ("t.xyz", "t.extxyz.gz", "t.zarr")
 MOLECULES = (np.array([8, 1, 1], np.int32), np.array([6, 1, 1, 1, 1], np.int32))
 
 
-def made(steps: int, molecules: int = 2) -> list[Frame]:
+def random_frames(steps: int, molecules: int = 2) -> list[Frame]:
     """Frames of molecules of different sizes, at random places."""
-    found = []
+    frames = []
     for step in range(steps):
         for molecule in range(molecules):
             rng = np.random.default_rng([molecule, step])
@@ -36,7 +36,7 @@ def made(steps: int, molecules: int = 2) -> list[Frame]:
             velocities = rng.normal(size=(len(numbers), 3)) * 0.01
             # 1 amu Angstrom^2/fs^2 is 103.64 eV.
             kinetic = 103.642697 * 0.5 * float((atomic_masses[numbers][:, None] * velocities**2).sum())
-            found.append(
+            frames.append(
                 Frame(
                     molecule,
                     10 * step,
@@ -49,14 +49,14 @@ def made(steps: int, molecules: int = 2) -> list[Frame]:
                     kinetic,
                 )
             )
-    return found
+    return frames
 
 
-def assert_equal(found: list[Frame], expected: list[Frame]) -> None:
-    assert [(f.molecule, f.step, f.time_fs, f.status) for f in found] == [
+def assert_equal(frames: list[Frame], expected: list[Frame]) -> None:
+    assert [(f.molecule, f.step, f.time_fs, f.status) for f in frames] == [
         (f.molecule, f.step, f.time_fs, f.status) for f in expected
     ]
-    for one, other in zip(found, expected, strict=True):
+    for one, other in zip(frames, expected, strict=True):
         for name in ("numbers", "positions", "forces", "energy", "kinetic_energy", "energy_std"):
             np.testing.assert_array_equal(getattr(one, name), getattr(other, name), err_msg=name)
         # Momenta in the file: the mass is multiplied and divided out again.
@@ -65,14 +65,14 @@ def assert_equal(found: list[Frame], expected: list[Frame]) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_what_was_written_comes_back(tmp_path: Path, name: str) -> None:
-    frames = made(3)
+    frames = random_frames(3)
     assert write_frames(frames, tmp_path / name, source="a b") == 6
     assert_equal(list(read_frames(tmp_path / name)), frames)
 
 
 @pytest.mark.parametrize("name", NAMES[:2])
 def test_ase_reads_energies_forces_and_velocities_in_its_units(tmp_path: Path, name: str) -> None:
-    frames = made(3)
+    frames = random_frames(3)
     write_frames(frames, tmp_path / name)
     for atoms, frame in zip(ase.io.read(tmp_path / name, ":", format="extxyz"), frames, strict=True):
         np.testing.assert_array_equal(atoms.numbers, frame.numbers)
@@ -88,7 +88,7 @@ def test_ase_reads_energies_forces_and_velocities_in_its_units(tmp_path: Path, n
 
 
 def test_the_reader_of_molecules_takes_a_trajectory_as_frames_to_learn_from(tmp_path: Path) -> None:
-    frames = made(2)
+    frames = random_frames(2)
     write_frames(frames, tmp_path / "t.xyz")
     rows = list(read(tmp_path / "t.xyz"))
     assert [row.properties["energy"] for row in rows] == [frame.energy for frame in frames]
@@ -96,7 +96,7 @@ def test_the_reader_of_molecules_takes_a_trajectory_as_frames_to_learn_from(tmp_
 
 
 def test_xarray_opens_the_store_with_dims_and_units(tmp_path: Path) -> None:
-    frames = made(3)
+    frames = random_frames(3)
     write_frames(frames, tmp_path / "t.zarr")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -112,15 +112,15 @@ def test_xarray_opens_the_store_with_dims_and_units(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_one_molecule_is_an_array_over_frames_and_atoms(tmp_path: Path, name: str) -> None:
-    frames = made(4)
+    frames = random_frames(4)
     write_frames(frames, tmp_path / name)
-    found = read_trajectory(tmp_path / name, molecule=1)
-    own = [f for f in frames if f.molecule == 1]
-    assert found.positions.dims == ("frame", "atom", "axis")
-    np.testing.assert_array_equal(found.positions, np.stack([f.positions for f in own]))
-    np.testing.assert_array_equal(found.time_fs, [0.0, 5.0, 10.0, 15.0])
-    np.testing.assert_array_equal(found.numbers, MOLECULES[1])
-    assert found.energy.attrs["units"] == "eV"
+    trajectory = read_trajectory(tmp_path / name, molecule=1)
+    second = [f for f in frames if f.molecule == 1]
+    assert trajectory.positions.dims == ("frame", "atom", "axis")
+    np.testing.assert_array_equal(trajectory.positions, np.stack([f.positions for f in second]))
+    np.testing.assert_array_equal(trajectory.time_fs, [0.0, 5.0, 10.0, 15.0])
+    np.testing.assert_array_equal(trajectory.numbers, MOLECULES[1])
+    assert trajectory.energy.attrs["units"] == "eV"
     with pytest.raises(InputError, match="no frame of molecule 7; there are 0, 1"):
         read_trajectory(tmp_path / name, molecule=7)
 
@@ -132,7 +132,7 @@ def stopped(frames: list[Frame], after: int) -> Iterator[Frame]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_an_interrupted_run_goes_on_and_equals_one_that_was_not(tmp_path: Path, name: str) -> None:
-    frames = made(5)
+    frames = random_frames(5)
     with pytest.raises(KeyboardInterrupt):
         write_frames(stopped(frames, 5), tmp_path / name, source="p")
     assert len(list(read_frames(tmp_path / name))) == 5
@@ -142,7 +142,7 @@ def test_an_interrupted_run_goes_on_and_equals_one_that_was_not(tmp_path: Path, 
 
 
 def test_a_file_cut_at_any_byte_is_found_and_mended(tmp_path: Path) -> None:
-    frames = made(2)
+    frames = random_frames(2)
     path = tmp_path / "t.xyz"
     write_frames(frames, path)
     whole = path.read_bytes()
@@ -162,7 +162,7 @@ def test_a_file_cut_at_any_byte_is_found_and_mended(tmp_path: Path) -> None:
 
 def test_a_packed_file_cut_anywhere_keeps_its_whole_members(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data.trajectory_xyz.MEMBER", 700)
-    frames = made(4)
+    frames = random_frames(4)
     path = tmp_path / "t.xyz.gz"
     write_frames(frames, path)
     whole = path.read_bytes()
@@ -180,7 +180,7 @@ def test_a_packed_file_cut_anywhere_keeps_its_whole_members(tmp_path: Path, monk
 
 def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path = tmp_path / "t.xyz"
-    write_frames(made(2), path)
+    write_frames(random_frames(2), path)
     lines = path.read_text().splitlines(keepends=True)
     path.write_text("".join([*lines[:5], "nonsense\n", *lines[5:]]))
     with pytest.raises(CorruptStoreError, match="line 6: a frame should begin here"):
@@ -189,12 +189,12 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     with pytest.raises(CorruptStoreError, match="line 6: no frame of a trajectory"):
         list(read_frames(path))
     with pytest.raises(CorruptStoreError, match="line 6"):
-        write_frames(made(2), path, resume=True)
+        write_frames(random_frames(2), path, resume=True)
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "change"])
 def test_a_damaged_chunk_is_found(tmp_path: Path, damage: str) -> None:
-    write_frames(made(3), tmp_path / "t.zarr")
+    write_frames(random_frames(3), tmp_path / "t.zarr")
     chunk = tmp_path / "t.zarr" / "positions" / "c" / "0" / "0"
     data = chunk.read_bytes()
     if damage == "remove":
@@ -207,7 +207,7 @@ def test_a_damaged_chunk_is_found(tmp_path: Path, damage: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_another_path_or_source_is_refused(tmp_path: Path, name: str) -> None:
-    frames = made(3)
+    frames = random_frames(3)
     write_frames(frames[:4], tmp_path / name, source="a")
     with pytest.raises(InputError, match="something is there"):
         write_frames(frames, tmp_path / name, source="a")
@@ -224,7 +224,7 @@ def test_another_path_or_source_is_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_step_that_comes_twice_is_refused(tmp_path: Path, name: str) -> None:
-    frames = made(2, molecules=1)
+    frames = random_frames(2, molecules=1)
     with pytest.raises(InputError, match="step 0 of molecule 0 comes after step 10"):
         write_frames([*frames, frames[0]], tmp_path / name)
 
@@ -232,20 +232,25 @@ def test_a_step_that_comes_twice_is_refused(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_not_known_stays_unknown(tmp_path: Path, name: str) -> None:
     bare = replace(
-        made(1)[0], energy=float("nan"), forces=None, velocities=None, kinetic_energy=float("nan"), status="broken"
+        random_frames(1)[0],
+        energy=float("nan"),
+        forces=None,
+        velocities=None,
+        kinetic_energy=float("nan"),
+        status="broken",
     )
     write_frames([bare], tmp_path / name)
-    (found,) = read_frames(tmp_path / name)
-    assert found.status == "broken"
-    assert found.forces is None
-    assert found.velocities is None
-    assert np.isnan([found.energy, found.kinetic_energy, found.energy_std]).all()
+    (frame,) = read_frames(tmp_path / name)
+    assert frame.status == "broken"
+    assert frame.forces is None
+    assert frame.velocities is None
+    assert np.isnan([frame.energy, frame.kinetic_energy, frame.energy_std]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_slab_keeps_its_cell_and_the_directions_along_which_it_repeats(tmp_path: Path, name: str) -> None:
     cell = np.array([[4.0, 0.0, 0.0], [1.0, 5.0, 0.0], [0.0, 0.0, 0.0]])
-    isolated, slab = made(1)
+    isolated, slab = random_frames(1)
     write_frames([isolated, replace(slab, cell=cell)], tmp_path / name)
     first, second = read_frames(tmp_path / name)
     assert first.cell is None

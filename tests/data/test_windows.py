@@ -21,7 +21,8 @@ from data.checksums import TABLE
 from data.errors import CorruptStoreError, InputError
 from data.weather import Channel, WeatherGrid, WeatherLayout
 from data.window_statistics import Moments, climatology, window_weights
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 
 GRID = WeatherGrid((-60.0, -20.0, 20.0, 60.0), tuple(np.arange(6) * 60.0))
 LAYOUT = WeatherLayout(
@@ -80,7 +81,7 @@ import sys, time
 sys.path[:0] = sys.argv[2:]
 from pathlib import Path
 import test_windows as t
-from data.windows import write_windows
+from data.window_writing import write_windows
 write_windows(Path(sys.argv[1]), t.segments(), t.LAYOUT, fingerprint="a",
               shard_bytes=5 * 288, advance=lambda n: (print(n, flush=True), time.sleep(30)))
 """
@@ -140,10 +141,10 @@ def test_moments_do_not_depend_on_how_states_come(cuts: list[int], offset: float
     moments = Moments(2)
     for block in np.split(states, sorted(cuts)):
         moments.add(block)
-    found = moments.statistics()
-    np.testing.assert_allclose(found.std, states.reshape(-1, 2).std(axis=0), rtol=1e-8)
+    statistics = moments.statistics()
+    np.testing.assert_allclose(statistics.std, states.reshape(-1, 2).std(axis=0), rtol=1e-8)
     np.testing.assert_allclose(
-        found.increment_std, np.sqrt((np.diff(states, axis=0) ** 2).mean(axis=(0, 1, 2))), rtol=1e-8
+        statistics.increment_std, np.sqrt((np.diff(states, axis=0) ** 2).mean(axis=(0, 1, 2))), rtol=1e-8
     )
 
 
@@ -151,9 +152,9 @@ def test_a_trace_gas_has_a_spread_and_a_constant_has_none() -> None:
     states = np.random.default_rng(0).normal(size=(9, 2, 3, 2)) * [1e-14, 0.0] + [3e-14, 0.1]
     moments = Moments(2)
     moments.add(states)
-    found = moments.statistics()
-    assert found.std[0] == pytest.approx(states[..., 0].std())
-    assert found.std[1] == 1.0
+    statistics = moments.statistics()
+    assert statistics.std[0] == pytest.approx(states[..., 0].std())
+    assert statistics.std[1] == 1.0
 
 
 def test_a_climatology_of_years_is_the_weighted_mean_over_its_window() -> None:
@@ -162,13 +163,13 @@ def test_a_climatology_of_years_is_the_weighted_mean_over_its_window() -> None:
     noon = times.astype("datetime64[h]").astype(int) % 24 == 12
     # One day of the year is warm, in each year and at noon alone.
     values = np.where((day == 100) & noon, 61.0, 0.0)[:, None, None, None]
-    found = climatology(times, [(np.arange(len(times)), values)], (1, 1, 1), dated=True)
-    assert found.kind == "day_of_year"
-    at = found.at(np.array(["2005-04-11T12", "2005-04-11T00", "2005-04-21T12", "2005-07-01T12"], "datetime64[ns]"))
+    usual = climatology(times, [(np.arange(len(times)), values)], (1, 1, 1), dated=True)
+    assert usual.kind == "day_of_year"
+    at = usual.at(np.array(["2005-04-11T12", "2005-04-11T00", "2005-04-21T12", "2005-07-01T12"], "datetime64[ns]"))
     weights = window_weights()
     np.testing.assert_allclose(at[:, 0, 0, 0], [61 / weights.sum(), 0, 61 * weights[20] / weights.sum(), 0], rtol=1e-5)
     with pytest.raises(ValueError, match="hour 6"):
-        found.at(np.array(["2005-04-11T06"], "datetime64[ns]"))
+        usual.at(np.array(["2005-04-11T06"], "datetime64[ns]"))
 
 
 def test_a_climatology_weighs_years_and_the_leap_day_as_weatherbench_does(tmp_path: Path) -> None:
@@ -192,11 +193,11 @@ def test_a_climatology_weighs_years_and_the_leap_day_as_weatherbench_does(tmp_pa
     # A year more of the first half: its days count more than those of the second.
     more = np.append(times, np.datetime64("2006-01-01", "ns") + np.arange(180) * np.timedelta64(1, "D"))
     warm = np.concatenate([np.zeros(len(times)), np.full(180, 4.0)])[:, None, None, None]
-    found = climatology(more, [(np.arange(len(more)), warm)], (1, 1, 1), dated=True).values[0, :, 0, 0, 0]
-    assert found[90] == pytest.approx(1.0)
-    assert found[250] == 0.0
+    usual = climatology(more, [(np.arange(len(more)), warm)], (1, 1, 1), dated=True).values[0, :, 0, 0, 0]
+    assert usual[90] == pytest.approx(1.0)
+    assert usual[250] == 0.0
     left, right = weights[:31].sum(), weights[31:].sum()  # day 180 is the last of four years, day 181 has three
-    assert found[179] == pytest.approx(4 * left / (4 * left + 3 * right), rel=1e-5)
+    assert usual[179] == pytest.approx(4 * left / (4 * left + 3 * right), rel=1e-5)
 
 
 def test_less_than_a_year_has_a_climatology_of_the_hour_and_a_core_without_seasons_its_mean() -> None:

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 from data.errors import InputError
 from data.spec import check, input_hash
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, write_windows
+from data.window_writing import Segment, write_windows
 from experiments.evaluate import EvaluateSettings
 from experiments.fields import FieldData, field_config
 from experiments.forces import StructureSettings, potential_config

@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from data.spec import Variable
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, write_windows
+from data.window_writing import Segment, write_windows
 from experiments import cli
 from experiments.fields import train_fields
 from experiments.forces import train_forces

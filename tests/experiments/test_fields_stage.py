@@ -14,7 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from data.fields import Layout, read_fields
+from data.field_reading import read_fields
+from data.fields import Layout
 from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from experiments.comparison.result import read

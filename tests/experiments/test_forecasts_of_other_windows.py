@@ -16,7 +16,8 @@ from hydra import compose, initialize_config_dir
 from data.errors import InputError
 from data.files import write_json
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from experiments.evaluate import evaluate
 from experiments.forecasts import train_forecaster
 from experiments.stage import CONF

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data.errors import InputError
-from data.featurise import GraphTable, encode
+from data.featurise import encode
+from data.graph_tables import GraphTable
 from data.identity import molecule_keys
 from data.molecules import read
 from data.parsing import Limits

@@ -15,7 +15,8 @@ import xarray as xr
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from data.molecules import Row, write_sdf
+from data.molecule_writing import write_sdf
+from data.molecules import Row
 from data.store import RecordStore
 from experiments.labelling import label
 from experiments.pipeline import canonical

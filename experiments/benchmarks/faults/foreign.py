@@ -53,7 +53,7 @@ def _read_description(path: Path) -> object:
 
 
 def _read_fields(path: Path) -> object:
-    from data.fields import read_fields
+    from data.field_reading import read_fields
 
     dims = ["sample", "x", "y"] if path.suffix in (".pt", ".npz") else None
     return read_fields(path, output="u", inputs=["a"], periodic=True, dims=dims)
@@ -87,7 +87,7 @@ def _read_states(path: Path) -> object:
 
 @cache
 def _truth() -> Any:
-    from data.windows import write_windows
+    from data.window_writing import write_windows
     from simulators.weather.reanalysis import Reanalysis
 
     folder = Path(tempfile.mkdtemp())

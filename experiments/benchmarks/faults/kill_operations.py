@@ -14,7 +14,8 @@ import numpy as np
 from data.spec import Coordinate, Variable
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from experiments.benchmarks.faults.kills import tree
 
 NAMES = ("records", "fields", "windows", "prepared", "screen", "run", "checkpoints", "forecasts", "command")

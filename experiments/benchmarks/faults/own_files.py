@@ -145,7 +145,7 @@ def _make_windows(path: Path) -> None:
     import xarray as xr
 
     from data.weather import Channel, WeatherGrid, WeatherLayout
-    from data.windows import Segment, write_windows
+    from data.window_writing import Segment, write_windows
 
     grid = WeatherGrid((-45.0, 45.0), (0.0, 120.0, 240.0))
     layout = WeatherLayout(grid, (Channel("2m_temperature"),), static=("land_sea_mask",), step_hours=6.0)

@@ -21,7 +21,8 @@ from data.spec import SimulationError, Variable
 from data.splits import Split
 from data.store import RecordStore
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from experiments.benchmarks.faults.broken_files import Reader
 from experiments.benchmarks.faults.mutations import CHANGES
 from experiments.benchmarks.faults.own_files import make_screen, read_screen

@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.spec import SimulationError
 from data.store import RecordStore
 from data.weather import WeatherLayout
-from data.windows import Segment, write_windows
+from data.window_writing import Segment, write_windows
 from simulators.weather.core_budgets import (
     GAS_CONSTANT,
     GRAVITY,
@@ -202,10 +202,10 @@ def test_a_mirrored_atmosphere_does_what_mirrors_what_it_does() -> None:
     random = np.random.default_rng(0)
     state[..., layout.index("temperature")] += 5 * random.normal(size=(1, *layout.grid.shape, 1))
     state = SMALL.advance(state, 24)
-    assert np.abs(layout.mirrored(state) - state)[..., layout.index("v_component_of_wind")].max() > 1
-    later, mirrored = SMALL.advance(np.concatenate([state, layout.mirrored(state)]), 24)
+    assert np.abs(layout.mirror(state) - state)[..., layout.index("v_component_of_wind")].max() > 1
+    later, mirrored = SMALL.advance(np.concatenate([state, layout.mirror(state)]), 24)
     spread = state.std(axis=(0, 1, 2))
-    assert (np.abs(layout.mirrored(mirrored) - later) / spread).max() < 1e-3
+    assert (np.abs(layout.mirror(mirrored) - later) / spread).max() < 1e-3
     assert (np.abs(mirrored - later) / spread).max() > 0.1
 
 

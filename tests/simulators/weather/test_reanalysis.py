@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from data.errors import CorruptStoreError, InputError
 from data.spec import SimulationError
 from data.weather import WeatherGrid
-from data.windows import write_windows
+from data.window_writing import write_windows
 from simulators.weather import chunks
 from simulators.weather.reanalysis import Reanalysis
 from simulators.weather.regrid import edges, global_grid, regrid, weights

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 
 ROWS, COLUMNS = 6, 12
 GRID = WeatherGrid(tuple(np.linspace(-75, 75, ROWS)), tuple(np.arange(COLUMNS) * 30.0))

@@ -13,7 +13,8 @@ import xarray as xr
 
 from data.errors import InputError
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from surrogates.base import load_surrogate
 from surrogates.train import TrainConfig
 from surrogates.weather import adjustment

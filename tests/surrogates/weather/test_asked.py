@@ -14,7 +14,8 @@ import xarray as xr
 from data.errors import InputError
 from data.spec import SimulationError
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from surrogates.weather.asked import beyond_learned, times_learned
 from surrogates.weather.config import WeatherConfig, WeatherFacts
 from surrogates.weather.conv import ConvConfig

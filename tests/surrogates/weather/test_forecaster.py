@@ -18,7 +18,8 @@ from flax import nnx
 from data.errors import CorruptStoreError, InputError
 from data.spec import SimulationError
 from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.windows import Segment, WindowStore, write_windows
+from data.window_writing import Segment, write_windows
+from data.windows import WindowStore
 from simulators.base import Simulator
 from surrogates.base import load_surrogate
 from surrogates.train import TrainConfig
