@@ -1,1 +1,1 @@
-"""Flows: solvers of partial differential equations on grids and meshes."""
+"""Simulators of flows: solvers of partial differential equations on grids and meshes."""

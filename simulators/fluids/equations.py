@@ -1,6 +1,6 @@
-"""The table of equations: what each one solves, in which dimensions, and with which parameters.
+"""Table of the equations on periodic boxes: text, space dimensions, channels and parameters of each.
 
-All are dimensionless, on a periodic box of side `length` in each direction.
+All equations are dimensionless, on a periodic box of side `length` in each direction.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ class Parameter:
 
     Attributes:
         name: the key in settings and in requests.
-        default: its value where the settings say nothing.
-        long_name: what it is.
-        minimum: values below make the problem ill-posed, or no sense.
-        axis: it exists in domains of more than `axis` dimensions.
-        whole: a whole number, which cannot vary between requests.
+        default: value if the settings name none.
+        long_name: description.
+        minimum: smallest valid value; the problem is ill-posed or meaningless below.
+        axis: the parameter exists in domains of more than `axis` dimensions.
+        whole: whether it is a whole number; such a parameter cannot vary between requests.
     """
 
     name: str
@@ -41,14 +41,14 @@ class Equation:
 
     Attributes:
         name: the key in settings.
-        text: the equation, for people.
+        text: the equation as text.
         dims: numbers of space dimensions in which it is solved.
-        channels: names of what the state holds; "velocity" stands for one component a dimension.
+        channels: names of the fields of the state; "velocity" stands for one component per dimension.
         parameters: its coefficients.
         dealias: fraction of the wavenumbers that products keep: 2/3 for quadratic terms, 1/2 for cubic ones.
-        linear: solved exactly in time, whatever the step.
-        solenoidal: the state is a velocity without divergence.
-        carried: what moves with the flow: "state" (a velocity), "vorticity", or "" for nothing.
+        linear: whether it is linear, and so solved exactly in time with any step.
+        solenoidal: whether the state is a divergence-free velocity.
+        carried: quantity that the flow advects: "state" (a velocity), "vorticity", or "" for none.
     """
 
     name: str
@@ -70,10 +70,10 @@ class Equation:
         return {p.name: p for p in self.parameters if p.axis < dim}
 
     def check(self, values: Mapping[str, float], dim: int, where: str) -> None:
-        """Refuse parameters that do not exist or have no sensible value.
+        """Refuse parameters that do not exist or have an invalid value.
 
         Raises:
-            InputError: naming the parameter, what it was and what it may be.
+            InputError: names the parameter, its value and the valid values.
         """
         parameters = self.parameters_in(dim)
         for name, value in values.items():

@@ -23,7 +23,7 @@ Step = Callable[[Fourier], Fourier]
 
 def phi(z: Complex[Array, " *S"]) -> tuple[Complex[Array, " *S"], Complex[Array, " *S"], Complex[Array, " *S"]]:
     """phi_1(z) = (e^z - 1) / z, phi_2 = (phi_1 - 1) / z, phi_3 = (phi_2 - 1/2) / z, entire functions, at any z."""
-    # Half a step from the axes, so that no point of a circle about a real or imaginary z falls on zero.
+    # The angles avoid the axes, so that no point of a circle about a real or imaginary z is zero.
     angles = 2 * jnp.pi * (jnp.arange(CIRCLE_POINTS) + 0.5) / CIRCLE_POINTS
 
     def add(sums: tuple[Array, Array, Array], angle: Array) -> tuple[tuple[Array, Array, Array], None]:
@@ -39,10 +39,10 @@ def phi(z: Complex[Array, " *S"]) -> tuple[Complex[Array, " *S"], Complex[Array,
 
 
 def etdrk(order: int, dt: float, linear: Complex[Array, " E *K"], nonlinear: Step) -> Step:
-    """The step of length `dt` of the given order, 1 to 4.
+    """The time step of length `dt` and of the given order, 1 to 4.
 
     Args:
-        order: of the error in time.
+        order: order of convergence in time.
         dt: length of the step.
         linear: eigenvalue of the linear part for each Fourier coefficient.
         nonlinear: the rest of the right-hand side, in Fourier space.

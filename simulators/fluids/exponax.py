@@ -1,7 +1,7 @@
-"""exponax: pseudo-spectral solvers of equations on periodic boxes, in-process, differentiable, batched.
+"""exponax: differentiable and batched pseudo-spectral solvers of equations on periodic boxes, in this process.
 
-Koehler et al., APEBench, NeurIPS 2024 (arXiv:2411.00180). The linear part is exact in time, the rest follows by
-exponential Runge-Kutta steps (`simulators.fluids.etdrk`); products are dealiased.
+Koehler et al., APEBench, NeurIPS 2024 (arXiv:2411.00180). The linear part is integrated exactly, the nonlinear part
+by exponential Runge-Kutta steps (`simulators.fluids.etdrk`); products are dealiased.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from simulators.fluids import stability
 from simulators.fluids.equations import AXES, EQUATIONS, Equation
 from simulators.fluids.settings import check_settings
 
-#: Divergence of an initial velocity, relative to its gradient, above which it is refused: float32 fields have 1e-6.
+#: Largest divergence of an initial velocity relative to its gradient; rounding to float32 causes 1e-6.
 DIVERGENCE = 1e-3
 
 
@@ -35,28 +35,28 @@ class Exponax:
 
     Attributes:
         equation: a key of `simulators.fluids.equations.EQUATIONS`, which holds its parameters and their defaults.
-        dim: space dimensions.
+        dim: number of space dimensions.
         points: grid points along each side.
         length: side of the periodic box.
         save_dt: time between saved states.
-        steps: saved states after the initial one.
+        steps: number of saved states after the initial one.
         dt: time step, which divides `save_dt`; None: `save_dt`.
-        order: of the Runge-Kutta method in time, 1 to 4.
-        dealias: fraction of the wavenumbers that products keep; None: the equation's own.
+        order: order of the Runge-Kutta method in time, 1 to 4.
+        dealias: fraction of the wavenumbers that products keep; None: the default of the equation.
         parameters: coefficients that differ from their defaults.
-        varied: names of coefficients that each request gives.
-        dtype: of the computation; the answer is float32 in either case.
-        coefficients: "complex", or "real" as exponax has them, which is of first order for dispersive equations and
-            reproduces data that exponax made; see `simulators.fluids.etdrk`. No other equation differs.
-        refine: how many times `dt` may be halved for a request that blows up, or misses `tolerance`.
-        growth: amplitude that counts as a blow-up, over that of the initial state; see `stability.bounds`.
-        courant: cells that the flow may cross in one step; above about 1 the explicit part is unstable without
-            diffusion, and an answer within bounds can be far from the solution. None: not checked.
-        tolerance: relative L2 difference, at any saved time, between the answer and that of twice its step; None:
-            not checked. It takes `refine` of at least 1.
+        varied: names of coefficients that are inputs of each request.
+        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
+        coefficients: "complex", or "real" as in exponax 0.2.0, which is of first order for dispersive equations and
+            reproduces data that exponax computed; see `simulators.fluids.etdrk`. Other equations are not affected.
+        refine: largest number of times that `dt` is halved for a request that blows up or misses `tolerance`.
+        growth: ratio of amplitude to initial amplitude that counts as a blow-up; see `stability.bounds`.
+        courant: largest Courant number (cells that the flow crosses in one step). Above about 1 the explicit part is
+            unstable without diffusion, and an answer that stays bounded can be far from the solution. None: no check.
+        tolerance: largest relative L2 difference, at any saved time, between the answer and that with twice the step;
+            None: no check. It requires `refine` of at least 1.
 
     Raises:
-        InputError: a setting makes no sense, with what would.
+        InputError: a setting is invalid; the message names valid values.
     """
 
     equation: str
@@ -83,7 +83,7 @@ class Exponax:
         check_settings(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Compiled programs stay behind.
+        # Compiled programs are not pickled.
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
 
     @property
@@ -93,7 +93,7 @@ class Exponax:
 
     @property
     def values(self) -> dict[str, float]:
-        """Every parameter, as it is where a request gives none."""
+        """Value of every parameter for a request that does not set it."""
         return {name: p.default for name, p in self.row.parameters_in(self.dim).items()} | dict(self.parameters)
 
     @property
@@ -113,7 +113,7 @@ class Exponax:
 
     @cached_property
     def spec(self) -> Spec:
-        """The initial state and the varied parameters in, states at all saved times out."""
+        """The inputs are the initial state and the varied parameters; the output is the states at all saved times."""
         axes = AXES[: self.dim]
         positions = tuple(i * self.length / self.points for i in range(self.points))
         parameters = self.row.parameters_in(self.dim)
@@ -153,11 +153,11 @@ class Exponax:
     def solve(
         self, initial: Float[Array, " C *N"], parameters: Mapping[str, Float[Array, ""]] | None = None
     ) -> Float[Array, "T C *N"]:
-        """States at all saved times, the initial one first: a pure function for jax.grad, jvp, vmap and jit.
+        """States at all saved times, beginning with the initial one; a pure function for jax.grad, jvp, vmap and jit.
 
         Args:
-            initial: the state at time 0.
-            parameters: any coefficients that are not whole numbers, in place of the settings'.
+            initial: state at time 0.
+            parameters: coefficients that replace those of the settings, except whole numbers.
 
         Raises:
             InputError: JAX's default precision is not `dtype`.
@@ -176,8 +176,8 @@ class Exponax:
         axes = tuple(range(-self.dim, 0))
 
         def interval(u: Float[Array, " C *N"], _: None) -> tuple[Float[Array, " C *N"], Float[Array, " C *N"]]:
-            # Back on the grid once an interval: what the real transform cannot hold must not build up, and a
-            # trajectory goes on from any saved state as if it had not stopped.
+            # The state returns to the grid once per interval: parts that the real transform cannot represent must not
+            # accumulate, and a trajectory that resumes from a saved state must equal an uninterrupted one.
             hat = jax.lax.fori_loop(0, self.substeps, lambda _, h: advance(h), jnp.fft.rfftn(u, axes=axes))
             after = jnp.fft.irfftn(hat, s=u.shape[1:], axes=axes)
             return after, after
@@ -191,9 +191,9 @@ class Exponax:
         initial: Float[Array, "B C *N"] | Float[np.ndarray, "B C *N"],
         parameters: Mapping[str, Float[Array, " B"] | Float[np.ndarray, " B"]] | None = None,
     ) -> Float[Array, "B T C *N"]:
-        """As `solve`, for a batch, in one program that is compiled once for each size of batch.
+        """Solve for a batch in one program, which is compiled once per batch size.
 
-        What blew up stays in, as it is: `good` tells.
+        Trajectories that blew up are returned too; `good` identifies them.
 
         Raises:
             SimulationError: as `solve`.
@@ -230,10 +230,10 @@ class Exponax:
         return self.spec.answer({"u": trajectory}).assign_attrs(log=json.dumps(facts))
 
     def fault(self, trajectory: Float[np.ndarray, "T C *N"], parameters: Mapping[str, float] | None = None) -> str:
-        """What shows that a trajectory is not a solution, with when and why, or "" for nothing.
+        """Why and when a trajectory is not a solution, or "" if it is sound.
 
-        It grew out of its bound or is not finite; or the flow crosses more than `courant` cells a step, so that what
-        is bounded is still not followed in time.
+        It exceeds its bound or is not finite; or the Courant number exceeds `courant`, so that even a bounded
+        trajectory is not resolved in time.
         """
         sound = stability.sound(trajectory[None], self.growth)[0]
         last = len(sound) - 1 if sound.all() else int(np.argmin(sound)) - 1
@@ -253,7 +253,7 @@ class Exponax:
         trajectories: Float[np.ndarray, "B T C *N"],
         parameters: Mapping[str, Float[np.ndarray, " B"]] | None = None,
     ) -> Bool[np.ndarray, " B"]:
-        """Which trajectories of a batch have no `fault`."""
+        """Whether each trajectory of a batch is free of a `fault`."""
         coefficients = {name: np.asarray(values) for name, values in (parameters or {}).items()}
         batch = np.asarray(trajectories)
         by_trajectory = [{name: float(values[i]) for name, values in coefficients.items()} for i in range(len(batch))]

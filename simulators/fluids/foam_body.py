@@ -1,4 +1,4 @@
-"""Steady flow past an ellipse or a rectangle in a channel, by simpleFoam, with its drag and lift."""
+"""Case of steady flow past an ellipse or a rectangle in a channel, solved by simpleFoam, with drag and lift."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ class Body:
 
     Attributes:
         shape: "ellipse" or "rectangle".
-        length, height: of the channel, m.
-        mean_velocity: of the inflow, m s-1.
-        cells: along each of the four sides of the body; all other counts follow it.
-        grid: points along x and y of the answer, onto which the fields are interpolated linearly.
-        tolerance: of the initial residuals of velocity and pressure.
-        max_iterations: after which a flow counts as not converged.
+        length, height: size of the channel, m.
+        mean_velocity: mean velocity of the inflow, m s-1.
+        cells: cells along each of the four sides of the body; all other counts of cells follow from it.
+        grid: points along x and y of the answer, to which the fields are interpolated linearly.
+        tolerance: target for the initial residuals of velocity and pressure.
+        max_iterations: iterations after which a flow counts as not converged.
     """
 
     shape: Literal["ellipse", "rectangle"] = "ellipse"
@@ -73,7 +73,7 @@ class Body:
 
     @property
     def label(self) -> str:
-        """The simulator's name."""
+        """Part of the simulator's name: the shape."""
         return self.shape
 
     @property
@@ -88,12 +88,12 @@ class Body:
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
-        """A mesh, the flow, and where the cells lie."""
+        """Commands that make the mesh, solve the flow, and write the centres of the cells."""
         return (("blockMesh",), ("simpleFoam",), CELL_CENTRES)
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
-        """Five numbers."""
+        """Reynolds number, size and position of the body."""
         return (
             scalar("reynolds", "1", "Reynolds number of the mean velocity and the body's height"),
             scalar("body_width", "m", "extent of the body along the channel"),
@@ -126,14 +126,14 @@ class Body:
 
     @property
     def boundary_conditions(self) -> str:
-        """In words."""
+        """Description of the boundary conditions."""
         return (
             "parabolic inflow at x = 0; pressure 0 and normal velocity gradient 0 at the outlet; no slip on the walls "
             "and the body"
         )
 
     def fill(self, values: Mapping[str, float]) -> dict[str, float | int | str]:
-        """The mesh, the inflow and the viscosity."""
+        """Values of the placeholders: mesh, inflow and viscosity."""
         positive(values, "reynolds", "body_width", "body_height")
         half = (values["body_width"] / 2, values["body_height"] / 2)
         centre = (values["body_x"], values["body_y"])
@@ -200,19 +200,19 @@ class Body:
 def _with_boundaries(
     where: Field, velocity: Field, pressure: Field
 ) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, "n 2"], Float64[np.ndarray, " n"]]:
-    """Cells and faces of the boundary as points with values, so that no point of the channel lies outside."""
+    """Points and values at cells and boundary faces, whose hull includes every point of the channel."""
     cells = where.values
     points, u, p = [cells], [velocity.over(len(cells))], [pressure.over(len(cells))[:, 0]]
     nearest = cKDTree(cells[:, :2])
     for name, faces in where.patches.items():
-        # What a patch does not state: no slip on walls and body, elsewhere a gradient of 0.
+        # Patches without values: velocity is 0 on walls and body; otherwise the normal gradient is 0.
         neighbours = nearest.query(faces[:, :2])[1]
         free = u[0][neighbours] if name == "outlet" else np.zeros((1, 3))
         points.append(faces)
         u.append(np.broadcast_to(velocity.patches.get(name, free), faces.shape))
         stated = pressure.patches.get(name)
         p.append(p[0][neighbours] if stated is None else np.broadcast_to(stated[:, 0], len(faces)))
-    # Faces end half a width short of the corners, which are still, being on the walls.
+    # Face centres end half a width before the corners of the channel, where the velocity is 0 as on the walls.
     low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
     corners = np.array([[x, y, 0] for x in (low[0], high[0]) for y in (low[1], high[1])])
     points.append(corners)

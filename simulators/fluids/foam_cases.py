@@ -1,4 +1,4 @@
-"""What a case of OpenFOAM tells its simulator, and the lid-driven cavity as the first of them."""
+"""Interface of OpenFOAM cases, and the case of the lid-driven cavity."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from data.spec import Coordinate, SimulationError, Variable
 from simulators.fluids.foam_files import at_time, read_field
 from simulators.fluids.foam_template import Template
 
-#: Cases that are packaged, a folder each.
+#: Folder of the packaged cases, one folder each.
 CASES = Path(__file__).parent / "cases"
 CELL_CENTRES = ("postProcess", "-func", "writeCellCentres", "-latestTime")
 
 
 class Case(Protocol):
-    """A template, the commands that run it, and how its answer is read.
+    """A template of files, the commands that run it, and the reading of its results.
 
     Attributes:
-        label: short, for the simulator's name.
-        settings: JSON-serialisable choices that change the answer.
-        template: the files.
-        steps: commands, each a program with its arguments, in order.
+        label: short name, part of the simulator's name.
+        settings: JSON-serialisable settings that change the answer.
+        template: files of the case.
+        steps: commands in order, each a program with its arguments.
         inputs, outputs, coords: as in `data.spec.Spec`; inputs are scalars.
-        boundary_conditions: in words.
+        boundary_conditions: description of the boundary conditions.
     """
 
     @property
@@ -58,11 +58,11 @@ class Case(Protocol):
     def boundary_conditions(self) -> str: ...
 
     def fill(self, values: Mapping[str, float]) -> dict[str, float | int | str]:
-        """Value of each placeholder; SimulationError `invalid_input` where the parameters make no flow."""
+        """Value of each placeholder; raises SimulationError `invalid_input` for parameters that describe no flow."""
         ...
 
     def read(self, folder: Path, values: Mapping[str, float]) -> dict[str, Any]:
-        """Outputs from a case that has run; InputError where a file is missing or broken."""
+        """Read the outputs of a case that has run; raises InputError if a file is missing or invalid."""
         ...
 
 
@@ -92,11 +92,11 @@ def at_least(where: str, settings: Mapping[str, tuple[float, float]]) -> None:
     """Refuse settings below their smallest sensible value.
 
     Args:
-        where: config key of the case.
-        settings: name -> (value, smallest); 0 for whatever is above 0, in any unit.
+        where: configuration key of the case.
+        settings: name -> (value, smallest valid value); a smallest value of 0 means that 0 itself is invalid.
 
     Raises:
-        InputError: naming the setting.
+        InputError: names the setting.
     """
     for name, (value, smallest) in settings.items():
         if smallest == 0 and not value > 0:
@@ -113,10 +113,10 @@ class Cavity:
     The benchmark of Ghia, Ghia, Shin, J. Comput. Phys. 1982, 48, 387.
 
     Attributes:
-        cells_x, cells_y: of the grid, which is that of the answer.
-        end: time of the last save, s.
+        cells_x, cells_y: cells of the mesh along x and y, which is also the grid of the answer.
+        end: time of the last saved state, s.
         saves: number of saved times, equally spaced; the first is `end / saves`.
-        courant: largest Courant number of the lid, which sets the time step.
+        courant: Courant number of the lid, which sets the time step.
         steady_tolerance: change of velocity over the last save, in lid velocities per `width / lid velocity`, below
             which the flow counts as steady.
     """
@@ -142,7 +142,7 @@ class Cavity:
 
     @property
     def label(self) -> str:
-        """The simulator's name."""
+        """Part of the simulator's name."""
         return "cavity"
 
     @property
@@ -157,12 +157,12 @@ class Cavity:
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
-        """A mesh, then the flow."""
+        """Commands that make the mesh and solve the flow."""
         return (("blockMesh",), ("icoFoam",))
 
     @property
     def inputs(self) -> tuple[Variable, ...]:
-        """Three numbers."""
+        """Reynolds number, lid velocity and aspect ratio."""
         return (
             scalar("reynolds", "1", "Reynolds number of the lid and the width"),
             scalar("lid_velocity", "m s-1", "velocity of the lid"),
@@ -186,17 +186,17 @@ class Cavity:
             Coordinate("time", saved, "s", "time since the lid started"),
             Coordinate("channel", ("x", "y"), "1", "component of the velocity"),
             Coordinate("x", centres(0, 1, self.cells_x), "m", "distance from the left wall"),
-            # The height is a parameter, so that only the fraction is the same in every record.
+            # The height is a parameter: only the fraction of it is the same in every record.
             Coordinate("y", centres(0, 1, self.cells_y), "1", "distance from the floor over the height"),
         )
 
     @property
     def boundary_conditions(self) -> str:
-        """In words."""
+        """Description of the boundary conditions."""
         return "no slip; the lid (top) moves along x at lid_velocity; normal pressure gradient 0"
 
     def fill(self, values: Mapping[str, float]) -> dict[str, float | int | str]:
-        """Viscosity, size and time step."""
+        """Values of the placeholders: viscosity, size and time step."""
         positive(values, "reynolds", "lid_velocity", "aspect")
         speed, interval = values["lid_velocity"], self.end / self.saves
         finest = min(1 / self.cells_x, values["aspect"] / self.cells_y)

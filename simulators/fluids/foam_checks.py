@@ -1,6 +1,6 @@
-"""What a case of OpenFOAM may not hold: code, libraries named by a path, and files from outside of it.
+"""Checks that an OpenFOAM case has no code, no libraries named by a path, and no files from outside of it.
 
-OpenFOAM is told the same when it runs; here it is said before, with the file and the line.
+OpenFOAM is configured to refuse these as well; the checks report them before the run, with file and line.
 """
 
 from __future__ import annotations
@@ -13,44 +13,44 @@ from pathlib import Path, PurePosixPath
 from data.errors import InputError
 from simulators.fluids.foam_files import without_comments
 
-#: Words by which a dictionary has code compiled or a program run.
+#: Keywords with which a dictionary compiles code or runs a program.
 CODE = re.compile(
     r"#\s*(?:codeStream|calc)\b|\bcoded\w*|\bcode(?:Include|Options|Libs|Execute)\b|\bsystemCall\b"
     r"|\ballowSystemOperations\b|\bdynamicCode\b"
 )
-#: What may stand between two words: white space and comments. Each is taken whole and never given back: comments that
-#: could be divided in many ways would take for ever.
+#: White space and comments between two words. The quantifiers are possessive, as backtracking over comments that can be
+#: split in many ways would take exponential time.
 GAP = r"(?:\s|/\*(?:[^*]|\*(?!/))*+\*/|//[^\n]*\n)*+"
-#: Values up to the semicolon that ends them, which is none within a string; or up to a string that does not end.
+#: A value up to the semicolon that ends it, outside of strings, or up to an unterminated string.
 VALUE = r'(?:"(?:\\.|[^"\\])*+"|[^;"])*+'
-#: Libraries, by a name that may be the case's own: a path, a macro, or what a directive takes in.
+#: Entries that name libraries; a path, a macro or a directive could name a library of the case itself.
 _LIBRARY = rf'\b\w*[lL]ibs?(?:"|(?=[\s("/])){GAP}'
 LIBRARY = re.compile(rf"{_LIBRARY}(?P<value>{VALUE});", re.S)
-#: A key in quotes is a pattern, which may stand for any of `LIBRARY_KEYS`.
+#: A quoted key is a regular expression, which may match any of `LIBRARY_KEYS`.
 _PATTERN = rf'(?:^|[;{{}}]){GAP}"(?P<key>(?:\\.|[^"\\])*+)"\s*+'
 PATTERN = re.compile(rf'{_PATTERN}(?P<value>[^{{;"\s]{VALUE}|"{VALUE});', re.S)
-#: How entries of these begin. Where many do in a long file, looking for the end of each takes for ever.
+#: Beginnings of such entries. If a long file has many, the search for the end of each takes too long.
 HEADS = (re.compile(_LIBRARY, re.S), re.compile(rf"{_PATTERN}[^{{;\s]", re.S))
 MOST_HEADS, MOST_STEPS = 200, 10**7
 LIBRARY_KEYS = ("lib", "libs", "functionObjectLibs", "motionSolverLibs", "dynamicFvMeshLibs", "allowSystemOperations")
-#: A file that a dictionary takes in: relative to the file that names it.
+#: An included file, relative to the file that includes it.
 INCLUDE = re.compile(rf"#\s*s?include(?:IfPresent)?\b{GAP}\"([^\"\n\\]*)\"", re.S)
 INCLUDES = re.compile(r"#\s*s?include(?:IfPresent)?\b")
-#: One of OpenFOAM's own files, or of `system`, which may not be left by `..`.
+#: An included file of OpenFOAM or of `system` whose path contains `..`.
 LIBRARY_INCLUDE = re.compile(r"#\s*include(?:Etc|Func)\s*\"?[^\"\n;]*\.\.[^\n]*")
-#: How a file is named from the root of the case.
+#: Prefix of a path from the root of the case.
 IN_CASE = re.compile(r"(?:<(case|constant|system)>|\$(?:FOAM_CASE|\{FOAM_CASE\}))(?:/|$)")
-#: How one of OpenFOAM's own files is named.
+#: Prefix of a path to one of OpenFOAM's own files.
 IN_ETC = re.compile(r"<etc>/|~OpenFOAM/|\$(?:FOAM_ETC|\{FOAM_ETC\})/")
 
 
 def include_target(name: str, target: str) -> str | None:
-    """The path inside the case that `#include "target"` in the file `name` reads; None where it leads outside.
+    """The path inside the case that `#include "target"` in the file `name` reads; None if it leads outside.
 
     Args:
         name: path of the file that includes, inside the case.
-        target: what stands between the quotes; `<constant>`, `<system>`, `<case>` and `$FOAM_CASE` are understood, any
-            other macro leads nobody knows where, which counts as outside.
+        target: text between the quotes; `<constant>`, `<system>`, `<case>` and `$FOAM_CASE` are resolved, and any other
+            macro counts as outside.
     """
     anchor = IN_CASE.match(target)
     if anchor is not None:
@@ -65,17 +65,16 @@ def include_target(name: str, target: str) -> str | None:
 
 
 def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, unread: Set[str] = frozenset()) -> None:
-    """Refuse a file that compiles or runs code, loads a library of the case's own, or reads what is not in the case.
+    """Refuse a file that compiles or runs code, loads a library of the case itself, or reads files outside the case.
 
-    Comments are searched too, and so is the text without them: what hides in one reading of a comment stands in the
-    other.
+    The text is searched with and without its comments, so that code cannot hide in an ambiguous comment.
 
     Args:
-        folder: of the case, for messages.
+        folder: folder of the case, for errors.
         name: path of the file inside the case.
-        text: its content; bytes that are not ASCII may be any character.
+        text: its content; non-ASCII bytes may be decoded to any character.
         names: paths of all files of the template.
-        unread: paths of those that are not searched, because they hold binary numbers.
+        unread: paths of the files that are not searched, because they hold binary numbers.
 
     Raises:
         InputError: names the file and the line.
@@ -124,10 +123,10 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
 
 
 def _refuse_endless(source: str, where: Path) -> None:
-    """Refuse a text in which the search for libraries would not end.
+    """Refuse a text in which the search for libraries would take too long.
 
     Raises:
-        InputError: many entries of a long text may name libraries.
+        InputError: too many entries of a long text may name libraries.
     """
     for head in HEADS:
         count = sum(1 for _ in head.finditer(source))
@@ -140,7 +139,7 @@ def _refuse_endless(source: str, where: Path) -> None:
 
 
 def _may_mean_a_library(pattern: str) -> bool:
-    """Whether a key in quotes stands for one of `LIBRARY_KEYS`; one that Python reads in another way counts as such."""
+    """Whether a quoted key may match one of `LIBRARY_KEYS`; patterns that Python may interpret differently count."""
     if len(pattern) > 200 or "[" in pattern or "(?" in pattern:
         return True
     try:

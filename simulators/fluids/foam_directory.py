@@ -1,4 +1,4 @@
-"""A person's own case directory as a case with named parameters."""
+"""A user's OpenFOAM case directory as a case with named parameters."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ from simulators.fluids.foam_files import at_time, header, latest, read_field, wi
 from simulators.fluids.foam_template import Template, match_placeholders
 
 AXES = ("x", "y", "z")
-#: How far a cell's centre may lie from its place in the grid, in widths of a cell.
+#: Largest distance of a cell's centre from its grid point, in widths of a cell.
 OFF_GRID = 0.01
 
 
 @dataclass(frozen=True)
 class Directory:
-    """A case whose files hold `{{name}}` where a parameter or constant goes.
+    """A case whose files contain `{{name}}` in place of a parameter or constant.
 
-    The files are read when this is made, and their content is part of the simulator's identity. Nothing in the case
-    is executed but the commands; dictionaries that compile or run code are refused (`foam_template`).
+    The files are read when the object is created, and their content is part of the simulator's identity. Only the
+    commands are executed; dictionaries that compile or run code are refused (`foam_template`).
 
     Attributes:
-        path: the directory, or the name of a packaged case.
-        parameters: name -> units of the inputs, all float64 numbers.
-        commands: program and arguments each, in order: blockMesh, snappyHexMesh, a solver. As strings or lists.
-        fields: names of scalar or vector fields to read; their class and dimensions are those of the files of the
-            same name in `0/` or `0.orig/`.
-        constants: name -> number that is the same in every run, such as counts of cells.
-        grid: axis -> (lower, upper, cells): the cells form this grid of equal boxes, and fields have dims of its
-            axes. None: fields have a ragged dim `cell`, and `cell_centres` (m) is an output.
+        path: directory, or name of a packaged case.
+        parameters: name -> units of the inputs, which are float64 numbers.
+        commands: commands in order, such as blockMesh, snappyHexMesh and a solver, as strings or lists of arguments.
+        fields: names of scalar or vector fields to read; the files of the same name in `0/` or `0.orig/` define their
+            class and dimensions.
+        constants: name -> number that is the same in every run, such as a count of cells.
+        grid: axis -> (lower, upper, cells): the cells form this regular grid, and fields have its axes as dims. None:
+            fields have a ragged dim `cell`, and `cell_centres` (m) is an output.
         times: saved times to read, s; None: the last one, without a dim `time`.
 
     Raises:
-        InputError: no such case, a placeholder without value, a name that no file holds, code in a dictionary, or a
-            field that the case does not describe.
+        InputError: no such case, a placeholder without a value, a value without a placeholder, code in a dictionary, or
+            a field that the case does not describe.
     """
 
     path: str
@@ -85,7 +85,7 @@ class Directory:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """All but where the files lie; their content is hashed by the simulator."""
+        """All settings except the path; the simulator hashes the content of the files."""
         return {
             "parameters": dict(self.parameters),
             "commands": [list(c) for c in self.commands],
@@ -102,7 +102,7 @@ class Directory:
 
     @cached_property
     def outputs(self) -> tuple[Variable, ...]:
-        """The fields, and where their cells lie if not on a grid."""
+        """The fields, and the centres of their cells if these are not on a grid."""
         time = () if self.times is None else ("time",)
         variables = []
         for name in self.fields:
@@ -129,16 +129,16 @@ class Directory:
 
     @property
     def boundary_conditions(self) -> str:
-        """Where they are stated."""
+        """Reference to the files that define the boundary conditions."""
         return f"as in the files of the case {self.label}"
 
     @property
     def steps(self) -> tuple[tuple[str, ...], ...]:
-        """Those of the person, and the one that writes where the cells lie."""
+        """The commands of the user, and one that writes the centres of the cells."""
         return (*self.commands, CELL_CENTRES)
 
     def fill(self, values: Mapping[str, float]) -> dict[str, float | int | str]:
-        """The parameters and constants as they are."""
+        """Values of the placeholders: parameters and constants."""
         return {**self.constants, **values}
 
     def read(self, folder: Path, values: Mapping[str, float]) -> dict[str, Any]:
@@ -163,9 +163,9 @@ class Directory:
         return read if self.grid is not None else {**read, "cell_centres": where}
 
     def _refuse_unwritten(self, folder: Path, last: Path, values: Mapping[str, float]) -> None:
-        """Refuse fields that stand at the last time as the case began with them.
+        """Refuse fields that are unchanged from the initial fields of the case.
 
-        Programs such as potentialFoam write their answer over the field that they began with.
+        Programs such as potentialFoam overwrite the initial field with their result.
         """
         for name in self.fields:
             place = f"{last.name}/{name}"
@@ -179,7 +179,7 @@ class Directory:
                 )
 
     def _described(self, name: str) -> tuple[str, int]:
-        """Units and components of a field, from its file in the template."""
+        """Units and number of components of a field, from its file in the template."""
         for place in (f"{self.template.start}/{name}", f"0/{name}", f"0.orig/{name}"):
             if place in self.template.names():
                 kind, units, components = header(Path(self.path) / place, without_comments(self.template.text(place)))
@@ -203,7 +203,7 @@ def _on_grid(
     where: Float64[np.ndarray, "cells 3"],
     values: Float64[np.ndarray, "times cells components"],
 ) -> Float64[np.ndarray, "times components *grid"]:
-    """Values of cells in their places; of a vector, the components along the grid's axes."""
+    """Values of cells at their grid points; of a vector, the components along the grid's axes."""
     kept = values[..., [AXES.index(axis) for axis in grid]] if values.shape[-1] > 1 else values
     on_grid = np.empty((len(kept), kept.shape[-1], *(g[2] for g in grid.values())))
     index: tuple[Any, ...] = (slice(None), slice(None), *_places(grid, where))

@@ -1,4 +1,4 @@
-"""OpenFOAM's ascii files: fields and tables read back, physical dimensions written as units.
+"""Reading of OpenFOAM's ASCII files: fields with their units, and tables.
 
 The format is that of the OpenFOAM user guide, section "Basic input/output file format".
 """
@@ -21,7 +21,7 @@ from simulators.fluids.foam_start import TIME
 COMPONENTS: Mapping[str, int] = {"Scalar": 1, "Vector": 3, "SphericalTensor": 1, "SymmTensor": 6, "Tensor": 9}
 #: SI units in the order of OpenFOAM's seven exponents.
 SI = ("kg", "m", "s", "K", "mol", "A", "cd")
-#: Exponents of the units that may stand in place of numbers, and of the quantities that may.
+#: Exponents of the units and quantities that dimensions may name in place of numbers.
 NAMED: Mapping[str, tuple[int, ...]] = {
     "kg": (1,),
     "m": (0, 1),
@@ -52,11 +52,11 @@ _INTERNAL = re.compile(r"(?:^|[\s};])internalField\s")
 _PATCHES = re.compile(r"(?:^|[\s};])boundaryField\s*\{")
 _VALUE = re.compile(r"(?<=[\s{;])value\s+(?=uniform|nonuniform)")
 _LIST = re.compile(r"nonuniform\s+(?:List<\w+>\s*)?(\d{1,12})\s*([({])", re.ASCII)
-#: A line of a log by which a program enters a time; some releases add the unit.
+#: A line of a log with which a program begins a time; some releases add the unit.
 _REACHED = re.compile(r"^Time = ([-+.\deE]+)s?\s*$", re.M)
-#: Bytes that stand in no text, of any encoding that goes on from ASCII.
+#: Bytes that no text contains, in any encoding that extends ASCII.
 _BINARY = re.compile(rb"[\x00-\x08\x0e-\x1f\x7f]")
-#: A comment, or a string, in which the signs of a comment mean nothing.
+#: A comment, or a string, in which comment characters have no meaning.
 _COMMENT = re.compile(r'//[^\n]*|/\*.*?(?:\*/|\Z)|"(?:\\.|[^"\\])*"', re.S)
 
 
@@ -66,10 +66,10 @@ class Field:
 
     Attributes:
         kind: class of the file, such as "volVectorField".
-        units: SI, as CF writes them.
-        values: of the cells (or inner faces); a single row where the field is uniform.
-        patches: name -> values on the faces of a boundary patch, for the patches that hold any; a single row
-            where they are uniform.
+        units: SI units in CF notation.
+        values: values of the cells (or inner faces); a single row if the field is uniform.
+        patches: name -> values on the faces of a boundary patch, for patches with values; a single row if they are
+            uniform.
     """
 
     kind: str
@@ -78,7 +78,7 @@ class Field:
     patches: Mapping[str, Float64[np.ndarray, "faces components"]] = field(default_factory=dict)
 
     def over(self, cells: int) -> Float64[np.ndarray, "cells components"]:
-        """The values of all `cells`, a uniform field repeated.
+        """The values of all `cells`; a uniform field is repeated.
 
         Raises:
             InputError: the field has another number of cells.
@@ -91,7 +91,7 @@ class Field:
 
 
 def units_of(dimensions: str) -> str:
-    """What stands between the brackets as CF units: "0 1 -1 0 0 0 0" and "m/s" are "m s-1", nothing is "1".
+    """Convert dimensions (the text in the brackets) to CF units: "0 1 -1 0 0 0 0" and "m/s" are "m s-1", "" is "1".
 
     Raises:
         ValueError: they are neither five or seven whole numbers nor SI units with whole powers.
@@ -104,7 +104,7 @@ def units_of(dimensions: str) -> str:
     if words and (len(powers) not in (5, 7) or any(not p.is_integer() for p in powers)):
         raise ValueError(f"dimensions must be 5 or 7 whole numbers, or SI units, got [{dimensions}]")
     terms = [unit + ("" if p == 1 else f"{p:g}") for unit, p in zip(SI, powers, strict=False) if p]
-    # CF puts what is raised to a positive power first.
+    # CF writes positive powers first.
     return " ".join(sorted(terms, key=lambda term: "-" in term)) or "1"
 
 
@@ -118,7 +118,7 @@ def _named(text: str) -> list[float]:
     sign = 1
     for word in re.findall(r"[*/]|[^\s*/]+", text):
         if word in "*/":
-            # A slash divides by what follows it, and by no more.
+            # A slash divides by the next word only.
             sign = -1 if word == "/" else 1
             continue
         match = re.fullmatch(r"([A-Za-z]+)(?:\^\(?([-+]?\d+)\)?)?", word)
@@ -134,11 +134,11 @@ def header(path: Path, text: str) -> tuple[str, str, int]:
     """Class, units and number of components of a field.
 
     Args:
-        path: for messages.
-        text: of the file, without comments.
+        path: path of the file, for errors.
+        text: content of the file without comments.
 
     Raises:
-        InputError: the file is not that of a field in ascii.
+        InputError: the file is not an ASCII field.
     """
     where = str(path)
     kind = _CLASS.search(text)
@@ -162,15 +162,15 @@ def header(path: Path, text: str) -> tuple[str, str, int]:
 
 
 def without_comments(text: str) -> str:
-    """A dictionary's text without its comments, in which every line and every other character keeps its place."""
+    """Blank the comments of a dictionary's text; all other characters keep their positions."""
     return _COMMENT.sub(lambda m: m[0] if m[0][0] == '"' else re.sub(r"[^\n]", " ", m[0]), text)
 
 
 def read_text(path: Path) -> str:
-    """An ascii file without its comments.
+    """Read an ASCII file without its comments.
 
     Raises:
-        InputError: it is not there or not text.
+        InputError: the file is missing or not text.
     """
     if not path.is_file():
         packed = path.with_name(path.name + ".gz").is_file()
@@ -180,7 +180,7 @@ def read_text(path: Path) -> str:
     try:
         text = content.decode("utf-8")
     except UnicodeDecodeError as error:
-        # Names of patches and notes may be in Latin-1; numbers in binary hold bytes that no text does.
+        # Names of patches and comments may be in Latin-1; binary numbers contain bytes that no text does.
         if _BINARY.search(content):
             raise InputError(
                 "not text", where=str(path), remedy="Set `writeFormat ascii;` in system/controlDict"
@@ -190,13 +190,13 @@ def read_text(path: Path) -> str:
 
 
 def read_field(path: Path) -> Field:
-    """A field in ascii, with the values that its patches state.
+    """Read an ASCII field with the values on its patches.
 
     Args:
-        path: such as `case/0.5/U`.
+        path: path of the file, such as `case/0.5/U`.
 
     Raises:
-        InputError: the file is missing, binary, cut short, or states other counts than it holds.
+        InputError: the file is missing, binary or truncated, or a list has a length other than it states.
     """
     text = read_text(path)
     kind, units, components = header(path, text)
@@ -208,10 +208,10 @@ def read_field(path: Path) -> Field:
 
 
 def read_table(path: Path) -> tuple[tuple[str, ...], Float64[np.ndarray, "rows columns"]]:
-    """Columns and rows of what a function object writes, such as `coefficient.dat`.
+    """Read the names of the columns and the rows of a function object's table, such as `coefficient.dat`.
 
     Raises:
-        InputError: the file is missing, empty, or has rows of another length than its last comment.
+        InputError: the file is missing or empty, or the length of a row differs from that of the header.
     """
     where = str(path)
     if not path.is_file():
@@ -258,10 +258,10 @@ def latest(folder: Path, *, after: float = 0.0, timeless: bool = False) -> Path:
     """The folder in which a case holds its last results.
 
     Args:
-        folder: of the case.
-        after: the time that it begins from.
-        timeless: whether the folder of that time will do, where no log tells of a later one: programs that solve for
-            no time write there.
+        folder: folder of the case.
+        after: start time of the case.
+        timeless: whether results at the start time are accepted if no log reports a later time; programs without time
+            steps write there.
 
     Raises:
         InputError: nothing was written after that time.
@@ -279,7 +279,7 @@ def latest(folder: Path, *, after: float = 0.0, timeless: bool = False) -> Path:
 
 
 def _values(path: Path, entry: str, text: str, start: int, components: int) -> Float64[np.ndarray, "n components"]:
-    """What follows `internalField` or `value`, up to its semicolon."""
+    """Parse the values that follow `internalField` or `value`, up to the semicolon."""
     where = f"{path} ({entry})"
     end = text.find(";", start)
     if end < 0:
@@ -295,7 +295,7 @@ def _values(path: Path, entry: str, text: str, start: int, components: int) -> F
         raise InputError(f"a list without its closing {closing}", where=where)
     inner = body[listing.end() : -1]
     if listing[2] == "{":
-        # Not copied: whoever uses it knows how many there have to be.
+        # A view without a copy: a false count in the file must not allocate memory; users check the length.
         return np.broadcast_to(_numbers(where, inner, 1, components), (count, components))
     return _numbers(where, inner, count, components)
 
@@ -329,7 +329,7 @@ def _patches(path: Path, text: str, components: int) -> dict[str, Float64[np.nda
             return patches
         name = text[position:opened].strip()
         end = _closing(path, text, opened)
-        # Dictionaries inside that of the patch have values of their own, which are not those on its faces.
+        # Nested dictionaries have values of their own, which are not those on the faces.
         value = next(
             (
                 m

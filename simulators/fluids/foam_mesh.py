@@ -1,7 +1,7 @@
 """A mesh around a body in a channel, as text for blockMesh.
 
-Twelve blocks: four around the body, fitted to it, and eight that fill the channel. Counts of cells are settings and
-only sizes follow the parameters, so that drag and lift are continuous functions of them.
+The mesh has twelve blocks: four fit the body, and eight fill the channel. Counts of cells are settings, and only sizes
+depend on the parameters, so that drag and lift are continuous functions of the parameters.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-#: Thickness of the mesh in the third direction, in which nothing varies, m.
+#: Thickness of the mesh in the third direction, along which the flow is uniform, m.
 DEPTH = 0.1
-#: Last cell over first cell from the body outwards.
+#: Ratio of the last to the first cell size from the body outwards.
 STRETCH = 4.0
 #: South-west, south-east, north-east, north-west.
 _CORNERS = ((-1, -1), (1, -1), (1, 1), (-1, 1))
@@ -27,14 +27,15 @@ def around(
     gap: float,
     cells: int,
 ) -> dict[str, str]:
-    """Vertices, blocks, edges and faces of the patches inlet, outlet, walls and body, as blockMesh takes them.
+    """Vertices, blocks, edges and faces of the patches inlet, outlet, walls and body, as text for blockMesh.
 
     Args:
         shape: "ellipse" or "rectangle".
-        centre, half: of the body, and half its width and height, m.
-        channel: length and height, m.
+        centre: centre of the body, m.
+        half: half of the body's width and height, m.
+        channel: length and height of the channel, m.
         gap: smallest distance between the body's box and the edge of the channel, m.
-        cells: along each side of the body, and from it outwards; all other counts follow.
+        cells: cells along each side of the body and from it outwards; all other counts follow from it.
 
     Vertices 0 to 15 are a grid of 4 x 4 lines, whose middle box surrounds the body; 16 to 19 are on the body. Those of
     the other plane follow in the same order.
@@ -49,7 +50,7 @@ def around(
     vertices = [f"    ({x:.15g} {y:.15g} {z:g})" for z in (0, DEPTH) for x, y in plane]
 
     radial = cells
-    # The outer blocks go on with the size of the ring's last cell.
+    # The outer blocks begin with the size of the ring's last cell.
     q = STRETCH ** (1 / (radial - 1))
     last = ring * STRETCH * (q - 1) / (q**radial - 1)
     counts_x = (cells, cells, 3 * cells)
@@ -112,7 +113,7 @@ def around(
 
 
 def _stretch(length: float, cells: int, first: float) -> float:
-    """Last cell over first of a geometric series of `cells` that begins with `first` and fills `length`."""
+    """Last over first size in a geometric series of `cells` sizes that begins with `first` and fills `length`."""
 
     def excess(q: float) -> float:
         return first * (cells if abs(q - 1) < 1e-12 else (q**cells - 1) / (q - 1)) - length

@@ -1,4 +1,4 @@
-"""What was taken of a person's case of OpenFOAM, for the table of it that a campaign begins with."""
+"""Report of what is read from a user's OpenFOAM case, which a campaign prints before it begins."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from simulators.fluids.foam_files import header, without_comments
 from simulators.fluids.foam_start import TIME
 from simulators.fluids.foam_template import UNREAD
 
-#: Folders of times that are named one by one.
+#: Largest number of time folders that are listed individually.
 NAMED = 6
 
 
 def reading_of(case: Directory) -> Reading:
-    """Files of a case, the time that it begins from, parameters, fields, and which results of earlier runs stay out."""
+    """Files of a case, its start time, parameters and fields, and the results of earlier runs that are left out."""
     template = case.template
     kept, lost = len(template.files), sum(count for _, count in template.left_out)
     places = template.placeholders
@@ -49,7 +49,7 @@ def reading_of(case: Directory) -> Reading:
 
 
 def _left_out(case: Directory) -> dict[str, int]:
-    """Why folders and files stay out -> how many files."""
+    """Reason for leaving files out -> number of files."""
     counts: dict[str, int] = {}
     times = sorted((h for h, _ in case.template.left_out if TIME.fullmatch(h)), key=float)
     shown = ", ".join(times if len(times) <= NAMED else [*times[: NAMED - 1], "...", times[-1]])
@@ -61,7 +61,7 @@ def _left_out(case: Directory) -> dict[str, int]:
 
 
 def _unused(case: Directory) -> dict[str, str]:
-    """Fields that the case begins with and that are not read, and values that lie on patches."""
+    """Initial fields that are not read, and values on patches."""
     reasons = {}
     for name in case.template.names():
         head, _, rest = name.partition("/")

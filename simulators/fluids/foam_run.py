@@ -1,4 +1,4 @@
-"""OpenFOAM's programs as subprocesses: found, limited in time, and their ends understood."""
+"""Runs OpenFOAM's programs as subprocesses: location, environment, time limit, and diagnosis of failures."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from simulators.programs import PRINTED, run_program
 from simulators.scratch import scratch
 
 REMEDY = "OpenFOAM comes with `make openfoam` or `apt-get install openfoam`"
-#: Seconds in which a program must have told its version.
+#: Time limit for a program to print its version, s.
 START_S = 60.0
-#: Lines of a log that go into the record of a failure.
+#: Number of last log lines in the record of a failure.
 TAIL = 25
-#: Read by OpenFOAM from the home directory, before the case's own: no compiled or system code.
+#: Settings that OpenFOAM reads from the home directory before those of the case; they forbid system calls and code.
 SAFETY = """FoamFile { version 2.0; format ascii; class dictionary; object controlDict; }
 InfoSwitches { allowSystemOperations 0; }
 """
@@ -31,7 +31,7 @@ _STACK = re.compile(r"^#\d+ ")
 
 
 def program(name: str) -> Path:
-    """Where a program of OpenFOAM lies.
+    """Path of a program of OpenFOAM.
 
     Raises:
         SimulationError: `missing_component`, naming the command that installs it.
@@ -65,13 +65,13 @@ def version() -> str:
 
 
 def environment(home: Path | None) -> dict[str, str]:
-    """Environment in which the programs find their own files and nothing of the user's.
+    """Environment in which the programs find the files of OpenFOAM but no settings of the user.
 
     Args:
-        home: takes the place of the home directory, so that a person's `~/.OpenFOAM` changes no answer.
+        home: replacement for the home directory, so that a user's `~/.OpenFOAM` does not change answers.
 
     Raises:
-        SimulationError: `missing_component`: the folder `etc` of OpenFOAM is nowhere.
+        SimulationError: `missing_component`: the folder `etc` of OpenFOAM does not exist.
     """
     kept = {k: v for k, v in os.environ.items() if k not in ("FOAM_CONTROLDICT", "FOAM_ABORT", "FOAM_SETNAN")}
     tool = program("blockMesh").resolve()
@@ -96,14 +96,14 @@ def run(command: Sequence[str], folder: Path, env: Mapping[str, str], deadline: 
     """Run one command in a case to its end.
 
     Args:
-        command: program and arguments; a program with a slash in it lies in the case.
-        folder: of the case; `log.<program>` is written there.
-        env: of the process.
-        deadline: on the clock of `time.monotonic`.
-        limit_s: what the deadline was set from, for the message.
+        command: program and arguments; a program with a slash in its name is a file of the case.
+        folder: folder of the case; `log.<program>` is written there.
+        env: environment of the process.
+        deadline: time on the clock of `time.monotonic` at which the program is killed, s.
+        limit_s: time limit from which the deadline was computed, for the message, s.
 
     Returns:
-        What it printed.
+        The output of the program.
 
     Raises:
         SimulationError: `missing_component`, `timeout`, `out_of_memory` or `crashed`.
@@ -133,7 +133,7 @@ def run(command: Sequence[str], folder: Path, env: Mapping[str, str], deadline: 
 
 
 def _failure(command: Sequence[str], ended: Ended, said: str, log: Path) -> SimulationError:
-    """What a log says of a program that failed, in one line."""
+    """Diagnose a failed program from its log, in one line."""
     name, details = command[0], _details(command, log) | {"returncode": ended.code}
     if "std::bad_alloc" in said or "cannot allocate memory" in said.lower():
         return SimulationError("out_of_memory", f"{name} could not allocate memory", details)

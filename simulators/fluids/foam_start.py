@@ -1,4 +1,4 @@
-"""The time from which a case of OpenFOAM begins, and so which of its folders are no results.
+"""Start time of an OpenFOAM case, which distinguishes its initial fields from results.
 
 OpenFOAM's user guide, "Time and data input/output control": `startFrom` is `latestTime` unless system/controlDict says
 otherwise.
@@ -12,19 +12,19 @@ from collections.abc import Collection
 
 from data.errors import InputError
 
-#: A folder that is named after a time.
+#: Name of a time folder.
 TIME = re.compile(r"\d+(\.\d*)?([eE][-+]?\d+)?", re.ASCII)
-#: Values that only OpenFOAM, or a request, knows.
+#: Values that only OpenFOAM or a request can resolve: macros, directives and placeholders.
 UNKNOWN = re.compile(r"[$#{]")
 
 
 def top_entries(text: str) -> dict[str, str]:
-    """Entries `name value;` of a dictionary, without those of dictionaries inside it; the last of one name wins.
+    """Top-level entries `name value;` of a dictionary, without nested dictionaries; the last entry of a name wins.
 
     Args:
-        text: without comments.
+        text: text of the dictionary without comments.
     """
-    # A placeholder is a value, whose braces open nothing.
+    # A placeholder is a value: its braces open no dictionary.
     flat = re.sub(r"\{\{\s*(\w+)\s*\}\}", r"#\1", text)
     while (less := re.sub(r"\w+\s*\{[^{}]*\}", "", flat)) != flat:
         flat = less
@@ -32,18 +32,18 @@ def top_entries(text: str) -> dict[str, str]:
 
 
 def start_folder(control: str, folders: Collection[str], where: str) -> str | None:
-    """The time folder that a case begins from.
+    """The time folder from which a case starts.
 
     Args:
-        control: system/controlDict, without comments.
-        folders: names of its time folders.
-        where: the case, for messages.
+        control: system/controlDict without comments.
+        folders: names of the time folders.
+        where: path of the case, for errors.
 
     Returns:
-        One of `folders`; None where nothing was written at the time that is named.
+        One of `folders`; None if no folder exists for the start time.
 
     Raises:
-        InputError: it has results, and it cannot be told whether it begins from them, or nothing is left to compute.
+        InputError: the case has results and it is unclear whether it starts from them, or nothing is left to compute.
     """
     if not set(folders) - {"0"}:
         return "0" if folders else None

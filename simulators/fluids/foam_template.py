@@ -1,7 +1,7 @@
-"""A case of OpenFOAM as a template: its files, the `{{name}}`s in them, and which of its folders are results.
+"""An OpenFOAM case as a template: its files, the placeholders `{{name}}` in them, and its start time.
 
-`{{name}}` means nothing to OpenFOAM, whose own macros begin with `$` and `#`. A case compiles or runs no code: see
-`foam_checks`.
+`{{name}}` has no meaning in OpenFOAM, whose macros begin with `$` and `#`. Cases that compile or run code are refused:
+see `foam_checks`.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from simulators.fluids.foam_files import without_comments
 from simulators.fluids.foam_start import TIME, start_folder
 
 PLACEHOLDER = re.compile(r"\{\{\s*([A-Za-z_]\w*)\s*\}\}", re.ASCII)
-#: Results of an earlier run besides the folders of times, which are not part of a template.
+#: Results of an earlier run besides the time folders; they are not part of a template.
 RESULTS = re.compile(r"processor.*|processors\d*|postProcessing|log\..*|.*\.foam|\.git|\.svn")
-#: Copies and texts that OpenFOAM does not read, so that a placeholder in them changes nothing.
+#: Copies and texts that OpenFOAM does not read, so that a placeholder in them has no effect.
 UNREAD = re.compile(r".*~|.*\.(?:bak|old|save|sw[po]|md|rst)|#.*#|\..*|README.*|Allrun.*|Allclean.*", re.I)
-#: Bytes of a template: what is held in memory and sent to each process of a campaign.
+#: Largest size of a template, bytes: it is kept in memory and sent to each worker of a campaign.
 MAX_BYTES = 256 * 10**6
 
 
@@ -35,8 +35,8 @@ class Template:
 
     Attributes:
         files: (path inside the case, content), sorted by path.
-        start: the folder of the time that the case begins from.
-        left_out: folder or file that counts as a result of an earlier run -> files in it.
+        start: name of the time folder from which the case starts.
+        left_out: (folder or file that counts as a result of an earlier run, number of its files).
     """
 
     files: tuple[tuple[str, bytes], ...]
@@ -45,11 +45,13 @@ class Template:
 
     @staticmethod
     def read(folder: Path) -> Template:
-        """The case in a folder, links inside it followed, without results of earlier runs but its beginning.
+        """Read the case in a folder, without results of earlier runs except those from which it starts.
+
+        Links inside the case are followed.
 
         Raises:
-            InputError: the folder is not a case, is too large, holds dictionaries that compile or run code, or it
-                cannot be told which of its times it begins from, or a link leads out of the case.
+            InputError: the folder is not a case, is too large or holds dictionaries that compile or run code, its start
+                time is unclear, or a link leads out of the case.
         """
         where = str(folder)
         if not folder.is_dir():
@@ -103,12 +105,12 @@ class Template:
 
     @cached_property
     def placeholders(self) -> dict[str, str]:
-        """Name -> where it first stands, as `file:line`, among those that change what is computed."""
+        """Name of each placeholder with an effect -> its first place, as `file:line`."""
         return self._places()[0]
 
     @cached_property
     def idle(self) -> dict[str, str]:
-        """Name -> where it stands and changes nothing: in a comment, a copy, or a time that is not begun from."""
+        """Name of each placeholder without effect -> its place: in a comment, a copy or an unused time folder."""
         return self._places()[1]
 
     def _places(self) -> tuple[dict[str, str], dict[str, str]]:
@@ -121,7 +123,7 @@ class Template:
             head, *more = name.split("/")
             unread = UNREAD.fullmatch((more or [head])[-1]) or (TIME.fullmatch(head) and more and head != self.start)
             for match in PLACEHOLDER.finditer(text):
-                # Comments are blanked in place, so that what stands outside of one is found where it was.
+                # Comments are blanked in place, so that all other text keeps its position.
                 commented = plain[match.start() : match.end()] != match[0]
                 places = idle if unread or commented else active
                 places.setdefault(match[1], f"{name}:{text.count(chr(10), 0, match.start()) + 1}")
@@ -132,15 +134,15 @@ class Template:
         return {name for name, _ in self.files}
 
     def text(self, name: str) -> str:
-        """Content of one file; KeyError where there is none."""
+        """Content of one file; raises KeyError if there is no such file."""
         return dict(self.files)[name].decode("utf-8", "replace")
 
     def write(self, folder: Path, values: Mapping[str, float | int | str]) -> None:
-        """The case with every `{{name}}` replaced.
+        """Write the case with every `{{name}}` replaced.
 
         Args:
-            folder: made where absent.
-            values: at least every placeholder; numbers are written with 15 digits, whole ones without a point.
+            folder: folder to write, created if it does not exist.
+            values: value of each placeholder; numbers are written with 15 digits, whole numbers without a point.
         """
         for name, content in self.files:
             path = folder / name
@@ -148,7 +150,7 @@ class Template:
             path.write_bytes(_fill(content, values))
 
     def filled(self, name: str, values: Mapping[str, float | int | str]) -> bytes | None:
-        """What `write` puts into one file; None where the template has no such file."""
+        """Content of one file as `write` writes it; None if the template has no such file."""
         content = dict(self.files).get(name)
         return None if content is None else _fill(content, values)
 
@@ -157,12 +159,12 @@ def match_placeholders(template: Template, sources: Mapping[str, str], where: st
     """Refuse a placeholder without a value, and a value without a placeholder.
 
     Args:
-        template: a case.
-        sources: name -> what gives it, such as "parameters".
-        where: the case, for messages.
+        template: the template of a case.
+        sources: name of a value -> setting that defines it, such as "parameters".
+        where: path of the case, for errors.
 
     Raises:
-        InputError: naming the placeholder with its file and line, or the value.
+        InputError: names the placeholder with its file and line, or the value.
     """
     for name, place in template.placeholders.items():
         if name not in sources:
@@ -188,7 +190,7 @@ def match_placeholders(template: Template, sources: Mapping[str, str], where: st
 
 def _fill(content: bytes, values: Mapping[str, float | int | str]) -> bytes:
     def put(match: re.Match[str]) -> str:
-        # One that stands in a comment needs no value.
+        # A placeholder in a comment needs no value.
         value = values.get(match[1], match[0])
         return value if isinstance(value, str) else f"{value:.15g}"
 
@@ -196,10 +198,10 @@ def _fill(content: bytes, values: Mapping[str, float | int | str]) -> bytes:
 
 
 def _walk(folder: Path, start: str | None) -> Iterator[str]:
-    """Paths of all files inside a folder, with those of linked folders, sorted.
+    """Sorted paths of all files inside a folder, including those of linked folders.
 
     Raises:
-        InputError: a link leads to a folder that it lies in, or out of the case.
+        InputError: a link leads to one of its parent folders, or out of the case.
     """
     root = folder.resolve()
     for at, folders, names in os.walk(folder, followlinks=True):
@@ -234,17 +236,17 @@ def _result(head: str, rest: str, start: str | None) -> bool:
         return RESULTS.fullmatch(head) is not None
     if head in ("0", start):
         return False
-    # A mesh that moved or was refined lies in the last time before the start that has one.
+    # A mesh that moved or was refined is in the last time folder with a mesh before the start.
     return start is None or float(head) > float(start) or not rest.startswith("polyMesh/")
 
 
 def _numbers(name: str, content: bytes) -> bool:
-    """Whether a file holds points and faces, compressed or binary: it is no dictionary, and nothing takes it in."""
+    """Whether a file holds compressed or binary geometry; it is no dictionary, and no dictionary includes it."""
     folders, last = name.split("/")[:-1], name.rpartition("/")[2]
     geometry = "triSurface" in folders or ("polyMesh" in folders and not last.startswith("boundary"))
     return geometry and not last.endswith("Dict") and (b"\0" in content or content.startswith(b"\x1f\x8b"))
 
 
 def _text(content: bytes) -> str:
-    """Content with one character for each byte, so that any encoding comes back as it was."""
+    """Decode content to one character per byte, which preserves any encoding when it is written again."""
     return content.decode("latin-1")

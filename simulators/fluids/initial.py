@@ -1,7 +1,7 @@
 """Random initial states on periodic grids, from an explicit numpy generator.
 
-Fields are drawn mode by mode in an order that does not depend on the grid: the same seed on a finer grid is the same
-field with finer modes added, and sample i is the same whatever the count. Lengths are in units of the box.
+Fields are drawn mode by mode in an order that does not depend on the grid: on a finer grid, the same seed gives the
+same field with finer modes added. Sample i does not depend on the number of samples. Lengths are in units of the box.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ NORMALISATIONS = ("none", "std", "max")
 
 
 class Initial(Protocol):
-    """What draws initial states."""
+    """Draws initial states."""
 
     def sample(
         self, rng: np.random.Generator, count: int, points: int, dim: int, channels: int = 1
     ) -> Float[np.ndarray, "B C *N"]:
-        """`count` states, float32, on `points` grid points along each of `dim` sides; deterministic in `rng`."""
+        """Draw `count` float32 states on `points` grid points along each of `dim` axes; deterministic in `rng`."""
         ...
 
 
 def modes(limit: int, dim: int) -> Int[np.ndarray, "M D"]:
-    """Wavevectors with components up to `limit`, one of each pair k, -k and not 0, by their largest component.
+    """Wavevectors with components up to `limit`, without 0 and with one of each pair k, -k.
 
-    Those of a smaller limit come first.
+    They are sorted by their largest component, so that those of a smaller limit come first.
     """
     axis = np.arange(-limit, limit + 1)
     k = np.stack(np.meshgrid(*[axis] * dim, indexing="ij"), axis=-1).reshape(-1, dim)
-    # Of each pair, the one whose first component that is not 0 is positive: it comes after 0 in this order.
+    # This keeps the wavevector of each pair whose first nonzero component is positive, as it comes after 0.
     k = k[len(k) // 2 + 1 :]
     return k[np.argsort(np.abs(k).max(axis=1), kind="stable")]
 
@@ -44,7 +44,7 @@ def modes(limit: int, dim: int) -> Int[np.ndarray, "M D"]:
 def synthesise(
     k: Int[np.ndarray, "M D"], coefficients: Complex[np.ndarray, "C M"], mean: Float[np.ndarray, " C"], points: int
 ) -> Float[np.ndarray, " C *N"]:
-    """mean + sum over k of c_k exp(2 pi i k . x) and its conjugate, on the grid."""
+    """Evaluate mean + sum over k of c_k exp(2 pi i k . x) + its complex conjugate on the grid."""
     dim = k.shape[1]
     hat = np.zeros((len(coefficients), *(points,) * dim), np.complex128)
     hat[(slice(None), *(k % points).T)] = coefficients
@@ -54,7 +54,7 @@ def synthesise(
 
 
 def _normalised(field: Float[np.ndarray, " C *N"], how: str) -> Float[np.ndarray, " C *N"]:
-    """Each channel over its standard deviation or its largest magnitude, on this grid."""
+    """Divide each channel by its standard deviation or its largest magnitude on this grid."""
     if how == "none":
         return field
     axes = tuple(range(1, field.ndim))
@@ -74,7 +74,7 @@ def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
 
 
 class _Fields(ABC):
-    """Fields whose modes are independent; a subclass says how far they go and how they are drawn."""
+    """Fields with independent modes; a subclass defines the largest wavenumber and the distribution."""
 
     normalise: str
 
@@ -87,7 +87,7 @@ class _Fields(ABC):
     def sample(
         self, rng: np.random.Generator, count: int, points: int, dim: int, channels: int = 1
     ) -> Float[np.ndarray, "B C *N"]:
-        """See `Initial`."""
+        """Draw states; see `Initial`."""
         k = modes(self._limit(points), dim)
         states = np.empty((count, channels, *(points,) * dim), np.float32)
         for state, stream in zip(states, rng.spawn(count), strict=True):
@@ -117,11 +117,11 @@ class MaternField(_Gaussian):
     """N(0, amplitude (-Laplacian + tau^2 I)^(-alpha)) on the periodic unit box, without its mean.
 
     The defaults are the initial vorticity of Li et al. as their paper states it (arXiv:2010.08895, section 5.3):
-    7^(3/2) (-Laplacian + 49 I)^(-2.5). The scripts published with it scale by tau^(2 alpha - dim) = 7^3 instead, twice
-    that where real and imaginary parts have unit variance each: amplitude 343 or 686, with the same shape.
+    7^(3/2) (-Laplacian + 49 I)^(-2.5). The published scripts use the factor tau^(2 alpha - dim) = 7^3 instead, or twice
+    that if real and imaginary parts each have unit variance: amplitude 343 or 686 with the same shape.
 
     Attributes:
-        amplitude, tau, alpha: of the covariance.
+        amplitude, tau, alpha: parameters of the covariance.
         normalise: "none", "std" or "max".
     """
 
@@ -145,7 +145,7 @@ class PowerLawField(_Gaussian):
     """A Gaussian random field with E |c_k|^2 = |k|^-exponent.
 
     Attributes:
-        exponent: of the power spectrum.
+        exponent: exponent of the power spectrum.
         normalise: "none", "std" or "max".
     """
 
@@ -178,7 +178,7 @@ class DiffusedNoise(_Gaussian):
         _one_of("normalise", self.normalise, NORMALISATIONS)
 
     def power(self, k: Int[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
-        """The decayed spectrum."""
+        """The spectrum of white noise after diffusion."""
         return np.exp(-2 * self.intensity * 4 * np.pi**2 * np.sum(k**2, axis=1))
 
 
@@ -188,9 +188,9 @@ class FourierSeries(_Fields):
 
     Attributes:
         cutoff: largest wavenumber along an axis.
-        amplitudes: "gaussian": band-limited white noise, as exponax 0.2 draws them; "uniform": amplitudes in [-1, 1]
-            and phases in [0, 2 pi] for each pair k, -k, as exponax 0.1 and so APEBench's data in 1D.
-        offset: the mean is uniform in [-offset, offset].
+        amplitudes: "gaussian": band-limited white noise as in exponax 0.2; "uniform": amplitudes in [-1, 1] and phases
+            in [0, 2 pi] for each pair k, -k, as in exponax 0.1 and so in APEBench's data in 1D.
+        offset: the mean of a field is uniform in [-offset, offset].
         normalise: "none", "std" or "max".
     """
 
@@ -227,11 +227,12 @@ class GaussianBlobs:
     """A sum of Gaussian bumps with their periodic images.
 
     Attributes:
-        blobs: number of them.
+        blobs: number of bumps.
         width: range of their standard deviations.
         height: range of their heights.
         centre: range of each coordinate of their centres; (0, 1) is the whole box.
-        complement: channels that are 1 minus the sum of the last channel, such as the first of Gray-Scott's two.
+        complement: indices of channels that are set to 1 minus the last channel, such as the first channel of
+            Gray-Scott.
     """
 
     blobs: int = 3
@@ -245,7 +246,7 @@ class GaussianBlobs:
             object.__setattr__(self, name, tuple(getattr(self, name)))
         _positive("blobs", self.blobs)
         _positive("width", self.width[0])
-        # Three images a side are all that counts up to this width.
+        # Up to this width, images beyond the nearest neighbours are negligible.
         if self.width[1] > 0.3:
             raise InputError(f"width must be at most 0.3 of the box, got {self.width[1]}", where="initial.width")
         for name in ("width", "height", "centre"):
@@ -256,7 +257,7 @@ class GaussianBlobs:
     def sample(
         self, rng: np.random.Generator, count: int, points: int, dim: int, channels: int = 1
     ) -> Float[np.ndarray, "B C *N"]:
-        """See `Initial`."""
+        """Draw states; see `Initial`."""
         states = np.empty((count, channels, *(points,) * dim), np.float32)
         for state, stream in zip(states, rng.spawn(count), strict=True):
             for channel, child in zip(state, stream.spawn(channels), strict=True):
@@ -283,11 +284,11 @@ class GaussianBlobs:
 
 @dataclass(frozen=True)
 class Solenoidal:
-    """Velocities without divergence: the projection of another generator's, one channel a dimension.
+    """Divergence-free velocities, projected from the fields of another generator; one channel per dimension.
 
     Attributes:
-        base: draws the field that is projected.
-        rms: root mean square speed after the projection; None: as it comes.
+        base: generator of the fields that are projected.
+        rms: root mean square speed after the projection; None: not rescaled.
     """
 
     base: Initial
@@ -296,14 +297,14 @@ class Solenoidal:
     def sample(
         self, rng: np.random.Generator, count: int, points: int, dim: int, channels: int | None = None
     ) -> Float[np.ndarray, "B C *N"]:
-        """See `Initial`; `channels` is `dim`."""
+        """Draw states; see `Initial`. The number of channels is `dim`."""
         if channels not in (None, dim) or dim < 2:
             raise InputError(
                 f"a velocity in {dim}D has {dim} channels, got {channels}", where="initial", remedy="2D or 3D"
             )
         fields = self.base.sample(rng, count, points, dim, dim).astype(np.float64)
         axes = tuple(range(2, dim + 2))
-        # The Nyquist mode of an even grid has no direction; it is left out.
+        # The Nyquist mode of an even grid has no sign, so it is dropped.
         frequency = np.fft.fftfreq(points, 1 / points)
         k = np.stack(np.meshgrid(*[frequency] * dim, indexing="ij"))
         squared = np.sum(k**2, axis=0)

@@ -1,4 +1,4 @@
-"""NGSolve: steady laminar flow around a parametrised body in a channel, with drag and lift.
+"""Steady laminar flow around a parametrised body in a channel, with drag and lift, by NGSolve.
 
 NGSolve: Schöberl, C++11 Implementation of Finite Elements in NGSolve, ASC Report 30/2014, TU Wien. The default body,
 channel and Reynolds number are the benchmark DFG 2D-1 (Schäfer, Turek 1996).
@@ -56,25 +56,26 @@ FIELDS = (
 class NGSolveFlow:
     """The steady solution of the incompressible Navier-Stokes equations around a body in a channel.
 
-    The flow behind a cylinder sheds vortices from a Reynolds number of about 50 on; the steady solution exists beyond,
-    but is not what would be observed.
+    Above a Reynolds number of about 50, the flow behind a cylinder sheds vortices: the steady solution still exists but
+    would not be observed.
 
-    Drag and lift are integrals and converge fast. The pressure difference is of two points: by the default mesh and
-    order it is 0.9% below the 0.11752 of the benchmark DFG 2D-1, by `order=5, curvature=4.0` 0.02%.
+    Drag and lift are integrals and converge fast. The pressure difference is evaluated at two points: with the default
+    mesh and order it is 0.9% below the value 0.11752 of the benchmark DFG 2D-1, with `order=5, curvature=4.0` 0.02%.
 
     Attributes:
-        channel: geometry and inflow.
-        body: gives the parameters of its shape that are not `varied`.
-        reynolds: mean inflow x 2 radius / viscosity, where it is not varied.
-        varied: inputs that each request gives, names of `INPUTS`.
-        order: of the polynomials of velocity, 2 or more; pressure has one less.
+        channel: geometry and inflow of the channel.
+        body: values of the shape parameters that are not `varied`.
+        reynolds: Reynolds number (mean inflow x 2 radius / viscosity) if it is not varied.
+        varied: inputs of each request, names of `INPUTS`.
+        order: polynomial order of velocity, 2 or more; that of pressure is one lower.
         maxh: largest size of triangles, m.
         body_maxh: largest size of triangles on the body, m.
-        curvature: radius of curvature of the outline over the largest size of triangles there.
-        grading: by which neighbouring triangles may differ in size, between 0 and 1; smaller is smoother, and finer.
-        fields: whether answers hold the flow at the vertices of the mesh.
-        tolerance: of the residual, over that of the empty channel's flow.
-        max_steps: of Newton's method, at each Reynolds number on the way.
+        curvature: ratio of the outline's radius of curvature to the largest size of triangles there.
+        grading: allowed growth of size between neighbouring triangles, between 0 and 1; a smaller value gives a
+            smoother and finer mesh.
+        fields: whether answers include the flow at the vertices of the mesh.
+        tolerance: residual relative to that of the empty channel's flow at which the solution counts as converged.
+        max_steps: largest number of Newton steps at each Reynolds number of the continuation.
     """
 
     channel: Channel = field(default_factory=Channel)
@@ -113,9 +114,9 @@ class NGSolveFlow:
         curvature: float | None = None,
         grading: float | None = None,
     ) -> NGSolveFlow:
-        """A coarser or finer copy, for error against cost.
+        """A copy with another resolution, to compare error and cost.
 
-        Without `body_maxh` the size of triangles on the body changes in proportion to `maxh`.
+        Without `body_maxh`, the size of triangles on the body changes in proportion to `maxh`.
         """
         maxh = self.maxh if maxh is None else maxh
         return replace(
@@ -134,7 +135,7 @@ class NGSolveFlow:
 
     @cached_property
     def spec(self) -> Spec:
-        """Parameters in; coefficients, and the flow if asked for, out."""
+        """The inputs are parameters; the outputs are coefficients and, with `fields`, the flow."""
         coords = []
         if {"cosine", "sine"} & set(self.varied):
             modes = tuple(float(k) for k in self.body.modes)
@@ -168,7 +169,8 @@ class NGSolveFlow:
 
         Raises:
             SimulationError: `invalid_input`: a shape that `Body.check` refuses, or an input that is not varied;
-                `not_converged`: Newton's method; `crashed`: no mesh; `missing_component`: NGSolve is not installed.
+                `not_converged`: Newton's method failed; `crashed`: meshing failed; `missing_component`: NGSolve is not
+                installed.
         """
         body, reynolds = self._shape(inputs)
         flow = self.flow(body, reynolds)
@@ -182,9 +184,9 @@ class NGSolveFlow:
         return self.spec.answer(outputs).assign_attrs(log=json.dumps(log))
 
     def mesh(self, inputs: xr.Dataset) -> xr.Dataset:
-        """The mesh of a request without a solution on it: `nodes`, `elements` and `boundary`, as answers hold them.
+        """The mesh of a request without a solution: `nodes`, `elements` and `boundary` as in an answer.
 
-        A surrogate that answers on meshes takes it.
+        Surrogates on meshes take it as input.
 
         Raises:
             SimulationError: as `simulate`.
@@ -216,11 +218,11 @@ class NGSolveFlow:
 
     @property
     def sizes(self) -> MeshSizes:
-        """Of the mesh."""
+        """Sizes of the mesh."""
         return MeshSizes(self.maxh, self.body_maxh, self.curvature, self.grading, self.order)
 
     def flow(self, body: Body, reynolds: float) -> SteadyFlow:
-        """The solution itself, as functions on the mesh."""
+        """Solve for a body; the solution consists of functions on the mesh."""
         _installed()
         mesh = channel_mesh(self.channel, body, self.sizes)
         diameter = 2 * body.radius
@@ -238,7 +240,7 @@ class NGSolveFlow:
 
 
 def _installed() -> None:
-    """SimulationError `missing_component` where NGSolve cannot be loaded."""
+    """Raise SimulationError `missing_component` if NGSolve cannot be loaded."""
     try:
         import ngsolve  # noqa: F401
     except ImportError as error:
@@ -246,7 +248,7 @@ def _installed() -> None:
 
 
 def _version() -> str:
-    """Of the installed NGSolve; SimulationError `missing_component` where there is none."""
+    """Version of the installed NGSolve; raises SimulationError `missing_component` if there is none."""
     try:
         return version("ngsolve")
     except PackageNotFoundError as error:

@@ -18,17 +18,17 @@ from jaxtyping import Float32, Float64, Int32
 from data.spec import SimulationError
 from simulators.fluids.shapes import Body, Channel
 
-#: Points of the outline that its splines pass through; of fourth order, 1e-8 of the radius of a circle.
+#: Number of points that the splines of the outline interpolate; for a circle the error is 1e-8 of the radius.
 OUTLINE_POINTS = 256
-#: Where Newton's method fails from the empty channel's flow, it starts over from a Reynolds number at most this, and
-#: goes up by the first of these factors; then once more by the second.
+#: If Newton's method fails from the empty channel's flow, it restarts at a Reynolds number of at most `DIRECT_REYNOLDS`
+#: and increases it by the first factor of `APPROACH`; if that fails, by the second.
 DIRECT_REYNOLDS = 50.0
 APPROACH = (2.0, 1.3)
-#: Drop of the residual at the Reynolds numbers on the way to a higher one.
+#: Tolerance of the residual at intermediate Reynolds numbers.
 LOOSE = 1e-3
-#: Growth of the residual that counts as failure.
+#: Growth of the residual that counts as divergence.
 DIVERGED = 1e3
-#: Times that meshes of sharp outlines are refined where triangles come out folded over: the factor on `curvature`.
+#: Largest factor by which `curvature` is increased to refine a mesh with folded triangles at sharp outlines.
 REFINED = 4
 #: Values of `Mesh.flags`.
 FLAGS = ("interior", "wall", "inflow", "outflow", "body")
@@ -41,10 +41,10 @@ class SteadyFlow:
     Attributes:
         mesh: `ngsolve.Mesh` with boundaries "inflow", "outflow", "wall" and "body".
         velocity, pressure: `ngsolve.GridFunction`, m/s and m2/s2 (pressure over density).
-        force: on the body over density and depth, m3/s2.
-        steps: of Newton's method.
-        residual: what is left of the first residual.
-        unknowns: degrees of freedom.
+        force: force on the body over density and depth, m3/s2.
+        steps: number of Newton steps.
+        residual: last residual relative to the first.
+        unknowns: number of degrees of freedom.
     """
 
     mesh: Any
@@ -56,7 +56,7 @@ class SteadyFlow:
     unknowns: int
 
     def vertices(self) -> dict[str, Any]:
-        """What `mesh_vertices` gives, and the solution at the vertices."""
+        """The result of `mesh_vertices`, and the solution at the vertices."""
         geometry = mesh_vertices(self.mesh)
         count = self.mesh.nv
         # The first degrees of freedom of a continuous space are its values at the vertices.
@@ -74,7 +74,7 @@ def mesh_vertices(mesh: Any) -> dict[str, Any]:
     table = mesh.ngmesh.Elements2D().NumPy()
     elements: Int32[np.ndarray, "E 3"] = table["nodes"][:, :3].astype(np.int32) - 1
     flags: Int32[np.ndarray, " N"] = np.zeros(mesh.nv, np.int32)
-    # In the order in which the later one wins where two meet: a corner counts as wall.
+    # Where two boundaries meet, the later one overwrites: a corner counts as wall.
     for name in ("inflow", "outflow", "body", "wall"):
         for element in mesh.Boundaries(name).Elements():
             flags[[v.nr for v in element.vertices]] = FLAGS.index(name)
@@ -88,9 +88,10 @@ class MeshSizes:
     Attributes:
         maxh: largest size of triangles, m.
         body_maxh: largest size of triangles on the body, m.
-        curvature: radius of curvature of the outline over the largest size of triangles there.
-        grading: by which neighbours may differ in size, between 0 and 1; smaller is smoother, and finer.
-        order: of the curved sides.
+        curvature: ratio of the outline's radius of curvature to the largest size of triangles there.
+        grading: allowed growth of size between neighbours, between 0 and 1; a smaller value gives a smoother and finer
+            mesh.
+        order: polynomial order of the curved sides.
     """
 
     maxh: float
@@ -104,10 +105,10 @@ def channel_mesh(channel: Channel, body: Body | None, sizes: MeshSizes) -> Any:
     """Curved triangles that fill a channel around a body.
 
     Args:
-        channel: its sides are the boundaries "inflow", "outflow" and "wall".
-        body: its outline is the boundary "body", with vertices foremost and rearmost (`Body.facing` pi and 0);
-            None: the channel is empty. It has passed `Body.check`.
-        sizes: of its triangles.
+        channel: channel whose sides are the boundaries "inflow", "outflow" and "wall".
+        body: body that has passed `Body.check`; its outline is the boundary "body", with vertices at the foremost and
+            rearmost points (`Body.facing` pi and 0). None: an empty channel.
+        sizes: sizes of the triangles.
 
     Returns:
         An `ngsolve.Mesh`.
@@ -151,7 +152,7 @@ def _solid(body: Body) -> Any:
         first, last = body.facing(begin), body.facing(end)
         last += 2 * math.pi * (last <= first)
         points, tangents, _ = body.outline(np.linspace(first, last, OUTLINE_POINTS // 2 + 1))
-        # Given every tangent, the spline is local; with those of the ends alone it loops behind sharp ends.
+        # With a tangent at every point the spline is local; with end tangents only it makes loops behind sharp ends.
         edges.append(
             occ.SplineInterpolation(
                 [occ.gp_Pnt(*p, 0.0) for p in points.tolist()],
@@ -171,7 +172,7 @@ def _side(centre: Any, channel: Channel) -> str:
 
 
 def _fault(mesh: Any, area: float) -> str:
-    """What is wrong with a mesh that has curved triangles folded over, or does not fill the fluid's area."""
+    """The fault of a mesh with folded curved triangles, or that does not fill the fluid's area; "" if it is valid."""
     import ngsolve as ng
 
     determinant = ng.Det(ng.specialcf.JacobianMatrix(2))
@@ -184,15 +185,15 @@ def _fault(mesh: Any, area: float) -> str:
 def solve(
     mesh: Any, channel: Channel, viscosity: float, order: int, tolerance: float, max_steps: int, size: float
 ) -> SteadyFlow:
-    """The steady flow: no slip on walls and body, parabolic inflow, and at the outflow nu du/dn = p n.
+    """Solve for the steady flow: no slip on walls and body, parabolic inflow, and nu du/dn = p n at the outflow.
 
     Args:
-        mesh: of `channel_mesh`.
-        channel: gives the inflow.
-        viscosity: kinematic, m2/s.
-        order: of the velocity, 2 or more; the pressure's is one lower.
-        tolerance: norm of the residual over the first one.
-        max_steps: of Newton's method, at each Reynolds number.
+        mesh: mesh of `channel_mesh`.
+        channel: channel that defines the inflow.
+        viscosity: kinematic viscosity, m2/s.
+        order: polynomial order of velocity, 2 or more; that of pressure is one lower.
+        tolerance: norm of the residual relative to the first one.
+        max_steps: largest number of Newton steps at each Reynolds number.
         size: length in the Reynolds number, m.
 
     Raises:
@@ -220,7 +221,7 @@ def solve(
 
 
 class _Problem:
-    """The discrete equations, and where Newton's method is."""
+    """The discrete equations and the state of Newton's method."""
 
     def __init__(self, mesh: Any, channel: Channel, order: int) -> None:
         import ngsolve as ng
@@ -230,11 +231,11 @@ class _Problem:
         self.X = X = V * ng.H1(mesh, order=order - 1)
         (u, p), (v, q) = X.TnT()
         self.form = ng.BilinearForm(X, condense=True)
-        # Two integrals, as the second one's linearisation is the dearer.
+        # Two integrals, as the linearisation of the second one is more expensive.
         self.form += (self.nu * ng.InnerProduct(ng.Grad(u), ng.Grad(v)) - p * ng.div(v) - q * ng.div(u)) * ng.dx
         self.form += ng.InnerProduct(ng.Grad(u) * u, v) * ng.dx
         self.solution, self.start = ng.GridFunction(X), ng.GridFunction(X)
-        # The empty channel's flow, stopped on the body: nearer than the Stokes flow, and free.
+        # The initial guess is the empty channel's flow, set to 0 on the body: better than Stokes flow, and free.
         inflow = ng.CF((4 * channel.peak * ng.y * (channel.height - ng.y) / channel.height**2, 0))
         empty, velocity = ng.GridFunction(V), self.start.components[0]
         empty.Set(inflow)
@@ -246,12 +247,12 @@ class _Problem:
         self.steps, self.left = 0, math.inf
 
     def restart(self) -> None:
-        """Back to the empty channel's flow."""
+        """Reset the solution to the empty channel's flow."""
         self.solution.vec.data = self.start.vec
         self.first = 0.0
 
     def newton(self, viscosity: float, goal: float, max_steps: int) -> bool:
-        """Steps until `goal` of the first residual is left; whether that was reached."""
+        """Iterate until the residual relative to the first is at most `goal`; whether it was reached."""
         import ngsolve as ng
         from netgen.meshing import NgException
 
@@ -275,7 +276,7 @@ class _Problem:
             except NgException:
                 self.inverse = None
                 return False
-            # Elimination of the inner unknowns, and back.
+            # Static condensation: eliminate the inner unknowns, solve, and recover them.
             self.residual.data += self.form.harmonic_extension_trans * self.residual
             self.update.data = self.inverse * self.residual
             self.update.data += self.form.harmonic_extension * self.update
@@ -285,7 +286,7 @@ class _Problem:
         return False
 
     def flow(self) -> SteadyFlow:
-        """The solution, and the force by the residual of the functions that are 1 on the body."""
+        """The solution with the force, which is the residual tested with functions that are 1 on the body."""
         import ngsolve as ng
 
         force, ones = [0.0, 0.0], ng.GridFunction(self.X)

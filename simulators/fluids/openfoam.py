@@ -1,7 +1,7 @@
-"""OpenFOAM: a case filled with parameters, run by its own programs, its fields read back.
+"""OpenFOAM as a simulator: parameters are written into a case, its programs run, and its fields are read.
 
 Weller, Tabor, Jasak, Fureby, Computers in Physics 1998, 12, 620. Cases are objects (`foam_cases.Case`): the
-cavity, a body in a channel, or a person's own directory.
+cavity, a body in a channel, or a user's own directory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from simulators.fluids.foam_reading import reading_of
 from simulators.fluids.foam_run import environment, run, version
 from simulators.scratch import scratch
 
-#: Schemes of d/dt that follow a flow in time, and those that only lead to its steady state.
+#: Schemes of d/dt that are accurate in time, and those that only converge to a steady state.
 TRANSIENT = {"Euler", "backward", "CrankNicolson"}
 STEADY = {"steadyState", "localEuler", "SLTS", "CoEuler"}
 
@@ -45,10 +45,10 @@ class OpenFOAM:
     """A solver of OpenFOAM on one case, in a temporary directory.
 
     Attributes:
-        case: the template and how its answer is read.
-        timeout_s: wall seconds of all commands of a request together, after which they are killed.
-        keep_failed: directory into which the cases of failed requests are moved, with their logs; None: only the
-            last lines of the log are kept, in the error.
+        case: template, commands and reading of the results.
+        timeout_s: wall time for all commands of a request together, after which they are killed, s.
+        keep_failed: directory to which the cases of failed requests are moved, with their logs; None: only the last
+            lines of the log are kept, in the error.
     """
 
     case: Case
@@ -73,7 +73,7 @@ class OpenFOAM:
         timeout_s: float = 600.0,
         keep_failed: str | None = None,
     ) -> OpenFOAM:
-        """A person's own case; arguments as in `foam_directory.Directory` and above."""
+        """A simulator of a user's case; for the arguments see `foam_directory.Directory` and `OpenFOAM`."""
         case = Directory(
             path,
             parameters,
@@ -92,12 +92,12 @@ class OpenFOAM:
 
     @cached_property
     def version(self) -> str:
-        """Of the installed OpenFOAM; SimulationError `missing_component` where there is none."""
+        """Version of the installed OpenFOAM; raises SimulationError `missing_component` if there is none."""
         return version()
 
     @cached_property
     def spec(self) -> Spec:
-        """Parameters in, fields out."""
+        """The inputs are parameters, the outputs fields."""
         attrs = {
             "boundary_conditions": self.case.boundary_conditions,
             "solver": f"{self.version}: {', '.join(command[0] for command in self.case.steps)}",
@@ -106,7 +106,7 @@ class OpenFOAM:
 
     @property
     def reading(self) -> Reading | None:
-        """What was taken of a person's own case; None of a packaged one."""
+        """A report of what is read from a user's case; None for a packaged case."""
         case = self.case
         return reading_of(case) if isinstance(case, Directory) and Path(case.path).is_dir() else None
 
@@ -141,7 +141,7 @@ class OpenFOAM:
         return answer.assign_attrs(log=json.dumps(log))
 
     def _run(self, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
-        """Every command in turn; what the logs tell."""
+        """Run all commands in order; returns facts from their logs."""
         log: dict[str, Any] = {}
         deadline = time.monotonic() + self.timeout_s
         for command in self.case.steps:
@@ -179,14 +179,14 @@ class OpenFOAM:
 
 
 def evolves(program: str, folder: Path) -> bool:
-    """Whether a program computes a flow over time, so that it has nowhere to converge to.
+    """Whether a program computes a transient flow, for which no convergence criterion applies.
 
-    Programs called after the SIMPLE algorithm are steady whatever the case says; all others take the schemes of
-    d/dt in system/fvSchemes, of which the steady ones are `steadyState` and those of local time steps.
+    Programs named after the SIMPLE algorithm are steady regardless of the case. All others use the schemes of d/dt in
+    system/fvSchemes; `steadyState` and schemes of local time steps are steady.
 
     Args:
-        program: its name.
-        folder: of the filled case.
+        program: name of the program.
+        folder: folder of the filled case.
     """
     schemes = folder / "system" / "fvSchemes"
     if "simple" in program.lower() or not schemes.is_file():
@@ -201,12 +201,12 @@ def convergence(program: str, said: str, *, transient: bool = False) -> dict[str
     """Facts from a solver's log, for the record of a run.
 
     Args:
-        program: its name, for messages.
+        program: name of the program, for errors.
         said: its log.
-        transient: whether it computes a flow over time; some such programs print SIMPLE too.
+        transient: whether it computes a transient flow; some such programs print SIMPLE too.
 
     Returns:
-        Last residuals by field, the last continuity error, and the iterations of a steady solver.
+        The last residuals by field, the last continuity error, and the number of iterations of a steady solver.
 
     Raises:
         SimulationError: `not_converged`: a steady solver stopped at its limit, or has no targets.

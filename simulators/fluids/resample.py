@@ -1,4 +1,4 @@
-"""Fields from one periodic grid to another through their Fourier series: exact where they are band-limited."""
+"""Resampling of fields between periodic grids by Fourier series; exact for band-limited fields."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-#: A numpy or a jax array of floats; what comes in is what goes out.
+#: A numpy or jax array of floats; the result has the type of the input.
 Fields = TypeVar("Fields", np.ndarray, jax.Array)
 
 
 def resample(fields: Fields, points: int, *, dim: int) -> Fields:
-    """Fields on a grid of `points` along each of the `dim` trailing axes, which have equal lengths.
+    """Resample fields to `points` points along each of the `dim` trailing axes, which have equal lengths.
 
-    Wavenumbers that both grids resolve are kept, others are dropped. So is the Nyquist wavenumber of the coarser
-    grid where that is even, because that grid cannot hold its phase.
+    Wavenumbers that both grids resolve are kept, and others are dropped. The Nyquist wavenumber of an even coarser grid
+    is dropped too, because that grid cannot represent its phase.
 
     Args:
-        fields: any leading axes (samples, times, channels), then space.
-        points: of the new grid, along each axis.
+        fields: array with any leading axes (samples, times, channels), then the space axes.
+        points: grid points of the result along each space axis.
         dim: number of space axes.
 
     Returns:
-        Of the kind and dtype that came in; differentiable for jax arrays.
+        An array of the input's type and dtype; differentiable for jax arrays.
 
     Raises:
         ValueError: the space axes differ in length, or `points` is below 1.

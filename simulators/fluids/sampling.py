@@ -1,6 +1,6 @@
-"""Requests for a campaign: initial states and parameters, each a function of the seed and its number alone.
+"""Random requests for a campaign: each initial state and parameter depends on the seed and the request's index only.
 
-A campaign over them can therefore be resumed, extended and split, and gives the same records.
+A campaign can therefore be resumed, extended and split with the same records.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from simulators.fluids.initial import Initial
 
 @dataclass(frozen=True)
 class Range:
-    """Where a parameter is drawn from.
+    """Distribution of a parameter.
 
     Attributes:
-        low, high: ends.
-        log: uniform in the logarithm.
+        low, high: ends of the range.
+        log: whether the logarithm is uniform, instead of the value.
     """
 
     low: float
@@ -40,7 +40,7 @@ class Range:
             raise InputError(f"a logarithmic range needs low above 0, got {self.low}", where="ranges")
 
     def sample(self, rng: np.random.Generator) -> float:
-        """One value."""
+        """Draw one value."""
         if self.log:
             return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
         return float(rng.uniform(self.low, self.high))
@@ -48,13 +48,13 @@ class Range:
 
 @dataclass(frozen=True)
 class SpunUp:
-    """States that a simulator has reached from another generator's after its last saved time.
+    """Initial states after a spin-up: the last saved states of trajectories from another generator's states.
 
-    For statistically steady states of chaotic or forced equations.
+    They represent the statistically steady state of chaotic or forced equations.
 
     Attributes:
-        base: draws where it starts from.
-        simulator: takes it on; without varied parameters.
+        base: generator of the states from which the spin-up starts.
+        simulator: solver of the spin-up, without varied parameters.
     """
 
     base: Initial
@@ -67,10 +67,10 @@ class SpunUp:
     def sample(
         self, rng: np.random.Generator, count: int, points: int, dim: int, channels: int = 1
     ) -> Float[np.ndarray, "B C *N"]:
-        """See `Initial`.
+        """Draw states; see `Initial`.
 
         Raises:
-            SimulationError: `not_converged` if one blows up.
+            SimulationError: `not_converged` if a trajectory blows up.
         """
         solver = self.simulator
         if points != solver.points:
@@ -83,7 +83,7 @@ class SpunUp:
 
 
 def draw_parameters(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, float]:
-    """The parameters of one request: each from a stream of its own, so that one more leaves the others as they were."""
+    """Draw the parameters of one request, each from its own random stream: adding one does not change others."""
     return {
         name: ranges[name].sample(np.random.default_rng([seed, index, 1, *name.encode()])) for name in sorted(ranges)
     }
@@ -92,10 +92,10 @@ def draw_parameters(ranges: Mapping[str, Range], seed: int, index: int) -> dict[
 def parameter_requests(
     simulator: Simulator, ranges: Mapping[str, Range], count: int, seed: int, *, start: int = 0
 ) -> Iterator[xr.Dataset]:
-    """As `requests`, of a simulator whose inputs are all numbers.
+    """Requests, as in `requests`, for a simulator whose inputs are all numbers.
 
     Raises:
-        InputError: it takes something else, or `ranges` does not name its inputs.
+        InputError: an input is not a number, or the names of `ranges` are not those of the inputs.
     """
     inputs = simulator.spec.inputs
     fields = [v.name for v in inputs if v.dims]
@@ -120,18 +120,18 @@ def requests(
     *,
     start: int = 0,
 ) -> Iterator[xr.Dataset]:
-    """Requests `start` to `count` - 1 of the endless series that `seed` names.
+    """Requests `start` to `count` - 1 of the infinite series that `seed` determines.
 
     Args:
-        simulator: whose spec they fit.
-        initial: draws their initial states.
-        ranges: of each varied parameter.
-        count: one past the last.
-        seed: not negative.
-        start: the first.
+        simulator: simulator that answers the requests.
+        initial: generator of the initial states.
+        ranges: distribution of each varied parameter.
+        count: index after the last request.
+        seed: seed of the series, 0 or more.
+        start: index of the first request.
 
     Raises:
-        InputError: `ranges` does not name the varied parameters.
+        InputError: the names of `ranges` are not those of the varied parameters.
     """
     if set(ranges) != set(simulator.varied):
         raise InputError(

@@ -1,4 +1,4 @@
-"""Which settings of a solver on a periodic box make sense."""
+"""Checks of the settings of a solver on a periodic box."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def check_settings(simulator: Exponax) -> None:
-    """Refuse settings that make no sense.
+    """Refuse invalid settings.
 
     Raises:
-        InputError: naming the setting, and what would.
+        InputError: names the setting and its valid values.
     """
     _choice("equation", simulator.equation, tuple(EQUATIONS))
     _choice("dim", simulator.dim, simulator.row.dims)

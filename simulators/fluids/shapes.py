@@ -1,12 +1,12 @@
-"""Smooth bodies in a channel, described by a few numbers, and requests that draw those numbers.
+"""Smooth bodies in a channel with a few shape parameters, and random requests for such bodies.
 
-A body is an ellipse whose outline is pushed in and out by waves. At the eccentric angle t,
+A body is an ellipse whose outline is deformed by waves. At the eccentric angle t,
 
     (x, y) = centre + s (1 + w(t)) Q(angle) (a cos t, b sin t),   w(t) = sum over k of c_k cos kt + s_k sin kt
 
 with a / b the aspect and ab = radius^2. Every such outline encloses pi radius^2 (1 + sum (c_k^2 + s_k^2) / 2) s^2, so
-the factor s that keeps the area at pi radius^2 is known in closed form. The polar angle grows with t: while 1 + w is
-positive, an outline cannot cross itself.
+the factor s that keeps the area at pi radius^2 has a closed form. The polar angle grows with t, so that an outline
+cannot cross itself while 1 + w is positive.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from jaxtyping import Float64
 from data.errors import InputError
 from data.spec import Spec
 
-#: What 1 + w may fall to. Below lie deep notches, and at 0 the outline touches itself.
+#: Smallest valid 1 + w. Smaller values make deep notches, and at 0 the outline touches itself.
 MIN_WAVE = 0.3
-#: Radius of curvature, over the body's radius, below which a corner counts as too sharp to resolve.
+#: Smallest radius of curvature relative to the body's radius; sharper corners cannot be resolved.
 MIN_CURVATURE_RADIUS = 0.02
-#: Places along the outline at which it is checked.
+#: Number of points along the outline at which it is checked.
 CHECKED = 720
-#: Shapes that may be drawn for one request before the ranges count as impossible.
+#: Number of shapes that are drawn for one request before the ranges count as impossible.
 TRIES = 1000
 
 
@@ -40,9 +40,9 @@ class Channel:
     The defaults are the benchmark DFG 2D-1 (Schäfer, Turek, Notes on Numerical Fluid Mechanics 52, 1996, 547).
 
     Attributes:
-        length, height: m.
+        length, height: size of the channel, m.
         peak: velocity on the centre line of the inflow, m/s.
-        clearance: of a body from each end and wall, m.
+        clearance: smallest distance of a body from each end and wall, m.
     """
 
     length: float = 2.2
@@ -63,15 +63,15 @@ class Channel:
 
 @dataclass(frozen=True)
 class Body:
-    """A body; see the formula above. The default is the cylinder of DFG 2D-1.
+    """A body, by the formula of the module. The default is the cylinder of DFG 2D-1.
 
     Attributes:
-        radius: of the circle of equal area, m.
-        aspect: of the ellipse, a / b.
-        angle: by which it is turned, anticlockwise, rad.
+        radius: radius of the circle of equal area, m.
+        aspect: aspect ratio a / b of the ellipse.
+        angle: anticlockwise rotation, rad.
         x, y: centre, m.
-        modes: the k of the waves. Mode 1 shifts a circle and mode 2 stretches it, which the other parameters do.
-        cosine, sine: c_k and s_k; empty: none.
+        modes: wavenumbers k. Modes 1 and 2 are best left out: they shift and stretch a circle, as other parameters do.
+        cosine, sine: amplitudes c_k and s_k; empty: all 0.
     """
 
     radius: float = 0.05
@@ -101,15 +101,15 @@ class Body:
 
     @property
     def area(self) -> float:
-        """m2."""
+        """Area, m2."""
         return math.pi * self.radius**2
 
     def reflected(self, height: float) -> Body:
-        """The mirror image in the centre line of a channel of that height."""
+        """The mirror image about the centre line of a channel of this height."""
         return replace(self, angle=-self.angle, y=height - self.y, sine=tuple(-s for s in self.sine))
 
     def facing(self, direction: float) -> float:
-        """The t at which the outline lies in a direction, an angle in rad, from the centre."""
+        """The t at which a point of the outline lies in this direction from the centre, both in rad."""
         turned, root = direction - self.angle, math.sqrt(self.aspect)
         return math.atan2(root * math.sin(turned), math.cos(turned) / root)
 
@@ -140,10 +140,10 @@ class Body:
         return points
 
     def check(self, channel: Channel) -> None:
-        """Refuse a body that folds onto itself, has a corner too sharp to resolve, or comes near the channel's sides.
+        """Refuse a body that nearly folds onto itself, has too sharp a corner, or is too close to the channel's sides.
 
         Raises:
-            InputError: in one line, with the numbers.
+            InputError: names the fault with its value and limit.
         """
         t = np.linspace(0, 2 * np.pi, CHECKED, endpoint=False)
         if (least := float(self.wave(t)[0].min())) < MIN_WAVE:
@@ -180,15 +180,15 @@ class Body:
 
 @dataclass(frozen=True)
 class ShapeRanges:
-    """Where the parameters of bodies are drawn from, uniformly unless said otherwise.
+    """Ranges of the parameters of bodies; distributions are uniform unless stated otherwise.
 
     Attributes:
-        aspect: low and high, uniform in the logarithm; from 1 on, as a turn does the rest.
-        angle: rad.
-        x, y: m.
-        wave: largest amplitude of the first mode; that of mode k is smaller by (first / k)^decay.
-        decay: of the amplitudes; smooth outlines need 1 or more.
-        reynolds: low and high, uniform in the logarithm.
+        aspect: range of the aspect ratio, log-uniform; values below 1 are equivalent to a rotation.
+        angle: range of the rotation, rad.
+        x, y: range of the centre, m.
+        wave: largest amplitude of the first mode; that of mode k is wave x (first / k)^decay.
+        decay: decay exponent of the amplitudes; smooth outlines need 1 or more.
+        reynolds: range of the Reynolds number, log-uniform.
     """
 
     aspect: tuple[float, float] = (1.0, 2.5)
@@ -211,7 +211,7 @@ class ShapeRanges:
             raise InputError(f"wave must be 0 or more, got {self.wave}", where="ranges.wave")
 
     def sample(self, name: str, modes: tuple[int, ...], rng: np.random.Generator) -> Any:
-        """One value of an input: a number, or an amplitude for each mode."""
+        """Draw one value of an input: a number, or an amplitude for each mode."""
         if name in ("cosine", "sine"):
             size = self.wave * (min(modes, default=1) / np.array(modes, float)) ** self.decay
             return rng.uniform(-size, size)
@@ -233,16 +233,16 @@ class Flow(Protocol):
 
 
 def requests(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: int = 0) -> Iterator[xr.Dataset]:
-    """Requests `start` to `count` - 1 of the endless series that `seed` names; each depends on its number alone.
+    """Requests `start` to `count` - 1 of the infinite series that `seed` determines; each depends on its index only.
 
     Shapes that `Body.check` refuses are drawn again.
 
     Args:
-        flow: whose spec they fit; a parameter that it does not take stays as in its body.
-        ranges: of the parameters.
-        count: one past the last.
-        seed: not negative.
-        start: the first.
+        flow: simulator that answers the requests; parameters that it does not vary keep the values of its body.
+        ranges: ranges of the parameters.
+        count: index after the last request.
+        seed: seed of the series, 0 or more.
+        start: index of the first request.
 
     Raises:
         InputError: no shape within the ranges fits the channel.
@@ -250,7 +250,7 @@ def requests(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: i
     names = [v.name for v in flow.spec.inputs]
     for index in range(start, count):
         for attempt in range(TRIES):
-            # A stream of its own for each parameter: varying one more leaves the others' values as they were.
+            # Each parameter has its own random stream, so that varying one more does not change the others.
             drawn = {
                 name: ranges.sample(
                     name, flow.body.modes, np.random.default_rng([seed, index, attempt, *name.encode()])
@@ -269,7 +269,7 @@ def requests(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: i
 
 
 def with_parameters(body: Body, values: Mapping[str, Any]) -> Body:
-    """A body with some of its parameters replaced; values that are none of its own are left out."""
+    """Replace some parameters of a body; values that are not parameters of a body are ignored."""
     changes: dict[str, Any] = {k: float(values[k]) for k in ("aspect", "angle", "x", "y") if k in values}
     changes |= {k: tuple(values[k]) for k in ("cosine", "sine") if k in values}
     return replace(body, **changes)

@@ -1,4 +1,4 @@
-"""What tells a trajectory that blew up from one that is sound, and the step that is short enough."""
+"""Detection of trajectories that blew up, and the search for a step that is short enough."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from simulators.fluids.equations import Equation
 
 
 def bounds(initial: Float[np.ndarray, "B C *N"], growth: float) -> Float[np.ndarray, " B"]:
-    """The amplitude above which a trajectory counts as blown up: `growth` times max |initial|, or times 1 if larger.
+    """The amplitude above which a trajectory counts as blown up: growth x max(1, max |initial|).
 
-    The dimensionless equations saturate at amplitudes of order one, even where they start from nothing (an
-    instability, a forced flow); a numerical blow-up passes any bound within a few steps.
+    The dimensionless equations saturate at amplitudes of order one, even if they start from rest (an instability, a
+    forced flow), whereas a numerical blow-up exceeds any bound within a few steps.
     """
     largest = np.abs(initial).max(axis=tuple(range(1, initial.ndim)))
     return growth * np.maximum(largest, 1.0)
 
 
 def sound(trajectories: Float[np.ndarray, "B T C *N"], growth: float = 100.0) -> Bool[np.ndarray, "B T"]:
-    """Whether each state, and so what came before it, is finite and within `bounds` of the trajectory's first."""
+    """Whether each state and all states before it are finite and within the `bounds` of the trajectory."""
     values = np.asarray(trajectories)
     largest = np.abs(values).max(axis=tuple(range(2, values.ndim)))
     within = np.isfinite(largest) & (largest <= bounds(values[:, 0], growth)[:, None])
@@ -33,7 +33,7 @@ def sound(trajectories: Float[np.ndarray, "B T C *N"], growth: float = 100.0) ->
 def courant(
     equation: Equation, states: Float[np.ndarray, "T C *N"], length: float, dt: float, parameters: Mapping[str, float]
 ) -> float | None:
-    """The largest Courant number max |v| dt / dx of any state; None where no state carries itself along."""
+    """The largest Courant number max |v| dt / dx of any state; None for equations without advection by the state."""
     points = states.shape[-1]
     if equation.carried == "state":
         speed = float(np.abs(states).max()) * abs(parameters.get("convection", 1.0))
@@ -49,7 +49,7 @@ def courant(
 
 
 def divergence(velocity: Float[np.ndarray, " D *N"]) -> float:
-    """The norm of div v over that of the gradient of v: 0 for an incompressible flow, of order 1 for any other."""
+    """The norm of div v relative to that of grad v: 0 for an incompressible flow, of order 1 for any other."""
     dim, n = velocity.shape[0], velocity.shape[-1]
     axes = tuple(range(1, dim + 1))
     k = np.stack(np.meshgrid(*[np.fft.fftfreq(n, 1 / n)] * dim, indexing="ij"))
@@ -59,7 +59,7 @@ def divergence(velocity: Float[np.ndarray, " D *N"]) -> float:
 
 
 def difference(a: Float[np.ndarray, "T C *N"], b: Float[np.ndarray, "T C *N"]) -> float:
-    """The largest relative L2 difference at any time, over the norm of `b`."""
+    """The largest relative L2 difference at any time, relative to the norm of `b`."""
     axes = tuple(range(1, a.ndim))
     over = np.sqrt(np.sum(b.astype(np.float64) ** 2, axis=axes))
     apart = np.sqrt(np.sum((a.astype(np.float64) - b) ** 2, axis=axes))
@@ -69,18 +69,18 @@ def difference(a: Float[np.ndarray, "T C *N"], b: Float[np.ndarray, "T C *N"]) -
 def solve_with_refinement(
     attempt: Callable[[int], tuple[Float[np.ndarray, "T C *N"], float, str]], refine: int, tolerance: float | None
 ) -> tuple[Float[np.ndarray, "T C *N"], dict[str, Any]]:
-    """The first trajectory that is sound and, with a tolerance, near enough to that of twice its step.
+    """Halve the step until a trajectory is sound and, with a tolerance, close to the one with twice its step.
 
     Args:
-        attempt: for a number of halvings, the trajectory, its step, and what is wrong with it ("" for nothing).
-        refine: halvings allowed.
-        tolerance: on `difference`; None: being sound is enough.
+        attempt: number of halvings -> trajectory, its step, and its fault ("" for none).
+        refine: largest number of halvings.
+        tolerance: largest `difference`; None: a sound trajectory is accepted.
 
     Returns:
-        The trajectory, and `refinements`, `dt` and (with a tolerance) `step_error`.
+        The trajectory, and facts: `refinements`, `dt` and (with a tolerance) `step_error`.
 
     Raises:
-        SimulationError: `not_converged`, with what was wrong last.
+        SimulationError: `not_converged`, with the last fault.
     """
     before, problem, facts = None, "", dict[str, Any]()
     for level in range(refine + 1):

@@ -1,6 +1,6 @@
-"""Each equation of the table as one step in time, in Fourier space, by exponax.
+"""A time step in Fourier space for each equation of the table, by exponax.
 
-The steps are pure functions, and parameters may be traced, so that gradients and batches of parameters go through.
+Steps are pure functions and parameters may be traced, so that gradients and batches over parameters work.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ INTEGRATORS = (ex.etdrk.ETDRK1, ex.etdrk.ETDRK2, ex.etdrk.ETDRK3, ex.etdrk.ETDRK
 
 @dataclass(frozen=True)
 class Discretisation:
-    """Of space and time.
+    """Discretisation of space and time.
 
     Attributes:
-        dim: space dimensions.
+        dim: number of space dimensions.
         length: side of the periodic box.
         points: grid points along each side.
         dt: time step.
-        order: of the exponential Runge-Kutta method, 1 to 4.
+        order: order of the exponential Runge-Kutta method, 1 to 4.
         dealias: fraction of the wavenumbers that products keep.
-        real_coefficients: exponax's own treatment of dispersion; see `simulators.fluids.etdrk`.
+        real_coefficients: whether to use exponax's real coefficients for dispersion; see `simulators.fluids.etdrk`.
     """
 
     dim: int
@@ -44,17 +44,17 @@ class Discretisation:
 
     @property
     def grid(self) -> tuple[int, float, int, float]:
-        """What every exponax stepper takes first."""
+        """The first arguments of every exponax stepper."""
         return self.dim, self.length, self.points, self.dt
 
     @property
     def method(self) -> dict[str, Any]:
-        """What every nonlinear exponax stepper takes as well."""
+        """The keyword arguments of every nonlinear exponax stepper."""
         return {"order": self.order, "dealiasing_fraction": self.dealias}
 
     @property
     def derivative(self) -> Complex[Array, " D *K"]:
-        """i k along each axis."""
+        """Derivative operator i k along each axis."""
         return ex.spectral.build_derivative_operator(self.dim, self.length, self.points)
 
     @property
@@ -72,31 +72,31 @@ def _each(d: Discretisation, value: Any) -> Float[Array, " D"]:
 
 
 def advection(d: Discretisation, p: Parameters) -> Step:
-    """Exact in time."""
+    """Advection, exact in time."""
     return ex.stepper.Advection(*d.grid, velocity=_velocity(d, p)).step_fourier
 
 
 def diffusion(d: Discretisation, p: Parameters) -> Step:
-    """Exact in time."""
+    """Diffusion, exact in time."""
     return ex.stepper.Diffusion(*d.grid, diffusivity=_each(d, p["diffusivity"])).step_fourier
 
 
 def advection_diffusion(d: Discretisation, p: Parameters) -> Step:
-    """Exact in time."""
+    """Advection and diffusion, exact in time."""
     return ex.stepper.AdvectionDiffusion(
         *d.grid, velocity=_velocity(d, p), diffusivity=_each(d, p["diffusivity"])
     ).step_fourier
 
 
 def burgers(d: Discretisation, p: Parameters) -> Step:
-    """In 1D with the flux inside the derivative, which conserves the mean; in 2D and 3D as (u . grad) u."""
+    """Burgers equation: in 1D in conservative form, which keeps the mean; in 2D and 3D with (u . grad) u."""
     return ex.stepper.Burgers(
         *d.grid, diffusivity=p["viscosity"], convection_scale=p["convection"], conservative=d.dim == 1, **d.method
     ).step_fourier
 
 
 def korteweg_de_vries(d: Discretisation, p: Parameters) -> Step:
-    """With the flux inside the derivative, and complex coefficients unless exponax's own are asked for."""
+    """Korteweg-de Vries equation in conservative form, with complex coefficients unless real ones are requested."""
     if d.real_coefficients:
         return ex.stepper.KortewegDeVries(
             *d.grid,
@@ -121,7 +121,7 @@ def korteweg_de_vries(d: Discretisation, p: Parameters) -> Step:
 
 
 def kuramoto_sivashinsky(d: Discretisation, p: Parameters) -> Step:
-    """The combustion form; exponax takes the mean of the squared gradient away, so that the mean stays."""
+    """Kuramoto-Sivashinsky equation in combustion form; exponax removes the mean of the squared gradient."""
     return ex.stepper.KuramotoSivashinsky(
         *d.grid,
         gradient_norm_scale=p["gradient_norm"],
@@ -132,7 +132,7 @@ def kuramoto_sivashinsky(d: Discretisation, p: Parameters) -> Step:
 
 
 def kuramoto_sivashinsky_conservative(d: Discretisation, p: Parameters) -> Step:
-    """The derivative of the combustion form: a velocity."""
+    """Kuramoto-Sivashinsky equation in conservative form, whose state is the derivative of the combustion form's."""
     return ex.stepper.KuramotoSivashinskyConservative(
         *d.grid,
         convection_scale=p["convection"],
@@ -143,7 +143,7 @@ def kuramoto_sivashinsky_conservative(d: Discretisation, p: Parameters) -> Step:
 
 
 def gray_scott(d: Discretisation, p: Parameters) -> Step:
-    """Two species."""
+    """Gray-Scott reaction-diffusion of two species."""
     return ex.stepper.reaction.GrayScott(
         *d.grid,
         diffusivity_1=p["diffusivity_a"],
@@ -155,14 +155,14 @@ def gray_scott(d: Discretisation, p: Parameters) -> Step:
 
 
 def fisher_kpp(d: Discretisation, p: Parameters) -> Step:
-    """Logistic growth."""
+    """Fisher-KPP equation: diffusion with logistic growth."""
     return ex.stepper.reaction.FisherKPP(
         *d.grid, diffusivity=p["diffusivity"], reactivity=p["reactivity"], **d.method
     ).step_fourier
 
 
 def allen_cahn(d: Discretisation, p: Parameters) -> Step:
-    """Separation of two phases."""
+    """Allen-Cahn equation: separation of two phases."""
     return ex.stepper.reaction.AllenCahn(
         *d.grid,
         diffusivity=p["diffusivity"],
@@ -173,26 +173,26 @@ def allen_cahn(d: Discretisation, p: Parameters) -> Step:
 
 
 def navier_stokes_vorticity(d: Discretisation, p: Parameters) -> Step:
-    """Unforced."""
+    """Vorticity in 2D without forcing."""
     return _vorticity(d, p, None)
 
 
 def navier_stokes_kolmogorov(d: Discretisation, p: Parameters) -> Step:
-    """Forced by a shear."""
+    """Vorticity in 2D, forced by a shear."""
     wavenumber = 2 * jnp.pi * p["forcing_mode"] / d.length
     return _vorticity(d, p, -p["forcing"] * wavenumber * jnp.cos(wavenumber * d.coordinates[1]))
 
 
 def navier_stokes_li(d: Discretisation, p: Parameters) -> Step:
-    """Forced along the diagonal."""
+    """Vorticity in 2D, forced along the diagonal as in Li et al."""
     phase = 2 * jnp.pi * (d.coordinates[0] + d.coordinates[1]) / d.length
     return _vorticity(d, p, p["forcing"] * (jnp.sin(phase) + jnp.cos(phase)))
 
 
 def _vorticity(d: Discretisation, p: Parameters, forcing: Float[Array, "N N"] | None) -> Step:
     derivative = d.derivative
-    # exponax takes curl^-1 with the other sign, so that its state is minus the curl of its velocity; minus one here
-    # makes the state the curl itself, which a given forcing of vorticity needs.
+    # exponax defines curl^-1 with the opposite sign, so that its state is minus the curl of its velocity. The scale -1
+    # makes the state the curl itself, as the forcing of vorticity requires.
     convection = ex.nonlin_fun.VorticityConvection2d(
         d.dim, d.points, convection_scale=-1.0, derivative_operator=derivative, dealiasing_fraction=d.dealias
     )
@@ -204,16 +204,16 @@ def _vorticity(d: Discretisation, p: Parameters, forcing: Float[Array, "N N"] | 
 
 
 def navier_stokes_3d(d: Discretisation, p: Parameters) -> Step:
-    """Velocity, with the pressure eliminated by projection."""
+    """Velocity in 3D, with the pressure eliminated by projection."""
     return ex.stepper.NavierStokesVelocity(
         *d.grid, diffusivity=p["viscosity"], drag=-p["drag"], **d.method
     ).step_fourier
 
 
 def navier_stokes_kolmogorov_3d(d: Discretisation, p: Parameters) -> Step:
-    """Velocity, forced by a shear.
+    """Velocity in 3D, forced by a shear.
 
-    The force is added here: that of exponax 0.2.0 is half a cosine where its text says a sine.
+    The force is added here, because that of exponax 0.2.0 is half a cosine although its documentation says a sine.
     """
     derivative = d.derivative
     convection = ex.nonlin_fun.ProjectedConvection3d(
@@ -225,7 +225,7 @@ def navier_stokes_kolmogorov_3d(d: Discretisation, p: Parameters) -> Step:
     return INTEGRATORS[d.order - 1](d.dt, linear, lambda u: convection(u) + force).step_fourier
 
 
-#: A step for each row of `simulators.fluids.equations.EQUATIONS`.
+#: Function that makes the step, for each row of `simulators.fluids.equations.EQUATIONS`.
 STEPPERS: Mapping[str, Callable[[Discretisation, Parameters], Step]] = {
     function.__name__: function
     for function in (
