@@ -1,1 +1,1 @@
-"""Quantum chemistry: PySCF, xTB, any ASE calculator, and conformers from SMILES."""
+"""Simulators of quantum chemistry: PySCF, xTB, any ASE calculator, and conformers from SMILES."""

@@ -1,6 +1,6 @@
 """Any ASE calculator as a simulator: its energy, forces, dipole and charges.
 
-A calculator is a class of the `ase` package, named by its dotted path, or an object handed over in Python.
+A calculator is a class of the `ase` package, named by its dotted path, or any object that Python code provides.
 Hjorth Larsen et al., J. Phys.: Condens. Matter 2017, 29, 273002.
 """
 
@@ -44,13 +44,13 @@ PROPERTIES = {
     "dipole_moment": "dipole",
     "mulliken_charges": "charges",
 }
-#: Modules of `ase.calculators` that run programs for molecules and pass a cell over.
+#: Modules of `ase.calculators` that run programs for molecules and ignore a cell.
 MOLECULAR = frozenset(
     {"acemolecule", "demon", "demonnano", "gamess_us", "gaussian", "mopac", "orca", "psi4", "qchem", "turbomole"}
 )
-#: Parameters by which calculators are told which program to run.
+#: Parameters of calculators that name the program to run.
 RUNS = frozenset({"command", "profile", "binary", "executable", "program"})
-#: Modules of force fields: they know no electrons, and so neither a charge nor a spin.
+#: Modules of force fields, which have no electrons and therefore ignore charge and spin.
 WITHOUT_ELECTRONS = frozenset(
     {"acn", "eam", "emt", "ff", "harmonic", "h2morse", "kim", "lj", "morse", "tersoff", "tip3p", "tip4p"}
 )
@@ -58,14 +58,14 @@ WITHOUT_ELECTRONS = frozenset(
 
 @dataclass(frozen=True)
 class ASECalculator:
-    """A simulator around an ASE calculator, of molecules, slabs and crystals where the calculator can repeat a cell.
+    """A simulator around an ASE calculator, of molecules and, if the calculator is periodic, of slabs and crystals.
 
     Attributes:
         calculator: dotted path of a class under `ase.calculators`, such as "ase.calculators.emt.EMT".
-        parameters: its keyword arguments; plain values.
+        parameters: keyword arguments of the calculator, JSON-serialisable.
         outputs: names from `SUPPORTED` that the calculator implements.
-        make: in Python, a picklable function that makes any calculator, used in place of `calculator`;
-            `calculator` is then its name and `parameters` identify its settings.
+        make: picklable function that makes a calculator, for use from Python; `calculator` is then only a name, and
+            `parameters` identify the settings.
     """
 
     calculator: str
@@ -81,7 +81,7 @@ class ASECalculator:
             self._class()
 
     def _class(self) -> Callable[..., Any]:
-        # A configuration may only name what ASE itself ships: nothing else is imported on its word.
+        # A configuration may only name classes of ASE itself: it must not cause the import of other code.
         module, _, name = self.calculator.rpartition(".")
         if not module.startswith("ase.calculators."):
             raise InputError(
@@ -112,12 +112,12 @@ class ASECalculator:
 
     @property
     def module(self) -> str:
-        """The module of the calculator, such as "emt"; empty for one that was made in Python."""
+        """The module of the calculator, such as "emt"; empty for a calculator from `make`."""
         return self.calculator.removeprefix("ase.calculators.").split(".")[0] if self.make is None else ""
 
     @property
     def periodic(self) -> bool:
-        """Whether cells are handed over; the programs in `MOLECULAR` would pass them over."""
+        """Whether cells are passed to the calculator; the programs in `MOLECULAR` would ignore them."""
         return self.module not in MOLECULAR
 
     @property
@@ -127,7 +127,7 @@ class ASECalculator:
 
     @cached_property
     def spec(self) -> Spec:
-        """A geometry in, with its cell where the calculator can repeat one; the chosen outputs out."""
+        """The input is a geometry, with a cell if the calculator is periodic; the outputs are the chosen ones."""
         return spec(self.outputs, SUPPORTED, periodic=self.periodic)
 
     @property
@@ -135,7 +135,7 @@ class ASECalculator:
         """Class, version of ASE and settings."""
         settings = {"calculator": self.calculator, "parameters": self.parameters, "outputs": self.outputs}
         if self.periodic:
-            # Records of the time when cells were passed over belong to another simulator.
+            # Older records, for which cells were ignored, must have another fingerprint.
             settings["cells"] = "repeated"
         return {
             "simulator": self.name,
@@ -151,8 +151,8 @@ class ASECalculator:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """One single-point calculation; see `simulators.base.Simulator`.
 
-        Total charge and unpaired electrons are handed over as ASE does it, as initial charges and
-        magnetic moments of the first atom; force fields, which know neither, refuse ions and open shells.
+        Total charge and unpaired electrons are passed as initial charge and magnetic moment of the first atom, the
+        convention of ASE; force fields, which ignore both, refuse ions and open shells.
         """
         geometry = Geometry.read(inputs, periodic=self.periodic)
         if self.module in WITHOUT_ELECTRONS and (geometry.charge or geometry.spin > 1):
@@ -192,9 +192,9 @@ class ASECalculator:
 
 @contextmanager
 def _directory(calculator: Any) -> Iterator[None]:
-    """A directory of its own for a calculator that runs a program, unless its settings name one.
+    """Give a calculator that runs a program a temporary directory, unless its settings name one.
 
-    In the working directory, two workers would read each other's files.
+    In the working directory, two workers would overwrite each other's files.
     """
     runs = isinstance(calculator, FileIOCalculator | GenericFileIOCalculator)
     if not runs or Path(calculator.directory) != Path("."):

@@ -1,8 +1,8 @@
-"""Matrix kernels for PySCF: its wheel brings an OpenBLAS of 2018, which does not know later processors.
+"""Selects fast matrix kernels for PySCF, whose wheel has an OpenBLAS of 2018 that does not know later processors.
 
-On one that it does not know it falls back to kernels for SSE3 (those for AMD's Barcelona of 2007), which take half
-as long again for a DFT calculation. Any processor with AVX2 and FMA runs the kernels made for Intel's Haswell. Import
-this before PySCF; a choice made in OPENBLAS_CORETYPE is kept.
+On an unknown processor it falls back to SSE3 kernels (those of AMD's Barcelona of 2007), with which a DFT calculation
+takes 1.5 times as long. Any processor with AVX2 and FMA can run the kernels for Intel's Haswell. This module must be
+imported before PySCF. A choice in OPENBLAS_CORETYPE is respected.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ LIBRARY = "pyscf.lib"
 
 
 def flags(cpuinfo: Path = Path("/proc/cpuinfo")) -> set[str]:
-    """What the processor can do, as Linux names it; nothing where the file is absent."""
+    """Feature flags of the processor, as Linux names them; empty if the file does not exist."""
     try:
         lines = cpuinfo.read_text().splitlines()
     except OSError:
@@ -31,7 +31,7 @@ def load() -> None:
     if VARIABLE in os.environ or LIBRARY in sys.modules or not flags() >= NEEDED:
         import_module(LIBRARY)
         return
-    # For PySCF alone: the newer libraries of NumPy and SciPy choose better by themselves, here and in children.
+    # Only for PySCF: the newer libraries of NumPy and SciPy choose better kernels themselves, also in child processes.
     os.environ[VARIABLE] = "Haswell"
     try:
         import_module(LIBRARY)

@@ -1,8 +1,8 @@
-"""Geometries from SMILES: RDKit's ETKDGv3, relaxed with MMFF94, the lowest of n kept.
+"""Geometries from SMILES: the lowest of n conformers that RDKit's ETKDGv3 embeds and MMFF94 relaxes.
 
 Wang, Witek, Landrum, Riniker, J. Chem. Inf. Model. 2020, 60, 2044 (ETKDGv3); Halgren, J. Comput. Chem. 1996,
-17, 490 (MMFF94). UFF (Rappe et al. 1992) relaxes molecules with atoms that MMFF94 has no parameters for. Fragments of
-a salt or a solvate are set beside each other (`fragments`), and feel each other in the force field.
+17, 490 (MMFF94). UFF (Rappe et al. 1992) relaxes molecules with atoms for which MMFF94 has no parameters. Fragments of
+a salt or a solvate are placed beside each other (`fragments`) and interact in the force field.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from simulators.quantum.fragments import embed_apart, refuse_contacts
 from simulators.quantum.standardise import apply_steps, check_steps
 from simulators.quantum.variables import Geometry
 
-#: Processor time that one geometry may take where no campaign sets a limit (s).
+#: Limit of processor time for one geometry outside of a campaign, s.
 EMBEDDING_SECONDS = 600.0
 
 
@@ -34,14 +34,14 @@ class ConformerConfig:
     """How geometries are made.
 
     Attributes:
-        n_conformers: embedded and relaxed; the one of lowest energy is kept.
-        seed: of the embedding; the same SMILES and seed give the same geometry.
-        max_iterations: of the force field relaxation.
-        standardise: steps that a molecule takes before, of `standardise.STEPS`: "largest_fragment", "neutral",
-            "tautomer"; none by default, so that a salt is simulated as the salt that it is.
+        n_conformers: number of conformers that are embedded and relaxed; the one of lowest energy is kept.
+        seed: seed of the embedding; the same SMILES and seed give the same geometry.
+        max_iterations: largest number of iterations of the force-field relaxation.
+        standardise: steps of `standardise.STEPS` that are applied first: "largest_fragment", "neutral", "tautomer";
+            none by default, so that a salt is simulated as a salt.
 
     Raises:
-        ValueError: a count is below 1, the seed below 0, or there is no such step.
+        ValueError: a count is below 1, the seed below 0, or a step unknown.
     """
 
     n_conformers: int = 1
@@ -60,12 +60,12 @@ class ConformerConfig:
 
 @dataclass(frozen=True)
 class Conformer:
-    """A geometry and how it was reached.
+    """A geometry and facts about its generation.
 
     Attributes:
-        geometry: of the lowest conformer; spin from the radical electrons of the SMILES.
-        facts: force field, its energy in kcal/mol, conformers found, whether the relaxation converged; fragments, and
-            the SMILES of the standard form, where there are any.
+        geometry: the lowest conformer; its spin is the number of radical electrons in the SMILES.
+        facts: force field, its energy in kcal/mol, number of conformers, whether the relaxation converged and, if they
+            exist, the number of fragments and the SMILES of the standard form.
     """
 
     geometry: Geometry
@@ -89,10 +89,10 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
             standard = {"standardised": list(config.standardise), "simulated_smiles": Chem.MolToSmiles(molecule)}
         charge = Chem.GetFormalCharge(molecule)
         spin = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
-        # Atom maps are names that somebody gave to atoms, and would decide their order.
+        # Atom map numbers are only labels, but would change the canonical order of atoms.
         for atom in molecule.GetAtoms():
             atom.SetAtomMapNum(0)
-        # The order of the atoms of a SMILES is an accident; the canonical one makes equal molecules equal.
+        # The canonical order of atoms gives equal molecules equal geometries, independent of the SMILES.
         molecule = Chem.AddHs(Chem.MolFromSmiles(Chem.MolToSmiles(molecule)))
         geometry, facts = _lowest(molecule, smiles, charge, spin, config)
         refuse_contacts(geometry.numbers, geometry.positions, smiles)
@@ -100,10 +100,10 @@ def embed(smiles: str, config: ConformerConfig) -> Conformer:
 
 
 def embed_foreign(smiles: str, config: ConformerConfig) -> Geometry:
-    """The geometry of `embed`, made in a process that may die, as simulations are made anyway.
+    """The geometry of `embed`, computed in another process, which a crash or a hang of RDKit cannot harm.
 
     Raises:
-        InputError: there is none.
+        InputError: no geometry could be generated.
     """
     reason = text_refusal(smiles)
     if reason is None:
@@ -129,7 +129,7 @@ def _lowest(
     molecule: Chem.Mol, smiles: str, charge: int, spin: int, config: ConformerConfig
 ) -> tuple[Geometry, dict[str, Any]]:
     parameters: Any = rdDistGeom.ETKDGv3()
-    # RDKit draws the same numbers for 0 and 1, and -1 means no seed.
+    # RDKit treats the seeds 0 and 1 alike, and -1 means no seed.
     parameters.randomSeed = config.seed + 1
     fragments = len(Chem.GetMolFrags(molecule))
     if fragments > 1:
@@ -138,7 +138,7 @@ def _lowest(
         conformers = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
     random_coordinates = not conformers
     if not conformers:
-        # Distance geometry from random coordinates is slower and gets cages and strained rings right.
+        # Distance geometry from random coordinates is slower, but succeeds for cages and strained rings.
         parameters.useRandomCoords = True
         conformers = list(rdDistGeom.EmbedMultipleConfs(molecule, config.n_conformers, parameters))
     if not conformers:
@@ -171,7 +171,7 @@ def _lowest(
 
 
 def method() -> dict[str, str]:
-    """What the geometries depend on besides `ConformerConfig`."""
+    """Methods and versions on which the geometries depend besides `ConformerConfig`."""
     return {
         "embedding": "ETKDGv3, fragments apart",
         "force_field": "MMFF94, else UFF",

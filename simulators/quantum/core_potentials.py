@@ -1,10 +1,10 @@
 """Effective core potentials that belong to a basis set, element by element.
 
-A basis of valence functions without its potential gives numbers that look like energies: the core electrons fall into
-functions that cannot describe them (silver hydride comes out seven times too deep). So a potential is taken from
-wherever PySCF has it for the basis, and an element whose basis needs one and has none is refused. The criterion: the
-steepest s function of every all-electron basis in PySCF has an exponent above Z^2 (that of the 1s orbital of a
-hydrogen-like ion is Z^2 / 2 or so for a Gaussian; STO-3G has 1.8 Z^2 and more), that of valence bases below.
+A valence basis without its potential gives plausible but wrong energies, because the core electrons occupy functions
+that cannot describe them (the energy of silver hydride is seven times too low). The potential of a basis is therefore
+taken from wherever PySCF has it, and an element whose basis needs a potential that PySCF lacks is refused. A basis is
+recognised as a valence basis by its steepest s function: in every all-electron basis of PySCF its exponent is above Z^2
+(about Z^2 / 2 fits the 1s orbital of a hydrogen-like ion, and STO-3G has at least 1.8 Z^2), in valence bases below.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from ase.data import atomic_numbers, chemical_symbols
 from data.errors import InputError
 from data.spec import SimulationError
 
-#: A name for every element, or one for each; "default" stands for those that are not named.
+#: One name for all elements, or a mapping of elements to names; "default" applies to elements that are not named.
 Choice = str | Mapping[str, str]
 DEFAULT = "default"
-#: Heaviest element to which def2 sets give all electrons.
+#: Atomic number of the heaviest element for which def2 bases are all-electron.
 KRYPTON = 36
-#: Heaviest element whose relativistic bases differ little from others.
+#: Atomic number of the heaviest element whose relativistic and nonrelativistic bases differ little.
 ARGON = 18
-#: Names of all-electron bases that were contracted for a relativistic Hamiltonian.
+#: Pattern in the names of all-electron bases that were contracted for a relativistic Hamiltonian.
 RELATIVISTIC = re.compile(r"x2c|anorcc|dyall|sarc|zora|dkh?[23]?$")
-#: What PySCF raises where a name or an element is not in its tables.
+#: Exceptions of PySCF for a name or an element that is not in its tables.
 UNKNOWN = (RuntimeError, KeyError, IndexError, ValueError, TypeError, AssertionError, OSError)
-#: Largest exponent of an s function over Z^2 below which a basis describes the valence shell alone.
+#: A basis whose largest s exponent is below this multiple of Z^2 describes only the valence shell.
 STEEPEST = 1.0
 
 
 def normalise_choice(choice: Any, where: str) -> str | dict[str, str]:
-    """A choice of names with element symbols as they are written, such as "Ag".
+    """Check a choice of names and capitalise its element symbols, such as "Ag".
 
     Raises:
-        InputError: it is no name and no mapping of names, or a key is no element.
+        InputError: the choice is neither a name nor a mapping of names, or a key is no element.
     """
     if isinstance(choice, str) and choice.strip():
         return choice
@@ -61,19 +61,19 @@ def normalise_choice(choice: Any, where: str) -> str | dict[str, str]:
 
 
 def label(choice: Choice) -> str:
-    """A choice on one line: "def2-svp", or "Ag=lanl2dz,H=6-31g"."""
+    """A choice as one line of text: "def2-svp", or "Ag=lanl2dz,H=6-31g"."""
     return choice if isinstance(choice, str) else ",".join(f"{key}={name}" for key, name in sorted(choice.items()))
 
 
 def name_for_element(choice: Choice | None, symbol: str) -> str | None:
-    """The name that a choice gives to an element."""
+    """The name that a choice contains for an element; None if it contains none."""
     if choice is None or isinstance(choice, str):
         return choice
     return choice.get(symbol, choice.get(DEFAULT))
 
 
 def basis_by_element(basis: Choice, symbols: Sequence[str]) -> str | dict[str, str]:
-    """The basis as PySCF takes it.
+    """The basis in the form of PySCF.
 
     Raises:
         SimulationError: `invalid_input`; a mapping names no basis for one of the elements.
@@ -89,11 +89,11 @@ def basis_by_element(basis: Choice, symbols: Sequence[str]) -> str | dict[str, s
 
 
 def core_potentials(basis: Choice, ecp: Choice | None, symbols: Sequence[str]) -> dict[str, str]:
-    """The potential of each element that has one, as a name that PySCF knows.
+    """The name in PySCF of the potential of each element that has one.
 
     Args:
-        basis: of the orbitals.
-        ecp: potentials that go before those of the basis; a single name counts for the elements that it has.
+        basis: orbital basis.
+        ecp: potentials that override those of the basis; a single name applies to the elements that it covers.
         symbols: elements of the molecule.
 
     Raises:
@@ -121,7 +121,7 @@ def core_potentials(basis: Choice, ecp: Choice | None, symbols: Sequence[str]) -
 
 @lru_cache(maxsize=4096)
 def potential_of(basis: str, symbol: str) -> str | None:
-    """The name under which PySCF has the potential that a basis was made for; None where there is none."""
+    """The name in PySCF of the potential that belongs to a basis; None if there is none."""
     return next((name for name in _sources(basis) if has_potential(name, symbol)), None)
 
 
@@ -131,7 +131,7 @@ def has_potential(name: str, symbol: str) -> bool:
     from pyscf.gto.basis import load_ecp
 
     with warnings.catch_warnings():
-        # It recommends another package wherever a name has no potential.
+        # PySCF warns and recommends another package if a name has no potential.
         warnings.simplefilter("ignore")
         try:
             return bool(load_ecp(name, symbol))
@@ -141,7 +141,7 @@ def has_potential(name: str, symbol: str) -> bool:
 
 @lru_cache(maxsize=4096)
 def needs_potential(basis: str, symbol: str) -> bool:
-    """Whether a basis describes the valence electrons of an element alone; False for one that PySCF does not know."""
+    """Whether a basis describes only the valence electrons of an element; False for a basis unknown to PySCF."""
     from pyscf import gto
 
     number, plain = atomic_numbers[symbol], _plain(basis)
@@ -161,11 +161,11 @@ def needs_potential(basis: str, symbol: str) -> bool:
 
 
 def refuse_nonrelativistic(basis: Choice, potentials: Mapping[str, str], symbols: Sequence[str]) -> None:
-    """Refuse all-electron bases that were contracted for a relativistic Hamiltonian, where there is none.
+    """Refuse relativistic all-electron bases in a nonrelativistic calculation.
 
     Args:
-        basis: of the orbitals.
-        potentials: see `core_potentials`; they hold the relativity of the cores that they stand for.
+        basis: orbital basis.
+        potentials: potentials from `core_potentials`, which include the relativistic effects of their cores.
         symbols: elements of the molecule.
 
     Raises:
@@ -183,25 +183,25 @@ def refuse_nonrelativistic(basis: Choice, potentials: Mapping[str, str], symbols
 
 @lru_cache(maxsize=64)
 def had_missing_potentials(basis: str) -> bool:
-    """Whether a basis has potentials which the versions of this package that knew those of def2 only left out."""
+    """Whether older versions of this package, which knew only the potentials of def2, omitted those of a basis."""
     if basis.lower().startswith("def2"):
         return False
     return any(potential_of(basis, symbol) is not None for symbol in chemical_symbols[1:104])
 
 
 def _plain(basis: str) -> str:
-    """A name as PySCF compares them, without the marks of a contraction that is cut or undone."""
+    """Normalise a name as PySCF does, and remove its markers for truncated or uncontracted bases."""
     return re.sub(r"[-_ ]", "", basis.split("@")[0].lower()).removeprefix("unc")
 
 
 def _sources(basis: str) -> list[str]:
-    """Names under which the potentials of a basis may lie, the likeliest first."""
+    """Names under which PySCF may have the potentials of a basis, the most likely first."""
     plain = _plain(basis)
     sources = [basis.split("@")[0], plain]
     if "def2" in plain:
         sources.append("def2-svp")
     if named := re.fullmatch(r"(aug)?ccpw?c?v(.)zpp", plain):
-        # One potential serves all sizes of the family.
+        # All sizes of the family share one potential.
         sources.append(f"cc-pv{named[2]}z-pp")
     if named := re.match(r"ccecp(he|reg)?", plain):
         sources.append(named[0])
@@ -211,10 +211,10 @@ def _sources(basis: str) -> list[str]:
 
 
 def auxiliary(mol: Any) -> dict[str, Any] | None:
-    """Functions for density fitting where an atom beyond krypton has all of its electrons; None where none has.
+    """Auxiliary basis for density fitting if an atom beyond krypton is treated with all electrons; else None.
 
-    What PySCF takes there fits the valence electrons that a core potential leaves: silver hydride in 3-21G comes out
-    3,700 eV too deep. Even-tempered functions that are derived from the orbitals of the element fit every shell.
+    The default of PySCF for such atoms fits only the valence electrons that a core potential leaves: the energy of
+    silver hydride in 3-21G is 3,700 eV too low. Even-tempered functions derived from the orbital basis fit every shell.
 
     Args:
         mol: a `pyscf.gto.Mole` with its potentials.

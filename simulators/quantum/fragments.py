@@ -1,8 +1,9 @@
-"""Molecules of several fragments, such as salts and solvates: a geometry in which each fragment has its own place.
+"""Geometries of molecules with several fragments, such as salts and solvates.
 
-Distance geometry embeds each fragment about the same point. Here each is embedded alone and set beside those before it,
-in contact by their van der Waals radii (Alvarez, Dalton Trans. 2013, 42, 8617, as RDKit tabulates them), on the side
-where their formal charges attract each other most; a force field with interactions between fragments does the rest.
+Distance geometry would embed all fragments about the same point. Here each fragment is embedded alone and placed beside
+the previous ones, in contact by their van der Waals radii (Alvarez, Dalton Trans. 2013, 42, 8617, as RDKit tabulates
+them), on the side where the formal charges attract most. A force field with interactions between fragments then relaxes
+the geometry.
 """
 
 from __future__ import annotations
@@ -17,28 +18,28 @@ from rdkit.Geometry import Point3D
 
 from data.spec import SimulationError
 
-#: Atoms closer than this share of the sum of their covalent radii lie on top of each other; the shortest triple bonds,
-#: of nitrogen and carbon monoxide, have 0.77 and 0.79 of it.
+#: Atoms closer than this fraction of the sum of their covalent radii count as overlapping; the shortest triple bonds,
+#: in nitrogen and carbon monoxide, have fractions of 0.77 and 0.79.
 CLOSEST = 0.7
-#: Directions that are tried to set a fragment beside others.
+#: Number of directions in which a fragment is tried beside the others.
 DIRECTIONS = 50
 
 
 def embed_apart(molecule: Chem.Mol, count: int, parameters: rdDistGeom.EmbedParameters, smiles: str) -> list[int]:
-    """Conformers in which the fragments touch and do not overlap; numbers of those that were made.
+    """Add conformers in which the fragments touch and do not overlap; returns their ids.
 
     Args:
-        molecule: of two fragments or more, with its hydrogens; gets the conformers.
-        count: how many.
-        parameters: of the embedding of each fragment.
-        smiles: for errors.
+        molecule: molecule of two or more fragments with hydrogens, to which the conformers are added.
+        count: number of conformers.
+        parameters: parameters of the embedding of each fragment.
+        smiles: SMILES, for errors.
 
     Raises:
         SimulationError: `not_converged` if a fragment has no geometry.
     """
     rows = [np.array(r) for r in Chem.GetMolFrags(molecule)]
     parts = list(Chem.GetMolFrags(molecule, asMols=True))
-    # The largest is set first: the others find their place about it.
+    # The largest fragment is placed first, and the others around it.
     order = sorted(range(len(parts)), key=lambda i: -len(rows[i]))
     coordinates = [_embedded(part, count, parameters, smiles) for part in parts]
     table = Chem.GetPeriodicTable()
@@ -64,7 +65,7 @@ def embed_apart(molecule: Chem.Mol, count: int, parameters: rdDistGeom.EmbedPara
 
 
 def refuse_contacts(numbers: Int[np.ndarray, " atom"], positions: Float[np.ndarray, "atom 3"], smiles: str) -> None:
-    """Refuse a geometry in which two atoms lie on top of each other.
+    """Refuse a geometry with overlapping atoms.
 
     Raises:
         SimulationError: `not_converged`; names the closest pair.
@@ -106,7 +107,7 @@ def _place(
     charges: Float[np.ndarray, " atom"],
     turn: np.random.Generator | None,
 ) -> Float[np.ndarray, 3]:
-    """The shift that sets a fragment beside the others: in the direction of least Coulomb energy, or a random one."""
+    """The shift that places a fragment beside the others, in the direction of lowest Coulomb energy or a random one."""
     centre = positions[placed].mean(axis=0)
     best, least = np.zeros(3), np.inf
     for direction in _sphere(DIRECTIONS) if turn is None else [_random_direction(turn)]:
@@ -127,7 +128,7 @@ def _contact(
     radii_fixed: Float[np.ndarray, " fixed"],
     radii_moved: Float[np.ndarray, " moved"],
 ) -> float:
-    """How far along a direction a fragment goes until no two spheres of van der Waals radius overlap."""
+    """Shortest distance along a direction at which no two van der Waals spheres of the fragments overlap, Angstrom."""
     between = moved[None] - fixed[:, None]
     along = between @ direction
     across = (between**2).sum(-1) - along**2
@@ -137,7 +138,7 @@ def _contact(
 
 
 def _sphere(count: int) -> Sequence[Float[np.ndarray, 3]]:
-    """Directions evenly over the sphere, by the golden angle."""
+    """Unit vectors spread evenly over the sphere by the golden angle."""
     height = 1 - (2 * np.arange(count) + 1) / count
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)
     width = np.sqrt(1 - height**2)

@@ -1,7 +1,7 @@
-"""Basis functions on the integration grid, kept between the cycles of an SCF.
+"""A cache of basis functions on the integration grid between the cycles of an SCF.
 
-PySCF evaluates them anew in every cycle, which is what large molecules need. For small ones they fit into
-memory, and about a quarter of the time of a DFT calculation is saved.
+PySCF evaluates them in every cycle, as large molecules require. Those of small molecules fit into memory, which saves
+about a quarter of the time of a DFT calculation.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from pyscf.dft import numint
 
 
 class CachedNumInt(numint.NumInt):  # type: ignore[misc]
-    """PySCF's numerical integration with a memory.
+    """PySCF's numerical integration with a cache of basis functions.
 
     Args:
-        limit_mb: memory for what is kept, in 10^6 bytes; what does not fit is evaluated each time.
+        limit_mb: size of the cache, 10^6 bytes; values that do not fit are evaluated each time.
     """
 
     def __init__(self, limit_mb: float) -> None:
         super().__init__()
         self.left = limit_mb * 1e6
-        # The points are held with the values, so that their address cannot come to mean other points.
+        # The points are kept with the values, so that their address cannot be reused for other points.
         self.cached: dict[tuple[Any, ...], tuple[np.ndarray, np.ndarray]] = {}
 
     def eval_ao(
@@ -49,7 +49,7 @@ class CachedNumInt(numint.NumInt):  # type: ignore[misc]
         size = 8.0 * len(coords) * mol.nao * (1, 4, 10, 20)[deriv]
         if size > self.left:
             return super().eval_ao(mol, coords, deriv, None, non0tab, cutoff, out, verbose)
-        # `out` is a buffer that the caller uses again, so what is kept must not lie in it.
+        # The caller reuses the buffer `out`, so cached values must not be stored in it.
         values: np.ndarray = super().eval_ao(mol, coords, deriv, None, non0tab, cutoff, None, verbose)
         self.cached[key] = (coords, values)
         self.left -= size

@@ -1,7 +1,7 @@
 """PySCF as a simulator: Hartree-Fock, density functionals, MP2, CCSD and CCSD(T) with any basis.
 
-Sun et al., J. Chem. Phys. 2020, 153, 024109. Density fitting, D3(BJ)/D4 dispersion, implicit solvent,
-relaxation of the geometry (`simulators.quantum.relaxation`), and GPUs by gpu4pyscf.
+Sun et al., J. Chem. Phys. 2020, 153, 024109. The simulator supports density fitting, D3(BJ) and D4 dispersion, implicit
+solvent, relaxation of the geometry (`simulators.quantum.relaxation`), and GPUs by gpu4pyscf.
 """
 
 from __future__ import annotations
@@ -43,30 +43,34 @@ class PySCF:
 
     Attributes:
         method: "hf", "mp2", "ccsd", "ccsd(t)", or any functional that PySCF knows ("b3lyp", "wb97x-d3bj").
-        basis: any that PySCF knows, or a mapping of elements to names ("default" for the rest). Effective core
-            potentials that PySCF has for it are used (`simulators.quantum.core_potentials`).
-        ecp: other core potentials: a name, for the elements that it has, or a mapping of elements to names.
+        basis: name of a basis in PySCF, or a mapping of elements to names ("default" for the rest). The effective core
+            potentials that belong to it are used (`simulators.quantum.core_potentials`).
+        ecp: core potentials that override those of the basis: a name, for the elements that it covers, or a mapping of
+            elements to names.
         outputs: names from `variables.OUTPUTS`; dipoles and charges of correlated methods are those of the
             unrelaxed density, orbital energies those of the Hartree-Fock reference.
-        density_fit: three-index integrals (Dunlap, Connolly, Sabin 1979); faster, about 1e-5 Hartree an atom.
-        auxiliary_basis: for these; None takes PySCF's choice for the basis, see `core_potentials.auxiliary`.
-        relativity: "x2c" for the spin-free exact two-component Hamiltonian; None for none. For energies and orbitals.
-        dispersion: "d3bj", "d3zero", "d4" or None; the functional's own name may imply one.
+        density_fit: whether to use density fitting (Dunlap, Connolly, Sabin 1979), which is faster; its error is about
+            1e-5 Hartree per atom.
+        auxiliary_basis: auxiliary basis of the density fitting; None: PySCF's choice for the basis, see
+            `core_potentials.auxiliary`.
+        relativity: "x2c" for the spin-free exact two-component Hamiltonian, for energies and orbitals; None:
+            nonrelativistic.
+        dispersion: "d3bj", "d3zero", "d4" or None; the functional's name may imply a correction.
         solvent: name from PySCF's table ("water"), or None for vacuum.
         solvent_model: one of `SOLVENT_MODELS`.
         grid: level of the integration grid, 0 to 9.
-        grid_points: radial shells and angular points of every atom, in place of `grid`.
-        optimize: relax the geometry first; the output `relaxed_positions` holds it.
-        max_steps: of the relaxation.
-        tolerance: of the SCF energy, Hartree.
-        max_cycles: of each rung of the SCF ladder.
-        check_stability: follow internal instabilities to a lower solution; it is recorded in the log.
-        frozen_core: leave core orbitals out of the correlation.
-        device: "cpu", or "gpu" for gpu4pyscf: fields, their gradients and their answers to electric fields are
-            solved there, correlation and what a density tells on the CPU.
-        keep_orbitals: hold the basis functions on the grid in memory between cycles, in at most a quarter of
+        grid_points: radial shells and angular points per atom, in place of `grid`.
+        optimize: whether to relax the geometry first; the output `relaxed_positions` holds the relaxed one.
+        max_steps: largest number of steps of the relaxation.
+        tolerance: convergence threshold of the SCF energy, Hartree.
+        max_cycles: largest number of cycles for each rung of the SCF ladder.
+        check_stability: whether to follow internal instabilities to a lower solution, which is recorded in the log.
+        frozen_core: whether to exclude core orbitals from the correlation.
+        device: "cpu", or "gpu" for gpu4pyscf: the SCF, its gradients and its response to electric fields run on the
+            GPU, correlation and properties of the density on the CPU.
+        keep_orbitals: whether to cache the basis functions on the grid between cycles, in at most a quarter of
             `memory_mb`; the answer is the same.
-        memory_mb: what PySCF plans with, in 10^6 bytes; no limit.
+        memory_mb: memory for which PySCF plans its algorithms, 10^6 bytes; it is not enforced.
     """
 
     method: str = "b3lyp"
@@ -165,19 +169,19 @@ class PySCF:
 
     @cached_property
     def spec(self) -> Spec:
-        """A geometry in, the chosen outputs out."""
+        """The input is a geometry; the outputs are the chosen ones."""
         return spec(self.outputs, OUTPUTS)
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """Program, version and settings; what does not decide the answer is left out."""
+        """Program, version and settings that affect the answer."""
         settings = {k: v for k, v in asdict(self).items() if k not in ("device", "keep_orbitals", "memory_mb")}
         if self.ecp is None:
             del settings["ecp"]
         if self.relativity is None:
             del settings["relativity"]
         if isinstance(self.basis, str) and core_potentials.had_missing_potentials(self.basis):
-            # Labels of such a basis that were made without its potentials are no labels of this method.
+            # Older labels of such a basis lack its potentials, and must have another fingerprint.
             settings["ecp"] = self.ecp or "of the basis"
         return {
             "simulator": self.name,
@@ -191,10 +195,10 @@ class PySCF:
         return content_hash(self.provenance)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Solve for one geometry; see `simulators.base.Simulator`. The log tells how the SCF went."""
+        """Solve for one geometry; see `simulators.base.Simulator`. The log records the convergence of the SCF."""
         geometry = Geometry.read(inputs)
         if self.method == "ccsd(t)" and geometry.spin and "forces" in self.outputs:
-            # PySCF 2.14's are not the gradient of its energy (github.com/pyscf/pyscf/issues/3305).
+            # Those of PySCF 2.14 are not the gradient of its energy (github.com/pyscf/pyscf/issues/3305).
             raise SimulationError("invalid_input", "ccsd(t) has no forces for unpaired electrons; use ccsd")
         mol, guess = self._molecule(geometry), None
         log: dict[str, Any] = {}
@@ -208,9 +212,9 @@ class PySCF:
         return outputs
 
     def _relax(self, mol: Any) -> tuple[Any, Any, dict[str, Any]]:
-        """The relaxed molecule, its density matrix, and for the log: the steps, and the fields that needed help.
+        """The relaxed molecule, its density matrix, and for the log the steps and the SCFs that needed remedies.
 
-        Every step climbs the same ladder, from the density of the step before.
+        Every step uses the same ladder of remedies and starts from the density of the previous step.
         """
         density: Any = None
         step = 0
@@ -313,7 +317,7 @@ class PySCF:
         return mf
 
     def _correlated(self, mf: Any) -> Any:
-        """The post-Hartree-Fock method on `mf`, run; its `e_tot` is the total energy."""
+        """Run the post-Hartree-Fock method on `mf`; its `e_tot` is the total energy, Hartree."""
         from pyscf import cc, mp
 
         method = mp.MP2(mf) if self.method == "mp2" else cc.CCSD(mf)
@@ -336,7 +340,7 @@ class PySCF:
             values["polarizability"] = properties.polarizability(
                 mf, lambda field: converge(field, LadderConfig(min(self.tolerance, 1e-10)), Record())
             )
-        # The rest takes the time of a few matrix products.
+        # The other outputs cost only a few matrix products.
         mf, method = (mf, method) if correlated else (self._on_cpu(mf),) * 2
         if {"dipole", "dipole_moment"} & requested:
             moment = properties.dipole(method, mf)
@@ -368,13 +372,13 @@ class PySCF:
             return np.asarray(ccsd_t.Gradients(method).kernel(method.t1, method.t2, l1, l2, eris=integrals))
         gradients = method.nuc_grad_method()
         if hasattr(gradients, "grid_response"):
-            # Without the response of the grid the forces are not the gradient of the energy.
+            # Without the response of the grid, the forces would not be the gradient of the energy.
             gradients.grid_response = True
         return np.asarray(gradients.kernel())
 
 
 def _cores(mol: Any) -> dict[str, Any]:
-    """For the log: how many electrons of each element its effective core potential stands for."""
+    """For the log: number of electrons that the effective core potential of each element replaces."""
     cores = {symbol: int(potential[0]) for symbol, potential in sorted(mol._ecp.items())}
     return {"core_electrons": cores} if cores else {}
 

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from data.spec import SimulationError
 
-#: Strength of the finite field, atomic units: large enough for the SCF's noise, small enough to be linear.
+#: Strength of the finite field, atomic units: large compared with the SCF's noise, and within the linear regime.
 FIELD = 2e-3
 
 
@@ -19,7 +19,7 @@ def density_matrix(method: Any, mf: Any) -> Float[np.ndarray, "ao ao"]:
     """Spin-summed one-particle density matrix in atomic orbitals.
 
     Args:
-        method: the mean field, or the correlated method on it; its density is the unrelaxed one.
+        method: the mean field, or the correlated method on it, whose density is the unrelaxed one.
         mf: the mean field.
     """
     matrix = _in_memory(mf.make_rdm1() if method is mf else method.make_rdm1(ao_repr=True))
@@ -27,12 +27,12 @@ def density_matrix(method: Any, mf: Any) -> Float[np.ndarray, "ao ao"]:
 
 
 def _in_memory(array: Any) -> np.ndarray:
-    """A matrix of a field, which lies on the GPU where gpu4pyscf solved it, as a CuPy array."""
+    """Copy a matrix to a NumPy array; with gpu4pyscf it is a CuPy array on the GPU."""
     return np.asarray(array.get() if hasattr(array, "get") else array)
 
 
 def dipole(method: Any, mf: Any) -> Float[np.ndarray, " 3"]:
-    """Dipole moment vector, Debye; of an ion about the centre of nuclear charge."""
+    """Dipole moment vector, Debye; for an ion relative to the centre of nuclear charge."""
     mol = mf.mol
     charges, positions = mol.atom_charges(), mol.atom_coords()
     centre = charges @ positions / charges.sum()
@@ -50,7 +50,7 @@ def orbitals(mf: Any) -> tuple[np.ndarray, np.ndarray]:
 
 
 def mulliken_charges(method: Any, mf: Any) -> Float[np.ndarray, " atom"]:
-    """Mulliken 1955: the populations of an atom's basis functions, against its nuclear charge."""
+    """Charges of Mulliken 1955, e: nuclear charge minus the populations of the atom's basis functions."""
     mol = mf.mol
     populations = np.einsum("ij,ji->i", density_matrix(method, mf), mol.intor_symmetric("int1e_ovlp"))
     slices = mol.aoslice_by_atom()[:, 2:]
@@ -58,7 +58,7 @@ def mulliken_charges(method: Any, mf: Any) -> Float[np.ndarray, " atom"]:
 
 
 def hirshfeld_charges(method: Any, mf: Any) -> Float[np.ndarray, " atom"]:
-    """Hirshfeld, Theor. Chim. Acta 1977, 44, 129: the density shared out in proportion to free atoms.
+    """Charges of Hirshfeld, Theor. Chim. Acta 1977, 44, 129, e: the density is partitioned in proportion to free atoms.
 
     The free atoms are spherically averaged, in the same basis; the integrals are done on a grid of level 3.
     """
@@ -86,7 +86,7 @@ def hirshfeld_charges(method: Any, mf: Any) -> Float[np.ndarray, " atom"]:
         share = np.divide(free, total, out=np.zeros_like(free), where=total > 1e-15)
         populations += share @ (density * weights)
     charges = mol.atom_charges() - populations
-    # What the grid misses of the electrons is spread evenly, so that charges sum to the total charge.
+    # The integration error of the electrons is distributed evenly, so that charges sum to the total charge.
     return charges - (charges.sum() - mol.charge) / mol.natm
 
 
@@ -111,7 +111,7 @@ def polarizability(mf: Any, rerun: Callable[[Any], Any]) -> Float[np.ndarray, "3
 
     Args:
         mf: a converged mean field, on the CPU or a GPU; it is not changed.
-        rerun: converges a mean field from its current density matrix.
+        rerun: function that converges a mean field from its current density matrix.
     """
     mol = mf.mol
     with mol.with_common_orig((0, 0, 0)):

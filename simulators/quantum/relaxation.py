@@ -19,18 +19,18 @@ Surface = Callable[[Any], tuple[float, np.ndarray]]
 
 
 def relax(mol: Any, surface: Surface, max_steps: int) -> tuple[Any, int]:
-    """The minimum of the energy nearby.
+    """Relax a molecule to a nearby minimum of the energy.
 
     Args:
-        mol: PySCF molecule to start from; it is not changed.
-        surface: asked at each step. Its molecule is the same object, moved.
-        max_steps: steps after which it counts as not converged.
+        mol: PySCF molecule from which to start; it is not changed.
+        surface: energy surface, called at each step with the same moved molecule object.
+        max_steps: number of steps after which the relaxation counts as not converged.
 
     Returns:
-        The molecule at the last geometry that was asked for, and how many were; an atom needs none.
+        The molecule at the last evaluated geometry, and the number of evaluations, which is 0 for an atom.
 
     Raises:
-        SimulationError: `not_converged`, or what `surface` raises, with the step at which it did.
+        SimulationError: `not_converged`, or the error of `surface` with the step at which it occurred.
     """
     from geometric.errors import Error
     from pyscf.geomopt import geometric_solver
@@ -63,9 +63,9 @@ def relax(mol: Any, surface: Surface, max_steps: int) -> tuple[Any, int]:
 
 @contextlib.contextmanager
 def _quiet_geometric() -> Iterator[None]:
-    """geomeTRIC without its reports, and without its configuring the logging of the whole process.
+    """Run geomeTRIC without its output, and without its configuration of the logging of the whole process.
 
-    That would close the handlers that others have installed.
+    That configuration would close the handlers of other packages.
     """
     import logging.config
 

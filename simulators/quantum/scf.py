@@ -1,8 +1,8 @@
-"""Self-consistent fields that converge: a ladder of remedies, each tried only when the one before failed.
+"""Robust convergence of self-consistent fields by a ladder of remedies; each is tried only if the previous one failed.
 
 Plain DIIS (Pulay 1982), then damping with a level shift (Saunders and Hillier 1973), then second-order
 optimisation (Sun, Yang, Chan 2017, Chem. Phys. Lett. 683, 291), then the same from better guesses.
-Every step is recorded, so that a store says which of its labels needed help.
+Every rung is recorded, so that a store shows which labels needed a remedy.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class LadderConfig:
     """How far to go for convergence.
 
     Attributes:
-        tolerance: change of the energy between cycles, Hartree.
-        max_cycles: of each rung.
-        check_stability: follow internal instabilities to a lower solution, at most `max_descents` times.
-        max_descents: see `check_stability`.
+        tolerance: change of the energy between cycles at convergence, Hartree.
+        max_cycles: largest number of cycles of each rung.
+        check_stability: whether to follow internal instabilities to a lower solution.
+        max_descents: largest number of such descents.
     """
 
     tolerance: float = 1e-9
@@ -35,13 +35,13 @@ class LadderConfig:
 
 @dataclass
 class Record:
-    """What it took; `as_json` goes into the log of the sample."""
+    """A record of the rungs and descents; `as_json` goes into the log of the sample."""
 
     rungs: list[dict[str, Any]] = field(default_factory=list)
     stability: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, rung: str, mf: Any) -> None:
-        """Note how a rung ended."""
+        """Record the result of a rung."""
         self.rungs.append(
             {
                 "rung": rung,
@@ -63,14 +63,14 @@ def converge(mf: Any, config: LadderConfig, record: Record, guess: Any = None) -
     """Bring a PySCF mean field to convergence.
 
     Args:
-        mf: configured, not run.
-        config: how.
-        record: is written to, also when this raises.
-        guess: density matrix to start from; None for that of `mf` if it has orbitals, else PySCF's choice.
+        mf: a mean field that is configured but has not been run.
+        config: settings of the ladder.
+        record: record to which the rungs are added, also if this raises.
+        guess: density matrix to start from; None: that of `mf` if it has orbitals, else PySCF's default.
 
     Returns:
-        The converged mean field, which need not be `mf`, but is of its kind and not of a second-order one: that
-        takes parts of its own from another object, so what is changed in it afterwards (a field) would not count.
+        The converged mean field, possibly another object than `mf`, but of the same class. A second-order solver is
+        never returned: it copies parts of the mean field, so that later changes (an electric field) have no effect.
 
     Raises:
         SimulationError: `not_converged` after the last rung, or if no stable solution is found.
@@ -133,7 +133,7 @@ def _second_order(mf: Any, **start: Any) -> Any:
 
 
 def _descend(mf: Any, config: LadderConfig, record: Record) -> Any:
-    """Follow internal instabilities (Seeger and Pople 1977) downhill until there is none."""
+    """Follow internal instabilities (Seeger and Pople 1977) to lower energies until the solution is stable."""
     for _ in range(config.max_descents + 1):
         orbitals, _, stable, _ = mf.stability(internal=True, external=False, return_status=True)
         record.stability.append({"stable": bool(stable), "energy_hartree": float(mf.e_tot)})

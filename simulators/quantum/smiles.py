@@ -1,4 +1,4 @@
-"""A simulator of geometries as a simulator of SMILES: a conformer is made first, and its cost is told apart."""
+"""Turns a simulator of geometries into a simulator of SMILES, by generating a conformer first."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ SMILES = Variable("smiles", (), "1", "str", "SMILES")
 
 @dataclass(frozen=True)
 class FromSmiles:
-    """Answers for a molecule what `simulator` answers for its lowest conformer.
+    """A simulator whose answer for a molecule is that of `simulator` for its lowest conformer.
 
     Attributes:
-        simulator: takes geometries.
-        conformers: how they are made.
+        simulator: a simulator of geometries.
+        conformers: settings of the conformers.
     """
 
     simulator: Simulator
@@ -38,26 +38,26 @@ class FromSmiles:
 
     @property
     def name(self) -> str:
-        """That of the inner simulator."""
+        """Name of the inner simulator."""
         return self.simulator.name
 
     @cached_property
     def spec(self) -> Spec:
-        """SMILES in; the outputs of the inner simulator and the geometry that they belong to out."""
+        """The input is a SMILES; the outputs are those of the inner simulator and the geometry."""
         return Spec((SMILES,), (*self.simulator.spec.outputs, *GEOMETRY))
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """The inner simulator's, and how conformers are made."""
+        """Provenance of the inner simulator, with the settings and methods of conformers."""
         return {**self.simulator.provenance, "conformers": {**asdict(self.conformers), **method()}}
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the inner fingerprint and of how conformers are made."""
+        """Hash of the inner fingerprint, and of the settings and methods of conformers."""
         return content_hash([self.simulator.fingerprint, asdict(self.conformers), method()])
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Embed, then simulate; the log holds the seconds that the conformer took."""
+        """Generate a conformer, then simulate it; the log holds the seconds that the conformer took."""
         check(inputs, self.spec.inputs)
         start = time.perf_counter()
         conformer = embed(str(inputs["smiles"].item()), self.conformers)

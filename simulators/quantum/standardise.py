@@ -1,4 +1,4 @@
-"""Standard forms of molecules by RDKit's MolStandardize: without counter-ions, neutral, one tautomer; by choice."""
+"""Optional standard forms of molecules by RDKit's MolStandardize: largest fragment, neutral form, tautomer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 from data.parsing import Lost, each
 from data.smiles import parse_smiles
 
-#: What can be asked for, in the order in which it is done.
+#: Available steps, in the order in which they are applied.
 STEPS: Mapping[str, Callable[[Chem.Mol], Chem.Mol]] = {
     "largest_fragment": lambda molecule: rdMolStandardize.LargestFragmentChooser(preferOrganic=True).choose(molecule),
     "neutral": lambda molecule: rdMolStandardize.Uncharger().uncharge(molecule),
@@ -20,10 +20,10 @@ STEPS: Mapping[str, Callable[[Chem.Mol], Chem.Mol]] = {
 
 
 def check_steps(steps: Sequence[str]) -> None:
-    """Refuse a step that there is not.
+    """Refuse unknown steps.
 
     Raises:
-        ValueError: names it and those that there are.
+        ValueError: names the step and the available ones.
     """
     strange = [step for step in steps if step not in STEPS]
     if strange:
@@ -31,21 +31,21 @@ def check_steps(steps: Sequence[str]) -> None:
 
 
 def standard_smiles(smiles: Sequence[str], steps: Sequence[str]) -> list[str | Lost]:
-    """Canonical SMILES of the standard forms, made in a process that may die (`data.parsing`).
+    """Canonical SMILES of the standard forms, computed in another process, which may crash (`data.parsing`).
 
     Args:
-        smiles: of the molecules.
-        steps: see `STEPS`.
+        smiles: SMILES of the molecules.
+        steps: names of `STEPS`.
 
     Returns:
-        For each: the form; "" for a molecule that is its own, and for what cannot be read; `Lost` where the process
-        died of it.
+        For each molecule the SMILES of its standard form; "" if it is already standard or cannot be read; `Lost` if the
+        process crashed on it.
     """
     return each(partial(standard_form, steps=tuple(steps)), smiles)
 
 
 def standard_form(text: str, steps: Sequence[str]) -> str:
-    """What `standard_smiles` says of one molecule, made where this is called."""
+    """The result of `standard_smiles` for one molecule, computed in this process."""
     with rdBase.BlockLogs():
         molecule = parse_smiles(text)
         if molecule is None or not molecule.GetNumAtoms():
@@ -55,7 +55,7 @@ def standard_form(text: str, steps: Sequence[str]) -> str:
 
 
 def apply_steps(molecule: Chem.Mol, steps: Sequence[str]) -> Chem.Mol:
-    """The molecule after the steps that are asked for, in the order of `STEPS`."""
+    """Apply the requested steps to a molecule, in the order of `STEPS`."""
     with rdBase.BlockLogs():
         for name, step in STEPS.items():
             if name in steps:

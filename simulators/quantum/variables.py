@@ -1,4 +1,4 @@
-"""Names, dims and units of molecular requests and answers, shared by every quantum chemistry adapter."""
+"""Names, dims and units of the inputs and outputs of all quantum chemistry simulators."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from data.errors import InputError
 from data.neighbours import periodic_pairs
 from data.spec import SimulationError, Spec, Variable, check, dataset
 
-#: Atoms closer than this (Angstrom) are a mistake of units or of a file, not a molecule.
+#: Smallest valid distance of two atoms, Angstrom; a smaller one means wrong units or a faulty file.
 CLOSEST = 0.3
-#: Why a frame with a cell is refused by a simulator of molecules.
+#: Reason for which simulators of molecules refuse a frame with a cell.
 ISOLATED_ONLY = 'only isolated molecules can be computed: take its cell away (pbc="F F F"), or use simulator=ase'
 
 GEOMETRY = (
@@ -28,7 +28,7 @@ GEOMETRY = (
     Variable("spin", (), "1", "int32", "number of unpaired electrons"),
 )
 
-#: Of simulators that can repeat a cell; a simulator without it computes isolated molecules only.
+#: Input of periodic simulators; simulators without it compute isolated molecules only.
 CELL = Variable("cell", ("axis", "axis_2"), "Angstrom", "float64", "lattice vectors, zeros where nothing repeats")
 
 OUTPUTS: Mapping[str, Variable] = {
@@ -52,12 +52,12 @@ OUTPUTS: Mapping[str, Variable] = {
 
 @dataclass(frozen=True)
 class Geometry:
-    """A molecule to be computed.
+    """A molecule, slab or crystal.
 
     Attributes:
         numbers: atomic numbers.
-        positions: Angstrom.
-        charge: total charge in units of e.
+        positions: positions of the atoms, Angstrom.
+        charge: total charge, e.
         spin: number of unpaired electrons.
         cell: lattice vectors, Angstrom, zeros where nothing repeats; None for an isolated molecule.
     """
@@ -70,31 +70,30 @@ class Geometry:
 
     @property
     def electrons(self) -> int:
-        """Electrons, those that a pseudopotential may replace included."""
+        """Number of electrons, including those that a core potential may replace."""
         return int(self.numbers.sum()) - self.charge
 
     @property
     def periodic(self) -> Bool[np.ndarray, " 3"]:
-        """The directions in which it repeats."""
+        """Whether it is periodic along each lattice vector."""
         return np.zeros(3, bool) if self.cell is None else np.asarray(np.any(self.cell != 0, axis=1))
 
     def dataset(self) -> xr.Dataset:
-        """The request, as `Geometry.read` takes it; with a cell only where it repeats."""
+        """The request that `Geometry.read` reads; it has a cell only if the geometry is periodic."""
         variables = (*GEOMETRY, CELL) if self.periodic.any() else GEOMETRY
         return dataset(variables, {v.name: getattr(self, v.name) for v in variables})
 
     @staticmethod
     def read(inputs: xr.Dataset, *, periodic: bool = False) -> Geometry:
-        """The molecule of a request; charge, spin and cell are 0 where absent.
+        """Read the geometry of a request; absent charge, spin and cell are 0.
 
         Args:
             inputs: the request.
-            periodic: whether the simulator can repeat a cell.
+            periodic: whether the simulator supports periodic cells.
 
         Raises:
-            SimulationError: `invalid_input`, where it is none: no atoms, an unknown element, atoms on top
-                of each other, a spin that the number of electrons forbids, or a cell that has no extent or that the
-                simulator cannot repeat.
+            SimulationError: `invalid_input`: no atoms, an unknown element, overlapping atoms, a spin that the number of
+                electrons forbids, a degenerate cell, or a cell that the simulator does not support.
         """
         check(inputs, (*GEOMETRY, CELL), optional=("charge", "spin", "cell"))
         numbers = np.asarray(inputs["numbers"].values, np.int32)
@@ -122,7 +121,7 @@ class Geometry:
         if (nearest := _shortest(geometry)) < CLOSEST:
             raise SimulationError("invalid_input", f"two atoms are {nearest:.3f} Angstrom apart; are the units right?")
         electrons, spin = geometry.electrons, geometry.spin
-        # The bands of a crystal may be filled in part, so that its spin need not be that of an even or odd number.
+        # Bands of a crystal may be partially filled, so that the parity of its electrons does not restrict its spin.
         if electrons < 0 or spin < 0 or spin > electrons or ((electrons - spin) % 2 and not repeats.any()):
             raise SimulationError(
                 "invalid_input",
@@ -132,7 +131,7 @@ class Geometry:
 
 
 def _shortest(geometry: Geometry) -> float:
-    """The smallest distance between two atoms or their images, Angstrom, or something above `CLOSEST`."""
+    """The smallest distance between atoms, including periodic images, Angstrom; values above 1 are returned as 1."""
     if geometry.cell is not None:
         return float(periodic_pairs(geometry.positions, geometry.cell, 1.0).distance.min(initial=1.0))
     return float(pdist(geometry.positions).min(initial=1.0))
@@ -142,12 +141,12 @@ def spec(outputs: Iterable[str], supported: Iterable[str], *, periodic: bool = F
     """The Spec of a simulator of geometries with the chosen outputs.
 
     Args:
-        outputs: names.
-        supported: those that there are.
-        periodic: whether it can repeat a cell.
+        outputs: names of the chosen outputs.
+        supported: names of the outputs that the simulator can compute.
+        periodic: whether it supports periodic cells.
 
     Raises:
-        InputError: an output is not among `supported`, is asked for twice, or none is.
+        InputError: an output is not supported or repeated, or there is none.
     """
     chosen, supported = list(outputs), list(supported)
     unknown = [name for name in chosen if name not in supported]
@@ -166,7 +165,7 @@ def frontier(
     """HOMO, LUMO, gap and all orbital energies, in the unit of `energies`, ascending.
 
     Raises:
-        SimulationError: `invalid_input` if no orbital is left empty or none is filled.
+        SimulationError: `invalid_input` if all orbitals are occupied or none is.
     """
     order = np.argsort(energies, kind="stable")
     energies, occupied = energies[order], occupied[order]
@@ -180,10 +179,10 @@ def frontier(
 
 
 def answer(spec: Spec, values: Mapping[str, Any]) -> xr.Dataset:
-    """The asked-for outputs as a Dataset.
+    """The outputs of a Spec as a Dataset.
 
     Raises:
-        SimulationError: `not_converged` if a value is not finite, which no output may be.
+        SimulationError: `not_converged` if a value is not finite.
     """
     outputs = dataset(spec.outputs, values)
     for name, array in outputs.items():

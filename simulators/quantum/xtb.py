@@ -42,10 +42,10 @@ class XTB:
     Attributes:
         method: one of `METHODS`.
         outputs: names from `SUPPORTED`.
-        accuracy: of the self-consistent cycle, a factor on tblite's thresholds; smaller is tighter.
-        electronic_temperature: of the Fermi distribution over orbitals, K.
-        max_iterations: cycles after which it counts as not converged.
-        solvent: name for ALPB implicit solvation (Ehlert et al., JCTC 2021, 17, 4250), or None.
+        accuracy: factor on tblite's convergence thresholds; smaller is tighter.
+        electronic_temperature: temperature of the Fermi distribution over orbitals, K.
+        max_iterations: number of cycles after which a calculation counts as not converged.
+        solvent: name of the solvent for ALPB implicit solvation (Ehlert et al., JCTC 2021, 17, 4250), or None.
     """
 
     method: str = "GFN2-xTB"
@@ -78,7 +78,7 @@ class XTB:
 
     @cached_property
     def spec(self) -> Spec:
-        """A geometry in, the chosen outputs out."""
+        """The input is a geometry; the outputs are the chosen ones."""
         return spec(self.outputs, SUPPORTED)
 
     @property
@@ -128,7 +128,7 @@ class XTB:
             values["mulliken_charges"] = np.asarray(result.get("charges"))
         if {"homo", "lumo", "gap", "orbital_energies"} & set(self.outputs):
             energies = np.asarray(result.get("orbital-energies")).reshape(-1) * Hartree
-            # Counted, not read from the occupations, which a Fermi distribution blurs.
+            # Filled orbitals are counted, as a Fermi distribution makes occupations fractional.
             electrons = round(float(np.sum(result.get("orbital-occupations"))))
             filled = np.arange(len(energies)) < (electrons + geometry.spin) // 2
             values |= frontier(np.sort(energies), filled)
