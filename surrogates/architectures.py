@@ -10,13 +10,13 @@ from data.errors import InputError
 from data.near import did_you_mean
 from data.plain import PlainError, decode
 
-#: Architecture to the class of its settings and its own.
+#: Name of an architecture -> (class of its settings, class of its network).
 Table = Mapping[str, tuple[type[Any], Any]]
 WHERE = "surrogate.network"
 
 
 def settings_to_json(config: Any, table: Table) -> dict[str, Any]:
-    """A plain dict, from which `settings_from_json` makes equal settings."""
+    """Settings as a plain dict, from which `settings_from_json` makes equal settings."""
     name = next(name for name, (settings, _) in table.items() if type(config) is settings)
     return {"architecture": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}}
 

@@ -46,7 +46,7 @@ class Surrogate(Simulator, Protocol):
     """A learned simulator.
 
     Attributes:
-        labels_fingerprint: of the simulator, or of the data, whose labels it learned from.
+        labels_fingerprint: fingerprint of the simulator, or of the data, whose labels it learned from.
         scores: held-out scores, flat, with the unit in the key.
     """
 
@@ -74,7 +74,7 @@ def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, A
     """Save weights and card; the card comes last, so that a directory with one is complete.
 
     Args:
-        directory: made if absent; a surrogate that is there is replaced, and anything else refused.
+        directory: created if absent; a surrogate in it is replaced, and anything else is refused.
         kind: a key of `KINDS`.
         params: pytree of arrays.
         card: JSON-serialisable; whatever the class needs to build itself.
@@ -115,23 +115,23 @@ def read_card(directory: Path) -> dict[str, Any]:
 
 
 def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str, Any]]:
-    """What travels with the weights of a saved surrogate, and its whole card.
+    """Read the facts that are saved beside the weights of a surrogate, and its whole card.
 
     Args:
-        directory: of the surrogate.
-        kind: a key of `KINDS`, of which it has to be.
-        facts: a class with `from_json` and `config`.
+        directory: directory of the surrogate.
+        kind: the kind, a key of `KINDS`, that it has to be.
+        facts: class of the facts, with `from_json` and `config`.
 
     Raises:
         InputError: there is none, or it is of another kind.
-        CorruptStoreError: something in the card lacks, is of another type or out of its range; names the key.
+        CorruptStoreError: an entry of the card is missing, of another type or out of its range; names the key.
     """
     directory = Path(directory)
     card = read_card(directory)
     if card["kind"] != kind:
         raise InputError(f"a {card['kind']} surrogate, not a {kind} one", where=str(directory / CARD))
     reader: Any = facts
-    # Those of molecules stand at the top of the card.
+    # Surrogates of molecules have their facts at the top of the card, all others below a key.
     name = "" if kind == "molecular" else "facts"
     with card_errors(directory), within(name):
         instance = reader.from_json(card.get(name) if name else card)
@@ -142,7 +142,7 @@ def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str,
 
 @contextmanager
 def card_errors(directory: Path) -> Iterator[None]:
-    """What goes wrong while a surrogate is built from its card is the card's fault, and said so.
+    """Raise every error of the block, which builds a surrogate from its card, as an error of that card.
 
     Raises:
         CorruptStoreError: names the card and what is wrong with it.
@@ -158,7 +158,7 @@ def card_errors(directory: Path) -> Iterator[None]:
         first = (str(error).strip().splitlines() or [""])[0][:300]
         if not isinstance(error, PlainError):
             text = first if isinstance(error, ValueError) and first else f"{type(error).__name__}: {first}"
-            first = f"it describes nothing that can be built: {text}"
+            first = f"no surrogate can be built from it: {text}"
         raise CorruptStoreError(first, where=str(directory / CARD), remedy=REMEDY) from error
 
 
@@ -166,12 +166,13 @@ def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
     """The weights of a saved surrogate, verified.
 
     Args:
-        directory: of the surrogate.
-        make: the fresh weights of what its card describes. It is traced for its structure, shapes and dtypes alone, so
-            that a card of another size than the weights costs no memory.
+        directory: directory of the surrogate.
+        make: returns fresh weights of the model that its card describes. It is traced for its structure, shapes and
+            dtypes alone, so that a card of another size than the weights costs no memory.
 
     Raises:
-        CorruptStoreError: bytes are missing or changed, or the card describes other weights, or nothing at all.
+        CorruptStoreError: bytes are missing or changed, the card describes other weights, or no model can be built from
+            it.
     """
     directory = Path(directory)
     with card_errors(directory):

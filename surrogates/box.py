@@ -1,4 +1,4 @@
-"""The range of what a training has seen: beyond it a network extrapolates, and says so."""
+"""The range of the training data: outside of it a network extrapolates, and its answers say so."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from jaxtyping import Bool, Float
 
 from data.plain import decode
 
-#: Share of a range, and of the values themselves, by which a value may lie outside: rounding, not extrapolation.
+#: Share of a range, and of the values themselves, by which a value may lie outside, because of rounding alone.
 EDGE, ROUNDING = 1e-6, float(np.finfo(np.float32).eps)
 #: The output that tells whether a request is one of the kind that was learned.
 IN_DOMAIN = "in_domain"
-#: What is said of a surrogate that was saved before its domain was kept.
+#: Message about a surrogate that was saved by a version that did not store its domain.
 UNKNOWN = "unknown: the surrogate was saved without the ranges of its training. Train it again to have them"
 
 
 class OutOfDomainWarning(UserWarning):
-    """A request lies outside of what was learned: its answer is an extrapolation, and its bands promise nothing."""
+    """A request lies outside of the training data: its answer extrapolates, and its intervals promise nothing."""
 
 
 @dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Box:
     """The smallest and largest training value of each column.
 
     Attributes:
-        columns: their names.
-        low, high: the ends.
+        columns: names of the columns.
+        low, high: smallest and largest training value of each column.
     """
 
     columns: tuple[str, ...]
@@ -48,12 +48,12 @@ class Box:
         values: Float[np.ndarray, "sample column"],
         margin: Float[np.ndarray, " column"] | float = 0.0,
     ) -> Box:
-        """Around some samples, wider by `margin` at each end."""
+        """The box around some samples, wider by `margin` at each end."""
         low, high = values.min(axis=0) - margin, values.max(axis=0) + margin
         return Box(tuple(columns), tuple(low.tolist()), tuple(high.tolist()))
 
     def join(self, other: Box) -> Box:
-        """The columns of both."""
+        """A box with the columns of both."""
         return Box(self.columns + other.columns, self.low + other.low, self.high + other.high)
 
     def holds(self, values: Float[np.ndarray, "row column"]) -> Bool[np.ndarray, " row"]:
@@ -61,7 +61,7 @@ class Box:
         return np.asarray(self._inside(values).all(axis=1))
 
     def outside(self, row: Float[np.ndarray, " column"]) -> list[str]:
-        """What is outside of one row, such as "aspect = 3 outside [1, 2.5]"."""
+        """The columns of one row that lie outside, as phrases such as "aspect = 3 outside [1, 2.5]"."""
         inside = self._inside(row[None])[0]
         return [
             f"{name} = {value:g} outside [{low:g}, {high:g}]"
@@ -70,7 +70,7 @@ class Box:
         ]
 
     def of_other_sign(self, row: Float[np.ndarray, " n"]) -> list[str]:
-        """The first columns, as many as there are values, whose sign the training has never seen: nu = -1, or 0."""
+        """The columns whose value has a sign that the training data never has, as phrases; `row` may be shorter."""
         return [
             f"{name} = {value:g}, and only {'positive' if low > 0 else 'negative'} values have been learned"
             for name, value, low, high in zip(self.columns, row, self.low, self.high, strict=False)

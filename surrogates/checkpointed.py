@@ -1,4 +1,4 @@
-"""What a checkpoint says besides its arrays: how far its run is, and what whoever resumes has to share with it."""
+"""The note of a checkpoint: how far its run is, and the settings that a resumed run has to share with it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from data.plain import decode, reading, within
 from surrogates.checkpoints import NOTE, RESTORE, checksum, read_note
 from surrogates.recipe import TrainConfig
 
-#: Settings of a recipe on which no weight depends.
+#: Settings of a recipe that may change when a run is resumed, because no weight depends on them.
 FREE = ("max_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience")
 
 
 @dataclass
 class Progressed:
-    """Where a run is, as its checkpoints note it; `partial` holds the statistics of an epoch that was broken off."""
+    """How far a run is, as its checkpoints record it; `partial` has the statistics of an interrupted epoch."""
 
     epoch: int = 0
     batch: int = 0
@@ -39,7 +39,7 @@ class Progressed:
             raise ValueError("counts and seconds must be 0 or more")
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dict; no best yet is null."""
+        """A plain dict; `best` is null before the first validation."""
         return {**asdict(self), "best": self.best if np.isfinite(self.best) else None}
 
     @staticmethod
@@ -49,7 +49,7 @@ class Progressed:
 
 
 def identity(config: TrainConfig, loss: Any, frozen: Any) -> dict[str, Any]:
-    """What a resumed run has to share with the one that it resumes, as a note gives it back.
+    """The settings that a resumed run has to share with the run that it resumes, in plain JSON types.
 
     Args:
         config: the recipe.
@@ -66,15 +66,15 @@ def identity(config: TrainConfig, loss: Any, frozen: Any) -> dict[str, Any]:
 
 
 def read_progress(place: Path, expected: Mapping[str, Any], loss: Any, run_dir: Path) -> Progressed:
-    """How far the run of a checkpoint is, if it is the run that is to go on.
+    """Read how far the run of a checkpoint is, and refuse a checkpoint of a run with other settings.
 
-    A setting that the note lacks is one of a later version, and was what its default is.
+    A setting that is missing in the note was added by a later version; the run had its default.
 
     Args:
-        place: of the checkpoint.
-        expected: `identity` of the run.
-        loss: of the run.
-        run_dir: for the message.
+        place: directory of the checkpoint.
+        expected: `identity` of the run that is resumed.
+        loss: loss of that run.
+        run_dir: run directory that the message names.
 
     Raises:
         InputError: it was made with other settings.
@@ -100,18 +100,18 @@ def read_progress(place: Path, expected: Mapping[str, Any], loss: Any, run_dir: 
 
 
 def _defaults(kind: type) -> dict[str, Any]:
-    """The settings of a dataclass that have a default, at it."""
+    """The default of each setting of a dataclass that has one."""
     defaults = {}
     for f in fields(kind):
         plain = {"value": f.default}
         try:
             defaults[f.name] = _plain(plain)["value"]
         except TypeError:
-            continue  # it has none, or none that a note could hold
+            continue  # it has no default, or one that JSON cannot hold
     return defaults
 
 
 def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """As JSON gives it back: lists where Python has tuples, and text for every key."""
+    """The value after a round trip through JSON: tuples become lists, and every key is text."""
     plain: dict[str, Any] = json.loads(json.dumps(value))
     return plain

@@ -19,7 +19,7 @@ from data.files import atomic_directory, remove_directory, reserve, write_json
 from data.plain import decode, read_plain, reading, within
 
 NOTE = "note.json"
-#: Bytes of what Orbax writes beside the arrays themselves, at least.
+#: Bytes that Orbax writes in addition to the arrays, at least.
 ROOM_BESIDE = 1 << 16
 LOG = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -45,20 +45,20 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
     """Save the leaves of a pytree and a note, atomically; they are on the disk when this returns.
 
     Args:
-        directory: made anew; saved arrays that are there are replaced once the new ones are complete.
-        tree: arrays, on host or device; its structure is known to whoever loads it.
-        note: JSON-serialisable.
+        directory: created, or replaced once the new arrays are complete if it holds saved arrays.
+        tree: arrays, on host or device; its structure is not stored, so that whoever loads it has to know it.
+        note: entries of the note, JSON-serialisable.
 
     Raises:
-        InputError: something else is there.
-        OSError: the disk has not the room.
+        InputError: the directory holds something else.
+        OSError: the disk has too little room.
     """
     if directory.exists() and any(directory.iterdir()) and not (directory / NOTE).is_file():
         raise InputError("holds no saved arrays, and is not replaced", where=str(directory), remedy="Name another path")
     logging.getLogger("absl").setLevel(logging.ERROR)
     leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(tree))]
     with atomic_directory(directory) as temporary:
-        # A disk that turns out to be full amid its writing ends Orbax in a flood of tracebacks.
+        # Where the disk fills up while it writes, Orbax fails with many tracebacks.
         reserve(temporary, sum(leaf.nbytes for leaf in leaves) + ROOM_BESIDE)
         with _alone() as checkpointer:
             checkpointer.save((temporary / "arrays").resolve(), {f"{i:05d}": leaf for i, leaf in enumerate(leaves)})
@@ -67,7 +67,7 @@ def save_arrays(directory: Path, tree: Any, note: Mapping[str, Any]) -> None:
 
 
 def _alone() -> Any:
-    """Orbax's checkpointer for host arrays of this process, which waits for no other one."""
+    """Orbax's checkpointer for host arrays of this process, which waits for no other process."""
     import orbax.checkpoint as ocp
 
     if jax.process_count() == 1:
@@ -85,7 +85,7 @@ def read_note(directory: Path) -> dict[str, Any]:
 
     Raises:
         InputError: there is none.
-        CorruptStoreError: it is not what was written, or the arrays are there without it.
+        CorruptStoreError: it is not what was written, or the arrays are in the directory without it.
     """
     if not (directory / NOTE).exists() and not (directory / "arrays").is_dir():
         raise InputError("no saved arrays here", where=str(directory), remedy="Check the path")
@@ -103,7 +103,7 @@ def load_arrays(directory: Path, like: Any) -> Any:
     """The pytree that was saved, with the structure of `like`.
 
     Args:
-        directory: made by `save_arrays`.
+        directory: directory that `save_arrays` wrote.
         like: a pytree whose leaves have the shapes and dtypes that were saved.
 
     Raises:
@@ -148,7 +148,7 @@ def load_arrays(directory: Path, like: Any) -> Any:
 def _refuse_other_shapes(
     checkpointer: Any, directory: Path, shapes: list[tuple[tuple[int, ...], np.dtype[Any]]]
 ) -> None:
-    """Before an array is read: what a directory declares may be more than any memory."""
+    """Refuse other shapes before an array is read, because a directory may declare more than the memory holds."""
     stored = checkpointer.metadata((directory / "arrays").resolve()).item_metadata.tree
     for number, (shape, dtype) in enumerate(shapes):
         declared = stored[f"{number:05d}"]
@@ -161,23 +161,23 @@ def _refuse_other_shapes(
 
 
 def newest_whole(folder: Path, read: Callable[[Path], T]) -> T | None:
-    """What `read` makes of the newest checkpoint that is not damaged; one line tells of each that is.
+    """The newest checkpoint that is not damaged, read by `read`; each damaged one is logged in one line.
 
     Args:
-        folder: of checkpoints, whose names are in their order; those that begin with a dot are not complete.
-        read: one checkpoint; raises `CorruptStoreError` of a damaged one.
+        folder: folder of checkpoints, whose names sort by age; those that begin with a dot are incomplete.
+        read: reads one checkpoint; raises `CorruptStoreError` where it is damaged.
 
     Returns:
-        None without a checkpoint.
+        None if there is no checkpoint.
 
     Raises:
-        CorruptStoreError: there are some, and all are damaged; that of the newest.
+        CorruptStoreError: all checkpoints are damaged; the error is that of the newest.
     """
     damage: CorruptStoreError | None = None
     for place in reversed(_complete(folder)):
         if damage is not None:
             LOG.warning(
-                "the training goes on from checkpoint %s, as a newer one is damaged: %s %s",
+                "the training resumes from checkpoint %s, because a newer one is damaged: %s %s",
                 *(place.name, damage.where, damage.problem),
             )
         try:
@@ -190,7 +190,7 @@ def newest_whole(folder: Path, read: Callable[[Path], T]) -> T | None:
 
 
 def drop_others(folder: Path, newest: str) -> None:
-    """Remove all checkpoints but one and that before it; those of further on were damaged, and are made again."""
+    """Remove all checkpoints but `newest` and the one before it; later ones are damaged, and are written again."""
     places = _complete(folder)
     upto = [place for place in places if place.name <= newest]
     for old in sorted({*places} - {*upto[-2:]}):

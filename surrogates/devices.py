@@ -28,13 +28,13 @@ B = TypeVar("B")
 
 @dataclass(frozen=True)
 class DeviceConfig:
-    """How processes find each other.
+    """How the processes of a training find each other.
 
     Attributes:
         distributed: start `jax.distributed`, so that the devices of all processes form one mesh.
         coordinator: host:port of process 0; None lets JAX detect the cluster.
-        processes: how many there are; None detects.
-        process: index of this one; None detects.
+        processes: number of processes; None lets JAX detect it.
+        process: index of this process; None lets JAX detect it.
     """
 
     distributed: bool = False
@@ -44,7 +44,7 @@ class DeviceConfig:
 
 
 def initialise_distributed(config: DeviceConfig) -> None:
-    """Join the other processes, where the configuration asks for it; call it before any computation."""
+    """Join the other processes if the configuration asks for it; has to be called before any computation."""
     if not config.distributed:
         return
     settings: Any = jax.config
@@ -54,7 +54,7 @@ def initialise_distributed(config: DeviceConfig) -> None:
 
 
 def enable_compilation_cache(directory: Path | None = None) -> Path:
-    """Keep compiled programs between runs, in the user's cache directory unless told otherwise."""
+    """Keep compiled programs between runs, in `directory` or by default in the user's cache directory."""
     base = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache"))
     where = directory or base / "understudy" / "jax"
     where.mkdir(parents=True, exist_ok=True)
@@ -67,7 +67,7 @@ def data_mesh(count: int | None = None) -> Mesh:
     """A mesh over the first `count` devices, or over all of them.
 
     Raises:
-        InputError: there are fewer.
+        InputError: there are fewer devices than `count`.
     """
     devices = jax.devices()
     if count is not None and count > len(devices):
@@ -76,17 +76,17 @@ def data_mesh(count: int | None = None) -> Mesh:
 
 
 def local_mesh() -> Mesh:
-    """A mesh over the devices of this process alone, for answers that no other process has to take part in."""
+    """A mesh over the devices of this process alone, for computations in which no other process takes part."""
     return Mesh(np.array(jax.local_devices()), (AXIS,))
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes files; it is where there is only one."""
+    """Whether this process is the one that writes files, as a single process always is."""
     return jax.process_index() == 0
 
 
 def shard_batch(batch: Any, mesh: Mesh) -> Any:
-    """The batch on the devices, each leaf split along its first axis.
+    """Put a batch on the devices, each leaf split along its first axis.
 
     Args:
         batch: a pytree of numpy arrays; the first axis of each is a multiple of the device count. With several
@@ -110,22 +110,22 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
 
 
 def localise(tree: Any) -> Any:
-    """Replicated arrays as arrays of this process alone, which can be computed with without the others."""
+    """Replicated arrays as arrays of this process alone, so that it can compute with them without the others."""
     if jax.process_count() == 1:
         return tree
     return jax.tree.map(lambda leaf: leaf.addressable_data(0), tree)
 
 
 def side_by_side(work: Callable[[A], B], items: Sequence[A], *, kind: Callable[[A], Hashable]) -> Iterator[B]:
-    """Results of pieces of work in their order, on a CPU with as many under way as there are cores.
+    """Yield the results of pieces of work in their order; on a CPU as many run at a time as there are cores.
 
-    Small batches gain more from a core each than from being split over all cores. An accelerator takes one at a time.
+    Small batches gain more from one core each than from being split over all cores. An accelerator runs one at a time.
 
     Args:
         work: what to do; it may be called by several threads at a time.
-        items: what to do it with.
-        kind: of an item. No other of its kind begins before the first one is done, so that only one
-            thread compiles.
+        items: arguments of `work`.
+        kind: kind of an item. No other item of a kind begins before the first one is done, so that only
+            one thread compiles.
     """
     cores = len(os.sched_getaffinity(0)) if jax.default_backend() == "cpu" else 1
     seen: set[Hashable] = set()
@@ -143,7 +143,7 @@ def side_by_side(work: Callable[[A], B], items: Sequence[A], *, kind: Callable[[
 
 
 def agree(value: float) -> float:
-    """The number of the first process, in all of them: what decides for all is not left to each one's clock."""
+    """The number of the first process, in all processes, so that their clocks cannot make them decide differently."""
     if jax.process_count() == 1:
         return value
     from jax.experimental.multihost_utils import broadcast_one_to_all

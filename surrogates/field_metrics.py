@@ -1,11 +1,12 @@
 """How far predicted fields are from the truth, by the definitions of the benchmarks that published them.
 
-Arrays have the layout (sample, time, channel, *space), without the given initial state. Sums are in float64. Where
-a prediction is not finite its error counts as infinite, so that a mean over samples is infinite too and never NaN;
-`non_finite` says how many values were at fault. The truth has to be finite.
+Arrays have the layout (sample, time, channel, *space), without the initial state. Sums are in float64. Where a
+prediction is not finite its error counts as infinite, so that a mean over samples is infinite too and never NaN;
+`non_finite` counts such values. The truth has to be finite.
 
-Everything that ends with a mean over samples streams: the mean over chunks, weighted by their numbers of samples, is
-that of the whole. This holds for all but `crmse`, `max_error`, `gmean_nrmse` and `rank_correlation`.
+Every metric that ends with a mean over samples can be computed in chunks: the mean over chunks, weighted by their
+numbers of samples, is that of the whole. This holds for all but `crmse`, `max_error`, `gmean_nrmse` and
+`rank_correlation`.
 """
 
 from __future__ import annotations
@@ -18,21 +19,21 @@ from scipy import stats
 
 from data.errors import InputError
 
-#: Of The Well's VRMSE, so that a constant field divides nothing by zero.
+#: Constant of The Well's VRMSE that keeps a constant field from a division by zero.
 WELL_EPS = 1e-7
 
 Fields = Float[np.ndarray, "sample time channel *space"]
 
 
 def checked_pair(prediction: Fields, truth: Fields) -> tuple[Fields, Fields]:
-    """Both as float64, with `inf` wherever the prediction is not finite.
+    """Prediction and truth as float64, with `inf` wherever the prediction is not finite.
 
     Raises:
-        InputError: the shapes differ or have no space, nothing is there, or the truth is not finite.
+        InputError: the shapes differ or have no space axis, the arrays are empty, or the truth is not finite.
     """
     if np.shape(prediction) != np.shape(truth) or np.ndim(truth) < 4:
         raise InputError(
-            f"predictions of shape {np.shape(prediction)} cannot be held against truth of shape {np.shape(truth)}",
+            f"predictions of shape {np.shape(prediction)} cannot be compared with truth of shape {np.shape(truth)}",
             where="field metrics",
             remedy="Give both as (sample, time, channel, *space)",
         )
@@ -48,7 +49,7 @@ def checked_pair(prediction: Fields, truth: Fields) -> tuple[Fields, Fields]:
 
 
 def over(above: Any, below: Any) -> np.ndarray:
-    """above / below, where 0/0 is 0 (nothing to predict, and nothing predicted) and any other doubt is infinite."""
+    """above / below, where 0/0 is 0 (nothing to predict, and nothing predicted) and every other NaN is infinite."""
     above, below = np.broadcast_arrays(np.asarray(above, np.float64), np.asarray(below, np.float64))
     with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(above == 0, 0.0, above / below)
@@ -100,8 +101,9 @@ def relative_l2_by_channel(prediction: Fields, truth: Fields) -> Float[np.ndarra
 def rmse_over_spread(prediction: Fields, truth: Fields) -> Float[np.ndarray, " channel"]:
     """Root mean square error of each channel over the standard deviation of its truth, both over everything.
 
-    Of deviations, so that a large mean hides nothing: predicting the mean of all samples scores 1. The square is what
-    the coefficient of determination leaves of 1. A channel that does not vary has 0, or infinity if it is missed.
+    The standard deviation is about the mean, so that a large mean hides no error: predicting the mean of all samples
+    scores 1. The square is 1 minus the coefficient of determination. A channel that does not vary scores 0, or
+    infinity if its prediction differs.
     """
     p, t = checked_pair(prediction, truth)
     axes = (0, 1, *_space(t))
@@ -133,7 +135,7 @@ def nrmse_per_step(prediction: Fields, truth: Fields) -> Float[np.ndarray, " tim
 
 
 def geometric_mean(values: Float[np.ndarray, " time"]) -> float:
-    """exp(mean(log v)); infinite if any value is, else 0 if any is 0."""
+    """The geometric mean, exp(mean(log v)); infinite if any value is, else 0 if any is 0."""
     if not np.isfinite(values).all():
         return float("inf")
     return float(np.exp(np.log(values).mean())) if (np.asarray(values) > 0).all() else 0.0
@@ -146,7 +148,7 @@ def gmean_nrmse(prediction: Fields, truth: Fields, steps: int = 100) -> float:
     100, the initial state not among them.
 
     Raises:
-        InputError: there are fewer times, so that the number would stand beside none that is published.
+        InputError: there are fewer times, so that the number could be compared with no published one.
     """
     if steps < 1 or np.ndim(truth) < 4 or np.shape(truth)[1] < steps:
         raise InputError(
@@ -170,7 +172,8 @@ def vrmse(prediction: Fields, truth: Fields, eps: float = WELL_EPS) -> float:
 def crmse(prediction: Fields, truth: Fields) -> float:
     """PDEBench's cRMSE: root mean square over samples of mean(p) - mean(t), averaged over channels and times.
 
-    Takamoto et al. 2022 (arXiv:2210.07182): the error of what a conservation law keeps, in units of the field.
+    Takamoto et al. 2022 (arXiv:2210.07182): the error of a quantity that a conservation law keeps, in units of the
+    field.
     """
     p, t = checked_pair(prediction, truth)
     return float(np.sqrt(np.square(p.mean(axis=_space(p)) - t.mean(axis=_space(t))).mean(0)).mean())
@@ -186,15 +189,15 @@ def energy_error(prediction: Fields, truth: Fields) -> float:
 def drift(
     prediction: Fields, initial: Float[np.ndarray, "sample channel *space"], of: Literal["mean", "energy"] = "mean"
 ) -> float:
-    """How far what should be conserved strays: the largest over times, averaged over samples.
+    """How far a conserved quantity strays from its initial value: the largest over times, averaged over samples.
 
-    Of the mean: max over channels of |mean(u(t)) - mean(u(0))|, over the initial state's root mean square over
-    channels and points. Of the energy E = sum over channels of mean(u^2) / 2: |E(t) - E(0)| / E(0).
+    For the mean: max over channels of |mean(u(t)) - mean(u(0))|, over the initial state's root mean square over
+    channels and points. For the energy E = sum over channels of mean(u^2) / 2: |E(t) - E(0)| / E(0).
 
     Args:
         prediction: the trajectory.
         initial: the state that it began from.
-        of: what is conserved.
+        of: the quantity that should be conserved.
     """
     start = np.asarray(initial)[:, None]
     p, first = checked_pair(prediction, np.broadcast_to(start, (len(start), np.shape(prediction)[1], *start.shape[2:])))
@@ -225,11 +228,11 @@ def correlation(prediction: Fields, truth: Fields) -> Float[np.ndarray, " time"]
 
 
 class CorrelationTime(NamedTuple):
-    """When a prediction loses the truth.
+    """When the correlation of a prediction with the truth is lost.
 
     Attributes:
         time: the first time whose correlation lies below the threshold; the last time if none does.
-        lost: whether one does. If not, `time` is a lower bound.
+        lost: whether any does; if none does, `time` is a lower bound.
     """
 
     time: float
@@ -241,19 +244,19 @@ def correlation_time(
 ) -> CorrelationTime:
     """The first time at which `correlation` lies below `threshold`.
 
-    After Kochkov et al. 2021 (arXiv:2102.01010), who ask how long vorticity correlates at .95; 0.8 is that of Lippe et
-    al. 2023 (arXiv:2308.05732), who like this average over samples first.
+    After Kochkov et al. 2021 (arXiv:2102.01010), who measure how long vorticity correlates at 0.95; 0.8 is the
+    threshold of Lippe et al. 2023 (arXiv:2308.05732), who also average over samples first.
     """
     below = correlation(prediction, truth) < threshold
     return CorrelationTime(float(times[int(below.argmax()) if below.any() else -1]), bool(below.any()))
 
 
 class RankCorrelation(NamedTuple):
-    """Agreement of two orders, 1 where they are the same and -1 where one is the other reversed.
+    """Agreement of two rankings: 1 where they are the same, and -1 where one is the reverse of the other.
 
     Attributes:
         spearman: Pearson's correlation of the ranks.
-        kendall: tau-b, pairs in the same order less those in the opposite one, corrected for ties.
+        kendall: Kendall's tau-b, pairs in the same order less those in the opposite one, corrected for ties.
     """
 
     spearman: float
@@ -261,9 +264,9 @@ class RankCorrelation(NamedTuple):
 
 
 def rank_correlation(prediction: Float[np.ndarray, " design"], truth: Float[np.ndarray, " design"]) -> RankCorrelation:
-    """Whether designs are ranked as the truth ranks them.
+    """Rank correlation of predicted scalars of designs with the true ones.
 
-    A prediction that puts all at the same place, or is not finite somewhere, ranks nothing: 0.
+    A prediction that is the same for all designs, or is not finite somewhere, scores 0.
 
     Raises:
         InputError: there are not at least two true values that differ.

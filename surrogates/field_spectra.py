@@ -1,6 +1,6 @@
 """Fields by wavenumber: the energy spectrum, and the error in bands of it.
 
-Layout and treatment of values that are not finite as in `surrogates.field_metrics`.
+The layout, and the treatment of values that are not finite, are those of `surrogates.field_metrics`.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ PDEBENCH_BANDS = (4, 12)
 
 
 def _finite(fields: Fields) -> tuple[Fields, np.ndarray]:
-    """The fields with 0 where a state is not finite throughout, and which (sample, time) those are."""
+    """The fields with 0 wherever a state is not finite throughout, and a mask (sample, time) of those states."""
     bad = ~np.isfinite(fields).all(axis=tuple(range(2, fields.ndim)))
     return np.where(bad.reshape(*bad.shape, *(1,) * (fields.ndim - 2)), 0.0, fields), bad
 
@@ -28,13 +28,13 @@ def energy_spectrum(fields: Fields) -> Float[np.ndarray, "time wavenumber"]:
     corner of the box of wavenumbers. On a box whose sides differ, q still counts periods.
 
     Returns:
-        One row a time, from k = 0; infinite where a state is not finite.
+        One row for each time, from k = 0; infinite where a state is not finite.
     """
     fields, bad = _finite(np.asarray(fields, np.float64))
     points = fields.shape[3:]
     axes = tuple(range(3, fields.ndim))
     power = np.abs(np.fft.rfftn(fields, axes=axes) / np.prod(points)) ** 2
-    # rfftn leaves out the half of the last axis that mirrors the other.
+    # rfftn leaves out one half of the last axis, which is the mirror image of the other.
     twice = np.full(power.shape[-1], 2.0)
     twice[0] = 1.0
     if points[-1] % 2 == 0:
@@ -74,7 +74,7 @@ def frmse(
     Args:
         prediction, truth: periodic fields.
         bands: first wavenumbers of the middle and of the high band.
-        volume: of the domain; 1 as PDEBench's default.
+        volume: volume of the domain; 1 is PDEBench's default.
 
     Returns:
         "low", "middle", "high"; a band that the grid does not reach is left out.

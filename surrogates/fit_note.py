@@ -1,4 +1,4 @@
-"""`fit.json`: what a training took, all sessions counted, for people and for the metrics of the stage above."""
+"""`fit.json`: the cost of a training over all its sessions, for people and for the metrics of its stage."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FILE = "fit.json"
 
 
 def fit_metrics(run_dir: Path) -> dict[str, float]:
-    """What the training in a run directory took, sessions before this one counted, as metrics.
+    """Wall and processor seconds of the training in a run directory over all its sessions, as metrics.
 
     Raises:
         CorruptStoreError: `fit.json` is missing or is not what was written.
@@ -30,14 +30,15 @@ def fit_metrics(run_dir: Path) -> dict[str, float]:
         return {f"train/{name}": entry(note, name, float) for name in ("seconds", "core_seconds")}
 
 
-#: Epochs up to which a training that its time ended has hardly begun.
+#: A training that its time limit ended within this many epochs gets a warning: it has hardly begun.
 HARDLY = 2
 
 
 def note_fit(result: FitResult, run_dir: Path) -> None:
-    """Write `run_dir/fit.json`: what the training took.
+    """Write the cost of a training to `run_dir/fit.json`.
 
-    Wall and processor seconds, epochs, why it stopped, the share of waiting for data, compilations.
+    The file holds wall and processor seconds, epochs, why the training stopped, the share of time that it waited for
+    data, compilations and devices.
     """
     if not is_first():
         return
@@ -56,7 +57,7 @@ def note_fit(result: FitResult, run_dir: Path) -> None:
             "core_seconds": result.core_seconds,
             "epochs": len(result.history),
             "stopped_by": result.stopped_by,
-            # Of no step there is none.
+            # Without a step there is no loss.
             "best": result.best if np.isfinite(result.best) else None,
             "data_wait_share": result.data_wait_share,
             "compilations": result.compilations,

@@ -1,4 +1,4 @@
-"""Ctrl-C between two steps, where everything that a checkpoint holds is whole."""
+"""Delays Ctrl-C to the end of a step, when the state that a checkpoint holds is consistent."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class Interrupt:
-    """While it is entered, Ctrl-C is noted in `asked` instead of raised; a second one is raised at once.
+    """A context in which Ctrl-C sets `asked` instead of raising; a second Ctrl-C raises at once.
 
-    So are SIGTERM and SIGUSR1 where the command stops at them (`experiments.cli`). An exception in the midst of a step
-    would find the old state given away and the new one not there yet. Only the main thread hears signals; entered in
-    another one, this does nothing. Nor does it among several processes, which would wait for the one that stopped: they
-    resume from their last regular checkpoint.
+    SIGTERM and SIGUSR1 are treated alike where the command stops at them (`experiments.cli`). An exception in the
+    middle of a step would come when the old state is donated and the new one is not yet complete. Only the main thread
+    receives signals; in another thread this does nothing. It also does nothing where there are several processes,
+    because the others would wait for the one that stopped: they resume from their last regular checkpoint.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,8 @@ class Interrupt:
         if threading.current_thread() is threading.main_thread() and jax.process_count() == 1:
             for number in SIGNALS:
                 present = signal.getsignal(number)
-                # What ends the process without Python, or is ignored, is left alone; so is somebody else's Ctrl-C.
+                # Signals that end the process without Python, or are ignored, are left alone, and so is another handler
+                # of Ctrl-C.
                 if present is signal.default_int_handler or (number != signal.SIGINT and callable(present)):
                     self._before[number] = present
                     signal.signal(number, self._note)

@@ -1,4 +1,4 @@
-"""What surrogates of networks share: a model, its facts, who they are, and a directory to live in."""
+"""The base of surrogates that are a Flax model with facts: fingerprint, provenance, saving and loading."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ Facts = TypeVar("Facts", bound=Any)
 class KeptSurrogate(Generic[Model, Facts]):
     """A trained model with its facts; see `simulators.base.Simulator` and `surrogates.base.Surrogate`.
 
-    A subclass says what it is called and what reads its facts, and adds `spec`, `simulate` and `predict`.
+    A subclass sets `KIND` and `FACTS`, and adds `spec`, `simulate` and `predict`.
 
     Args:
-        model: its weights.
-        facts: what else it is made of.
+        model: the network with its weights.
+        facts: everything else that is saved with it, such as settings, scales, calibration and scores.
     """
 
     #: A key of `surrogates.base.KINDS`.
@@ -42,12 +42,12 @@ class KeptSurrogate(Generic[Model, Facts]):
 
     @property
     def name(self) -> str:
-        """Such as "surrogate:field"."""
+        """The name of the simulator, such as "surrogate:field"."""
         return f"surrogate:{self.KIND}"
 
     @property
     def spec(self) -> Spec:
-        """What goes in and what comes out."""
+        """Inputs and outputs of the surrogate."""
         raise NotImplementedError
 
     @cached_property
@@ -58,7 +58,7 @@ class KeptSurrogate(Generic[Model, Facts]):
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What it is and what it learned from."""
+        """Name, version and settings of the surrogate, and the fingerprint of its labels."""
         config = self.facts.config
         return {
             "simulator": self.name,
@@ -69,7 +69,7 @@ class KeptSurrogate(Generic[Model, Facts]):
 
     @property
     def labels_fingerprint(self) -> str:
-        """Of the simulator, or of the data, that it learned from."""
+        """Fingerprint of the simulator, or of the data, that it learned from."""
         return str(self.facts.labels_fingerprint)
 
     @property
@@ -83,7 +83,7 @@ class KeptSurrogate(Generic[Model, Facts]):
         return type(self)(self.model, replace(self.facts, **changes))
 
     def save(self, directory: Path) -> None:
-        """Write it to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        """Write the surrogate to a directory, from which `surrogates.base.load_surrogate` reads it."""
         card = {
             "spec": self.spec.to_json(),
             "facts": self.facts.to_json(),

@@ -1,6 +1,6 @@
-"""Which inputs a surrogate has learned from: hashes beside its weights, so that no score passes for a held-out one.
+"""Hashes of the inputs that a surrogate has learned from, saved beside its weights, so that scores show any overlap.
 
-Training, validation and calibration parts all count: each has had its say in the weights or in the intervals.
+The training, validation and calibration parts all count, because each has an influence on weights or intervals.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ Hashes = UInt64[np.ndarray, " sample"]
 
 
 def hash_keys(keys: Iterable[str]) -> Hashes:
-    """Hashes of keys of `data.identity` and `data.grouping`."""
+    """Hashes of keys that `data.identity` or `data.grouping` made."""
     return np.frombuffer(b"".join(blake2b(k.encode(), digest_size=8).digest() for k in keys), "<u8").astype(np.uint64)
 
 
 def save_hashes(directory: Path, *parts: Hashes | None) -> None:
-    """Note the inputs in the directory of a surrogate, in place of a note that is there.
+    """Write the hashes of inputs into the directory of a surrogate, in place of any that it has.
 
     Args:
-        directory: of the saved surrogate.
-        parts: what it learned from; None for a part that is not known, so that nothing is noted.
+        directory: directory of the saved surrogate.
+        parts: hashes of each part; where one is None, which means that it is not known, no file is written.
     """
     if any(part is None for part in parts):
         remove_listed(directory / FILE)
@@ -42,10 +42,10 @@ def save_hashes(directory: Path, *parts: Hashes | None) -> None:
 
 
 def read_hashes(directory: Path) -> Hashes | None:
-    """The inputs that a surrogate has learned from, ascending; None where its training did not note them.
+    """Hashes of the inputs that a surrogate has learned from, ascending; None where its training did not write them.
 
     Raises:
-        CorruptStoreError: the note is not what was written.
+        CorruptStoreError: the file is not what was written.
     """
     path = Path(directory) / FILE
     if not path.is_file():

@@ -13,16 +13,16 @@ LossName = Literal["l1", "l2", "huber"]
 def masked_error(
     prediction: Float[Array, "*shape"], label: Float[Array, "*shape"], kind: LossName = "huber", delta: float = 1.0
 ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-    """Error of each label, and 1 where there is one.
+    """The error of each label, and a mask of the labels that are present.
 
     Args:
-        prediction: finite.
-        label: NaN where missing.
+        prediction: predicted values, finite.
+        label: labels; NaN where one is missing.
         kind: "l1", "l2" (half the square) or "huber" (Huber 1964), quadratic up to `delta`.
-        delta: in the unit of the labels.
+        delta: error at which Huber's loss becomes linear, in the unit of the labels.
 
     Returns:
-        The errors, 0 where the label is missing, and the mask.
+        The errors, 0 where the label is missing, and the mask, 1 where it is present.
     """
     present = jnp.isfinite(label)
     # The inner where keeps NaN out of the backward pass as well as out of the value.

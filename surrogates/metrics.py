@@ -1,4 +1,4 @@
-"""Regression metrics as sums that add over chunks, so that they stream over files of any size."""
+"""Regression metrics as sums that add over chunks, so that files of any size can be scored."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 @dataclass(frozen=True)
 class Regression:
-    """Sums over predictions of one quantity; add two to join their data.
+    """Sums over predictions of one quantity; two of them can be added.
 
     Attributes:
         n: number of pairs.

@@ -1,4 +1,4 @@
-"""Targets brought to zero mean and unit spread, and back."""
+"""Normalisation of targets to mean 0 and standard deviation 1, and its inverse."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.plain import decode
 
-#: Spread over mean up to which values differ by rounding alone. It is relative, so that no unit is too small.
+#: Ratio of spread to mean up to which values differ by rounding alone; a ratio does not depend on the unit.
 SAME = 1e-12
 
 
 def moments(values: Float[np.ndarray, "*any"]) -> tuple[float, float]:
-    """Mean and standard deviation in double precision, of numbers of whatever size: their squares do not underflow."""
+    """Mean and standard deviation in double precision; squares of very small or large numbers are safe."""
     largest = float(np.abs(values).max()) if values.size else 0.0
     if largest == 0 or not np.isfinite(largest):
         return float(np.mean(values, dtype=np.float64)) if values.size else 0.0, 0.0
@@ -28,15 +28,15 @@ def moments(values: Float[np.ndarray, "*any"]) -> tuple[float, float]:
 
 
 def constant(mean: float, spread: float) -> bool:
-    """Whether values of this mean and spread are one value, but for rounding."""
+    """Whether values of this mean and spread are all the same apart from rounding."""
     return not spread > SAME * abs(mean)
 
 
 def refuse_unlike(**columns: Sequence[Any]) -> None:
-    """Refuse what has to have one entry a column, and has not.
+    """Refuse sequences of different lengths.
 
     Raises:
-        ValueError: names them with their lengths.
+        ValueError: the lengths differ; names each sequence with its length.
     """
     if len({len(entries) for entries in columns.values()}) > 1:
         raise ValueError(
@@ -45,10 +45,10 @@ def refuse_unlike(**columns: Sequence[Any]) -> None:
 
 
 def refuse_not_positive(**columns: Sequence[float]) -> None:
-    """Refuse spreads of which one is not above 0.
+    """Refuse sequences that hold a value of 0 or less.
 
     Raises:
-        ValueError: names it.
+        ValueError: a value is not above 0; names the sequence.
     """
     for name, values in columns.items():
         if any(value <= 0 for value in values):
@@ -60,8 +60,8 @@ class Standardise:
     """An affine map for each target: `(value - mean) / scale`.
 
     Attributes:
-        names: the targets, in order of the last axis.
-        mean, scale: one number a target, in its unit; a constant target has scale 1.
+        names: names of the targets, in the order of the last axis.
+        mean, scale: mean and standard deviation of each target, in its unit; a constant target has scale 1.
     """
 
     names: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Batches made ready and put on the devices by a thread, while the devices work on earlier ones."""
+"""A thread that prepares batches and puts them on the devices while these work on earlier ones."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _END = object()
 
 
 class Prefetcher:
-    """An iterator over sharded batches that counts how long its reader had to wait.
+    """An iterator over sharded batches that measures how long its reader had to wait, in `waited` seconds.
 
     Args:
         batches: pytrees of numpy arrays.
-        mesh: where they go.
-        skip: how many of the first ones are passed over.
-        ahead: how many are kept ready.
+        mesh: devices that get the batches.
+        skip: number of batches to skip at the start.
+        ahead: number of batches to keep ready.
     """
 
     def __init__(self, batches: Iterator[Any], mesh: Mesh, *, skip: int = 0, ahead: int = 3) -> None:

@@ -1,7 +1,7 @@
-"""The training recipe: which optimiser, how its rate rises and falls, and which parameters it treats how.
+"""The training recipe: the optimiser, the schedule of its learning rate, and how it treats each kind of parameter.
 
-Every optimiser works at unit rate; the loop multiplies by the rate of the moment, so that one compiled step
-serves the whole schedule.
+Every optimiser works at unit learning rate; the loop multiplies its updates by the present rate, so that one compiled
+step serves the whole schedule.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import optax
 
 OPTIMISERS = ("adamw", "amsgrad", "muon")
 SCHEDULES = ("cosine", "linear", "constant")
-#: Parameters that shift, scale or look up: by these names whatever their shape, because the members of an
-#: ensemble lie stacked along a first axis that makes a vector look like a matrix.
+#: Names of parameters that shift, scale or look up. They are recognised by name and not by shape, because the members
+#: of an ensemble are stacked along a first axis, which makes a vector look like a matrix.
 VECTORS = ("bias", "scale")
 TABLES = ("embedding",)
-#: With fewer rows or columns than this a parameter is a handful of vectors, such as the output of a network.
+#: A parameter with fewer rows or columns than this, such as the output layer of a network, is not treated as a matrix.
 SMALLEST_SIDE = 8
 #: Root mean square of an update by AdamW in practice (Liu et al. 2025, arXiv:2502.16982, section 2.2).
 ADAM_RMS = 0.2
@@ -34,21 +34,22 @@ class TrainConfig:
         epochs: passes over the data.
         optimiser: adamw (Loshchilov and Hutter 2019, arXiv:1711.05101), amsgrad (Reddi et al. 2018,
             arXiv:1904.09237) or muon (see `optimiser`).
-        learning_rate: at its peak, of every optimiser on AdamW's scale.
-        warmup_fraction: share of training over which it rises linearly from 0.
-        schedule: how it falls after that: to `final_lr_fraction` of the peak, or not at all.
-        final_lr_fraction: share of the peak that is left at the end.
-        weight_decay: decoupled (AdamW), not of biases and scales.
+        learning_rate: peak of the learning rate, for every optimiser on AdamW's scale.
+        warmup_fraction: share of training over which the rate rises linearly from 0.
+        schedule: how the rate falls after that, to `final_lr_fraction` of the peak: cosine, linear, or constant (it
+            does not fall).
+        final_lr_fraction: learning rate at the end, as a share of the peak.
+        weight_decay: decoupled weight decay (AdamW); biases and scales have none.
         clip_norm: largest global norm of a gradient.
-        ema_decay: of the averaged weights that are validated and kept; it grows to this from 0.1.
-        patience: epochs without a better validation loss after which training ends; None never.
-        max_seconds: training ends cleanly after that long, resumed parts counted; the schedule falls with
-            whichever of time and epochs is further.
-        seed: of everything random.
+        ema_decay: decay of the averaged weights that are validated and kept; it grows to this from 0.1.
+        patience: epochs without a better validation loss after which training ends; None for no limit.
+        max_seconds: seconds after which training ends, earlier sessions included; the schedule follows time or
+            epochs, whichever is further.
+        seed: seed of everything that is random.
         checkpoint_every_s: seconds between checkpoints, within epochs too; 0 writes one after each epoch, None none.
         validate_every: epochs between validations.
         mlflow: copy the curves to MLflow's file store under the run directory.
-        batch_size: samples a batch, for the source.
+        batch_size: samples in a batch, for the source of batches.
     """
 
     epochs: int = 50
@@ -107,9 +108,9 @@ def optimiser(config: TrainConfig) -> optax.GradientTransformation:
     """The optimiser at unit learning rate, after clipping by the global norm and before the decay of weights.
 
     Muon (Jordan 2024, https://kellerjordan.github.io/posts/muon) replaces the momentum of a matrix by the
-    orthogonal matrix nearest to it. That has a root mean square of 1 / sqrt(max(rows, columns)) whatever the
-    gradient; times ADAM_RMS sqrt(max(rows, columns)) it is that of AdamW's updates (Liu et al. 2025,
-    arXiv:2502.16982, eq. 4), so that one learning rate and one decay serve both. What is no matrix gets Adam.
+    orthogonal matrix nearest to it. That matrix has a root mean square of 1 / sqrt(max(rows, columns)) whatever the
+    gradient; multiplied by ADAM_RMS sqrt(max(rows, columns)) it has that of AdamW's updates (Liu et al. 2025,
+    arXiv:2502.16982, eq. 4), so that one learning rate and one decay serve both. Other parameters are updated by Adam.
     """
     if config.optimiser == "muon":
         direction = optax.partition({"matrix": _orthogonal_momentum(), "other": optax.scale_by_adam()}, _kinds)
@@ -134,14 +135,14 @@ def is_matrix(path: tuple[Any, ...], leaf: jax.Array) -> bool:
 
 
 def decays(path: tuple[Any, ...], leaf: jax.Array) -> bool:
-    """Whether a parameter is one that weight decay shrinks: neither a bias, nor a scale, nor a single vector."""
+    """Whether weight decay applies to a parameter: it does not to biases, scales and single vectors."""
     return parts(path)[-1] not in VECTORS and jnp.ndim(leaf) > 1
 
 
 def parts(path: tuple[Any, ...]) -> tuple[str, ...]:
-    """The names along a path of JAX's into the state of a Flax module, as in ("layers", "0", "out", "kernel")."""
+    """The names along a JAX path into the state of a Flax module, such as ("layers", "0", "out", "kernel")."""
     names = tuple(jax.tree_util.keystr((key,), simple=True) for key in path)
-    # The last step goes into the variable that holds the array.
+    # The last key of such a path leads into the variable that holds the array.
     return names[:-1] if len(names) > 1 and names[-1] == "value" else names
 
 
@@ -151,7 +152,7 @@ def _kinds(params: Any) -> Any:
 
 
 def _orthogonal_momentum() -> optax.GradientTransformation:
-    """Muon's direction for parameters that are all matrices, at the size of Adam's."""
+    """Muon's direction for parameters that are all matrices, scaled to the size of Adam's updates."""
     axes = optax.contrib.MuonDimensionNumbers(reduction_axis=-2, output_axis=-1)
     return optax.chain(
         optax.contrib.scale_by_muon(weight_dimension_numbers=lambda updates: jax.tree.map(lambda _: axes, updates)),

@@ -1,7 +1,7 @@
-"""What a training learned from, held to when its directory is used again.
+"""Records what data a training learns from, and refuses to resume it with other data.
 
-A checkpoint goes on from weights. With other molecules, labels or parts those weights would be wrong without a
-sign of it: a finished run would train no step more, and be scored on what it was trained on.
+A run resumes from the weights of its checkpoint. With other molecules, labels or parts these weights would be wrong
+without any sign of it: a finished run would train no further step, and would be scored on its own training data.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ FILE = "learned_from.json"
 
 
 def record_training_data(run_dir: Path, facts: Mapping[str, str], *, begun: bool | None = None) -> None:
-    """Note what a run is about to learn from, or refuse to resume one that learned from other data.
+    """Record what data a run is about to learn from, or refuse to resume a run that learned from other data.
 
     Args:
-        run_dir: of the run.
-        facts: what it is, in words that a person can act on ("training part") -> its hash.
-        begun: whether the directory holds results already; None: whether it has checkpoints or a surrogate.
+        run_dir: directory of the run.
+        facts: name of each kind of data, in words that a message can use ("training part") -> its hash.
+        begun: whether the directory already holds results; None looks for checkpoints or a surrogate in it.
 
     Raises:
-        InputError: the run was begun and a fact differs, or its results come without their facts.
-        CorruptStoreError: the facts are there and cannot be read.
+        InputError: the run was begun and a hash differs, or it has results and no record of its data.
+        CorruptStoreError: the record cannot be read.
     """
     path = run_dir / FILE
     if begun is None:

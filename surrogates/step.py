@@ -14,13 +14,13 @@ from surrogates.recipe import TrainConfig, optimiser
 
 Batch = Any
 Stats = dict[str, tuple[jax.Array, jax.Array]]
-#: Model, batch, key of the step, and the share of training that is done, from 0 to 1; the number to minimise,
-#: and statistics as (sum, count).
+#: A loss: (model, batch, key of the step, share of training that is done, from 0 to 1) -> (number to minimise,
+#: statistics as (sum, count)).
 LossFn = Callable[[nnx.Module, Batch, jax.Array, jax.Array], tuple[jax.Array, Stats]]
 
 
 class TrainState(NamedTuple):
-    """Everything on the device that a step changes."""
+    """The arrays on the device that a step changes."""
 
     params: Any
     ema: Any
@@ -30,18 +30,18 @@ class TrainState(NamedTuple):
 
     @staticmethod
     def begin(params: Any, config: TrainConfig) -> TrainState:
-        """Before the first step. Each part owns its buffers, because the step donates them."""
+        """The state before the first step. Each part has buffers of its own, because the step donates them."""
         zero = jnp.zeros((), jnp.int32)
         average = jax.tree.map(jnp.copy, params)
         return TrainState(params, average, optimiser(config).init(params), zero, jnp.copy(zero))
 
 
 class Moment(NamedTuple):
-    """What a step is told of the training around it.
+    """What a step depends on besides its state and its batch.
 
     Attributes:
-        key: of the whole training; each step folds its own number in.
-        rate: the learning rate.
+        key: random key of the whole training; each step folds its own number in.
+        rate: learning rate of the step.
         progress: share of training that is done, from 0 to 1.
     """
 
@@ -72,7 +72,7 @@ def training_step(graph: Any, loss: LossFn, config: TrainConfig) -> Callable[...
         weights = optax.apply_updates(state.params, jax.tree.map(lambda u: -moment.rate * u, updates))
         decay = jnp.minimum(config.ema_decay, (1.0 + state.step) / (10.0 + state.step))
         ema = jax.tree.map(lambda a, b: decay * a + (1 - decay) * b, state.ema, weights)
-        # A step that is not finite changes nothing but its own count.
+        # A step whose loss or gradient is not finite changes nothing but the count of such steps.
         kept = jax.tree.map(
             lambda new, old: jnp.where(good, new, old),
             (weights, ema, moments),
@@ -89,9 +89,9 @@ def training_step(graph: Any, loss: LossFn, config: TrainConfig) -> Callable[...
 def validation_step(graph: Any, loss: LossFn) -> Callable[..., Stats]:
     """A function (weights, fixed, batch, key) -> statistics.
 
-    The loss is that of the end of training, whenever it is asked: the best of many epochs can only be chosen by
-    one measure, and the last is what the training is for. A model that serves the first weights better than the
-    last would otherwise be kept for a small number that is of another kind.
+    The loss is always that of the end of training: the best epoch can only be chosen by one measure, and the loss at
+    the end is what training is to minimise. Where the loss changes during training, a small value of an early epoch
+    would otherwise be compared with values of another loss.
     """
 
     def check(weights: Any, fixed: Any, batch: Batch, key: jax.Array) -> Stats:

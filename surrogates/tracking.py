@@ -1,4 +1,4 @@
-"""Training curves and held-out scores in MLflow's local file store, for those who compare runs there.
+"""Training curves and held-out scores in MLflow's local file store, for users who compare runs there.
 
 The run directory's own `train.jsonl` and `metrics.json` are the record; this is a copy for a viewer
 (`mlflow ui --backend-store-uri RUN/mlruns`).
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: Where a training keeps its store, under its run directory.
+#: Folder of the store, in the run directory of a training.
 FOLDER = "mlruns"
 EXPERIMENT = "understudy"
 
@@ -21,11 +21,11 @@ class Tracker:
     """The one MLflow run of a training.
 
     Args:
-        directory: of the file store, made if absent.
+        directory: directory of the file store, created if absent.
         experiment: name under which runs are grouped.
-        parameters: settings to show, in any types that print. MLflow never changes a parameter; one that a resumed
-            run has changed (such as the number of epochs) is a tag.
-        resume: go on with the run that is there, if there is one.
+        parameters: settings to show, of any types that can be printed. MLflow cannot change a parameter; one that a
+            resumed run has changed, such as the number of epochs, becomes a tag.
+        resume: continue the run in the store, if there is one.
     """
 
     def __init__(self, directory: Path, experiment: str, parameters: Mapping[str, Any], *, resume: bool) -> None:
@@ -51,7 +51,7 @@ class Tracker:
         self._known: dict[str, int] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
-        """Record numbers at a step, unless the run holds it already: a step lost since a checkpoint is made again."""
+        """Record metrics of a step, unless the run has them: a resumed run repeats the steps since its checkpoint."""
         for name, value in metrics.items():
             name = re.sub(r"[^\w./ :-]", "_", name)
             if name not in self._known:
@@ -62,7 +62,7 @@ class Tracker:
                 self._known[name] = step
 
     def last_step(self) -> int:
-        """The last step of the curves; 0 without any."""
+        """The last step of the curves; 0 if there are none."""
         return max((point.step for point in self._client.get_metric_history(self._run, "learning_rate")), default=0)
 
     def close(self) -> None:
@@ -74,8 +74,8 @@ def log_scores(run_dir: Path, scores: Mapping[str, float]) -> None:
     """Add held-out scores to the MLflow run of a training, at its last step, if it keeps one.
 
     Args:
-        run_dir: of the training.
-        scores: flat, finite.
+        run_dir: run directory of the training.
+        scores: names to finite numbers.
     """
     if (run_dir / FOLDER).is_dir():
         tracker = Tracker(run_dir / FOLDER, EXPERIMENT, {}, resume=True)

@@ -1,8 +1,8 @@
-"""One training loop for every model: Optax, EMA, schedule, early stopping, and resumption bit for bit.
+"""One training loop for every model: Optax, averaged weights, a schedule, early stopping, and exact resumption.
 
-A model is a Flax NNX module; a loss is a function of model, batch, key and progress. The loop jits one step a
-batch shape, keeps statistics on the device until an epoch ends, and prepares batches in a thread beside it.
-Randomness comes from the seed and the number of the step alone, so a resumed run equals one that was
+A model is a Flax NNX module; a loss is a function of model, batch, key and progress. The loop compiles one step for
+each shape of batch, keeps statistics on the device until an epoch ends, and prepares batches in another thread.
+Randomness depends on the seed and the number of the step alone, so that a resumed run equals, bit for bit, one that was
 never interrupted.
 """
 
@@ -44,12 +44,12 @@ from surrogates.step import (
 )
 
 __all__ = ["Batch", "BatchSource", "FitResult", "LossFn", "Stats", "TrainConfig", "fit"]
-#: A parameter's path in the model, as in ("networks", "layers", "0", "send", "kernel"), to whether it stays as it is.
+#: Path of a parameter in the model, such as ("networks", "layers", "0", "send", "kernel") -> whether it is not trained.
 Frozen = Callable[[tuple[str, ...]], bool]
 
 
 class BatchSource(Protocol):
-    """Batches of a handful of fixed shapes; the same epoch always gives the same ones in the same order."""
+    """A source of batches of a few fixed shapes; the same epoch always gives the same batches in the same order."""
 
     @property
     def steps_per_epoch(self) -> int: ...
@@ -61,16 +61,16 @@ class BatchSource(Protocol):
 
 @dataclass
 class FitResult:
-    """What training made and what it took.
+    """The trained model, its history and its cost.
 
     Attributes:
-        model: with the best averaged weights.
-        history: one dict an epoch: epoch, step, train/*, valid/*, learning_rate, seconds.
-        seconds: wall time, resumed parts included.
-        core_seconds: processor time of this process and of what it started, resumed parts included; what an accelerator
-            does is in `seconds` alone.
+        model: the model with the best averaged weights.
+        history: one dict for each epoch: epoch, step, train/*, valid/*, learning_rate, seconds.
+        seconds: wall time, earlier sessions included.
+        core_seconds: processor time of this process and of its children, earlier sessions included; the work of an
+            accelerator counts in `seconds` alone.
         data_wait_share: share of the loop's time spent waiting for a batch.
-        compilations: of the training step and of the validation step.
+        compilations: number of compilations of the training step and of the validation step.
         stopped_by: why training ended.
         best: the best validation loss, or the last training loss without validation.
     """
@@ -97,25 +97,25 @@ def fit(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> FitResult:
-    """Train a model, or go on where a run in the same directory stopped.
+    """Train a model, or resume the run in the same directory.
 
     Args:
-        model: initial weights; fine-tuning starts from those of a trained one.
-        loss: gives the scalar to minimise and statistics as (sum, count); the one called "loss" is what
-            validation compares, always as it is at the end of training.
+        model: model with its initial weights; for fine-tuning those of a trained one.
+        loss: returns the scalar to minimise and statistics as (sum, count); validation compares the one called
+            "loss", always as it is at the end of training.
         train, valid: sources of batches.
         config: the recipe.
-        run_dir: gets `train.jsonl`, `checkpoints/` and, if asked for, `mlruns/`.
-        frozen: says of a parameter's path whether to leave it as it is, bit for bit: it gets no gradient, no
-            decay and no average, and costs neither time nor memory for them. None trains all.
-        mesh: devices; all of them if None.
+        run_dir: directory for `train.jsonl`, `checkpoints/` and, if `config.mlflow` is set, `mlruns/`.
+        frozen: from the path of a parameter, whether it is not trained: it stays the same bit for bit, gets no
+            gradient, decay or average, and costs no time and memory for them. None trains all.
+        mesh: devices; None for all of them.
         progress: whether to show a bar.
 
     Raises:
-        InputError: the loss is not finite in more than a twentieth of an epoch's steps and two, `train` is
-            empty, every parameter is frozen, or the run here was begun with other settings.
-        KeyboardInterrupt: after the step that it came in was finished and a checkpoint written; a second Ctrl-C
-            waits for neither.
+        InputError: the loss is not finite in more than two and a twentieth of the steps of an epoch, `train` is
+            empty, every parameter is frozen, or the run in `run_dir` was begun with other settings.
+        KeyboardInterrupt: Ctrl-C; it is raised once the present step is finished and a checkpoint written, a second
+            Ctrl-C at once.
     """
     if train.steps_per_epoch < 1:
         raise InputError("there is no batch to train on", remedy="Give more labelled samples or a smaller batch size")
@@ -154,11 +154,11 @@ class _Loop:
     # Checkpoints
 
     def arrays(self) -> Any:
-        """What a checkpoint holds."""
+        """The arrays that a checkpoint holds."""
         return {"state": self.state, "best": self.best}
 
     def save(self) -> None:
-        """Write a checkpoint and drop all but the last two, and damaged ones of further on."""
+        """Write a checkpoint, and remove all but the last two, and damaged ones of later steps."""
         if not is_first():
             return
         folder = self.run_dir / "checkpoints"
@@ -167,10 +167,10 @@ class _Loop:
         drop_others(folder, f"{count:09d}")
 
     def resume(self) -> None:
-        """Go on from the newest checkpoint that is not damaged, if there is any.
+        """Resume from the newest checkpoint that is not damaged, if there is any.
 
         Raises:
-            CorruptStoreError: there are some, and all are damaged.
+            CorruptStoreError: all checkpoints are damaged.
         """
         resumed = newest_whole(self.run_dir / "checkpoints", self._read)
         if resumed is None:
@@ -191,7 +191,7 @@ class _Loop:
     # The loop
 
     def progress_share(self, seconds: float) -> float:
-        """How much of the training is done, by steps or by time, whichever is further."""
+        """Share of the training that is done, by steps or by time, whichever is further."""
         done = (self.at.epoch + self.at.batch / self.train.steps_per_epoch) / self.config.epochs
         timed = seconds / self.config.max_seconds if self.config.max_seconds else 0.0
         return min(1.0, max(done, timed))
@@ -253,7 +253,7 @@ class _Loop:
                             moment = Moment(self.key, np.float32(self.config.rate(done)), np.float32(done))
                             self.state, stats, value = self.step(self.state, self.fixed, batch, moment)
                             total = add_stats(total, stats)
-                            # Keeps the host one step ahead of the device, no more, so that waiting is measured.
+                            # Keeps the host only one step ahead of the device, so that waiting for data is measured.
                             if pending is not None:
                                 pending.block_until_ready()
                             pending = value
@@ -317,7 +317,7 @@ class _Loop:
         )
 
     def end_epoch(self, total: Stats | None, seconds: float, *, final: bool) -> None:
-        """Fetch the epoch's statistics, validate, keep the best weights, write the history's row."""
+        """Fetch the statistics of the epoch, validate, keep the best weights, and write the row of the history."""
         row: dict[str, float] = {"epoch": self.at.epoch, "step": int(self.state.step), "seconds": seconds}
         row |= {f"train/{name}": value for name, value in (averages(total) if total is not None else {}).items()}
         row["learning_rate"] = self.config.rate(self.progress_share(seconds if self.config.max_seconds else 0))
@@ -341,7 +341,7 @@ class _Loop:
             log.write(json.dumps(row) + "\n")
 
     def caption(self) -> str:
-        """The last losses, for the bar."""
+        """The last losses, for the progress bar."""
         row = self.at.history[-1]
         parts = [f"{name} {row[name]:.4g}" for name in ("train/loss", "valid/loss") if name in row]
         return "training  " + "  ".join(parts)
@@ -353,7 +353,7 @@ def to_partial(total: Stats) -> dict[str, tuple[float, float]]:
 
 
 def from_partial(partial: dict[str, tuple[float, float]]) -> Stats | None:
-    """What `to_partial` described, as it was; None if there is nothing."""
+    """The statistics that `to_partial` described; None if there are none."""
     return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
 
 

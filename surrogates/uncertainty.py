@@ -1,7 +1,7 @@
 """Intervals whose coverage holds by construction: split conformal prediction on normalised residuals.
 
-With scores s_i = |y_i - mu_i| / sigma_i of n calibration points that are exchangeable with what comes, the
-interval mu +/- q sigma, q the ceil((n + 1)(1 - alpha))-th smallest score, holds the truth with probability at
+With scores s_i = |y_i - mu_i| / sigma_i of n calibration points that are exchangeable with new points, the
+interval mu +/- q sigma, q the ceil((n + 1)(1 - alpha))-th smallest score, contains the truth with probability at
 least 1 - alpha (Vovk et al. 2005; Lei et al., JASA 2018, 113, 1094; Angelopoulos and Bates 2021).
 """
 
@@ -27,7 +27,7 @@ def conformal_quantile(scores: Float[np.ndarray, " n"], alpha: float) -> float:
     """The finite-sample quantile of calibration scores.
 
     Args:
-        scores: not negative, one a calibration point.
+        scores: one score for each calibration point, 0 or more.
         alpha: share of truths that may lie outside, in (0, 1).
 
     Raises:
@@ -44,17 +44,18 @@ def conformal_quantile(scores: Float[np.ndarray, " n"], alpha: float) -> float:
 
 
 def fewest_points(alpha: float = ALPHA) -> int:
-    """How many calibration points a finite interval needs: n >= 1/alpha - 1."""
+    """Number of calibration points that a finite interval needs: n >= 1/alpha - 1."""
     return math.ceil(1 / alpha - 1e-9) - 1
 
 
 def refuse_too_few(truth: Float[np.ndarray, " n"], name: str, *, where: str, alpha: float = ALPHA) -> None:
-    """Refuse a calibration part that could not be used, while that costs nothing yet.
+    """Refuse a calibration part that is too small, before the training begins.
 
     Args:
-        truth: labels of the part, NaN where missing.
-        name: of the target.
-        where: key that sets the size of the part.
+        truth: labels of the part; NaN where one is missing.
+        name: name of the target.
+        where: configuration key that sets the size of the part.
+        alpha: share of truths that may lie outside.
 
     Raises:
         InputError: there are labels, but fewer than `fewest_points(alpha)`.
@@ -70,13 +71,13 @@ def refuse_too_few(truth: Float[np.ndarray, " n"], name: str, *, where: str, alp
 
 @dataclass(frozen=True)
 class Conformal:
-    """Calibrated factor of one target.
+    """Calibrated intervals of one target.
 
     Attributes:
-        factor: q; the interval is mean +/- q * sigma, sigma = sqrt(std^2 + floor^2).
+        factor: factor q of the interval mean +/- q * sigma, sigma = sqrt(std^2 + floor^2).
         alpha: 1 - the nominal coverage.
-        floor: error that the members share and their spread does not show, in the target's unit.
-        n: calibration points.
+        floor: error that the members share, so that their spread does not show it, in the unit of the target.
+        n: number of calibration points.
     """
 
     factor: float
@@ -98,9 +99,9 @@ class Conformal:
         """Calibrate on held-out points; those without a label (NaN) are left out."""
         keep = np.isfinite(truth)
         truth, mean, std = truth[keep], mean[keep], std[keep]
-        # Members that agree can be wrong together; the typical residual keeps a small spread, itself a noisy
-        # estimate from few members, from deciding the width.
-        # Relative to the labels, so that no unit is too small; the least number keeps 0 from dividing 0.
+        # Members that agree can be wrong together, and their spread is a noisy estimate from few members. The
+        # typical residual as a floor keeps a small spread from deciding the width. The smallest floor is relative
+        # to the labels, so that it suits every unit; the least positive number avoids 0 / 0.
         least = max(1e-9 * float(np.abs(truth).max(initial=0.0)), float(np.finfo(np.float64).tiny))
         floor = max(float(np.median(np.abs(truth - mean))) if len(truth) else 0.0, least)
         sigma = np.hypot(std, floor)
@@ -109,7 +110,7 @@ class Conformal:
     def interval(
         self, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"]
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
-        """Lower and upper bounds."""
+        """Lower and upper bounds of the intervals."""
         half = self.factor * np.hypot(std, self.floor)
         return mean - half, mean + half
 

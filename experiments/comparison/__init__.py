@@ -2,6 +2,6 @@
 
 After McGreivy and Hakim, Nature Machine Intelligence 2024 (arXiv:2407.07218): compare at equal accuracy or equal run
 time, and with an efficient solver. The solver runs in batches, on a ladder of coarser grids and longer steps; the
-reference is held against its own refinement first; nothing is extrapolated; and where the solver wins, that is what
-the table and the page say.
+reference is first compared with its own refinement; nothing is extrapolated; and where the solver is better, the table
+and the page say so.
 """

@@ -1,4 +1,4 @@
-"""What is compared, on what, how, and what comes out: the nouns of a comparison."""
+"""The data classes of a comparison: contenders, the problem, the settings of the measurement, and its points."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from data.errors import InputError
 from experiments.screening_usage import cpu_seconds
 from surrogates.field_metrics import relative_l2_each
 
-#: Median over least of the rounds above which timings count as disturbed.
+#: Ratio of the median to the least of the timed rounds above which timings count as disturbed.
 UNSETTLED = 1.25
 Kind = Literal["solver", "surrogate"]
-#: Initial states (batch, channel, *space) and parameters, each (batch, ...), to trajectories (batch, time, channel,
-#: *space) at the grid and times of the reference, without the initial state.
+#: A function (initial states (batch, channel, *space), parameters, each (batch, ...)) -> trajectories (batch, time,
+#: channel, *space) on the grid and at the times of the reference, without the initial state.
 Run = Callable[[np.ndarray, Mapping[str, np.ndarray]], Any]
 
 
@@ -28,15 +28,15 @@ class Contender:
     """One way to answer the requests.
 
     Attributes:
-        name: shown in the figure and the table, unique, without "/"; of a rung it states grid and time step.
-        kind: a rung of the solver's ladder, or a surrogate.
-        run: answers a batch.
-        label_core_seconds: what its training data cost.
-        training_core_seconds: what its training cost.
-        note: for the table.
+        name: name in the figure and the table, unique and without "/"; that of a rung states grid and time step.
+        kind: "solver" for a rung of the solver's ladder, or "surrogate".
+        run: function that answers a batch.
+        label_core_seconds: cost of its training data.
+        training_core_seconds: cost of its training.
+        note: remark in the table.
 
     Raises:
-        InputError: the kind or the name will not do, or a cost is negative.
+        InputError: the kind is unknown, the name is empty or has a "/", or a cost is negative.
     """
 
     name: str
@@ -60,11 +60,11 @@ class Problem:
     """The requests that every contender answers, and the truth.
 
     Attributes:
-        initial: initial states.
+        initial: initial states, in the units of the problem.
         truth: trajectories of the reference, without the initial state.
         parameters: coefficients of each request.
-        scalar: what a designer would rank by, from trajectories to one number each; None for nothing.
-        scalar_name: in words.
+        scalar: function from trajectories to the quantity that a designer would rank by; None for none.
+        scalar_name: name of that quantity, in words.
 
     Raises:
         InputError: the numbers of requests differ.
@@ -83,14 +83,14 @@ class Problem:
                 raise InputError(f"{size} of {name} for {len(self.initial)} initial states", where="problem")
 
     def batch(self, start: int, size: int) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-        """Requests `start`, `start` + 1, ...; after the last one comes the first again."""
+        """Requests `start`, `start` + 1, ...; after the last one the first follows."""
         rows = np.arange(start, start + size) % len(self.initial)
         return self.initial[rows], {name: value[rows] for name, value in self.parameters.items()}
 
 
 @dataclass(frozen=True)
 class Clock:
-    """Where times come from, in seconds."""
+    """The clocks of a measurement, in seconds."""
 
     wall: Callable[[], float] = time.perf_counter
     cpu: Callable[[], float] = cpu_seconds
@@ -98,16 +98,16 @@ class Clock:
 
 @dataclass(frozen=True)
 class Settings:
-    """How to measure.
+    """Settings of a measurement.
 
     Attributes:
-        cores: those that the process may use; all that it is bound to if None.
-        batch_sizes: tried by every contender.
-        trials: calls at each size that choose among them.
-        repeats: timed rounds, each with one call of every contender; at least so many.
-        least_seconds: rounds go on until a contender has been timed for so long, because short calls scatter most.
-        error: of each request from prediction and truth.
-        error_name: in words.
+        cores: number of cores that the process uses; None for all that it is bound to.
+        batch_sizes: batch sizes that are tried for every contender.
+        trials: number of calls at each batch size to choose the best one.
+        repeats: least number of timed rounds, each with one call of every contender.
+        least_seconds: least time for which each contender is timed in total, because short calls scatter most.
+        error: function from prediction and truth to the error of each request.
+        error_name: name of the error, in words.
 
     Raises:
         InputError: a number is below 1.
@@ -127,27 +127,27 @@ class Settings:
 
     @property
     def used_cores(self) -> int:
-        """`cores`, or those that the process is bound to."""
+        """`cores`, or the number of cores that the process is bound to."""
         return self.cores if self.cores is not None else len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)
 class Point:
-    """What one contender reached.
+    """Error and cost of one contender.
 
     Attributes:
         name, kind, label_core_seconds, training_core_seconds, note: see `Contender`.
         error: mean over requests; infinite if an answer is not finite.
         error_standard_error: of that mean; None for one request or an infinite error.
-        core_seconds: processor time of one trajectory (on an accelerator wall time x cores), the least of the rounds:
-            what else the machine does can only add to it.
-        core_seconds_median: the median of the rounds.
-        batch: the batch size at which that is.
-        core_seconds_by_batch: of one trajectory at each size that was tried.
+        core_seconds: processor time of one trajectory (on an accelerator wall time x cores), the least of the rounds,
+            because other work on the machine can only add to it.
+        core_seconds_median: the same as the median of the rounds.
+        batch: batch size at which it was measured.
+        core_seconds_by_batch: core-seconds of one trajectory at each batch size that was tried.
         latency_seconds: wall time of a single request, the least of the rounds.
         first_call_seconds: wall time of the first call at that batch size, compilation included.
-        non_finite: values that are not.
-        spearman, kendall: of the designer's scalar; None without one.
+        non_finite: number of values that are not finite.
+        spearman, kendall: rank correlations of the designer's scalar with the truth; None without one.
     """
 
     name: str
@@ -169,7 +169,7 @@ class Point:
 
     @property
     def unsettled(self) -> bool:
-        """Whether the rounds differ so much that the machine must have done something else too."""
+        """Whether the rounds differ so much that the machine must have done other work too."""
         return self.core_seconds_median > UNSETTLED * self.core_seconds
 
     @property

@@ -1,4 +1,4 @@
-"""Error against cost: the solver's ladder as a line, surrogates beside it, and the distance at equal error."""
+"""Figure of error against cost: the solver's ladder, the surrogates, and their distance at equal error."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ _UNITS = ((1.0, "core-s"), (1e-3, "core-ms"), (1e-6, "core-µs"))
 
 
 def frontier_drawing(comparison: Comparison, *, name: str = "frontier") -> Drawing:
-    """The figure as SVG.
+    """Draw the figure as SVG.
 
     Args:
-        comparison: what it shows.
-        name: unique on a page.
+        comparison: comparison to show.
+        name: name of the figure, unique on a page.
     """
     label = f"{comparison.error_name} error against cost per trajectory: {comparison.title}"
     return draw(lambda axes: paint(axes, comparison), name=name, label=label, width=8.4, height=5.2)
 
 
 def paint(axes: Axes, comparison: Comparison) -> None:
-    """Draw the comparison; contenders whose answers are not finite have no place on it."""
+    """Draw the comparison; contenders whose answers are not finite are left out."""
     shown = [p for p in comparison.points if math.isfinite(p.error)]
     costs = [p.core_seconds for p in shown]
     middle = math.sqrt(min(costs) * max(costs))
@@ -80,7 +80,7 @@ def paint(axes: Axes, comparison: Comparison) -> None:
             zorder=4,
         )
     for p in shown:
-        # A bar below zero has no place on a logarithm.
+        # A logarithmic axis cannot show an error bar that reaches 0.
         low = min(p.error_standard_error or 0.0, 0.9 * p.error)
         axes.errorbar(
             p.core_seconds / scale,
@@ -90,7 +90,7 @@ def paint(axes: Axes, comparison: Comparison) -> None:
             elinewidth=1,
             zorder=2,
         )
-    # Those of surrogates have the first choice of place.
+    # Labels are placed in this order, those of surrogates first.
     labels = [_Label(p.name, p.core_seconds / scale, p.error, _colour(p, on)) for p in (*surrogates, *best, *off)]
     lines = [[(p.core_seconds / scale, p.error) for p in best]]
     for place, p in enumerate(surrogates):
@@ -150,7 +150,7 @@ class _Label:
 
 
 def _place(axes: Axes, labels: Sequence[_Label], lines: Sequence[Sequence[tuple[float, float]]]) -> None:
-    """Put each label where it covers least: other labels, points and lines, and never the edge of the axes."""
+    """Place each label within the axes where it covers the fewest other labels, points and lines."""
     figure = cast(Figure, axes.figure)
     canvas = FigureCanvasAgg(figure)
     # The layout moves the axes, and with them every position in pixels.
@@ -186,7 +186,7 @@ def _place(axes: Axes, labels: Sequence[_Label], lines: Sequence[Sequence[tuple[
             grown = Bbox.from_extents(low[0], low[1], high[0], high[1])
             inside = frame.contains(low[0], low[1]) and frame.contains(high[0], high[1])
             cost = 10.0 * sum(grown.overlaps(other) for other in taken) + 0.5 * float(_inside(grown, covered).sum())
-            # Nearer to another's point than to its own, a label would be read as the other's.
+            # A label that is nearer to the point of another one would be read as the label of that point.
             anchor_distance = _distance(grown, anchor[None])[0]
             cost += 3.0 * float((_distance(grown, marks) <= anchor_distance + 2 * pixels).sum() - (not label.bold))
             cost += 0.05 * order + 100.0 * (not inside)
@@ -198,7 +198,7 @@ def _place(axes: Axes, labels: Sequence[_Label], lines: Sequence[Sequence[tuple[
 
 
 def _candidates() -> list[tuple[float, float, float]]:
-    """Sides of the point, right and up counted as 1, and gaps in points; the preferred ones first."""
+    """Positions (right, up, gap) of a label, the gap in points (1/72 inch), the preferred ones first."""
     near = [
         (1, 1),
         (1, -1),
@@ -221,7 +221,7 @@ def _around(centre: np.ndarray, half: float) -> Bbox:
 
 
 def _distance(box: Bbox, points: np.ndarray) -> np.ndarray:
-    """From each point in pixels to the box; 0 inside."""
+    """Distance of each point from the box in pixels; 0 inside."""
     outside = np.maximum(np.maximum([box.x0, box.y0] - points, points - [box.x1, box.y1]), 0.0)
     return np.linalg.norm(outside, axis=1)
 
@@ -231,7 +231,7 @@ def _inside(box: Bbox, points: np.ndarray) -> np.ndarray:
 
 
 def _along(corners: np.ndarray) -> np.ndarray:
-    """Points in pixels along a polyline, close enough that no label slips between."""
+    """Points in pixels along a polyline, so close to one another that no label fits between them."""
     share = np.linspace(0, 1, 60)[:, None]
     pieces = [(1 - share) * a + share * b for a, b in pairwise(corners)]
     return np.concatenate([corners, *pieces])

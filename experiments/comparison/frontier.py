@@ -1,7 +1,7 @@
-"""What the solver costs at a surrogate's error, and what that makes of the surrogate: ratios, bounds, break-even.
+"""The solver's cost at the error of a surrogate, and from it the speed-up and the break-even of the surrogate.
 
-Between neighbouring rungs of the solver's Pareto set, error and cost are read off a straight line in logarithms.
-Beyond its ends there is no reading, only a bound, and the answer says so.
+Between neighbouring rungs of the solver's Pareto set, error and cost are interpolated linearly in logarithms. Beyond
+its ends nothing is extrapolated: the result is a bound, and says so.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ NEVER = "never pays"
 
 @dataclass(frozen=True)
 class Reading:
-    """A number, or a bound of one.
+    """An interpolated number, or a bound of it.
 
     Attributes:
-        value: the number.
-        relation: of what was asked for to `value`.
-        between: the rungs that it was read between, or the rung that bounds it.
-        low, high: the values at those rungs.
+        value: the number or the bound.
+        relation: relation of the true number to `value`.
+        between: names of the rungs of the interpolation, or of the rung that gives the bound.
+        low, high: values at those rungs.
     """
 
     value: float
@@ -38,12 +38,12 @@ class Reading:
 
 
 def frontier(points: Sequence[Point]) -> list[Point]:
-    """The rungs of the solver that no other beats in error and cost: cost ascending, error strictly descending.
+    """The Pareto set of the solver's rungs in error and cost, with cost ascending and error strictly descending.
 
-    Rungs that blew up (an infinite error) are left out.
+    Rungs that diverged (an infinite error) are left out.
 
     Raises:
-        InputError: no rung is left, or one has no error or no cost at all.
+        InputError: no rung is left, or an error or a cost is 0.
     """
     rungs = [p for p in points if p.kind == "solver" and math.isfinite(p.error)]
     if not rungs:
@@ -65,24 +65,25 @@ def frontier(points: Sequence[Point]) -> list[Point]:
 def cost_at_error(points: Sequence[Point], error: float) -> Reading:
     """Core-seconds per trajectory at which the solver reaches `error`.
 
-    Above the error of the cheapest rung the cost is at most that rung's; below the error of the dearest one of the
-    Pareto set it is at least that one's.
+    For an error above that of the cheapest rung of the Pareto set the cost is at most that of this rung; for one below
+    the error of the most expensive rung it is at least that of this rung.
     """
     rungs = frontier(points)
-    # Reversed, so that what is looked up ascends.
+    # The rungs are reversed, so that errors ascend.
     return _read([(p.error, p.core_seconds, p.name) for p in reversed(rungs)], error, ("at least", "at most"))
 
 
 def error_at_cost(points: Sequence[Point], cost: float) -> Reading:
     """The error that the solver reaches at `cost` core-seconds per trajectory.
 
-    Below the cost of the cheapest rung the error is at least that rung's, above that of the dearest at most that one's.
+    For a cost below that of the cheapest rung the error is at least that of this rung; for one above the cost of the
+    most expensive rung it is at most that of this rung.
     """
     return _read([(p.core_seconds, p.error, p.name) for p in frontier(points)], cost, ("at least", "at most"))
 
 
 def _read(rungs: list[tuple[float, float, str]], x: float, beyond: tuple[Relation, Relation]) -> Reading:
-    """y at x by a straight line in logarithms, from (x, y, name) with x ascending and y descending."""
+    """Interpolate y at x linearly in logarithms, from (x, y, name) with x ascending and y descending."""
     for end, outside, relation in ((rungs[0], x < rungs[0][0], beyond[0]), (rungs[-1], x > rungs[-1][0], beyond[1])):
         if outside:
             return Reading(end[1], relation, (end[2],), end[1], end[1])
@@ -92,13 +93,13 @@ def _read(rungs: list[tuple[float, float, str]], x: float, beyond: tuple[Relatio
     (x0, y0, first), (x1, y1, second) = next(pair for pair in pairwise(rungs) if pair[0][0] < x < pair[1][0])
     share = math.log(x / x0) / math.log(x1 / x0)
     y = math.exp((1 - share) * math.log(y0) + share * math.log(y1))
-    # Rounding may not lead out of the pair.
+    # Rounding must not lead beyond the values at the two rungs.
     y = min(max(y, min(y0, y1)), max(y0, y1))
     return Reading(y, "equal", (first, second), min(y0, y1), max(y0, y1))
 
 
 def scale_reading(reading: Reading, factor: float) -> Reading:
-    """A reading times a positive number."""
+    """A reading multiplied by a positive number."""
     return Reading(
         reading.value * factor, reading.relation, reading.between, reading.low * factor, reading.high * factor
     )
@@ -131,11 +132,11 @@ def _refuse_infinite(surrogate: Point) -> None:
 
 @dataclass(frozen=True)
 class BreakEven:
-    """From how many trajectories on a surrogate is cheaper, its labels and training counted.
+    """Number of trajectories from which a surrogate is cheaper than the solver, its labels and training included.
 
     Attributes:
-        count: N*; infinite where it never is.
-        relation: of the true number to `count`.
+        count: number of trajectories N*; infinite if the surrogate is never cheaper.
+        relation: relation of the true number to `count`.
     """
 
     count: float
@@ -143,10 +144,10 @@ class BreakEven:
 
     @property
     def words(self) -> str:
-        """The count to three digits, such as "at most 1,240", or that it never pays."""
+        """The count with three digits, such as "at most 1,240", or "never pays"."""
         if math.isinf(self.count):
             return NEVER
-        # A bound of the solver's cost from above leaves open whether the surrogate is ever cheaper.
+        # With only an upper bound of the solver's cost the surrogate may never be cheaper.
         doubt = ", if at all" if self.relation == "at least" else ""
         return f"{'' if self.relation == 'equal' else self.relation + ' '}{_three_digits(self.count)}{doubt}"
 
@@ -157,7 +158,7 @@ def _three_digits(value: float) -> str:
 
 
 def break_even(up_front: float, solver_cost: float, surrogate_cost: float) -> float:
-    """N* with N* solver_cost = up_front + N* surrogate_cost; infinite where each answer costs no less.
+    """N* from N* solver_cost = up_front + N* surrogate_cost; infinite if an answer of the surrogate is not cheaper.
 
     Args:
         up_front: core-seconds of labels and training.
@@ -168,10 +169,11 @@ def break_even(up_front: float, solver_cost: float, surrogate_cost: float) -> fl
 
 
 def break_even_of(surrogate: Point, points: Sequence[Point]) -> BreakEven | None:
-    """`break_even` against the solver at the surrogate's error.
+    """Break-even of a surrogate with the solver at the error of the surrogate.
 
     Returns:
-        None where the solver's cost has only a lower bound that is below the surrogate's cost: nothing is known then.
+        None where the solver's cost has only a lower bound, and that lies below the cost of the surrogate: the
+        break-even is not known then.
 
     Raises:
         InputError: the surrogate's error is not finite.
@@ -181,6 +183,6 @@ def break_even_of(surrogate: Point, points: Sequence[Point]) -> BreakEven | None
     count = break_even(surrogate.up_front, solver.value, surrogate.core_seconds)
     if math.isinf(count):
         return None if solver.relation == "at least" else BreakEven(count, "equal")
-    # The dearer the solver, the sooner the surrogate pays.
+    # The more expensive the solver, the smaller the break-even, so that bounds swap.
     turned: dict[Relation, Relation] = {"equal": "equal", "at least": "at most", "at most": "at least"}
     return BreakEven(count, turned[solver.relation])

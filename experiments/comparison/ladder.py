@@ -1,4 +1,4 @@
-"""The solver's rungs from dear to cheap, and whether the reference is good enough to judge them by."""
+"""The rungs of the solver, and the check that the reference is accurate enough to judge them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from data.errors import InputError
 from experiments.comparison.contenders import Contender, Point, Run
 from surrogates.field_metrics import relative_l2
 
-#: How many times closer to its refinement the reference has to be than the smallest error that it judges.
+#: Least ratio of the smallest error to the difference of the reference from its refinement.
 MARGIN = 3.0
 _POWERS = {1: "", 2: "²", 3: "³"}
 
@@ -23,9 +23,9 @@ class Rung:
     """A grid and a time step.
 
     Attributes:
-        points: along each side.
+        points: grid points along each side.
         dt: time step, in the units of the problem.
-        dim: space dimensions.
+        dim: number of space dimensions.
     """
 
     points: int
@@ -34,16 +34,16 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """Such as "64² dt 0.05"; a comma would be lost in a list of names."""
+        """The name, such as "64² dt 0.05"; it has no comma, so that it can stand in a list of names."""
         return f"{self.points}{_POWERS.get(self.dim, f'^{self.dim}')} dt {self.dt:g}"
 
 
 def ladder(solver: Callable[[Rung], Run], rungs: Sequence[Rung]) -> list[Contender]:
-    """The solver at each rung as a contender.
+    """Contenders for the solver at each rung.
 
     Args:
-        solver: makes what answers a batch on a rung, resampled to the grid of the reference.
-        rungs: in any order, each once.
+        solver: function from a rung to a `Run` whose answers are resampled to the grid of the reference.
+        rungs: rungs in any order; duplicates are dropped.
     """
     return [Contender(rung.name, "solver", solver(rung)) for rung in sorted(set(rungs))]
 
@@ -51,17 +51,17 @@ def ladder(solver: Callable[[Rung], Run], rungs: Sequence[Rung]) -> list[Contend
 def self_check(
     reference: Float[np.ndarray, "sample time channel *space"], finer: Float[np.ndarray, "sample time channel *space"]
 ) -> float:
-    """Relative L2 difference, mean over samples, between the reference and the same solved on a finer rung.
+    """Relative L2 difference, mean over samples, between the reference and a solution on a finer rung.
 
-    Of a method that converges with order p and a rung finer by a factor 2, the error of the reference is this
-    over 1 - 2^-p: for p = 4 no more than 7% above it.
+    For a method of order p and a rung finer by a factor 2, the error of the reference is this difference divided by
+    1 - 2^-p, which for p = 4 is 7% more.
 
     Args:
-        reference: what the contenders are judged by.
-        finer: of the same samples, at the same grid and times, solved with a finer grid and step.
+        reference: trajectories that serve as truth.
+        finer: trajectories of the same samples, at the same grid and times, solved with a finer grid and step.
 
     Raises:
-        InputError: one is not finite, so that the reference proves nothing.
+        InputError: the reference has values that are not finite, or equals its refinement.
     """
     if not np.isfinite(reference).all():
         raise InputError("the reference holds values that are not finite", where="reference")
@@ -76,21 +76,21 @@ def self_check(
 
 
 def refuse_weak_reference(difference: float, points: Sequence[Point], margin: float = MARGIN) -> None:
-    """Refuse errors so small that the reference's own error could make them.
+    """Refuse a comparison whose errors are so small that the error of the reference could cause them.
 
     Args:
-        difference: of `self_check`, in the same measure as the errors.
-        points: what is compared.
-        margin: how many times smaller `difference` has to be than the smallest error.
+        difference: result of `self_check`, in the same measure as the errors.
+        points: all points of the comparison.
+        margin: least ratio of the smallest error to `difference`.
 
     Raises:
-        InputError: it is not, with whose error that is.
+        InputError: the ratio is smaller; names the contender with the smallest error.
     """
     errors = {p.name: p.error for p in points if math.isfinite(p.error)}
     if not errors:
         raise InputError("no contender has a finite error", where="comparison")
     best = min(errors, key=lambda name: errors[name])
-    # Also false where the difference is not a number.
+    # The condition also refuses a difference that is NaN.
     if not margin * difference <= errors[best]:
         raise InputError(
             f"the reference differs from its own refinement by {difference:.2e}, which cannot judge the error "

@@ -1,11 +1,11 @@
-"""Error and cost of each contender on the same requests, the timed rounds of all of them interleaved.
+"""Measures error and cost of each contender on the same requests, with the timed rounds of all of them interleaved.
 
-The cost is processor time, which other work on the machine hardly changes; wall time gives the latency. What an
-accelerator does is no processor time: there, cost is wall time x cores.
+The cost is processor time, which other work on the machine hardly changes; wall time gives the latency. On an
+accelerator, whose work takes no processor time, the cost is wall time x cores.
 
-What is timed begins with NumPy arrays and ends with the whole answer as one: compilation is outside and stated apart,
-resampling onto the grid of the reference is inside. Each contender runs at whichever of the batch sizes, the same for
-all, makes it cheapest.
+A timed call begins with NumPy arrays and ends with the whole answer as an array on the host. Compilation is excluded
+and reported separately; resampling onto the grid of the reference is included. Each contender runs at the batch size,
+of a list that is the same for all, at which it is cheapest.
 """
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from data.errors import InputError
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from surrogates.field_metrics import non_finite, rank_correlation
 
-#: How far processor time may exceed wall time x cores before the number of cores counts as wrong.
+#: Ratio of processor time to wall time x cores above which the stated number of cores counts as wrong.
 CPU_SLACK = 1.1
-#: Seconds below which processor time, counted in ticks, proves nothing.
+#: Seconds of wall time below which processor time, counted in ticks, is too coarse for that check.
 CPU_LEAST_S = 1.0
-#: Rounds after which timing ends however short the calls are.
+#: Largest number of timed rounds, however short the calls are.
 MOST_ROUNDS = 200
 
 
 def time_batch(
     contender: Contender, problem: Problem, start: int, size: int, clock: Clock
 ) -> tuple[float, float, np.ndarray]:
-    """Wall and processor seconds of one batch, and its answer, complete and in the memory of the host.
+    """Wall and processor seconds of one batch, and its answer as an array in the memory of the host.
 
     Raises:
-        InputError: the answer is of another shape than the truth, or of a type whose work may not be done yet.
+        InputError: the answer has another shape than the truth, or a type whose computation may not be finished.
     """
     initial, parameters = problem.batch(start, size)
     cpu, wall = clock.cpu(), clock.wall()
     output = contender.run(initial, parameters)
-    # Dispatch returns before the work is done; an array on the host is proof that it is.
+    # JAX returns before a computation is finished; an array on the host is proof that it is.
     answer = np.asarray(jax.block_until_ready(output)) if isinstance(output, np.ndarray | jax.Array) else None
     wall, cpu = clock.wall() - wall, clock.cpu() - cpu
     if answer is None:
         raise InputError(
-            f"the answer is a {type(output).__name__}, whose work may not be done yet",
+            f"the answer is a {type(output).__name__}, whose computation may not be finished",
             where=contender.name,
             remedy="Return a NumPy or JAX array",
         )
@@ -67,19 +67,20 @@ def measure(
     *,
     progress: Callable[[str], None] = lambda _: None,
 ) -> list[Point]:
-    """The point of each contender, in their order.
+    """Measure the contenders; the points are in their order.
 
-    Successive calls answer different requests, so that no memory of an earlier answer helps.
+    Successive calls answer different requests, so that a cache of earlier answers does not help.
 
     Args:
-        contenders: solver rungs and surrogates.
-        problem: what they answer.
-        settings: how.
-        clock: of the times.
-        progress: told the name of each contender as its turn comes.
+        contenders: rungs of the solver and surrogates.
+        problem: requests and truth.
+        settings: settings of the measurement.
+        clock: clocks; None for those of the machine.
+        progress: called with the name of each contender before it is tried.
 
     Raises:
-        InputError: two have the same name, or one used more cores than `settings` says; see also `time_batch`.
+        InputError: two contenders have the same name, or one used more cores than `settings` states; see also
+            `time_batch`.
     """
     settings, clock = settings or Settings(), clock or Clock()
     names = [c.name for c in contenders]
@@ -130,7 +131,7 @@ def measure(
 
 @dataclass
 class _Choice:
-    """A batch size, what every size cost, and the wall and processor time seen at the chosen one."""
+    """The chosen batch size, the cost at every size, and the wall and processor time measured at the chosen one."""
 
     size: int
     tried: dict[int, float]
@@ -144,14 +145,14 @@ class _Choice:
 
 
 def _cost(wall: float, cpu: float, settings: Settings) -> float:
-    """Core-seconds of a call."""
+    """Core-seconds of a call, from its wall and processor seconds."""
     return cpu if jax.default_backend() == "cpu" else wall * settings.used_cores
 
 
 def _choose_batch(contender: Contender, problem: Problem, settings: Settings, clock: Clock) -> _Choice:
     tried: dict[int, float] = {}
     first: dict[int, float] = {}
-    # The single request, too, is called once before it is timed.
+    # A single request is tried too, so that it is compiled before it is timed.
     for size in sorted({1, *settings.batch_sizes}):
         first[size] = time_batch(contender, problem, 0, size, clock)[0]
         if size in settings.batch_sizes:
@@ -173,7 +174,7 @@ def _refuse_more_cores(name: str, choice: _Choice, cores: int) -> None:
 
 
 def _accuracy(contender: Contender, problem: Problem, size: int, settings: Settings) -> dict[str, Any]:
-    """Error, its spread and the ranking, over every request once."""
+    """Error with its standard error, and rank correlations, from one answer to every request."""
     total = len(problem.initial)
     parts = [time_batch(contender, problem, start, size, Clock())[2] for start in range(0, total, size)]
     answers = np.concatenate(parts)[:total]

@@ -1,4 +1,4 @@
-"""The page of one or more comparisons: figure, table, and one plain paragraph with the true ratio."""
+"""The page of one or more comparisons: for each a figure, tables, and a paragraph on each surrogate."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ from experiments.reporting.words import core_time, count, duration, escape, list
 
 METHOD = (
     "The rules are those of McGreivy and Hakim (2024): a solver is compared at equal error or at equal cost, and "
-    "only if it is an efficient one. Every contender answered the same requests, in batches of whichever of the "
-    "same sizes made it cheapest, and the timed rounds of all were interleaved. Cost is processor time (with an "
-    "accelerator wall time × cores), from "
-    "arrays in to arrays out, the least of many rounds; compilation is left out and stated, resampling onto the "
-    "grid of the reference is included. The solver’s cost at a surrogate’s error is read between the two "
-    "neighbouring rungs, on a straight line in logarithms; beyond the last rung there is a bound and no number."
+    "only if it is an efficient one. Every contender answered the same requests, at the batch size, of the same "
+    "list for all, at which it is cheapest, and the timed rounds of all were interleaved. Cost is processor time "
+    "(with an accelerator wall time × cores) from input arrays to output arrays, the least of many rounds; "
+    "compilation is left out and stated, resampling onto the grid of the reference is included. The solver’s cost "
+    "at a surrogate’s error is interpolated between the two neighbouring rungs, linearly in logarithms; beyond the "
+    "last rung there is only a bound."
 )
 
 
 def write_page(comparisons: Sequence[Comparison], path: Path) -> Path:
-    """Write the page, whole or not at all; it needs no network and no JavaScript.
+    """Write the page atomically; it needs no network and no JavaScript.
 
     Args:
-        comparisons: one section each, in this order; at least one.
-        path: of the page.
+        comparisons: one or more comparisons, each of which gets a section, in this order.
+        path: path of the page.
     """
     write_text(path, render(comparisons))
     return path
 
 
 def render(comparisons: Sequence[Comparison]) -> str:
-    """The page as text; the same comparisons give the same page."""
+    """The page as HTML; the same comparisons give the same text."""
     template = Template(resources.files("experiments.reporting").joinpath("page.html").read_text(encoding="utf-8"))
     one = comparisons[0] if len(comparisons) == 1 else None
     anchors = [f"problem-{i + 1}" for i in range(len(comparisons))]
@@ -63,8 +63,8 @@ def section(comparison: Comparison, anchor: str) -> str:
     """Figure and tables of one comparison as HTML.
 
     Args:
-        comparison: what is shown.
-        anchor: unique on the page; figures inside have names that begin with it.
+        comparison: comparison to show.
+        anchor: id of the section, unique on the page; names of its figures begin with it.
     """
     gone = [p for p in comparison.points if not math.isfinite(p.error)]
     caption = (
@@ -85,7 +85,7 @@ def section(comparison: Comparison, anchor: str) -> str:
 
 
 def _resolution(comparison: Comparison, anchor: str) -> str:
-    """The operator on other grids, as HTML; nothing where nobody looked."""
+    """The errors of the operator on other grids, as HTML; empty if they were not measured."""
     errors = comparison.resolution
     if len(errors) < 2:
         return ""
@@ -102,9 +102,9 @@ def _resolution(comparison: Comparison, anchor: str) -> str:
 
 
 def _best(comparison: Comparison) -> Point | None:
-    """The surrogate that is worth most at equal error; None if none has a finite error.
+    """The surrogate with the largest speed-up at equal error; None if none has a finite error.
 
-    An upper bound is no merit: one comes first only if there is nothing else.
+    A surrogate whose speed-up has only an upper bound comes first only if there is no other.
     """
 
     def merit(p: Point) -> tuple[bool, float]:
@@ -115,7 +115,7 @@ def _best(comparison: Comparison) -> Point | None:
 
 
 def faster(surrogate: Point, comparison: Comparison) -> str:
-    """Which of the two is faster at equal error, as a clause."""
+    """Whether the solver or the surrogate is faster at equal error, as a clause."""
     reading = fr.speed_up(surrogate, comparison.points)
     value, relation = reading.value, reading.relation
     if (value < 1 and relation != "at least") or (value == 1 and relation == "at most"):
@@ -128,7 +128,7 @@ def faster(surrogate: Point, comparison: Comparison) -> str:
 
 
 def figure_heading(comparison: Comparison) -> str:
-    """What the figure shows, as HTML."""
+    """Heading of the figure, as HTML."""
     best = _best(comparison)
     if best is None:
         return "No surrogate has a finite error"
@@ -151,7 +151,7 @@ def _pays(surrogate: Point, comparison: Comparison) -> str:
     pays = fr.break_even_of(surrogate, comparison.points)
     spent = f"its {core_time(surrogate.up_front)} of labels and training"
     if pays is None:
-        return f"From how many trajectories on {spent} pay is not known."
+        return f"The number of trajectories from which {spent} pay is not known."
     if math.isinf(pays.count):
         return f"Counting {spent}, it never pays."
     doubt = " The solver may also be cheaper for any number of them." if pays.relation == "at least" else ""
@@ -201,7 +201,7 @@ def _between(reading: fr.Reading) -> str:
 
 
 def reference_words(comparison: Comparison) -> str:
-    """What made the truth, and how far it can be trusted, as HTML."""
+    """The reference, and how far it differs from its own refinement, as HTML."""
     smallest = min(p.error for p in comparison.points)
     return (
         f"The truth is {escape(comparison.reference)}, which differs from its own refinement by "
@@ -247,7 +247,7 @@ def _points_table(comparison: Comparison) -> str:
     on = {p.name for p in fr.frontier(comparison.points)}
     rows = []
     for p in (*comparison.rungs, *comparison.surrogates):
-        rung = "rung" if p.name in on else "beaten" if math.isfinite(p.error) else "blew up"
+        rung = "rung" if p.name in on else "beaten" if math.isfinite(p.error) else "diverged"
         what = "surrogate" if p.kind == "surrogate" else rung
         spread = "" if p.error_standard_error is None else f" ± {number(p.error_standard_error, 2)}"
         rows.append(

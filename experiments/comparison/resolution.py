@@ -1,8 +1,8 @@
-"""The error of an operator on grids other than that of its training, beside the solver's on the same grids.
+"""The error of an operator on grids other than that of its training, beside that of the solver on the same grids.
 
-An operator that learned on one grid gives an answer on others, which says nothing of its error there; here that is
-measured. Each grid gets the initial states of the reference and is judged by the trajectories of the reference, both
-resampled to it, so that what a grid cannot hold is counted for neither side.
+An operator that was trained on one grid also answers on others, with an error that is measured here. On each grid the
+initial states and the true trajectories are those of the reference, resampled to the grid, so that scales which the
+grid cannot resolve count neither against the operator nor against the solver.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from experiments.reporting.style import BLUE, GREY, INK, VERMILLION, Drawing, dr
 from experiments.reporting.words import listing, number
 from surrogates.field_metrics import relative_l2_each
 
-#: Initial states on a grid to trajectories there, without the first time.
+#: A function from initial states on a grid to trajectories there, without the initial state.
 Answer = Callable[[np.ndarray], Float[np.ndarray, "request time channel *space"]]
 
 
@@ -29,10 +29,10 @@ class GridError:
     """Mean relative L2 errors on one grid.
 
     Attributes:
-        points: along each side.
-        surrogate: of the operator; None where its network answers on no such grid.
-        solver: of the solver on that grid; infinite where it blew up.
-        trained: whether the operator learned on this grid.
+        points: grid points along each side.
+        surrogate: error of the operator; None where its network cannot answer on such a grid.
+        solver: error of the solver on that grid; infinite where it diverged.
+        trained: whether the operator was trained on this grid.
     """
 
     points: int
@@ -41,7 +41,7 @@ class GridError:
     trained: bool
 
     def to_json(self) -> dict[str, float | bool | None]:
-        """Flat; what is infinite is null."""
+        """A flat dict; an infinite error is null."""
         return {
             f"resolution/{self.points}/surrogate_relative_l2": self.surrogate,
             f"resolution/{self.points}/solver_relative_l2": self.solver if math.isfinite(self.solver) else None,
@@ -50,7 +50,7 @@ class GridError:
 
     @staticmethod
     def read(flat: Mapping[str, object]) -> tuple[GridError, ...]:
-        """Those that a flat JSON of a comparison holds, by ascending points."""
+        """The grid errors in the flat JSON of a comparison, by ascending points."""
         grids = sorted({int(k.split("/")[1]) for k in flat if k.startswith("resolution/")})
         errors = []
         for n in grids:
@@ -75,13 +75,13 @@ def grid_error(
     *,
     trained: bool,
 ) -> GridError:
-    """Both errors on one grid.
+    """The errors of operator and solver on one grid.
 
     Args:
-        points: along each side.
-        truth, initial: of the reference, resampled to the grid.
-        surrogate, solver: answer there; a ValueError of the first says that its network cannot.
-        trained: whether the operator learned on this grid.
+        points: grid points along each side.
+        truth, initial: trajectories and initial states of the reference, resampled to the grid.
+        surrogate, solver: functions that answer on the grid; the surrogate raises ValueError if its network cannot.
+        trained: whether the operator was trained on this grid.
     """
 
     def error(answer: np.ndarray) -> float:
@@ -102,12 +102,12 @@ def grid_error(
 
 
 def resolution_drawing(errors: Sequence[GridError], *, name: str, floor: float = 0.0) -> Drawing:
-    """Error against grid points, as SVG.
+    """Draw errors against grid points, as SVG.
 
     Args:
-        errors: of two grids or more.
-        name: unique on a page.
-        floor: error of the reference; what lies below cannot be told from it, and is not shown.
+        errors: errors on two grids or more.
+        name: name of the figure, unique on a page.
+        floor: error that the reference itself may have; errors below it are not shown.
     """
     return draw(
         lambda axes: paint(axes, errors, floor),
@@ -119,7 +119,7 @@ def resolution_drawing(errors: Sequence[GridError], *, name: str, floor: float =
 
 
 def paint(axes: Axes, errors: Sequence[GridError], floor: float = 0.0) -> None:
-    """Draw both curves, and where the operator learned."""
+    """Draw both curves, and a line at the grid of the training."""
     for which, colour, marker, label in (
         ("solver", BLUE, "o", "solver on the same grid"),
         ("surrogate", VERMILLION, "D", "surrogate, as it was trained"),
@@ -146,17 +146,17 @@ def paint(axes: Axes, errors: Sequence[GridError], floor: float = 0.0) -> None:
 
 
 def words(errors: Sequence[GridError]) -> str:
-    """What the figure shows, in sentences."""
+    """The errors on other grids, in sentences."""
     answered = [e for e in errors if e.surrogate is not None]
     base = next((e for e in answered if e.trained), None)
     if base is None or base.surrogate is None:
         return "The operator gave no finite answer on the grid of its training."
     others = [e for e in answered if not e.trained and e.surrogate is not None]
     if not others:
-        return f"Its network answers on the grid of its training alone, of {base.points} points along each side."
+        return f"Its network answers only on the grid of its training, of {base.points} points along each side."
     parts = [f"{number((e.surrogate or 0) / base.surrogate, 2)} times that on {e.points}" for e in others]
     text = (
-        f"It learned on {base.points} points along each side and errs there by {number(base.surrogate)}; without "
+        f"It was trained on {base.points} points along each side and errs there by {number(base.surrogate)}; without "
         f"further training its error is {listing(parts)}."
     )
     if len(answered) < len(errors):

@@ -1,4 +1,4 @@
-"""A comparison as one object: made from contenders, kept as flat JSON, and put into words."""
+"""A comparison as one object: it is made from contenders, saved as flat JSON, and shown as a table."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from experiments.comparison.resolution import GridError
 from experiments.reporting.words import listing, number
 
 FILE = "comparison.json"
-#: Field of a `Point` -> end of its key. The key of an error ends with the name of the error.
+#: Field of a `Point` -> end of its key in JSON. The key of an error ends with the name of the error.
 KEYS: Mapping[str, str] = {
     "core_seconds": "core_seconds_per_trajectory",
     "core_seconds_median": "core_seconds_per_trajectory_median",
@@ -42,19 +42,19 @@ PHRASES: Mapping[fr.Relation, str] = {"equal": "", "at least": "at least ", "at 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Rungs and surrogates on one problem.
+    """Error and cost of rungs of a solver and of surrogates on one problem.
 
     Attributes:
-        title: the problem, in words.
-        points: all contenders.
-        reference: what made the truth.
-        reference_difference: between it and its own refinement; see `ladder.self_check`.
-        requests: trajectories that the errors are means over.
-        cores: that were used.
-        error_name: of the error, in words.
-        scalar_name: of what a designer ranks by; "" for nothing.
+        title: name of the problem, in words.
+        points: points of all contenders.
+        reference: description of the solver that made the truth.
+        reference_difference: difference of the reference from its own refinement; see `ladder.self_check`.
+        requests: number of trajectories of which the errors are means.
+        cores: number of cores that were used.
+        error_name: name of the error, in words.
+        scalar_name: name of the quantity that a designer ranks by; "" for none.
         margin: see `ladder.refuse_weak_reference`.
-        resolution: errors of the first surrogate on other grids; empty where nobody looked.
+        resolution: errors of the first surrogate on other grids; empty if they were not measured.
 
     Raises:
         InputError: the reference cannot judge the errors, or no rung has a finite one.
@@ -87,7 +87,7 @@ class Comparison:
 
     @property
     def unsettled(self) -> str:
-        """Whose timings were disturbed, as a sentence; "" for nobody's."""
+        """A sentence that names the contenders whose timings were disturbed; "" if there are none."""
         names = [p.name for p in self.points if p.unsettled]
         if not names:
             return ""
@@ -99,11 +99,11 @@ class Comparison:
 
     @property
     def error_key(self) -> str:
-        """The error's name in keys."""
+        """The name of the error in keys."""
         return self.error_name.lower().replace(" ", "_")
 
     def to_json(self) -> dict[str, Any]:
-        """Flat, with units in the keys; what is infinite or not known is null, and a key beside it says which."""
+        """A flat dict with units in the keys; infinite and unknown numbers are null, and another key says which."""
         flat: dict[str, Any] = {
             "title": self.title,
             "reference/name": self.reference,
@@ -154,16 +154,16 @@ class Comparison:
             raise InputError(f"no key {error}", where=FILE, remedy="Run the comparison again") from error
 
     def write(self, folder: Path) -> Path:
-        """Write `comparison.json` into `folder`, whole or not at all."""
+        """Write `comparison.json` into `folder` atomically."""
         write_json(folder / FILE, self.to_json())
         return folder / FILE
 
 
 def read(folder: Path) -> Comparison:
-    """The comparison that `Comparison.write` left in `folder`.
+    """Read the comparison that `Comparison.write` wrote into `folder`.
 
     Raises:
-        InputError: there is none, or it is not complete.
+        InputError: there is none, or a key is missing.
     """
     path = folder / FILE
     flat = read_plain(path, dict[str, Any], remedy="Run the comparison again")
@@ -211,7 +211,7 @@ def _point(flat: Mapping[str, Any], kind: Any, name: str, error: str) -> Point:
 
 
 def _findings(surrogate: Point, points: Sequence[Point]) -> dict[str, Any]:
-    """What a surrogate is worth, flat; nothing for one whose answers are not finite."""
+    """Speed-up, accuracy gain and break-even of a surrogate, flat; empty if its answers are not finite."""
     if not math.isfinite(surrogate.error):
         return {}
     findings: dict[str, Any] = {}
@@ -232,18 +232,18 @@ def _findings(surrogate: Point, points: Sequence[Point]) -> dict[str, Any]:
 
 
 def speed_words(reading: fr.Reading) -> str:
-    """A speed-up at equal error as people read it: "×4.2", "at least ×12", "×0.40"."""
+    """A speed-up at equal error as text, such as "×4.2", "at least ×12" or "×0.40"."""
     return f"{PHRASES[reading.relation]}×{number(reading.value, 2)}"
 
 
 def break_even_words(surrogate: Point, points: Sequence[Point]) -> str:
-    """N* in words."""
+    """The break-even as text."""
     pays = fr.break_even_of(surrogate, points)
     return "not known" if pays is None else pays.words
 
 
 def show(comparison: Comparison, console: Console | None = None) -> None:
-    """Print the table: every contender, and what each surrogate is worth."""
+    """Print the table of all contenders, with speed-up and break-even of each surrogate."""
     caption = f"error: {comparison.error_name}; cost: core-s a trajectory; single: s a request"
     if comparison.scalar_name:
         caption += f"; rank: Spearman's correlation of {comparison.scalar_name}"

@@ -1,17 +1,17 @@
 """Adjust a trained forecaster so that its free runs keep the climate of the states that it learned from.
 
-What errs by little in one step adds up in a long run: zonal means move off, and waves of some scales carry too much or
-too little energy. Forecasts of some days hardly tell; free runs do. They run here side by side while two things that
-follow each step are controlled by what is seen of all of them: a constant added to zonal means, as the flux correction
-of coupled models (Sausen, Barthel and Hasselmann 1988, doi:10.1007/BF01053472), and a growth of the spherical harmonics
-of anomalies by order and degree, which where it is below 0 is a damping, as the scale-selective diffusion of spectral
-models. What is stronger than on average is damped more, and what is weaker less, each harmonic by itself and all waves
-together (the saturation of Landau and Stuart; Stuart 1960, doi:10.1017/S002211206000116X): what the network lets grow
-by a little does not go on for ever.
+Small errors of single steps add up in a long run: zonal means drift, and waves of some scales carry too much or too
+little energy. Forecasts of a few days hardly show it; free runs do. Free runs are therefore stepped side by side, and
+statistics over all of them control two corrections that follow each step. The first adds a constant to zonal means, as
+the flux correction of coupled models does (Sausen, Barthel and Hasselmann 1988, doi:10.1007/BF01053472). The second is
+a growth rate of the spherical harmonics of anomalies by order and degree; where it is negative it damps, as the
+scale-selective diffusion of spectral models does. A harmonic that is stronger than its mean is damped more and a weaker
+one less, each by itself and all waves together (the saturation of Landau and Stuart; Stuart 1960,
+doi:10.1017/S002211206000116X), so that slow growth in the network saturates.
 
-Constant and growth are moved by the error of their own statistic (stochastic approximation; Robbins and Monro 1951,
-doi:10.1214/aoms/1177729586) and averaged over the last third of the runs (Polyak and Juditsky 1992,
-doi:10.1137/0330046). The networks stay as they are, and what a step adds to a state still depends on that state alone.
+The constant and the growth rate are updated by the error of their own statistic (stochastic approximation; Robbins and
+Monro 1951, doi:10.1214/aoms/1177729586) and averaged over the last third of the runs (Polyak and Juditsky 1992,
+doi:10.1137/0330046). The networks do not change, and what a step adds to a state still depends on that state alone.
 """
 
 from __future__ import annotations
@@ -43,17 +43,18 @@ from surrogates.weather.model import Usual, WeatherModel, rollout
 from surrogates.weather.spectral import FAINTEST, average_pairs, coefficient_mask, gain_energy, mean_energy
 from surrogates.weather.sun import clock
 
-#: Time T of each integral controller, days: an error of 1 for a day moves what a day adds by 1 / T^2. It is some times
-#: as long as what it controls remembers, by the correlation of one state with the next, within these bounds: shorter,
-#: it would swing; longer, it would not arrive. In the first third that of zonal means is proportional too, with 2 / T.
+#: Time T of each integral controller: an error of 1 for a day changes what a day adds by 1 / T^2. T is MEMORIES times
+#: the memory of the controlled quantity, from the correlation of successive states, within these bounds in days: a
+#: shorter T would oscillate, a longer one would not converge. In the first third of the runs the controller of zonal
+#: means has a proportional part too, 2 / T.
 MEMORIES, LEAST_DAYS, MOST_DAYS = 3.0, 10.0, 40.0
-#: Saturation: of a harmonic with twice its mean energy, in its memory, natural logarithm; and the most in a day.
+#: Damping of a harmonic with twice its mean energy, as a natural logarithm: over its memory, and at most in a day.
 SATURATION, MOST_SATURATION = 0.3, 0.02
-#: How much slower in the second third, and in the last.
+#: Rates of the controllers in the second and in the last third of the runs, relative to the first.
 SLOWER = 0.4, 0.1
-#: Bounds of the growth of a harmonic in a step, natural logarithm; and the largest error of energy that counts.
+#: Bounds of the growth of a harmonic in a step, as a natural logarithm, and of the relative error of its energy.
 LEAST_GROWTH, MOST_GROWTH, MOST_ERROR = -2.0, 0.2, 2.0
-#: How far beyond the extremes of the training a run may get before it begins anew, in units of their distance.
+#: How far beyond the extremes of the training data a run may get before it is restarted, in units of their range.
 MARGIN = 0.25
 #: Steps that are compiled as one, and seconds between checkpoints.
 CHUNK, SAVE_EVERY_S = 20, 60.0
@@ -61,11 +62,11 @@ CHUNK, SAVE_EVERY_S = 20, 60.0
 
 @dataclass(frozen=True)
 class SpectralClimate:
-    """Statistics of anomalies in units of a step's gain.
+    """Spectral statistics of anomalies, in units of the increment of a step.
 
     Attributes:
-        zonal: mean coefficients of order 0.
-        energy: mean square of coefficients, of order 0 about their mean; see `average_pairs`.
+        zonal: mean of the coefficients of order 0.
+        energy: mean square of the coefficients by zonal wavenumber (see `average_pairs`), for order 0 about the mean.
     """
 
     zonal: Float[np.ndarray, "degree channel"]
@@ -73,7 +74,7 @@ class SpectralClimate:
 
     @staticmethod
     def of(model: WeatherModel, store: WindowStore, part: tuple[int, int]) -> SpectralClimate:
-        """Of states of a store."""
+        """Statistics of the states of a part of a store."""
         measure = jax.jit(lambda states, days, seconds: _normalised_coefficients(model, states, days, seconds))
         zonal, energy, count = np.zeros(()), np.zeros(()), 0
         for rows, states in store.blocks(part):
@@ -88,13 +89,13 @@ class SpectralClimate:
 
 @dataclass(frozen=True)
 class Adjusted:
-    """What came of an adjustment.
+    """A forecaster with an adjusted climate, and the cost of the adjustment.
 
     Attributes:
-        forecaster: with it.
-        seconds: it took, of all calls that it was gone on with in.
-        core_seconds: of processor time in them.
-        restarts: runs that began anew because they had left the climatological range.
+        forecaster: the adjusted forecaster.
+        seconds: wall time of all sessions.
+        core_seconds: processor time of all sessions.
+        restarts: number of restarts of runs that had left the climatological range.
     """
 
     forecaster: Forecaster
@@ -117,7 +118,7 @@ class _Carry(NamedTuple):
 
 @dataclass(frozen=True)
 class _Checkpoint:
-    """What the note of an adjustment that goes on says."""
+    """The entries that a resumed adjustment reads from the note of its checkpoint."""
 
     identity: dict[str, Any]
     done: int
@@ -146,22 +147,22 @@ def adjust_climate(
     seed: int = 0,
     progress: bool = True,
 ) -> Adjusted:
-    """Run freely, and adjust; goes on from the checkpoint of `run_dir` if there is one.
+    """Adjust the climate of a forecaster in free runs; resumes from the checkpoint in `run_dir` if there is one.
 
     Args:
-        forecaster: trained, with a truncation, and not adjusted before.
-        store: of the states that it learned from.
-        part: [start, stop) of those whose climate is to be kept, and that runs begin from.
-        days: length of the runs; two thirds of it find the way, the last is averaged.
-        runs: side by side.
-        run_dir: gets `adjustment/`, a checkpoint, whose note says how many runs began anew.
-        seed: of a forecaster that sees noise.
+        forecaster: a trained forecaster with a truncation, not adjusted before.
+        store: the states that it learned from.
+        part: [start, stop) of the states that the runs begin from and whose climate is the target.
+        days: length of the runs; the corrections converge in the first two thirds and are averaged over the last.
+        runs: number of runs side by side.
+        run_dir: gets `adjustment/`, a checkpoint, whose note counts the restarts.
+        seed: seed of the noise of a forecaster that has noise.
         progress: whether to show a bar.
 
     Raises:
-        InputError: the part is too short, runs leave the climatological range as soon as they begin, or a checkpoint is
-            that of other settings.
-        KeyboardInterrupt: after a checkpoint was written.
+        InputError: the part is too short, runs leave the climatological range as soon as they begin, or the checkpoint
+            was made with other settings.
+        KeyboardInterrupt: Ctrl-C; raised after a checkpoint was written.
     """
     config = replace(forecaster.facts.config, adjust_days=float(days), adjust_runs=runs)
     unbanded = forecaster.with_facts(bands=None)
@@ -250,12 +251,12 @@ def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: 
     assert model.harmonics is not None
     zonal = truth.zonal
     if facts.config.mirror:
-        # Of two hemispheres that are alike, zonal means are even about the equator, those of what points north odd;
-        # what a record has besides is chance.
+        # Where the hemispheres are statistically alike, zonal means are even about the equator, and those of northward
+        # components odd. Any other part of a record is chance.
         odd = np.array([VARIABLES[c.variable].odd for c in model.layout.channels])
         zonal = np.where((model.harmonics.degrees[:, None] % 2 == 1) == odd, zonal, 0.0)
     counts = np.broadcast_to(coefficient_mask(model.harmonics), truth.energy.shape).copy()
-    # Area means are no waves, and not every forecaster may change them.
+    # Area means (order and degree 0) are left out, because not every forecaster may change them.
     counts[0, 0] = 0.0
     correlation = np.clip(1 - gains / (2 * np.maximum(truth.energy, 1e-30)), 0.05, 0.999)
     memory = -dt / np.log(correlation)
@@ -293,7 +294,7 @@ def _advance(
     key: Array,
     done: Array,
 ) -> _Carry:
-    """Some steps of all runs, each of which moves the adjustment by what it shows."""
+    """`CHUNK` steps of all runs; each step updates the corrections by the error that it shows."""
 
     def step(carry: _Carry, item: tuple[Array, Array]) -> tuple[_Carry, None]:
         number, step_key = item
@@ -317,7 +318,7 @@ def _advance(
         integral = carry.integral + rate / target.times[0] ** 2 * off
         shift = integral + jnp.where(third == 0, 2 * dt / target.times[0], 0.0) * off
         growth = jnp.clip(carry.growth + rate / target.times**2 * error, LEAST_GROWTH, MOST_GROWTH)
-        # With no run left to look at, nothing was seen.
+        # If no run stayed within the range, the step has no statistics and the corrections stay.
         seen = stays.any()
         moved, before = (shift, integral, growth), (carry.shift, carry.integral, carry.growth)
         shift, integral, growth = (jnp.where(seen, a, b) for a, b in zip(moved, before, strict=True))
@@ -335,7 +336,7 @@ def _advance(
 def _normalised_coefficients(
     model: WeatherModel, states: Float[Array, "row latitude longitude channel"], days: Array, seconds: Array
 ) -> Float[Array, "row order degree channel"]:
-    """Coefficients of anomalies in units of a step's gain."""
+    """Spectral coefficients of anomalies, in units of the increment of a step."""
     assert model.harmonics is not None
     anomalies = states - model.usual_at(days, seconds, 0)
     return model.harmonics.forward(anomalies / jnp.asarray(model.scale.increment_std))

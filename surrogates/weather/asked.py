@@ -1,4 +1,4 @@
-"""What a forecaster is asked, held to what it learned: counts, dims and units of a state, its values, its time."""
+"""Checks of a request to a forecaster: counts, the dims and units of a state, its values, and its time."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from data.weather import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLay
 from data.weather_names import AT_SURFACE, DIMS, ON_LEVELS
 from surrogates.weather.config import WeatherFacts
 
-#: How far beyond the extremes of the training a value may lie, in units of their distance: without a word, and at all.
+#: How far a value may lie beyond the extremes of the training data, in units of their range: without a warning, and at
+#: all.
 NEAR, FAR = 0.25, 1.0
 KNOWN_DIMS = (TIME, LEVEL, LATITUDE, LONGITUDE)
 
 
 def whole_number(value: Any, name: str) -> int:
-    """A count of 1 or more.
+    """A value as a whole number of 1 or more.
 
     Raises:
-        InputError: it is less, or no whole number; says which key.
+        InputError: the value is less, or no whole number; names the key.
     """
     try:
         number = operator.index(value)
@@ -38,13 +39,13 @@ def whole_number(value: Any, name: str) -> int:
 
 
 def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
-    """The layout's variables of a Dataset, whose dims are those of a state; other dims of length 1 are taken away.
+    """The variables of the layout in a Dataset, along the dims of a state; other dims of length 1 are dropped.
 
-    Variables without the attribute `units` are taken to be in those of the layout, with a warning.
+    Variables without the attribute `units` are assumed to have the units of the layout, with a warning.
 
     Raises:
-        InputError: it is no Dataset, a variable or a dim is missing or has another name, or a variable has a dim that a
-            state has not.
+        InputError: the state is no Dataset, a variable or a dim is missing or has another name, or a variable has a dim
+            that a state does not have.
     """
     if not isinstance(state, xr.Dataset):
         remedy = f"Give a Dataset of {', '.join(layout.variables)}"
@@ -75,10 +76,10 @@ def labelled_state(state: Any, layout: WeatherLayout) -> xr.Dataset:
 
 
 def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
-    """Refuse a state that lacks a variable or a dim, with the renaming that gives it, where that is known.
+    """Refuse a state without a variable or dim of the layout, and suggest the renaming that provides it.
 
     Raises:
-        InputError: names what is missing, and what there is.
+        InputError: names what is missing, and what the state has.
     """
     present = [str(name) for name in (*state.data_vars, *state.coords)]
     lacking = [v for v in layout.variables if v not in state]
@@ -105,7 +106,7 @@ def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
 def beyond_learned(
     states: Float[np.ndarray, "*any latitude longitude channel"], facts: WeatherFacts
 ) -> tuple[list[str], list[str]]:
-    """Channels whose values lie beyond those of the training: a little (`NEAR`), and by more than their range (`FAR`).
+    """Channels whose values lie beyond those of the training data: by more than `NEAR`, and by more than `FAR` ranges.
 
     Each is a phrase with the numbers.
     """
@@ -130,10 +131,10 @@ def beyond_learned(
 
 
 def refuse_beyond(states: Float[np.ndarray, "*any latitude longitude channel"], facts: WeatherFacts) -> list[str]:
-    """Refuse states that lie far from those of the training; what lies somewhat beyond them is handed back as phrases.
+    """Refuse states far beyond the training data; channels that lie somewhat beyond it are returned as phrases.
 
     Raises:
-        InputError: a channel lies beyond the extremes of the training by more than their distance.
+        InputError: a channel lies beyond the extremes of the training data by more than their range.
     """
     near, far = beyond_learned(states, facts)
     if far:
@@ -145,22 +146,22 @@ def refuse_beyond(states: Float[np.ndarray, "*any latitude longitude channel"], 
 
 
 def clock_text(hour: float) -> str:
-    """Such as "06:00"."""
+    """An hour of the day as text, such as "06:00"."""
     minutes = round(hour * 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
 def refuse_other_times(times: np.ndarray, steps: int, facts: WeatherFacts) -> list[str]:
-    """Refuse times of the day whose usual state was not learned; other times without a like are handed back as phrases.
+    """Refuse hours of the day that have no usual state; other times that the training did not have become phrases.
 
     Args:
-        times: datetime64 of present states.
-        steps: of the forecasts.
-        facts: of the forecaster. Those of older trainings do not tell times of the day and months.
+        times: datetime64 of the present states.
+        steps: number of steps of the forecasts.
+        facts: facts of the forecaster; those of older versions have no times of the day and no months.
 
     Raises:
-        InputError: the present state, or one to come, is of an hour that the training had no states of, and each hour
-            has usual states of its own.
+        InputError: the usual state depends on the hour, and the present state or a later one has an hour of which the
+            training had no states.
     """
     if not facts.layout.calendar or not len(times):
         return []
@@ -200,7 +201,7 @@ def _some(texts: Iterable[str], most: int = 6) -> str:
 
 
 def times_learned(times: np.ndarray) -> tuple[tuple[float, ...], tuple[int, ...]]:
-    """Times of the day, hours, and months that are among some datetime64."""
+    """The times of the day (hours) and the months (1 to 12) that occur among datetime64 values."""
     stamps = times.astype("datetime64[s]")
     hours = np.unique(stamps.astype(np.int64) % 86_400) / 3600
     months = np.unique(stamps.astype("datetime64[M]").astype(np.int64) % 12 + 1)

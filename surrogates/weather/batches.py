@@ -1,4 +1,4 @@
-"""Batches of windows of states, all of one shape, so that a step is compiled once."""
+"""Batches of windows of states, all of one shape, so that a training step is compiled once."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from jaxtyping import Bool, Float, Int
 from data.windows import WindowStore
 from surrogates.weather.sun import clock
 
-#: States that are held in memory, bytes; more are read window by window.
+#: Bytes of states up to which a source keeps them in memory; larger ones are read window by window.
 MEMORY_BYTES = 4 << 30
 
 
 class WeatherBatch(NamedTuple):
-    """Some windows.
+    """A batch of windows.
 
     Attributes:
-        frames: consecutive states: the history, then what is to be forecast.
+        frames: consecutive states: the history, then those to forecast, in the units of the variables.
         days, seconds: time of the last state of the history; see `sun.clock`.
-        weight: 1, or 0 for a row that only fills the batch.
+        weight: weight of each row: 1, or 0 for a row that only fills the batch.
     """
 
     frames: Float[np.ndarray, "batch frame latitude longitude channel"]
@@ -34,18 +34,18 @@ class WeatherBatch(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowBatches:
-    """A source of batches: every window of a part of a store once an epoch.
+    """A source of batches that gives every window of a part of a store once in each epoch.
 
     Attributes:
         store: the states.
-        part: [start, stop) that windows have to lie in.
-        size: rows of a batch; a multiple of the number of devices.
-        history: states that a forecast begins with.
-        unroll: states after them.
-        seed: of the order; None keeps that of time, and fills the last batch instead of leaving it out.
-        stride: states from the beginning of a window to that of the next one.
-        mirror: whether half of the windows, others in each epoch, are mirrored at the equator.
-        also: more stores, all of whose windows are in each epoch too.
+        part: [start, stop) of the states that windows may have.
+        size: rows of a batch, a multiple of the number of devices.
+        history: number of states that a forecast begins with.
+        unroll: number of states after them.
+        seed: seed of the random order; None keeps the order of time, and fills the last batch instead of dropping it.
+        stride: number of states from the start of one window to the start of the next.
+        mirror: whether half of the windows, drawn anew in each epoch, are mirrored at the equator.
+        also: further stores, all of whose windows are in each epoch too.
     """
 
     store: WindowStore
@@ -81,17 +81,17 @@ class WindowBatches:
 
     @property
     def _firsts(self) -> Int[np.ndarray, " source+1"]:
-        """Where the states of each source begin in the count of all."""
+        """Index of the first state of each source among the states of all sources."""
         return np.cumsum([0, *(len(store) for store, _ in self._sources)])
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches an epoch."""
+        """Number of batches in an epoch."""
         windows = len(self.starts)
         return -(-windows // self.size) if self.seed is None or windows < self.size else windows // self.size
 
     def epoch(self, index: int) -> Iterator[WeatherBatch]:
-        """The batches of an epoch, in an order that seed and index decide."""
+        """The batches of an epoch; the seed and the index determine their order."""
         order, turned = self.starts, np.zeros(len(self.starts), bool)
         if self.seed is not None:
             random = np.random.default_rng((self.seed, index))

@@ -1,7 +1,7 @@
-"""The ensemble that a probabilistic forecast has to beat: what the weather was at this time of the year in other years.
+"""The climatological ensemble, a reference of probabilistic forecasts: states of this time of the year in other years.
 
-Its score is that of the climatological distribution, against which a single climatological mean, whose CRPS is its
-absolute error, looks worse than it is (Rasp et al. 2024, arXiv:2308.15560, section 2.2: probabilistic climatology).
+Its CRPS is that of the climatological distribution. The climatological mean, whose CRPS is its absolute error, would be
+too easy to beat (Rasp et al. 2024, arXiv:2308.15560, section 2.2: probabilistic climatology).
 """
 
 from __future__ import annotations
@@ -17,20 +17,20 @@ from data.windows import WindowStore
 from surrogates.weather.references import leads
 
 Part = tuple[int, int]
-#: Days before and after a day of the year whose states are of its climate; wider where there are too few.
+#: Half widths, in days, of the window around a day of the year; the first one with enough states is taken.
 AROUND = (15, 30, 60, 184)
-#: States that a valid time draws from at the least, where the training has them.
+#: Number of states that are enough for a valid time to draw from.
 ENOUGH = 20
 
 
 @dataclass(frozen=True)
 class ClimatologicalEnsemble:
-    """States of the training at the hour of the day and around the day of the year of the valid time, drawn at random.
+    """An ensemble of training states at the hour of the day and around the day of the year of the valid time.
 
     Attributes:
         store: windows of the training.
-        part: [start, stop) of the states that it learned from.
-        kind: what times are told apart by, as `Climatology.kind`: "day_of_year", "hour" or "mean".
+        part: [start, stop) of the states of the training part.
+        kind: what the climate depends on, as in `Climatology.kind`: "day_of_year", "hour" or "mean".
     """
 
     store: WindowStore
@@ -44,7 +44,7 @@ class ClimatologicalEnsemble:
         return hour_of_day(times), day_of_year(times)
 
     def pool(self, time: np.ndarray) -> Int[np.ndarray, " state"]:
-        """Rows of the states that a valid time, datetime64, draws from."""
+        """Rows of the states that a valid time (datetime64) draws from."""
         rows = np.arange(self.part[0], self.part[1])
         if self.kind == "mean":
             return rows
@@ -62,7 +62,7 @@ class ClimatologicalEnsemble:
         return rows[near]
 
     def most_members(self, times: np.ndarray) -> int:
-        """How many members each of some valid times can draw."""
+        """The largest number of members that each of some valid times can draw."""
         times = np.unique(times)
         _, first = np.unique(1000 * hour_of_day(times) + day_of_year(times), return_index=True)
         return min(len(self.pool(time)) for time in times[first])
@@ -76,18 +76,18 @@ class ClimatologicalEnsemble:
         members: int = 2,
         seed: int = 0,
     ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
-        """Members are other states at each lead; all that is asked of them is to be of the climate.
+        """Ensembles of states drawn at random; at each lead they are drawn anew.
 
         Raises:
-            ValueError: fewer states are there than members are asked for.
+            ValueError: there are fewer states than members.
         """
         valid = leads(times, self.store.layout, steps)
         rows = np.empty((members, *valid.shape), int)
         for at in np.ndindex(*valid.shape):
             pool = self.pool(valid[at])
             if len(pool) < members:
-                raise ValueError(f"{len(pool)} states are there to draw {members} members from")
-            # The same draw for the same valid time, whichever batch it is in.
+                raise ValueError(f"there are {len(pool)} states to draw {members} members from")
+            # The draw depends on the valid time alone, so that batches do not change it.
             moment = int(valid[at].astype("datetime64[s]").astype(np.int64)) % (1 << 62)
             rows[(slice(None), *at)] = np.random.default_rng((seed, moment)).choice(pool, members, replace=False)
         unique, inverse = np.unique(rows, return_inverse=True)

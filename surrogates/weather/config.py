@@ -1,4 +1,4 @@
-"""How a forecaster is made, and what travels with its weights."""
+"""Settings of a forecaster, its calibrated bands, and the facts that are saved with its weights."""
 
 from __future__ import annotations
 
@@ -24,33 +24,34 @@ LEVEL_WEIGHTS = ("equal", "mass")
 
 @dataclass(frozen=True)
 class WeatherSettings:
-    """How a forecaster is trained.
+    """Settings of a forecaster and of its training.
 
     Attributes:
-        ensemble: networks trained apart; their mean is the forecast.
-        history: past anomalies that are seen, the present one counted.
-        noise_dims: length of the noise that makes one network an ensemble; 0 for a deterministic forecast.
-        draws: members of the ensemble that the fair CRPS is taken of in training.
-        usual: what anomalies are from: "none" (the mean of each channel), "mean" (of each point), "hour" (of each point
-            at each hour of the day), or "day": the states of the days before, which need as much more of the past.
-        day_weights: for "day": of yesterday, of the day before it, and so on; their sum is 1.
-        level_weights: "equal", or "mass": in proportion to pressure (or sigma), as air weighs.
-        variable_weights: of variables, where they are not 1.
-        keep_mass: whether the area mean of surface pressure stays what it was.
-        keep_means: whether the area means of anomalies fade as they did in the training, whatever the network says:
-            they hardly move in a step, and what little a network errs there adds up in a long run.
-        zonal_weight: in the loss, of means along circles of latitude beside points; see `WeatherLoss`.
-        spectral_weight: in the loss, of spherical harmonics up to the truncation beside points; see `WeatherLoss`.
-        mirror: whether training sees half of its windows mirrored at the equator: twice the data, where the forcing of
-            both hemispheres is the same and nothing tells them apart.
-        sun: whether the sun's light and the time of year are told, where times are dates.
-        damping: share of an anomaly that is kept in a step in which the network gives nothing.
+        ensemble: number of networks, trained independently; their mean is the forecast.
+        history: number of past anomalies that a network sees, the present one included.
+        noise_dims: length of the noise vector that makes one network an ensemble; 0 for a deterministic forecast.
+        draws: number of members of which training computes the fair CRPS.
+        usual: state that anomalies are differences from: "none" (the mean of each channel), "mean" (of each point),
+            "hour" (of each point at each hour of the day), or "day" (states of the days before, which need that much
+            more of the past).
+        day_weights: for "day", weights of yesterday, of the day before it, and so on; their sum is 1.
+        level_weights: "equal", or "mass" for weights in proportion to pressure (or sigma), as the mass of air.
+        variable_weights: weights of variables in the loss where they are not 1.
+        keep_mass: whether a step keeps the area mean of surface pressure.
+        keep_means: whether the area means of anomalies decay as they did in the training, whatever the network says:
+            they hardly change in a step, and small errors of a network there add up in a long run.
+        zonal_weight: weight of zonal means in the loss, relative to points; see `WeatherLoss`.
+        spectral_weight: weight of spherical harmonics in the loss, relative to points; see `WeatherLoss`.
+        mirror: whether training mirrors half of its windows at the equator, which doubles the data where the forcing of
+            both hemispheres is the same and no static field differs between them.
+        sun: whether networks see the sun's light and the time of year, where times are dates.
+        damping: share of an anomaly that is left after a step in which the network adds nothing.
         truncation: largest total wavenumber of what a step adds; None keeps all.
         unroll, unroll_from, unroll_full, input_noise: see `WeatherLoss`.
         adjust_days: length of the free runs in which the climate is adjusted after training; 0 for none. See
             `surrogates.weather.adjustment`.
-        adjust_runs: how many run side by side.
-        steps: of a forecast that is asked for without a number of steps.
+        adjust_runs: number of these runs.
+        steps: default number of steps of a forecast.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
@@ -112,15 +113,15 @@ class WeatherSettings:
         zonal_unit: Float[np.ndarray, "latitude channel"] | None = None,
         spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
     ) -> WeatherLoss:
-        """What training minimises.
+        """The loss that training minimises.
 
         Args:
-            layout: of the states.
-            zonal_unit: of errors of zonal means.
-            spectral_unit: of errors of spherical harmonics.
+            layout: layout of the states.
+            zonal_unit: unit of the errors of zonal means.
+            spectral_unit: unit of the errors of spherical harmonics.
 
         Raises:
-            ValueError: a weight is of a variable that is not among the channels.
+            ValueError: a weight names a variable that is not among the channels.
         """
         strange = [v for v in self.variable_weights if v not in layout.variables]
         if strange:
@@ -162,15 +163,15 @@ class WeatherConfig(WeatherSettings):
 class LeadBands:
     """Calibrated error bars of forecasts, by lead and channel.
 
-    A band holds a share 1 - alpha of the points of a field, by area, for a share 1 - alpha of the forecasts that are
-    exchangeable with those it was calibrated on; times of one record are so only in part, which a test on later times
-    shows.
+    A band contains the truth at a share 1 - alpha of the points of a field, by area, for a share 1 - alpha of the
+    forecasts that are exchangeable with those of the calibration. Times of one record are only partly exchangeable,
+    which a test on later times shows.
 
     Attributes:
-        sigma: root mean square error, by lead and channel.
-        factor: of sigma, the same.
-        alpha: share that may lie outside.
-        n: forecasts that it was calibrated on.
+        sigma: root mean square error by lead and channel, in the unit of the channel.
+        factor: half width of the band by lead and channel, in units of sigma.
+        alpha: share of points, and of forecasts, that may lie outside.
+        n: number of forecasts of the calibration.
     """
 
     sigma: tuple[tuple[float, ...], ...]
@@ -194,14 +195,14 @@ class LeadBands:
         """Calibrate on forecasts that training has not seen.
 
         Raises:
-            InputError: they are so few that no finite band has the coverage.
+            InputError: there are so few forecasts that no finite band has the coverage.
         """
         weights = (area / area.sum()).ravel()
         flat = np.abs(errors).reshape(*errors.shape[:2], -1, errors.shape[-1]).astype(np.float64)
         sigma = np.sqrt(np.einsum("nlpc,p->lc", flat**2, weights) / len(flat))
-        # No unit is too small: humidity aloft is 1e-6. The least number keeps 0 from dividing 0.
+        # The floor is the least positive number, to avoid 0 / 0: humidity aloft is 1e-6, so no larger one suits.
         sigma = np.maximum(sigma, np.finfo(np.float64).tiny)
-        # The quantile over points, each counted by its area.
+        # The quantile over points, weighted by area.
         order = np.argsort(flat, axis=2)
         reached = np.cumsum(weights[order], axis=2) >= 1 - alpha - 1e-12
         at = np.take_along_axis(order, reached.argmax(axis=2)[:, :, None], axis=2)
@@ -213,10 +214,10 @@ class LeadBands:
         return LeadBands(tuple(tuple(float(v) for v in row) for row in sigma), tuple(factor), alpha, len(flat))
 
     def half_width(self, leads: int) -> Float[np.ndarray, "lead channel"]:
-        """Half the width of the band.
+        """Half the width of the band, in the unit of each channel.
 
         Raises:
-            ValueError: more leads than it was calibrated for.
+            ValueError: the band is not calibrated for so many leads.
         """
         if leads > len(self.sigma):
             raise ValueError(f"bands reach {len(self.sigma)} leads, {leads} are asked for")
@@ -234,19 +235,19 @@ class LeadBands:
 
 @dataclass(frozen=True)
 class WeatherFacts:
-    """What travels with the weights.
+    """The facts that are saved with the weights of a forecaster.
 
     Attributes:
-        config: how they were trained.
-        layout: what the states are.
-        scale: see `WeatherScale`.
-        labels_fingerprint: of the states that it learned from.
-        low, high: smallest and largest value of each channel among them.
+        config: settings and networks.
+        layout: layout of the states.
+        scale: scales of the channels.
+        labels_fingerprint: fingerprint of the states that the forecaster learned from.
+        low, high: smallest and largest value of each channel among these states.
         bands: calibrated error bars; None if no states were set aside for them.
         scores: held-out scores, flat, with the unit in the key.
-        times_of_day: universal times of the day, hours, that its states had; empty where there are no dates, or where
-            an older version trained it.
-        months: 1 to 12, those that its states were of; empty as `times_of_day`.
+        times_of_day: universal times of the day, in hours, of these states; empty where there are no dates, or where
+            an older version trained the forecaster.
+        months: months of these states, 1 to 12; empty where `times_of_day` is.
     """
 
     config: WeatherConfig
@@ -273,7 +274,7 @@ class WeatherFacts:
         static: Float[np.ndarray, "latitude longitude static"] | None = None,
         seed: int = 0,
     ) -> WeatherModel:
-        """A model with fresh weights; usual states and static fields of zeros are for weights to be loaded into."""
+        """A model with fresh weights; usual states and static fields that are not passed are 0."""
         config, layout = self.config, self.layout
         if usual is None:
             shape = (*layout.grid.shape, len(layout.channels))
@@ -299,7 +300,7 @@ class WeatherFacts:
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
-        # Left out where empty, so that a surrogate of an older version keeps its fingerprint.
+        # Empty ones are left out, so that a surrogate of an older version keeps its fingerprint.
         times = {"times_of_day": list(self.times_of_day), "months": list(self.months)}
         return {k: v for k, v in times.items() if v} | {
             "config": self.config.to_json(),
@@ -317,6 +318,6 @@ class WeatherFacts:
         """The facts that `to_json` described.
 
         Raises:
-            KeyError, TypeError, ValueError: something lacks or is of a wrong kind.
+            KeyError, TypeError, ValueError: an entry is missing or of a wrong type.
         """
         return decode(WeatherFacts, value)

@@ -1,9 +1,9 @@
-"""A small convolutional network on a latitude-longitude grid, whole or a region: the baseline.
+"""A small convolutional network on a latitude-longitude grid, global or regional: the baseline.
 
-Residual blocks of one dense convolution and an MLP (after Liu et al. 2022, arXiv:2201.03545, whose convolutions by
-channel are slow on a CPU), at a coarser grid of patches where `patch` is above 1. Longitudes go on around the
-circle; beyond a pole the grid goes on at the other side, half a circle away (to a whole point; components of vectors
-keep their sign); beyond the edge of a region the last value goes on.
+It has residual blocks of one dense convolution and an MLP (after Liu et al. 2022, arXiv:2201.03545, whose convolutions
+by channel are slow on a CPU), on a coarser grid of patches where `patch` is above 1. Padding continues longitudes
+around the circle; beyond a pole it continues the grid on the other side, half a circle away (rounded to a whole point;
+components of vectors keep their sign); beyond the edge of a region it repeats the last value.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class ConvConfig(SphereConfig):
     """Sizes; see `SphereConfig`.
 
     Attributes:
-        size: points of the kernel along each dim; odd.
-        patch: points of the grid, along each dim, that make one of the coarser grid on which the blocks work. A network
-            commutes with turns of the Earth by this many points.
-        dilations: of the kernels of the blocks, in turn.
+        size: points of a kernel along each dim, an odd number.
+        patch: points of the grid, along each dim, that make one point of the coarser grid on which the blocks work. The
+            network commutes with rotations of the Earth by this many points.
+        dilations: dilations of the kernels of the blocks, used in turn.
     """
 
     size: int = 3
@@ -52,14 +52,14 @@ def pad_sphere(
     poles: bool,
     on_pole: tuple[bool, bool] = (False, False),
 ) -> Float[Array, "batch rows columns channel"]:
-    """A field with `reach` more points beyond each edge; see the module.
+    """Pad a field by `reach` points beyond each edge, as the docstring of the module describes.
 
     Args:
         x: the field.
-        reach: at most its rows, one fewer where a row lies on a pole.
+        reach: number of points, at most the rows of the field, or one fewer where a row lies on a pole.
         circle: whether longitudes close a circle.
         poles: whether the first and last row are next to the poles.
-        on_pole: whether the first and the last row lie on a pole, and so are not met again beyond it.
+        on_pole: whether the first and the last row lie on a pole, and so are not repeated beyond it.
     """
     if circle and poles:
         (first, last), half = on_pole, x.shape[2] // 2
@@ -72,12 +72,12 @@ def pad_sphere(
 
 
 class ConvBlock(nnx.Module):
-    """A convolution, then an MLP of the channels of each point, added to what came in."""
+    """A residual block: a convolution, then an MLP of the channels of each point."""
 
     def __init__(self, config: ConvConfig, shape: SphereShape, dilation: int, rngs: nnx.Rngs) -> None:
         grid = shape.grid
         self.circle, self.poles = grid.periodic, grid.is_global
-        # A patch reaches off the pole.
+        # A patch that includes a row on a pole also covers points away from it.
         south, north = (bool(config.patch == 1 and 90 - abs(grid.latitude[k]) < ON_POLE) for k in (0, -1))
         self.on_pole = (south, north)
         self.reach = dilation * (config.size // 2)
@@ -92,19 +92,19 @@ class ConvBlock(nnx.Module):
     def __call__(
         self, h: Float[Array, "batch rows columns width"], conditions: Float[Array, "batch conditions"] | None
     ) -> Float[Array, "batch rows columns width"]:
-        """The next features."""
+        """The features after the block."""
         normed = self.norm(h, conditions)
         wide = pad_sphere(normed, self.reach, circle=self.circle, poles=self.poles, on_pole=self.on_pole)
         return h + self.mlp(self.conv(wide))
 
 
 class ConvNet(nnx.Module):
-    """See the module.
+    """The convolutional network that the docstring of the module describes.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: settings of the network.
+        shape: shape of inputs and outputs.
+        rngs: random keys of the initial weights.
 
     Raises:
         InputError: patches do not fit the circle of longitudes, or kernels reach over a pole beyond the last row.
@@ -113,7 +113,7 @@ class ConvNet(nnx.Module):
     def __init__(self, config: ConvConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         self.config, self.shape = config, shape
         rows, columns = shape.grid.shape
-        # A grid that patches do not divide is filled up, and cut off again.
+        # A grid that patches do not divide is padded, and the answer is cropped.
         self.fill = (-rows % config.patch, -columns % config.patch)
         if shape.grid.periodic and self.fill[1]:
             raise InputError(

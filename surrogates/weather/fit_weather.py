@@ -1,4 +1,4 @@
-"""Train a `Forecaster`: what is usual and the scales first, then the networks, their climate, and the bands."""
+"""Train a `Forecaster`: usual states and scales, then the networks, the adjustment of their climate, and bands."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from surrogates.weather.model import WeatherModel, WeatherScale
 from surrogates.weather.spectral import gain_units
 
 Part = tuple[int, int]
-#: Forecasts that bands are calibrated on at most, and held at a time.
+#: Largest number of forecasts of a calibration, and of those computed at a time.
 CALIBRATED, AT_A_TIME = 200, 16
-#: Days of training from which the time of year is told.
+#: Days that a training has to cover for networks to see the time of year.
 YEAR = 360
 
 
 def usual_states(
     store: WindowStore, part: Part, kind: str
 ) -> tuple[Float[np.ndarray, "hour latitude longitude channel"], tuple[int, ...]]:
-    """What anomalies are from, by the states of a part, and the hours of the day that it tells apart.
+    """Usual states, from which anomalies are differences, and the hours of the day that they belong to.
 
     Raises:
-        InputError: hours are to be told apart, and the states have no dates.
+        InputError: usual states by hour are asked for, and the states have no dates.
     """
     shape = (*store.layout.grid.shape, len(store.layout.channels))
     if kind in ("none", "day"):
@@ -63,10 +63,10 @@ def usual_states(
 def scale_of(
     store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], config: WeatherConfig
 ) -> WeatherScale:
-    """Spreads of anomalies and of what a step adds to them.
+    """Scales of anomalies and of their increments in a step.
 
     Raises:
-        InputError: anomalies are to be from the day before, and a day is no whole number of steps.
+        InputError: anomalies are differences from the day before, and a day is no whole number of steps.
     """
     moments = Moments(len(store.layout.channels))
     span = (store.times[part[1] - 1] - store.times[part[0]]) / np.timedelta64(1, "D")
@@ -101,9 +101,10 @@ def scale_of(
 def slow_parts(
     store: WindowStore, part: Part, usual: Float[np.ndarray, "hour latitude longitude channel"], hours: tuple[int, ...]
 ) -> tuple[Float[np.ndarray, "latitude channel"], Float[np.ndarray, " channel"]]:
-    """What a step adds to zonal means, root mean square, and the share of an area mean's anomaly that a step leaves.
+    """Root mean square increment of zonal means in a step, and the share of an area mean's anomaly that a step keeps.
 
-    The share is the regression of the area mean of an anomaly on that of the state before, at most 1.
+    The share is the regression coefficient of the area mean of an anomaly on that of the previous state, within 0 and
+    1.
     """
     weights = store.layout.grid.weights
     area = weights[:, 0] / weights[:, 0].sum()
@@ -126,7 +127,7 @@ def slow_parts(
         last = zonal[-1:]
     size = np.sqrt(squares / max(steps, 1))
     typical = np.sqrt(np.mean(size**2, axis=0))
-    # Where nothing moves, an error still has a unit.
+    # Where a zonal mean does not change, the unit of its error is a small share of the typical one.
     return np.maximum(size, np.where(typical > 0, 1e-3 * typical, 1.0)), np.clip(
         products / np.where(variances > 0, variances, 1.0), 0.0, 1.0
     )
@@ -146,22 +147,22 @@ def fit_weather(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[Forecaster, FitResult]:
-    """Learn the step of a record of states.
+    """Train a forecaster on a record of states.
 
     Args:
         store: the states.
-        train, valid, calibration: [start, stop) of each part, which windows do not leave.
-        config: network and loss.
-        training: the recipe of the loop.
-        run_dir: its checkpoints and history; the same directory again goes on from there.
-        also: windows to learn from beside those of `train`. What is usual, the scales and the range of the climate are
-            those of `train` alone: these may be of states that the simulator itself never comes to.
-        init: a forecaster whose weights and scales training goes on from, such as with longer rollouts.
-        mesh: devices to share each batch among; None for all of them.
-        progress: show a progress bar.
+        train, valid, calibration: [start, stop) of the states of each part; windows lie within them.
+        config: settings, networks and loss.
+        training: training recipe.
+        run_dir: directory of checkpoints and history; with the same directory a run is resumed.
+        also: further windows to learn from. Usual states, scales and the range of the climate come from `train` alone,
+            because the further states may be ones that the simulator itself never reaches.
+        init: a forecaster whose weights and scales training starts from, such as for longer rollouts.
+        mesh: devices that share each batch; None for all of them.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: a part has no window of the length that is needed, or a setting does not suit the states.
+        InputError: a part has no window of the needed length, or a setting does not suit the states.
     """
     layout = store.layout
     for other in also:
@@ -194,7 +195,7 @@ def fit_weather(
         loss = config.loss(layout, zonal_unit, spectral_unit)
     except ValueError as error:
         raise InputError(str(error), where="surrogate") from error
-    # What follows a step is found once the step is learned.
+    # The climate is adjusted once the networks are trained, so training begins without the adjustment.
     plain = replace(config, adjust_days=0.0)
     facts = WeatherFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
     if layout.calendar:
@@ -207,7 +208,7 @@ def fit_weather(
     size = -(-training.batch_size // mesh.size) * mesh.size
     frames = config.history + facts.scale.before
     learn = WindowBatches(store, train, size, frames, config.unroll, training.seed, mirror=config.mirror, also=also)
-    # Windows that overlap tell a validation little that is new.
+    # Windows that overlap would add little to a validation.
     check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)
     for batches, name in ((learn, "training"), (check, "validation")):
         if batches is not None and not len(batches.starts):
@@ -242,10 +243,10 @@ def fit_weather(
 
 
 def _refuse_unlike_halves(store: WindowStore) -> None:
-    """Hold the states to what mirroring takes for granted.
+    """Refuse states that do not allow mirroring at the equator.
 
     Raises:
-        InputError: the grid, a variable or a static field does not mirror, or there are seasons.
+        InputError: the grid, a variable or a static field is not symmetric, or there are seasons.
     """
     remedy = "Set it to false"
     try:
@@ -264,10 +265,10 @@ def _refuse_unlike_halves(store: WindowStore) -> None:
 
 
 def _take_over(model: WeatherModel, init: Forecaster) -> None:
-    """Give a model the weights, the usual states and the static fields of another.
+    """Copy the weights, usual states and static fields of a forecaster into a model.
 
     Raises:
-        InputError: its network is another.
+        InputError: the networks differ.
     """
     _, state = nnx.split(model)
     fresh, trained = nnx.to_pure_dict(state), nnx.to_pure_dict(nnx.state(init.model))
@@ -283,10 +284,10 @@ def _take_over(model: WeatherModel, init: Forecaster) -> None:
 def forecast_errors(
     forecaster: Forecaster, store: WindowStore, part: Part, steps: int, most: int = CALIBRATED
 ) -> Float[np.ndarray, "forecast lead latitude longitude channel"]:
-    """Forecast less truth, from starts spread evenly over a part.
+    """Errors (forecast - truth) of forecasts whose starts are spread evenly over a part, in the units of the channels.
 
     Raises:
-        InputError: no window fits in it, or a forecast left the finite numbers.
+        InputError: no window lies in the part, or a forecast has values that are not finite.
     """
     history = forecaster.history
     starts = store.starts(history + steps, part)
@@ -299,7 +300,7 @@ def forecast_errors(
     batches = []
     for at in range(0, len(starts), AT_A_TIME):
         rows = starts[at : at + AT_A_TIME]
-        # The last batch is filled up, so that it has the shape of the others.
+        # The last batch is filled, so that it has the shape of the others.
         full = np.resize(rows, min(AT_A_TIME, len(starts)))
         states = store.read(full, history + steps)
         times = store.times[full + history - 1]
@@ -308,7 +309,7 @@ def forecast_errors(
     errors = np.concatenate(batches)
     if not np.isfinite(errors).all():
         raise InputError(
-            "forecasts of a held-out part left the finite numbers", where="surrogate",
+            "forecasts of a held-out part have values that are not finite", where="surrogate",
             remedy="Train longer, or with surrogate.unroll above 1",
         )  # fmt: skip
     return errors

@@ -1,4 +1,6 @@
-"""A forecaster: xarray in, xarray out, of any number of steps and members; also a simulator like any other.
+"""A forecaster, which maps an xarray state to an xarray forecast of any number of steps and members.
+
+It is also a simulator like any other.
 
 from surrogates.weather.forecaster import Forecaster
 model = Forecaster.load("runs/weather/surrogate")
@@ -29,19 +31,19 @@ from surrogates.weather.config import WeatherFacts
 from surrogates.weather.model import WeatherModel, rollout
 from surrogates.weather.sun import clock
 
-#: Numbers that a chunk of a forecast may hold, and steps of it at most.
+#: Largest number of values in a chunk of a forecast, and of its steps.
 CHUNK_SIZE, CHUNK_STEPS = 64_000_000, 16
 MEMBER = "number"
-#: Of forecasts of a layout without a calendar.
+#: Time of the present state where a layout has no calendar.
 NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
 class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
-    """A trained model with its facts; see `simulators.base.Simulator` for what it promises.
+    """A trained weather model with its facts; a `simulators.base.Simulator`.
 
     Args:
-        model: its weights.
-        facts: what else it is made of.
+        model: the networks with their weights.
+        facts: settings, layout, scales, bands and scores.
     """
 
     KIND = "weather"
@@ -53,12 +55,12 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
 
     @property
     def layout(self) -> Any:
-        """Of its states: a `data.weather.WeatherLayout`."""
+        """The layout of its states, a `data.weather.WeatherLayout`."""
         return self.facts.layout
 
     @property
     def history(self) -> int:
-        """States that a forecast begins with, the present one counted."""
+        """Number of states that a forecast begins with, the present one included."""
         return self.model.frames
 
     # xarray in, xarray out
@@ -67,24 +69,25 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         """A forecast from one state, or from several past ones.
 
         Args:
-            state: in WeatherBench 2 names; along `time` where a history is needed, the present state last.
-            steps: of the forecast; by default as many as were set in training.
-            members: of the ensemble, for a forecaster that sees noise; 1 for the others.
-            seed: of the noise.
+            state: the state with the names of WeatherBench 2; along `time`, the present state last, where a history is
+                needed.
+            steps: number of steps; by default `steps` of the settings.
+            members: members of the ensemble of a forecaster with noise; 1 for other forecasters.
+            seed: seed of the noise.
 
         Returns:
             Variables with CF attributes along `prediction_timedelta`, and `number` for several members; the coordinate
             `time` is that of the present state.
 
         Warns:
-            UserWarning: variables have no units, values lie somewhat beyond those of the training, or the time of day
-                or the month is one that it had no states of.
+            UserWarning: variables have no units, values lie somewhat beyond those of the training, or the training had
+                no states of this time of the day or month.
 
         Raises:
-            InputError: a variable is missing, the grid or the units are others, a value is not finite or far from those
-                of the training, its hour has no usual state, the history is too short or has gaps, or `steps` or
+            InputError: a variable is missing, the grid or the units differ, a value is not finite or far from those of
+                the training, the hour has no usual state, the history is too short or has gaps, or `steps` or
                 `members` is no whole number of 1 or more.
-            SimulationError: `not_converged`: the forecast left the finite numbers.
+            SimulationError: `not_converged`: the forecast has values that are not finite.
         """
         layout = self.facts.layout
         steps = self.facts.config.steps if steps is None else whole_number(steps, "steps")
@@ -97,7 +100,7 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
             warnings.warn(f"{text}: errors may exceed those of the tests", UserWarning, stacklevel=2)
         states = self.forecast_arrays(past[None], times, steps, members=members, seed=seed)[0]
         if not np.isfinite(states).all():
-            raise SimulationError("not_converged", "the forecast left the finite numbers")
+            raise SimulationError("not_converged", "the forecast has values that are not finite")
         lead = (np.arange(1, steps + 1) * layout.step_hours * 3600 * 1e9).astype("timedelta64[ns]")
         coords = {
             LEAD: (LEAD, lead, {"long_name": "lead time"}),
@@ -110,14 +113,14 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         return layout.with_attrs(**attrs).unstack(states, (MEMBER, LEAD), {**coords, MEMBER: numbers})
 
     def refuse_members(self, members: int) -> None:
-        """Refuse an ensemble of a forecaster that always answers the same.
+        """Refuse an ensemble of a deterministic forecaster.
 
         Raises:
-            InputError: there is more than one member, and no noise.
+            InputError: there is more than one member, and the forecaster has no noise.
         """
         if members > 1 and not self.facts.config.noise_dims:
             raise InputError(
-                f"{members} members of a forecaster without noise would be one and the same", where="members",
+                f"{members} members of a forecaster without noise would all be the same", where="members",
                 remedy="Ask for 1, or train with surrogate.noise_dims above 0",
             )  # fmt: skip
 
@@ -131,7 +134,8 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
             state = state.drop_vars(TIME, errors="ignore").expand_dims({TIME: [stamp]})
         if state.sizes[TIME] < history:
             raise InputError(
-                f"{state.sizes[TIME]} state is given, {history} are needed", remedy="Give the past ones along `time`"
+                f"the state has {state.sizes[TIME]} of the {history} times that are needed",
+                remedy="Give the past states along `time`",
             )
         state = state.isel({TIME: slice(state.sizes[TIME] - history, None)})
         times = state[TIME].values
@@ -161,16 +165,16 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         members: int = 1,
         seed: int = 0,
     ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
-        """Forecasts of a batch; leads 1 to `steps`.
+        """Forecasts of a batch of states at leads 1 to `steps`.
 
-        Of an ensemble of networks each runs by itself and their mean is the forecast.
+        Where there are several networks, each one runs by itself and the forecast is their mean.
 
         Args:
             history: past states, the present one last.
-            times: datetime64 of the present ones.
-            steps: of the forecast.
-            members: of the ensemble.
-            seed: of the noise.
+            times: datetime64 of the present states.
+            steps: number of steps.
+            members: members of the ensemble.
+            seed: seed of the noise.
         """
         parts = list(self.chunks(history, times, steps, members=members, seed=seed))
         return np.concatenate(parts, axis=2)
@@ -185,10 +189,10 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         seed: int = 0,
         chunk: int | None = None,
     ) -> Iterator[Float[np.ndarray, "batch member lead latitude longitude channel"]]:
-        """As `forecast_arrays`, some leads at a time: one compiled scan each, whose state stays on the device.
+        """Yield the forecasts of `forecast_arrays` a few leads at a time; the state stays on the device between them.
 
         Raises:
-            InputError: several members are asked of a forecaster that sees no noise.
+            InputError: there are several members, and the forecaster has no noise.
         """
         self.refuse_members(members)
         batch = len(history)
@@ -201,13 +205,13 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         carry = (jnp.copy(past), jnp.asarray(days), jnp.asarray(seconds))
         key = jax.random.key(seed)
         for number, start in enumerate(range(0, steps, size)):
-            # The last chunk runs as many steps as the others, so that it needs no program of its own.
+            # The last chunk runs as many steps as the others, so that no further program is compiled.
             carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
             leads = self._not_negative(np.asarray(states)[: steps - start])
             yield np.moveaxis(leads.reshape(len(leads), batch, members, *leads.shape[2:]), 0, 2)
 
     def _not_negative(self, states: Float[np.ndarray, "*lead channel"]) -> Float[np.ndarray, "*lead channel"]:
-        """States whose accumulated quantities, such as precipitation, are 0 or more, as no amount is negative."""
+        """The states with negative values of accumulated quantities, such as precipitation, set to 0."""
         amounts = [k for k, c in enumerate(self.facts.layout.channels) if is_amount(c.variable)]
         if not amounts:
             return states
@@ -224,9 +228,9 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
 
     @cached_property
     def spec(self) -> Spec:
-        """State variables in, their forecasts of `steps` steps out, with bands where they are calibrated.
+        """Inputs are state variables; outputs their forecasts of `steps` steps, with bands if these are calibrated.
 
-        Levels are dims of fixed length; each variable has those of the layout, which must be the same for all.
+        Levels are a dim of fixed length, so that all variables on levels must have the same ones.
         """
         layout, config = self.facts.layout, self.facts.config
         axes = layout.coordinates()
@@ -262,9 +266,9 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         """Answer one request.
 
         Raises:
-            SimulationError: `invalid_input`: a variable is missing, of other units, on another grid, not finite, far
-                from the training or of an hour without a usual state; `not_converged`: the forecast left the finite
-                numbers.
+            SimulationError: `invalid_input`: a variable is missing, has other units or another grid, is not finite or
+                far from the training data, or its hour has no usual state; `not_converged`: the forecast has values
+                that are not finite.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         layout, config = self.facts.layout, self.facts.config
@@ -281,7 +285,7 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
             raise SimulationError("invalid_input", str(error)) from error
         mean = self.forecast_arrays(values[None], times, config.steps)[0, 0]
         if not np.isfinite(mean).all():
-            raise SimulationError("not_converged", "the forecast left the finite numbers")
+            raise SimulationError("not_converged", "the forecast has values that are not finite")
         named = dict(self._named(mean, ""))
         bands = self.facts.bands
         if bands is not None and len(bands.sigma) >= config.steps:
@@ -296,17 +300,15 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         return {f"{name}{end}": data[name].values for name in self.facts.layout.variables}
 
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
-        """Answer a batch of `surrogates.weather.batches.WeatherBatch`, whose later frames are not looked at."""
+        """Forecasts of a `WeatherBatch` by variable; frames of the batch after the history are ignored."""
         layout, config = self.facts.layout, self.facts.config
         times = np.asarray(batch.days).astype("datetime64[D]").astype("datetime64[s]") + np.asarray(batch.seconds)
         states = self.forecast_arrays(np.asarray(batch.frames)[:, : self.history], times, config.steps)[:, 0]
         data = layout.unstack(states, ("row", LEAD))
         return {name: data[name].values for name in layout.variables}
 
-    # Keeping
-
 
 def _steps(graph: Any, steps: int, state: Any, carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, Array]:
-    """Some steps; the mean over networks is what is given back, and each goes on from its own state."""
+    """Some steps of all networks, each from its own state; returns these states and the forecast, their mean."""
     carry, states = rollout(nnx.merge(graph, state), *carry, key, steps)
     return carry, states.mean(axis=1)

@@ -1,8 +1,8 @@
 """Real spherical harmonics of fields with channels, by dinosaur's transform.
 
-dinosaur's basis (Bourke 1972) is orthonormal on the sphere; a latitude grid is Gaussian, or even with or without the
-poles. Coefficients are kept for total wavenumbers up to the truncation, and longitudes are counted from the grid's
-first. Products are computed in float32 in full, also where a device would round their factors.
+dinosaur's basis (Bourke 1972) is orthonormal on the sphere. The latitudes of a grid are Gaussian, or even with or
+without the poles. Coefficients are kept for total wavenumbers up to the truncation, and longitudes are counted from the
+first one of the grid. Products are computed in full float32, also on a device that would round their factors.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from data.extras import install_command
 from data.weather import WeatherGrid
 from surrogates.operator.spectral import EXACT
 
-#: Where latitudes of a grid may lie, as dinosaur names it.
+#: The spacings that the latitudes of a grid may have, as dinosaur names them.
 SPACINGS = ("gauss", "equiangular", "equiangular_with_poles")
 INSTALL = install_command("weather")
 
 
 @dataclass(frozen=True)
 class Harmonics:
-    """The transform of one grid.
+    """The spherical harmonic transform of one grid.
 
     Attributes:
-        grid: a global one.
+        grid: a global grid.
         truncation: largest total wavenumber.
 
     Raises:
-        InputError: the grid is none that the transform knows, or too coarse for the truncation.
+        InputError: the grid has latitudes for which there is no transform, or is too coarse for the truncation.
     """
 
     grid: WeatherGrid
@@ -53,7 +53,7 @@ class Harmonics:
 
     @cached_property
     def spacing(self) -> str:
-        """Which of `SPACINGS` the grid has."""
+        """The spacing of the latitudes, one of `SPACINGS`."""
         spherical_harmonic = _dinosaur()
         sine = np.sin(np.deg2rad(np.asarray(self.grid.latitude)))
         for spacing in SPACINGS:
@@ -82,10 +82,10 @@ class Harmonics:
 
     @property
     def is_exact(self) -> bool:
-        """Whether coefficients come back from their fields: on even latitudes up to half as many as there are.
+        """Whether the coefficients of a field that was made from coefficients are the same again.
 
-        Beyond that the quadrature of an even grid is approximate: at two thirds of 32 latitudes coefficients come back
-        with an error of 0.4 % of their root mean square.
+        On even latitudes this holds for truncations below half their number. Beyond that the quadrature of an even grid
+        is approximate: at two thirds of 32 latitudes the error is 0.4 % of the root mean square of the coefficients.
         """
         return self.spacing == "gauss" or 2 * self.truncation < self.grid.shape[0]
 
@@ -96,7 +96,7 @@ class Harmonics:
 
     @cached_property
     def orders(self) -> Int[np.ndarray, " order"]:
-        """Zonal wavenumber of each order: 0, then a cosine and a sine of each."""
+        """Zonal wavenumber of each order: 0, then each wavenumber twice, for cosine and sine."""
         return (np.arange(2 * self.truncation + 1) + 1) // 2
 
     @cached_property
@@ -119,11 +119,11 @@ class Harmonics:
     def analyse(
         self, x: Float[Array, "longitude latitude batch channel"]
     ) -> Float[Array, "order degree batch channel"]:
-        """Coefficients of fields whose points come first: both sums are then products of matrices as they lie."""
+        """Coefficients of fields; points are the first axes, so that both sums are products of matrices as stored."""
         w, f, p, mask = self._basis
         (columns, rows), rest = x.shape[:2], x.shape[2:]
         waves = jnp.matmul(jnp.asarray(f.T, x.dtype), x.reshape(columns, -1), precision=EXACT)
-        # The weights of latitudes, and which coefficients exist, belong to the Legendre functions.
+        # The weights of latitudes and the mask of the coefficients are applied to the Legendre functions.
         legendre = np.swapaxes(p * w[:, None], 1, 2) * mask[:, :, None]
         coefficients = jnp.matmul(jnp.asarray(legendre, x.dtype), waves.reshape(len(p), rows, -1), precision=EXACT)
         return coefficients.reshape(*coefficients.shape[:2], *rest)
@@ -131,7 +131,7 @@ class Harmonics:
     def synthesise(
         self, z: Float[Array, "order degree batch channel"]
     ) -> Float[Array, "longitude latitude batch channel"]:
-        """Fields of coefficients, points first."""
+        """Fields of coefficients; points are the first axes."""
         _, f, p, _ = self._basis
         waves = jnp.matmul(jnp.asarray(p, z.dtype), z.reshape(*z.shape[:2], -1), precision=EXACT)
         fields = jnp.matmul(jnp.asarray(f, z.dtype), waves.reshape(len(p), -1), precision=EXACT)

@@ -39,9 +39,9 @@ class Icosphere:
 
     @property
     def areas(self) -> Float[np.ndarray, " vertex"]:
-        """Area of each vertex: a third of each spherical triangle around it; they add up to 4 pi.
+        """Area of each vertex on the unit sphere: a third of each spherical triangle around it; the sum is 4 pi.
 
-        A triangle's by Van Oosterom and Strackee 1983 (IEEE Trans. Biomed. Eng. 30, 125).
+        The area of a triangle follows Van Oosterom and Strackee 1983 (IEEE Trans. Biomed. Eng. 30, 125).
         """
         a, b, c = (self.vertices[self.faces[:, k]] for k in range(3))
         volume = np.einsum("ij,ij->i", a, np.cross(b, c))
@@ -53,7 +53,7 @@ class Icosphere:
 
 
 def icosahedron() -> Icosphere:
-    """The regular one, whose first vertex is a pole."""
+    """The regular icosahedron, whose first vertex is a pole."""
     lower = np.arctan(0.5)
     ring = [(s * lower, np.deg2rad(72 * k + (0 if s > 0 else 36))) for s in (1, -1) for k in range(5)]
     upper = [(0.0, 0.0, 1.0)] + [(np.cos(p) * np.cos(t), np.cos(p) * np.sin(t), np.sin(p)) for p, t in ring]
@@ -63,7 +63,7 @@ def icosahedron() -> Icosphere:
 
 
 def refine(mesh: Icosphere) -> Icosphere:
-    """Each triangle cut into four at the middles of its edges, which are moved out to the sphere."""
+    """The mesh with each triangle split into four at the midpoints of its edges, projected onto the sphere."""
     pairs = np.sort(np.concatenate([mesh.faces[:, [0, 1]], mesh.faces[:, [1, 2]], mesh.faces[:, [2, 0]]]), axis=1)
     unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
     middle = mesh.vertices[unique].sum(axis=1)
@@ -96,9 +96,10 @@ def grid_points(grid: WeatherGrid) -> Points:
 
 
 def grid_to_mesh(grid: WeatherGrid, mesh: Icosphere, reach: float = 0.6) -> Edges:
-    """From each point of the grid to the vertices within `reach` longest edges of the mesh, and to the nearest one.
+    """Edges from each grid point to the vertices within `reach` times the longest edge of the mesh, and to the nearest.
 
-    A vertex that no point is near gets its nearest point, so that none is without news. Sorted by receiver.
+    A vertex without a point within that distance gets its nearest point, so that every vertex receives a message. Edges
+    are sorted by receiver.
     """
     points, ends = grid_points(grid), mesh.edges
     longest = np.linalg.norm(mesh.vertices[ends[:, 0]] - mesh.vertices[ends[:, 1]], axis=1).max()
@@ -112,10 +113,10 @@ def grid_to_mesh(grid: WeatherGrid, mesh: Icosphere, reach: float = 0.6) -> Edge
 
 
 def mesh_to_grid(grid: WeatherGrid, mesh: Icosphere) -> Int[np.ndarray, "point 3"]:
-    """The three vertices of the triangle that each point of the grid lies in.
+    """The three vertices of the triangle in which each point of the grid lies.
 
     Raises:
-        ValueError: a point lies in no triangle, so that the mesh does not cover the sphere.
+        ValueError: a point lies in no triangle, because the mesh does not cover the sphere.
     """
     points = grid_points(grid)
     a, b, c = (mesh.vertices[mesh.faces[:, k]] for k in range(3))
@@ -131,14 +132,14 @@ def mesh_to_grid(grid: WeatherGrid, mesh: Icosphere) -> Int[np.ndarray, "point 3
 
 
 def edge_features(sender: Points, receiver: Points) -> Float[np.ndarray, "edge 4"]:
-    """Length of each edge, and the sender's place as the receiver sees it: its east, its north and up.
+    """Length of each edge, and the position of the sender in the receiver's frame of east, north and up.
 
-    In the receiver's frame an edge looks alike wherever it lies.
+    In that frame the features of an edge do not depend on where on the sphere it lies.
     """
     up = receiver
     east = np.stack([-receiver[:, 1], receiver[:, 0], np.zeros(len(receiver))], axis=1)
     size = np.linalg.norm(east, axis=1, keepdims=True)
-    # At a pole every direction is south; one of them is taken.
+    # At a pole the direction of east is not defined; one is chosen.
     east = np.where(size > 1e-9, east / np.maximum(size, 1e-9), np.array([0.0, 1.0, 0.0]))
     north = np.cross(up, east)
     step = sender - receiver

@@ -1,4 +1,4 @@
-"""What the networks of weather share: settings, what is known of each point, and a conditioned residual step."""
+"""Common parts of the weather networks: settings, features of the location, a conditioned norm, encoder and decoder."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from surrogates.operator.layers import ACTIVATIONS, DTYPES, MLP, Linear, scaled_
 
 @dataclass(frozen=True)
 class SphereConfig:
-    """What the settings of all networks have in common.
+    """Settings that all weather networks have.
 
     Attributes:
-        width: channels inside.
-        blocks: residual blocks.
-        hidden: hidden channels of each block's MLP, in units of the width.
+        width: number of channels inside.
+        blocks: number of residual blocks.
+        hidden: hidden channels of the MLP of each block, in units of the width.
         activation: one of `surrogates.operator.layers.ACTIVATIONS`.
-        dtype: of what acts on channels, "float32" or "bfloat16"; weights and spherical harmonics stay in float32.
-        remat: compute each block again for its gradient instead of keeping what it made.
+        dtype: "float32" or "bfloat16", for operations on channels; weights and spherical harmonics stay in float32.
+        remat: whether to recompute each block for its gradient instead of keeping its activations.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
@@ -50,11 +50,11 @@ class SphereConfig:
 
 @dataclass(frozen=True)
 class SphereShape:
-    """What goes into a network and comes out.
+    """Shape of the inputs and outputs of a network.
 
     Attributes:
-        grid: of both.
-        inputs, outputs: channels.
+        grid: grid of both.
+        inputs, outputs: number of channels.
         conditions: length of the vector that conditions every block; 0 for none.
     """
 
@@ -65,10 +65,10 @@ class SphereShape:
 
 
 class Constant:
-    """An array that belongs to the program: neither trained nor saved, and alike where its numbers are.
+    """An array that is a constant of the program: neither trained nor saved; two are equal if their values are.
 
     Args:
-        values: the numbers.
+        values: the array.
     """
 
     def __init__(self, values: np.ndarray) -> None:
@@ -83,17 +83,17 @@ class Constant:
 
 
 class ConditionalNorm(nnx.Module):
-    """A layer norm over the channels of each point, scaled and shifted by what conditions the network.
+    """A layer norm over the channels of each point, with scale and shift from a conditioning vector such as noise.
 
     Args:
-        channels: of the features.
-        conditions: length of the vector; 0 for none.
-        rngs: for the first weights.
+        channels: number of channels of the features.
+        conditions: length of the conditioning vector; 0 for none.
+        rngs: random keys of the initial weights.
     """
 
     def __init__(self, channels: int, conditions: int, rngs: nnx.Rngs) -> None:
         self.norm = nnx.LayerNorm(channels, use_fast_variance=False, rngs=rngs)
-        # Small at first: an ensemble begins nearly as one, and learns how far to spread.
+        # Small initial weights: the members of an ensemble begin almost equal, and training sets their spread.
         self.map = (
             nnx.Linear(conditions, 2 * channels, kernel_init=scaled_normal(0.01), rngs=rngs) if conditions else None
         )
@@ -104,12 +104,12 @@ class ConditionalNorm(nnx.Module):
         conditions: Float[Array, "batch conditions"] | None,
         axis: int = 0,
     ) -> Float[Array, "*batch_and_space channels"]:
-        """The normalised features, whose statistics are taken in float32.
+        """The normalised features; mean and variance are computed in float32.
 
         Args:
             h: the features.
-            conditions: of each of the batch.
-            axis: of the batch in `h`.
+            conditions: one vector for each row of the batch.
+            axis: axis of the batch in `h`.
 
         Raises:
             ValueError: the network is conditioned and no vector is given, or the other way round.
@@ -129,9 +129,9 @@ class ConditionalNorm(nnx.Module):
 
 
 def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude 2"]:
-    """What is told of a point: sine and cosine of its latitude, or in a region its place between the edges, -1 to 1.
+    """Features of the location of each point: sine and cosine of latitude, or for a region its coordinates, -1 to 1.
 
-    On a circle of longitudes nothing is told of the longitude, so that a network commutes with turns of the Earth.
+    On a full circle of longitudes the longitude is left out, so that a network commutes with rotations of the Earth.
     """
     rows, columns = grid.shape
     if grid.periodic:
@@ -143,7 +143,7 @@ def where_on_earth(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude 2
 
 
 class Encoder(nnx.Module):
-    """The first features of each point, from the inputs and from where it lies."""
+    """An MLP from the inputs and the location of each point to its first features."""
 
     def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         self.shape, self.dtype = shape, config.dtype
@@ -154,10 +154,10 @@ class Encoder(nnx.Module):
     def __call__(
         self, x: Float[Array, "batch latitude longitude inputs"]
     ) -> Float[Array, "batch latitude longitude w"]:
-        """The features.
+        """The first features.
 
         Raises:
-            ValueError: x is of another shape.
+            ValueError: the shape of x differs from that of the network.
         """
         expected = (*self.shape.grid.shape, self.shape.inputs)
         if x.shape[1:] != expected:
@@ -167,7 +167,7 @@ class Encoder(nnx.Module):
 
 
 class Decoder(nnx.Module):
-    """The answer at each point; small at first, so that a forecast begins as persistence."""
+    """A linear map to the outputs at each point, small initially, so that a forecast begins as persistence."""
 
     def __init__(self, config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
@@ -178,5 +178,5 @@ class Decoder(nnx.Module):
     def __call__(
         self, h: Float[Array, "batch latitude longitude width"], conditions: Float[Array, "batch conditions"] | None
     ) -> Float[Array, "batch latitude longitude outputs"]:
-        """The answer, float32."""
+        """The outputs, in float32."""
         return self.last(self.norm(h, conditions)).astype(jnp.float32)

@@ -1,12 +1,12 @@
 """The loss of a forecast unrolled over several steps: of one forecast, or of an ensemble drawn from one network.
 
-Errors count by the area of their cell, by the weight of their channel, and in units of what a step typically
-adds. Means along circles of latitude may count besides, in units of what a step adds to them: they move slowly, so
-that points hardly feel their errors, which add up in a long run. And so may the spherical harmonics of errors, each
-in units of what a step adds to it (as in Bonev et al. 2025, arXiv:2507.12144): what no point feels of the faint ones
-grows in a long run until its spectrum is another. Of one forecast the loss is the mean square; of an
+Errors are in units of the typical increment of a step, and weighted by the area of the cell and by the channel. Errors
+of zonal means may be added to the loss, in units of their own increments: zonal means change slowly, so that their
+errors are small at single points and still add up in a long run. The spherical harmonics of errors may be added too,
+each in units of its own increment (as in Bonev et al. 2025, arXiv:2507.12144): errors of faint harmonics hardly show at
+single points and change the spectrum in a long run. The loss of one forecast is the mean square error, that of an
 ensemble the fair CRPS of members that see different noise (Lang et al. 2024, arXiv:2412.15832; Alet et al. 2025,
-arXiv:2506.10772). The forecast's own answer is its next input.
+arXiv:2506.10772). Each step gets the forecast of the step before as its input.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ from surrogates.weather.sun import later
 
 @dataclass(frozen=True)
 class WeatherLoss:
-    """What training minimises.
+    """The loss that training minimises.
 
     Attributes:
-        unroll: steps of a window.
+        unroll: number of forecast steps of a window.
         unroll_from, unroll_full: shares of training at which the second step begins to count, and from which all do.
-        draws: members of the ensemble; 1 where the network sees no noise.
-        channel_weights: of each channel; their mean is 1.
-        input_noise: standard deviation of what is added to the first states, in units of a step's gain.
-        zonal_weight: of zonal means beside points.
-        zonal_unit: of their errors, by latitude and channel; 1 if empty.
-        spectral_weight: of spherical harmonics beside points; the model needs a truncation.
-        spectral_unit: of their errors, by zonal wavenumber, total wavenumber and channel; 1 if empty.
+        draws: members of the ensemble; 1 where the network has no noise.
+        channel_weights: weight of each channel; their mean is 1.
+        input_noise: standard deviation of noise on the first states, in units of the increment of a step.
+        zonal_weight: weight of zonal means, relative to points.
+        zonal_unit: unit of their errors, by latitude and channel; 1 if empty.
+        spectral_weight: weight of spherical harmonics, relative to points; the model needs a truncation.
+        spectral_unit: unit of their errors, by zonal wavenumber, total wavenumber and channel; 1 if empty.
 
     Raises:
         ValueError: a number is out of range.
@@ -62,7 +62,7 @@ class WeatherLoss:
             raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
 
     def step_weights(self, progress: jax.Array) -> Float[Array, " step"]:
-        """1 for each step that counts at this share of training."""
+        """Weight of each step at this share of training: 1 if it counts, else 0."""
         width = max(self.unroll_full - self.unroll_from, 1e-6)
         share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
         number = 1.0 + jnp.floor(share * (self.unroll - 1) + 1e-6)
@@ -77,7 +77,7 @@ class WeatherLoss:
         rows, draws = len(frames), self.draws
         start_key, noise_key = jax.random.split(key)
         past = frames[:, : model.frames]
-        # The draws of a row are rows of their own.
+        # Each draw of a row is a row of its own.
         past = jnp.broadcast_to(past[None, None], (model.members, draws, *past.shape))
         past = past.reshape(model.members, draws * rows, *past.shape[3:])
         if self.input_noise:
@@ -85,8 +85,8 @@ class WeatherLoss:
             past = past + size * jax.random.normal(start_key, past.shape, past.dtype)
         days, seconds = (jnp.tile(jnp.asarray(v), draws) for v in (batch.days, batch.seconds))
         counted = self.step_weights(progress)
-        # Kept between several steps, what a network made takes more time to write and to read than to make again, and
-        # the steps that do not count yet would write as many zeros.
+        # Over several steps it takes longer to write and read activations than to compute them again, and the steps
+        # that do not count yet would write as many zeros.
         graph, state = nnx.split(model)
 
         def network(state: nnx.State, past: Array, days: Array, seconds: Array, noise: Array | None) -> Array:
@@ -109,7 +109,7 @@ class WeatherLoss:
             def skip(carry: tuple[Array, Array, Array]) -> tuple[tuple[Array, Array, Array], Array]:
                 return carry, jnp.zeros((model.members, rows))
 
-            # A step that does not count yet costs next to nothing.
+            # A step that does not count yet is skipped, so that it costs almost nothing.
             return jax.lax.cond(counts > 0, count, skip, carry)
 
         targets = jnp.moveaxis(frames[:, model.frames :], 1, 0)
@@ -141,7 +141,7 @@ class WeatherLoss:
             assert model.harmonics is not None
             mask = jnp.asarray(model.harmonics.mask, jnp.float32)[..., None]
             per = jnp.asarray(self.spectral_unit, jnp.float32)[model.harmonics.orders] if self.spectral_unit else 1.0
-            # Of errors: what states have in common would cost digits that the faint ones need.
+            # The transform is of errors, because in float32 that of whole states would lose the faint harmonics.
             wrong = (drawn - target).reshape(-1, *truth.shape[1:])
             waves = model.harmonics.forward(wrong) / per
             waves = waves.reshape(*drawn.shape[:-3], *waves.shape[1:])
@@ -151,7 +151,7 @@ class WeatherLoss:
         return value
 
     def _distance(self, drawn: Float[Array, "member drawn *points"], target: Float[Array, "*points"]) -> Array:
-        """Squared error of one forecast, fair CRPS of several."""
+        """Squared error of one forecast, or fair CRPS of several."""
         if self.draws == 1:
             return (drawn[:, 0] - target) ** 2
         return jax.vmap(lambda one: fair_crps(one, target))(drawn)

@@ -1,8 +1,8 @@
 """A graph network on a refined icosahedral multi-mesh: encode to the mesh, process along its edges, decode to the grid.
 
-After GraphCast (Lam et al. 2023, arXiv:2212.12794): messages from grid points to vertices near them, rounds of
-messages between vertices along the edges of all refinements at once, and messages from the three vertices around each
-grid point back to it; every function an MLP, every round added to what was there.
+The network follows GraphCast (Lam et al. 2023, arXiv:2212.12794): messages from grid points to vertices near them,
+rounds of messages between vertices along the edges of all refinements at once, and messages from the three vertices
+around each grid point back to it. Every function is an MLP, and every round is residual.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class MeshConfig(SphereConfig):
     """Sizes; see `SphereConfig`.
 
     Attributes:
-        refinements: of the icosahedron: 3 has 642 vertices, each one more four times as many.
-        reach: of the messages from the grid, in units of the longest edge.
+        refinements: number of refinements of the icosahedron: 3 gives 642 vertices, each further one 4 times as many.
+        reach: largest distance of messages from the grid, in units of the longest edge.
     """
 
     refinements: int = 3
@@ -42,13 +42,13 @@ class MeshConfig(SphereConfig):
 
 
 class Messages(nnx.Module):
-    """What receivers hear from senders along edges: a sum of an MLP of the edge and of both ends.
+    """Messages from senders to receivers: the sum over edges of an MLP of the edge and of both ends.
 
     Args:
         config: sizes.
         edges: (sender, receiver), sorted by receiver.
-        places: of senders and receivers on the unit sphere.
-        rngs: for the first weights.
+        places: points of senders and receivers on the unit sphere.
+        rngs: random keys of the initial weights.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Messages(nnx.Module):
         features = edge_features(places[0][senders], places[1][receivers])
         self.features = Constant((features / np.maximum(features.std(axis=0), 1e-9)).astype(np.float32))
         dtype, width = DTYPES[config.dtype], config.width
-        # The first layer is linear in its three parts; on nodes, of which there are fewer, two of them cost less.
+        # The first layer is linear in its three parts; two of them are cheaper on nodes, of which there are fewer.
         self.edge = Linear(features.shape[1], width, dtype=dtype, rngs=rngs)
         self.sent = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
         self.received = Linear(width, width, use_bias=False, dtype=dtype, rngs=rngs)
@@ -70,7 +70,7 @@ class Messages(nnx.Module):
     def __call__(
         self, senders: Float[Array, "batch sender width"], receivers: Float[Array, "batch receiver width"]
     ) -> Float[Array, "batch receiver width"]:
-        """The sum that each receiver hears, over the root of the mean number of edges."""
+        """The sum of the messages to each receiver, divided by the root of the mean number of edges."""
         sent = self.sent(senders)[:, self.senders.values]
         received = self.received(receivers)[:, self.receivers.values]
         heard = activate(self.activation, self.edge(jnp.asarray(self.features.values)) + sent + received)
@@ -83,7 +83,7 @@ class Messages(nnx.Module):
 
 
 class MeshBlock(nnx.Module):
-    """A round of messages between vertices, then an MLP of each."""
+    """A residual block: a round of messages between vertices, then an MLP of each vertex."""
 
     def __init__(
         self, config: MeshConfig, shape: SphereShape, edges: np.ndarray, vertices: np.ndarray, rngs: nnx.Rngs
@@ -96,18 +96,18 @@ class MeshBlock(nnx.Module):
     def __call__(
         self, h: Float[Array, "batch vertex width"], conditions: Float[Array, "batch conditions"] | None
     ) -> Float[Array, "batch vertex width"]:
-        """The next features."""
+        """The features after the block."""
         normed = self.norm(h, conditions)
         return h + self.mlp(jnp.concatenate([normed, self.messages(normed, normed)], axis=-1))
 
 
 class MeshNet(nnx.Module):
-    """See the module.
+    """The mesh network that the docstring of the module describes.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: settings of the network.
+        shape: shape of inputs and outputs.
+        rngs: random keys of the initial weights.
 
     Raises:
         InputError: the grid does not cover the sphere.

@@ -1,7 +1,8 @@
 """Scores of forecasts by the definitions of WeatherBench 2 (Rasp et al. 2024, arXiv:2308.15560, section 3).
 
-Errors are summed over forecasts in float64, one batch at a time, so that a forecast need not be held. The root of the
-mean square error is taken after the mean over forecasts, as there. Weights are the areas of cells.
+Errors are summed over forecasts in float64, one batch at a time, so that no more than a batch is in memory. As in
+WeatherBench 2, the root of the mean square error is taken after the mean over forecasts. Weights are the areas of
+cells.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from jaxtyping import Float
 from data.weather import WeatherGrid
 
 States = Float[np.ndarray, "batch lead latitude longitude channel"]
-#: Regions by the latitudes of their points, degrees.
+#: Regions, by the range of latitudes of their points in degrees.
 REGIONS: Mapping[str, tuple[float, float]] = {
     "global": (-90.0, 90.0),
     "tropics": (-20.0, 20.0),
@@ -26,7 +27,7 @@ EXTRATROPICS = ("northern extratropics", "southern extratropics")
 
 
 def region_weights(grid: WeatherGrid) -> dict[str, Float[np.ndarray, "latitude longitude"]]:
-    """Weights of the points of each region, which add up to 1; regions without points are left out.
+    """Weights of the points of each region, with sum 1; regions without points are left out.
 
     A grid that does not cover the sphere has one region, called "region".
     """
@@ -46,11 +47,11 @@ def region_weights(grid: WeatherGrid) -> dict[str, Float[np.ndarray, "latitude l
 
 @dataclass
 class ForecastScores:
-    """Sums from which scores by lead, region and channel follow.
+    """Sums over forecasts, from which scores by lead, region and channel follow.
 
     Attributes:
-        grid: of the states.
-        leads, channels: how many.
+        grid: grid of the states.
+        leads, channels: number of leads and of channels.
     """
 
     grid: WeatherGrid
@@ -65,11 +66,11 @@ class ForecastScores:
         return tuple(region_weights(self.grid))
 
     def add(self, forecast: States, truth: States, usual: States) -> None:
-        """A batch of forecasts.
+        """Add a batch of forecasts.
 
         Args:
             forecast, truth: states at the leads.
-            usual: the climatology at their valid times.
+            usual: climatology at their valid times.
         """
         weights = np.stack(list(region_weights(self.grid).values()))
         error = forecast.astype(np.float64) - truth
@@ -83,7 +84,7 @@ class ForecastScores:
             "square": mean(error**2),
             "error": mean(error),
             "absolute": mean(np.abs(error)),
-            # As WeatherBench 2: a correlation of each forecast, then their mean; nothing to correlate counts as 0.
+            # As in WeatherBench 2, the mean of the correlations of all forecasts; one that is not defined counts as 0.
             "acc": np.where(below > 0, above / np.where(below > 0, below, 1.0), 0.0),
         }
         for name, values in scores.items():
@@ -92,18 +93,18 @@ class ForecastScores:
         self.count += len(forecast)
 
     def scores(self) -> dict[str, Float[np.ndarray, "region lead channel"]]:
-        """rmse, bias, mae (units of the channel) and acc (1)."""
+        """The scores rmse, bias and mae (in the unit of the channel) and acc, the anomaly correlation."""
         mean = {name: total / self.count for name, total in self._sums.items()}
         return {"rmse": np.sqrt(mean["square"]), "bias": mean["error"], "mae": mean["absolute"], "acc": mean["acc"]}
 
 
 @dataclass
 class EnsembleScores:
-    """Sums of what an ensemble is judged by.
+    """Sums over forecasts, from which the scores of an ensemble follow.
 
     Attributes:
-        grid: of the states.
-        members: of the ensemble.
+        grid: grid of the states.
+        members: number of members.
     """
 
     grid: WeatherGrid
@@ -113,7 +114,7 @@ class EnsembleScores:
     _ranks: Float[np.ndarray, "lead rank channel"] | None = None
 
     def add(self, forecast: Float[np.ndarray, "batch member lead latitude longitude channel"], truth: States) -> None:
-        """A batch of ensemble forecasts."""
+        """Add a batch of ensemble forecasts."""
         weights = np.stack(list(region_weights(self.grid).values()))
         m = self.members
         x = np.moveaxis(forecast.astype(np.float64), 1, 0)
@@ -129,7 +130,7 @@ class EnsembleScores:
             total = np.einsum("rij,blijc->rlc", weights, array)
             self._sums[name] = self._sums.get(name, np.zeros_like(total)) + total
         below, equal = (x < truth[None]).sum(axis=0), (x == truth[None]).sum(axis=0)
-        # A truth that equals some members, such as no rain, is as likely at each of the ranks among them.
+        # A truth that equals some members, such as no rain, counts in equal shares at each rank among them.
         area = (self.grid.weights / self.grid.weights.sum())[None, None, :, :, None] / (equal + 1)
         ranks_share = np.stack(
             [np.where((below <= k) & (k <= below + equal), area, 0.0).sum(axis=(0, 2, 3)) for k in range(m + 1)], axis=1
@@ -140,8 +141,8 @@ class EnsembleScores:
     def scores(self) -> dict[str, Float[np.ndarray, "region lead channel"]]:
         """Fair CRPS, root mean square error of the mean, spread, and the spread-skill ratio.
 
-        The spread is the root of the mean variance, and the ratio has the factor sqrt((M + 1) / M) that makes it 1 for
-        an ensemble of M members that is as uncertain as it says (Fortin et al. 2014, J. Hydrometeor. 15, 1708).
+        The spread is the root of the mean variance, and the ratio has the factor sqrt((M + 1) / M), with which it is 1
+        for a reliable ensemble of M members (Fortin et al. 2014, J. Hydrometeor. 15, 1708).
         """
         mean = {name: total / self.count for name, total in self._sums.items()}
         spread, error = np.sqrt(mean["variance"]), np.sqrt(mean["square"])
@@ -150,10 +151,10 @@ class EnsembleScores:
         return {"crps": mean["crps"], "mean_rmse": error, "spread": spread, "spread_skill": ratio}
 
     def rank_histogram(self) -> Float[np.ndarray, "lead rank channel"]:
-        """Share of area and time in which so many members lay below the truth; flat where they are exchangeable.
+        """Share of area and time by the number of members below the truth; flat if truth and members are exchangeable.
 
-        A truth that equals members is shared evenly among the ranks that it may have, the mean of ties that are broken
-        at random.
+        A truth that equals members counts in equal shares at the ranks that it may have, which is the mean over random
+        orders of ties.
         """
         assert self._ranks is not None
         return self._ranks / self.count
@@ -162,13 +163,13 @@ class EnsembleScores:
 def zonal_spectrum(
     states: Float[np.ndarray, "*lead latitude longitude channel"], grid: WeatherGrid
 ) -> Float[np.ndarray, "*lead wavenumber channel"]:
-    """Energy by zonal wavenumber, mean over latitudes by area; its sum is the mean square of the field.
+    """Energy by zonal wavenumber, the mean over latitudes by area; its sum is the mean square of the field.
 
-    As WeatherBench 2: a Fourier transform of each circle of latitude.
+    As in WeatherBench 2 it is the Fourier transform of each circle of latitude.
     """
     columns = grid.shape[1]
     waves = np.abs(np.fft.rfft(states, axis=-2) / columns) ** 2
-    # Waves but the mean and the shortest stand for two.
+    # Each coefficient of rfft stands for two waves, except for the mean and the shortest wave.
     double = np.full(waves.shape[-2], 2.0)
     double[0] = 1.0
     if columns % 2 == 0:

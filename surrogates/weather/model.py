@@ -1,9 +1,9 @@
 """An ensemble of networks that advances states of the atmosphere by one step.
 
-A network sees the anomalies of some past states from what is usual at their hour, in units of their spread, with what
-is known of each place and of the sun; it gives what its channels' anomalies gain in a step, in units of the typical
-gain. Where nothing is gained a forecast keeps its anomaly while the usual state goes on, which is
-persistence where there is no daily cycle.
+A network sees the anomalies of some past states from the usual states of their hours, in units of their spread, with
+static fields and the sun's light. Its outputs are the increments of the anomalies in a step, in units of their typical
+size. With an increment of 0 a forecast keeps its anomaly while the usual state follows the time, which is persistence
+where there is no daily cycle.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ from surrogates.weather.spectral import average_pairs, coefficient_mask
 from surrogates.weather.sun import SOLAR_CONSTANT, insolation, later, year_phase
 
 Numbers = tuple[float, ...]
-#: In an adjusted climate: energy of a harmonic over its mean, less 1, from which on its damping grows no further; and
-#: the damping of a channel's zonal means, and of all waves, where together they have twice their mean energy, per day.
+#: In an adjusted climate: relative excess of the energy of a harmonic over its mean beyond which its damping is
+#: constant; and damping per day of the zonal means of a channel, and of all waves, if their energy is twice its mean.
 MOST_EXCESS, ZONAL_RATE, WAVES_RATE = 20.0, 0.02, 0.1
 
 
 @dataclass(frozen=True)
 class WeatherScale:
-    """One number a channel.
+    """Scales of the channels, and which states are usual.
 
     Attributes:
-        std: of anomalies.
-        increment_std: root mean square of what a step adds to them.
-        hours: hours of the day whose usual states are told apart; (0,) for one of all.
-        day: steps of a day where the usual state is that of the days before; 0 where it is a table of the training.
-        day_weights: of yesterday, of the day before it, and so on; their sum is 1.
-        seasons: whether the time of year is told; in less than a year it would name each day.
-        mean_kept: share of the area mean of an anomaly that is left after a step, where area means are not the
-            network's to change; empty where they are.
+        std: standard deviation of the anomalies of each channel, in its unit.
+        increment_std: root mean square increment of the anomalies in a step, in the unit of each channel.
+        hours: hours of the day that have usual states of their own; (0,) if all share one.
+        day: steps of a day if the usual state is that of the days before; 0 if it is a table of the training.
+        day_weights: weights of yesterday, of the day before it, and so on; their sum is 1.
+        seasons: whether networks see the time of year; in less than a year it would identify each day.
+        mean_kept: share of the area mean of an anomaly of each channel that is left after a step, if networks may not
+            change area means; empty if they may.
     """
 
     std: Numbers
@@ -64,7 +64,7 @@ class WeatherScale:
 
     @property
     def before(self) -> int:
-        """Steps that the usual state reaches back."""
+        """Number of steps that the usual state reaches back."""
         return self.day * len(self.day_weights)
 
     def to_json(self) -> dict[str, Any]:
@@ -78,29 +78,29 @@ class WeatherScale:
 
 
 class Usual(nnx.Variable[Array]):
-    """Usual states and static fields: they travel with the weights and are not trained."""
+    """Arrays that are saved with the weights and not trained, such as usual states and static fields."""
 
 
 class WeatherModel(nnx.Module):
-    """Members of equal shape and different first weights, stacked along the first axis of each weight.
+    """Networks of one shape with different initial weights, stacked along the first axis of each weight.
 
     Args:
-        config: of each member's network.
-        layout: what the states are.
-        scale: see `WeatherScale`.
-        usual: states that are usual at each of the scale's hours.
-        static: static fields, each with mean 0 and spread 1.
-        members: how many.
-        history: past anomalies that are seen, the present one counted.
-        noise: length of the noise that conditions every block; 0 for none.
-        keep_mass: whether the area mean of surface pressure stays what it was.
-        sun: whether the sun's light and the time of year are told, where times are dates.
-        damping: share of its anomaly that a channel keeps in a step in which the network gives nothing.
-        truncation: largest total wavenumber of what a step adds, such as that of the core that made the states; what
-            lies beyond would be noise that grows. None keeps all.
-        adjusted: whether a step is followed by an adjustment of its climate, which begins as none; see
-            `surrogates.weather.adjustment`. Needs a truncation.
-        rngs: for the first weights.
+        config: settings of each network.
+        layout: layout of the states.
+        scale: scales of the channels.
+        usual: usual states at each of the hours of `scale`, in the units of the channels.
+        static: static fields, each with mean 0 and standard deviation 1.
+        members: number of networks.
+        history: number of past anomalies that a network sees, the present one included.
+        noise: length of the noise vector that conditions every block; 0 for none.
+        keep_mass: whether a step keeps the area mean of surface pressure.
+        sun: whether networks see the sun's light and the time of year, where times are dates.
+        damping: share of the anomaly of a channel that is left after a step in which the network adds nothing.
+        truncation: largest total wavenumber of what a step adds, such as that of the core that made the states; higher
+            ones would be noise that grows. None keeps all.
+        adjusted: whether a correction of the climate, initially 0, follows each step; see
+            `surrogates.weather.adjustment`. It needs a truncation.
+        rngs: random keys of the initial weights.
     """
 
     def __init__(
@@ -146,7 +146,7 @@ class WeatherModel(nnx.Module):
 
     @property
     def frames(self) -> int:
-        """Past states that a step needs, the present one counted."""
+        """Number of past states that a step needs, the present one included."""
         return self.history + self.scale.before
 
     @property
@@ -165,8 +165,8 @@ class WeatherModel(nnx.Module):
 
         Args:
             past: states of each member, the present one last.
-            days, seconds: universal time of the present one; see `sun.clock`.
-            noise: standard normal.
+            days, seconds: universal time of the present state; see `sun.clock`.
+            noise: standard normal numbers.
         """
         graph, weights = nnx.split(self.networks)
         forcings = self._forcings(days, seconds)
@@ -210,7 +210,7 @@ class WeatherModel(nnx.Module):
         new = to_come + anomaly
         if self.pressure:
             at = jnp.asarray(self.pressure)
-            # Of differences, because the mean of a hundred thousand pascals loses digits in float32.
+            # The mean is of differences, because that of values near 100,000 Pa loses digits in float32.
             lost = jnp.mean((past[:, -1][..., at] - new[..., at]) * area, axis=(1, 2), keepdims=True)
             new = new.at[..., at].add(lost)
         return new
@@ -218,14 +218,14 @@ class WeatherModel(nnx.Module):
     def _adjustment(
         self, whole: Float[Array, "batch order degree channel"]
     ) -> Float[Array, "batch order degree channel"]:
-        """What follows a step that would lead to these coefficients; see `surrogates.weather.adjustment`."""
+        """The correction after a step that leads to the coefficients `whole`; see `surrogates.weather.adjustment`."""
         assert self.harmonics is not None
         shift, growth, energy, saturation = (
             jnp.asarray(v[...]) for v in (self.shift, self.growth, self.energy, self.saturation) if v is not None
         )
         square, days = average_pairs(whole**2), self.layout.step_hours / 24
         excess = saturation * jnp.clip(square / energy - 1, None, MOST_EXCESS)
-        # Of the zonal means of a channel, and of all waves, whose strength hardly varies.
+        # Relative excess of the energy of the zonal means of each channel, and of all its waves together.
         counts = jnp.asarray(coefficient_mask(self.harmonics)).at[0, 0].set(0.0)
         strength = [
             (square * counts)[:, part].sum(axis=(1, 2)) / (energy * counts)[part].sum(axis=(0, 1)) - 1
@@ -234,7 +234,7 @@ class WeatherModel(nnx.Module):
         zonal = jnp.minimum(ZONAL_RATE * strength[0], 1.0)[:, None, None]
         waves = jnp.minimum(WAVES_RATE * strength[1].mean(axis=-1), 1.0)[:, None, None, None]
         excess = excess.at[:, :1].add(zonal * days).at[:, 1:].add(waves * days)
-        # Area means are left alone.
+        # Area means are not changed.
         change = jnp.expm1((growth - excess) * counts)[:, self.harmonics.orders] * whole
         return change.at[:, 0].add(shift)
 
@@ -244,7 +244,7 @@ class WeatherModel(nnx.Module):
         return sum(w * past[:, at - self.scale.day * (k + 1)] for k, w in enumerate(weights))  # type: ignore[return-value]
 
     def usual_at(self, days: Array, seconds: Array, steps: int) -> Float[Array, "batch latitude longitude channel"]:
-        """The usual states some steps later, where they are a table."""
+        """The usual states `steps` steps later, from the table."""
         table = jnp.asarray(self.usual[...])
         if len(self.scale.hours) == 1:
             return table[jnp.zeros(len(days), jnp.int32)]
@@ -252,7 +252,7 @@ class WeatherModel(nnx.Module):
         return table[jnp.searchsorted(jnp.asarray(self.scale.hours), second // 3600)]
 
     def _forcings(self, days: Array, seconds: Array) -> list[Array]:
-        """Fields that no forecast changes: static ones, the sun's light now and a step later, the time of year."""
+        """Inputs beside the states: static fields, the sun's light now and a step later, and the time of year."""
         fields = [] if self.static is None else [self.static[...][None]]
         if self.sun:
             grid = self.layout.grid
@@ -273,10 +273,10 @@ def rollout(
     key: jax.Array,
     steps: int,
 ) -> tuple[tuple[Array, Array, Array], Float[Array, "lead member batch latitude longitude channel"]]:
-    """States of some steps, one scan; noise is drawn anew for each step.
+    """Forecast some steps in one scan, with new noise in each step.
 
     Returns:
-        (the last states that the next step needs, with their time), and the new states.
+        The states and the time that the next step begins from, and the states of all steps.
     """
 
     def advance(carry: tuple[Array, Array, Array], step_key: jax.Array) -> tuple[tuple[Array, Array, Array], Array]:

@@ -1,4 +1,4 @@
-"""The networks that forecast, by the name of their architecture."""
+"""Table of the weather networks by the name of their architecture."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from surrogates.weather.sfno import SFNO, SFNOConfig
 
 __all__ = ["ARCHITECTURES", "SphereConfig", "SphereShape", "config_from_json", "config_to_json", "network"]
 
-#: Architecture to the class of its settings and its own.
+#: Name of an architecture -> (class of its settings, class of its network).
 ARCHITECTURES: Mapping[str, tuple[type[Any], Any]] = {
     "conv": (ConvConfig, ConvNet),
     "mesh": (MeshConfig, MeshNet),
@@ -27,9 +27,9 @@ def network(config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> Any:
     """A network with fresh weights.
 
     Args:
-        config: its architecture and size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: settings of the network; their class selects the architecture.
+        shape: shape of inputs and outputs.
+        rngs: random keys of the initial weights.
 
     Raises:
         InputError: the grid does not suit the architecture.
@@ -41,7 +41,7 @@ def network(config: SphereConfig, shape: SphereShape, rngs: nnx.Rngs) -> Any:
 
 
 def config_to_json(config: SphereConfig) -> dict[str, Any]:
-    """A plain dict, from which `config_from_json` makes equal settings."""
+    """Settings as a plain dict, from which `config_from_json` makes equal settings."""
     return settings_to_json(config, ARCHITECTURES)
 
 

@@ -1,6 +1,6 @@
-"""What a forecast has to beat: persistence, climatology, and linear models of the anomalies' leading patterns.
+"""Reference forecasts: persistence, climatology, and linear models of the leading patterns of anomalies.
 
-Each gives `forecast_arrays` as a `Forecaster` does, so that an evaluation treats all alike.
+Each has `forecast_arrays` as a `Forecaster` does, so that an evaluation treats all of them alike.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from data.window_statistics import Climatology
 from data.windows import WindowStore
 
 Part = tuple[int, int]
-#: Shares of the variance that ridge regressions are tried with, and numbers of patterns.
+#: Ridge parameters, as shares of the variance, and numbers of patterns among which the validation part chooses.
 RIDGES, PATTERNS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0), (10, 20, 40, 80)
 
 
 class Forecasts(Protocol):
-    """Anything that forecasts arrays; an ensemble also takes `members` and `seed`."""
+    """A system that forecasts arrays; that of an ensemble also takes `members` and `seed`."""
 
     @property
     def history(self) -> int:
-        """Past states that it sees, the present one counted."""
+        """Number of past states that it sees, the present one included."""
         ...
 
     @property
     def forecast_arrays(self) -> Callable[..., Float[np.ndarray, "batch member lead latitude longitude channel"]]:
-        """Forecasts of leads 1 to `steps`, of (history, times, steps)."""
+        """A function (history, times, steps) -> forecasts at leads 1 to `steps`."""
         ...
 
 
@@ -42,9 +42,9 @@ def mean_forecast(
     steps: int,
     members: int,
 ) -> Float[np.ndarray, "batch lead latitude longitude channel"]:
-    """The forecast of a system, of an ensemble the mean of so many members.
+    """The forecast of a system; that of an ensemble is the mean of `members` members.
 
-    Their noise follows from the time of the first forecast, so that batches have noise of their own.
+    The seed of their noise depends on the time of the first forecast, so that batches have different noise.
     """
     if members == 1:
         return system.forecast_arrays(history, times, steps).mean(axis=1)
@@ -53,27 +53,27 @@ def mean_forecast(
 
 
 def leads(times: np.ndarray, layout: WeatherLayout, steps: int) -> np.ndarray:
-    """Valid times (batch, lead)."""
+    """Valid times (batch, lead) of forecasts that begin at `times`, datetime64[s]."""
     step = np.timedelta64(round(layout.step_hours * 3600), "s")
     return times.astype("datetime64[s]")[:, None] + np.arange(1, steps + 1)[None] * step
 
 
 @dataclass(frozen=True)
 class Persistence:
-    """The present state, for ever."""
+    """A forecast that keeps the present state."""
 
     history: int = 1
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
-        """See the class."""
+        """Forecasts at leads 1 to `steps`."""
         return np.repeat(history[:, None, -1:], steps, axis=2)
 
 
 @dataclass(frozen=True)
 class ClimatologyForecast:
-    """What is usual at the valid time, by the states of the training."""
+    """A forecast of the climatology of the training states at the valid time."""
 
     layout: WeatherLayout
     climatology: Climatology
@@ -82,7 +82,7 @@ class ClimatologyForecast:
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
-        """See the class."""
+        """Forecasts at leads 1 to `steps`."""
         valid = leads(times, self.layout, steps)
         states = self.climatology.at(valid.ravel())
         return states.reshape(len(times), 1, steps, *states.shape[1:])
@@ -93,8 +93,8 @@ class Patterns:
     """Leading patterns (empirical orthogonal functions) of anomalies, weighted by area and by each channel's spread.
 
     Attributes:
-        climatology: what anomalies are from.
-        weight: of each point and channel.
+        climatology: mean states, from which anomalies are differences.
+        weight: weight of each point and channel.
         vectors: orthonormal patterns of weighted anomalies.
     """
 
@@ -106,7 +106,7 @@ class Patterns:
     def fit(store: WindowStore, part: Part, count: int, climatology: Climatology) -> Patterns:
         """The `count` leading patterns of the states of a part.
 
-        The covariance of times, of which there are fewer than of values, gives them (Sirovich 1987).
+        They are computed from the covariance of times, of which there are fewer than of values (Sirovich 1987).
         """
         layout = store.layout
         states = store.read(np.array([part[0]]), part[1] - part[0])[0]
@@ -124,7 +124,7 @@ class Patterns:
     def coefficients(
         self, states: Float[np.ndarray, "*lead latitude longitude channel"], times: np.ndarray
     ) -> Float[np.ndarray, "*lead pattern"]:
-        """How much of each pattern is in states at some times, an array of the shape of the leading axes."""
+        """Coefficients of the patterns in states; `times` has the shape of the leading axes of `states`."""
         usual = self.climatology.at(times.ravel()).reshape(states.shape)
         flat = (states - usual).reshape(*times.shape, -1) * self.weight.astype(np.float32)
         return flat @ self.vectors
@@ -132,7 +132,7 @@ class Patterns:
     def states(
         self, coefficients: Float[np.ndarray, "*lead pattern"], times: np.ndarray, layout: WeatherLayout
     ) -> Float[np.ndarray, "*lead latitude longitude channel"]:
-        """States of coefficients."""
+        """The states of some coefficients at some times."""
         shape = (*times.shape, *layout.grid.shape, len(layout.channels))
         anomalies = (coefficients @ self.vectors.T) / self.weight.astype(np.float32)
         return anomalies.reshape(shape).astype(np.float32) + self.climatology.at(times.ravel()).reshape(shape)
@@ -140,7 +140,7 @@ class Patterns:
 
 @dataclass(frozen=True)
 class LinearInverseModel:
-    """Patterns that decay and turn: c(t + n steps) = G^n c(t), G = C(1) C(0)^-1 of one step.
+    """A linear inverse model of the patterns: c(t + n steps) = G^n c(t), with G = C(1) C(0)^-1 of one step.
 
     Penland and Sardeshmukh 1995, J. Climate 8, 1999, section 2.
     """
@@ -152,7 +152,7 @@ class LinearInverseModel:
 
     @staticmethod
     def fit(store: WindowStore, train: Part, valid: Part, climatology: Climatology, steps: int) -> LinearInverseModel:
-        """With the number of patterns that errs least on the validation part, over leads up to `steps`."""
+        """Fit the model, with the number of patterns that has the least validation error up to `steps` leads."""
         most = Patterns.fit(store, train, max(PATTERNS), climatology)
         candidates = []
         for count in PATTERNS:
@@ -167,7 +167,7 @@ class LinearInverseModel:
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
-        """See the class."""
+        """Forecasts at leads 1 to `steps`."""
         c = self.patterns.coefficients(history[:, -1], times)
         series = []
         for _ in range(steps):
@@ -178,10 +178,10 @@ class LinearInverseModel:
 
 @dataclass(frozen=True)
 class LinearAutoregression:
-    """Ridge regressions of the patterns at each lead on those of some past states, one for each lead.
+    """Ridge regressions, one for each lead, of the patterns at the lead on those of some past states.
 
     Attributes:
-        maps: for each lead, from the patterns of the past states, the present one last.
+        maps: coefficients of the regression for each lead; the past states are in order of time.
     """
 
     layout: WeatherLayout
@@ -193,7 +193,7 @@ class LinearAutoregression:
     def fit(
         store: WindowStore, train: Part, valid: Part, climatology: Climatology, steps: int, history: int = 2
     ) -> LinearAutoregression:
-        """With the ridge and the number of patterns that err least on the validation part."""
+        """Fit the model, with the ridge parameter and number of patterns that have the least validation error."""
         most = Patterns.fit(store, train, max(PATTERNS), climatology)
         candidates = []
         for count in PATTERNS:
@@ -214,7 +214,7 @@ class LinearAutoregression:
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
-        """See the class.
+        """Forecasts at leads 1 to `steps`.
 
         Raises:
             ValueError: more leads are asked for than were fitted.
@@ -250,17 +250,18 @@ def _error(model: Forecasts, store: WindowStore, part: Part, steps: int, most: i
 
 @dataclass(frozen=True)
 class Regressed:
-    """A forecast drawn towards climatology as its skill fades, which is what a mean square error rewards.
+    """A forecast regressed towards climatology as its skill decreases, which lowers its mean square error.
 
-    A linear regression of the truth's anomalies on the forecast's, for each lead and channel (model output statistics:
-    Glahn and Lowry 1972, J. Appl. Meteorol. 11, 1203). What it gives is smoother than any state of the atmosphere.
+    It is a linear regression of the truth's anomalies on the forecast's, for each lead and channel (model output
+    statistics: Glahn and Lowry 1972, J. Appl. Meteorol. 11, 1203). Its states are smoother than any state of the
+    atmosphere.
 
     Attributes:
-        system: that makes the forecast; of an ensemble it is the mean.
-        layout: of the states.
-        climatology: what anomalies are from.
-        slopes: of the regressions, within 0 and 1.
-        members: of an ensemble; 1 for a single forecast.
+        system: system that makes the forecast; of an ensemble the mean is taken.
+        layout: layout of the states.
+        climatology: mean states, from which anomalies are differences.
+        slopes: slopes of the regressions, within 0 and 1.
+        members: members of an ensemble; 1 for a single forecast.
     """
 
     system: Forecasts
@@ -271,7 +272,7 @@ class Regressed:
 
     @property
     def history(self) -> int:
-        """That of the system."""
+        """The history of the system."""
         return self.system.history
 
     @staticmethod
@@ -284,7 +285,7 @@ class Regressed:
         most: int = 100,
         members: int = 1,
     ) -> Regressed:
-        """Slopes by forecasts of a part that the system has not learned from.
+        """Fit the slopes to forecasts of a part that the system has not learned from.
 
         Raises:
             ValueError: no window lies in the part.
@@ -312,7 +313,7 @@ class Regressed:
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
-        """See the class."""
+        """Forecasts at leads 1 to `steps`."""
         said = mean_forecast(self.system, history, times, steps, self.members)
         usual = self.climatology.at(leads(times, self.layout, steps).ravel()).reshape(said.shape)
         slopes = self.slopes[:steps, None, None].astype(np.float32)

@@ -1,8 +1,8 @@
 """The score of precipitation in three classes (SEEPS: Rodwell et al. 2010, Q. J. R. Meteorol. Soc. 136, 1344).
 
-As WeatherBench 2, a time counts as dry up to 0.1 mm in six hours or 0.25 mm in 24, and points whose climate is dry less
-than a tenth or more than 85% of the time are left out. The climate here is that of the training at each point, over all
-seasons and hours together, where WeatherBench 2 tells these apart.
+As in WeatherBench 2, a time counts as dry up to 0.1 mm in 6 hours or 0.25 mm in 24, and points that are dry less than
+10% or more than 85% of the time are left out. The climate here is that of the training states at each point, over all
+seasons and hours together; WeatherBench 2 separates these.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from jaxtyping import Float
 from data.weather import WeatherGrid, WeatherLayout
 from surrogates.weather.metrics import region_weights
 
-#: Up to this a time is dry, m.
+#: Largest amount of precipitation of a dry time, in m.
 DRY: Mapping[str, float] = {"total_precipitation_6hr": 1e-4, "total_precipitation_24hr": 2.5e-4}
-#: Classes of wet amounts from which the upper third is read, evenly spaced in their logarithm up to `MOST`.
+#: Number of bins of wet amounts, evenly spaced in the logarithm, and their upper end, in m.
 BINS, MOST = 192, 0.6
 
 
 @dataclass(frozen=True)
 class PrecipitationClimate:
-    """What is usual at each point.
+    """The climate of precipitation at each point.
 
     Attributes:
-        channel: index of the precipitation.
-        dry: up to this a time is dry, m.
+        channel: index of the channel.
+        dry: largest amount of a dry time, in m.
         dry_share: share of times that are dry.
-        heavy: what the upper third of the wet times exceeds, m; infinite where none is wet.
+        heavy: amount that a third of the wet times exceeds, in m; infinite where no time is wet.
     """
 
     channel: int
@@ -42,7 +42,7 @@ class PrecipitationClimate:
     def fit(
         blocks: Iterable[Float[np.ndarray, "time latitude longitude channel"]], channel: int, dry: float
     ) -> PrecipitationClimate:
-        """From states that are seen block by block; thresholds are exact to within a class, 2% of the amount."""
+        """The climate of states in blocks; thresholds have the precision of a bin, 2% of the amount."""
         edges = np.geomspace(dry, MOST, BINS + 1)
         counts: np.ndarray | None = None
         times = 0
@@ -50,7 +50,7 @@ class PrecipitationClimate:
             values = states[..., channel]
             if counts is None:
                 counts = np.zeros((BINS + 1, *values.shape[1:]), np.int64)
-            # 0 is dry.
+            # The first bin is that of dry times.
             which = np.clip(np.searchsorted(edges, values, side="left"), 0, BINS)
             here: np.ndarray = np.indices(values.shape[1:])
             np.add.at(counts, (which, here[0], here[1]), 1)
@@ -70,21 +70,21 @@ class PrecipitationClimate:
 def climates(
     layout: WeatherLayout, blocks: Iterable[Float[np.ndarray, "time latitude longitude channel"]]
 ) -> list[PrecipitationClimate]:
-    """One for the accumulated precipitation of a layout; none where it has none, and then no block is read."""
+    """The climate of each accumulated precipitation of a layout; if there is none, no block is read."""
     precipitations = [(k, DRY[c.variable]) for k, c in enumerate(layout.channels) if c.variable in DRY]
     if not precipitations:
         return []
-    # Seldom are there two; then the states are read once for each.
+    # If there are two, which is rare, the blocks are kept for the second one.
     kept = blocks if len(precipitations) == 1 else list(blocks)
     return [PrecipitationClimate.fit(kept, k, dry) for k, dry in precipitations]
 
 
 class SeepsScores:
-    """Sums of the score of one precipitation over forecasts.
+    """Sums over forecasts of the SEEPS of one precipitation channel.
 
     Args:
-        grid: of the states.
-        climate: of the precipitation.
+        grid: grid of the states.
+        climate: climate of the precipitation.
     """
 
     def __init__(self, grid: WeatherGrid, climate: PrecipitationClimate) -> None:
@@ -101,7 +101,7 @@ class SeepsScores:
         forecast: Float[np.ndarray, "batch lead latitude longitude channel"],
         truth: Float[np.ndarray, "batch lead latitude longitude channel"],
     ) -> None:
-        """A batch of forecasts."""
+        """Add a batch of forecasts."""
         climate = self.climate
         errors = seeps(
             forecast[..., climate.channel],
@@ -114,7 +114,7 @@ class SeepsScores:
         self.count += len(truth)
 
     def score(self) -> Float[np.ndarray, "region lead"]:
-        """0 for a perfect forecast, 1 for one without skill; NaN for a region without a usable point."""
+        """The score: 0 for a perfect forecast, 1 for one without skill; NaN for a region without a usable point."""
         return np.asarray(self._sum) / self.count
 
 
@@ -128,13 +128,13 @@ def seeps(
 ) -> Float[np.ndarray, "*time latitude longitude"]:
     """The error of precipitation in three classes, dry, light and heavy (Rodwell et al. 2010, Q. J. 136, 1344, eq. 15).
 
-    NaN where the climate is so dry or so wet (p1 outside of 0.1 to 0.85) that the score means nothing; leave it out.
+    It is NaN where the climate is so dry or so wet (p1 outside of 0.1 to 0.85) that the score has no meaning.
 
     Args:
-        forecast, truth: accumulated precipitation, m.
+        forecast, truth: accumulated precipitation, in m.
         dry_share: p1, the share of times that are dry.
-        heavy: threshold between light and heavy, m: the upper third of what is wet.
-        dry: below it a time counts as dry, m.
+        heavy: threshold between light and heavy precipitation, in m, which a third of the wet times exceeds.
+        dry: amount below which a time counts as dry, in m.
     """
     p1 = dry_share
     p3 = (1 - p1) / 3
@@ -152,7 +152,7 @@ def seeps(
                 np.stack([1 / p1 + 1 / (1 - p3), 1 / (1 - p3), zero]),
             ]
         )
-    # Rows: what was said; columns: what came.
+    # Rows of the matrix are classes of the forecast, columns classes of the truth.
     rows, columns = np.indices(p1.shape)
     errors = matrix[said, came, rows, columns]
     return np.where((p1 >= 0.1) & (p1 <= 0.85), errors, np.nan)

@@ -2,9 +2,9 @@
 
 Each block multiplies the channels of a field's spherical harmonics by a matrix that depends on the total wavenumber
 alone, which is a convolution with kernels that are symmetric about their centre (Driscoll and Healy 1994), and acts on
-the channels of each point by an MLP. A turn of the sphere about its axis by whole grid steps commutes with all of it.
+the channels of each point by an MLP. The network commutes with rotations about the axis by whole grid steps.
 
-Inside, points come first and the batch after them, because the transforms are then products of matrices as they lie.
+Inside, points are the first axes and the batch follows, because the transforms are then products of matrices as stored.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ class SFNOConfig(SphereConfig):
     """Sizes; see `SphereConfig`.
 
     Attributes:
-        truncation: largest total wavenumber of the filters; None: as many as the grid has up to two thirds of its
-            latitudes. The transform of Gaussian latitudes is exact there, that of even ones up to a half; see
+        truncation: largest total wavenumber of the filters; None for two thirds of the number of latitudes, as far as
+            the longitudes allow. The transform is exact there on Gaussian latitudes, and on even ones up to a half; see
             `Harmonics.is_exact`.
-        factorisation: of the weights of a filter; see `SphericalFilter`.
-        rank: of a Tucker factorisation.
+        factorisation: factorisation of the weights of a filter; see `SphericalFilter`.
+        rank: rank of a Tucker factorisation, as a share of the size of each axis.
     """
 
     truncation: int | None = None
@@ -47,15 +47,16 @@ class SFNOConfig(SphereConfig):
 
 
 class SphericalFilter(nnx.Module):
-    """A matrix of channels for each total wavenumber; a field keeps its variance at first.
+    """A filter with a matrix of channels for each total wavenumber; initially it keeps the variance of a field.
 
     Args:
         harmonics: the transform.
-        channels: of the field.
-        rngs: for the first weights.
-        factorisation: "dense"; "tucker": a core times a matrix for the wavenumbers and for each side of the channels
-            (Kossaifi et al. 2023, arXiv:2310.00120); "separable": each channel by itself.
-        rank: of a Tucker factorisation, as a share of the size of each axis.
+        channels: number of channels of the field.
+        rngs: random keys of the initial weights.
+        factorisation: "dense" for full matrices; "tucker" for a core times a matrix for the wavenumbers and one for
+            each side of the channels (Kossaifi et al. 2023, arXiv:2310.00120); "separable" to filter each channel by
+            itself.
+        rank: rank of a Tucker factorisation, as a share of the size of each axis.
     """
 
     def __init__(
@@ -70,7 +71,7 @@ class SphericalFilter(nnx.Module):
         self.harmonics, self.factorisation = harmonics, factorisation
         shape: tuple[int, ...] = (len(harmonics.degrees), channels, channels)
         if factorisation == "separable":
-            # The last axis, of length 1, keeps an optimiser of matrices from taking the channels for one.
+            # The last axis, of length 1, keeps Muon from treating wavenumbers and channels as a matrix.
             self.weight = nnx.Param(jax.random.normal(rngs.params(), (*shape[:2], 1)))
             return
         if factorisation == "tucker":
@@ -100,7 +101,7 @@ class SphericalFilter(nnx.Module):
 
 
 class SFNOBlock(nnx.Module):
-    """A filter with a linear skip, then an MLP; added to what came in."""
+    """A residual block: a filter with a linear skip, then an MLP."""
 
     def __init__(self, config: SFNOConfig, shape: SphereShape, harmonics: Harmonics, rngs: nnx.Rngs) -> None:
         width = config.width
@@ -113,21 +114,21 @@ class SFNOBlock(nnx.Module):
     def __call__(
         self, h: Float[Array, "longitude latitude batch width"], conditions: Float[Array, "batch conditions"] | None
     ) -> Float[Array, "longitude latitude batch width"]:
-        """The next features."""
+        """The features after the block."""
         normed = self.norm(h, conditions, axis=2)
         return h + self.mlp(self.filter(normed) + self.skip(normed))
 
 
 class SFNO(nnx.Module):
-    """See the module.
+    """The spherical Fourier neural operator.
 
     Args:
-        config: its size.
-        shape: of what goes in and comes out.
-        rngs: for the first weights.
+        config: settings of the network.
+        shape: shape of inputs and outputs.
+        rngs: random keys of the initial weights.
 
     Raises:
-        InputError: the grid is none that spherical harmonics are known for.
+        InputError: there is no spherical harmonic transform for the grid.
     """
 
     def __init__(self, config: SFNOConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:

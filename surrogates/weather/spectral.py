@@ -12,13 +12,12 @@ from jaxtyping import Array, Float
 from data.windows import WindowStore
 from surrogates.weather.harmonics import Harmonics
 
-#: Energy that a harmonic counts as having at least, as a share of the mean one of its channel: what is fainter neither
-#: shows nor feeds back.
+#: Least energy of a harmonic, as a share of the mean energy in its channel; fainter ones have no noticeable effect.
 FAINTEST = 1e-3
 
 
 def average_pairs(square: Any) -> Any:
-    """Squares of coefficients (row, order, degree, channel) by zonal wavenumber: the mean of cosine and sine."""
+    """Means of cosine and sine of squared coefficients (row, order, degree, channel), by zonal wavenumber."""
     whole: Any = jnp if isinstance(square, jax.Array) else np
     return whole.concatenate([square[:, :1], (square[:, 1::2] + square[:, 2::2]) / 2], axis=1)
 
@@ -26,13 +25,13 @@ def average_pairs(square: Any) -> Any:
 def gain_energy(
     harmonics: Harmonics, store: WindowStore, part: tuple[int, int], unit: Float[np.ndarray, " channel"]
 ) -> Float[np.ndarray, "wavenumber degree channel"]:
-    """Mean square of what a step adds to a coefficient.
+    """Mean square of the increment of each coefficient in a step.
 
     Args:
-        harmonics: of the grid.
-        store: of the states.
-        part: [start, stop) of those that are looked at.
-        unit: of each channel.
+        harmonics: transform of the grid.
+        store: windows with the states.
+        part: [start, stop) of the states of which the mean is taken.
+        unit: unit of each channel, by which increments are divided.
     """
 
     @jax.jit
@@ -58,7 +57,7 @@ def gain_units(
 ) -> Float[np.ndarray, "wavenumber degree channel"]:
     """Root of `gain_energy`, at least the root of `FAINTEST` of its mean over the coefficients of a channel.
 
-    Four digits, because each checkpoint notes them.
+    They have four digits, because the note of each checkpoint holds them.
     """
     energy = gain_energy(harmonics, store, part, unit)
     units = np.sqrt(np.maximum(energy, FAINTEST * mean_energy(harmonics, energy)))
@@ -66,13 +65,13 @@ def gain_units(
 
 
 def coefficient_mask(harmonics: Harmonics) -> Float[np.ndarray, "wavenumber degree 1"]:
-    """1 where a coefficient exists."""
+    """A mask by zonal and total wavenumber: 1 where coefficients exist, else 0."""
     return average_pairs(harmonics.mask[None, ..., None].astype(float))[0]
 
 
 def mean_energy(
     harmonics: Harmonics, energy: Float[np.ndarray, "wavenumber degree channel"]
 ) -> Float[np.ndarray, " channel"]:
-    """Over the wavenumbers that exist."""
+    """Mean energy of each channel over the coefficients that exist."""
     exists = coefficient_mask(harmonics)
     return (energy * exists).sum(axis=(0, 1)) / exists.sum()

@@ -1,4 +1,4 @@
-"""Forecasts written to Zarr as they are made: no forecast is held whole, and a stopped writing goes on."""
+"""Writes forecasts to Zarr as they are made: none is in memory as a whole, and an interrupted run can be resumed."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from data.windows import WindowStore
 from surrogates.weather.asked import refuse_other_times, whole_number
 from surrogates.weather.forecaster import MEMBER, Forecaster
 
-#: Beside the store: what it holds, and which forecasts are whole.
+#: Suffix of the file beside the store that records what the store holds and which forecasts are complete.
 NOTE = ".progress.json"
-#: Compressed, and then a CRC-32C, which every reader of Zarr verifies.
+#: Chunks are compressed and get a CRC-32C, which every reader of Zarr verifies.
 CODECS = (ZstdCodec(level=0), Crc32cCodec())
 RESTORE = "Restore it from a copy, or remove the store and forecast again"
 
@@ -41,17 +41,17 @@ def forecast_to_zarr(
     chunk: int = 8,
     advance: Callable[[], None] | None = None,
 ) -> Path:
-    """Forecasts from some states of a store, one after the other, some leads at a time.
+    """Write forecasts from some states of a store, one after the other, some leads at a time.
 
     Args:
-        forecaster: what forecasts.
-        store: has the states.
-        starts: the present state of each forecast.
-        steps: leads.
-        path: of the Zarr store; of one that was begun with the same arguments the finished forecasts are kept.
-        members: of the ensemble.
-        seed: of the noise; that of a forecast also depends on its number.
-        chunk: leads at a time, and leads of a chunk of the store.
+        forecaster: the forecaster.
+        store: windows with the initial states.
+        starts: row of the present state of each forecast.
+        steps: number of leads.
+        path: path of the Zarr store; one that was begun with the same arguments is resumed.
+        members: members of the ensemble.
+        seed: seed of the noise; that of each forecast also depends on its number.
+        chunk: number of leads computed at a time, and in a chunk of the store.
         advance: called after each forecast.
 
     Returns:
@@ -59,8 +59,8 @@ def forecast_to_zarr(
         latitude, longitude.
 
     Raises:
-        InputError: the states are not those that it forecasts, `path` holds other forecasts, or a forecast left the
-            finite numbers; the good ones are kept.
+        InputError: the states differ from those of the forecaster, `path` holds other forecasts, or a forecast has
+            values that are not finite; the others are kept.
     """
     path, starts = Path(path), np.asarray(starts, int)
     steps, members = whole_number(steps, "steps"), whole_number(members, "members")
@@ -74,7 +74,7 @@ def forecast_to_zarr(
     done: list[int] = []
     beside = path.with_name(path.name + NOTE)
     bad: list[str] = []
-    # The note is the mark: readers of Zarr would warn of strange files within the store.
+    # The note beside the store marks it as ours, because readers of Zarr would warn of other files within it.
     if path.is_symlink() or (path.exists() and not beside.is_file() and any(path.iterdir())):
         raise InputError(
             "holds something that is no forecast of this project", where=str(path), remedy="Give a path that is absent"
@@ -91,7 +91,7 @@ def forecast_to_zarr(
             verify_forecasts(path)
             done = note["done"]
         else:
-            # First, so that what a kill leaves is known to be of ours, and nothing worth keeping.
+            # The note comes first, so that what a kill leaves is known to be an unfinished store of ours.
             _note(beside, path, identity, None)
             if path.exists():
                 remove_directory(path)
@@ -120,16 +120,16 @@ def forecast_to_zarr(
                 advance()
     if bad:
         raise InputError(
-            f"{len(bad)} of {len(starts)} forecasts left the finite numbers, the first that of {bad[0]}",
-            where=str(path), remedy="The others are there; train longer, or with surrogate.unroll above 1",
+            f"{len(bad)} of {len(starts)} forecasts have values that are not finite, the first that of {bad[0]}",
+            where=str(path), remedy="The others are in it; train longer, or with surrogate.unroll above 1",
         )  # fmt: skip
     return path
 
 
 def verify_forecasts(path: Path) -> None:
-    """Check the description of a Zarr store that `forecast_to_zarr` wrote, and that its chunks are there.
+    """Check the metadata of a Zarr store that `forecast_to_zarr` wrote, and that no chunk is missing.
 
-    The chunks hold checksums of their own, which reading verifies. A store of others is not checked.
+    The chunks have checksums of their own, which reading verifies. A store from elsewhere is not checked.
 
     Raises:
         CorruptStoreError: a file is missing or is not what was written.
@@ -171,7 +171,7 @@ def _dims(forecaster: Forecaster, name: str, members: int) -> list[str]:
 
 
 def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, members: int, chunk: int) -> None:
-    """Arrays of NaN, and the coordinates."""
+    """Create the store: arrays of NaN, and the coordinates."""
     layout = forecaster.layout
     group: Any = zarr.create_group(SyncedStore(path), attributes={"Conventions": "CF-1.11", **layout.attrs})
     lead = np.rint(np.arange(1, steps + 1) * layout.step_hours * 3600).astype(np.int64)
@@ -190,7 +190,7 @@ def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, m
             name, shape=values.shape, dtype=values.dtype, dimension_names=[name], attributes=attrs,
             compressors=CODECS,
         )  # fmt: skip
-        # Also a chunk of nothing but fill values, so that one that is absent was lost.
+        # Chunks of fill values are written too, so that an absent chunk is a lost one.
         with zarr.config.set({"array.write_empty_chunks": True}):
             array[:] = values
     for name in layout.variables:
@@ -207,7 +207,7 @@ def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, m
 
 
 def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.ndarray, members: int) -> None:
-    """Some leads of one forecast, (member, lead, latitude, longitude, channel)."""
+    """Write some leads of one forecast, (member, lead, latitude, longitude, channel)."""
     layout = forecaster.layout
     ends = slice(lead, lead + part.shape[1])
     for name in layout.variables:
@@ -220,8 +220,8 @@ def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.nd
 
 
 def _note(beside: Path, path: Path, identity: dict[str, Any], done: list[int] | None) -> None:
-    """Write which forecasts are whole; None while the store is being made."""
-    # Once they are created, the arrays are described by the same bytes.
+    """Record which forecasts are complete; `done` is None while the store is being created."""
+    # The metadata of the arrays do not change once they are created, so that their checksums can be recorded.
     metadata = {file.relative_to(path).as_posix(): sha256_of(file) for file in sorted(path.rglob("zarr.json"))}
     note = seal({"identity": identity, "done": done, "metadata": metadata})
     write_json(beside, note, indent=None, listed=False)

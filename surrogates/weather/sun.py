@@ -1,8 +1,8 @@
-"""Where the sun stands, and what of its light reaches the top of the atmosphere.
+"""Position of the sun, and its light at the top of the atmosphere.
 
-The low-precision formulas of the Astronomical Almanac, as Michalsky 1988 (Solar Energy 40, 227) gives them: right to
-0.01 degrees between 1950 and 2050. Time is a day number and a second of the day, whole numbers, so that a
-rollout of years loses nothing.
+The formulas are the low-precision ones of the Astronomical Almanac, as in Michalsky 1988 (Solar Energy 40, 227), with
+an error of 0.01 degrees between 1950 and 2050. Time is a day number and a second of the day, both whole numbers, so
+that a rollout over years is exact in time.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-#: W/m2 at the mean distance of the Earth (Kopp and Lean 2011, Geophys. Res. Lett. 38, L01706).
+#: Solar constant in W/m2 at the mean distance of the Earth (Kopp and Lean 2011, Geophys. Res. Lett. 38, L01706).
 SOLAR_CONSTANT = 1361.0
 DAY_S = 86_400
-#: Days from 1970-01-01 to 2000-01-01; the formulas count from its noon.
+#: Days from 1970-01-01 to 2000-01-01, from whose noon the formulas count.
 EPOCH_DAY = 10_957
 
 
 def clock(times: np.ndarray) -> tuple[Int[np.ndarray, " time"], Int[np.ndarray, " time"]]:
-    """Day number since 1970-01-01 and second of the day, int32, of datetime64."""
+    """Day number since 1970-01-01 and second of the day (both int32) of datetime64 values."""
     seconds = times.astype("datetime64[s]").astype(np.int64)
     return (seconds // DAY_S).astype(np.int32), (seconds % DAY_S).astype(np.int32)
 
@@ -36,11 +36,11 @@ def insolation(
     latitude: Float[np.ndarray, " latitude"],
     longitude: Float[np.ndarray, " longitude"],
 ) -> Float[Array, "batch latitude longitude"]:
-    """W/m2 on a level surface at the top of the atmosphere.
+    """Sunlight in W/m2 on a horizontal surface at the top of the atmosphere.
 
     Args:
-        days, seconds: see `clock`; universal time.
-        latitude, longitude: degrees.
+        days, seconds: universal time, see `clock`.
+        latitude, longitude: coordinates in degrees.
     """
     hours = seconds.astype(jnp.float32) / 3600.0
     n = (days - EPOCH_DAY).astype(jnp.float32) + (hours - 12.0) / 24.0
@@ -63,6 +63,6 @@ def insolation(
 
 
 def year_phase(days: Int[Array, " batch"]) -> Float[Array, "batch 2"]:
-    """Sine and cosine of the time of year, whose length is that of the tropical one."""
+    """Sine and cosine of the phase in the tropical year."""
     angle = 2 * jnp.pi * ((days - EPOCH_DAY).astype(jnp.float32) % 365.2422) / 365.2422
     return jnp.stack([jnp.sin(angle), jnp.cos(angle)], axis=-1)

@@ -1,7 +1,7 @@
-"""What a training leaves beside its weights, so that other windows are scored against references of the training.
+"""References saved with a forecaster, so that forecasts from other windows are compared with those of the training.
 
-`training.json` says which windows and which of their states it learned from; `references.npz` holds the climatology,
-the linear inverse model and the classes of precipitation, for where these windows are no longer at hand.
+`training.json` records the windows and the states that it learned from; `references.npz` holds the climatology, the
+linear inverse model and the climate of precipitation, for use where these windows are no longer available.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from surrogates.weather.references import LinearInverseModel, Patterns
 from surrogates.weather.seeps import PrecipitationClimate, climates
 
 Part = tuple[int, int]
-#: What NumPy and the note raise where they are not what was written.
+#: Errors that reading raises where a file is not what was written.
 UNREADABLE = (OSError, EOFError, BadZipFile, LookupError, ArithmeticError, TypeError, ValueError, AttributeError)
 RESTORE = "Restore it from a copy, or train again"
 NOTE, ARRAYS = "training.json", "references.npz"
-#: A climatology of more bytes is not kept, nor is a linear inverse model of more states, or of more bytes of them.
+#: Largest climatology that is saved, in bytes; and largest number and bytes of states to fit a linear inverse model.
 CLIMATOLOGY_BYTES, MODEL_STATES, MODEL_BYTES = 256 << 20, 4000, 1 << 30
 
 
 @dataclass(frozen=True)
 class TrainingReferences:
-    """Which states a forecaster learned from, and references made of them.
+    """The states that a forecaster learned from, and reference forecasts made of them.
 
     Attributes:
-        windows: address of the store.
-        fingerprint: of the store.
-        states: how many it has.
+        windows: path of the store.
+        fingerprint: fingerprint of the store.
+        states: number of its states.
         parts: [start, stop) of each part, by name.
         times: datetime64[s] of the states of the training part.
-        climatology, linear_inverse_model, precipitation: made of the training part; None where they are not kept.
-        lacking: why, by name.
+        climatology, linear_inverse_model, precipitation: references made of the training part; None if not saved.
+        lacking: for each reference that is not saved, the reason.
     """
 
     windows: Path
@@ -59,12 +59,12 @@ class TrainingReferences:
 
     @staticmethod
     def of(store: WindowStore, parts: Mapping[str, Part], steps: int) -> TrainingReferences:
-        """References of a training; those that would be large are left out.
+        """Make the references of a training; large ones are left out.
 
         Args:
-            store: its windows.
-            parts: with "train", and "valid", whose forecasts of `steps` leads choose a linear model's size.
-            steps: leads.
+            store: windows of the training.
+            parts: parts of the states, among them "train" and "valid"; the latter chooses the size of linear models.
+            steps: number of leads for that choice.
         """
         train, valid = parts["train"], parts["valid"]
         layout, count, lacking = store.layout, train[1] - train[0], {}
@@ -72,14 +72,14 @@ class TrainingReferences:
         times = store.times[train[0] : train[1]].astype("datetime64[s]")
         hours = len(np.unique(hour_of_day(times))) if layout.calendar else 1
         climatology = None
-        # Bounded from above: less than a year of states has no days of the year.
+        # This is an upper bound: a climatology of less than a year has no days of the year.
         if hours * YEAR_DAYS * size <= CLIMATOLOGY_BYTES or (np.ptp(times.astype(np.int64)) < 364 * 86_400):
             climatology = store.climatology(train)
         else:
             lacking["climatology"] = f"it takes more than {CLIMATOLOGY_BYTES >> 20} MiB"
         model = None
         if climatology is None or count > MODEL_STATES or count * size > MODEL_BYTES:
-            lacking["linear_inverse_model"] = "the training has many states"
+            lacking["linear_inverse_model"] = "the training has too many states"
         elif not len(store.starts(1 + steps, valid)):
             lacking["linear_inverse_model"] = f"the validation part has no {1 + steps} states that follow one another"
         elif not len(store.starts(2, train)):
@@ -92,7 +92,7 @@ class TrainingReferences:
         )
 
     def save(self, directory: Path) -> None:
-        """Write both files into the directory of a surrogate; the note comes last and makes the arrays count."""
+        """Write both files into the directory of a surrogate; the note comes last, once the arrays are complete."""
         arrays: dict[str, np.ndarray] = {"times": self.times.astype(np.int64)}
         if self.climatology is not None:
             arrays |= {"hours": np.array(self.climatology.hours), "usual": np.asarray(self.climatology.values)}
@@ -114,7 +114,7 @@ class TrainingReferences:
 
     @staticmethod
     def load(directory: Path, layout: WeatherLayout) -> TrainingReferences | None:
-        """What `save` wrote; None where an older version trained the surrogate.
+        """Read what `save` wrote; None where an older version trained the surrogate.
 
         Raises:
             CorruptStoreError: a file cannot be read.
@@ -148,7 +148,7 @@ class TrainingReferences:
             raise CorruptStoreError(f"cannot be read: {error}", where=str(directory / NOTE), remedy=RESTORE) from error
 
     def are_of(self, store: WindowStore) -> bool:
-        """Whether a store is that of the training."""
+        """Whether a store holds the windows of the training."""
         low, high = self.parts["train"]
         return (
             store.fingerprint == self.fingerprint

@@ -184,7 +184,7 @@ def test_an_answer_that_may_not_be_done_is_refused():
         def __array__(self, *_: object, **__: object) -> np.ndarray:
             return problem().truth
 
-    with pytest.raises(InputError, match="Later, whose work may not be done yet"):
+    with pytest.raises(InputError, match="Later, whose computation may not be finished"):
         measure([Contender("a", "solver", lambda i, p: Later())], problem(), Settings(1, (1,)), Hand().clock)
 
 
@@ -208,15 +208,15 @@ def test_an_answer_that_is_not_finite_has_an_infinite_error_and_ranks_nothing():
         answers[parameters["nu"] == 2, 0, 0, 1] = np.nan
         return answers
 
-    made = problem(scalar=lambda fields: fields[:, -1].max(axis=(1, 2)), scalar_name="peak")
-    (point,) = measure([Contender("a", "solver", run)], made, Settings(1, (4,)), Hand().clock)
+    ranked = problem(scalar=lambda fields: fields[:, -1].max(axis=(1, 2)), scalar_name="peak")
+    (point,) = measure([Contender("a", "solver", run)], ranked, Settings(1, (4,)), Hand().clock)
     assert (point.error, point.error_standard_error, point.non_finite) == (math.inf, None, 1)
     good, bad = measure(
         [
             Contender("good", "solver", lambda i, p: exact(i) * 1.3),
             Contender("reversed", "solver", lambda i, p: exact(i) * 0 - exact(i).max(axis=(1, 2, 3), keepdims=True)),
         ],
-        made,
+        ranked,
         Settings(1, (4,)),
         Hand().clock,
     )
@@ -299,15 +299,15 @@ def test_the_frontier_is_monotone_and_nothing_beats_it(points):
 def test_nothing_is_extrapolated(points, x):
     best = fr.frontier(points)
     known_costs, known_errors = [p.core_seconds for p in best], [p.error for p in best]
-    for reading, known, lookup in (
+    for reading, position, lookup in (
         (fr.cost_at_error(points, x), known_costs, known_errors),
         (fr.error_at_cost(points, x), known_errors, known_costs),
     ):
-        assert min(known) <= reading.low <= reading.value <= reading.high <= max(known)
+        assert min(position) <= reading.low <= reading.value <= reading.high <= max(position)
         inside = min(lookup) <= x <= max(lookup)
         assert (reading.relation == "equal") == inside
         if not inside:
-            assert reading.value in known
+            assert reading.value in position
             assert len(reading.between) == 1
 
 

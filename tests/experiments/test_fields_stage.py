@@ -131,7 +131,7 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
     assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
     assert sum("image/svg+xml" in output.get("data", {}) for output in outputs) == 2
     text = "".join(output.get("text", "") for output in outputs)
-    assert "It learned on 32 points along each side" in text
+    assert "It was trained on 32 points along each side" in text
     assert "break-even:" in text
     assert "another simulator" not in (tmp_path / "reading.json").read_text()
     OmegaConf.update(config, "comparison.simulator.length", 2.0, force_add=True)

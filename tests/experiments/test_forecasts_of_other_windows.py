@@ -46,8 +46,8 @@ def field(times: np.ndarray, seed: int) -> np.ndarray:
 def years(path: Path, first: int, last: int, layout: WeatherLayout = LAYOUT) -> WindowStore:
     step = np.timedelta64(round(layout.step_hours), "h")
     times = np.arange(np.datetime64(f"{first}-01-01T00", "ns"), np.datetime64(f"{last + 1}-01-01T00", "ns"), step)
-    made = layout.unstack(field(times, first), ("time",), {"time": times})
-    return write_windows(path, [Segment.of(made)], layout, fingerprint=f"{first}-{last}-{layout.step_hours}")
+    state = layout.unstack(field(times, first), ("time",), {"time": times})
+    return write_windows(path, [Segment.of(state)], layout, fingerprint=f"{first}-{last}-{layout.step_hours}")
 
 
 def composed(stage: str, *overrides: str, root: str = ""):  # type: ignore[no-untyped-def]
@@ -84,18 +84,18 @@ def climatology_of(train: WindowStore, part: tuple[int, int], times: np.ndarray)
     data = train.dataset(part)["mean_sea_level_pressure"]
     day = data["time"].dt.dayofyear.values
     days = [xr.DataArray(times).dt.dayofyear.values[k] for k in range(len(times))]
-    found = []
+    means = []
     for d in days:
         apart = np.abs(day - d)
         weight = np.maximum(0, 1 - np.minimum(apart, 366 - apart) / 30)
-        found.append(np.average(data.values, axis=0, weights=weight))
-    return np.stack(found)
+        means.append(np.average(data.values, axis=0, weights=weight))
+    return np.stack(means)
 
 
 def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: Path, tmp_path: Path) -> None:
-    found = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=40")
+    scores = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=40")
     train, test = (WindowStore.open(trained / name) for name in ("train", "test"))
-    rmse = found["rmse"].isel(region=0, channel=0)
+    rmse = scores["rmse"].isel(region=0, channel=0)
     starts = Protocol(test, (0, len(test)), 3, 40).starts(1)
     truth, area = test.dataset(), GRID.weights / GRID.weights.mean()
     # Days before the last year's 366th are alike in both definitions.
@@ -110,7 +110,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     persistence = truth["mean_sea_level_pressure"].values
     still = np.sqrt((((persistence[starts] - persistence[starts + 1]) ** 2) * area).mean())
     assert float(rmse.sel(system="persistence")[0]) == pytest.approx(float(still), rel=1e-5)
-    assert "linear_inverse_model" in found["system"].values
+    assert "linear_inverse_model" in scores["system"].values
     reading = json.loads((tmp_path / "a" / "reading.json").read_text())[0]
     assert (reading["total"], reading["used"]) == (730, 730)
     assert "1,200 states from 2001-01-01 to 2004-04-14" in reading["assumed"][0]
@@ -121,7 +121,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     write_json(moved / "training.json", note | {"windows": str(tmp_path / "gone")})
     kept = scored(tmp_path / "b", moved, trained / "test", "forecasts.starts=40", "forecasts.members=3")
     for name in ("climatology", "linear_inverse_model", "persistence"):
-        np.testing.assert_allclose(kept["rmse"].sel(system=name), found["rmse"].sel(system=name), rtol=1e-5)
+        np.testing.assert_allclose(kept["rmse"].sel(system=name), scores["rmse"].sel(system=name), rtol=1e-5)
     assert "regressed" not in kept["system"].values
     page = (tmp_path / "b" / "forecast.html").read_text()
     assert "forecast drawn towards climatology is left out" in page
@@ -135,7 +135,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
         "forecasts.train=[0,1200]", "forecasts.valid=[1200,1300]",
     )  # fmt: skip
     np.testing.assert_allclose(
-        again["rmse"].sel(system="climatology"), found["rmse"].sel(system="climatology"), rtol=1e-6
+        again["rmse"].sel(system="climatology"), scores["rmse"].sel(system="climatology"), rtol=1e-6
     )
 
 
@@ -148,9 +148,9 @@ def test_windows_that_do_not_fit_or_were_learned_from_are_refused(trained: Path,
     with pytest.raises(InputError, match=r"105 of the 731 states.*learned from.*forecasts\.test=\[105,731\]"):
         scored(tmp_path / "b", run, tmp_path / "again")
     more = ("forecasts.test=[0,731]", "forecasts.starts=20", "forecasts.references=[persistence]")
-    found = scored(tmp_path / "h", run, tmp_path / "again", *more, "forecasts.regressed=false")
-    assert "105 of the 731 states" in found.attrs["notes"][-1]
-    assert "unseen/ are of states 105 to 731" in found.attrs["notes"][-1]
+    scores = scored(tmp_path / "h", run, tmp_path / "again", *more, "forecasts.regressed=false")
+    assert "105 of the 731 states" in scores.attrs["notes"][-1]
+    assert "unseen/ are of states 105 to 731" in scores.attrs["notes"][-1]
     scored(tmp_path / "i", run, tmp_path / "again", "forecasts.test=[105,731]", *more[1:], "forecasts.regressed=false")
     metrics, apart = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in "hi")
     key = "rmse/mean_sea_level_pressure/24h"
@@ -172,8 +172,8 @@ def test_windows_that_do_not_fit_or_were_learned_from_are_refused(trained: Path,
 
 
 def test_an_ensemble_is_held_against_that_of_the_climate(trained: Path, tmp_path: Path) -> None:
-    found = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=20", "forecasts.members=4")
-    assert set(found["ensemble"].values) == {"forecast", "climatological_ensemble"}
+    scores = scored(tmp_path / "a", trained / "run", trained / "test", "forecasts.starts=20", "forecasts.members=4")
+    assert set(scores["ensemble"].values) == {"forecast", "climatological_ensemble"}
     metrics = json.loads((tmp_path / "a" / "metrics.json").read_text())
     assert metrics["ensemble/crps_of_climate/mean_sea_level_pressure"] > 0
     page = (tmp_path / "a" / "forecast.html").read_text()
@@ -187,23 +187,23 @@ def test_the_crps_of_a_climate_of_known_spread(tmp_path: Path) -> None:
         np.datetime64("2001-01-01T00", "ns"), np.datetime64("2006-01-01T00", "ns"), np.timedelta64(1, "D")
     )
     drawn = np.random.default_rng(3).normal(1e5, 300, (len(times), *GRID.shape, 1)).astype(np.float32)
-    made = write_windows(
+    store = write_windows(
         tmp_path / "w", [Segment.of(LAYOUT.unstack(drawn, ("time",), {"time": times}))], LAYOUT, fingerprint="f"
     )
-    usual = made.climatology((0, 1461))
-    climate = ClimatologicalEnsemble(made, (0, 1461), usual.kind)
+    usual = store.climatology((0, 1461))
+    climate = ClimatologicalEnsemble(store, (0, 1461), usual.kind)
     systems = {"climatology": ClimatologyForecast(LAYOUT, usual), "climatological_ensemble": climate}
-    found = score(systems, Protocol(made, (1461, len(made)), 2, 150), usual, members={"climatological_ensemble": 10})
-    one = found.isel(region=0, channel=0)
+    scores = score(systems, Protocol(store, (1461, len(store)), 2, 150), usual, members={"climatological_ensemble": 10})
+    one = scores.isel(region=0, channel=0)
     assert one["crps"].sel(system="climatological_ensemble").values == pytest.approx(300 / np.sqrt(np.pi), rel=0.03)
     assert one["mae"].sel(system="climatology").values == pytest.approx(300 * np.sqrt(2 / np.pi), rel=0.03)
     # Members are of the training, of the time of the year, and no state is drawn twice.
     drawn_from = climate.pool(np.datetime64("2005-01-01T00"))
-    apart = np.abs(xr.DataArray(made.times[drawn_from]).dt.dayofyear.values - 1)
+    apart = np.abs(xr.DataArray(store.times[drawn_from]).dt.dayofyear.values - 1)
     assert np.minimum(apart, 366 - apart).max() == 15
     assert drawn_from.max() < 1461
-    given = climate.forecast_arrays(drawn[None, :1], times[[1461]], 1, members=len(climate.pool(times[1462])))
-    assert len(np.unique(given[0, :, 0, 0, 0, 0])) == given.shape[1]
+    members_drawn = climate.forecast_arrays(drawn[None, :1], times[[1461]], 1, members=len(climate.pool(times[1462])))
+    assert len(np.unique(members_drawn[0, :, 0, 0, 0, 0])) == members_drawn.shape[1]
 
 
 def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
@@ -216,10 +216,10 @@ def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
             shape = (len(past), members, steps, *GRID.shape, 1)
             return 1e5 + np.random.default_rng((seed, 1)).normal(0, 300, shape)
 
-    made = years(tmp_path / "w", 2001, 2001)
-    usual = made.climatology((0, 200))
-    drawn = Regressed.fit(Noisy(), made, (200, 300), usual, 2, members=64)
-    past, times = made.read(np.array([300]), 1), made.times[[300]]
+    store = years(tmp_path / "w", 2001, 2001)
+    usual = store.climatology((0, 200))
+    drawn = Regressed.fit(Noisy(), store, (200, 300), usual, 2, members=64)
+    past, times = store.read(np.array([300]), 1), store.times[[300]]
     said = (
         drawn.forecast_arrays(past, times, 2)[0, 0]
         - ClimatologyForecast(LAYOUT, usual).forecast_arrays(past, times, 2)[0, 0]
@@ -227,13 +227,13 @@ def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
     mean = mean_forecast(Noisy(), past, times, 2, 64)[0]
     assert np.abs(mean - 1e5).std() < 300 / 4
     assert np.isfinite(said).all()
-    systems = {"forecast": Noisy(), "climatological_ensemble": ClimatologicalEnsemble(made, (0, 200), usual.kind)}
-    found = score(systems, Protocol(made, (300, 365), 2, 20), usual, members=dict.fromkeys(systems, 8))
-    page = render(Evaluation(LAYOUT, found, [0], members=8, notes=["Mind this."]))
+    systems = {"forecast": Noisy(), "climatological_ensemble": ClimatologicalEnsemble(store, (0, 200), usual.kind)}
+    scores = score(systems, Protocol(store, (300, 365), 2, 20), usual, members=dict.fromkeys(systems, 8))
+    page = render(Evaluation(LAYOUT, scores, [0], members=8, notes=["Mind this."]))
     assert "There is no reference to hold the forecast against" in page
     assert page.count("8 members; means over leads") == 1
     assert '<div class="warning">Mind this.</div>' in page
-    assert set(ensemble_metrics(found)) == {
+    assert set(ensemble_metrics(scores)) == {
         f"ensemble/{k}/mean_sea_level_pressure" for k in ("crps", "spread_skill", "crps_of_climate")
     }
 
@@ -245,21 +245,21 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     starts, leads = np.arange(10, 360, 5), (0, 24, 48)
     values = np.stack([states.values[starts + lead // 24] + 3.0 * lead for lead in leads], axis=1)
     values[4, 1, 0, 0] = np.nan
-    made = xr.Dataset(
+    forecasts = xr.Dataset(
         {"msl": (("init_time", "lead_time", "lat", "lon"), values[:, :, ::-1] / 100, {"units": "hPa"})},
         {
             "init_time": states.time.values[starts], "lead_time": np.array(leads) * np.timedelta64(1, "h"),
             "lat": list(GRID.latitude[::-1]), "lon": [v - 360 for v in GRID.longitude],
         },
     )  # fmt: skip
-    made.to_netcdf(tmp_path / "f.nc", engine="h5netcdf")
+    forecasts.to_netcdf(tmp_path / "f.nc", engine="h5netcdf")
     asked = ["surrogate=null", "forecasts=held_out", f"forecasts.file={truth.path}", "forecasts.starts=null"]
     asked += [f"forecasts.external={tmp_path / 'f.nc'}", "forecasts.references=[persistence,climatology]"]
     with pytest.raises(InputError, match=r"forecasts\.training"):
         evaluate(composed("evaluate", *asked, root="apply"), tmp_path / "a")
     evaluate(composed("evaluate", *asked, f"forecasts.training={train.path}", root="apply"), tmp_path / "a")
-    found = xr.open_zarr(tmp_path / "a" / "scores.zarr", consolidated=False)
-    rmse = found["rmse"].isel(region=0, channel=0)
+    scores = xr.open_zarr(tmp_path / "a" / "scores.zarr", consolidated=False)
+    rmse = scores["rmse"].isel(region=0, channel=0)
     assert rmse.sel(system="forecast").values == pytest.approx([72.0, 144.0], rel=1e-3)
     area = GRID.weights / GRID.weights.mean()
     good = np.delete(starts, 4)
@@ -269,8 +269,8 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     read = json.loads((tmp_path / "a" / "reading.json").read_text())[1]
     assert (read["total"], read["used"], read["left_out"]["a value is missing or not finite"]) == (70, len(good), 1)
     assert read["assumed"] == ["Leads of 0 h are not scored."]
-    made["msl"] = made["msl"].assign_attrs(units="Pa")
-    made.to_netcdf(tmp_path / "pa.nc", engine="h5netcdf")
+    forecasts["msl"] = forecasts["msl"].assign_attrs(units="Pa")
+    forecasts.to_netcdf(tmp_path / "pa.nc", engine="h5netcdf")
     wrong = [*asked, f"forecasts.external={tmp_path / 'pa.nc'}", f"forecasts.training={train.path}"]
     with pytest.raises(InputError, match="in the truth from"):
         evaluate(composed("evaluate", *wrong, root="apply"), tmp_path / "b")
@@ -281,11 +281,11 @@ def test_forecasts_made_elsewhere_begin_once_at_each_time(tmp_path: Path, dim: s
     truth = years(tmp_path / "w", 2001, 2001)
     states = truth.dataset()["mean_sea_level_pressure"]
     leads = np.array([24, 48]) * np.timedelta64(1, "h")
-    made = xr.concat([states[:4].assign_attrs(units="Pa")] * 2, xr.DataArray(leads, dims="prediction_timedelta"))
-    made = made.assign_coords(prediction_timedelta=leads).to_dataset(name="mean_sea_level_pressure")
-    made.to_netcdf(tmp_path / "once.nc", engine="h5netcdf")
+    forecasts = xr.concat([states[:4].assign_attrs(units="Pa")] * 2, xr.DataArray(leads, dims="prediction_timedelta"))
+    forecasts = forecasts.assign_coords(prediction_timedelta=leads).to_dataset(name="mean_sea_level_pressure")
+    forecasts.to_netcdf(tmp_path / "once.nc", engine="h5netcdf")
     assert ExternalForecasts.open(tmp_path / "once.nc", truth).steps == (1, 2)
-    xr.concat([made, made.isel({dim: [1]})], dim).to_netcdf(tmp_path / "twice.nc", engine="h5netcdf")
+    xr.concat([forecasts, forecasts.isel({dim: [1]})], dim).to_netcdf(tmp_path / "twice.nc", engine="h5netcdf")
     with pytest.raises(InputError, match=f"{dim} .* is given twice"):
         ExternalForecasts.open(tmp_path / "twice.nc", truth)
 
@@ -331,7 +331,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[WindowStore, xr
     later = np.stack([values[STARTS + k] for k in (1, 2)], axis=1)
     members = np.stack([later + np.float32(shift) for shift in (5, 0, 2)])
     dims = ("number", "time", "step", "latitude", "longitude")
-    made = xr.Dataset(
+    forecasts = xr.Dataset(
         {
             "z": ((*dims, "level"), members[..., :2], {"units": "m2 s-2"}),
             "t2m": (dims, members[..., 2], {"units": "K"}),
@@ -342,7 +342,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[WindowStore, xr
             "level": ("level", [500, 850], {"units": "hPa"}),
         },
     )  # fmt: skip
-    return truth, made
+    return truth, forecasts
 
 
 def kept(data: xr.Dataset, path: Path) -> Path:
@@ -357,21 +357,21 @@ def kept(data: xr.Dataset, path: Path) -> Path:
 def test_ensembles_on_levels_are_read_however_they_are_kept(
     elsewhere: tuple[WindowStore, xr.Dataset], name: str, tmp_path: Path
 ) -> None:
-    truth, made = elsewhere
-    found = ExternalForecasts.open(kept(ELSEWHERE[name](made), tmp_path / name), truth)
-    rows, reading = found.starts(truth, (0, len(truth)), None)
+    truth, forecasts = elsewhere
+    external = ExternalForecasts.open(kept(ELSEWHERE[name](forecasts), tmp_path / name), truth)
+    rows, reading = external.starts(truth, (0, len(truth)), None)
     assert reading.used == len(rows) == (1 if name == "one_start.nc" else len(STARTS))
-    given = found.forecast_arrays(np.zeros(0), truth.times[rows], 2, members=found.members)
+    arrays = external.forecast_arrays(np.zeros(0), truth.times[rows], 2, members=external.members)
     right = np.stack([truth.read(rows + k, 1)[:, 0] for k in (1, 2)], axis=1)
     several = "member" not in name
-    assert found.members == given.shape[1] == (3 if several else 1)
-    np.testing.assert_allclose(given[:, 1 if several else 0], right, rtol=1e-6)
+    assert external.members == arrays.shape[1] == (3 if several else 1)
+    np.testing.assert_allclose(arrays[:, 1 if several else 0], right, rtol=1e-6)
     assert reading.assumed == ()
 
 
 def test_levels_and_variables_without_units_are_said(elsewhere: tuple[WindowStore, xr.Dataset], tmp_path: Path) -> None:
-    truth, made = elsewhere
-    bare = made.assign_coords(level=[500, 850])
+    truth, forecasts = elsewhere
+    bare = forecasts.assign_coords(level=[500, 850])
     del bare.t2m.attrs["units"]
     notes = ExternalForecasts.open(kept(bare, tmp_path / "bare.nc"), truth).notes
     assert len(notes) == 2
@@ -383,10 +383,10 @@ def test_levels_and_variables_without_units_are_said(elsewhere: tuple[WindowStor
 def test_what_is_no_forecast_of_these_windows_is_refused(
     elsewhere: tuple[WindowStore, xr.Dataset], name: str, tmp_path: Path
 ) -> None:
-    truth, made = elsewhere
+    truth, forecasts = elsewhere
     change, words = REFUSED[name]
     with pytest.raises(InputError, match=words):
-        ExternalForecasts.open(kept(change(made), tmp_path / "f.nc"), truth)
+        ExternalForecasts.open(kept(change(forecasts), tmp_path / "f.nc"), truth)
 
 
 def test_an_ensemble_made_elsewhere_stands_beside_a_surrogate(trained: Path, tmp_path: Path) -> None:
@@ -394,7 +394,7 @@ def test_an_ensemble_made_elsewhere_stands_beside_a_surrogate(trained: Path, tmp
     starts = np.arange(20, 60, 4)
     spread = np.random.default_rng(3).normal(0, 100, (len(starts), 4, 2, *GRID.shape)).astype(np.float32)
     values = np.stack([states[starts + k] for k in (1, 2)], axis=1)[:, None] + spread
-    made = xr.Dataset(
+    forecasts = xr.Dataset(
         {"msl": (("time", "member", "step", "latitude", "longitude"), values, {"units": "Pa"})},
         {
             "time": WindowStore.open(trained / "test").times[starts],
@@ -402,17 +402,17 @@ def test_an_ensemble_made_elsewhere_stands_beside_a_surrogate(trained: Path, tmp
             "latitude": list(GRID.latitude), "longitude": list(GRID.longitude),
         },
     )  # fmt: skip
-    path = kept(made, tmp_path / "f.zarr3")
+    path = kept(forecasts, tmp_path / "f.zarr3")
     more = [f"forecasts.external={path}", "forecasts.starts=null", "forecasts.references=[persistence]"]
-    found = scored(tmp_path / "e", trained / "run", trained / "test", *more)
-    systems = [str(s) for s in found["system"].values]
+    scores = scored(tmp_path / "e", trained / "run", trained / "test", *more)
+    systems = [str(s) for s in scores["system"].values]
     assert systems == ["forecast", "external", "regressed", "persistence", "climatological_ensemble"]
-    assert [str(s) for s in found["ensemble"].values] == ["external", "climatological_ensemble"]
+    assert [str(s) for s in scores["ensemble"].values] == ["external", "climatological_ensemble"]
     # The error of the mean of four members, and their CRPS, which that of the climate does not reach.
     mean = np.sqrt((spread.mean(axis=1) ** 2 * (GRID.weights / GRID.weights.mean())).mean(axis=(0, 2, 3)))
-    rmse = found["rmse"].sel(system="external").isel(region=0, channel=0)
+    rmse = scores["rmse"].sel(system="external").isel(region=0, channel=0)
     assert rmse.values == pytest.approx(mean, rel=1e-4)
-    crps = found["crps"].isel(region=0, channel=0)
+    crps = scores["crps"].isel(region=0, channel=0)
     assert (crps.sel(system="external") < 0.5 * crps.sel(system="climatological_ensemble")).all()
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["external/rmse/mean_sea_level_pressure/24h"] == pytest.approx(mean[0], rel=1e-4)

@@ -134,32 +134,32 @@ def test_an_ensemble_and_precipitation_have_sections_of_their_own(tmp_path: Path
     layout = WeatherLayout(GRID, channels, step_hours=24.0)
     times = np.datetime64("2001-01-01", "ns") + np.arange(200) * np.timedelta64(24, "h")
     drawn = rain(np.random.default_rng(0), (200, *GRID.shape, 2))
-    made = write_windows(
+    store = write_windows(
         tmp_path / "w", [Segment.of(layout.unstack(drawn, ("time",), {"time": times}))], layout, fingerprint="f" * 64
     )
-    usual = made.climatology((0, 150))
-    wet = climates(layout, (states for _, states in made.blocks((0, 150))))
+    usual = store.climatology((0, 150))
+    wet = climates(layout, (states for _, states in store.blocks((0, 150))))
     systems = {"forecast": Drawn(), "persistence": Persistence(), "climatology": ClimatologyForecast(layout, usual)}
-    protocol = Protocol(made, (150, 200), 3)
-    found = score(systems, protocol, usual, members={"forecast": 5}, precipitation=wet)
-    one = found.sel(system="forecast").isel(region=0)
+    protocol = Protocol(store, (150, 200), 3)
+    scores = score(systems, protocol, usual, members={"forecast": 5}, precipitation=wet)
+    one = scores.sel(system="forecast").isel(region=0)
     assert one["spread_skill"].sel(channel="2m_temperature").values == pytest.approx(1.0, abs=0.05)
-    histogram = found["rank_histogram"].sel(ensemble="forecast", channel="2m_temperature").values
+    histogram = scores["rank_histogram"].sel(ensemble="forecast", channel="2m_temperature").values
     assert histogram == pytest.approx(np.full((3, 6), 1 / 6), abs=0.03)
-    assert np.isnan(found["crps"].sel(system="persistence")).all()
-    seeps = found["seeps"].isel(region=0).sel(channel="total_precipitation_24hr")
+    assert np.isnan(scores["crps"].sel(system="persistence")).all()
+    seeps = scores["seeps"].isel(region=0).sel(channel="total_precipitation_24hr")
     # The mean of members is seldom dry, which costs; yesterday's weather is as good as a draw from the climate.
     assert seeps.sel(system="persistence").values == pytest.approx(1.0, abs=0.1)
-    assert np.isnan(found["seeps"].sel(channel="2m_temperature")).all()
-    page = render(Evaluation(layout, found, [0, 1]))
+    assert np.isnan(scores["seeps"].sel(channel="2m_temperature")).all()
+    page = render(Evaluation(layout, scores, [0, 1]))
     assert "Is the ensemble as uncertain as it says?" in page
     assert "Precipitation in three classes" in page
     assert page.count("5 members; means over leads") == 1
-    _write_scores(found, tmp_path)
+    _write_scores(scores, tmp_path)
     flat = json.loads((tmp_path / "scores.json").read_text())["scores"]
     assert list(flat["persistence/seeps"]["global"]) == ["total_precipitation_24hr"]
     assert "persistence/crps" not in flat
-    assert ensemble_metrics(found)["ensemble/spread_skill/2m_temperature"] == pytest.approx(1.0, abs=0.05)
+    assert ensemble_metrics(scores)["ensemble/spread_skill/2m_temperature"] == pytest.approx(1.0, abs=0.05)
 
 
 def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> None:
@@ -308,8 +308,8 @@ def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
             "simulator.spin_up_days=2", "sampling=seeds", "sampling.count=3", "campaign.workers=1",
         ]  # fmt: skip
         simulate(composed("simulate", *asked, f"out={folder / 'core'}", f"run.dir={folder / 'sim'}"), folder / "sim")
-        made = [f"source.path={folder / 'core'}", f"out={folder / 'w'}"]
-        windows(composed("windows", "source=campaign", *made, root="apply"), folder / "run")
+        overrides = [f"source.path={folder / 'core'}", f"out={folder / 'w'}"]
+        windows(composed("windows", "source=campaign", *overrides, root="apply"), folder / "run")
         train_forecaster(composed("train", *tiny(folder)), folder / "fit")
 
     return once("cored", make)
@@ -323,17 +323,17 @@ def tiny(folder: Path) -> list[str]:
 
 
 def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(cored: Path, tmp_path: Path) -> None:
-    made = WindowStore.open(cored / "w")
+    store = WindowStore.open(cored / "w")
     core = Campaign(str(cored / "core")).core()
     assert isinstance(core, DynamicalCore)
-    assert [b - a for a, b in made.segments] == [13, 13, 13]
+    assert [b - a for a, b in store.segments] == [13, 13, 13]
     forecaster = Forecaster.load(cored / "fit" / "surrogate")
-    found = compare_with_core(
-        forecaster, core, made, (26, 39), (5,), steps=2, requests=2, cores=1, batch_sizes=(1,), repeats=1
+    comparison = compare_with_core(
+        forecaster, core, store, (26, 39), (5,), steps=2, requests=2, cores=1, batch_sizes=(1,), repeats=1
     )
-    assert next(p.name for p in found.rungs).startswith("T5")
-    assert all(np.isfinite(p.error) for p in found.points)
-    ours, theirs = years_per_minute(forecaster, core, made.read(np.array([26]), 1)[0, 0], 2)
+    assert next(p.name for p in comparison.rungs).startswith("T5")
+    assert all(np.isfinite(p.error) for p in comparison.points)
+    ours, theirs = years_per_minute(forecaster, core, store.read(np.array([26]), 1)[0, 0], 2)
     assert min(ours, theirs) > 0
     with pytest.raises(InputError, match="another simulator"):
         core_windows(cored / "core", DynamicalCore(), tmp_path / "other")
@@ -345,14 +345,14 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
         "source.runs=3", "source.days=6", "source.every=2", f"out={tmp_path / 'drifted'}",
     ]  # fmt: skip
     windows(composed("windows", *asked, root="apply"), tmp_path / "run")
-    drifted, made = WindowStore.open(tmp_path / "drifted"), WindowStore.open(cored / "w")
+    drifted, store = WindowStore.open(tmp_path / "drifted"), WindowStore.open(cored / "w")
     forecaster = Forecaster.load(cored / "fit" / "surrogate")
     starts = np.array([0, 6, 12])  # of the 13 of its training
-    told = forecaster.forecast_arrays(made.read(starts, 1), made.times[starts], 6)[:, 0]
+    forecast = forecaster.forecast_arrays(store.read(starts, 1), store.times[starts], 6)[:, 0]
     kept = drifted.dataset()
     assert drifted.segments == tuple((k, k + 1) for k in range(9))
-    expected = np.concatenate([told[:, day] for day in (1, 3, 5)])
-    assert np.allclose(made.layout.stack(kept), expected, rtol=1e-4, atol=1e-2)
+    expected = np.concatenate([forecast[:, day] for day in (1, 3, 5)])
+    assert np.allclose(store.layout.stack(kept), expected, rtol=1e-4, atol=1e-2)
     with pytest.raises(InputError, match=r"source\.runs: must lie in \[1, "):
         windows(composed("windows", *asked, "source.runs=0", root="apply"), tmp_path / "refused")
 
@@ -368,13 +368,13 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
     more = [f"source.path={tmp_path / 'answers'}", f"out={tmp_path / 'also'}"]
     windows(composed("windows", "source=campaign", *more, root="apply"), tmp_path / "run2")
     also = WindowStore.open(tmp_path / "also")
-    assert also.fingerprint != made.fingerprint
+    assert also.fingerprint != store.fingerprint
     first = also.read(np.array([a for a, _ in also.segments]), 1)[:, 0]
     # The core keeps its own wavenumbers of what it is given.
-    nearest = np.abs(first[:, None] - expected[None])[..., : made.layout.index("surface_pressure")[0]]
+    nearest = np.abs(first[:, None] - expected[None])[..., : store.layout.index("surface_pressure")[0]]
     assert np.median(nearest, axis=(2, 3, 4)).min(axis=1).max() < 1.0
     metrics = train_forecaster(composed("train", *tiny(cored), f"data.also=[{tmp_path / 'also'}]"), tmp_path / "fit")
     assert metrics["train/states"] == 13 + len(also)
-    assert metrics["train/label_core_seconds"] == pytest.approx(made.label_core_seconds + also.label_core_seconds)
+    assert metrics["train/label_core_seconds"] == pytest.approx(store.label_core_seconds + also.label_core_seconds)
     learned = json.loads((tmp_path / "fit" / "learned_from.json").read_text())
-    assert learned["states"] == made.fingerprint + also.fingerprint
+    assert learned["states"] == store.fingerprint + also.fingerprint

@@ -69,8 +69,8 @@ def molecular(seed: int) -> MolecularSurrogate:
 
 def potential(seed: int) -> Any:
     """Energies and forces of an ensemble; another seed is another scale, and so another surrogate."""
-    made = small_potential.potential(members=2, scale=0.5 + 0.1 * seed)
-    return made.with_facts(scores={"test/mae": 0.25})
+    model = small_potential.potential(members=2, scale=0.5 + 0.1 * seed)
+    return model.with_facts(scores={"test/mae": 0.25})
 
 
 def a_field(seed: int) -> Any:
@@ -165,11 +165,11 @@ def test_a_surrogate_keeps_its_promises(row: Row, tmp_path: Path) -> None:
     assert caught.value.kind == "invalid_input"
 
     # A batch gives the same as a request.
-    found = surrogate.predict(row.batch)
+    batch = surrogate.predict(row.batch)
     for name in outputs:
-        assert len(found[name]) == 3
+        assert len(batch[name]) == 3
         inside = tuple(slice(n) for n in answer[name].shape)
-        np.testing.assert_allclose(found[name][0][inside], answer[name].values, rtol=2e-5, atol=2e-5, err_msg=name)
+        np.testing.assert_allclose(batch[name][0][inside], answer[name].values, rtol=2e-5, atol=2e-5, err_msg=name)
 
     # It lives in a directory that says all about it, and comes back as it was.
     surrogate.save(tmp_path / "s")

@@ -228,11 +228,11 @@ def test_frmse_of_one_wave_in_one_dimension():
     # |F| of a cosine of amplitude a is a/2 of the points: root mean square over samples 5 / sqrt 2 / 2 at k = 6,
     # one of 8 wavenumbers of the middle band.
     prediction = truth + np.array([3.0, 4.0]).reshape(2, 1, 1, 1) * np.cos(6 * x)
-    found = frmse(prediction, truth)
-    assert found["middle"] == pytest.approx(5 / math.sqrt(2) / 2 / 8)
-    assert found["low"] == pytest.approx(0.0, abs=1e-12)
-    assert found["high"] == pytest.approx(0.0, abs=1e-12)
-    assert frmse(prediction, truth, volume=2.0)["middle"] == pytest.approx(2 * found["middle"])
+    bands = frmse(prediction, truth)
+    assert bands["middle"] == pytest.approx(5 / math.sqrt(2) / 2 / 8)
+    assert bands["low"] == pytest.approx(0.0, abs=1e-12)
+    assert bands["high"] == pytest.approx(0.0, abs=1e-12)
+    assert frmse(prediction, truth, volume=2.0)["middle"] == pytest.approx(2 * bands["middle"])
 
 
 def test_frmse_of_single_waves_holds_parseval():
@@ -240,10 +240,10 @@ def test_frmse_of_single_waves_holds_parseval():
     amplitudes = {"low": (2, 0.3), "middle": (7, 0.2), "high": (20, 0.1)}
     error = sum(a * np.cos(k * x + 1) for k, a in amplitudes.values())
     truth = np.zeros((1, 1, 1, 64))
-    found = frmse(truth + error, truth)
+    bands = frmse(truth + error, truth)
     # With one wave a band, f times the band's width is that wave's |F|, and mean square is twice the sum of squares.
     width = {"low": 4, "middle": 8, "high": 33 - 12}
-    assert 2 * sum((found[b] * width[b]) ** 2 for b in found) == pytest.approx(np.square(error).mean())
+    assert 2 * sum((bands[b] * width[b]) ** 2 for b in bands) == pytest.approx(np.square(error).mean())
 
 
 def test_frmse_is_the_published_loop_in_two_dimensions(pair):

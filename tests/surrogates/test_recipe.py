@@ -85,9 +85,9 @@ def test_a_run_that_broke_ends_with_the_very_same_bytes(name: str, loss: LossFn,
     resumed = run(tmp_path / "broken", config, loss=loss, source=source)
     assert source.broken is None
     assert [row["epoch"] for row in resumed.history] == [1, 2, 3]
-    found = flat(resumed.model)
+    weights = flat(resumed.model)
     for key, array in flat(whole.model).items():
-        assert array.tobytes() == found[key].tobytes(), key
+        assert array.tobytes() == weights[key].tobytes(), key
 
 
 def test_the_loss_is_told_the_share_that_is_done_and_validation_asks_for_the_end(tmp_path: Path) -> None:

@@ -31,9 +31,9 @@ SCRIPT = Path(linear_problem.__file__)
 
 def test_it_finds_the_weights_that_made_the_data(tmp_path: Path) -> None:
     result = linear_problem.train(tmp_path, epochs=60, every_s=None)
-    found = dict(zip(("bias", "kernel"), linear_problem.weights(result), strict=True))
-    np.testing.assert_allclose(found["kernel"], linear_problem.TRUTH, atol=0.02)
-    np.testing.assert_allclose(found["bias"], 0.5, atol=0.02)
+    weights = dict(zip(("bias", "kernel"), linear_problem.weights(result), strict=True))
+    np.testing.assert_allclose(weights["kernel"], linear_problem.TRUTH, atol=0.02)
+    np.testing.assert_allclose(weights["bias"], 0.5, atol=0.02)
     assert result.stopped_by == "epochs"
 
 
@@ -55,8 +55,8 @@ def test_a_run_killed_three_times_ends_with_the_very_same_bytes(tmp_path: Path) 
         )
         deadline = time.monotonic() + 60
         while process.poll() is None and time.monotonic() < deadline:
-            found = sorted((broken / "checkpoints").glob("0*"))
-            if found and found[-1].name != before:
+            checkpoints = sorted((broken / "checkpoints").glob("0*"))
+            if checkpoints and checkpoints[-1].name != before:
                 break
             time.sleep(0.01)
         time.sleep(0.1)
@@ -175,9 +175,9 @@ def test_two_processes_on_one_mesh_give_what_one_gives(tmp_path: Path) -> None:
     assert [p.wait(timeout=120) for p in processes] == [0, 0]
     alone = linear_problem.weights(linear_problem.train(tmp_path / "alone", every_s=None))
     for k in range(2):
-        found = np.load(tmp_path / str(k) / "w.npz")
-        for name, a in zip(found.files, alone, strict=True):
-            np.testing.assert_allclose(found[name], a, rtol=2e-5, atol=1e-6)
+        arrays = np.load(tmp_path / str(k) / "w.npz")
+        for name, a in zip(arrays.files, alone, strict=True):
+            np.testing.assert_allclose(arrays[name], a, rtol=2e-5, atol=1e-6)
 
 
 def test_time_runs_out_cleanly_with_usable_weights(tmp_path: Path) -> None:
@@ -295,7 +295,7 @@ def test_of_damaged_checkpoints_the_one_before_is_taken_and_one_line_says_so(
     _change_a_byte(largest)
     resumed = linear_problem.train(tmp_path, epochs=4)
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert said.startswith(f"the training goes on from checkpoint {older.name}")
+    assert said.startswith(f"the training resumes from checkpoint {older.name}")
     assert str(largest) in said
     for one, other in zip(whole, linear_problem.weights(resumed), strict=True):
         np.testing.assert_array_equal(one, other)

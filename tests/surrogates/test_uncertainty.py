@@ -37,19 +37,19 @@ def test_the_fewest_points_are_just_enough(alpha: float) -> None:
 def test_coverage_is_at_least_nominal_on_average_and_within_its_band(shared: float) -> None:
     """A biased predictor with a meaningless spread, calibrated 400 times on 39 points."""
     random = np.random.default_rng(0)
-    found = []
+    coverages = []
     for _ in range(400):
         truth = random.normal(size=39 + 50)
         mean = truth + shared + random.standard_t(3, size=len(truth))
         std = random.gamma(2.0, 0.5, size=len(truth))
         conformal = Conformal.fit(truth[:39], mean[:39], std[:39], alpha=0.1)
         low, high = conformal.interval(mean[39:], std[39:])
-        found.append(coverage(truth[39:], low, high))
+        coverages.append(coverage(truth[39:], low, high))
     # Exact for continuous scores: 0.9 <= E[coverage] <= 0.9 + 1/40; the floor, fitted on the same points, and
     # the Monte Carlo error of 400 runs add less than 0.01.
-    assert 0.89 < np.mean(found) < 0.935
+    assert 0.89 < np.mean(coverages) < 0.935
     low_band, high_band = coverage_band(39, 50, 0.1)
-    inside = np.mean([low_band <= value <= high_band for value in found])
+    inside = np.mean([low_band <= value <= high_band for value in coverages])
     assert inside > 0.93
 
 

@@ -24,8 +24,8 @@ def states(count: int, seed: int) -> np.ndarray:
     time, longitude = np.arange(count)[:, None, None], np.deg2rad(np.array(GRID.longitude))[None, None]
     latitude = np.deg2rad(np.array(GRID.latitude))[None, :, None]
     wave = np.cos(latitude) * np.cos(longitude - np.pi / 6 * time + phase)
-    found = np.stack([280 + amplitude * wave, 1e5 + 100 * wave], axis=-1)
-    return found.astype(np.float32)
+    states = np.stack([280 + amplitude * wave, 1e5 + 100 * wave], axis=-1)
+    return states.astype(np.float32)
 
 
 def store(path: Path, records: int = 6, count: int = 20) -> WindowStore:

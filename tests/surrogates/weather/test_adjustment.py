@@ -135,10 +135,10 @@ def free_runs(forecaster: Forecaster, runs: int, days: int, seed: int) -> list[n
 
 
 def test_free_runs_take_the_climate_that_is_asked_for(noisy: Forecaster, tmp_path: Path) -> None:
-    own = free_runs(noisy, 24, 420, 0)
+    climate_of_runs = free_runs(noisy, 24, 420, 0)
     zonal = np.stack([3 * LATITUDE / 90, np.cos(np.deg2rad(2 * LATITUDE))], axis=-1)[:, None]
     zonal = zonal - np.average(zonal, axis=0, weights=GRID.weights[:, 0])
-    other = kept(tmp_path / "other", [1.2 * states + zonal for states in own])
+    other = kept(tmp_path / "other", [1.2 * states + zonal for states in climate_of_runs])
     model = noisy.model
     want = SpectralClimate.of(model, other, (0, len(other)))
     adjusted = adjust_climate(noisy, other, (0, len(other)), 1600, 32, progress=False)
@@ -146,12 +146,12 @@ def test_free_runs_take_the_climate_that_is_asked_for(noisy: Forecaster, tmp_pat
 
     def off(forecaster: Forecaster, seed: int) -> tuple[float, float]:
         store = kept(tmp_path / f"runs{seed}", free_runs(forecaster, 24, 420, seed))
-        found = SpectralClimate.of(model, store, (0, len(store)))
+        measured = SpectralClimate.of(model, store, (0, len(store)))
         # All but the area means, which are left alone.
-        for statistic in (found, want):
+        for statistic in (measured, want):
             statistic.energy[0, 0] = statistic.zonal[0] = 0.0
-        energy = np.abs(found.energy.sum(axis=(0, 1)) / want.energy.sum(axis=(0, 1)) - 1).max()
-        return float(np.linalg.norm(found.zonal - want.zonal) / np.linalg.norm(want.zonal)), float(energy)
+        energy = np.abs(measured.energy.sum(axis=(0, 1)) / want.energy.sum(axis=(0, 1)) - 1).max()
+        return float(np.linalg.norm(measured.zonal - want.zonal) / np.linalg.norm(want.zonal)), float(energy)
 
     before, after = off(noisy, 1), off(adjusted.forecaster, 2)
     assert min(before) > 0.25, before
@@ -161,7 +161,7 @@ def test_free_runs_take_the_climate_that_is_asked_for(noisy: Forecaster, tmp_pat
     again = load_surrogate(tmp_path / "surrogate")
     assert isinstance(again, Forecaster)
     assert again.fingerprint == adjusted.forecaster.fingerprint != noisy.fingerprint
-    start, times = np.stack(own[:1])[:, :1], np.array(["2001-01-01"], "datetime64[ns]")
+    start, times = np.stack(climate_of_runs[:1])[:, :1], np.array(["2001-01-01"], "datetime64[ns]")
     np.testing.assert_array_equal(
         again.forecast_arrays(start, times, 2), adjusted.forecaster.forecast_arrays(start, times, 2)
     )
@@ -178,8 +178,8 @@ def test_an_adjustment_that_was_killed_goes_on_as_if_it_had_not(
     monkeypatch.setattr(adjustment, "SAVE_EVERY_S", 0.0)
     save, saved = adjustment.save_arrays, []
 
-    def killed(*given: object) -> None:
-        save(*given)  # type: ignore[arg-type]
+    def killed(*arguments: object) -> None:
+        save(*arguments)  # type: ignore[arg-type]
         saved.append(1)
         if len(saved) == 2:
             raise SystemExit
@@ -202,9 +202,9 @@ def test_runs_that_leave_the_range_begin_anew_and_a_forecaster_that_always_does_
     part = (0, len(store))
     reach = float(np.abs(store.read(np.array([0]), 40)).max())
     tight = noisy.with_facts(low=(-0.5 * reach,) * 2, high=(0.5 * reach,) * 2)
-    found = adjust_climate(tight, store, part, 80, 4, progress=False)
-    assert 0 < found.restarts < 4 * 80
-    assert np.isfinite(np.asarray(found.forecaster.model.growth[...])).all()
+    adjusted = adjust_climate(tight, store, part, 80, 4, progress=False)
+    assert 0 < adjusted.restarts < 4 * 80
+    assert np.isfinite(np.asarray(adjusted.forecaster.model.growth[...])).all()
     none = noisy.with_facts(low=(1e6, 1e6), high=(1e6 + 1, 1e6 + 1))
     with pytest.raises(InputError, match="leave the climatological range"):
         adjust_climate(none, store, part, 80, 4, progress=False)

@@ -33,8 +33,8 @@ LOW, HIGH = (270.0, 99_800.0), (290.0, 100_200.0)
 
 def untrained(layout: WeatherLayout = LAYOUT, hours: tuple[int, ...] = (0,), **facts: object) -> Forecaster:
     config = WeatherConfig(network=ConvConfig(width=4, blocks=1), steps=2)
-    made = WeatherFacts(config, layout, WeatherScale((5.0, 100.0), (1.0, 20.0), hours), "none", LOW, HIGH, **facts)  # type: ignore[arg-type]
-    return Forecaster(made.model(np.repeat(states(1, 0), len(hours), axis=0)), made)
+    trained = WeatherFacts(config, layout, WeatherScale((5.0, 100.0), (1.0, 20.0), hours), "none", LOW, HIGH, **facts)  # type: ignore[arg-type]
+    return Forecaster(trained.model(np.repeat(states(1, 0), len(hours), axis=0)), trained)
 
 
 def state(layout: WeatherLayout = LAYOUT, time: str = "2001-01-01T06") -> xr.Dataset:
@@ -92,11 +92,11 @@ OTHER_NAMES: list[tuple[dict[str, str], str]] = [
 @pytest.mark.parametrize(("names", "words"), OTHER_NAMES)
 def test_names_that_others_use_come_with_the_renaming_to_type(names: dict[str, str], words: str) -> None:
     one = state()
-    given = one.rename(names)
+    renamed = one.rename(names)
     with pytest.raises(InputError, match=words):
-        untrained().forecast(given)
+        untrained().forecast(renamed)
     # The renaming that it says is enough.
-    back = given.rename({new: old for old, new in names.items()})
+    back = renamed.rename({new: old for old, new in names.items()})
     np.testing.assert_array_equal(
         untrained().forecast(back)["temperature"].values, untrained().forecast(one)["temperature"].values
     )
@@ -160,8 +160,8 @@ def test_facts_keep_their_times_and_those_of_older_versions_lack_them() -> None:
 def windows(path: Path, layout: WeatherLayout) -> WindowStore:
     shape = (4, *layout.grid.shape, len(layout.channels))
     times = np.datetime64("2001-01-01", "ns") + np.arange(4) * np.timedelta64(round(layout.step_hours), "h")
-    made = layout.unstack(np.ones(shape, np.float32), ("time",), {"time": times})
-    return write_windows(path, [Segment.of(made)], layout, fingerprint="f" * 64)
+    state = layout.unstack(np.ones(shape, np.float32), ("time",), {"time": times})
+    return write_windows(path, [Segment.of(state)], layout, fingerprint="f" * 64)
 
 
 @pytest.mark.parametrize(

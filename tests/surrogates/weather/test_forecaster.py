@@ -65,8 +65,8 @@ def test_a_wave_that_travels_is_forecast_and_its_mass_is_kept(trained: Forecaste
     ratio = np.sqrt((errors**2).mean(axis=(0, 2, 3)) / (still**2).mean(axis=(0, 2, 3)))
     assert (ratio < 0.3).all()
     start = windows.read(np.array([100]), 1)
-    given = trained.forecast_arrays(start, windows.times[[100]], 30)[0, 0, ..., 1].astype(np.float64)
-    mean = (given * LAYOUT.grid.weights).mean(axis=(1, 2))
+    forecast = trained.forecast_arrays(start, windows.times[[100]], 30)[0, 0, ..., 1].astype(np.float64)
+    mean = (forecast * LAYOUT.grid.weights).mean(axis=(1, 2))
     before = (start[0, 0, ..., 1].astype(np.float64) * LAYOUT.grid.weights).mean()
     # A pascal in a hundred thousand is what float32 holds after thirty steps.
     assert np.abs(mean - before).max() < 1.0
@@ -82,13 +82,13 @@ def _as_forecaster() -> Forecaster:
 
 def test_xarray_goes_in_and_comes_out(trained: Forecaster, windows: WindowStore) -> None:
     state = windows.dataset((100, 101)).isel(time=0)
-    found = trained.forecast(state, steps=3)
-    assert found["temperature"].dims == ("prediction_timedelta", "level", "latitude", "longitude")
-    assert found["temperature"].attrs["units"] == "K"
-    assert found["prediction_timedelta"].values[-1] == np.timedelta64(72, "h")
-    assert found["time"].values == windows.times[100]
+    forecast = trained.forecast(state, steps=3)
+    assert forecast["temperature"].dims == ("prediction_timedelta", "level", "latitude", "longitude")
+    assert forecast["temperature"].attrs["units"] == "K"
+    assert forecast["prediction_timedelta"].values[-1] == np.timedelta64(72, "h")
+    assert forecast["time"].values == windows.times[100]
     arrays = trained.forecast_arrays(windows.read(np.array([100]), 1), windows.times[[100]], 3)[0, 0]
-    np.testing.assert_allclose(found["temperature"].values[:, 0], arrays[..., 0])
+    np.testing.assert_allclose(forecast["temperature"].values[:, 0], arrays[..., 0])
     for change, message in (
         (lambda d: d.drop_vars("temperature"), "no variable temperature"),
         (lambda d: d.isel(latitude=slice(0, 3)), "latitudes run from"),
@@ -195,14 +195,14 @@ def test_zonal_means_count_in_units_of_their_own() -> None:
     frames = np.stack([states(2, 1), states(2, 2)])
     batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
     key, end = jax.random.key(0), jnp.ones(())
-    found = [
+    losses = [
         float(facts.config.loss(LAYOUT, unit)(model, batch, key, end)[0]),
         float(small().config.loss(LAYOUT)(model, batch, key, end)[0]),
     ]
     new = np.asarray(model(jnp.asarray(frames[None, :, :1]), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)))[0]
     off = (new.astype(np.float64) - frames[:, 1]).mean(axis=2) / unit
     by_hand = (off**2 * LAYOUT.grid.weights[:, :1]).mean()
-    assert found[0] - found[1] == pytest.approx(0.25 * by_hand, rel=1e-3)
+    assert losses[0] - losses[1] == pytest.approx(0.25 * by_hand, rel=1e-3)
 
 
 def test_area_means_fade_as_they_are_told_to() -> None:
@@ -251,11 +251,11 @@ def test_the_sun_stands_where_almanacs_have_it() -> None:
     latitude, longitude = np.array([-90.0, -23.44, 0.0, 23.44, 66.6, 90.0]), np.arange(24) * 15.0
 
     def mean(day: str) -> np.ndarray:
-        found = []
+        fluxes = []
         for hour in range(24):
             days, seconds = clock(np.array([f"{day}T{hour:02d}"], "datetime64[s]"))
-            found.append(np.asarray(insolation(jnp.asarray(days), jnp.asarray(seconds), latitude, longitude))[0])
-        return np.mean(found, axis=(0, 2))
+            fluxes.append(np.asarray(insolation(jnp.asarray(days), jnp.asarray(seconds), latitude, longitude))[0])
+        return np.mean(fluxes, axis=(0, 2))
 
     equinox, june, december = mean("2020-03-20"), mean("2020-06-20"), mean("2020-12-21")
     # Daily means are S / pi at the equator at an equinox, and S sin(obliquity) at the pole at its solstice (Hartmann).
@@ -273,8 +273,8 @@ def test_bands_hold_their_share_of_points_by_area() -> None:
     errors = random.normal(size=(400, 2, ROWS, COLUMNS, 1)) * np.array([1.0, 3.0])[None, :, None, None, None]
     bands = LeadBands.fit(errors[:200], LAYOUT.grid.weights)
     inside = (np.abs(errors[200:]) <= bands.half_width(2)[None, :, None, None]) * LAYOUT.grid.weights[..., None]
-    held = (inside.mean(axis=(2, 3, 4)) >= 0.9).mean(axis=0)
-    assert ((held > 0.8) & (held < 0.98)).all()
+    coverage = (inside.mean(axis=(2, 3, 4)) >= 0.9).mean(axis=0)
+    assert ((coverage > 0.8) & (coverage < 0.98)).all()
     np.testing.assert_allclose(np.array(bands.sigma)[:, 0], [1.0, 3.0], rtol=0.05)
     assert LeadBands.from_json(bands.to_json()) == bands
     small = LeadBands.fit(1e-12 * errors[:200], LAYOUT.grid.weights)
@@ -301,37 +301,37 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
     random = np.random.default_rng(0)
 
     def written(name: str, records: int, count: int) -> WindowStore:
-        found = []
+        segments = []
         for k in range(records):
             times = np.datetime64("2001-01-01", "ns") + (np.arange(count) + 99 * k + count) * np.timedelta64(24, "h")
             drawn = random.normal(280, 5, (count, ROWS, COLUMNS, 2)).astype(np.float32)
-            found.append(Segment.of(LAYOUT.unstack(drawn, ("time",), {"time": times})))
-        return write_windows(tmp_path / name, found, LAYOUT, fingerprint=name)
+            segments.append(Segment.of(LAYOUT.unstack(drawn, ("time",), {"time": times})))
+        return write_windows(tmp_path / name, segments, LAYOUT, fingerprint=name)
 
     main, more, most = written("main", 3, 20), written("more", 7, 5), written("most", 2, 6)
     part = (20, 60)
     batches = WindowBatches(main, part, 7, 1, 3, seed=0, also=(more, most))
-    wanted = {
+    expected = {
         source.read(np.array([start]), 4).tobytes(): clock(source.times[[start]])
         for source, starts in ((main, main.starts(4, part)), (more, more.starts(4)), (most, most.starts(4)))
         for start in starts
     }
-    assert len(batches.starts) == len(wanted) == 2 * 17 + 7 * 2 + 2 * 3
+    assert len(batches.starts) == len(expected) == 2 * 17 + 7 * 2 + 2 * 3
     assert batches.steps_per_epoch == 54 // 7
 
-    def check(found: WindowBatches) -> list[bytes]:
+    def check(source: WindowBatches) -> list[bytes]:
         rows = []
-        for batch in found.epoch(0):
+        for batch in source.epoch(0):
             assert batch.weight.all()
             for frames, day, second in zip(batch.frames, batch.days, batch.seconds, strict=True):
                 rows.append(frames.tobytes())
-                assert (day, second) == tuple(v[0] for v in wanted[rows[-1]])
+                assert (day, second) == tuple(v[0] for v in expected[rows[-1]])
         return rows
 
-    held = check(batches)
-    assert len(set(held)) == len(held) == 49
+    in_memory = check(batches)
+    assert len(set(in_memory)) == len(in_memory) == 49
     monkeypatch.setattr("surrogates.weather.batches.MEMORY_BYTES", 0)
-    assert check(replace(batches)) == held
+    assert check(replace(batches)) == in_memory
     config = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=1)
     other = write_windows(
         tmp_path / "other", [Segment.of(more.dataset((0, 5)))], replace(LAYOUT, step_hours=12.0), fingerprint="f" * 64
@@ -348,19 +348,19 @@ def test_half_of_the_windows_of_a_training_are_mirrored(tmp_path: Path) -> None:
     states = random.normal(size=(40, ROWS, COLUMNS, 2)).astype(np.float32)
     times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(24, "h")
     record = Segment.of(layout.unstack(states, ("time",), {"time": times}))
-    made = write_windows(tmp_path / "w", [record], layout, fingerprint="f" * 64)
+    store = write_windows(tmp_path / "w", [record], layout, fingerprint="f" * 64)
     mirrored = states[:, ::-1] * np.array([1, -1], np.float32)
 
     def drawn(batches: WindowBatches, epoch: int) -> list[tuple[int, bool]]:
         """Which window each row is, and whether it is mirrored."""
-        found = []
+        origins = []
         for batch in batches.epoch(epoch):
             for row in batch.frames:
-                for sign, given in ((False, states), (True, mirrored)):
-                    found += [(s, sign) for s in range(38) if np.array_equal(row, given[s : s + 3])]
-        return found
+                for sign, originals in ((False, states), (True, mirrored)):
+                    origins += [(s, sign) for s in range(38) if np.array_equal(row, originals[s : s + 3])]
+        return origins
 
-    batches = WindowBatches(made, (0, 40), 19, 1, 2, seed=0, mirror=True)
+    batches = WindowBatches(store, (0, 40), 19, 1, 2, seed=0, mirror=True)
     first, second = drawn(batches, 0), drawn(batches, 1)
     for epoch in (first, second):
         assert sorted(s for s, _ in epoch) == list(range(38))
@@ -376,10 +376,10 @@ def test_hemispheres_that_are_told_apart_are_not_mirrored(tmp_path: Path) -> Non
         shape = (5, *layout.grid.shape, len(layout.channels))
         times = np.datetime64("2001-01-01", "ns") + np.arange(5) * np.timedelta64(24, "h")
         record = Segment.of(layout.unstack(np.ones(shape, np.float32), ("time",), {"time": times}))
-        made = write_windows(folder, [record], layout, static=static, fingerprint="f" * 64)
+        store = write_windows(folder, [record], layout, static=static, fingerprint="f" * 64)
         config = WeatherConfig(network=ConvConfig(width=4, blocks=1), mirror=True)
         with pytest.raises(InputError) as caught:
-            fit_weather(made, (0, 5), None, config, TrainConfig(epochs=1), folder / "run", progress=False)
+            fit_weather(store, (0, 5), None, config, TrainConfig(epochs=1), folder / "run", progress=False)
         return str(caught.value)
 
     north = replace(LAYOUT, grid=WeatherGrid(tuple(np.linspace(0, 75, ROWS)), LAYOUT.grid.longitude))
@@ -408,14 +408,14 @@ def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
     first = (tmp_path / "f.zarr" / "temperature" / "c" / "0" / "0" / "0" / "0" / "0").stat().st_mtime_ns
     forecast_to_zarr(trained, windows, starts, 5, tmp_path / "f.zarr", chunk=2)
     assert (tmp_path / "f.zarr" / "temperature" / "c" / "0" / "0" / "0" / "0" / "0").stat().st_mtime_ns == first
-    found = xr.open_zarr(tmp_path / "f.zarr", consolidated=False)
-    assert found["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
-    assert found["time"].values[1] == windows.times[103]
-    assert found["prediction_timedelta"].values[-1] == np.timedelta64(120, "h")
+    stored = xr.open_zarr(tmp_path / "f.zarr", consolidated=False)
+    assert stored["temperature"].dims == ("time", "prediction_timedelta", "level", "latitude", "longitude")
+    assert stored["time"].values[1] == windows.times[103]
+    assert stored["prediction_timedelta"].values[-1] == np.timedelta64(120, "h")
     for k, start in enumerate(starts):
         alone = trained.forecast(windows.dataset((start, start + 1)).isel(time=0), steps=5)
         for name in ("temperature", "surface_pressure"):
-            np.testing.assert_allclose(found[name].values[k], alone[name].values, rtol=1e-5)
+            np.testing.assert_allclose(stored[name].values[k], alone[name].values, rtol=1e-5)
     with pytest.raises(InputError, match="other forecasts"):
         forecast_to_zarr(trained, windows, starts, 4, tmp_path / "f.zarr", chunk=2)
     # A changed byte is noticed, in a chunk, a description or the note, and so is a chunk that is gone.

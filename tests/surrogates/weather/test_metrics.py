@@ -38,11 +38,11 @@ def fields(seed: int, count: int = 6) -> np.ndarray:
 
 def test_errors_are_those_of_an_independent_package() -> None:
     forecast, truth, usual = fields(0), fields(1), fields(2)
-    made = ForecastScores(GRID, 2, 3)
+    sums = ForecastScores(GRID, 2, 3)
     # In two batches: what is summed does not depend on it.
-    made.add(forecast[:2], truth[:2], usual[:2])
-    made.add(forecast[2:], truth[2:], usual[2:])
-    found = made.scores()
+    sums.add(forecast[:2], truth[:2], usual[:2])
+    sums.add(forecast[2:], truth[2:], usual[2:])
+    ours = sums.scores()
     said, came = (xr.DataArray(a, dims=DIMS) for a in (forecast, truth))
     weights = xr.DataArray(GRID.weights, dims=DIMS[2:4])
     keep = {"preserve_dims": ["lead", "channel"], "weights": weights}
@@ -51,47 +51,47 @@ def test_errors_are_those_of_an_independent_package() -> None:
         ("mae", scores.continuous.mae(said, came, **keep)),
         ("bias", scores.continuous.additive_bias(said, came, **keep)),
     ):
-        np.testing.assert_allclose(found[name][0], theirs.transpose("lead", "channel").values, rtol=1e-6, atol=1e-9)
+        np.testing.assert_allclose(ours[name][0], theirs.transpose("lead", "channel").values, rtol=1e-6, atol=1e-9)
     regions = region_weights(GRID)
-    assert made.regions == tuple(regions)
-    at = made.regions.index("tropics")
+    assert sums.regions == tuple(regions)
+    at = sums.regions.index("tropics")
     tropics = weights.where(np.abs(np.array(GRID.latitude))[:, None] <= 20, 0.0)
     theirs = scores.continuous.rmse(said, came, preserve_dims=["lead", "channel"], weights=tropics)
-    np.testing.assert_allclose(found["rmse"][at], theirs.transpose("lead", "channel").values, rtol=1e-6)
+    np.testing.assert_allclose(ours["rmse"][at], theirs.transpose("lead", "channel").values, rtol=1e-6)
 
 
 def test_crps_is_that_of_an_independent_package() -> None:
     members = np.stack([fields(k) for k in range(5)], axis=1)
     truth = fields(9)
-    made = EnsembleScores(GRID, 5)
-    made.add(members, truth)
+    sums = EnsembleScores(GRID, 5)
+    sums.add(members, truth)
     theirs = scores.probability.crps_for_ensemble(
         xr.DataArray(members, dims=("time", "number", *DIMS[1:])), xr.DataArray(truth, dims=DIMS), "number",
         method="fair", preserve_dims=["lead", "channel"], weights=xr.DataArray(GRID.weights, dims=DIMS[2:4]),
     )  # fmt: skip
-    np.testing.assert_allclose(made.scores()["crps"][0], theirs.transpose("lead", "channel").values, rtol=1e-6)
+    np.testing.assert_allclose(sums.scores()["crps"][0], theirs.transpose("lead", "channel").values, rtol=1e-6)
 
 
 def test_an_ensemble_from_the_distribution_of_the_truth_is_as_uncertain_as_it_says() -> None:
     random = np.random.default_rng(0)
-    made = EnsembleScores(GRID, 4)
+    sums = EnsembleScores(GRID, 4)
     for _ in range(10):
         centre = random.normal(size=(4, 1, 1, *GRID.shape, 1)) * 3
-        made.add(
+        sums.add(
             centre + random.normal(size=(4, 4, 1, *GRID.shape, 1)),
             centre[:, 0] + random.normal(size=(4, 1, *GRID.shape, 1)),
         )
-    assert made.scores()["spread_skill"][0, 0, 0] == pytest.approx(1.0, abs=0.03)
-    np.testing.assert_allclose(made.rank_histogram()[0, :, 0], 0.2, atol=0.015)
+    assert sums.scores()["spread_skill"][0, 0, 0] == pytest.approx(1.0, abs=0.03)
+    np.testing.assert_allclose(sums.rank_histogram()[0, :, 0], 0.2, atol=0.015)
 
 
 def test_ties_are_shared_among_the_ranks_that_a_truth_may_have() -> None:
     """Rain that is 0 most of the time: members and truth are exchangeable, so that the histogram is flat."""
     random = np.random.default_rng(0)
-    made = EnsembleScores(GRID, 8)
+    sums = EnsembleScores(GRID, 8)
     drawn = np.where(random.random((8, 9, 1, *GRID.shape, 1)) < 0.9, 0.0, random.random((8, 9, 1, *GRID.shape, 1)))
-    made.add(drawn[:, 1:], drawn[:, 0])
-    np.testing.assert_allclose(made.rank_histogram()[0, :, 0], 1 / 9, atol=0.01)
+    sums.add(drawn[:, 1:], drawn[:, 0])
+    np.testing.assert_allclose(sums.rank_histogram()[0, :, 0], 1 / 9, atol=0.01)
     # All are alike: each rank has the same share, exactly.
     flat = EnsembleScores(GRID, 3)
     flat.add(np.zeros((2, 3, 1, *GRID.shape, 1)), np.zeros((2, 1, *GRID.shape, 1)))
@@ -101,9 +101,9 @@ def test_ties_are_shared_among_the_ranks_that_a_truth_may_have() -> None:
 def test_anomaly_correlation_of_known_anomalies() -> None:
     usual = fields(0)
     wave = fields(1)
-    made = ForecastScores(GRID, 2, 3)
-    made.add(usual + 0.5 * wave, usual + wave, usual)
-    np.testing.assert_allclose(made.scores()["acc"], 1.0, rtol=1e-12)
+    sums = ForecastScores(GRID, 2, 3)
+    sums.add(usual + 0.5 * wave, usual + wave, usual)
+    np.testing.assert_allclose(sums.scores()["acc"], 1.0, rtol=1e-12)
     opposite = ForecastScores(GRID, 2, 3)
     opposite.add(usual - wave, usual + wave, usual)
     np.testing.assert_allclose(opposite.scores()["acc"], -1.0, rtol=1e-12)
@@ -148,16 +148,16 @@ def test_a_linear_model_finds_a_wave_that_travels_and_persistence_does_not(tmp_p
     past = windows.read(start, 1)
 
     def error(system: object) -> float:
-        given = system.forecast_arrays(past, times, 3)[0, 0]  # type: ignore[attr-defined]
-        return float(np.abs(given[..., 0] - truth[..., 0]).max())
+        forecasts = system.forecast_arrays(past, times, 3)[0, 0]  # type: ignore[attr-defined]
+        return float(np.abs(forecasts[..., 0] - truth[..., 0]).max())
 
     model = LinearInverseModel.fit(windows, train, valid, climatology, 3)
     assert error(model) < 0.1 * error(Persistence())
     usual = ClimatologyForecast(LAYOUT, climatology).forecast_arrays(past, times, 3)
     assert usual.shape == (1, 1, 3, ROWS, COLUMNS, 2)
     auto = LinearAutoregression.fit(windows, train, valid, climatology, 3)
-    given = auto.forecast_arrays(windows.read(start - 1 + 1, 2), windows.times[start + 1], 2)
-    assert np.abs(given[0, 0, ..., 0] - windows.read(start + 2, 2)[0, ..., 0]).max() < 0.1 * error(Persistence())
+    forecasts = auto.forecast_arrays(windows.read(start - 1 + 1, 2), windows.times[start + 1], 2)
+    assert np.abs(forecasts[0, 0, ..., 0] - windows.read(start + 2, 2)[0, ..., 0]).max() < 0.1 * error(Persistence())
     assert leads(times, LAYOUT, 2)[0, 1] == windows.times[102]
     assert isinstance(climatology, Climatology)
 
@@ -173,9 +173,9 @@ def test_the_climate_of_precipitation_is_that_of_the_states() -> None:
     wet = np.where(drawn > 1e-4, drawn, np.nan)
     assert climate.heavy == pytest.approx(np.nanquantile(wet, 2 / 3, axis=0), rel=0.025)
     # A forecast drawn from the climate scores 1 in each region, the truth 0.
-    found = SeepsScores(GRID, climate)
-    found.add(random.permutation(states)[:, None], states[:, None])
-    assert found.score() == pytest.approx(1.0, abs=0.05)
+    sums = SeepsScores(GRID, climate)
+    sums.add(random.permutation(states)[:, None], states[:, None])
+    assert sums.score() == pytest.approx(1.0, abs=0.05)
     right = SeepsScores(GRID, climate)
     right.add(states[:, None], states[:, None])
     assert (right.score() == 0).all()

@@ -54,12 +54,12 @@ def test_known_harmonics_are_exact_and_what_is_band_limited_comes_back(grid: Wea
         ],
         axis=-1,
     )
-    found = np.asarray(jax.jit(transform.forward)(jnp.asarray(fields[None], jnp.float32)))[0]
-    want = np.zeros_like(found)
+    coefficients = np.asarray(jax.jit(transform.forward)(jnp.asarray(fields[None], jnp.float32)))[0]
+    want = np.zeros_like(coefficients)
     # Orders are 0, 1, -1, 2, -2, ...
     want[0, 0, 0] = want[0, 1, 1] = want[3, 2, 2] = 1
-    np.testing.assert_allclose(np.abs(found), want, atol=2e-6)
-    waves = np.random.default_rng(0).normal(size=(2, *found.shape[:2], 3)).astype(np.float32)
+    np.testing.assert_allclose(np.abs(coefficients), want, atol=2e-6)
+    waves = np.random.default_rng(0).normal(size=(2, *coefficients.shape[:2], 3)).astype(np.float32)
     waves *= transform.mask[..., None]
     again = jax.jit(lambda z: transform.forward(transform.backward(z)))(jnp.asarray(waves))
     np.testing.assert_allclose(np.asarray(again), waves, atol=2e-5)
@@ -87,24 +87,24 @@ def test_coefficients_come_back_where_the_transform_says_so(grid: WeatherGrid, t
 
 def test_products_of_harmonics_are_not_rounded_by_devices() -> None:
     for factorisation in FACTORISATIONS:
-        made = SphericalFilter(Harmonics(GAUSS, 3), 4, nnx.Rngs(0), factorisation=factorisation)
-        program = str(jax.make_jaxpr(lambda x, f=made: f(x))(jnp.zeros((*GAUSS.shape[::-1], 1, 4))))
+        filter_ = SphericalFilter(Harmonics(GAUSS, 3), 4, nnx.Rngs(0), factorisation=factorisation)
+        program = str(jax.make_jaxpr(lambda x, f=filter_: f(x))(jnp.zeros((*GAUSS.shape[::-1], 1, 4))))
         assert program.count("dot_general") > 3
         assert program.count("dot_general") == program.count("precision=(Precision.HIGHEST, Precision.HIGHEST)")
 
 
 @pytest.mark.parametrize("factorisation", FACTORISATIONS)
 def test_filters_commute_with_every_turn_of_the_sphere(factorisation: str) -> None:
-    made = SphericalFilter(Harmonics(GAUSS, 5), 4, nnx.Rngs(0), factorisation=factorisation)
+    filter_ = SphericalFilter(Harmonics(GAUSS, 5), 4, nnx.Rngs(0), factorisation=factorisation)
     x, y, z = grid_points(GAUSS).T.reshape(3, *GAUSS.shape)
-    weights = np.asarray(made.weights())
+    weights = np.asarray(filter_.weights())
     matrices = np.stack([np.diag(w[:, 0]) if factorisation == "separable" else w for w in weights])
     mixed = np.array([0.3, -1.0, 0.5, 2.0], np.float32)
     # Turns take fields of one total wavenumber to each other: x, y and z for 1; for 2 the products of two of them.
     for degree, fields in ((1, (x, y, z)), (2, (x * y, y * z, z * x, x**2 - y**2, 3 * z**2 - 1))):
         points = np.stack(fields).T[..., None]  # (longitude, latitude, field, 1)
-        found = np.asarray(made(jnp.asarray(points * mixed, jnp.float32)))
-        np.testing.assert_allclose(found, points * (mixed @ matrices[degree]), atol=2e-5)
+        filtered = np.asarray(filter_(jnp.asarray(points * mixed, jnp.float32)))
+        np.testing.assert_allclose(filtered, points * (mixed @ matrices[degree]), atol=2e-5)
 
 
 def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
@@ -160,8 +160,8 @@ def test_beyond_a_pole_the_other_side_goes_on() -> None:
     np.testing.assert_allclose(wide[1:-1, 0], points[:, -1], atol=1e-7)
     # A row on a pole is not met again.
     on_pole = grid_points(EVEN).reshape(17, 24, 3)
-    given = {"circle": True, "poles": True, "on_pole": (True, True)}
-    wide = np.asarray(pad_sphere(jnp.asarray(on_pole[None]), 2, **given))[0]
+    edges = {"circle": True, "poles": True, "on_pole": (True, True)}
+    wide = np.asarray(pad_sphere(jnp.asarray(on_pole[None]), 2, **edges))[0]
     np.testing.assert_allclose(wide[:2, 2:-2], np.roll(on_pole[[2, 1]], 12, 1), atol=1e-7)
     np.testing.assert_allclose(wide[-2:, 2:-2], np.roll(on_pole[[-2, -3]], 12, 1), atol=1e-7)
     kept = np.asarray(pad_sphere(jnp.asarray(points[None]), 1, circle=False, poles=False))[0]
@@ -185,9 +185,9 @@ def test_settings_that_do_not_fit_the_grid_are_refused_with_a_way_out() -> None:
 
 @pytest.mark.parametrize("conditions", [0, 2])
 def test_conditions_that_are_missing_or_for_nothing_are_refused(conditions: int) -> None:
-    made = lively(ConvConfig(width=2, blocks=1), GAUSS, conditions)
+    net = lively(ConvConfig(width=2, blocks=1), GAUSS, conditions)
     with pytest.raises(ValueError, match="the network takes"):
-        made(jnp.zeros((1, *GAUSS.shape, 3)), None if conditions else jnp.zeros((1, 2)))
+        net(jnp.zeros((1, *GAUSS.shape, 3)), None if conditions else jnp.zeros((1, 2)))
 
 
 NETWORKS: list[Any] = [
@@ -199,23 +199,23 @@ NETWORKS: list[Any] = [
 
 def lively(config: Any, grid: WeatherGrid, conditions: int = 0) -> Any:
     """A network whose last layer is not small, so that differences show."""
-    made = network(config, SphereShape(grid, 3, 2, conditions), nnx.Rngs(0))
-    weight = made.decode.last.kernel
+    net = network(config, SphereShape(grid, 3, 2, conditions), nnx.Rngs(0))
+    weight = net.decode.last.kernel
     weight[...] = jax.random.normal(jax.random.key(1), weight.shape)
-    return made
+    return net
 
 
 @pytest.mark.parametrize("config", NETWORKS, ids=lambda c: type(c).__name__)
 def test_networks_turn_with_the_earth_where_they_promise_it(config: Any) -> None:
-    made = nnx.jit(lively(config, GAUSS, 2))
+    net = nnx.jit(lively(config, GAUSS, 2))
     x = jax.random.normal(jax.random.key(2), (2, 16, 32, 3))
     noise = jax.random.normal(jax.random.key(3), (2, 2))
-    first, turned = made(x, noise), made(jnp.roll(x, config.patch if isinstance(config, ConvConfig) else 1, 2), noise)
+    first, turned = net(x, noise), net(jnp.roll(x, config.patch if isinstance(config, ConvConfig) else 1, 2), noise)
     off = float(jnp.abs(jnp.roll(first, config.patch if isinstance(config, ConvConfig) else 1, 2) - turned).max())
     # The vertices of a mesh stay where they are.
     assert off < 1e-4 if not isinstance(config, MeshConfig) else off > 1e-3
     # What conditions one sample changes it alone.
-    other = made(x, noise.at[0].add(1.0))
+    other = net(x, noise.at[0].add(1.0))
     assert float(jnp.abs(other[0] - first[0]).max()) > 1e-5
     np.testing.assert_allclose(np.asarray(other[1]), np.asarray(first[1]), atol=1e-6)
     assert config_from_json(config_to_json(config)) == config
@@ -223,36 +223,36 @@ def test_networks_turn_with_the_earth_where_they_promise_it(config: Any) -> None
 
 @pytest.mark.parametrize("grid", [EVEN, BETWEEN])
 def test_without_patches_convolutions_turn_by_one_point_and_do_not_know_north(grid: WeatherGrid) -> None:
-    made = lively(ConvConfig(width=8, blocks=2, dilations=(1, 2)), grid)
+    net = lively(ConvConfig(width=8, blocks=2, dilations=(1, 2)), grid)
     # Which pole is which is told by the sine of the latitude; without it and with kernels that are even from south to
     # north, a field that is turned over gives the answer turned over, if both poles are treated alike.
-    told = made.encode.mlp.first.kernel
-    told[...] = told[...].at[-2].set(0.0)
-    for block in made.blocks:
+    first_kernel = net.encode.mlp.first.kernel
+    first_kernel[...] = first_kernel[...].at[-2].set(0.0)
+    for block in net.blocks:
         kernel = block.conv.kernel
         kernel[...] = (kernel[...] + kernel[...][::-1]) / 2
-    made = nnx.jit(made)
+    net = nnx.jit(net)
     x = jax.random.normal(jax.random.key(2), (1, *grid.shape, 3))
-    first = np.asarray(made(x))
-    np.testing.assert_allclose(np.asarray(made(jnp.roll(x, 1, 2))), np.roll(first, 1, 2), atol=1e-4)
-    np.testing.assert_allclose(np.asarray(made(x[:, ::-1])), first[:, ::-1], atol=1e-4)
+    first = np.asarray(net(x))
+    np.testing.assert_allclose(np.asarray(net(jnp.roll(x, 1, 2))), np.roll(first, 1, 2), atol=1e-4)
+    np.testing.assert_allclose(np.asarray(net(x[:, ::-1])), first[:, ::-1], atol=1e-4)
 
 
 def test_the_first_answer_is_small_and_a_region_is_answered_whatever_its_size() -> None:
-    made = network(ConvConfig(width=8, blocks=1, patch=2), SphereShape(REGION, 3, 2), nnx.Rngs(0))
-    answer = made(jax.random.normal(jax.random.key(0), (2, 9, 7, 3)))
+    net = network(ConvConfig(width=8, blocks=1, patch=2), SphereShape(REGION, 3, 2), nnx.Rngs(0))
+    answer = net(jax.random.normal(jax.random.key(0), (2, 9, 7, 3)))
     assert answer.shape == (2, 9, 7, 2)
     assert float(jnp.abs(answer).max()) < 0.5
     with pytest.raises(ValueError, match="takes fields of shape"):
-        made(jnp.zeros((1, 9, 8, 3)))
+        net(jnp.zeros((1, 9, 8, 3)))
 
 
 def test_recomputing_blocks_changes_no_gradient() -> None:
     grid = gaussian(6, 12)
     x = jax.random.normal(jax.random.key(0), (1, 6, 12, 3))
-    found = []
+    answers = []
     for remat in (False, True):
-        made = network(SFNOConfig(width=4, blocks=1, remat=remat), SphereShape(grid, 3, 2), nnx.Rngs(0))
-        gradient = nnx.jit(nnx.grad(lambda m: (m(x) ** 2).sum()))(made)
-        found.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6)
+        net = network(SFNOConfig(width=4, blocks=1, remat=remat), SphereShape(grid, 3, 2), nnx.Rngs(0))
+        gradient = nnx.jit(nnx.grad(lambda m: (m(x) ** 2).sum()))(net)
+        answers.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4, atol=1e-6)
