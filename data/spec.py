@@ -135,7 +135,7 @@ class Spec:
         raise KeyError(f"no coordinate {name!r}; there are {[c.name for c in self.coords]}")
 
     def request(self, values: Mapping[str, Any]) -> xr.Dataset:
-        """A request with coordinates; see `dataset`."""
+        """A request with coordinates; see `dataset`. A dim also has to be as long as its coordinate."""
         return self._with_coordinates(dataset(self.inputs, values))
 
     def answer(self, values: Mapping[str, Any]) -> xr.Dataset:
@@ -143,7 +143,13 @@ class Spec:
         return self._with_coordinates(dataset(self.outputs, values)).assign_attrs(self.attrs)
 
     def _with_coordinates(self, record: xr.Dataset) -> xr.Dataset:
-        return record.assign_coords({c.name: c.variable() for c in self.coords if c.name in record.dims})
+        present = [c for c in self.coords if c.name in record.dims]
+        for c in present:
+            if record.sizes[c.name] != len(c.values):
+                raise SimulationError(
+                    "invalid_input", f"{c.name} must have {len(c.values)} entries, got {record.sizes[c.name]}"
+                )
+        return record.assign_coords({c.name: c.variable() for c in present})
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Spec:
@@ -166,7 +172,7 @@ def dataset(variables: tuple[Variable, ...], values: Mapping[str, Any]) -> xr.Da
         values: one entry for each variable that is present; others are left out.
 
     Raises:
-        SimulationError: `invalid_input` if a value has the wrong number of dims.
+        SimulationError: `invalid_input` if a value has the wrong number of dims, or two values differ in a size.
     """
     arrays: dict[str, xr.Variable] = {}
     for variable in variables:
@@ -180,7 +186,10 @@ def dataset(variables: tuple[Variable, ...], values: Mapping[str, Any]) -> xr.Da
                 f"{variable.name} must have dims {variable.dims}, got an array of shape {value.shape}",
             )
         arrays[variable.name] = xr.Variable(variable.dims, value, variable.attrs())
-    return xr.Dataset(arrays)
+    try:
+        return xr.Dataset(arrays)
+    except ValueError as error:
+        raise SimulationError("invalid_input", " ".join(str(error).split())) from error
 
 
 def check(

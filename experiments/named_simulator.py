@@ -61,7 +61,8 @@ def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:
             "no config.yaml in it", where=str(path), remedy=f"Give {key}= the run directory of `understudy simulate`"
         ) from error
     except OmegaConfBaseException as error:
-        raise InputError(str(error).splitlines()[0], where=key.replace("simulator", "settings")) from error
+        problem = f"{str(error).splitlines()[0]}, in {file}"
+        raise InputError(problem, where=key.replace("simulator", "settings")) from error
     node: DictConfig = config.simulator
     return node
 

@@ -12,7 +12,7 @@ import pytest
 
 from data.errors import CorruptStoreError, InputError
 from data.library import PreparedLibrary, read_part
-from experiments.benchmarks.faults.broken_files import Breaker, broken_here, mutated, outcome_of
+from experiments.benchmarks.faults.broken_files import Breaker, Reader, broken_here, mutated, outcome_of
 from experiments.benchmarks.faults.foreign import READERS
 from experiments.benchmarks.faults.processes import read_in_a_process
 
@@ -52,6 +52,20 @@ def test_what_a_reader_may_not_do_is_told_apart(tmp_path: Path) -> None:
     assert outcome(MemoryError()) == "memory"
     assert outcome(InputError("too large"), MemoryError()) == "memory"
     assert outcome(InputError("x", remedy="y" * 3000)) == "lines"
+
+
+def test_an_error_that_does_not_say_which_file_it_is_is_told_apart(tmp_path: Path) -> None:
+    def refusing(said: str) -> str:
+        def read(path: Path) -> None:
+            raise InputError("damaged", where=said)
+
+        def make(path: Path, seed: int) -> None:
+            path.write_text("1")
+
+        reader = Reader("x", "x.csv", make, read)
+        return Breaker(reader, tmp_path / said, 0).outcome()[0]
+
+    assert [refusing(said) for said in ("x.csv", "a/x.npz", "settings")] == ["named", "named", "unnamed"]
 
 
 def test_broken_files_are_read_in_a_process_that_may_die() -> None:

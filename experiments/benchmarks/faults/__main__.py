@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import re
+import signal
 import sys
 import threading
 from collections.abc import Generator, Sequence
@@ -36,7 +37,7 @@ from experiments.benchmarks.faults.stored_files import STORED
 from experiments.benchmarks.faults.trials import Trial, table
 
 #: Words of readers for what the table counts.
-COUNTED = {"answer": "equal", "lines": "traceback", "memory": "crash"}
+COUNTED = {"answer": "equal", "unnamed": "traceback", "lines": "traceback", "memory": "crash"}
 #: What takes ten times as long to read, because a library is tried in a process first or a network is built and asked:
 #: there are fewer of them.
 SLOW = re.compile("^(states|forecasts|fields)|_card$|^weights_note$")
@@ -116,8 +117,15 @@ def run(asked: Sequence[Part], seed: int, trials: list[Trial], workers: int = 1)
                     if stopped.is_set():
                         return
 
+        def try_part(part: Part) -> None:
+            try:
+                try_one(part)
+            except RuntimeError as error:
+                # What is whole cannot be read, or an undisturbed run fails: nothing of it was tried.
+                trials.append(Trial(part.kind, part.name, "whole", "traceback", str(error)))
+
         try:
-            for done in as_completed([pool.submit(try_one, part) for part in asked]):
+            for done in as_completed([pool.submit(try_part, part) for part in asked]):
                 done.result()
         finally:
             stopped.set()
@@ -144,6 +152,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     trials: list[Trial] = []
     stopped = False
+    # Also where a shell started it in the background, and has it ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         run(chosen, asked.seed, trials, asked.workers)
     except KeyboardInterrupt:

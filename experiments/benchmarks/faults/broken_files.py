@@ -19,8 +19,8 @@ from pathlib import Path
 
 from data.errors import InputError
 
-#: What becomes of a broken file; the last five are faults of ours.
-OUTCOMES = ("answer", "named", "traceback", "lines", "memory", "hang", "crash")
+#: What becomes of a broken file; the last six are faults of ours.
+OUTCOMES = ("answer", "named", "unnamed", "traceback", "lines", "memory", "hang", "crash")
 _NUMBER = re.compile(rb"\d+")
 _NUMBERS = (b"0", b"-1", b"999999999999", b"4294967296", b"1e999", b"nan", b"\xc2\xb2", b"", b"1.5", b"2147483647")
 _WORDS = tuple(
@@ -213,8 +213,11 @@ class Breaker:
         return how if target == self.path else f"{target.relative_to(self.path)}: {how}"
 
     def outcome(self) -> tuple[str, str]:
-        """What the reader makes of the broken file; see `outcome_of`."""
-        return outcome_of(self.reader.read, self.path)
+        """What the reader makes of the broken file; see `outcome_of`. `unnamed`: it is not said which file it is."""
+        outcome, said = outcome_of(self.reader.read, self.path)
+        # Some readers take what is broken out of a file of another suffix.
+        lacks = self.path.name not in said and f"/{self.path.stem}" not in said
+        return "unnamed" if outcome == "named" and lacks else outcome, said
 
 
 def outcome_of(read: Callable[[Path], object], path: Path) -> tuple[str, str]:

@@ -67,7 +67,7 @@ def _answer(kind: str, path: Path) -> object:
     try:
         answer = asked(surrogate, kind)
     except SimulationError as error:
-        raise InputError(str(error)) from error
+        raise InputError(str(error), where=str(path)) from error
     wrong = [name for name, values in answer.items() if values.dtype.kind == "f" and not np.isfinite(values).all()]
     if wrong:
         raise AssertionError(f"{wrong} are not finite")
