@@ -100,6 +100,21 @@ def test_ctrl_c_prints_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert "records" in said
 
 
+def test_what_cannot_be_tried_is_a_fault_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def trials(part: Part, seed: int) -> Generator[Trial, None, None]:
+        if part.name == "records":
+            raise RuntimeError("undisturbed, it ends with 1")
+        yield Trial(part.kind, part.name, "1", "equal")
+
+    monkeypatch.setattr(Part, "trials", trials)
+    assert main(["--flips", "0", "--mutations", "0", "--only", "records", "fields"]) == 1
+    said = capsys.readouterr().out
+    assert "undisturbed, it ends with 1" in said
+    assert "fields" in said
+
+
 def test_shares_add_up_to_at_least_the_numbers() -> None:
     for kills, flips, mutations in ((200, 500, 20_000), (7, 0, 13)):
         chosen = parts(kills, flips, mutations)

@@ -152,9 +152,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     trials: list[Trial] = []
     stopped = False
-    # Also where a shell started it in the background, and has it ignore Ctrl-C.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.default_int_handler)
     try:
         run(chosen, asked.seed, trials, asked.workers)
     except KeyboardInterrupt:
@@ -177,4 +174,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    # Also where a shell started it in the background, and has it ignore Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

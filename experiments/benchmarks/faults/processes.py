@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 
 from data import probe
 
-#: Memory above what the process has when a file is opened, bytes, and time, seconds, that reading it may take; of its own
-#: processor time a quarter, which a busy machine does not lengthen.
+#: Memory above what the process has when a file is opened, bytes, and time, seconds, that reading it may take; a
+#: quarter of it in processor time, which a busy machine does not lengthen.
 MOST_MEMORY, MOST_SECONDS = 1 << 30, 60.0
 
 
