@@ -1,1 +1,1 @@
-"""Side-by-side runs against peers: each module prints a table and writes `runs/bench/<name>.json`."""
+"""Benchmarks beside other programs: each module prints a table and writes `runs/bench/<name>.json`."""

@@ -1,4 +1,4 @@
-"""The benchmarks of a suite, one after the other and each in a process of its own; `--show` prints what is there.
+"""Runs the benchmarks of a suite one after the other, each in its own process; `--show` prints earlier results.
 
 python -m experiments.benchmarks [--suite molecules|potentials|fluids|weather] [--only NAME ...] [--train N ...]
     [--data DIR] [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
@@ -16,7 +16,7 @@ from pathlib import Path
 from data.errors import InputError
 from experiments.benchmarks.common import Result, arguments, run, show
 
-#: In this order: what the first of a suite trains is what the next ones measure.
+#: The order matters: later benchmarks of a suite measure the models that the first one trains.
 SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier", "learning_curve"),
@@ -24,34 +24,42 @@ SUITES = {
     "weather": ("t2m_uk", "held_suarez", "weather_reading", "weather_size"),
 }
 NAMES = tuple(name for suite in SUITES.values() for name in suite)
-#: Those that take `--no-peers`.
+#: The benchmarks that take `--no-peers`.
 WITH_PEERS = ("qm9_gap", "screening", "potential_learning", "potential_speed", "darcy")
 
 
-def command(name: str, given: argparse.Namespace) -> list[str]:
+def command(name: str, options: argparse.Namespace) -> list[str]:
     """The command line of one benchmark."""
-    line = [sys.executable, "-m", f"experiments.benchmarks.{name}", "--data", str(given.data), "--out", str(given.out)]
-    line += ["--cores", str(given.cores)]
-    if given.peers is not None:
-        line += ["--peers", str(given.peers)]
-    if given.no_peers and name in WITH_PEERS:
+    line = [
+        sys.executable,
+        "-m",
+        f"experiments.benchmarks.{name}",
+        "--data",
+        str(options.data),
+        "--out",
+        str(options.out),
+    ]
+    line += ["--cores", str(options.cores)]
+    if options.peers is not None:
+        line += ["--peers", str(options.peers)]
+    if options.no_peers and name in WITH_PEERS:
         line.append("--no-peers")
     if name == "qm9_gap":
-        line += ["--train", *map(str, given.train)]
+        line += ["--train", *map(str, options.train)]
     if name == "potential_learning":
-        line += given.learning
-    # Any of them has the default network, and so the same speed.
-    surrogate = given.out / "qm9_gap" / str(given.train[0]) / "understudy" / "surrogate"
+        line += options.learning
+    # Each of these surrogates has the default network, and therefore the same speed.
+    surrogate = options.out / "qm9_gap" / str(options.train[0]) / "understudy" / "surrogate"
     if name in ("screening", "memory") and surrogate.is_dir():
         line += ["--surrogate", str(surrogate)]
     return line
 
 
 def results(path: Path) -> list[Result]:
-    """What a benchmark wrote.
+    """The results that a benchmark wrote.
 
     Raises:
-        InputError: it has not run.
+        InputError: the benchmark has not run.
     """
     if not path.is_file():
         raise InputError(f"no such file: {path}", where="--show", remedy="Run the benchmarks first")
@@ -66,20 +74,22 @@ def main(argv: Sequence[str] | None = None) -> None:
     """
     parser = arguments("Side-by-side benchmarks; JSON and tables.")
     parser.set_defaults(peers=None)
-    parser.add_argument("--suite", choices=SUITES, default="molecules", help="which ones (%(default)s)")
-    parser.add_argument("--only", nargs="+", choices=NAMES, default=None, help="these instead of a suite")
-    parser.add_argument("--train", type=int, nargs="+", default=[10_000], help="training molecules of qm9_gap (10000)")
+    parser.add_argument("--suite", choices=SUITES, default="molecules", help="suite to run (%(default)s)")
+    parser.add_argument("--only", nargs="+", choices=NAMES, default=None, help="benchmarks to run instead of a suite")
     parser.add_argument(
-        "--learning", nargs=argparse.REMAINDER, default=[], help="the rest of the line is for potential_learning"
+        "--train", type=int, nargs="+", default=[10_000], help="number of training molecules of qm9_gap (10000)"
     )
-    parser.add_argument("--no-peers", action="store_true", help="ours alone")
+    parser.add_argument(
+        "--learning", nargs=argparse.REMAINDER, default=[], help="pass the rest of the line to potential_learning"
+    )
+    parser.add_argument("--no-peers", action="store_true", help="run Understudy alone")
     parser.add_argument("--show", action="store_true", help="print the tables of an earlier run")
-    given = parser.parse_args(argv)
+    options = parser.parse_args(argv)
     failed = []
-    for name in given.only or SUITES[given.suite]:
-        if given.show:
-            show(name, results(given.out / f"{name}.json"))
-        elif subprocess.run(command(name, given)).returncode:
+    for name in options.only or SUITES[options.suite]:
+        if options.show:
+            show(name, results(options.out / f"{name}.json"))
+        elif subprocess.run(command(name, options)).returncode:
             failed.append(name)
     if failed:
         print(f"failed: {', '.join(failed)}", file=sys.stderr)

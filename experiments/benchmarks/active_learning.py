@@ -1,10 +1,10 @@
-"""Labels that active learning needs for a stated error of forces, beside random choice from the same kind of dynamics.
+"""Compares how many labels active learning and random choice need to reach a stated error of forces.
 
-Ethanol, B3LYP/6-31G* by PySCF. Both sides begin with the same labels, explore with their own surrogate by the same
-settings, spend the same number of labels on audits, and retrain by the same recipe; they differ in the rule that
-picks the rest of a round. Scored on frames that neither has anything to do with: a Langevin trajectory at the
-temperature of the exploration, driven by GFN2-xTB and labelled by the DFT. All runs share one store of labels, and
-a stopped benchmark goes on where it was.
+The molecule is ethanol, labelled with B3LYP/6-31G* by PySCF. Both sides begin with the same labels, explore with their
+own surrogate and the same settings, spend the same number of labels on audits, and retrain by the same recipe. They
+differ only in the rule that selects the other frames of a round. Both are scored on independent frames: a Langevin
+trajectory at the temperature of the exploration, driven by GFN2-xTB and labelled by the DFT. All runs share one store
+of labels, and a stopped benchmark resumes.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 
 ERROR = "test_forces_mae_mev_per_angstrom"
 RULES = {"uncertain": "active", "random": "random choice"}
-#: Errors of forces, meV/Angstrom, for which labels are counted.
+#: Force errors (meV/Angstrom) for which the number of labels is reported.
 GOALS = (100.0, 80.0, 70.0, 60.0, 50.0, 40.0, 30.0)
 TEMPERATURE_KELVIN, FRICTION_PER_FS, TIMESTEP_FS = 500.0, 0.02, 1.0
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run of one side.
+    """One run with one of the two rules.
 
     Attributes:
         rule: a key of `RULES`.
-        rounds: as `ActiveLearning` gives them.
-        stopped_by: likewise.
-        core_seconds: of labels, training and exploration.
+        rounds: metrics of each round, as returned by `ActiveLearning.run`.
+        stopped_by: criterion that ended the run, as returned by `ActiveLearning.run`.
+        core_seconds: core-seconds by activity: labels, training and exploration.
     """
 
     rule: str
@@ -50,20 +50,20 @@ class Run:
 
     @property
     def labels(self) -> list[float]:
-        """After each round."""
+        """Number of labels after each round."""
         return [float(row["labels"]) for row in self.rounds]
 
     @property
     def errors(self) -> list[float]:
-        """On the test frames, after each round, meV/Angstrom."""
+        """Mean absolute force error on the test frames after each round (meV/Angstrom)."""
         return [float(row[ERROR]) for row in self.rounds]
 
     def error_at(self, labels: float | np.ndarray) -> np.ndarray:
-        """The error after some labels: between rounds on a line of its logarithm."""
+        """The error after this number of labels; the logarithm of the error is interpolated linearly between rounds."""
         return np.exp(np.interp(labels, self.labels, np.log(self.errors)))
 
     def labels_to_reach(self, error: float) -> float | None:
-        """Labels after which the error is first at most `error`, on the same line; None if it never is."""
+        """Labels after which the error is first at most `error`, by the same interpolation; None if it never is."""
         below = np.flatnonzero(np.array(self.errors) <= error)
         if not len(below):
             return None
@@ -76,7 +76,7 @@ class Run:
 
 
 def trajectory(start: Structures, frames: int, every_fs: float, seed: int) -> Structures:
-    """Frames of a Langevin trajectory driven by GFN2-xTB, the first picosecond left out."""
+    """Frames of a Langevin trajectory driven by GFN2-xTB, without its first picosecond."""
     from ase import Atoms, units
     from ase.md.langevin import Langevin
     from tblite.ase import TBLite
@@ -96,15 +96,15 @@ def trajectory(start: Structures, frames: int, every_fs: float, seed: int) -> St
         rng=rng,
     )
     dynamics.run(round(1000.0 / TIMESTEP_FS))
-    found = []
+    positions = []
     for _ in range(frames):
         dynamics.run(round(every_fs / TIMESTEP_FS))
-        found.append(atoms.positions.copy())
-    return Structures.from_arrays([start.numbers] * frames, found)
+        positions.append(atoms.positions.copy())
+    return Structures.from_arrays([start.numbers] * frames, positions)
 
 
 def recipe(seed: int) -> Learner:
-    """A small ensemble, which two cores train in seconds."""
+    """The model and training settings of a small ensemble, which two cores train in seconds."""
     from experiments.active.loop import Learner
     from surrogates.graph.facts import PotentialConfig
     from surrogates.graph.painn import PaiNNConfig
@@ -119,7 +119,7 @@ def recipe(seed: int) -> Learner:
 
 
 def settings(rule: str, labels: int, goal: float, seed: int) -> ActiveConfig:
-    """One run of one side."""
+    """Settings of one run with one rule."""
     from experiments.active.exploration import ExploreConfig
     from experiments.active.loop import ActiveConfig, InitialConfig
     from experiments.active.selection import ChoiceConfig
@@ -141,27 +141,29 @@ def settings(rule: str, labels: int, goal: float, seed: int) -> ActiveConfig:
     )
 
 
-def side(runs: Sequence[Run], rule: str) -> list[Run]:
-    """The runs of one rule."""
+def runs_of_rule(runs: Sequence[Run], rule: str) -> list[Run]:
+    """The runs that used one rule."""
     return [run for run in runs if run.rule == rule]
 
 
 def median_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
-    """The numbers of labels of the shortest run's rounds, and the median over runs of the error there."""
+    """Label counts of the rounds of the shortest run, and the median over runs of the error at each of them."""
     grid = np.array(min((run.labels for run in runs), key=lambda labels: labels[-1]))
     return grid, np.median([run.error_at(grid) for run in runs], axis=0)
 
 
 def paint(axes: Axes, runs: Sequence[Run], goals: Sequence[float]) -> None:
-    """Test errors of each run, thin, and the median of each side, thick."""
+    """Draw the test errors of each run as thin lines and the median of each rule as a thick line."""
     from experiments.active.report import error_axis
     from experiments.reporting.style import BLUE, GREY, INK, legend_below
 
     for rule, colour, marker in (("random", GREY, "s"), ("uncertain", BLUE, "o")):
-        own = side(runs, rule)
-        for run in own:
+        same_rule = runs_of_rule(runs, rule)
+        for run in same_rule:
             axes.plot(run.labels, run.errors, color=colour, alpha=0.4, linewidth=0.9)
-        axes.plot(*median_curve(own), f"{marker}-", color=colour, label=f"{RULES[rule]}, median of {len(own)}")
+        axes.plot(
+            *median_curve(same_rule), f"{marker}-", color=colour, label=f"{RULES[rule]}, median of {len(same_rule)}"
+        )
     for goal in goals:
         axes.axhline(goal, color=INK, linestyle=":", linewidth=0.9)
     error_axis(axes, [error for run in runs for error in run.errors])
@@ -169,28 +171,29 @@ def paint(axes: Axes, runs: Sequence[Run], goals: Sequence[float]) -> None:
     legend_below(axes, columns=2)
 
 
-def compared(runs: Sequence[Run], goals: Sequence[float]) -> list[Result]:
-    """Labels to reach each goal that every run reached, and the errors after equally many labels."""
-    ours, theirs = side(runs, "uncertain"), side(runs, "random")
+def compare_rules(runs: Sequence[Run], goals: Sequence[float]) -> list[Result]:
+    """Labels needed for each goal that every run reached, and the errors after the same number of labels."""
+    ours, theirs = runs_of_rule(runs, "uncertain"), runs_of_rule(runs, "random")
     peer = RULES["random"]
     results: list[Result] = []
     for goal in goals:
-        found = [[run.labels_to_reach(goal) for run in own] for own in (ours, theirs)]
-        known = [[n for n in own if n is not None] for own in found]
-        if [len(own) for own in known] != [len(ours), len(theirs)]:
-            print(f"{goal:g} meV/A: reached by {len(known[0])} active and {len(known[1])} random runs, so not compared")
+        needed = [[run.labels_to_reach(goal) for run in group] for group in (ours, theirs)]
+        reached = [[n for n in group if n is not None] for group in needed]
+        if [len(group) for group in reached] != [len(ours), len(theirs)]:
+            active, random = (len(group) for group in reached)
+            print(f"{goal:g} meV/A: reached by {active} active and {random} random runs, so it is not compared")
             continue
-        medians = [float(np.median(own)) for own in known]
+        medians = [float(np.median(group)) for group in reached]
         results.append(Result.against(f"labels to reach {goal:g} meV/A", medians[0], "labels", peer, medians[1]))
     most = min(run.labels[-1] for run in runs)
-    at = [float(np.median([run.error_at(most) for run in own])) for own in (ours, theirs)]
+    at = [float(np.median([run.error_at(most) for run in group])) for group in (ours, theirs)]
     results.append(Result.against(f"force MAE after {most:.0f} labels", at[0], "meV/A", peer, at[1]))
     return results
 
 
-def stopped(runs: Sequence[Run]) -> list[Result]:
-    """How the criterion's own measure compares with the test frames, where it ended an active run."""
-    ended = [run for run in side(runs, "uncertain") if run.stopped_by == "goal"]
+def stopping_results(runs: Sequence[Run]) -> list[Result]:
+    """The error that the stopping criterion measured and the test error, for active runs that it ended."""
+    ended = [run for run in runs_of_rule(runs, "uncertain") if run.stopped_by == "goal"]
     if not ended:
         print("no active run met the goal that ends it")
         return []
@@ -207,7 +210,7 @@ def stopped(runs: Sequence[Run]) -> list[Result]:
 
 
 def costs(runs: Sequence[Run]) -> list[Result]:
-    """Core-seconds of a run, by what they went to."""
+    """Median core-seconds of a run by activity."""
     names = list(runs[0].core_seconds)
     return [
         Result(f"cost of {name}, median run", float(np.median([run.core_seconds[name] for run in runs])), "core-s")
@@ -218,14 +221,18 @@ def costs(runs: Sequence[Run]) -> list[Result]:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--smiles", default="CCO", help="the molecule (%(default)s)")
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each side (%(default)s)")
-    parser.add_argument("--labels", type=int, default=92, help="budget of a run (%(default)s)")
-    parser.add_argument("--goals", type=float, nargs="+", default=list(GOALS), help="meV/A (%(default)s)")
-    parser.add_argument("--stop", type=float, default=25.0, help="goal that ends a run, meV/A (%(default)s)")
-    parser.add_argument("--test-frames", type=int, default=80, help="of the independent trajectory (%(default)s)")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
+    parser.add_argument("--smiles", default="CCO", help="SMILES of the molecule (%(default)s)")
+    parser.add_argument("--seeds", type=int, default=3, help="runs with each rule (%(default)s)")
+    parser.add_argument("--labels", type=int, default=92, help="label budget of a run (%(default)s)")
+    parser.add_argument(
+        "--goals", type=float, nargs="+", default=list(GOALS), help="force errors to compare at, meV/A (%(default)s)"
+    )
+    parser.add_argument("--stop", type=float, default=25.0, help="force error that ends a run, meV/A (%(default)s)")
+    parser.add_argument(
+        "--test-frames", type=int, default=80, help="frames of the independent trajectory (%(default)s)"
+    )
+    options = parser.parse_args(argv)
+    cores = pin(options.cores)
     from data.structures import Structures
     from experiments.active.labelling import label
     from experiments.active.loop import ActiveLearning
@@ -236,37 +243,37 @@ def main(argv: Sequence[str] | None = None) -> None:
     from surrogates.devices import enable_compilation_cache
 
     enable_compilation_cache()
-    base = (given.out / "active_learning" / given.smiles).resolve()
+    base = (options.out / "active_learning" / options.smiles).resolve()
     store = base / "labels.zarr"
-    geometry = embed(given.smiles, ConformerConfig()).geometry
+    geometry = embed(options.smiles, ConformerConfig()).geometry
     start = Structures.from_arrays([geometry.numbers], [geometry.positions])
     outputs = ("energy", "forces")
     simulator = PySCF(method="b3lyp", basis="6-31g*", outputs=outputs, grid_points=(35, 110), tolerance=1e-8)
     campaign = CampaignConfig(workers=len(cores))
-    test = label(simulator, trajectory(start, given.test_frames, 30.0, 99), store, campaign)
+    test = label(simulator, trajectory(start, options.test_frames, 30.0, 99), store, campaign)
     runs: list[Run] = []
-    for seed in range(given.seeds):
+    for seed in range(options.seeds):
         for rule in RULES:
             learning = ActiveLearning(
                 start,
                 simulator,
                 campaign,
                 recipe(seed),
-                settings(rule, given.labels, given.stop, seed),
+                settings(rule, options.labels, options.stop, seed),
                 base / f"{rule}-{seed}",
                 store=store,
                 test=test.structures,
             )
-            found = learning.run()
+            outcome = learning.run()
             spent = {name: learning.ledger.core_seconds(name) for name in ("labels", "training", "exploration")}
-            runs.append(Run(rule, found.rounds, found.stopped_by, spent))
-    results = compared(runs, given.goals)
+            runs.append(Run(rule, outcome.rounds, outcome.stopped_by, spent))
+    results = compare_rules(runs, options.goals)
     reached = [float(r.name.split()[3]) for r in results if r.name.startswith("labels to reach")]
     size = 1000.0 * float(np.abs(test.structures.forces).mean())
-    results += stopped(runs) + costs(runs)
+    results += stopping_results(runs) + costs(runs)
     results.append(Result("cost of one label", test.core_seconds / len(test.structures), "core-s"))
     results.append(Result("mean absolute force component of the test frames", size, "meV/A"))
-    write_json(given.out / "active_learning_curves.json", [vars(run) for run in runs])
+    write_json(options.out / "active_learning_curves.json", [vars(run) for run in runs])
     title = "Error of forces, active and random choice"
     if reached:
         ours = results[len(reached) - 1]
@@ -277,8 +284,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         label="Test error of forces against the number of labels, active and random choice",
         title=title,
     )
-    write_text(given.out / "active_learning.svg", drawing.xml)
-    report("active_learning", results, given.out, argv)
+    write_text(options.out / "active_learning.svg", drawing.xml)
+    report("active_learning", results, options.out, argv)
 
 
 if __name__ == "__main__":

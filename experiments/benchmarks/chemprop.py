@@ -1,4 +1,4 @@
-"""Chemprop v2 (Heid et al., J. Chem. Inf. Model. 2024, 64, 9) as a peer, run by its own command line."""
+"""Runs Chemprop v2 (Heid et al., J. Chem. Inf. Model. 2024, 64, 9) through its own command line, as a peer."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from data.errors import InputError
 
 @dataclass(frozen=True)
 class Chemprop:
-    """The program `chemprop` of another environment, with default settings, on the CPU.
+    """The program `chemprop` of another environment, run with default settings on the CPU.
 
     Attributes:
-        bin: the `bin` folder of that environment.
-        threads: threads for PyTorch.
-        log: gets what the program prints.
+        bin: `bin` folder of that environment.
+        threads: number of PyTorch threads.
+        log: file to which the output of the program is appended.
     """
 
     bin: Path
@@ -28,10 +28,10 @@ class Chemprop:
     log: Path
 
     def version(self) -> str:
-        """Such as "chemprop 2.2.1".
+        """Name and version, such as "chemprop 2.2.1".
 
         Raises:
-            InputError: it is not installed there.
+            InputError: Chemprop is not installed in that environment.
         """
         python = self.bin / "python"
         if not python.exists() or not (self.bin / "chemprop").exists():
@@ -39,43 +39,42 @@ class Chemprop:
                 f"no chemprop in {self.bin}", where="--peers", remedy="Run `make peers`, or give --no-peers"
             )
         code = "import importlib.metadata as m; print(m.version('chemprop'))"
-        found = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-        return f"chemprop {found.stdout.strip()}"
+        completed = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
+        return f"chemprop {completed.stdout.strip()}"
 
     def train(self, train: Path, valid: Path, test: Path, out: Path, *, epochs: int | None = None) -> float:
-        """Train on CSV files of SMILES and one target; the wall seconds of the command.
+        """Train on CSV files of SMILES and one target, and return the wall seconds of the command.
 
         Args:
-            train, valid, test: the parts.
-            out: output directory, which gets `model_0/best.pt`.
-            epochs: instead of the default.
+            train, valid, test: CSV files of the three parts.
+            out: output directory, in which Chemprop writes `model_0/best.pt`.
+            epochs: number of epochs; None for the default of Chemprop.
         """
         parts = [str(path.resolve()) for path in (train, valid, test)]
-        given = ["-i", *parts, "-o", str(out.resolve()), "--accelerator", "cpu"]
-        return self._run(["train", *given, *([] if epochs is None else ["--epochs", str(epochs)])])
+        flags = ["-i", *parts, "-o", str(out.resolve()), "--accelerator", "cpu"]
+        return self._run(["train", *flags, *([] if epochs is None else ["--epochs", str(epochs)])])
 
     def predict(self, model: Path, candidates: Path, out: Path) -> float:
-        """Predict a CSV file into another; the wall seconds of the command."""
+        """Predict one CSV file into another, and return the wall seconds of the command."""
         paths = ["-i", str(candidates.resolve()), "-o", str(out.resolve()), "--model-paths", str(model.resolve())]
         return self._run(["predict", *paths, "--accelerator", "cpu"])
 
     def startup_seconds(self) -> float:
-        """Wall seconds of `chemprop train --help`: the interpreter and the imports."""
+        """Wall seconds of `chemprop train --help`, which measures the interpreter and the imports."""
         return self._run(["train", "--help"])
 
     def rate(self, model: Path, smiles: list[str], count: int, base_rows: int) -> float:
-        """Molecules per second of `chemprop predict`, start-up excluded.
+        """Molecules per second of `chemprop predict`, without its start-up.
 
-        Two files are predicted, of `base_rows` and of `base_rows + count` molecules; the difference of
-        their times is that of `count` molecules, because the start-up is in both. Each is predicted twice and its
-        shorter time taken: the first start after a while reads its packages from the disk, and would count as
-        work that the small file took.
+        Two files are predicted, one of `base_rows` and one of `base_rows + count` molecules. The start-up is in both
+        times, so their difference is the time of `count` molecules. Each file is predicted twice and the shorter time
+        counts, because the first start after a while reads packages from the disk and would inflate the small file.
 
         Args:
-            model: a trained model.
-            smiles: repeated as often as needed.
-            count: molecules that are timed.
-            base_rows: molecules of the small file.
+            model: file of a trained model.
+            smiles: SMILES, repeated as often as needed.
+            count: number of molecules that are timed.
+            base_rows: number of molecules in the small file.
         """
         with tempfile.TemporaryDirectory() as folder:
             times = []
@@ -100,7 +99,7 @@ class Chemprop:
 
 
 def write_smiles(path: Path, smiles: list[str], rows: int) -> None:
-    """A CSV file of `rows` SMILES, taken round and round."""
+    """Write a CSV file of `rows` SMILES, repeating the list as often as needed."""
     with open(path, "w", newline="") as file:
         file.write("smiles\n")
         block = "".join(f"{s}\n" for s in smiles)

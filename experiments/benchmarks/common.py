@@ -1,4 +1,4 @@
-"""What every benchmark shares: its arguments, the cores it runs on, its results as a table and as JSON."""
+"""Shared by all benchmarks: command-line arguments, pinning to cores, and results as a table and as JSON."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 @dataclass(frozen=True)
 class Result:
-    """One number, beside the same number of a peer where there is one.
+    """One measured number, with the same number of a peer where there is one.
 
     Attributes:
-        name: what was measured.
-        value: ours.
-        unit: of both values.
+        name: description of the measured quantity.
+        value: value of Understudy.
+        unit: unit of both values.
         peer: name and version of the peer, or None.
-        peer_value: the peer's, from the same run on the same cores.
-        ratio: ours over the peer's.
-        command: what measures it again.
+        peer_value: value of the peer, from the same run on the same cores.
+        ratio: `value / peer_value`.
+        command: command line that repeats the measurement.
     """
 
     name: str
@@ -44,7 +44,7 @@ class Result:
 
     @staticmethod
     def against(name: str, value: float, unit: str, peer: str | None, peer_value: float | None) -> Result:
-        """A result with its ratio; without a peer's value both stay empty."""
+        """A result with its ratio to a peer; without a peer's value, peer and ratio are None."""
         if peer_value is None:
             return Result(name, value, unit)
         return Result(name, value, unit, peer, peer_value, value / peer_value if peer_value else None)
@@ -54,8 +54,8 @@ def arguments(description: str, peers: str = ".venv-peers") -> argparse.Argument
     """A parser with the arguments that all benchmarks take.
 
     Args:
-        description: for `--help`.
-        peers: environment of the programs that this one compares with.
+        description: description for `--help`.
+        peers: name of the environment with the programs to compare with.
     """
     parser = argparse.ArgumentParser(description=description)
     default = os.environ.get("UNDERSTUDY_DATA", str(REPOSITORY.parent / "shared" / "data"))
@@ -64,22 +64,22 @@ def arguments(description: str, peers: str = ".venv-peers") -> argparse.Argument
         "--peers",
         type=Path,
         default=REPOSITORY / peers / "bin",
-        help="programs of the environment that `make peers` makes (%(default)s)",
+        help="bin folder of the environment made by `make peers` (%(default)s)",
     )
-    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the JSON (%(default)s)")
+    parser.add_argument("--out", type=Path, default=Path("runs/bench"), help="folder for the JSON files (%(default)s)")
     parser.add_argument("--cores", type=int, default=2, help="processor cores for every side (%(default)s)")
     return parser
 
 
 def pin(cores: int) -> list[int]:
-    """Keep this process and its children on that many cores, and its memory; call it before JAX is imported.
+    """Pin this process and its children to that many cores and keep its freed memory; call before JAX is imported.
 
     Raises:
-        InputError: fewer cores are there.
+        InputError: fewer cores are available.
     """
     have = sorted(os.sched_getaffinity(0))
     if len(have) < cores:
-        raise InputError(f"{len(have)} cores are there", where="--cores", remedy=f"Give --cores {len(have)}")
+        raise InputError(f"only {len(have)} cores are available", where="--cores", remedy=f"Give --cores {len(have)}")
     if "jax" in sys.modules:
         raise RuntimeError("JAX is imported already, so its threads would not keep to the cores")
     os.sched_setaffinity(0, have[:cores])
@@ -88,10 +88,10 @@ def pin(cores: int) -> list[int]:
 
 
 def data_file(folder: Path, name: str, field: str = "molecules") -> Path:
-    """A file of real data, of one field of science.
+    """Path of a file of real data, from the folder of one field of science.
 
     Raises:
-        InputError: it is not there.
+        InputError: the file does not exist.
     """
     path = folder / field / name
     if not path.is_file():
@@ -105,13 +105,13 @@ def report(name: str, results: Sequence[Result], out: Path, argv: Sequence[str] 
     """Print the table and write `<out>/<name>.json`.
 
     Args:
-        name: of the benchmark, a module of this package.
-        results: what was measured.
-        out: folder.
-        argv: the arguments of this run, which make `command`.
+        name: name of the benchmark, which is a module of this package.
+        results: measured numbers.
+        out: output folder.
+        argv: command-line arguments of this run, from which `command` is built; None for `sys.argv`.
     """
-    given = list(sys.argv[1:] if argv is None else argv)
-    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *given])
+    command_arguments = list(sys.argv[1:] if argv is None else argv)
+    command = shlex.join(["python", "-m", f"experiments.benchmarks.{name}", *command_arguments])
     rows = [asdict(r) | {"command": r.command or command} for r in results]
     path = out / f"{name}.json"
     write_json(path, rows)
@@ -133,7 +133,7 @@ def show(name: str, results: Sequence[Result]) -> None:
 
 
 def run(main: Callable[[], None]) -> int:
-    """Run a benchmark as a program; the exit status, 2 with one line on an input error."""
+    """Run a benchmark as a program and return its exit status; an input error gives one line and status 2."""
     try:
         main()
     except InputError as error:

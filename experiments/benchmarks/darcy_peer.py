@@ -1,8 +1,9 @@
-"""neuraloperator's own example of Darcy flow, run by the Python of another environment: it imports nothing of ours.
+"""Runs neuraloperator's own example of Darcy flow in another environment, so it imports nothing of Understudy.
 
-An FNO with modes (8, 8) and 32 hidden channels (340,833 parameters), 20 epochs of AdamW on the H1 loss, as the
-example of versions 1.0.x trains it on the files that the package ships: the output encoded, batches of 32, a cosine
-over 30 epochs. That of version 2.0 is smaller and trains for 15 epochs.
+As in the example of versions 1.0.x, it trains an FNO with modes (8, 8) and 32 hidden channels (340,833 parameters)
+for 20 epochs of AdamW on the H1 loss, on the files that the package ships. The output is encoded, batches have 32
+samples, and the learning rate follows a cosine over 30 epochs. The example of version 2.0 is smaller and trains for
+15 epochs.
 """
 
 import argparse
@@ -13,13 +14,13 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Train, score at both resolutions, and write what came out."""
+    """Train, score at both resolutions, and write the scores as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, required=True)
-    given = parser.parse_args()
+    options = parser.parse_args()
     import torch
     from neuralop import H1Loss, LpLoss, Trainer
     from neuralop.data.datasets.darcy import DarcyDataset
@@ -27,9 +28,9 @@ def main() -> None:
     from neuralop.training import AdamW
     from neuralop.utils import count_model_params
 
-    torch.manual_seed(given.seed)
+    torch.manual_seed(options.seed)
     data = DarcyDataset(
-        root_dir=given.data,
+        root_dir=options.data,
         n_train=1000,
         n_tests=[50, 50],
         batch_size=32,
@@ -48,11 +49,11 @@ def main() -> None:
     scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, T_max=30)
     trainer = Trainer(
         model=model,
-        n_epochs=given.epochs,
+        n_epochs=options.epochs,
         device="cpu",
         data_processor=data.data_processor,
         wandb_log=False,
-        eval_interval=given.epochs,
+        eval_interval=options.epochs,
         use_distributed=False,
         verbose=False,
     )
@@ -60,7 +61,7 @@ def main() -> None:
     start = time.perf_counter()
     trainer.train(
         train_loader=learn,
-        # Scored below, outside of the time of training.
+        # The model is scored below, so that scoring is not part of the training time.
         test_loaders={},
         optimizer=optimizer,
         scheduler=scheduler,
@@ -70,26 +71,26 @@ def main() -> None:
     )
     seconds = time.perf_counter() - start
     model.eval()
-    # In training it leaves the output encoded.
+    # In training mode the processor leaves the output encoded.
     data.data_processor.eval()
     errors = {}
     for n, batches in tests.items():
-        found = []
+        sample_errors = []
         with torch.no_grad():
             for batch in batches:
                 sample = data.data_processor.preprocess(dict(batch), batched=True)
                 out, sample = data.data_processor.postprocess(model(sample["x"]), sample)
                 axes = (1, 2, 3)
                 error = torch.sqrt(((out - sample["y"]) ** 2).sum(axes) / (sample["y"] ** 2).sum(axes))
-                found += error.tolist()
-        errors[str(n)] = sum(found) / len(found)
+                sample_errors += error.tolist()
+        errors[str(n)] = sum(sample_errors) / len(sample_errors)
     result = {
         "version": f"neuraloperator {version('neuraloperator')}",
         "seconds": seconds,
         "parameters": count_model_params(model),
         "relative_l2": errors,
     }
-    given.out.write_text(json.dumps(result))
+    options.out.write_text(json.dumps(result))
 
 
 if __name__ == "__main__":

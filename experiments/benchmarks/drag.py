@@ -1,8 +1,8 @@
-"""Drag of parametrised bodies: a surrogate beside the solver that it learned from, and the best of a million designs.
+"""Compares a surrogate of the drag of bodies with the solver that it learned from, and screens a million designs.
 
-Labels, their failures and the training are counted in the cost. The surrogate's rate is that of one process on the
-cores given; the solver's cost is core-seconds a body, its own and that of the cheapest rung whose error on the held-out
-bodies, against the labels, is no larger than the surrogate's.
+The cost includes labels, failed labels and training. The rate of the surrogate is measured in one process on the
+requested cores. The cost of the solver is stated in core-seconds per body, at its default settings and for the cheapest
+rung whose error on the held-out bodies, measured against the labels, is no larger than that of the surrogate.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import numpy as np
 from data.errors import InputError
 from experiments.benchmarks.common import Result, arguments, pin, report
 
-#: Coarser settings of the solver, from cheap to dear: largest triangles over the default's, and order.
+#: Coarser settings of the solver, from cheap to expensive: factor on the default mesh size, and polynomial order.
 RUNGS = ((32.0, 2), (16.0, 2), (8.0, 2), (4.0, 2), (2.0, 2), (1.0, 2), (2.0, 3), (1.0, 3))
-#: Held-out bodies that each rung solves.
+#: Number of held-out bodies that each rung solves.
 RUNG_BODIES = 10
 TOP = 20
-#: Rows of the table that the rate of the surrogate alone is measured on.
+#: Number of rows on which the rate of the surrogate alone is measured.
 RATE_ROWS = 262_144
 
-#: A screen and its re-check, in a process of its own, so that its memory is its own.
+#: A screen and its re-check, run in a separate process so that its memory can be measured.
 SCREEN = """
 import json, sys
 from pathlib import Path
@@ -47,16 +47,16 @@ if __name__ == "__main__":
     library = designs_drawn(surrogate.columns, domain_ranges(surrogate), count, 1)
     done = screen_library(surrogate, library, out, ScreenConfig(top_k=top, objective=best), progress=False)
     how = Recheck(top=top, random=top, workers=workers)
-    found = recheck_designs(surrogate, NGSolveFlow(), out, best, how, progress=False)
-    (out / "found.json").write_text(json.dumps({**done.metrics(), **found}))
+    metrics = recheck_designs(surrogate, NGSolveFlow(), out, best, how, progress=False)
+    (out / "screen_and_recheck.json").write_text(json.dumps({**done.metrics(), **metrics}))
 """
 
 
-def labelled(folder: Path, count: int, workers: int) -> Path:
-    """A store of bodies that the solver answered at its default settings; goes on from an earlier one.
+def label_bodies(folder: Path, count: int, workers: int) -> Path:
+    """Label bodies with the solver at its default settings, resuming an earlier store, and return the store.
 
     Raises:
-        InputError: the store holds more than is asked for, so that its cost would be of others.
+        InputError: the store holds more bodies than requested, so its cost would include others.
     """
     from data.store import RecordStore
     from simulators.campaign import CampaignConfig, run_campaign
@@ -65,17 +65,17 @@ def labelled(folder: Path, count: int, workers: int) -> Path:
 
     store = folder / "labels.zarr"
     if (store / "store.json").exists():
-        with RecordStore.open(store) as held:
-            if len(held) > count:
-                raise InputError(f"holds {len(held)} bodies", where=str(store), remedy="Delete it, or ask for more")
+        with RecordStore.open(store) as records:
+            if len(records) > count:
+                raise InputError(f"holds {len(records)} bodies", where=str(store), remedy="Delete it, or ask for more")
     flow = NGSolveFlow()
     bodies = requests(flow, ShapeRanges(), count, 0)
     run_campaign(flow, bodies, store, CampaignConfig(workers=workers), total=count, progress=False)
     return store
 
 
-def trained(store: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
-    """Scores of a surrogate of the drag, saved below `folder`, and the core-seconds of its training."""
+def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[str, float], float]:
+    """Train a surrogate of the drag, saved below `folder`; return its scores and the core-seconds of training."""
     from hydra import compose, initialize_config_dir
 
     from experiments.parameters import ParameterData, parametric_config, train_on_table
@@ -84,9 +84,9 @@ def trained(store: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[s
     from surrogates.train import TrainConfig
 
     shutil.rmtree(folder, ignore_errors=True)
-    given = ["experiment=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
+    settings = ["experiment=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", [*given, "train.checkpoint_every_s=null", *overrides])
+        config = compose("train", [*settings, "train.checkpoint_every_s=null", *overrides])
     from data.parameters import read_parameters
 
     table, _ = read_parameters(store, ["drag"])
@@ -98,7 +98,7 @@ def trained(store: Path, folder: Path, overrides: Sequence[str]) -> tuple[dict[s
 
 
 def rate(surrogate: Any) -> tuple[float, float]:
-    """Designs a second that the surrogate answers in one process, of a table in memory; core-seconds of each."""
+    """Designs per second that the surrogate predicts in one process from a table in memory; core-seconds of each."""
     from data.processor import tree_seconds
 
     box = surrogate.facts.domain
@@ -114,15 +114,15 @@ def rate(surrogate: Any) -> tuple[float, float]:
 
 
 def cheaper_rung(store: Path, folder: Path, error: float) -> tuple[str, float, float] | None:
-    """The cheapest coarser solver that is as close to the labels as the surrogate; None if none of them is.
+    """The cheapest coarser solver that is as close to the labels as the surrogate; None if there is none.
 
     Args:
-        store: of the labels.
-        folder: of the training, whose `split.json` tells which bodies are held out.
-        error: relative, of the surrogate.
+        store: store of the labels.
+        folder: run directory of the training, whose `split.json` names the held-out bodies.
+        error: relative error of the surrogate.
 
     Returns:
-        What it is, its relative error, and its core-seconds a body, both measured in this process.
+        Its name, its relative error, and its core-seconds per body, both measured in this process.
     """
     from data.parameters import read_parameters
     from data.spec import SimulationError
@@ -131,7 +131,7 @@ def cheaper_rung(store: Path, folder: Path, error: float) -> tuple[str, float, f
     table, _ = read_parameters(store, ["drag"])
     rows = json.loads((folder / "split.json").read_text())["test"][:RUNG_BODIES]
     fine = NGSolveFlow()
-    found = []
+    rungs = []
     for factor, order in RUNGS:
         flow = fine.at(maxh=fine.maxh * factor, order=order)
         errors, seconds = [], []
@@ -143,53 +143,53 @@ def cheaper_rung(store: Path, folder: Path, error: float) -> tuple[str, float, f
                 seconds.append(time.process_time() - start)
                 errors.append(abs(drag / table.labels[row, 0] - 1))
         except SimulationError:
-            continue  # a rung that does not answer everything is none to compare with
+            continue  # a rung that fails on a body cannot be compared
         if np.mean(errors) <= error:
-            # The first body pays for what is loaded once.
-            found.append((f"P{order}, maxh {flow.maxh:g} m", float(np.mean(errors)), float(np.median(seconds))))
-    return min(found, key=lambda f: f[2]) if found else None
+            # The median, because the first body also pays for loading libraries.
+            rungs.append((f"P{order}, maxh {flow.maxh:g} m", float(np.mean(errors)), float(np.median(seconds))))
+    return min(rungs, key=lambda f: f[2]) if rungs else None
 
 
-def screened(surrogate: Path, out: Path, count: int, workers: int) -> dict[str, float]:
-    """Metrics of a fresh screen of drawn designs and of its re-check."""
+def run_screen(surrogate: Path, out: Path, count: int, workers: int) -> dict[str, float]:
+    """Run a fresh screen of drawn designs and its re-check; return the metrics of both."""
     shutil.rmtree(out, ignore_errors=True)
     script = out.with_suffix(".py")
     # A file rather than -c: the workers of a campaign import the main module again.
     script.write_text(SCREEN)
     line = [sys.executable, str(script), str(surrogate), str(out), str(count), str(TOP), str(workers)]
     subprocess.run(line, check=True)
-    found: dict[str, float] = json.loads((out / "found.json").read_text())
-    return found
+    metrics: dict[str, float] = json.loads((out / "screen_and_recheck.json").read_text())
+    return metrics
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--labels", type=int, default=400, help="bodies that the solver labels (%(default)s)")
-    parser.add_argument("--candidates", type=int, default=1_000_000, help="designs to screen (%(default)s)")
+    parser.add_argument("--labels", type=int, default=400, help="number of bodies that the solver labels (%(default)s)")
+    parser.add_argument("--candidates", type=int, default=1_000_000, help="number of designs to screen (%(default)s)")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the configuration")
-    parser.add_argument("--no-screen", action="store_true", help="train and score alone")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
-    folder = (given.out / "drag").resolve()
+    parser.add_argument("--no-screen", action="store_true", help="only train and score")
+    options = parser.parse_args(argv)
+    cores = pin(options.cores)
+    folder = (options.out / "drag").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    store = labelled(folder, given.labels, len(cores))
-    scores, training = trained(store, folder / "run", given.set)
+    store = label_bodies(folder, options.labels, len(cores))
+    scores, training = train_surrogate(store, folder / "run", options.set)
     from experiments.recheck import break_even
     from surrogates.base import load_surrogate
 
     surrogate = load_surrogate(folder / "run" / "surrogate")
     per_second, each = rate(surrogate)
     labels = scores["train/label_core_seconds"]
-    solver = labels / given.labels
+    solver = labels / options.labels
     error = scores["test/relative_error"]
     count = break_even(labels + training, solver, each)
     results = [
         Result(f"drag: relative error on {scores['test/samples']:.0f} held-out bodies", error, "1"),
         Result("drag: Spearman's rank correlation on them", scores["test/spearman"], "1"),
         Result("drag: 90% intervals held", scores["test/coverage_90"], "1"),
-        Result(f"labels: {given.labels} bodies, failures counted", labels, "core-s"),
-        Result(f"labels that failed, of {given.labels}", scores["train/failed"], "1"),
+        Result(f"labels: {options.labels} bodies, failures counted", labels, "core-s"),
+        Result(f"labels that failed, of {options.labels}", scores["train/failed"], "1"),
         Result("training, compilation counted", training, "core-s"),
         Result(f"designs ranked in one process on {len(cores)} cores", per_second, "1/s"),
         Result("solver: a body", solver, "core-s"),
@@ -208,15 +208,17 @@ def main(argv: Sequence[str] | None = None) -> None:
             results.append(Result("break-even with the solver of equal error", cheap, "designs"))
     if count is not None:
         results.append(Result("break-even: designs from which labels and training have paid", count, "designs"))
-    if not given.no_screen:
-        found = screened(folder / "run" / "surrogate", folder / "screen", given.candidates, len(cores))
-        what = f"screen of {given.candidates:,}"
+    if not options.no_screen:
+        metrics = run_screen(folder / "run" / "surrogate", folder / "screen", options.candidates, len(cores))
+        what = f"screen of {options.candidates:,}"
         results += [
-            Result(f"{what}: wall time", found["screen/seconds"], "s"),
-            Result(f"{what}: start-up", found["screen/startup_seconds"], "s"),
-            Result(f"{what}: designs a second, drawing and writing counted", found["screen/designs_per_second"], "1/s"),
-            Result(f"{what}: peak memory", found["screen/peak_memory_mb"], "MB"),
-            Result("re-check: solved of the best", found["recheck/top/solved"], "1"),
+            Result(f"{what}: wall time", metrics["screen/seconds"], "s"),
+            Result(f"{what}: start-up", metrics["screen/startup_seconds"], "s"),
+            Result(
+                f"{what}: designs a second, drawing and writing counted", metrics["screen/designs_per_second"], "1/s"
+            ),
+            Result(f"{what}: peak memory", metrics["screen/peak_memory_mb"], "MB"),
+            Result("re-check: solved of the best", metrics["recheck/top/solved"], "1"),
         ]
         for key, label in (
             ("recheck/top/drag/relative_error", f"re-check: relative error of the best {TOP}"),
@@ -226,9 +228,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             ("recheck/random/drag/best", "re-check: least drag of those at random"),
             ("recheck/top/beat_best_random", f"re-check: of the best {TOP}, below all at random"),
         ):
-            if key in found:
-                results.append(Result(label, found[key], "1"))
-    report("drag", results, given.out, argv)
+            if key in metrics:
+                results.append(Result(label, metrics[key], "1"))
+    report("drag", results, options.out, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tables of samples from arrays that a benchmark made itself."""
+"""Builds tables of samples from arrays that a benchmark computed itself."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from data.fields import Fields, Layout
 from data.spec import Coordinate, Variable
 
 
-def evolving(
+def trajectory_table(
     trajectories: Float[np.ndarray, "sample time channel *space"],
     *,
     length: float = 1.0,
     save_dt: float = 1.0,
     seconds: float = float("nan"),
 ) -> Fields:
-    """Trajectories on a periodic box as a table of samples.
+    """Turn trajectories on a periodic box into a table of samples.
 
     Args:
-        trajectories: states at all saved times, the first given.
-        length: of the box along each dim.
-        save_dt: between saved times.
-        seconds: core-seconds that each took.
+        trajectories: states at all saved times; the first is the input.
+        length: length of the box along each dimension.
+        save_dt: time between saved states.
+        seconds: core-seconds that each trajectory took.
     """
     samples, times, channels, *points = trajectories.shape
     space = SPACE[: len(points)]

@@ -1,7 +1,7 @@
-"""Accuracy against speed of the sizes offered and of the peer, as a figure, from what `potential_speed` measured.
+"""Draws accuracy against speed of our potentials and the peer, from the results of `potential_speed`.
 
-Errors are those of forces on ethanol's test frames after the same training time for all; speed is that of a mixed
-batch of molecules of about 20 atoms. A model is on the frontier where none is both quicker and more accurate.
+The error is that of forces on test frames of ethanol, after the same training time for all models. The speed is that of
+a mixed batch of molecules of about 20 atoms. A model is on the frontier if no other is both faster and more accurate.
 """
 
 from __future__ import annotations
@@ -15,26 +15,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
-from experiments.benchmarks.__main__ import results as held
+from experiments.benchmarks.__main__ import results as stored_results
 from experiments.benchmarks.common import Result, arguments, report, run
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 ERROR, SPEED = "ethanol forces MAE", "mixed batch"
-#: What `potential_speed` calls the training time of all models.
+#: Name under which `potential_speed` reports the training time of all models.
 BUDGET = "training of each model"
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model.
+    """Speed and error of one model.
 
     Attributes:
-        name: a configuration, or the peer's name and version.
-        rate: molecules a second.
-        error: meV/Angstrom.
-        peer: whether it is another program's.
+        name: name of a configuration, or name and version of the peer.
+        rate: molecules per second.
+        error: mean absolute force error (meV/Angstrom).
+        peer: whether the model belongs to another program.
     """
 
     name: str
@@ -44,10 +44,10 @@ class Point:
 
 
 def points(results: Sequence[Result]) -> list[Point]:
-    """The models of a run of `potential_speed`; the peer, if there is one, is the last.
+    """The models of a run of `potential_speed`; the peer, if there is one, comes last.
 
     Raises:
-        InputError: a model has an error and no speed, or there is none.
+        InputError: there are no models, or a model has an error but no speed.
     """
     values = {r.name: r for r in results}
     names = [match[1] for r in results if (match := re.fullmatch(rf"([\w-]+): {ERROR}", r.name))]
@@ -58,15 +58,15 @@ def points(results: Sequence[Result]) -> list[Point]:
             where="--out",
             remedy="Run experiments.benchmarks.potential_speed to its end",
         )
-    found = [Point(n, values[f"{n}: {SPEED}"].value, values[f"{n}: {ERROR}"].value, False) for n in names]
+    models = [Point(n, values[f"{n}: {SPEED}"].value, values[f"{n}: {ERROR}"].value, False) for n in names]
     first, speed = values[f"{names[0]}: {ERROR}"], values[f"{names[0]}: {SPEED}"]
     if first.peer is not None and first.peer_value is not None and speed.peer_value is not None:
-        found.append(Point(first.peer, speed.peer_value, first.peer_value, True))
-    return found
+        models.append(Point(first.peer, speed.peer_value, first.peer_value, True))
+    return models
 
 
 def frontier(models: Sequence[Point]) -> list[Point]:
-    """Those that no other beats in both, the quickest first."""
+    """The models that no other beats in both speed and accuracy, the fastest first."""
     best: list[Point] = []
     for model in sorted(models, key=lambda p: (-p.rate, p.error)):
         if not best or model.error < best[-1].error:
@@ -75,7 +75,7 @@ def frontier(models: Sequence[Point]) -> list[Point]:
 
 
 def finding(models: Sequence[Point]) -> str:
-    """What the figure shows, in one line."""
+    """The main finding of the figure in one sentence, used as its title."""
     ours = [p for p in models if not p.peer]
     peers = [p for p in models if p.peer]
     if not peers:
@@ -94,7 +94,7 @@ def finding(models: Sequence[Point]) -> str:
 
 
 def paint(axes: Axes, models: Sequence[Point]) -> None:
-    """Draw the models, a line through our frontier, and the name of each beside it."""
+    """Draw the models with their names, and a line through the frontier of our models."""
     from experiments.reporting.style import BLUE, LINE, VERMILLION, legend_below, plain_logarithmic
 
     line = frontier([p for p in models if not p.peer])
@@ -111,7 +111,7 @@ def paint(axes: Axes, models: Sequence[Point]) -> None:
     axes.set_xlim(slow, quick)
     axes.set_ylim(0.0, 1.2 * max(p.error for p in models))
     for p in models:
-        # Names stand on the side where the axes have room.
+        # Put the name on the side where the axes have room.
         left = p.rate > (slow * quick) ** 0.5
         axes.annotate(
             p.name,
@@ -126,7 +126,7 @@ def paint(axes: Axes, models: Sequence[Point]) -> None:
 
 
 def save(models: Sequence[Point], path: Path, note: str = "") -> None:
-    """The figure, as PNG or whatever the suffix says; the note goes behind the finding in its title."""
+    """Save the figure in the format of the suffix; `note` is appended to the finding in the title."""
     import matplotlib
     from matplotlib.figure import Figure
 
@@ -144,20 +144,20 @@ def save(models: Sequence[Point], path: Path, note: str = "") -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figure; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--figure", type=Path, default=None, help="the PNG (<out>/frontier.png)")
-    given = parser.parse_args(argv)
-    measured = held(given.out / "potential_speed.json")
+    parser.add_argument("--figure", type=Path, default=None, help="PNG file to write (<out>/frontier.png)")
+    options = parser.parse_args(argv)
+    measured = stored_results(options.out / "potential_speed.json")
     models = points(measured)
     minutes = [r.value for r in measured if r.name == BUDGET]
     note = f", after {minutes[0]:g} CPU minutes of training each" if minutes else ""
-    save(models, given.figure or given.out / "frontier.png", note)
+    save(models, options.figure or options.out / "frontier.png", note)
     best = frontier(models)
     results = [r for r in measured if r.name == BUDGET]
     for p in models:
         results += [Result(f"{p.name}: {ERROR}", p.error, "meV/A"), Result(f"{p.name}: {SPEED}", p.rate, "molecules/s")]
         results.append(Result(f"{p.name}: on the frontier", float(p in best), "1"))
     print(finding(models))
-    report("frontier", [Result(r.name, r.value, r.unit) for r in results], given.out, argv)
+    report("frontier", [Result(r.name, r.value, r.unit) for r in results], options.out, argv)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Errors of potentials by training time, beside the peer's, as a figure, from what `potential_learning` measured."""
+"""Draws errors of our potentials and the peer against training time, from the results of `potential_learning`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data.errors import InputError
-from experiments.benchmarks.__main__ import results as held
+from experiments.benchmarks.__main__ import results as stored_results
 from experiments.benchmarks.common import Result, arguments, report, run
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ class Curve:
     """Errors of one model on one molecule.
 
     Attributes:
-        name: a configuration, or the peer's name and version.
-        peer: whether it is another program's.
-        errors: by CPU minutes, ascending; in `unit`.
-        unit: such as meV.
+        name: name of a configuration, or name and version of the peer.
+        peer: whether the model belongs to another program.
+        errors: mean absolute errors in `unit`, by CPU minutes in ascending order.
+        unit: unit of the errors, such as meV.
     """
 
     name: str
@@ -40,31 +40,31 @@ class Curve:
 
 
 def curves(results: Sequence[Result]) -> dict[tuple[str, str], list[Curve]]:
-    """By molecule and quantity, a configuration before the peer.
+    """Collect the curves by molecule and quantity; configurations come before the peer.
 
     Raises:
-        InputError: no errors are among the results.
+        InputError: the results contain no errors.
     """
-    own: dict[tuple[str, str], dict[tuple[bool, str, str], dict[float, float]]] = {}
+    errors_by_model: dict[tuple[str, str], dict[tuple[bool, str, str], dict[float, float]]] = {}
     for result in results:
         match = LINE.fullmatch(result.name)
         if match is None:
             continue
-        models = own.setdefault((match["molecule"], match["what"]), {})
+        models = errors_by_model.setdefault((match["molecule"], match["what"]), {})
         minutes = float(match["minutes"])
         models.setdefault((False, match["name"], result.unit), {})[minutes] = result.value
         if result.peer is not None and result.peer_value is not None:
             models.setdefault((True, result.peer, result.unit), {})[minutes] = result.peer_value
-    if not own:
+    if not errors_by_model:
         raise InputError("no errors in it", where="--out", remedy="Run experiments.benchmarks.potential_learning")
     return {
         key: [Curve(name, peer, dict(sorted(errors.items())), unit) for (peer, name, unit), errors in sorted(m.items())]
-        for key, m in sorted(own.items())
+        for key, m in sorted(errors_by_model.items())
     }
 
 
 def paint(axes: Axes, models: Sequence[Curve]) -> None:
-    """A line for each model, on logarithmic axes whose ticks are the times that were measured."""
+    """Draw a line for each model, on logarithmic axes with ticks at the measured times."""
     from experiments.reporting.style import BLUE, GREEN, VERMILLION, plain_logarithmic
 
     ours = [m for m in models if not m.peer]
@@ -89,21 +89,21 @@ def paint(axes: Axes, models: Sequence[Curve]) -> None:
     axes.set_xlabel("training (CPU minutes)")
 
 
-def save(found: Mapping[tuple[str, str], Sequence[Curve]], path: Path) -> None:
-    """A row for each molecule, energies on the left and forces on the right."""
+def save(panel_curves: Mapping[tuple[str, str], Sequence[Curve]], path: Path) -> None:
+    """Save a figure with a row for each molecule, energies on the left and forces on the right."""
     import matplotlib
     from matplotlib.figure import Figure
 
     from experiments.reporting.style import STYLE
 
-    molecules = list(dict.fromkeys(molecule for molecule, _ in found))
+    molecules = list(dict.fromkeys(molecule for molecule, _ in panel_curves))
     path.parent.mkdir(parents=True, exist_ok=True)
     with matplotlib.rc_context(dict(STYLE)):  # type: ignore[arg-type]
         figure = Figure(figsize=(7.2, 3.2 * len(molecules)))
         panels = figure.subplots(len(molecules), len(QUANTITIES), squeeze=False)
         for row, molecule in zip(panels, molecules, strict=True):
             for axes, quantity in zip(row, QUANTITIES, strict=True):
-                models = found[molecule, quantity]
+                models = panel_curves[molecule, quantity]
                 paint(axes, models)
                 unit = models[0].unit.replace("/A", "/Å")
                 axes.set_ylabel(f"mean absolute error ({unit})")
@@ -115,11 +115,11 @@ def save(found: Mapping[tuple[str, str], Sequence[Curve]], path: Path) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Draw the figure; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--figure", type=Path, default=None, help="the PNG (<out>/learning_curve.png)")
-    given = parser.parse_args(argv)
-    measured = held(given.out / "potential_learning.json")
-    save(curves(measured), given.figure or given.out / "learning_curve.png")
-    report("learning_curve", [r for r in measured if LINE.fullmatch(r.name)], given.out, argv)
+    parser.add_argument("--figure", type=Path, default=None, help="PNG file to write (<out>/learning_curve.png)")
+    options = parser.parse_args(argv)
+    measured = stored_results(options.out / "potential_learning.json")
+    save(curves(measured), options.figure or options.out / "learning_curve.png")
+    report("learning_curve", [r for r in measured if LINE.fullmatch(r.name)], options.out, argv)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Errors and speed of a MACE model; runs in the environment of the peers, which has no Understudy.
+"""Measures errors and speed of a MACE model; runs in the environment of the peers, which has no Understudy.
 
-Errors are taken in float64, because a total energy of thousands of eV in float32 is rounded by as much as a good
-model errs; speed in float32, of the model as it is and as TorchScript compiles it, whichever is quicker.
+Errors are computed in float64, because in float32 the rounding of a total energy of thousands of eV is as large as the
+error of a good model. The speed is measured in float32, for the model as it is and compiled by TorchScript, and the
+faster of the two counts.
 
 python mace_score.py --model FILE --test NAME=FILE ... [--speed FILE] --batch N --out JSON
 """
@@ -23,7 +24,7 @@ from mace.tools import torch_geometric, torch_tools, utils
 
 
 def batches(model, frames, size):
-    """Batches with neighbour lists made."""
+    """Batches of the frames, with their neighbour lists."""
     table = utils.AtomicNumberTable([int(z) for z in model.atomic_numbers])
     configurations = [data.config_from_atoms(atoms, head_name="Default") for atoms in frames]
     heads = getattr(model, "heads", None)
@@ -36,53 +37,53 @@ def batches(model, frames, size):
 def answer(model, batch):
     """Energies (eV) and forces (eV/Angstrom) of a batch."""
     tensors = {name: value for name, value in batch.to_dict().items() if isinstance(value, torch.Tensor)}
-    found = model(tensors, training=False, compute_stress=False)
-    return found["energy"].detach().numpy(), found["forces"].detach().numpy()
+    predictions = model(tensors, training=False, compute_stress=False)
+    return predictions["energy"].detach().numpy(), predictions["forces"].detach().numpy()
 
 
 def rate(model, frames, size):
-    """Molecules a second; making batches and neighbour lists is not counted, nor is the first pass."""
-    made = batches(model, frames, size)
+    """Molecules per second, without the time of making batches and neighbour lists and without the first pass."""
+    inputs = batches(model, frames, size)
     # TorchScript optimises in its first two runs.
-    for batch in made[:2] * 2 + made:
+    for batch in inputs[:2] * 2 + inputs:
         answer(model, batch)
     start = time.perf_counter()
-    for batch in made:
+    for batch in inputs:
         answer(model, batch)
     return len(frames) / (time.perf_counter() - start)
 
 
 def main():
-    """Score the model on the test files, or time it; JSON on the standard output."""
+    """Score the model on the test files, time it if --speed is given, and write the results as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--model", required=True)
     parser.add_argument("--test", nargs="*", default=[])
     parser.add_argument("--speed")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--out", required=True)
-    given = parser.parse_args()
+    options = parser.parse_args()
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
-    model = torch.load(given.model, map_location="cpu", weights_only=False)
+    model = torch.load(options.model, map_location="cpu", weights_only=False)
     for parameter in model.parameters():
         parameter.requires_grad = False
     result = {}
     torch_tools.set_default_dtype("float64")
     model.double()
-    for item in given.test:
+    for item in options.test:
         name, path = item.split("=", 1)
         frames = ase.io.read(path, ":")
-        energies, forces = zip(*(answer(model, b) for b in batches(model, frames, given.batch)), strict=True)
+        energies, forces = zip(*(answer(model, b) for b in batches(model, frames, options.batch)), strict=True)
         truth = np.array([a.get_potential_energy() for a in frames])
         force_truth = np.concatenate([a.get_forces() for a in frames])
         result[name] = {
             "energy_mae_mev": 1000 * float(np.abs(np.concatenate(energies) - truth).mean()),
             "forces_mae_mev_per_angstrom": 1000 * float(np.abs(np.concatenate(forces) - force_truth).mean()),
         }
-    if given.speed:
-        frames = ase.io.read(given.speed, ":")
+    if options.speed:
+        frames = ase.io.read(options.speed, ":")
         torch_tools.set_default_dtype("float32")
         model.float()
-        # It compiles in place.
+        # Compilation changes the model in place.
         compiled = jit.compile(copy.deepcopy(model))
         rates = {
             f"{name}, batches of {size}": rate(one, frames, size)
@@ -91,7 +92,7 @@ def main():
         }
         result["rates"] = rates
         result["molecules_per_second"] = max(rates.values())
-    with open(given.out, "w") as file:
+    with open(options.out, "w") as file:
         json.dump(result, file)
 
 

@@ -1,7 +1,8 @@
-"""What this machine can do at best, measured as the networks use it: by XLA, in float32, with the given cores.
+"""Measures the peak performance of this machine through XLA, in float32, on the cores of the process.
 
-Products of large matrices; a <- a + s b as in STREAM (McCalpin 1995), once on arrays that fit the caches nearest to
-the cores and once on arrays that fit none; and exp, which stands for all transcendental functions.
+Three kinds of programs are timed: products of large matrices; a <- a + s b as in STREAM (McCalpin 1995), on arrays
+that fit into the nearest caches and on arrays that fit into no cache; and exp, which represents all transcendental
+functions.
 """
 
 from __future__ import annotations
@@ -11,22 +12,22 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-#: Matrices of these sizes; the best counts.
+#: Sizes of the matrices; the best rate counts.
 SIZES = (512, 1024, 2048)
-#: Bytes of the two arrays of a <- a + s b together, as small as may be without paying for the loop alone.
+#: Total bytes of the two arrays of a <- a + s b; smaller arrays would measure the overhead of the loop.
 CACHED, UNCACHED = 1 << 20, 1 << 28
 ROUNDS = 5
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """The most that was reached.
+    """Highest rates that were reached.
 
     Attributes:
-        flops: floating-point operations a second in matrix products.
-        cache: bytes a second to and from caches.
-        memory: bytes a second to and from memory.
-        transcendentals: exponentials a second.
+        flops: floating-point operations per second in matrix products.
+        cache: bytes per second to and from caches.
+        memory: bytes per second to and from memory.
+        transcendentals: exponentials per second.
     """
 
     flops: float
@@ -37,12 +38,12 @@ class Peaks:
 
 @dataclass(frozen=True)
 class Cost:
-    """What a compiled program does, by XLA's own count after fusion.
+    """The work of a compiled program, as counted by XLA after fusion.
 
     Attributes:
-        flops: floating-point operations, transcendental functions not among them.
-        bytes: read and written by its operations, in caches or memory.
-        transcendentals: exponentials, sines, roots and the like.
+        flops: number of floating-point operations, without transcendental functions.
+        bytes: bytes that its operations read and write, in caches or memory.
+        transcendentals: number of transcendental functions, such as exponentials, sines and roots.
     """
 
     flops: float
@@ -50,7 +51,7 @@ class Cost:
     transcendentals: float
 
     def __sub__(self, other: Cost) -> Cost:
-        """What is left without `other`; nothing less than nothing, which fusion could make it."""
+        """The cost without `other`; a negative difference, which fusion can cause, becomes zero."""
         return Cost(
             max(0.0, self.flops - other.flops),
             max(0.0, self.bytes - other.bytes),
@@ -61,7 +62,7 @@ class Cost:
         return Cost(self.flops + other.flops, self.bytes + other.bytes, self.transcendentals + other.transcendentals)
 
     def seconds(self, peaks: Peaks) -> dict[str, float]:
-        """The least time that each of the machine's resources needs for it."""
+        """The least time (s) that each resource of the machine needs for this cost."""
         return {
             "arithmetic": self.flops / peaks.flops,
             "bandwidth": self.bytes / peaks.cache,
@@ -69,24 +70,24 @@ class Cost:
         }
 
     def bound(self, peaks: Peaks, seconds: float) -> tuple[str, float]:
-        """The resource that is needed longest, and its share of the time that was taken."""
+        """The resource that needs the longest time, and the ratio of that time to the measured `seconds`."""
         name, least = max(self.seconds(peaks).items(), key=lambda item: item[1])
         return name, least / seconds if seconds > 0 else 0.0
 
 
 def best(run: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Seconds of the quickest of some rounds, after one that does not count."""
+    """Seconds of the fastest of `rounds` rounds, after one round of warm-up."""
     run()
-    found = []
+    seconds = []
     for _ in range(rounds):
         start = time.perf_counter()
         run()
-        found.append(time.perf_counter() - start)
-    return min(found)
+        seconds.append(time.perf_counter() - start)
+    return min(seconds)
 
 
 def measure() -> Peaks:
-    """Measure; takes some seconds."""
+    """Measure the peaks of this machine, which takes some seconds."""
     import jax
     import jax.numpy as jnp
 
@@ -96,7 +97,7 @@ def measure() -> Peaks:
         return 2.0 * size**3 / best(lambda: multiply(a, a).block_until_ready())
 
     def bandwidth(size: int) -> float:
-        # Carried from round to round, so that no round can be left out.
+        # The array is carried from round to round, so that XLA cannot remove a round.
         rounds = max(4, (1 << 31) // size)
         n = size // 8
         loop = jax.jit(lambda a, b: jax.lax.fori_loop(0, rounds, lambda _, x: x + 0.5 * b, a))
@@ -113,9 +114,9 @@ def measure() -> Peaks:
 
 
 def cost(compiled: Any) -> Cost:
-    """The cost of what `jitted.lower(...).compile()` gave."""
-    found = compiled.cost_analysis()
+    """The cost of a compiled program, the result of `jitted.lower(...).compile()`."""
+    analysis = compiled.cost_analysis()
     flops, moved, transcendentals = (
-        float(found.get(key, 0.0)) for key in ("flops", "bytes accessed", "transcendentals")
+        float(analysis.get(key, 0.0)) for key in ("flops", "bytes accessed", "transcendentals")
     )
     return Cost(flops, moved, transcendentals)

@@ -1,7 +1,7 @@
-"""Flow around bodies on unstructured meshes: a mesh network beside lower orders of the solver on the same meshes.
+"""Compares a mesh network of the flow around bodies with lower orders of the solver on the same meshes.
 
-Both sides are judged at the vertices by the solver at its default order, on bodies that the network has not seen. The
-network needs a mesh, so the mesher's time is counted for it as for the solver.
+The reference for both is the solver at its default order, at the vertices, on bodies that the network has not seen. The
+network needs a mesh, so the time of meshing is included in its cost as in that of the solver.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ import numpy as np
 from data.files import write_json
 from experiments.benchmarks.common import Result, arguments, pin, report
 
-#: Orders of the solver's velocity that are compared; the labels have 4.
+#: Polynomial orders of the solver's velocity that are compared; the labels have order 4.
 ORDERS = (2, 3)
-#: Held-out bodies that are timed.
+#: Number of held-out bodies that are timed.
 TIMED = 12
 FIELDS = ("velocity", "pressure")
 
 
-def labelled(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]]:
-    """A store of flows with their meshes, and the request of each record; goes on from an earlier one."""
+def label_flows(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]]:
+    """Label flows with their meshes, resuming an earlier store; return the store and the request of each record."""
     from data.store import RecordStore
     from simulators.campaign import CampaignConfig, run_campaign
     from simulators.fluids.ngsolve import NGSolveFlow
@@ -36,17 +36,17 @@ def labelled(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]]:
     bodies = requests(flow, ShapeRanges(), count, 0)
     run_campaign(flow, bodies, folder / "labels.zarr", CampaignConfig(workers=workers), total=count, progress=False)
     with RecordStore.open(folder / "labels.zarr") as records:
-        held = records.dataset()
-    # Records are in the order in which the workers ended.
+        dataset = records.dataset()
+    # The records are in the order in which the workers finished them.
     asked = [
-        flow.spec.request({v.name: held[v.name].values[i] for v in flow.spec.inputs})
-        for i in range(held.sizes["sample"])
+        flow.spec.request({v.name: dataset[v.name].values[i] for v in flow.spec.inputs})
+        for i in range(dataset.sizes["sample"])
     ]
     return folder / "labels.zarr", asked
 
 
-def trained(store: Path, folder: Path, seconds: float, overrides: Sequence[str]) -> dict[str, float]:
-    """Scores of a mesh surrogate, saved below `folder`; one that the same settings trained is taken as it is."""
+def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequence[str]) -> dict[str, float]:
+    """Train a mesh surrogate below `folder` and return its scores; one trained with the same settings is reused."""
     from hydra import compose, initialize_config_dir
 
     from data.mesh_records import read_meshes
@@ -55,13 +55,13 @@ def trained(store: Path, folder: Path, seconds: float, overrides: Sequence[str])
     from surrogates.base import load_surrogate
     from surrogates.train import TrainConfig
 
-    given = ["experiment=fluids/mesh", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
-    given += ["train.epochs=100000", "train.checkpoint_every_s=null", *overrides]
+    settings = ["experiment=fluids/mesh", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
+    settings += ["train.epochs=100000", "train.checkpoint_every_s=null", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", given)
+        config = compose("train", settings)
     data = build(MeshData, config.data, where="data")
     samples, _ = read_meshes(store, data.fields, data.scalars, data.parameters)
-    asked = {"settings": given[2:], "samples": samples.content()}
+    asked = {"settings": settings[2:], "samples": samples.content()}
     note = folder / "asked.json"
     if note.exists() and json.loads(note.read_text()) == asked:
         return dict(load_surrogate(folder / "surrogate").scores)
@@ -73,19 +73,19 @@ def trained(store: Path, folder: Path, seconds: float, overrides: Sequence[str])
 
 
 def least(call: Callable[[], Any], times: int = 3) -> float:
-    """Processor seconds of the cheapest of some calls."""
+    """Processor seconds of the cheapest of `times` calls."""
     from data.processor import tree_seconds
 
-    found = []
+    seconds = []
     for _ in range(times):
         start = tree_seconds()
         call()
-        found.append(tree_seconds() - start)
-    return min(found)
+        seconds.append(tree_seconds() - start)
+    return min(seconds)
 
 
 def lower_order(order: int, bodies: Sequence[Any], truth: Sequence[Any], names: Sequence[str]) -> dict[str, float]:
-    """Mean errors of the solver at a lower order at the same vertices, by `score_meshes`; core-seconds a body."""
+    """Mean errors of a lower order of the solver at the same vertices, as in `score_meshes`; core-seconds per body."""
     from data.meshes import node_areas
     from data.processor import tree_seconds
     from simulators.fluids.ngsolve import NGSolveFlow
@@ -101,9 +101,9 @@ def lower_order(order: int, bodies: Sequence[Any], truth: Sequence[Any], names: 
             raise RuntimeError("the mesh depends on the order, so that its vertices cannot be compared")
         area = node_areas(mesh)[:, None]
         for name, columns in (("velocity", slice(0, 2)), ("pressure", slice(2, 3))):
-            own = mesh.fields[:, columns]
-            gap = answer[name].values.reshape(own.shape) - own
-            errors[name].append(float(np.sqrt((area * gap**2).sum() / (area * own**2).sum())))
+            reference = mesh.fields[:, columns]
+            gap = answer[name].values.reshape(reference.shape) - reference
+            errors[name].append(float(np.sqrt((area * gap**2).sum() / (area * reference**2).sum())))
         for k, name in enumerate(names):
             errors[name].append(abs(float(answer[name]) - mesh.scalars[k]))
     size = {name: float(np.mean([abs(m.scalars[k]) for m in truth])) for k, name in enumerate(names)}
@@ -115,7 +115,7 @@ def lower_order(order: int, bodies: Sequence[Any], truth: Sequence[Any], names: 
 
 
 def figure(path: Path, meshes: Sequence[Any], answers: Sequence[Any]) -> None:
-    """Speeds around some bodies by the solver and by the network, and their difference, as a PNG."""
+    """Draw the speed around some bodies by the solver and by the network, and the error of the network, as a PNG."""
     from typing import cast
 
     import matplotlib
@@ -133,10 +133,10 @@ def figure(path: Path, meshes: Sequence[Any], answers: Sequence[Any]) -> None:
             np.linalg.norm(a.fields[:, :2] - m.fields[:, :2], axis=1) for m, a in zip(meshes, answers, strict=True)
         ]
         top, off = max(s[0].max() for s in speeds), max(v.max() for v in vectors)
-        for row, mesh, (own, other), gap in zip(axes, meshes, speeds, vectors, strict=True):
+        for row, mesh, (solver_speed, network_speed), gap in zip(axes, meshes, speeds, vectors, strict=True):
             mesh_of = Triangulation(mesh.nodes[:, 0], mesh.nodes[:, 1], mesh.elements)
             for axis, values, high, colours in zip(
-                row, (own, other, gap), (top, top, off), ("viridis", "viridis", "magma"), strict=True
+                row, (solver_speed, network_speed, gap), (top, top, off), ("viridis", "viridis", "magma"), strict=True
             ):
                 shown = axis.tripcolor(mesh_of, values, shading="gouraud", vmin=0, vmax=high, cmap=colours)
                 axis.triplot(mesh_of, color="white", linewidth=0.15, alpha=0.5)
@@ -162,16 +162,16 @@ def figure(path: Path, meshes: Sequence[Any], answers: Sequence[Any]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--labels", type=int, default=400, help="bodies that the solver labels (%(default)s)")
-    parser.add_argument("--seconds", type=float, default=600.0, help="of training (%(default)s)")
-    parser.add_argument("--figure", type=Path, default=None, help="draw flows around three held-out bodies (PNG)")
+    parser.add_argument("--labels", type=int, default=400, help="number of bodies that the solver labels (%(default)s)")
+    parser.add_argument("--seconds", type=float, default=600.0, help="training time (%(default)s)")
+    parser.add_argument("--figure", type=Path, default=None, help="PNG file for flows around three held-out bodies")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the configuration")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
-    folder = (given.out / "mesh_flow").resolve()
+    options = parser.parse_args(argv)
+    cores = pin(options.cores)
+    folder = (options.out / "mesh_flow").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    store, bodies = labelled(folder, given.labels, len(cores))
-    scores = trained(store, folder / "run", given.seconds, given.set)
+    store, bodies = label_flows(folder, options.labels, len(cores))
+    scores = train_surrogate(store, folder / "run", options.seconds, options.set)
     training = scores["train/core_seconds"]
     from data.mesh_records import read_meshes
     from experiments.recheck import break_even
@@ -191,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     many = [samples.meshes[i] for i in range(min(256, len(samples)))]
     surrogate.predict_meshes(many)
     network = least(lambda: surrogate.predict_meshes(many)) / len(many)
-    own = scores["train/label_core_seconds"] / given.labels
+    solver_cost = scores["train/label_core_seconds"] / options.labels
     head = f"on {len(rows)} held-out bodies"
     results = [
         Result(f"mesh network: relative L2 of the {name} {head}", scores[f"test/{name}/relative_l2"], "1")
@@ -207,34 +207,34 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     results += [
         Result("velocity bands that hold 90% of the vertices", scores["test/velocity/fields_in_band"], "1"),
-        Result(f"labels: {given.labels} bodies, failures counted", scores["train/label_core_seconds"], "core-s"),
+        Result(f"labels: {options.labels} bodies, failures counted", scores["train/label_core_seconds"], "core-s"),
         Result("training, compilation counted", training, "core-s"),
         Result("training: share of the time spent waiting for batches", scores["train/data_wait_share"], "1"),
         Result("a mesh", meshing, "core-s"),
         Result("the network on it, many at a time, host work counted", network, "core-s"),
-        Result("solver at the order of the labels, meshing counted: a body", own, "core-s"),
+        Result("solver at the order of the labels, meshing counted: a body", solver_cost, "core-s"),
     ]
     together = meshing + network
     worst = {name: scores[f"test/{name}/relative_l2"] for name in FIELDS}
     for order in ORDERS:
         lower_order(order, asked[:1], truth[:1], names)
-        found = lower_order(order, asked, truth, names)
+        rung = lower_order(order, asked, truth, names)
         label = f"solver at order {order}"
-        results += [Result(f"{label}: relative L2 of the {name}", found[name], "1") for name in FIELDS]
-        results += [Result(f"{label}: mean error over mean size of the {name}", found[name], "1") for name in names]
-        results.append(Result(f"{label}: a body", found["seconds"], "core-s"))
-        if all(found[name] <= worst[name] for name in FIELDS):
+        results += [Result(f"{label}: relative L2 of the {name}", rung[name], "1") for name in FIELDS]
+        results += [Result(f"{label}: mean error over mean size of the {name}", rung[name], "1") for name in names]
+        results.append(Result(f"{label}: a body", rung["seconds"], "core-s"))
+        if all(rung[name] <= worst[name] for name in FIELDS):
             results.append(
-                Result(f"{label}, which errs no more, over mesh and network", found["seconds"] / together, "1")
+                Result(f"{label}, which errs no more, over mesh and network", rung["seconds"] / together, "1")
             )
-            count = break_even(scores["train/label_core_seconds"] + training, found["seconds"], together)
+            count = break_even(scores["train/label_core_seconds"] + training, rung["seconds"], together)
             if count is not None:
                 results.append(Result(f"break-even with {label}", count, "bodies"))
             break
-    if given.figure is not None:
+    if options.figure is not None:
         bodies_shown = [samples.meshes[i] for i in rows[:3]]
-        figure(given.figure, bodies_shown, surrogate.predict_meshes(bodies_shown))
-    report("mesh_flow", results, given.out, argv)
+        figure(options.figure, bodies_shown, surrogate.predict_meshes(bodies_shown))
+    report("mesh_flow", results, options.out, argv)
 
 
 if __name__ == "__main__":

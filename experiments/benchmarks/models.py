@@ -1,4 +1,4 @@
-"""Surrogates for the benchmarks, made as `understudy train` makes them: same configuration, same functions."""
+"""Trains surrogates for the benchmarks with the same configuration and functions as `understudy train`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ MEV_PER_HARTREE = 27211.386245988
 
 @dataclass(frozen=True)
 class Gaps:
-    """QM9's HOMO-LUMO gaps: SMILES, and values (molecule,) in meV."""
+    """HOMO-LUMO gaps of QM9: SMILES strings, and gaps (molecule,) in meV."""
 
     smiles: list[str]
     gap: Float[np.ndarray, " molecule"]
 
     def write(self, path: Path, rows: Int[np.ndarray, " row"]) -> Path:
-        """Some rows as a CSV file with the columns smiles and gap; the path."""
+        """Write some rows to a CSV file with the columns smiles and gap, and return its path."""
         with open(path, "w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["smiles", "gap"])
@@ -37,28 +37,30 @@ class Gaps:
 
 
 def read_gaps(path: Path) -> Gaps:
-    """The file of gaps in Hartree."""
+    """Read the file of gaps in Hartree, and convert them to meV."""
     with open(path, newline="") as file:
         rows = list(csv.DictReader(file))
     gap = np.array([float(row["band_gap"]) for row in rows]) * MEV_PER_HARTREE
     return Gaps([row["smiles"] for row in rows], gap)
 
 
-def configured(max_seconds: float | None, overrides: Sequence[str] = ()) -> tuple[MolecularConfig, TrainConfig]:
+def default_configuration(
+    max_seconds: float | None, overrides: Sequence[str] = ()
+) -> tuple[MolecularConfig, TrainConfig]:
     """The default network and recipe of `understudy train experiment=molecules/graph`.
 
     Args:
-        max_seconds: of training; None for no limit.
-        overrides: as on the command line.
+        max_seconds: training time limit; None for no limit.
+        overrides: configuration overrides as on the command line.
     """
     from hydra import compose, initialize_config_dir
 
     from experiments.train import molecular_config
     from surrogates.train import TrainConfig
 
-    given = ["experiment=molecules/graph", "data.file=gaps.csv", "data.target=gap", *overrides]
+    settings = ["experiment=molecules/graph", "data.file=gaps.csv", "data.target=gap", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose("train", given)
+        composed = compose("train", settings)
     model = molecular_config(composed.surrogate)
     recipe = build(TrainConfig, composed.train, where="train")
     return model, recipe if max_seconds is None else replace(recipe, max_seconds=max_seconds)
@@ -76,21 +78,21 @@ def fit(
 
     Args:
         gaps: labels.
-        parts: rows of `gaps`.
+        parts: rows of `gaps` for each part.
         out: run directory.
-        max_seconds: of training.
-        overrides: of the default configuration.
+        max_seconds: training time limit; None for no limit.
+        overrides: overrides of the default configuration.
     """
     from data.featurise import encode
     from data.spec import content_hash
     from data.splits import Split
     from surrogates.graph.fit_molecular import fit_molecular
 
-    model, recipe = configured(max_seconds, overrides)
+    model, recipe = default_configuration(max_seconds, overrides)
     rows = np.concatenate([parts[name] for name in ("train", "valid", "calibration")])
     table, bad = encode([gaps.smiles[i] for i in rows])
     if bad:
-        raise ValueError(f"{len(bad)} rows of the labels are no molecules; the first: {bad[0]}")
+        raise ValueError(f"{len(bad)} rows of the labels are not molecules; the first one: {bad[0]}")
     ends = np.cumsum([0] + [len(parts[name]) for name in ("train", "valid", "calibration")])
     local = {
         name: np.arange(a, b) for name, a, b in zip(("train", "valid", "calibration"), ends, ends[1:], strict=False)

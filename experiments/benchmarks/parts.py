@@ -1,7 +1,7 @@
-"""The parts of a network, each taken out of it and run alone with inputs of the shapes that it has inside.
+"""Runs each part of a network alone, with inputs of the same shapes as inside the network.
 
-Calls are noted while the whole is traced, so this asks nothing of a network but the names of its parts. A part that
-calls another is run without it: the other's answers are given to it.
+The calls of the parts are recorded while the whole network is traced, so only the names of the parts have to be
+known. If a part calls another part, the inner call is replaced by its recorded answer.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from flax import nnx
 
 from experiments.benchmarks.machine import Cost, best, cost
 
-#: Seconds over which a part is timed, about.
+#: Approximate number of seconds over which a part is timed.
 LONG = 0.3
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """An array that a part was given.
+    """Description of an array argument of a part.
 
     Attributes:
-        shape, dtype: its own.
-        moves: whether it depends on what the whole is differentiated by.
+        shape, dtype: shape and dtype of the array.
+        moves: whether it depends on the variables by which the whole network is differentiated.
     """
 
     shape: tuple[int, ...]
@@ -37,7 +37,7 @@ class Leaf:
     moves: bool
 
     def filled(self, rng: np.random.Generator) -> jax.Array:
-        """An array like it: positive random numbers, so that nothing is skipped or slow; ones for integers."""
+        """A new array of this shape and dtype: ones for integers, else positive random numbers."""
         if jnp.issubdtype(self.dtype, jnp.floating):
             return jnp.asarray(rng.uniform(0.5, 1.5, self.shape), self.dtype)
         return jnp.ones(self.shape, self.dtype)
@@ -45,45 +45,46 @@ class Leaf:
 
 @dataclass(frozen=True)
 class Tree:
-    """A tree of values: its structure, and its leaves, with a `Leaf` for each array."""
+    """The structure of a tree of values and its leaves, with a `Leaf` in place of each array."""
 
     structure: Any
     leaves: tuple[Any, ...]
 
     @staticmethod
     def of(values: Any) -> Tree:
-        """The tree of arguments or of a result; modules are taken apart."""
+        """The tree of arguments or of a result."""
         leaves, structure = jax.tree.flatten(values)
         return Tree(structure, tuple(map(_leaf, leaves)))
 
 
 @dataclass(frozen=True)
 class Call:
-    """One call of a part.
+    """One recorded call of a part.
 
     Attributes:
-        function: the part.
-        given: its positional and its named arguments.
-        inside: what other parts returned to it, with where they are (see `find`), in the order of their calls.
+        function: function of the part.
+        arguments: positional and keyword arguments of the call.
+        inside: for each inner call of another part, in order: its target (see `find`) and its answer.
     """
 
     function: Callable[..., Any]
-    given: Tree
+    arguments: Tree
     inside: tuple[tuple[str, Tree], ...]
 
     def program(self, *, gradient: bool) -> tuple[Any, tuple[Any, ...]]:
-        """A function to jit and what to give it: the part alone, or also its gradient by all that moves.
+        """A function to compile and its inputs: the part alone, or the part with its gradient by all moving leaves.
 
-        Parts inside return what they are told to, and what they are asked counts as a result of this one.
+        Inner parts return their recorded answers. Their arguments count as outputs of this part, so that XLA cannot
+        remove the work that computes them.
         """
-        trees = [self.given, *(tree for _, tree in self.inside)]
+        trees = [self.arguments, *(tree for _, tree in self.inside)]
         leaves = [leaf for tree in trees for leaf in tree.leaves]
         rng = np.random.default_rng(0)
         arrays = [leaf.filled(rng) if isinstance(leaf, Leaf) else None for leaf in leaves]
         moving = [i for i, leaf in enumerate(leaves) if isinstance(leaf, Leaf) and leaf.moves]
 
-        def run(moved: list[jax.Array], held: list[jax.Array | None]) -> list[jax.Array]:
-            filled = [leaf if array is None else array for leaf, array in zip(leaves, held, strict=True)]
+        def run(moved: list[jax.Array], fixed: list[jax.Array | None]) -> list[jax.Array]:
+            filled = [leaf if array is None else array for leaf, array in zip(leaves, fixed, strict=True)]
             for i, array in zip(moving, moved, strict=True):
                 filled[i] = array
             rest = iter(filled)
@@ -94,13 +95,13 @@ class Call:
             with _answering(
                 [(target, answer) for (target, _), answer in zip(self.inside, answers, strict=True)], asked
             ):
-                found = jax.tree.leaves(self.function(*map(_module, args), **kwargs))
-            known = {id(x) for x in filled}
-            found += [x for x in jax.tree.leaves(asked) if isinstance(x, jax.Array) and id(x) not in known]
-            return [x for x in found if jnp.issubdtype(x.dtype, jnp.floating)]
+                outputs = jax.tree.leaves(self.function(*map(_module, args), **kwargs))
+            input_ids = {id(x) for x in filled}
+            outputs += [x for x in jax.tree.leaves(asked) if isinstance(x, jax.Array) and id(x) not in input_ids]
+            return [x for x in outputs if jnp.issubdtype(x.dtype, jnp.floating)]
 
-        def both(moved: list[jax.Array], held: list[jax.Array | None]) -> tuple[Any, Any]:
-            out, pull = jax.vjp(lambda m: run(m, held), moved)
+        def both(moved: list[jax.Array], fixed: list[jax.Array | None]) -> tuple[Any, Any]:
+            out, pull = jax.vjp(lambda m: run(m, fixed), moved)
             return out, pull([jnp.ones_like(x) for x in out])
 
         return (both if gradient and moving else run), ([arrays[i] for i in moving], arrays)
@@ -108,13 +109,13 @@ class Call:
 
 @dataclass(frozen=True)
 class Measured:
-    """Seconds and cost of a part, over all of its calls."""
+    """Seconds and cost of a part, summed over all of its calls."""
 
     seconds: float
     cost: Cost
 
     def __sub__(self, other: Measured) -> Measured:
-        """What is left without `other`, nothing less than nothing."""
+        """The difference to `other`; negative differences become zero."""
         return Measured(max(0.0, self.seconds - other.seconds), self.cost - other.cost)
 
     def __add__(self, other: Measured) -> Measured:
@@ -125,10 +126,10 @@ NOTHING = Measured(0.0, Cost(0.0, 0.0, 0.0))
 
 
 def find(target: str) -> tuple[Any, str, Callable[..., Any]]:
-    """What "package.module:Class.method" names: its owner, its name there, and itself.
+    """Look up "package.module:Class.method"; return its owner, its name there, and the function itself.
 
     Raises:
-        LookupError: there is none of that name.
+        LookupError: nothing has that name.
     """
     module, _, path = target.partition(":")
     owner: Any = importlib.import_module(module)
@@ -142,22 +143,22 @@ def find(target: str) -> tuple[Any, str, Callable[..., Any]]:
 
 
 @contextmanager
-def recorded(targets: Mapping[str, str]) -> Iterator[dict[str, list[Call]]]:
-    """While inside, notes each call of the functions that `targets` names (label -> see `find`), by label."""
+def record_calls(targets: Mapping[str, str]) -> Iterator[dict[str, list[Call]]]:
+    """Record, within the context, each call of the functions in `targets` (label to target, see `find`), by label."""
     calls: dict[str, list[Call]] = {label: [] for label in targets}
     inside: list[list[tuple[str, Tree]]] = [[]]
 
     def wrap(label: str, function: Callable[..., Any]) -> Callable[..., Any]:
         def noting(*args: Any, **kwargs: Any) -> Any:
-            given = Tree.of((tuple(map(_split, args)), kwargs))
+            arguments = Tree.of((tuple(map(_split, args)), kwargs))
             inside.append([])
             try:
-                found = function(*args, **kwargs)
+                answer = function(*args, **kwargs)
             finally:
-                own = inside.pop()
-            calls[label].append(Call(function, given, tuple(own)))
-            inside[-1].append((targets[label], Tree.of(found)))
-            return found
+                inner_calls = inside.pop()
+            calls[label].append(Call(function, arguments, tuple(inner_calls)))
+            inside[-1].append((targets[label], Tree.of(answer)))
+            return answer
 
         return noting
 
@@ -167,7 +168,7 @@ def recorded(targets: Mapping[str, str]) -> Iterator[dict[str, list[Call]]]:
 
 @contextmanager
 def _answering(answers: Sequence[tuple[str, Any]], asked: list[Any]) -> Iterator[None]:
-    """While inside, these functions return these answers, one after the other, and note what they were given."""
+    """Make functions return recorded answers one after the other, and append their arguments to `asked`."""
     waiting: dict[str, list[Any]] = {}
     for target, answer in answers:
         waiting.setdefault(target, []).append(answer)
@@ -185,7 +186,7 @@ def _answering(answers: Sequence[tuple[str, Any]], asked: list[Any]) -> Iterator
 
 @contextmanager
 def _replaced(functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
-    """While inside, other functions stand at these places."""
+    """Replace the functions at these targets within the context."""
     before = [find(target) for target in functions]
     try:
         for (owner, name, _), function in zip(before, functions.values(), strict=True):
@@ -197,19 +198,19 @@ def _replaced(functions: Mapping[str, Callable[..., Any]]) -> Iterator[None]:
 
 
 def compile_call(call: Call, *, gradient: bool) -> tuple[Any, tuple[Any, ...]]:
-    """A call as a compiled program, and what to give it; with `gradient` the part and its gradient together."""
-    function, given = call.program(gradient=gradient)
-    return jax.jit(function).lower(*given).compile(), given
+    """Compile a call, and return the program with its inputs; with `gradient`, the part and its gradient together."""
+    function, inputs = call.program(gradient=gradient)
+    return jax.jit(function).lower(*inputs).compile(), inputs
 
 
 def measure(calls: Sequence[Call], *, gradient: bool) -> Measured:
-    """Run calls one after the other, each alone, and add up."""
+    """Run each call alone, one after the other, and add up their times and costs."""
     total = NOTHING
     for call in calls:
-        compiled, given = compile_call(call, gradient=gradient)
+        compiled, inputs = compile_call(call, gradient=gradient)
 
-        def once(run: Any = compiled, given: tuple[Any, ...] = given) -> None:
-            jax.block_until_ready(run(*given))
+        def once(run: Any = compiled, inputs: tuple[Any, ...] = inputs) -> None:
+            jax.block_until_ready(run(*inputs))
 
         rounds = max(3, int(LONG / max(best(once, 3), 1e-6)))
         total = total + Measured(best(once, rounds), cost(compiled))
@@ -218,7 +219,7 @@ def measure(calls: Sequence[Call], *, gradient: bool) -> Measured:
 
 @dataclass(frozen=True)
 class _Split:
-    """A module taken apart, as an argument."""
+    """A module as an argument, split into its graph and its state."""
 
     graph: Any
     state: Any

@@ -1,13 +1,13 @@
-"""Energies and forces of a mixed batch of different molecules of about 20 atoms, beside MACE and PySCF.
+"""Compares the speed of energies and forces with MACE and PySCF, on different molecules of about 20 atoms.
 
-Geometries are ETKDG conformers of molecules of QM9 made of C, H and O, and frames of aspirin. A rate counts everything
+The geometries are ETKDG conformers of QM9 molecules of C, H and O, and frames of aspirin. A rate includes all work
 from a table of structures to a table of answers: neighbours, padding, prediction and unpacking. MACE's batches and
-neighbour lists are made before its clock starts, and the best of three batch sizes, as it is and by TorchScript,
-counts. The models are those that `potential_learning` trained on ethanol, so that the error that belongs to each
-rate is known; the rate itself does not depend on the weights.
+neighbour lists are made before its clock starts, and its best of three batch sizes counts, with or without TorchScript.
+The models are those that `potential_learning` trained on ethanol, so the error that belongs to each rate is known. The
+rate itself does not depend on the weights.
 
-Two models are compared at equal error where ours errs no more than the peer's, in energies and in forces, after the
-same training time: of those of ours the quickest counts.
+The comparison at equal error takes the fastest of our models whose errors of energies and forces are at most those of
+the peer, after the same training time.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 
 ELEMENTS = {1, 6, 8}
 SIZES = range(18, 25)
-#: Seconds that a rate is averaged over, at least.
+#: Minimum number of seconds over which a rate is averaged.
 LONG = 5.0
 
 
-def mixed(smiles_file: Path, aspirin_file: Path, molecules: int, frames: int) -> Structures:
-    """Different molecules of C, H and O of about 20 atoms, and frames of aspirin, interleaved."""
+def mixed_batch(smiles_file: Path, aspirin_file: Path, molecules: int, frames: int) -> Structures:
+    """Different molecules of C, H and O with about 20 atoms, and frames of aspirin, in random order."""
     from data.spec import SimulationError
     from data.structures import Structures
     from experiments.benchmarks.chemprop import read_smiles
@@ -67,7 +67,7 @@ def mixed(smiles_file: Path, aspirin_file: Path, molecules: int, frames: int) ->
 
 
 def rate(potential: Potential, table: Structures, *, error_bars: bool = False) -> float:
-    """Molecules a second, from table to table, once compiled; energies and forces, or error bars with them."""
+    """Molecules per second from table to table, after compilation, for energies and forces or also error bars."""
     potential.predict_structures(table, error_bars=error_bars)
     done, start = 0, time.perf_counter()
     while time.perf_counter() - start < LONG:
@@ -77,10 +77,9 @@ def rate(potential: Potential, table: Structures, *, error_bars: bool = False) -
 
 
 def padding(batches: StructureBatches) -> tuple[float, float]:
-    """Shares of atom slots and of pair slots that hold nothing, over one epoch.
+    """Shares of the atom slots and of the pair slots that are padding, over one epoch.
 
-    A slot of a pair is full where two atoms of a molecule meet, or, where there are neighbour lists, two within the
-    cutoff.
+    A pair slot is used by two atoms of a molecule; with neighbour lists, by two atoms within the cutoff.
     """
     table = batches.structures
     atoms = pairs = slots = pair_slots = 0
@@ -96,7 +95,7 @@ def padding(batches: StructureBatches) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class Model:
-    """A model's errors on ethanol (meV and meV/Angstrom, by name) and its molecules a second."""
+    """A model, its errors on ethanol by metric (meV and meV/Angstrom), and its rate in molecules per second."""
 
     name: str
     errors: Mapping[str, float]
@@ -104,13 +103,13 @@ class Model:
 
 
 def no_worse(ours: Sequence[Model], peer: Model) -> list[Model]:
-    """Those of ours none of whose errors is larger than the peer's, the quickest first."""
+    """Our models whose errors are all at most those of the peer, the fastest first."""
     able = [model for model in ours if all(model.errors[key] <= value for key, value in peer.errors.items())]
     return sorted(able, key=lambda model: -model.rate)
 
 
-def compared(ours: Sequence[Model], peer: Model) -> list[Result]:
-    """How much quicker ours are at equal error, by the rule at the top."""
+def compare_at_equal_error(ours: Sequence[Model], peer: Model) -> list[Result]:
+    """Compare the speed of our fastest sufficiently accurate model with the peer, by the rule of the module."""
     able = no_worse(ours, peer)
     results = [Result("models of ours that err no more than the peer on ethanol", float(len(able)), "1")]
     if able:
@@ -120,7 +119,7 @@ def compared(ours: Sequence[Model], peer: Model) -> list[Result]:
 
 
 def density_functional(table: Structures, count: int, atoms: int, threads: int) -> float:
-    """Seconds of one B3LYP/6-31G* energy and gradient of a molecule of so many atoms, all cores at work."""
+    """Mean seconds of a B3LYP/6-31G* energy and gradient of a molecule with `atoms` atoms, on all cores."""
     from data.spec import dataset
     from simulators.quantum.pyscf import PySCF
 
@@ -142,35 +141,39 @@ def density_functional(table: Structures, count: int, atoms: int, threads: int) 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--surrogates", nargs="+", default=None, help="ours (all that learned so long)")
-    parser.add_argument("--minutes", type=float, default=None, help="budget of the models (the largest there is)")
-    parser.add_argument("--molecules", type=int, default=192, help="from QM9 (%(default)s)")
-    parser.add_argument("--frames", type=int, default=64, help="of aspirin (%(default)s)")
-    parser.add_argument("--no-peers", action="store_true", help="ours alone")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
+    parser.add_argument(
+        "--surrogates", nargs="+", default=None, help="our models (all that were trained with this budget)"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=None, help="training budget of the models (the largest available)"
+    )
+    parser.add_argument("--molecules", type=int, default=192, help="number of molecules from QM9 (%(default)s)")
+    parser.add_argument("--frames", type=int, default=64, help="number of frames of aspirin (%(default)s)")
+    parser.add_argument("--no-peers", action="store_true", help="run Understudy alone")
+    options = parser.parse_args(argv)
+    cores = pin(options.cores)
     from experiments.force_scores import evaluate_forces
     from surrogates.graph.potential import Potential
 
-    learned = given.out / "potential_learning" / "ethanol"
+    learned = options.out / "potential_learning" / "ethanol"
     budgets = sorted((float(p.name) for p in learned.glob("[0-9]*") if p.is_dir()), reverse=True)
     if not budgets:
         raise InputError(f"no trained models in {learned}", where="--out", remedy="Run potential_learning first")
-    folder = learned / f"{given.minutes or budgets[0]:g}"
-    surrogates = given.surrogates or sorted(p.parent.name for p in folder.glob("*/surrogate"))
+    folder = learned / f"{options.minutes or budgets[0]:g}"
+    surrogates = options.surrogates or sorted(p.parent.name for p in folder.glob("*/surrogate"))
     if not surrogates:
         raise InputError(f"no surrogate in {folder}", where="--minutes", remedy="Run potential_learning for that long")
-    test = data_file(given.data, FILES["ethanol"][1])
-    table = mixed(
-        data_file(given.data, "qm9_smiles.csv"),
-        data_file(given.data, FILES["aspirin"][1]),
-        given.molecules,
-        given.frames,
+    test = data_file(options.data, FILES["ethanol"][1])
+    table = mixed_batch(
+        data_file(options.data, "qm9_smiles.csv"),
+        data_file(options.data, FILES["aspirin"][1]),
+        options.molecules,
+        options.frames,
     )
-    mixture = write(table, (given.out / "potential_speed.xyz").resolve())
+    mixture = write(table, (options.out / "potential_speed.xyz").resolve())
     peer: Model | None = None
-    if not given.no_peers:
-        mace = Mace(given.peers.resolve(), len(cores))
+    if not options.no_peers:
+        mace = Mace(options.peers.resolve(), len(cores))
         scored = mace.score(mace.model(folder / "mace" / "run"), {"test": test}, mixture)
         peer = Model(mace.version(), scored["test"], scored["molecules_per_second"])
     name = None if peer is None else peer.name
@@ -185,8 +188,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not where.is_dir():
             raise InputError(f"no surrogate in {where}", where="--surrogates", remedy="Run potential_learning for it")
         potential = Potential.load(where)
-        own = evaluate_forces(where, [test])
-        errors = {key: own[f"test/{test.stem}/{key}"] for key in METRICS}
+        scores = evaluate_forces(where, [test])
+        errors = {key: scores[f"test/{test.stem}/{key}"] for key in METRICS}
         for key, unit in METRICS.items():
             label = f"{surrogate}: ethanol {key.split('_')[0]} MAE"
             results.append(Result.against(label, errors[key], unit, name, None if peer is None else peer.errors[key]))
@@ -206,9 +209,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             Result(f"{surrogate}: padding of pairs", empty_pairs, "1"),
             Result(f"{surrogate}: speed-up over B3LYP/6-31G*, 18 atoms", reference * speed, "1"),
         ]
-        report("potential_speed", results, given.out, argv)
+        report("potential_speed", results, options.out, argv)
     if peer is not None:
-        report("potential_speed", results + compared(ours, peer), given.out, argv)
+        report("potential_speed", results + compare_at_equal_error(ours, peer), options.out, argv)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Error on QM9's HOMO-LUMO gap at equal training time, beside Chemprop v2 with its default settings.
+"""Compares the error on QM9's HOMO-LUMO gap with Chemprop v2 at its default settings, at equal training time.
 
-The split is that of 110,000 training, 10,000 validation and all other molecules as the test set, random
-with seed 0; a smaller training part is the head of the full one. Chemprop trains first, and the seconds
-that it took are what ours may take. Of the validation part ours sets 2,000 aside to calibrate intervals.
+The split is random with seed 0: 110,000 training molecules, 10,000 validation molecules, and all others as the test
+set. A smaller training part consists of the first molecules of the full one. Chemprop trains first, and our training
+may take as many seconds as it took. We use 2,000 of the validation molecules to calibrate intervals.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ TRAIN, VALID, CALIBRATION = 110_000, 10_000, 2_000
 
 
 def split(count: int, seed: int = 0) -> dict[str, Int[np.ndarray, " row"]]:
-    """Rows of the parts: train, valid (without calibration), calibration, test; random."""
+    """Random rows of the parts train, valid (without calibration), calibration and test."""
     order = np.random.default_rng(seed).permutation(count)
-    held = order[TRAIN : TRAIN + VALID]
+    validation = order[TRAIN : TRAIN + VALID]
     return {
         "train": order[:TRAIN],
-        "valid": held[CALIBRATION:],
-        "calibration": held[:CALIBRATION],
+        "valid": validation[CALIBRATION:],
+        "calibration": validation[:CALIBRATION],
         "test": order[TRAIN + VALID :],
     }
 
@@ -39,11 +39,11 @@ def split(count: int, seed: int = 0) -> dict[str, Int[np.ndarray, " row"]]:
 def peer(
     chemprop: Chemprop, gaps: Gaps, parts: dict[str, Int[np.ndarray, " row"]], folder: Path, epochs: int | None
 ) -> tuple[float, float]:
-    """Mean absolute error (meV) and training seconds, start-up excluded, of Chemprop on the parts."""
+    """Train Chemprop on the parts; return its mean absolute error (meV) and training seconds without start-up."""
     folder.mkdir(parents=True, exist_ok=True)
-    held = np.concatenate([parts["valid"], parts["calibration"]])
+    valid_rows = np.concatenate([parts["valid"], parts["calibration"]])
     train = gaps.write(folder / "train.csv", parts["train"])
-    valid = gaps.write(folder / "valid.csv", held)
+    valid = gaps.write(folder / "valid.csv", valid_rows)
     test = gaps.write(folder / "test.csv", parts["test"])
     startup = chemprop.startup_seconds()
     shutil.rmtree(folder / "model", ignore_errors=True)
@@ -60,7 +60,7 @@ def ours(
     max_seconds: float | None,
     overrides: Sequence[str],
 ) -> tuple[float, float, float]:
-    """Mean absolute error (meV), training seconds with compilation, and coverage of the 90% intervals."""
+    """Train ours; return its mean absolute error (meV), seconds with compilation, and coverage of 90% intervals."""
     from data.featurise import encode
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -76,36 +76,43 @@ def ours(
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--train", type=int, nargs="+", default=[10_000], help="training molecules (%(default)s)")
-    parser.add_argument("--test", type=int, default=None, help="use only so many of the test molecules")
-    parser.add_argument("--max-seconds", type=float, default=None, help="of our training, instead of the peer's")
-    parser.add_argument("--peer-epochs", type=int, default=None, help="of Chemprop, instead of its default")
+    parser.add_argument(
+        "--train", type=int, nargs="+", default=[10_000], help="numbers of training molecules (%(default)s)"
+    )
+    parser.add_argument("--test", type=int, default=None, help="number of test molecules to use (all)")
+    parser.add_argument(
+        "--max-seconds",
+        type=float,
+        default=None,
+        help="time limit of our training, instead of the time that the peer took",
+    )
+    parser.add_argument("--peer-epochs", type=int, default=None, help="epochs of Chemprop, instead of its default")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
-    parser.add_argument("--no-peers", action="store_true", help="ours alone")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
-    gaps = read_gaps(data_file(given.data, "qm9_homo_lumo_gap_hartree.csv"))
+    parser.add_argument("--no-peers", action="store_true", help="run Understudy alone")
+    options = parser.parse_args(argv)
+    cores = pin(options.cores)
+    gaps = read_gaps(data_file(options.data, "qm9_homo_lumo_gap_hartree.csv"))
     parts = split(len(gaps.smiles))
-    parts["test"] = parts["test"][: given.test]
+    parts["test"] = parts["test"][: options.test]
     results: list[Result] = []
-    for count in given.train:
-        folder = given.out / "qm9_gap" / str(count)
+    for count in options.train:
+        folder = options.out / "qm9_gap" / str(count)
         here = parts | {"train": parts["train"][:count]}
-        name, error, limit = None, None, given.max_seconds
+        name, error, limit = None, None, options.max_seconds
         seconds: float | None = None
-        if not given.no_peers:
-            chemprop = Chemprop(given.peers.resolve(), len(cores), (folder / "chemprop.log").resolve())
+        if not options.no_peers:
+            chemprop = Chemprop(options.peers.resolve(), len(cores), (folder / "chemprop.log").resolve())
             name = chemprop.version()
-            error, seconds = peer(chemprop, gaps, here, folder / "chemprop", given.peer_epochs)
+            error, seconds = peer(chemprop, gaps, here, folder / "chemprop", options.peer_epochs)
             limit = seconds if limit is None else limit
-        mae, spent, coverage = ours(gaps, here, folder / "understudy", limit, given.set)
+        mae, spent, coverage = ours(gaps, here, folder / "understudy", limit, options.set)
         head = f"QM9 gap, {count:,} training molecules"
         results += [
             Result.against(f"{head}: test MAE", mae, "meV", name, error),
             Result.against(f"{head}: training time on {len(cores)} cores", spent, "s", name, seconds),
             Result(f"{head}: coverage of 90% intervals", coverage, "1"),
         ]
-        report("qm9_gap", results, given.out, argv)
+        report("qm9_gap", results, options.out, argv)
 
 
 if __name__ == "__main__":

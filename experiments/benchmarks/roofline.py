@@ -1,10 +1,12 @@
-"""What bounds each part of the networks: operations and bytes by XLA's count, against what this machine reaches.
+"""Determines what bounds the speed of each part of the networks, by a roofline analysis.
 
-A roofline (Williams et al. 2009, doi:10.1145/1498765.1498785) with a third line for transcendental functions. A
-batch of aspirin in the shape that a prediction gives it; each part runs alone, forward and with its gradient,
-on arrays of the shapes that it has inside the whole.
+Operations and bytes are counted by XLA and compared with the peaks of this machine, as in a roofline (Williams et al.
+2009, doi:10.1145/1498765.1498785) with a third limit for transcendental functions. The input is a batch of aspirin in
+the shape that a prediction uses. Each part runs alone, forward and with its gradient, on arrays of the shapes that it
+has inside the network.
 
-The models are those of `potential_learning` where it has run, else freshly made: speed does not depend on weights.
+The models are those of `potential_learning` if it has run, else new ones, because the speed does not depend on
+weights.
 """
 
 from __future__ import annotations
@@ -30,8 +32,8 @@ if TYPE_CHECKING:
 
 
 ALL = "all"
-#: Where the parts of each architecture are (see `parts.find`), in the order in which they end. Each counts without
-#: those that it calls, so that the last holds what no other does.
+#: Targets of the parts of each architecture (see `parts.find`), in the order in which they finish. Each part is counted
+#: without the parts that it calls, so the outermost part holds all remaining work.
 PARTS: Mapping[str, Mapping[str, str]] = {
     "ace": {
         "geometry": "surrogates.graph.energy:pairs",
@@ -54,16 +56,16 @@ PARTS: Mapping[str, Mapping[str, str]] = {
         "readout": "surrogates.graph.readout:Readout.last",
     },
 }
-#: Energies and their derivatives.
+#: Target of the whole network: energies and their derivatives.
 WHOLE = "surrogates.graph.energy:EnergyModel.__call__"
-#: Between these the docs hold the tables.
+#: Marks in the docs between which the tables stand.
 MARKS = ("<!-- roofline", "<!-- /roofline -->")
 UNITS = {"time": ("us", 1e6), "operations": ("MFLOP", 1e-6), "traffic": ("MB", 1e-6), "transcendentals": ("k", 1e-3)}
 
 
 @dataclass(frozen=True)
 class Row:
-    """A part of a network in one direction, for a batch of so many molecules."""
+    """Measurement of one part of a network in one direction, for a batch of `molecules` molecules."""
 
     network: str
     part: str
@@ -72,52 +74,52 @@ class Row:
     molecules: int
 
     def results(self, peaks: Peaks) -> list[Result]:
-        """Time, operations, traffic and transcendental functions of a molecule, and what bounds them."""
-        found = self.measured
-        values = (found.seconds, found.cost.flops, found.cost.bytes, found.cost.transcendentals)
+        """Time, operations, bytes and transcendental functions per molecule, and the bound with its share."""
+        measured = self.measured
+        values = (measured.seconds, measured.cost.flops, measured.cost.bytes, measured.cost.transcendentals)
         head = f"{self.network}, {self.part}, {self.direction}"
-        made = [
+        results = [
             Result(f"{head}: {name}", factor * value / self.molecules, unit)
             for value, (name, (unit, factor)) in zip(values, UNITS.items(), strict=True)
         ]
-        bound, share = found.cost.bound(peaks, found.seconds)
-        return [*made, Result(f"{head}: share of {bound}", share, "1")]
+        bound, share = measured.cost.bound(peaks, measured.seconds)
+        return [*results, Result(f"{head}: share of {bound}", share, "1")]
 
 
 def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> list[Row]:
-    """Each part forward and backward, and all together."""
+    """Measure each part, forward and gradient, and the whole network."""
     from experiments.benchmarks.parts import measure
 
-    made: list[Row] = []
+    measured_rows: list[Row] = []
     for part in PARTS[network]:
         forward = measure(calls[part], gradient=False)
         both = measure(calls[part], gradient=True)
-        made.append(Row(network, part, "forward", forward, molecules))
-        made.append(Row(network, part, "gradient", both - forward, molecules))
+        measured_rows.append(Row(network, part, "forward", forward, molecules))
+        measured_rows.append(Row(network, part, "gradient", both - forward, molecules))
     whole = measure(calls[ALL], gradient=False)
-    return [*made, Row(network, ALL, "energies and forces", whole, molecules)]
+    return [*measured_rows, Row(network, ALL, "energies and forces", whole, molecules)]
 
 
 def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:
-    """The calls of all parts in the first batch of a file of frames, its molecules, and the network's name."""
-    from experiments.benchmarks.parts import recorded
+    """Record the calls of all parts in the first batch of a file; return them, its molecules, and the architecture."""
+    from experiments.benchmarks.parts import record_calls
     from experiments.frames import read_structures
     from surrogates.graph.networks import architecture
 
     if potential.facts.config.ensemble != 1:
         raise InputError(
-            "is an ensemble", where="--surrogates", remedy="Name a single network, whose parts can be seen"
+            "is an ensemble", where="--surrogates", remedy="Name a single network, whose parts can be traced"
         )
     name = architecture(potential.facts.config.network)
     batches = potential.batches(read_structures(frames, None).take(np.arange(count)))
     batch = next(iter(batches.epoch(0)))
-    with recorded({ALL: WHOLE}) as whole, recorded(PARTS[name]) as calls:
+    with record_calls({ALL: WHOLE}) as whole, record_calls(PARTS[name]) as calls:
         potential.predict(batch, error_bars=False)
     return calls | whole, batches.shapes[batches.plan(0)[0][0]].molecules, name
 
 
 def markdown(results: Sequence[Result]) -> str:
-    """The tables of docs/performance.md: the machine, and each part with what bounds it."""
+    """The tables of docs/performance.md: peaks of the machine, and each part with its bound."""
     machine = [r for r in results if r.name.startswith("machine: ")]
     lines = ["| this machine reaches | |", "|---|---|"]
     lines += [f"| {r.name.removeprefix('machine: ')} | {r.value:,.3g} {r.unit} |" for r in machine]
@@ -125,9 +127,9 @@ def markdown(results: Sequence[Result]) -> str:
     lines += ["", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     table: dict[tuple[str, ...], dict[str, float]] = {}
     for r in results:
-        found = re.fullmatch(r"(\w+), ([\w ]+), ([\w ]+): (.+)", r.name)
-        if found:
-            table.setdefault(found.groups()[:3], {})[found[4]] = r.value
+        match = re.fullmatch(r"(\w+), ([\w ]+), ([\w ]+): (.+)", r.name)
+        if match:
+            table.setdefault(match.groups()[:3], {})[match[4]] = r.value
     for key, values in table.items():
         bound = next(name for name in values if name.startswith("share of "))
         cells = [f"{values[name]:,.3g}" for name in UNITS]
@@ -136,10 +138,10 @@ def markdown(results: Sequence[Result]) -> str:
 
 
 def fill(path: Path, text: str) -> None:
-    """Put tables between the marks of a file.
+    """Replace the text between the marks of a file.
 
     Raises:
-        InputError: it has no such marks.
+        InputError: the file has no such marks.
     """
     before, opening, rest = path.read_text().partition(MARKS[0])
     head, end_of_head, _ = rest.partition("-->\n")
@@ -149,16 +151,14 @@ def fill(path: Path, text: str) -> None:
     write_text(path, f"{before}{opening}{head}{end_of_head}{text}\n{closing}{after}")
 
 
-def trained(given_out: Path, data: Path, surrogate: str) -> Path:
-    """A surrogate of that configuration: one that `potential_learning` made, or else one that learns for a second."""
+def find_surrogate(out: Path, data: Path, surrogate: str) -> Path:
+    """Path of a surrogate of that configuration: from `potential_learning`, else a new one trained for a second."""
     from experiments.frames import read_structures
 
-    learned = sorted(
-        (given_out / "potential_learning").glob(f"*/*/{surrogate}/surrogate"), key=lambda p: float(p.parts[-3])
-    )
+    learned = sorted((out / "potential_learning").glob(f"*/*/{surrogate}/surrogate"), key=lambda p: float(p.parts[-3]))
     if learned:
         return learned[-1]
-    folder = (given_out / "roofline").resolve()
+    folder = (out / "roofline").resolve()
     folder.mkdir(parents=True, exist_ok=True)
     train, valid = split(read_structures(data_file(data, FILES["aspirin"][0]), None))
     parts = {"train": write(train, folder / "train.xyz"), "valid": write(valid, folder / "valid.xyz")}
@@ -170,18 +170,16 @@ def trained(given_out: Path, data: Path, surrogate: str) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--surrogates", nargs="+", default=["ace", "painn"], help="ours (%(default)s)")
-    parser.add_argument("--markdown", action="store_true", help="print the last run as the tables of the docs, no more")
-    parser.add_argument(
-        "--fill", type=Path, default=None, help="also put the tables into this file, where its marks are"
-    )
-    given = parser.parse_args(argv)
-    if given.markdown:
-        from experiments.benchmarks.__main__ import results as held
+    parser.add_argument("--surrogates", nargs="+", default=["ace", "painn"], help="our configurations (%(default)s)")
+    parser.add_argument("--markdown", action="store_true", help="only print the tables of the docs from the last run")
+    parser.add_argument("--fill", type=Path, default=None, help="also write the tables between the marks of this file")
+    options = parser.parse_args(argv)
+    if options.markdown:
+        from experiments.benchmarks.__main__ import results as stored_results
 
-        print(markdown(held(given.out / "roofline.json")))
+        print(markdown(stored_results(options.out / "roofline.json")))
         return
-    pin(given.cores)
+    pin(options.cores)
     from experiments.benchmarks.machine import measure as measure_machine
     from surrogates.graph.potential import Potential
 
@@ -192,18 +190,20 @@ def main(argv: Sequence[str] | None = None) -> None:
         Result("machine: bandwidth of memory", peaks.memory / 1e9, "GB/s"),
         Result("machine: exponentials", peaks.transcendentals / 1e9, "G/s"),
     ]
-    frames = data_file(given.data, FILES["aspirin"][1])
-    for surrogate in given.surrogates:
-        potential = Potential.load(trained(given.out, given.data, surrogate))
+    frames = data_file(options.data, FILES["aspirin"][1])
+    for surrogate in options.surrogates:
+        potential = Potential.load(find_surrogate(options.out, options.data, surrogate))
         calls, molecules, network = trace(potential, frames, 256)
-        made = rows(network, calls, molecules)
+        part_rows = rows(network, calls, molecules)
         results.append(Result(f"{surrogate}: aspirins in a batch", float(molecules), "1"))
-        results += [result for row in made for result in row.results(peaks)]
-        parts = sum(row.measured.seconds for row in made[:-1])
-        results.append(Result(f"{surrogate}: parts alone, over all together", parts / made[-1].measured.seconds, "1"))
-        report("roofline", results, given.out, argv)
-    if given.fill is not None:
-        fill(given.fill, markdown(results))
+        results += [result for row in part_rows for result in row.results(peaks)]
+        parts = sum(row.measured.seconds for row in part_rows[:-1])
+        results.append(
+            Result(f"{surrogate}: parts alone, over all together", parts / part_rows[-1].measured.seconds, "1")
+        )
+        report("roofline", results, options.out, argv)
+    if options.fill is not None:
+        fill(options.fill, markdown(results))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Screening rates on real molecules, file in to ranked results out, beside `chemprop predict`.
+"""Compares screening rates on real molecules with `chemprop predict`, from the input file to ranked results.
 
-Ours are those of `screen` itself, parsing, featurising and writing included and start-up excluded (it is
-in `screen/startup_seconds`). The peer's are the molecules of a long file less those of a short one over
-the difference of the times, which takes its start-up out as well. No molecule is cached by either.
+Our rate is that of `screen`, with parsing, featurising and writing but without start-up, which is stated separately as
+`screen/startup_seconds`. The rate of the peer is the difference in molecules between a long and a short file over the
+difference in time, which removes its start-up too. Neither program caches molecules.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ import numpy as np
 from experiments.benchmarks.chemprop import Chemprop, read_smiles, write_smiles
 from experiments.benchmarks.common import Result, arguments, data_file, pin, report, run
 
-#: Molecules screened by us, and timed of the peer, by file; the peer is slower and its rate settles sooner.
+#: By file: number of molecules that we screen, and number timed for the peer, which is slower and needs fewer.
 FILES = {"qm9_smiles.csv": (400_000, 20_000), "nonfullerene_smiles.csv": (51_281, 6_000)}
 SHORT_FILE = 2_000
 TOP_K = 1000
 
 
 def default_surrogate(data: Path, folder: Path) -> Path:
-    """A surrogate with the default network, trained for a moment: its weights do not change its speed.
+    """Train a surrogate with the default network for a short time, because its weights do not affect its speed.
 
-    In a process of its own, so that its compiled training step is not part of the memory measured here.
+    It is trained in a separate process, so that its compiled training step does not add to the measured memory.
     """
     path = folder / "surrogate"
     if not path.is_dir():
@@ -44,8 +44,8 @@ def default_surrogate(data: Path, folder: Path) -> Path:
     return path
 
 
-def screened(surrogate: Path, candidates: Path, out: Path, workers: int | None = None) -> dict[str, float]:
-    """The metrics of a fresh screen in a process of its own."""
+def run_screen(surrogate: Path, candidates: Path, out: Path, workers: int | None = None) -> dict[str, float]:
+    """Run a new screen in a separate process and return its metrics."""
     shutil.rmtree(out, ignore_errors=True)
     code = (
         "import sys; from pathlib import Path; "
@@ -76,55 +76,55 @@ def peer_model(chemprop: Chemprop, data: Path, folder: Path) -> Path:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--surrogate", type=Path, default=None, help="a trained surrogate, instead of a fresh one")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the molecules to screen (%(default)s)")
-    parser.add_argument("--no-peers", action="store_true", help="ours alone")
-    given = parser.parse_args(argv)
-    cores = pin(given.cores)
-    folder = (given.out / "screening").resolve()
+    parser.add_argument("--surrogate", type=Path, default=None, help="trained surrogate to use instead of a new one")
+    parser.add_argument("--scale", type=float, default=1.0, help="fraction of the molecules to screen (%(default)s)")
+    parser.add_argument("--no-peers", action="store_true", help="run Understudy alone")
+    options = parser.parse_args(argv)
+    cores = pin(options.cores)
+    folder = (options.out / "screening").resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    surrogate = given.surrogate or default_surrogate(given.data, folder)
+    surrogate = options.surrogate or default_surrogate(options.data, folder)
     chemprop, model = None, None
-    if not given.no_peers:
-        chemprop = Chemprop(given.peers.resolve(), len(cores), folder / "chemprop.log")
+    if not options.no_peers:
+        chemprop = Chemprop(options.peers.resolve(), len(cores), folder / "chemprop.log")
         version = chemprop.version()
-        model = peer_model(chemprop, given.data, folder)
+        model = peer_model(chemprop, options.data, folder)
     results: list[Result] = []
     for name, (count, peer_count) in FILES.items():
-        smiles = read_smiles(data_file(given.data, name))
+        smiles = read_smiles(data_file(options.data, name))
         candidates = folder / name
-        write_smiles(candidates, smiles, max(1, int(count * given.scale)))
-        found = screened(surrogate, candidates, folder / f"{candidates.stem}-out")
+        write_smiles(candidates, smiles, max(1, int(count * options.scale)))
+        metrics = run_screen(surrogate, candidates, folder / f"{candidates.stem}-out")
         what = candidates.stem.removesuffix("_smiles")
-        rate = found["screen/molecules_per_second"]
+        rate = metrics["screen/molecules_per_second"]
         if chemprop is None or model is None:
             results.append(Result(f"{what}: screening rate", rate, "molecules/s"))
         else:
-            theirs = chemprop.rate(model, smiles, max(100, int(peer_count * given.scale)), SHORT_FILE)
+            theirs = chemprop.rate(model, smiles, max(100, int(peer_count * options.scale)), SHORT_FILE)
             results.append(Result.against(f"{what}: screening rate", rate, "molecules/s", version, theirs))
-        core = found["screen/core_seconds"] / found["screen/molecules"]
+        core = metrics["screen/core_seconds"] / metrics["screen/molecules"]
         results += [
             Result(f"{what}: processor time a molecule", 1e6 * core, "core-us"),
-            Result(f"{what}: start-up", found["screen/startup_seconds"], "s"),
-            Result(f"{what}: peak memory", found["screen/peak_memory_mb"], "MB"),
+            Result(f"{what}: start-up", metrics["screen/startup_seconds"], "s"),
+            Result(f"{what}: peak memory", metrics["screen/peak_memory_mb"], "MB"),
         ]
         if name.startswith("qm9"):
-            results += prepared(surrogate, candidates, folder, len(cores))
-        report("screening", results, given.out, argv)
+            results += library_rates(surrogate, candidates, folder, len(cores))
+        report("screening", results, options.out, argv)
 
 
-def prepared(surrogate: Path, candidates: Path, folder: Path, workers: int) -> list[Result]:
-    """Rates of preparing a library and of screening it."""
+def library_rates(surrogate: Path, candidates: Path, folder: Path, workers: int) -> list[Result]:
+    """Measure the rates of preparing a library and of screening it."""
     from experiments.preparing import prepare
 
     library = folder / "library"
     shutil.rmtree(library, ignore_errors=True)
-    made = prepare(candidates, library, workers=workers, progress=False)
-    found = screened(surrogate, library, folder / "library-out")
+    summary = prepare(candidates, library, workers=workers, progress=False)
+    metrics = run_screen(surrogate, library, folder / "library-out")
     return [
-        Result("qm9: preparing rate", made.molecules / made.seconds, "molecules/s"),
-        Result("qm9: prepared library, bytes a molecule", made.bytes / max(1, made.valid), "B"),
-        Result("qm9: screening rate from the prepared library", found["screen/molecules_per_second"], "molecules/s"),
+        Result("qm9: preparing rate", summary.molecules / summary.seconds, "molecules/s"),
+        Result("qm9: prepared library, bytes a molecule", summary.bytes / max(1, summary.valid), "B"),
+        Result("qm9: screening rate from the prepared library", metrics["screen/molecules_per_second"], "molecules/s"),
     ]
 
 

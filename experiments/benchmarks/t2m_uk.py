@@ -1,8 +1,9 @@
-"""Temperature at 2 m around the British Isles, hour by hour: a forecaster beside what it has to beat.
+"""Compares hourly forecasts of the 2 m temperature around the British Isles with reference forecasts.
 
-744 hours of ERA5; the first 480 are learned from, of which the last 80 choose the weights and the size of the linear
-models; forecasts of 24 hours start in the last 192. The climatology is that of the hour of the day over the first 480,
-the linear autoregression a ridge regression for each lead of the leading patterns on those of the last two hours.
+The data are 744 hours of ERA5. The first 480 are used for training; the last 80 of these select the weights and the
+size of the linear models. Forecasts of 24 hours start in the last 192 hours. The climatology is the mean by hour of
+the day over the first 480 hours. The linear autoregression is a ridge regression for each lead time, from the leading
+patterns of the last two hours.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of our configuration")
-    given = parser.parse_args(argv)
-    pin(given.cores)
+    options = parser.parse_args(argv)
+    pin(options.cores)
     from hydra import compose, initialize_config_dir
 
     from data.window_writing import write_windows
@@ -38,12 +39,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     from surrogates.weather.forecaster import Forecaster
     from surrogates.weather.references import ClimatologyForecast, Forecasts, LinearAutoregression, Persistence
 
-    source = Reanalysis(str(data_file(given.data, FILE, "weather")))
-    folder = (given.out / "t2m_uk").resolve()
+    source = Reanalysis(str(data_file(options.data, FILE, "weather")))
+    folder = (options.out / "t2m_uk").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     store = write_windows(folder / "windows", source.segments(), source.layout, fingerprint=source.fingerprint)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["experiment=weather/t2m_uk", f"data.file={folder / 'windows'}", *given.set])
+        config = compose("train", ["experiment=weather/t2m_uk", f"data.file={folder / 'windows'}", *options.set])
     began = time.perf_counter()
     train_on_windows(
         store, build(WindowData, config.data, where="data"), weather_config(config.surrogate),
@@ -51,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     )  # fmt: skip
     seconds = time.perf_counter() - began
     forecaster = Forecaster.load(folder / "run" / "surrogate")
-    # What is usual by all that lies before the test; the linear model's by what it is fitted to.
+    # The climatology uses all hours before the test; that of the linear model only the hours of its fit.
     before = (TRAIN[0], VALID[1])
     systems: dict[str, Forecasts] = {
         "forecast": forecaster,
@@ -59,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> None:
         "climatology": ClimatologyForecast(store.layout, store.climatology(before)),
         "linear_autoregression": LinearAutoregression.fit(store, TRAIN, VALID, store.climatology(TRAIN), LEADS),
     }
-    found = score(systems, Protocol(store, TEST, LEADS), store.climatology(before))
-    rmse = {name: found["rmse"].sel(system=name).values[0, :, 0] for name in systems}
+    scores = score(systems, Protocol(store, TEST, LEADS), store.climatology(before))
+    rmse = {name: scores["rmse"].sel(system=name).values[0, :, 0] for name in systems}
     results = [
         Result("t2m_uk: training and scoring", seconds, "s"),
-        Result("t2m_uk: forecasts", found.attrs["forecasts"], "1"),
+        Result("t2m_uk: forecasts", scores.attrs["forecasts"], "1"),
     ]
     for lead in SHOWN:
         for name in ("persistence", "climatology", "linear_autoregression"):
@@ -82,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             Result(f"t2m_uk: largest ratio of errors to {name}", worst, "1"),
         ]
     assert np.isfinite(rmse["forecast"]).all()
-    report("t2m_uk", results, given.out, argv)
+    report("t2m_uk", results, options.out, argv)
 
 
 if __name__ == "__main__":

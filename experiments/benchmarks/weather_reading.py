@@ -1,6 +1,6 @@
-"""Reading windows of states the size of WeatherBench 2's, beside plain sequential reads of the same files.
+"""Compares reading windows of states of WeatherBench 2's size with sequential reads of the same files.
 
-The files are written, synced, and dropped from the page cache before each side, so that both come from the disk.
+The files are written, synced, and dropped from the page cache before each measurement, so that both read from the disk.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ROWS, COLUMNS, LEVELS, FRAMES = 121, 240, 13, 2
 
 
 def drop(files: Sequence[Path]) -> None:
-    """Take files out of the page cache."""
+    """Drop files from the page cache."""
     for file in files:
         handle = os.open(file, os.O_RDONLY)
         try:
@@ -34,10 +34,10 @@ def drop(files: Sequence[Path]) -> None:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--states", type=int, default=300, help="7.5 MB each (%(default)s)")
-    parser.add_argument("--rounds", type=int, default=3, help="of both sides (%(default)s)")
-    given = parser.parse_args(argv)
-    pin(given.cores)
+    parser.add_argument("--states", type=int, default=300, help="number of states, 7.5 MB each (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of both measurements (%(default)s)")
+    options = parser.parse_args(argv)
+    pin(options.cores)
     from data.weather import Channel, WeatherLayout
     from data.window_writing import Segment, write_windows
     from data.windows import WindowStore
@@ -48,13 +48,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     layout = WeatherLayout(global_grid(ROWS, COLUMNS, True), channels)
     rng = np.random.default_rng(0)
     state = rng.normal(size=(ROWS, COLUMNS, len(channels))).astype(np.float32)
-    times = np.datetime64("2001-01-01", "ns") + np.arange(given.states) * np.timedelta64(6, "h")
+    times = np.datetime64("2001-01-01", "ns") + np.arange(options.states) * np.timedelta64(6, "h")
 
     def read(start: int, stop: int) -> xr.Dataset:
         scale = (1 + 0.01 * np.arange(start, stop, dtype=np.float32))[:, None, None, None]
         return layout.unstack(state * scale, ("time",), {"time": times[start:stop]})
 
-    folder = (given.out / "weather_reading").resolve()
+    folder = (options.out / "weather_reading").resolve()
     shutil.rmtree(folder, ignore_errors=True)
     write_windows(folder, [Segment(times, read)], layout, fingerprint="synthetic")
     store = WindowStore.open(folder)
@@ -68,7 +68,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             yield store.read(order[at : at + 16], FRAMES).nbytes
 
     rates: dict[str, list[float]] = {"windows": [], "sequential": []}
-    for _ in range(given.rounds):
+    for _ in range(options.rounds):
         drop(files)
         began, got = time.perf_counter(), 0
         for file in files:
@@ -92,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 "sequential read of the same files", middle["sequential"],
             ),
         ],
-        given.out,
+        options.out,
         argv,
     )  # fmt: skip
 

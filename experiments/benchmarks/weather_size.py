@@ -1,7 +1,7 @@
-"""A state the size of WeatherBench 2's: memory and time of a forecast step and of a training step, on all devices.
+"""Measures memory and time of a forecast step and of a training step for states of WeatherBench 2's size.
 
-240 x 121 points, 13 levels, 5 variables. Each part runs in a process of its own, whose largest memory is read; the
-training step is shared among `--devices` virtual devices and is to give what one device gives.
+A state has 240 x 121 points, 13 levels and 5 variables. Each part runs in a separate process, whose peak memory is
+reported. The training step is also split over `--devices` virtual devices, and must give the same gradient as on one.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ config = WeatherConfig(network=network)
 facts = WeatherFacts(config, layout, WeatherScale(ones, ones, (0,)), "none", ones, ones)
 model = facts.model()
 rng = np.random.default_rng(0)
-found = {"parameters": sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))}
+measurements = {"parameters": sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))}
 if what == "forecast":
     forecaster = Forecaster(model, facts)
     past = rng.normal(size=(1, 1, *layout.grid.shape, len(channels))).astype(np.float32)
@@ -49,61 +49,61 @@ if what == "forecast":
     forecaster.forecast_arrays(past, times, 4)
     began = time.perf_counter()
     answer = forecaster.forecast_arrays(past, times, 4)
-    found["seconds"] = (time.perf_counter() - began) / 4
+    measurements["seconds"] = (time.perf_counter() - began) / 4
     assert np.isfinite(answer).all()
 else:
     frames = rng.normal(size=(batch, 2, *layout.grid.shape, len(channels))).astype(np.float32)
-    given = WeatherBatch(frames, np.zeros(batch, np.int32), np.zeros(batch, np.int32), np.ones(batch, np.float32))
+    states = WeatherBatch(frames, np.zeros(batch, np.int32), np.zeros(batch, np.int32), np.ones(batch, np.float32))
     loss, mesh = config.loss(layout), data_mesh()
     graph, state = nnx.split(model)
     key = jax.random.key(0)
     step = jax.jit(jax.value_and_grad(lambda s, b: loss(nnx.merge(graph, s), b, key, 0.5)[0]))
-    arguments = replicate(state, mesh), shard_batch(given, mesh)
+    arguments = replicate(state, mesh), shard_batch(states, mesh)
     value, gradient = jax.block_until_ready(step(*arguments))
     began = time.perf_counter()
     jax.block_until_ready(step(*arguments))
-    found["seconds"] = time.perf_counter() - began
-    found["loss"] = float(value)
-    found["norm"] = float(sum((x.astype("float32") ** 2).sum() for x in jax.tree.leaves(gradient)) ** 0.5)
-found["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
-print(json.dumps(found))
+    measurements["seconds"] = time.perf_counter() - began
+    measurements["loss"] = float(value)
+    measurements["norm"] = float(sum((x.astype("float32") ** 2).sum() for x in jax.tree.leaves(gradient)) ** 0.5)
+measurements["memory_gb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+print(json.dumps(measurements))
 """
 
 
 def part(kind: str, what: str, batch: int, devices: int) -> dict[str, float]:
-    """What one process found."""
+    """Run one part in a separate process and return its measurements."""
     flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}".strip()
     line = [sys.executable, "-c", PART, kind, what, str(batch)]
     done = subprocess.run(line, env=os.environ | {"XLA_FLAGS": flags}, check=True, stdout=subprocess.PIPE, text=True)
-    found: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
-    return found
+    measurements: dict[str, float] = json.loads(done.stdout.strip().splitlines()[-1])
+    return measurements
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the benchmark; see `--help`."""
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--networks", nargs="+", choices=("conv", "sfno", "mesh"), default=["conv", "mesh", "sfno"])
-    parser.add_argument("--devices", type=int, default=4, help="virtual ones of the training step (%(default)s)")
-    given = parser.parse_args(argv)
-    pin(given.cores)
+    parser.add_argument("--devices", type=int, default=4, help="virtual devices of the training step (%(default)s)")
+    options = parser.parse_args(argv)
+    pin(options.cores)
     results = []
-    for kind in given.networks:
-        found = part(kind, "forecast", 1, 1)
-        head = f"weather_size: {kind}, {found['parameters'] / 1e3:,.0f}k parameters"
+    for kind in options.networks:
+        measurements = part(kind, "forecast", 1, 1)
+        head = f"weather_size: {kind}, {measurements['parameters'] / 1e3:,.0f}k parameters"
         results += [
-            Result(f"{head}: forecast step", found["seconds"], "s"),
-            Result(f"{head}: forecast, largest memory", found["memory_gb"], "GB"),
+            Result(f"{head}: forecast step", measurements["seconds"], "s"),
+            Result(f"{head}: forecast, largest memory", measurements["memory_gb"], "GB"),
         ]
-    kind = given.networks[0]
-    one, several = (part(kind, "train", given.devices, n) for n in (1, given.devices))
+    kind = options.networks[0]
+    one, several = (part(kind, "train", options.devices, n) for n in (1, options.devices))
     results += [
-        Result(f"weather_size: {kind}: training step, batch of {given.devices}, 1 device", one["seconds"], "s"),
-        Result(f"weather_size: {kind}: the same shared among {given.devices}", several["seconds"], "s"),
+        Result(f"weather_size: {kind}: training step, batch of {options.devices}, 1 device", one["seconds"], "s"),
+        Result(f"weather_size: {kind}: the same shared among {options.devices}", several["seconds"], "s"),
         Result(f"weather_size: {kind}: training step, largest memory, 1 device", one["memory_gb"], "GB"),
-        Result(f"weather_size: {kind}: the same shared among {given.devices}", several["memory_gb"], "GB"),
+        Result(f"weather_size: {kind}: the same shared among {options.devices}", several["memory_gb"], "GB"),
         Result.against("weather_size: norm of the gradient, shared", several["norm"], "1", "1 device", one["norm"]),
     ]
-    report("weather_size", results, given.out, argv)
+    report("weather_size", results, options.out, argv)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,9 @@ from experiments.benchmarks.__main__ import NAMES, SUITES, command
 from experiments.benchmarks.common import Result, report
 from experiments.benchmarks.mace import Mace
 from experiments.benchmarks.machine import Cost, Peaks, cost, measure
-from experiments.benchmarks.parts import Measured, compile_call, find, recorded
-from experiments.benchmarks.potential_learning import LOOP, once, ours, wanted, write
-from experiments.benchmarks.potential_speed import Model, compared, padding
+from experiments.benchmarks.parts import Measured, compile_call, find, record_calls
+from experiments.benchmarks.potential_learning import LOOP, measure_once, ours, surrogates_to_train, write
+from experiments.benchmarks.potential_speed import Model, compare_at_equal_error, padding
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "surrogates" / "graph"))
 from small_potential import SMALL, potential, scattered
@@ -44,11 +44,11 @@ def test_costs_of_a_matrix_product_are_those_of_the_formula() -> None:
 
     a = jnp.ones((64, 32), jnp.float32)
     b = jnp.ones((32, 16), jnp.float32)
-    found = cost(jax.jit(lambda a, b: jnp.exp(a @ b)).lower(a, b).compile())
-    assert found.flops == 2 * 64 * 32 * 16
-    assert found.transcendentals == 64 * 16
+    program_cost = cost(jax.jit(lambda a, b: jnp.exp(a @ b)).lower(a, b).compile())
+    assert program_cost.flops == 2 * 64 * 32 * 16
+    assert program_cost.transcendentals == 64 * 16
     # At least the inputs once and the result once.
-    assert found.bytes >= 4 * (64 * 32 + 32 * 16 + 64 * 16)
+    assert program_cost.bytes >= 4 * (64 * 32 + 32 * 16 + 64 * 16)
 
 
 def test_peaks_count_all_of_the_work_that_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +59,11 @@ def test_peaks_count_all_of_the_work_that_was_timed(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr("experiments.benchmarks.machine.SIZES", (128, 256))
     monkeypatch.setattr("experiments.benchmarks.machine.UNCACHED", 1 << 22)
     monkeypatch.setattr("experiments.benchmarks.machine.best", one_second)
-    found = measure()
-    assert found.flops == 2 * 256**3
+    peaks = measure()
+    assert peaks.flops == 2 * 256**3
     # Two reads and a write of half of the bytes in each round; 2 GiB of arrays in all.
-    assert found.cache == found.memory == 1.5 * (1 << 31)
-    assert found.transcendentals == 1000 * (1 << 17)
+    assert peaks.cache == peaks.memory == 1.5 * (1 << 31)
+    assert peaks.transcendentals == 1000 * (1 << 17)
 
 
 @pytest.mark.parametrize("architecture", list(SMALL))
@@ -95,11 +95,13 @@ def test_a_part_counts_without_those_that_it_calls(tmp_path: Path, monkeypatch: 
     monkeypatch.syspath_prepend(tmp_path)
     toy = importlib.import_module("toy_parts")
     a = jnp.ones((32, 32), jnp.float32)
-    with recorded({"outer": "toy_parts:outer", "inner": "toy_parts:inner"}) as calls:
+    with record_calls({"outer": "toy_parts:outer", "inner": "toy_parts:inner"}) as calls:
         jax.jit(lambda a: toy.outer(a))(a)
     product = 2 * 32**3
-    (own,), (called,) = calls["outer"], calls["inner"]
-    assert cost(compile_call(own, gradient=False)[0]).flops == 2 * product, "the argument and the use of the answer"
+    (outer_call,), (called,) = calls["outer"], calls["inner"]
+    assert cost(compile_call(outer_call, gradient=False)[0]).flops == 2 * product, (
+        "the argument and the use of the answer"
+    )
     assert cost(compile_call(called, gradient=False)[0]).flops == 3 * product
 
 
@@ -148,19 +150,19 @@ def test_models_are_compared_at_equal_error_and_the_quickest_counts() -> None:
     peer = Model("peer", {"e": 1.0, "f": 5.0}, 100.0)
     quick = Model("quick", {"e": 1.0, "f": 6.0}, 2000.0)
     able = [Model("able", {"e": 0.9, "f": 5.0}, 600.0), Model("slow", {"e": 0.1, "f": 1.0}, 200.0)]
-    results = {r.name: r for r in compared([quick, *able], peer)}
+    results = {r.name: r for r in compare_at_equal_error([quick, *able], peer)}
     assert results["models of ours that err no more than the peer on ethanol"].value == 2
     assert results["at equal error (able): mixed batch"].ratio == 6.0
-    assert [r.value for r in compared([quick], peer)] == [0.0]
+    assert [r.value for r in compare_at_equal_error([quick], peer)] == [0.0]
 
 
 def speeds() -> list[Result]:
-    made = []
+    results = []
     for name, rate, error in (("light", 2000.0, 12.0), ("middle", 500.0, 13.0), ("ace_large", 150.0, 5.0)):
-        made.append(Result.against(f"{name}: ethanol energy MAE", 1.0, "meV", "peer 1.0", 2.0))
-        made.append(Result.against(f"{name}: ethanol forces MAE", error, "meV/A", "peer 1.0", 6.0))
-        made.append(Result.against(f"{name}: mixed batch", rate, "molecules/s", "peer 1.0", 30.0))
-    return [*made, Result.against("at equal error (ace_large): mixed batch", 150.0, "molecules/s", "peer 1.0", 30.0)]
+        results.append(Result.against(f"{name}: ethanol energy MAE", 1.0, "meV", "peer 1.0", 2.0))
+        results.append(Result.against(f"{name}: ethanol forces MAE", error, "meV/A", "peer 1.0", 6.0))
+        results.append(Result.against(f"{name}: mixed batch", rate, "molecules/s", "peer 1.0", 30.0))
+    return [*results, Result.against("at equal error (ace_large): mixed batch", 150.0, "molecules/s", "peer 1.0", 30.0)]
 
 
 def test_the_frontier_leaves_out_what_another_beats_in_both(tmp_path: Path) -> None:
@@ -183,9 +185,9 @@ def test_the_figure_is_drawn_from_the_run_of_the_speeds(tmp_path: Path) -> None:
     report("potential_speed", speeds(), tmp_path, [])
     frontier.main(["--out", str(tmp_path)])
     assert (tmp_path / "frontier.png").read_bytes().startswith(b"\x89PNG")
-    found = {row["name"]: row["value"] for row in json.loads((tmp_path / "frontier.json").read_text())}
-    assert found["middle: on the frontier"] == 0.0
-    assert found["ace_large: on the frontier"] == 1.0
+    values = {row["name"]: row["value"] for row in json.loads((tmp_path / "frontier.json").read_text())}
+    assert values["middle: on the frontier"] == 0.0
+    assert values["ace_large: on the frontier"] == 1.0
     report("potential_speed", speeds()[:2], tmp_path, [])
     with pytest.raises(InputError, match="no speed of light"):
         frontier.main(["--out", str(tmp_path)])
@@ -216,13 +218,13 @@ def test_learning_curves_are_those_of_the_trainings(tmp_path: Path) -> None:
             Result.against(f"{head}: forces MAE", 2 * own_error, "meV/A", "peer 1.0", 2 * peer_error),
             Result.against(f"{head}: training", 60.0 * minutes, "s", "peer 1.0", 60.0 * minutes),
         ]
-    found = learning_curve.curves(measured)
-    assert list(found) == [("aspirin", "energy"), ("aspirin", "forces")]
-    own, peer = found["aspirin", "energy"]
-    assert (own.name, list(own.errors.items())) == ("ace", [(10.0, 7.0), (90.0, 2.0)])
+    curves = learning_curve.curves(measured)
+    assert list(curves) == [("aspirin", "energy"), ("aspirin", "forces")]
+    model, peer = curves["aspirin", "energy"]
+    assert (model.name, list(model.errors.items())) == ("ace", [(10.0, 7.0), (90.0, 2.0)])
     assert (peer.name, peer.peer, list(peer.errors.items())) == ("peer 1.0", True, [(10.0, 116.0), (90.0, 8.0)])
     axes = Figure().add_subplot()
-    learning_curve.paint(axes, found["aspirin", "forces"])
+    learning_curve.paint(axes, curves["aspirin", "forces"])
     assert [line.get_label() for line in axes.lines] == ["ace", "peer 1.0"]
     assert list(axes.lines[1].get_ydata()) == [232.0, 16.0]
     assert [t.get_text() for t in axes.get_xticklabels()] == ["10", "90"]
@@ -242,17 +244,17 @@ def test_a_finished_training_is_kept_only_for_the_same_settings(tmp_path: Path) 
         return {"seconds": float(len(runs))}
 
     file = tmp_path / "ace.json"
-    assert once(file, ["ace", "10 s"], train, resume=True) == {"seconds": 1.0}
-    assert once(file, ["ace", "10 s"], train, resume=True) == {"seconds": 1.0}
-    assert once(file, ["ace", "30 s"], train, resume=True) == {"seconds": 2.0}
-    assert once(file, ["ace", "30 s"], train, resume=False) == {"seconds": 3.0}
+    assert measure_once(file, ["ace", "10 s"], train, resume=True) == {"seconds": 1.0}
+    assert measure_once(file, ["ace", "10 s"], train, resume=True) == {"seconds": 1.0}
+    assert measure_once(file, ["ace", "30 s"], train, resume=True) == {"seconds": 2.0}
+    assert measure_once(file, ["ace", "30 s"], train, resume=False) == {"seconds": 3.0}
 
 
 def test_light_models_learn_once_for_the_frontier() -> None:
-    given = argparse.Namespace(
+    options = argparse.Namespace(
         molecules=["ethanol", "aspirin"], minutes=[10.0, 90.0, 30.0], surrogates=["ace", "painn"]
     )
-    asked = {(m, t): wanted(given, m, t) for m in given.molecules for t in given.minutes}
+    asked = {(m, t): surrogates_to_train(options, m, t) for m in options.molecules for t in options.minutes}
     assert asked.pop(("ethanol", 90.0)) == ["ace", "painn"]
     assert set(map(tuple, asked.values())) == {("ace",)}
 
@@ -270,18 +272,18 @@ def test_training_tells_how_long_it_waited_and_how_often_it_compiled(tmp_path: P
         "isolated": write(atoms, tmp_path / "atoms.xyz"),
     }
     small = ["surrogate.network.features=4", "surrogate.network.layers=1", "surrogate.buckets=1"]
-    found = ours(tmp_path / "run", parts, "painn", 2.0, small)
-    assert set(found) == {"seconds", *LOOP}
-    assert 0.0 <= found["data_wait_share"] <= 1.0
-    assert found["compilations"] == 1
+    metrics = ours(tmp_path / "run", parts, "painn", 2.0, small)
+    assert set(metrics) == {"seconds", *LOOP}
+    assert 0.0 <= metrics["data_wait_share"] <= 1.0
+    assert metrics["compilations"] == 1
     assert (tmp_path / "run" / "surrogate").is_dir()
 
 
 PROGRAM = """#!{python}
 import sys
 from pathlib import Path
-given = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:] if "=" in a)
-every, epochs = int(given["eval_interval"]), int(given["max_num_epochs"])
+options = dict(a.removeprefix("--").split("=", 1) for a in sys.argv[1:] if "=" in a)
+every, epochs = int(options["eval_interval"]), int(options["max_num_epochs"])
 lines, clock = ["2026-01-01 10:00:00.000 INFO: Initial: head: Default, loss=1"], 10.0
 for epoch in range(epochs):
     clock += 8.0 if epoch == 0 else 2.0
@@ -300,10 +302,10 @@ def test_time_of_the_peer_has_all_of_its_epochs_and_leaves_the_first_out_of_the_
     program.chmod(0o755)
     mace = Mace(tmp_path, 1)
     for folder, epochs, seconds in (("few", 4, 14.0), ("many", 24, 54.0)):
-        found = mace.train(tmp_path / "a.xyz", tmp_path / "b.xyz", "{}", tmp_path / folder, epochs=epochs)
-        assert found.epoch_seconds == pytest.approx(2.0)
-        assert found.seconds == pytest.approx(seconds)
-        assert found.model == tmp_path / folder / "mace_stagetwo.model"
+        training = mace.train(tmp_path / "a.xyz", tmp_path / "b.xyz", "{}", tmp_path / folder, epochs=epochs)
+        assert training.epoch_seconds == pytest.approx(2.0)
+        assert training.seconds == pytest.approx(seconds)
+        assert training.model == tmp_path / folder / "mace_stagetwo.model"
     with pytest.raises(InputError, match="Run potential_learning first"):
         mace.model(tmp_path)
 
@@ -324,7 +326,7 @@ def test_the_scores_of_the_peer_are_made_without_our_modules_in_its_way(tmp_path
 
 
 def test_each_suite_has_its_programs_and_hands_them_what_they_take(repository: Path) -> None:
-    given = argparse.Namespace(
+    options = argparse.Namespace(
         data=Path("d"),
         out=Path("o"),
         peers=Path("p"),
@@ -336,7 +338,7 @@ def test_each_suite_has_its_programs_and_hands_them_what_they_take(repository: P
     assert set(SUITES) == {"molecules", "potentials", "fluids", "weather"}
     for name in NAMES:
         source = (repository / "experiments" / "benchmarks" / f"{name}.py").read_text()
-        line = command(name, given)
+        line = command(name, options)
         assert line[1:3] == ["-m", f"experiments.benchmarks.{name}"]
         assert ("--no-peers" in line) == ('"--no-peers"' in source)
         assert (line[-2:] == ["--minutes", "10"]) == (name == "potential_learning")
