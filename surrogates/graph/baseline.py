@@ -52,7 +52,7 @@ def request(simulator: Simulator, structures: Structures, row: int) -> xr.Datase
     names = {v.name for v in simulator.spec.inputs}
     for name in ("cell", "charge"):
         if name not in names and np.any(values[name]):
-            what = "repeats" if name == "cell" else f"has a charge of {values['charge']:+d}"
+            what = "is periodic" if name == "cell" else f"has a charge of {values['charge']:+d}"
             raise SimulationError("invalid_input", f"a structure {what}, and {simulator.name} takes no {name}")
     return dataset(simulator.spec.inputs, {k: v for k, v in values.items() if k in names})
 
@@ -66,7 +66,7 @@ def refuse_cells(simulator: Simulator, structures: Structures, where: str) -> No
     repeating = int(structures.periodic.any(axis=1).sum())
     if repeating and "cell" not in {v.name for v in simulator.spec.inputs}:
         raise InputError(
-            f"{repeating:,} of {len(structures):,} frames repeat, and {simulator.name} computes isolated molecules",
+            f"{repeating:,} of {len(structures):,} frames are periodic, and {simulator.name} takes isolated molecules",
             where=where,
-            remedy="Take their cells away, leave them out, or name a simulator that can repeat a cell, such as ase",
+            remedy="Remove their cells, leave them out, or name a simulator of periodic systems, such as ase",
         )

@@ -80,7 +80,7 @@ class PotentialCalculator(Calculator):
             spin=[spin],
         )
         if "stress" in properties and not one.volume[0] > 0:
-            raise PropertyNotImplementedError("a stress needs a cell that repeats in three directions")
+            raise PropertyNotImplementedError("a stress needs a cell that is periodic in three directions")
         self.potential.refuse_unknown(one)
         if self.potential.facts.head.baseline is not None:
             predictions = vars(self.potential.predict_structures(one))

@@ -1,4 +1,4 @@
-"""The metadata of a potential, saved beside its weights: settings, heads, and the labels that they learned."""
+"""The metadata of a potential, saved with its weights: settings, heads, and the labels that they learned."""
 
 from __future__ import annotations
 

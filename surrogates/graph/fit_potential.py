@@ -233,7 +233,9 @@ def _resumed_references(references: References, train: Structures, head: str) ->
     new = sorted(set(train.elements) - set(references.elements))
     if new:
         raise InputError(
-            f"head {head!r} has not learned the elements {new}", where="tune.head", remedy="Give a new head's name"
+            f"head {head!r} has not learned the elements {new}",
+            where="tune.head",
+            remedy="Choose the name of a new head",
         )
     return references
 

@@ -1,4 +1,4 @@
-"""The metadata of a mesh surrogate, saved beside its weights: settings, layout, scales and calibration."""
+"""The metadata of a mesh surrogate, saved with its weights: settings, layout, scales and calibration."""
 
 from __future__ import annotations
 

@@ -118,7 +118,9 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error
         if not (np.isfinite(answer.fields).all() and np.isfinite(answer.scalars).all()):
-            raise SimulationError("not_converged", "the answer is not finite; the mesh lies far from what was learned")
+            raise SimulationError(
+                "not_converged", "the answer is not finite; the mesh lies far outside of the training domain"
+            )
         named = self._by_name(answer)
         if answer.outside is None:
             return self.spec.answer(named).assign_attrs(out_of_domain=UNKNOWN)

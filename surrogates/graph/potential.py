@@ -325,7 +325,7 @@ class Potential:
         expected = self.facts.head.baseline
         if expected is None or expected["fingerprint"] != baseline.fingerprint:
             what = "no baseline" if expected is None else f"the baseline {expected['name']}"
-            raise InputError(f"it learned differences to {what}, not to {baseline.name}")
+            raise InputError(f"the potential learned differences to {what}, not to {baseline.name}")
         return Potential(self.model, self.facts, self.last_layer, baseline)
 
     def _baseline(self) -> Simulator:
@@ -334,7 +334,7 @@ class Potential:
             assert expected is not None
             raise SimulationError(
                 "missing_component",
-                f"it learned differences to {expected['name']}; give that simulator by `with_baseline`",
+                f"the potential learned differences to {expected['name']}; add that simulator with `with_baseline`",
             )
         return self.baseline
 

@@ -1,4 +1,4 @@
-"""What a potential is asked and what it answers: variables of a request, and predictions for a table of structures."""
+"""Inputs and outputs of a potential: the variables of a request, and predictions for a table of structures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ INPUTS = (
     Variable("charge", (), "e", "int32", "total charge"),
     Variable("cell", ("axis", "axis_2"), "Angstrom", "float64", "lattice vectors, zeros where nothing repeats"),
 )
-#: Inputs that may be left out: the charge is then 0, and nothing repeats.
+#: Inputs that may be left out: the charge is then 0, and the structure is not periodic.
 OPTIONAL = ("charge", "cell")
 #: Every variable that a potential may answer with, by its name; `Potential.spec` says which of them one has.
 OUTPUTS = {

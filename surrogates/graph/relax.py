@@ -321,7 +321,8 @@ def refuse_baseline(potential: Potential) -> None:
     if baseline is not None:
         raise SimulationError(
             "invalid_input",
-            f"it learned differences to {baseline['name']}, which does not run on the device; use PotentialCalculator",
+            f"the potential learned differences to {baseline['name']}, which does not run on the device; "
+            "use PotentialCalculator",
         )
 
 
@@ -335,7 +336,7 @@ def refuse_constraints(structures: Structures) -> None:
     if len(rows):
         raise SimulationError(
             "invalid_input",
-            f"structure {rows[0]} has constraints other than fixed coordinates; take them away, or move it by ASE with "
+            f"structure {rows[0]} has constraints other than fixed coordinates; remove them, or use ASE with "
             "PotentialCalculator",
         )
 

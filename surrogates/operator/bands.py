@@ -55,7 +55,7 @@ class Bands:
         refuse_unlike(factor=self.factor, floor=self.floor, bound=self.bound)
         refuse_unlike(centre=self.centre, spread=self.spread)
         if len({len(row) for row in self.floor}) > 1:
-            raise ValueError("floor must have as many channels at each time")
+            raise ValueError("floor must have the same number of channels at each time")
         if not 0 < self.alpha < 1 or min((*self.factor, *self.bound, self.n)) < 0:
             raise ValueError("alpha must lie between 0 and 1, and factor, bound and n be 0 or more")
 
@@ -106,7 +106,7 @@ class Bands:
             ValueError: `std` has more times than the calibration.
         """
         if std.shape[1] > len(self.factor):
-            raise ValueError(f"bands reach {len(self.factor)} times, {std.shape[1]} are asked for")
+            raise ValueError(f"bands are calibrated for {len(self.factor)} times, {std.shape[1]} are requested")
         floor = np.asarray(self.floor)[: std.shape[1]]
         spread = (1, floor.shape[0], *[1] * (std.ndim - 3), floor.shape[1])
         return np.hypot(std, floor.reshape(spread))

@@ -22,7 +22,7 @@ from surrogates.operator.layers import HE, NetworkConfig, activate, linear
 
 @dataclass(frozen=True)
 class DeepONetConfig(NetworkConfig):
-    """Hyperparameters of the network, beside those of `NetworkConfig`.
+    """Hyperparameters of the network, in addition to those of `NetworkConfig`.
 
     Attributes:
         layers: hidden layers of branch and of trunk, each of `width` channels.
@@ -43,7 +43,7 @@ class DeepONetConfig(NetworkConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.positions == "none":
-            raise ValueError("positions must be linear or periodic: a trunk that is not told of them gives a constant")
+            raise ValueError("positions must be linear or periodic: without positions the output is constant")
 
 
 class DeepONet(nnx.Module):

@@ -47,7 +47,7 @@ class FieldShape:
         if min(self.inputs, self.outputs) < 1 or self.parameters < 0:
             raise ValueError(f"inputs and outputs must be at least 1 and parameters at least 0, got {self}")
         if len(self.periodic) != self.dims:
-            raise ValueError(f"periodic must tell of each of {self.dims} dims, got {self.periodic}")
+            raise ValueError(f"periodic must have one entry for each of {self.dims} dims, got {self.periodic}")
 
     def check(self, x: Float[Array, "batch *space inputs"]) -> None:
         """Refuse a field of the wrong shape.

@@ -20,7 +20,7 @@ from surrogates.operator.spectral import AxisSpectralConv, modes_per_dim
 
 @dataclass(frozen=True)
 class FFNOConfig(NetworkConfig):
-    """Hyperparameters of the network, beside those of `NetworkConfig`.
+    """Hyperparameters of the network, in addition to those of `NetworkConfig`.
 
     Attributes:
         layers: number of blocks.

@@ -113,7 +113,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         answer = self.predict_arrays(initial, fields, numbers)
         if not np.isfinite(answer.mean).all():
             raise SimulationError(
-                "not_converged", "the rollout left the finite numbers; the state lies outside of what was learned"
+                "not_converged", "the rollout is not finite; the state lies outside of the training domain"
             )
         names = {v.name for v in self.spec.outputs}
         named = {name: values for name, values in self._by_name(answer).items() if name in names}

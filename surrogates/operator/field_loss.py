@@ -44,7 +44,6 @@ def derivatives(
     for axis, (length, closed) in enumerate(zip(lengths, periodic, strict=True), start=1):
         step = length / values.shape[axis]
         if values.shape[axis] == 1:
-            # Nothing varies along a dim of one point.
             slopes.append(jnp.zeros_like(values))
         elif closed:
             slopes.append((jnp.roll(values, -1, axis) - jnp.roll(values, 1, axis)) / (2 * step))

@@ -109,7 +109,7 @@ def fit_field(
         answer = surrogate.predict_fields(calibration)
         if not np.isfinite(answer.mean).all():
             raise InputError(
-                "rollouts of the calibration part left the finite numbers",
+                "rollouts of the calibration part are not finite",
                 where="data.parts",
                 remedy="Train longer, or with surrogate.unroll above 1",
             )

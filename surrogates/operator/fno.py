@@ -22,7 +22,7 @@ from surrogates.operator.spectral import FACTORISATIONS, SpectralConv, modes_per
 
 @dataclass(frozen=True)
 class FNOConfig(NetworkConfig):
-    """Hyperparameters of the network, beside those of `NetworkConfig`.
+    """Hyperparameters of the network, in addition to those of `NetworkConfig`.
 
     Attributes:
         layers: number of blocks.

@@ -19,7 +19,7 @@ from surrogates.operator.layers import BOUNDARIES, NORMS, GridConv, NetworkConfi
 
 @dataclass(frozen=True)
 class DilatedResNetConfig(NetworkConfig):
-    """Hyperparameters of the network, beside those of `NetworkConfig`.
+    """Hyperparameters of the network, in addition to those of `NetworkConfig`.
 
     Attributes:
         blocks: number of residual blocks.

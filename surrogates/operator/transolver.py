@@ -26,7 +26,7 @@ EMPTY = 1e-6
 
 @dataclass(frozen=True)
 class TransolverConfig(NetworkConfig):
-    """Hyperparameters of the network, beside those of `NetworkConfig`.
+    """Hyperparameters of the network, in addition to those of `NetworkConfig`.
 
     Attributes:
         layers: number of blocks of attention and MLP.

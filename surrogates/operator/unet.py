@@ -24,7 +24,7 @@ from surrogates.operator.layers import BOUNDARIES, NORMS, GridConv, NetworkConfi
 
 @dataclass(frozen=True)
 class UNetConfig(NetworkConfig):
-    """Hyperparameters of the network, beside those of `NetworkConfig`.
+    """Hyperparameters of the network, in addition to those of `NetworkConfig`.
 
     Attributes:
         multipliers: channels of each level in units of the width, from the finest level.

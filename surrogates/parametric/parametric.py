@@ -95,7 +95,9 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         columns = self.predict_table(row[None])
         answer = self.spec.answer({v.name: columns[v.name][0] for v in self.spec.outputs})
         if not all(np.isfinite(answer[v.name].values) for v in self.spec.outputs):
-            raise SimulationError("not_converged", "the answer is not finite; the request lies far outside the domain")
+            raise SimulationError(
+                "not_converged", "the answer is not finite; the request lies far outside of the domain"
+            )
         outside = "; ".join(self.facts.domain.outside(row))
         if not outside:
             return answer

@@ -465,7 +465,7 @@ def test_rounds_keep_cells_charges_spins_and_fixed_atoms(tmp_path: Path) -> None
     # What an ion is asked, as a label and as what a baseline adds.
     asked = request(XTB(), ion, 0)
     assert (int(asked["charge"]), int(asked["spin"])) == (-1, 2)
-    with pytest.raises(InputError, match="1 of 1 frames repeat, and xtb"):
+    with pytest.raises(InputError, match="1 of 1 frames are periodic, and xtb"):
         refuse_cells(XTB(), frames, "start")
     with pytest.raises(SimulationError, match="takes no cell"):
         request(XTB(), frames, 0)

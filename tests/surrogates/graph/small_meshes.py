@@ -1,4 +1,4 @@
-"""Small meshes with answers in closed form, in memory and as a store of a campaign."""
+"""Small meshes with fields in closed form, in memory and as a store of a campaign."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def channel(seed: int, count: int = 40, speed: float = 1.0) -> Mesh:
 
 
 def layout() -> MeshLayout:
-    """Of `channel`."""
+    """The layout of `channel`."""
 
     def plain(*variables: Variable) -> tuple[Variable, ...]:
         return tuple(Variable(v.name, v.dims, v.units, v.dtype, v.long_name) for v in variables)
 
     axes = tuple(Coordinate(c.name, c.values, c.units, c.long_name) for c in COORDS)
-    # In the order in which a reader meets them.
+    # In the order in which a reader encounters them.
     order = {"plane": 0, "corner": 1, "component": 2}
     axes = tuple(sorted(axes, key=lambda axis: order[axis.name]))
     return MeshLayout(plain(*GEOMETRY), plain(SPEED), plain(*FLOW), plain(DRAG), axes, 3, {})
@@ -60,7 +60,7 @@ def samples(count: int, first: int = 0) -> MeshSamples:
 
 
 def write_store(path: Path, meshes: MeshSamples) -> Path:
-    """The samples as a campaign would leave them."""
+    """Write the samples as a campaign stores them."""
     with RecordStore.create(
         path, (SPEED,), (*GEOMETRY, *FLOW, DRAG), provenance={"fingerprint": "f" * 64}, coords=COORDS
     ) as store:

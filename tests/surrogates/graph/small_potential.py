@@ -32,7 +32,7 @@ def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members
 
 
 class Morse(nnx.Module):
-    """D (1 - exp(-a (r - r0)))^2 - D between all pairs, with the envelope: a surface whose minima are known."""
+    """The energy D (1 - exp(-a (r - r0)))^2 - D of all pairs times the envelope, whose minima are known."""
 
     depth, stiffness, length, cutoff = 1.0, 1.6, 1.4, 3.0
 

@@ -1,4 +1,4 @@
-"""The calculator answers anew when charge or spin change, and batches hold what constraints hold, as ASE does."""
+"""The calculator recomputes when charge or spin change, and batches keep fixed coordinates as ASE does."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ CARBONS = np.full(4, 6)
 
 
 class Charged(Morse):
-    """`Morse`, and an eV for each charge on each atom."""
+    """`Morse`, plus 1 eV per unit charge for each atom."""
 
     def __call__(self, system: System) -> Answer:
         def atomic(moved: System) -> jax.Array:

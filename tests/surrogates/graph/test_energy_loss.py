@@ -1,4 +1,4 @@
-"""The loss of energies and forces: its terms, and weights that change as training goes on."""
+"""The loss of energies and forces: its terms, and weights that change during training."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TWO_STAGES = EnergyForcesLoss(1.0, 10.0, final_energy_weight=5.0, final_forces_w
 
 
 def labelled(count: int, seed: int = 0) -> Structures:
-    """Clusters with labels that mean nothing, but are always the same."""
+    """Clusters with random labels from a fixed seed."""
     bare, rng = scattered(count, 6, seed), np.random.default_rng(seed)
     return replace(bare, energy=rng.normal(size=count), forces=rng.normal(size=bare.positions.shape))
 
@@ -40,7 +40,7 @@ def test_weights_switch_or_ramp_at_the_share_that_is_asked_for() -> None:
     ramp = EnergyForcesLoss(1.0, 10.0, final_energy_weight=5.0, final_from=0.8, final_ramp=0.4)
     energy = [float(ramp.weights(p)[0]) for p in (0.0, 0.4, 0.5, 0.6, 0.8, 1.0)]
     np.testing.assert_allclose(energy, [1.0, 1.0, 2.0, 3.0, 5.0, 5.0], rtol=1e-6)
-    # What has no final weight keeps its own.
+    # A weight without a final value does not change.
     assert all(float(ramp.weights(p)[1]) == 10.0 for p in (0.0, 0.6, 1.0))
 
 

@@ -1,4 +1,4 @@
-"""Going on from a trained potential: new heads beside old ones, and differences to a cheaper simulator."""
+"""Fine-tuning of a potential with new heads beside old ones, and differences to a cheaper simulator."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ MORSE = {"epsilon": 1.0, "r0": 1.4, "rho0": 3.0, "rcut1": 3.6, "rcut2": 4.0}
 
 
 def labelled(count: int, seed: int, *, depth: float = 1.0, elements: tuple[int, ...] = (1, 6, 8)) -> Structures:
-    """Clusters with energies and forces of a Morse potential of some depth; what an element is does not matter."""
+    """Clusters with energies and forces of a Morse potential of some depth, which is the same for all elements."""
     table = scattered(count, 4, seed, fewest=4)
     numbers = np.random.default_rng(seed).choice(elements, len(table.numbers)).astype(np.int32)
     calculator = MorsePotential(**{**MORSE, "epsilon": depth})
@@ -83,7 +83,7 @@ def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_lear
     for path, leaf in nnx.to_flat_state(nnx.state(tuned.model)):
         now = leaf[...][:, :1] if "readout" in path else leaf[...]
         np.testing.assert_array_equal(now, kept[path])
-    # The same weights in a batched product: equal up to its rounding.
+    # The weights are the same, but the product is batched: results agree up to rounding.
     np.testing.assert_allclose(before.forces, after.forces, atol=1e-5)
     np.testing.assert_allclose(before.energy, after.energy, atol=1e-5)
     assert error(tuned, deep_test) < 0.6 * error(first, deep_test)
@@ -161,7 +161,7 @@ def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answere
     other = ASECalculator(
         "ase.calculators.morse.MorsePotential", {**MORSE, "epsilon": 2.0}, outputs=("energy", "forces")
     )
-    with pytest.raises(InputError, match="it learned differences to"):
+    with pytest.raises(InputError, match="the potential learned differences to"):
         potential.with_baseline(other)
 
 
@@ -172,7 +172,7 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
     surrogate.save(tmp_path / "usual")
     water = Atoms("OHH", WATER)
     answer = surrogate.predict_structures(Structures.from_arrays([water.numbers], [water.positions])).energy[0].item()
-    # A cheaper method's energy stands under the usual name, 1 eV higher.
+    # The usual name holds the energy of a cheaper method, 1 eV higher.
     symbols = zip(water.symbols, water.positions, strict=True)
     lines = [f"{symbol} {' '.join(map(str, place))}" for symbol, place in symbols]
     header = f"Properties=species:S:1:pos:R:3 energy={answer + 1.0!r}"
@@ -185,5 +185,5 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
     assert evaluate_forces(tmp_path / "named", both, keys=FrameKeys(energy=("energy",)))[key] == pytest.approx(1000.0)
     with pytest.raises(InputError, match=r"no frame has REF_energy.*energy, of which data\.energy_key names one"):
         evaluate_forces(tmp_path / "named", [tmp_path / "usual.xyz"])
-    # A potential that took the usual names is what it was before names were kept.
+    # A potential with the usual names is stored as it was before names were saved.
     assert "keys" not in surrogate.facts.head.to_json()

@@ -1,4 +1,4 @@
-"""Error bars of a single network against Bayesian regression, and what is far from training is seen to be."""
+"""Error bars of a single network against Bayesian regression, and distances to the training data."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bo
 
 
 def batches(table: Structures) -> StructureBatches:
-    """All of one shape, so that little is compiled."""
+    """Batches of one shape, so that little is compiled."""
     cutoff = potential().cutoff_angstrom
     batch_shapes, which = shapes(table, cutoff, (6,), molecules=40, pairs=0)
     return StructureBatches(table, tuple(batch_shapes), which, cutoff, None)

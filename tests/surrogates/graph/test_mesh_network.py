@@ -1,4 +1,4 @@
-"""The mesh graph network: order, padding, place and batch change nothing; messages reach as far as they may."""
+"""The mesh graph network: invariance under order, padding, translation and batch, and the reach of messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A mesh surrogate learns a flow in closed form, keeps to its intervals, and answers alone as in company."""
+"""A mesh surrogate learns a flow in closed form, its intervals cover, and its answers do not depend on the batch."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def test_it_learns_a_shear_flow_and_its_drag(trained) -> None:
         )
         truth = np.concatenate([m.fields[:, channel] for m in test.meshes])
         assert error.std() < truth.std() / 3
-    # The column that is 0 everywhere stays so.
+    # A column that is 0 everywhere stays 0.
     assert max(np.abs(a.fields[:, 1]).max() for a in answers) < 0.2
 
 

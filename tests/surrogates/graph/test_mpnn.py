@@ -1,4 +1,4 @@
-"""The 2D network: padding, order and company change nothing; it learns; it lives in a directory."""
+"""The 2D network: invariance under padding, order and batch; it learns; it is saved and loaded."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_a_damaged_or_foreign_directory_is_refused(
     with pytest.raises(InputError, match=r"os\.system"):
         load_surrogate(tmp_path / "s")
     write_json(tmp_path / "s" / "surrogate.json", card)
-    # Every file of the arrays, also those that a read would not need.
+    # Every file of the arrays, including those that a read would not need.
     for damaged in sorted(path for path in (tmp_path / "s" / "weights" / "arrays").rglob("*") if path.is_file()):
         whole = damaged.read_bytes()
         raw = bytearray(whole or b"-")

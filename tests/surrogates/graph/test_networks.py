@@ -150,7 +150,7 @@ def test_energy_and_forces_are_smooth_where_an_atom_crosses_the_cutoff(name: str
 
 def test_molecules_out_of_reach_of_each_other_have_the_sum_of_their_energies(name: str) -> None:
     (z, x), (w, y) = molecule(5, 1), molecule(6, 2)
-    # Farther than one cutoff between the nearest atoms: nothing is passed from one to the other.
+    # The nearest atoms are farther apart than the cutoff: no message passes between the molecules.
     both = (np.concatenate([z, w]), np.concatenate([x, y + np.array([5.0 + CUTOFF + 3.0, 0, 0])]))
     energy, forces = answers(network(name), [(z, x), (w, y), both])
     assert energy[2] == pytest.approx(energy[0] + energy[1], abs=TIGHT)
@@ -225,8 +225,8 @@ def test_tensors_that_atoms_send_turn_with_the_molecule() -> None:
 
 @pytest.mark.parametrize(("hidden_degree", "seen"), [(0, False), (1, True)])
 def test_vectors_carry_a_torsion_across_a_bond(hidden_degree: int, seen: bool) -> None:
-    # No atom of the chain sees farther than its bonds, so the angle between the planes of atoms 0, 1, 2 and 1, 2, 3
-    # reaches an energy in two rounds only if an atom tells the next in which direction its neighbours lie.
+    # Messages of the chain reach bonded atoms only, so within two rounds an energy depends on the angle between the
+    # planes of atoms 0, 1, 2 and 1, 2, 3 only if messages contain the directions of neighbours.
     config = ACEConfig(features=8, hidden_degree=hidden_degree, tensor_features=4, cutoff_angstrom=2.0, radial=3)
     chains = []
     for torsion in (0.5, 1.0, 2.5):
@@ -234,7 +234,7 @@ def test_vectors_carry_a_torsion_across_a_bond(hidden_degree: int, seen: bool) -
         ends = np.array([[-0.5, 1.3, 0.0], [0.0, 0.0, 0.0], [1.4, 0.0, 0.0], [1.9, 0.0, 0.0] + 1.3 * plane])
         chains.append((np.array([8, 6, 6, 8]), ends))
     energy, _ = answers(doubled(config), chains)
-    # Without vectors it is rounding, 1e-15; with them the envelope near the cutoff makes it small, but not nothing.
+    # Without vectors the change is rounding, 1e-15; with them the envelope near the cutoff makes it small, but not 0.
     assert (np.ptp(energy) > 1e-10) == seen
     assert seen or np.ptp(energy) < 1e-12
 

@@ -1,4 +1,4 @@
-"""Crystals: extensive energies, forces and stresses that are derivatives, images that are the same atom."""
+"""Crystals: energies are extensive, forces and stresses are derivatives, and images are the same atom."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The surrogate of energies and forces: what it learns, answers, refuses, and keeps on disk."""
+"""The surrogate of energies and forces: training, prediction, refusals and storage."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def test_any_mixture_gets_the_answer_that_each_gets_alone(trained: Potential) ->
 def test_many_sizes_are_answered_with_few_compilations(trained: Potential) -> None:
     potential = Potential(trained.model, trained.facts, trained.last_layer)
     rng = np.random.default_rng(0)
-    # A line of atoms with random bends: any size without atoms on top of each other.
+    # A line of atoms with random bends has any size, and no two atoms coincide.
     sizes = [*range(1, 50), 80]
     chains = [np.cumsum(rng.uniform(0.7, 1.0, size=(n, 3)), axis=0) for n in sizes]
     table = Structures.from_arrays([rng.choice([6, 8], n) for n in sizes], chains)

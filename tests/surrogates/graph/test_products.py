@@ -1,4 +1,4 @@
-"""Products of harmonics against means over the sphere taken at many more points than they need."""
+"""Products of harmonics against means over the sphere at many more points than the quadrature uses."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ def test_a_crystal_of_one_atom_a_cell_is_no_isolated_atom() -> None:
         [e for _, _, e in cells] + [free],
         lattice=[cell for _, cell, _ in cells] + [20 * np.eye(3)],
     )
-    # The last one stands alone in a wide box, as codes of plane waves compute an atom.
+    # The last structure is one atom in a wide box, as plane-wave codes compute an isolated atom.
     assert table.alone().tolist() == [False, False, False, True]
     assert isolated_energies(table) == {29: free}
     references = References.fit(table)
@@ -58,7 +58,7 @@ def test_elements_without_an_isolated_atom_are_named_and_what_they_are_given_ins
     assert list(reading.unused) == ["F"]
     whole = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6, 8: -2041.8}, (1, 8))
     assert (whole.assumed, dict(whole.unused)) == ((), {})
-    # A head that goes on has its references already, whatever a file says.
+    # A head that is trained further keeps its reference energies, whatever a file says.
     kept = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6}, (1, 8), "main")
     assert "'main' goes on" in kept.unused["isolated atoms"]
     assert kept.assumed == ()

@@ -1,4 +1,4 @@
-"""Relaxation in batches against ASE's optimisers on the same potential, and what becomes of each molecule."""
+"""Relaxation in batches against ASE's optimisers on the same potential, and the status of each molecule."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ def test_each_molecule_ends_where_ase_ends(optimiser: str) -> None:
     for m in range(len(table)):
         atoms = slice(*table.atom_start[m : m + 2])
         calculator = PotentialCalculator(surrogate)
-        # Where ours ended ASE finds nothing left to do, and the same energy.
+        # From our final positions, ASE takes no step and computes the same energy.
         ase = Atoms(table.numbers[atoms], relaxed.structures.positions[atoms], calculator=calculator)
         assert ase.get_potential_energy() == pytest.approx(relaxed.structures.energy[m], abs=1e-4)
         assert np.linalg.norm(ase.get_forces(), axis=1).max() < 1.1e-3
-        # From the same start it goes to the same minimum, unless their paths part at a ridge.
+        # From the same start ASE reaches the same minimum, unless the paths separate at a ridge.
         ase = Atoms(table.numbers[atoms], table.positions[atoms], calculator=calculator)
         (LBFGS if optimiser == "lbfgs" else FIRE)(ase, logfile=None).run(fmax=1e-3, steps=1000)
         same += abs(ase.get_potential_energy() - relaxed.structures.energy[m]) < 1e-4
@@ -56,7 +56,7 @@ def test_the_steps_of_fire_are_those_of_ase() -> None:
     surrogate = morse()
     table = scattered(1, 6, seed=7)
     for steps in (1, 4, 15):
-        # After `steps` moves ASE has looked at the forces steps + 1 times, of which ours counts each.
+        # After `steps` moves ASE has evaluated the forces steps + 1 times, and we count evaluations.
         ours = Relaxer(surrogate, RelaxConfig(fmax=1e-9, optimiser="fire", max_steps=steps + 1, buckets=1))(table)
         atoms = Atoms(table.numbers, table.positions, calculator=PotentialCalculator(surrogate))
         FIRE(atoms, logfile=None).run(fmax=1e-9, steps=steps)
@@ -83,7 +83,7 @@ def test_slots_of_finished_molecules_go_to_those_that_wait(monkeypatch: pytest.M
     together = relaxer(table)
     assert relaxer.compilations == 1
     assert together.converged.mean() > 0.9
-    # Four slots that wait for their slowest would compute far more than what the molecules needed.
+    # Four slots that wait for the slowest molecule would compute far more steps than the molecules needed.
     slowest = sum(together.steps[i : i + 4].max() * 4 for i in range(0, 24, 4))
     assert together.computed < slowest
     assert together.steps.sum() / together.computed > 0.75

@@ -1,4 +1,4 @@
-"""Dynamics and relaxations on disk: what is in the file is what moved, and its energy is conserved."""
+"""Dynamics and relaxations on disk: the file holds the trajectory, and its energy is conserved."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bands hold what they promise on fresh fields, and horizons are no longer than the error allows."""
+"""Bands have their nominal coverage on new fields, and horizons are no longer than the error allows."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from surrogates.operator.bands import Bands, coverage, horizon
 
 
 def fields(samples: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Truth, mean and a spread that tells a part of the error, whose size differs between fields and grows in time."""
+    """Truth, mean and a spread correlated with the error, whose size differs between fields and grows in time."""
     rng = np.random.default_rng(seed)
     size = rng.lognormal(0.0, 0.5, (samples, 1, 1, 1)) * np.arange(4).reshape(1, 4, 1, 1)
     truth = rng.normal(size=(samples, 4, 32, 2)) + 3
@@ -25,7 +25,7 @@ def test_the_promised_share_of_fields_has_the_promised_share_of_points() -> None
     truth, mean, std = fields(1000, 1)
     inside = coverage(truth, mean, bands.half_width(std))
     covered = (inside[:, 1:] >= 0.9).mean(axis=0)
-    # Beta(181, 20) has its 0.1% and 99.9% points at 0.83 and 0.96; the 1,000 test fields blur that a little.
+    # Beta(181, 20) has its 0.1% and 99.9% points at 0.83 and 0.96; the 1,000 test fields widen that a little.
     assert ((covered > 0.82) & (covered < 0.97)).all()
 
 
@@ -52,7 +52,7 @@ def test_too_few_fields_are_refused() -> None:
 def test_bands_survive_json_and_refuse_more_times() -> None:
     bands = Bands.fit(*fields(50, 0))
     assert Bands.from_json(json.loads(json.dumps(bands.to_json()))) == bands
-    with pytest.raises(ValueError, match="bands reach 4 times, 5 are asked for"):
+    with pytest.raises(ValueError, match="bands are calibrated for 4 times, 5 are requested"):
         bands.sigma(np.zeros((1, 5, 32, 2)))
     assert bands.sigma(np.zeros((1, 2, 32, 2))).shape == (1, 2, 32, 2)
 

@@ -1,4 +1,4 @@
-"""The coarse solver that a network can be given the answer of: its order, its symmetry, and what it is fitted to."""
+"""The coarse solver whose answer a network takes as an input: its order, its symmetry, and its fit."""
 
 from __future__ import annotations
 
@@ -96,11 +96,11 @@ def test_a_surrogate_computes_what_it_sees_from_the_permeability_alone(tmp_path:
     again = FieldSurrogate.load(tmp_path / "kept")
     assert again.facts.coarse == surrogate.facts.coarse
     assert np.array_equal(again.predict_fields(fields).mean, surrogate.predict_fields(fields).mean)
-    # The answer changes with the coarse solver's, so the network does see it.
+    # The prediction changes with the answer of the coarse solver, so the network uses it.
     assert surrogate.facts.coarse is not None
     other = surrogate.with_facts(coarse=replace(surrogate.facts.coarse, contrast=2.0))
     assert not np.allclose(other.predict_fields(fields).mean, again.predict_fields(fields).mean)
-    # Another grid is solved on that grid.
+    # Samples on another grid are solved on that grid.
     assert again.predict_fields(samples(1, 12, 2)).mean.shape == (1, 1, 12, 12, 1)
     moving = replace(fields.layout, periodic=(True, True))
     with pytest.raises(InputError, match="not periodic"):

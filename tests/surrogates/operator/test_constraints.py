@@ -1,4 +1,4 @@
-"""Hard constraints hold to rounding, and change nothing that obeys them already."""
+"""Hard constraints hold up to rounding, and do not change fields that satisfy them already."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def divergence(velocity: np.ndarray, lengths: tuple[float, ...]) -> tuple[float,
 
 
 def velocity(space: tuple[int, ...]) -> jax.Array:
-    """White noise: every wave number, those at Nyquist too."""
+    """White noise, which contains all wave numbers, including the Nyquist ones."""
     return jnp.asarray(np.random.default_rng(0).normal(size=(3, *space, len(space))) + 2.0, jnp.float32)
 
 
@@ -48,7 +48,7 @@ def test_projected_velocities_have_no_divergence(space: tuple[int, ...], lengths
 
 @pytest.mark.parametrize(("space", "lengths"), GRIDS)
 def test_the_projection_is_orthogonal(space: tuple[int, ...], lengths: tuple[float, ...]) -> None:
-    """Applied twice it changes nothing, and what it takes away is orthogonal to what it leaves."""
+    """A second application changes nothing, and the removed part is orthogonal to the rest."""
     before = velocity(space)
     after = divergence_free(before, lengths)
     np.testing.assert_allclose(divergence_free(after, lengths), after, atol=3e-6)
@@ -83,7 +83,7 @@ def test_the_mean_is_that_of_the_old_field() -> None:
     kept = conserve_mean(new, old)
     difference = np.asarray(kept, np.float64).mean((1, 2)) - np.asarray(old, np.float64).mean((1, 2))
     assert np.abs(difference).max() < 1e-5
-    # Each channel of each sample moves as a whole.
+    # Each channel of each sample is shifted uniformly.
     moved = np.asarray(kept - new)
     np.testing.assert_allclose(moved, np.broadcast_to(moved[:, :1, :1], moved.shape), atol=2e-5)
     assert np.abs(moved).min() > 0.5

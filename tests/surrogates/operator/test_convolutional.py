@@ -1,4 +1,4 @@
-"""The U-Net and the dilated network at their boundaries, on odd grids, and as far as they see."""
+"""The U-Net and the dilated network: boundaries, odd grids and receptive fields."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from surrogates.operator.unet import upsample
 
 UNET = {"architecture": "unet", "width": 8, "multipliers": [1, 2], "norm": "none"}
 RESNET = {"architecture": "dilated_resnet", "width": 8, "blocks": 1, "dilations": [1, 2, 1]}
-#: Points that an output sees on each side: 1 for every convolution on the way, in points of the finest grid.
+#: Receptive field on each side, in points: 1 for every convolution on the way, in points of the finest grid.
 #: U-Net: encode 1, block 2, coarsen 1, then at spacing 2 a block of 2 and the refining one (at spacing 1 again), up
 #: block 2, decode 1; half a coarse cell for the repetition.
 REACH = {"unet": 1 + 2 + 1 + 2 * 2 + 1 + 1 + 2 + 1, "dilated_resnet": 1 + 4 + 1}
@@ -47,7 +47,7 @@ def test_ends_that_do_not_meet_do_not_see_each_other(settings: dict[str, Any], b
         moved = np.abs(answer(module, changed) - answer(module, x))[0, :, 0] > 0
         seen = np.flatnonzero(moved)
         assert moved[-1]
-        # On a circle what happens at the last point is seen at the first.
+        # On a periodic dim a change at the last point reaches the first.
         assert moved[0] == periodic
         assert moved[: 64 - 1 - REACH[name]].any() == periodic
         assert not moved[REACH[name] : 64 - 1 - REACH[name]].any()
@@ -69,14 +69,14 @@ def test_a_periodic_unet_commutes_with_shifts_by_its_stride(norm: str) -> None:
     x = noise(2, 16, 8, 1)
     still = answer(module, x)
     np.testing.assert_allclose(answer(module, np.roll(x, (4, -4), (1, 2))), np.roll(still, (4, -4), (1, 2)), atol=1e-5)
-    # Not by less: what is kept on the coarse grid is every other point.
+    # A smaller shift does not commute: the coarse grid keeps every other point.
     assert np.abs(answer(module, np.roll(x, 1, 1)) - np.roll(still, 1, 1)).max() > 1e-3
 
 
 @pytest.mark.parametrize("space", [(15, 9), (5, 13), (3, 2)])
 @pytest.mark.parametrize("periodic", [False, True])
 def test_a_unet_takes_odd_grids(space: tuple[int, int], periodic: bool) -> None:
-    """Each point of the answer hangs on the point of the input at its place, and no edge is made up."""
+    """Each point of the output depends on the point of the input at its position, and no edge appears."""
     module = fresh_network(UNET, 2, periodic=periodic)
     x = noise(1, *space, 1)
     base = answer(module, x)

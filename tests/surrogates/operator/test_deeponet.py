@@ -1,4 +1,4 @@
-"""DeepONet: sensors that average, amplitudes that do not hang on place, functions that do not hang on the input."""
+"""DeepONet: sensors average, amplitudes do not depend on position, and functions do not depend on the input."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_the_answer_is_the_same_on_every_grid_for_one_reading_of_the_sensors() -
 
 
 def test_answers_lie_in_the_span_of_its_functions() -> None:
-    """Whatever goes in: eq. 2 of the paper is a sum of as many functions of place."""
+    """For all inputs: eq. 2 of the paper is a sum of this number of functions of position."""
     config = DeepONetConfig(width=16, layers=2, functions=5, sensors=8)
     module = DeepONet(config, FieldShape(1, 1, 1), nnx.Rngs(0))
     x = jnp.asarray(np.random.default_rng(0).normal(size=(40, 32, 1)), jnp.float32)

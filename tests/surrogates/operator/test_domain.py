@@ -1,4 +1,4 @@
-"""Coordinates that mean the same on every grid, and domains that grow and shrink back."""
+"""Coordinates are the same on every grid, and domains are extended and cropped back."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_crop_undoes_an_extension(kind: str, fraction: float, space: tuple[int
 
 
 def test_reflection_goes_on_where_the_field_ends() -> None:
-    """The mirror stands half a cell outside of the outermost point."""
+    """The mirror plane lies half a cell outside of the outermost point."""
     x = jnp.asarray([1.0, 2.0, 3.0, 4.0])[None, :, None]
     np.testing.assert_array_equal(extend(x, 1.0, (False,), "reflect")[0, :, 0], [2, 1, 1, 2, 3, 4, 4, 3])
     np.testing.assert_array_equal(extend(x, 1.0, (False,), "zero")[0, :, 0], [0, 0, 1, 2, 3, 4, 0, 0])
@@ -50,7 +50,7 @@ def test_boundaries_are_what_they_are_said_to_be() -> None:
     np.testing.assert_array_equal(mixed[0], [0, 4, 5, 6, 0])
     edge = pad_boundary(x, 1, (True, False), "edge")[0, ..., 0]
     np.testing.assert_array_equal(edge[0], [4, 4, 5, 6, 6])
-    # A reach beyond the domain goes around it more than once.
+    # A kernel wider than the domain wraps around it more than once.
     np.testing.assert_array_equal(pad_boundary(x[:, 0], 4, (True,), "zero")[0, :, 0], [3, 1, 2, 3, 1, 2, 3, 1, 2, 3, 1])
 
 

@@ -1,4 +1,4 @@
-"""The loss of a window: unrolled steps are steps taken one by one, and each norm is what its name says."""
+"""The loss of a window: unrolling equals single steps, and each norm follows its definition."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_derivatives_of_a_wave_converge_at_second_order(closed: bool) -> None:
 
 
 def test_a_symmetric_pair_of_fields_has_a_symmetric_loss() -> None:
-    """Turned batches are turned alike in state and static fields: a model that gives the static field back is right."""
+    """State and static fields get the same transformation: a model that returns the static field stays exact."""
     rng = np.random.default_rng(0)
     static = rng.normal(size=(6, 8, 8, 1)).astype(np.float32)
     loss = FieldLoss("relative_l2", symmetry="square")
@@ -125,7 +125,7 @@ def test_a_symmetric_pair_of_fields_has_a_symmetric_loss() -> None:
     for k in range(20):
         rotated = loss._turn(jnp.asarray(static[:, None]), jnp.asarray(static), jax.random.key(k), jnp.float32(0))[1]
         seen |= {np.asarray(rotated[0]).tobytes()}
-    # Each sample is turned by itself, and stays the same sample.
+    # Each sample is transformed on its own, and keeps its values.
     for before, after in zip(static, np.asarray(turned), strict=True):
         assert np.array_equal(np.sort(before.ravel()), np.sort(after.ravel()))
     assert 5 <= len(seen) <= 8

@@ -1,4 +1,4 @@
-"""A surrogate of fields from end to end: it learns, answers like its simulator, and refuses what it was not asked."""
+"""A surrogate of fields from end to end: training, answers in the form of its simulator, and refusals."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_a_mean_that_has_to_stay_stays() -> None:
 
 
 def divergence(velocity: np.ndarray) -> float:
-    """The largest, of fields (..., x, y, 2) on the box of `vortices`, over the largest rate of strain."""
+    """Largest divergence of fields (..., x, y, 2) on the box of `vortices`, over the largest rate of strain."""
     n = velocity.shape[-2]
     k = np.fft.fftfreq(n, 1 / n)
     k[n // 2] = 0
@@ -177,7 +177,7 @@ def test_a_velocity_without_divergence_keeps_none(constraint: str, increment: bo
     assert divergence(last(config, fields)) < 1e-4
     if constraint == "stream_function":
         assert np.allclose(last(config, fields).mean(axis=(1, 2)), [0.2, 0.0], atol=1e-5)
-    # A divergence that the first state brings does not stay.
+    # A divergence of the first state is removed.
     bad = replace(fields, states=fields.states + np.random.default_rng(0).normal(size=fields.states.shape).astype("f4"))
     assert divergence(bad.states[:, 0]) > 0.1
     assert divergence(last(config, bad)) < 1e-4

@@ -1,4 +1,4 @@
-"""The Fourier neural operators are operators: what they answer does not hang on the grid."""
+"""The Fourier neural operators are operators: their outputs do not depend on the grid."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def wave(space: tuple[int, ...]) -> np.ndarray:
 
 
 def refinement(module: nnx.Module, space: tuple[int, ...]) -> float:
-    """Largest change of the answer at the points of a grid where it is made twice as fine, over the largest answer."""
+    """Largest change of the output when the grid is refined by two, at the coarse points, over the largest output."""
     coarse, fine = answer(module, wave(space)), answer(module, wave(tuple(2 * n for n in space)))
     every = (slice(None), *(slice(None, None, 2) for _ in space))
     return float(np.abs(fine[every] - coarse).max() / np.abs(coarse).max())
@@ -49,7 +49,7 @@ def test_a_linear_one_equals_itself_on_a_finer_grid(architecture: str, space: tu
 
 @pytest.mark.parametrize("architecture", ["fno", "ffno"])
 def test_activations_alias_less_on_finer_grids(architecture: str) -> None:
-    """A smooth activation makes harmonics of all orders, which fold back: much on 8 points, nothing on 64."""
+    """A smooth activation creates harmonics of all orders, whose aliasing is strong on 8 points and absent on 64."""
     module = fresh_network(architecture, 1, activation="gelu")
     changes = [refinement(module, (n,)) for n in (8, 16, 64)]
     assert changes[0] > 3 * changes[1] > 9 * changes[2]
@@ -62,7 +62,7 @@ def test_a_kinked_activation_stays_dependent_on_the_grid() -> None:
 
 
 def test_padding_parts_the_two_ends_of_a_domain() -> None:
-    """A block that moves a field by two points does not carry one end to the other where as much is padded."""
+    """A block that shifts a field by two points does not carry one end to the other if two points are padded."""
     x = np.zeros((1, 16, 1))
     x[0, -1] = 1.0
 
@@ -95,7 +95,7 @@ def test_blocks_of_an_ffno_can_share_their_spectral_weights() -> None:
 
 
 def test_an_optimiser_of_matrices_takes_the_weights_of_each_mode_for_one() -> None:
-    """The real and the imaginary part, of channels in and out; and no vector of a block, nor separable weights."""
+    """Real and imaginary weights of channels are matrices; vectors of a block and separable weights are not."""
     state = nnx.to_pure_dict(nnx.state(fresh_network("fno", 2).blocks[0], nnx.Param))  # type: ignore[attr-defined]
     flat = jax.tree_util.tree_flatten_with_path(state)[0]
     matrices = {jax.tree_util.keystr(path): leaf.shape for path, leaf in flat if is_matrix(path, leaf)}

@@ -1,4 +1,4 @@
-"""Wave numbers that do not fit the dims of a field are named."""
+"""Numbers of modes that do not fit the dims of a field are refused by name."""
 
 from __future__ import annotations
 

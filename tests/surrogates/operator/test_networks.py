@@ -1,4 +1,4 @@
-"""What every operator network promises: shifts, parameters, precision, settings that travel, and that it learns."""
+"""Properties of every operator network: shifts, parameters, precision, storage of settings, and learning."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL: dict[str, Any] = {
     "deeponet": DeepONetConfig(width=16, layers=2, functions=8, sensors=8),
 }
 NAMES = list(ARCHITECTURES)
-#: The trunk of a DeepONet is told where it is, so its answer is bound to the place.
+#: The trunk of a DeepONet takes positions, so the network is not equivariant under shifts.
 SHIFTS = [name for name in NAMES if name != "deeponet"]
 
 
@@ -54,7 +54,7 @@ def test_the_table_is_complete() -> None:
 @pytest.mark.parametrize("name", SHIFTS)
 @pytest.mark.parametrize("space", [(16,), (8, 12)])
 def test_on_periodic_domains_it_commutes_with_shifts(name: str, space: tuple[int, ...]) -> None:
-    """By one point; of the U-Net by its stride, which is 2 here."""
+    """Shifts are by one point, and for the U-Net by its stride, which is 2 here."""
     module = fresh(name, len(space))
     axes = tuple(range(1, len(space) + 1))
     step = 2 if name == "unet" else 1
@@ -92,14 +92,14 @@ def test_bfloat16_is_close_to_float32(name: str) -> None:
     full, half = answer(fresh(name), x), answer(fresh(name, dtype="bfloat16"), x)
     assert half.dtype == np.float32
     error = np.linalg.norm(half - full) / np.linalg.norm(full)
-    # bfloat16 rounds to 2^-9; more would mean that a statistic or a transform is taken in it.
+    # bfloat16 rounds to 2^-9; a larger error would mean that a statistic or a transform uses bfloat16.
     assert 0 < error < 0.02
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize(("space", "periodic"), [((7, 5), False), ((5, 4, 3), True)])
 def test_it_takes_any_grid_in_more_dims(name: str, space: tuple[int, ...], periodic: bool) -> None:
-    """Each point of the input is looked at, and samples of a batch are apart."""
+    """The output depends on each point of the input, and samples of a batch are independent."""
     module = fresh(name, len(space), periodic=periodic, positions="linear")
 
     def first(x: jax.Array) -> jax.Array:
@@ -124,7 +124,7 @@ def test_it_learns_a_derivative(name: str) -> None:
     du = jnp.asarray((size * k * np.cos(k * x + phase)).sum(1)[..., None], jnp.float32)
     module = network(SMALL[name], FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
     if name == "transolver":
-        # A point sees its own value and averages, but no neighbours: it has to know where it is.
+        # A point takes its own value and averages, but no neighbours, so it needs its position.
         config = config_from_json({**config_to_json(SMALL[name]), "positions": "periodic"})
         module = network(config, FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
     graph, weights = nnx.split(module)

@@ -1,4 +1,4 @@
-"""Spectral convolutions against sums written out, on grids that do and do not resolve them."""
+"""Spectral convolutions against explicit sums, on grids that do and do not resolve their modes."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_variance_is_kept_at_first(space: tuple[int, ...], modes: tuple[int, ...
 
 
 def test_a_tucker_product_begins_with_the_variance_of_dense_weights() -> None:
-    """The mean over draws: one product of few normal factors is far from the next."""
+    """The variance is averaged over draws, because products of few normal factors vary much."""
 
     def variance(factorisation: str) -> float:
         layers = [conv((4, 5), 24, 24, factorisation=factorisation, seed=s) for s in range(40)]
@@ -99,7 +99,7 @@ def test_finer_grids_change_nothing_for_a_resolved_field() -> None:
 
 
 def test_a_coarse_grid_drops_the_modes_that_it_cannot_resolve() -> None:
-    """8 points resolve wave numbers up to 3: those weights, and no others, act there."""
+    """8 points resolve wave numbers up to 3, so only the weights of these act."""
     layer = conv((6, 6))
     x = band_limited((8, 8), 3, 2)
     fine = layer(jnp.asarray(band_limited((32, 32), 3, 2)))

@@ -1,4 +1,4 @@
-"""Attention between slices: points in any order, on any grid or none, and padding that is not seen."""
+"""Attention between slices: points in any order, on any grid or none, and padding without effect."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_it_permutes_with_its_points() -> None:
     np.testing.assert_allclose(
         at_points(module, x[:, order], where[:, order]), at_points(module, x, where)[:, order], atol=1e-5
     )
-    # It knows places: with those of other points the answer is another.
+    # The output depends on positions: with those of other points it differs.
     assert np.abs(at_points(module, x, where[:, order]) - at_points(module, x, where)).max() > 1e-3
 
 

@@ -1,4 +1,4 @@
-"""Units of networks: no unit and no offset decides what is learned, and what lies outside of training is told."""
+"""Units inside of networks: training does not depend on unit or offset, and requests outside of training are marked."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> tuple[FieldSurrogate, dic
     [
         {"permeability": 1e-13, "pressure": 1e-14},
         {"permeability": 1e-40, "pressure": 1e-45},
-        # A hundredth of a pascal upon an atmosphere is two steps of float32.
+        # A hundredth of a pascal is about the resolution of float32 at one atmosphere.
         {"pressure": 0.01, "offset": 101325.0},
     ],
 )
@@ -119,7 +119,7 @@ def test_what_lies_outside_of_training_is_told_with_numbers(
     far_scores = score_fields(surrogate, darcy(10, 3, permeability=50.0), "far")
     assert far_scores["far/in_domain"] == 0
     assert "far: 10 of 10 samples are unlike those that were learned from, the first by k = " in caplog.text
-    # One that was saved without ranges answers, and says that it does not know them.
+    # A surrogate saved without ranges answers, and marks its domain as unknown.
     replace_domain = surrogate.with_facts(domain=None)
     replace_domain.save(tmp_path / "old")
     card = json.loads((tmp_path / "old" / "surrogate.json").read_text())
@@ -167,7 +167,7 @@ def test_bounds_of_several_channels_hide_none() -> None:
     truth = np.concatenate([p, u], -1)
     mean = truth + np.array([0.0, 0.5]) * rng.normal(size=truth.shape)
     bands = Bands.fit(truth, mean, np.zeros_like(truth))
-    # Half of a channel's spread is wrong: of two channels in their spreads that is about a third of the whole.
+    # An error of half the spread of one channel is about a third of the size of two channels in their spreads.
     assert bands.error(mean, truth).mean() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
     assert (bands.error_bound(mean, np.zeros_like(truth)) > 0.2).all()
     assert Bands.from_json(json.loads(json.dumps(bands.to_json()))) == bands
