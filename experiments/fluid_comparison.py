@@ -134,7 +134,7 @@ def surrogate_contender(
         numbers = [jnp.asarray(parameters[n], jnp.float32) for n in names]
         conditions = jnp.stack(numbers, axis=-1) if numbers else jnp.zeros((len(start), 0))
         static = jnp.zeros((*start.shape[:-1], 0))
-        states = surrogate.traced(start, static, conditions, steps)
+        states = surrogate.predict_traced(start, static, conditions, steps)
         return resample(jnp.moveaxis(states, -1, 2)[:, 1:], points, dim=dim)
 
     return Contender(

@@ -72,7 +72,7 @@ class ACEConfig:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
 
     @property
-    def sent(self) -> range:
+    def message_degrees(self) -> range:
         """Degrees l above 0 of the messages."""
         return range(1, self.hidden_degree + 1)
 
@@ -123,8 +123,8 @@ class Layer(nnx.Module):
         c, t, degrees = config.features, config.tensor_features, config.degree + 1
         self.config = config
         # In the first round no atom has vectors or tensors to send yet, and after the last round none are needed.
-        self.receives = () if first else tuple(config.sent)
-        self.sends = () if last else tuple(config.sent)
+        self.receives = () if first else tuple(config.message_degrees)
+        self.sends = () if last else tuple(config.message_degrees)
         scale = 1.0 / np.sqrt(config.radial * config.neighbours)
         self.send = nnx.Linear(c, c, use_bias=False, rngs=rngs, kernel_init=LECUN)
         self.weights = nnx.Param(scale * NORMAL(rngs.params(), (config.radial, c)))
@@ -166,8 +166,8 @@ class Layer(nnx.Module):
         for i, ell in enumerate(self.receives):
             each = tensors[i] @ self.send_tensors[i]
             weights = jnp.tile(self.weigh_tensors[i].astype(s.dtype), 2 * ell + 1)
-            got = collect(edges.radial[i], each.reshape(*each.shape[:2], -1), weights, edges.pairs)
-            mixed[ell] += got.reshape(each.shape) @ self.mix_tensors[i]
+            received = collect(edges.radial[i], each.reshape(*each.shape[:2], -1), weights, edges.pairs)
+            mixed[ell] += received.reshape(each.shape) @ self.mix_tensors[i]
         return mixed
 
 

@@ -53,7 +53,7 @@ class PotentialCalculator(Calculator):
         """Names of what has changed since the last calculation; ASE itself does not compare `atoms.info`."""
         changes = list(super().check_state(atoms, tol=tol))
         spins = self._spins
-        if self.atoms is not None and _named(self.atoms, spins=spins) != _named(atoms, spins=spins):
+        if self.atoms is not None and _charge_and_spin(self.atoms, spins=spins) != _charge_and_spin(atoms, spins=spins):
             changes.append("info")
         return changes
 
@@ -71,7 +71,7 @@ class PotentialCalculator(Calculator):
         """
         super().calculate(atoms, list(properties), list(system_changes))
         now = self.atoms
-        charge, spin = _named(now, spins=self._spins)
+        charge, spin = _charge_and_spin(now, spins=self._spins)
         one = Structures.from_arrays(
             [now.numbers],
             [now.positions],
@@ -108,7 +108,7 @@ class PotentialCalculator(Calculator):
         return Shape(1, n, round_up(most + most // 4), repeats)
 
 
-def _named(atoms: Atoms, *, spins: bool) -> tuple[int, int | None]:
+def _charge_and_spin(atoms: Atoms, *, spins: bool) -> tuple[int, int | None]:
     """The total charge (e), and the number of unpaired electrons where it is stated and matters.
 
     Raises:

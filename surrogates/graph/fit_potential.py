@@ -173,7 +173,7 @@ def _with_error_bars(
     facts = replace(facts, novelty=farthest)
     frames = calibration if calibration is not None else valid
     if config.draws and frames is not None:
-        layer = layer.scaled(_match(Potential(model, facts, layer), frames))
+        layer = layer.scale_deviations(_match(Potential(model, facts, layer), frames))
     potential = Potential(model, facts, layer)
     if calibration is not None:
         # Labels may be differences to a baseline, so the predictions are compared without its answers.

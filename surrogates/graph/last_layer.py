@@ -64,7 +64,7 @@ class LastLayer:
         square = np.zeros((features, features), np.float32)
         return LastLayer(square, np.zeros((committee, features), np.float32), square)
 
-    def scaled(self, factor: float) -> LastLayer:
+    def scale_deviations(self, factor: float) -> LastLayer:
         """A copy whose standard deviations are multiplied by `factor`."""
         return LastLayer(self.covariance * factor**2, self.deviations * factor, self.whitening)
 

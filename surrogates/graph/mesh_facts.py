@@ -97,15 +97,15 @@ class MeshScale:
     def apply(self, mesh: Mesh) -> Mesh:
         """A copy of a mesh with standardised parameters, fields and scalars."""
 
-        def scaled(values: FloatArray, by: tuple[tuple[float, float], ...]) -> FloatArray:
+        def standardise(values: FloatArray, by: tuple[tuple[float, float], ...]) -> FloatArray:
             pairs = np.array(by).reshape(-1, 2)
             return (values - pairs[:, 0]) / pairs[:, 1]
 
         return replace(
             mesh,
-            parameters=scaled(mesh.parameters, self.parameters),
-            fields=None if mesh.fields is None else scaled(mesh.fields, self.fields),
-            scalars=scaled(mesh.scalars, self.scalars) if len(mesh.scalars) else mesh.scalars,
+            parameters=standardise(mesh.parameters, self.parameters),
+            fields=None if mesh.fields is None else standardise(mesh.fields, self.fields),
+            scalars=standardise(mesh.scalars, self.scalars) if len(mesh.scalars) else mesh.scalars,
         )
 
     def to_json(self) -> dict[str, Any]:

@@ -212,7 +212,7 @@ class MolecularSurrogate:
         mean, std = self._in_units(members[:, np.asarray(batch.mask)])
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
-            answer[name], answer[f"{name}_std"] = mean[:, k], self._calibrated(name, mean[:, k], std[:, k])[0]
+            answer[name], answer[f"{name}_std"] = mean[:, k], self._calibrate(name, mean[:, k], std[:, k])[0]
         return answer
 
     def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
@@ -225,7 +225,7 @@ class MolecularSurrogate:
         mean, std = self.raw(table)
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
-            calibrated, low, high = self._calibrated(name, mean[:, k], std[:, k])
+            calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
             answer |= {name: mean[:, k], f"{name}_std": calibrated, f"{name}_low": low, f"{name}_high": high}
         answer["in_domain"] = self.facts.domain.holds(table)
         return answer
@@ -258,7 +258,7 @@ class MolecularSurrogate:
         std = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(mean)
         return self.facts.standardise.invert(mean), std * np.array(self.facts.standardise.scale)
 
-    def _calibrated(self, name: str, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def _calibrate(self, name: str, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if name not in self.facts.conformal:
             return std, mean - NORMAL_90 * std, mean + NORMAL_90 * std
         low, high = self.facts.conformal[name].interval(mean, std)

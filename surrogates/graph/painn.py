@@ -83,15 +83,15 @@ class Message(nnx.Module):
     ) -> tuple[Float[Array, "M N F"], Float[Array, "M N 3 F"]]:
         """Changes of s and of v; `v` is None in the first round, where it is zero."""
         m, n, f = s.shape
-        own_s, own_d, own_v = jnp.split(self.out(nnx.silu(self.hidden(s))), 3, axis=-1)
+        out_s, out_d, out_v = jnp.split(self.out(nnx.silu(self.hidden(s))), 3, axis=-1)
         w_s, w_d, w_v = jnp.split(self.filter[...].astype(s.dtype), 3, axis=-1)
-        dv = collect(edges.vector, own_d, w_d, edges.pairs)
+        dv = collect(edges.vector, out_d, w_d, edges.pairs)
         if v is None:
-            return collect(edges.radial, own_s, w_s, edges.pairs)[:, :, 0], dv
-        carried = (v * own_v[:, :, None, :]).reshape(m, n, 3 * f)
-        sent = jnp.concatenate([own_s, carried], axis=-1)
-        got = collect(edges.radial, sent, jnp.concatenate([w_s, w_v, w_v, w_v], axis=-1), edges.pairs)
-        return got[:, :, 0, :f], dv + got[:, :, 0, f:].reshape(m, n, 3, f)
+            return collect(edges.radial, out_s, w_s, edges.pairs)[:, :, 0], dv
+        carried = (v * out_v[:, :, None, :]).reshape(m, n, 3 * f)
+        sent = jnp.concatenate([out_s, carried], axis=-1)
+        received = collect(edges.radial, sent, jnp.concatenate([w_s, w_v, w_v, w_v], axis=-1), edges.pairs)
+        return received[:, :, 0, :f], dv + received[:, :, 0, f:].reshape(m, n, 3, f)
 
 
 class Update(nnx.Module):

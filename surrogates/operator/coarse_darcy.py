@@ -22,7 +22,7 @@ from data.fields import Layout
 from data.plain import decode
 
 #: Range of the search for the contrast, and number of training samples that the search compares.
-CONTRASTS, JUDGED = (1.5, 100.0), 100
+CONTRASTS, COMPARED = (1.5, 100.0), 100
 #: Smallest divisor, which avoids a division by 0 for a field of zeros in any unit.
 SMALLEST = float(np.finfo(np.float64).tiny)
 
@@ -63,21 +63,24 @@ class CoarseDarcy:
             raise InputError(
                 "the permeability is the same everywhere", where="surrogate.coarse", remedy="Set it to none"
             )
-        rows = slice(0, JUDGED)
+        rows = slice(0, COMPARED)
         size = np.maximum(
             np.linalg.norm(np.asarray(truth[rows], np.float64).reshape(len(truth[rows]), -1), axis=1), SMALLEST
         )
 
-        def judged(log_contrast: float) -> tuple[float, float]:
+        def error_and_scale(log_contrast: float) -> tuple[float, float]:
             answers = CoarseDarcy(float(np.exp(log_contrast)), 1.0, low, high).solve(field[rows])
             flat, exact = (a.reshape(len(a), -1) / size[:, None] for a in (answers, truth[rows]))
             scale = float((flat * exact).sum() / (flat * flat).sum())
             return float(np.linalg.norm(scale * flat - exact, axis=1).mean()), scale
 
         optimum = scipy.optimize.minimize_scalar(
-            lambda log: judged(log)[0], bounds=tuple(np.log(CONTRASTS)), method="bounded", options={"xatol": 0.02}
+            lambda log: error_and_scale(log)[0],
+            bounds=tuple(np.log(CONTRASTS)),
+            method="bounded",
+            options={"xatol": 0.02},
         )
-        return CoarseDarcy(float(np.exp(optimum.x)), judged(float(optimum.x))[1], low, high)
+        return CoarseDarcy(float(np.exp(optimum.x)), error_and_scale(float(optimum.x))[1], low, high)
 
     def solve(self, field: Float[np.ndarray, "sample x y"]) -> Float[np.ndarray, "sample x y"]:
         """Coarse answers at the points i / n of the unit square, the first of which lie on its boundary."""

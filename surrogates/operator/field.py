@@ -193,7 +193,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         """
         layout, units = self.facts.layout, self.facts.units
         outside = self.outside(initial, static, parameters)
-        static = self.facts.seen(static)
+        static = self.facts.network_static(static)
         if initial is None:
             initial = np.zeros((*static.shape[:-1], layout.channels), np.float32)
         if units is None:
@@ -230,7 +230,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         rows = domain_columns(self.facts.layout, initial, static, parameters)
         return [[] if good else domain.outside(row) for good, row in zip(domain.holds(rows), rows, strict=True)]
 
-    def traced(
+    def predict_traced(
         self,
         initial: Float[Array, "sample *space channel"],
         static: Float[Array, "sample *space static"],
@@ -239,7 +239,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
     ) -> Float[Array, "sample time *space channel"]:
         """The mean prediction in float32, to be called in a compiled function; for timing and gradients.
 
-        `static` includes the answer of a coarse solver, as `FieldFacts.seen` returns it.
+        `static` includes the answer of a coarse solver, as `FieldFacts.network_static` returns it.
         """
         units = self.facts.units
         if units is not None:

@@ -134,7 +134,9 @@ class FieldFacts:
         if self.bands is not None and self.bands.floor:
             refuse_unlike(channels=range(layout.channels), bands=self.bands.floor[0])
 
-    def seen(self, static: Float[np.ndarray, "sample *space static"]) -> Float[np.ndarray, "sample *space seen"]:
+    def network_static(
+        self, static: Float[np.ndarray, "sample *space static"]
+    ) -> Float[np.ndarray, "sample *space seen"]:
         """The static fields of the network: those of the samples, and the answer of the coarse solver, if any."""
         if self.coarse is None:
             return static

@@ -103,13 +103,13 @@ class FieldLoss:
         weight = jnp.asarray(batch.weight)
         total = jnp.maximum(weight.sum(), 1.0)
         errors, l2 = self._steps(model, frames, static, jnp.asarray(batch.parameters), noise_key, progress)
-        counted = self.counted(progress)
+        counted = self.step_weights(progress)
         per_row = (errors * counted[:, None, None]).sum(axis=0).mean(axis=0) / counted.sum()
         value = (per_row * weight).sum() / total
         stats = {"loss": (value * total, total), "relative_l2": ((l2[0].mean(axis=0) * weight).sum(), total)}
         return value, stats
 
-    def counted(self, progress: jax.Array) -> Float[Array, " step"]:
+    def step_weights(self, progress: jax.Array) -> Float[Array, " step"]:
         """1 for each step that counts when the share `progress` of training is done, 0 for the others."""
         width = max(self.unroll_full - self.unroll_from, 1e-6)
         share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
@@ -130,7 +130,7 @@ class FieldLoss:
         if self.noise:
             size = jnp.where(progress < 1.0, self.noise, 0.0) * jnp.asarray(model.scale.increment_std)
             state = state + size * jax.random.normal(key, shape, first.dtype)
-        counted = self.counted(progress)
+        counted = self.step_weights(progress)
 
         def advance(state: Array, item: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
             truth, counts = item

@@ -120,7 +120,7 @@ def test_a_layer_is_saved_and_read_and_its_scale_scales_standard_deviations() ->
     np.testing.assert_allclose(back.deviations, layer.deviations, rtol=1e-6)
     batch = next(iter(batches(scattered(4, 6, 2)).epoch(0)))
     one = spread(model, layer.covariance, layer.deviations, batch.system)
-    two = spread(model, *(getattr(layer.scaled(2.0), k) for k in ("covariance", "deviations")), batch.system)
+    two = spread(model, *(getattr(layer.scale_deviations(2.0), k) for k in ("covariance", "deviations")), batch.system)
     for a, b in zip(one, two, strict=True):
         np.testing.assert_allclose(b, 2 * np.asarray(a), rtol=1e-4, atol=1e-7)
 

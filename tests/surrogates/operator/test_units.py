@@ -95,7 +95,7 @@ def test_a_channel_that_does_not_vary_is_given_as_it_is_and_hides_no_other() -> 
 def test_units_are_the_same_within_a_compiled_function(plain: tuple[FieldSurrogate, dict[str, float]]) -> None:
     surrogate, fields = plain[0], darcy(3, 5)
     empty = jnp.zeros((3, len(X), 2))
-    traced = surrogate.traced(empty, jnp.asarray(fields.static), jnp.asarray(fields.parameters), 0)
+    traced = surrogate.predict_traced(empty, jnp.asarray(fields.static), jnp.asarray(fields.parameters), 0)
     assert np.allclose(traced, surrogate.predict_fields(fields).mean, rtol=1e-4, atol=1e-5)
     scale = surrogate.facts.units
     assert scale is not None
