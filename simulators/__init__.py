@@ -1,1 +1,1 @@
-"""Expensive truth: one adapter a file, all answering through one protocol."""
+"""Simulators: adapters of expensive programs and libraries, one per file, with one common protocol."""

@@ -1,7 +1,7 @@
-"""The one interface of the project: what a simulator, and so also a surrogate, takes and gives.
+"""The protocol of simulators and surrogates.
 
-A `Simulator` answers one request, an `xarray.Dataset` that fits `spec.inputs`, with a Dataset that fits `spec.outputs`,
-or raises `SimulationError`. Everything else (campaigns, comparison, screening) is written against this.
+A `Simulator` answers a request, an `xarray.Dataset` that fits `spec.inputs`, with a Dataset that fits `spec.outputs`,
+or raises `SimulationError`. Everything else (campaigns, comparison, screening) uses this protocol.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from data.spec import Spec
 
 @runtime_checkable
 class Simulator(Protocol):
-    """Anything that answers a request: a program, a library, or a surrogate of one.
+    """An object that answers requests: an adapter of a program or library, or a surrogate of one.
 
     Attributes:
-        name: short and readable, such as "pyscf:b3lyp/def2-svp".
-        spec: what goes in and what comes out.
-        fingerprint: hash of the method, its settings and the wrapped package's version: the
-            identity of its labels. Threads, memory and the host never enter.
-        provenance: JSON-serialisable facts stored beside the labels: at least `simulator`,
-            `version` and `settings`.
+        name: short readable name, such as "pyscf:b3lyp/def2-svp".
+        spec: inputs and outputs with dims, units and coordinates.
+        fingerprint: hash of the method, its settings and the version of the wrapped package, which identifies the
+            labels; independent of threads, memory and host.
+        provenance: JSON-serialisable facts that are stored with the labels: at least `simulator`, `version` and
+            `settings`.
     """
 
     @property
@@ -42,13 +42,13 @@ class Simulator(Protocol):
         """Answer one request.
 
         Args:
-            inputs: fits `spec.inputs` (see `check`).
+            inputs: request that fits `spec.inputs` (see `data.spec.check`).
 
         Returns:
-            A Dataset that fits `spec.outputs`; finite throughout. `attrs["log"]`, where present,
-            is a JSON string of how the answer was reached (retries, cycles).
+            A Dataset that fits `spec.outputs`; all values are finite. `attrs["log"]`, if present, is a JSON string with
+            facts about the computation (retries, cycles).
 
         Raises:
-            SimulationError: the request has no answer; the kind says why.
+            SimulationError: the request has no answer; the kind states the reason.
         """
         ...

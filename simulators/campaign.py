@@ -1,9 +1,9 @@
-"""A simulator over many inputs: isolated, limited in time and memory, retried, resumable, and its cost counted.
+"""Campaigns: a simulator answers many requests in isolated processes, with limits, retries and a record of the cost.
 
-Requests are identified by their content, so none is ever computed twice into the same store. A failure is a
-record too, with its kind and message. Only the parent writes, and a record is on disk before the next is asked for.
+Requests are identified by their content, so that none is computed twice into the same store. Failures are recorded too,
+with kind and message. Only the parent process writes, and each record is written before the next request is sent.
 
-A record's cost is the processor time of its simulation and of every program that this started, beside the wall time.
+The cost of a record is the wall time, and the processor time of its simulation and of all programs that it started.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from simulators.interrupts import Interrupts
 from simulators.slot import Job
 from simulators.worker import Answer, request_values
 
-#: Marks a later try of a request whose earlier record is a failure.
+#: Separates the key of a request and the number of a later attempt, after a recorded failure.
 AGAIN = "+"
 
 
@@ -48,23 +48,24 @@ def run_campaign(
     key: str = "campaign",
     none_answered: bool = False,
 ) -> CampaignSummary:
-    """Answer every input that the store does not hold yet; the same call again goes on where it was stopped.
+    """Answer all requests that have no record in the store yet; the same call again resumes a stopped campaign.
 
     Args:
-        simulator: picklable; each process gets a copy.
-        inputs: requests; consumed as workers come free, so there may be millions.
-        store: directory of the records, made if absent.
-        config: how.
-        total: number of inputs, where `inputs` does not tell, for the time left.
-        progress: whether to show a bar, what the whole will cost once the first requests tell, and a final table.
-        key: of `config` among the settings, for messages.
-        none_answered: whether to return also when every request failed.
+        simulator: picklable simulator, of which each process gets a copy.
+        inputs: requests, consumed lazily as workers become idle, so that there may be millions.
+        store: directory of the records, created if it does not exist.
+        config: number of processes, limits and retries.
+        total: number of requests for the estimate of the remaining time, if `inputs` has no length.
+        progress: whether to show a progress bar, an estimate of the total cost after the first requests, and a final
+            table.
+        key: configuration key of `config`, for messages.
+        none_answered: whether to return normally even if every request failed.
 
     Raises:
-        InputError: the store holds another simulator's records, the simulator cannot be sent to a process, most of the
-            first requests failed, or in the end all of them.
-        SimulationError: `missing_component`; nothing would pass, so the campaign ends.
-        KeyboardInterrupt: after the workers were killed; every finished record is in the store.
+        InputError: the store has records of another simulator, the simulator cannot be pickled, most of the first
+            requests failed, or all requests failed.
+        SimulationError: `missing_component`: every request would fail, so the campaign ends.
+        KeyboardInterrupt: raised after the workers were killed; every finished record is in the store.
     """
     config = config or CampaignConfig()
     total = len(inputs) if total is None and isinstance(inputs, Sized) else total
@@ -85,8 +86,8 @@ def run_campaign(
 def _open(simulator: Simulator, path: Path) -> RecordStore:
     if not (path / "store.json").exists():
         facts, spec = {"fingerprint": simulator.fingerprint}, simulator.spec
-        # Each record is handed to the system at once, which outlives a kill of this process; the folds wait
-        # for the disk.
+        # Each record is passed to the operating system at once and survives a kill of this process; only folds of the
+        # journal into Zarr wait for the disk.
         return RecordStore.create(
             path,
             spec.inputs,
@@ -134,7 +135,7 @@ class _Campaign:
         self.crew = Crew(self.pickled, self.config, self._record)
 
     def run(self, inputs: Iterator[xr.Dataset]) -> CampaignSummary:
-        """Feed the workers until nothing is left."""
+        """Send requests to the workers until all have ended."""
         began = time.perf_counter()
         outlook = Outlook(self.config.processes, self.config.timeout_s, self.key)
         columns = (
@@ -184,7 +185,7 @@ class _Campaign:
         )
 
     def _ended(self, status: str, message: str) -> None:
-        """Count a request that has a record, from now or from before."""
+        """Count a request that has a record, from this or from an earlier run."""
         if status == "ok":
             self.answered += 1
         else:
@@ -192,7 +193,7 @@ class _Campaign:
         self.trial.take(status, message)
 
     def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[Job]:
-        """Requests that have no record yet."""
+        """Yield jobs for requests without a record, and count the others."""
         latest: dict[str, tuple[str, str, str]] = {}
         if len(self.records):
             status, message = self.records.column("status"), self.records.column("message")
@@ -229,7 +230,7 @@ class _Campaign:
         try:
             self.records.append(job.key, {**job.values, **answer.values}, **facts)
         except (InputError, TypeError, ValueError):
-            # Inputs of a wrong shape fit no column either; their key and the message remain.
+            # Inputs of a wrong shape do not fit the columns, so that only key and message are stored.
             if answer.status != "invalid_input":
                 raise
             self.records.append(job.key, {}, **facts)

@@ -1,4 +1,4 @@
-"""How a campaign is run: processes, limits and tries."""
+"""Settings of a campaign: processes, limits and retries."""
 
 from __future__ import annotations
 
@@ -6,24 +6,25 @@ import math
 import os
 from dataclasses import dataclass
 
-#: Kinds of failure that may pass on a second try.
+#: Kinds of failure that may succeed on a second attempt.
 RETRIED = ("crashed", "out_of_memory")
 
 
 @dataclass(frozen=True)
 class CampaignConfig:
-    """How to run a campaign.
+    """Settings of a campaign.
 
     Attributes:
-        workers: processes; None: as many as the cores that this process may use, over `threads`.
-        threads: of each process.
-        timeout_s: wall seconds of one simulation, after which its process is killed; None: no limit.
-        memory_mb: resident memory (10^6 bytes) of a process, above which it is killed; None: no limit.
-        scratch_mb: disk (10^6 bytes) that the temporary files of a process may take, above which it is killed, and the
-            size of the largest file that it may write anywhere; None: no limit.
-        retries: more tries for what may pass on a second one (`RETRIED`).
-        retry_failed: try again what the store holds as failed; the new record stands behind the old one.
-        give_up_after: the campaign ends when of so many first requests more than half failed; None: it goes on.
+        workers: number of worker processes; None: the number of available cores divided by `threads`.
+        threads: threads of each process.
+        timeout_s: wall time of one simulation after which its process is killed, s; None: no limit.
+        memory_mb: resident memory of a process above which it is killed, 10^6 bytes; None: no limit.
+        scratch_mb: disk space of the temporary files of a process above which it is killed, and largest size of any
+            file that it writes, 10^6 bytes; None: no limit.
+        retries: number of further attempts after a failure that may be temporary (`RETRIED`).
+        retry_failed: whether to repeat requests that the store records as failed; the new record is added, and the old
+            one is kept.
+        give_up_after: number of first requests; the campaign ends if more than half of them fail. None: it continues.
 
     Raises:
         ValueError: a number is out of range.
@@ -41,7 +42,7 @@ class CampaignConfig:
     def __post_init__(self) -> None:
         for name in ("workers", "threads", "timeout_s", "memory_mb", "scratch_mb", "give_up_after"):
             value = getattr(self, name)
-            # Not a number is no limit to anything.
+            # The comparison also refuses NaN, with which no limit would apply.
             if value is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} must be above 0 and finite, got {value}")
         if not 0 <= self.retries < math.inf:
@@ -49,5 +50,5 @@ class CampaignConfig:
 
     @property
     def processes(self) -> int:
-        """Worker processes."""
+        """Number of worker processes."""
         return self.workers or max(1, len(os.sched_getaffinity(0)) // self.threads)

@@ -1,8 +1,8 @@
-"""What a campaign will cost, said as soon as its first requests tell, and whether it is worth going on.
+"""Early estimate of a campaign's cost from its first requests, and an early end if most of them fail.
 
-The requests that run count with the time that they have taken so far: those that end first are the quick ones, and
-their mean alone would promise too much. Time spent over requests ended is the maximum-likelihood mean of an exponential
-distribution whose sample is censored.
+Running requests count with the time that they have taken so far: the quick requests end first, so that their mean alone
+would underestimate the cost. Total time divided by the number of ended requests is the maximum-likelihood mean of an
+exponential distribution with censored samples.
 """
 
 from __future__ import annotations
@@ -13,16 +13,16 @@ from dataclasses import dataclass, field
 from data.errors import InputError
 from simulators.campaign_summary import Reasons
 
-#: Requests that must have ended before the whole is extrapolated.
+#: Number of requests that must have ended before the total cost is extrapolated.
 FIRST = 5
-#: Seconds after which something is said though fewer have ended.
+#: Time after which an estimate is printed even if fewer requests have ended, s.
 WAIT_S = 60.0
-#: Seconds that are left below which nothing is said.
+#: Shortest remaining time for which an estimate is printed, s.
 WORTH_SAYING_S = 60.0
 
 
 def span(seconds: float) -> str:
-    """A duration in the unit that reads best."""
+    """Format a duration in a suitable unit."""
     for size, unit in ((86400.0, "days"), (3600.0, "h"), (60.0, "min")):
         if seconds >= 2 * size:
             return f"{seconds / size:,.2g} {unit}" if seconds < 100 * size else f"{seconds / size:,.0f} {unit}"
@@ -31,12 +31,12 @@ def span(seconds: float) -> str:
 
 @dataclass
 class Outlook:
-    """Says what the rest of a campaign will cost: after `WAIT_S`, and after the `FIRST` requests have ended.
+    """Estimates the remaining cost of a campaign, after `WAIT_S` and after the `FIRST` requests have ended.
 
     Attributes:
-        processes: workers.
-        timeout_s: wall seconds of one request at most.
-        key: of the campaign's settings.
+        processes: number of workers.
+        timeout_s: wall time limit of one request, s.
+        key: configuration key of the campaign, for messages.
     """
 
     processes: int
@@ -46,22 +46,22 @@ class Outlook:
     over: bool = False
 
     def due(self, passed: float, ended: int) -> bool:
-        """Whether there is something to say.
+        """Whether an estimate is due.
 
         Args:
-            passed: wall seconds since the campaign began.
-            ended: requests that ended.
+            passed: wall time since the campaign began, s.
+            ended: number of requests that have ended.
         """
         return not self.over and (ended >= FIRST or (not self.waited and passed >= WAIT_S))
 
     def say(self, ended: Sequence[float], count: int, running: Sequence[tuple[float, float]], left: int | None) -> str:
-        """The sentence, or nothing where too little is left.
+        """The estimate as a sentence; "" if too little time is left.
 
         Args:
-            ended: wall and processor seconds of the requests that ended, summed.
-            count: how many these are.
-            running: wall and processor seconds so far of each that runs.
-            left: requests that have not ended; None where that is not known.
+            ended: sums of the wall and processor time of the requests that have ended, s.
+            count: number of these requests.
+            running: wall and processor time so far of each running request, s.
+            left: number of requests that have not ended; None if unknown.
         """
         self.waited, self.over = True, count >= FIRST
         wall, core = (ended[k] + sum(one[k] for one in running) for k in (0, 1))
@@ -94,10 +94,10 @@ class Trial:
     """Ends a campaign when more than half of its first requests fail.
 
     Attributes:
-        first: how many are looked at; None: none.
-        total: requests of the campaign; one that is as short as the trial runs to its end.
-        where: the store.
-        key: of the campaign's settings.
+        first: number of first requests that are examined; None: none.
+        total: number of requests of the campaign; a campaign that is not longer than the trial always runs to its end.
+        where: path of the store, for errors.
+        key: configuration key of the campaign, for messages.
     """
 
     first: int | None
@@ -108,10 +108,10 @@ class Trial:
     reasons: Reasons = field(default_factory=Reasons)
 
     def take(self, status: str, message: str) -> None:
-        """Count a request that has a record now.
+        """Count a request that has been recorded.
 
         Raises:
-            InputError: too many of the first ones failed.
+            InputError: too many of the first requests failed.
         """
         if self.first is None or self.seen >= self.first or (self.total is not None and self.total <= self.first):
             return

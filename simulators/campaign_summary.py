@@ -1,4 +1,4 @@
-"""What a campaign did: counts, costs, and reasons of failures by kind, as metrics, as a table and as an error."""
+"""Summary of a campaign: counts, costs and reasons of failures, as metrics, as a table and as an error."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rich.table import Table
 
 from data.errors import InputError
 
-#: Different messages of one kind that are kept, and characters of one that are shown.
+#: Largest number of different messages that are kept per kind, and of characters that are shown of one.
 KEPT_MESSAGES = 1000
 SHOWN = 160
 
 
 @dataclass
 class Reasons:
-    """Failures by kind, each kind with its messages."""
+    """Counts of failures by kind and message."""
 
     kinds: dict[str, Counter[str]] = field(default_factory=dict)
 
@@ -39,12 +39,12 @@ class Reasons:
         return {kind: messages.total() for kind, messages in by_count}
 
     def lines(self) -> list[str]:
-        """One line a kind: how many, and the message, or the commonest of several."""
+        """One line per kind with its count and its most frequent message."""
         lines = []
         for kind, count in self.counts().items():
             messages = self.kinds[kind]
             (message, times), *_ = messages.most_common(1)
-            # Of several messages the most frequent one is an example; the store has each record's own.
+            # The most frequent message is an example; the store has the message of each record.
             share = f", {times:,} of them" if times < count else ""
             lines.append(f"{count:,} {kind}{share}: {message or 'no message'}")
         return lines
@@ -52,18 +52,18 @@ class Reasons:
 
 @dataclass(frozen=True)
 class CampaignSummary:
-    """What a campaign did.
+    """Summary of one run of a campaign.
 
     Attributes:
-        requested: inputs, equal ones counted once.
-        done: answered now.
-        failed: kind -> failures now.
-        cached: in the store before, answered or failed.
-        seconds: wall time.
-        core_seconds: processor time of the records made now, of every program that a simulation started.
-        store: where the records lie.
-        answered: requests with an answer, those of before among them.
-        reasons: of the failures of all requests, those of before among them.
+        requested: number of distinct requests.
+        done: number of requests that were answered in this run.
+        failed: kind -> number of failures in this run.
+        cached: number of requests that had a record before this run, answered or failed.
+        seconds: wall time, s.
+        core_seconds: processor time of the records of this run, including programs that simulations started, s.
+        store: directory of the records.
+        answered: number of requests with an answer, including earlier ones.
+        reasons: reasons of all failures, including earlier ones.
     """
 
     requested: int
@@ -92,13 +92,13 @@ class CampaignSummary:
         }
 
     def refuse_no_answer(self, key: str | None = "campaign") -> None:
-        """Refuse a campaign in which every request failed, for nothing can be made of it.
+        """Refuse a campaign in which every request failed.
 
         Args:
-            key: of the campaign's settings, for the remedy; None where they cannot be set.
+            key: configuration key of the campaign, for the remedy; None if it is not configurable.
 
         Raises:
-            InputError: naming the reasons by kind.
+            InputError: names the reasons by kind.
         """
         failed = sum(self.reasons.counts().values())
         if self.answered or not failed:

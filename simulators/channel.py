@@ -1,7 +1,7 @@
-"""Messages between a campaign and its workers: framed, checked, and never waited for by the campaign.
+"""Framed messages with checksums between a campaign and its workers; the campaign's end never blocks.
 
-A frame is `MAGIC`, the length of what follows, and its CRC-32. What a worker sends is JSON and the bytes of arrays;
-nothing that comes from it is unpickled.
+A frame is `MAGIC`, the length of the payload, its CRC-32 and the payload. Workers send JSON and the bytes of arrays, so
+that nothing from a worker is unpickled.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ import numpy as np
 
 MAGIC = b"USF1"
 _HEAD = struct.Struct("<4sQI")
-#: Bytes of one message at most.
+#: Largest size of a message, bytes.
 LARGEST = 1 << 32
-#: Bytes that are taken from the socket at a time.
+#: Bytes that are read from the socket at a time.
 PART = 1 << 20
-#: Parts that are taken in a row, so that one worker does not keep the others waiting.
+#: Largest number of parts that are read in a row, so that one worker does not block the others.
 PARTS = 64
 
 
 class GarbledError(Exception):
-    """What came is no frame, or another one than was sent."""
+    """The received bytes are not a valid frame or message."""
 
 
 def frame(payload: bytes) -> list[bytes]:
-    """A message as it travels."""
+    """Frame a message: header and payload."""
     return [_HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)), payload]
 
 
 class Channel:
-    """The campaign's end: nothing that it does waits for the other side.
+    """The campaign's end of a connection, which never blocks.
 
     Args:
-        end: of a pair of sockets.
+        end: one socket of a pair.
     """
 
     def __init__(self, end: socket.socket) -> None:
@@ -48,7 +48,7 @@ class Channel:
         end.setblocking(False)
         self._out: deque[memoryview] = deque()
         self._in = bytearray()
-        #: When bytes came last (`time.monotonic`).
+        #: Time of the last received bytes (`time.monotonic`), s.
         self.heard = time.monotonic()
 
     def fileno(self) -> int:
@@ -57,21 +57,21 @@ class Channel:
 
     @property
     def sending(self) -> bool:
-        """Whether a part of a message has not left yet."""
+        """Whether part of a message has not been sent yet."""
         return bool(self._out)
 
     @property
     def begun(self) -> int:
-        """Bytes of a message that has not come whole."""
+        """Number of received bytes of an incomplete message."""
         return len(self._in)
 
     def send(self, payload: bytes) -> None:
-        """Send a message; what the socket does not take now leaves with later calls of `push`."""
+        """Send a message; bytes that the socket does not accept now are sent by later calls of `push`."""
         self._out.extend(map(memoryview, frame(payload)))
         self.push()
 
     def push(self) -> None:
-        """Send what the socket takes. That the other side is gone shows when something is received."""
+        """Send as much as the socket accepts. A closed connection is reported by `receive`."""
         try:
             while self._out:
                 sent = self._end.send(self._out[0])
@@ -84,11 +84,11 @@ class Channel:
             self._out.clear()
 
     def receive(self) -> bytes | None:
-        """The next message, or None if none has come whole.
+        """The next message; None if no complete one has arrived.
 
         Raises:
-            EOFError: the other side is closed.
-            GarbledError: what came is no message.
+            EOFError: the other end is closed.
+            GarbledError: the received bytes are no valid message.
         """
         for _ in range(PARTS):
             payload = self._whole()
@@ -129,7 +129,7 @@ class Channel:
 
 
 def send(end: socket.socket, payload: bytes) -> None:
-    """The worker's end: send a message, and wait until it has left."""
+    """The worker's end: send a message and block until it has been sent."""
     for part in frame(payload):
         end.sendall(part)
 
@@ -139,7 +139,7 @@ def receive(end: socket.socket) -> bytes:
 
     Raises:
         EOFError: the campaign has closed its end.
-        GarbledError: what came is no message.
+        GarbledError: the received bytes are no valid message.
     """
     magic, length, crc = _HEAD.unpack(_exactly(end, _HEAD.size))
     payload = _exactly(end, length if magic == MAGIC else 0)
@@ -159,7 +159,7 @@ def _exactly(end: socket.socket, count: int) -> bytes:
 
 
 def pack(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Facts and arrays of numbers or strings as bytes.
+    """Serialise facts and arrays of numbers or strings.
 
     Raises:
         TypeError: an array holds something else.
@@ -183,10 +183,10 @@ def pack(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> bytes:
 
 
 def unpack(payload: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """What `pack` was given.
+    """The inverse of `pack`.
 
     Raises:
-        GarbledError: it is nothing that `pack` made.
+        GarbledError: the bytes were not produced by `pack`.
     """
     try:
         at = 8 + int.from_bytes(payload[:8], "little")

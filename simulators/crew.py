@@ -1,4 +1,4 @@
-"""The workers of a campaign: requests are handed out, answers taken, limits kept, and the dead replaced."""
+"""The workers of a campaign: sends requests, collects answers, enforces limits and replaces dead workers."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from simulators.channel import GarbledError
 from simulators.slot import Job, Slot
 from simulators.worker import Answer, Unloadable, Worker, unpack
 
-#: Seconds between looks at clocks.
+#: Interval between checks of time limits, s.
 POLL_S = 0.1
-#: Seconds without another byte after which half an answer is no answer.
+#: Time without further bytes after which a partial answer counts as a crash, s.
 STALL_S = 30.0
-#: Seconds in which a process must have imported the simulator.
+#: Time limit for a process to load the simulator, s.
 START_TIMEOUT_S = 300.0
-#: Processes in a row that may die before they have loaded the simulator.
+#: Number of consecutive deaths while loading the simulator after which the campaign ends.
 MAX_STARTS = 3
 
 
@@ -31,10 +31,10 @@ class Crew:
     """The workers of one campaign.
 
     Attributes:
-        pickled: the simulator.
-        config: limits.
-        record: takes each request with its answer, once.
-        slots: a place for each worker that was started.
+        pickled: the pickled simulator.
+        config: settings of the campaign.
+        record: called once for each request, with its answer.
+        slots: one slot for each worker that was started.
     """
 
     pickled: bytes
@@ -43,7 +43,7 @@ class Crew:
     slots: list[Slot] = field(default_factory=list)
 
     def close(self) -> None:
-        """End the workers, which are idle."""
+        """End the workers, which must be idle."""
         for slot in self.slots:
             slot.worker.close()
 
@@ -55,7 +55,7 @@ class Crew:
             slot.worker.kill()
 
     def running(self) -> list[tuple[float, float]]:
-        """Wall and processor seconds so far of each request that a worker has."""
+        """Wall and processor time so far of each running request, s."""
         now = time.monotonic()
         return [
             (
@@ -67,7 +67,7 @@ class Crew:
         ]
 
     def feed(self, jobs: Iterator[Job]) -> bool:
-        """Give every idle worker a request; whether any is busy."""
+        """Send a request to every idle worker; returns whether any worker is busy."""
         idle = [slot for slot in self.slots if slot.job is None]
         while idle or len(self.slots) < self.config.processes:
             job = next(jobs, None)
@@ -96,14 +96,14 @@ class Crew:
         slot.worker.request(slot.job.values)
 
     def collect(self) -> None:
-        """Take what is ready, and kill what is over its limits."""
+        """Collect answers, and kill workers that exceed their limits."""
         self._wait()
         for slot in self.slots:
-            # Asked before the pipe, so that an answer sent just before the end is still taken.
+            # Checked before the channel is read, so that an answer sent just before the end is still collected.
             dead = slot.worker.dead()
             over = None if dead else slot.over()
             if slot.job is None:
-                # A leak or a death after the last answer is not the next request's fault.
+                # A leak or a death after the last answer must not count for the next request.
                 if over or (dead and slot.ready):
                     slot.renew()
                 continue
@@ -115,11 +115,11 @@ class Crew:
             elif late := self._late(slot):
                 self._replace(slot, *late, again=late[0] in RETRIED)
             elif over:
-                # What fills the disk once would do it twice.
+                # A request that fills the disk would do so again, so that only lack of memory is retried.
                 self._replace(slot, *over, again=over[0] == "out_of_memory")
 
     def _wait(self) -> None:
-        """Until a worker has something to say, or it is time to look at the clock."""
+        """Wait until a worker sends something, or until the next check of the limits."""
         with selectors.DefaultSelector() as selector:
             for slot in self.slots:
                 if slot.job is not None:
@@ -128,7 +128,7 @@ class Crew:
             selector.select(POLL_S)
 
     def _late(self, slot: Slot) -> tuple[str, str] | None:
-        """Kind and message of what has taken too long; None while there is time."""
+        """Kind and message of an exceeded time limit; None if there is none."""
         now, channel = time.monotonic(), slot.worker.channel
         limit = self.config.timeout_s if slot.ready else START_TIMEOUT_S
         if limit is not None and now - slot.started > limit:
@@ -140,7 +140,7 @@ class Crew:
         return None
 
     def _take(self, slot: Slot) -> bool:
-        """Take what a worker says; whether it has said something, or has gone."""
+        """Process a message of a worker; returns whether there was one, or the worker has ended."""
         try:
             payload = slot.worker.channel.receive()
             if payload is None:
@@ -184,7 +184,7 @@ class Crew:
     def _replace(
         self, slot: Slot, kind: str, message: str, details: dict[str, Any] | None = None, *, again: bool
     ) -> None:
-        """Bury a worker; its request is tried again in a fresh one, or recorded as failed."""
+        """Replace a worker; its request is retried in the new one, or recorded as failed."""
         assert slot.job is not None
         job, ready, counted = slot.job, slot.ready, slot.counted
         spent = time.monotonic() - slot.started
@@ -194,7 +194,7 @@ class Crew:
         slot.worker.kill()
         used = max(0.0, slot.worker.core_seconds - counted)
         slot.renew()
-        # A request that was not sent yet is not to blame.
+        # The request had not been sent yet, so it did not cause the failure.
         if not ready:
             return
         job.seconds += spent

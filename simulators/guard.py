@@ -1,15 +1,13 @@
-"""The guard of one program: a small process above it that ends all that the program started, whatever happens.
+"""The guard of a program: a small parent process that reliably ends the program and all of its descendants.
 
-A campaign starts a guard, and the guard starts the program, be it a worker or a solver. On Linux the guard adopts the
-orphans below it (PR_SET_CHILD_SUBREAPER), so that no descendant gets out of its reach by a session of its own or by
-forking twice. When the program ends, when it is told to, or when its parent dies, it kills everything below it, removes
-the scratch directory, and says over a socket how the program ended. The socket is closed by the kernel when the parent
-dies, also by `kill -9`.
+A campaign starts a guard, and the guard starts the program, a worker or a solver. On Linux the guard adopts orphaned
+descendants (PR_SET_CHILD_SUBREAPER), so that none escapes by a new session or by forking twice. When the program ends,
+when the guard is asked to end, or when its parent dies, it kills all descendants, removes the scratch directory, and
+reports over a socket how the program ended. The kernel closes the socket when the parent dies, even by `kill -9`.
 
-On other systems there are no subreapers: descendants are reached as long as their parents live, and a daemon, which
-has left its parents, is not.
+Other systems have no subreapers: a descendant is reached only while its parents live, so that daemons escape.
 
-It uses the standard library and `data.descendants` only, so that it is there in milliseconds.
+The module imports only the standard library and `data.descendants`, so that a guard starts in milliseconds.
 """
 
 from __future__ import annotations
@@ -28,26 +26,26 @@ from typing import Any, NoReturn
 
 from data.descendants import adopt_orphans, end_descendants, end_with_parent
 
-#: Told over the socket: kill at once; or: it is about to end, so wait a moment for its status.
+#: Commands over the socket: kill the program at once, or wait briefly for a program that is about to end.
 KILL, ENDING = b"k", b"e"
-#: Seconds that a program which is about to end is given.
+#: Time that a program which is about to end gets, s.
 ENDING_S = 2.0
-#: Seconds in which what was killed must have gone.
+#: Time limit for killed processes to disappear, s.
 GONE_S = 5.0
-#: Bytes of what a program printed last that are kept.
+#: Number of last output bytes of a program that are kept.
 TAIL = 2000
 #: Exit status of a program that could not be started.
 NOT_STARTED = 127
 
 
 def guard(settings: Mapping[str, Any]) -> None:
-    """Start the program below a guard: this returns in the program's process, and never in the guard.
+    """Become the guard of a program; this returns only in the process of the program, never in the guard.
 
     Args:
-        settings: `parent`: number of the process that started this; `control`: descriptor of the socket; `scratch`:
-            directory that is removed in the end, or None; `private`: descriptors that only the guard has; `handed`:
-            those that only the program has; `log`: descriptor of a file for what it prints, or None; `printed`: bytes
-            that it may print at most, or None; `file_bytes`: size of the largest file that it may write, or None.
+        settings: `parent`: id of the parent process; `control`: descriptor of the socket; `scratch`: directory that is
+            removed in the end, or None; `private`: descriptors that only the guard keeps; `handed`: descriptors that
+            only the program keeps; `log`: descriptor of a file for the output, or None; `printed`: largest size of the
+            output, bytes, or None; `file_bytes`: size of the largest file that the program may write, or None.
     """
     _Guard(settings).start()
 
@@ -77,7 +75,7 @@ class _Guard:
             signal.signal(number, self._stop)
         if os.getppid() != self.settings["parent"]:
             self._end()
-        # The socket tells of the parent's death as well, unless a process that it forked holds the other end.
+        # The socket also closes when the parent dies, unless a process that it forked has a copy of the other end.
         end_with_parent(self.settings["parent"], signal.SIGTERM)
         above = os.getpid()
         self.program = os.fork()
@@ -92,11 +90,11 @@ class _Guard:
             self._end()
 
     def _become_program(self, above: int, output: int, waking: int) -> None:
-        """What the program's process does before it is the program."""
+        """Prepare the child process before it becomes the program."""
         signal.set_wakeup_fd(-1)
         for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, signal.SIG_DFL)
-        # A session of its own: signals that it sends to its group do not reach the guard.
+        # In a separate session, signals that the program sends to its group do not reach the guard.
         os.setsid()
         end_with_parent(above)
         for stream in (1, 2):
@@ -104,7 +102,7 @@ class _Guard:
         for number in (output, self.output, self.wake, waking, *self.settings["private"]):
             os.close(number)
         self.control.close()
-        # The memory of a program that crashed is no use to anybody, and large.
+        # Core dumps are large and not needed.
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         limit = self.settings["file_bytes"]
         if limit is not None:
@@ -116,7 +114,7 @@ class _Guard:
         self.stopped = True
 
     def _watch(self) -> None:
-        """Until the program has ended, or is to be ended."""
+        """Wait until the program has ended or has to be killed."""
         poll = select.poll()
         for number in (self.control.fileno(), self.wake, self.output):
             poll.register(number, select.POLLIN)
@@ -141,7 +139,7 @@ class _Guard:
         return limit is not None and self.printed > limit
 
     def _reap(self) -> None:
-        """Bury the dead, orphans among them."""
+        """Reap ended processes, including adopted orphans."""
         with suppress(ChildProcessError):
             while True:
                 pid, status = os.waitpid(-1, os.WNOHANG)
@@ -151,7 +149,7 @@ class _Guard:
                     self.code = os.waitstatus_to_exitcode(status)
 
     def _drain(self) -> bool:
-        """Take some of what was printed; whether more may come."""
+        """Read some of the output; returns whether more may follow."""
         try:
             text = os.read(self.output, 1 << 16)
         except BlockingIOError:
@@ -170,7 +168,7 @@ class _Guard:
             self.trouble = f"its log cannot be written: {error.strerror}"
 
     def _end(self) -> None:
-        """Kill what is left, clear up, and say how the program ended."""
+        """Kill all descendants, clean up, and report how the program ended."""
         end_descendants(GONE_S)
         with suppress(OSError):
             for _ in range(64):  # a pipe holds no more
@@ -190,7 +188,7 @@ class _Guard:
 
 
 def become(command: Sequence[str]) -> NoReturn:
-    """Be this program from here on, with signals as a shell would set them."""
+    """Replace this process by a program, with the signal handlers that a shell would set."""
     for number in (signal.SIGINT, signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(number, signal.SIG_DFL)
     try:
@@ -201,7 +199,7 @@ def become(command: Sequence[str]) -> NoReturn:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a directory with all that is in it, also what its maker has made unreadable; links are not followed."""
+    """Remove a directory with its content, including unreadable directories; links are not followed."""
     shutil.rmtree(path, ignore_errors=True)
     if os.path.lexists(path):
         for folder, _, _ in os.walk(path):

@@ -1,6 +1,6 @@
-"""The parent's end of a guard: starts a program below it, asks for its end, and learns how that was.
+"""The parent's side of a guard: starts a program below it, ends it, and receives the report.
 
-See `simulators.guard` for what the guard does.
+See `simulators.guard` for the guard itself.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from data.processor import living_seconds, usage_seconds
 from simulators.guard import ENDING, ENDING_S, GONE_S, KILL
 from simulators.scratch import MARK, Scratch, marked_processes
 
-#: Seconds that a guard itself may take beyond those it waits for others.
+#: Time that a guard may take beyond its own waiting times, s.
 GUARD_S = 5.0
 
 
@@ -32,11 +32,11 @@ class Ended:
     """How a program below a guard ended.
 
     Attributes:
-        code: exit status, minus the number of the signal that killed it; None: the guard killed it.
-        said: the last that it printed.
-        over: whether it was killed because it printed more than it may.
-        trouble: why else it was killed; "" for no reason of its own.
-        core_seconds: processor time of the program, of all that it started, and of the guard.
+        code: exit status, or minus the number of the signal that killed it; None: the guard killed it.
+        said: end of its output.
+        over: whether it was killed because its output exceeded the limit.
+        trouble: another reason for which it was killed; "" if there is none.
+        core_seconds: processor time of the program, of all its descendants and of the guard, s.
     """
 
     code: int | None
@@ -65,16 +65,16 @@ class Guarded:
     """A program below a guard.
 
     Attributes:
-        boot: Python code that ends in the program; it runs in the process that `guard` returns in.
-        arguments: of that code, in `sys.argv` behind the settings of the guard.
-        isolated: whether Python reads neither its environment nor what is installed beside its library.
+        boot: Python code that calls `guard` and then becomes the program.
+        arguments: arguments of that code, in `sys.argv` after the settings of the guard.
+        isolated: whether Python ignores its environment variables and site packages.
         env: environment of the program.
-        folder: working directory; None: this process's.
-        scratch: a directory for temporary files, which is removed with the program.
-        handed: descriptors for the program; they are closed here.
-        log: a file for what it prints; None: only the last of that is kept.
-        printed: bytes that it may print at most.
-        file_bytes: size of the largest file that it may write.
+        folder: working directory; None: that of this process.
+        scratch: directory for temporary files, which is removed with the program.
+        handed: descriptors for the program, which are closed in this process.
+        log: file for the output; None: only the end of the output is kept.
+        printed: largest size of the output, bytes; None: no limit.
+        file_bytes: size of the largest file that it may write, bytes; None: no limit.
     """
 
     boot: str
@@ -117,7 +117,7 @@ class Guarded:
                 cwd=self.folder,
                 pass_fds=(theirs.fileno(), *private, *self.handed),
                 stdin=subprocess.DEVNULL,
-                # Out of the reach of Ctrl-C and of signals to this process's group.
+                # Ctrl-C and signals to the group of this process do not reach it.
                 start_new_session=True,
             )
         except BaseException:
@@ -142,7 +142,7 @@ class Guarded:
         """Whether the program and its guard have ended; `wait` says how."""
         if self.ended is not None:
             return True
-        # It speaks once, when all has ended.
+        # The guard sends its report once, when all has ended.
         try:
             self._control.settimeout(0.0)
             self._control.recv(1, socket.MSG_PEEK)
@@ -153,7 +153,7 @@ class Guarded:
         return True
 
     def wait(self, limit_s: float) -> Ended | None:
-        """How the program ended; None if it has not within so many seconds."""
+        """Wait for the end of the program; None if it has not ended after `limit_s` seconds."""
         deadline = time.monotonic() + limit_s
         while self.ended is None:
             self._control.settimeout(max(1e-3, deadline - time.monotonic()))
@@ -169,16 +169,16 @@ class Guarded:
         return self.ended
 
     def tell_to_end(self) -> None:
-        """Ask the guard to kill everything, without waiting for it."""
+        """Ask the guard to kill the program and its descendants, without waiting."""
         self._tell(KILL)
 
     def kill(self) -> Ended:
-        """Kill everything, at once; again is once."""
+        """Kill the program and its descendants at once; repeated calls have no effect."""
         self._tell(KILL)
         return self._finish(GONE_S + GUARD_S)
 
     def end(self) -> Ended:
-        """How a program ended that is about to; what has not ended in a moment is killed."""
+        """Wait for a program that is about to end; it is killed if it takes too long."""
         self._tell(ENDING)
         return self._finish(ENDING_S + GONE_S + GUARD_S)
 
@@ -189,7 +189,7 @@ class Guarded:
     def _finish(self, limit_s: float) -> Ended:
         ended = self.wait(limit_s)
         if ended is None:
-            # A guard that was halted from outside, or that waits for what no signal ends.
+            # The guard was stopped from outside, or waits for a process that no signal ends.
             kill_descendants(self.process.pid)
             kill([self.process.pid])
             self._bury()
@@ -197,7 +197,7 @@ class Guarded:
         return self.ended
 
     def _bury(self) -> None:
-        """Take leave of the guard, which has ended or ends just now."""
+        """Reap the guard, which has ended or is ending, and read its report."""
         before = living_seconds(self.descendants())
         _, status, usage = os.wait4(self.process.pid, 0)
         self.process.returncode = os.waitstatus_to_exitcode(status)

@@ -1,4 +1,4 @@
-"""Ctrl-C that cannot get lost."""
+"""Reliable handling of Ctrl-C."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Interrupts:
-    """Python drops an exception that a signal raises inside a destructor or callback; here it is raised again."""
+    """Raises KeyboardInterrupt again if Python dropped it, which happens inside destructors and callbacks."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -24,7 +24,7 @@ class Interrupts:
             signal.signal(signal.SIGINT, self.before)
 
     def check(self) -> None:
-        """Raise KeyboardInterrupt if a signal came and its exception got lost."""
+        """Raise KeyboardInterrupt if a signal arrived and its exception was dropped."""
         if self.seen:
             raise KeyboardInterrupt
 

@@ -1,4 +1,4 @@
-"""Programs that simulators run: limited in time and output, and gone with all that they started when they are left."""
+"""Runs the programs of simulators with limits of time and output, and ends them with all of their descendants."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import simulators
 from simulators.guarded import Ended, Guarded
 
-#: Bytes that a program may print.
+#: Largest size of a program's output, bytes.
 PRINTED = 100_000_000
 BOOT = (
     "import json, sys; sys.path.insert(0, sys.argv[2]); "
@@ -28,19 +28,19 @@ def run_program(
 ) -> Ended | None:
     """Run a program to its end, below a guard (`simulators.guard`).
 
-    When this returns or raises, the program and everything that it started have ended; so they do when this process
-    dies, however that dies.
+    When this returns or raises, the program and all of its descendants have ended. They also end when this process dies
+    for any reason.
 
     Args:
         command: path of the program, and arguments.
         folder: working directory.
-        env: of the program.
-        log: file for what it prints, on both of its streams.
-        deadline: on the clock of `time.monotonic`; then it is killed.
-        printed: bytes of output after which it is killed.
+        env: environment of the program.
+        log: file for its standard output and standard error.
+        deadline: time on the clock of `time.monotonic` at which it is killed, s.
+        printed: size of the output above which it is killed, bytes.
 
     Returns:
-        How it ended; None if the deadline passed.
+        How the program ended; None if the deadline passed.
     """
     root = Path(simulators.__file__).parent.parent
     program = Guarded(BOOT, [str(root), *command], env, isolated=True, folder=folder, log=log, printed=printed)

@@ -1,7 +1,7 @@
-"""Directories for temporary files of simulators: removed when they are left, or else by whoever comes next.
+"""Directories for temporary files of simulators, which are removed even if their process dies.
 
-Each holds a locked file as long as a process needs it. The kernel releases the lock when that process dies, so that
-the next one that makes such a directory can tell which of the others were left behind, and removes those.
+Each directory has a file that its process keeps locked. The kernel releases the lock when the process dies. A process
+that creates such a directory removes all abandoned ones, which it recognises by their released locks.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ from simulators.guard import remove_tree
 
 PREFIX = "understudy-scratch-"
 LOCK = ".understudy-lock"
-#: Environment variable by which the programs that belong to a directory are told from all others.
+#: Environment variable that marks the programs that belong to a directory.
 MARK = "UNDERSTUDY_SCRATCH"
-#: Seconds after which an empty directory without a lock is one whose maker died at once.
+#: Age at which an empty directory without a lock counts as abandoned, s.
 STALE_S = 3600.0
 
 
 @dataclass
 class Scratch:
-    """A directory that is held.
+    """A locked directory for temporary files.
 
     Attributes:
-        root: the directory with its lock.
-        lock: descriptor of the locked file; a process that inherits it holds the directory too.
+        root: the directory, which contains the locked file.
+        lock: descriptor of the locked file; a process that inherits it keeps the lock too.
     """
 
     root: Path
@@ -43,13 +43,13 @@ class Scratch:
 
     @classmethod
     def make(cls) -> Scratch:
-        """A new one where temporary files go (`TMPDIR`), after those that were left behind there are removed."""
+        """Create a directory below `TMPDIR`, after removing abandoned ones there."""
         parent = Path(tempfile.gettempdir())
         sweep(parent)
         while True:
             root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
             lock = os.open(root / LOCK, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            # Another process that sweeps may have taken it for one that was left behind.
+            # Another process may have removed it as abandoned before it was locked.
             with suppress(OSError):
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 if (root / LOCK).stat().st_ino == os.fstat(lock).st_ino:
@@ -59,15 +59,15 @@ class Scratch:
 
     @property
     def files(self) -> Path:
-        """Where the files go."""
+        """Folder for the files."""
         return self.root / "files"
 
     def megabytes(self) -> float:
-        """What the files take on the disk, in 10^6 bytes."""
+        """Disk space of the files, 10^6 bytes."""
         return _taken(self.files) / 1e6
 
     def close(self) -> None:
-        """Remove it; again is once."""
+        """Remove the directory; repeated calls have no effect."""
         if self.lock >= 0:
             remove_tree(str(self.root))
             os.close(self.lock)
@@ -76,7 +76,7 @@ class Scratch:
 
 @contextmanager
 def scratch() -> Iterator[Path]:
-    """A directory for temporary files while the block runs."""
+    """Context that provides a directory for temporary files and removes it."""
     directory = Scratch.make()
     try:
         yield directory.files
@@ -85,7 +85,7 @@ def scratch() -> Iterator[Path]:
 
 
 def sweep(parent: Path) -> list[Path]:
-    """Remove the directories that dead processes of this user left in `parent`, and kill what still works in them."""
+    """Remove directories that dead processes of this user left in `parent`, and kill programs that still use them."""
     removed = []
     for entry in os.scandir(parent):
         if not entry.name.startswith(PREFIX):
@@ -101,7 +101,7 @@ def sweep(parent: Path) -> list[Path]:
 
 
 def _left_behind(root: Path, facts: os.stat_result) -> bool:
-    """Remove a directory if nobody holds it; whether it was."""
+    """Remove a directory if no process has locked it; returns whether it was abandoned."""
     try:
         lock = os.open(root / LOCK, os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -122,7 +122,7 @@ def _left_behind(root: Path, facts: os.stat_result) -> bool:
 
 
 def marked_processes(root: Path) -> list[int]:
-    """Processes that were started for a scratch directory, wherever they stand in the tree of processes."""
+    """Ids of the processes that were started for a scratch directory, anywhere in the process tree."""
     pids = []
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
@@ -132,7 +132,7 @@ def marked_processes(root: Path) -> list[int]:
 
 
 def _taken(folder: Path) -> int:
-    """Bytes on the disk below a folder; what vanishes meanwhile is passed over."""
+    """Disk space of a folder, bytes; files that disappear meanwhile are ignored."""
     total = 0
     with suppress(OSError), os.scandir(folder) as entries:
         for entry in entries:

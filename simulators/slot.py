@@ -1,4 +1,4 @@
-"""A place in a campaign: one worker, and the request that it works on."""
+"""Slots of a campaign: a worker with the request that it computes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from typing import Any
 
 from simulators.worker import Worker
 
-#: Seconds between looks at memory, and at least between looks at the size of a directory.
+#: Interval between checks of memory, and smallest interval between checks of the scratch directory, s.
 MEMORY_POLL_S, SCRATCH_POLL_S = 0.1, 1.0
-#: A look at a large directory takes time; so many times that long passes before the next.
+#: Smallest interval between checks of a large directory, in multiples of the time that a check takes.
 SCRATCH_REST = 20
 
 
 @dataclass
 class Job:
-    """A request on its way."""
+    """A request with its attempts and its cost so far."""
 
     key: str
     values: dict[str, Any]
@@ -27,17 +27,17 @@ class Job:
 
 @dataclass
 class Slot:
-    """A worker and what it is doing.
+    """A worker and its current request.
 
     Attributes:
         worker: the process.
-        memory_mb: resident memory that it may hold (10^6 bytes); None: no limit.
-        scratch_mb: disk that its temporary files may take (10^6 bytes); None: no limit.
-        job: what it works on.
-        started: when it began that, or was started itself (s, `time.monotonic`).
-        ready: whether it has greeted.
-        deaths: in a row before a greeting.
-        counted: its processor time up to its last message (s).
+        memory_mb: limit of its resident memory, 10^6 bytes; None: no limit.
+        scratch_mb: limit of the disk space of its temporary files, 10^6 bytes; None: no limit.
+        job: request that it computes; None: idle.
+        started: time at which the request or the process was started (`time.monotonic`), s.
+        ready: whether it has loaded the simulator.
+        deaths: number of consecutive deaths before it was ready.
+        counted: its processor time up to its last message, s.
     """
 
     worker: Worker
@@ -52,13 +52,13 @@ class Slot:
     _scratch_at: float = 0.0
 
     def renew(self) -> None:
-        """Put a fresh process in place of this one."""
+        """Replace the process by a new one."""
         self.worker.kill()
         self.worker.start()
         self.ready, self.started, self.counted = False, time.monotonic(), 0.0
 
     def over(self) -> tuple[str, str] | None:
-        """Kind and message of what a worker has too much of; None while all is well."""
+        """Kind and message of an exceeded limit of memory or disk; None if there is none."""
         now = time.monotonic()
         if self.memory_mb is not None and now >= self._memory_at:
             self._memory_at = now + MEMORY_POLL_S

@@ -1,4 +1,4 @@
-"""A simulator that misbehaves on request, to try campaigns and whatever else runs simulators."""
+"""A simulator that misbehaves on request, to test campaigns and other code that runs simulators."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ os.fork() and os._exit(0)
 print(os.getpid(), file=open(sys.argv[1], "w"), flush=True)
 os.closerange(0, 64)
 time.sleep(1e6)"""
-#: What the mode "leak" never gives back.
+#: Memory that the mode "leak" never releases.
 _LEAKED: list[np.ndarray] = []
-#: Uses so many seconds of processor time, however long that takes.
+#: A program that uses the given processor time, s.
 BURN = "import sys, time\nwhile time.process_time() < float(sys.argv[1]): pass"
 SPEC = Spec(
     (Variable("x", (), "1", "float64", "a number"), Variable("mode", (), "1", "str", "how to behave")),
@@ -53,12 +53,12 @@ SPEC = Spec(
 
 @dataclass(frozen=True)
 class Misbehaving:
-    """Squares numbers, or fails as `mode` says.
+    """Squares numbers, or fails in the way that the input `mode` names.
 
     Attributes:
-        folder: gets a line in `calls` for each call, and marker files.
-        seconds: each call takes.
-        version: enters the fingerprint.
+        folder: folder in which each call writes a line to `calls`, and in which marker files are created.
+        seconds: sleep of each call, s.
+        version: part of the fingerprint.
         loads: whether another process can load it; if not, that process ends with status 7.
     """
 
@@ -82,13 +82,13 @@ class Misbehaving:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        # In a worker: xarray would load dask with the first record, which takes longer than all else here.
+        # In a worker, xarray would import dask with the first record, which takes longer than everything else here.
         sys.modules.setdefault("dask", None)  # type: ignore[arg-type]
         if not self.loads:
             os._exit(7)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """The square of x, unless `mode` is another than "ok"."""
+        """Return the square of x if `mode` is "ok"."""
         x, mode = float(inputs["x"]), str(inputs["mode"].item())
         with open(Path(self.folder) / "calls", "a", encoding="utf-8") as calls:
             calls.write(f"{x:g} {mode} {os.getpid()}\n")
@@ -153,7 +153,7 @@ class Misbehaving:
                 os.kill(os.getpid(), signal.SIGKILL)
 
     def _misbehave_as_program(self, mode: str) -> None:
-        """Ways to get at the processes, descriptors and files around it."""
+        """Modes that affect the surrounding processes, descriptors and files."""
         # A file that nobody removes.
         tempfile.mkstemp()
         if mode.startswith("daemon"):
@@ -197,7 +197,7 @@ class _SilentError(Exception):
 
 
 def _sockets() -> Iterator[socket.socket]:
-    """The sockets of this process; it has only the one on which it answers."""
+    """The sockets of this process; its only one is the connection to the campaign."""
     for descriptor in Path("/proc/self/fd").iterdir():
         with suppress(OSError):
             if stat.S_ISSOCK(descriptor.stat().st_mode):
@@ -205,5 +205,5 @@ def _sockets() -> Iterator[socket.socket]:
 
 
 def request(x: float, mode: str = "ok") -> xr.Dataset:
-    """One request."""
+    """A request to `Misbehaving`."""
     return dataset(SPEC.inputs, {"x": x, "mode": mode})

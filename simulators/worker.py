@@ -1,7 +1,7 @@
-"""One process of a campaign: takes requests over a socket, answers them, and ends with all that it started.
+"""A worker process of a campaign, which receives requests over a socket and answers them.
 
-A guard stands above it (`simulators.guard`). Requests are pickled by the campaign; answers are JSON and bytes
-(`simulators.channel`), so that nothing which a simulator's process sends is unpickled.
+It runs below a guard (`simulators.guard`). The campaign pickles requests; answers are JSON and bytes
+(`simulators.channel`), so that the campaign never unpickles data from a worker.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ from simulators.channel import Channel
 from simulators.guarded import Ended, Guarded
 from simulators.scratch import Scratch
 
-#: Environment variables that tell numerical libraries how many threads to start.
+#: Environment variables that set the number of threads of numerical libraries.
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[3]); "
     "from simulators.guard import guard; guard(json.loads(sys.argv[1])); "
     "from simulators.worker import serve; serve(int(sys.argv[2]))"
 )
-#: Characters of a message of failure that are kept.
+#: Largest number of characters of a failure message that are kept.
 MESSAGE = 4000
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What became of one request.
+    """The answer to a request, or its failure.
 
     Attributes:
         status: "ok", or the kind of failure.
         values: outputs by name; empty for a failure.
-        message: why it failed.
-        log: JSON, how the answer was reached or what is known of the failure.
-        seconds: wall time.
-        core_seconds: processor time of this process and of every program that it started.
-        counted: that of everything the process has done so far.
+        message: reason of a failure.
+        log: JSON with facts about the computation or the failure.
+        seconds: wall time, s.
+        core_seconds: processor time of this process and of every program that it started, for this request, s.
+        counted: processor time of the process for everything so far, s.
     """
 
     status: str
@@ -66,29 +66,29 @@ class Answer:
     counted: float = 0.0
 
     def pack(self) -> bytes:
-        """As it travels."""
+        """Serialise the answer for the channel."""
         return channel.pack({"answer": {**asdict(self), "values": None}}, self.values)
 
 
 @dataclass(frozen=True)
 class Ready:
-    """The greeting of a process that has loaded the simulator; `counted` is the processor time of that (s)."""
+    """Message of a process that has loaded the simulator; `counted` is its processor time so far, s."""
 
     counted: float
 
 
 @dataclass(frozen=True)
 class Unloadable:
-    """Why a process could not load the simulator."""
+    """Message of a process that could not load the simulator, with the reason."""
 
     message: str
 
 
 def unpack(payload: bytes) -> Answer | Ready | Unloadable:
-    """What a worker said.
+    """Parse a message of a worker.
 
     Raises:
-        GarbledError: it is nothing that a worker says.
+        GarbledError: it is no valid message.
     """
     facts, arrays = channel.unpack(payload)
     try:
@@ -102,10 +102,12 @@ def unpack(payload: bytes) -> Answer | Ready | Unloadable:
 
 
 def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = None) -> Answer:
-    """Run a simulator on the values of one request; every way in which it can fail becomes an answer too.
+    """Run a simulator on the values of a request; every failure becomes an answer too.
 
     Args:
-        guard: process that adopts what this one leaves behind, whose time counts as well.
+        simulator: the simulator.
+        values: values of the request by name.
+        guard: id of the guard, which adopts orphans of this process; their processor time is counted.
     """
     start, before = time.perf_counter(), _counted(guard)
 
@@ -125,7 +127,7 @@ def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = 
         try:
             outputs = _fitting(result, simulator.spec)
         except SimulationError as error:
-            # The request was in order; it is the answer that does not fit.
+            # The request was valid, but the answer does not fit the spec.
             return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
         return Answer("ok", outputs, "", str(result.attrs.get("log", "{}")), *spent())
     except SimulationError as error:
@@ -136,16 +138,16 @@ def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = 
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         said = f": {end.code}" if isinstance(end.code, str) else ""
         return failed("crashed", f"exited with status {code}{said}", {"exit_status": code})
-    except BaseException as error:  # KeyboardInterrupt and others that are no Exception are failures like any other
+    except BaseException as error:  # KeyboardInterrupt and other BaseExceptions are failures too
         lines = traceback.format_exc().strip().splitlines()[-12:]
         return failed("crashed", _said(error), {"traceback": [line[:MESSAGE] for line in lines]})
 
 
 def _fitting(result: Any, spec: Spec) -> dict[str, np.ndarray]:
-    """The outputs of a simulator, as its spec has them.
+    """The outputs of a simulator with the dtypes of its spec.
 
     Raises:
-        SimulationError: they do not fit.
+        SimulationError: they do not fit the spec.
     """
     if not isinstance(result, xr.Dataset):
         raise SimulationError("crashed", f"it is no xarray.Dataset but {type(result).__name__}")
@@ -158,7 +160,7 @@ def _fitting(result: Any, spec: Spec) -> dict[str, np.ndarray]:
                 raise SimulationError("crashed", f"{variable.name} must hold strings, got {values.dtype}")
             outputs[variable.name] = values.astype(object)
             continue
-        # From a float to an integer, or from an object, something would be lost in silence.
+        # Casts from float to integer, or from object, would lose information silently.
         if not np.can_cast(values.dtype, np.dtype(variable.dtype), "same_kind"):
             raise SimulationError("crashed", f"{variable.name} must be {variable.dtype}, got {values.dtype}")
         with np.errstate(over="ignore"):
@@ -170,7 +172,7 @@ def _fitting(result: Any, spec: Spec) -> dict[str, np.ndarray]:
 
 
 def _said(error: BaseException) -> str:
-    """Type and text of an exception; the text may fail as well."""
+    """Type and text of an exception, whose `__str__` may fail as well."""
     try:
         text = str(error)
     except Exception as second:
@@ -181,27 +183,27 @@ def _said(error: BaseException) -> str:
 def _json(details: Mapping[str, Any]) -> str:
     try:
         return json.dumps(dict(details), default=str)
-    except Exception as error:  # keys that are no strings, circles, a `__str__` that fails
+    except Exception as error:  # keys that are no strings, circular references, a failing `__str__`
         return json.dumps({"details": f"cannot be written as JSON: {type(error).__name__}"})
 
 
 def _counted(guard: int | None) -> float:
-    """Processor time so far of this process, of what it started, and of what a guard has adopted (s)."""
+    """Processor time so far of this process, of its descendants, and of the orphans that a guard has adopted, s."""
     if guard is None:
         return tree_seconds()
     return tree_seconds() + living_seconds([guard, *_adopted(guard)])
 
 
 def _adopted(guard: int) -> list[int]:
-    """What is below the guard and not below this process: programs whose parents have ended."""
+    """Descendants of the guard that are not below this process: programs whose parents have ended."""
     others = [pid for pid in children(guard) if pid != os.getpid()]
     return others + [below for pid in others for below in descendants(pid)]
 
 
 def serve(descriptor: int) -> None:
-    """What the process does: receive the simulator, then answer requests until the socket closes."""
+    """Receive the simulator, then answer requests until the socket closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    # A program that outlives this process must not keep the socket open, or the death would go unseen.
+    # A program that outlives this process must not keep the socket open, or the death would not be noticed.
     os.set_inheritable(descriptor, False)
     end = socket.socket(fileno=descriptor)
     pid, guard = os.getpid(), os.getppid()
@@ -213,30 +215,30 @@ def serve(descriptor: int) -> None:
         except Exception as error:
             channel.send(end, channel.pack({"unloadable": _said(error)}, {}))
             return
-        # What xarray loads with its first record belongs to no request.
+        # The imports that xarray does with its first record must not count for a request.
         dataset(simulator.spec.inputs, {}).assign(x=((), 0.0))["x"].copy()
         channel.send(end, channel.pack({"ready": _counted(guard)}, {}))
         while True:
             values = pickle.loads(channel.receive(end))
             payload = answer(simulator, values, guard).pack()
             if os.getpid() != pid:
-                # A copy that the simulator made by forking, and that came back from it.
+                # This is a copy of the process that the simulator forked and that returned from `simulate`.
                 os._exit(0)
             channel.send(end, payload)
-            # A daemon that a request left behind is not the next request's. What this process itself started stays,
-            # such as a server that serves all requests, and ends with it.
+            # Daemons that a request left behind must not affect the next one. Children of this process, such as a
+            # server for all requests, keep running and end with it.
             kill(_adopted(guard))
 
 
 @dataclass
 class Worker:
-    """The parent's end of one process, which is started anew after each death.
+    """The campaign's side of a worker process, which can be restarted.
 
     Attributes:
-        simulator: pickled.
-        threads: for the numerical libraries of the process.
-        scratch_mb: size of the largest file that it may write (10^6 bytes); None: no limit.
-        channel: to the process.
+        simulator: the pickled simulator.
+        threads: number of threads of numerical libraries in the process.
+        scratch_mb: size of the largest file that the process may write, 10^6 bytes; None: no limit.
+        channel: connection to the process.
         scratch: directory for its temporary files.
     """
 
@@ -251,7 +253,7 @@ class Worker:
         self.start()
 
     def start(self) -> None:
-        """Start a fresh process and hand it the simulator."""
+        """Start a new process and send it the simulator."""
         ours, theirs = socket.socketpair()
         self.scratch = Scratch.make()
         handed = theirs.detach()
@@ -267,11 +269,11 @@ class Worker:
         self.channel.send(self.simulator)
 
     def request(self, values: Mapping[str, Any]) -> None:
-        """Send a request; it leaves as the process takes it."""
+        """Send a request without blocking."""
         self.channel.send(pickle.dumps(dict(values), protocol=5))
 
     def memory_mb(self) -> float:
-        """Resident memory of the process and of what it started, in 10^6 bytes."""
+        """Resident memory of the process and its descendants, 10^6 bytes."""
         total = 0
         for pid in self._guarded.descendants():
             with suppress(psutil.Error):
@@ -279,40 +281,40 @@ class Worker:
         return total / 1e6
 
     def dead(self) -> bool:
-        """Whether the process has ended, and all that it started."""
+        """Whether the process and all of its descendants have ended."""
         return self._guarded.done()
 
     def core_seconds_so_far(self) -> float:
-        """Processor time of a living process and of every program that it started, in ticks of about 0.01 s (s)."""
+        """Processor time of a running process and its descendants, s, with a resolution of about 0.01 s."""
         return self._guarded.core_seconds_so_far()
 
     @property
     def core_seconds(self) -> float:
-        """Processor time of the process and of every program that it started; known once it is dead."""
+        """Processor time of an ended process and its descendants, s; 0 while it runs."""
         return 0.0 if self._guarded.ended is None else self._guarded.ended.core_seconds
 
     def tell_to_end(self) -> None:
-        """Have the process killed with everything that it started, without waiting for it."""
+        """Have the process and its descendants killed, without waiting."""
         self._guarded.tell_to_end()
 
     def kill(self) -> Ended:
-        """Kill the process and everything that it started, at once; again is once."""
+        """Kill the process and its descendants at once; repeated calls have no effect."""
         self.channel.close()
         return self._guarded.kill()
 
     def bury(self) -> Ended:
-        """How a process ended that is dead or about to be."""
+        """Wait for a process that has ended or is about to; returns how it ended."""
         ended = self._guarded.end()
         self.channel.close()
         return ended
 
     def close(self) -> None:
-        """End the process kindly, or else by force."""
+        """End the process by closing the channel, or kill it if it does not end."""
         self.channel.close()
         if self._guarded.wait(0.5) is None:
             self.kill()
 
 
 def request_values(inputs: xr.Dataset) -> dict[str, np.ndarray]:
-    """The values of a request by name, as they travel."""
+    """The values of a request by name."""
     return {str(name): np.asarray(array.values) for name, array in inputs.data_vars.items()}
