@@ -268,13 +268,14 @@ def test_memory_is_that_of_chunks_and_parts(tmp_path: Path) -> None:
             return super().predict_table(table)  # type: ignore[no-any-return]
 
     peaks = []
-    for count in (20_000, 200_000):
+    # The first rows also fill the pools of the allocators, once.
+    for count in (100_000, 500_000):
         library = designs_drawn(NAMES, RANGES, count, 0)
         how = config(chunk_rows=2000, part_rows=10_000)
         peaks.append(screen_library(Watched(), library, tmp_path / str(count), how, progress=False).peak_memory_mb)
     assert max(sizes) <= 2048
-    # Ten times as many rows; all of them at once would be 200,000 x 11 columns x 8 bytes = 18 MB.
-    assert peaks[1] < peaks[0] + 10
+    # All of the rows at once would be 500,000 x 11 columns x 8 bytes = 44 MB.
+    assert peaks[1] < peaks[0] + 15
 
 
 SPEC = Spec(
@@ -312,7 +313,7 @@ class BowlSolver:
 
 @pytest.fixture(scope="module")
 def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
-    layout = ParameterLayout.from_json({**SPEC.to_json(), "axes": []})
+    layout = ParameterLayout(SPEC.inputs, SPEC.outputs, (), {})
     rng = np.random.default_rng(0)
 
     def table(count: int) -> ParameterTable:
