@@ -1,4 +1,4 @@
-"""What a surrogate has to beat: the mean, the cheap method with a linear fit, and fingerprints.
+"""Baselines that a surrogate has to beat: the mean, a linear fit to the cheap method, and fingerprints.
 
 Each baseline is fitted on the training part alone. Fingerprints are Morgan counts of radius 2
 (Rogers and Hahn, J. Chem. Inf. Model. 2010, 50, 742) under ridge regression, with its penalty by
@@ -40,9 +40,9 @@ def predictions(
     Args:
         fingerprints: `morgan_counts` of the molecules.
         cheap: the same property by the cheap method.
-        truth: the property by the dear method; only its training rows are read.
+        truth: the property by the expensive method; only its training rows are read.
         train: indices of the training part.
-        seed: of the random forest.
+        seed: seed of the random forest.
     """
     y = truth[train]
     linear = LinearRegression().fit(cheap[train, None], y)

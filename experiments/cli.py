@@ -1,7 +1,7 @@
-"""The `understudy` command: one Hydra application a stage, one exit status a kind of ending.
+"""The `understudy` command, which runs one Hydra application for each stage and returns an exit status.
 
-0 is success, 2 a usage or input error (one line, no traceback), 130 Ctrl-C, SIGTERM or SIGUSR1, 141 a pipe whose reader
-went away, 1 a fault of ours.
+The status is 0 on success, 2 after a usage or input error (one line, no traceback), 130 after Ctrl-C, SIGTERM or
+SIGUSR1, 141 if the reader of a pipe went away, and 1 after an error of the program itself.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from experiments.system_errors import BROKEN_PIPE, reader_is_gone, silence, syst
 
 
 class Stage(NamedTuple):
-    """A stage of the command: the module whose `main` runs it, a line of help, and whether it trains."""
+    """A stage of the command: the module whose `main` runs it, its line of help, and whether it trains."""
 
     module: str
     help: str
@@ -29,13 +29,17 @@ class Stage(NamedTuple):
 
 
 STAGES: dict[str, Stage] = {
-    "pipeline": Stage("experiments.pipeline", "library to report: label, train, evaluate, screen, re-check", True),
+    "pipeline": Stage(
+        "experiments.pipeline",
+        "library to report: label, train, evaluate, screen and re-check",
+        True,
+    ),
     "simulate": Stage("experiments.simulate", "run a simulator over many inputs, into a Zarr store"),
     "windows": Stage("experiments.windows", "write states of the atmosphere for training"),
     "train": Stage("experiments.train", "train a surrogate on labels", True),
     "evaluate": Stage("experiments.evaluate", "score a surrogate on other files"),
-    "prepare": Stage("experiments.prepare", "featurise a library once, for fast repeated screening"),
-    "screen": Stage("experiments.screen", "stream candidates through a surrogate, keep the best"),
+    "prepare": Stage("experiments.prepare", "featurise a library once, so that it can be screened fast and repeatedly"),
+    "screen": Stage("experiments.screen", "stream candidates through a surrogate and keep the best"),
     "report": Stage("experiments.report", "write the HTML page of a run"),
 }
 
@@ -60,7 +64,7 @@ def usage() -> str:
 
 
 def run_stage(name: str, arguments: Sequence[str]) -> int:
-    """Run one stage with its Hydra overrides, and turn how it ended into an exit status."""
+    """Run one stage with its Hydra overrides, and return its exit status."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError  # type: ignore[import-untyped]
@@ -80,15 +84,15 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     except (InputError, HydraException, OmegaConfBaseException) as error:
         return fail(error)
     except YAMLError as error:
-        return fail(InputError(f"a file of the configuration is no YAML: {error}", remedy="Correct it"))
+        return fail(InputError(f"a file of the configuration is not valid YAML: {error}", remedy="Correct it"))
     except Exception as error:
-        # Before a stage begins: its run directory or its log cannot be made.
+        # This happens before a stage begins, if its run directory or its log cannot be created.
         refused = system_error(error)
         if refused is None:
             raise
         return fail(refused)
     except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        print("\nStopped. The same command resumes from here.", file=sys.stderr)
         return 130
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 2 if end.code else 0
@@ -96,9 +100,9 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
 
 
 def stop_as_ctrl_c() -> None:
-    """Let SIGTERM and SIGUSR1, by which queues end a job or announce its end, do what Ctrl-C does.
+    """Make SIGTERM and SIGUSR1, with which queues end a job or announce its end, act like Ctrl-C.
 
-    A process of which a shell has asked to ignore Ctrl-C, such as one in the background, still heeds these two.
+    A process that ignores Ctrl-C, such as one that a shell started in the background, still reacts to these two.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:
@@ -113,7 +117,7 @@ def stop_as_ctrl_c() -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry point of the `understudy` command."""
-    # What cannot be logged, on a full disk, is not told with a traceback for each line.
+    # Without this, a full disk would print a traceback for each line that cannot be logged.
     logging.raiseExceptions = False
     try:
         status = _command(list(sys.argv[1:] if argv is None else argv))

@@ -1,4 +1,4 @@
-"""Labels as differences to a cheaper simulator, which a campaign asks about every frame."""
+"""Labels as differences to a cheaper simulator, which a campaign runs on every frame."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ KINDS: Mapping[str, tuple[str, str]] = {
 
 
 def identity(baseline: Simulator) -> dict[str, Any]:
-    """How a potential names the simulator that its labels are differences to."""
+    """The description of a baseline simulator that a potential stores with its weights."""
     return {"name": baseline.name, "fingerprint": baseline.fingerprint, **baseline.provenance}
 
 
 def rebuild(description: Mapping[str, Any]) -> Simulator:
-    """The simulator that `identity` described, from the table of those that this package has.
+    """The simulator that `identity` described, which must be one of `KINDS`.
 
     Raises:
-        InputError: it is none of them, or the one that is installed has other settings or another version.
+        InputError: the simulator is not one of `KINDS`, or the installed one has other settings or another version.
     """
     kind = str(description["simulator"]).split(":")[0]
     if kind not in KINDS:
@@ -58,21 +58,21 @@ def rebuild(description: Mapping[str, Any]) -> Simulator:
 def differences(
     baseline: Simulator, parts: Sequence[Structures], store: Path, *, progress: bool = True
 ) -> tuple[list[Structures], dict[str, float]]:
-    """The same structures with energies and forces less those of a simulator, and what these cost.
+    """The structures with the energies and forces of a simulator subtracted, and the cost of that simulator.
 
     Args:
-        baseline: gives `energy` and `forces`.
+        baseline: gives `energy` (eV) and `forces` (eV/Angstrom).
         parts: tables of structures.
-        store: of its answers; what is there is not computed again.
-        progress: show a bar and a table.
+        store: store of the answers of `baseline`; answers in it are not computed again.
+        progress: whether to show a progress bar and a table.
 
     Returns:
-        The tables, without structures for which it has no answer; and `baseline/core_seconds` (processor time),
-        `baseline/frames` and `baseline/failed`.
+        The tables, without the structures for which the baseline failed; and the metrics `baseline/core_seconds`
+        (processor time, s), `baseline/frames` and `baseline/failed`.
 
     Raises:
-        InputError: it does not give energies and forces, several processes train together, or it has no answer
-            for any structure of a table.
+        InputError: the baseline does not give energies and forces, several processes train together, or it fails on
+            every structure of a table.
     """
     outputs = {v.name for v in baseline.spec.outputs}
     if not {"energy", "forces"} <= outputs:

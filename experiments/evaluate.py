@@ -44,13 +44,14 @@ from surrogates.learned_from import read_hashes
 
 @dataclass(frozen=True)
 class ScoredData(KeySettings):
-    """What to score on; the keys of `KeySettings` are of frames.
+    """The data to score on; the keys of `KeySettings` apply to files of frames.
 
     Attributes:
-        test: files, each scored apart; may be left out where there is a comparison.
-        smiles: column that holds SMILES, in tables.
-        target: columns to compare with, in the order of the surrogate's targets; None for columns of their names.
-        dims: of unnamed arrays of fields, as in training.
+        test: files, each scored separately; may be omitted if there is a comparison.
+        smiles: column of a table that holds SMILES.
+        target: columns to compare with, in the order of the surrogate's targets; None for the columns that have the
+            names of the targets.
+        dims: dims of unnamed arrays of fields, as in training.
     """
 
     test: Any = field(default_factory=list)
@@ -71,10 +72,10 @@ class EvaluateSettings(StageSettings):
 
 
 def compared(targets: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
-    """The column that each target is compared with: of its own name where none is given.
+    """The column that each target is compared with, which by default has the name of the target.
 
     Raises:
-        InputError: columns are given, and not another one for each target.
+        InputError: columns are named, but not exactly one for each target.
     """
     if columns and len(columns) != len(targets):
         raise InputError(
@@ -92,13 +93,13 @@ def compared(targets: Sequence[str], columns: Sequence[str]) -> dict[str, str]:
 
 
 def in_units_of(surrogate: MolecularSurrogate, table: Table, columns: Mapping[str, str], path: Path) -> Table:
-    """The table as it is compared: in the surrogate's units, which are said where the file says none.
+    """The table with a note for each column whose file names no unit; it is assumed to be in the surrogate's unit.
 
     Args:
-        surrogate: what is scored.
-        table: what `path` holds.
+        surrogate: surrogate that is scored.
+        table: content of `path`.
         columns: target -> column.
-        path: for errors.
+        path: file that error messages name.
 
     Raises:
         InputError: a column has another unit than its target.
@@ -119,7 +120,7 @@ def in_units_of(surrogate: MolecularSurrogate, table: Table, columns: Mapping[st
 
 
 def evaluate(config: DictConfig, run_dir: Path) -> None:
-    """Score on each of the files, under `test/<stem>/...`."""
+    """Score a surrogate on each file, with metrics under `test/<stem>/...`."""
     settings = build(EvaluateSettings, config, where="")
     files = [existing_file(name, "data.test") for name in names(settings.data.test)]
     refuse_equal_stems(files, "data.test")
@@ -132,7 +133,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     kind = read_card(directory)["kind"]
     if kind == "weather" and settings.forecasts is None:
         raise InputError(
-            "which states to forecast is not said",
+            "the states to forecast are not named",
             where="forecasts",
             remedy="Give forecasts=held_out forecasts.file=WINDOWS",
         )
@@ -208,7 +209,7 @@ def _scored(
 
 
 def _write_metrics(metrics: dict[str, float], kind: str, run_dir: Path) -> None:
-    """`metrics.json`, and the short table that ends the stage."""
+    """Write `metrics.json`, and print the table that ends the stage."""
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
     page = {"page": run_dir / "forecast.html"} if kind == "weather" else {}
@@ -216,11 +217,11 @@ def _write_metrics(metrics: dict[str, float], kind: str, run_dir: Path) -> None:
 
 
 def unused_in_evaluation(config: DictConfig) -> dict[str, str]:
-    """Keys that the kind of surrogate makes no use of; see `experiments.strict`."""
+    """Keys that this kind of surrogate does not use, with the reason; see `experiments.strict`."""
     try:
         kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
     except (InputError, MissingMandatoryValue):
-        # The stage itself says what is wrong.
+        # The stage itself reports this error.
         return {}
     unused: dict[str, str] = {}
     if kind != "potential":

@@ -1,4 +1,4 @@
-"""Held-out scores of a multi-fidelity surrogate beside its baselines, and its learning curve."""
+"""Held-out scores of a multi-fidelity surrogate and of its baselines, and its learning curve."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from surrogates.graph.molecular import MolecularSurrogate
 
 @dataclass(frozen=True)
 class Comparison:
-    """Molecules with dear labels, and everything that predictions are compared with.
+    """Molecules with labels of the expensive simulator, and everything that predictions are compared with.
 
     Attributes:
-        smiles: the molecules.
+        smiles: SMILES of the molecules.
         parts: indices of the parts "train", "calibration" and "test".
-        dear, cheap: each target by either simulator, arrays (molecule,) in the unit of `units`.
+        dear, cheap: each target by the expensive and by the cheap simulator, arrays (molecule,) in the unit of `units`.
         units: unit of each target.
         fingerprints: Morgan counts (molecule, bit).
     """
@@ -40,7 +40,11 @@ class Comparison:
 
 
 def predict(surrogate: MolecularSurrogate, smiles: Sequence[str]) -> dict[str, np.ndarray]:
-    """What the surrogate says of molecules given as SMILES, all of them valid, in their order."""
+    """Predictions of the surrogate for SMILES, in their order.
+
+    Raises:
+        ValueError: a SMILES cannot be read.
+    """
     table, rejected = encode(smiles)
     if rejected:
         raise ValueError(f"{len(rejected)} SMILES cannot be read, the first: {smiles[rejected[0][0]]}")
@@ -48,13 +52,13 @@ def predict(surrogate: MolecularSurrogate, smiles: Sequence[str]) -> dict[str, n
 
 
 def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed: int) -> dict[str, float]:
-    """Score the surrogate and every baseline on the test part, and keep every prediction.
+    """Score the surrogate and every baseline on the test part, and save every prediction.
 
     Args:
         surrogate: fine-tuned on the training part and calibrated on the calibration part.
-        case: the labelled molecules.
-        out: Parquet file with one row a molecule: truth, predictions and intervals.
-        seed: of the random forest.
+        case: labelled molecules.
+        out: Parquet file that receives one row for each molecule: truth, predictions and intervals.
+        seed: seed of the random forest.
 
     Returns:
         Metrics under `evaluate/<target>/<method>/...`, with the unit in the key.
@@ -91,16 +95,16 @@ def learning_curve(
     *,
     seed: int,
 ) -> list[dict[str, Any]]:
-    """Test errors after each number of dear training labels, for the surrogate and the fitted baselines.
+    """Test errors after each number of expensive training labels, for the surrogate and the fitted baselines.
 
     Args:
-        fit: makes a surrogate from those training rows.
-        case: the labelled molecules; heads of its training part are used.
-        counts: numbers of labels; those above what there is are left out.
-        seed: of the random forest.
+        fit: trains a surrogate on these rows.
+        case: labelled molecules; the first rows of its training part are used.
+        counts: numbers of labels; those above the size of the training part are skipped.
+        seed: seed of the random forest.
 
     Returns:
-        Rows {method, target, labels, mae, unit, seconds}; seconds are those of the fit alone.
+        Rows {method, target, labels, mae, unit, seconds}; seconds are the wall time of the fit and its predictions.
     """
     rows: list[dict[str, Any]] = []
     test = case.parts["test"]

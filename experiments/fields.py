@@ -1,4 +1,4 @@
-"""Train and score a surrogate of fields on stores of a campaign, or on files of samples."""
+"""Trains and scores surrogates of fields on stores of a campaign or on files of samples."""
 
 from __future__ import annotations
 
@@ -46,22 +46,23 @@ from surrogates.operator.networks import ARCHITECTURES
 from surrogates.train import FitResult, TrainConfig
 
 LOG = logging.getLogger(__name__)
-#: Relative L2 error up to which a rollout counts as reliable.
+#: Largest relative L2 error at which a rollout counts as reliable.
 TOLERANCE = 0.2
 
 
 @dataclass(frozen=True)
 class FieldData(PartedData):
-    """What to learn from; the keys of `data` in experiment=fluids/..., besides those of `PartedData`.
+    """The training data; the keys of `data` in experiment=fluids/..., besides those of `PartedData`.
 
-    The file may also be a Zarr or NetCDF file with a dim `sample`, or a file of PyTorch tensors; the grids of those of
-    `test` may be others.
+    The file may also be a Zarr or NetCDF file with a dim `sample`, or a file of PyTorch tensors. The files of `test`
+    may have other grids.
 
     Attributes:
-        output: variable to learn; None for the only one.
-        inputs: variables that decide it; None for those of the store.
-        periodic: whether the domain is; None as its attributes say.
-        dims: what the axes of unnamed arrays are, for all or by name; needed where one has more than two.
+        output: variable to learn; None if there is only one.
+        inputs: variables from which it is predicted; None for the inputs of the store.
+        periodic: whether the domain is periodic; None to take it from the attributes of the file.
+        dims: names of the axes of unnamed arrays, for all arrays or by name; required if an array has more than two
+            axes.
     """
 
     parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
@@ -72,7 +73,7 @@ class FieldData(PartedData):
 
 
 def field_config(node: DictConfig) -> FieldConfig:
-    """What the configuration group `surrogate` says.
+    """The settings of a surrogate of fields, from the configuration group `surrogate`.
 
     Raises:
         InputError: an architecture or key is unknown, or a value is out of range.
@@ -89,7 +90,7 @@ def field_config(node: DictConfig) -> FieldConfig:
 
 
 def train_fields(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """The stage `understudy train experiment=fluids/...`.
+    """Run `understudy train experiment=fluids/...`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.
@@ -116,17 +117,17 @@ def train_surrogate(
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
-        fields: to split as `data.parts` says.
-        others: more samples, scored under `test/<name>/`.
-        data: the split.
-        config: the surrogate.
-        training: the recipe.
-        run_dir: gets everything.
-        progress: show a bar.
+        fields: samples, split by `data.parts`.
+        others: more samples, each scored under `test/<name>/`.
+        data: fractions and seed of the split.
+        config: settings of the surrogate.
+        training: training recipe.
+        run_dir: directory that receives all results.
+        progress: whether to show a progress bar.
 
     Returns:
         Flat metrics: see `experiments.parts.train_on_parts`; `train/label_core_seconds`
-        where the store tells what the labels cost.
+        if the store records the cost of the labels.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
@@ -152,20 +153,21 @@ def train_surrogate(
 
 
 def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict[str, float]:
-    """Scores on samples: relative L2 error, of trajectories also by time, and what the bands hold.
+    """Scores on samples: relative L2 errors (of trajectories also by step) and coverage of the bands.
 
-    `relative_l2` is the published norm, over all channels in their units (Li et al. 2021, arXiv:2010.08895);
-    `rmse_over_spread` is of deviations, and of several channels the root mean square of those that vary, each of which
-    is `<channel>/rmse_over_spread` too. `in_domain` is the share of samples of the kind that was learned.
+    `relative_l2` is the published norm, over all channels in their units (Li et al. 2021, arXiv:2010.08895).
+    `rmse_over_spread` divides the root mean square error by the spread of the truth; for several channels it is the
+    root mean square over the channels that vary, and `<channel>/rmse_over_spread` gives each of them. `in_domain` is
+    the share of samples inside the training domain.
 
     Args:
-        surrogate: what is scored.
+        surrogate: surrogate that is scored.
         fields: samples that its training has not seen.
-        prefix: of the keys.
+        prefix: prefix of the keys.
     """
     answer = surrogate.predict_fields(fields)
     evolves = fields.layout.evolves
-    # The first time is given, not predicted.
+    # The first time is an input and not predicted.
     first = 1 if evolves else 0
     truth, mean = (np.moveaxis(a, -1, 2)[:, first:] for a in (fields.states, answer.mean))
     metrics = {f"{prefix}/samples": float(len(fields)), f"{prefix}/non_finite": float(non_finite(mean))}
@@ -181,7 +183,7 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
     bands = surrogate.facts.bands
     if bands is not None and fields.states.shape[1] > len(bands.factor):
         LOG.warning(
-            "%s: no scores of the bands, which were calibrated for %d times, where these samples have %d",
+            "%s: the bands are not scored, because they were calibrated for %d times and these samples have %d",
             prefix,
             len(bands.factor),
             fields.states.shape[1],
@@ -191,7 +193,7 @@ def score_fields(surrogate: FieldSurrogate, fields: Fields, prefix: str) -> dict
         metrics[f"{prefix}/points_in_band"] = float(inside.mean())
         metrics[f"{prefix}/fields_in_band"] = float((inside >= 1 - bands.alpha).mean())
         if evolves:
-            # As far as the bound says, and whether the error was that small until then.
+            # The horizon that the bound predicts, and whether the error stays below the tolerance up to it.
             error = bands.error(answer.mean, fields.states)
             said = horizon(bands.error_bound(answer.mean, answer.std), TOLERANCE)
             horizon_holds = horizon(error, TOLERANCE) >= said
@@ -212,14 +214,14 @@ def evaluate_fields(
     """Score a saved surrogate on files, each under `test/<stem>/`.
 
     Args:
-        surrogate: its directory.
-        files: as in training.
-        rejects: gets the samples that were left out.
-        readings: gets what was read of them.
+        surrogate: directory of the surrogate.
+        files: files of samples, in a format that training reads.
+        rejects: receives the samples that cannot be used.
+        readings: receives what was read from each file.
         dims: see `FieldData`.
 
     Raises:
-        InputError: a file does not answer the same question.
+        InputError: a file has other inputs, outputs or physics than the surrogate.
     """
     refuse_equal_stems(files, "data.test")
     loaded = FieldSurrogate.load(surrogate)
@@ -230,7 +232,7 @@ def evaluate_fields(
     for path in files:
         fields = read_samples(path, partial(_read, data), rejects, readings)
         if not fields.layout.attrs.get("boundary_conditions"):
-            # A file that does not tell has the boundary that its reader was told of in training.
+            # A file without this attribute is assumed to have the boundary of the training data.
             fields = replace(fields, layout=replace(fields.layout, periodic=layout.periodic))
         fields.refuse_other(layout, str(path), same_grid=False)
         if (path / "store.json").is_file():
@@ -245,7 +247,7 @@ def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
     dims: Any = OmegaConf.to_container(data.dims) if OmegaConf.is_config(data.dims) else data.dims
     if dims is not None and not isinstance(dims, list | dict):
         raise InputError(f"must be a list of dims, got {dims!r}", where="data.dims", remedy=REMEDY)
-    # Stores and files that name their dims need none, also where others of the same command do.
+    # Stores and files that name their dims need none, even if other files of the same command do.
     needed = path.suffix.lower() in ARRAYS
     return read_fields(
         path,
@@ -257,7 +259,10 @@ def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
 
 
 def _by_channel(mean: np.ndarray, truth: np.ndarray, layout: Layout, prefix: str) -> dict[str, float]:
-    """Scores of deviations, and of each of several channels; JSON knows no infinity, so such ratios are left out."""
+    """Errors relative to the spread, and scores of each channel if there are several.
+
+    Infinite ratios are omitted, because JSON cannot hold them.
+    """
     ratios = rmse_over_spread(mean, truth)
     varying = ratios[np.isfinite(ratios) & (np.ptp(truth, axis=(0, 1, *range(3, truth.ndim))) > 0)]
     metrics = {}

@@ -1,8 +1,8 @@
-"""The fair comparison of a trained operator with the solver that it learned from: `understudy evaluate comparison=...`.
+"""Compares a trained operator with the solver that it learned from: `understudy evaluate comparison=...`.
 
-Requests are drawn afresh on the grid of the reference, which is held against its own refinement. The solver runs in
-batches on a ladder of coarser grids and longer steps, from and to the grid that is compared on, as one compiled
-program; so does the operator, on a grid of its own.
+New requests are drawn on the grid of the reference, which is itself compared with a finer solution. The solver runs in
+batches on a ladder of coarser grids and longer steps. Both solver and operator are compiled programs that start from
+and return to the grid on which errors are measured, whatever grid they work on.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ from surrogates.operator.field import FieldSurrogate
 
 LOG = logging.getLogger(__name__)
 PAGE = "comparison.html"
-#: Trajectories at a time where nothing is timed.
+#: Trajectories in a batch when nothing is timed.
 BATCH = 32
 
 
 @dataclass(frozen=True)
 class Step:
-    """Grid points along each side, and a time step."""
+    """Number of grid points along each side, and a time step in the unit of time of the solver."""
 
     points: int = MISSING
     dt: float = MISSING
@@ -52,17 +52,17 @@ class Step:
 
 @dataclass(frozen=True)
 class FluidComparison:
-    """What is compared; the keys of `comparison`.
+    """The keys of `comparison`.
 
     Attributes:
-        title: of the problem, in words.
-        simulator: the solver that the operator learned from.
-        initial, ranges: of the requests, as in `sampling`.
-        count, seed: of the requests; other than those of the training.
-        reference, finer: what makes the truth, and what it is held against.
-        rungs: of the solver's ladder.
+        title: name of the problem.
+        simulator: solver that the operator learned from.
+        initial, ranges: how initial states and parameters are drawn, as in `sampling`.
+        count, seed: number and seed of the requests; the seed must differ from that of the training.
+        reference, finer: resolution of the truth, and of the finer solution with which it is compared.
+        rungs: resolutions of the solver's ladder.
         batch_sizes, repeats: see `experiments.comparison.contenders.Settings`.
-        grids: points along each side on which the operator is tried besides; none finer than the reference.
+        grids: more numbers of points along each side on which the operator is scored; none finer than the reference.
     """
 
     title: str = MISSING
@@ -85,10 +85,10 @@ def solved(
     parameters: Mapping[str, Float[np.ndarray, " sample"]],
     points: int,
 ) -> Float[np.ndarray, "sample time channel *space"]:
-    """Trajectories of a solver, from and to other grids, the initial state first.
+    """Trajectories of a solver, interpolated from and to other grids, with the initial state first.
 
     Raises:
-        InputError: one of them is no solution.
+        InputError: a trajectory is not finite.
     """
     size = min(BATCH, len(initial))
     batches = []
@@ -109,7 +109,7 @@ def solved(
 
 
 def solver_contender(solver: Exponax, points: int) -> Contender:
-    """A rung: the solver from and to a grid of `points`."""
+    """A rung of the ladder: the solver, interpolated from and to a grid of `points`."""
 
     @jax.jit
     def run(initial: Any, parameters: Any) -> Any:
@@ -122,7 +122,7 @@ def solver_contender(solver: Exponax, points: int) -> Contender:
 def surrogate_contender(
     surrogate: FieldSurrogate, points: int, *, name: str, label_core_s: float, training_core_s: float, note: str = ""
 ) -> Contender:
-    """A trained operator from and to a grid of `points`, on the grid of its training."""
+    """A trained operator on the grid of its training, interpolated from and to a grid of `points`."""
     layout = surrogate.facts.layout
     trained_points, dim = layout.points[0], len(layout.space)
     steps = len(layout.axis("time").values) - 1 + layout.lead
@@ -143,13 +143,13 @@ def surrogate_contender(
 
 
 def _same_times(times: tuple[float, ...], layout: Layout) -> bool:
-    """Whether a surrogate answers at these times, in whatever unit they are small."""
+    """Whether a surrogate answers at these times; the tolerance is relative to the first step."""
     learned = layout.axis("time").values if layout.evolves else ()
     return len(times) == len(learned) and np.allclose(times, np.asarray(learned), rtol=1e-5, atol=1e-5 * times[1])
 
 
 def _of_solver(solver: Exponax, layout: Layout) -> Layout:
-    """The layout with the axes and the attributes of a solver's answers."""
+    """The layout with the axes and the attributes of the solver."""
     spec = solver.spec
     axes = {c.name: Coordinate(c.name, c.values, c.units, c.long_name) for c in spec.coords}
     attrs = {k: v for k, v in spec.attrs.items() if k in layout.attrs}
@@ -169,15 +169,15 @@ def on_other_grids(
     truth: Float[np.ndarray, "request time channel *space"],
     parameters: Mapping[str, Float[np.ndarray, " request"]],
 ) -> tuple[GridError, ...]:
-    """Errors of an operator, and of the solver, on several grids and on that of the training.
+    """Errors of an operator and of the solver on several grids, that of the training included.
 
     Args:
-        surrogate: the operator, which sees no static fields.
-        solver: what it learned from, with the time step of its labels.
-        grids: points along each side.
-        initial, truth: of the reference, on grids at least as fine as the finest of `grids`; the truth without the
-            initial state.
-        parameters: of each request.
+        surrogate: operator without static input fields.
+        solver: solver that the operator learned from, with the time step of its labels.
+        grids: numbers of points along each side.
+        initial, truth: initial states and trajectories of the reference, on grids at least as fine as the finest of
+            `grids`; the trajectories omit the initial state.
+        parameters: values of each parameter for all requests.
     """
     layout = surrogate.facts.layout
     trained_points, dim = layout.points[0], solver.dim
@@ -211,17 +211,17 @@ def on_other_grids(
 def compare_with_solver(
     surrogate: FieldSurrogate, node: DictConfig, run_dir: Path, cores: int
 ) -> tuple[Comparison, dict[str, float]]:
-    """Compare, print the table, and write `comparison.json` and `comparison.html`.
+    """Compare an operator with its solver, print the table, and write `comparison.json` and `comparison.html`.
 
     Args:
-        surrogate: trained by `understudy train`, whose scores tell what labels and training cost.
+        surrogate: operator from `understudy train`, whose scores record the cost of its labels and training.
         node: see `FluidComparison`.
-        run_dir: gets the files.
-        cores: that the process is bound to.
+        run_dir: directory that receives the files.
+        cores: number of cores that the process is bound to.
 
     Raises:
-        InputError: the solver's grid, times, domain or equation are not those of the training, or the reference is too
-            weak.
+        InputError: the solver's grid, times, domain or equation differ from those of the training, or the reference is
+            too inaccurate.
     """
     settings = build(FluidComparison, node, where="comparison")
     solver = instantiate(node.simulator)
@@ -247,14 +247,14 @@ def compare_with_solver(
     equations = [x.attrs.get("equation", "") for x in (learned_from, layout)]
     if all(equations) and equations[0] != equations[1]:
         raise InputError(
-            f"it solves {equations[0]}, {equations[1]} has been learned",
+            f"it solves {equations[0]}, but {equations[1]} was learned",
             where="comparison.simulator",
             remedy="Give the solver of the training",
         )
     if solver.fingerprint != surrogate.labels_fingerprint:
         LOG.warning(
-            "comparison.simulator is not in all settings, or not in its version, the solver that was learned: where "
-            "they decide the answers, the operator is held against answers that it never learned"
+            "comparison.simulator differs in its settings or version from the solver that was learned; where these "
+            "change the answers, the operator is compared with answers that it never learned"
         )
     ranges = {n: build(Range, v, where=f"comparison.ranges.{n}") for n, v in (node.get("ranges") or {}).items()}
     reference = solver.at(points=settings.reference.points, dt=settings.reference.dt)

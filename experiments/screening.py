@@ -25,7 +25,6 @@ import numpy as np
 import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 
 from data.claim import claim
 from data.errors import InputError
@@ -38,6 +37,7 @@ from experiments.screening_objective import Objective, hits, targets_of
 from experiments.screening_readings import StandardForms, candidates_read, standard_of, standard_said
 from experiments.screening_sink import Sink, TopK, result_batch
 from experiments.screening_sources import LibrarySource, Source, identity, open_source
+from experiments.screening_summary import ScreenSummary, show_summary
 from experiments.screening_usage import PeakMemory, cpu_seconds
 from experiments.screening_workers import ParserPool, in_order
 from experiments.stage import show_readings
@@ -157,67 +157,6 @@ class ScreenConfig:
             raise ValueError(f"top_k must be 0 or more, got {self.top_k}")
 
 
-@dataclass(frozen=True)
-class ScreenSummary:
-    """What a screen did, every session of it counted.
-
-    Attributes:
-        read: rows, good and bad.
-        valid: rows that are candidates.
-        out_of_domain: candidates outside the training domain.
-        in_window: candidates in the domain and in every window of the objective.
-        eligible: candidates with a score.
-        parts: Parquet files.
-        top: rows of `top.csv`.
-        seconds: wall time from the first row to the last file, parsing and writing included.
-        startup_seconds: wall time before: starting processes and compiling.
-        core_seconds: processor time of every process, start-up included.
-        peak_memory_mb: largest sum of memory over the processes, in 10^6 bytes.
-        resumed: rows that earlier sessions had done.
-        kind: what a candidate is called.
-        repeats: rows as good as those of `top.csv` that are not in it, because another row is the same candidate.
-        forms: candidates that were asked about in their standard form; None where no standard form was asked for.
-    """
-
-    read: int
-    valid: int
-    out_of_domain: int
-    in_window: int
-    eligible: int
-    parts: int
-    top: int
-    seconds: float
-    startup_seconds: float
-    core_seconds: float
-    peak_memory_mb: float
-    resumed: int
-    kind: str = "molecule"
-    repeats: int = 0
-    forms: StandardForms | None = None
-
-    @property
-    def rejected(self) -> int:
-        """Rows that are no candidates."""
-        return self.read - self.valid
-
-    @property
-    def per_second(self) -> float:
-        """Rows over `seconds`."""
-        return self.read / max(self.seconds, 1e-9)
-
-    def metrics(self) -> dict[str, float]:
-        """Flat metrics, as in `metrics.json`: `screen/molecules`, `screen/molecules_per_second` and more."""
-        names = (
-            "valid", "rejected", "out_of_domain", "in_window", "eligible", "parts", "seconds", "startup_seconds",
-            "core_seconds", "peak_memory_mb", "repeats",
-        )  # fmt: skip
-        counted = {f"{self.kind}s": self.read, f"{self.kind}s_per_second": self.per_second}
-        counted |= {n: getattr(self, n) for n in names}
-        if self.forms is not None:
-            counted |= {"standardised": self.forms.changed, "stripped": self.forms.stripped}
-        return {f"screen/{k}": float(v) for k, v in counted.items()}
-
-
 def screen(
     surrogate: TableSurrogate, candidates: Path, out: Path, config: ScreenConfig, *, progress: bool = True
 ) -> ScreenSummary:
@@ -294,7 +233,7 @@ def screen_library(
         )
     show_readings([library.reading(summary, sink.rejects)], out, printed=progress)
     if progress:
-        _show(summary, out)
+        show_summary(summary, out)
     return summary
 
 
@@ -425,25 +364,3 @@ def _bar(progress: bool) -> Progress:
         console=Console(stderr=True),
         disable=not progress,
     )
-
-
-def _show(summary: ScreenSummary, out: Path) -> None:
-    table = Table(title="Screen", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")
-    rows = {
-        "rows read": f"{summary.read:,}" + (f" ({summary.resumed:,} before)" if summary.resumed else ""),
-        f"{summary.kind}s": f"{summary.valid:,}, rejected {summary.rejected:,}",
-        "outside the training domain": f"{summary.out_of_domain:,}",
-        "in the domain and the windows": f"{summary.in_window:,}",
-        "rate": f"{summary.per_second:,.0f}/s over {summary.seconds:.1f} s "
-        f"(and {summary.startup_seconds:.1f} s to start)",
-        "processor time": f"{summary.core_seconds:.1f} core-s",
-        "peak memory": f"{summary.peak_memory_mb:,.0f} MB",
-        "best": f"{summary.top:,} in {out / 'top.csv'}"
-        + (f"; {summary.repeats:,} rows as good are the same {summary.kind}s again" if summary.repeats else ""),
-        "results": f"{summary.parts:,} parts in {out / 'results'}",
-    }
-    for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/]", value)
-    Console().print(table)

@@ -1,1 +1,1 @@
-"""Active learning of a potential: explore with its own dynamics, label what it is unsure of, learn, and again."""
+"""Active learning of a potential: its own dynamics explores, uncertain frames are labelled, and it is trained again."""

@@ -1,4 +1,4 @@
-"""What one round sends to the simulator, on disk: written before the first calculation, read by a resumed run."""
+"""The frames that a round labels. They are saved before the first calculation, so that a resumed run reads them."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ INITIAL, CHOSEN, AUDIT = 0, 1, 2
 
 @dataclass(frozen=True)
 class Batch:
-    """Frames to label, and what the surrogate thought of them.
+    """Frames to label, with the predictions of the surrogate.
 
     Attributes:
-        frames: with the energies (eV) and forces (eV/Angstrom) that the surrogate predicted; NaN in the first
-            round, which has none.
-        role: `INITIAL`, `CHOSEN` or `AUDIT`, of each.
-        uncertainty: of each, eV/Angstrom; NaN in the first round.
-        explored: frames that were looked at.
-        uncertain_share: of the explored frames, those whose expected error is above the goal; NaN where it is
-            not known yet what the uncertainty means.
-        lost_share: of the walkers, stopped before their time.
+        frames: geometries with the energies (eV) and forces (eV/Angstrom) that the surrogate predicted; these are NaN
+            in the first round, which has no surrogate.
+        role: why each frame is labelled: `INITIAL`, `CHOSEN` or `AUDIT`.
+        uncertainty: uncertainty of each frame, eV/Angstrom; NaN in the first round.
+        explored: number of frames that the dynamics visited.
+        uncertain_share: share of the explored frames whose expected error is above the goal; NaN until an audit
+            calibrates the uncertainty.
+        lost_share: share of the walkers that were stopped early.
     """
 
     frames: Structures
@@ -41,7 +41,7 @@ class Batch:
     lost_share: float = 0.0
 
     def save(self, path: Path) -> None:
-        """Write every digit: a frame is found again in the store of labels by its bytes."""
+        """Write the batch with every digit, because a frame is looked up in the store of labels by its bytes."""
         with listed_path(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
@@ -61,17 +61,17 @@ class Batch:
 
     @staticmethod
     def load(path: Path) -> Batch:
-        """What `save` wrote.
+        """Read a batch that `save` wrote.
 
         Raises:
-            CorruptStoreError: it is not what was written.
+            CorruptStoreError: the file differs from what was written.
         """
         verify(path, remedy="Remove this round and those after it, and run again")
         try:
             with np.load(path, allow_pickle=False) as archive:
                 inner = archive["atom_start"][1:-1]
                 numbers, positions, forces = (np.split(archive[k], inner) for k in ("numbers", "positions", "forces"))
-                # Rounds of older versions, of neutral molecules in their lowest spin, hold no more than that.
+                # Older versions labelled neutral molecules in their lowest spin alone, and saved no other arrays.
                 frames = Structures.from_arrays(
                     numbers,
                     positions,

@@ -1,7 +1,7 @@
-"""Where the surrogate's own dynamics goes: many walkers at once, each stopped where the surrogate knows nothing.
+"""Exploration by molecular dynamics with the surrogate: many walkers, each stopped where it becomes too uncertain.
 
-A young potential lets atoms fly off, and beyond its cutoff it is sure of itself. So a walker is stopped as well
-where its molecule falls apart, and starts where a labelled frame is not strained.
+A potential that was trained on few labels lets atoms fly off, and its uncertainty is zero beyond the cutoff. A walker
+is therefore also stopped where its molecule falls apart, and walkers start from labelled frames of low energy.
 """
 
 from __future__ import annotations
@@ -22,26 +22,27 @@ from experiments.active.selection import worst_atom
 from surrogates.graph.dynamics import Dynamics, DynamicsConfig
 from surrogates.graph.potential import Potential
 
-#: Atoms of a frame that is worth a calculation are at least this far apart, Angstrom; H2 has 0.74.
+#: Shortest distance between atoms of a frame that is worth a calculation, Angstrom; the bond of H2 is 0.74.
 CLOSEST = 0.5
-#: Atoms farther apart than this times the sum of their covalent radii (Cordero et al. 2008) do not hold together.
-#: A C-H bond of 1.7 Angstrom still does, so that the way out is labelled.
+#: Atoms farther apart than this times the sum of their covalent radii (Cordero et al. 2008) are not bonded.
+#: A C-H bond of 1.7 Angstrom still is, so that the onset of dissociation is labelled.
 HOLD = 1.6
 
 
 @dataclass(frozen=True)
 class ExploreConfig:
-    """The dynamics of a round: Langevin, from frames that are labelled.
+    """Langevin dynamics of a round, which starts from labelled frames.
 
     Attributes:
-        walkers: molecules in motion.
-        steps: of each.
-        timestep_fs: femtoseconds a step.
-        temperature_kelvin: of the bath. Above that of later use more is seen, and more labels are needed.
-        friction_per_fs: of the bath.
-        record_every: steps between frames.
-        leash_ev_per_angstrom: a walker stops at the first frame in which an atom's force is less certain than
-            this: beyond lies what no molecule does.
+        walkers: number of trajectories, which run side by side.
+        steps: time steps of each walker.
+        timestep_fs: time step, fs.
+        temperature_kelvin: temperature of the heat bath, K. A temperature above that of later use visits more
+            geometries, and needs more labels.
+        friction_per_fs: friction coefficient of the heat bath, 1/fs.
+        record_every: steps between recorded frames.
+        leash_ev_per_angstrom: largest uncertainty of an atom's force, eV/Angstrom; a walker stops at the first frame
+            above it, because geometries beyond are not physical.
     """
 
     walkers: int = 32
@@ -58,7 +59,7 @@ class ExploreConfig:
         self.dynamics(0)
 
     def dynamics(self, seed: int) -> DynamicsConfig:
-        """What `surrogates.graph.dynamics` integrates."""
+        """The settings of `surrogates.graph.dynamics`, with a seed."""
         return DynamicsConfig(
             steps=self.steps,
             timestep_fs=self.timestep_fs,
@@ -71,14 +72,14 @@ class ExploreConfig:
 
 @dataclass(frozen=True)
 class Explored:
-    """What was visited.
+    """Frames that the walkers visited.
 
     Attributes:
-        frames: walker after walker, each in order of time, without their first; energies (eV) and forces
-            (eV/Angstrom) are the surrogate's.
-        walker: which walker made each frame.
-        uncertainty: of each frame, eV/Angstrom; see `worst_atom`.
-        lost_share: of the walkers, stopped before their time.
+        frames: frames of one walker after the other, each in order of time and without its first frame; energies (eV)
+            and forces (eV/Angstrom) are predictions of the surrogate.
+        walker: index of the walker of each frame.
+        uncertainty: uncertainty of each frame, eV/Angstrom; see `worst_atom`.
+        lost_share: share of the walkers that were stopped early.
     """
 
     frames: Structures
@@ -90,21 +91,21 @@ class Explored:
 def explore(
     potential: Potential, labelled: Structures, config: ExploreConfig, seed: int, *, progress: bool = True
 ) -> Explored:
-    """Walk from labelled frames drawn at random, and look how sure the surrogate is of what it meets.
+    """Run dynamics from labelled frames drawn at random, and estimate the uncertainty of every frame.
 
     Args:
-        potential: with standard deviations of its forces.
-        labelled: frames to begin at.
+        potential: an ensemble, which predicts standard deviations of its forces.
+        labelled: frames from which the first ones are drawn.
         config: see `ExploreConfig`.
-        seed: of the first frames, velocities and bath.
-        progress: show a bar.
+        seed: seed of the first frames, the velocities and the heat bath.
+        progress: whether to show a progress bar.
 
     Raises:
         InputError: the potential has no standard deviations.
     """
     if not any(variable.name == "forces_std" for variable in potential.spec.outputs):
         raise InputError(
-            "active learning needs to know where the surrogate is unsure, and a single network does not tell",
+            "active learning needs the uncertainty of the surrogate, and a single network does not estimate it",
             where="surrogate.ensemble",
             remedy="Set surrogate.ensemble=2 or more",
         )
@@ -138,7 +139,7 @@ def explore(
 
 
 def calm(labelled: Structures) -> Int[np.ndarray, " k"]:
-    """Labelled frames to start at: of each composition, those with no more than the median energy."""
+    """Rows of the labelled frames to start from: of each composition, those with at most its median energy."""
     elements = labelled.elements
     _, kind = np.unique(labelled.composition(elements), axis=0, return_inverse=True)
     kind = kind.reshape(-1)
@@ -147,7 +148,7 @@ def calm(labelled: Structures) -> Int[np.ndarray, " k"]:
 
 
 def pieces(structures: Structures) -> Int[np.ndarray, " M"]:
-    """Into how many pieces each structure falls whose atoms do not hold together, images included; see `HOLD`."""
+    """Number of fragments of each structure, periodic images included; atoms within `HOLD` are bonded."""
     counts = np.zeros(len(structures), np.int64)
     for m, (first, last) in enumerate(zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True)):
         radius = covalent_radii[structures.numbers[first:last]]
@@ -166,15 +167,15 @@ def pieces(structures: Structures) -> Int[np.ndarray, " M"]:
 def on_leash(
     walker: Int[np.ndarray, " F"], uncertainty: Float[np.ndarray, " F"], leash: float
 ) -> tuple[Int[np.ndarray, " k"], int]:
-    """Frames up to the first one of each walker that is beyond the leash, and how many walkers went there.
+    """Rows of the frames up to the first one of each walker that exceeds the leash, and how many walkers exceed it.
 
-    That first frame is kept, as the one to learn most from, unless its uncertainty is not finite, which marks a
-    geometry that is none.
+    That first frame is kept, because it teaches most, unless its uncertainty is not finite, which marks a geometry that
+    is not physical.
 
     Args:
-        walker: of each frame; frames of a walker stand together, in order of time.
-        uncertainty: of each frame.
-        leash: largest uncertainty at which a walker goes on.
+        walker: walker of each frame; frames of a walker are contiguous and in order of time.
+        uncertainty: uncertainty of each frame, eV/Angstrom.
+        leash: largest uncertainty at which a walker continues, eV/Angstrom.
     """
     kept: list[np.ndarray] = []
     lost = 0

@@ -1,4 +1,4 @@
-"""Energies and forces of frames by simulation: a campaign over geometries, and its records as a table."""
+"""Labels frames with energies and forces from a simulation campaign, and collects its records as a table."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ NEEDED = ("energy", "forces")
 
 @dataclass(frozen=True)
 class Labelled:
-    """Frames with the simulator's answers.
+    """Frames with the energies and forces of the simulator.
 
     Attributes:
-        structures: those that were answered, in the order of the request, with energies and forces.
-        rows: which of the requested frames these are.
-        failed: (kind, message) of each of the others.
-        core_seconds: processor time of every calculation asked for, failed ones included, whenever it was made.
+        structures: frames whose calculation succeeded, in the order of the request, with energies (eV) and forces
+            (eV/Angstrom).
+        rows: indices of these frames among those requested.
+        failed: (kind, message) of each failed calculation.
+        core_seconds: processor time of every requested calculation, s; failed ones and those of earlier runs count.
     """
 
     structures: Structures
@@ -41,7 +42,7 @@ def refuse_unfit(simulator: Simulator) -> None:
     """Refuse a simulator that does not give energies and forces of geometries.
 
     Raises:
-        InputError: naming what is missing.
+        InputError: an output is missing, or the simulator does not take geometries.
     """
     outputs = {v.name for v in simulator.spec.outputs}
     missing = [name for name in NEEDED if name not in outputs]
@@ -56,19 +57,19 @@ def refuse_unfit(simulator: Simulator) -> None:
 def label(
     simulator: Simulator, frames: Structures, store: Path, config: CampaignConfig, *, progress: bool = True
 ) -> Labelled:
-    """Simulate each frame, or take it from the store where it has been; each with its charge, spin and cell.
+    """Simulate each frame with its charge, spin and cell, or take its answer from the store.
 
     Args:
-        simulator: see `refuse_unfit`.
-        frames: their energies and forces are not looked at.
-        store: records of this simulator, by content; made if absent.
-        config: how.
-        progress: show the campaign's bar and table.
+        simulator: gives energies and forces of geometries; see `refuse_unfit`.
+        frames: geometries to label; their own energies and forces are not used.
+        store: records of this simulator by content; created if absent.
+        config: settings of the campaign.
+        progress: whether to show the campaign's progress bar and table.
     """
     if not len(frames):
         return Labelled(frames, np.zeros(0, np.int64), (), 0.0)
     requests = [request(simulator, frames, m) for m in range(len(frames))]
-    # A batch without any answer is for the caller to judge.
+    # The caller decides what a batch without any answer means.
     run_campaign(simulator, requests, store, config, progress=progress, none_answered=True)
     keys = [input_hash(one) for one in requests]
     batch_keys = set(keys)
@@ -77,7 +78,7 @@ def label(
     with RecordStore.open(store) as records:
         costs = core_seconds(records.facts(), str(store))
         for cost, (key, values) in zip(costs, records.records(status=None), strict=True):
-            # A later try of what failed before stands behind it.
+            # A retry of a failed calculation is stored after it, under a key that begins with the same hash.
             first = key.split(AGAIN)[0]
             if first in batch_keys:
                 latest[first] = values

@@ -1,8 +1,8 @@
-"""The rounds: explore, choose, label, learn, until the surrogate is good enough or the budget is spent.
+"""The loop of active learning: rounds that explore, choose, label and train until the goal or a budget is reached.
 
-Each round is a folder that fills in order: `batch.npz` (what to label), records in the store of labels, `training/`
-(checkpoints), `surrogate/`, and last `round.json`. A run that was killed reads what is there and goes on, and ends
-with the labels of one that was not.
+A round writes its folder in this order: `batch.npz` (the frames to label), records in the store of labels, `training/`
+(checkpoints), `surrogate/`, and finally `round.json`. A killed run resumes from these files, and ends with the same
+labels as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -42,11 +42,12 @@ from surrogates.train import TrainConfig
 
 @dataclass(frozen=True)
 class InitialConfig:
-    """The frames of the first round: the start geometries, shaken.
+    """The frames of the first round, which are the start geometries with random displacements.
 
     Attributes:
-        count: how many.
-        shake_angstrom: standard deviation of the displacement of each coordinate; the first frame has none.
+        count: number of frames.
+        shake_angstrom: standard deviation of the displacement of each coordinate, Angstrom; the first frame is not
+            displaced.
     """
 
     count: int = 20
@@ -59,7 +60,7 @@ class InitialConfig:
 
 @dataclass(frozen=True)
 class ActiveConfig:
-    """How to learn actively; see the parts."""
+    """The settings of active learning, one attribute for each part of a round."""
 
     initial: InitialConfig = field(default_factory=InitialConfig)
     explore: ExploreConfig = field(default_factory=ExploreConfig)
@@ -74,7 +75,7 @@ class ActiveConfig:
 
 @dataclass(frozen=True)
 class Learner:
-    """The surrogate and its recipes: of the first round, from fresh weights, and of all others, from the last ones."""
+    """The surrogate, with one recipe for the first round (fresh weights) and one for later rounds (last weights)."""
 
     potential: PotentialConfig
     first: TrainConfig
@@ -83,13 +84,13 @@ class Learner:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a run came to.
+    """The outcome of a run of active learning.
 
     Attributes:
-        potential: the last surrogate.
-        frames: what it learned, with labels.
-        rounds: one dict a round, as in its `round.json`.
-        stopped_by: "goal", "labels" or "rounds".
+        potential: surrogate of the last round.
+        frames: labelled frames that it was trained on.
+        rounds: content of `round.json` of each round.
+        stopped_by: criterion that ended the run: "goal", "labels" or "rounds".
     """
 
     potential: Potential
@@ -98,7 +99,7 @@ class Outcome:
     stopped_by: str
 
 
-#: Of a round whose note is damaged.
+#: The remedy for a round whose `round.json` is damaged.
 ANEW = "Remove this round and those after it, and run again"
 
 
@@ -106,18 +107,18 @@ class ActiveLearning:
     """Active learning of one simulator on the molecules of `start`.
 
     Args:
-        start: geometries to begin at.
+        start: start geometries.
         simulator: gives energies and forces.
-        campaign: how it is run.
-        learner: the surrogate.
+        campaign: settings of the simulation campaigns.
+        learner: the surrogate and its training recipes.
         config: see `ActiveConfig`.
-        run_dir: gets `rounds/` and `costs.json`; the same directory again goes on from there.
-        store: of the labels; by default `labels.zarr` in `run_dir`. Runs may share one, one after the other.
-        test: frames with labels, never learned and never looked at to decide: each round is scored on them.
-        progress: show bars and a line a round.
+        run_dir: receives `rounds/` and `costs.json`; a run in the same directory resumes.
+        store: store of the labels; by default `labels.zarr` in `run_dir`. Runs may share a store, one after the other.
+        test: labelled frames on which each round is scored; they affect neither training nor any decision.
+        progress: whether to show progress bars and one line for each round.
 
     Raises:
-        InputError: the simulator does not fit, or the directory holds another run.
+        InputError: the simulator lacks an input or output, or cannot take the cells of `start`.
     """
 
     def __init__(
@@ -148,14 +149,14 @@ class ActiveLearning:
 
     @property
     def spent(self) -> int:
-        """Calculations so far, failed ones included."""
+        """Number of calculations so far, failed ones included."""
         return sum(int(row["asked"]) for row in self.rounds)
 
     def run(self) -> Outcome:
-        """Do what is not done yet.
+        """Run the rounds that are not done yet.
 
         Raises:
-            InputError: the directory holds rounds that began from other molecules, settings or labels.
+            InputError: the directory holds rounds of other molecules, settings or labels.
         """
         self._hold_to_the_same()
         configuration_checked(self.run_dir)
@@ -173,7 +174,7 @@ class ActiveLearning:
         return Outcome(self.potential, Structures.concatenate(self.learned), self.rounds, ended)
 
     def _hold_to_the_same(self) -> None:
-        """Refuse a directory whose rounds depend on something else; what may be spent and the goal may change."""
+        """Refuse a directory whose rounds depend on other settings; the budget and the goal may change."""
         config = asdict(self.config)
         settings = {name: content_hash(config[name]) for name in ("initial", "explore", "choose", "seed")}
         facts = {
@@ -189,7 +190,7 @@ class ActiveLearning:
         record_training_data(self.run_dir, facts, begun=begun)
 
     def _ended(self) -> str:
-        """Why there is no further round, or nothing."""
+        """The criterion that ends the run, or an empty string while it continues."""
         if not self.rounds:
             return ""
         if good_enough(self.audits, self.config.stop):
@@ -199,7 +200,7 @@ class ActiveLearning:
         return "rounds" if len(self.rounds) >= self.config.stop.rounds else ""
 
     def _batch(self, folder: Path) -> Batch:
-        """What this round labels: read if it was decided before, else decided and written."""
+        """The frames that this round labels, read from its file or else chosen and saved."""
         path = folder / "batch.npz"
         if path.exists():
             return Batch.load(path)
@@ -265,7 +266,7 @@ class ActiveLearning:
         return labelled
 
     def _audit(self, batch: Batch, labelled: Labelled) -> Audit | None:
-        """Errors that the surrogate made on the audit before it learned it; None in the first round."""
+        """Errors of the surrogate on the audit frames, before it is trained on them; None in the first round."""
         if batch.role[0] == INITIAL:
             return None
         ours = np.flatnonzero(batch.role[labelled.rows] == AUDIT)
@@ -279,7 +280,7 @@ class ActiveLearning:
         return audit
 
     def _learn(self, folder: Path, labelled: Labelled) -> None:
-        """Train on all labels, from the last weights where there are any; a round that is done is only read."""
+        """Train on all labels, from the last weights if there are any; a finished round is only loaded."""
         done = folder / "round.json"
         if done.exists():
             self.potential = Potential.load(folder / "surrogate")
@@ -334,10 +335,10 @@ class ActiveLearning:
 
 
 def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
-    """The start geometries in turn, each displaced at random; the first one as it is.
+    """The start geometries in turn, each with random displacements; the first one is left as it is.
 
     Raises:
-        InputError: atoms of the start lie on top of each other.
+        InputError: two atoms of a start geometry are closer than `CLOSEST`.
     """
     if (start.shortest_distances() < CLOSEST).any():
         raise InputError(f"atoms are closer than {CLOSEST} Angstrom", where="start", remedy="Give another geometry")
@@ -352,12 +353,12 @@ def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
 
 
 def seed_of(*path: int) -> int:
-    """A seed of its own for each part of each round of each run."""
+    """A seed that differs for each part of each round of each run."""
     return int(np.random.SeedSequence(path).generate_state(1)[0] % 2**31)
 
 
 def round_line(row: Mapping[str, Any]) -> str:
-    """A round in one line."""
+    """The line that summarises a round on the terminal."""
     failed = f", {row['failed']} failed" if row["failed"] else ""
     if row["explored"] == 0:
         return f"{row['labels']} labels{failed}"

@@ -1,4 +1,4 @@
-"""What a run of active learning leaves for people and programs: its figure, its numbers, its closing table."""
+"""Writes the results of a run of active learning: figure, metrics, labels, surrogate and closing table."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ ENDINGS = {
 
 
 def write_frames(frames: Structures, path: Path) -> None:
-    """Labelled frames as extxyz."""
+    """Write labelled frames as extxyz."""
     rows, spins = [], frames.spins
     for m in range(len(frames)):
         atoms = slice(frames.atom_start[m], frames.atom_start[m + 1])
@@ -46,7 +46,7 @@ def write_frames(frames: Structures, path: Path) -> None:
 
 
 def metrics(outcome: Outcome, config: StopConfig, ledger: Ledger) -> dict[str, float]:
-    """Flat metrics of a run, as in `metrics.json`."""
+    """The metrics of a run, as written to `metrics.json`."""
     last = outcome.rounds[-1]
     run_metrics = {
         "active/rounds": float(len(outcome.rounds)),
@@ -66,8 +66,8 @@ def metrics(outcome: Outcome, config: StopConfig, ledger: Ledger) -> dict[str, f
 
 
 def curve(axes: Axes, rounds: Sequence[Mapping[str, Any]], goal: float) -> None:
-    """Errors on fresh frames, and on the test frames where there are some, against the labels that were spent."""
-    # The surrogate that a round audits had learned what was labelled before it.
+    """Plot the errors on fresh frames, and on test frames if there are any, against the number of labels."""
+    # The surrogate that a round audits was trained on the labels of the rounds before it.
     before = [0, *(row["labels"] for row in rounds[:-1])]
     fresh = [
         (n, row["force_error_mev_per_angstrom"])
@@ -86,14 +86,14 @@ def curve(axes: Axes, rounds: Sequence[Mapping[str, Any]], goal: float) -> None:
 
 
 def error_axis(axes: Axes, values: Sequence[float]) -> None:
-    """A logarithmic vertical axis from a little below to a little above `values`."""
+    """Give `axes` a logarithmic vertical axis that encloses `values` with a small margin."""
     low, high = 0.8 * min(values), 1.25 * max(values)
     plain_logarithmic(axes, "y", [tick for tick in TICKS if low <= tick <= high] or [float(np.median(values))])
     axes.set_ylim(low, high)
 
 
 def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: Path) -> dict[str, float]:
-    """Write `metrics.json`, `active.json`, `active.svg`, `labels.xyz` and `surrogate/`; the metrics."""
+    """Write `metrics.json`, `active.json`, `active.svg`, `labels.xyz` and `surrogate/`, and return the metrics."""
     run_metrics = metrics(outcome, config, ledger)
     write_json(run_dir / "active.json", {"stopped_by": outcome.stopped_by, "rounds": outcome.rounds})
     write_frames(outcome.frames, run_dir / "labels.xyz")
@@ -117,7 +117,7 @@ def write_report(outcome: Outcome, config: StopConfig, ledger: Ledger, run_dir: 
 
 
 def closing_rows(run_metrics: Mapping[str, float], stopped_by: str, run_dir: Path) -> dict[str, object]:
-    """The closing table."""
+    """The rows of the table that ends the run."""
     error = run_metrics.get("active/force_error_mev_per_angstrom")
     failed = f", {run_metrics['active/labels_failed']:.0f} failed" if run_metrics["active/labels_failed"] else ""
     rows: dict[str, object] = {

@@ -1,9 +1,9 @@
-"""Which of the explored frames to label next: uncertain ones, unlike each other and unlike what is labelled.
+"""Choice of the frames to label next: uncertain frames that differ from each other and from the labelled ones.
 
-Uncertain is what an ensemble disagrees on: the worst atom of a frame, as in DP-GEN (Zhang et al. 2019,
-doi:10.1103/PhysRevMaterials.3.023804, eq. 4). Of the uncertain frames a batch is picked by the rule of the largest
-cluster's farthest member (LCMD; Holzmueller, Zaverkin, Kaestner, Steinwart, JMLR 2023, 24, 164), with distances
-between bags of bonds (Hansen et al. 2015, doi:10.1021/acs.jpclett.5b00831) weighted by the uncertainty.
+The uncertainty of a frame is the disagreement of the ensemble on its worst atom, as in DP-GEN (Zhang et al. 2019,
+doi:10.1103/PhysRevMaterials.3.023804, eq. 4). A batch of uncertain frames is picked by largest cluster maximum distance
+(LCMD; Holzmueller, Zaverkin, Kaestner, Steinwart, JMLR 2023, 24, 164), with distances between bags of bonds (Hansen et
+al. 2015, doi:10.1021/acs.jpclett.5b00831) weighted by the uncertainty.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ RULES = ("uncertain", "random")
 
 @dataclass(frozen=True)
 class ChoiceConfig:
-    """What a round sends to the simulator.
+    """How many frames a round labels, and by which rule they are chosen.
 
     Attributes:
-        rule: "uncertain" picks by uncertainty and diversity, "random" uniformly, to compare with.
-        batch: frames picked by the rule, at most: fewer where fewer are uncertain.
-        audit: frames drawn uniformly beside them. Their errors before they are learned are an honest measure of
-            the surrogate, which decides when to stop and what its uncertainty means.
+        rule: "uncertain" picks by uncertainty and diversity; "random" picks uniformly, as a baseline.
+        batch: largest number of frames picked by the rule; there are fewer if fewer are uncertain.
+        audit: frames drawn uniformly in addition. Their errors before training are an unbiased estimate of the error
+            of the surrogate, which decides when to stop and calibrates the uncertainty.
     """
 
     rule: str = "uncertain"
@@ -42,16 +42,16 @@ class ChoiceConfig:
 
 
 def worst_atom(structures: Structures, forces_std: Float[np.ndarray, "A 3"]) -> Float[np.ndarray, " M"]:
-    """The uncertainty of each frame, eV/Angstrom: the largest length of `forces_std` among its atoms."""
+    """The uncertainty of each frame, eV/Angstrom: the largest norm of `forces_std` among its atoms."""
     length = np.sqrt((forces_std**2).sum(axis=1))
     return np.maximum.reduceat(length, structures.atom_start[:-1]) if len(structures) else np.zeros(0)
 
 
 def bags(structures: Structures) -> Float[np.ndarray, "M D"]:
-    """Bags of bonds without charges: inverse distances (1/Angstrom) of each pair of elements, in falling order.
+    """Bags of bonds without charges: inverse distances (1/Angstrom) of each pair of elements, in descending order.
 
-    Padded with zeros to the fullest bag, so that molecules of different composition can be compared. Invariant
-    under rotation, reflection, translation, and permutation of like atoms.
+    Each bag is padded with zeros to the fullest one, so that molecules of different composition can be compared. The
+    descriptor is invariant under rotation, reflection, translation, and permutation of atoms of the same element.
     """
     kinds: dict[bytes, list[int]] = {}
     for m, (first, last) in enumerate(zip(structures.atom_start[:-1], structures.atom_start[1:], strict=True)):
@@ -83,17 +83,18 @@ def pick(
     labelled: Float[np.ndarray, "K D"],
     count: int,
 ) -> Int[np.ndarray, " n"]:
-    """Candidates to label, in the order in which they are picked.
+    """Indices of the candidates to label, in the order in which they are picked.
 
-    Every candidate belongs to the nearest centre, a labelled frame or one that was picked, at the distance d. The
-    cluster with the largest sum of (u d)^2, u being the uncertainty, gives its member with the largest u d. So a
-    region counts by how uncertain it is, how far from what is known, and how often it is visited.
+    Every candidate belongs to the nearest centre, which is a labelled frame or a picked one, at the distance d. The
+    next pick comes from the cluster with the largest sum of (u d)^2, where u is the uncertainty, and is its member with
+    the largest u d. A region therefore counts by its uncertainty, its distance from the centres, and how often the
+    dynamics visits it.
 
     Args:
-        uncertainty: not negative.
-        descriptors: of the candidates.
+        uncertainty: uncertainty of each candidate, 0 or more.
+        descriptors: descriptors of the candidates.
         labelled: descriptors of the labelled frames; without any the most uncertain candidate comes first.
-        count: how many, at most; fewer where the others repeat what is known, or are certain.
+        count: largest number of picks; there are fewer if all others repeat a centre or are certain.
     """
     if not len(uncertainty) or count < 1:
         return np.zeros(0, np.int64)
@@ -129,16 +130,16 @@ def choose(
     room: int,
     seed: int,
 ) -> tuple[Int[np.ndarray, " c"], Int[np.ndarray, " a"]]:
-    """The frames to label: those that the rule picks, and those of the audit; none is in both.
+    """Indices of the frames that the rule picks, and of those of the audit; the two are disjoint.
 
     Args:
-        frames: explored.
-        uncertainty: of each.
-        uncertain: True for each that the rule "uncertain" may pick.
-        labelled: labelled frames.
+        frames: explored frames.
+        uncertainty: uncertainty of each frame, eV/Angstrom.
+        uncertain: boolean mask of the frames that the rule "uncertain" may pick.
+        labelled: frames that have labels.
         config: see `ChoiceConfig`.
-        room: labels that are left; the audit goes first.
-        seed: of what is random.
+        room: number of labels left in the budget; the audit is served first.
+        seed: seed of the random draws.
     """
     order = np.random.default_rng(seed).permutation(len(frames))
     audit = order[: min(config.audit, room)]
@@ -148,6 +149,6 @@ def choose(
         return rest[:count], audit
     pool = np.sort(rest[uncertain[rest]])
     table = bags(Structures.concatenate([frames.take(pool), labelled, frames.take(audit)]))
-    # The audit is labelled in the same round, so its frames are as good as known.
+    # The audit is labelled in the same round, so its frames count as labelled.
     picked = pick(uncertainty[pool], table[: len(pool)], table[len(pool) :], count)
     return pool[picked], audit

@@ -1,4 +1,4 @@
-"""`understudy pipeline experiment=molecules/active`: from one geometry to a potential that is good enough."""
+"""`understudy pipeline experiment=molecules/active`: learn a potential actively from one geometry or a few."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from simulators.quantum.conformers import ConformerConfig, embed_foreign
 from surrogates.devices import enable_compilation_cache
 from surrogates.train import TrainConfig
 
-#: Endings of files that hold geometries; anything else is taken for SMILES.
+#: Suffixes of files of geometries; any other text is read as SMILES.
 FILES = (".xyz", ".extxyz", ".sdf", ".db")
 
 
@@ -38,14 +38,14 @@ def starts(
     keys: FrameKeys | None = None,
     readings: list[Reading] | None = None,
 ) -> Structures:
-    """Geometries to begin at: those of a file, with charge, spin, cell and fixed coordinates, or one of each SMILES.
+    """Start geometries: the frames of files, with charge, spin, cell and fixed coordinates, and one for each SMILES.
 
     Args:
         value: SMILES or a file, or a list of them.
-        conformers: how geometries are made of SMILES.
-        rejects: gets the frames that cannot be used.
-        keys: which entries of frames are charge and spin.
-        readings: gets what was read of files.
+        conformers: how a geometry is embedded from SMILES.
+        rejects: receives the frames that cannot be used.
+        keys: names of the entries of a frame that hold its charge and spin.
+        readings: receives what was read from each file.
 
     Raises:
         InputError: there is no such file, or a molecule cannot be read, has no geometry, is charged or has unpaired
@@ -68,13 +68,13 @@ def starts(
             )
         tables.append(Structures.from_arrays([geometry.numbers], [geometry.positions]))
     if not tables:
-        raise InputError("no geometry to begin at", where="start", remedy="Give SMILES or a file of geometries")
+        raise InputError("no start geometry is given", where="start", remedy="Give SMILES or a file of geometries")
     return Structures.concatenate(tables)
 
 
 @dataclass(frozen=True)
 class ActiveSettings(StageSettings):
-    """The keys of `understudy pipeline experiment=molecules/active`; its parts are checked where they are used."""
+    """The keys of `understudy pipeline experiment=molecules/active`; each part is checked where it is used."""
 
     start: Any = MISSING
     test: Any = None
@@ -93,7 +93,7 @@ class ActiveSettings(StageSettings):
 
 
 def active(config: DictConfig, run_dir: Path) -> None:
-    """Learn actively as `config` says; the same run directory again goes on."""
+    """Learn a potential actively; a run in the same directory resumes."""
     build(ActiveSettings, config, where="")
     enable_compilation_cache()
     simulator = instantiate(config.simulator)

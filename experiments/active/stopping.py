@@ -1,7 +1,7 @@
-"""When a potential is good enough: its errors on frames drawn uniformly from its own dynamics, before it learns them.
+"""The criterion that stops active learning: errors on frames drawn uniformly from the dynamics of the surrogate.
 
-No held-out set is needed. The frames of an audit are fresh in each round, so the mean error on them is an unbiased
-estimate of the mean error over what the dynamics visits; afterwards they are learned like any other.
+No held-out set is needed. The audit frames of a round are new to the surrogate, so their mean error is an unbiased
+estimate of its mean error over the frames that the dynamics visits. Afterwards they join the training set.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from data.structures import Structures
 
 @dataclass(frozen=True)
 class StopConfig:
-    """What is good enough, and what may be spent on it.
+    """The goal and the budgets of active learning.
 
     Attributes:
-        force_error_mev_per_angstrom: the goal: mean absolute error of a force component in the audit.
-        rounds_in_row: rounds in which the goal must be met, one after the other; the audits of as many say what
-            an uncertainty means.
-        lost_share: of the walkers that may have to be stopped in such a round, because they went where the
-            surrogate knows nothing.
-        labels: calculations that may be spent, failed ones included.
-        rounds: after which it ends in any case; the one that makes the first labels counts.
+        force_error_mev_per_angstrom: goal for the mean absolute error of a force component in the audit, meV/Angstrom.
+        rounds_in_row: number of consecutive rounds that must meet the goal; the audits of as many rounds calibrate the
+            uncertainty.
+        lost_share: largest share of walkers that may be stopped early, by the uncertainty of the surrogate, in a round
+            that meets the goal.
+        labels: budget of calculations, failed ones included.
+        rounds: largest number of rounds, the first one included.
     """
 
     force_error_mev_per_angstrom: float = 30.0
@@ -44,13 +44,13 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class Audit:
-    """What a round found of the surrogate that it began with.
+    """Errors of the surrogate with which a round began.
 
     Attributes:
-        errors: mean absolute error of a force component of each frame of the audit, meV/Angstrom; empty where no
-            calculation succeeded.
-        uncertainty: of the same frames, eV/Angstrom.
-        lost_share: of the walkers, stopped before their time.
+        errors: mean absolute error of a force component of each audit frame, meV/Angstrom; empty if no calculation
+            succeeded.
+        uncertainty: uncertainty of the same frames, eV/Angstrom.
+        lost_share: share of the walkers that were stopped early.
     """
 
     errors: Float[np.ndarray, " a"]
@@ -59,12 +59,12 @@ class Audit:
 
     @property
     def error(self) -> float:
-        """Mean over the frames; infinite without any, because nothing was shown."""
+        """Mean error over the frames, meV/Angstrom; infinite without any frame, so that it never meets a goal."""
         return float(self.errors.mean()) if len(self.errors) else float("inf")
 
 
 def good_enough(audits: Sequence[Audit], config: StopConfig) -> bool:
-    """Whether the last rounds, as many as have to be, all met the goal."""
+    """Whether each of the last `rounds_in_row` rounds met the goal."""
     last = audits[-config.rounds_in_row :]
     return len(last) == config.rounds_in_row and all(
         audit.error <= config.force_error_mev_per_angstrom and audit.lost_share <= config.lost_share for audit in last
@@ -72,14 +72,14 @@ def good_enough(audits: Sequence[Audit], config: StopConfig) -> bool:
 
 
 def expected_error(audits: Sequence[Audit], rounds: int) -> float | None:
-    """Error (meV/Angstrom) that goes with an uncertainty of 1 eV/Angstrom: a ratio of sums over the last audits.
+    """Expected error (meV/Angstrom) at an uncertainty of 1 eV/Angstrom: a ratio of sums over the last audits.
 
     Args:
-        audits: in order.
-        rounds: how many of the last ones count.
+        audits: audits in order.
+        rounds: number of the last audits that count.
 
     Returns:
-        None where nothing is known yet.
+        The ratio, or None if no audit has an uncertainty above 0.
     """
     last = audits[-rounds:]
     error = sum(float(audit.errors.sum()) for audit in last)
