@@ -1,4 +1,4 @@
-"""Score potentials on frames: errors of energies, forces and stresses, beside what was learned from."""
+"""Scores potentials on frames: errors of energies, forces and stresses, apart for frames that were learned from."""
 
 from __future__ import annotations
 
@@ -38,18 +38,18 @@ def evaluate_forces(
     keys: FrameKeys | None = None,
     run_dir: Path | None = None,
 ) -> dict[str, float]:
-    """Score a saved potential on files, each under `test/<stem>/`; beside its baseline, if it has one.
+    """Score a saved potential on files, each under `test/<stem>/`; a baseline is computed and added, if it has one.
 
     Args:
-        surrogate: its directory.
-        files: frames with labels.
-        rejects: gets the frames that cannot be read.
-        head: which of its heads answers; None for the one that was trained last.
-        keys: which entries of the frames are labels, charge and spin; where they say nothing, as in training.
-        run_dir: gets what was read, as `reading.json`; None to show nothing.
+        surrogate: directory of the potential.
+        files: files of labelled frames.
+        rejects: receives the frames that cannot be read.
+        head: head that predicts; None for the one that was trained last.
+        keys: names of the entries of a frame that hold labels, charge and spin; missing ones are those of training.
+        run_dir: directory that receives `reading.json`; None to show and write nothing.
 
     Raises:
-        InputError: as `train_potential`, or the directory holds no potential.
+        InputError: a file has no usable frame, two files have the same stem, or the directory holds no potential.
     """
     refuse_equal_stems(files, "data.test")
     potential = Potential.load(surrogate)
@@ -76,23 +76,23 @@ def evaluate_forces(
 def scored_rows(
     potential: Potential, structures: Structures, path: Path, rows: np.ndarray, prefix: str
 ) -> dict[str, float]:
-    """`score` of some frames of a file."""
+    """`score` of selected frames of a file."""
     return score(potential, structures.take(rows), prefix, str(path))
 
 
 def score(potential: Potential, structures: Structures, prefix: str, where: str) -> dict[str, float]:
-    """Mean absolute and root mean square errors, in meV for each molecule and meV/Angstrom for each component.
+    """Mean absolute and root mean square errors: energies in meV per molecule, force components in meV/Angstrom.
 
-    What a file does not hold, or the potential did not learn, is left out with a warning.
+    Quantities that the file lacks, or that the potential did not learn, are omitted with a warning.
 
     Args:
-        potential: what is scored.
-        structures: with labels.
-        prefix: of the keys.
-        where: they come from, for messages.
+        potential: potential that is scored.
+        structures: labelled structures.
+        prefix: prefix of the keys.
+        where: source of the structures, for messages.
 
     Raises:
-        InputError: a structure holds an element that the potential does not know.
+        InputError: a structure contains an element that the potential was not trained on.
     """
     try:
         answer = potential.predict_structures(structures, mesh=local_mesh())
@@ -109,7 +109,7 @@ def score(potential: Potential, structures: Structures, prefix: str, where: str)
         errors = 1000.0 * (predicted - truth)[np.isfinite(truth)]
         if not len(errors) or name not in learned:
             reason = "was not learned" if name not in learned else "is in none of its frames"
-            LOG.warning("%s: no errors of %s, which %s", where, name, reason)
+            LOG.warning("%s: errors of %s are omitted, because it %s", where, name, reason)
             continue
         metrics[f"{prefix}/{name}_mae_{unit}"] = float(np.abs(errors).mean())
         metrics[f"{prefix}/{name}_rmse_{unit}"] = float(np.sqrt((errors**2).mean()))
@@ -132,7 +132,7 @@ def score(potential: Potential, structures: Structures, prefix: str, where: str)
 
 @contextmanager
 def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
-    """Show what was read at the end, also where a file is refused, whose table says why."""
+    """Show what was read when the block ends, even if a file is refused, because the table says why."""
     try:
         yield
     finally:

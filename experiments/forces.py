@@ -1,4 +1,4 @@
-"""Train a potential on files of geometries with energies and forces."""
+"""Trains potentials on files of geometries with energies and forces."""
 
 from __future__ import annotations
 
@@ -53,17 +53,18 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Files:
-    """What to learn from and what to score on.
+    """The files that a potential is trained and scored on.
 
     Attributes:
-        train: frames to learn from, one or more files.
-        valid: a file, or the fraction of the training frames that chooses the best weights.
-        test: each scored apart.
-        isolated_atoms: frames of single atoms whose energies the potential keeps exactly; None to take the
-            single atoms among the training frames, if there are any.
-        calibration: fraction of the training frames set aside to calibrate the energy's interval.
-        seed: of the choice of validation and calibration frames.
-        keys: which entries of the frames are labels, charge and spin.
+        train: one or more files of training frames.
+        valid: file of validation frames, or the fraction of the training frames used for validation, which chooses the
+            best weights.
+        test: files that are scored separately.
+        isolated_atoms: file of single atoms whose energies the potential reproduces exactly; None to use the single
+            atoms among the training frames, if there are any.
+        calibration: fraction of the training frames set aside to calibrate the interval of the energy.
+        seed: seed of the choice of validation and calibration frames.
+        keys: names of the entries of a frame that hold labels, charge and spin.
     """
 
     train: tuple[Path, ...]
@@ -77,10 +78,10 @@ class Files:
 
 @dataclass(frozen=True)
 class StructureSettings(KeySettings):
-    """What to learn from geometries; the keys of `data` in experiment=molecules/forces, see `Files`.
+    """The keys of `data` in experiment=molecules/forces; see `Files`.
 
     Raises:
-        ValueError: the seed is negative, or the calibration part no fraction.
+        ValueError: the seed is negative, or the calibration part is not in [0, 1).
     """
 
     train: Any = MISSING
@@ -98,7 +99,7 @@ class StructureSettings(KeySettings):
 
 
 def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """The stage `understudy train experiment=molecules/forces`: `train_potential` as `config` says.
+    """Run `understudy train experiment=molecules/forces`; see `train_potential`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.
@@ -128,7 +129,7 @@ def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
 
 
 def potential_config(node: DictConfig) -> PotentialConfig:
-    """What the configuration group `surrogate` says.
+    """The settings of a potential, from the configuration group `surrogate`.
 
     Raises:
         InputError: an architecture or key is unknown, or a value is out of range.
@@ -154,26 +155,27 @@ def train_potential(
     baseline: Simulator | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Read, split, fit, score on the test files, save to `run_dir/surrogate`.
+    """Read, split, fit, score on the test files, and save to `run_dir/surrogate`.
 
     Args:
-        files: what to learn from and what to score on.
-        config: the potential; of one that goes on, only what its network does not fix.
-        training: the recipe.
-        run_dir: gets everything.
-        tune: which potential to go on from, if any, and how.
-        baseline: learn the differences to this simulator, whose answers for all frames are computed first.
-        progress: show bars and tables.
+        files: files to train and score on.
+        config: settings of the potential; when fine-tuning, its network, ensemble and pair terms are those of the
+            trained potential.
+        training: training recipe.
+        run_dir: directory that receives all results.
+        tune: trained potential to continue from, if any, and how.
+        baseline: simulator whose energies and forces are subtracted from the labels; it is run on all frames first.
+        progress: whether to show progress bars and tables.
 
     Returns:
-        Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/frames`,
-        `train/data_wait_share` (of the loop's time),
-        `train/compilations` (of the step), and those of `score` for each test file, or without any of the validation
-        part, under `valid/`; none in any but the first of several processes.
+        Flat metrics: `train/seconds` (wall time), `train/core_seconds` (processor time), `train/frames`,
+        `train/data_wait_share` (share of the time of the loop), `train/compilations` (of the training step), and those
+        of `score` for each test file, or without test files those of the validation part under `valid/`. Only the first
+        of several processes returns metrics.
 
     Raises:
-        InputError: a file has no frame that can be used, two test files have the same stem, the validation part
-            would be empty or everything, or `run_dir` holds a training on other data.
+        InputError: a file has no usable frame, two test files have the same stem, the validation part would be empty
+            or leave nothing to train on, or `run_dir` holds a training on other data.
     """
     refuse_equal_stems(files.test, "data.test")
     tune = tune or TuneConfig()
@@ -249,7 +251,7 @@ def train_potential(
     learned = hash_keys(frame_keys(Structures.concatenate([s for s in (train, valid, calibration) if s is not None])))
     held_out: dict[str, float] = {}
     if not tests and valid is not None:
-        # Of differences, where there is a baseline: what it adds is the same on both sides.
+        # With a baseline these are differences, to which it would add the same on both sides.
         bare = replace(potential.facts.head, baseline=None)
         heads = {**potential.facts.heads, potential.facts.active: bare}
         held_out = score(potential.with_facts(heads=heads), valid, VALIDATION, "the validation part")
@@ -279,7 +281,7 @@ def train_potential(
 
 
 def _learned_before(going_on: FineTuning | None, tune: TuneConfig) -> list[Hashes | None]:
-    """What the potential that a training goes on from had learned from, and what is replayed to it."""
+    """Hashes of the data that the potential to continue from was trained on, and of the replayed frames."""
     if going_on is None:
         return []
     replayed = [] if going_on.replay is None else [hash_keys(frame_keys(going_on.replay))]
@@ -287,7 +289,7 @@ def _learned_before(going_on: FineTuning | None, tune: TuneConfig) -> list[Hashe
 
 
 def fingerprint(structures: Structures) -> str:
-    """Hash of geometries and labels, the same for the same frames whatever file they come from."""
+    """Hash of geometries and labels, which does not depend on the files that they come from."""
     arrays = [
         structures.numbers,
         structures.positions,
@@ -297,7 +299,7 @@ def fingerprint(structures: Structures) -> str:
         structures.lattice,
         structures.stress,
     ]
-    # Spins came later than the fingerprints that runs keep: those of the lowest spin have none.
+    # Fingerprints of older runs omit spins, so frames in their lowest spin still do.
     if not np.array_equal(structures.spins, structures.lowest_spins):
         arrays.append(structures.spins)
     return content_hash([np.ascontiguousarray(a).tobytes().hex() for a in arrays])
@@ -306,13 +308,13 @@ def fingerprint(structures: Structures) -> str:
 def _parts(
     frames: Structures, valid_file: Structures | None, files: Files
 ) -> tuple[Structures, Structures, Structures | None, dict[str, np.ndarray]]:
-    """Training, validation and calibration frames, and which of `files.train` they are."""
+    """Training, validation and calibration frames, and their rows among the frames of `files.train`."""
     fractions = {
         "valid": 0.0 if isinstance(files.valid, Path) else files.valid,
         "calibration": files.calibration,
     }
     order = np.random.default_rng(files.seed).permutation(len(frames))
-    # Single atoms set references, which the training part alone does.
+    # Single atoms set the reference energies, and therefore stay in the training part.
     alone = frames.alone()
     order = order[~alone[order]]
     total = len(order)
@@ -321,7 +323,7 @@ def _parts(
         n = round(fraction * total)
         needs_frames = fraction > 0 or (name == "valid" and not isinstance(files.valid, Path))
         if needs_frames and not 0 < n < len(order):
-            # Rounding gives one frame to anything above a half.
+            # Rounding gives one frame to every fraction above a half.
             enough = math.floor(0.5 / fraction) + 1 if fraction > 0 else 0
             needed = f": it takes {max(enough, 2)} frames" if 0 < fraction < 0.5 else ""
             raise InputError(
@@ -331,7 +333,7 @@ def _parts(
             )
         rows[name], order = np.sort(order[:n]), order[n:]
     if len(order) == 1:
-        LOG.warning("all is learned from 1 frame")
+        LOG.warning("there is only 1 training frame")
     rows["train"] = np.sort(np.concatenate([order, np.flatnonzero(alone)]))
     valid = frames.take(rows["valid"]) if valid_file is None else valid_file
     calibration = frames.take(rows["calibration"]) if files.calibration > 0 else None

@@ -1,4 +1,4 @@
-"""Train a forecaster on windows of states, and score it beside persistence and climatology."""
+"""Trains forecasters on windows of states, and scores them beside persistence and climatology."""
 
 from __future__ import annotations
 
@@ -33,19 +33,18 @@ from surrogates.weather.networks import ARCHITECTURES
 from surrogates.weather.references import ClimatologyForecast, Forecasts, Persistence
 from surrogates.weather.training_references import TrainingReferences
 
-#: Forecasts that a training is scored on.
+#: Number of forecasts on which a training is scored.
 SCORED = 100
 
 
 @dataclass(frozen=True)
 class WindowData:
-    """What to learn from; the keys of `data` in experiment=weather/...
+    """The training data; the keys of `data` in experiment=weather/...
 
     Attributes:
-        file: a store that `understudy windows` made.
+        file: store that `understudy windows` wrote.
         parts: fractions or counts of the states, in the order of time and of `PARTS`.
-        also: more stores, to learn from beside the training part, such as of what a simulator does from states that a
-            forecaster drifted to.
+        also: more stores to train on, such as simulations from states to which a forecaster drifted.
 
     Raises:
         ValueError: the parts are not four numbers of 0 or more.
@@ -73,7 +72,7 @@ def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
 
 
 def weather_config(node: DictConfig) -> WeatherConfig:
-    """What the configuration group `surrogate` says.
+    """The settings of a forecaster, from the configuration group `surrogate`.
 
     Raises:
         InputError: an architecture or key is unknown, or a value is out of range.
@@ -90,7 +89,7 @@ def weather_config(node: DictConfig) -> WeatherConfig:
 
 
 def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """The stage `understudy train experiment=weather/...`.
+    """Run `understudy train experiment=weather/...`.
 
     Raises:
         InputError: the store is missing, a key is unknown or a value is out of range.
@@ -119,7 +118,7 @@ def train_on_windows(
     init: Forecaster | None = None,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Split, fit, calibrate, score, and save to `run_dir/surrogate`, with what scoring other windows needs.
+    """Split, fit, calibrate, score, and save to `run_dir/surrogate`, with its training references.
 
     Returns:
         Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/states`,
@@ -155,7 +154,7 @@ def train_on_windows(
     note_fit(result, run_dir)
     if not is_first():
         return {}
-    # What a forecaster that it goes on from took is its cost too.
+    # The cost of the forecaster to continue from is included.
     before = (0.0, 0.0)
     if init is not None:
         before = (init.scores.get("train/seconds", 0.0), training_core_seconds(init.scores))
@@ -181,7 +180,7 @@ def train_on_windows(
 def score_part(
     forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int], prefix: str = "test"
 ) -> dict[str, float]:
-    """Scores of a forecaster, of persistence and of climatology on a part, under a prefix."""
+    """Scores of a forecaster, of persistence and of climatology on one part, with keys under a prefix."""
     climatology = store.climatology(train)
     steps = forecaster.facts.config.steps
     systems: dict[str, Forecasts] = {

@@ -1,7 +1,7 @@
-"""What a simulator is asked about the geometries of a file: with their charge, spin and cell, or not at all.
+"""Requests to a simulator for the geometries of a file, with their charge, spin and cell.
 
-The file is read twice: once to count, and to say what was left out before the first calculation begins, and once
-to hand the geometries over one by one.
+The file is read twice: once before the first calculation, to count the geometries and to report those that are left
+out, and once to yield the requests one by one.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from surrogates.graph.baseline import request
 
 
 class Silent:
-    """Takes rows that were written down before."""
+    """Rejects that are discarded, because they were recorded before."""
 
     def add(self, file: Path | str, line: int, text: str, reason: str) -> None:
         """Do nothing."""
@@ -38,12 +38,12 @@ class FrameRequests:
     """The requests of a file of geometries.
 
     Attributes:
-        path: the file.
-        simulator: takes geometries.
-        keys: which entries are charge and spin.
-        limit: most frames to read; None for all.
-        total: requests.
-        reading: what was read, and left out.
+        path: file of geometries.
+        simulator: simulator that takes geometries.
+        keys: names of the entries of a frame that hold its charge and spin.
+        limit: largest number of frames to read; None for all.
+        total: number of requests.
+        reading: what was read and left out.
     """
 
     path: Path
@@ -54,10 +54,10 @@ class FrameRequests:
     reading: Reading = field(default_factory=lambda: Reading("", ""))
 
     def counted(self, rejects: Rejects) -> FrameRequests:
-        """The same with `total` and `reading`; frames that are left out go to `rejects`.
+        """A copy with `total` and `reading` filled in; frames that are left out go to `rejects`.
 
         Raises:
-            InputError: nothing is left, or the file cannot be read on.
+            InputError: no frame is left, or the file is damaged.
         """
         tally = FrameTally(self.path, self.keys, rejects)
         total = sum(1 for _ in self._each(tally))

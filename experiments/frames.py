@@ -1,4 +1,4 @@
-"""Frames of a file as a table of structures, and what was read of it."""
+"""Reads the frames of a file as a table of structures, and reports what was read."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ def read_structures(
     """The frames of a file; those that cannot be used go to `rejects`.
 
     Args:
-        path: as `data.molecules.read` takes it.
-        rejects: gets the frames that are left out; None to log a warning for each.
-        keys: which entries are labels, charge and spin.
-        spins: whether something depends on the spins; frames whose spin is not certain are then left out.
-        labels: whether energies and forces are looked at.
-        training: whether a potential learns from them: what becomes of single atoms is then said.
-        readings: gets what was read.
+        path: file in a format that `data.molecules.read` takes.
+        rejects: receives the frames that are left out; None to log a warning for each.
+        keys: names of the entries that hold labels, charge and spin.
+        spins: whether spins matter; frames whose spin is ambiguous are then left out.
+        labels: whether energies and forces are used.
+        training: whether a potential is trained on the frames; the reading then reports the use of single atoms.
+        readings: receives what was read.
 
     Raises:
-        InputError: no frame can be used; or a label is lacking where something looks like it, and no key says
-            whether to take it; or no frame has what a key names.
+        InputError: no frame can be used; or frames lack a label but have an entry that may be it, and no key decides;
+            or no frame has the entry that a key names.
     """
     keys = keys or FrameKeys()
     tally = FrameTally(path, keys, rejects)
@@ -88,7 +88,7 @@ def read_structures(
 
 
 def with_single_atoms(reading: Reading, table: Structures) -> Reading:
-    """The reading of a training file, with what becomes of its atoms without neighbours."""
+    """The reading of a training file, with a note on how its atoms without neighbours are used."""
     alone = table.alone()
     ions = int((alone & (table.charge != 0)).sum())
     reading = reading.without(["a single ion; the energies of isolated atoms are those of neutral ones"] * ions)
@@ -105,16 +105,16 @@ def with_single_atoms(reading: Reading, table: Structures) -> Reading:
 def isolated_said(
     reading: Reading, energies: Mapping[int, float], elements: Sequence[int], kept_by: str | None = None
 ) -> Reading:
-    """The reading of where isolated atoms come from, with the elements that it lacks or has besides.
+    """The reading of the file with isolated atoms, with notes on elements that lack an energy and on unused ones.
 
     Args:
-        reading: of the file.
-        energies: of isolated atoms that are known from any file, eV by atomic number.
-        elements: atomic numbers of the frames that train.
-        kept_by: the head that goes on with the energies that it has; None where these are used.
+        reading: reading of the file.
+        energies: energies of isolated atoms from all files, atomic number -> eV.
+        elements: atomic numbers of the training frames.
+        kept_by: head that keeps the reference energies that it already has; None if `energies` are used.
     """
     if kept_by is not None:
-        why = f"head {kept_by!r} goes on with the reference energies that it has"
+        why = f"head {kept_by!r} keeps the reference energies that it has"
         return replace(reading, unused={**reading.unused, "isolated atoms": why})
     spare = ", ".join(chemical_symbols[z] for z in sorted(set(energies) - set(elements)))
     if spare:
@@ -123,18 +123,18 @@ def isolated_said(
     lacking = ", ".join(chemical_symbols[z] for z in sorted(set(elements) - set(energies)))
     if lacking:
         text = (
-            f"no isolated atom of {lacking} is at hand: one without neighbours is given the mean contribution of its "
-            "element to the energies of the training frames (least squares), which is no energy of an isolated atom"
+            f"there is no isolated atom of {lacking}: an atom without neighbours gets the mean contribution of its "
+            "element to the energies of the training frames (least squares), not the energy of an isolated atom"
         )
         reading = replace(reading, assumed=(*reading.assumed, text))
     return reading
 
 
 def refuse_doubtful(tally: FrameTally) -> None:
-    """Refuse a file whose labels may stand under another name, and keys that no frame has.
+    """Refuse a file whose labels may have another name, and keys that no frame has.
 
     Raises:
-        InputError: naming what looks like the label, and the key that takes it or passes it over.
+        InputError: the message names the entry that may be the label, and the key that takes or skips it.
     """
     problems, take, leave = [], [], []
     for label, counts in sorted(tally.lacking.items()):
@@ -147,7 +147,7 @@ def refuse_doubtful(tally: FrameTally) -> None:
         raise InputError(
             "; ".join(problems),
             where=str(tally.path),
-            remedy=f"Take it by {' '.join(take)}, or pass it over by {' '.join(leave)}",
+            remedy=f"Take it by {' '.join(take)}, or skip it by {' '.join(leave)}",
         )
     for label in ("energy", "forces", "stress"):
         chosen = getattr(tally.keys, label)
@@ -165,13 +165,13 @@ def refuse_doubtful(tally: FrameTally) -> None:
 
 @dataclass(frozen=True)
 class KeySettings:
-    """How the configuration names what stands beside a geometry.
+    """The names of the entries of a frame that hold its labels, charge and spin.
 
     Attributes:
-        energy_key, forces_key, stress_key: a name or a list of them, of which the first that a frame has is taken;
+        energy_key, forces_key, stress_key: a name or a list of names, of which the first that a frame has is used;
             None for the usual name.
-        charge_key, spin_key: the only name to take; None for all names of known meaning.
-        spin_convention: what an entry called spin counts: "unpaired" electrons, or the "multiplicity".
+        charge_key, spin_key: the only name to use; None for all common names.
+        spin_convention: meaning of an entry called spin: the number of "unpaired" electrons, or the "multiplicity".
     """
 
     energy_key: Any = None
@@ -182,10 +182,10 @@ class KeySettings:
     spin_convention: str = "unpaired"
 
     def keys(self, prefix: str) -> FrameKeys:
-        """The keys for the readers; `prefix` stands before each in the configuration.
+        """The keys for the readers; `prefix` precedes each key in error messages.
 
         Raises:
-            InputError: as `FrameKeys`.
+            InputError: a name is invalid, see `FrameKeys`.
         """
         return FrameKeys(
             energy=tuple(names(self.energy_key)),

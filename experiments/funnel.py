@@ -1,7 +1,6 @@
-"""The end of a screening run: the re-check by simulation, and the numbers that sum the run up.
+"""The re-check of a screen by simulation, and the metrics that summarise a pipeline run.
 
-Every cost is in core-seconds, every speed-up a ratio of two costs measured in the same run on the same
-cores.
+Every cost is in core-seconds, and every speed-up is a ratio of two costs measured in the same run on the same cores.
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from surrogates.graph.molecular import MolecularSurrogate
 
 @dataclass(frozen=True)
 class Rechecked:
-    """What the re-check cost and found; the rows are in `recheck.parquet`."""
+    """Number of simulated molecules, cost and metrics of a re-check; its rows are in `recheck.parquet`."""
 
     items: int
     core_seconds: float
@@ -45,22 +44,22 @@ def recheck(
     top: int,
     random: Sequence[str],
 ) -> Rechecked:
-    """Simulate the best `top` of the screen and the `random` control, and compare with what was predicted.
+    """Simulate the best `top` of the screen and the `random` control, and compare with the predictions.
 
     Args:
-        surrogate: the one that screened.
-        label: runs the dear simulator on SMILES for those targets.
-        objective: says what a hit is.
+        surrogate: surrogate that screened.
+        label: runs the expensive simulator on SMILES for these targets.
+        objective: defines a hit.
         targets: names of the properties.
-        run_dir: holds `screen/top.csv`; gets `recheck.parquet`.
-        top: how many of the best are simulated.
-        random: candidates drawn uniformly, which no training has seen.
+        run_dir: directory with `screen/top.csv`; receives `recheck.parquet`.
+        top: number of the best candidates to simulate.
+        random: SMILES of candidates drawn uniformly, which are in no training set.
     """
     best_of_all = run_dir / "screen" / "top.csv"
     verify(best_of_all, remedy="Remove the directory screen and run again")
     ranked = pd.read_csv(best_of_all)[:top]
     if "standard_smiles" in ranked:
-        # What was screened is what is confirmed.
+        # The form that was screened is the one that is simulated.
         ranked["smiles"] = ranked["standard_smiles"].fillna(ranked["smiles"])
     best = ranked["smiles"].astype(str).tolist()
     keys = set(molecule_keys(best))
@@ -93,10 +92,10 @@ def recheck(
 
 
 def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str]) -> dict[str, float]:
-    """Hit rates with exact intervals, enrichment, and how often the interval held, by group.
+    """Hit rates with exact intervals, enrichment, and coverage of the intervals, by group.
 
     Args:
-        frame: the columns of `recheck.parquet`.
+        frame: table with the columns of `recheck.parquet`.
         targets: names of the properties.
     """
     done = frame[frame["status"] == "ok"]
@@ -129,7 +128,7 @@ def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str]) -> dict[str, fl
 
 
 def label_metrics(name: str, labels: Labels) -> dict[str, float]:
-    """Counts and cost of one fidelity's labels."""
+    """Counts and cost (core-seconds) of the labels of one fidelity."""
     done, failed = len(labels.smiles), len(labels.failed)
     return {
         f"labels/{name}/done": float(done),
@@ -138,17 +137,16 @@ def label_metrics(name: str, labels: Labels) -> dict[str, float]:
     }
 
 
-#: Stages whose cost comes before the first prediction; the learning curve serves the report alone.
+#: Stages that must run before the first prediction; the learning curve is not one, because only the report needs it.
 FIXED_STAGES = ("cheap labels", "dear labels", "pretraining", "fine-tuning")
 
 
 def cost_metrics(ledger: Ledger, cheap: Labels, dear: Labels) -> dict[str, float]:
     """Costs per molecule, speed-ups and the break-even count.
 
-    The dear cost per molecule is the mean over this run's own dear labels, conformer and failures
-    included; the surrogate's is that of the screen, from file to ranked results. The whole-run
-    speed-up sets simulating every candidate against everything that this run spent on an answer: labels,
-    training, screen and re-check.
+    The cost per molecule of the expensive simulator is the mean over the labels of this run, conformers and failures
+    included; that of the surrogate is the cost of the screen, from file to ranked results. The whole-run speed-up
+    compares simulating every candidate with the total cost of this run: labels, training, screen and re-check.
     """
     screening = ledger.costs["screening"]
     per_dear = dear.core_seconds / max(1, len(dear.smiles))
@@ -171,7 +169,7 @@ def cost_metrics(ledger: Ledger, cheap: Labels, dear: Labels) -> dict[str, float
 
 
 def funnel_metrics(run_dir: Path, objective: Objective, metrics: Mapping[str, float]) -> dict[str, float]:
-    """How many candidates are left after each step; the results are streamed, never held."""
+    """Number of candidates left after each step; the results are read part by part, so memory stays small."""
     in_domain = in_window = 0
     for part in result_parts(run_dir / "screen"):
         names = ["in_domain", *objective.windows]
@@ -190,7 +188,7 @@ def funnel_metrics(run_dir: Path, objective: Objective, metrics: Mapping[str, fl
 
 
 def standard_forms(metrics: Mapping[str, float]) -> dict[str, str]:
-    """The row on candidates that were screened in another form than the file writes; none where none was asked for."""
+    """The row on candidates that were screened in their standard form; empty if none was requested."""
     if "screen/standardised" not in metrics:
         return {}
     forms = StandardForms(int(metrics["screen/standardised"]), int(metrics["screen/stripped"]))
@@ -204,7 +202,7 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
     rows = {
         "candidates screened": f"{metrics['screen/molecules']:,.0f} at {metrics['screen/molecules_per_second']:,.0f}/s",
         **standard_forms(metrics),
-        "labels": f"{metrics['labels/cheap/done']:,.0f} cheap, {metrics['labels/dear/done']:,.0f} dear, "
+        "labels": f"{metrics['labels/cheap/done']:,.0f} cheap, {metrics['labels/dear/done']:,.0f} expensive, "
         f"{metrics['labels/cheap/failed'] + metrics['labels/dear/failed']:,.0f} failed",
     }
     for target in targets:
@@ -214,7 +212,7 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
             f"(mean {metrics[f'evaluate/{target}/mean/{key}']:.3f}, "
             f"cheap method + linear fit {metrics[f'evaluate/{target}/cheap_linear/{key}']:.3f}, "
             f"Morgan + forest {metrics[f'evaluate/{target}/morgan_forest/{key}']:.3f}); "
-            f"90% intervals held {metrics[f'evaluate/{target}/surrogate/coverage_90']:.0%}"
+            f"coverage of the 90% intervals {metrics[f'evaluate/{target}/surrogate/coverage_90']:.0%}"
         )
     rows["re-checked hits"] = (
         f"{metrics['recheck/top/hits']:.0f} of {metrics['recheck/top/molecules']:.0f} best, "
@@ -227,6 +225,6 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
     )
     rows["whole run"] = (
         f"{metrics['cost/whole_run_core_seconds']:,.0f} core-s with labels, training and re-check "
-        f"(x {metrics['cost/speedup_whole_run']:,.0f} against simulating every candidate)"
+        f"(x {metrics['cost/speedup_whole_run']:,.0f} compared with simulating every candidate)"
     )
     return rows

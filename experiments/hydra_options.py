@@ -1,8 +1,8 @@
-"""What the command hands to Hydra: options that read, show or sweep, and no way to run code from outside the package.
+"""Restricts the options that the command passes to Hydra, so that none of them runs code from outside the package.
 
 Hydra loads a pickle for `--experimental-rerun` under any prefix of that name, and instantiates callbacks, launchers and
-sweepers that a configuration names. Options are taken from a list, by their whole names; a directory of configurations
-(`--config-dir`) may hold values for the groups of this package, and nothing of Hydra's own.
+sweepers that a configuration names. Only listed options are accepted, by their full names. A directory of
+configurations (`--config-dir`) may hold values for the groups of this package, but no settings of Hydra itself.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 
 from data.errors import InputError
 
-#: Options without a value, those whose value follows, and those with a value that may be left out.
+#: Options without a value, options that require one, and options whose value is optional.
 FLAGS = frozenset({"--help", "-h", "--hydra-help", "--version", "--resolve", "--run", "-r", "--multirun", "-m"})
 VALUED = frozenset({"--cfg", "-c", "--package", "-p", "--config-dir", "-cd"})
 OPTIONAL = frozenset({"--info", "-i", "--shell-completion", "-sc"})
@@ -26,10 +26,10 @@ OF_HYDRA = re.compile(r"[+~]*hydra[./@=]")
 
 
 def refuse_unsafe(arguments: Sequence[str]) -> None:
-    """Refuse options that are not in the lists, and values of Hydra's own keys that could name code.
+    """Refuse options that are not listed, and settings of Hydra itself that could name code.
 
     Raises:
-        InputError: names the argument.
+        InputError: an argument is refused; the message names it.
     """
     awaited = ""
     for argument in arguments:
@@ -45,7 +45,7 @@ def refuse_unsafe(arguments: Sequence[str]) -> None:
         else:
             if OF_HYDRA.match(argument) and not HYDRA_KEYS.match(argument):
                 raise InputError(
-                    "this key of Hydra is not set here, because some of them name code to run",
+                    "this key of Hydra cannot be set, because some of its keys name code to run",
                     where=argument.partition("=")[0],
                     remedy="hydra.verbose, hydra.sweep.dir and hydra.sweep.subdir may be given",
                 )
@@ -55,10 +55,10 @@ def refuse_unsafe(arguments: Sequence[str]) -> None:
 
 
 def refuse_hydra_within(directory: Path) -> None:
-    """Refuse a directory of configurations that sets what is Hydra's own, such as callbacks.
+    """Refuse a directory of configurations that sets keys of Hydra itself, such as callbacks.
 
     Raises:
-        InputError: names the file.
+        InputError: a file is refused or unreadable; the message names it.
     """
     for path in sorted([*directory.rglob("*.yaml"), *directory.rglob("*.yml")]):
         try:
@@ -66,14 +66,14 @@ def refuse_hydra_within(directory: Path) -> None:
             content = OmegaConf.to_container(OmegaConf.create(text), resolve=False) if text.strip() else {}
         except (YAMLError, OSError, ValueError) as error:
             problem = " ".join(str(error).split())[:200]
-            raise InputError(f"cannot be read: {problem}", where=str(path), remedy="Mend or remove it") from error
+            raise InputError(f"cannot be read: {problem}", where=str(path), remedy="Correct or remove it") from error
         keys = [str(key) for key in content] if isinstance(content, dict) else []
         defaults = content.get("defaults", []) if isinstance(content, dict) else []
         of_hydra = any(key.partition(".")[0] == "hydra" for key in keys) or "hydra" in str(defaults)
         packaged = re.search(r"@package\s+[^\n]*hydra", text) is not None
         if of_hydra or packaged or "hydra" in path.relative_to(directory).parts[:-1]:
             raise InputError(
-                "sets what is Hydra's own, which could name code to run",
+                "sets keys of Hydra itself, which could name code to run",
                 where=str(path),
-                remedy="Keep to the groups and keys of understudy STAGE --help",
+                remedy="Use only the groups and keys of understudy STAGE --help",
             )

@@ -1,4 +1,4 @@
-"""Labels by simulation: a campaign over SMILES, and its records as aligned arrays."""
+"""Labels molecules in a simulation campaign over SMILES, and collects its records as aligned arrays."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ class Labels:
     """Successful simulations, in the order of the request.
 
     Attributes:
-        smiles: one a molecule, as requested.
+        smiles: SMILES of each molecule, as requested.
         values: each target as an array (molecule,), in the unit of `units`.
         units: unit of each target.
-        fingerprint: of the simulator.
-        core_seconds: processor time of every record that was asked for, failures included.
-        seconds: wall time of each molecule.
-        failed: (smiles, kind, message) of those without a label.
+        fingerprint: fingerprint of the simulator.
+        core_seconds: processor time of every requested record, failures included, s.
+        seconds: wall time of each molecule, s.
+        failed: (smiles, kind, message) of each molecule without a label.
     """
 
     smiles: list[str]
@@ -41,7 +41,7 @@ class Labels:
     failed: list[tuple[str, str, str]]
 
     def take(self, names: Sequence[str]) -> Labels:
-        """Those of `names` that have a label, in that order."""
+        """The labels of those SMILES in `names` that have one, in the order of `names`."""
         where = {s: i for i, s in enumerate(self.smiles)}
         rows = [where[s] for s in names if s in where]
         return Labels(
@@ -64,10 +64,10 @@ def label(
     *,
     key: str = "campaign",
 ) -> tuple[Labels, CampaignSummary]:
-    """Simulate each of `smiles`, or take it from the store where it has been, and collect `targets`.
+    """Simulate each of `smiles`, or take its record from the store, and collect `targets`.
 
-    Requests are canonical SMILES, so that a molecule is simulated once however it is written. `key` is where `config`
-    stands among the settings.
+    Requests are canonical SMILES, so that a molecule is simulated once however it is written. `key` is the key of
+    `config` in the configuration, for messages.
 
     Raises:
         KeyError: a target is not among the simulator's outputs.
@@ -93,7 +93,7 @@ def label(
         core += float(np.nan_to_num(costs[i]))
         if status[i] == "ok":
             answers[name] = ([float(c[i]) for c in columns], float(seconds[i]))
-            # A later try of what failed before.
+            # This record is a retry of a simulation that failed before.
             failed.pop(name, None)
         else:
             failed[name] = (str(status[i]), str(message[i]))

@@ -1,6 +1,6 @@
-"""What each stage of a run cost, kept in `costs.json` so that a resumed run still counts everything.
+"""Records the cost of each stage of a run in `costs.json`, so that a resumed run counts all of its sessions.
 
-The file is brought up to date while a stage runs, so that a run that was killed has counted all but its last seconds.
+The file is updated while a stage runs, so that a killed run loses only its last seconds.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data.files import write_json
 from data.plain import read_plain
 from experiments.screening_usage import cpu_seconds
 
-#: Seconds between updates of the file while a stage runs: what a kill may lose.
+#: Seconds between updates of the file while a stage runs; a kill loses at most this time.
 UPDATE_S = 2.0
 REMEDY = "Restore it from a copy, or remove it: what was spent before is then not counted"
 
@@ -26,10 +26,11 @@ class Cost:
     """The cost of one stage.
 
     Attributes:
-        stage: what was done.
-        items: how many were done, each one an `item`.
-        wall_seconds: time that passed.
-        core_seconds: processor time of this process and of its children, or what the stage itself counted.
+        stage: name of the stage.
+        item: name of what the stage counts, in the singular.
+        items: number of items that were processed.
+        wall_seconds: wall time, s.
+        core_seconds: processor time of this process and its children, or the time that the stage counted itself, s.
     """
 
     stage: str
@@ -48,7 +49,7 @@ class Ledger:
     """Costs by stage, in order of first appearance, written after each stage.
 
     Args:
-        path: the JSON file; one that is there is continued.
+        path: JSON file; an existing one is continued.
     """
 
     path: Path
@@ -60,10 +61,10 @@ class Ledger:
 
     @contextmanager
     def stage(self, name: str, *, item: str = "molecule") -> Iterator[Cost]:
-        """Measure a block, also when it fails or the process is killed, and add it to what the stage cost before.
+        """Measure the cost of a block, even if it fails or is killed, and add it to the cost of the stage so far.
 
-        The block sets `items`, and overrides `core_seconds` where it knows better (as a campaign does,
-        whose store remembers what every simulation cost).
+        The block sets `items`. It may override `core_seconds`, as a campaign does, whose store records the cost of
+        every simulation.
         """
         block = Cost(name, item)
         before = replace(self.costs.get(name, block))
@@ -82,7 +83,7 @@ class Ledger:
 
         def keep_up() -> None:
             while not over.wait(UPDATE_S):
-                # What fails here, such as on a full disk, fails again where the block ends, and is told there.
+                # An error here, such as a full disk, occurs again where the block ends, and is reported there.
                 with suppress(OSError):
                     update()
 

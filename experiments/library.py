@@ -27,7 +27,7 @@ from data.descendants import end_with_parent
 from data.errors import InputError
 from data.rows import atomic_text
 
-#: Heavy atoms of the largest molecule.
+#: Number of heavy atoms of the largest molecule.
 MOST_ATOMS = 9
 #: Carbon skeletons: single rings, fused, bridged and spiro pairs.
 SKELETONS = (
@@ -52,20 +52,20 @@ GROUPS: dict[int, tuple[str, ...]] = {
         *("CCOC", "COCC", "CCCO", "CCCN", "CCCF", "CN(C)C", "C=CC#N", "C=CC=O", "OCC#N", "OC(N)=O", "OCCO"),
     ),
 }
-#: What two hydrogens of one carbon give way to.
+#: Groups that replace two hydrogens of one carbon, by number of heavy atoms.
 PAIRS: dict[int, tuple[str, ...]] = {1: ("=O",), 2: ("(F)F", "(C)C", "(C)O", "(C)F", "=NO")}
 _ATOM = re.compile(r"(\[[^\]]+\]|[A-Z][a-z]?|[a-z])([0-9%]*)")
 
 
 @dataclass(frozen=True)
 class Library:
-    """What `write_library` made.
+    """A library that `write_library` wrote.
 
     Attributes:
-        path: the file.
-        written: molecules in it.
-        enumerated: molecules that the rules give in all.
-        seconds: wall time.
+        path: file of the library.
+        written: number of molecules in it.
+        enumerated: number of molecules that the rules enumerate.
+        seconds: wall time, s.
     """
 
     path: Path
@@ -76,13 +76,13 @@ class Library:
 
 @dataclass(frozen=True)
 class Scaffold:
-    """A ring system cut up for decoration.
+    """A ring system, divided at the sites that can carry groups.
 
     Attributes:
-        pieces: SMILES around the sites; one more than there are sites.
-        texts: of each site, what stands there for each choice; choice 0 is hydrogen.
-        sizes: of each site, heavy atoms that each choice adds.
-        room: heavy atoms that may be added.
+        pieces: SMILES between the sites; one more than there are sites.
+        texts: SMILES of each choice, for each site; choice 0 is hydrogen.
+        sizes: number of heavy atoms that each choice adds, for each site.
+        room: largest number of heavy atoms that may be added in all.
         symmetries: permutations of the sites that map the scaffold onto itself, without the identity.
     """
 
@@ -93,7 +93,7 @@ class Scaffold:
     symmetries: tuple[tuple[int, ...], ...]
 
     def decorations(self) -> UInt8[np.ndarray, "molecule site"]:
-        """Every choice for all sites that fits the room, one of each set that a symmetry makes equal."""
+        """All combinations of choices within `room`, one for each set of symmetry-equivalent combinations."""
         rows = np.zeros((1, 0), np.uint8)
         used = np.zeros(1, np.int64)
         for sizes in self.sizes:
@@ -109,7 +109,7 @@ class Scaffold:
         return rows[keep]
 
     def smiles(self, choices: Sequence[int]) -> str:
-        """The molecule with those choices."""
+        """SMILES of the molecule with these choices."""
         parts = [self.pieces[0]]
         for texts, choice, piece in zip(self.texts, choices, self.pieces[1:], strict=True):
             parts += (texts[choice], piece)
@@ -125,7 +125,7 @@ def _codes(rows: UInt8[np.ndarray, "molecule site"]) -> Int[np.ndarray, " molecu
 
 
 def scaffolds() -> list[Scaffold]:
-    """All ring systems, in an order that never changes."""
+    """All ring systems, in a fixed order."""
     systems: dict[str, None] = {}
     for skeleton in SKELETONS:
         doubles = 0 if skeleton in TIGHT else 3
@@ -135,7 +135,7 @@ def scaffolds() -> list[Scaffold]:
 
 
 def _variants(skeleton: Chem.Mol, doubles: int) -> Iterator[str]:
-    """Heteroatoms and at most `doubles` double bonds in a carbon skeleton, as canonical SMILES."""
+    """Canonical SMILES of a carbon skeleton with heteroatoms and at most `doubles` double bonds."""
     atoms, degrees = range(skeleton.GetNumAtoms()), [a.GetDegree() for a in skeleton.GetAtoms()]
     rings = skeleton.GetRingInfo()
     bonds = [
@@ -160,7 +160,7 @@ def _variants(skeleton: Chem.Mol, doubles: int) -> Iterator[str]:
 
 
 def _too_rich(skeleton: Chem.Mol, elements: Sequence[str]) -> bool:
-    """Whether heteroatoms stand next to each other as they seldom do in molecules that last."""
+    """Whether heteroatoms are adjacent in a way that is rare in stable molecules."""
     pairs = [
         {elements[b.GetBeginAtomIdx()], elements[b.GetEndAtomIdx()]}
         for b in skeleton.GetBonds()
@@ -189,7 +189,7 @@ def _cut(smiles: str) -> Scaffold:
     room = MOST_ATOMS - len(atoms)
     pieces, texts, sizes, sites = [""], [], [], []
     end = 0
-    # Atoms stand in the SMILES in the order of their indices, because it was just parsed.
+    # The molecule was parsed from this SMILES, so its atoms are written in the order of their indices.
     for atom, match in zip(atoms, _ATOM.finditer(smiles), strict=True):
         pieces[-1] += smiles[end : match.start()]
         end = match.end()
@@ -225,14 +225,14 @@ def _cut(smiles: str) -> Scaffold:
 
 
 def _paired(group: str) -> str:
-    """Two groups, or one by a double bond, as branches."""
+    """A pair of groups, or one group with a double bond, as branches of a SMILES."""
     return (
         f"({group})" if group.startswith("=") else f"{group[: group.index(')') + 1]}({group[group.index(')') + 1 :]})"
     )
 
 
 def _finish(texts: list[str]) -> list[str]:
-    """Canonical SMILES of those that RDKit accepts."""
+    """Canonical SMILES of the molecules that RDKit accepts."""
     parse, write = Chem.MolFromSmiles, Chem.MolToSmiles
     with rdBase.BlockLogs():
         molecules = map(parse, texts)
@@ -247,18 +247,20 @@ def write_library(
     The same size and seed give the same file, whatever the number of workers.
 
     Args:
-        path: .csv or .csv.gz with the column smiles; written atomically.
-        size: molecules.
-        workers: processes.
-        seed: of the choice among all molecules that the rules give, and of their order.
+        path: .csv or .csv.gz file with the column smiles; written atomically.
+        size: number of molecules.
+        workers: number of processes.
+        seed: seed of the choice among all enumerated molecules, and of their order.
+        progress: whether to show a progress bar.
+        chunk: number of molecules that a process handles at a time.
 
     Raises:
-        InputError: the rules give fewer.
+        InputError: the rules enumerate fewer molecules.
     """
     start = time.perf_counter()
     systems = scaffolds()
     decorations = [scaffold.decorations() for scaffold in systems]
-    # Of each scaffold the first decoration is the bare ring itself, which counts too.
+    # The first decoration of each scaffold is the bare ring, which is a molecule too.
     ends = np.cumsum([0, *map(len, decorations)])
     total = int(ends[-1])
     if size > total:
@@ -299,10 +301,10 @@ def write_library(
 
 
 def refuse_other_size(path: Path, size: int) -> None:
-    """Make sure that a library that `write_library` wrote earlier has the size that is asked for now.
+    """Refuse a library that `write_library` wrote with another size than the requested one.
 
     Raises:
-        InputError: it has another.
+        InputError: the sizes differ.
     """
     with gzip.open(path, "rb") as file:
         rows = sum(chunk.count(b"\n") for chunk in iter(lambda: file.read(1 << 20), b"")) - 1

@@ -1,4 +1,4 @@
-"""Lines of `log.txt` and of the terminal that every encoder takes, whatever a program or a file's name holds."""
+"""Makes all lines of `log.txt` and of the terminal encodable, whatever text a program or a file name contains."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from data.encodable import encodable
 
 
 class EncodableFormatter(logging.Formatter):
-    """As the standard one; what it gives is `encodable`."""
+    """The standard formatter, whose lines are made `encodable`."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The line of a record, with its traceback."""
@@ -18,6 +18,6 @@ class EncodableFormatter(logging.Formatter):
 
 
 def show_any_text() -> None:
-    """Let the standard output escape what its encoding lacks, as the standard error does, instead of failing."""
+    """Let the standard output escape characters that its encoding lacks, as the standard error does."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")

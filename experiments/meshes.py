@@ -1,4 +1,4 @@
-"""Train and score a surrogate of flows on unstructured meshes, on stores of a campaign."""
+"""Trains and scores surrogates of flows on unstructured meshes, on stores of a campaign."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ from surrogates.train import FitResult, TrainConfig
 
 @dataclass(frozen=True)
 class MeshData(PartedData):
-    """What to learn from; the keys of `data` in experiment=fluids/mesh, besides those of `PartedData`.
+    """The training data; the keys of `data` in experiment=fluids/mesh, besides those of `PartedData`.
 
-    The store's answers hold their meshes; those of `test` may be finer or coarser.
+    The records of the store contain their meshes; the meshes of `test` may be finer or coarser.
 
     Attributes:
         fields: outputs at the vertices to learn; None for all.
-        scalars: numbers of the whole to learn, such as drag.
-        parameters: inputs that the mesh does not show, such as a Reynolds number.
+        scalars: scalar outputs to learn, such as drag.
+        parameters: inputs that the mesh does not determine, such as a Reynolds number.
     """
 
     fields: list[str] | None = None
@@ -55,7 +55,7 @@ class MeshData(PartedData):
 
 
 def mesh_config(node: DictConfig) -> MeshConfig:
-    """What the configuration group `surrogate` says.
+    """The settings of a surrogate on meshes, from the configuration group `surrogate`.
 
     Raises:
         InputError: a key is unknown, or a value is out of range.
@@ -67,7 +67,7 @@ def mesh_config(node: DictConfig) -> MeshConfig:
 
 
 def train_meshes(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """The stage `understudy train experiment=fluids/mesh`.
+    """Run `understudy train experiment=fluids/mesh`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.
@@ -92,17 +92,17 @@ def train_on_meshes(
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
-        samples: to split as `data.parts` says.
-        others: more samples, scored under `test/<name>/`.
-        data: the split.
-        config: the surrogate.
-        training: the recipe.
-        run_dir: gets everything.
-        progress: show a bar.
+        samples: samples, split by `data.parts`.
+        others: more samples, each scored under `test/<name>/`.
+        data: fractions and seed of the split.
+        config: settings of the surrogate.
+        training: training recipe.
+        run_dir: directory that receives all results.
+        progress: whether to show a progress bar.
 
     Returns:
         Flat metrics: see `experiments.parts.train_on_parts`; `train/failed` and
-        `train/label_core_seconds` (failures counted) tell what the labels cost.
+        `train/label_core_seconds` (processor time, failures included) give the cost of the labels.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
@@ -128,16 +128,16 @@ def train_on_meshes(
 def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) -> dict[str, float]:
     """Scores on samples.
 
-    Of each field `<name>/relative_l2`, the mean over samples of |error| / |truth| in the L2 norm over the domain (areas
-    around the vertices are the weights, so that a mesh that is fine near a body does not count that place twice),
-    `<name>/rmse_over_spread`, which is of deviations from the mean, and the shares `points_in_band` and
-    `fields_in_band`. Of each scalar those of `experiments.scores`, and `mean_relative_error`, the mean of |error| over
-    the mean of |truth|. `in_domain` is the share of meshes of the kind that was learned.
+    Each field has the keys `<name>/relative_l2`, the mean over samples of |error| / |truth| in the L2 norm over the
+    domain (weighted by the areas around the vertices, so that refined regions do not count more),
+    `<name>/rmse_over_spread`, the root mean square error over the spread of the truth, and the shares `points_in_band`
+    and `fields_in_band`. Each scalar has the scores of `experiments.scores` and `mean_relative_error`, the mean of
+    |error| over the mean of |truth|. `in_domain` is the share of samples inside the training domain.
 
     Args:
-        surrogate: what is scored.
-        samples: that its training has not seen.
-        prefix: of the keys.
+        surrogate: surrogate that is scored.
+        samples: samples that its training has not seen.
+        prefix: prefix of the keys.
     """
     layout, conformal = surrogate.facts.layout, surrogate.facts.conformal
     answers = surrogate.predict_meshes(samples.meshes)
@@ -188,9 +188,10 @@ def score_meshes(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) ->
 def _of_deviations(
     samples: MeshSamples, answers: Sequence[MeshAnswer], columns: slice, prefix: str
 ) -> dict[str, float]:
-    """`rmse_over_spread` of a field: so that a large mean, as that of an absolute pressure, hides no error.
+    """`rmse_over_spread` of a field, which a large mean, such as that of an absolute pressure, cannot improve.
 
-    Means are over the areas of all samples; predicting the mean scores 1. Nothing where the field does not vary.
+    Means are weighted by area over all samples, and predicting the mean scores 1. There is no score for a field that
+    does not vary.
     """
     areas = [node_areas(m) for m in samples.meshes]
     weight = np.concatenate([a / a.sum() for a in areas])[:, None] / len(areas)
@@ -215,14 +216,14 @@ def evaluate_meshes(
     """Score a saved surrogate on stores, each under `test/<stem>/`.
 
     Args:
-        surrogate: what is scored.
-        files: the stores.
-        rejects: gets the records that cannot be used.
-        readings: gets what was read of each store.
-        learned: inputs that it has learned from (`surrogates.learned_from`); None where they are not known.
+        surrogate: surrogate that is scored.
+        files: stores of a campaign.
+        rejects: receives the records that cannot be used.
+        readings: receives what was read from each store.
+        learned: hashes of the inputs of its training (`surrogates.learned_from`); None if they were not saved.
 
     Raises:
-        InputError: a store does not answer the same question.
+        InputError: a store has other inputs, outputs or physics than the surrogate.
     """
     layout = surrogate.facts.layout
     data = MeshData(

@@ -1,4 +1,4 @@
-"""The simulator that a screen or another command names: a packaged configuration, or that of an earlier run."""
+"""Builds the simulator that a command names: a packaged configuration, or the simulator of an earlier run."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ def named_simulator(name: str, settings: Sequence[str], *, key: str) -> Simulato
     """A simulator by its name, or by the run of `understudy simulate` that used it.
 
     Args:
-        name: of a configuration, such as ngsolve; or the run directory of `understudy simulate`, or its config.yaml,
-            which holds the simulator with all its settings, a case of the user's own included.
+        name: name of a configuration, such as ngsolve; or the run directory of `understudy simulate`, or its
+            config.yaml, which contains the simulator with all its settings, even if it is a case of the user.
         settings: overrides such as `simulator.order=3`.
-        key: that named it, for errors.
+        key: configuration key that names the simulator, for error messages.
 
     Raises:
-        InputError: there is neither such a configuration nor such a run, or it refuses a setting.
+        InputError: there is neither such a configuration nor such a run, or a setting is refused.
     """
     path = Path(name).expanduser()
     if path.exists():
@@ -46,7 +46,7 @@ def named_simulator(name: str, settings: Sequence[str], *, key: str) -> Simulato
 
 
 def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:
-    """The simulator of a run, with overrides."""
+    """The configuration of the simulator of a run, with overrides."""
     file = path / "config.yaml" if path.is_dir() else path
     try:
         config = load_yaml(file, remedy="Name another run of `understudy simulate`")
@@ -69,7 +69,7 @@ def _used_by(path: Path, settings: Sequence[str], key: str) -> DictConfig:
 
 @contextmanager
 def _composing() -> Iterator[None]:
-    """Compose beside a Hydra application that is running: Hydra allows one at a time in a process."""
+    """Allow composing while a Hydra application runs, because Hydra keeps one global state in a process."""
     running = GlobalHydra.instance().hydra
     GlobalHydra.instance().clear()
     try:

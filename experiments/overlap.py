@@ -1,4 +1,4 @@
-"""What of the samples that are scored was learned from: counted, said, and the others scored apart."""
+"""Finds scored samples that were used in training, reports them, and scores the others separately."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from jaxtyping import Bool, Int
 from data.reading import Reading
 from surrogates.learned_from import Hashes, hash_keys
 
-#: Scores of the samples that the training has not seen, where some of a file are others.
+#: Key of the scores of unseen samples, for a file of which the training has seen some.
 UNSEEN = "unseen"
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Which samples of a file were learned from.
+    """The samples of a file that were used in training.
 
     Attributes:
-        total: samples of the file.
-        seen: of each; None where the surrogate does not tell.
-        unit: what a sample is called, in the plural.
+        total: number of samples of the file.
+        seen: whether each sample was used in training; None if the surrogate did not save this.
+        unit: name of the samples, in the plural.
     """
 
     total: int
@@ -31,17 +31,17 @@ class Overlap:
 
     @staticmethod
     def among(learned: Hashes | None, keys: Sequence[str], unit: str = "samples") -> Overlap:
-        """Compare keys of samples with what was learned from, which is None where it is not known."""
+        """Compare keys of samples with the hashes of the training data; None if these are not known."""
         return Overlap(len(keys), None if learned is None else np.isin(hash_keys(keys), learned), unit)
 
     @property
     def count(self) -> int:
-        """Samples that were learned from; 0 where that is not known."""
+        """Number of samples that were used in training; 0 if this is not known."""
         return 0 if self.seen is None else int(self.seen.sum())
 
     @property
     def said(self) -> str:
-        """One sentence for people."""
+        """The result in one sentence."""
         if self.seen is None:
             return f"whether it learned from some of these {self.unit} is not known: its training kept no note of that"
         if not self.count:
@@ -54,18 +54,20 @@ class Overlap:
         )
 
     def note(self, readings: list[Reading] | None) -> None:
-        """Say it in the last reading."""
+        """Add the sentence to the last reading."""
         if readings:
             readings[-1] = replace(readings[-1], quantities={**readings[-1].quantities, "learned from": self.said})
 
     def scores(
         self, prefix: str, score: Callable[[Int[np.ndarray, " row"], str], Mapping[str, float]]
     ) -> dict[str, float]:
-        """Scores of all samples; and where some were learned from `<prefix>/seen`, how many, and scores of the others.
+        """Scores of all samples; if some were used in training, also their number and the scores of the others.
+
+        The number is `<prefix>/seen`, and the scores of the others are under `<prefix>/unseen`.
 
         Args:
-            prefix: of the keys.
-            score: of some rows, under a prefix.
+            prefix: prefix of the keys.
+            score: computes the scores of rows, with keys under a prefix.
         """
         metrics = dict(score(np.arange(self.total), prefix))
         if self.seen is None or not self.count:

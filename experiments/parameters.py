@@ -1,4 +1,4 @@
-"""Train and score a surrogate of numbers that are decided by numbers, on the store of a campaign."""
+"""Trains and scores surrogates that predict numbers from numbers, on stores of a campaign."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from surrogates.train import FitResult, TrainConfig
 
 @dataclass(frozen=True)
 class ParameterData(PartedData):
-    """What to learn from; the keys of `data` in experiment=fluids/drag, besides those of `PartedData`.
+    """The training data; the keys of `data` in experiment=fluids/drag, besides those of `PartedData`.
 
     Attributes:
-        target: output to learn, or a list of them.
-        inputs: variables that decide it; None for those of the store.
+        target: output to learn, or a list of outputs.
+        inputs: variables from which it is predicted; None for the inputs of the store.
     """
 
     parts: list[Any] = field(default_factory=lambda: [0.6, 0.1, 0.15, 0.15])
@@ -43,12 +43,12 @@ class ParameterData(PartedData):
 
 
 def parametric_config(node: DictConfig) -> ParametricConfig:
-    """What `surrogate=` describes, without the key that told the kinds apart."""
+    """The settings of a surrogate of parameters, from the configuration group `surrogate`."""
     return build(ParametricConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="surrogate")
 
 
 def train_parametric(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """The stage `understudy train experiment=fluids/drag`.
+    """Run `understudy train experiment=fluids/drag`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.
@@ -73,17 +73,17 @@ def train_on_table(
     """Split, fit, calibrate, score, and save to `run_dir/surrogate`.
 
     Args:
-        table: to split as `data.parts` says.
-        others: more samples, scored under `test/<name>/`.
-        data: the split.
-        config: the surrogate.
-        training: the recipe.
-        run_dir: gets everything.
-        progress: show a bar.
+        table: samples, split by `data.parts`.
+        others: more samples, each scored under `test/<name>/`.
+        data: fractions and seed of the split.
+        config: settings of the surrogate.
+        training: training recipe.
+        run_dir: directory that receives all results.
+        progress: whether to show a progress bar.
 
     Returns:
         Flat metrics: see `experiments.parts.train_on_parts`; `train/failed` and
-        `train/label_core_seconds` (failures counted) tell what the labels cost.
+        `train/label_core_seconds` (processor time, failures included) give the cost of the labels.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
@@ -105,15 +105,15 @@ def train_on_table(
 
 
 def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, prefix: str) -> dict[str, float]:
-    """Scores on samples, in the targets' own units; with several targets the key names each.
+    """Scores on samples, in the units of the targets; if there are several targets, the keys contain their names.
 
     Besides those of `experiments.scores`: `relative_error`, the mean of |error| / |truth|, and
-    `mean_relative_error`, the mean of |error| over the mean of |truth|, which a truth near 0 does not spoil.
+    `mean_relative_error`, the mean of |error| over the mean of |truth|, which truths near 0 do not dominate.
 
     Args:
-        surrogate: what is scored.
+        surrogate: surrogate that is scored.
         table: samples that its training has not seen.
-        prefix: of the keys.
+        prefix: prefix of the keys.
     """
     answer = surrogate.predict_table(table.values)
     metrics = {f"{prefix}/samples": float(len(table)), f"{prefix}/in_domain": float(answer["in_domain"].mean())}
@@ -143,15 +143,15 @@ def evaluate_parametric(
     """Score a saved surrogate on stores, each under `test/<stem>/`.
 
     Args:
-        surrogate: what is scored.
-        files: the stores.
+        surrogate: surrogate that is scored.
+        files: stores of a campaign.
         columns: target -> output of the stores that it is compared with.
-        rejects: gets the records that cannot be used.
-        readings: gets what was read of each store.
-        learned: inputs that it has learned from (`surrogates.learned_from`); None where they are not known.
+        rejects: receives the records that cannot be used.
+        readings: receives what was read from each store.
+        learned: hashes of the inputs of its training (`surrogates.learned_from`); None if they were not saved.
 
     Raises:
-        InputError: a store does not answer the same question.
+        InputError: a store has other inputs, outputs or physics than the surrogate.
     """
     inputs = [v.name for v in surrogate.facts.layout.inputs]
     metrics: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""How many samples each part of a data set gets, and what is said where they are fewer than a part needs."""
+"""Sizes of the parts of a data set, and refusals and warnings if a part would get too few samples."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)
 PARTS = ("train", "valid", "calibration", "test")
-#: What is lacking where a part that was asked for got no sample.
+#: Consequence of an empty part that was requested.
 WITHOUT = {
-    "valid": "no validation tells which weights are best",
+    "valid": "no validation chooses the best weights",
     "calibration": "answers get no calibrated intervals",
-    "test": "nothing is scored on unseen ones",
+    "test": "there is no score on unseen samples",
 }
 
 
@@ -25,7 +25,7 @@ def check_parts(parts: Sequence[Any], seed: int) -> None:
     """Refuse parts that are not four numbers of 0 or more, and a negative seed.
 
     Raises:
-        ValueError: says which.
+        ValueError: the parts or the seed are invalid.
     """
     if seed < 0:
         raise ValueError(f"seed must be 0 or more, got {seed}")
@@ -35,13 +35,13 @@ def check_parts(parts: Sequence[Any], seed: int) -> None:
 
 
 def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[str, float | int]:
-    """The parts, with as many calibration samples as intervals need where a fraction of a small table is fewer.
+    """The parts, with the calibration part enlarged to what intervals need if it is a fraction of a small table.
 
-    They are taken from the training part. A count, or a fraction of 0, is left as it was given.
+    The samples are taken from the training part. A count, or a fraction of 0, is not changed.
 
     Args:
         parts: fractions or counts, by the names in `PARTS`.
-        total: samples of the table.
+        total: number of samples of the table.
 
     Raises:
         InputError: a part is negative, more samples are asked for than there are, or so few are left to train
@@ -54,7 +54,7 @@ def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[st
     if sizes["train"] - lacking < least:
         # Fractions alone grow with the table.
         grow = all(isinstance(v, float) and v <= 1 for v in parts.values())
-        # Rounding lets some sizes pass below others that do not.
+        # Because of rounding, some sizes are sufficient although larger ones are not.
         short = [n for n in range(total, 100 * least) if not _enough(parts, n)] if grow else []
         needed = f": these parts need {short[-1] + 1} or more" if short and short[-1] < 100 * least - 1 else ""
         raise InputError(
@@ -68,7 +68,7 @@ def with_calibration(parts: Mapping[str, float | int], total: int) -> Mapping[st
 
 
 def _lacking(parts: Mapping[str, float | int], total: int) -> tuple[dict[str, int], int]:
-    """Samples of each part, and how many more a calibration part that is a fraction has to get."""
+    """Number of samples of each part, and how many more a calibration part that is a fraction needs."""
     sizes = counts(parts, total)
     share = parts["calibration"]
     fraction = isinstance(share, float) and 0 < share <= 1
@@ -83,17 +83,17 @@ def _enough(parts: Mapping[str, float | int], total: int) -> bool:
 def refuse_or_say_few(
     sizes: Mapping[str, int], total: int, parts: Mapping[str, float | int], *, least: int = 1, unit: str = "sample"
 ) -> None:
-    """Refuse a training part that is too small, and say which other parts were asked for and are empty.
+    """Refuse a training part that is too small, and warn about other parts that were requested and are empty.
 
     Args:
-        sizes: samples of each part.
-        total: samples that there are.
-        parts: what was asked for, as fractions or counts.
-        least: samples that a training needs.
-        unit: what a sample is called, in the singular.
+        sizes: number of samples of each part.
+        total: number of samples in all.
+        parts: requested parts, as fractions or counts.
+        least: smallest number of samples to train on.
+        unit: name of a sample, in the singular.
 
     Raises:
-        InputError: fewer than `least` are left to train on.
+        InputError: the training part has fewer than `least` samples.
     """
     if sizes["train"] < least:
         raise InputError(
@@ -102,7 +102,7 @@ def refuse_or_say_few(
             remedy=f"Give more {unit}s, or a larger training part",
         )
     if sizes["train"] == 1:
-        LOG.warning("all is learned from 1 %s", unit)
+        LOG.warning("there is only 1 training %s", unit)
     for name, text in WITHOUT.items():
         share = parts[name]
         if sizes.get(name, 0) or not share:

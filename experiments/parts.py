@@ -1,4 +1,4 @@
-"""Samples of a file in four parts, as every training on a store of samples takes them."""
+"""Splits the samples of a file into four parts, and trains and scores any kind of surrogate on them."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ from surrogates.train import FitResult
 from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)
-#: Prefix of scores of the validation part, which stand in where no sample was set aside for a test.
+#: Prefix of scores of the validation part, which are reported if there is no test part.
 VALIDATION = "valid"
 
 
 class Samples(Protocol):
-    """What can be split: a table of fields, of numbers or of meshes."""
+    """Samples that can be split: fields, numbers or meshes."""
 
     def __len__(self) -> int: ...
 
     def take(self, rows: Any) -> Self:
-        """Some of the samples."""
+        """The samples of these rows."""
         ...
 
     def content(self) -> str:
@@ -52,7 +52,7 @@ class Samples(Protocol):
         ...
 
     def input_keys(self) -> list[str]:
-        """A key for each sample, equal where its inputs are."""
+        """A key for each sample; samples with equal inputs have equal keys."""
         ...
 
 
@@ -61,13 +61,13 @@ S = TypeVar("S", bound=Samples)
 
 @dataclass(frozen=True)
 class PartedData:
-    """What to learn from, and how it is split; keys of `data`.
+    """The training data and how it is split; keys of `data`.
 
     Attributes:
-        file: a store that `understudy simulate` made, or what else the subclass reads.
+        file: store that `understudy simulate` wrote, or another file that the subclass reads.
         parts: fractions or counts of the samples, in the order of `PARTS`.
-        test: more files, each scored apart.
-        seed: of the split.
+        test: more files, each scored separately.
+        seed: seed of the split.
 
     Raises:
         ValueError: the seed is negative, or the parts are not four numbers of 0 or more.
@@ -86,12 +86,12 @@ def split(keys: Sequence[str], data: PartedData, *, least: int = 1) -> dict[str,
     """Rows of each part, at random; samples of the same inputs stay in one part.
 
     Args:
-        keys: of each sample, equal where the inputs are.
-        data: the parts and the seed.
-        least: samples that a training needs.
+        keys: key of each sample, equal for samples with equal inputs.
+        data: parts and seed of the split.
+        least: smallest number of samples to train on.
 
     Raises:
-        InputError: there are too few samples, or too few to calibrate with.
+        InputError: there are too few samples to train on or to calibrate with.
     """
     asked = dict(zip(PARTS, data.parts, strict=True))
     sizes = counts(with_calibration(asked, len(keys)), len(keys))
@@ -109,7 +109,7 @@ def split(keys: Sequence[str], data: PartedData, *, least: int = 1) -> dict[str,
 
 
 def _fill_calibration(parts: dict[str, np.ndarray], keys: Sequence[str]) -> None:
-    """Move samples of the training part to the calibration part, which groups that fit nowhere whole left short.
+    """Move groups of samples from the training part to a calibration part that became too small.
 
     Raises:
         InputError: the training part has too few different inputs.
@@ -118,7 +118,7 @@ def _fill_calibration(parts: dict[str, np.ndarray], keys: Sequence[str]) -> None
     for row in parts["train"].tolist():
         groups.setdefault(keys[row], []).append(row)
     rows = parts["calibration"].tolist()
-    # Keys are hashes, so that their order chooses groups of one size at random.
+    # Keys are hashes, so their order is random among groups of the same size.
     for key in sorted(groups, key=lambda k: (len(groups[k]), k))[:-1]:
         if len(rows) >= fewest_points():
             break
@@ -140,12 +140,12 @@ def read_parted(
     """The samples of `data.file`, and those of each of `data.test` by the stem of its name.
 
     Args:
-        data: names the files.
-        run_dir: gets `rejects.csv` with what was left out.
-        read: samples of a file, and for each that was left out its number and why.
+        data: names of the files.
+        run_dir: directory that receives `rejects.csv`, with the samples that were left out.
+        read: returns the samples of a file, and (row, reason) of each sample that was left out.
 
     Raises:
-        InputError: a file is missing, two tests have one stem, or `read` refuses one.
+        InputError: a file is missing, two test files have the same stem, or `read` refuses a file.
     """
     tests = [existing_file(name, "data.test") for name in names(data.test)]
     refuse_equal_stems(tests, "data.test")
@@ -163,13 +163,14 @@ def read_samples(
     rejects: RejectLog | None,
     readings: list[Reading] | None = None,
 ) -> S:
-    """The samples of a file.
+    """The samples of a file; what was read and left out is recorded.
 
     Args:
-        path: of the file.
-        read: samples, and for each that was left out its number and why.
-        rejects: gets those that were left out.
-        readings: gets what was read, as the samples tell in `reading`, or in `quantities` and `unused`.
+        path: file of samples.
+        read: returns the samples, and (row, reason) of each sample that was left out.
+        rejects: receives the samples that were left out.
+        readings: receives what was read, from the attribute `reading` of the samples, or from `quantities` and
+            `unused`.
     """
     samples, bad = read(path)
     if readings is not None:
@@ -196,28 +197,28 @@ def read_samples(
 
 
 def say_other_labels(readings: list[Reading] | None, tested: str, learned: str) -> None:
-    """Say in the last reading that the labels of a store are not those of the simulator that was learned.
+    """Note in the last reading that the labels of a store come from another simulator than the training labels.
 
     Args:
-        readings: of what was read; None to say nothing.
-        tested, learned: fingerprints of the labels. That of a simulator changes with its settings and its version.
+        readings: readings, of which the last one is extended; None to do nothing.
+        tested, learned: fingerprints of the labels, which change with the settings and the version of a simulator.
     """
     if not readings or not tested or tested == learned:
         return
     text = (
-        f"its labels count as if they were of the kind that was learned: they are of another simulator, setting or "
-        f"version ({tested[:12]}; learned was {learned[:12]})"
+        f"its labels are treated like those that were learned, although they come from another simulator, setting or "
+        f"version ({tested[:12]}; {learned[:12]} was learned)"
     )
     readings[-1] = replace(readings[-1], assumed=(*readings[-1].assumed, text))
 
 
 def say_learned_inputs(learned: Set[str], others: Mapping[str, Samples]) -> None:
-    """Say which files of `data.test` hold inputs that the training part holds too."""
+    """Warn about files of `data.test` that share inputs with the training part."""
     for name, other in others.items():
         again = sum(key in learned for key in other.input_keys())
         if again:
             LOG.warning(
-                "data.test: %d of %d samples of %s have inputs that are learned from, so its scores are of known ones",
+                "data.test: %d of %d samples of %s have inputs of the training part, so its scores are not held-out",
                 again,
                 len(other),
                 name,
@@ -239,20 +240,20 @@ def train_on_parts(
     """Split, fit, score, and save to `run_dir/surrogate`.
 
     Args:
-        samples: to split as `data.parts` says.
-        others: more samples, scored under `test/<name>/`.
-        data: the split.
-        run_dir: gets everything.
-        network: hash of the configuration, which a resumed run has to share.
-        fit: from the training, the validation and the calibration part to a surrogate; None for an empty part.
-        score: of a surrogate on samples, with a prefix of the keys.
+        samples: samples, split by `data.parts`.
+        others: more samples, each scored under `test/<name>/`.
+        data: fractions and seed of the split.
+        run_dir: directory that receives all results.
+        network: hash of the settings of the surrogate, which must be the same in a resumed run.
+        fit: trains a surrogate on the training, validation and calibration parts; an empty part is None.
+        score: scores a surrogate on samples, with keys under a prefix.
         costs: more metrics, such as `train/label_core_seconds`.
-        least: samples that a training needs.
+        least: smallest number of samples to train on.
 
     Returns:
         Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/samples`,
-        `train/data_wait_share`, `train/compilations`, the costs and the scores: of tests, or where there is none of the
-        validation part, under `valid/`; nothing on processes but the first.
+        `train/data_wait_share`, `train/compilations`, the costs, and the scores of the tests, or without any test those
+        of the validation part under `valid/`. Only the first of several processes returns metrics.
 
     Raises:
         InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
@@ -298,20 +299,20 @@ def train_on_parts(
 def score_apart(
     overlap: Overlap, score: Callable[[S, str], Mapping[str, float]], samples: S, prefix: str
 ) -> dict[str, float]:
-    """Scores of samples, and where some were learned from also those of the others; see `Overlap.scores`."""
+    """Scores of samples; if some were used in training, also scores of the others. See `Overlap.scores`."""
     return overlap.scores(prefix, lambda rows, head: score(samples.take(rows), head))
 
 
 def domain_share(outside: list[list[str]] | None, prefix: str) -> dict[str, float]:
-    """The share of samples inside of the domain, and a warning with numbers where some are not."""
+    """The share of samples inside the training domain, with a warning if some are outside."""
     if outside is None:
-        LOG.warning("%s: whether the samples are of the kind that was learned is %s", prefix, UNKNOWN)
+        LOG.warning("%s: whether the samples are inside the training domain is %s", prefix, UNKNOWN)
         return {}
     strange = [said for said in outside if said]
     if strange:
         LOG.warning(
-            "%s: %d of %d samples are unlike those that were learned from, the first by %s: answers to them are "
-            "extrapolations, and their bands promise nothing",
+            "%s: %d of %d samples are outside the training domain, the first by %s: predictions for them are "
+            "extrapolations, and their bands are not reliable",
             prefix,
             len(strange),
             len(outside),

@@ -1,7 +1,7 @@
-"""`understudy pipeline`: candidates, labels, surrogate, screen, re-check, report, in one resumable run.
+"""`understudy pipeline`: candidates, labels, surrogate, screen, re-check and report, in one resumable run.
 
-Reads like the methods section of the report that it ends with. Each step leaves its result in the run
-directory and is passed over, or resumed, when it is found there.
+The steps are in the order of the methods section of the report. Each step saves its results in the run directory; a
+later run skips the steps that are complete, and resumes the one that is not.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ from surrogates.uncertainty import refuse_too_few
 
 @dataclass(frozen=True)
 class Method:
-    """A simulator of the run, how it is run, and where its records lie."""
+    """A simulator of the run, the settings of its campaign, and the store of its records."""
 
     simulator: Simulator
     campaign: CampaignConfig
@@ -65,12 +65,12 @@ class Method:
     key: str = "campaign"
 
     def label(self, smiles: list[str], targets: list[str]) -> Labels:
-        """Labels of `smiles`; those that the store holds already cost nothing."""
+        """Labels of `smiles`; those that are in the store are not simulated again."""
         return label(self.simulator, smiles, targets, self.store, self.campaign, key=self.key)[0]
 
 
 def method(node: DictConfig, conformers: DictConfig, store: Path) -> Method:
-    """The simulator that a configuration describes, starting from SMILES."""
+    """The simulator that a configuration describes, wrapped so that it takes SMILES."""
     inner = instantiate(node.simulator)
     simulator = FromSmiles(inner, build(ConformerConfig, conformers, where="conformers"))
     key = f"{store.stem}.campaign"
@@ -78,18 +78,18 @@ def method(node: DictConfig, conformers: DictConfig, store: Path) -> Method:
 
 
 def stream(path: Path, column: str) -> Iterator[tuple[str, int]]:
-    """The SMILES of a file of any size, as they stand in it, and their lines."""
+    """The SMILES of a file of any size, as they are written, and their line numbers."""
     for chunk in iter_smiles_chunks(path, 65_536, smiles_column=column):
         yield from zip(chunk.smiles, chunk.lines, strict=True)
 
 
 def canonical(rows: Sequence[tuple[str, int]], standardise: Sequence[str], refuse: Refuse) -> list[str]:
-    """Canonical SMILES of those that RDKit can read, each molecule once (`data.identity`), in order.
+    """Canonical SMILES of the rows that RDKit can read, each molecule once (`data.identity`), in order.
 
     Args:
-        rows: SMILES and their lines.
-        standardise: steps that each takes before (`simulators.quantum.standardise`).
-        refuse: takes the line, the SMILES and the reason of the others.
+        rows: SMILES and their line numbers.
+        standardise: steps of standardisation that are applied first (`simulators.quantum.standardise`).
+        refuse: receives the line, the SMILES and the reason of the other rows.
     """
     smiles = [text for text, _ in rows]
     forms = standard_smiles(smiles, standardise) if standardise else [""] * len(smiles)
@@ -105,18 +105,18 @@ def canonical(rows: Sequence[tuple[str, int]], standardise: Sequence[str], refus
     return list(by_key.values())
 
 
-#: Takes the line, the text and the reason of a row that cannot be used.
+#: Receives the line, the text and the reason of a row that cannot be used.
 Refuse = Callable[[int, str, str], None]
 
 
 def draw(
     path: Path, config: PipelineSettings, standardise: Sequence[str] = (), rejects: Rejects | None = None
 ) -> dict[str, list[str]]:
-    """The molecules to simulate, drawn uniformly: a held-out part, a pool to learn from, a random control.
+    """The molecules to simulate, drawn uniformly: a held-out part, a pool to train on, and a random control.
 
-    The held-out molecules never enter training at either fidelity, so that they stand for a fresh
-    candidate; the control is drawn apart from both. All are in their standard form, if one is asked for, which is the
-    form that the screen asks about. Those that were drawn and cannot be read go to `rejects`.
+    The held-out molecules never enter training at either fidelity, so that they represent new candidates; the control
+    is disjoint from both. All are in their standard form, if one is requested, which is the form that is screened.
+    Drawn molecules that cannot be read go to `rejects`.
     """
 
     def refuse(line: int, text: str, reason: str) -> None:
@@ -142,14 +142,14 @@ def draw(
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores that this process may use."""
     return len(os.sched_getaffinity(0))
 
 
 def comparison(
     dear: Labels, cheap: Labels, picked: list[str], held_out: list[str], calibration: int
 ) -> evaluation.Comparison:
-    """The molecules with labels of both fidelities, in parts: those picked train, the others are held out."""
+    """The molecules with labels of both fidelities: the picked ones for training, the others held out."""
     train, rest = dear.take(picked).smiles, dear.take(held_out).smiles
     smiles = train + rest
     edges = np.cumsum([len(train), min(calibration, len(rest) // 2)])
@@ -186,7 +186,7 @@ def pretrain(
 
 
 def pipeline(config: DictConfig, run_dir: Path) -> None:
-    """Run every step that is not done yet, and end with a table of what was made."""
+    """Run every step that is not done yet, and print a table of the results."""
     settings = build(PipelineSettings, config, where="")
     targets, seed = settings.targets, settings.seed
     objective = read_objective(config.objective)
@@ -206,9 +206,10 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     candidates = run_dir / "candidates.csv.gz"
     if settings.candidates is not None:
         candidates = existing_file(settings.candidates, "candidates")
-        # The screen reads fewer kinds of files than simulations do, and comes when all labels are paid for.
+        # The screen reads fewer kinds of files than simulations do, so an unreadable one is refused before labels are
+        # computed.
         open_source(candidates, settings.smiles)
-    # A library of our own depends on its settings alone, which the configuration holds.
+    # A library that is written here depends on the configuration alone.
     drawn_from = {} if settings.candidates is None else identity(candidates)
     facts = {
         "file of candidates": content_hash(drawn_from),
@@ -261,7 +262,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
             dict(case.dear),
             split,
             model_config,
-            # The fits of the learning curve are many, and none is a result of its own.
+            # The fits of the learning curve are not tracked, because there are many and none is a result.
             replace(recipes["finetune"], mlflow=recipes["finetune"].mlflow and name == "finetune"),
             run_dir / "training" / name,
             init=pretrained,
@@ -275,7 +276,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
 
     console.rule("[bold]4 of 7  Evaluation on held-out labels", align="left")
     metrics = evaluation.evaluate(surrogate, case, run_dir / "evaluation.parquet", seed=seed)
-    # Saved with its held-out scores, which belong to it.
+    # The surrogate is saved with its held-out scores.
     held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
     log_scores(run_dir / "training" / "finetune", held_out_scores)
     surrogate.with_scores(held_out_scores).save(run_dir / "surrogate")
@@ -317,7 +318,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
 
 
 def unused_in_pipeline(config: DictConfig) -> dict[str, str]:
-    """Keys that the choice of candidates makes no use of; see `experiments.strict`."""
+    """Keys that this choice of candidates does not use, with the reason; see `experiments.strict`."""
     if config.candidates is None:
         return {"smiles": "the library that is written here has a column of its own"}
     return {
@@ -330,7 +331,7 @@ screening = application("pipeline", pipeline, unused=unused_in_pipeline)
 
 
 def main() -> None:
-    """The pipeline that `experiment=` names: screening, or active learning, which has a configuration of its own."""
+    """Run the pipeline that `experiment=` names: screening, or active learning, which has another configuration."""
     if "experiment=molecules/active" in sys.argv[1:]:
         from experiments.active.stage import main as active
 

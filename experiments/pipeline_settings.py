@@ -17,14 +17,14 @@ from surrogates.uncertainty import fewest_points
 
 @dataclass(frozen=True)
 class LibrarySize:
-    """`library`: how many molecules are enumerated where no candidates are given."""
+    """`library`: number of molecules that are enumerated if no candidates are given."""
 
     size: int = 1_000_000
 
 
 @dataclass(frozen=True)
 class Cheap:
-    """`cheap`: the simulator to learn much from, and how many of its labels."""
+    """`cheap`: the simulator for pre-training, and the number of its labels."""
 
     simulator: Any = MISSING
     campaign: Any = MISSING
@@ -33,7 +33,7 @@ class Cheap:
 
 @dataclass(frozen=True)
 class Dear:
-    """`dear`: the simulator to learn the truth from, and how many of its labels in each part."""
+    """`dear`: the expensive simulator for fine-tuning and testing, and the number of its labels in each part."""
 
     simulator: Any = MISSING
     campaign: Any = MISSING
@@ -45,14 +45,14 @@ class Dear:
 
 @dataclass(frozen=True)
 class Best:
-    """`screen`: how many of the best are kept."""
+    """`screen`: number of the best candidates that are kept."""
 
     top_k: int = 1000
 
 
 @dataclass(frozen=True)
 class Recheck:
-    """`recheck`: how many of the best, and at random, are confirmed."""
+    """`recheck`: number of the best and of random candidates that are simulated."""
 
     top: int = 20
     random: int = 20
@@ -109,10 +109,10 @@ class PipelineSettings(StageSettings):
 
 
 def refuse_unanswerable(targets: list[str], objective: Objective, simulators: Mapping[str, Simulator]) -> None:
-    """Make sure, before anything is computed, that every simulator gives the targets, and they what is sought.
+    """Check, before anything is computed, that every simulator gives the targets, and that they suit the objective.
 
     Raises:
-        InputError: one does not, or the objective names something that is no target.
+        InputError: a simulator does not give a target, or the objective names a quantity that is not a target.
     """
     for fidelity, simulator in simulators.items():
         outputs = {v.name: v for v in simulator.spec.outputs}
@@ -120,14 +120,14 @@ def refuse_unanswerable(targets: list[str], objective: Objective, simulators: Ma
             if target not in outputs or outputs[target].dims:
                 numbers = ", ".join(name for name, v in outputs.items() if not v.dims and v.dtype.startswith("float"))
                 raise InputError(
-                    f"{simulator.name} gives no number called {target!r}",
+                    f"{simulator.name} gives no scalar named {target!r}",
                     where="targets",
                     remedy=f"It gives {numbers}; {fidelity}.simulator.outputs asks for more",
                 )
     missing = objective.missing(targets)
     if missing:
         raise InputError(
-            f"{' and '.join(missing)} is sought, and not learned",
+            f"the objective names {' and '.join(missing)}, which is not a target",
             where="objective",
             remedy=f"Add it to targets, which are {', '.join(targets)}, or choose another objective",
         )

@@ -1,4 +1,4 @@
-"""`understudy prepare`: featurise a library once, for fast repeated screening."""
+"""`understudy prepare`: featurise a library once, so that it can be screened fast and repeatedly."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class PrepareSettings(StageSettings):
     """The keys of `understudy prepare`.
 
     Raises:
-        ValueError: there is to be no process, or there is no such step of `standardise`.
+        ValueError: `workers` is below 1, or a step of `standardise` is unknown.
     """
 
     candidates: str = MISSING
@@ -35,7 +35,7 @@ class PrepareSettings(StageSettings):
 
 
 def prepare(config: DictConfig, run_dir: Path) -> None:
-    """Prepare the library `config.candidates`."""
+    """Prepare a library from the file of candidates that `config` names."""
     settings = build(PrepareSettings, config, where="")
     out = Path(settings.out)
     prepared = prepare_library(
@@ -60,7 +60,7 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
 
 
 def unused_in_preparation(config: DictConfig) -> dict[str, str]:
-    """Keys that the kind of file makes no use of; see `experiments.strict`."""
+    """Keys that this kind of file does not use, with the reason; see `experiments.strict`."""
     return unused_of_candidates(Path(str(config.candidates)))
 
 

@@ -1,4 +1,4 @@
-"""Featurising a library once, so that screening it again costs no parsing: `understudy prepare`."""
+"""Featurises a library once, so that screening it needs no parsing: `understudy prepare`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from experiments.screening_workers import ParserPool, in_order
 from experiments.stage import show_readings
 from simulators.quantum.standardise import check_steps
 
-#: Rows of a part: few enough to be checked in a moment, many enough that a billion molecules make few files.
+#: Rows of a part: few enough to be verified quickly, many enough that a billion molecules need few files.
 PART_ROWS = 65_536
 CHUNK_ROWS = 16_384
 PROGRESS = "progress.json"
@@ -39,14 +39,14 @@ PROGRESS = "progress.json"
 
 @dataclass(frozen=True)
 class PrepareSummary:
-    """What was prepared.
+    """The counts and costs of a preparation.
 
     Attributes:
-        molecules: rows read, good and bad.
-        valid: molecules in the library.
-        bytes: of the library on disk.
-        seconds: wall time of this session.
-        resumed: rows that earlier sessions had done.
+        molecules: number of rows that were read, valid and rejected.
+        valid: number of molecules in the library.
+        bytes: size of the library on disk.
+        seconds: wall time of this session, s.
+        resumed: number of rows that earlier sessions prepared.
     """
 
     molecules: int
@@ -69,7 +69,7 @@ class PrepareSummary:
 
 @dataclass
 class _Done:
-    """What `progress.json` holds: the parts so far, and where the source goes on after them."""
+    """Content of `progress.json`: the parts so far, and the position of the source after them."""
 
     identity: dict[str, object]
     parts: list[Part]
@@ -77,7 +77,7 @@ class _Done:
     position: int
     line: int
     rejects_bytes: int
-    #: Of so much of `rejects.csv`; None in what an earlier version began.
+    #: Checksum of the first `rejects_bytes` of `rejects.csv`; None if an earlier version began the preparation.
     rejects_crc32: int | None = None
 
     def to_json(self) -> dict[str, object]:
@@ -93,19 +93,19 @@ def prepare(
     workers: int | None = None,
     progress: bool = True,
 ) -> PrepareSummary:
-    """Featurise a file of candidates into a prepared library, or go on with one that was stopped.
+    """Featurise a file of candidates into a prepared library, or resume a preparation that was stopped.
 
     Args:
-        candidates: .smi, .csv or .tsv (also .gz), or .parquet.
-        out: directory; gets the parts, `rejects.csv` and, at the end, `library.json`.
-        smiles: column that holds SMILES, in tables.
-        standardise: steps that each molecule takes before (`simulators.quantum.standardise`).
-        workers: parsing processes; None: one for each core that this process may use.
-        progress: whether to show a bar.
+        candidates: .smi, .csv or .tsv file (also .gz), or .parquet file.
+        out: directory that receives the parts, `rejects.csv` and, at the end, `library.json`.
+        smiles: column of a table that holds SMILES.
+        standardise: steps of standardisation that are applied first (`simulators.quantum.standardise`).
+        workers: number of parsing processes; None for one for each core that this process may use.
+        progress: whether to show a progress bar.
 
     Raises:
-        InputError: the candidates cannot be read, or `out` holds something else.
-        ValueError: there is no such step.
+        InputError: the candidates cannot be read, or `out` contains something else.
+        ValueError: a step of `standardise` is unknown.
     """
     began = time.perf_counter()
     steps = tuple(standardise)
@@ -117,8 +117,8 @@ def prepare(
     if (out / CARD).exists():
         library = PreparedLibrary.open(out)
         if dict(library.source) != origin:
-            raise InputError("another library is there", where=str(out), remedy="Name another directory")
-        # A kill came between the card and the end.
+            raise InputError("it contains another library", where=str(out), remedy="Name another directory")
+        # An earlier process was killed after it wrote the card.
         if (out / PROGRESS).exists():
             with claim(out, "prepared library", adopt=_is_begun):
                 remove_listed(out / PROGRESS)
@@ -196,7 +196,7 @@ def _is_begun(out: Path) -> bool:
 def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
     path = out / PROGRESS
     if not path.exists():
-        # The directory is ours: the parts are those of a process that was killed before it noted the first.
+        # The directory is claimed: the parts belong to a process that was killed before it recorded the first one.
         for part in out.glob("part-*.bin"):
             part.unlink()
         with (out / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
@@ -204,7 +204,9 @@ def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
         return None
     done = read_plain(path, _Done, remedy=REMEDY)
     if done.identity != origin:
-        raise InputError("another library was begun there", where=str(out), remedy="Name another directory")
+        raise InputError(
+            "the preparation of another library was begun in it", where=str(out), remedy="Name another directory"
+        )
     rejects = out / "rejects.csv"
     if not rejects.is_file() or rejects.stat().st_size < done.rejects_bytes:
         raise CorruptStoreError("is missing or cut short", where=str(rejects), remedy=REMEDY)
@@ -212,7 +214,7 @@ def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
     if done.rejects_crc32 not in (None, crc):
         raise CorruptStoreError("is not what was written: its checksum differs", where=str(rejects), remedy=REMEDY)
     done.rejects_crc32 = crc
-    # Rejects that were written after the last commit will be found again.
+    # Rejects that were written after the last commit will be written again.
     with rejects.open("r+b") as file:
         file.truncate(done.rejects_bytes)
     return done
@@ -237,7 +239,7 @@ def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
     for encoded in waiting:
         writer.writerows(safe_row([name, r.line, r.text, r.reason]) for r in encoded.rejects)
     added = text.getvalue().encode()
-    # The first commit finds the names of the columns there.
+    # Before the first commit, the file contains the header.
     before = crc32_of(out / "rejects.csv") if done.rejects_crc32 is None else done.rejects_crc32
     done.rejects_crc32 = zlib.crc32(added, before)
     with (out / "rejects.csv").open("ab") as file:

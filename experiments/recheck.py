@@ -1,6 +1,6 @@
-"""The last word: the best candidates and as many at random, simulated, and what that says of the screen.
+"""Statistics of a re-check, which simulates the best candidates and a random control.
 
-Rates of few trials come with exact intervals (Clopper and Pearson, Biometrika 1934, 26, 404).
+Rates of few trials have exact intervals (Clopper and Pearson, Biometrika 1934, 26, 404).
 """
 
 from __future__ import annotations
@@ -42,14 +42,15 @@ def enrichment(top: Rate, random: Rate) -> float | None:
 
 
 def enrichment_at_least(top: Rate, random: Rate) -> float:
-    """A conservative enrichment: the lower bound of the one rate over the upper bound of the other."""
+    """A conservative enrichment: the lower bound of the rate among the best over the upper bound at random."""
     return top.interval[0] / random.interval[1]
 
 
 def break_even(fixed_core_seconds: float, dear: float, surrogate: float) -> float | None:
-    """Candidates from which the surrogate is cheaper than the simulator on all of them.
+    """Number of candidates above which using the surrogate is cheaper than simulating all of them.
 
-    N* = fixed / (dear - surrogate), with the cost of labels and training as `fixed` and the costs per
-    candidate in core-seconds; None where the surrogate is no cheaper than the simulator.
+    N* = fixed / (dear - surrogate), where `fixed` is the cost of labels and training, and `dear` and `surrogate` are
+    the costs per candidate of the expensive simulator and the surrogate, in core-seconds; None if the surrogate is not
+    cheaper per candidate.
     """
     return float(np.ceil(fixed_core_seconds / (dear - surrogate))) if dear > surrogate else None

@@ -1,4 +1,4 @@
-"""The best designs of a screen, and as many at random, solved: what was predicted beside what is so."""
+"""Simulates the best designs of a screen and a random control, and compares the predictions with the solutions."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ class Recheck:
     """How designs are re-checked; the keys of `recheck`.
 
     Attributes:
-        simulator: name of a configuration of a simulator, or the run of `understudy simulate` that used one; None:
-            they are not.
-        settings: overrides of it, such as `simulator.order=3`.
-        top: how many of the best.
-        random: how many of all designs, drawn at random.
-        workers: processes that solve; None: one for each core.
-        seed: of the draw.
+        simulator: name of a configuration of a simulator, or the run of `understudy simulate` that used one; None to
+            skip the re-check.
+        settings: overrides of the simulator, such as `simulator.order=3`.
+        top: number of the best designs.
+        random: number of designs drawn at random.
+        workers: number of processes that solve; None for one for each core.
+        seed: seed of the random draw.
     """
 
     simulator: str | None = None
@@ -56,10 +56,10 @@ class Recheck:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
 
     def build_simulator(self) -> Simulator:
-        """The simulator.
+        """Build the simulator.
 
         Raises:
-            InputError: none is named, or there is none by that name.
+            InputError: no simulator is named, or there is none of that name.
         """
         if self.simulator is None:
             raise InputError("no simulator is named", where="recheck.simulator", remedy="Give recheck.simulator=NAME")
@@ -75,21 +75,21 @@ def recheck_designs(
     *,
     progress: bool = True,
 ) -> dict[str, float]:
-    """Solve the best of a screen and some at random, in a campaign that can be resumed.
+    """Solve the best designs of a screen and a random control, in a resumable campaign.
 
     Args:
-        surrogate: the one that screened.
-        simulator: solves.
-        out: of the screen; gets `recheck.zarr` and `recheck.csv`.
-        objective: says what is better.
-        how: how many.
-        progress: show a bar, and the table of the best.
+        surrogate: surrogate that screened.
+        simulator: simulator that solves.
+        out: directory of the screen; receives `recheck.zarr` and `recheck.csv`.
+        objective: objective of the screen.
+        how: settings of the re-check.
+        progress: whether to show a progress bar and the table of the best designs.
 
     Returns:
-        Flat metrics, those of `recheck_metrics` and `recheck/core_seconds`.
+        Flat metrics: those of `recheck_metrics`, and `recheck/core_seconds`.
 
     Raises:
-        InputError: the simulator takes or gives something else than the surrogate.
+        InputError: the simulator has other inputs or outputs than the surrogate.
     """
     refuse_other(surrogate, simulator)
     best = _best(out, how.top)
@@ -111,7 +111,7 @@ def recheck_designs(
     with RecordStore.open(out / STORE) as store:
         names = ("key", "status", "message", "seconds", *surrogate.targets)
         columns = {name: store.column(name) for name in names}
-    # A later try stands behind an earlier one.
+    # A retry is stored after the first attempt, and replaces it here.
     row = {str(key).partition(AGAIN)[0]: i for i, key in enumerate(columns["key"])}
     at = np.array([row[input_hash(request)] for request in requests], int)
     for name in ("status", "message", "seconds"):
@@ -128,19 +128,19 @@ def recheck_designs(
         safe_frame(frame).to_csv(temporary, index=False)
     if progress:
         show(frame, objective.target(surrogate.targets))
-    # Not before the table says which design failed for what.
+    # The table above shows first why each design failed.
     summary.refuse_no_answer(None)
     metrics = recheck_metrics(frame, surrogate.targets, objective)
     return {**metrics, "recheck/core_seconds": summary.core_seconds}
 
 
 def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str], objective: Objective) -> dict[str, float]:
-    """Errors and coverage of each target by group, and how many of the best beat the best at random.
+    """Errors and coverage of each target by group, and how many of the top designs beat the best random one.
 
     Args:
-        frame: the columns of `recheck.csv`.
-        targets: names of the quantities.
-        objective: says what is better.
+        frame: table with the columns of `recheck.csv`.
+        targets: names of the targets.
+        objective: objective of the screen.
     """
     metrics: dict[str, float] = {}
     for group in ("top", "random"):
@@ -165,10 +165,10 @@ def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str], objective: Obje
 
 
 def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
-    """Refuse a simulator that does not answer the question that a surrogate was trained on.
+    """Refuse a simulator whose inputs or outputs do not match a surrogate.
 
     Raises:
-        InputError: inputs, their dims or units differ, or a target is none of its outputs.
+        InputError: inputs, their dims or units differ, or a target is not among the outputs.
     """
     ours = {v.name: (v.dims, v.units) for v in surrogate.facts.layout.inputs}
     theirs = {v.name: (v.dims, v.units) for v in simulator.spec.inputs}
@@ -184,7 +184,7 @@ def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
 
 
 def show(frame: pd.DataFrame, name: str) -> None:
-    """Print what was predicted of the best beside what is so."""
+    """Print the predictions and solutions of the top designs."""
     table = Table(title=f"{name}: predicted and solved", title_justify="left")
     for column in ("rank", "line", "predicted", "90% interval", "solved", "error"):
         table.add_column(column, justify="right")
@@ -205,11 +205,11 @@ def _best(out: Path, count: int) -> pd.DataFrame:
 
 
 def _at_random(out: Path, count: int, seed: int, others: set[int]) -> pd.DataFrame:
-    """Rows of the results, each as likely as any other that is not among `others`; parts are read one by one."""
+    """Rows of the results drawn uniformly, without those of `others`; the parts are read one by one."""
     parts = result_parts(out)
     sizes = [pq.read_metadata(part).num_rows for part in parts]
     total = sum(sizes)
-    # So many more that those among the others can be dropped.
+    # Enough rows are drawn that those among the others can be dropped.
     picks = np.random.default_rng(seed).choice(total, min(total, count + len(others)), replace=False)
     tables = []
     for part, start, size in zip(parts, np.cumsum([0, *sizes]), sizes, strict=False):

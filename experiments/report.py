@@ -1,4 +1,4 @@
-"""`understudy report`: write the HTML page of a run that is already there."""
+"""`understudy report`: write the HTML page of an existing run."""
 
 from __future__ import annotations
 

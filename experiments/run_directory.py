@@ -1,7 +1,7 @@
-"""The directory of a run: claimed by one process of one stage, and held to the settings that its results depend on.
+"""Claims the directory of a run for one process, and refuses a command whose settings differ from those of the run.
 
-`config.yaml` is written once everything was checked, so that a refused command changes nothing of a run that is there;
-a later command in the same directory has to share with it every setting that its results depend on.
+`config.yaml` is written after all checks, so that a refused command does not change an existing run. A later command in
+the same directory must have the same value of every setting that the results depend on.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ from experiments.yaml_files import read_yaml
 LOG = logging.getLogger(__name__)
 
 CONFIG = "config.yaml"
-#: Settings that say where, how fast or how long, and on which no result depends; patterns of dotted keys.
+#: Settings on which no result depends, such as places, speed and time limits; patterns of dotted keys.
 FREE = (
     "run.*", "out", "workers", "*.workers", "devices.*", "campaign.*", "*.campaign.*", "*.max_seconds",
     "*.checkpoint_every_s", "*.mlflow",
 )  # fmt: skip
-#: More of them by stage. A training is resumed with more epochs or patience, and holds the rest of its recipe itself
-#: (`surrogates.train`); labels of any inputs go to one store, which knows its simulator; active learning goes on after
-#: its goal or its budget was raised; what a screen depends on is in its `screen.json`.
+#: More such settings of each stage. A training may resume with more epochs or patience, and checks the rest of its
+#: recipe itself (`surrogates.train`); labels of any inputs may go to one store, which records its simulator; active
+#: learning may resume with another goal or budget; a screen records its settings in `screen.json`.
 FREE_OF: Mapping[str, tuple[str, ...]] = {
     "train": ("*.epochs", "*.patience", "data.test", "data.test.*"),
     "simulate": ("inputs", "limit", "sampling.count"),
@@ -47,18 +47,19 @@ _CLAIMED: dict[Path, _Claim] = {}
 
 @contextmanager
 def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
-    """Claim the directory of a run, and refuse it where it holds one with other settings.
+    """Claim the directory of a run, and refuse it if it contains a run with other settings.
 
     Args:
-        config: composed.
-        path: of the directory.
-        kind: of the run, such as "train".
+        config: composed configuration.
+        path: directory of the run.
+        kind: kind of the run, such as "train".
 
     Yields:
-        The path. `config.yaml` is in it after `configuration_checked`, or at the end.
+        The path. `config.yaml` is written by `configuration_checked`, or at the end.
 
     Raises:
-        InputError: another process writes there, or it holds something else or a run with other settings.
+        InputError: another process writes to the directory, or it contains something else or a run with other
+            settings.
     """
     shared = bool(OmegaConf.select(config, "devices.distributed", default=False))
 
@@ -79,7 +80,7 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
                 error.problem, where=error.where, remedy=error.remedy.replace("rejects.csv", kept.name)
             ) from error
         except BaseException:
-            # Stopped, not refused: what it has read is what the same command goes on with.
+            # The command was stopped, not refused, so the same command will resume with the input that was read.
             _CLAIMED[directory].settle()
             raise
         finally:
@@ -87,10 +88,10 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
 
 
 def configuration_checked(run_dir: Path) -> None:
-    """Write `config.yaml` of the run, once nothing of its configuration and input can be refused any more.
+    """Write `config.yaml` of the run, once its configuration and input have passed all checks.
 
-    A stage that leaves partial results calls this before the first of them; for the others it is written at the end.
-    A directory that no stage has claimed is left alone.
+    A stage that saves partial results calls this before the first one; for other stages it is written at the end. A
+    directory that no stage has claimed is not changed.
     """
     from surrogates.devices import is_first
 
@@ -101,10 +102,10 @@ def configuration_checked(run_dir: Path) -> None:
 
 
 def rejects_path(run_dir: Path, name: str = "rejects.csv") -> Path:
-    """Where the rows go that a command cannot use, while it may still be refused.
+    """The file for rows that a command cannot use.
 
-    In a directory that holds a run they go beside its own until `configuration_checked`, and stay there if the command
-    is refused: nothing of the run changes.
+    If the directory contains a run, rows go to a separate file until `configuration_checked`, and stay there if the
+    command is refused, so that the run does not change.
     """
     claimed = _claimed(run_dir)
     if claimed is None or claimed.checked:
@@ -116,7 +117,7 @@ def rejects_path(run_dir: Path, name: str = "rejects.csv") -> Path:
 
 
 def keep_json(run_dir: Path, name: str, value: Any) -> None:
-    """Write a file that tells of the input of a command, once it is not refused any more; see `rejects_path`."""
+    """Write a file about the input of a command, once the command can no longer be refused; see `rejects_path`."""
     claimed = _claimed(run_dir)
     if claimed is None or claimed.checked:
         write_json(run_dir / name, value)
@@ -129,10 +130,10 @@ class _Claim:
     """A run directory that this process writes.
 
     Attributes:
-        config: of the command.
-        checked: whether the command cannot be refused any more, or there is no run that it could harm.
-        waiting: file -> JSON that is written then.
-        rejects: file of rejected rows -> where it goes then.
+        config: configuration of the command.
+        checked: whether the command can no longer be refused, or the directory contains no run that it could change.
+        waiting: file -> content that is written as JSON once the command is checked.
+        rejects: temporary file of rejected rows -> its final path.
     """
 
     config: DictConfig
@@ -141,7 +142,7 @@ class _Claim:
     rejects: dict[Path, Path] = field(default_factory=dict)
 
     def settle(self) -> None:
-        """The command is not refused: what it told of its input is that of the run."""
+        """Move the files about the input to their final paths, because the command is not refused."""
         self.checked = True
         for beside, path in self.rejects.items():
             if beside.exists():
@@ -151,11 +152,11 @@ class _Claim:
         self.rejects, self.waiting = {}, {}
 
     def refused(self) -> Path | None:
-        """The command is refused: its rejected rows stay beside those of the run, where there are any."""
+        """Keep the file of rejected rows of a refused command if it has rows, and return its path."""
         kept = None
         for beside in self.rejects:
             with beside.open("rb") as file:
-                # The first line names the columns.
+                # The first line is the header.
                 several = sum(1 for _ in islice(file, 2)) > 1
             if several:
                 kept = beside
@@ -200,9 +201,9 @@ def _refuse_other_settings(config: DictConfig, kind: str, directory: Path) -> No
 
 
 def _is_default_of_new(key: str, before: Mapping[str, Any], now: Mapping[str, Any], set_here: Sequence[str]) -> bool:
-    """Whether a setting that a run lacks is one of a later version, left at its default.
+    """Whether a setting that a run lacks was added by a later version, and has its default value.
 
-    A mapping that takes any keys has no new settings: what it lacks was added by hand.
+    A mapping with free keys has no new settings: a key that the run lacks was added by the user.
     """
     outer = key.split(".")[:-1]
     by_hand = any(key == argument_key or key.startswith(f"{argument_key}.") for argument_key in set_here)
@@ -210,7 +211,7 @@ def _is_default_of_new(key: str, before: Mapping[str, Any], now: Mapping[str, An
 
 
 def _set_by_arguments() -> list[str]:
-    """Keys of values that the arguments of the command set; choices of a file of a group are none."""
+    """Keys whose values the arguments of the command set; choices of a group file are excluded."""
     if not HydraConfig.initialized():
         return []
     hydra = HydraConfig.get()
@@ -224,7 +225,7 @@ def _shown(leaves: Mapping[str, Any], key: str) -> str:
 
 
 def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value; an empty mapping has no leaf, and a list is one."""
+    """Dotted key -> value; an empty mapping has no leaves, and a list is a single leaf."""
     if not isinstance(node, Mapping):
         return {prefix: node}
     leaves: dict[str, Any] = {}

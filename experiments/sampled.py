@@ -1,4 +1,4 @@
-"""Requests that are drawn instead of read: initial states and parameters for solvers of fields."""
+"""Draws requests to simulators: initial states, bodies and parameters."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from simulators.weather.dycore import DynamicalCore
 
 @dataclass(frozen=True)
 class Sampling:
-    """What is drawn; the keys of `sampling`.
+    """The keys of `sampling`.
 
     Attributes:
-        initial: a generator of initial states; None for a simulator that takes numbers alone.
-        shapes: ranges of bodies; for a simulator of the flow around them.
-        ranges: of each parameter: low, high, and log to draw its logarithm.
-        count: requests.
-        seed: of all that is drawn. Request i depends on the seed and i alone, so a larger count goes on from a smaller.
+        initial: generator of initial states; None for a simulator that takes only numbers.
+        shapes: ranges of bodies, for a simulator of the flow around them.
+        ranges: range of each parameter: low, high, and log to draw its logarithm.
+        count: number of requests.
+        seed: seed of all draws. Request i depends only on the seed and i, so a larger count extends a smaller one.
     """
 
     initial: Any = None
@@ -47,7 +47,7 @@ def draw_requests(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.D
     """The requests that a configuration describes, and their number.
 
     Raises:
-        InputError: a key is unknown, or what is drawn does not fit the simulator.
+        InputError: a key is unknown, or the simulator does not take what is drawn.
     """
     settings = build(Sampling, node, where="sampling")
     ranges = {

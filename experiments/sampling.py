@@ -1,4 +1,4 @@
-"""Which candidates to simulate: a uniform sample of a file of any size, and a diverse part of it."""
+"""Chooses the candidates to simulate: a uniform sample of a file of any size, and a diverse subset of it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ T = TypeVar("T")
 def reservoir(items: Iterable[T], n: int, *, seed: int) -> list[T]:
     """A uniform sample of `n` items from one pass, in random order (Vitter 1985, algorithm L by Li 1994).
 
-    Returns all of them, shuffled, if there are no more than `n`. Memory is that of the sample.
+    All items are returned, shuffled, if there are at most `n`. Memory grows with `n`, not with the number of items.
     """
     if n < 1:
         return []
@@ -41,7 +41,7 @@ def diverse(smiles: Sequence[str], n: int, *, seed: int) -> list[int]:
     """Indices of `n` mutually dissimilar molecules, in the order in which they were picked.
 
     MaxMin on Tanimoto distances of Morgan fingerprints, radius 2 (Ashton et al., Quant. Struct.-Act.
-    Relat. 2002, 21, 598), so that any head of the result is diverse as well.
+    Relat. 2002, 21, 598), so any first part of the result is diverse as well.
     """
     generator = rdFingerprintGenerator.GetMorganGenerator(radius=2, fpSize=1024)
     prints = [generator.GetFingerprint(parse_smiles(s)) for s in smiles]

@@ -1,4 +1,4 @@
-"""Scores of predictions against held-out truth, as flat metrics whose keys hold the unit."""
+"""Scores of predictions on held-out data, as flat metrics whose keys contain the unit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.stats import spearmanr
 
 
 def unit_suffix(unit: str) -> str:
-    """The unit as it is written in a metric's key: "eV/Angstrom" is "_ev_per_angstrom", none is ""."""
+    """The suffix of a metric's key for a unit: "_ev_per_angstrom" for "eV/Angstrom", "" for "1" or no unit."""
     text = re.sub(r"[^a-z0-9]+", "_", unit.lower().replace("/", "_per_").replace("^", "")).strip("_")
     return f"_{text}" if text not in ("", "1") else ""
 
@@ -24,15 +24,17 @@ def scores(
     high: Float[np.ndarray, " n"] | None = None,
     level: int = 90,
 ) -> dict[str, float]:
-    """MAE, RMSE, R2 and Spearman's rank correlation; coverage and width where there are intervals.
+    """MAE, RMSE, R2 and Spearman's rank correlation; also coverage and width of intervals, if they are given.
 
     Args:
-        truth, prediction: finite, in `unit`.
-        low, high: bounds of the intervals at `level` percent.
+        truth, prediction: finite values in `unit`.
+        unit: unit of the values.
+        low, high: bounds of the intervals, in `unit`.
+        level: nominal coverage of the intervals, percent.
 
     Returns:
-        Keys such as `mae_ev`. R2 and Spearman are left out where they are undefined: fewer than two
-        values, or no variance in one of the two.
+        Keys such as `mae_ev`. R2 and Spearman are omitted if they are undefined, that is for fewer than two
+        values or without variance.
     """
     error = prediction - truth
     suffix = unit_suffix(unit)

@@ -23,18 +23,19 @@ from surrogates.devices import enable_compilation_cache
 from surrogates.graph.molecular import MolecularSurrogate
 from surrogates.parametric.parametric import ParametricSurrogate
 
-#: Names candidates that are drawn instead of read.
+#: Value of `candidates` for designs that are drawn instead of read.
 SAMPLED = "sampled"
 
 
 @dataclass(frozen=True)
 class DesignSampling:
-    """Designs that are drawn; the keys of `sampling`.
+    """How designs are drawn; the keys of `sampling`.
 
     Attributes:
-        count: of them.
-        seed: design i depends on the seed and i alone: a larger count goes on from a smaller one.
-        ranges: parameter -> low, high, and log to draw its logarithm; the others from the domain of the training.
+        count: number of designs.
+        seed: seed of the draws; design i depends only on the seed and i, so a larger count extends a smaller one.
+        ranges: parameter -> low, high, and log to draw its logarithm; other parameters are drawn from the training
+            domain.
     """
 
     count: int = 1_000_000
@@ -60,15 +61,15 @@ class ScreenSettings(StageSettings):
 
 
 def read_objective(node: DictConfig) -> Objective:
-    """What is sought, from the configuration; the bounds of a window may be written as whole numbers.
+    """The objective from the configuration; the bounds of a window may be written as integers.
 
     Raises:
-        InputError: see `build`.
+        InputError: a key is unknown or a value is invalid.
     """
     plain: Any = OmegaConf.to_container(node, resolve=True)
     windows = plain.get("windows")
     if isinstance(windows, dict):
-        # OmegaConf takes no integer for a float within a list.
+        # OmegaConf does not accept an integer for a float within a list.
         plain["windows"] = {
             name: [float(v) if type(v) is int else v for v in window] if isinstance(window, list) else window
             for name, window in windows.items()
@@ -77,7 +78,7 @@ def read_objective(node: DictConfig) -> Objective:
 
 
 def screen(config: DictConfig, run_dir: Path) -> None:
-    """Screen the file or library `config.candidates`, or designs that are drawn."""
+    """Screen the candidates of a file or a library, or drawn designs."""
     settings = build(ScreenSettings, config, where="")
     objective = read_objective(config.objective)
     names = ("top_k", "distinct", "smiles", "standardise", "workers")
@@ -100,10 +101,10 @@ def screen(config: DictConfig, run_dir: Path) -> None:
 def _screen_designs(
     surrogate: ParametricSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
 ) -> None:
-    """Screen rows of parameters, and solve the best of them where a simulator is named.
+    """Screen rows of parameters, and solve the best ones if a simulator is named.
 
     Raises:
-        InputError: the surrogate has no intervals, or the candidates or ranges do not fit it.
+        InputError: the surrogate has no intervals, or the candidates or ranges have other parameters.
     """
     recheck = build(Recheck, config.recheck, where="recheck")
     layout, out = surrogate.facts.layout, Path(settings.out)
@@ -129,7 +130,7 @@ def _screen_designs(
 
 
 def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
-    """The training domain as ranges, logarithmic where the surrogate takes the logarithm."""
+    """The training domain as ranges, which are logarithmic for inputs of which the surrogate takes the logarithm."""
     facts = surrogate.facts
     box = facts.domain
     ends = zip(box.columns, box.low, box.high, facts.inputs.logarithmic, strict=True)
@@ -137,11 +138,11 @@ def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
 
 
 def unused_in_screen(config: DictConfig) -> dict[str, str]:
-    """Keys that the kind of surrogate and of candidates makes no use of; see `experiments.strict`."""
+    """Keys that this kind of surrogate or candidates does not use, with the reason; see `experiments.strict`."""
     try:
         kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
     except (InputError, MissingMandatoryValue):
-        # The stage itself says what is wrong.
+        # The stage itself reports this error.
         return {}
     unused: dict[str, str] = {}
     if kind == "parametric":

@@ -1,12 +1,12 @@
-"""Screening: candidates from a file of any size through a surrogate, to ranked and resumable results.
+"""Screens candidates from a file of any size with a surrogate, and writes ranked results that can be resumed.
 
     file -> chunks of rows -> parsing processes -> graphs -> predict threads -> Parquet parts, top k
 
-What a candidate is decides the source: rows of numbers need no processes to parse them (`screening_designs`).
+The source depends on the kind of candidates: rows of numbers need no parsing processes (`screening_designs`).
 
-Every arrow is a bounded queue and every stage keeps the order of the file, so memory does not grow with
-the file and a run that was killed goes on from its last committed part with the same rows as if it had
-not been. The parent touches whole arrays, never single candidates.
+Every arrow is a bounded queue and every step keeps the order of the file. Memory therefore does not grow with the file,
+and a killed run resumes from its last committed part with the same results as an uninterrupted one. The parent process
+handles whole arrays, never single candidates.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ from simulators.quantum.standardise import check_steps
 
 __all__ = ["Library", "Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "screen_library", "targets_of"]
 
-#: Rows that are parsed and predicted before the clock starts, so that everything is compiled.
+#: Rows that are parsed and predicted before time is measured, so that everything is compiled.
 WARM_UP_ROWS = 2048
 
 
 class TableSurrogate(Protocol):
-    """What screening asks of a surrogate."""
+    """The interface of a surrogate that screening needs."""
 
     @property
     def fingerprint(self) -> str:
-        """Identity of the weights, the calibration and the labels."""
+        """Hash of the weights, the calibration and the labels."""
         ...
 
     def compile(self) -> None:
-        """Compile for the sizes of tables that are expected."""
+        """Compile the predictions for the expected sizes of tables."""
         ...
 
     def predict_table(self, table: Any) -> dict[str, np.ndarray]:
-        """`<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (candidate,).
+        """Predictions `<t>`, `<t>_std`, `<t>_low`, `<t>_high` for each target t, and `in_domain`, all (candidate,).
 
         Args:
-            table: of graphs, or of what else this surrogate takes.
+            table: table of graphs, or of other inputs of the surrogate.
         """
         ...
 
@@ -75,14 +75,14 @@ class Library:
     """Candidates to be screened.
 
     Attributes:
-        source: gives them.
-        identity: tells them from others; JSON-serialisable.
-        name: that `rejects.csv` gives to their file.
-        where: they come from, for errors.
-        settings: what else results depend on; JSON-serialisable.
-        kind: what one of them is called.
-        named: columns by which results know them.
-        remedy: what to do if not one row is a candidate.
+        source: yields the candidates.
+        identity: identifies the candidates; JSON-serialisable.
+        name: name of their file in `rejects.csv`.
+        where: origin of the candidates, for error messages.
+        settings: other settings that the results depend on; JSON-serialisable.
+        kind: name of a candidate, in the singular.
+        named: columns of the results that identify a candidate.
+        remedy: advice if no row is a candidate.
     """
 
     source: Source
@@ -95,11 +95,11 @@ class Library:
     remedy: str = ""
 
     def reading(self, summary: ScreenSummary, rejects: Path) -> Reading:
-        """What a screen read of them.
+        """What a screen read of the candidates.
 
         Args:
-            summary: of the screen.
-            rejects: its `rejects.csv`.
+            summary: summary of the screen.
+            rejects: `rejects.csv` of the screen.
         """
         return candidates_read(
             self.where,
@@ -116,21 +116,21 @@ class ScreenConfig:
     """How to screen.
 
     Attributes:
-        top_k: how many of the best go to `top.csv`; can be changed when a finished screen is run again.
-        smiles: name of the column that holds SMILES, in tables.
-        standardise: steps that each molecule takes before it is asked about (`simulators.quantum.standardise`), as
-            those that were learned from did; results keep the SMILES of the file beside `standard_smiles`.
-        distinct: one row a molecule in `top.csv`, however it is spelled (`data.identity`).
-        objective: what is sought.
-        workers: parsing processes; None: one for each core that this process may use.
-        chunk_rows: rows that a process parses at a time, which are then predicted at a time.
-        part_rows: rows of one Parquet part; a killed run loses at most those of two parts.
-        streams: predictions under way at a time, so that packing one overlaps with computing another.
-        niceness: of the parsing processes, so that the prediction comes first.
-        compression: of the parts: zstd, snappy, lz4 or none.
+        top_k: number of the best candidates in `top.csv`; it may change when a finished screen is run again.
+        smiles: column of a table that holds SMILES.
+        standardise: steps of standardisation before prediction (`simulators.quantum.standardise`), which should be
+            those of the training molecules; results keep the SMILES of the file beside `standard_smiles`.
+        distinct: whether `top.csv` has one row for each molecule, however it is written (`data.identity`).
+        objective: property to optimise and windows of others.
+        workers: number of parsing processes; None for one for each core that this process may use.
+        chunk_rows: rows that are parsed, and then predicted, together.
+        part_rows: rows of a Parquet part; a killed run loses at most those of two parts.
+        streams: number of concurrent predictions, so that packing one overlaps with computing another.
+        niceness: niceness of the parsing processes, so that predictions have priority.
+        compression: compression of the parts: zstd, snappy, lz4 or none.
 
     Raises:
-        ValueError: a count is not positive, or there is no such step.
+        ValueError: a count is not positive, or a step of `standardise` is unknown.
     """
 
     top_k: int = 1000
@@ -160,19 +160,19 @@ class ScreenConfig:
 def screen(
     surrogate: TableSurrogate, candidates: Path, out: Path, config: ScreenConfig, *, progress: bool = True
 ) -> ScreenSummary:
-    """Screen a file of candidates, or go on with a screen that was stopped.
+    """Screen a file of candidates, or resume a screen that was stopped.
 
     Args:
-        surrogate: predicts tables of graphs.
-        candidates: .smi, .csv or .tsv (also .gz), .parquet, or a library made by `prepare`.
-        out: gets `results/part-*.parquet`, `top.csv`, `top.parquet`, `rejects.csv` and `metrics.json`.
-            The same directory again goes on from the last committed part.
-        config: how.
-        progress: whether to show a bar and a table at the end.
+        surrogate: surrogate of tables of graphs.
+        candidates: .smi, .csv or .tsv file (also .gz), .parquet file, or a library written by `prepare`.
+        out: directory that receives `results/part-*.parquet`, `top.csv`, `top.parquet`, `rejects.csv` and
+            `metrics.json`. A screen in the same directory resumes from the last committed part.
+        config: settings of the screen.
+        progress: whether to show a progress bar and a table at the end.
 
     Raises:
-        InputError: the candidates cannot be read, the objective names a target that the surrogate does
-            not have, `out` holds another screen, or not one row is a molecule.
+        InputError: the candidates cannot be read, the objective names a target that the surrogate does not have, `out`
+            contains another screen, or no row is a molecule.
     """
     source = open_source(candidates, config.smiles)
     steps = config.standardise
@@ -183,7 +183,7 @@ def screen(
         identity(candidates),
         candidates.name,
         str(candidates),
-        # Screens of before have no such key, and go on as they were.
+        # Screens of earlier versions lack this key, and must still resume.
         {"smiles": config.smiles, **({"standardise": list(steps)} if steps else {})},
         named=("smiles", "standard_smiles") if steps else ("smiles",),
         remedy=f"is {config.smiles!r} the column with SMILES?",
@@ -197,8 +197,8 @@ def screen_library(
     """Screen candidates of any kind; see `screen`.
 
     Raises:
-        InputError: the objective names a target that the surrogate does not have, `out` holds another screen, or not
-            one row is a candidate.
+        InputError: the objective names a target that the surrogate does not have, `out` contains another
+            screen, or no row is a candidate.
     """
     began = time.perf_counter()
     fingerprint = {
@@ -273,7 +273,7 @@ class _Session:
                 self._stream(pool, threads, spent, bar)
 
     def _warm_up(self, pool: ParserPool) -> None:
-        """Start the processes, and compile by predicting a few rows whose results are dropped."""
+        """Start the processes, and compile by predicting a few rows whose results are discarded."""
         source = self.library.source
         if source.parses:
             pool.start()
@@ -343,7 +343,7 @@ class _Session:
 
 
 def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]] | None:
-    """What makes two rows the same molecule; designs are numbers, of which every row counts."""
+    """The function whose keys identify molecules; None for designs, of which every row counts."""
     if "smiles" not in library.named:
         return None
 

@@ -1,6 +1,6 @@
-"""A piece of a file of candidates, and what a parsing process makes of it: graphs, SMILES, rejects.
+"""Chunks of a file of candidates, and their parsing into graphs, SMILES and rejects.
 
-Runs in the parsing processes, so it imports RDKit (through `data.featurise`) and never JAX.
+This module runs in the parsing processes, so it imports RDKit (through `data.featurise`) and never JAX.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from data.graph_tables import GraphTable
 from data.rejects import KEPT_TEXT
 from data.text_files import TOO_LONG
 
-#: A quoted field may run over this many lines; a quote that is still open then is a malformed row.
+#: Largest number of lines of a quoted field; a quote that is open for longer is malformed.
 LONGEST_RECORD = 64
 
 
 @dataclass(frozen=True)
 class Reject:
-    """A row that is not a molecule: its line (from 1), its text, and why."""
+    """A row that is not a molecule: its line (from 1), its text, and the reason."""
 
     line: int
     text: str
@@ -33,16 +33,16 @@ class Reject:
 
 
 class Candidates(Protocol):
-    """Some rows of candidates, parsed: what a surrogate predicts from, and what results know them by."""
+    """Parsed rows of candidates: the inputs of a surrogate, and the columns that identify them in the results."""
 
     @property
     def table(self) -> Any:
-        """What `predict_table` of the surrogate takes, one entry for each good row in the order of the file."""
+        """Input of `predict_table` of the surrogate, one entry for each valid row in the order of the file."""
         ...
 
     @property
     def lines(self) -> Int[np.ndarray, " row"]:
-        """Line numbers of the good rows."""
+        """Line numbers of the valid rows."""
         ...
 
     @property
@@ -56,7 +56,7 @@ class Candidates(Protocol):
         ...
 
     def columns(self) -> dict[str, Any]:
-        """Arrow arrays that name each good row in the results."""
+        """Arrow arrays that identify each valid row in the results."""
         ...
 
 
@@ -65,14 +65,14 @@ class TextChunk:
     """Whole lines of a text file.
 
     Attributes:
-        data: the bytes of the lines.
-        line: number of the first one in the file, from 1.
-        delimiter: "," or a tab for tables; "" where the SMILES is the first word.
-        column: index of the SMILES in a table.
-        width: fields of each row of a table, as many as its header has.
-        standardise: steps of `simulators.quantum.standardise` that each molecule takes.
-        cut: lines that were too long and lack their end.
-        lost: lines of rows that no process could parse, and why.
+        data: bytes of the lines.
+        line: number of the first line in the file, from 1.
+        delimiter: "," or a tab for tables; "" if the SMILES is the first word of a line.
+        column: index of the column with the SMILES in a table.
+        width: number of fields in the header of a table, and therefore in each row.
+        standardise: steps of standardisation (`simulators.quantum.standardise`).
+        cut: lines that were too long and were truncated.
+        lost: line -> reason, for rows that no process could parse.
     """
 
     data: bytes
@@ -85,17 +85,17 @@ class TextChunk:
     lost: Mapping[int, str] = field(default_factory=dict)
 
     def losing(self, line: int, reason: str) -> TextChunk:
-        """The same without the row of a line."""
+        """A copy that rejects the row of a line."""
         return replace(self, lost={**self.lost, line: reason})
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
-        """SMILES, their lines, and the rows that hold none; blank lines are passed over."""
-        # Bytes that are not UTF-8 become lone surrogates: they spoil a SMILES, but not a row by its name.
+        """SMILES, their lines, and the rejected rows; blank lines are skipped."""
+        # Bytes that are not UTF-8 become lone surrogates, which invalidate a SMILES but no other field.
         text = self.data.decode("utf-8", "surrogateescape")
         lines = text.split("\n")
         if '"' in text or self.delimiter == "" or not text.isascii() or self.cut or self.lost:
             return _collect(self._rows(lines))
-        # The common case, a table without quotes, in as few steps a row as Python allows.
+        # Fast path for the common case, a table without quotes.
         if any(line.count(self.delimiter) != self.width - 1 for line in lines):
             return _collect(self._rows(lines))
         cells = [line.split(self.delimiter, self.column + 1) for line in lines]
@@ -128,12 +128,12 @@ class TextChunk:
                     continue
                 more = reader.line_num - 1
             if len(fields) != self.width:
-                # A quote that was closed by that of a later row: only this line is at fault, and the next are rows.
+                # The quote was closed by one of a later row: only this line is malformed, and the next ones are rows.
                 kind = "malformed quotes: " if more else ""
                 yield Reject(number, line[:KEPT_TEXT], f"{kind}{len(fields)} fields, but the header has {self.width}")
                 continue
             if "\n" in fields[self.column].strip():
-                # No SMILES has a line break, so here too.
+                # A SMILES has no line break, so the quote was closed by one of a later row here too.
                 yield Reject(number, line[:KEPT_TEXT], "malformed quotes: opened and not closed in this line")
                 continue
             index += more
@@ -159,7 +159,10 @@ class TextChunk:
 
 @dataclass(frozen=True)
 class ArrowChunk:
-    """Rows of a Parquet column, as an Arrow IPC stream; `line` counts rows from 1. Others as of `TextChunk`."""
+    """Rows of a Parquet column, as an Arrow IPC stream; `line` is the first row, from 1.
+
+    The other attributes are those of `TextChunk`.
+    """
 
     data: bytes
     line: int
@@ -167,11 +170,11 @@ class ArrowChunk:
     lost: Mapping[int, str] = field(default_factory=dict)
 
     def losing(self, line: int, reason: str) -> ArrowChunk:
-        """The same without a row."""
+        """A copy that rejects a row."""
         return replace(self, lost={**self.lost, line: reason})
 
     def rows(self) -> tuple[list[str], list[int], list[Reject]]:
-        """SMILES, their rows, and the rows that hold none."""
+        """SMILES, their rows, and the rejected rows."""
         import pyarrow as pa
 
         values = pa.ipc.open_stream(self.data).read_all().column(0).to_pylist()
@@ -214,12 +217,12 @@ class Encoded:
     """A chunk, parsed and featurised.
 
     Attributes:
-        table: graphs of the good rows, in the order of the file.
-        text, offsets: their SMILES, UTF-8, concatenated; row i is `text[offsets[i]:offsets[i + 1]]`.
-        lines: their line numbers.
-        rejects: the other rows, in the order of the file.
-        standard: SMILES of the standard form that the graph is of, "" where the molecule is its own; None where no
-            standard form was asked for.
+        table: graphs of the valid rows, in the order of the file.
+        text, offsets: concatenated SMILES of the valid rows, UTF-8; row i is `text[offsets[i]:offsets[i + 1]]`.
+        lines: line numbers of the valid rows.
+        rejects: rejected rows, in the order of the file.
+        standard: SMILES of the standard form of each row, "" if the form does not differ; None if no standard form was
+            requested.
     """
 
     table: GraphTable
@@ -235,7 +238,7 @@ class Encoded:
         return len(self.lines) + len(self.rejects)
 
     def columns(self) -> dict[str, Any]:
-        """The SMILES, without a copy, and those of standard forms where they were asked for."""
+        """The SMILES, without a copy, and those of the standard forms if they were requested."""
         import pyarrow as pa
 
         text, offsets = pa.py_buffer(self.text), pa.py_buffer(self.offsets)
@@ -272,7 +275,7 @@ def encode_chunk(chunk: Chunk) -> Encoded:
 
 
 def reject_chunk(chunk: Chunk, reason: str) -> Encoded:
-    """The result for a chunk of one row that no process could parse."""
+    """The result for a chunk of one row that no process could parse: it is rejected."""
     smiles, lines, rejects = chunk.rows()
     lost = [Reject(line, text[:KEPT_TEXT], reason) for line, text in zip(lines, smiles, strict=True)]
     table, _ = encode([])

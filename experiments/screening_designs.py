@@ -1,4 +1,4 @@
-"""Designs to be screened: rows of parameters from a table of any size, or drawn as they are needed."""
+"""Sources of designs to screen: rows of parameters from a table of any size, or drawn from ranges."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ from experiments.screening_sources import (
 )
 from simulators.fluids.sampling import Range
 
-#: Columns of results that no parameter may be called.
+#: Columns of the results, whose names no parameter may have.
 TAKEN = frozenset({"rank", "line", "prediction", "std", "interval", "low", "high", "in_domain", "score"})
-#: Rows that are drawn from one stream of random numbers.
+#: Number of rows that are drawn from one stream of random numbers.
 BLOCK = 4096
 
 
@@ -44,10 +44,10 @@ class Designs:
     """Rows of parameters; a `screening_chunks.Candidates`.
 
     Attributes:
-        names: of the columns.
-        table: the good rows.
-        lines: their line numbers.
-        rejects: the other rows.
+        names: names of the columns.
+        table: parameters of the valid rows.
+        lines: line numbers of the valid rows.
+        rejects: rejected rows.
     """
 
     names: tuple[str, ...]
@@ -57,7 +57,7 @@ class Designs:
 
     @property
     def rows(self) -> int:
-        """Rows that were read, good and bad."""
+        """Number of rows that were read, valid and rejected."""
         return len(self.lines) + len(self.rejects)
 
     def columns(self) -> dict[str, Any]:
@@ -67,12 +67,12 @@ class Designs:
 
 @dataclass(frozen=True)
 class TextDesigns:
-    """Parameters from a .csv or .tsv file, compressed with gzip or not; parsed where they are read.
+    """Parameters from a .csv or .tsv file, compressed with gzip or not; they are parsed in the process that reads them.
 
     Attributes:
-        text: gives whole lines.
-        names: columns that are needed.
-        places: where they stand in a line.
+        text: source of whole lines.
+        names: names of the required columns.
+        places: indices of these columns in a line.
     """
 
     parses: ClassVar[bool] = False
@@ -87,7 +87,7 @@ class TextDesigns:
 
     @property
     def description(self) -> str:
-        """What the file is read as."""
+        """The format in which the file is read."""
         return self.text.description
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
@@ -121,13 +121,13 @@ class ParquetDesigns:
 
 @dataclass(frozen=True)
 class DrawnDesigns:
-    """Parameters drawn from ranges, each row a function of the seed and its number alone; positions are rows.
+    """Parameters drawn from ranges; each row depends only on the seed and its number, and positions are rows.
 
     Attributes:
-        names: of the columns.
-        ranges: of each.
-        count: rows.
-        seed: of all that is drawn.
+        names: names of the columns.
+        ranges: range of each column.
+        count: number of rows.
+        seed: seed of all draws.
     """
 
     parses: ClassVar[bool] = False
@@ -176,12 +176,12 @@ def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> L
     """The table of designs at `path`.
 
     Args:
-        path: .csv or .tsv (also .gz) or .parquet, with a column for each parameter; others are passed over.
-        names: of the parameters.
-        units: of each, for errors.
+        path: .csv or .tsv file (also .gz) or .parquet file with a column for each parameter; others are ignored.
+        names: names of the parameters.
+        units: unit of each parameter, for error messages.
 
     Raises:
-        InputError: there is no such file, its kind is unknown, it is empty, or a column is missing or no number.
+        InputError: there is no such file, its kind is unknown, it is empty, or a column is missing or not numeric.
     """
     _refuse_taken(names)
     described = ", ".join(f"{n} ({u})" for n, u in zip(names, units, strict=True)) if units else ", ".join(names)
@@ -221,13 +221,13 @@ def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int,
 
 
 def parse_designs(chunk: TextChunk, names: tuple[str, ...], places: tuple[int, ...]) -> Designs:
-    """The rows of a piece of text; those that lack a finite number are rejected, blank lines passed over."""
+    """The rows of a chunk of text; rows without finite numbers are rejected, and blank lines are skipped."""
     if chunk.data and b'"' not in chunk.data and not chunk.cut:
         fields = [f"f{i}" for i in range(chunk.width)]
         columns = [fields[i] for i in places]
         kinds = dict.fromkeys(columns, pa.float64())
         try:
-            # The common case, a table of numbers alone, in one step.
+            # Fast path for the common case, a table of only numbers.
             read = pa.csv.read_csv(
                 io.BytesIO(chunk.data),
                 pa.csv.ReadOptions(column_names=fields, use_threads=False),
@@ -263,7 +263,11 @@ def _by_line(chunk: TextChunk, names: tuple[str, ...], places: tuple[int, ...]) 
 
 
 def _numbers(line: str, chunk: TextChunk, names: tuple[str, ...], places: tuple[int, ...]) -> list[float]:
-    """The parameters of a line; ValueError says what is wrong with it."""
+    """The parameters of a line.
+
+    Raises:
+        ValueError: the line is malformed, or a parameter is not a finite number.
+    """
     try:
         fields = next(csv.reader([line], delimiter=chunk.delimiter, strict=True))
     except csv.Error as error:
@@ -284,7 +288,7 @@ def _bad(table: Float[np.ndarray, "row column"]) -> Int[np.ndarray, " bad"]:
 
 
 def _sifted(names: tuple[str, ...], table: np.ndarray, lines: np.ndarray, texts: Sequence[str]) -> Designs:
-    """The rows of a table whose numbers are finite, and the others, with their texts, as rejects."""
+    """The rows of a table with finite numbers, and the other rows, with their texts, as rejects."""
     bad = _bad(table)
     rejects = []
     for i, text in zip(bad, texts, strict=True):
@@ -295,7 +299,7 @@ def _sifted(names: tuple[str, ...], table: np.ndarray, lines: np.ndarray, texts:
 
 
 def _places(path: Path, header: Sequence[str], names: Sequence[str], remedy: str) -> tuple[int, ...]:
-    """Where the parameters stand in a line, as the header says."""
+    """Indices of the parameters in a line, from the header."""
     if lacking := [n for n in names if n not in header]:
         raise InputError(
             f"no column {' and no '.join(lacking)}; there are {', '.join(header[:20])}", where=str(path), remedy=remedy
@@ -321,7 +325,7 @@ def _parquet(path: Path, names: Sequence[str], remedy: str) -> ParquetDesigns:
 def _refuse_taken(names: Sequence[str]) -> None:
     if taken := TAKEN & set(names):
         raise InputError(
-            f"a parameter is called {min(taken)}, as a column of the results is",
+            f"a parameter is called {min(taken)}, like a column of the results",
             where="surrogate",
             remedy="Rename it in the simulator",
         )

@@ -1,7 +1,7 @@
-"""The ledger of a screen: which parts of its results are committed, and what their bytes sum to.
+"""The ledger of a screen, which lists the committed parts of its results with their checksums.
 
-`ledger.jsonl` has a line for each part, which holds its own checksum and those of the part's file and of the rejects so
-far. Whoever reads results reads them through here, so that a changed byte is noticed.
+`ledger.jsonl` has a line for each part, which contains its own checksum and those of the file of the part and of the
+rejects so far. All code that reads results reads them through this module, so that a changed byte is detected.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ _ANEW = "Restore it from a copy, or delete the output directory and start anew"
 
 @dataclass(frozen=True)
 class Tally:
-    """Counts: rows read, those that are candidates, and of these those outside the training domain, those
-    in the domain and in every window, and those with a score."""
+    """Number of rows read, of candidates, and of candidates outside the domain, in all windows, and with a score."""
 
     read: int = 0
     valid: int = 0
@@ -52,15 +51,15 @@ class Commit:
 
     Attributes:
         part: number of the part, from 0.
-        position, line: where the candidates go on after it.
+        position, line: position and line of the first candidate after the part.
         total: fields of a `Tally`.
         cost: fields of a `Spent`.
         complete: whether the candidates end here and the best are written.
-        rows: candidates in its file; without any there is no file.
+        rows: number of candidates in the file of the part; there is no file if it is 0.
         bytes: size of the file.
-        rejects_bytes: length of `rejects.csv` once its rejects are in.
-        file_crc32: of the file; None in ledgers of earlier versions, as without a file.
-        rejects_crc32: of so much of `rejects.csv`.
+        rejects_bytes: length of `rejects.csv` with the rejects of this part.
+        file_crc32: checksum of the file; None without a file, and in ledgers of earlier versions.
+        rejects_crc32: checksum of the first `rejects_bytes` of `rejects.csv`.
     """
 
     part: int
@@ -77,7 +76,7 @@ class Commit:
 
     @staticmethod
     def of(part: int, position: int, line: int, total: Tally, cost: Spent, *, complete: bool = False) -> Commit:
-        """An entry for a part that is yet to be written."""
+        """An entry for a part that is not written yet."""
         return Commit(part, position, line, asdict(total), asdict(cost), complete)
 
     def tally(self) -> Tally:
@@ -91,22 +90,22 @@ class Commit:
 
 
 def part_path(out: Path, part: int) -> Path:
-    """Where a part of a screen in `out` lies."""
+    """Path of a part of a screen in `out`."""
     return out / RESULTS / f"part-{part:05d}.parquet"
 
 
 def ledger_line(commit: Commit) -> bytes:
-    """A part as its line of the ledger."""
+    """The line of the ledger for a part."""
     return (json.dumps(seal(asdict(commit))) + "\n").encode()
 
 
 def read_ledger(out: Path) -> tuple[list[Commit], int]:
-    """The committed parts of a screen, and the bytes of the ledger that tell of them.
+    """The committed parts of a screen, and the number of bytes of the ledger that list them.
 
-    Behind those there may be a line that was being written when the run was killed.
+    An incomplete line may follow these bytes, if the run was killed while it was written.
 
     Raises:
-        CorruptStoreError: a line is not what was written.
+        CorruptStoreError: a line differs from what was written.
     """
     path = out / LEDGER
     try:
@@ -129,7 +128,7 @@ def read_ledger(out: Path) -> tuple[list[Commit], int]:
 
 def _commit(line: bytes, where: str) -> Commit:
     commit = decode(Commit, unseal(decode(dict[str, Any], parse_json(line)), where=where, remedy=_ANEW, warn=False))
-    # Of the names that they have to have.
+    # This checks the names of their fields.
     commit.tally()
     commit.spent()
     return commit
@@ -165,7 +164,7 @@ def verify_part(out: Path, commit: Commit) -> None:
 
 
 def verify_rejects(out: Path, commit: Commit) -> None:
-    """Check so much of `rejects.csv` as a part and those before it rejected.
+    """Check the rejects in `rejects.csv` of a part and those before it.
 
     Raises:
         CorruptStoreError: it is missing or not what was written.
@@ -183,45 +182,45 @@ def verify_rejects(out: Path, commit: Commit) -> None:
 
 
 def refuse_lost_ledger(out: Path, parts: int) -> None:
-    """Refuse results that reach further than the ledger: a kill leaves no more than the file of the next part.
+    """Refuse results with more parts than the ledger lists: a kill leaves at most the file of the next part.
 
     Args:
-        out: of the screen.
-        parts: of which the ledger tells.
+        out: directory of the screen.
+        parts: number of parts in the ledger.
 
     Raises:
-        CorruptStoreError: lines of the ledger, or all of it, were lost.
+        CorruptStoreError: lines of the ledger, or the whole ledger, were lost.
     """
     last = max((part_number(path) for path in (out / RESULTS).glob("part-*.parquet")), default=-1)
     if last > parts:
         raise CorruptStoreError(
-            f"it tells of {parts} parts, and {RESULTS} has part {last}: lines of it were lost",
+            f"it lists {parts} parts, and {RESULTS} has part {last}: lines of the ledger were lost",
             where=str(out / LEDGER),
             remedy=_ANEW,
         )
 
 
 def part_number(path: Path) -> int:
-    """Of the file of a part; -1 for what is named otherwise."""
+    """Number of a part from the name of its file; -1 for files with other names."""
     digits = path.stem.removeprefix("part-")
     return int(digits) if digits.isascii() and digits.isdigit() else -1
 
 
 def say_unverified(out: Path, commits: list[Commit]) -> None:
-    """Say how many parts are of an earlier version, which noted no checksums."""
+    """Warn about parts of an earlier version, which saved no checksums."""
     if count := sum(c.rows > 0 and c.file_crc32 is None for c in commits):
         LOG.warning("%s: %d parts were written without checksums, so that changed bytes go unnoticed", out, count)
 
 
 def result_parts(out: Path) -> list[Path]:
-    """The files of the results of a screen, in order, each of them what was written.
+    """The verified files of the results of a screen, in order.
 
     Raises:
         CorruptStoreError: the ledger or a file is damaged or missing.
     """
     commits, _ = read_ledger(out)
     if not commits:
-        # Results that were brought from elsewhere have no ledger.
+        # Results that were copied without their ledger are not verified.
         return sorted((out / RESULTS).glob("part-*.parquet"))
     refuse_lost_ledger(out, len(commits))
     say_unverified(out, commits)
@@ -231,7 +230,7 @@ def result_parts(out: Path) -> list[Path]:
 
 
 def verified_rejects(out: Path) -> Path:
-    """`rejects.csv` of a screen, which is what was written.
+    """Path of the verified `rejects.csv` of a screen.
 
     Raises:
         CorruptStoreError: the ledger or the rejects are damaged.

@@ -1,10 +1,10 @@
-"""What is sought among the candidates: a property to push, windows to stay within, and the score of both.
+"""The objective of a screen: a property to optimise, windows of others, and the resulting score.
 
     score = s * mean - kappa * std    if every window holds and the molecule lies in the training domain
           = -inf                      otherwise
 
 with s = 1 to maximise and -1 to minimise. The mean is the surrogate's prediction and std its standard
-deviation, so kappa > 0 is the lower confidence bound, which prefers what the surrogate is sure of (Cox and
+deviation, so kappa > 0 is the lower confidence bound, which prefers certain predictions (Cox and
 John, IEEE SMC 1992). A window is a hard constraint on the predicted mean or, with `confident`, on the
 whole conformal interval.
 """
@@ -24,13 +24,13 @@ class Objective:
     """A property to maximise or to minimise within windows of others.
 
     Attributes:
-        maximize: target to make large; with neither this nor `minimize`, the surrogate's first target.
-        minimize: target to make small.
+        maximize: target to maximise; without it and `minimize`, the first target of the surrogate.
+        minimize: target to minimise.
         windows: target -> [low, high] in the target's unit, both included; infinite bounds are allowed.
-        hit: value that a confirmed molecule must reach, in the unit of the property.
-        kappa: standard deviations that are taken off the mean; 0 or more.
+        hit: value that a simulated molecule must reach to be a hit, in the unit of the property.
+        kappa: number of standard deviations that are subtracted from the mean; 0 or more.
         confident: whether the conformal interval, and not just the mean, must lie within the windows.
-        require_domain: whether candidates outside the training domain are ruled out.
+        require_domain: whether candidates outside the training domain are excluded.
 
     Raises:
         ValueError: both directions are given, a window is not a pair low < high, or kappa is negative.
@@ -54,7 +54,7 @@ class Objective:
                 raise ValueError(f"the window of {name} must be [low, high] with low < high, got {window}")
 
     def target(self, targets: Sequence[str]) -> str:
-        """The property that is pushed, out of a surrogate's `targets`."""
+        """The property that is optimised, from the `targets` of a surrogate."""
         return self.maximize or self.minimize or targets[0]
 
     @property
@@ -63,12 +63,12 @@ class Objective:
         return -1.0 if self.minimize is not None else 1.0
 
     def missing(self, targets: Sequence[str]) -> list[str]:
-        """Names that the objective needs and `targets` lacks."""
+        """Targets that the objective needs and that are not in `targets`."""
         names = {self.target(targets), *self.windows}
         return sorted(names - set(targets))
 
     def in_windows(self, values: Mapping[str, np.ndarray]) -> Bool[np.ndarray, " molecule"]:
-        """Whether each molecule lies in every window; NaN does not.
+        """Whether each molecule lies in every window; a NaN is outside.
 
         Args:
             values: each windowed target, (molecule,), predicted or simulated; at least one array.
@@ -83,7 +83,7 @@ class Objective:
         """Whether each prediction has a finite score: in the windows, finite, and in the domain.
 
         Args:
-            values: what `predict_table` answers: `<t>`, `<t>_std`, `<t>_low`, `<t>_high`, `in_domain`.
+            values: answer of `predict_table`: `<t>`, `<t>_std`, `<t>_low`, `<t>_high`, `in_domain`.
         """
         kept = np.isfinite(np.asarray(values[self.target(targets_of(values))]))
         if self.confident:
@@ -97,7 +97,7 @@ class Objective:
         """The score of each prediction, larger is better; -inf where it is not eligible.
 
         Args:
-            values: what `predict_table` answers.
+            values: answer of `predict_table`.
         """
         name = self.target(targets_of(values))
         score = self.sign * np.asarray(values[name], np.float64)
@@ -106,11 +106,11 @@ class Objective:
         return np.where(self.eligible(values) & np.isfinite(score), score, -np.inf)
 
     def is_hit(self, values: Mapping[str, np.ndarray], threshold: float | None = None) -> Bool[np.ndarray, " molecule"]:
-        """Whether simulated values confirm a molecule: in every window, and as good as the threshold.
+        """Whether simulated values confirm a molecule: in every window, and at least as good as the threshold.
 
         Args:
-            values: target -> values (molecule,), first the pushed one where the objective names none.
-            threshold: instead of `hit`; with neither, the windows alone decide. NaN is never a hit.
+            values: target -> values (molecule,); the first one is optimised if the objective names none.
+            threshold: value to reach instead of `hit`; without both, the windows alone decide. NaN is never a hit.
         """
         bound = self.hit if threshold is None else threshold
         value = np.asarray(values[self.target(list(values))], np.float64)

@@ -1,4 +1,4 @@
-"""What was read of candidates, as the table that every reader ends with."""
+"""The report of what was read from candidates, and the counts of standard forms."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from experiments.screening_ledger import result_parts
 
 @dataclass(frozen=True)
 class StandardForms:
-    """Molecules that are asked about in another form than the file writes.
+    """Counts of molecules whose standard form differs from the form in the file.
 
     Attributes:
-        changed: all of them.
-        stripped: those of them that lost counter-ions or solvents.
+        changed: number of these molecules.
+        stripped: number of those that lost counter-ions or solvents.
     """
 
     changed: int = 0
@@ -32,16 +32,16 @@ class StandardForms:
 
     @staticmethod
     def of(pairs: Iterable[tuple[str, str | None]]) -> StandardForms:
-        """Count pairs of a SMILES and its standard form; None or "" for a molecule that is its own."""
+        """Count pairs of a SMILES and its standard form; None or "" if the form does not differ."""
         counted = [form.count(".") < text.count(".") for text, form in pairs if form]
         return StandardForms(len(counted), sum(counted))
 
     @staticmethod
     def in_results(out: Path) -> StandardForms:
-        """Count those of the results of a screen.
+        """Count the standard forms in the results of a screen.
 
         Raises:
-            CorruptStoreError: a part is not what was written.
+            CorruptStoreError: a part differs from what was written.
         """
         changed = stripped = 0
         for part in result_parts(out):
@@ -53,26 +53,26 @@ class StandardForms:
 
     @property
     def said(self) -> str:
-        """The counts as half a sentence."""
+        """The counts in words."""
         salts = f" ({self.stripped:,} of them without counter-ions or solvents)" if self.stripped else ""
         return f"{self.changed:,} molecules are taken in another form than that of the file{salts}"
 
 
 def standard_said(steps: Sequence[str], forms: StandardForms) -> tuple[str, ...]:
-    """How many molecules are asked about in another form than the file writes; nothing where none was asked for."""
+    """The note on molecules that are used in their standard form; empty if none was requested."""
     return (f"standardise={','.join(steps)}: {forms.said}",) if steps else ()
 
 
 def standard_of(library: Mapping[str, Any], asked: Sequence[str], where: str) -> tuple[str, ...]:
-    """The steps that the molecules of a prepared library took, which a screen of it cannot change.
+    """The steps of standardisation of a prepared library, which a screen cannot change.
 
     Args:
-        library: what it was made from.
-        asked: the steps that a screen asks for; none to take those of the library.
-        where: the library lies.
+        library: description of the source of the library.
+        asked: steps that a screen requests; empty to use those of the library.
+        where: path of the library.
 
     Raises:
-        InputError: others are asked for.
+        InputError: other steps are requested.
     """
     steps = tuple(library.get("standardise", ()))
     if asked and tuple(asked) != steps:
@@ -94,14 +94,14 @@ def candidates_read(
     quantities: Mapping[str, str] | None = None,
     assumed: tuple[str, ...] = (),
 ) -> Reading:
-    """The `Reading` of candidates that went through a screen or into a library, every session of it counted.
+    """The `Reading` of candidates that were screened or prepared, over all sessions.
 
     Args:
-        where: the candidates come from.
-        description: what they were read as.
-        rejects: the CSV of rows that were left out, with their reasons.
-        total: rows that were read.
-        used: rows that are candidates.
+        where: origin of the candidates.
+        description: format in which they were read.
+        rejects: CSV file of the rows that were left out, with their reasons.
+        total: number of rows that were read.
+        used: number of rows that are candidates.
         quantities, assumed: see `Reading`.
     """
     reasons: Counter[str] = Counter()

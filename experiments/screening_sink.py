@@ -1,8 +1,8 @@
-"""Where results go: Parquet parts with a ledger that makes them resumable, the best kept on the way.
+"""Writes the results of a screen: Parquet parts, a ledger from which a run resumes, and the best candidates.
 
-A part is committed in this order: its Parquet file is renamed into place, its rejects are appended, one
-line is appended to `ledger.jsonl`; each is flushed to the disk before the next. What no ledger line tells
-of was not committed: on the next run such a file is deleted and such rejects are cut off.
+A part is committed in this order: its Parquet file is renamed into place, its rejects are appended, and a line is
+appended to `ledger.jsonl`; each is flushed to the disk before the next. Files and rejects that are not in the ledger
+were not committed: the next run deletes such files and truncates such rejects.
 """
 
 from __future__ import annotations
@@ -49,12 +49,12 @@ REJECT_COLUMNS = ("file", "line", "text", "reason")
 
 
 def result_batch(encoded: Candidates, values: Mapping[str, np.ndarray], objective: Objective) -> pa.RecordBatch:
-    """The rows of a chunk as they are written: one column copied from numpy each, none built by Python.
+    """The rows of a chunk as they are written; the columns are copied from numpy arrays, without Python loops.
 
     Args:
-        encoded: the parsed chunk.
-        values: `predict_table` of its table.
-        objective: which property is `prediction`, and what `score` is.
+        encoded: parsed chunk.
+        values: answer of `predict_table` for its table.
+        objective: defines the columns `prediction` and `score`.
     """
     targets = targets_of(values)
     name = objective.target(targets)
@@ -82,9 +82,9 @@ class TopK:
     """The best rows seen so far, by score and then by line; rows without a finite score never enter.
 
     Args:
-        k: how many.
-        keys: what makes two rows the same candidate, one key a row of a table; of those the best row is kept. None
-            keeps all rows.
+        k: largest number of rows.
+        keys: returns a key for each row of a table, equal for the same candidate; only the best row of each key is
+            kept. None keeps all rows.
     """
 
     def __init__(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None) -> None:
@@ -99,7 +99,7 @@ class TopK:
     def add(self, batch: pa.RecordBatch) -> None:
         """Consider more rows; lines must be larger than those of earlier batches."""
         score = batch.column("score").to_numpy()
-        # A tie with the last one kept loses, because its line is larger.
+        # A row that ties with the last kept one ranks below it, because its line is larger.
         better = np.flatnonzero(score > self._threshold)
         if len(better) and self._k:
             self._kept.append(pa.Table.from_batches([batch.take(pa.array(better))]))
@@ -108,14 +108,14 @@ class TopK:
             self._compact()
 
     def table(self) -> pa.Table | None:
-        """The best, in order; None if there is none."""
+        """The best rows, in order; None if there are none."""
         self._compact()
         return self._kept[0] if self._kept else None
 
     def repeats(self) -> int:
-        """Rows left out because the same candidate stands in `table` already, of those that would have entered."""
+        """Number of rows that would be in `table`, but repeat a candidate that is in it."""
         self._compact()
-        # Only rows above the last one kept are counted, so that the number does not depend on when they were seen.
+        # Only rows above the last kept one are counted, so that the number does not depend on the order of batches.
         return sum(score > self._threshold for score in self._repeats)
 
     def _compact(self) -> None:
@@ -163,14 +163,14 @@ class Sink:
     """The output directory of a screen.
 
     Args:
-        out: made if it is not there.
-        fingerprint: what the results depend on; a directory made with another one is refused.
-        source: name that `rejects.csv` gives to the file of candidates.
-        compression: of the Parquet parts.
-        named: columns by which results know a candidate.
+        out: output directory, which is created if it does not exist.
+        fingerprint: settings that the results depend on; a directory with other ones is refused.
+        source: name of the file of candidates in `rejects.csv`.
+        compression: compression of the Parquet parts.
+        named: columns of the results that identify a candidate.
 
     Raises:
-        InputError: `out` holds another screen, or parts of this one are missing or damaged.
+        InputError: `out` contains another screen, or parts of this one are missing or damaged.
     """
 
     def __init__(
@@ -198,29 +198,29 @@ class Sink:
         return self.commits[-1] if self.commits else None
 
     def part_path(self, part: int) -> Path:
-        """Where a part lies."""
+        """Path of a part."""
         return part_path(self._out, part)
 
     def commit(self, batches: Sequence[pa.RecordBatch], rejects: Sequence[Reject], entry: Commit) -> None:
-        """Write a part in the background; waits for the one before, so that one at most is held.
+        """Write a part in the background, after the previous one, so that at most one is in memory.
 
-        What only the writer knows (`rows`, `bytes`, the checksums) is filled in here.
+        The fields that only the writer knows (`rows`, `bytes`, the checksums) are filled in here.
         """
         self.wait()
         self._pending = self._writer.submit(self._write, list(batches), list(rejects), entry)
 
     def wait(self) -> None:
-        """Wait until everything handed over is on the disk; what went wrong there is raised here."""
+        """Wait until all parts are on the disk; an error of the background thread is raised here."""
         pending, self._pending = self._pending, None
         if pending is not None:
             pending.result()
 
     def close(self) -> None:
-        """End the writing thread, after what it is doing."""
+        """End the writing thread after its current part."""
         self._writer.shutdown(wait=True)
 
     def top(self, k: int, keys: Callable[[pa.Table], list[str]] | None = None) -> TopK:
-        """The best of the parts that are committed; see `TopK`."""
+        """The best rows of the committed parts; see `TopK`."""
         best = TopK(k, keys)
         for entry in self.commits:
             if entry.rows:
@@ -230,7 +230,7 @@ class Sink:
         return best
 
     def write_top(self, best: TopK) -> int:
-        """Write `top.csv` and `top.parquet`, ranked; the number of rows."""
+        """Write `top.csv` and `top.parquet`, ranked, and return the number of rows."""
         table = best.table()
         if table is None:
             names = ["rank", "line", *self._named, "score", "prediction", "std", "low", "high", "in_domain"]
@@ -262,7 +262,7 @@ class Sink:
         size, crc = 0, None
         if batches:
             with atomic_path(path) as temporary:
-                # Every string is different and floats repeat little: dictionaries would cost time and no less space.
+                # Strings differ and floats rarely repeat, so dictionary encoding would cost time and save no space.
                 pq.write_table(
                     pa.Table.from_batches(batches), temporary, compression=self._compression, use_dictionary=False
                 )
@@ -279,7 +279,7 @@ class Sink:
             file.flush()
             os.fsync(file.fileno())
             rejects_bytes = file.tell()
-        # Its name, too, before a line counts it.
+        # The directory entry must be on the disk before the ledger lists the part.
         sync_directory(self._out)
         done = replace(
             entry, rows=rows, bytes=size, rejects_bytes=rejects_bytes, file_crc32=crc, rejects_crc32=self._rejects_crc
@@ -293,14 +293,14 @@ class Sink:
         self.commits.append(done)
 
     def _recover(self) -> list[Commit]:
-        """Committed parts; whatever a killed run left beside them is removed."""
+        """The committed parts; files that a killed run left in addition are removed."""
         commits, length = read_ledger(self._out)
         for entry in commits:
             verify_part(self._out, entry)
         if commits:
             verify_rejects(self._out, commits[-1])
         say_unverified(self._out, commits)
-        # Before anything is removed: what a ledger does not tell of may be good.
+        # This is checked before anything is removed, because parts that a damaged ledger lacks may be valid.
         refuse_lost_ledger(self._out, len(commits))
         kept = {self.part_path(entry.part).name for entry in commits if entry.rows}
         for path in self.results.iterdir():
@@ -318,7 +318,7 @@ class Sink:
 
 
 def _claim(out: Path, fingerprint: Mapping[str, object]) -> None:
-    """Mark `out` as the place of this screen, or check that it is."""
+    """Write the settings of this screen to `out`, or compare them with those that are there."""
     path = out / "screen.json"
     if not path.exists():
         if (out / LEDGER).exists():

@@ -1,4 +1,4 @@
-"""Files of candidates of any size, read as chunks of rows from any position; memory is that of a chunk."""
+"""Reads files of candidates of any size in chunks of rows, from any position, in the memory of one chunk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from experiments.screening_chunks import (
 )
 from experiments.screening_workers import ParserPool
 
-#: Bytes of text of one chunk; a chunk ends with the row that reaches them.
+#: Bytes of text of a chunk; it ends with the row that reaches this size.
 CHUNK_BYTES = 1 << 22
 SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
 PARQUET_SUFFIXES = (".parquet", ".pq")
@@ -39,13 +39,13 @@ HEADER_WORDS = frozenset({"smiles", "canonical_smiles", "smile", "structure"})
 
 @dataclass(frozen=True)
 class Piece:
-    """Some rows, not parsed yet or prepared, and where the file goes on after them.
+    """A chunk of rows, raw or already parsed, and the position in the file after it.
 
     Attributes:
-        chunk: the rows, as they stand in the file, or parsed already.
-        end: position from which `pieces` continues (bytes of text once decompressed, or rows).
+        chunk: rows as they are in the file, or already parsed.
+        end: position from which `pieces` continues (bytes of decompressed text, or rows).
         line: number of the row at `end`.
-        done: share of the file that is read by then, for the progress bar.
+        done: share of the file up to `end`, for the progress bar.
     """
 
     chunk: Chunk | Candidates
@@ -54,7 +54,7 @@ class Piece:
     done: float
 
     def load(self, pool: ParserPool) -> Future[Candidates]:
-        """The chunk, parsed in one of the processes where it has to be."""
+        """The parsed chunk; a raw one is parsed in one of the processes."""
         if isinstance(self.chunk, TextChunk | ArrowChunk):
             return cast("Future[Candidates]", pool.submit(self.chunk))
         ready: Future[Candidates] = Future()
@@ -66,7 +66,7 @@ class Source(Protocol):
     """A file of candidates.
 
     Attributes:
-        parses: whether its rows have to be parsed in processes.
+        parses: whether its rows are parsed in processes.
     """
 
     parses: ClassVar[bool]
@@ -146,10 +146,10 @@ class _Lines:
     """Lines of a text.
 
     Attributes:
-        lines: with their ends.
-        cut: indices of those that were too long and lack the rest.
-        size: bytes of all in the stream.
-        quotes: in those that are whole.
+        lines: lines with their line breaks.
+        cut: indices of lines that were too long and were truncated.
+        size: number of bytes of all lines in the stream.
+        quotes: number of quotation marks in complete lines.
     """
 
     lines: list[bytes] = field(default_factory=list)
@@ -195,7 +195,7 @@ class ParquetSource:
 
 @dataclass(frozen=True)
 class LibrarySource:
-    """A library made by `understudy prepare`; positions are molecules, lines those of its own source."""
+    """A library written by `understudy prepare`; positions are molecules, and lines are those of its source."""
 
     parses: ClassVar[bool] = False
     library: PreparedLibrary
@@ -203,7 +203,7 @@ class LibrarySource:
     description: ClassVar[str] = "library of `understudy prepare`"
 
     def pieces(self, rows: int, position: int, line: int) -> Iterator[Piece]:
-        """Chunks of featurised molecules; a part is checked before its first molecule is used."""
+        """Chunks of featurised molecules; a part is verified before its first molecule is used."""
         before, total = 0, max(1, len(self.library))
         for part in self.library.parts:
             if before + part.rows > position:
@@ -252,8 +252,8 @@ def open_table(path: Path, columns: Sequence[str]) -> tuple[TextSource, list[str
     """Whole lines of a .csv or .tsv file, and the names in its header.
 
     Args:
-        path: of the file.
-        columns: that are asked for, which tell what separates its fields.
+        path: path of the file.
+        columns: names of the required columns, by which the delimiter is chosen.
 
     Raises:
         InputError: it cannot be read, or is empty.
@@ -300,7 +300,7 @@ def _head(path: Path, form: TextFormat) -> bytes:
 
 
 def unused_of_candidates(path: Path) -> dict[str, str]:
-    """Keys that the kind of a file of candidates makes no use of; see `experiments.strict`."""
+    """Keys that this kind of file of candidates does not use, with the reason; see `experiments.strict`."""
     if path.is_dir():
         return {"smiles": "a prepared library has no columns"}
     if path.is_file() and kind_of(path)[0] in SMILES_SUFFIXES:
@@ -315,10 +315,10 @@ def codecs_mark(head: bytes) -> bytes:
 
 
 def identity(path: Path) -> dict[str, int | str]:
-    """What tells this file from another without reading all of it: its size, and a digest of samples.
+    """Size of a file and a digest of samples, which identify it without reading all of it.
 
-    64 samples of 64 KiB at even distances, the first and the last included. Of a prepared library it is that
-    of the card, which holds the checksums of all else.
+    The digest covers 64 samples of 64 KiB at even distances, the first and the last included. For a prepared library it
+    is that of its card, which contains the checksums of all other files.
     """
     if path.is_dir():
         path = path / CARD

@@ -1,4 +1,4 @@
-"""What a screen did: its counts, its costs, and the table that it ends with."""
+"""The counts and costs of a screen, and the table that ends it."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from experiments.screening_readings import StandardForms
 
 @dataclass(frozen=True)
 class ScreenSummary:
-    """What a screen did, every session of it counted.
+    """The counts and costs of a screen, summed over all its sessions.
 
     Attributes:
-        read: rows, good and bad.
-        valid: rows that are candidates.
-        out_of_domain: candidates outside the training domain.
-        in_window: candidates in the domain and in every window of the objective.
-        eligible: candidates with a score.
-        parts: Parquet files.
-        top: rows of `top.csv`.
-        seconds: wall time from the first row to the last file, parsing and writing included.
-        startup_seconds: wall time before: starting processes and compiling.
-        core_seconds: processor time of every process, start-up included.
+        read: number of rows, valid and rejected.
+        valid: number of rows that are candidates.
+        out_of_domain: number of candidates outside the training domain.
+        in_window: number of candidates in the domain and in every window of the objective.
+        eligible: number of candidates with a finite score.
+        parts: number of Parquet files.
+        top: number of rows of `top.csv`.
+        seconds: wall time from the first row to the last file, parsing and writing included, s.
+        startup_seconds: wall time before that, for starting processes and compiling, s.
+        core_seconds: processor time of all processes, start-up included, s.
         peak_memory_mb: largest sum of memory over the processes, in 10^6 bytes.
-        resumed: rows that earlier sessions had done.
-        kind: what a candidate is called.
-        repeats: rows as good as those of `top.csv` that are not in it, because another row is the same candidate.
-        forms: candidates that were asked about in their standard form; None where no standard form was asked for.
+        resumed: number of rows that earlier sessions screened.
+        kind: name of a candidate, in the singular.
+        repeats: number of rows as good as those of `top.csv` that are omitted, because another row is the same
+            candidate.
+        forms: counts of candidates that were screened in their standard form; None if none was requested.
     """
 
     read: int
@@ -51,16 +52,16 @@ class ScreenSummary:
 
     @property
     def rejected(self) -> int:
-        """Rows that are no candidates."""
+        """Number of rows that are not candidates."""
         return self.read - self.valid
 
     @property
     def per_second(self) -> float:
-        """Rows over `seconds`."""
+        """Rows per second of wall time."""
         return self.read / max(self.seconds, 1e-9)
 
     def metrics(self) -> dict[str, float]:
-        """Flat metrics, as in `metrics.json`: `screen/molecules`, `screen/molecules_per_second` and more."""
+        """Flat metrics for `metrics.json`, such as `screen/molecules` and `screen/molecules_per_second`."""
         names = (
             "valid", "rejected", "out_of_domain", "in_window", "eligible", "parts", "seconds", "startup_seconds",
             "core_seconds", "peak_memory_mb", "repeats",

@@ -1,4 +1,4 @@
-"""Processor time and memory of this process and all its children, for honest cost tables."""
+"""Processor time and memory of this process and all its descendants, for the tables of costs."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ def tree() -> list[psutil.Process]:
 
 
 def cpu_seconds() -> float:
-    """Processor time so far, user and system, of this process, its descendants and those that ended (s)."""
+    """Processor time (user and system) of this process and its descendants so far, ended ones included, s."""
     return tree_seconds()
 
 
 def memory_mb() -> float:
     """Memory of this process and its descendants, in 10^6 bytes.
 
-    Proportional set size where the system tells it (Linux), so that shared pages count once; resident set
-    size elsewhere.
+    This is the proportional set size if the system reports it (Linux), so that shared pages count once, and the
+    resident set size elsewhere.
     """
     total = 0
     for process in tree():
@@ -63,7 +63,7 @@ class PeakMemory:
         self.sample()
 
     def sample(self) -> float:
-        """Look once now; the peak so far."""
+        """Measure once, and return the peak so far."""
         self.peak_mb = max(self.peak_mb, memory_mb())
         return self.peak_mb
 

@@ -1,4 +1,4 @@
-"""Parsing processes for chunks: bytes go in, numpy arrays come out, and a chunk that kills its process is narrowed."""
+"""Processes that parse chunks into numpy arrays; a chunk that kills its process is halved until its row is found."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class ParserPool:
 
     Args:
         workers: number of processes.
-        niceness: added to theirs, so that the parent, which feeds the device, comes first.
-        standardise: steps that each molecule takes before (`simulators.quantum.standardise`).
-        limits: of each row.
+        niceness: increment of their niceness, so that the parent, which feeds the device, has priority.
+        standardise: steps of standardisation of each molecule (`simulators.quantum.standardise`).
+        limits: limits on the time and memory of each row.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class ParserPool:
         except DiedError as death:
             line, reason, shared = death.row, death.reason, death.shared
         if line is not None and not shared:
-            # The row at fault is passed over from now on.
+            # The row at fault is rejected from now on.
             chunk = chunk.losing(line, reason)
         halves = chunk.halves()
         if halves is None:

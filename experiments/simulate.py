@@ -1,4 +1,4 @@
-"""`understudy simulate`: run a simulator over molecules of a file or drawn requests, into a resumable store."""
+"""`understudy simulate`: run a simulator on molecules of a file or on drawn requests, into a resumable store."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class SimulateSettings(StageSettings):
     """The keys of `understudy simulate`.
 
     Attributes:
-        inputs: a file of molecules.
-        sampling: how requests are drawn instead.
+        inputs: file of molecules.
+        sampling: how requests are drawn, instead of `inputs`.
         smiles: column that holds SMILES.
-        limit: most inputs.
-        charge_key, spin_key, spin_convention: of geometries, see `data.frame_names.FrameKeys`.
-        out: the store.
+        limit: largest number of inputs.
+        charge_key, spin_key, spin_convention: entries of geometries; see `data.frame_names.FrameKeys`.
+        out: store of the records.
         simulator, campaign, conformers: groups of the configuration.
 
     Raises:
@@ -76,11 +76,11 @@ def requests(
     tally: TableTally | None = None,
     changed: list[tuple[str, str]] | None = None,
 ) -> Iterator[xr.Dataset]:
-    """What a simulator takes of SMILES, from the rows of a file: the canonical one.
+    """Requests with canonical SMILES, from the rows of a file, for a simulator that takes SMILES.
 
-    A molecule has many SMILES and one request, so that it is simulated once. A row of `path` that lacks what is
-    taken goes to `rejects`, and is counted by `tally` as left out. `changed` gets those that are simulated in
-    another form, their SMILES and the form, as `conformers.standardise` says.
+    All SMILES of a molecule give the same request, so that it is simulated once. A row of `path` that cannot be used
+    goes to `rejects`, and `tally` counts it as left out. `changed` receives the SMILES and the standard form of the
+    molecules whose form `conformers.standardise` changes.
     """
     steps = simulator.conformers.standardise if isinstance(simulator, FromSmiles) else ()
     for row in rows:
@@ -99,12 +99,10 @@ def requests(
 
 
 def simulate(config: DictConfig, run_dir: Path) -> None:
-    """Simulate each molecule of `config.inputs`, or each drawn request, that is not in the store yet."""
+    """Simulate each molecule of the input file, or each drawn request, that is not in the store yet."""
     settings = build(SimulateSettings, config, where="")
     if settings.sampling is None and settings.inputs is None:
-        raise InputError(
-            "nothing to simulate is named", where="inputs", remedy="Give inputs=FILE of molecules, or sampling=KIND"
-        )
+        raise InputError("no input is named", where="inputs", remedy="Give inputs=FILE of molecules, or sampling=KIND")
     simulator = instantiate(config.simulator)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     if settings.sampling is not None:
@@ -125,7 +123,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     with RejectLog(rejects_path(run_dir)) as rejects:
         head = next(read(path, smiles_column=settings.smiles, rejects=Silent(), keys=keys), None)
         takes_geometries = any(v.name == "positions" for v in simulator.spec.inputs)
-        # What the first row has decides what is simulated.
+        # The first row decides whether geometries or SMILES are simulated.
         geometries = kind_of(path) in (*XYZ_SUFFIXES, ".db") if head is None else head.positions is not None
         if takes_geometries and geometries:
             frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
@@ -153,7 +151,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         try:
             ended = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
         finally:
-            # Also of a campaign that stops early, whose table tells what its requests came from.
+            # The reading is shown even if the campaign stops early.
             if isinstance(simulator, FromSmiles):
                 tally.assumed += standard_said(simulator.conformers.standardise, StandardForms.of(changed))
             show_readings([_reading(tally, path, settings.limit, ended)], run_dir)
@@ -161,7 +159,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
 
 
 def _reading(tally: TableTally, path: Path, limit: int | None, result: CampaignSummary | None) -> Reading:
-    """What was read of a file of molecules; as far as the campaign came, where it stopped early."""
+    """What was read of a file of molecules, up to the point where the campaign stopped."""
     reading = tally.reading(path)
     said = []
     if result is None:
@@ -174,7 +172,7 @@ def _reading(tally: TableTally, path: Path, limit: int | None, result: CampaignS
 
 
 def _refuse_no_molecules(simulator: Simulator) -> None:
-    """A file of `inputs` is one of molecules, whatever its columns are.
+    """Refuse a simulator that does not take molecules, because `inputs` is a file of molecules.
 
     Raises:
         InputError: the simulator takes other inputs.
@@ -190,12 +188,12 @@ def _refuse_no_molecules(simulator: Simulator) -> None:
         )
 
 
-#: How charges and spins of geometries are named.
+#: Keys that name the charge and spin entries of geometries.
 KEYS_OF_FRAMES = ("charge_key", "spin_key", "spin_convention")
 
 
 def unused_in_simulation(config: DictConfig) -> dict[str, str]:
-    """Keys that what is simulated makes no use of; see `experiments.strict`."""
+    """Keys that this simulation does not use, with the reason; see `experiments.strict`."""
     if config.get("sampling") is not None:
         keys = ("inputs", "smiles", "limit", "conformers", *KEYS_OF_FRAMES)
         return dict.fromkeys(keys, "the requests are drawn, as sampling says")
@@ -214,7 +212,7 @@ def unused_in_simulation(config: DictConfig) -> dict[str, str]:
 
 
 def _end(result: CampaignSummary, run_dir: Path) -> None:
-    """Write the metrics; a campaign without a single answer ends the command with an error."""
+    """Write the metrics; a campaign without any answer ends the command with an error."""
     write_json(run_dir / "metrics.json", result.metrics())
     result.refuse_no_answer()
 

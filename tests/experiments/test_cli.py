@@ -223,8 +223,8 @@ def test_a_target_outside_the_project_is_never_instantiated(tmp_path: Path) -> N
         (["+hydra.callbacks.x._target_=os.system"], "some of them name code to run"),
         (["hydra/launcher=joblib"], "some of them name code to run"),
         (["hydra.launcher._target_=os.system"], "some of them name code to run"),
-        (["--config-dir", "evil"], "sets what is Hydra's own"),
-        (["-cd=evil"], "sets what is Hydra's own"),
+        (["--config-dir", "evil"], "sets keys of Hydra itself"),
+        (["-cd=evil"], "sets keys of Hydra itself"),
     ],
 )
 def test_no_option_runs_code_from_outside(

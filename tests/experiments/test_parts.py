@@ -191,7 +191,7 @@ def test_one_sample_is_refused_with_the_number_that_is_needed(refused: Callable[
 
 def test_one_trajectory_or_frame_is_said(caplog: pytest.LogCaptureFixture) -> None:
     split(["a"], PartedData(file="", parts=[1, 0, 0, 0]))
-    assert "all is learned from 1 sample" in caplog.text
+    assert "there is only 1 training sample" in caplog.text
 
 
 def test_frames_that_leave_a_part_empty_are_refused_with_the_number() -> None:

@@ -276,7 +276,7 @@ def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSu
     assert scores["test/same/unseen/force/mae"] == pytest.approx(rest)
     assert readings[0].quantities["learned from"].startswith("5 of 20 samples were learned from")
     assert readings[0].assumed == ()
-    assert "another simulator, setting or version (cdcdcdcdcdcd; learned was abababababab)" in readings[1].assumed[0]
+    assert "another simulator, setting or version (cdcdcdcdcdcd; abababababab was learned)" in readings[1].assumed[0]
     slip = store_of_forces(tmp_path / "slip", learned.labels_fingerprint, "slip")
     with pytest.raises(InputError, match="its boundary is 'slip', 'no slip' has been learned"):
         evaluate_parametric(walls, [slip], columns)

@@ -53,7 +53,7 @@ def test_ions_are_no_isolated_atoms() -> None:
 def test_elements_without_an_isolated_atom_are_named_and_what_they_are_given_instead() -> None:
     reading = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6, 8: -2041.8, 9: -2713.5}, (1, 6, 7, 8))
     assert len(reading.assumed) == 1
-    assert reading.assumed[0].startswith("no isolated atom of C, N is at hand")
+    assert reading.assumed[0].startswith("there is no isolated atom of C, N")
     assert "mean contribution" in reading.assumed[0]
     assert list(reading.unused) == ["F"]
     whole = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6, 8: -2041.8}, (1, 8))

@@ -118,7 +118,7 @@ def test_what_lies_outside_of_training_is_told_with_numbers(
         surrogate.simulate(surrogate.spec.request({"k": -1.0}))
     far_scores = score_fields(surrogate, darcy(10, 3, permeability=50.0), "far")
     assert far_scores["far/in_domain"] == 0
-    assert "far: 10 of 10 samples are unlike those that were learned from, the first by k = " in caplog.text
+    assert "far: 10 of 10 samples are outside the training domain, the first by k = " in caplog.text
     # A surrogate saved without ranges answers, and marks its domain as unknown.
     replace_domain = surrogate.with_facts(domain=None)
     replace_domain.save(tmp_path / "old")
