@@ -160,7 +160,7 @@ def test_inputs_that_come_again_have_one_key_whatever_their_labels_are(
     keys = samples.input_keys()
     assert [keys.index(key) for key in keys] == [0, 0, 2, 2, 4, 4, 4, 4]
     say_learned_inputs(set(keys[:2]), {"other": samples})
-    assert "2 of 8 samples of other have inputs that are learned from" in caplog.text
+    assert "2 of 8 samples of other have inputs of the training part" in caplog.text
 
 
 # --- few samples
@@ -169,7 +169,7 @@ def test_inputs_that_come_again_have_one_key_whatever_their_labels_are(
 def test_a_part_that_was_asked_for_and_is_empty_is_said_with_its_number(caplog: pytest.LogCaptureFixture) -> None:
     parts = split([str(i) for i in range(12)], PartedData(file="", parts=[0.86, 0.05, 0, 0.09]))
     assert not len(parts["valid"])
-    assert "part valid is empty: 0.05 of 12 samples is none, which takes 20; no validation tells" in caplog.text
+    assert "part valid is empty: 0.05 of 12 samples is none, which takes 20; no validation chooses" in caplog.text
     assert len(parts["test"]) == 1
     assert "the part test is empty" not in caplog.text
 

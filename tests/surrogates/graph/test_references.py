@@ -60,7 +60,7 @@ def test_elements_without_an_isolated_atom_are_named_and_what_they_are_given_ins
     assert (whole.assumed, dict(whole.unused)) == ((), {})
     # A head that is trained further keeps its reference energies, whatever a file says.
     kept = isolated_said(Reading("atoms.xyz", "extended XYZ"), {1: -13.6}, (1, 8), "main")
-    assert "'main' goes on" in kept.unused["isolated atoms"]
+    assert "'main' keeps" in kept.unused["isolated atoms"]
     assert kept.assumed == ()
 
 
