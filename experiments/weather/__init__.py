@@ -1,1 +1,1 @@
-"""Forecasts of the atmosphere: what they are scored by, what they are held against, and the page that shows it."""
+"""Evaluation of weather forecasts: scores, reference forecasts, long runs, costs, and the page that shows them."""

@@ -1,4 +1,4 @@
-"""A forecaster beside the dynamical core that it learned from, at coarser truncations: error against cost."""
+"""Error against cost of a forecaster and of the dynamical core that it learned from, at coarser truncations."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ from simulators.weather.core_regrid import regrid
 from simulators.weather.dycore import DynamicalCore
 from surrogates.weather.forecaster import Forecaster
 
-#: Channels whose errors are compared.
+#: Variables whose errors are compared.
 COMPARED = ("temperature", "u_component_of_wind", "v_component_of_wind")
 
 
 @dataclass(frozen=True)
 class CoreForecasts:
-    """A core as a system of forecasts, at its own truncation or a coarser one.
+    """Forecasts by a dynamical core, at its own truncation or a coarser one.
 
     Attributes:
-        core: whose `state_layout` the states of the records have.
-        truncation: at which it runs.
+        core: core whose `state_layout` is that of the initial and forecast states.
+        truncation: truncation at which it runs.
+        history: number of states that a forecast begins with.
     """
 
     core: DynamicalCore
@@ -37,13 +38,13 @@ class CoreForecasts:
 
     @property
     def runner(self) -> DynamicalCore:
-        """The core that runs."""
+        """The core at the truncation at which it runs."""
         return replace(self.core, truncation=self.truncation, step_minutes=None)
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
     ) -> Float[np.ndarray, "batch 1 lead latitude longitude channel"]:
-        """States at leads 1 to `steps`, there and back between the grids by spectral truncation."""
+        """States at leads 1 to `steps`; between the grids they are converted by spectral truncation."""
         native, runner = self.core.state_layout, self.runner
         same = self.truncation == self.core.truncation
         start = history[:, -1] if same else regrid(history[:, -1], native, runner.state_layout)
@@ -52,7 +53,7 @@ class CoreForecasts:
 
 
 def relative_error(store: WindowStore) -> Any:
-    """Error of each request: root mean square over leads, area and temperature and winds, in units of their spread."""
+    """A function for the error of each request: root mean square over leads, area, temperature and winds, by spread."""
     layout = store.layout
     at = [i for i, c in enumerate(layout.channels) if c.variable in COMPARED]
     spread = np.array(store.statistics.std)[at]
@@ -78,10 +79,10 @@ def compare_with_core(
     batch_sizes: tuple[int, ...] = (1, 16),
     repeats: int = 3,
 ) -> Comparison:
-    """The fair comparison of `experiments.comparison`, with coarser truncations as rungs.
+    """Compare a forecaster with its core, as `experiments.comparison` does; coarser truncations are the rungs.
 
-    The truth is the core at the truncation of the records. It is held against itself run again from the same states,
-    which are float32: what differs is what no forecast can know.
+    The truth is the core at the truncation of the records. It is compared with the core run again from the same states
+    in float32; their difference is the error that no forecast can avoid.
 
     Raises:
         InputError: the store's states are not those of the core.
@@ -94,11 +95,11 @@ def compare_with_core(
     initial, truth = states[:, 0], np.moveaxis(states[:, 1:], -1, 2)
     times = store.times[starts]
 
-    def laid(forecasts: np.ndarray) -> np.ndarray:
+    def channels_first(forecasts: np.ndarray) -> np.ndarray:
         return np.moveaxis(forecasts[:, 0], -1, 2)
 
     few = slice(0, 4)
-    again = laid(CoreForecasts(core, core.truncation).forecast_arrays(initial[few, None], times[few], steps))
+    again = channels_first(CoreForecasts(core, core.truncation).forecast_arrays(initial[few, None], times[few], steps))
     error = relative_error(store)
     difference = float(error(again, truth[few]).mean())
 
@@ -106,14 +107,17 @@ def compare_with_core(
         system = CoreForecasts(core, truncation)
         return Contender(
             f"T{truncation}, {system.runner.step:g} min", "solver",
-            lambda x, _: laid(system.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)),
+            lambda x, _: channels_first(system.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)),
+                steps)),
         )  # fmt: skip
 
     scores = forecaster.scores
     ours = Contender(
         str(forecaster.facts.config.to_json()["network"]["architecture"]),
         "surrogate",
-        lambda x, _: laid(forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)),
+        lambda x, _: channels_first(
+            forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)
+        ),
         label_core_seconds=label_core_seconds(scores),
         training_core_seconds=training_core_seconds(scores, cores),
         note=f"{scores.get('train/states', 0):,.0f} states to learn from",
@@ -134,7 +138,7 @@ def compare_with_core(
 def years_per_minute(
     forecaster: Forecaster, core: DynamicalCore, state: Float[np.ndarray, "latitude longitude channel"], batch: int
 ) -> tuple[float, float]:
-    """Simulated years a minute, summed over the batch, of the forecaster and of the core on the same cores."""
+    """Simulated years per minute of forecaster and core, summed over a batch, on the same processor cores."""
     states, times = np.repeat(state[None], batch, axis=0), np.repeat(np.datetime64("2001-01-01"), batch)
     days = core.save_hours / 24
     rates = []

@@ -1,8 +1,8 @@
-"""Where a forecaster gets to when it is left alone: states for its simulator to answer, and for it to learn from.
+"""States that a forecaster reaches in free runs, from which its simulator makes further training data.
 
-A forecaster that learned a simulator's own trajectories knows nothing of what lies beside them, where its errors take
-it in a long run. The simulator's answers from there are what it lacks: the aggregation of Ross, Gordon and Bagnell,
-AISTATS 2011 (DAgger).
+A forecaster that was trained on trajectories of a simulator has seen no states beside these, and its errors lead it to
+such states in a long run. Trajectories of the simulator from there complete its training data, as in the data set
+aggregation of Ross, Gordon and Bagnell, AISTATS 2011 (DAgger).
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from experiments.weather.reference_states import part_of_training
 from experiments.weather.stability import out_of_range
 from surrogates.weather.forecaster import Forecaster
 
-#: Days between the times of two states: each is a segment of its own.
+#: Days between the nominal times of two states, so that each is a segment of its own.
 APART = 10
 
 
 @dataclass(frozen=True)
 class Drift:
-    """States of long rollouts, each taken until it leaves the climatological range.
+    """A source of states of long rollouts, each until it leaves the climatological range.
 
     Attributes:
         surrogate: directory of the forecaster.
-        path: windows whose states the rollouts begin from, spread evenly over `part`.
-        part: [start, stop) of these states; None: those of the forecaster's training.
-        runs: rollouts.
-        days: of each.
-        every: days from one state that is kept to the next.
-        seed: of a forecaster that sees noise.
+        path: windows with the initial states of the rollouts, spread evenly over `part`.
+        part: [start, stop) of these states; None for the training part of the forecaster.
+        runs: number of rollouts.
+        days: length of each rollout.
+        every: days between two states that are kept.
+        seed: seed of the noise of a forecaster that has noise.
 
     Raises:
         InputError: a number is out of range.
@@ -61,17 +61,17 @@ class Drift:
             raise InputError(f"must be above 0, got {self.every:g}", where="source.every")
 
     def write(self, path: Path, advance: Callable[[int], None] | None = None) -> WindowStore:
-        """Roll out, and write what is kept to a store of windows.
+        """Run the rollouts and write the kept states to a store of windows.
 
         Raises:
-            InputError: the forecaster or the windows are missing, do not fit one another, or nothing was kept.
+            InputError: the forecaster or the windows are missing, do not fit one another, or no state was kept.
         """
         forecaster = Forecaster.load(surrogate_directory(self.surrogate, "source.surrogate"))
         store = WindowStore.open(existing_file(self.path, "source.path"))
         forecaster.layout.refuse_other_states(store.layout, self.path, "those of the surrogate")
         if store.layout.calendar:
             raise InputError(
-                "the states have dates, which what a forecaster drifts to has not", where=self.path,
+                "the states have dates, which states of a free run do not have", where=self.path,
                 remedy="Give windows of a dynamical core",
             )  # fmt: skip
         asked = [self.part, self.runs, self.days, self.every, self.seed]

@@ -1,4 +1,4 @@
-"""Score a forecaster as WeatherBench does, beside its references, and write scores and the page."""
+"""Score a forecaster as WeatherBench does, with reference forecasts, and write the scores and the page."""
 
 from __future__ import annotations
 
@@ -32,40 +32,41 @@ from surrogates.weather.forecaster import Forecaster
 from surrogates.weather.metrics import zonal_spectrum
 from surrogates.weather.references import Regressed, leads
 
-#: Members of a climatological ensemble at the least, where the training has the states.
+#: Least number of members of a climatological ensemble, if the training has enough states.
 CLIMATE_MEMBERS = 10
-#: Forecasts that maps, spectra and bands are taken of at most.
+#: Largest number of forecasts for maps, spectra and bands.
 MAPPED = 40
 PAGE = "forecast.html"
 
 
 @dataclass(frozen=True)
 class ForecastEvaluation:
-    """The keys of `forecasts`.
+    """Settings of an evaluation, the keys of `forecasts`.
 
     Attributes:
         file: windows with the truth: those of the surrogate's training, or others of the same kind.
-        external: forecasts made elsewhere: Zarr or NetCDF along time, prediction_timedelta and perhaps number, in the
-            names of WeatherBench 2. With surrogate=null they are judged, else they stand beside its forecasts.
-        training: the windows of the training, where they are no longer where they were.
-        train, valid: [start, stop) of the states of the training's windows that references are made of; None: the parts
-            of the training.
-        test: [start, stop) of the states of `file` that are forecast; None: the test part of the training where these
-            are its windows, else all.
-        steps: leads; None for those of the surrogate.
-        starts: forecasts, spread evenly over the test part; None for all.
-        members: of the ensemble, for a forecaster that sees noise.
-        regressed: also score the forecast drawn towards climatology, as far as the validation part says.
-        references: of `experiments.weather.words.REFERENCES`.
-        channels: labels of the channels with figures of their own; empty for some.
-        long_days: of long rollouts; 0 for none.
-        long_starts: how many of them, from states spread evenly over the test part.
-        core: the store of the campaign that made the states, for the comparison with coarser truncations.
-        truncations: of that comparison.
-        compared_steps: leads of that comparison.
-        compared: forecasts of that comparison.
-        compared_batches: states at a time in it.
-        batches: states at a time for the simulated years a minute.
+        external: forecasts from elsewhere, in Zarr or NetCDF along time, prediction_timedelta and optionally number,
+            with the names of WeatherBench 2; they are scored beside those of the surrogate, or alone with
+            surrogate=null.
+        training: path of the windows of the training, if they have been moved.
+        train, valid: [start, stop) of the states in the windows of the training that references are made of; None for
+            the parts of the training.
+        test: [start, stop) of the states of `file` to forecast; None for the test part of the training if `file` holds
+            its windows, else all.
+        steps: number of leads; None for that of the surrogate.
+        starts: number of forecasts, spread evenly over the test part; None for all.
+        members: members of the ensemble of a forecaster with noise.
+        regressed: whether to score also the forecast regressed towards climatology, fitted to the validation part.
+        references: names of `experiments.weather.words.REFERENCES`.
+        channels: labels of the channels with figures of their own; empty for a choice of them.
+        long_days: length of long rollouts in days; 0 for none.
+        long_starts: number of long rollouts, from states spread evenly over the test part.
+        core: store of the campaign that made the states, for the comparison with coarser truncations.
+        truncations: truncations of that comparison.
+        compared_steps: number of leads of that comparison.
+        compared: number of forecasts of that comparison.
+        compared_batches: batch sizes of that comparison.
+        batches: batch sizes for the simulated years per minute.
 
     Raises:
         InputError: a count is out of range.
@@ -103,16 +104,17 @@ class ForecastEvaluation:
 def evaluate_forecaster(
     forecaster: Forecaster | None, directory: Path | None, node: DictConfig, run_dir: Path
 ) -> tuple[Evaluation, dict[str, float]]:
-    """Score, and write `scores.zarr`, `scores.json` and the page.
+    """Score a forecaster, and write `scores.zarr`, `scores.json` and the page.
 
     Args:
-        forecaster: what is scored; None where only forecasts made elsewhere are.
-        directory: where it was saved, with what its training left there, or beside the `split.json` of it.
-        node: see `ForecastEvaluation`.
-        run_dir: gets the files.
+        forecaster: forecaster to score; None to score forecasts from elsewhere alone.
+        directory: directory of the saved forecaster, with the references of its training; `split.json` is in it or
+            beside it.
+        node: configuration; see `ForecastEvaluation`.
+        run_dir: directory for the files.
 
     Raises:
-        InputError: parts are not known, or the states are not those of its layout.
+        InputError: the parts of the training are not known, or the states have another layout.
     """
     settings = build(ForecastEvaluation, node, where="forecasts")
     store = WindowStore.open(existing_file(settings.file, "forecasts.file"))
@@ -126,13 +128,13 @@ def evaluate_forecaster(
     if main is None:
         raise InputError("nothing to score", where="surrogate", remedy="Give surrogate=DIR or forecasts.external=FILE")
     if forecaster is None and (settings.long_days or settings.core is not None):
-        raise InputError("forecasts of a file go no further", where="forecasts.long_days", remedy="Set it to 0")
+        raise InputError("forecasts from a file cannot be continued", where="forecasts.long_days", remedy="Set it to 0")
     asked = AskedStates(settings.training, settings.train, settings.valid, settings.test)
     learned = reference_states(asked, store, forecaster, directory)
     if settings.long_days and learned.windows is None:
         raise InputError(
-            "the climate of the training is not at hand", where="forecasts.long_days",
-            remedy="Give forecasts.training=WINDOWS, those of its training, or set it to 0",
+            "the climate of the training is not available", where="forecasts.long_days",
+            remedy="Give the windows of its training as forecasts.training=WINDOWS, or set it to 0",
         )  # fmt: skip
     test, climatology = learned.test, learned.climatology
     members = settings.members if external is None or forecaster is not None else external.members
@@ -159,8 +161,8 @@ def evaluate_forecaster(
         if settings.regressed and forecaster is not None:
             if learned.windows is None or not len(learned.windows.starts(forecaster.history + steps, learned.valid)):
                 learned.notes.append(
-                    f"The forecast drawn towards climatology is left out: no {forecaster.history + steps} states that "
-                    "follow one another are at hand of the validation part."
+                    f"The forecast regressed towards climatology is left out: no {forecaster.history + steps} states "
+                    "that follow one another are available of the validation part."
                 )
             else:
                 systems["regressed"] = Regressed.fit(
@@ -226,7 +228,7 @@ def evaluate_forecaster(
 
 
 def _apart(main: Any, protocol: Protocol, learned: ReferenceStates, members: int) -> dict[str, float]:
-    """Errors on the states that were not learned from, where some of those that are forecast were."""
+    """Errors on the states that were not learned from, if the training learned from some of the scored states."""
     if learned.free is None or not len(protocol.store.starts(main.history + protocol.steps, learned.free)):
         return {}
     several = {"forecast": members} if members > 1 else {}
@@ -236,7 +238,7 @@ def _apart(main: Any, protocol: Protocol, learned: ReferenceStates, members: int
 
 
 def _reading(source: str, store: WindowStore, learned: ReferenceStates) -> Reading:
-    """What of the windows is forecast, and what it is held against."""
+    """The reading of the windows: which states are forecast, and notes on the references."""
     low, high = learned.test
     layout = store.layout
     left_out = {"outside of the part that is forecast": len(store) - (high - low)} if high - low < len(store) else {}
@@ -248,7 +250,7 @@ def _reading(source: str, store: WindowStore, learned: ReferenceStates) -> Readi
 
 
 def _shown(labels: list[str], store: WindowStore) -> list[int]:
-    """Channels with figures: those asked for, else one in the middle, one high and one low of each variable."""
+    """Channels with figures: those in `labels`, by default a high, a middle and a low level of each variable."""
     names = [c.label for c in store.layout.channels]
     strange = [name for name in labels if name not in names]
     if strange:
@@ -269,7 +271,7 @@ def _shown(labels: list[str], store: WindowStore) -> list[int]:
 
 
 def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
-    """Maps, spectra, bands and the animation, from some of the forecasts."""
+    """Add maps, spectra, coverage of the bands and the animation, from some of the forecasts."""
     store, steps = protocol.store, protocol.steps
     layout, grid = store.layout, store.layout.grid
     starts, scored = protocol.starts(forecaster.history), protocol.scored
@@ -281,7 +283,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
         forecaster.forecast_arrays(past[a : a + 8], store.times[starts[a : a + 8]], steps, **several)[:, :, scored - 1]
         for a in range(0, len(starts), 8)
     ]
-    # Errors are those of the mean, as in the tables; a mean is smoother than any member, whose spectrum is shown.
+    # As in the tables errors are those of the mean, but spectra are of a member, because a mean is smoother.
     mean = np.concatenate([part.mean(axis=1) for part in parts])
     member, steps = np.concatenate([part[:, 0] for part in parts]), len(scored)
     hours = figures.lead_hours(evaluation.scores)
@@ -310,7 +312,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
     bands = forecaster.facts.bands if isinstance(forecaster, Forecaster) and protocol.leads is None else None
     if bands is not None and len(bands.sigma) >= steps:
         half = bands.half_width(steps)[None, :, None, None]
-        # They were calibrated on single forecasts, which a member is.
+        # Bands were calibrated on single forecasts, so that they apply to a member and not to the mean.
         inside = (np.abs(member - truth) <= half) * grid.weights[..., None]
         share = inside.mean(axis=(2, 3)) >= (1 - bands.alpha) * grid.weights.mean()
         for i in sorted({0, middle, steps - 1}):
@@ -318,7 +320,7 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
 
 
 def _write_scores(scores: xr.Dataset, run_dir: Path) -> None:
-    """`scores.zarr`, and `scores.json` with the same numbers."""
+    """Write `scores.zarr`, and `scores.json` with the same numbers."""
     run_dir.mkdir(parents=True, exist_ok=True)
     with atomic_directory(run_dir / "scores.zarr") as temporary:
         scores.to_zarr(temporary, mode="w", consolidated=False, zarr_format=2)

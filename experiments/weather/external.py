@@ -1,4 +1,4 @@
-"""Forecasts made elsewhere: a Dataset of initial times by leads, as WeatherBench 2 has them, scored like ours."""
+"""Forecasts from elsewhere: a Dataset of initial times by leads as in WeatherBench 2, which is scored like ours."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from simulators.weather.members import MEMBER_DIMS
 from surrogates.weather.streaming import verify_forecasts
 
 MEMBER = "number"
-#: What files call the dims of forecasts.
+#: Names of the dims of forecasts in files -> names of WeatherBench 2.
 DIMS: Mapping[str, str] = {
     "init_time": TIME, "initial_time": TIME, "forecast_reference_time": TIME, "reference_time": TIME,
     "lead_time": LEAD, "step": LEAD, "forecast_period": LEAD,
@@ -34,16 +34,17 @@ DIMS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class ExternalForecasts:
-    """Forecasts of a file, looked up by their initial times.
+    """Forecasts in a file, looked up by their initial times.
 
     Attributes:
         data: variables with the names of the layout along time, lead, level, latitude and longitude, and for an
             ensemble `number`.
-        layout: of the truth, to whose units and points they are brought.
-        source: the file.
-        steps: leads in steps of the truth, ascending; others than these are NaN in an answer, and not to be scored.
-        at: positions of these leads, of the layout's latitudes and of its longitudes.
-        notes: what was taken or left out.
+        layout: layout of the truth, to whose units and points the forecasts are converted.
+        source: path of the file.
+        steps: leads in steps of the truth, ascending; other leads are NaN in an answer and are not scored.
+        at: positions in the file of these leads, of the latitudes and of the longitudes of the layout.
+        notes: assumptions, and what was left out, in sentences.
+        history: number of states that a forecast begins with.
     """
 
     data: xr.Dataset
@@ -56,16 +57,16 @@ class ExternalForecasts:
 
     @staticmethod
     def open(path: Path, truth: WindowStore, most: int | None = None) -> ExternalForecasts:
-        """The forecasts of a Zarr store or a NetCDF file.
+        """Open the forecasts in a Zarr store or a NetCDF file.
 
         Args:
-            path: of it.
-            truth: windows whose states are forecast.
-            most: leads, in steps of the truth; None for all.
+            path: path of the store or file.
+            truth: windows with the truth.
+            most: largest lead, in steps of the truth; None for all.
 
         Raises:
-            InputError: a dim, a variable, a level or a point is missing, an initial time or a lead is given
-                twice, or no lead is a whole number of steps.
+            InputError: a dim, a variable, a level or a point is missing, an initial time or a lead occurs twice, no
+                lead is a whole number of steps, or values are far from those of the truth.
         """
         where, layout = str(path), truth.layout
         data = _named(_opened(path), where)
@@ -93,14 +94,14 @@ class ExternalForecasts:
                 shown = str(
                     values[int(np.argmax(count > 1))].astype("datetime64[m]" if dim == TIME else "timedelta64[h]")
                 )
-                raise InputError(f"{dim} {shown} is given twice", where=where, remedy="Take one of the two out")
+                raise InputError(f"{dim} {shown} occurs twice", where=where, remedy="Remove one of the two")
         seconds = data[LEAD].values.astype("timedelta64[s]").astype(np.int64)
         step = round(layout.step_hours * 3600)
         fits = (seconds > 0) & (seconds % step == 0) & (seconds // step <= (most or seconds.max()))
         if not fits.any():
             raise InputError(
-                f"none of its leads, {_hours(seconds)}, is a whole number of steps of {layout.step_hours:g} h that is "
-                "asked for", where=where, remedy="Give windows of a step that divides them",
+                f"none of its leads, {_hours(seconds)}, is a whole number of steps of {layout.step_hours:g} h up to "
+                "the last lead that is asked for", where=where, remedy="Give windows of a step that divides them",
             )  # fmt: skip
         notes = []
         if not fits.all():
@@ -111,9 +112,9 @@ class ExternalForecasts:
         bare = [v for v in layout.variables if not data[v].attrs.get("units")]
         if bare:
             taken = ", ".join(f"{v} in {VARIABLES[v].units}" for v in bare)
-            notes.append(f"The forecasts made elsewhere have no units: taken are {taken}.")
+            notes.append(f"The forecasts made elsewhere have no units: assumed are {taken}.")
         if LEVEL in data.coords and not data[LEVEL].attrs.get("units") and any(map(layout.levels, layout.variables)):
-            notes.append("The levels of the forecasts made elsewhere have no units: they are taken for hPa.")
+            notes.append("The levels of the forecasts made elsewhere have no units: they are assumed to be hPa.")
         steps = tuple(int(v) for v in seconds[at] // step)
         forecasts = ExternalForecasts(data, layout, where, steps, (at, rows, columns), tuple(notes))
         forecasts._refuse_other_values(truth)
@@ -121,7 +122,7 @@ class ExternalForecasts:
 
     @property
     def members(self) -> int:
-        """Of the ensemble; 1 for a single forecast."""
+        """Number of members of the ensemble; 1 for a single forecast."""
         return int(self.data.sizes.get(MEMBER, 1))
 
     @property
@@ -130,7 +131,7 @@ class ExternalForecasts:
         return self.data[TIME].values.astype("datetime64[s]")
 
     def _refuse_other_values(self, truth: WindowStore) -> None:
-        """Refuse values that are far from all of the truth: they are of other units than is said.
+        """Refuse values far from those of the truth, which have other units than the file states.
 
         Raises:
             InputError: names the variable, with its range.
@@ -143,7 +144,7 @@ class ExternalForecasts:
             if one.size and max(low - one.min(), one.max() - high) > (high - low or statistics.std[k]):
                 raise InputError(
                     f"{channel.label} is from {one.min():.6g} to {one.max():.6g}, in the truth from {low:.6g} to "
-                    f"{high:.6g}", where=self.source, remedy="Say its units, or convert it",
+                    f"{high:.6g}", where=self.source, remedy="Give its units, or convert it",
                 )  # fmt: skip
 
     def _read(self, number: int) -> Float[np.ndarray, "member lead latitude longitude channel"]:
@@ -171,15 +172,15 @@ class ExternalForecasts:
         return [int(np.argmin(np.abs(have - v))) for v in levels]
 
     def starts(self, truth: WindowStore, part: tuple[int, int], most: int | None) -> tuple[np.ndarray, Reading]:
-        """Rows of the truth that scored forecasts begin from, and what was read.
+        """Rows of the truth from which scored forecasts begin, and the reading of the file.
 
         Args:
-            truth: windows.
+            truth: windows with the truth.
             part: [start, stop) of the states that are forecast.
-            most: forecasts, spread evenly; None for all.
+            most: largest number of forecasts, spread evenly; None for all.
 
         Raises:
-            InputError: none is left.
+            InputError: no forecast can be scored.
         """
         rows = truth.starts(1 + self.steps[-1], part)
         within = rows[np.isin(truth.times[rows].astype("datetime64[s]"), self.times)]
@@ -212,7 +213,7 @@ class ExternalForecasts:
         members: int = 1,
         seed: int = 0,
     ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
-        """All members of the forecasts that begin at some times; leads that are not in the file are NaN."""
+        """All members of the forecasts that begin at `times`; leads that are not in the file are NaN."""
         number = {t: k for k, t in enumerate(self.times.tolist())}
         shape = (len(times), self.members, steps, *self.layout.grid.shape, len(self.layout.channels))
         states = np.full(shape, np.nan, np.float32)
@@ -231,10 +232,10 @@ def _opened(path: Path) -> xr.Dataset:
 
 
 def _named(data: xr.Dataset, where: str) -> xr.Dataset:
-    """With the names of WeatherBench 2, levels in hPa, and dims where a file has a single time, lead, member or level.
+    """Convert names to those of WeatherBench 2 and levels to hPa; single times, leads, members and levels get dims.
 
     Raises:
-        InputError: two variables would have one name.
+        InputError: two variables would get the same name.
     """
     for old, new in DIMS.items():
         if (old in data.dims or old in data.coords) and new not in data.variables and new not in data.dims:
@@ -252,12 +253,12 @@ def _named(data: xr.Dataset, where: str) -> xr.Dataset:
     values = list(names.values())
     if twice := sorted({v for v in values if values.count(v) > 1}):
         both = " and ".join(k for k, v in names.items() if v == twice[0])
-        raise InputError(f"{both} would both be {twice[0]}", where=where, remedy="Take one of them out")
+        raise InputError(f"{both} would both be {twice[0]}", where=where, remedy="Remove one of them")
     return data.rename({k: v for k, v in names.items() if k != v})
 
 
 def _refuse_other_dims(data: xr.Dataset, layout: WeatherLayout, where: str) -> None:
-    """Refuse variables that do not lie along the dims of forecasts, or of which one is an ensemble and another is not.
+    """Refuse variables without the dims of forecasts, and files in which only some variables are ensembles.
 
     Raises:
         InputError: names the variable and the dim.
@@ -273,7 +274,7 @@ def _refuse_other_dims(data: xr.Dataset, layout: WeatherLayout, where: str) -> N
             raise InputError(f"{name} has no dim {lacking[0]}", where=where, remedy=f"It lies along {', '.join(sizes)}")
         if strange := [d for d, n in sizes.items() if d not in (*needed, MEMBER) and (d != LEVEL or n > 1)]:
             raise InputError(
-                f"{name} has a dim {strange[0]} of {sizes[strange[0]]}, which it is not asked along", where=where,
+                f"{name} has a dim {strange[0]} of {sizes[strange[0]]}, which forecasts do not have", where=where,
                 remedy=f"Give it along {', '.join(needed)}",
             )  # fmt: skip
 
@@ -285,7 +286,7 @@ def _at_surface(array: xr.DataArray) -> xr.DataArray:
 def _nearest(
     values: np.ndarray, needed: tuple[float, ...], name: str, where: str, period: float | None = None
 ) -> Int[np.ndarray, " point"]:
-    """Where each coordinate of the truth lies in a file, in whatever order, longitudes around the circle."""
+    """Positions in a file of the coordinates of the truth, in any order; longitudes are compared around the circle."""
     apart = np.abs(np.asarray(values, np.float64)[:, None] - np.array(needed)[None])
     apart = apart if period is None else np.minimum(apart % period, period - apart % period)
     at = apart.argmin(axis=0)

@@ -20,12 +20,12 @@ from data.weather import LEAD, VARIABLES, Channel, WeatherGrid, WeatherLayout
 from experiments.reporting.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, STYLE, VERMILLION, Drawing, draw
 
 COLOURS = (BLUE, GREY, GREEN, ORANGE, PURPLE, VERMILLION)
-#: Skill at which a cell of the scorecard has its full colour.
+#: Skill, 1 - error / error of the reference, at which a cell of the scorecard has its full colour.
 FULL = 0.5
 
 
 def title(channel: Channel, layout: WeatherLayout) -> str:
-    """Such as "temperature, 500 hPa"."""
+    """Title of a channel, such as "temperature, 500 hPa"."""
     name = VARIABLES[channel.variable].long_name if channel.variable in VARIABLES else channel.variable
     if channel.level is None:
         return name
@@ -33,18 +33,18 @@ def title(channel: Channel, layout: WeatherLayout) -> str:
 
 
 def units(channel: Channel) -> str:
-    """Of a channel, with powers as people write them."""
+    """Unit of a channel as text for figures, such as "m/s"."""
     unit = VARIABLES[channel.variable].units if channel.variable in VARIABLES else "1"
     return {"m s-1": "m/s", "m2 s-2": "m²/s²", "kg kg-1": "kg/kg", "s-1": "1/s", "Pa s-1": "Pa/s"}.get(unit, unit)
 
 
 def lead_hours(scores: xr.Dataset) -> Float[np.ndarray, " lead"]:
-    """Leads in hours."""
+    """Leads of the scores, in hours."""
     return (scores[LEAD].values / np.timedelta64(1, "h")).astype(float)
 
 
 def lead_labels(hours: Float[np.ndarray, " lead"]) -> tuple[list[str], str]:
-    """Ticks and their unit: days where all leads are whole days."""
+    """Labels of ticks and their unit: days if all leads are whole days, else hours."""
     if (hours % 24 == 0).all():
         return [f"{h / 24:g}" for h in hours], "days"
     return [f"{h:g}" for h in hours], "h"
@@ -57,7 +57,7 @@ def lead_words(hours: Float[np.ndarray, " lead"]) -> list[str]:
 
 
 def scorecard(scores: xr.Dataset, layout: WeatherLayout, system: str, reference: str, shown: Sequence[int]) -> Drawing:
-    """Root mean square errors by channel and lead, coloured by 1 - error / the reference's; blue is better."""
+    """Root mean square errors by channel and lead; colours show 1 - error / error of the reference, blue is better."""
     one = scores["rmse"].isel(region=0)
     ours = one.sel(system=system).transpose("channel", LEAD).values[list(shown)]
     theirs = one.sel(system=reference).transpose("channel", LEAD).values[list(shown)]
@@ -89,7 +89,7 @@ def scorecard(scores: xr.Dataset, layout: WeatherLayout, system: str, reference:
 
 
 def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, names: Mapping[str, str]) -> Drawing:
-    """Root mean square error of every system along the leads."""
+    """Root mean square error of every system by lead."""
     hours = lead_hours(scores)
     days = (hours % 24 == 0).all()
     x = hours / 24 if days else hours
@@ -113,12 +113,12 @@ def errors_by_lead(scores: xr.Dataset, layout: WeatherLayout, channel: int, name
 
 
 def spread_and_error(scores: xr.Dataset, layout: WeatherLayout, channel: int, system: str) -> Drawing:
-    """Spread of an ensemble and error of its mean along the leads: the same where it is as uncertain as it says."""
+    """Spread of an ensemble and error of its mean by lead; both are the same for a reliable ensemble."""
     hours = lead_hours(scores)
     days = (hours % 24 == 0).all()
     x = hours / 24 if days else hours
     one = scores.isel(region=0, channel=channel).sel(system=system)
-    # As the ratio has it: the spread of M members, corrected for their number.
+    # The spread is corrected for the number of members, as in the ratio.
     spread = one["spread_skill"].values * one["mean_rmse"].values
 
     def paint(axes: Axes) -> None:
@@ -137,7 +137,7 @@ def spread_and_error(scores: xr.Dataset, layout: WeatherLayout, channel: int, sy
 
 
 def rank_histogram(scores: xr.Dataset, layout: WeatherLayout, channel: int, system: str) -> Drawing:
-    """Shares of truths by the number of members below them, at the first, a middle and the last lead."""
+    """Rank histogram of the truth among the members, at the first, a middle and the last lead."""
     shares = scores["rank_histogram"].sel(ensemble=system).isel(channel=channel)
     shares = shares.dropna("rank", how="all")
     said_as = lead_words(lead_hours(scores))
@@ -162,7 +162,7 @@ def rank_histogram(scores: xr.Dataset, layout: WeatherLayout, channel: int, syst
 
 
 def error_map(values: Float[np.ndarray, "latitude longitude"], grid: WeatherGrid, unit: str, name: str) -> Drawing:
-    """Root mean square error at each point."""
+    """Map of the root mean square error at each point."""
 
     def paint(axes: Axes) -> None:
         axes.grid(False)
@@ -182,7 +182,7 @@ def spectra(
     unit: str,
     name: str,
 ) -> Drawing:
-    """Energy by zonal wavenumber of the truth and of the forecast at some leads."""
+    """Energy by zonal wavenumber of the truth, and of the forecast at some leads."""
 
     def paint(axes: Axes) -> None:
         waves = np.arange(1, len(truth))
@@ -205,7 +205,7 @@ def zonal_means(
     label: str,
     name: str,
 ) -> Drawing:
-    """Means over time and longitude of a long run and of the truth."""
+    """Means over time and longitude, by latitude, of a long run and of the truth."""
 
     def paint(axes: Axes) -> None:
         axes.plot(grid.latitude, truth, color=INK, linewidth=2.2, label="truth")
@@ -226,7 +226,7 @@ def animation(
     unit: str,
     heading: str,
 ) -> str:
-    """Forecast, truth and their difference along the leads: a GIF as an HTML image that needs nothing else."""
+    """Animation over the leads of forecast, truth and their difference: a GIF embedded in an HTML image."""
     low, high = np.percentile(truth, [0.5, 99.5])
     off = float(np.percentile(np.abs(forecast - truth), 99.5)) or 1.0
     with matplotlib.rc_context(cast(Any, dict(STYLE))):

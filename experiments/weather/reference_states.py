@@ -1,4 +1,4 @@
-"""Where references come from: the states that a forecaster was trained on, whatever file it is scored on."""
+"""The states that references are made of: those of the training, whichever file a forecaster is scored on."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ Range = list[int] | None
 
 @dataclass(frozen=True)
 class AskedStates:
-    """Which states the configuration names.
+    """The states that the configuration names.
 
     Attributes:
-        training: windows that references are made of; None: those of the surrogate's training.
-        train, valid: [start, stop) of their states; None: the parts of the surrogate's training.
-        test: [start, stop) of the states with the truth; None: the test part where these are the windows of the
-            training, else all of them.
+        training: windows that references are made of; None for those of the training of the surrogate.
+        train, valid: [start, stop) of their states; None for the parts of the training of the surrogate.
+        test: [start, stop) of the states with the truth; None for the test part if these are the windows of the
+            training, else for all.
     """
 
     training: str | None = None
@@ -51,17 +51,17 @@ class AskedStates:
 
 @dataclass
 class ReferenceStates:
-    """What references are made of.
+    """The states and the climatology that references are made of.
 
     Attributes:
-        climatology: of the training part.
+        climatology: climatology of the training part.
         times: datetime64 of the states of the training part.
-        windows: of the training; None where they are not at hand.
-        train, valid: [start, stop) of the parts of `windows`; `valid` is empty where none was set aside.
+        windows: windows of the training; None if they are not available.
+        train, valid: [start, stop) of the parts of `windows`; `valid` is empty if no states were set aside.
         test: [start, stop) of the states with the truth, in their own store.
-        kept: what the training left beside its weights, or None.
-        notes: what was taken where there was a choice, and what to mind, in sentences.
-        free: [start, stop) of the longest run of `test` that was not learned from, where some of it was.
+        kept: references that were saved with the surrogate, or None.
+        notes: choices that were made, and warnings, in sentences.
+        free: [start, stop) of the longest run of `test` that was not learned from, if some of `test` was.
     """
 
     climatology: Climatology
@@ -76,7 +76,7 @@ class ReferenceStates:
 
     @property
     def precipitation(self) -> Sequence[PrecipitationClimate]:
-        """Climates of precipitation in the training part; none where there is none, or where they were not kept."""
+        """Climates of precipitation in the training part; empty without precipitation, or if they were not saved."""
         if self.windows is not None:
             windows = self.windows
             return climates(windows.layout, (states for _, states in windows.blocks(self.train)))
@@ -85,14 +85,14 @@ class ReferenceStates:
     def references(
         self, names: Sequence[str], layout: WeatherLayout, steps: int, history: int, members: int, times: np.ndarray
     ) -> dict[str, Forecasts]:
-        """What forecasts are held against; those that cannot be made are left out, with a note.
+        """Make the reference forecasts; those that cannot be made are left out, with a note.
 
         Args:
-            names: of `experiments.weather.words.REFERENCES`.
-            layout: of the states.
-            steps: leads.
-            history: past states that the forecaster sees.
-            members: of the forecaster; an ensemble is held against that of the climate too.
+            names: names of `experiments.weather.words.REFERENCES`.
+            layout: layout of the states.
+            steps: number of leads.
+            history: number of past states that the forecaster sees.
+            members: members of the forecaster; an ensemble is compared with the climatological ensemble too.
             times: datetime64 of the valid times.
 
         Raises:
@@ -120,12 +120,12 @@ class ReferenceStates:
     def _reference(
         self, name: str, layout: WeatherLayout, steps: int, history: int, members: int, times: np.ndarray
     ) -> Forecasts | str:
-        """The reference, or why there is none."""
+        """The reference, or the reason why it cannot be made."""
         if name == "persistence":
             return Persistence()
         if name == "climatology":
             return ClimatologyForecast(layout, self.climatology)
-        away = "the windows of the training are not at hand; name them by forecasts.training"
+        away = "the windows of the training are not available; name them by forecasts.training"
         windows = self.windows
         if name == "climatological_ensemble":
             if windows is None:
@@ -137,7 +137,7 @@ class ReferenceStates:
             return away if kept is None or kept.linear_inverse_model is None else kept.linear_inverse_model
         past = max(2, history) if name == "linear_autoregression" else 1
         if not len(windows.starts(past + steps, self.valid)):
-            return f"the validation part has no {past + steps} states that follow one another, to choose its size by"
+            return f"the validation part has no {past + steps} states that follow one another to choose its size with"
         if not len(windows.starts(past + steps, self.train)):
             return f"the training part has no {past + steps} states that follow one another"
         if name == "linear_inverse_model":
@@ -149,9 +149,9 @@ def part_of_training(directory: Path, name: str, key: str) -> Part:
     """[start, stop) of a part of the states that a forecaster was trained on.
 
     Args:
-        directory: where it was saved, in or beside the `split.json` of its training.
-        name: of the part.
-        key: of the configuration that would say it too.
+        directory: directory of the saved forecaster; `split.json` is in it or beside it.
+        name: name of the part.
+        key: configuration key that could give the part instead.
 
     Raises:
         InputError: there is no `split.json`.
@@ -162,7 +162,7 @@ def part_of_training(directory: Path, name: str, key: str) -> Part:
             parts = read_plain(file, dict[str, Any], remedy="Restore it from a copy")
             with reading(file, remedy=f"Restore it from a copy, or give {key}=[start,stop]"):
                 return entry(parts, name, tuple[int, int])
-    raise InputError("which states it was trained on is not known", where=key, remedy="Give [start,stop]")
+    raise InputError("the states that it was trained on are not known", where=key, remedy="Give [start,stop]")
 
 
 def reference_states(
@@ -171,14 +171,14 @@ def reference_states(
     """The states that references are made of, and those that are forecast.
 
     Args:
-        asked: by the configuration.
+        asked: states that the configuration names.
         truth: windows with the truth.
-        forecaster: what is scored; None where forecasts were made elsewhere.
-        directory: where it was saved.
+        forecaster: forecaster that is scored; None for forecasts from elsewhere.
+        directory: directory of the saved forecaster.
 
     Raises:
-        InputError: the windows of the training are needed and not at hand, a part lies outside its windows, the truth
-            has hours of the day that the training had no states of, or was learned from.
+        InputError: the windows of the training are needed and not available, a part lies outside its windows, the
+            truth has hours of the day of which the training had no states, or the training learned from it.
     """
     kept = None if forecaster is None or directory is None else TrainingReferences.load(directory, forecaster.layout)
     windows = _windows(asked, truth, forecaster, kept)
@@ -187,7 +187,7 @@ def reference_states(
         raise InputError(
             _why_not_at_hand(kept),
             where="forecasts.file",
-            remedy="Give forecasts.training=WINDOWS, those of its training",
+            remedy="Give the windows of its training as forecasts.training=WINDOWS",
         )
     train, valid = (_part_of(name, asked, kept, directory, windows) for name in ("train", "valid"))
     test = _test_part(asked, truth, directory, kept, same)
@@ -209,7 +209,7 @@ def reference_states(
 def _windows(
     asked: AskedStates, truth: WindowStore, forecaster: Forecaster | None, kept: TrainingReferences | None
 ) -> WindowStore | None:
-    """The windows of the training: those that are named, those of the truth, or those at the noted address."""
+    """The windows of the training: those that are named, those of the truth, or those at the recorded path."""
 
     def is_training(store: WindowStore) -> bool:
         if kept is not None:
@@ -230,7 +230,7 @@ def _windows(
         return store
     if forecaster is None:
         raise InputError(
-            "which states the climatology is made of is not said", where="forecasts.training",
+            "the states of the climatology are not given", where="forecasts.training",
             remedy="Give windows of earlier years, or forecasts.file's own with forecasts.train=[start,stop] and "
             "forecasts.test=[start,stop]",
         )  # fmt: skip
@@ -249,20 +249,20 @@ def _why_not_at_hand(kept: TrainingReferences | None) -> str:
     if kept is None:
         return (
             "these are not the windows of the surrogate's training, from which the climatology and the linear models "
-            "come, and an older version trained it, which did not note where they lie"
+            "come, and the older version that trained it did not record where they are"
         )
-    why = kept.lacking.get("climatology", "it is not known why")
-    return f"the windows of the training are not at {kept.windows}, and its climatology was not kept: {why}"
+    why = kept.lacking.get("climatology", "the reason is not known")
+    return f"the windows of the training are not at {kept.windows}, and its climatology was not saved: {why}"
 
 
 def _part_of(
     name: str, asked: AskedStates, kept: TrainingReferences | None, directory: Path | None, windows: WindowStore | None
 ) -> Part:
-    """Rows of the training's windows."""
+    """[start, stop) of a part in the windows of the training."""
     bounds: Range = getattr(asked, name)
     if bounds is not None:
         if windows is None:
-            raise InputError("the windows of the training are not at hand", where=f"forecasts.{name}")
+            raise InputError("the windows of the training are not available", where=f"forecasts.{name}")
         return _within(bounds, windows, f"forecasts.{name}")
     if kept is not None:
         return kept.parts.get(name, (0, 0))
@@ -275,7 +275,7 @@ def _part_of(
 def _test_part(
     asked: AskedStates, truth: WindowStore, directory: Path | None, kept: TrainingReferences | None, same: bool
 ) -> Part:
-    """Rows of the windows with the truth."""
+    """[start, stop) of the states to forecast in the windows with the truth."""
     if asked.test is not None:
         return _within(asked.test, truth, "forecasts.test")
     if not same:
@@ -299,7 +299,7 @@ def _within(bounds: Sequence[int], store: WindowStore, key: str) -> Part:
 
 
 def _extent(times: np.ndarray, layout: WeatherLayout) -> str:
-    """Such as "1,234 states from 2001-01-01 to 2008-12-31"."""
+    """Number and times of states as text, such as "1,234 states from 2001-01-01 to 2008-12-31"."""
     if not layout.calendar or not len(times):
         return f"{len(times):,} states"
     first, last = (str(t.astype("datetime64[D]")) for t in (times.min(), times.max()))
@@ -309,16 +309,16 @@ def _extent(times: np.ndarray, layout: WeatherLayout) -> str:
 def _refuse_learned(
     states: ReferenceStates, asked: AskedStates, truth: WindowStore, learned_parts: Sequence[Part] | None
 ) -> None:
-    """Refuse to score states that were learned from; where they are asked for by their rows, note it.
+    """Refuse to score states that were learned from; if the configuration names their rows, add a note instead.
 
     Args:
-        states: with the states that are to be forecast, and those of the training.
-        asked: by the configuration.
+        states: the states to forecast and those of the training; gets the note.
+        asked: states that the configuration names.
         truth: windows with the truth.
-        learned_parts: [start, stop) of these that were learned from; None where they are other windows.
+        learned_parts: [start, stop) of the states of `truth` that were learned from; None if the windows differ.
 
     Raises:
-        InputError: says how many, and which rows are free of them.
+        InputError: some states were learned from; says how many, and which rows were not.
     """
     rows = np.arange(*states.test)
     if learned_parts is not None:
@@ -343,10 +343,10 @@ def _refuse_learned(
 
 
 def _refuse_other_hours(states: ReferenceStates, truth: WindowStore) -> None:
-    """Refuse truth of hours of the day that have no climatology, and note months that have none.
+    """Refuse truth at hours of the day without climatology, and add a note on months without one.
 
     Raises:
-        InputError: says which hours there are.
+        InputError: an hour has no climatology; says which hours have one.
     """
     times = truth.times[states.test[0] : states.test[1]]
     if states.climatology.kind == "mean":
@@ -355,7 +355,7 @@ def _refuse_other_hours(states: ReferenceStates, truth: WindowStore) -> None:
     if strange:
         learned = ", ".join(f"{h:02d}" for h in states.climatology.hours)
         raise InputError(
-            f"it has states of {strange[0]:02d} UTC, the training had those of {learned} UTC, so that none is usual",
+            f"it has states of {strange[0]:02d} UTC, the training had those of {learned} UTC, and no climatology of it",
             where="forecasts.file",
             remedy=f"Write windows of the hours {learned}, by source.start and source.step_hours",
         )  # fmt: skip

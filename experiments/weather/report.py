@@ -33,20 +33,20 @@ from experiments.weather.words import ENSEMBLE_METHOD, METHOD, NAMES, OURS, PROB
 
 @dataclass
 class Evaluation:
-    """What is shown.
+    """The results of an evaluation that the page shows.
 
     Attributes:
-        layout: of the states.
+        layout: layout of the states.
         scores: see `experiments.weather.scores.score`.
-        shown: channels with figures of their own.
+        shown: indices of the channels with figures of their own.
         maps, spectra, zonal: figures, by section.
-        animation: HTML.
-        long: a long rollout, or None.
-        comparison: with the core at coarser truncations, or None.
-        speed: simulated years a minute: batch to (forecast, core).
-        band_coverage: share of points within the calibrated bands by lead, or None.
-        notes: what was taken where there was a choice, and what to mind.
-        members: of the ensemble whose mean is shown; 1 for a single forecast.
+        animation: animation as HTML; empty for none.
+        long: long rollouts, or None.
+        comparison: comparison with the core at coarser truncations, or None.
+        speed: simulated years per minute: batch size -> (forecast, core).
+        band_coverage: share of forecasts of which the calibrated band holds 90% of the points, by lead.
+        notes: choices that were made, and warnings, in sentences.
+        members: members of the ensemble whose mean is shown; 1 for a single forecast.
     """
 
     layout: WeatherLayout
@@ -65,7 +65,7 @@ class Evaluation:
 
 
 def count_wins(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[int, int]]:
-    """For each reference: over how many (channel, lead) a system errs less, of how many."""
+    """For each reference the number of pairs (channel, lead) in which a system errs less, and of all pairs."""
     rmse = scores["rmse"].isel(region=0)
     ours = rmse.sel(system=system).values
     return {
@@ -76,20 +76,20 @@ def count_wins(scores: xr.Dataset, system: str = "forecast") -> dict[str, tuple[
 
 
 def write_page(evaluation: Evaluation, path: Path) -> Path:
-    """Write the page, whole or not at all."""
+    """Write the page atomically."""
     write_text(path, render(evaluation))
     return path
 
 
 def render(evaluation: Evaluation) -> str:
-    """The page as text."""
+    """The page as HTML."""
     scores, layout = evaluation.scores, evaluation.layout
     hours = lead_hours(scores)
     wins = count_wins(scores)
     drawn = count_wins(scores, "regressed") if "regressed" in scores["system"].values else {}
     parts = [
         ("scorecard", "Errors by variable and lead", _scorecard(evaluation)),
-        ("leads", "Error along the leads", _leads(evaluation)),
+        ("leads", "Error by lead", _leads(evaluation)),
     ]
     if evaluation.maps:
         parts.append(
@@ -106,15 +106,15 @@ def render(evaluation: Evaluation) -> str:
         text = "A forecast whose line falls below that of the truth at high wavenumbers is too smooth."
         parts.append(("spectra", "Energy by wavenumber", _panels(evaluation.spectra, text)))
     if evaluation.animation:
-        text = f"<p>Shown is {_what(evaluation)}.</p>" if evaluation.members > 1 else ""
+        text = f"<p>The forecast is {_what(evaluation)}.</p>" if evaluation.members > 1 else ""
         text += f'<figure class="wide">{evaluation.animation}</figure>'
         parts.append(("animation", "A forecast beside the truth", text))
     if "rank_histogram" in scores:
-        parts.append(("ensemble", "Is the ensemble as uncertain as it says?", _ensemble(evaluation)))
+        parts.append(("ensemble", "Reliability of the ensemble", _ensemble(evaluation)))
     if "seeps" in scores:
         parts.append(("seeps", "Precipitation in three classes", _seeps(evaluation)))
     if evaluation.band_coverage:
-        parts.append(("bands", "Do the bands hold?", _bands(evaluation)))
+        parts.append(("bands", "Coverage of the bands", _bands(evaluation)))
     parts.append(("cost", "Cost against accuracy", _cost(evaluation)))
     if evaluation.long is not None:
         parts.append(("long", "A long run", _long(evaluation)))
@@ -132,7 +132,7 @@ def render(evaluation: Evaluation) -> str:
         ),
         warnings="".join(f'<div class="warning">{escape(text)}</div>' for text in evaluation.notes),
         finding=f"The forecast errs less than {escape(said)} pairs of variable and lead."
-        + (f" Drawn towards climatology it errs less than {escape(faded)}." if drawn else ""),
+        + (f" Regressed towards climatology it errs less than {escape(faded)}." if drawn else ""),
         accuracy=_long_words(evaluation.long) if evaluation.long is not None else "",
         tiles="".join(
             f'<div class="tile"><b>{w} of {t}</b><span>better than {escape(NAMES.get(n, n))}</span></div>'
@@ -147,7 +147,7 @@ def render(evaluation: Evaluation) -> str:
 def _scorecard(evaluation: Evaluation) -> str:
     names = [n for n in evaluation.scores["system"].values if n not in OURS and n not in PROBABILISTIC]
     if not names:
-        return "<p>There is no reference to hold the forecast against.</p>"
+        return "<p>There is no reference to compare the forecast with.</p>"
     reference = "climatology" if "climatology" in names else names[0]
     figure = scorecard(evaluation.scores, evaluation.layout, "forecast", reference, evaluation.shown).inline()
     caption = (
@@ -158,7 +158,7 @@ def _scorecard(evaluation: Evaluation) -> str:
 
 
 def _what(evaluation: Evaluation) -> str:
-    """What errors are of."""
+    """The forecast whose errors are shown: itself, or the mean of its members."""
     return "the forecast" if evaluation.members == 1 else f"the mean of {evaluation.members} members"
 
 
@@ -210,15 +210,15 @@ def _ensemble(evaluation: Evaluation) -> str:
         head += ["MAE of the mean", "Least MAE of a single forecast", "Spread over error"]
         body += table(
             head, rows,
-            caption=f"{members} members; means over leads. An ensemble is held against the climatological one: states "
-            "of the training at this time of the year; the CRPS of a single forecast would be its mean absolute error, "
-            "which says less. A ratio of spread and error below 1 is too sure of itself.",
+            caption=f"{members} members; means over leads. An ensemble is compared with the climatological one, whose "
+            "members are states of the training at this time of the year. The CRPS of a single forecast is its mean "
+            "absolute error. An ensemble with a ratio of spread to error below 1 is overconfident.",
         )  # fmt: skip
         drawings = []
         for k in evaluation.shown[:3]:
             drawings.append(spread_and_error(scores, evaluation.layout, k, str(system)))
             drawings.append(rank_histogram(scores, evaluation.layout, k, str(system)))
-        body += _panels(drawings, "A histogram that is high at both ends comes from members that are too alike.")
+        body += _panels(drawings, "A histogram that is high at both ends shows that the members are too similar.")
     return body
 
 
@@ -243,7 +243,7 @@ def _seeps(evaluation: Evaluation) -> str:
 
 def _bands(evaluation: Evaluation) -> str:
     rows = [[escape(name), f"{value:.1%}"] for name, value in evaluation.band_coverage.items()]
-    single = "" if evaluation.members == 1 else " They are those of a single forecast, and held against one member."
+    single = "" if evaluation.members == 1 else " They are bands of a single forecast, compared with one member."
     return f"<p>Bands were calibrated to hold 90% of the points of 90% of the forecasts.{single}</p>" + table(
         ["Lead", "Forecasts of which the band holds 90% of the points"], rows
     )
@@ -251,7 +251,7 @@ def _bands(evaluation: Evaluation) -> str:
 
 def _cost(evaluation: Evaluation) -> str:
     if evaluation.comparison is None:
-        return "<p>There is no solver to compare with: the states are observed, not simulated, or none was given.</p>"
+        return "<p>There is no solver to compare with: the states are observed, or forecasts.core was not set.</p>"
     text = comparison_section(evaluation.comparison, "core")
     if evaluation.speed:
         rows = [
@@ -259,7 +259,7 @@ def _cost(evaluation: Evaluation) -> str:
             for batch, (ours, theirs) in evaluation.speed.items()
         ]
         text += table(
-            ["States at a time", "Forecast, years a minute", "Core, years a minute", "Ratio"], rows,
+            ["States at a time", "Forecast, years per minute", "Core, years per minute", "Ratio"], rows,
             caption="Simulated time on the same cores, summed over the states.",
         )  # fmt: skip
     return text
@@ -307,7 +307,7 @@ def _long(evaluation: Evaluation) -> str:
     )
     if run.unseen is not None:
         caption += (
-            f" In brackets: those of the {run.unseen.states:,} true states that are forecast, so what chance may do."
+            f" In brackets: those of the {run.unseen.states:,} true states that are forecast, due to chance alone."
         )
     head = ["Variable", "Zonal mean off, in contrasts", "Zonal mean off, in spreads", "Variance off"]
     body = f"<p>{_long_words(run)}</p>" + table(head, rows, caption=caption)

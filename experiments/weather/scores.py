@@ -1,4 +1,4 @@
-"""Forecasts of several systems over the same starts, scored by lead, region and channel."""
+"""Scores of forecasts of several systems from the same starts, by lead, region and channel."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from surrogates.weather.references import Forecasts, leads
 from surrogates.weather.seeps import PrecipitationClimate, SeepsScores
 
 Part = tuple[int, int]
-#: The system whose CRPS is that of the climate.
+#: Name of the system whose CRPS is that of the climatological distribution.
 CLIMATE = "climatological_ensemble"
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is forecast, from when on, and how far.
+    """Which forecasts are scored: their starts and their leads.
 
     Attributes:
-        store: truth.
-        part: [start, stop) that histories and leads lie in.
-        steps: leads.
-        most: starts, spread evenly over the part; None for all.
-        batch: starts at a time.
-        only: present states that forecasts may begin from; None for all.
-        leads: those of 1 to `steps` that are scored; None for all.
+        store: windows with the truth.
+        part: [start, stop) of the states in which histories and leads lie.
+        steps: number of leads.
+        most: largest number of starts, spread evenly over the part; None for all.
+        batch: number of starts at a time.
+        only: rows of present states from which forecasts may begin; None for all.
+        leads: leads among 1 to `steps` that are scored; None for all.
     """
 
     store: WindowStore
@@ -52,7 +52,7 @@ class Protocol:
 
     @property
     def lead_times(self) -> np.ndarray:
-        """The same as timedelta64[ns]."""
+        """Leads that are scored, as timedelta64[ns]."""
         return (
             (self.scored * round(self.store.layout.step_hours * 3600))
             .astype("timedelta64[s]")
@@ -60,10 +60,10 @@ class Protocol:
         )
 
     def starts(self, history: int) -> Int[np.ndarray, " start"]:
-        """The present state of each forecast, the same for all systems with no longer history.
+        """Rows of the present state of each forecast of systems with up to `history` past states.
 
         Raises:
-            InputError: none fits in the part.
+            InputError: no forecast lies in the part.
         """
         starts = self.store.starts(history + self.steps, self.part) + history - 1
         if not len(starts):
@@ -96,18 +96,18 @@ def score(
     """Scores of each system from the same starts.
 
     Args:
-        systems: by their names.
-        protocol: what is forecast.
-        climatology: for the anomaly correlation.
-        members: of the ensembles among them; their mean is scored as a forecast, and they as an ensemble.
-        precipitation: climates of the channels that are scored by SEEPS too.
+        systems: names -> systems.
+        protocol: which forecasts are scored.
+        climatology: climatology of the anomaly correlation.
+        members: names of the ensembles -> number of members; an ensemble is scored, and its mean as a forecast.
+        precipitation: climates of the channels that are also scored by SEEPS.
         advance: called after each batch of each system.
 
     Returns:
-        rmse, bias, mae, acc with dims (system, region, prediction_timedelta, channel), and for ensembles crps,
-        spread_skill and others, NaN for systems that are none; seeps where there is precipitation; rank_histogram with
-        dims (ensemble, prediction_timedelta, rank, channel) where there is an ensemble. The attribute `forecasts` is
-        the number of starts.
+        A dataset with rmse, bias, mae, acc along (system, region, prediction_timedelta, channel); for ensembles also
+        crps, spread_skill and others, NaN for other systems; seeps if there is precipitation; and rank_histogram along
+        (ensemble, prediction_timedelta, rank, channel) if there is an ensemble. The attribute `forecasts` is the number
+        of starts.
     """
     store, layout, steps = protocol.store, protocol.store.layout, protocol.steps
     longest = max(s.history for s in systems.values())
@@ -170,7 +170,7 @@ def score(
 
 
 def histograms(ranks: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    """Rank histograms of ensembles as one variable, those of smaller ensembles filled with NaN; none for none."""
+    """Rank histograms of ensembles as one variable, padded with NaN for smaller ensembles; empty without ensembles."""
     if not ranks:
         return {}
     most = max(values.shape[1] for values in ranks.values())
@@ -179,7 +179,7 @@ def histograms(ranks: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ..
 
 
 def plain(scores: xr.Dataset, system: str, prefix: str) -> dict[str, float]:
-    """Flat metrics of one system over its first region: `prefix/<score>/<channel>/<lead>h`, and means over leads."""
+    """Flat rmse and acc of one system in the first region, with keys `prefix/<score>/<channel>/<lead>h`."""
     one = scores.sel(system=system).isel(region=0)
     hours = (one[LEAD].values / np.timedelta64(1, "h")).astype(float)
     metrics: dict[str, float] = {}
@@ -191,7 +191,7 @@ def plain(scores: xr.Dataset, system: str, prefix: str) -> dict[str, float]:
 
 
 def ensemble_metrics(scores: xr.Dataset, system: str = "forecast") -> dict[str, float]:
-    """Means over leads of an ensemble's scores, over its first region: `ensemble/<score>/<channel>`; none for none."""
+    """Means over leads of the scores of an ensemble in the first region, with keys `ensemble/<score>/<channel>`."""
     if "crps" not in scores or system not in scores.get("ensemble", xr.DataArray([])).values:
         return {}
     one = scores.sel(system=system).isel(region=0)

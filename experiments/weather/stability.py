@@ -1,4 +1,4 @@
-"""Long rollouts: whether they stay finite and within what the atmosphere does, and how their climate compares."""
+"""Long rollouts: whether they stay finite and within the climatological range, and how their climate compares."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from data.windows import WindowStore
 from surrogates.weather.asked import NEAR
 from surrogates.weather.forecaster import Forecaster
 
-#: How far beyond the extremes of the training a value may lie, in units of their distance.
+#: How far beyond the extremes of the training data a value may lie, in units of their range.
 MARGIN = NEAR
-#: Share at the beginning of a rollout that still remembers its first state and is left out of its climate.
+#: Share at the beginning of a rollout that still depends on its initial state and is left out of its climate.
 FORGOTTEN = 0.1
 
 
@@ -25,9 +25,9 @@ class Climate:
     """Statistics of a series of states.
 
     Attributes:
-        states: how many.
-        mean: over time and longitude.
-        spread: root of the variance over time and longitude.
+        states: number of states.
+        mean: mean over time and longitude, in the units of the channels.
+        spread: standard deviation over time and longitude, in the units of the channels.
     """
 
     states: int
@@ -36,10 +36,10 @@ class Climate:
 
     @staticmethod
     def of(blocks: Iterable[Float[np.ndarray, "time latitude longitude channel"]]) -> Climate:
-        """Of states that come in blocks.
+        """The climate of states that come in blocks.
 
         Raises:
-            ValueError: there are none.
+            ValueError: there are no states.
         """
         sums = Sums()
         for states in blocks:
@@ -48,19 +48,19 @@ class Climate:
 
     @staticmethod
     def pooled(parts: Sequence[Climate]) -> Climate:
-        """Of all their states together."""
+        """The climate of all states of several climates together."""
         share = np.array([p.states for p in parts]) / sum(p.states for p in parts)
         mean = sum(s * p.mean for s, p in zip(share, parts, strict=True))
         square = sum(s * (p.spread**2 + p.mean**2) for s, p in zip(share, parts, strict=True))
         return Climate(sum(p.states for p in parts), mean, np.sqrt(np.maximum(square - mean**2, 0.0)))
 
     def and_mirrored(self, layout: WeatherLayout) -> Climate:
-        """Of these states and their mirror images at the equator."""
+        """The climate of these states and their mirror images at the equator."""
         mean = layout.mirror(self.mean[:, None])[:, 0]
         return Climate.pooled([self, Climate(self.states, mean, self.spread[::-1])])
 
     def off(self, truth: Climate, weights: Float[np.ndarray, " latitude"]) -> dict[str, Float[np.ndarray, " channel"]]:
-        """How far it is from another, by channel, area-weighted over latitudes.
+        """Differences from another climate, by channel, area-weighted over latitudes.
 
         `mean`: root mean square difference of the zonal means in units of the contrast between latitudes, the root mean
         square of the true zonal mean from its area mean; `mean_in_spreads`: the same in units of the true spread about
@@ -82,11 +82,11 @@ class Climate:
     def section_off(
         self, truth: Climate, weights: Float[np.ndarray, " latitude"], channels: Sequence[int]
     ) -> dict[str, float]:
-        """How far a variable is off as a whole, over latitudes by area and over its levels alike.
+        """Differences of one variable from another climate, over latitudes by area and all levels alike.
 
         `section_mean`: the L2 norm of the difference of the zonal means over that of the true ones; `section_contrast`:
         over that of the true ones from their area means; `section_variance`: relative difference of the mean variance.
-        Not finite where the truth is nothing, or does not vary.
+        Not finite where the truth is 0 or does not vary.
         """
         w, at = (weights / weights.sum())[:, None], list(channels)
         mean, true = self.mean[:, at], truth.mean[:, at]
@@ -102,23 +102,23 @@ class Climate:
 
 
 class Sums:
-    """What the climate of a series is taken from as its states come in."""
+    """Sums over a series of states, from which its climate is computed."""
 
     def __init__(self) -> None:
         self.count, self.total, self.square = 0, np.zeros(()), np.zeros(())
 
     def add(self, states: Float[np.ndarray, "time latitude longitude channel"]) -> None:
-        """Some more states."""
+        """Add some states."""
         wide = states.astype(np.float64)
         self.total = self.total + wide.mean(axis=2).sum(axis=0)
         self.square = self.square + (wide**2).mean(axis=2).sum(axis=0)
         self.count += len(states)
 
     def climate(self) -> Climate:
-        """Of all of them.
+        """The climate of all states that were added.
 
         Raises:
-            ValueError: there were none.
+            ValueError: no states were added.
         """
         if not self.count:
             raise ValueError("no states have no climate")
@@ -128,13 +128,13 @@ class Sums:
 
 @dataclass(frozen=True)
 class LongRun:
-    """What rollouts from one or more states did.
+    """The outcome of long rollouts from one or more states.
 
     Attributes:
-        days: their length.
-        ends: the day on which each left the finite numbers or the climatological range; None if it never did.
-        why: what left first, and how far.
-        climate: of those that stayed, without their beginnings; None if none did.
+        days: length of the rollouts in days.
+        ends: the day on which each rollout left the climatological range or was not finite; None if it never was.
+        why: the first channel outside of the range, with its values.
+        climate: climate of the rollouts that stayed within the range, without their beginnings; None if none did.
         truth: of the states of the training; where that was mirrored, of their mirror images too, so that what a record
             tells the hemispheres apart by, which is chance, is not asked of a forecast.
         unseen: climate of states that were not learned from, whose distance from `truth` is what chance alone may cause
@@ -152,19 +152,19 @@ class LongRun:
 
     @property
     def left(self) -> float | None:
-        """The day on which the first one left the range; None if all stayed."""
+        """The day on which the first rollout left the range; None if all stayed."""
         return min((day for day in self.ends if day is not None), default=None)
 
     @property
     def stayed(self) -> int:
-        """How many stayed within the range to the end."""
+        """Number of rollouts that stayed within the range to the end."""
         return self.ends.count(None)
 
 
 def out_of_range(
     forecaster: Forecaster, states: Float[np.ndarray, "run time latitude longitude channel"]
 ) -> Bool[np.ndarray, "run time channel"]:
-    """Which channels of which states are not finite, or further than `MARGIN` beyond the extremes of the training."""
+    """Whether each channel of each state is not finite, or lies more than `MARGIN` beyond the training data."""
     low, high = np.array(forecaster.facts.low), np.array(forecaster.facts.high)
     room = MARGIN * (high - low)
     least, most = states.min(axis=(2, 3)), states.max(axis=(2, 3))
@@ -172,14 +172,14 @@ def out_of_range(
 
 
 def runs_apart(store: WindowStore, states: int | None = None, mirror: bool = False) -> list[tuple[Climate, Climate]]:
-    """Climates of a simulator's runs, each beside that of its other runs; empty for fewer than two runs.
+    """Pairs of the climate of a run of a simulator and that of its other runs; empty for fewer than two runs.
 
-    They differ by chance alone, as a faithful surrogate's run of that length may too.
+    The two differ by chance alone, as the climate of a perfect surrogate over that length may differ too.
 
     Args:
-        store: the runs.
-        states: of the pieces that runs are cut into, whose climates are given; None for whole runs.
-        mirror: whether the others are mirrored too; see `LongRun.truth`.
+        store: windows of the runs.
+        states: number of states of the pieces into which runs are cut; None for whole runs.
+        mirror: whether the climate of the other runs includes mirror images; see `LongRun.truth`.
     """
     runs = []
     for start, stop in store.segments:
@@ -208,14 +208,14 @@ def long_run(
     """Roll out from some states, a few steps at a time, each until it leaves the climatological range.
 
     Args:
-        forecaster: whose extremes of training give the range.
-        store: has the first states, and the truth where `learned` has it not.
-        starts: the present state of each rollout.
-        days: to go.
+        forecaster: forecaster; the extremes of its training give the range.
+        store: windows with the initial states, and with the truth if `learned` is None.
+        starts: row of the present state of each rollout.
+        days: length of the rollouts in days.
         truth: [start, stop) of the states whose climate is the true one.
-        unseen: of states that were not learned from, whose climate is given beside.
-        chunk: steps at a time.
-        learned: windows that `truth` counts the states of; None for `store`.
+        unseen: [start, stop) of states of `store` that were not learned from; see `LongRun.unseen`.
+        chunk: number of steps at a time.
+        learned: windows of the states `truth`; None for `store`.
     """
     layout, history = store.layout, forecaster.history
     present = np.array(starts)

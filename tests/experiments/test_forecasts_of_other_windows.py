@@ -124,8 +124,8 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
         np.testing.assert_allclose(kept["rmse"].sel(system=name), scores["rmse"].sel(system=name), rtol=1e-5)
     assert "regressed" not in kept["system"].values
     page = (tmp_path / "b" / "forecast.html").read_text()
-    assert "forecast drawn towards climatology is left out" in page
-    assert "climatological ensemble is left out: the windows of the training are not at hand" in page
+    assert "forecast regressed towards climatology is left out" in page
+    assert "climatological ensemble is left out: the windows of the training are not available" in page
     # A directory of an older version says what it lacks.
     (moved / "training.json").unlink()
     with pytest.raises(InputError, match=r"older version.*Give forecasts\.training=WINDOWS"):
@@ -230,7 +230,7 @@ def test_what_is_shown_of_an_ensemble_is_its_mean(tmp_path: Path) -> None:
     systems = {"forecast": Noisy(), "climatological_ensemble": ClimatologicalEnsemble(store, (0, 200), usual.kind)}
     scores = score(systems, Protocol(store, (300, 365), 2, 20), usual, members=dict.fromkeys(systems, 8))
     page = render(Evaluation(LAYOUT, scores, [0], members=8, notes=["Mind this."]))
-    assert "There is no reference to hold the forecast against" in page
+    assert "There is no reference to compare the forecast with" in page
     assert page.count("8 members; means over leads") == 1
     assert '<div class="warning">Mind this.</div>' in page
     assert set(ensemble_metrics(scores)) == {
@@ -286,7 +286,7 @@ def test_forecasts_made_elsewhere_begin_once_at_each_time(tmp_path: Path, dim: s
     forecasts.to_netcdf(tmp_path / "once.nc", engine="h5netcdf")
     assert ExternalForecasts.open(tmp_path / "once.nc", truth).steps == (1, 2)
     xr.concat([forecasts, forecasts.isel({dim: [1]})], dim).to_netcdf(tmp_path / "twice.nc", engine="h5netcdf")
-    with pytest.raises(InputError, match=f"{dim} .* is given twice"):
+    with pytest.raises(InputError, match=f"{dim} .* occurs twice"):
         ExternalForecasts.open(tmp_path / "twice.nc", truth)
 
 

@@ -152,7 +152,7 @@ def test_an_ensemble_and_precipitation_have_sections_of_their_own(tmp_path: Path
     assert seeps.sel(system="persistence").values == pytest.approx(1.0, abs=0.1)
     assert np.isnan(scores["seeps"].sel(channel="2m_temperature")).all()
     page = render(Evaluation(layout, scores, [0, 1]))
-    assert "Is the ensemble as uncertain as it says?" in page
+    assert "Reliability of the ensemble" in page
     assert "Precipitation in three classes" in page
     assert page.count("5 members; means over leads") == 1
     _write_scores(scores, tmp_path)
