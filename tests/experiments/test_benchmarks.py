@@ -1,4 +1,4 @@
-"""Benchmarks: what they write is complete, and what they compare is the same molecules on the same cores."""
+"""Benchmarks write complete results, and both programs of a comparison get the same molecules and cores."""
 
 from __future__ import annotations
 
@@ -89,8 +89,8 @@ def test_the_numbers_of_training_molecules_reach_the_benchmark_of_the_gap(
     assert not any("--train" in line for line in lines if line is not gap)
     monkeypatch.undo()
     line = ["make", "--dry-run", "bench", "TRAIN=10000 30000"]
-    said = subprocess.run(line, cwd=repository, capture_output=True, text=True, check=True).stdout
-    assert "experiments.benchmarks --train 10000 30000" in said
+    printed = subprocess.run(line, cwd=repository, capture_output=True, text=True, check=True).stdout
+    assert "experiments.benchmarks --train 10000 30000" in printed
 
 
 def test_missing_peer_is_an_error_with_a_remedy(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Benchmarks of potentials: what is compared is compared by its rule, and the parts of a network make up the whole."""
+"""Benchmarks of potentials compare models by the stated rule, and the parts of a network add up to the whole."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report page: it says what the files of the run say, needs nothing else, and outlives what is missing."""
+"""The report page agrees with the files of the run, needs nothing else, and is written even if files are missing."""
 
 from __future__ import annotations
 
