@@ -121,9 +121,9 @@ class Trial:
         failed = sum(self.reasons.counts().values())
         if failed > self.first / 2:
             raise InputError(
-                f"{failed:,} of the first {self.seen:,} requests failed, so that the rest was not begun: "
+                f"{failed:,} of the first {self.seen:,} requests failed, so the campaign was stopped: "
                 + "; ".join(self.reasons.lines()),
                 where=self.where,
-                remedy=f"Mend what they say and give {self.key}.retry_failed=true, "
-                f"or go on in spite of it with {self.key}.give_up_after=null",
+                remedy=f"Fix the causes and set {self.key}.retry_failed=true, "
+                f"or continue regardless with {self.key}.give_up_after=null",
             )

@@ -107,8 +107,8 @@ class CampaignSummary:
             f"{'the one request' if failed == 1 else f'all {failed:,} requests'} failed: "
             + "; ".join(self.reasons.lines()),
             where=str(self.store),
-            remedy="Mend what they say"
-            + (f"; {key}.retry_failed=true tries again what is recorded as failed" if key else ""),
+            remedy="Fix the causes"
+            + (f"; {key}.retry_failed=true repeats requests that are recorded as failed" if key else ""),
         )
 
     def show(self, name: str) -> None:

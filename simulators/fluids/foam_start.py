@@ -54,7 +54,7 @@ def start_folder(control: str, folders: Collection[str], where: str) -> str | No
     at = entries.get("startTime", "0")
     if begins not in ("latestTime", "firstTime", "startTime") or (begins == "startTime" and UNKNOWN.search(at)):
         raise InputError(
-            f"has folders of the times {shown}, and which of them it begins from cannot be told",
+            f"has folders of the times {shown}, and it is unclear from which of them it starts",
             where=f"{where}/system/controlDict",
             remedy="Write startFrom and startTime there as plain values, or remove the results",
         )

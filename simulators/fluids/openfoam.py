@@ -222,8 +222,7 @@ def convergence(program: str, said: str, *, transient: bool = False) -> dict[str
     if re.search(r"^SIMPLE: no convergence criteria", said, re.M | re.I):
         raise SimulationError(
             "not_converged",
-            f"{program} has no targets, so nothing says that it converged; add residualControl to SIMPLE in "
-            "system/fvSolution",
+            f"{program} has no convergence targets; add residualControl to SIMPLE in system/fvSolution",
             facts,
         )
     done = re.search(r"SIMPLE solution converged in (\d+) iterations", said)

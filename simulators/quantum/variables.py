@@ -187,6 +187,6 @@ def answer(spec: Spec, values: Mapping[str, Any]) -> xr.Dataset:
     outputs = dataset(spec.outputs, values)
     for name, array in outputs.items():
         if array.dtype.kind == "f" and not np.isfinite(array.values).all():
-            raise SimulationError("not_converged", f"{name} came out as not finite")
+            raise SimulationError("not_converged", f"{name} is not finite")
     check(outputs, spec.outputs)
     return outputs

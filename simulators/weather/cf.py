@@ -159,7 +159,7 @@ def check_variable(array: xr.DataArray, where: str) -> None:
     strange = [str(d) for d in array.dims if d not in STATE_DIMS]
     if strange:
         raise InputError(
-            f"{name} has a dim {strange[0]} of {array.sizes[strange[0]]}, which a state has not",
+            f"{name} has a dim {strange[0]} of {array.sizes[strange[0]]}, but a state has no such dim",
             where=where,
             remedy='Write a file of one of them: python -c "import xarray; '
             f"xarray.open_dataset('{where}').isel({strange[0]}=0).to_netcdf('one.nc')\"",
@@ -255,7 +255,7 @@ def ordered_grid(
     try:
         grid = WeatherGrid(tuple(latitude[rows].tolist()), tuple(np.round(values, 6).tolist()))
     except ValueError as error:
-        raise InputError(str(error), where=where, remedy="Regrid it before") from error
+        raise InputError(str(error), where=where, remedy="Regrid it first") from error
     return grid, rows, columns
 
 
@@ -279,7 +279,7 @@ def beyond_source(data: xr.Dataset, region: Sequence[float], grid: WeatherGrid) 
         "east": not grid.periodic and (east - longitude[-1]) % 360.0 > 1.01 * step,
     }
     beyond = [side for side, reaches in sides.items() if reaches]
-    return [f"source.region reaches further {', '.join(beyond)} than the points that there are"] if beyond else []
+    return [f"source.region extends beyond the points of the source to the {', '.join(beyond)}"] if beyond else []
 
 
 def convert_units(values: Float[np.ndarray, ...], name: str, units: str | None, where: str) -> Float[np.ndarray, ...]:

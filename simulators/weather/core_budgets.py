@@ -50,7 +50,9 @@ def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer
     for i, middle in enumerate(sigma):
         edges[i + 1] = 2 * middle - edges[i]
     if abs(edges[-1] - 1) > 1e-4 or not (np.diff(edges) > 0).all():
-        raise InputError("its levels are no middles of sigma layers", where=LEVEL, remedy="Give all layers of a core")
+        raise InputError(
+            "its levels are not the midpoints of sigma layers", where=LEVEL, remedy="Use all layers of a core"
+        )
     return edges
 
 

@@ -92,7 +92,7 @@ class SpectralRun:
                     raise SimulationError(
                         "not_converged",
                         f"{fault}, by hour {hours:g} after the spin-up with steps of {self.step_minutes:g} min; a "
-                        "smaller step_minutes or stronger diffusion may hold it",
+                        "smaller step_minutes or stronger diffusion may keep it stable",
                     )
                 todo -= steps
                 if todo <= 0:

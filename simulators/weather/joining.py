@@ -173,7 +173,7 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
         reference, points = (np.asarray(d[dim].values, np.float64) for d in (first, data))
         if len(reference) != len(points):
             raise InputError(
-                f"{len(points)} {dim}s, the first file has {len(reference)}", where=file, remedy="Regrid it before"
+                f"{len(points)} {dim}s, the first file has {len(reference)}", where=file, remedy="Regrid it first"
             )
         spacing = np.abs(np.diff(reference)).min() if len(reference) > 1 else 1.0
         away = np.abs(points[None, :] - reference[:, None])
@@ -183,7 +183,7 @@ def _on_one_grid(data: xr.Dataset, first: xr.Dataset, file: str) -> xr.Dataset:
         if away.min(axis=1).max() > SAME * spacing or len(np.unique(order)) != len(order):
             bad = int(np.argmax(away.min(axis=1)))
             raise InputError(
-                f"no {dim} {reference[bad]:g}, which the first file has", where=file, remedy="Regrid it before"
+                f"no {dim} {reference[bad]:g}, which the first file has", where=file, remedy="Regrid it first"
             )
         if (order != np.arange(len(order))).any():
             data = data.isel({dim: order})
@@ -273,7 +273,7 @@ def _at_common_times(parts: list[xr.Dataset], result: SourceData) -> list[xr.Dat
     if not len(common):
         names = "; ".join(", ".join(map(str, part.data_vars)) for part in timed)
         raise InputError(
-            f"its files lie beside each other by variable or level ({names}), and have no time in common",
+            f"its files have different variables or levels ({names}) and no time in common",
             remedy="Give files of the same times",
         )
     if len(common) < every:

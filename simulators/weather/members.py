@@ -37,8 +37,8 @@ def select_member(parts: Sequence[tuple[str, xr.Dataset]], member: Member) -> li
     if member is None:
         if len(every) > 1:
             raise InputError(
-                f"an ensemble of {len(every)} members ({_shown(every)}), and a state is that of one", where=where,
-                remedy=f"Choose one by source.member={every[0]}, and give those of others an out= of their own",
+                f"an ensemble of {len(every)} members ({_shown(every)}), of which a state needs one", where=where,
+                remedy=f"Choose one, such as source.member={every[0]}, and write each member to another out=",
             )  # fmt: skip
         return list(parts)
     if not every:

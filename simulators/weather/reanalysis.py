@@ -40,7 +40,7 @@ class Reanalysis(ReanalysisSelection):
     """States of a source, as `ReanalysisSettings` describes them.
 
     Raises:
-        ValueError: a setting makes no sense.
+        ValueError: a setting is invalid.
     """
 
     @cached_property

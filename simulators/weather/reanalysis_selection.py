@@ -35,7 +35,7 @@ class ReanalysisSelection(ReanalysisSettings):
     """A source with the settings of what is read from it.
 
     Raises:
-        ValueError: a setting makes no sense.
+        ValueError: a setting is invalid.
     """
 
     @property
@@ -113,7 +113,7 @@ class ReanalysisSelection(ReanalysisSettings):
         if lacking or not available:
             reasons = [] if lacking else [f"{name} is {reason}" for name, reason in unknown_variables(data).items()]
             raise InputError(
-                f"no variable {', '.join(lacking)} in it" if lacking else "no variable of it is known",
+                f"no variable {', '.join(lacking)} in it" if lacking else "it has no known variable",
                 where=self.where,
                 remedy=". ".join([f"It has {', '.join(map(str, data.data_vars))}", *reasons[:2]]),
             )

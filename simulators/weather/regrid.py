@@ -58,7 +58,7 @@ def weights(
     for name, matrix in (("latitude", rows), ("longitude", columns)):
         if not (matrix.sum(axis=1) > 1 - 1e-6).all():
             raise InputError(
-                f"the new grid reaches beyond the {name}s there are", where="source.grid", remedy="Make it smaller"
+                f"the new grid reaches beyond the {name}s of the source", where="source.grid", remedy="Make it smaller"
             )
     return rows / rows.sum(axis=1, keepdims=True), columns / columns.sum(axis=1, keepdims=True)
 
@@ -138,7 +138,7 @@ def _linear(old: np.ndarray, new: np.ndarray, period: float | None, *, clamp: bo
         old, where = np.append(old, old[0] + period), np.append(where, 0)
     if not clamp and (new.min() < old[0] - 1e-6 or new.max() > old[-1] + 1e-6):
         raise InputError(
-            "the new grid reaches beyond the points there are", where="source.grid", remedy="Make it smaller"
+            "the new grid reaches beyond the points of the source", where="source.grid", remedy="Make it smaller"
         )
     inside = np.clip(new, old[0], old[-1])
     left = np.clip(np.searchsorted(old, inside, side="right") - 1, 0, len(old) - 2)

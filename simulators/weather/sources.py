@@ -156,7 +156,7 @@ def _times_named(path: str) -> Iterator[None]:
             raise
         units = error.problem.split("'")[1] if error.problem.count("'") > 1 else "of another kind"
         raise InputError(
-            f"its times are in {units!r}, of which no dates can be made", where=path,
+            f"its times are in {units!r}, which cannot be converted to dates", where=path,
             remedy="Write them as hours or days since a date, such as `days since 2000-01-01`",
         ) from error  # fmt: skip
 

@@ -68,7 +68,7 @@ def read_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...
         named = [int(t.year) for t in values]
         if min(named) < FIRST_YEAR or max(named) > LAST_YEAR:
             raise InputError(
-                f"years from {min(named)} to {max(named)}; those from {FIRST_YEAR} to {LAST_YEAR} can be told apart",
+                f"years from {min(named)} to {max(named)}; only {FIRST_YEAR} to {LAST_YEAR} can be represented",
                 where=where,
                 remedy="Shift its years with xarray, by a multiple of 400 to keep leap years in place",
             )
@@ -83,7 +83,7 @@ def read_times(data: xr.Dataset, where: str) -> tuple[np.ndarray, tuple[str, ...
     years = values.astype("datetime64[Y]").astype(int) + 1970
     if len(seconds) and (years.min() < FIRST_YEAR or years.max() > LAST_YEAR):
         raise InputError(
-            f"years from {years.min()} to {years.max()}; those from {FIRST_YEAR} to {LAST_YEAR} can be told apart",
+            f"years from {years.min()} to {years.max()}; only {FIRST_YEAR} to {LAST_YEAR} can be represented",
             where=where,
             remedy="Shift its years with xarray, by a multiple of 400 to keep leap years in place",
         )

@@ -96,7 +96,7 @@ def test_a_start_that_cannot_be_told_is_refused() -> None:
     ):
         assert start_folder(control, folders, "case") == start
     for control in ("startFrom $x;", "startFrom startTime; startTime {{t}};", '#include "more"'):
-        with pytest.raises(InputError, match="of the times 0, 2, and which of them"):
+        with pytest.raises(InputError, match="of the times 0, 2, and it is unclear from which of them"):
             start_folder(control, {"0", "2"}, "case")
     with pytest.raises(InputError, match="begins from its folder 20, at or after its endTime 20"):
         start_folder("endTime 20;", {"0", "20"}, "case")
@@ -306,7 +306,7 @@ def test_whether_a_program_evolves_is_told_by_its_schemes(tmp_path: Path) -> Non
         # The momentum of a steady solver has no d/dt, whatever the schemes say.
         assert evolves("buoyantSimpleFoam", tmp_path) is False
     assert convergence("laplacianFoam", said, transient=True) == {}
-    with pytest.raises(SimulationError, match="has no targets"):
+    with pytest.raises(SimulationError, match="has no convergence targets"):
         convergence("laplacianFoam", said, transient=False)
 
 

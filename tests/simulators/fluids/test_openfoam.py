@@ -353,7 +353,7 @@ def test_a_steady_flow_above_its_targets_is_not_converged(tmp_path: Path) -> Non
     solution.write_text(solution.read_text().replace("PISO", "SIMPLE"))
     constants = {"cells": 4, "step": 1, "interval": 2, "end": 2}
     steady = channel(4, str(tmp_path / "case"), commands=("blockMesh", "simpleFoam"), constants=constants, times=None)
-    with pytest.raises(SimulationError, match="simpleFoam has no targets") as caught:
+    with pytest.raises(SimulationError, match="simpleFoam has no convergence targets") as caught:
         flow(steady)
     assert caught.value.kind == "not_converged"
 

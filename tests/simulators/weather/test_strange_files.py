@@ -561,13 +561,13 @@ def test_a_region_beyond_the_points_and_a_single_time_are_said(tmp_path: Path) -
     data = record(hours(1), np.arange(60, 29, -5.0), np.arange(-20, 21, 5.0))
     path = kept(tmp_path / "a.nc", data)
     inside = " ".join(Reanalysis(path, region=(30, 60, -20, 20)).reading().assumed)
-    assert "reaches further" not in inside
+    assert "extends beyond the points" not in inside
     assert "6 h was taken" in inside
     beyond = " ".join(Reanalysis(path, region=(10, 62, -60, 20)).reading().assumed)
-    assert "source.region reaches further south, west than" in beyond
+    assert "source.region extends beyond the points of the source to the south, west" in beyond
     # A circle has no edge.
     around = Reanalysis(kept(tmp_path / "b.nc", record(hours(2))), region=(-90, 90, -180, 180))
-    assert not any("reaches further" in text for text in around.reading().assumed)
+    assert not any("extends beyond the points" in text for text in around.reading().assumed)
 
 
 @pytest.mark.parametrize(
@@ -612,7 +612,7 @@ def test_one_member_of_an_ensemble_is_chosen_by_its_name(
     tmp_path: Path, dims: tuple[str, ...], names: list[Any] | None, second: int | str
 ) -> None:
     path = kept(tmp_path / "a.nc", ensemble(dims, names))
-    with pytest.raises(InputError, match=r"an ensemble of 3 members \(.*Choose one by source.member="):
+    with pytest.raises(InputError, match=r"an ensemble of 3 members \(.*Choose one, such as source.member="):
         _ = Reanalysis(path).states
     chosen = Reanalysis(path, member=second)
     assert_true(chosen, hours(8))
