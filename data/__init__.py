@@ -1,1 +1,1 @@
-"""What simulators wrote and surrogates read: stores, readers, splits and fixed-shape batches."""
+"""Stores, readers of files, splits and batches of fixed shape: all that lies between a file and a typed sample."""

@@ -1,4 +1,4 @@
-"""Rows of ASE databases, decoded in a process that may die of them; a damaged row costs that row only."""
+"""Reads ASE databases in a process of their own, so that a row that crashes the decoder costs that row only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read_ase_db(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iterator
     """Rows of an ASE database, in the order of their ids, in the units that its metadata names.
 
     Raises:
-        InputError: it is none, or its metadata names a unit that is not known.
+        InputError: the file is not an ASE database, or its metadata names an unknown unit.
     """
     work = partial(_page, path=path, columns=tuple(columns), keys=keys)
     after, deadly, reason = 0, None, ""
@@ -40,7 +40,7 @@ def read_ase_db(path: Path, columns: Sequence[str], keys: FrameKeys) -> Iterator
         except DiedError as death:
             if death.row is None or death.row == deadly:
                 raise InputError(f"{_PROBLEM}: {death.reason}", where=str(path), remedy=_REMEDY) from death
-            # The rows before it are read again, and then those behind it.
+            # Read the rows before the deadly one again, then those after it.
             deadly, reason = death.row, death.reason
             continue
         if isinstance(rows, InputError):
@@ -83,5 +83,5 @@ def _rows(
                 yield number, Bad(number, where, f"ASE cannot read the row: {first_line(error)}")
             else:
                 yield number, row_of_atoms(number, where, atoms, data, columns, keys, units, str(path))
-            # What comes next is the database again.
+            # What runs next is the database's own code, which belongs to no row.
             row_watch.begin()

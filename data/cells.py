@@ -1,10 +1,10 @@
-"""Cells of CSV files that a spreadsheet would take for formulas, and how they are written and read here.
+"""Writes cells of CSV files so that spreadsheets do not run them as formulas, and reads them back exactly.
 
-Excel, LibreOffice and others run a cell that begins with = + - @, a tab or a line end, or the wide forms of these, be
-it quoted or not (OWASP, "CSV injection"). A text that does, and is no number, is written with an apostrophe in front,
-which these programs take for "this is text". A text that begins with apostrophes and then one of them gets another,
-so that `plain`, which takes one away, gives back exactly what was written. Numbers stay numbers, and a SMILES that can
-be read never begins so.
+Excel, LibreOffice and other programs run a cell that begins with = + - @, a tab, a line end or the full-width forms of
+these, quoted or not (OWASP, "CSV injection"). `safe` puts an apostrophe before such a text unless it is a number;
+spreadsheets read that as "this is text". A text that begins with apostrophes followed by one of these characters gets
+one more, so that `plain`, which removes one, returns exactly what was given. Numbers are unchanged, and no valid SMILES
+begins like this.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _WRITTEN = re.compile("'" + _BEGINS)
 
 
 def safe(value: Any) -> Any:
-    """A cell as it is written: a text that looks like a formula with an apostrophe in front; each text `encodable`."""
+    """A cell as it is written: an apostrophe precedes a text that looks like a formula, and texts are `encodable`."""
     if not isinstance(value, str):
         return value
     text = encodable(value)
@@ -36,12 +36,12 @@ def safe_row(values: Iterable[Any]) -> list[Any]:
 
 
 def plain(text: str) -> str:
-    """What `safe` wrote as the text."""
+    """The text from which `safe` wrote this one."""
     return text[1:] if text[:1] == "'" and _WRITTEN.match(text) else text
 
 
 def safe_frame(frame: pd.DataFrame) -> pd.DataFrame:
-    """A table as it is written: texts and the names of columns."""
+    """A table in which `safe` is applied to texts and names of columns."""
     texts = [name for name, kind in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
     return frame.assign(**{str(name): frame[name].map(safe) for name in texts}).rename(columns=safe)
 
@@ -51,5 +51,5 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    # Python passes over blanks and line ends around a number; a spreadsheet may not.
+    # Python ignores blanks and line ends around a number; a spreadsheet may not.
     return text == text.strip()

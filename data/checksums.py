@@ -1,11 +1,13 @@
-"""Changed bytes are noticed: the SHA-256 of a directory's files in `.understudy.sha256` beside them, verified on read.
+"""Detects changed bytes: `.understudy.sha256` in a directory holds the SHA-256 of its files, which is verified on read.
 
-The table has the form of `sha256sum`, which checks it too: `sha256sum -c .understudy.sha256`. A file's line is on the
-disk before the file is (`data.files.listed_path`), and the sum of the version that it replaces stays as a comment:
-after a kill between the two the file is one of them. The first line holds the checksum of those below it.
+The table has the format of `sha256sum`, which can check it too: `sha256sum -c .understudy.sha256`. The line of a new
+version is on the disk before the file is (`data.files.listed_path`), and the checksum of the version that it replaces
+stays in a comment, because a kill between the two steps leaves either version. The first line holds the checksum of the
+lines below it.
 
-Files that grow, or that are read in pieces, hold their checksums themselves: `seal` for an object of JSON, the ledger
-of a screen for its parts, the manifest of a store, the CRC-32C of each chunk of a Zarr array.
+Files that grow, or that are read in pieces, contain their own checksums: `seal` adds one to a JSON object, the ledger
+of a screen lists those of its parts, the manifest of a store those of its chunks, and each chunk of a Zarr array has
+a CRC-32C.
 """
 
 from __future__ import annotations
@@ -57,20 +59,20 @@ def crc32_of(path: Path, size: int | None = None) -> int:
 
 
 def read_bytes(path: Path, *, remedy: str = "Restore it from a copy", warn: bool = True) -> bytes:
-    """What a file holds, if that is what was written.
+    """The content of a file, after its checksum was verified.
 
     Args:
         path: of the file.
         remedy: what to do about one that is damaged.
-        warn: whether to say that a file has no checksum, as those of earlier versions.
+        warn: whether to log a warning for a file without a checksum, such as one of an earlier version.
 
     Raises:
-        CorruptStoreError: it, or the table of checksums beside it, is not what was written.
-        OSError: it cannot be read.
+        CorruptStoreError: the file, or the table of checksums beside it, was changed.
+        OSError: the file cannot be read.
     """
     path = Path(path)
     content = path.read_bytes()
-    # A writer may replace it twice between the look at the file and that at the table; then another version is there.
+    # A writer may replace the file twice between our reading of it and of the table: then compare the new version.
     while not _agrees(path, sha256(content), warn):
         again = path.read_bytes()
         if again == content:
@@ -80,11 +82,11 @@ def read_bytes(path: Path, *, remedy: str = "Restore it from a copy", warn: bool
 
 
 def verify(path: Path, *, remedy: str = "Restore it from a copy", warn: bool = True) -> None:
-    """The same check of a file that something else reads; see `read_bytes`.
+    """Verify the checksum of a file that other code reads; see `read_bytes`.
 
     Raises:
-        CorruptStoreError: it, or the table of checksums beside it, is not what was written.
-        OSError: it cannot be read.
+        CorruptStoreError: the file, or the table of checksums beside it, was changed.
+        OSError: the file cannot be read.
     """
     path = Path(path)
     digest = sha256_of(path)
@@ -163,26 +165,26 @@ def _head(body: str) -> str:
 
 
 def seal(value: Mapping[str, Any]) -> dict[str, Any]:
-    """An object of JSON with the checksum of all else in it as its last key.
+    """A JSON object with the checksum of its content as an additional last key.
 
     Raises:
-        ValueError: it has such a key, or holds what JSON does not.
+        ValueError: the object has this key already, or holds a value that JSON cannot express.
     """
     if SEAL in value:
         raise ValueError(f"{SEAL} is the key of the checksum")
-    # As it is read back.
+    # The checksum is that of the object as it will be read back.
     plain: dict[str, Any] = json.loads(json.dumps(encodable_json(dict(value)), allow_nan=False))
     return {**plain, SEAL: _crc_of(plain)}
 
 
 def unseal(value: Mapping[str, Any], *, where: str, remedy: str, warn: bool = True) -> dict[str, Any]:
-    """The object that was sealed; one of an earlier version, without a seal, is taken as it is.
+    """The object that was sealed, verified; one of an earlier version, without a checksum, is accepted.
 
     Args:
-        value: as it was read.
-        where: it was read.
+        value: the object as it was read.
+        where: file that it was read from, for errors.
         remedy: what to do about it if it is damaged.
-        warn: whether to say that there is no seal.
+        warn: whether to log a warning where there is no checksum.
 
     Raises:
         CorruptStoreError: it is not what was written.
@@ -191,7 +193,7 @@ def unseal(value: Mapping[str, Any], *, where: str, remedy: str, warn: bool = Tr
     crc = plain.pop(SEAL, None)
     damaged = crc is not None and crc != _crc_of(plain)
     if crc is None and plain:
-        # Its own key may be what was changed.
+        # The name of the key may have been changed: is the last value the checksum of the others?
         *others, last = plain.items()
         damaged = isinstance(last[1], str) and last[1] == _crc_of(dict(others))
         path = Path(where)

@@ -1,9 +1,9 @@
-"""Directories that a command writes to: marked with what they hold, locked while they are written, never a stranger's.
+"""Claims the directory that a command writes to: marks it with its kind of content, and locks it meanwhile.
 
 A command that resumes has to remove what a killed run left behind, so it must be certain that the directory is its own.
 A directory is written to if it is absent or empty, or carries the mark of the same kind of content. One process at a
-time writes, which an advisory lock of the file system holds and the kernel releases when the process ends. Whoever
-takes the lock sweeps away what a killed process left half written.
+time writes, which an advisory lock of the file system holds and the kernel releases when the process ends. The process
+that takes the lock removes what a killed process left half written.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from data.files import is_temporary, make_directory, sweep, write_json
 
 MARK = ".understudy.json"
 LOCK = ".lock"
-#: What we, a file manager or a network file system leave in a directory that a person calls empty.
+#: Names that this module, a file manager or a network file system leaves in a directory that counts as empty.
 IGNORED = frozenset({LOCK, TABLE, ".DS_Store", "lost+found"})
-#: What a command leaves that was refused before it made anything, so that another one may take its place.
+#: Names that a refused command leaves behind; another kind of command may still use the directory.
 LEFT_BY_A_REFUSED_COMMAND = frozenset({MARK, "log.txt", "rejects.csv"})
 #: Directories that this process holds: path -> kind and depth. A stage and its parts may claim the same one.
 _HELD: dict[Path, tuple[str, int]] = {}
@@ -35,13 +35,13 @@ _HELD: dict[Path, tuple[str, int]] = {}
 def claim(
     path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambda path: False, shared: bool = False
 ) -> Iterator[Path]:
-    """Hold a directory for writing.
+    """Claim a directory for writing until the block ends.
 
     Args:
-        path: made if absent.
-        kind: of what it holds, such as "screen"; one word that `MARK` keeps.
-        adopt: whether a directory without a mark is one of this kind that an earlier version wrote.
-        shared: several processes of one distributed run write here together.
+        path: the directory; it is made if absent.
+        kind: kind of content, such as "screen"; the file `MARK` holds it.
+        adopt: tells whether a directory without a mark is one of this kind that an earlier version wrote.
+        shared: whether several processes of one distributed run write here together.
 
     Yields:
         `path`, with its symbolic links resolved.
@@ -68,7 +68,7 @@ def claim(
     make_directory(directory)
     lock = take_lock(directory / LOCK, where=str(path), shared=shared)
     try:
-        # Between the look and the lock another command may have come first.
+        # Another command may have claimed it between the check and the lock.
         refuse_other(path, kind, adopt=adopt)
         if not shared:
             sweep(directory)
@@ -87,7 +87,7 @@ def refuse_other(path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambd
     """Refuse a path that is not absent, empty or a directory of this kind; nothing is written.
 
     Raises:
-        InputError: says what is there.
+        InputError: the directory holds something else; the message says what.
         CorruptStoreError: the mark cannot be read.
     """
     directory = Path(path).expanduser()
@@ -98,7 +98,7 @@ def refuse_other(path: Path, kind: str, *, adopt: Callable[[Path], bool] = lambd
     if not directory.is_dir():
         raise InputError("is a file, not a directory", where=str(path), remedy="Name another directory")
     marked = marked_kind(directory)
-    # Before there is a mark, the one that a killed process began to write; later, whatever it began.
+    # Without a mark only a half-written mark counts as left by a killed process; with one, every half-written file.
     begun = MARK if marked is None else None
     content = sorted(
         entry.name for entry in directory.iterdir() if entry.name not in IGNORED and not is_temporary(entry.name, begun)
@@ -142,19 +142,19 @@ def marked_kind(directory: Path) -> str | None:
 
 
 def take_lock(file: Path, *, where: str, shared: bool = False) -> IO[str]:
-    """An advisory lock, held until the file that is returned is closed or the process ends.
+    """Take an advisory lock, which lasts until the returned file is closed or the process ends.
 
     Args:
-        file: made if absent; holds the process number of the writer.
-        where: what the error names.
-        shared: together with others that ask for a shared lock.
+        file: path of the lock; it is made if absent, and holds the process id of the writer.
+        where: path that the error names.
+        shared: whether others may hold a shared lock at the same time.
 
     Raises:
         InputError: another process holds it.
     """
     handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
     opened = os.fdopen(handle, "r+", encoding="utf-8", errors="replace")
-    # A writer that was just killed may hold the lock until the kernel has buried it.
+    # The kernel may keep the lock of a writer that was just killed for a moment.
     for attempt in range(20):
         try:
             fcntl.flock(opened, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)

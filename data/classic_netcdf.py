@@ -1,7 +1,7 @@
-"""The header of a NetCDF file of the classic formats, held against the bytes of the file before a library trusts it.
+"""Compares the header of a classic NetCDF file with the size of the file, before a library trusts it.
 
-The grammar is that of "NetCDF Classic Format Specification", Unidata: counts and lengths as four bytes, big-endian, and
-where each variable begins as four (CDF-1) or eight (CDF-2).
+The format is that of "NetCDF Classic Format Specification", Unidata: counts and lengths are big-endian integers of four
+bytes; the offset of a variable has four bytes (CDF-1) or eight (CDF-2).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ STREAMING = 0xFFFFFFFF
 
 
 def refuse_damaged_header(path: Path | str) -> None:
-    """Refuse a file of which the header says what its bytes cannot be.
+    """Refuse a file whose header contradicts its size.
 
     Raises:
         InputError: a list is cut short, a type is unknown, or a variable reaches beyond the end of the file.
@@ -35,7 +35,7 @@ class _Header:
         self._file, self._where, self._size = file, where, size
 
     def check(self) -> None:
-        """Read all of it."""
+        """Read the whole header; raises at the first contradiction."""
         version = self._take(4)[3]
         if version not in (1, 2):
             raise self._damage(f"its version is {version}, not one that is known")
@@ -48,13 +48,13 @@ class _Header:
         for _ in range(self._count(VARIABLES)):
             name, ids = self._name(), [self._number() for _ in range(self._fitting(self._number(), 4))]
             if any(i >= len(lengths) for i in ids) or any(lengths[i] == 0 for i in ids[1:]):
-                raise self._damage(f"{name} lies along a dim that is not there")
+                raise self._damage(f"{name} lies along a dim that does not exist")
             for _ in range(self._count(ATTRIBUTES)):
                 self._attribute()
             width = self._width(self._number())
             self._number()  # a size, which large variables cannot state: it is computed instead
             begin = int.from_bytes(self._take(4 * version), "big")
-            # A dim of length 0 counts records, and is the first of a variable.
+            # A dim of length 0 is the dim of records, always the first of a variable.
             runs = bool(ids) and lengths[ids[0]] == 0
             (running if runs else fixed).append((name, begin, width * math.prod(lengths[i] for i in ids[runs:])))
         for name, begin, size in fixed:
@@ -101,7 +101,7 @@ class _Header:
 
     def _width(self, kind: int) -> int:
         if kind not in SIZES:
-            raise self._damage(f"its header names the type {kind}, which there is not")
+            raise self._damage(f"its header names the unknown type {kind}")
         return SIZES[kind]
 
     def _attribute(self) -> None:

@@ -15,7 +15,7 @@ WALL_TIME = "wall time x threads"
 
 
 class CostWarning(UserWarning):
-    """Costs are not processor time, and so depend on what else the machine did."""
+    """Costs are wall times, which depend on what else the machine did."""
 
 
 def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray, "*record"]:
@@ -27,7 +27,7 @@ def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray,
         where: the store, for the warning.
 
     Warns:
-        CostWarning: of records with a wall time whose processor time was not recorded; theirs is wall time x threads.
+        CostWarning: some records have a wall time but no processor time; their cost is wall time x threads.
     """
     wall = np.asarray(facts["seconds"], float) * np.asarray(facts["threads"], float)
     if "core_seconds" not in facts:
@@ -42,20 +42,20 @@ def core_seconds(facts: Mapping[Any, Any], where: str = "") -> Float[np.ndarray,
 
 
 def cost_basis(facts: Mapping[Any, Any]) -> str:
-    """How `core_seconds` counts: `PROCESSOR_TIME`, or `WALL_TIME` where that of a record was not recorded."""
+    """The basis of `core_seconds`: `PROCESSOR_TIME`, or `WALL_TIME` if a record has no processor time."""
     timed = np.isfinite(np.asarray(facts["seconds"], float))
     spent = np.asarray(facts["core_seconds"], float) if "core_seconds" in facts else np.full(timed.shape, np.nan)
     return WALL_TIME if np.isnan(spent[timed]).any() else PROCESSOR_TIME
 
 
 def label_core_seconds(scores: Mapping[str, float]) -> float:
-    """What the labels of a training cost, core-seconds; 0 where it is not known.
+    """The cost of the labels of a training, core-seconds; 0 where it is unknown.
 
     Args:
         scores: of a surrogate.
 
     Warns:
-        CostWarning: it was trained before processor time was recorded, and so were its labels.
+        CostWarning: the surrogate and its labels are from before processor time was recorded.
     """
     cost = scores.get("train/label_core_seconds", 0.0)
     if cost and "train/core_seconds" not in scores and "train/seconds" in scores:
@@ -64,11 +64,11 @@ def label_core_seconds(scores: Mapping[str, float]) -> float:
 
 
 def training_core_seconds(scores: Mapping[str, float], cores: int | None = None) -> float:
-    """Processor time of a training; of one before it was recorded, wall time x cores; 0 where neither is known.
+    """Processor time of a training, s; wall time x cores where that was not recorded, 0 where neither is known.
 
     Args:
         scores: of a surrogate, with `train/core_seconds`, or `train/seconds` alone.
-        cores: that it is taken to have used; None: those that this process may use.
+        cores: cores that the training is assumed to have used; None for those that this process may use.
 
     Warns:
         CostWarning: no processor time was recorded.
@@ -82,7 +82,7 @@ def training_core_seconds(scores: Mapping[str, float], cores: int | None = None)
 
 
 def unrecorded_message(unrecorded: int, total: int, where: str = "") -> str:
-    """How the costs of records were counted that have no processor time."""
+    """A message about the costs of records without processor time."""
     which = "" if unrecorded == total else f" of {unrecorded:,} of {total:,} records"
     place = f"{where}: " if where else ""
     return f"{place}the cost{which} is {WALL_TIME}, which a busy machine makes larger; no {PROCESSOR_TIME} was recorded"

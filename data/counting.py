@@ -1,4 +1,4 @@
-"""How many rows a file of molecules has, without parsing them: what a progress bar needs to tell the time left."""
+"""Counts the rows of a file of molecules without parsing them, so that a progress bar can show the time left."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from data.rows import Lines, blocks
 def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None = None) -> int:
     """Rows of a file that `data.molecules.read` takes.
 
-    Rows that turn out to be malformed may be counted or not, and a file that cannot be read on counts up to there.
+    Malformed rows may or may not be counted, and a damaged file is counted up to the damage.
 
     Args:
         path: as `data.molecules.read` takes it.
@@ -38,7 +38,7 @@ def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None
         for one in islice(rows, at_most):
             total += one
     except InputError:
-        # Reading meets the same place, and says what is wrong there.
+        # The reader meets the same place, and reports what is wrong there.
         pass
     return total
 
@@ -49,7 +49,7 @@ def _sdf(path: Path) -> Iterator[int]:
         *ended, rest = (b"\n" + data).split(b"\n$$$$")
         for _ in ended:
             yield 1
-        # What follows the last end, or goes on from the block before, is a record that has not ended.
+        # What follows the last end, or continues a record of the block before, is a record that has not ended.
         open_record = bool(rest.strip()) or (open_record and not ended)
     if open_record:
         yield 1

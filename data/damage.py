@@ -1,8 +1,8 @@
-"""Calls into libraries that parse what others wrote: whatever they raise becomes one line that names the file.
+"""Guards calls of libraries that parse foreign files: whatever they raise becomes one line that names the file.
 
 A damaged file makes a library raise whatever its code runs into: `IndexError`, `struct.error`, an error of its own.
-Such a call stands in `parsing`, and only the call, so that a fault of ours is never taken for one of the file. What a
-file says of its own size is held against its bytes before memory is taken for it.
+Only such a call stands within `parsing`, so that a bug of this project is never reported as damage of the file. A size
+that a file declares is compared with its bytes before memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from contextlib import contextmanager
 from data.errors import InputError
 
 DAMAGED = "It may be cut short or damaged: fetch or write it again"
-#: Bytes that may always be asked for, and how many times the bytes of a file what it unpacks to may be. Deflate reaches
-#: 1,032 times, and fields that are zero nearly everywhere do so.
+#: Bytes that every file may unpack to, and the largest ratio of unpacked to packed bytes beyond that. Deflate reaches a
+#: ratio of 1,032, and fields that are zero nearly everywhere do so.
 FREE, RATIO = 1 << 26, 2000
-#: Characters of what a library says that are passed on.
+#: Most characters of a library's message that are kept.
 MOST_SAID = 300
 
 
@@ -28,16 +28,16 @@ def parsing(
     remedy: str = DAMAGED,
     error: type[InputError] = InputError,
 ) -> Iterator[None]:
-    """Around a call of a library that parses a file.
+    """Turn whatever the enclosed call raises into one line that names the file.
 
     Args:
         where: the file, and the place in it.
-        problem: said before what the library says.
+        problem: words before the message of the library.
         remedy: what to do about it.
-        error: what is raised; `CorruptStoreError` for files of our own.
+        error: class of the error; `CorruptStoreError` for files that this project wrote.
 
     Raises:
-        InputError: the call raised anything but that, or an `ImportError` of something that is not installed.
+        InputError: the call raised anything other than an `InputError` or `ImportError`.
     """
     try:
         yield
@@ -50,11 +50,11 @@ def parsing(
 
 
 def first_line(failure: BaseException) -> str:
-    """The first line of what an exception says, or its name."""
-    # A `KeyError` shows the quotes of what it says.
+    """The first line of an exception's message, or the name of its class."""
+    # The text of a `KeyError` has quotes around its message.
     whole = failure.args[0] if isinstance(failure, KeyError) and failure.args else failure
     text = str(whole).strip().split("\n")[0].strip().rstrip(".")
-    # Some show the bytes that they could not read, all of them.
+    # Some messages contain all bytes that could not be read.
     return (text if len(text) <= MOST_SAID else f"{text[:MOST_SAID]}...") or type(failure).__name__
 
 
@@ -63,14 +63,14 @@ class Budget:
 
     Args:
         where: the file.
-        stored: its bytes.
+        stored: size of the file, bytes.
     """
 
     def __init__(self, where: object, stored: int) -> None:
         self.where, self.left = str(where), FREE + RATIO * stored
 
     def take(self, size: int, what: str) -> None:
-        """Ask for memory before it is taken.
+        """Take a share before memory is allocated for it.
 
         Raises:
             InputError: the file is too small to hold so much.

@@ -1,4 +1,4 @@
-"""Processes that a process started, and how all of them are ended; standard library only, so that it loads at once."""
+"""Lists and ends the processes that a process started; imports the standard library only, so that it loads fast."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def _by_parent() -> dict[int, list[int]]:
 
 
 def kill(pids: list[int]) -> None:
-    """Send SIGKILL to each process that is there and ours."""
+    """Send SIGKILL to each of these processes that exists and belongs to this user."""
     for pid in pids:
         with suppress(ProcessLookupError, PermissionError):
             os.kill(pid, signal.SIGKILL)
 
 
 def kill_descendants(pid: int) -> None:
-    """Kill what a process started; halted first, so that nothing starts more while it is looked at."""
+    """Kill all descendants of a process; each is halted first, so that none starts another one meanwhile."""
     halted: set[int] = set()
     while fresh := [one for one in descendants(pid) if one not in halted]:
         for one in fresh:
@@ -75,7 +75,7 @@ def kill_descendants(pid: int) -> None:
 def end_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
     """Have the kernel send this process a signal when the thread that started it ends, however that ends.
 
-    On systems other than Linux nothing does that.
+    Systems other than Linux do not offer that: there the signal never comes.
 
     Args:
         parent: the process that started this one; if that is gone already, this one ends at once.
@@ -94,7 +94,7 @@ def adopt_orphans() -> None:
 
 
 def end_descendants(limit_s: float) -> bool:
-    """Kill what this process started, and wait for it; needs a process that adopts orphans (a subreaper).
+    """Kill all descendants of this process and wait for them; it has to adopt orphans (`adopt_orphans`).
 
     Args:
         limit_s: seconds after which it gives up on a process that no signal ends, such as one that waits for a disk.

@@ -1,4 +1,4 @@
-"""Text that every file can hold: lone surrogates and NUL characters are written out.
+"""Makes text that every file can hold: lone surrogates and NUL characters are escaped.
 
 A byte that is no UTF-8 comes into Python as half of a surrogate pair (in names of files, in what a program printed, in
 rows of a table), which no encoder takes; a NUL ends the text for many readers. Both are replaced by their escape where

@@ -1,9 +1,9 @@
-"""SMILES to compact molecular graphs: bytes an atom and a bond, many molecules in one struct of arrays.
+"""Turns SMILES into compact molecular graphs: a few bytes for each atom and bond, many molecules in one table.
 
-RDKit parses and sanitises; what is read from it afterwards takes four calls a molecule, whatever its
-size, because a Python call an atom would cost more than the parsing. Atoms are read once for each
-distinct atom invariant of a batch (Rogers & Hahn 2010, https://doi.org/10.1021/ci100050t, equation-free
-part: element, degree, hydrogens, charge, isotope, ring membership), bonds from the bond-order matrix.
+RDKit parses and sanitises. Its result is read with four calls for each molecule, whatever its size, because one Python
+call for each atom would cost more than the parsing. Atoms are read once for each distinct atom invariant of a batch
+(Rogers & Hahn 2010, https://doi.org/10.1021/ci100050t: element, degree, hydrogens, charge, isotope, ring membership),
+bonds from the bond-order matrix.
 """
 
 from __future__ import annotations
@@ -42,14 +42,14 @@ _STEREO = {"STEREOE": 1, "STEREOZ": 2}
 
 
 def encode(smiles: Sequence[str], rows: Sequence[int] | None = None) -> tuple[GraphTable, list[tuple[int, str]]]:
-    """Parse and featurise SMILES; what RDKit refuses, and why, is handed back and not raised.
+    """Parse and featurise SMILES; those that RDKit refuses are returned with the reason, not raised.
 
     The graph does not depend on how a SMILES is written, except for the order of its atoms. SMILES that come from
     somewhere else go through `data.foreign.encode`, which does this in a process that may die.
 
     Args:
         smiles: one molecule each; may have several fragments.
-        rows: the number by which `row_watch` tells each; None for its index.
+        rows: number under which `row_watch` reports each; None for its index in `smiles`.
 
     Returns:
         The molecules that can be read, with `source_index` into `smiles`; and (index, reason) of the others.
@@ -172,7 +172,7 @@ def _read_atoms(
 ) -> UInt8[np.ndarray, "atom 4"]:
     """Element, hydrogens and charge of every atom, asked of RDKit once for each distinct invariant and degree.
 
-    The invariant counts a hydrogen that is an atom of the graph like one that is not; the degree tells.
+    The invariant does not distinguish a hydrogen that is an atom of the graph from an implicit one; the degree does.
     """
     flat = np.fromiter(chain.from_iterable(invariants), np.int64, start[-1]) * 256 + degree
     _, example, kind = np.unique(flat, return_index=True, return_inverse=True)

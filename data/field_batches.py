@@ -16,9 +16,9 @@ class FieldBatch(NamedTuple):
     """Some samples over a window of time.
 
     Attributes:
-        frames: consecutive states, channels last; the one answer where nothing evolves.
-        static: fields that decide them.
-        parameters: numbers that decide them.
+        frames: consecutive states, channels last; a single one where nothing evolves in time.
+        static: input fields, channels last.
+        parameters: input numbers.
         weight: 1, or 0 for a row that only fills the batch.
     """
 
@@ -36,7 +36,8 @@ class FieldBatches:
         fields: the samples.
         size: rows of a batch; a multiple of the number of devices.
         frames: states of a window.
-        seed: of the order; None keeps that of the samples, and fills the last batch instead of leaving it out.
+        seed: seed of the shuffling; None keeps the order of the samples, and pads the last batch instead of dropping
+            it.
         stride: times from the beginning of a window to that of the next one.
     """
 

@@ -1,8 +1,8 @@
-"""Files of samples that are no store: PyTorch, NumPy, NetCDF and Zarr, each with dims that are known for sure.
+"""Opens files of samples written by PyTorch, NumPy, NetCDF or Zarr, and never guesses what an axis means.
 
-What an axis of an unnamed array is can be guessed wrongly, and then everything that follows is wrong without a word.
-Here it is taken from `data.dims`, or where no array has more than two axes; all else is refused, because a square
-(sample, time, x) has the shape of fields along (sample, x, y), and channels that of a third dim of space.
+A wrong guess would make all that follows silently wrong. The dims of unnamed arrays are therefore taken from
+`data.dims`, or inferred where no array has more than two axes. All else is refused: an array along (sample, time, x)
+can have the shape of one along (sample, x, y), and channels the size of a third dim of space.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from data.zip_files import is_zip
 SPACE = ("x", "y", "z")
 #: Every dim that a variable may have, in the order in which it is kept.
 DIMS = ("sample", "time", "channel", *SPACE)
-#: Fewest points along an axis that is taken for space without being told: fewer may be channels.
+#: Fewest points along an axis that is inferred to be space; fewer may be channels.
 FEWEST_POINTS = 8
-#: Where the attributes of a file travel beside its variables; no variable has an empty name.
+#: Key of the attributes of a file beside its variables; no variable has an empty name.
 ATTRS = ""
 ARRAYS = (".pt", ".pth", ".npy", ".npz")
 REMEDY = (
     "Say what each axis is: data.dims=[sample,channel,x,y] for all arrays, "
     "or 'data.dims={NAME: [sample,x,y], OTHER: [sample,channel,x,y]}' for each; there are " + ", ".join(DIMS)
 )
-#: What arrays are by their number of axes, the commonest first; an error offers those that fit.
+#: Usual dims of arrays by their number of axes, the most common first; an error suggests those that fit.
 LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
     1: (("sample",),),
     2: (("sample", "x"), ("sample", "channel")),
@@ -67,8 +67,8 @@ class Opened:
     Attributes:
         data: its variables.
         format: what it was read as.
-        assumed: what the file does not say, one sentence each.
-        unused: arrays that nobody asks for and that are not among the variables.
+        assumed: assumptions about what the file does not state, one sentence each.
+        unused: names of arrays that were not asked for and are not in `data`.
     """
 
     data: xr.Dataset
@@ -87,10 +87,10 @@ def open_samples(
             field_y, field_z.
         dims: of unnamed arrays: of all, or by name; None where no array has more than two axes.
         output: variable to learn; None for any.
-        inputs: variables that decide it; `NAME_i` is channel i of NAME.
+        inputs: variables that determine it; `NAME_i` is channel i of NAME.
 
     Raises:
-        InputError: it cannot be opened, or what its axes are is not certain.
+        InputError: the file cannot be opened, or the meaning of an axis is not certain.
     """
     where = str(path)
     if not path.exists():
@@ -106,7 +106,7 @@ def open_samples(
     arrays = _read_arrays(path, where)
     # An array that has the name of a dim would be taken for its coordinate.
     every = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
-    # What nobody asks for may have axes that fit nothing.
+    # Arrays that are not asked for may have axes that fit no dims.
     requested = [] if output is None else [output, *inputs]
     asked = {name: a for name, a in every.items() if not requested or _is_requested(name, requested, every)}
     if lacking := [n for n in requested if n not in every and not any(n.startswith(f"{name}_") for name in asked)]:
@@ -129,10 +129,10 @@ def open_samples(
 def axes_of(
     arrays: Mapping[str, np.ndarray], dims: Sequence[str] | Mapping[str, Sequence[str]] | None, where: str
 ) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """What each axis of unnamed arrays is, and in words what was taken without being told.
+    """The dims of unnamed arrays, and sentences about what was inferred.
 
     Raises:
-        InputError: dims are unknown or do not fit, or what an axis is is not certain.
+        InputError: dims are unknown or do not fit, or the meaning of an axis is not certain.
     """
     shapes = {name: a.shape for name, a in arrays.items()}
     shown = ", ".join(f"{name} {' x '.join(map(str, shape)) or 'of one number'}" for name, shape in shapes.items())
@@ -170,7 +170,7 @@ def axes_of(
 
 
 def _suggest_dims(arrays: Mapping[str, np.ndarray]) -> str:
-    """Which `data.dims` fit all arrays, to be copied: of all at once, else by name."""
+    """A remedy with values of `data.dims` that fit all arrays: one for all of them, or else one for each by name."""
     most = max(arrays, key=lambda n: (arrays[n].ndim, arrays[n].size))
     layouts = [dims for dims in LAYOUTS.get(arrays[most].ndim, ()) if "x" in dims]
     fitting = []
@@ -194,7 +194,7 @@ def _suggest_dims(arrays: Mapping[str, np.ndarray]) -> str:
 
 
 def _conflict(dims: Mapping[str, tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> str:
-    """Which dim has one size in an array and another in a second, in words; nothing if none has.
+    """A sentence that names a dim with different sizes in two arrays; empty if there is none.
 
     Channels may differ, because each array has its own.
     """
@@ -226,7 +226,7 @@ def _check_dims(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
 def _without(
     full: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, set[int]], name: str, where: str, shown: str
 ) -> tuple[str, ...]:
-    """Which of the dims an array of lower rank has: the only ones that fit its shape, where fields keep their space."""
+    """The dims of an array of lower rank: the only choice that fits its shape and has all dims of space, or none."""
     space = [d for d in full if d in SPACE]
     fits = [
         kept
@@ -295,7 +295,7 @@ def channels_of(name: str, data: xr.Dataset) -> list[str]:
 
 
 def usable(data: xr.Dataset, output: str, inputs: Sequence[str], where: str) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """Variables of real numbers along `sample`, and in words what that took.
+    """Variables as real numbers along `sample`, and sentences about what was assumed.
 
     Raises:
         InputError: a variable is named twice, is no real number, or the output has no dim `sample`.

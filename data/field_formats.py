@@ -1,4 +1,4 @@
-"""Files of fields that are not read: what they are, and the two lines of Python that make NetCDF of them."""
+"""Refuses files of fields in formats that are not read, with the two lines of Python that convert them to NetCDF."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def refuse_unread(path: Path, names: Sequence[str]) -> None:
     """Refuse a file that is in none of the formats that are read.
 
     Args:
-        path: of what is no file of PyTorch or NumPy.
-        names: variables that are asked for, for the lines that convert it; any if none.
+        path: path of a file that PyTorch or NumPy did not write.
+        names: variables that are asked for, which the suggested lines name.
 
     Raises:
-        InputError: naming the format, and how it is converted.
+        InputError: the format is not read; the message names it and how to convert the file.
     """
     if path.is_dir():
         return

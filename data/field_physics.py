@@ -1,6 +1,6 @@
-"""Whether two sets of fields are of one question: step of time, size of the domain, boundary and units of the axes.
+"""Compares the physics of two sets of fields: time step, size of the domain, boundary and units of the axes.
 
-The grid may be another one; a network of one step of 0.2 s on 1 m has no answer for steps of 0.4 s or for 10 m.
+The grids may differ, but a network trained for steps of 0.2 s on 1 m has no answer for steps of 0.4 s or for 10 m.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def refuse_other_physics(sample_layout: Layout, layout: Layout, where: str) -> N
     """Refuse samples of another time step, domain, boundary or unit of length or time than a layout's.
 
     Args:
-        sample_layout: of the samples.
-        layout: what is asked for.
-        where: the samples come from.
+        sample_layout: layout of the samples.
+        layout: layout that the samples have to match.
+        where: file that the samples come from, for errors.
 
     Raises:
         InputError: names what differs, with both values.
@@ -40,15 +40,15 @@ def refuse_other_physics(sample_layout: Layout, layout: Layout, where: str) -> N
 
 
 def refuse_other_boundary(sample_attrs: Mapping[str, str], attrs: Mapping[str, str], where: str) -> None:
-    """Refuse samples whose boundary is in words another one; where either tells none, they are taken for the same.
+    """Refuse samples with another description of the boundary; where either has none, the samples are accepted.
 
     Args:
         sample_attrs: attributes of the samples.
-        attrs: of what is asked for.
-        where: the samples come from.
+        attrs: attributes that they have to match.
+        where: file that the samples come from, for errors.
 
     Raises:
-        InputError: gives both.
+        InputError: the descriptions differ; the message quotes both.
     """
     mine, theirs = (x.get("boundary_conditions", "") for x in (sample_attrs, attrs))
     if mine and theirs and mine != theirs:
@@ -60,7 +60,7 @@ def refuse_other_boundary(sample_attrs: Mapping[str, str], attrs: Mapping[str, s
 
 
 def time_step(layout: Layout) -> float | None:
-    """The time of one step; None where nothing evolves, or no times are told."""
+    """The time step in the unit of the axis `time`; None where nothing evolves or no times are given."""
     if not layout.evolves or not _has_coordinate(layout.axis("time")):
         return None
     values = layout.axis("time").values
@@ -84,7 +84,7 @@ def _differences(sample_layout: Layout, layout: Layout) -> list[tuple[str, str, 
         differences.append(("time step", f"{steps[0]:g}", f"{steps[1]:g}"))
     bounds = [x.attrs.get("boundary_conditions", "") for x in (sample_layout, layout)]
     if all(bounds):
-        # Words tell more than whether the ends meet, which a user may have overruled.
+        # A description says more than `periodic`, which a user may have overridden.
         differences += [("boundary", repr(bounds[0]), repr(bounds[1]))] if bounds[0] != bounds[1] else []
     elif sample_layout.periodic != layout.periodic:
         said = ["periodic" if all(x.periodic) else "not periodic" for x in (sample_layout, layout)]
@@ -93,12 +93,12 @@ def _differences(sample_layout: Layout, layout: Layout) -> list[tuple[str, str, 
 
 
 def _has_coordinate(axis: Coordinate) -> bool:
-    """Whether an axis has a coordinate: numbers of points without a unit stand for none."""
+    """Whether an axis has coordinates; indices without a unit do not count."""
     return axis.units != "1" or axis.values != tuple(float(i) for i in range(len(axis.values)))
 
 
 def _lengths(axis: Coordinate) -> tuple[float, float]:
-    """The length of a domain whose points lie in cells, or from one end to the other."""
+    """The length of a domain if its points are centres of cells, and if they run from end to end."""
     first, last, count = float(axis.values[0]), float(axis.values[-1]), len(axis.values)
     if count < 2:
         return 0.0, 0.0
@@ -106,7 +106,7 @@ def _lengths(axis: Coordinate) -> tuple[float, float]:
 
 
 def _same_length(mine: Coordinate, theirs: Coordinate) -> bool:
-    """Whether two grids can cover one domain, by either place of their points; one point tells no length."""
+    """Whether two grids may cover one domain, by either length; a single point has none, and is accepted."""
     if 1 in (len(mine.values), len(theirs.values)):
         return True
     return any(_close(a, b) for a, b in zip(_lengths(mine), _lengths(theirs), strict=True))

@@ -1,11 +1,11 @@
-"""Whether float32 keeps what varies in a field, or rounding takes it: 0.01 Pa upon 101,325 Pa is a step or two."""
+"""Decides whether float32 resolves what varies in a field: 0.01 Pa on top of 101,325 Pa is one rounding step."""
 
 from __future__ import annotations
 
 import numpy as np
 from jaxtyping import Float
 
-#: Largest rounding error, over the spread of a channel, at which float32 serves.
+#: Largest rounding error, relative to the standard deviation of a channel, at which float32 is used.
 LOST = 1e-3
 #: The smallest normal float32; below it digits are lost.
 TINY = float(np.finfo(np.float32).tiny)
@@ -14,14 +14,14 @@ TINY = float(np.finfo(np.float32).tiny)
 def narrow_precision(
     values: Float[np.ndarray, "*any channel"], name: str
 ) -> tuple[Float[np.ndarray, "*any channel"], tuple[str, ...]]:
-    """Values in float32 if that keeps the spread of each channel, otherwise as they are.
+    """Values in float32 if that resolves the variation of each channel, otherwise unchanged.
 
     Args:
         values: in float32 or float64; those that are not finite do not count.
         name: of the variable.
 
     Returns:
-        The values, and a sentence for each channel whose spread was lost before they came.
+        The values, and a sentence for each channel whose variation was lost before it was stored.
     """
     said = []
     wide = False
@@ -37,7 +37,7 @@ def narrow_precision(
         if values.dtype == np.float32 and rounding > 0.1 * spread:
             said.append(
                 f"{name} is stored in float32 with steps of {rounding:.2g} and varies by {spread:.2g}: "
-                "what is between the steps is lost; store it in float64, or less its mean"
+                "what is between the steps is lost; store it in float64, or subtract its mean"
             )
         small = spread < TINY / float(np.finfo(np.float32).eps)
         wide = wide or small or rounding > LOST * spread or size > float(np.finfo(np.float32).max)

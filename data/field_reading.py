@@ -44,13 +44,13 @@ def read_fields(
     Args:
         path: a directory or file; see `data.field_files.open_samples`.
         output: variable to learn; may be left out for a store with one output.
-        inputs: variables that decide it; may be left out for a store.
-        periodic: whether the domain is; None takes it from the attribute `boundary_conditions`.
+        inputs: variables that determine it; may be left out for a store.
+        periodic: whether the domain is periodic; None takes it from the attribute `boundary_conditions`.
         dims: what the axes of unnamed arrays are, of all of them or by name; needed where one has more
             than two.
 
     Returns:
-        The samples, and for each that was left out its number and why.
+        The samples, and (number, reason) for each that was left out.
 
     Raises:
         InputError: variables are missing or do not fit, or no sample is left.
@@ -238,7 +238,7 @@ def _refuse_uneven(axis: Coordinate, where: str) -> None:
 def _arrays(
     data: xr.Dataset, layout: Layout, fingerprint: str, seconds: Float[np.ndarray, " sample"], where: str
 ) -> tuple[Fields, tuple[str, ...]]:
-    """The samples, and what was taken that the source does not say."""
+    """The samples, and sentences about what was assumed."""
     space = layout.space
     names = [layout.output.name, *([layout.initial.name] if layout.initial else []), *(v.name for v in layout.static)]
     laid = {name: _channels_last(data[name], space) for name in names}
@@ -256,7 +256,7 @@ def _arrays(
         static.append(values[..., 0])
         assumed += said
     samples = len(states)
-    # Few numbers: they stay as exact as they come.
+    # There are few numbers, so they stay in float64.
     numbers = [np.asarray(data[v.name].values, np.float64) for v in layout.parameters]
     fields = Fields(
         layout,

@@ -1,7 +1,7 @@
-"""Where a trajectory begins: the state that decides it, and the first time that its solver stored.
+"""Finds where a trajectory begins: with the initial state, or one step after it.
 
-Some solvers store the state at t = 0 among their answers, others begin one step later. What decides is the data:
-whether the input `initial` equals the output at its first time, and what that time is.
+Some solvers store the state at t = 0 among their answers, others begin one step later. The data decides: whether the
+input `initial` equals the output at its first time, and what that time is.
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from jaxtyping import Float
 
 from data.errors import InputError
 
-#: Difference of two states, over their spread, up to which they are one state but for rounding; and, at t = 0, one that
-#: the solver has filtered.
+#: Difference of two states, relative to their standard deviation, up to which they are equal but for rounding; and, at
+#: t = 0, equal but for a filter of the solver.
 ROUNDING, SAME = 1e-5, 1e-2
 #: Share of a step by which the first time may miss a whole number of steps.
 UNEVEN = 1e-3
 
 
 class Start(NamedTuple):
-    """States that begin with the given one.
+    """A trajectory that begins with the given state.
 
     Attributes:
         states: the given state, then all later ones.
         lead: steps from the given state to the first time of the output: 0, or 1 where the output begins after it.
-        assumed: what the data does not say and was taken; empty where nothing was.
+        assumed: assumptions about what the data does not state, one sentence each.
     """
 
     states: Float[np.ndarray, "sample time *space channel"]
@@ -40,13 +40,13 @@ def begin(
     times: Float[np.ndarray, " time"] | None,
     where: str,
 ) -> Start:
-    """States with the given one first.
+    """Put the given state first, unless the trajectory has it already.
 
     Args:
-        initial: the input that decides them.
+        initial: the given state.
         states: the output at its times.
         times: of the output; None where the source has no such coordinate.
-        where: both come from.
+        where: file that both come from, for errors.
 
     Raises:
         InputError: the given state is neither that of the first time nor that of one step before.
@@ -60,7 +60,7 @@ def begin(
     if apart <= ROUNDING or (at_start and apart <= SAME):
         if apart == 0:
             return Start(states, 0, ())
-        # The question is what is given, so that an answer begins with it.
+        # The given state is part of the question, so that the trajectory begins with it.
         first = initial[:, None].astype(states.dtype)
         return Start(np.concatenate([first, states[:, 1:]], axis=1), 0, (f"{said}, and was taken in its place",))
     later = np.concatenate([initial[:, None].astype(states.dtype), states], axis=1)
@@ -77,7 +77,10 @@ def begin(
 
 
 def _apart(one: np.ndarray, other: np.ndarray) -> float:
-    """Root mean square difference of the samples that are finite in both, over the spread of the second; by channel."""
+    """RMS difference of two states, over the standard deviation of the second: that of the channel where it is largest.
+
+    Only samples that are finite in both count.
+    """
     axes = tuple(range(1, one.ndim))
     keep = np.isfinite(one).all(axis=axes) & np.isfinite(other).all(axis=axes)
     if not keep.any() or np.array_equal(one[keep], other[keep]):

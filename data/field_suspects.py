@@ -1,4 +1,4 @@
-"""What looks like numbers of its own in samples of fields: dates, codes of missing values."""
+"""Recognises special numbers in samples of fields: dates, and codes of missing values."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import xarray as xr
 
 #: Numbers that files write in place of a missing value: those of climate data, of 16-bit integers, and NetCDF's own.
 CODES = (-999.0, -9999.0, -99999.0, 9999.0, 99999.0, -32767.0, -32768.0, 1e20, -1e20, 1e30, 1e36, 9.969209968386869e36)
-#: Spreads of the other values within which a code may be a value like them.
+#: Ranges of the other values within which a code may be an ordinary value.
 FAR = 10.0
 
 
 def seconds_of_dates(data: xr.Dataset) -> tuple[xr.Dataset, tuple[str, ...]]:
-    """The same data with dates and durations along `time` as seconds, and in words what that took."""
+    """The same data with dates and durations along `time` as seconds, and a sentence about the conversion."""
     if "time" not in data.coords or data["time"].dtype.kind not in "mM":
         return data, ()
     dates = data["time"].dtype.kind == "M"
@@ -27,7 +27,7 @@ def seconds_of_dates(data: xr.Dataset) -> tuple[xr.Dataset, tuple[str, ...]]:
 
 
 def missing_codes(data: xr.Dataset, names: Sequence[str]) -> dict[int, str]:
-    """Sample -> why it is taken to lack values: it holds a code, far outside of all other values of the variable.
+    """Sample -> why it lacks values: it holds a code of missing values, far outside of all other values.
 
     Args:
         data: with the dim `sample`.
@@ -47,7 +47,7 @@ def missing_codes(data: xr.Dataset, names: Sequence[str]) -> dict[int, str]:
         low, high = float(others.min()), float(others.max())
         reach = FAR * (high - low)
         if reach == 0.0:
-            # Of two values, the other may be what an indicator is.
+            # A variable of two values may be an indicator.
             continue
         coded &= (values < low - reach) | (values > high + reach)
         for row in np.flatnonzero(coded.reshape(len(values), -1).any(axis=1)):

@@ -1,7 +1,7 @@
-"""Fields on a uniform grid, with what they depend on: the samples that an operator learns from.
+"""Fields on a uniform grid with their inputs: the samples that a neural operator learns from.
 
-A sample is a field, or a trajectory of one, with the fields and numbers that decide it. It is read from a store of a
-campaign, from any Zarr or NetCDF file with a dim `sample`, or from a file of PyTorch tensors.
+A sample is a field, or a trajectory of one, with the fields and numbers that determine it. `data.field_reading` reads
+samples from a store of a campaign or from a file.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from data.spec import Coordinate, Variable
 
 @dataclass(frozen=True)
 class Layout:
-    """What the arrays of `Fields` are.
+    """Describes the arrays of `Fields`.
 
     Attributes:
         output: the field, or the trajectory of one.
@@ -33,7 +33,7 @@ class Layout:
         parameters: inputs that are numbers, in the order of `Fields.parameters`.
         axes: time, channel and space, those that the output has.
         periodic: for each dim of space, whether its ends meet.
-        attrs: boundary conditions, the solver, and what else the source tells.
+        attrs: boundary conditions, solver and equation, as far as the source names them.
         lead: steps from `initial` to the first time of the output: 0 where the output holds it, 1 where it begins after
             it; `Fields.states` hold it in either case.
     """
@@ -85,7 +85,7 @@ class Layout:
     def lengths(self) -> tuple[float, ...]:
         """Length of the domain along each dim, in its units: points times spacing.
 
-        A dim of one point tells no length: it is given the longest of the others, or 1.
+        A dim of one point has no length of its own: it gets the longest of the others, or 1.
         """
         axes = [np.asarray(self.axis(dim).values, float) for dim in self.space]
         extents = [float(values[1] - values[0]) * len(values) if len(values) > 1 else 0.0 for values in axes]
@@ -94,12 +94,12 @@ class Layout:
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes an equal layout."""
         plain = asdict(self)
-        # A layout of before has no such key, and is to have the hash that it had.
+        # Layouts of earlier versions lack this key, and their hash has to stay the same.
         return plain if self.lead else {k: v for k, v in plain.items() if k != "lead"}
 
     @staticmethod
     def from_json(value: dict[str, Any]) -> Layout:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(Layout, value)
 
 
@@ -108,13 +108,13 @@ class Fields:
     """Samples of one layout, channels last; in float32 where that keeps what varies, in float64 where it does not.
 
     Attributes:
-        layout: what they are.
-        states: the output; one time where nothing evolves, and the given state first where something does.
-        static: fields that decide it.
-        parameters: numbers that decide it.
+        layout: description of the arrays.
+        states: the output, in its unit; a single time where nothing evolves, else the initial state first.
+        static: input fields, in the order of the layout.
+        parameters: input numbers, in the order of the layout.
         fingerprint: identity of the labels: the simulator's, or the hash of the file's arrays.
         seconds: core-seconds that each sample took its simulator; NaN where unknown.
-        reading: what was read of the source that they come from, for the table of it.
+        reading: summary of what was read from their source; None if they were not read.
     """
 
     layout: Layout
@@ -139,7 +139,7 @@ class Fields:
         )
 
     def input_keys(self) -> list[str]:
-        """A key for each sample, equal where its fields, its numbers and its first state are."""
+        """A key for each sample: the same for the same fields, numbers and first state."""
         first = [self.states[:, 0]] if self.layout.evolves else []
         return row_keys(self.static, self.parameters, *first)
 
@@ -147,7 +147,7 @@ class Fields:
         """SHA-256 (hex) of the arrays."""
         digest = hashlib.sha256()
         for array in (self.states, self.static, self.parameters):
-            # Fields that float32 tells apart have the hash that they had when they came in it.
+            # Fields that float32 resolves keep the hash that they had when all fields were float32.
             kind = "<f8" if array.dtype == np.float64 and array.ndim > 2 else "<f4"
             digest.update(f"{array.shape}".encode() + np.ascontiguousarray(array, kind).tobytes())
         return digest.hexdigest()
@@ -156,8 +156,8 @@ class Fields:
         """Refuse samples that do not answer the question that a layout asks.
 
         Args:
-            layout: what is asked for.
-            where: these samples come from.
+            layout: layout that the samples have to match.
+            where: file that these samples come from, for errors.
             same_grid: whether the grid has to be the same too.
 
         Raises:

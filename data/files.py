@@ -1,10 +1,10 @@
-"""Files and directories that are written whole or not at all: a reader sees the old or the new, also after a crash.
+"""Writes files and directories whole or not at all: a reader sees the old or the new one, also after a crash.
 
 What is written lies under a hidden name beside its place until it is complete and on the disk. A process that is killed
-leaves such a name behind; `sweep` removes those whose writer is dead. That it lives is known by an advisory lock, which
-the kernel releases when a process ends.
+leaves such a name behind; `sweep` removes those whose writer is dead. A living writer holds an advisory lock, which the
+kernel releases when the process ends.
 
-What is read again is listed: its checksum is in a table beside it, which `data.checksums` verifies.
+A file that is read again is listed: its checksum is in a table beside it, which `data.checksums` verifies.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _SUFFIX = ".part"
 _OF_ZARR = re.compile(r"[^.]+\.[0-9a-f]{32}\.partial")
 _RENAME_EXCHANGE = 2
 _AT_FDCWD = -100
-#: Of the tables of checksums; several threads may write in one directory, which one process at a time claims.
+#: Guards the tables of checksums: one process at a time claims a directory, but its threads may write in parallel.
 _TABLES = threading.Lock()
 
 
@@ -87,10 +87,10 @@ def atomic_directory(path: Path) -> Iterator[Path]:
 
 
 def reserve(directory: Path, size: int) -> None:
-    """Make sure, as far as one can before it is written, that a directory has room for so many bytes.
+    """Make sure, as far as possible in advance, that a directory has room for `size` bytes.
 
     Raises:
-        OSError: it has not: the disk is full, or a limit on its use or on the size of a file is lower.
+        OSError: there is no room: the disk is full, or a limit on its use or on the size of a file is lower.
     """
     probe = Path(directory) / ".room"
     handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
@@ -98,7 +98,7 @@ def reserve(directory: Path, size: int) -> None:
         with errors_name(Path(directory)):
             os.posix_fallocate(handle, 0, size)
     except OSError as error:
-        # A file system that cannot reserve is written to without.
+        # Some file systems cannot reserve room; then the write itself has to tell.
         if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENODEV):
             raise
     finally:
@@ -108,7 +108,7 @@ def reserve(directory: Path, size: int) -> None:
 
 @contextmanager
 def errors_name(path: Path) -> Iterator[None]:
-    """What the system refuses while a file is written names that file: a full disk names none, and others a part."""
+    """Errors of the system while a file is written name that file: a full disk names none, others a temporary one."""
     try:
         yield
     except OSError as error:
@@ -132,7 +132,7 @@ def listed_path(path: Path) -> Iterator[Path]:
 
 
 def list_as_is(path: Path) -> None:
-    """Put the checksum of a file that has grown into the table of its directory: it is complete."""
+    """Put the checksum of a file that grew in place, and is complete now, into the table of its directory."""
     _list(Path(path), sha256_of(path))
 
 
@@ -149,7 +149,7 @@ def _list(path: Path, digest: str) -> None:
         digests = sums.get(path.name, ())
         before: str | None = digests[0] if digests else None
         if path.is_file() and not path.is_symlink():
-            # After a kill what is there may be older than the newest line, or may never have been listed.
+            # After a kill the file may be older than the newest line, or may never have been listed.
             present = sha256_of(path)
             before = present if not digests or present in digests else before
         sums[path.name] = (digest,) if before in (None, digest) else (digest, str(before))
@@ -157,7 +157,7 @@ def _list(path: Path, digest: str) -> None:
 
 @contextmanager
 def _table(directory: Path) -> Iterator[dict[str, tuple[str, ...]]]:
-    """The table of checksums of a directory, held while it is changed, and then written."""
+    """The table of checksums of a directory, locked while it is changed, and then written."""
     with _TABLES:
         stored_sums = read_table(directory)
         sums = dict(stored_sums or {})
@@ -238,12 +238,12 @@ def is_temporary(name: str, of: str | None = None) -> bool:
 
 
 def sweep(directory: Path, *, zarr: bool = False) -> list[Path]:
-    """Remove what killed processes were writing within a directory, at any depth; answers what it removed.
+    """Remove what killed processes were writing within a directory, at any depth; returns the removed paths.
 
-    Only names that this module gives go, only those whose writer is dead, and no link is followed.
+    It removes only names that this module gives, only those whose writer is dead, and follows no link.
 
     Args:
-        directory: that this process alone writes to.
+        directory: a directory that this process alone writes to.
         zarr: whether to look into Zarr stores, too, which may hold millions of files; whoever writes to one asks for
             it. The names that zarr-python gives to what it writes are removed there as well.
     """
@@ -284,7 +284,7 @@ def _begin(path: Path, *, directory: bool) -> tuple[int, Path]:
         else:
             handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix, suffix=_SUFFIX)
             temporary = Path(name)
-        # A file system without locks: nothing is swept there either.
+        # On a file system without locks nothing is swept either.
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_SH)
         # Between the making and the lock another process may have taken it for debris.
@@ -295,7 +295,7 @@ def _begin(path: Path, *, directory: bool) -> tuple[int, Path]:
 
 
 def _remove_dead(path: Path) -> bool:
-    """Remove a file or directory that no process holds; whether it is gone."""
+    """Remove a file or directory that no process locks; returns whether it was removed."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -314,11 +314,11 @@ def _remove_dead(path: Path) -> bool:
 
 
 def _take_place(temporary: Path, path: Path) -> Path | None:
-    """Give a directory its name; answers where one lies now that had it before."""
+    """Give a directory its final name; returns the new place of a directory that had it before."""
     if path.is_symlink():
         path.unlink()
     try:
-        # Also over a directory that is empty.
+        # This replaces an empty directory, too.
         os.rename(temporary, path)
     except OSError:
         if not path.is_dir():
@@ -327,7 +327,7 @@ def _take_place(temporary: Path, path: Path) -> Path | None:
         return None
     if _exchange(temporary, path):
         return temporary
-    # A file system that cannot exchange two names: for a moment there is neither.
+    # Where the file system cannot exchange two names, `path` does not exist for a moment.
     aside = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name[:100]}.", suffix=_SUFFIX))
     os.replace(path, aside)
     os.replace(temporary, path)

@@ -1,7 +1,7 @@
-"""SMILES of unknown origin, read in a process that may die: their graphs, and what is wrong with those that have none.
+"""Parses SMILES of unknown origin in a process that may die: to graphs, or to reasons why there is none.
 
-Every stage that reads molecules from a file takes these instead of the functions of the same meaning in
-`data.featurise`, which parse where they are called.
+Every stage that reads molecules from a file uses these functions instead of those of `data.featurise`, which parse in
+the calling process.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from data.parsing import Lane, Lost, answers_in_parts, messages
 
 
 def encode(smiles: Sequence[str], *, lane: Lane | None = None) -> tuple[GraphTable, list[tuple[int, str]]]:
-    """What `data.featurise.encode` makes of SMILES; a row that no process can parse is one of those refused.
+    """Featurise SMILES as `data.featurise.encode` does; a row that no process can parse is refused, too.
 
     Args:
         smiles: one molecule each.
-        lane: the process; None for the one that this program shares.
+        lane: the parsing process; None for the one that this program shares.
 
     Returns:
         The molecules that can be read, with `source_index` into `smiles`; and (index, reason) of the others.
@@ -47,7 +47,7 @@ def _encode(order: tuple[None, Sequence[str]]) -> tuple[GraphTable, list[tuple[i
 
 
 def graphs(smiles: Sequence[str], where: str) -> GraphTable:
-    """The graphs of molecules that were found readable when their file was read, one for each.
+    """The graphs of molecules that could be read when their file was read, one for each.
 
     Raises:
         InputError: one of them cannot be read this time, as on a machine that has less memory left.

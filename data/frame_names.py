@@ -1,8 +1,8 @@
-"""What energies, forces, stresses, charges and spins of a geometry are called in other people's files.
+"""Finds energies, forces, stresses, charges and spins of a geometry under the names that other programs use.
 
-Names whose meaning is certain are taken under any spelling. What merely looks like a label is never taken: it is
-named beside the frame, so that the reader can say how to use it, or refuse the frame where passing it over would
-change what the frame is (an ion computed as neutral, a triplet as a singlet).
+Names of certain meaning are accepted in any spelling. An entry that only looks like a label is never used: it is
+reported, so that the reader can say how to use it, or refuse the frame where ignoring it would change the system (an
+ion computed as neutral, a triplet as a singlet).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ MULTIPLICITY_NAMES = frozenset({"multiplicity", "spinmultiplicity", "mult", "spi
 #: Likewise for a total magnetic moment in Bohr magnetons, which is their number where it is an integer.
 MOMENT_NAMES = frozenset({"magmom", "totalmagmom", "totalmagneticmoment", "totalmagnetization"})
 ELECTRON_NAMES = frozenset({"nelectrons", "nelectron", "numelectrons", "numberofelectrons", "nelec", "electrons"})
-#: Sums of charges and moments of atoms this far from an integer, and no farther, are that integer.
+#: Largest distance from an integer at which a sum of atomic charges or moments is rounded to it.
 ROUNDING = 0.05
 
 _NOT_A_LABEL = re.compile(r"weight|std|uncert|error|unit|kinetic|count|mask|file|path|name|method|type")
@@ -50,7 +50,7 @@ _LIKE_SPIN = re.compile(r"spin|mult($|i)|unpaired|uhf|magmom|magnet|^2s$|^s$")
 
 @dataclass(frozen=True)
 class FrameKeys:
-    """Which entries of a frame are its labels, as a configuration says it.
+    """The names of the entries of a frame that are its labels, from a configuration.
 
     Attributes:
         energy, forces, stress: names to take, the first that a frame has; empty for the usual name, in any case.
@@ -58,8 +58,8 @@ class FrameKeys:
         charge, spin: the only name to take; None for all names of known meaning.
         spin_convention: what an entry called spin counts: "unpaired" electrons, or the "multiplicity" 2 S + 1 as
             in OMol25.
-        prefix: of the keys in the configuration, for messages.
-        inherited: whether a training chose them, so that a file may lack what they name.
+        prefix: prefix of the keys in the configuration, for messages.
+        inherited: whether a training chose them, so that a file may lack them.
 
     Raises:
         InputError: the convention is unknown, or gradients are named as forces.
@@ -90,7 +90,7 @@ class FrameKeys:
                 )
 
     def after(self, trained: FrameKeys | None) -> FrameKeys:
-        """These keys, and where they say nothing those of a training, whose labels had those names."""
+        """These keys, completed by those of a training, whose labels had those names."""
         if trained is None:
             return self
         usual = FrameKeys()
@@ -107,7 +107,7 @@ class FrameKeys:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> FrameKeys:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(FrameKeys, value)
 
     def label(self, label: str) -> tuple[str, ...]:
@@ -118,10 +118,10 @@ class FrameKeys:
 
 @dataclass(frozen=True)
 class FrameNotes:
-    """How one frame was understood.
+    """Notes on how one frame was interpreted.
 
     Attributes:
-        taken: quantity -> how its name and meaning read, such as "energy" -> "eV, from REF_energy".
+        taken: quantity -> unit and source, such as "energy" -> "eV, from REF_energy".
         unused: name of what looks like data -> what it looks like, such as "REF_energy" -> "energy".
         lacking: label that the frame lacks -> what looks like it.
         spin_problem: why its number of unpaired electrons is not certain; None where it is, or is not named.
@@ -184,7 +184,7 @@ def look_alikes(label: str, fields: Mapping[str, Any], atoms: int) -> Iterator[s
 def total_charge(
     fields: Mapping[str, Any], numbers: np.ndarray, keys: FrameKeys
 ) -> tuple[int | None, str | None, str | None]:
-    """The total charge that a frame names, under which name; or why it is not certain.
+    """The total charge that a frame states and the name of its entry, or why it is not certain.
 
     Args:
         fields: all entries of the frame, those of its atoms included.
@@ -233,12 +233,12 @@ def total_charge(
 def ignored_entries(
     fields: Mapping[str, Any], numbers: np.ndarray, charge: int, keys: FrameKeys, used: Mapping[str, str | None]
 ) -> dict[str, str]:
-    """Entries that look like a charge or a spin beside the one that is taken: name -> what each looks like.
+    """Entries that look like a charge or a spin and are not used: name -> what each looks like.
 
     Args:
         fields: all entries of the frame, those of its atoms included.
         numbers: atomic numbers.
-        charge: that is taken, e.
+        charge: the charge that is used, e.
         keys: see `FrameKeys`.
         used: for "charge" and "spin" how `total_charge` and `unpaired_electrons` name what they took; None for
             nothing, and where no key said so they have looked at everything themselves.
@@ -270,7 +270,7 @@ def ignored_entries(
 def unpaired_electrons(
     fields: Mapping[str, Any], numbers: np.ndarray, charge: int, periodic: bool, keys: FrameKeys
 ) -> tuple[int | None, str | None, str | None]:
-    """The number of unpaired electrons that a frame names, how; or why it is not certain.
+    """The number of unpaired electrons that a frame states and how, or why it is not certain.
 
     Args:
         fields: all entries of the frame, those of its atoms included.

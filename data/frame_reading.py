@@ -1,4 +1,4 @@
-"""What was read from a file of geometries, counted frame by frame into one `Reading`."""
+"""Counts what is read from a file of geometries, frame by frame, into one `Reading`."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from data.rows import Row
 
 #: Atoms farther apart than this times the sum of their covalent radii are not bound to each other.
 BOND = 1.5
-#: Frames of more atoms are not looked at for bonds.
+#: Frames of more atoms are not checked for bonds.
 MOST_ATOMS = 200
 LOG = logging.getLogger(__name__)
 
 
 @dataclass
 class FrameTally:
-    """Counts of one file; it takes the frames that are refused as a `RejectLog` does, and hands them on.
+    """Counts the frames of one file; it is used like a `RejectLog`, and passes refused frames on to one.
 
     Attributes:
         path: the file.
         keys: which entries were labels.
-        log: gets every refused frame too; None to warn of each.
-        used: frames that go on.
+        log: receives every refused frame, too; None to log a warning for each.
+        used: number of frames that are used.
         reasons: why frames were left out.
         quantities: quantity -> how it was read -> frames.
         unused: (name, what it looks like) -> frames.
@@ -62,7 +62,7 @@ class FrameTally:
     unbound: int = 0
 
     def add(self, file: Path | str, line: int, text: str, reason: str) -> None:
-        """A frame that is left out."""
+        """Count a frame that is left out."""
         # The same fault has one reason wherever it stands.
         self.reasons[re.sub(r"\s*\(?\bline \d+\)?:?", "", reason).strip()] += 1
         if self.log is not None:
@@ -76,7 +76,7 @@ class FrameTally:
         self.add(self.path, row.line, text, reason)
 
     def take(self, row: Row) -> None:
-        """A frame that is used."""
+        """Count a frame that is used."""
         self.used += 1
         for quantity, how in row.notes.taken.items():
             self.quantities[quantity][how] += 1
@@ -94,7 +94,7 @@ class FrameTally:
         self.constraints.update(row.properties.get("constraints", ()))
 
     def reading(self, *, spins: bool, labels: bool = True) -> Reading:
-        """The table of this file.
+        """The summary of this file.
 
         Args:
             spins: whether spins are used.

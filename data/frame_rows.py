@@ -1,4 +1,4 @@
-"""A geometry and what stands beside it, as one row: labels by their names, units, cell, charge, spin, constraints."""
+"""Builds one row from a geometry and its entries: labels, units, cell, charge, spin and constraints."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ def row_of_atoms(
     units: FrameUnits | None = None,
     where: str = "",
 ) -> Row | Bad:
-    """A row of what ASE has read.
+    """Build a row from what ASE has read.
 
     Args:
-        line, text: where the row stands and what is shown of it where it is bad.
+        line, text: line of the file where the row begins, and the text that is shown if the row is bad.
         atoms: geometry, cell, constraints, entries and results.
         data: further entries.
         columns: requested numbers.
@@ -103,12 +103,12 @@ def checked_row(
     """A row whose quantities of known meaning are finite, of the right shape and in eV and Angstrom.
 
     Args:
-        line, text: where the row stands and what is shown of it where it is bad.
-        smiles, numbers, positions: what is known of the molecule.
-        fields: what stands beside it, by the file's names.
+        line, text: line of the file where the row begins, and the text that is shown if the row is bad.
+        smiles, numbers, positions: the molecule; None for what is not known.
+        fields: further entries, by their names in the file.
         columns: requested numbers.
         keys: which entries are labels.
-        arrays: what stands beside its atoms.
+        arrays: entries with one value for each atom.
         units: of the file, where it names them.
         where: the file, for messages.
 
@@ -194,7 +194,7 @@ def _cell(fields: Mapping[str, Any]) -> np.ndarray | str:
 
 
 def _label(label: str, value: Any, atoms: int) -> Any:
-    """The value of a label as numbers, or why it is none."""
+    """The value of a label as numbers, or why it is not valid."""
     if label == "energy":
         number = scalar(value)
         return f"energy: {value!r} is not a finite number" if number is None else number

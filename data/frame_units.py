@@ -1,4 +1,4 @@
-"""Factors from the units that a database of geometries names in its metadata to eV and Angstrom.
+"""Converts the units that a database of geometries names in its metadata to eV and Angstrom.
 
 SchNetPack (Schuett et al., J. Chem. Theory Comput. 2019, 15, 448) writes `_distance_unit` and `_property_unit_dict`.
 """
@@ -40,9 +40,9 @@ _KNOWN = {
 
 
 def factor(unit: str) -> float | None:
-    """What a number in `unit` ("kcal/mol/Ang", "Hartree/Bohr^2") is multiplied by to be in eV and Angstrom.
+    """The factor from `unit` ("kcal/mol/Ang", "Hartree/Bohr^2") to eV and Angstrom.
 
-    None where a part of it is not known.
+    It is None where a part of the unit is not known.
     """
     text = unit.strip().replace("**", "^")
     result = 1.0
@@ -66,8 +66,8 @@ class FrameUnits:
     """Units of one database.
 
     Attributes:
-        distance: of positions and cells; None where the metadata does not say, and Angstrom is taken.
-        properties: of each entry, by name; entries without one are taken in eV and Angstrom.
+        distance: unit of positions and cells; None where the metadata does not name it, which means Angstrom.
+        properties: unit of each entry, by name; entries without one are in eV and Angstrom.
     """
 
     distance: str | None = None
@@ -99,7 +99,7 @@ class FrameUnits:
         return 1.0 if self.distance is None else float(factor(self.distance) or 1.0)
 
     def of(self, name: str, usual: str, where: str) -> tuple[float, str]:
-        """The factor of the entry `name` to the unit `usual`, and how that reads.
+        """The factor that converts the entry `name` to the unit `usual`, and a phrase that says so.
 
         Raises:
             InputError: the metadata names a unit that is not known.

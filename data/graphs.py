@@ -29,7 +29,7 @@ class Bucket:
 
     @property
     def cost(self) -> float:
-        """Work of one molecule in this shape, in atoms: a bond is carried, an atom goes through layers."""
+        """Work of one molecule in this shape, relative to one atom; a bond costs half as much."""
         return self.atoms + 0.5 * self.bonds
 
 
@@ -42,7 +42,7 @@ class GraphBatch:
         bonds: bytes named by `BOND_COLUMNS`.
         bond_atoms: the two ends of each bond, `NO_ATOM` for padding.
         atom_counts: atoms of each molecule; 0 for a padding molecule.
-        mask: whether there is a molecule.
+        mask: True for a molecule, False for padding.
         labels: NaN where missing; width 0 for prediction.
     """
 
@@ -202,11 +202,11 @@ class GraphSource:
 
     Attributes:
         table: the molecules.
-        rows: those to draw from.
+        rows: rows of the table to draw from.
         labels: one row for each of `rows`; normalised, NaN where missing.
         buckets: shapes, ascending; they hold every one of `rows`.
         batch_size: molecules of each batch; a multiple of the number of devices.
-        seed: of the order.
+        seed: seed of the order.
         shuffle: a new order each epoch; else the order of size, for validation.
     """
 

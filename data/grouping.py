@@ -1,4 +1,4 @@
-"""Which samples have the same inputs: they belong into one part, as rows of one molecule do (`data.identity`)."""
+"""Finds samples with the same inputs, which belong in the same part of a split (see also `data.identity`)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def row_keys(*arrays: np.ndarray) -> list[str]:
-    """A key for each sample, equal where all its numbers are.
+    """A key for each sample: the same for the same numbers.
 
     Args:
         arrays: (sample, ...), each with as many samples.
@@ -27,7 +27,7 @@ def one_key(*arrays: np.ndarray) -> str:
 
 
 def repeats_note(keys: Sequence[str]) -> tuple[str, ...]:
-    """What to say of samples whose inputs come again; empty where none do."""
+    """A note on samples whose inputs repeat those of another; empty where none do."""
     again = len(keys) - len(set(keys))
     if not again:
         return ()

@@ -1,4 +1,4 @@
-"""The header of a delimited table: what separates its fields, and where the columns stand that are asked for."""
+"""Reads the header of a delimited table: its delimiter, and the positions of the requested columns."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from data.cells import plain
 from data.errors import InputError
 from data.near import did_you_mean
 
-#: What separates fields, by the ending of the file.
+#: The usual delimiter by the suffix of the file.
 DELIMITERS = {".csv": ",", ".tsv": "\t"}
-#: The same in words.
+#: Delimiters in words.
 SEPARATED_BY = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
-#: Names that the command line takes as they are.
+#: Names that need no quotes on the command line.
 _PLAIN = re.compile(r"[\w./:+-]+")
 
 
@@ -30,16 +30,16 @@ def header_names(text: str, delimiter: str) -> list[str]:
 
 
 def choose_delimiter(header: str, usual: str, columns: Sequence[str]) -> str:
-    """What separates the fields of a table, from the first line of its header.
+    """The delimiter of a table, from the first line of its header.
 
     Args:
         header: the line.
-        usual: by the ending of the file.
+        usual: the usual delimiter by the suffix of the file.
         columns: names that are asked for.
 
     Returns:
-        The usual one, unless the columns appear only with another. Where they never all do, the one that separates
-        most, so that an error names the columns that there are.
+        The usual delimiter, unless the columns appear only with another one. If none gives all columns, the one that
+        occurs most often, so that an error can name the columns that exist.
     """
     candidates = [usual, *(d for d in SEPARATED_BY if d != usual)]
     for delimiter in candidates:
@@ -50,7 +50,7 @@ def choose_delimiter(header: str, usual: str, columns: Sequence[str]) -> str:
 
 
 def column_index(path: Path, names: Sequence[str], name: str) -> int:
-    """Where the column of that name stands.
+    """Position of the column of that name.
 
     Raises:
         InputError: there is none, or more than one.

@@ -1,7 +1,7 @@
-"""When two samples are the same: keys for splits, rankings and re-checks, and for what a surrogate has learned from.
+"""Keys that decide whether two samples are the same, for splits, rankings, re-checks and training sets.
 
-Labels of electrons do not depend on atom maps, which are names that somebody gave to atoms, nor on isotopes; energies
-and forces of a frame not on how it is turned, nor on the order of its atoms.
+Electronic properties do not depend on atom maps, which are mere names of atoms, nor on isotopes. Energies and forces of
+a frame do not depend on its orientation, nor on the order of its atoms.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from data.parsing import Lost, each
 from data.smiles import parse_smiles
 from data.structures import Structures
 
-#: Angstrom up to which what is measured of two frames is the same.
+#: Resolution of the moments that identify a frame, Angstrom.
 SAME_FRAME = 1e-5
 
 
@@ -30,10 +30,10 @@ def molecule_keys(smiles: Sequence[str]) -> list[str]:
 
 
 def frame_keys(frames: Structures) -> list[str]:
-    """A key for each frame, equal for the same geometry and charge, also turned, moved, mirrored, its atoms reordered.
+    """A key for each frame, which rotation, translation, reflection and reordering of its atoms do not change.
 
-    What is compared are the elements and a few moments of where they lie, to `SAME_FRAME`; of a frame that repeats also
-    the lengths and angles of its cell. A crystal whose atoms are written in other cells is another one here.
+    The key is made of charge, elements and a few moments of the positions, rounded to `SAME_FRAME`, and of the lengths
+    and angles of a periodic cell. A crystal that is described by another cell has another key.
     """
     of, starts, numbers = frames.molecule, frames.atom_start[:-1], frames.numbers.astype(np.float64)
 

@@ -1,8 +1,8 @@
 """A write-ahead journal: each record is on the disk, checked by a CRC, before it counts as finished.
 
 A frame is a fixed head (magic, length, CRC-32 of the body) and a body: one JSON line that names the
-arrays, then their little-endian bytes. A kill can only cut the last frame short, and that is cut off in silence;
-anything else that is not what was written is an error, because good records may stand behind it.
+arrays, then their little-endian bytes. A kill can only truncate the last frame, which is then discarded silently. Any
+other damage is an error, because good records may follow it.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def decode_record(body: bytes) -> dict[str, Any]:
     """The record of a frame's body.
 
     Raises:
-        ValueError: it is none, whatever its checksum says.
+        ValueError: the body is not a record, although its checksum fits.
     """
     try:
         return _record(body)
@@ -60,7 +60,7 @@ def _record(body: bytes) -> dict[str, Any]:
     at = 0
     for name, entry in json.loads(line).items():
         if isinstance(entry, str):
-            # Journals of before this was done when they were written hold text that no array takes.
+            # Journals of earlier versions may hold text that no array takes.
             record[name] = encodable(entry)
             continue
         dtype, shape, size = entry
@@ -72,10 +72,10 @@ def _record(body: bytes) -> dict[str, Any]:
 
 
 def read_frames(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each whole record with the position behind it; ends at a last frame that was cut short.
+    """Each complete record with the position behind it; ends at a truncated last frame.
 
     Raises:
-        CorruptStoreError: behind the records before it, a frame that is whole and not what was written.
+        CorruptStoreError: a complete frame is damaged; it is raised after the records before it.
     """
     try:
         file = path.open("rb")
@@ -102,7 +102,7 @@ def _expect_torn(path: Path, start: int, rest: bytes) -> None:
     torn = MAGIC.startswith(head[: len(MAGIC)])
     if torn and len(head) == HEAD.size:
         _, length, crc = HEAD.unpack(head)
-        # A length that was changed can make a whole frame look short; its CRC, or a frame behind it, tells.
+        # A changed length can make a complete frame look truncated; its CRC, or a frame behind it, reveals that.
         torn = len(body) < length and zlib.crc32(body) != crc and not _holds_frame(body)
     if not torn:
         raise CorruptStoreError(
@@ -131,9 +131,9 @@ def count_file(journal: Path) -> Path:
 
 
 def write_count(journal: Path, records: int) -> None:
-    """Note how many records there are in all, once the last of them is in the journal.
+    """Write the total number of records, once the last of them is in the journal.
 
-    It is not waited for: after a power failure the number may be that of before, and never one too large.
+    The write does not wait for the disk: after a power failure the number may be an older one, but never too large.
     """
     handle = os.open(count_file(journal), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -143,10 +143,10 @@ def write_count(journal: Path, records: int) -> None:
 
 
 def read_count(journal: Path) -> int:
-    """How many records there are at least; 0 where that was never noted.
+    """How many records there are at least; 0 where that was never written.
 
     Raises:
-        CorruptStoreError: the note is not what was written.
+        CorruptStoreError: the file of the number is damaged.
     """
     path = count_file(journal)
     for _ in range(3):
@@ -164,7 +164,7 @@ def read_count(journal: Path) -> int:
 
 
 def refuse_lost(journal: Path, present: int, counted: int) -> None:
-    """Refuse a store that has fewer records than were noted.
+    """Refuse a store that has fewer records than were counted when they were written.
 
     Raises:
         CorruptStoreError: the journal was removed, emptied or cut.
@@ -186,7 +186,7 @@ class Journal:
     """The open journal of one writer.
 
     Args:
-        path: made if absent; a last frame that was cut short is cut off.
+        path: file of the journal; it is made if absent, and a truncated last frame is removed.
         sync: whether each append waits until the disk has it.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Datasets of xarray whose arrays are read when they are needed, and whose every read can fail in one line only.
+"""Opens datasets whose arrays are read when they are needed, so that a later read, too, can only fail in one line.
 
 A damaged file opens and fails hours later, where a chunk is decoded, in whatever way its library fails. Here the arrays
 of a store are wrapped before xarray decodes them, so that opening and reading are both inside `data.damage`.
@@ -29,15 +29,15 @@ def open_guarded(
     """A Dataset of a store.
 
     Args:
-        store: opens it.
+        store: opens the store.
         where: the file, for errors.
-        stored: bytes of the file; None where that is not known, and what it declares is believed.
-        problem, remedy: said where it cannot be opened.
+        stored: returns the size of the file, bytes; None where that is not known, and declared sizes are trusted.
+        problem, remedy: words of the error where it cannot be opened, and what to do then.
         decoding: arguments of `xarray.open_dataset`.
 
     Raises:
-        InputError: it cannot be opened, now; or a part of an array cannot be read, or is larger than the file can hold,
-            where it is read.
+        InputError: the store cannot be opened; or later, when a part of an array is read, it is damaged or larger than
+            the file can hold.
     """
     with parsing(where, problem, remedy=remedy):
         return xr.open_dataset(_Guarded(store(), where, stored), engine="store", **decoding)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
 """A prepared library: molecules featurised once, in files that are mapped into memory and checked when read.
 
-A directory with `part-00000.bin`, ..., each the bytes of a few arrays one after the other, and `library.json`
-with where they lie and what they sum to. Part by part it is written; `library.json` comes last.
+A library is a directory. Each of its files `part-00000.bin`, ... holds the bytes of a few arrays one after the other,
+and `library.json`, which is written last, their offsets and checksums.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Part:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> Part:
-        """What `to_json` described.
+        """The object that `to_json` described.
 
         Raises:
             ValueError, TypeError, KeyError: a name, a type or a shape is none that `write_part` gives.
@@ -101,7 +101,7 @@ class Part:
                 raise ValueError(f"{key} of {name} is {kind} of shape {list(sizes)} at byte {start}")
             arrays[key] = (operator.index(start), dtype, sizes, operator.index(crc))
         if arrays["bonds"][2][0] != arrays["bond_atoms"][2][0]:
-            raise ValueError(f"{name} has as many bonds as no ends of them")
+            raise ValueError(f"{name} has another number of bonds than of ends of bonds")
         return Part(name, rows, arrays)
 
 
@@ -171,13 +171,13 @@ def read_part(directory: Path, part: Part) -> Prepared:
 
 
 def _contradiction(arrays: Mapping[str, np.ndarray]) -> str | None:
-    """Why the arrays of a part are no molecules, whatever their checksums say; None if they are."""
+    """Why the arrays of a part are not molecules, although their checksums fit; None if they are."""
     atoms, bonds, offsets, text = (arrays[name] for name in ("atom_counts", "bond_counts", "offsets", "text"))
     for counts, name in ((atoms, "atoms"), (bonds, "bonds")):
         if int(counts.sum(dtype=np.int64)) != len(arrays[name]):
             return f"{len(arrays[name])} {name}, and its molecules have {int(counts.sum(dtype=np.int64))}"
     if (arrays["bond_atoms"].max(axis=1, initial=0) >= np.repeat(atoms, bonds)).any():
-        return "a bond ends at an atom that its molecule has not"
+        return "a bond ends at an atom that its molecule does not have"
     whole = offsets.astype(np.int64)
     if whole[0] != 0 or whole[-1] != len(text) or len(text) > np.iinfo(np.int32).max or (np.diff(whole) < 0).any():
         return "its SMILES do not follow one another"
@@ -210,7 +210,7 @@ class PreparedLibrary:
         return sum(part.rows for part in self.parts)
 
     def save(self) -> None:
-        """Write `library.json`, which makes the parts count."""
+        """Write `library.json`, which makes the library complete."""
         card = {
             "format": FORMAT,
             "molecules": len(self),
@@ -225,7 +225,7 @@ class PreparedLibrary:
         """The library in a directory; parts are checked when they are read.
 
         Raises:
-            InputError: there is none, or its format is newer.
+            InputError: there is no library, or its format is newer.
             CorruptStoreError: `library.json` cannot be read.
         """
         card_path = Path(path) / CARD

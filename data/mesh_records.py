@@ -31,13 +31,13 @@ from data.tally import kind_of_reason
 #: The variables that make a mesh, in the order of `Mesh`.
 NODES, ELEMENTS, FLAGS = "nodes", "elements", "boundary"
 GEOMETRY = (NODES, ELEMENTS, FLAGS)
-#: What a variable is along if it is known at every vertex.
+#: First dim of variables that are given at every vertex.
 NODE = "node"
 
 
 @dataclass(frozen=True)
 class MeshLayout:
-    """What the arrays of a sample are.
+    """Describes the arrays of a sample.
 
     Attributes:
         geometry: `nodes`, `elements` and `boundary`.
@@ -46,7 +46,7 @@ class MeshLayout:
         scalars: answers that are numbers.
         axes: dims of fixed length.
         kinds: number of kinds of vertices, the inside among them.
-        attrs: boundary conditions, the solver, and what else the source tells.
+        attrs: boundary conditions, solver and equation, as far as the source names them.
     """
 
     geometry: tuple[Variable, ...]
@@ -111,7 +111,7 @@ class MeshLayout:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> MeshLayout:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(MeshLayout, value)
 
 
@@ -120,13 +120,13 @@ class MeshSamples:
     """Samples of one layout, in its units.
 
     Attributes:
-        layout: what the arrays of each are.
+        layout: description of the arrays.
         meshes: with `parameters`, `fields` and `scalars` as the layout names them.
         fingerprint: identity of the simulator.
         seconds: core-seconds that each sample took.
         failed: records of the store that hold no sample.
         failed_seconds: core-seconds that those took.
-        reading: what was read of the store that they come from, for the table of it.
+        reading: summary of what was read from their store; None if they were not read.
     """
 
     layout: MeshLayout
@@ -145,7 +145,7 @@ class MeshSamples:
         return replace(self, meshes=tuple(self.meshes[i] for i in rows), seconds=self.seconds[rows])
 
     def input_keys(self) -> list[str]:
-        """A key for each sample, equal where its mesh and its parameters are."""
+        """A key for each sample: the same for the same mesh and parameters."""
         return [one_key(m.nodes, m.elements, m.flags, m.parameters) for m in self.meshes]
 
     def content(self) -> str:
@@ -195,10 +195,11 @@ def read_meshes(
         parameters: inputs that the mesh does not show.
 
     Returns:
-        The samples, and for each record that was left out its number and why.
+        The samples, and (number, reason) for each record that was left out.
 
     Raises:
-        InputError: it is no store, it holds no meshes, a variable is missing or of another kind, or no sample is left.
+        InputError: the path is not a store or holds no meshes, a variable is missing or of another kind, or no sample
+            is left.
     """
     where = str(path)
     if not (path / "store.json").is_file():
@@ -285,7 +286,7 @@ def _reading(samples: MeshSamples, dataset: xr.Dataset, reasons: Sequence[str], 
 
 
 def _unused(dataset: xr.Dataset, used: Container[str]) -> dict[str, str]:
-    """What else a store holds at the vertices or as a number, and how it is learned."""
+    """Other variables of a store at the vertices or as numbers: name -> what it is and which key uses it."""
     unused = {}
     for name in map(str, dataset.data_vars):
         if name in used or dataset[name].dtype.kind not in "fiu":
@@ -299,7 +300,7 @@ def _unused(dataset: xr.Dataset, used: Container[str]) -> dict[str, str]:
 
 
 def _span(values: Sequence[float]) -> str:
-    """Smallest and largest of some numbers, in words."""
+    """The range of some numbers as text."""
     low, high = float(min(values)), float(max(values))
     return f"{low:.6g}" if low == high else f"{low:.6g} to {high:.6g}"
 

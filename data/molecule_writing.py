@@ -28,7 +28,7 @@ from data.smiles import parse_smiles
 
 
 def write_smiles(path: Path, smiles: Iterable[str]) -> None:
-    """One molecule a line, which may be followed by a blank and a name.
+    """Write one molecule in each line; a blank and a name may follow it.
 
     Raises:
         InputError: a molecule is empty or has a line break.
@@ -42,7 +42,7 @@ def write_smiles(path: Path, smiles: Iterable[str]) -> None:
 
 
 def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """A table with a header, tabs between for .tsv; NaN and None become empty cells, formulas texts (`data.cells`).
+    """Write a CSV or TSV table with a header; NaN and None become empty cells, formulas become text (`data.cells`).
 
     Raises:
         InputError: the columns have different lengths.
@@ -56,7 +56,7 @@ def write_csv(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
 
 
 def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
-    """A Parquet file.
+    """Write a Parquet file.
 
     Raises:
         InputError: the columns have different lengths.
@@ -68,7 +68,7 @@ def write_parquet(path: Path, columns: Mapping[str, Sequence[Any]]) -> None:
 
 
 def write_sdf(path: Path, rows: Iterable[Row]) -> None:
-    """V3000 records: a geometry as atoms without bonds, which no file of them tells; else the graph of the SMILES.
+    """Write V3000 records: a geometry becomes atoms without bonds, a row without one the graph of its SMILES.
 
     Properties become data fields, as does the SMILES of a geometry.
 
@@ -92,7 +92,7 @@ def write_sdf(path: Path, rows: Iterable[Row]) -> None:
 
 
 def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
-    """Frames with every digit of positions (Angstrom), energy (eV) and forces (eV/Angstrom).
+    """Write extxyz frames with every digit of positions (Angstrom), energy (eV) and forces (eV/Angstrom).
 
     Raises:
         InputError: a row has no geometry.
@@ -130,7 +130,7 @@ def write_extxyz(path: Path, rows: Iterable[Row]) -> None:
 
 
 def write_ase_db(path: Path, rows: Iterable[Row]) -> None:
-    """An ASE database; energy (eV), forces (eV/Angstrom) and stress as results, the rest as data.
+    """Write an ASE database: energy (eV), forces (eV/Angstrom) and stress as results, the rest as data.
 
     Raises:
         InputError: a row has no geometry.
@@ -185,7 +185,7 @@ def _geometry(path: Path, row: Row) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _fixed_mask(path: Path, row: Row, properties: dict[str, Any]) -> np.ndarray | None:
-    """The coordinates that constraints hold, taken out of `properties`; None where they hold none."""
+    """Remove the mask of fixed coordinates from `properties` and return it; None where none is fixed."""
     if properties.pop("constraints", ()):
         raise InputError(
             f"the row of line {row.line} has constraints that this format has no place for",

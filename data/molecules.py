@@ -62,7 +62,7 @@ def read(
     tally: TableTally | None = None,
     keys: FrameKeys | None = None,
 ) -> Iterator[Row]:
-    """The molecules of a file, in order; rows that cannot be used are noted and passed over.
+    """The molecules of a file, in order; rows that cannot be used are reported and skipped.
 
     Args:
         path: .smi .smiles .ism .txt .csv .tsv .sdf .sd .xyz .extxyz (each also .gz), .db, .parquet or .pq.
@@ -72,12 +72,12 @@ def read(
         rejects: takes the bad rows, and the cells of good ones that are no numbers; without it each is logged as a
             warning.
         validate: parse SMILES with RDKit, and refuse those that `data.featurise.encode` refuses.
-        tally: counts what is taken and what is not.
+        tally: counts the rows that are used and those that are not.
         keys: which entries of geometries are their labels, charge and spin.
 
     Raises:
-        InputError: no such file, an unknown kind, an empty file, a missing column; or, behind the good rows
-            before it, a place from which the file cannot be read on.
+        InputError: the file does not exist, is empty, is of an unknown kind or lacks a column; or, after the good rows
+            before the damage, it cannot be read further.
     """
     path = Path(path)
     kind = _existing(path)
@@ -110,7 +110,7 @@ def kind_of(path: Path) -> str:
     """The kind of a file, as its suffix without .gz.
 
     Raises:
-        InputError: it is none that `read` takes.
+        InputError: `read` does not know this kind.
     """
     suffixes = [s.lower() for s in path.suffixes]
     compressed = bool(suffixes) and suffixes[-1] == ".gz"

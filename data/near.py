@@ -19,7 +19,7 @@ def near(name: str, names: Iterable[str], *, most: int = 3) -> list[str]:
     close = difflib.get_close_matches(lower, by_lower, n=most, cutoff=0.6)
     # A short name is often the initials of a long one: lr of learning_rate.
     initials = [k for k in by_lower if "".join(part[:1] for part in k.split("_")) == lower and len(lower) > 1]
-    # Of "gap" in "gap (eV)" the plain likeness is small.
+    # Likeness alone misses the "gap" in "gap (eV)".
     inside = [k for k in by_lower if len(lower) > 2 and (lower in k or (len(k) > 2 and k in lower))]
     return [by_lower[k] for k in dict.fromkeys([*initials, *close, *inside])][:most]
 

@@ -22,7 +22,7 @@ def engine_of(path: Path | str) -> str:
     """The engine that reads a file: "scipy" for the classic format, "h5netcdf" for NetCDF-4.
 
     Raises:
-        InputError: it is something else, which is named.
+        InputError: the file is not NetCDF; the message says what it is.
     """
     with open(path, "rb") as file:
         head = file.read(8)
@@ -49,7 +49,7 @@ def open_netcdf(path: Path | str, **decoding: Any) -> xr.Dataset:
 
     Raises:
         InputError: it is no NetCDF file, or is damaged; also later, where an array is read.
-        ImportError: what reads it is not installed.
+        ImportError: the engine that reads it is not installed.
     """
     where, engine = str(path), engine_of(path)
     stores: dict[str, Callable[[], AbstractDataStore]] = {

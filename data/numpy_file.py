@@ -1,7 +1,7 @@
 """Arrays of .npy and .npz files, read without unpickling and without trust in what their headers say.
 
 The format is that of "NEP 1: A Simple File Format for NumPy Arrays": a header with shape, order and type, and the bytes
-of the array. NumPy takes memory for what a header says before it reads; here the bytes have to be there first.
+of the array. NumPy allocates the memory that a header declares before it reads; here the bytes have to exist first.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def read_npy(path: Path | str) -> np.ndarray:
     """The array of a .npy file.
 
     Raises:
-        InputError: it is none, is cut short, or holds objects.
+        InputError: the file is not a .npy file, is cut short, or holds objects.
     """
     with parsing(path, remedy=REMEDY), open(path, "rb") as file:
         return _array(file, Path(path).stat().st_size, str(path))
@@ -35,7 +35,8 @@ def read_npz(path: Path | str) -> dict[str, np.ndarray]:
     """The arrays of an .npz file, by name.
 
     Raises:
-        InputError: it is none, or an array of it is damaged, holds objects or is larger than the file can hold.
+        InputError: the file is not a .npz file, or an array is damaged, holds objects or is larger than the file can
+            hold.
     """
     with ZipFile(path, remedy=REMEDY) as archive:
         arrays = {}

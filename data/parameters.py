@@ -1,4 +1,4 @@
-"""Numbers that are decided by numbers: the samples that a parametric surrogate learns from.
+"""Numbers that depend on numbers: the samples that a parametric surrogate learns from.
 
 A sample is one request of a campaign and its scalar answers. Inputs that are short arrays along a dim of fixed length
 are laid out as columns of a table: `cosine` along mode = 3, 4, 5 gives `cosine_3`, `cosine_4`, `cosine_5`.
@@ -29,13 +29,13 @@ from data.store import RecordStore
 
 @dataclass(frozen=True)
 class ParameterLayout:
-    """What the columns of a `ParameterTable` are.
+    """Describes the columns of a `ParameterTable`.
 
     Attributes:
         inputs: numbers, or arrays along `axes`, in the order of their columns.
         outputs: numbers.
         axes: dims of the inputs.
-        attrs: boundary conditions, the solver, and what else the source tells.
+        attrs: boundary conditions, solver and equation, as far as the source names them.
     """
 
     inputs: tuple[Variable, ...]
@@ -50,7 +50,7 @@ class ParameterLayout:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """Name of each number that goes in."""
+        """Name of each input column."""
         labels = {a.name: [v if isinstance(v, str) else f"{v:g}" for v in a.values] for a in self.axes}
         return tuple("_".join((v.name, *entry)) for v in self.inputs for entry in product(*(labels[d] for d in v.dims)))
 
@@ -97,7 +97,7 @@ class ParameterLayout:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ParameterLayout:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(ParameterLayout, value)
 
 
@@ -106,9 +106,9 @@ class ParameterTable:
     """Samples of one layout.
 
     Attributes:
-        layout: what the columns are.
-        values: of the inputs.
-        labels: of the outputs.
+        layout: description of the columns.
+        values: the inputs, in the units of the layout.
+        labels: the outputs, in the units of the layout.
         fingerprint: identity of the simulator, or of the numbers.
         seconds: core-seconds that each sample took.
         failed: kind of failure -> records of the store that hold it.
@@ -141,7 +141,7 @@ class ParameterTable:
         return replace(self, values=self.values[rows], labels=self.labels[rows], seconds=self.seconds[rows])
 
     def input_keys(self) -> list[str]:
-        """A key for each sample, equal where its inputs are."""
+        """A key for each sample: the same for the same inputs."""
         return row_keys(self.values)
 
     def content(self) -> str:
@@ -164,13 +164,13 @@ def read_parameters(
     Args:
         path: of the store.
         targets: outputs to learn, all of them numbers.
-        inputs: what decides them; None for all inputs of the store.
+        inputs: inputs that determine them; None for all inputs of the store.
 
     Returns:
-        The samples, and for each record that was left out its number and why.
+        The samples, and (number, reason) for each record that was left out.
 
     Raises:
-        InputError: it is no store, variables are missing or are fields, or no sample is left.
+        InputError: the path is not a store, variables are missing or are fields, or no sample is left.
     """
     where = str(path)
     if not (path / "store.json").is_file():

@@ -1,4 +1,4 @@
-"""Rows of Parquet files of unknown origin in pieces that fit into memory, whatever the file says and however it packs.
+"""Reads Parquet files of unknown origin in batches that fit into memory, however strongly they are compressed.
 
 A page of a column is unpacked as a whole, and a dictionary stands for as many copies of a text as there are rows: a
 file of a few kilobytes may hold gigabytes.
@@ -78,7 +78,7 @@ def rows_at_once(file: pq.ParquetFile, path: Path, columns: Sequence[str], rows:
     """How many rows of these columns, at most `rows`, make a batch of about `BATCH_BYTES`.
 
     Raises:
-        InputError: a column is packed as no table of molecules is, and would fill the memory.
+        InputError: a column is compressed so strongly that it would fill the memory.
     """
     largest = 1.0
     with parsing(path, PROBLEM, remedy=REMEDY):
@@ -105,7 +105,7 @@ def rows_at_once(file: pq.ParquetFile, path: Path, columns: Sequence[str], rows:
 def bounded_text(column: pa.Array) -> tuple[list[str | None], dict[int, int]]:
     """The texts of a column, and the lengths (bytes) of those that are too long for a SMILES, by row.
 
-    Of these only a head of `KEPT_TEXT` is there. Bytes that are no UTF-8 become lone surrogates.
+    Only the first `KEPT_TEXT` bytes of such a text are returned. Bytes that are not UTF-8 become lone surrogates.
     """
     if pa.types.is_dictionary(column.type):
         values, lengths = bounded_text(column.dictionary)

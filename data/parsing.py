@@ -32,7 +32,7 @@ from data.processor import living_seconds
 START_TIMEOUT_S = 300.0
 #: A process that uses no processor time is ended after this many times the time that a row may take, by the clock.
 WAITING = 10.0
-#: Rows and bytes of them that go to a process at a time.
+#: Most rows, and bytes of rows, that go to a process at a time.
 MESSAGE_ROWS = 1024
 MESSAGE_BYTES = 1 << 22
 #: Signals that come from outside, as of a machine that runs out of memory: the row is tried once more.
@@ -47,7 +47,7 @@ R = TypeVar("R")
 
 @dataclass(frozen=True)
 class Limits:
-    """What a row may cost.
+    """Limits of the resources that one row may use.
 
     Attributes:
         seconds: processor time of one row (s).
@@ -166,7 +166,7 @@ class Lane:
     def _await_answer(self) -> bool:
         """Wait for the answer; False when one row takes long by the clock and no processor time, which has its limit.
 
-        The clock alone would tell a process that waits from one on a machine with much else to do by luck.
+        The clock alone could not distinguish a process that hangs from one on a busy machine.
         """
         assert self._process is not None
         before, since = (-1, -1.0), time.monotonic()
@@ -256,7 +256,7 @@ def each(
         work: a function of a module, or a `functools.partial` of one.
         rows: plain data.
         size: bytes of a row, roughly.
-        lane: the process; None for the one that this program shares.
+        lane: the parsing process; None for the one that this program shares.
     """
     answers: list[R | Lost] = []
     for some in messages(rows, size):

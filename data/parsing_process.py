@@ -58,6 +58,6 @@ def send(connection: Connection, value: object) -> None:
 def receive(connection: Connection) -> Any:
     """Receive what `send` sent."""
     head = connection.recv_bytes()
-    # Of bytes that can be written to, arrays can be, too.
+    # A bytearray, so that the arrays over it can be written to.
     buffers = [bytearray(connection.recv_bytes()) for _ in range(int.from_bytes(head[:4], "little"))]
     return pickle.loads(memoryview(head)[4:], buffers=buffers)

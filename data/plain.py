@@ -1,7 +1,7 @@
-"""Our own JSON files read back: every value of the type that its reader declares, every number finite.
+"""Reads the JSON files of this project: every value has the type that its reader declares, every number is finite.
 
-What was written by this project and edited since, cut short or swapped with another file ends in one line that names
-the file, the key and what is expected there; never in a value of a wrong type that fails far from where it was read.
+A file that was edited, truncated or swapped with another gives one line that names the file, the key and what is
+expected there, never a value of a wrong type that fails far from where it was read.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from data.checksums import read_bytes
 from data.errors import CorruptStoreError, InputError
 
 T = TypeVar("T")
-#: What an array of NumPy counts with.
+#: The largest integer of an array of NumPy.
 LARGEST = 2**63 - 1
-#: Up to which a float64 holds every whole number.
+#: The number up to which float64 holds every whole number.
 WHOLE = 2**53
 
 
@@ -119,7 +119,7 @@ def _hints(kind: type) -> Mapping[str, Any]:
 
 @contextmanager
 def within(key: str) -> Iterator[None]:
-    """Errors of what is read inside name this key first."""
+    """Errors of what is read in the block name this key first."""
     try:
         yield
     except PlainError as error:
@@ -226,7 +226,7 @@ def _encodable(text: str) -> bool:
 
 
 def _shown(value: Any) -> str:
-    """A value in a message: short, and of one line."""
+    """A value as it is shown in a message: short, and in one line."""
     if isinstance(value, int) and abs(value) > LARGEST:
         return "a number of many digits"
     text = json.dumps(value, default=str)
@@ -234,7 +234,7 @@ def _shown(value: Any) -> str:
 
 
 def read_json(path: Path, *, remedy: str) -> Any:
-    """What a JSON file of ours holds, if it is what was written; see `data.checksums`.
+    """The content of a JSON file of this project, after its checksum was verified; see `data.checksums`.
 
     Raises:
         CorruptStoreError: it is missing, its checksum differs, or it is no JSON.
@@ -249,7 +249,7 @@ def read_json(path: Path, *, remedy: str) -> Any:
 
 
 def parse_json(content: bytes | str) -> Any:
-    """JSON in UTF-8 without NaN, which none of our files holds.
+    """The value of JSON text in UTF-8; NaN is refused, because no file of this project holds one.
 
     Raises:
         ValueError: it is none, or is nested too deep.
@@ -266,7 +266,7 @@ def parse_json(content: bytes | str) -> Any:
 
 
 def read_plain(path: Path, kind: type[T], *, remedy: str) -> T:
-    """What a JSON file of ours holds, as the type that its reader declares; see `decode`.
+    """The content of a JSON file of this project, as the type that its reader declares; see `decode`.
 
     Raises:
         CorruptStoreError: it is missing, is no JSON, or a value in it is of another type; names the key.
@@ -278,7 +278,7 @@ def read_plain(path: Path, kind: type[T], *, remedy: str) -> T:
 
 @contextmanager
 def reading(path: Path, *, remedy: str) -> Iterator[None]:
-    """Errors of what is read inside name the file.
+    """Errors of what is read in the block name the file.
 
     Raises:
         CorruptStoreError: a value is missing, or is not what is expected.

@@ -2,7 +2,8 @@
 
 HDF5 and ecCodes are written in C, and bytes that were changed can make them run into memory that is not theirs, or
 count to 2^40: a single bit of a GRIB file is enough. One process is kept for all files and replaced when it dies; a
-file is tried once as long as it stays as it is. What the libraries refuse in an orderly way is left to who opens it.
+file is tried once as long as it stays as it is. Errors that the libraries raise are left to the code that opens the
+file.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class _Prober:
         )
 
     def _running(self) -> subprocess.Popen[bytes]:
-        # The process of another one, from which this one was forked, is not ours to talk to.
+        # After a fork, the process belongs to the parent, and a new one is needed.
         if self._process is None or self._owner != os.getpid() or self._process.poll() is not None:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, json.dumps(sys.path)],

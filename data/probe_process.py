@@ -1,6 +1,6 @@
-"""The process of `data.probe`: it reads of a file what a C library has to interpret, and may die of it.
+"""The process of `data.probe`: it reads what a C library has to interpret of a file, and may crash.
 
-Raw numbers, and what zlib unpacks, are left out: they are most of the bytes, and do no harm.
+Raw numbers, and what zlib unpacks, are skipped: they are most of the bytes, and harmless.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Step = Callable[[str], None]
 
 
 class RefusedError(Exception):
-    """A file that is refused for what it does, and not for its damage: the problem and the remedy."""
+    """A file is refused for what it would do, not for damage; the arguments are the problem and the remedy."""
 
 
 def main() -> None:

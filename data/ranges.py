@@ -1,7 +1,7 @@
 """The range of every number of a configuration: what lies outside is refused before anything is built.
 
-A number that is not finite, a negative duration or a width of a thousand million ends in random weights, a limit that
-is none, or a process that dies for want of memory. Ranges are wide: they hold what could make sense, and the classes
+A number that is not finite, a negative duration or a width of a thousand million ends in random weights, a limit
+without effect, or a process that runs out of memory. Ranges are wide: they hold what could make sense, and the classes
 that take the numbers check how these fit together.
 """
 

@@ -1,4 +1,4 @@
-"""What a reader took from a file: rows, units, layout, what was left out and why, and which labels were not used.
+"""Summarises what a reader used of a file: rows, units, layout, what was left out and why, and unused labels.
 
 Every reader of somebody's file hands one `Reading` up beside its data; the stage prints all of them as one table and
 keeps them as `reading.json`, so that nothing is dropped, converted or passed over in silence.
@@ -24,7 +24,7 @@ class Reading:
         format: what it was read as, such as "extended XYZ" or "table with comma".
         unit: what is counted, in the plural: "rows", "frames", "samples", "states".
         total: how many the source holds.
-        used: how many go on.
+        used: how many are used.
         quantities: what is used, by name, and how it was understood: unit, layout, column it came from, how many have
             it; for example {"energy": "eV, column REF_energy, 400 of 400 frames"}.
         left_out: reason -> how many were left out for it.

@@ -1,4 +1,4 @@
-"""Which row a parsing process is at, told by the process and read by its parent, and how long a row may take.
+"""Shows the parent of a parsing process which row the process parses, and limits the time of each row.
 
 Code that goes over rows calls `begin` for each. Outside of a parsing process that does nothing.
 """
@@ -21,25 +21,25 @@ _begun = 0
 
 
 def watch(page: mmap.mmap, seconds: float) -> None:
-    """Tell the rows of this process on `page`, and let SIGPROF end it when one takes more processor time (s)."""
+    """Report the rows of this process on `page`; SIGPROF ends it if a row takes more processor time than `seconds`."""
     global _page, _seconds
     _page, _seconds = page, seconds
 
 
 def begin(row: int = NO_ROW) -> None:
-    """A row is begun, whose number the caller and the parent agree on."""
+    """Report that a row is begun, by the number under which the parent knows it."""
     global _begun
     if _page is None:
         return
     _begun += 1
     PAGE.pack_into(_page, 0, _begun, row)
-    # Nothing in Python could interrupt a loop of C++, but the kernel can; and processor time, unlike that of a clock,
-    # does not run while other programs have the cores.
+    # Nothing in Python could interrupt a loop of C++, but the kernel can; and processor time, unlike wall time, does
+    # not pass while other programs use the cores.
     signal.setitimer(signal.ITIMER_PROF, _seconds if row != NO_ROW else FACTOR * _seconds)
 
 
 def end() -> None:
-    """No row is under way: stop the clock."""
+    """Report that no row is being parsed, and stop the timer."""
     begin(NO_ROW)
     if _page is not None:
         signal.setitimer(signal.ITIMER_PROF, 0.0)

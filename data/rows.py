@@ -28,7 +28,7 @@ R = TypeVar("R")
 
 #: Bytes of text that are split into lines at a time.
 BLOCK = 1 << 20
-#: Of a longer line only so many bytes and one more are read; whoever reads rows refuses it by its length.
+#: Longest line in bytes; of a longer one only one byte more is read, and the readers of rows refuse it.
 LONGEST_LINE = 1 << 24
 #: Bytes of the longest record of several lines: a molecule of an SDF file, a frame.
 LONGEST_RECORD_BYTES = 1 << 25
@@ -87,7 +87,7 @@ class Lines:
         self._failure: InputError | None = None
 
     def refill(self) -> bool:
-        """Read on; False at the end of the file."""
+        """Read more lines; False at the end of the file."""
         block = self._next_block()
         if block is None:
             return False
@@ -128,7 +128,7 @@ class Lines:
         return self.buffer.popleft() if self.buffer or self.refill() else None
 
     def drop(self, count: int) -> None:
-        """Pass over lines that were looked at."""
+        """Skip lines that `peek` has shown."""
         for _ in range(count):
             self.buffer.popleft()
 
@@ -139,7 +139,7 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
     A line of more than `LONGEST_LINE` bytes has one byte more than that here, whatever its length is in the file.
 
     Raises:
-        InputError: the file cannot be read on, after the whole lines before that.
+        InputError: the file is damaged; it is raised after the complete lines before the damage.
     """
     line, rest, first = 1, b"", True
     with open_lines(path) as (stream, _):
@@ -162,7 +162,7 @@ def blocks(path: Path) -> Iterator[tuple[int, bytes]]:
             rest = whole[end:]
             if failure is not None:
                 raise InputError(
-                    f"cannot be read on: {failure}",
+                    f"cannot be read further: {failure}",
                     where=f"{path}, line {line}",
                     remedy="The file is damaged or incomplete; copy it again",
                 ) from failure
@@ -208,7 +208,7 @@ def has_control(data: bytes) -> bool:
 
 
 def decode_text(raw: bytes) -> str:
-    """Text for people, also of bytes that are none (`text_problem` tells them)."""
+    """Bytes as text, also where they are not UTF-8 (`text_problem` recognises that)."""
     return raw.decode("utf-8", "surrogateescape")
 
 
@@ -249,7 +249,7 @@ def numbers_of(cells: Mapping[str, Any], columns: Sequence[str]) -> tuple[dict[s
 
 
 def _likely(cell: Any) -> str:
-    """What a cell seems to be meant as, which is not for a program to decide."""
+    """A hint at what a cell may mean, for the message about it."""
     text = str(cell).strip()
     if text[:1] in ("<", ">", "~", "=", "≤", "≥") and finite(text[1:].lstrip("=").strip()) is not None:
         return " but a bound"
@@ -273,7 +273,7 @@ def in_batches(rows: Iterator[T], answer: Callable[[list[T]], Iterable[R]], size
     """What `answer` makes of rows, a batch at a time: as many as go to a parsing process at once.
 
     Args:
-        rows: where they break off with an `InputError`, it is raised behind the answers to those before.
+        rows: an `InputError` that ends them is raised after the answers to the rows before it.
         answer: gives one answer for each row.
         size: bytes of a row, roughly.
     """
@@ -306,7 +306,7 @@ def empty(path: Path) -> InputError:
 def atomic_text(path: Path) -> Iterator[TextIO]:
     """A UTF-8 text file that appears whole or not at all; compressed where the name ends in .gz.
 
-    What UTF-8 lacks is written escaped.
+    Characters that UTF-8 cannot encode are escaped.
     """
     with atomic_path(path) as temporary, open(temporary, "wb") as raw:
         if path.suffix.lower() != ".gz":

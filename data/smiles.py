@@ -1,8 +1,8 @@
-"""SMILES from files: what is refused before RDKit sees it, and the one door by which foreign SMILES reach RDKit.
+"""Parses SMILES, after it has refused those that are dangerous for RDKit.
 
-RDKit walks a molecule by recursion and by tables of atoms by atoms: 30,000 atoms in a row overflow its stack, a ring
-of 30,000 takes more memory than there is. A limit in front of the parser keeps both away, and what comes from a file
-is parsed in a process that may die besides (`data.parsing`).
+RDKit uses recursion and matrices of atoms by atoms: a chain of 30,000 atoms overflows its stack, a ring of 30,000
+exceeds the memory. A limit on the length avoids both. In addition, SMILES from files are parsed in a process that may
+die (`data.parsing`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f]")
 def text_refusal(text: str) -> str | None:
     """Why a text is not handed to the parser at all; None where it may be.
 
-    RDKit passes a NUL over at either end, so that two texts would be one molecule.
+    RDKit ignores a NUL at either end, so that two texts would be one molecule.
     """
     if len(text) > MAX_CHARACTERS:
         return f"{len(text):,} characters; a SMILES has at most {MAX_CHARACTERS:,}"

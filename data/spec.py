@@ -1,4 +1,4 @@
-"""What every floor speaks: variables, coordinates, specs, requests and answers, hashes, failures of a simulation.
+"""The contract of all packages: variables, coordinates, specs, requests, answers, hashes and failed simulations.
 
 A `Spec` names every input and output with dims, units and dtype. A request is an `xarray.Dataset` that fits
 `spec.inputs`, an answer one that fits `spec.outputs`.
@@ -84,7 +84,7 @@ class Variable:
 
 @dataclass(frozen=True)
 class Coordinate:
-    """Where the entries along a dim lie that is the same in every record.
+    """The positions of the entries along a dim that is the same in every record.
 
     Attributes:
         name: of the dim.

@@ -79,7 +79,7 @@ def canonical(smiles: Sequence[str]) -> list[str]:
 
 
 def canonical_form(text: str) -> str:
-    """What `canonical` says of one SMILES, made where this is called."""
+    """The canonical form of one SMILES, computed in the calling process."""
     with rdBase.BlockLogs():
         molecule = parse_smiles(text)
         return text if molecule is None else str(Chem.MolToSmiles(molecule))
@@ -120,23 +120,23 @@ def counts(parts: Parts, total: int) -> dict[str, int]:
 
 
 def random_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
-    """Molecules at random.
+    """Split molecules at random.
 
     Args:
         smiles: one a row; rows of the same molecule stay together.
         parts: name -> fraction of the rows, or count.
-        seed: of the order.
+        seed: seed of the order.
     """
     return split_by_key(molecule_keys(smiles), parts, seed=seed)
 
 
 def split_by_key(keys: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
-    """Rows at random, those with the same key in one part.
+    """Split rows at random, with those of the same key in one part.
 
     Args:
         keys: one a row.
         parts: name -> fraction of the rows, or count.
-        seed: of the order.
+        seed: seed of the order.
     """
     groups = _group_rows(keys)
     order = np.random.default_rng(seed).permutation(len(groups))
@@ -144,7 +144,7 @@ def split_by_key(keys: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
 
 
 def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
-    """Whole scaffolds: the parts share none.
+    """Split by scaffold: the parts share none.
 
     Common scaffolds fill the parts in their order, the first one first (as in MoleculeNet, Wu et al. 2018);
     the seed decides among scaffolds of the same size. Acyclic molecules, which have no scaffold, go one by one.
@@ -160,7 +160,7 @@ def scaffold_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Spl
 
 
 def size_split(smiles: Sequence[str], parts: Parts, *, seed: int = 0) -> Split:
-    """By heavy atoms, the smallest molecules first: the last part asks for extrapolation."""
+    """Split by number of heavy atoms, the smallest molecules first: the last part tests extrapolation."""
     groups = _group_rows(molecule_keys(smiles))
     sizes = [0 if isinstance(n, Lost) else n for n in each(heavy_atoms, [smiles[rows[0]] for rows in groups])]
     shuffle = np.random.default_rng(seed).permutation(len(groups))

@@ -141,7 +141,7 @@ class RecordStore(StoreReader):
         make_directory(path)
         lock = take_lock(path / LOCK, where=str(path))
         try:
-            # Between the look and the lock another process may have come first.
+            # Another process may have come first between the check and the lock.
             refuse_taken(path)
             clear_begun(path)
             write_json(path / BEGUN, seal(meta), indent=None, listed=False)
@@ -172,9 +172,9 @@ class RecordStore(StoreReader):
         if not (Path(path) / CARD).exists():
             if (Path(path) / BEGUN).exists():
                 raise InputError(
-                    "the making of this store was not finished",
+                    "the creation of this store was not finished",
                     where=str(path),
-                    remedy="Give the command that began it again",
+                    remedy="Run the command that began it again",
                 )
             raise InputError("no store here", where=str(path), remedy="Name a directory that understudy simulate made")
         return RecordStore(Path(path), mode, sync=sync, flush_every=flush_every)
@@ -332,7 +332,7 @@ class RecordStore(StoreReader):
 
 
 def verify(path: Path | str) -> list[str]:
-    """What is wrong with a store: one line for its journal, and for each array, that is not what was written."""
+    """The damage of a store: one line for its journal, and one for each array that is not what was written."""
     problems: dict[str, None] = {}
     store = RecordStore.open(path)
     for name in store._columns:

@@ -1,4 +1,4 @@
-"""What `store.json` of a store of records has to be, whatever its checksum says."""
+"""Checks the types of the values in `store.json`, in addition to its checksum."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from data.plain import PlainError, entry
 
 @dataclass(frozen=True)
 class DescribedVariable:
-    """A variable of a record; as `simulators.base.Variable`.
+    """A variable of a record, as a card describes it; see `data.spec.Variable`.
 
     Raises:
-        ValueError: its dtype is none that a store takes.
+        ValueError: a store cannot hold its dtype.
     """
 
     name: str
@@ -32,7 +32,7 @@ class DescribedVariable:
 
 @dataclass(frozen=True)
 class DescribedAxis:
-    """A dim that is the same in every record; as `simulators.base.Coordinate`."""
+    """A dim that is the same in every record, as a card describes it; see `data.spec.Coordinate`."""
 
     name: str
     values: tuple[float, ...] | tuple[str, ...]
@@ -41,11 +41,11 @@ class DescribedAxis:
 
 
 def refuse_other_types(meta: Mapping[str, Any], facts: Collection[str]) -> None:
-    """Hold a card to what its keys have to be.
+    """Refuse a card with a value of another type than its key requires.
 
     Args:
-        meta: as it was read.
-        facts: names of those that this version knows.
+        meta: the card as it was read.
+        facts: names of the facts that this version knows.
 
     Raises:
         PlainError: names the key.

@@ -35,9 +35,9 @@ FACTS: Mapping[str, tuple[str, str, str]] = {
     "attempts": ("int32", "1", "tries that it took"),
     "core_seconds": ("float64", "s", "processor time of the simulation and of every program that it started"),
 }
-#: Those of stores that do not name theirs.
+#: Facts of stores of earlier versions, which do not list theirs.
 FIRST_FACTS = ("key", "status", "message", "log", "seconds", "threads", "attempts")
-#: Those that every store has.
+#: Facts that every store has.
 KEPT = ("key", "status")
 
 
@@ -135,7 +135,7 @@ def coordinate(meta: Mapping[str, Any]) -> xr.Variable:
 
 
 def write_coordinate(group: zarr.Group, name: str, coordinate: xr.Variable) -> None:
-    """For whoever opens the Zarr group by other means; the store itself reads `store.json`."""
+    """Write a coordinate for other readers of the Zarr group; the store itself reads `store.json`."""
     values = coordinate.values.astype(object) if coordinate.dtype.kind == "U" else coordinate.values
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -61,10 +61,10 @@ def describe_store(
 
 
 def refuse_taken(path: Path) -> None:
-    """Refuse a directory that holds anything but a store whose making a kill ended.
+    """Refuse a directory that holds anything but a store whose creation was killed.
 
     Raises:
-        InputError: it does.
+        InputError: the directory is not empty.
     """
     if not path.exists():
         return
@@ -75,7 +75,7 @@ def refuse_taken(path: Path) -> None:
 
 
 def clear_begun(path: Path) -> None:
-    """Remove what a killed process made of a store: what its card names, and nothing else."""
+    """Remove the parts of a store whose creation was killed: those that its card names, and nothing else."""
     if not (path / BEGUN).exists():
         return
     try:

@@ -107,7 +107,7 @@ class StoreReader:
         return np.concatenate(parts)
 
     def _damaged_description(self, column: Column, manifest: Mapping[str, Any]) -> Path | None:
-        """The file that describes an array, or all of them, if that is what is not as it was written."""
+        """The damaged one of the files that describe an array and the group; None if both are as they were written."""
         checksums = {"": manifest.get("zarr.json"), column.name: manifest["arrays"][column.name].get("zarr.json")}
         for place, crc in checksums.items():
             file = self.path / place / "zarr.json"
@@ -129,10 +129,10 @@ class StoreReader:
         return [r for r in frames if int(r["_sequence"]) >= done]
 
     def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        """A manifest and the journal's records behind it, also while a writer folds the one into the other."""
+        """A manifest and the records that only the journal holds; they fit each other also while a writer folds."""
         damage = ""
         while True:
-            # First, as there can only be more of them when the rest is read.
+            # Read the count first: there can only be more records when the rest is read.
             counted = read_count(self.path / JOURNAL)
             manifest = self._manifest()
             try:

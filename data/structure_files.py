@@ -164,10 +164,10 @@ def _molecule(part: _Record, columns: Sequence[str], keys: FrameKeys) -> Row | B
 def _of_the_graph(
     fields: dict[str, Any], molecule: Chem.Mol, radicals: int, keys: FrameKeys
 ) -> tuple[str | None, dict[str, str]]:
-    """Put the charge and the unpaired electrons of the bonds into `fields`.
+    """Put the charge and the unpaired electrons that the bonds imply into `fields`.
 
     Returns:
-        Why they contradict those there, if they do; and how what was put there reads.
+        Why they contradict the entries of the file, if they do; and how each quantity was obtained.
     """
     charge = Chem.GetFormalCharge(molecule)
     for name in [name for name in fields if plain_name(name) in CHARGE_NAMES]:
@@ -225,7 +225,7 @@ def _data_fields(lines: list[str]) -> dict[str, Any]:
 
 
 def read_extxyz(path: Path, columns: Sequence[str], keys: FrameKeys = USUAL) -> Iterator[Row | Bad]:
-    """Frames of an (ext)xyz file; reading goes on at the next plausible frame after a malformed one."""
+    """Frames of an (ext)xyz file; reading resumes at the next plausible frame after a malformed one."""
     return _apart(_frames(path), partial(_frame, columns=tuple(columns), keys=keys))
 
 

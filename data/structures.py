@@ -103,7 +103,7 @@ class Structures:
 
     @property
     def volume(self) -> Float[np.ndarray, " M"]:
-        """Of the cell, Angstrom^3; 0 where it is not periodic in all three directions."""
+        """Volume of the cell, Angstrom^3; 0 where it is not periodic in all three directions."""
         return np.abs(np.linalg.det(self.lattice))
 
     @property

@@ -1,7 +1,8 @@
-"""Zarr on a disk where a file is whole, and on the disk, before it takes the place of the one before.
+"""A Zarr store that writes each file completely to the disk before it replaces the old one.
 
-zarr-python's own store renames what may still be in memory alone: after a power failure a chunk that had been whole can
-be empty. Whoever empties a journal, or notes progress, because a chunk was written needs it to be there.
+zarr-python's own store renames files whose content may still be in memory only: after a power failure a chunk that was
+complete can be empty. Code that empties a journal or records progress because a chunk was written needs the chunk to be
+on the disk.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def read_table(
     Args:
         path: of the table.
         delimiter: the usual one; another is taken where the columns appear only with it.
-        smiles_column, columns: that are asked for.
+        smiles_column, columns: names of the requested columns.
         tally: learns how the table is laid out, and what other columns there are.
     """
     lines = Lines(path)
@@ -316,7 +316,7 @@ def _column(data: bytes, delimiter: str, column: int, width: int) -> list[str] |
 
 
 def _present(rows: list[str], line: int) -> tuple[list[str], Sequence[int]]:
-    """Those that are there and no longer than a SMILES, and their lines."""
+    """The rows with a text no longer than a SMILES, and their lines."""
     if max(map(len, rows), default=0) > MAX_CHARACTERS:
         rows = [row if len(row) <= MAX_CHARACTERS else "" for row in rows]
     if all(rows):

@@ -31,10 +31,10 @@ class TableTally:
     Attributes:
         format: what the file is read as.
         columns: those that are asked for, as numbers.
-        used: rows that go on.
+        used: rows that are used.
         left_out: kind of reason -> rows.
         values: column -> rows that have a number in it.
-        broken: column -> cells that are no numbers, in rows that go on.
+        broken: column -> cells that are no numbers, in rows that are used.
         unused: column -> what seems to be in it.
         assumed: see `Reading`.
     """
@@ -50,7 +50,7 @@ class TableTally:
     _looked_at: list[Mapping[str, Any]] = field(default_factory=list)
 
     def take(self, values: Mapping[str, Any], problems: Sequence[str] = ()) -> None:
-        """Count a row that goes on, its cells and what is wrong with some of them."""
+        """Count a row that is used, its cells and the problems of some of them."""
         self.used += 1
         for name in self.columns:
             value = values.get(name)
@@ -64,13 +64,13 @@ class TableTally:
         self.left_out[kind_of_reason(reason)] += 1
 
     def give_back(self, reason: str) -> None:
-        """Count a row that went on, and then could not be used after all, among those left out."""
+        """Count a row that `take` has counted, but that cannot be used after all, among those left out."""
         self.used -= 1
         self.leave(reason)
 
     @property
     def looking(self) -> bool:
-        """Whether `look` still wants rows."""
+        """Whether `look` needs more rows."""
         return len(self._looked_at) < LOOKED_AT
 
     def look(self, cells: Mapping[str, Any]) -> None:

@@ -136,7 +136,7 @@ def _describe(body: bytes, where: str) -> Any:
 
 
 class _Stack:
-    """The machine that opcodes of pickle drive, of which only what builds tensors is there."""
+    """The stack machine of pickle, reduced to the opcodes that build tensors."""
 
     def __init__(self) -> None:
         self.items: list[Any] = []
@@ -148,7 +148,7 @@ class _Stack:
         return top
 
     def follow(self, name: str, value: Any) -> None:
-        """Do what an opcode says; any error of Python means that it cannot be done."""
+        """Execute an opcode; any error of Python means that it is not valid here."""
         items = self.items
         if name in ("PROTO", "FRAME"):
             return

@@ -1,7 +1,7 @@
 """Trajectories of many molecules on disk, frame by frame: extxyz for ASE, or a Zarr store for xarray.
 
 Both grow at their end only. A writer that was killed is started again with `resume`: what it left unfinished is
-cut off, frames that are there are passed over, and what comes out is what one run would have written. The Zarr
+cut off, frames that are there are skipped, and the result is what one run would have written. The Zarr
 store is a `RecordStore` (see `data.store`): one record a frame, atoms one after the other along `atom` with
 `atom_count` of each frame, every chunk with a checksum that reading verifies.
 """
@@ -61,14 +61,14 @@ class _Writer(Protocol):
 
 
 def write_frames(frames: Iterable[Frame], path: Path | str, *, source: str = "", resume: bool = False) -> int:
-    """Write frames as they come; how many were new.
+    """Write frames as they come; returns how many were new.
 
     Args:
         frames: steps of each molecule ascending; molecules in any order.
         path: .xyz or .extxyz (each also .gz), or .zarr.
         source: what makes the frames, such as the name of a potential; kept with them.
-        resume: go on with what is there. Frames that it holds are passed over, once the last of each
-            molecule has been compared.
+        resume: continue the trajectory that is there. Frames that it holds are skipped, once the last of each molecule
+            has been compared.
 
     Raises:
         InputError: an unknown suffix, something is there and `resume` is not given, another process writes to
@@ -178,7 +178,7 @@ def _writer(path: Path, source: str, resume: bool) -> _Writer:
     zarr = _kind(path) == ".zarr"
     taken = any(path.iterdir()) if path.is_dir() else path.exists() and path.stat().st_size > 0
     if taken and not resume:
-        raise InputError("something is there", where=str(path), remedy="Go on with it by resume, or name another path")
+        raise InputError("something is there", where=str(path), remedy="Continue it with resume, or name another path")
     return _ZarrWriter(path, source) if zarr else XyzWriter(path, source)
 
 
@@ -198,7 +198,7 @@ def _kind(path: Path) -> str:
 
 
 def _compare(path: Path, stored: Frame, frame: Frame) -> None:
-    """Refuse to go on with a path that is not the one in the file."""
+    """Refuse to resume with another trajectory than the one in the file."""
     if frame.step != stored.step:
         problem = f"the last frame of molecule {stored.molecule} is of step {stored.step}, which this run does not keep"
     elif not np.array_equal(stored.numbers, frame.numbers) or np.abs(stored.positions - frame.positions).max() > SAME:

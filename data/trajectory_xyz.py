@@ -1,8 +1,8 @@
 """Trajectories as extxyz, plain or by gzip, that grow at their end only and are read by ASE.
 
 A plain file is flushed frame by frame. A compressed one is a chain of gzip members, each of which holds whole
-frames, so it can be appended to as well; a kill loses at most the last `MEMBER` bytes of text. What a kill cut
-short is told from what is whole: a frame by its last line break, a member by its checksum.
+frames, so it can be appended to as well; a kill loses at most the last `MEMBER` bytes of text. A frame is complete if
+it ends with a line break, a member if its checksum fits; a kill can only truncate the last one.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ SCALARS = ("energy", "kinetic_energy", "energy_std", "time_fs")
 
 
 class XyzWriter:
-    """The end of a file of frames, held by one writer at a time.
+    """The open end of a file of frames, which one writer at a time locks.
 
     Args:
-        path: made if absent; a frame at its end that is not whole is cut off.
+        path: the file; it is made if absent, and an incomplete frame at its end is removed.
         source: what makes the frames; each carries it.
 
     Attributes:
@@ -154,7 +154,7 @@ def read_xyz_frames(path: Path) -> Iterator[Frame]:
         raise CorruptStoreError(
             f"its last frame is cut short, at byte {end}",
             where=str(path),
-            remedy="Go on writing it with resume, which cuts that off, or copy it again",
+            remedy="Resume writing it, which removes that frame, or copy it again",
         )
 
 

@@ -1,4 +1,4 @@
-"""Units of the atmosphere as files spell them, and the ways between them.
+"""Units of atmospheric variables as files spell them, and the conversions between them.
 
 A spelling means one unit or none: what is not in the tables is compared as it is written, and never guessed.
 """
@@ -62,11 +62,11 @@ def same_units(first: str, second: str) -> bool:
 
 
 def conversion(spelling: str, unit: str) -> tuple[float, float] | None:
-    """The factor and the offset from what a file has to a unit that is needed; None where there is no way."""
+    """The factor and the offset from the unit of a file to a needed unit; None where there is no conversion."""
     stated = unit_of(spelling)
     return (1.0, 0.0) if stated == unit_of(unit) else CONVERSIONS.get((stated, unit))
 
 
 def is_rate(spelling: str) -> bool:
-    """Whether it is an amount in a time, such as "mm/h" or "kg m-2 s-1", which is no amount."""
+    """Whether a unit is a rate, such as "mm/h" or "kg m-2 s-1", and not an amount."""
     return re.search(r"(/|\bper )\s*(h|hr|hour|day|d|s|sec)\b|\b(h|hr|hour|day|d|s)-1\b", unit_of(spelling)) is not None

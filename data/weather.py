@@ -35,7 +35,7 @@ class WeatherVariable:
         long_name: a phrase for axes and tables.
         levels: whether it has a dim `level`.
         accumulated: whether it is a sum over the time before, and so never negative.
-        odd: whether its sign turns where a state is mirrored at the equator.
+        odd: whether its sign changes where a state is mirrored at the equator.
     """
 
     name: str
@@ -81,7 +81,7 @@ def _table() -> dict[str, WeatherVariable]:
     return {v.name: v for v in variables}
 
 
-#: What is known, by its name.
+#: The known variables by name.
 VARIABLES: Mapping[str, WeatherVariable] = _table()
 
 
@@ -104,7 +104,7 @@ class Channel:
 
     @property
     def label(self) -> str:
-        """Such as "temperature_500"."""
+        """Name of the channel, such as "temperature_500"."""
         return self.variable if self.level is None else f"{self.variable}_{self.level:g}"
 
 
@@ -174,7 +174,7 @@ class WeatherGrid:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WeatherGrid:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(WeatherGrid, value)
 
 
@@ -243,7 +243,7 @@ class WeatherLayout:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> WeatherLayout:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(WeatherLayout, value)
 
     # Between arrays and Datasets
@@ -300,7 +300,7 @@ class WeatherLayout:
         Args:
             values: the array, whose last axes are latitude, longitude and channel.
             dims: names of the axes before them.
-            coords: of these.
+            coords: coordinates of these axes.
         """
         arrays: dict[str, xr.DataArray] = {}
         levels = sorted({c.level for c in self.channels if c.level is not None})
@@ -341,7 +341,7 @@ class WeatherLayout:
 
         Args:
             other: layout of the states.
-            where: they come from.
+            where: store that they come from, for errors.
             these: whose states this layout describes, such as "those of the surrogate".
 
         Raises:

@@ -1,4 +1,4 @@
-"""What is checked of states before a store of windows takes them."""
+"""Checks states before they enter a store of windows."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def refuse_not_finite(block: np.ndarray, layout: WeatherLayout, stamps: np.ndarr
         stamps: datetime64 of each.
 
     Raises:
-        InputError: names the first one.
+        InputError: a value is missing; the message names the first one.
     """
     if np.isfinite(block).all():
         return

@@ -1,4 +1,4 @@
-"""Means and spreads of the channels of states, of what a step adds, and their climatology; all in one pass each."""
+"""Means and standard deviations of channels and of their increments, and climatologies, each in one pass."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class ChannelStatistics:
     """One number a channel, over all points with equal weight.
 
     Attributes:
-        mean, std: of the states.
+        mean, std: mean and standard deviation of the states, in the unit of each channel.
         increment_std: root mean square of what a step adds; 1 where no step is known.
         low, high: smallest and largest value.
     """
@@ -44,7 +44,7 @@ class ChannelStatistics:
 
     @staticmethod
     def from_json(value: Mapping[str, Any]) -> ChannelStatistics:
-        """What `to_json` described."""
+        """The object that `to_json` described."""
         return decode(ChannelStatistics, value)
 
 
@@ -63,11 +63,11 @@ class Moments:
         self._last: np.ndarray | None = None
 
     def new_segment(self) -> None:
-        """What comes next does not follow what came before."""
+        """Begin a segment: the next state does not follow the last one."""
         self._last = None
 
     def add(self, states: Float[np.ndarray, "time latitude longitude channel"]) -> None:
-        """A block of states."""
+        """Add a block of states."""
         for state in states:
             flat = state.reshape(-1, state.shape[-1]).astype(np.float64)
             n, mean = len(flat), flat.mean(axis=0)
@@ -82,7 +82,7 @@ class Moments:
             self._last = flat
 
     def statistics(self) -> ChannelStatistics:
-        """What was added up; a spread that is nothing beside the mean is 1."""
+        """The statistics of all added states; a standard deviation that is negligible beside the mean becomes 1."""
         std = np.sqrt(self.squares / max(self.count, 1))
         std = np.where(std > 1e-9 * np.abs(self.mean), std, 1.0)
         step = np.sqrt(self.steps_squared / max(self.steps, 1))
@@ -93,7 +93,7 @@ class Moments:
 
 @dataclass(frozen=True)
 class Climatology:
-    """What is usual at a time.
+    """Climatological means of states by time.
 
     Attributes:
         kind: "day_of_year" (and hour of the day), "hour" (of the day alone, for less than a year of data) or "mean".
@@ -204,7 +204,7 @@ def _add_means(
     day: Int[np.ndarray, " time"],
     last_twice: Bool[np.ndarray, " time"] | None = None,
 ) -> Float[np.ndarray, "hour day"]:
-    """Write the mean of the states of each hour and day into `means`; answers how many there were.
+    """Write the mean of the states of each hour and day into `means`; returns how many there were.
 
     Where `last_twice`, a state of day 365 counts for day 366 too.
     """

@@ -31,7 +31,7 @@ from data.windows import ANEW, CARD, CLIMATOLOGY, COSTS, PROGRESS, STATES, STATI
 SCHEMA = 2
 #: Bytes of a shard, and of what is held while statistics are taken.
 SHARD_BYTES = 256 << 20
-#: States of a shard at most: its index lists each, also those that are not there, and of few points that takes minutes.
+#: Most states of a shard: its index has an entry for each, and for grids of few points a longer one takes minutes.
 MOST_STATES = 4096
 
 
@@ -66,7 +66,7 @@ def write_windows(
     shard_bytes: int = SHARD_BYTES,
     advance: Any = None,
 ) -> WindowStore:
-    """Write states to a store; one that was begun by the same call goes on from its last whole shard.
+    """Write states to a store; a write of the same data that was stopped is resumed after its last complete shard.
 
     Args:
         path: the directory.
@@ -76,8 +76,8 @@ def write_windows(
         fingerprint: identity of the data.
         seconds_per_step: core-seconds that its simulator takes for a state.
         label_core_seconds: what all of them cost, with spin-up and runs that failed.
-        counted: how these costs were, in words of `data.costs`.
-        shard_bytes: about so many a shard.
+        counted: the basis of these costs, as `data.costs.cost_basis` names it.
+        shard_bytes: approximate size of a shard, bytes.
         advance: called with the number of states written, for a progress bar.
 
     Raises:
@@ -205,7 +205,7 @@ def _is_begun(path: Path) -> bool:
 
 
 def _progress(path: Path, identity: Mapping[str, Any]) -> int:
-    """States that an earlier call wrote; only whole shards are believed.
+    """States that an earlier call wrote; only complete shards count.
 
     Raises:
         InputError: it wrote other data.

@@ -50,7 +50,7 @@ class WindowStore:
         fingerprint: identity of the data.
         seconds_per_step: core-seconds that its simulator takes for a state; NaN where unknown.
         label_core_seconds: what all of them cost, with spin-up and runs that failed; NaN where unknown.
-        counted: how these costs were, in words of `data.costs`; stores of earlier versions do not say it.
+        counted: the basis of these costs, as `data.costs.cost_basis` names it; None in stores of earlier versions.
     """
 
     path: Path
@@ -77,7 +77,7 @@ class WindowStore:
             raise InputError(
                 "its writing was not finished" if begun else "no store of windows",
                 where=str(path),
-                remedy="Give the command that began it again" if begun else "Make one with `understudy windows`",
+                remedy="Run the command that began it again" if begun else "Make one with `understudy windows`",
             )
         card = read_object(path / CARD)
         with reading(path / CARD, remedy=ANEW):
@@ -116,7 +116,7 @@ class WindowStore:
         """`label_core_seconds`, for use as a cost.
 
         Warns:
-            CostWarning: it is not processor time, or the store is from before it said what it is.
+            CostWarning: it is not processor time, or the store is of a version that did not record the basis.
         """
         if np.isfinite(self.label_core_seconds) and self.counted != PROCESSOR_TIME:
             warnings.warn(unrecorded_message(1, 1, str(self.path)), CostWarning, stacklevel=2)
@@ -177,7 +177,7 @@ class WindowStore:
         return out
 
     def _damage(self, said: str) -> CorruptStoreError:
-        """What TensorStore says of a shard whose bytes are not those that their checksums are of."""
+        """The error for a shard whose checksum differs, from the message of TensorStore."""
         file = re.search(r'local file "([^"]+)"', said)
         return CorruptStoreError(
             "a state in it is not what was written: its checksum differs",
@@ -205,7 +205,7 @@ class WindowStore:
         return moments.statistics()
 
     def climatology(self, part: tuple[int, int] | None = None) -> Climatology:
-        """What is usual at a time, by the states of a part, such as those of the training.
+        """The climatology of the states of a part, such as those of the training.
 
         A day-of-year climatology is kept in a file of the store, which answers the next call.
         """
@@ -232,7 +232,7 @@ def read_object(path: Path) -> dict[str, Any]:
 
 
 def _refuse_misfits(store: WindowStore) -> None:
-    """Refuse a card whose parts are not of one store.
+    """Refuse a card whose parts contradict each other.
 
     Raises:
         ValueError: says which.

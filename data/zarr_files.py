@@ -1,4 +1,4 @@
-"""Zarr stores that others wrote, whose every failure names them in one line."""
+"""Opens Zarr stores of unknown origin; every failure is one line that names the store."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def open_zarr(
 
     Args:
         store: a directory, or a store of Zarr.
-        where: it comes from, for errors; the directory if None.
-        consolidated: whether its metadata are; None looks.
-        remedy: said where it cannot be opened.
+        where: name of the store for errors; the directory if None.
+        consolidated: whether its metadata is consolidated; None to find out.
+        remedy: what to do if it cannot be opened.
         decoding: arguments of `xarray.open_dataset`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Zip archives that others wrote: every failure is one line, and nothing unpacks to more than its file can hold."""
+"""Reads zip archives of unknown origin: failures are one line, and nothing unpacks to more than a file can hold."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ZipFile:
 
     Args:
         path: of it.
-        problem: said where it is none.
+        problem: words of the error where the file is not an archive.
         remedy: what to do about it.
 
     Attributes:
@@ -49,7 +49,7 @@ class ZipFile:
             most: bytes that it may have; None for as many as the file can hold.
 
         Raises:
-            InputError: it is larger.
+            InputError: the member is larger than that.
             CorruptStoreError: it is missing or damaged.
         """
         with parsing(self.where, f"{what or name} is missing or damaged", error=CorruptStoreError):

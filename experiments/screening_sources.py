@@ -134,7 +134,7 @@ class TextSource:
                 some.add(text, size)
         except (EOFError, OSError, zlib.error) as error:
             raise InputError(
-                f"cannot be read on: {error}",
+                f"cannot be read further: {error}",
                 where=f"{self.path}, after line {line + len(some.lines) - 1}",
                 remedy="The file is damaged or incomplete; copy it again",
             ) from error

@@ -111,6 +111,6 @@ def test_a_prepared_library_that_was_crafted_is_refused(tmp_path: Path) -> None:
     content = bytearray(part.read_bytes())
     content[start : start + far.size] = far.tobytes()
     part.write_bytes(bytes(content))
-    assert "a bond ends at an atom that its molecule has not" in refusal(
+    assert "a bond ends at an atom that its molecule does not have" in refusal(
         arrays=arrays | {"bond_atoms": [start, kind, [count, 2], zlib.crc32(far.data)]}
     )
