@@ -264,9 +264,9 @@ def writer_of(name: str) -> Callable[[Path, int], None]:
     """Writes geometries by the function of `data.molecules` that has this name."""
 
     def make(path: Path, seed: int) -> None:
-        from data import molecules
+        from data import molecule_writing
 
-        getattr(molecules, name)(path, _rows(seed))
+        getattr(molecule_writing, name)(path, _rows(seed))
 
     return make
 
