@@ -261,7 +261,7 @@ def make_sdf(path: Path, seed: int) -> None:
 
 
 def writer_of(name: str) -> Callable[[Path, int], None]:
-    """Writes geometries by the function of `data.molecules` that has this name."""
+    """Writes geometries by the function of `data.molecule_writing` that has this name."""
 
     def make(path: Path, seed: int) -> None:
         from data import molecule_writing
