@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 from jax.tree_util import register_dataclass
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt, UInt8
 
 from data.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, MAX_ATOMS, MAX_BONDS, GraphTable
 
@@ -172,14 +172,14 @@ def pad(
     )
 
 
-def _whole(rows: UInt8[np.ndarray, "item width"], dtype: type) -> Int[np.ndarray, " item"]:
+def _whole(rows: UInt8[np.ndarray, "item width"], dtype: type) -> UInt[np.ndarray, " item"]:
     return np.ascontiguousarray(rows).view(dtype).reshape(len(rows))
 
 
 def _scatter(
-    out: Int[np.ndarray, "molecule item"],
+    out: UInt[np.ndarray, "molecule item"],
     counts: Int[np.ndarray, " molecule"],
-    flat: Int[np.ndarray, " source"],
+    flat: UInt[np.ndarray, " source"],
     start: Int[np.ndarray, " molecule_plus_one"],
     rows: Int[np.ndarray, " row"],
 ) -> None:

@@ -33,6 +33,11 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
 # No test loses the power: that what must be synced is synced, and when, is what the fixture `disk` shows.
 os.fsync = os.fdatasync = lambda fd: None
 
+# Before any of the packages is imported; it imports JAX, which reads the settings above.
+import array_checks  # noqa: E402
+
+array_checks.install()
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 # Programs and kernels that tests start import the packages of this clone, whichever one is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))

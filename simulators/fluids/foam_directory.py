@@ -202,7 +202,7 @@ def _on_grid(
     grid: Mapping[str, tuple[float, float, int]],
     where: Float64[np.ndarray, "cells 3"],
     values: Float64[np.ndarray, "times cells components"],
-) -> Float64[np.ndarray, "times components *grid"]:
+) -> Float64[np.ndarray, "times kept_components *grid"]:
     """Values of cells at their grid points; of a vector, the components along the grid's axes."""
     kept = values[..., [AXES.index(axis) for axis in grid]] if values.shape[-1] > 1 else values
     on_grid = np.empty((len(kept), kept.shape[-1], *(g[2] for g in grid.values())))

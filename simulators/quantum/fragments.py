@@ -106,7 +106,7 @@ def _place(
     radii: Float[np.ndarray, " atom"],
     charges: Float[np.ndarray, " atom"],
     turn: np.random.Generator | None,
-) -> Float[np.ndarray, 3]:
+) -> Float[np.ndarray, " 3"]:
     """The shift that places a fragment beside the others, in the direction of lowest Coulomb energy or a random one."""
     centre = positions[placed].mean(axis=0)
     best, least = np.zeros(3), np.inf
@@ -124,7 +124,7 @@ def _place(
 def _contact(
     fixed: Float[np.ndarray, "fixed 3"],
     moved: Float[np.ndarray, "moved 3"],
-    direction: Float[np.ndarray, 3],
+    direction: Float[np.ndarray, " 3"],
     radii_fixed: Float[np.ndarray, " fixed"],
     radii_moved: Float[np.ndarray, " moved"],
 ) -> float:
@@ -137,7 +137,7 @@ def _contact(
     return float(np.max(np.where(reach > 0, -along + np.sqrt(np.maximum(reach, 0)), 0.0)))
 
 
-def _sphere(count: int) -> Sequence[Float[np.ndarray, 3]]:
+def _sphere(count: int) -> Sequence[Float[np.ndarray, " 3"]]:
     """Unit vectors spread evenly over the sphere by the golden angle."""
     height = 1 - (2 * np.arange(count) + 1) / count
     angle = np.pi * (3 - np.sqrt(5)) * np.arange(count)
@@ -145,6 +145,6 @@ def _sphere(count: int) -> Sequence[Float[np.ndarray, 3]]:
     return list(np.stack([width * np.cos(angle), width * np.sin(angle), height], axis=1))
 
 
-def _random_direction(turn: np.random.Generator) -> Float[np.ndarray, 3]:
+def _random_direction(turn: np.random.Generator) -> Float[np.ndarray, " 3"]:
     vector = turn.normal(size=3)
     return np.asarray(vector / np.linalg.norm(vector))

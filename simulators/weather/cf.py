@@ -282,7 +282,9 @@ def beyond_source(data: xr.Dataset, region: Sequence[float], grid: WeatherGrid) 
     return [f"source.region extends beyond the points of the source to the {', '.join(beyond)}"] if beyond else []
 
 
-def convert_units(values: Float[np.ndarray, ...], name: str, units: str | None, where: str) -> Float[np.ndarray, ...]:
+def convert_units(
+    values: Float[np.ndarray, "*shape"], name: str, units: str | None, where: str
+) -> Float[np.ndarray, "*shape"]:
     """Convert values to the units of WeatherBench 2.
 
     Raises:

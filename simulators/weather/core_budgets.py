@@ -44,7 +44,7 @@ def areas(grid: WeatherGrid) -> Float[np.ndarray, "latitude longitude"]:
     return grid.weights / grid.weights.sum() * sphere
 
 
-def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layers+1"]:
+def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer+1"]:
     """Edges of the layers with these midpoints, from 0 at the top; InputError if the lowest layer does not end at 1."""
     edges = np.zeros(len(sigma) + 1)
     for i, middle in enumerate(sigma):
@@ -56,7 +56,7 @@ def layer_edges(sigma: Float[np.ndarray, " layer"]) -> Float[np.ndarray, " layer
     return edges
 
 
-def budgets(state: xr.Dataset, edges: Float[np.ndarray, " layers+1"] | None = None) -> Budgets:
+def budgets(state: xr.Dataset, edges: Float[np.ndarray, " edge"] | None = None) -> Budgets:
     """The budgets of one state on sigma layers, in the names and units of `data.weather`.
 
     Args:
@@ -71,7 +71,7 @@ def budgets(state: xr.Dataset, edges: Float[np.ndarray, " layers+1"] | None = No
     edges = layer_edges(np.asarray(state[LEVEL].values, float)) if edges is None else edges
     grid = WeatherGrid(*(tuple(float(v) for v in state[d].values) for d in (LATITUDE, LONGITUDE)))
 
-    def values(name: str) -> Float[np.ndarray, ...]:
+    def values(name: str) -> Float[np.ndarray, "*layer latitude longitude"]:
         dims = (LEVEL, LATITUDE, LONGITUDE) if LEVEL in state[name].dims else (LATITUDE, LONGITUDE)
         return state[name].transpose(*dims).values.astype(np.float64)
 

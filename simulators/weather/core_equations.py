@@ -190,7 +190,7 @@ class PrimitiveEquations:
     def _keep_mass(self, before: Spectral, after: Spectral) -> Spectral:
         grid = self.coords.horizontal
 
-        def mass(state: Spectral) -> Float[Array, 1]:
+        def mass(state: Spectral) -> Float[Array, " 1"]:
             # Relative to the mass for a surface pressure of 1 everywhere, which leaves more digits of float32.
             return grid.integrate(jnp.expm1(grid.to_nodal(state.log_surface_pressure)))
 

@@ -31,7 +31,7 @@ _INTERPOLATE = vectorize_vertical_interpolation(_logarithmic)
 
 
 def geopotential(
-    temperature: Float[np.ndarray, "layer latitude longitude"], edges: Float[np.ndarray, " layers+1"]
+    temperature: Float[np.ndarray, "layer latitude longitude"], edges: Float[np.ndarray, " layer+1"]
 ) -> Float[np.ndarray, "layer latitude longitude"]:
     """Geopotential (m2/s2) at the middle of each layer above flat ground, by the core's hydrostatic equation.
 
@@ -52,7 +52,7 @@ def geopotential(
 def sigma_to_pressure(
     fields: Mapping[str, Float[np.ndarray, "layer latitude longitude"]],
     surface_pressure: Float[np.ndarray, "latitude longitude"],
-    edges: Float[np.ndarray, " layers+1"],
+    edges: Float[np.ndarray, " edge"],
     levels: Sequence[float],
 ) -> dict[str, Float[np.ndarray, "level latitude longitude"]]:
     """Interpolate fields from sigma layers to pressure levels, linearly in the logarithm of pressure.
@@ -89,7 +89,7 @@ def pressure_to_sigma(
     fields: Mapping[str, Float[np.ndarray, "level latitude longitude"]],
     surface_pressure: Float[np.ndarray, "latitude longitude"],
     levels: Sequence[float],
-    edges: Float[np.ndarray, " layers+1"],
+    edges: Float[np.ndarray, " edge"],
 ) -> dict[str, Float[np.ndarray, "layer latitude longitude"]]:
     """Interpolate fields from pressure levels (hPa) to sigma layers; beyond the outermost levels they are constant."""
     layered = interp_pressure_to_sigma(
@@ -103,8 +103,8 @@ def pressure_to_sigma(
 
 
 def answer_fields(
-    state: xr.Dataset, edges: Float[np.ndarray, " layers+1"], levels: Sequence[float], with_geopotential: bool
-) -> dict[str, Float[np.ndarray, ...]]:
+    state: xr.Dataset, edges: Float[np.ndarray, " edge"], levels: Sequence[float], with_geopotential: bool
+) -> dict[str, Float[np.ndarray, "*level latitude longitude"]]:
     """The arrays of an answer from a state on sigma layers, interpolated to pressure levels (hPa) if any are set."""
     layered = {str(k): v.values for k, v in state.data_vars.items() if k != "surface_pressure"}
     if with_geopotential:

@@ -58,7 +58,7 @@ def default_step(truncation: int) -> float:
     return next(step for step in STEPS if step * truncation <= STEP_PRODUCT or step == STEPS[-1])
 
 
-def layer_boundaries(layers: int, boundaries: Sequence[float]) -> Float[np.ndarray, " layers+1"]:
+def layer_boundaries(layers: int, boundaries: Sequence[float]) -> Float[np.ndarray, " edge"]:
     """Sigma (pressure over surface pressure) at the edges of the layers, from 0 at the top to 1 at the ground."""
     return np.asarray(boundaries, float) if boundaries else np.linspace(0.0, 1.0, layers + 1)
 

@@ -27,7 +27,9 @@ WINDS = ("u_component_of_wind", "v_component_of_wind")
 class CoreStates(Protocol):
     """Draws initial states for requests to a core whose `start` is "state"."""
 
-    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
+    def sample(
+        self, core: DynamicalCore, rng: np.random.Generator
+    ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
         """The variables of one state on the core's layers and grid; deterministic in `rng`."""
         ...
 
@@ -67,7 +69,9 @@ class Analysis:
     path: str
     time: str | None = None
 
-    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
+    def sample(
+        self, core: DynamicalCore, rng: np.random.Generator
+    ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
         """See `CoreStates`.
 
         Raises:
@@ -100,7 +104,9 @@ class Windows:
 
     path: str
 
-    def sample(self, core: DynamicalCore, rng: np.random.Generator) -> dict[str, Float[np.ndarray, ...]]:
+    def sample(
+        self, core: DynamicalCore, rng: np.random.Generator
+    ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
         """See `CoreStates`.
 
         Raises:
@@ -124,7 +130,9 @@ class Windows:
         return WindowStore.open(Path(self.path))
 
 
-def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[str, Float[np.ndarray, ...]]:
+def on_core(
+    analysis: xr.Dataset, core: DynamicalCore, where: str = ""
+) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
     """Interpolate a state on pressure levels of any global grid to the grid and the layers of a core.
 
     The horizontal interpolation is conservative, the vertical one linear in the logarithm of pressure.
@@ -152,7 +160,7 @@ def on_core(analysis: xr.Dataset, core: DynamicalCore, where: str = "") -> dict[
         data = regrid(data, grid, core.grid)
     levels = [float(v) for v in data[LEVEL].values]
 
-    def values(name: str) -> Float[np.ndarray, ...]:
+    def values(name: str) -> Float[np.ndarray, "*level latitude longitude"]:
         dims = (LEVEL, LATITUDE, LONGITUDE) if LEVEL in data[name].dims else (LATITUDE, LONGITUDE)
         return data[name].transpose(*dims).values.astype(np.float32)
 

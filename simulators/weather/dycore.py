@@ -124,7 +124,7 @@ class DynamicalCore:
         return gaussian_grid(self.truncation)
 
     @cached_property
-    def edges(self) -> Float[np.ndarray, " layers+1"]:
+    def edges(self) -> Float[np.ndarray, " edge"]:
         """Sigma at the edges of the layers, from the top."""
         return layer_boundaries(self.layers, self.boundaries)
 

@@ -26,7 +26,7 @@ def global_grid(latitudes: int, longitudes: int, poles: bool = False) -> Weather
     return WeatherGrid(tuple(latitude.tolist()), tuple((np.arange(longitudes) * 360 / longitudes).tolist()))
 
 
-def edges(grid: WeatherGrid) -> tuple[Float[np.ndarray, " latitude+1"], Float[np.ndarray, " longitude+1"]]:
+def edges(grid: WeatherGrid) -> tuple[Float[np.ndarray, " latitude_edge"], Float[np.ndarray, " longitude_edge"]]:
     """Edges of the cells, degrees: midway between points; the outer latitudes of a global grid are the poles."""
     latitude, longitude = (np.asarray(v, np.float64) for v in (grid.latitude, grid.longitude))
     middle = (latitude[1:] + latitude[:-1]) / 2

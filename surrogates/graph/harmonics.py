@@ -19,7 +19,7 @@ from scipy.special import sph_harm_y
 LEBEDEV = (3, 5, 7, 9, 11, 13, 15, 17, 19, 21, 23, 25, 27, 29, 31)
 
 
-def harmonics(degree: int, direction: Float[Array, 3 * shape]) -> list[Float[Array, " *shape"]]:
+def harmonics(degree: int, direction: Float[Array, " 3 *shape"]) -> list[Float[Array, " *shape"]]:
     """Y_lm for l = 0..degree, ordered by l and then m: (degree + 1)^2 arrays.
 
     Args:

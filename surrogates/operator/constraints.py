@@ -8,8 +8,8 @@ from jaxtyping import Array, Complex, Float
 
 
 def divergence_free(
-    velocity: Float[Array, "*batch space_and_component"], lengths: tuple[float, ...]
-) -> Float[Array, "*batch space_and_component"]:
+    velocity: Float[Array, "*batch_and_space component"], lengths: tuple[float, ...]
+) -> Float[Array, "*batch_and_space component"]:
     """The divergence-free field nearest to a velocity: u - k (k . u) / |k|^2 for each wave vector k (Leray projection).
 
     The mean is kept. Coefficients at the Nyquist wave number of a dim of even size are dropped, because their
@@ -75,8 +75,8 @@ def conserve_mean(
 
 
 def _transform(
-    field: Float[Array, "*batch space_and_channel"], lengths: tuple[float, ...]
-) -> tuple[Complex[Array, "*batch waves_and_channel"], list[Float[Array, "*waves"]]]:
+    field: Float[Array, "*batch_and_space channel"], lengths: tuple[float, ...]
+) -> tuple[Complex[Array, "*batch_and_waves channel"], list[Float[Array, "*waves"]]]:
     """Fourier coefficients without those at Nyquist wave numbers, and the wave numbers of each dim, broadcastable."""
     dims = len(lengths)
     axes = tuple(range(-1 - dims, -1))
@@ -93,7 +93,7 @@ def _transform(
 
 
 def _back(
-    coefficients: Complex[Array, "*batch waves_and_channel"], space: tuple[int, ...]
-) -> Float[Array, "*batch space_and_channel"]:
+    coefficients: Complex[Array, "*batch_and_waves channel"], space: tuple[int, ...]
+) -> Float[Array, "*batch_and_space channel"]:
     """The field on a grid of `space` points."""
     return jnp.fft.irfftn(coefficients, s=space, axes=tuple(range(-1 - len(space), -1)))

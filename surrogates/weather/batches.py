@@ -80,7 +80,7 @@ class WindowBatches:
         return [(self.store, self.part), *((more, (0, len(more))) for more in self.also)]
 
     @property
-    def _firsts(self) -> Int[np.ndarray, " source+1"]:
+    def _firsts(self) -> Int[np.ndarray, " source_plus_one"]:
         """Index of the first state of each source among the states of all sources."""
         return np.cumsum([0, *(len(store) for store, _ in self._sources)])
 

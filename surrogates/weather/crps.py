@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 FEW = 4
 
 
-def fair_crps(members: Float[Array, member * points], truth: Float[Array, "*points"]) -> Float[Array, "*points"]:
+def fair_crps(members: Float[Array, " member *points"], truth: Float[Array, "*points"]) -> Float[Array, "*points"]:
     """The fair CRPS, mean |x_i - y| - sum |x_i - x_j| / (2 M (M - 1)).
 
     Ferro 2014, Q. J. R. Meteorol. Soc. 140, 1917, eq. 6.
