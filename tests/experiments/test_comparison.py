@@ -519,4 +519,4 @@ def test_errors_on_other_grids_are_those_that_were_put_in_and_survive_the_file(c
     assert "1.5 times that on 16" in text
     assert "It has no finite answer on 32." in text
     assert "On other grids" not in render([comparison])
-    assert "on the grid of its training alone" in render([replace(whole, resolution=(tried[0], tried[2]))])
+    assert "only on the grid of its training" in render([replace(whole, resolution=(tried[0], tried[2]))])
