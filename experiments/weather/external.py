@@ -27,7 +27,7 @@ MEMBER = "number"
 DIMS: Mapping[str, str] = {
     "init_time": TIME, "initial_time": TIME, "forecast_reference_time": TIME, "reference_time": TIME,
     "lead_time": LEAD, "step": LEAD, "forecast_period": LEAD,
-    **{name: known for name, known in PLACES.items() if known != TIME},
+    **{name: dim for name, dim in PLACES.items() if dim != TIME},
     **{name: MEMBER for name in MEMBER_DIMS if name != MEMBER},
 }  # fmt: skip
 
