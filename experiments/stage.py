@@ -1,7 +1,4 @@
-"""What every stage shares: composing its configuration, its run directory, and what it leaves behind.
-
-Hydra stays in this module and in the YAML: a stage's own function takes plain, typed values.
-"""
+"""Functions that all stages share: the Hydra application, typed settings, input files and closing tables."""
 
 from __future__ import annotations
 
@@ -43,7 +40,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class RunDirectory:
-    """Where all that a run makes lies."""
+    """`run`: the directory that receives all results of a run."""
 
     dir: str = MISSING
 
@@ -53,8 +50,8 @@ class StageSettings:
     """The keys of every stage; each stage adds its own, so that a key that no code reads is an error.
 
     Attributes:
-        stage: its name.
-        run: its directory.
+        stage: name of the stage.
+        run: directory of the run.
     """
 
     stage: str = MISSING
@@ -71,11 +68,11 @@ def application(
     """The Hydra application of a stage.
 
     Args:
-        name: its primary config, `conf/<root>/<name>.yaml`.
-        function: called with the composed configuration and the run directory.
-        root: folder under `conf/` in which groups are looked for. Stages that take a trained surrogate
-            as `surrogate=DIR` have a root of their own, because where a group `surrogate/` exists Hydra
-            takes that key for a choice of file.
+        name: name of the primary configuration, `conf/<root>/<name>.yaml`.
+        function: stage, which is called with the composed configuration and the run directory.
+        root: folder under `conf/` in which groups are looked up. Stages that take a trained surrogate
+            as `surrogate=DIR` have another root, because Hydra would read that key as a choice of file
+            if a group `surrogate/` existed.
         unused: of a configuration: key, with all below it -> why it is not looked at; an argument that sets one is
             refused.
     """
@@ -107,7 +104,7 @@ def application(
 
 
 def fail(error: Exception) -> int:
-    """Print one line that names the problem and the remedy; the exit status of a usage error."""
+    """Print one line that names the problem and the remedy, and return the exit status of a usage error."""
     parts = [" ".join(line.split()) for line in str(explained(error)).strip().splitlines()]
     text = "; ".join(part for part in parts if part and not part.startswith(("full_key:", "object_type=")))
     print(f"understudy: {text}", file=sys.stderr)
@@ -115,11 +112,11 @@ def fail(error: Exception) -> int:
 
 
 def instantiate(node: DictConfig) -> Any:
-    """The object that a configuration describes by `_target_`, if it is one that a configuration may build.
+    """The object that a configuration describes by `_target_`, if it is in the table of allowed classes.
 
     Raises:
-        InputError: a `_target_` anywhere in `node` is none of `experiments.targets`, a number is out of its range,
-            or the target refuses its arguments.
+        InputError: a `_target_` anywhere in `node` is not in `experiments.targets`, a number is out of range, or the
+            target refuses its arguments.
     """
     plain = OmegaConf.to_container(node, resolve=True)
     refuse_other_targets(plain)
@@ -136,7 +133,7 @@ def instantiate(node: DictConfig) -> Any:
 
 
 def _unknown_argument(plain: Any, name: str) -> InputError:
-    """The error for a key that what is built does not take."""
+    """The error for a key that the class does not take."""
 
     def holders(value: Any) -> list[dict[str, Any]]:
         inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
@@ -155,12 +152,12 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
     """A frozen dataclass from a part of the configuration: unknown keys and wrong types are errors.
 
     Args:
-        cls: fields are the keys, their types what the values may be.
-        node: the part.
-        where: its key; "" for the whole.
+        cls: dataclass whose fields are the keys, with the types of their values.
+        node: part of the configuration.
+        where: key of the part; "" for the whole configuration.
 
     Raises:
-        InputError: naming the key, what was expected and what was found; also of a number out of its range.
+        InputError: a key is unknown or missing, or a value has a wrong type or is out of range; the message names it.
     """
     try:
         merged = OmegaConf.merge(_writable(OmegaConf.structured(cls)), node)
@@ -184,7 +181,7 @@ def build(cls: type[T], node: DictConfig | Mapping[str, Any], *, where: str) -> 
 
 
 def _writable(schema: Any) -> Any:
-    """A schema of frozen dataclasses, nested ones too, into which values can be merged."""
+    """The schema of frozen and nested dataclasses, made writable so that values can be merged into it."""
     OmegaConf.set_readonly(schema, False)
     for key in schema:
         node = schema._get_node(key)
@@ -208,10 +205,10 @@ def existing_file(value: str | None, key: str) -> Path:
 
 
 def surrogate_directory(value: str | None, key: str) -> Path:
-    """The directory of a surrogate, from its own path or from that of the run that made it.
+    """The directory of a surrogate, from its path or that of the run that trained it.
 
     Raises:
-        InputError: there is none.
+        InputError: there is no surrogate.
     """
     path = existing_file(value, key)
     for candidate in (path, path / "surrogate"):
@@ -222,7 +219,7 @@ def surrogate_directory(value: str | None, key: str) -> Path:
 
 @contextmanager
 def first_rejects(run_dir: Path) -> Iterator[RejectLog | None]:
-    """`rejects.csv` of a run; of several processes that read the same files only the first one writes it."""
+    """`rejects.csv` of a run; if several processes read the same files, only the first one writes it."""
     from surrogates.devices import is_first
 
     if not is_first():
@@ -243,7 +240,7 @@ def refuse_equal_stems(files: Sequence[Path], key: str) -> None:
     """Refuse files whose scores would have the same names.
 
     Raises:
-        InputError: two have the same stem.
+        InputError: two files have the same stem.
     """
     stems = [path.stem for path in files]
     twice = {stem for stem in stems if stems.count(stem) > 1}
@@ -261,7 +258,7 @@ def summary(title: str, rows: Mapping[str, object]) -> None:
 
 
 def print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print a table of names and texts, neither of them cut: a name or a path that is cut short is none."""
+    """Print a table of names and texts without truncating them, because a truncated name or path is useless."""
     console = Console()
     table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
     # Names stay whole on a line, unless they leave too little room for the texts.
@@ -271,20 +268,20 @@ def print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
     for name, text in rows:
         table.add_row(f"[dim]{escape(name)}[/]", escape(text))
     if not console.is_terminal:
-        # A file or a pipe has no width, and what reads it goes by lines.
+        # A file or a pipe has no width, and its readers expect one row on one line.
         console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
     console.print(table)
 
 
 def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool = True) -> None:
-    """Print what was read from each source, in one table, and keep it as `reading.json` of the run.
+    """Print what was read from each source in one table, and save it as `reading.json` of the run.
 
-    Of several processes that read the same files only the first one prints and writes.
+    If several processes read the same files, only the first one prints and writes.
 
     Args:
-        readings: of each source.
-        run_dir: gets the file.
-        printed: whether to print, too.
+        readings: reading of each source.
+        run_dir: directory that receives the file.
+        printed: whether to print the table.
     """
     from surrogates.devices import is_first
 

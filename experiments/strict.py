@@ -1,6 +1,6 @@
-"""Every key and every choice of a command is used or refused: what Hydra passes over, and what a stage does not need.
+"""Refuses keys and choices that a command would not use, and rewrites the error messages of Hydra.
 
-Hydra's own refusals are put in words that help: which names are near, and how a value is quoted.
+The rewritten messages suggest similar names, and show how to quote a value.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from data.errors import InputError
 from data.near import did_you_mean
 
 CONF = Path(__file__).parent / "conf"
-#: Keys whose own keys are names that the user chooses; there `+` adds one.
+#: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
     {"windows", "ranges", "replay", "variable_weights", "parameters", "constants", "fields", "grid", "_kwargs_"}
 )
 
 
 def refuse_missing_choices() -> None:
-    """Refuse a choice of an optional group that there is no file of, which Hydra would leave out in silence.
+    """Refuse a choice of an optional group without a file, which Hydra would ignore silently.
 
-    Called within a Hydra application.
+    This is called within a Hydra application.
 
     Raises:
-        InputError: naming the group, the choice and those that are near.
+        InputError: a choice has no file; the message names the group, the choice and similar ones.
     """
     folders = [_folder(s.schema, s.path) for s in HydraConfig.get().runtime.config_sources]
     for key, choice in HydraConfig.get().runtime.choices.items():
@@ -47,35 +47,35 @@ def refuse_missing_choices() -> None:
 
 
 def _folder(schema: str, path: str) -> Path | None:
-    """Where a source of configurations lies; None for those that are no files."""
+    """The folder of a source of configurations; None if it is not a folder."""
     if schema == "pkg":
         return Path(str(resources.files(path)))
     return Path(path) if schema == "file" else None
 
 
 def missing_choice(key: str, choice: str, options: Iterable[str]) -> InputError:
-    """The error for a choice that there is no file of."""
+    """The error for a choice without a file."""
     options = sorted(options)
     remedy = " ".join(filter(None, [did_you_mean(choice, options), f"There are {', '.join(options)}"]))
     return InputError(f"no choice {choice!r}", where=key, remedy=remedy)
 
 
 def assigned(override: str) -> tuple[str, str]:
-    """Key and value of an argument; of `simulator@baseline=xtb` the key is `baseline`."""
+    """Key and value of an argument; the key of `simulator@baseline=xtb` is `baseline`."""
     left, _, value = override.partition("=")
     group, _, package = left.lstrip("+~").partition("@")
     return package or group.replace("/", "."), value.strip()
 
 
 def refuse_unused(overrides: Sequence[str], unused: Mapping[str, str]) -> None:
-    """Refuse arguments that a stage would not look at; those that only say null or nothing are let through.
+    """Refuse arguments that a stage would not use, except those whose value is null or empty.
 
     Args:
-        overrides: the arguments of the command.
-        unused: key, with all below it -> why it is not used; "KEY=" is the choice of a group alone.
+        overrides: arguments of the command.
+        unused: key, which includes all keys below it -> reason; "KEY=" is only the choice of a group.
 
     Raises:
-        InputError: naming the argument and why.
+        InputError: an argument is not used; the message gives the reason.
     """
     for override in overrides:
         key, value = assigned(override)
@@ -87,7 +87,7 @@ def refuse_unused(overrides: Sequence[str], unused: Mapping[str, str]) -> None:
 
 
 def explained(error: Exception) -> Exception:
-    """An error of Hydra's in our words, where there are better ones; else the same error."""
+    """A clearer error for a known error of Hydra; otherwise the same error."""
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
@@ -134,7 +134,7 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
     names = [str(k) for k in parent if k != "hydra"] if isinstance(parent, DictConfig) and not parent._is_none() else []
     outer, _, last = key.rpartition(".")
     if not outer:
-        # A group of which nothing is chosen is no key yet.
+        # A group without a choice is not a key of the configuration.
         names += [name for name in _groups(parent) if name not in names]
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
@@ -147,7 +147,7 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
 
 
 def _groups(config: Any) -> list[str]:
-    """Groups of a stage from which one can choose, by the defaults in its file."""
+    """Groups of a stage that have choices, from the defaults in its file."""
     name = config.get("stage") if isinstance(config, DictConfig) else None
     for path in (CONF / f"{name}.yaml", CONF / "apply" / f"{name}.yaml"):
         if path.is_file():

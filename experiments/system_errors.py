@@ -1,7 +1,7 @@
-"""What the operating system refuses, in one line: the file, what is wrong with it, and what to do.
+"""Reports errors of the operating system in one line: the file, the problem and the remedy.
 
-The errors are found where they are, beneath those of the libraries that they came through; some libraries keep no more
-of them than their text.
+These errors are searched for in the chain of causes of an exception, because libraries wrap them; some libraries keep
+only their text.
 """
 
 from __future__ import annotations
@@ -14,23 +14,23 @@ from collections.abc import Iterator, Mapping
 
 from data.errors import InputError
 
-RESUMES = "and give the same command again, which goes on from what is on the disk"
+RESUMES = "and give the same command again, which resumes from what is on the disk"
 ROOM = f"Make room there, such as by removing runs and checkpoints that nobody needs, {RESUMES}"
 OTHER = "Name another path"
 OPEN_FILES = f"Allow more (ulimit -n), or set fewer workers, {RESUMES}"
-#: What the file system refuses because of a path, a disk or a limit, which a person has to mend -> the remedy.
+#: Errors of a path, a disk or a limit that the user has to correct -> remedy.
 REMEDIES: Mapping[int, str] = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT), ROOM),
     errno.EFBIG: f"Raise the limit on the size of a file (ulimit -f), or name a disk that takes larger ones, {RESUMES}",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), OPEN_FILES),
-    errno.EIO: f"Look after the disk, {RESUMES}",
-    errno.ESTALE: f"The network file system lost it: look after that, {RESUMES}",
+    errno.EIO: f"Check the disk, {RESUMES}",
+    errno.ESTALE: f"The network file system lost it: check it, {RESUMES}",
     errno.EROFS: "Name a path on a disk that can be written to",
     **dict.fromkeys((errno.EACCES, errno.EPERM), "Change its permissions, or name another path"),
     **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ELOOP), OTHER),
     errno.EBUSY: f"Wait until nothing else uses it, {RESUMES}",
 }
-#: As the text of an error of a library that wraps one of the system.
+#: Text in the error of a library -> the error of the system that it wraps.
 TEXTS: Mapping[str, int] = {
     r"No space left on device|disk is full": errno.ENOSPC,
     r"Disk quota exceeded": errno.EDQUOT,
@@ -38,16 +38,16 @@ TEXTS: Mapping[str, int] = {
     r"Too many open files": errno.EMFILE,
     r"Read-only file system": errno.EROFS,
 }
-#: As a shell says of a command whose reader went away.
+#: Exit status that a shell reports for a command whose reader closed the pipe (SIGPIPE).
 BROKEN_PIPE = 128 + 13
 
 
 def system_error(error: BaseException | None, where: str | None = None) -> InputError | None:
-    """What to say of what the system refused, if that is what an error comes from.
+    """The error message for a refusal of the operating system, if that is the cause of an error.
 
     Args:
-        error: whatever it was seen as.
-        where: what to name where the system names no file.
+        error: exception that was caught.
+        where: place to name if the system names no file.
     """
     for cause in _causes(error):
         number = _number(cause)
@@ -72,7 +72,7 @@ def _number(cause: BaseException) -> int | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and those that it came from, the outermost first."""
+    """An error and its chain of causes, the outermost first."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -81,7 +81,7 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def reader_is_gone() -> bool:
-    """Whether what reads the standard output was closed, as `head` does after its lines; then it is left alone."""
+    """Whether the reader of the standard output closed it, as `head` does; the output is then silenced."""
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -93,7 +93,7 @@ def reader_is_gone() -> bool:
 
 
 def silence() -> None:
-    """Let what the standard output still holds go nowhere, so that the end of the process does not complain of it."""
+    """Discard what is left in the standard output, so that the process ends without an error about it."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, sys.stdout.fileno())

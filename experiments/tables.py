@@ -1,4 +1,4 @@
-"""Tables of molecules with properties: what to learn from them, how they are read, and how they are split."""
+"""Reads and splits tables of molecules with properties."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from surrogates.uncertainty import fewest_points
 
 LOG = logging.getLogger(__name__)
 
-#: Labels of one molecule have no spread to learn in units of.
+#: Smallest number of molecules to train on: the label of a single molecule has no spread for normalisation.
 FEWEST_MOLECULES = 2
 SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split}
 
 
 @dataclass(frozen=True)
 class TableSettings:
-    """What to learn from a table; the keys of `data` in experiment=molecules/graph.
+    """The training data; the keys of `data` in experiment=molecules/graph.
 
     Attributes:
-        file: a table, or a store that `understudy simulate` made.
+        file: table, or store that `understudy simulate` wrote.
         smiles: column that holds SMILES.
         target: column to learn, or a list of columns.
-        unit: unit of the target, or a list.
-        split: a key of `SPLITS`.
-        seed: of the split.
+        unit: unit of the target, or a list of units.
+        split: name of the split, a key of `SPLITS`.
+        seed: seed of the split.
         parts: fractions or counts, in the order of `PARTS`.
 
     Raises:
@@ -70,11 +70,11 @@ class Table:
     """Molecules and their properties.
 
     Attributes:
-        smiles: as in the file.
-        values: each target, an array (molecule,) with NaN where a label is missing.
-        units: unit of each target, "1" where unknown.
-        fingerprint: identity of the labels.
-        reading: what was read of the file.
+        smiles: SMILES as in the file.
+        values: each target, an array (molecule,) in the unit of `units`, with NaN for a missing label.
+        units: unit of each target, "1" if unknown.
+        fingerprint: hash of the labels, or of the simulator that computed them.
+        reading: what was read from the file.
     """
 
     smiles: list[str]
@@ -84,7 +84,7 @@ class Table:
     reading: Reading
 
     def counts(self, prefix: str) -> dict[str, float]:
-        """Metrics of how many rows were read and left out."""
+        """The numbers of rows that were read and left out, as metrics."""
         used, total = self.reading.used, self.reading.total
         return {f"{prefix}/rows": float(total), f"{prefix}/rows_left_out": float(total - used)}
 
@@ -92,7 +92,7 @@ class Table:
 def read_table(
     path: Path, smiles: str, targets: Sequence[str], units: Sequence[str], rejects: RejectLog | None
 ) -> Table:
-    """Labelled molecules from a table, or from a store that `understudy simulate` made.
+    """Labelled molecules from a table, or from a store that `understudy simulate` wrote.
 
     Raises:
         InputError: a column is missing, or no row can be used.
@@ -122,7 +122,7 @@ def read_table(
 
 
 def repeats(smiles: Sequence[str], values: Mapping[str, Float[np.ndarray, " molecule"]]) -> list[str]:
-    """What to say of rows that name the same molecule (`data.identity`), and of labels of theirs that differ."""
+    """Notes on rows of the same molecule (`data.identity`), and on their labels if these differ."""
     keys = pd.Series(molecule_keys(smiles))
     again = keys.duplicated(keep=False)
     if not again.any():
@@ -176,7 +176,7 @@ def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None)
 
 
 def _nothing_usable(path: Path, left_out: Mapping[str, int]) -> InputError:
-    """The error for a file of which no row is left: the commonest reason, and where the others stand."""
+    """The error for a file without a usable row, which gives the most common reason."""
     reason, count = max(left_out.items(), key=lambda item: item[1], default=("it has none", 0))
     return InputError(
         f"no row of it can be used; {count:,} of {sum(left_out.values()):,}: {reason}",
@@ -186,17 +186,18 @@ def _nothing_usable(path: Path, left_out: Mapping[str, int]) -> InputError:
 
 
 def _with_gaps(values: Float[np.ndarray, " molecule"]) -> list[float | None]:
-    """Numbers as plain values; a missing label is None, because NaN is no JSON."""
+    """Numbers as plain values; a missing label is None, because JSON has no NaN."""
     return [float(v) if np.isfinite(v) else None for v in values]
 
 
 def labelled_split(labels: Table, settings: TableSettings) -> Split:
     """The parts of a table, with enough labels of every target to calibrate its intervals.
 
-    Where labels are sparse and the calibration part is a fraction, it grows until each target has its labels there.
+    If labels are sparse and the calibration part is a fraction, it is enlarged until it has enough labels of each
+    target.
 
     Raises:
-        InputError: see `with_calibration`; or a target has too few labels to train on and to calibrate with.
+        InputError: a part is invalid, or a target has too few labels to train on and to calibrate with.
     """
     total = len(labels.smiles)
     asked = dict(zip(PARTS, settings.parts, strict=True))

@@ -1,8 +1,8 @@
-"""What a configuration may build: the classes that the YAML files of this package name, and nothing else.
+"""The classes that a configuration may build, which are those that the YAML files of this package name.
 
-A `_target_` is a name that Hydra would import and call, whatever it is. The files under `conf/` are the table of what
-may be built, so that a new simulator with its YAML is in it; the object that a name leads to has to be the very class
-of that name, and no function or re-export.
+Hydra would import and call any `_target_`. The files under `conf/` therefore serve as the list of allowed classes, to
+which a new simulator is added by its YAML file. The object of a name must be the class that is defined under that name,
+not a function or a re-export.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ def targets() -> frozenset[str]:
 
 
 def refuse_other_targets(node: Any) -> None:
-    """Refuse a `_target_` anywhere in a plain configuration that is none of `targets`.
+    """Refuse a `_target_` anywhere in a plain configuration that is not in `targets`.
 
     Raises:
-        InputError: names it.
+        InputError: a `_target_` is not allowed; the message names it.
     """
     if isinstance(node, list):
         for item in node:
@@ -51,11 +51,11 @@ def refuse_other_targets(node: Any) -> None:
         name = node["_target_"]
         if not isinstance(name, str) or name not in targets():
             raise InputError(
-                f"_target_ {name!r} is nothing that a configuration may build",
+                f"_target_ {name!r} is not a class that a configuration may build",
                 remedy="Choose by the name of a group, such as simulator=xtb; from Python, build any object yourself",
             )
         cls = hydra.utils.get_object(name)
         if not inspect.isclass(cls) or f"{cls.__module__}.{cls.__qualname__}" != name:
-            raise InputError(f"_target_ {name!r} leads to {cls!r}, which is no class of that name")
+            raise InputError(f"_target_ {name!r} leads to {cls!r}, which is not a class of that name")
     for item in node.values():
         refuse_other_targets(item)

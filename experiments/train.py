@@ -1,4 +1,4 @@
-"""`understudy train`: a surrogate from labels, with its held-out scores in `metrics.json`."""
+"""`understudy train`: train a surrogate on labels, and write its held-out scores to `metrics.json`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ LOG = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class TrainSettings(StageSettings):
-    """The keys of `understudy train`; what a group of configurations holds is checked where it is used."""
+    """The keys of `understudy train`; each group is checked where it is used."""
 
     devices: DeviceConfig = field(default_factory=DeviceConfig)
     surrogate: Any = MISSING
@@ -53,12 +53,12 @@ class TrainSettings(StageSettings):
 
 
 def molecular_config(node: DictConfig) -> MolecularConfig:
-    """What `surrogate=` describes, without the key that told the kinds apart."""
+    """The settings of a molecular surrogate, from the configuration group `surrogate`."""
     return build(MolecularConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="surrogate")
 
 
 def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Train on a table: split, fit, calibrate, score on the test part; the first of several processes scores."""
+    """Train on a table: split, fit, calibrate, score on the test part; only the first of several processes scores."""
     data = build(TableSettings, config.data, where="data")
     recipe = build(TrainConfig, config.train, where="train")
     model = molecular_config(config.surrogate)
@@ -88,7 +88,7 @@ def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     )
     if not is_first():
         return {}
-    # Of the fit, and so with the sessions before this one.
+    # These are the costs of all sessions of the fit.
     metrics = {
         **fit_note.fit_metrics(run_dir),
         "train/molecules": float(len(split["train"])),
@@ -111,14 +111,14 @@ def score_table(
     prefix: str,
     columns: Mapping[str, str] | None = None,
 ) -> dict[str, float]:
-    """Scores on some rows of a table, in the targets' own units; `in_domain` is the share of the kind that was learned.
+    """Scores on rows of a table, in the units of the targets; `in_domain` is the share inside the training domain.
 
     Args:
-        surrogate: what is scored.
-        labels: truth.
+        surrogate: surrogate that is scored.
+        labels: labelled molecules.
         rows: indices of molecules.
-        prefix: of the keys; with several targets it is followed by the target.
-        columns: target of the surrogate -> column of the table, where the names differ.
+        prefix: prefix of the keys; if there are several targets, the target follows it.
+        columns: target of the surrogate -> column of the table; None if the names are equal.
     """
     if not len(rows):
         return {}
@@ -127,8 +127,8 @@ def score_table(
     metrics = {f"{prefix}/in_domain": float(inside.mean())}
     if not inside.all():
         LOG.warning(
-            "%s: %d of %d molecules are unlike those that were learned from: answers to them are extrapolations, and "
-            "their intervals promise nothing",
+            "%s: %d of %d molecules are outside the training domain: predictions for them are extrapolations, and "
+            "their intervals are not reliable",
             prefix,
             int((~inside).sum()),
             len(inside),
@@ -184,8 +184,8 @@ def train(config: DictConfig, run_dir: Path) -> None:
 
 
 def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
-    """The rows of the table that ends a training: costs and scores, and of which part these are."""
-    # Forecasts have a score for each channel and lead: the page shows them.
+    """The rows of the table that ends a training: costs, scores, and the part that they were computed on."""
+    # Scores of forecasts for each channel and lead are omitted here; the page of an evaluation shows them.
     shown = [
         name
         for name in metrics
@@ -205,20 +205,18 @@ def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
 
 
 def unused_in_training(config: DictConfig) -> dict[str, str]:
-    """Keys that the kind of surrogate, or what is chosen besides, makes no use of; see `experiments.strict`."""
+    """Keys that this kind of surrogate or training does not use, with the reason; see `experiments.strict`."""
     kind = str(config.surrogate.kind)
     unused: dict[str, str] = {}
     tuned = config.tune.surrogate is not None
     if kind not in ("potential", "weather"):
         unused["tune"] = f"a {kind} surrogate always begins with fresh weights"
     elif kind == "weather":
-        unused |= {f"tune.{name}": "a forecaster goes on by tune.surrogate alone" for name in TUNE_OF_POTENTIALS}
+        unused |= {f"tune.{name}": "a forecaster is fine-tuned by tune.surrogate alone" for name in TUNE_OF_POTENTIALS}
     elif tuned:
         unused |= fixed_by_weights(config)
     else:
-        unused |= {
-            f"tune.{name}": "nothing is gone on from without tune.surrogate" for name in ("replay", "frozen_body")
-        }
+        unused |= {f"tune.{name}": "nothing is fine-tuned without tune.surrogate" for name in ("replay", "frozen_body")}
     if kind != "potential":
         unused["baseline"] = f"a {kind} surrogate learns no difference to a baseline"
     elif config.get("baseline") is not None:

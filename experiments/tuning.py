@@ -1,4 +1,4 @@
-"""Going on from a trained potential: which one, under which head, beside which old labels."""
+"""Fine-tunes a trained potential: its settings, the head of the new labels, and the replay of old labels."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from surrogates.graph.potential import Potential
 
 @dataclass(frozen=True)
 class TuneConfig:
-    """What `tune.*` says.
+    """The keys of `tune`.
 
     Attributes:
-        surrogate: directory of the trained potential; None to begin with fresh weights.
-        head: the name under which the new labels are learned.
-        replay: old head -> file of frames with its labels, learned on beside the new ones.
-        frozen_body: train nothing but the new head.
+        surrogate: directory of the trained potential; None to start from fresh weights.
+        head: name of the head that learns the new labels.
+        replay: old head -> file of frames with labels of that head, which are trained on beside the new ones.
+        frozen_body: whether only the new head is trained.
     """
 
     surrogate: str | None = None
@@ -44,13 +44,13 @@ class TuneConfig:
 def fine_tuning(
     config: TuneConfig, run_dir: Path, keys: FrameKeys | None = None, readings: list[Reading] | None = None
 ) -> FineTuning | None:
-    """What to go on from; None for fresh weights.
+    """The trained potential and the frames to replay; None for fresh weights.
 
     Args:
         config: see `TuneConfig`.
-        run_dir: gets the frames that cannot be replayed.
-        keys: which entries of replayed frames are labels.
-        readings: gets what was read.
+        run_dir: directory that receives the rejected frames of the replay.
+        keys: names of the entries of replayed frames that hold labels.
+        readings: receives what was read.
 
     Raises:
         InputError: a file is missing, a head is unknown, or options contradict each other.
@@ -86,10 +86,10 @@ FIXED = ("ensemble", "repulsion", "long_range")
 
 
 def fixed_by_weights(config: DictConfig) -> dict[str, str]:
-    """Keys of `surrogate` that are set to something else than the weights of `tune.surrogate` allow, and why.
+    """Keys of `surrogate` whose values contradict the weights of `tune.surrogate`, with the reason.
 
     Args:
-        config: of `understudy train experiment=molecules/forces`.
+        config: configuration of `understudy train experiment=molecules/forces`.
 
     Raises:
         InputError: there is no surrogate.
@@ -97,7 +97,7 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     directory = surrogate_directory(config.tune.surrogate, "tune.surrogate")
     card = read_card(directory)
     if card["kind"] != "potential":
-        # Loading it says what is wrong.
+        # Loading the surrogate reports this error.
         return {}
     with card_errors(directory), within("facts.config"):
         facts = decode(dict[str, Any], card.get("facts"))
@@ -118,7 +118,7 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
 
 
 def continued_config(config: PotentialConfig, potential: Potential) -> PotentialConfig:
-    """The settings with what the trained weights fix: network, ensemble and pair terms."""
+    """The settings with those that the trained weights fix: network, ensemble and pair terms."""
     old = potential.facts.config
     return replace(
         config,

@@ -1,4 +1,4 @@
-"""`understudy windows`: states of the atmosphere from a source, written for training; resumable."""
+"""`understudy windows`: write states of the atmosphere for training, in a resumable way."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ class Campaign:
     """Records of a dynamical core, from `understudy simulate`.
 
     Attributes:
-        path: their store.
+        path: store of the records.
     """
 
     path: str
 
     def core(self) -> DynamicalCore | ShallowWater:
-        """The core that made them, from what the store says of it.
+        """The core that computed the records, rebuilt from the attributes of the store.
 
         Raises:
-            InputError: the store is of another simulator, or of another version of it.
+            InputError: the store is of another simulator, or of another version of a core.
         """
         with RecordStore.open(existing_file(self.path, "source.path")) as store:
             settings, fingerprint = dict(store.attrs.get("settings") or {}), store.attrs.get("fingerprint")

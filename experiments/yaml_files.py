@@ -1,4 +1,4 @@
-"""YAML of a run read back: plain values, without what a file from elsewhere could do to the reader."""
+"""Reads YAML files of a run safely: only plain values, with limits on size and depth."""
 
 from __future__ import annotations
 
@@ -13,25 +13,24 @@ from omegaconf.errors import OmegaConfBaseException
 from data.checksums import read_bytes
 from data.errors import CorruptStoreError
 
-#: No configuration comes near this size, or this depth.
+#: Limits on the size and the depth of a file, which no configuration comes near.
 MOST_BYTES, MOST_DEPTH = 4 << 20, 50
 
 
 def load_yaml(path: Path, *, remedy: str) -> DictConfig:
-    """The configuration that a file holds.
+    """The configuration in a file.
 
-    A name that stands for a part of the file (`*alias`) is refused: nothing here writes one, and a few of them in each
-    other stand for more than any memory holds.
+    Aliases (`*alias`) are refused: this package never writes them, and a few nested ones can expand beyond any memory.
 
     Raises:
-        CorruptStoreError: it is not what was written, not UTF-8, no YAML, too large, or no mapping of keys.
-        OSError: the file system refuses it.
+        CorruptStoreError: the file differs from what was written, is not UTF-8 or YAML, is too large or has no keys.
+        OSError: the file cannot be read.
     """
     where = str(path)
     if path.stat().st_size > MOST_BYTES:
         raise CorruptStoreError(f"is larger than {MOST_BYTES >> 20} MiB", where=where, remedy=remedy)
     try:
-        # One that a person wrote has no checksum.
+        # A file that a user wrote has no checksum.
         text = read_bytes(path, remedy=remedy, warn=False).decode("utf-8")
         _refuse_explosive(text)
         value = yaml.load(text, Loader=get_yaml_loader())  # that of OmegaConf, which makes plain values alone
@@ -46,10 +45,10 @@ def load_yaml(path: Path, *, remedy: str) -> DictConfig:
 
 
 def _refuse_explosive(text: str) -> None:
-    """Refuse what takes a parser long, or becomes more than it is: depth, and names of parts.
+    """Refuse aliases and deep nesting, which can take unlimited time or memory.
 
     Raises:
-        ValueError: says which.
+        ValueError: the text is nested too deep, or has aliases.
     """
     depth = 0
     for event in yaml.parse(text, Loader=yaml.SafeLoader):
@@ -61,7 +60,7 @@ def _refuse_explosive(text: str) -> None:
 
 
 def read_yaml(path: Path, *, remedy: str) -> dict[str, Any]:
-    """`load_yaml` as plain values, with what refers to other keys left as it is written."""
+    """The content of a YAML file as plain values; references to other keys are not resolved."""
     value = OmegaConf.to_container(load_yaml(path, remedy=remedy), resolve=False)
     assert isinstance(value, dict)
     return {str(key): entry for key, entry in value.items()}
