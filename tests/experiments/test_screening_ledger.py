@@ -34,7 +34,7 @@ def test_a_ledger_that_was_lost_costs_no_result(out: Path) -> None:
             ledger.unlink()
         else:
             ledger.write_bytes(left)
-        with pytest.raises(CorruptStoreError, match=r"ledger\.jsonl: (it tells of|line 2 is damaged)"):
+        with pytest.raises(CorruptStoreError, match=r"ledger\.jsonl: (it lists|line 2 is damaged)"):
             open_sink(out)
         assert len(list((out / "results").glob("part-*"))) == 3
     ledger.write_bytes(b"".join(lines))
