@@ -41,7 +41,7 @@ RANGES: Mapping[str, str] = {
     # Data; parts and `valid` are fractions or counts
     **dict.fromkeys(("parts", "valid", "calibration", "train", "test", "part", "start", "stop"), NOT_NEGATIVE),
     **dict.fromkeys(("limit", "size", "count", "top_k", "chunk_rows", "part_rows", "samples"), COUNT),
-    **dict.fromkeys(("top", "random", "curve", "retries", "dear.*"), COUNT_OR_NONE),
+    **dict.fromkeys(("top", "random", "curve", "retries", "expensive.*"), COUNT_OR_NONE),
     **dict.fromkeys(("initial.count", "audit", "batch"), "[0, 1e6]"),
     # Networks
     **dict.fromkeys(("features", "width", "tensor_features", "radial_hidden", "readout", "basis_size"), WIDTH),

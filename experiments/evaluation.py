@@ -26,14 +26,15 @@ class Comparison:
     Attributes:
         smiles: SMILES of the molecules.
         parts: indices of the parts "train", "calibration" and "test".
-        dear, cheap: each target by the expensive and by the cheap simulator, arrays (molecule,) in the unit of `units`.
+        expensive, cheap: each target by the expensive and by the cheap simulator, arrays (molecule,) in the unit of
+            `units`.
         units: unit of each target.
         fingerprints: Morgan counts (molecule, bit).
     """
 
     smiles: list[str]
     parts: Mapping[str, Int[np.ndarray, " part"]]
-    dear: Mapping[str, Float[np.ndarray, " molecule"]]
+    expensive: Mapping[str, Float[np.ndarray, " molecule"]]
     cheap: Mapping[str, Float[np.ndarray, " molecule"]]
     units: Mapping[str, str]
     fingerprints: Float[np.ndarray, "molecule bit"]
@@ -70,7 +71,7 @@ def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed
     metrics: dict[str, float] = {}
     answer = predict(surrogate, case.smiles)
     test = case.parts["test"]
-    for target, truth in case.dear.items():
+    for target, truth in case.expensive.items():
         unit = case.units[target]
         low, high = answer[f"{target}_low"], answer[f"{target}_high"]
         frame |= {target: truth, f"{target}_pred": answer[target], f"{target}_std": answer[f"{target}_std"]}
@@ -118,10 +119,10 @@ def learning_curve(
         start = time.perf_counter()
         others = {
             target: baselines.predictions(case.fingerprints, case.cheap[target], truth, train, seed=seed)
-            for target, truth in case.dear.items()
+            for target, truth in case.expensive.items()
         }
-        others_seconds = (time.perf_counter() - start) / (len(baselines.NAMES) * len(case.dear))
-        for target, truth in case.dear.items():
+        others_seconds = (time.perf_counter() - start) / (len(baselines.NAMES) * len(case.expensive))
+        for target, truth in case.expensive.items():
             unit = case.units[target]
             key = f"mae{unit_suffix(unit)}"
             methods = {"surrogate": (answer[target], seconds)}

@@ -138,10 +138,10 @@ def label_metrics(name: str, labels: Labels) -> dict[str, float]:
 
 
 #: Stages that must run before the first prediction; the learning curve is not one, because only the report needs it.
-FIXED_STAGES = ("cheap labels", "dear labels", "pretraining", "fine-tuning")
+FIXED_STAGES = ("cheap labels", "expensive labels", "pretraining", "fine-tuning")
 
 
-def cost_metrics(ledger: Ledger, cheap: Labels, dear: Labels) -> dict[str, float]:
+def cost_metrics(ledger: Ledger, cheap: Labels, expensive: Labels) -> dict[str, float]:
     """Costs per molecule, speed-ups and the break-even count.
 
     The cost per molecule of the expensive simulator is the mean over the labels of this run, conformers and failures
@@ -149,22 +149,22 @@ def cost_metrics(ledger: Ledger, cheap: Labels, dear: Labels) -> dict[str, float
     compares simulating every candidate with the total cost of this run: labels, training, screen and re-check.
     """
     screening = ledger.costs["screening"]
-    per_dear = dear.core_seconds / max(1, len(dear.smiles))
+    per_expensive = expensive.core_seconds / max(1, len(expensive.smiles))
     per_cheap = cheap.core_seconds / max(1, len(cheap.smiles))
     per_surrogate = screening.core_seconds / max(1, screening.items)
     fixed = ledger.core_seconds(*FIXED_STAGES)
     spent = fixed + ledger.core_seconds("screening", "recheck")
     metrics = {
-        "cost/dear_core_seconds_per_molecule": per_dear,
+        "cost/expensive_core_seconds_per_molecule": per_expensive,
         "cost/cheap_core_seconds_per_molecule": per_cheap,
         "cost/surrogate_core_seconds_per_molecule": per_surrogate,
-        "cost/speedup_per_molecule": per_dear / per_surrogate,
+        "cost/speedup_per_molecule": per_expensive / per_surrogate,
         "cost/speedup_per_molecule_over_cheap": per_cheap / per_surrogate,
         "cost/fixed_core_seconds": fixed,
         "cost/whole_run_core_seconds": spent,
-        "cost/speedup_whole_run": per_dear * screening.items / spent,
+        "cost/speedup_whole_run": per_expensive * screening.items / spent,
     }
-    count = break_even(fixed, per_dear, per_surrogate)
+    count = break_even(fixed, per_expensive, per_surrogate)
     return metrics | ({"cost/break_even_candidates": count} if count is not None else {})
 
 
@@ -202,8 +202,8 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
     rows = {
         "candidates screened": f"{metrics['screen/molecules']:,.0f} at {metrics['screen/molecules_per_second']:,.0f}/s",
         **standard_forms(metrics),
-        "labels": f"{metrics['labels/cheap/done']:,.0f} cheap, {metrics['labels/dear/done']:,.0f} expensive, "
-        f"{metrics['labels/cheap/failed'] + metrics['labels/dear/failed']:,.0f} failed",
+        "labels": f"{metrics['labels/cheap/done']:,.0f} cheap, {metrics['labels/expensive/done']:,.0f} expensive, "
+        f"{metrics['labels/cheap/failed'] + metrics['labels/expensive/failed']:,.0f} failed",
     }
     for target in targets:
         key = f"mae{unit_suffix(units[target])}"
@@ -219,7 +219,7 @@ def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Ma
         f"{metrics['recheck/random/hits']:.0f} of {metrics['recheck/random/molecules']:.0f} at random"
     )
     rows["cost per molecule"] = (
-        f"{metrics['cost/dear_core_seconds_per_molecule']:.2f} core-s simulated, "
+        f"{metrics['cost/expensive_core_seconds_per_molecule']:.2f} core-s simulated, "
         f"{1e6 * metrics['cost/surrogate_core_seconds_per_molecule']:.0f} core-us by the surrogate "
         f"(x {metrics['cost/speedup_per_molecule']:,.0f})"
     )

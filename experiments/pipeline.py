@@ -123,16 +123,17 @@ def draw(
         if rejects is not None:
             rejects.add(path, line, text, reason)
 
-    held_out = config.dear.calibration + config.dear.test
+    held_out = config.expensive.calibration + config.expensive.test
     total = held_out + config.recheck.random + config.cheap.count
     rows = reservoir(stream(path, config.smiles), int(1.02 * total) + 10, seed=config.seed)
     sample = canonical(rows, standardise, refuse)
-    need = held_out + config.recheck.random + config.dear.train
+    need = held_out + config.recheck.random + config.expensive.train
     if len(sample) < need:
         raise InputError(
             f"{len(sample)} molecules can be read, {need} are needed",
             where=str(path),
-            remedy="Give more candidates, or ask for fewer labels: dear.train, dear.calibration, dear.test",
+            remedy="Give more candidates, or ask for fewer labels: expensive.train, expensive.calibration, "
+            "expensive.test",
         )
     return {
         "held_out": sample[:held_out],
@@ -147,19 +148,19 @@ def cores() -> int:
 
 
 def comparison(
-    dear: Labels, cheap: Labels, picked: list[str], held_out: list[str], calibration: int
+    expensive: Labels, cheap: Labels, picked: list[str], held_out: list[str], calibration: int
 ) -> evaluation.Comparison:
     """The molecules with labels of both fidelities: the picked ones for training, the others held out."""
-    train, rest = dear.take(picked).smiles, dear.take(held_out).smiles
+    train, rest = expensive.take(picked).smiles, expensive.take(held_out).smiles
     smiles = train + rest
     edges = np.cumsum([len(train), min(calibration, len(rest) // 2)])
     train_rows, calibration_rows, test_rows = np.split(np.arange(len(smiles)), edges)
     return evaluation.Comparison(
         smiles,
         {"train": train_rows, "calibration": calibration_rows, "test": test_rows},
-        dear.take(smiles).values,
+        expensive.take(smiles).values,
         cheap.take(smiles).values,
-        dear.units,
+        expensive.units,
         morgan_counts(smiles),
     )
 
@@ -193,8 +194,8 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     model_config = molecular_config(config.surrogate)
     recipes = {name: build(TrainConfig, config[name], where=name) for name in ("pretrain", "finetune")}
     cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
-    dear = method(config.dear, config.conformers, run_dir / "labels" / "dear.zarr")
-    refuse_unanswerable(targets, objective, {"cheap": cheap.simulator, "dear": dear.simulator})
+    expensive = method(config.expensive, config.conformers, run_dir / "labels" / "expensive.zarr")
+    refuse_unanswerable(targets, objective, {"cheap": cheap.simulator, "expensive": expensive.simulator})
     conformers = build(ConformerConfig, config.conformers, where="conformers")
     how = ScreenConfig(
         top_k=settings.screen.top_k,
@@ -213,7 +214,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     drawn_from = {} if settings.candidates is None else identity(candidates)
     facts = {
         "file of candidates": content_hash(drawn_from),
-        "simulators": content_hash([m.simulator.fingerprint for m in (cheap, dear)]),
+        "simulators": content_hash([m.simulator.fingerprint for m in (cheap, expensive)]),
     }
     record_training_data(run_dir, facts, begun=(run_dir / "labels").exists())
     configuration_checked(run_dir)
@@ -236,13 +237,15 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         cost.items, cost.core_seconds = len(cheap_labels.smiles), cheap_labels.core_seconds
     held_out = cheap_labels.take(drawn["held_out"]).smiles
     pool = cheap_labels.take(drawn["pool"]).smiles
-    picked = [pool[i] for i in diverse(pool, settings.dear.train, seed=seed)]
-    with ledger.stage("dear labels") as cost:
-        dear_labels = dear.label(picked + held_out, targets)
-        cost.items, cost.core_seconds = len(dear_labels.smiles), dear_labels.core_seconds
-    case = comparison(dear_labels, cheap_labels, picked, held_out, settings.dear.calibration)
-    for target, values in case.dear.items():
-        refuse_too_few(values[case.parts["calibration"]], target, where="dear.calibration, after failed simulations")
+    picked = [pool[i] for i in diverse(pool, settings.expensive.train, seed=seed)]
+    with ledger.stage("expensive labels") as cost:
+        expensive_labels = expensive.label(picked + held_out, targets)
+        cost.items, cost.core_seconds = len(expensive_labels.smiles), expensive_labels.core_seconds
+    case = comparison(expensive_labels, cheap_labels, picked, held_out, settings.expensive.calibration)
+    for target, values in case.expensive.items():
+        refuse_too_few(
+            values[case.parts["calibration"]], target, where="expensive.calibration, after failed simulations"
+        )
     write_json(
         run_dir / "split.json",
         {"seed": seed, "smiles": case.smiles, "parts": {k: v.tolist() for k, v in case.parts.items()}},
@@ -255,18 +258,18 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         pretrained = pretrain(learned, model_config, recipes["pretrain"], run_dir, seed)
 
     def fit(train: np.ndarray, name: str) -> MolecularSurrogate:
-        table = graphs(case.smiles, "labels of the dear simulator")
+        table = graphs(case.smiles, "labels of the expensive simulator")
         split = Split.of({"train": train, "valid": train[:0], "calibration": case.parts["calibration"]})
         return fit_molecular(
             table,
-            dict(case.dear),
+            dict(case.expensive),
             split,
             model_config,
             # The fits of the learning curve are not tracked, because there are many and none is a result.
             replace(recipes["finetune"], mlflow=recipes["finetune"].mlflow and name == "finetune"),
             run_dir / "training" / name,
             init=pretrained,
-            label_fingerprint=dear_labels.fingerprint,
+            label_fingerprint=expensive_labels.fingerprint,
             units=dict(case.units),
         )
 
@@ -286,7 +289,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         curve = evaluation.learning_curve(
             lambda train: fit(train, f"curve-{len(train)}"),
             case,
-            [*settings.dear.curve, len(case.parts["train"])],
+            [*settings.expensive.curve, len(case.parts["train"])],
             seed=seed,
         )
     write_json(run_dir / "learning_curve.json", curve)
@@ -299,16 +302,16 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     console.rule("[bold]6 of 7  Re-check by simulation", align="left")
     with ledger.stage("recheck") as cost:
         checked = funnel.recheck(
-            surrogate, dear.label, objective, targets, run_dir, settings.recheck.top, drawn["random"]
+            surrogate, expensive.label, objective, targets, run_dir, settings.recheck.top, drawn["random"]
         )
         cost.items, cost.core_seconds = checked.items, checked.core_seconds
 
     console.rule("[bold]7 of 7  Report", align="left")
-    metrics |= funnel.label_metrics("cheap", cheap_labels) | funnel.label_metrics("dear", dear_labels)
+    metrics |= funnel.label_metrics("cheap", cheap_labels) | funnel.label_metrics("expensive", expensive_labels)
     metrics |= checked.metrics | read_plain(
         run_dir / "screen" / "metrics.json", dict[str, float], remedy="Run the screen again"
     )
-    metrics |= funnel.cost_metrics(ledger, cheap_labels, dear_labels)
+    metrics |= funnel.cost_metrics(ledger, cheap_labels, expensive_labels)
     metrics |= funnel.funnel_metrics(run_dir, objective, metrics)
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     from experiments.reporting.page import write_report

@@ -32,8 +32,8 @@ class Cheap:
 
 
 @dataclass(frozen=True)
-class Dear:
-    """`dear`: the expensive simulator for fine-tuning and testing, and the number of its labels in each part."""
+class ExpensiveLabels:
+    """`expensive`: the expensive simulator for fine-tuning and testing, and the number of its labels in each part."""
 
     simulator: Any = MISSING
     campaign: Any = MISSING
@@ -74,7 +74,7 @@ class PipelineSettings(StageSettings):
     workers: int | None = None
     conformers: Any = MISSING
     cheap: Cheap = field(default_factory=Cheap)
-    dear: Dear = field(default_factory=Dear)
+    expensive: ExpensiveLabels = field(default_factory=ExpensiveLabels)
     surrogate: Any = MISSING
     pretrain: Any = MISSING
     finetune: Any = MISSING
@@ -87,22 +87,22 @@ class PipelineSettings(StageSettings):
             "seed": (self.seed, 0),
             "library.size": (self.library.size, 1),
             "cheap.count": (self.cheap.count, 2),
-            "dear.train": (self.dear.train, 1),
-            "dear.calibration": (self.dear.calibration, 0),
-            "dear.test": (self.dear.test, 2),
+            "expensive.train": (self.expensive.train, 1),
+            "expensive.calibration": (self.expensive.calibration, 0),
+            "expensive.test": (self.expensive.test, 2),
             "screen.top_k": (self.screen.top_k, 1),
             "recheck.top": (self.recheck.top, 0),
             "recheck.random": (self.recheck.random, 0),
             "workers": (1 if self.workers is None else self.workers, 1),
-            "dear.curve": (min(self.dear.curve, default=1), 1),
+            "expensive.curve": (min(self.expensive.curve, default=1), 1),
         }
         for key, (value, bound) in least.items():
             if value < bound:
                 raise ValueError(f"{key} must be {bound} or more, got {value}")
-        if 0 < self.dear.calibration < fewest_points():
+        if 0 < self.expensive.calibration < fewest_points():
             raise ValueError(
-                f"dear.calibration must be {fewest_points()} or more, which 90% intervals need, or 0 to do without "
-                f"calibrated intervals; got {self.dear.calibration}"
+                f"expensive.calibration must be {fewest_points()} or more, which 90% intervals need, or 0 to do "
+                f"without calibrated intervals; got {self.expensive.calibration}"
             )
         if not self.targets or len(set(self.targets)) < len(self.targets):
             raise ValueError(f"targets must be one name or more, each once; got {self.targets}")

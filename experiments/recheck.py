@@ -46,11 +46,11 @@ def enrichment_at_least(top: Rate, random: Rate) -> float:
     return top.interval[0] / random.interval[1]
 
 
-def break_even(fixed_core_seconds: float, dear: float, surrogate: float) -> float | None:
+def break_even(fixed_core_seconds: float, expensive: float, surrogate: float) -> float | None:
     """Number of candidates above which using the surrogate is cheaper than simulating all of them.
 
-    N* = fixed / (dear - surrogate), where `fixed` is the cost of labels and training, and `dear` and `surrogate` are
-    the costs per candidate of the expensive simulator and the surrogate, in core-seconds; None if the surrogate is not
-    cheaper per candidate.
+    N* = fixed / (expensive - surrogate), where `fixed` is the cost of labels and training, and `expensive` and
+    `surrogate` are the costs per candidate of the expensive simulator and the surrogate, in core-seconds; None if the
+    surrogate is not cheaper per candidate.
     """
-    return float(np.ceil(fixed_core_seconds / (dear - surrogate))) if dear > surrogate else None
+    return float(np.ceil(fixed_core_seconds / (expensive - surrogate))) if expensive > surrogate else None

@@ -20,6 +20,8 @@ from data.errors import InputError
 from data.near import did_you_mean
 
 CONF = Path(__file__).parent / "conf"
+#: First words of keys that had another name in earlier versions, and the name that they have now.
+RENAMED = {"dear": "expensive"}
 #: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
     {"windows", "ranges", "replay", "variable_weights", "parameters", "constants", "fields", "grid", "_kwargs_"}
@@ -136,6 +138,10 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
     if not outer:
         # A group without a choice is not a key of the configuration.
         names += [name for name in _groups(parent) if name not in names]
+    first, *rest = key.split(".")
+    if first in RENAMED:
+        present = ".".join([RENAMED[first], *rest])
+        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
         offers.append(

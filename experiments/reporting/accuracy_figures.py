@@ -16,7 +16,7 @@ GROUP_NAMES: Mapping[str, str] = {"test": "held-out test", "top": "best of the s
 
 
 def parity(
-    axes: Axes, target: Target, groups: Mapping[str, Predictions], dear: str, *, interval_alpha: float = 0.45
+    axes: Axes, target: Target, groups: Mapping[str, Predictions], expensive: str, *, interval_alpha: float = 0.45
 ) -> None:
     """Predicted against simulated values with 90% intervals, one colour and marker a group.
 
@@ -24,7 +24,7 @@ def parity(
         axes: to draw on.
         target: of the values.
         groups: "test", "top" or "random" -> its molecules; empty ones are passed over.
-        dear: name of the dear method.
+        expensive: name of the expensive method.
         interval_alpha: opacity of the intervals.
     """
     shown = {name: p.take(p.complete) for name, p in groups.items() if p.complete.any()}
@@ -48,7 +48,7 @@ def parity(
             zorder=3,
         )
     axes.set(xlim=ends, ylim=ends, aspect="equal", anchor="W")
-    axes.set_xlabel(f"{target.label} by {dear} ({target.unit})")
+    axes.set_xlabel(f"{target.label} by {expensive} ({target.unit})")
     axes.set_ylabel(f"Predicted ({target.unit})")
     axes.legend(loc="upper left", handletextpad=0.3)
 
@@ -117,14 +117,14 @@ def learning_curve(
     *,
     core_seconds: Mapping[str, tuple[float, float]] | None = None,
 ) -> None:
-    """Test error after each number of dear labels, or after what those labels cost.
+    """Test error after each number of expensive labels, or after what those labels cost.
 
     Args:
         axes: to draw on.
         target: whose points are drawn.
         points: of any target.
         labels: method -> name in the legend.
-        core_seconds: method -> (before the first dear label, for each dear label); with it the abscissa is
+        core_seconds: method -> (before the first expensive label, for each expensive label); with it the abscissa is
             core-seconds, and methods without an entry are left out.
     """
     points_of_target = [
@@ -147,7 +147,7 @@ def learning_curve(
     axes.set_ylim(min(values) * 0.85, max(values) * 1.15)
     if core_seconds is None:
         plain_logarithmic(axes, "x", sorted({float(p.labels) for p in points_of_target}))
-        axes.set_xlabel("Dear labels to learn from")
+        axes.set_xlabel("Expensive labels to learn from")
     else:
         plain_logarithmic(axes, "x", _round_numbers(min(every) * 0.8, max(every) * 1.2, (1, 3)))
         axes.set_xlabel("Cost of all labels to learn from (core-seconds)")
@@ -165,14 +165,16 @@ def _round_numbers(low: float, high: float, steps: Sequence[float] = (1, 1.5, 2,
     return ticks
 
 
-def recheck_errors(axes: Axes, target: Target, groups: Mapping[str, tuple[np.ndarray, Predictions]], dear: str) -> None:
+def recheck_errors(
+    axes: Axes, target: Target, groups: Mapping[str, tuple[np.ndarray, Predictions]], expensive: str
+) -> None:
     """Simulated minus predicted values beside the predicted 90% interval, the groups side by side.
 
     Args:
         axes: to draw on.
         target: of the values.
         groups: "top" or "random" -> (ranks, molecules) of successful re-checks.
-        dear: name of the dear method.
+        expensive: name of the expensive method.
     """
     offset, ticks = 0.0, []
     for name, (_, p) in groups.items():
@@ -193,4 +195,4 @@ def recheck_errors(axes: Axes, target: Target, groups: Mapping[str, tuple[np.nda
     axes.autoscale_view(scalex=False)
     axes.grid(axis="x", visible=False)
     axes.tick_params(axis="x", length=0)
-    axes.set_ylabel(f"{dear} − predicted ({target.unit})")
+    axes.set_ylabel(f"{expensive} − predicted ({target.unit})")

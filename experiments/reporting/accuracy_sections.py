@@ -34,10 +34,10 @@ def accuracy(run: Run) -> str:
     """Parity on the held-out test, and every method's error beside each other."""
     if run.evaluation is None or not any(_sure(run, t) for t in run.targets):
         return absent("accuracy on held-out labels", why_absent(run, "evaluation.parquet"))
-    dear = run.method_name("dear")
+    expensive = run.method_name("expensive")
     sizes = {part: run.evaluation.count(part) for part in ("train", "calibration", "test")}
     intro = (
-        f"<p>The surrogate learned from {plural(sizes['train'], 'molecule')} labelled by {escape(dear)}; its intervals "
+        f"<p>The surrogate learned from {plural(sizes['train'], 'molecule')} labelled by {escape(expensive)}; its intervals "
         f"were set on {count(sizes['calibration'])} others, and everything in this section is measured on "
         f"<strong>{plural(sizes['test'], 'test molecule')}</strong> that no training at any fidelity has seen.</p>"
     )
@@ -50,7 +50,7 @@ def accuracy(run: Run) -> str:
         mae = mae_interval(test.value - test.truth)
         assert mae is not None
         drawing = draw(
-            partial(figures.parity, target=target, groups={"test": test}, dear=dear),
+            partial(figures.parity, target=target, groups={"test": test}, expensive=expensive),
             name=f"parity-{target.name}",
             label=f"Predicted against simulated {target.label} of the test molecules, with 90% intervals",
             height=4.4,
@@ -215,7 +215,7 @@ _PROMISE = (
 
 
 def learning_curve(run: Run) -> str:
-    """Error against the number of dear labels."""
+    """Error against the number of expensive labels."""
     panels = []
     labels = method_labels(run)
     for target in run.targets:
@@ -226,7 +226,7 @@ def learning_curve(run: Run) -> str:
         drawing = draw(
             partial(figures.learning_curve, target=target, points=points, labels=labels),
             name=f"curve-{target.name}",
-            label=f"Test error for {target.label} against the number of dear labels, for each method",
+            label=f"Test error for {target.label} against the number of expensive labels, for each method",
             height=4.4,
         )
         first, last = line[0], line[-1]

@@ -109,9 +109,9 @@ def _confirmed(run: Run) -> str:
     hit_rates = rates(run)
     if hit_rates is None or not hit_rates.top.trials:
         return ""
-    top, random, dear = hit_rates.top, hit_rates.random, escape(run.method_name("dear"))
+    top, random, expensive = hit_rates.top, hit_rates.random, escape(run.method_name("expensive"))
     text = (
-        f"Of the best {count(top.trials)} that {dear} re-checked, <strong>{count(top.hits)} were hits</strong> "
+        f"Of the best {count(top.trials)} that {expensive} re-checked, <strong>{count(top.hits)} were hits</strong> "
         f"({_rate(run, 'top', top)})"
     )
     if random.trials:
@@ -137,15 +137,15 @@ def _rate(run: Run, group: str, rate: Rate) -> str:
 
 def _speed(run: Run) -> str:
     each, whole = run.metric("cost/speedup_per_molecule"), run.metric("cost/speedup_whole_run")
-    dear, fast = (
-        run.metric("cost/dear_core_seconds_per_molecule"),
+    expensive, fast = (
+        run.metric("cost/expensive_core_seconds_per_molecule"),
         run.metric("cost/surrogate_core_seconds_per_molecule"),
     )
     text = ""
-    if each is not None and dear is not None and fast is not None:
+    if each is not None and expensive is not None and fast is not None:
         text = (
             f"One prediction costs {metric('cost/surrogate_core_seconds_per_molecule', fast, core_time(fast))}, one "
-            f"{escape(run.method_name('dear'))} calculation {metric('cost/dear_core_seconds_per_molecule', dear, core_time(dear))}: "
+            f"{escape(run.method_name('expensive'))} calculation {metric('cost/expensive_core_seconds_per_molecule', expensive, core_time(expensive))}: "
             f"<strong>{metric('cost/speedup_per_molecule', each, times(each))} cheaper per molecule</strong>."
         )
     if whole is not None:
@@ -230,10 +230,10 @@ def disagreements(run: Run) -> list[str]:
         for group, rate in (("top", checked.top), ("random", checked.random)):
             key = f"recheck/{group}/hit_rate"
             compare(key, run.metric(key), rate.value)
-    if (dear := run.metric("cost/dear_core_seconds_per_molecule")) and (
+    if (expensive := run.metric("cost/expensive_core_seconds_per_molecule")) and (
         fast := run.metric("cost/surrogate_core_seconds_per_molecule")
     ):
-        compare("cost/speedup_per_molecule", run.metric("cost/speedup_per_molecule"), dear / fast)
+        compare("cost/speedup_per_molecule", run.metric("cost/speedup_per_molecule"), expensive / fast)
     return sentences
 
 

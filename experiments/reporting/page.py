@@ -60,8 +60,8 @@ def render(run: Run) -> str:
     """The page as text; the same run gives the same page."""
     sought = findings.goal(run)
     title = f"Screening for {sought}" if sought else "Screening report"
-    dear, cheap = run.method_name("dear"), run.method_name("cheap")
-    subtitle = f"Run “{run.path.resolve().name}”: a surrogate of {dear}, pre-trained on {cheap}"
+    expensive, cheap = run.method_name("expensive"), run.method_name("cheap")
+    subtitle = f"Run “{run.path.resolve().name}”: a surrogate of {expensive}, pre-trained on {cheap}"
     template = Template(resources.files("experiments.reporting").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(
         title=escape(title),

@@ -41,7 +41,7 @@ def recheck(run: Run) -> str:
     checked, enrichment = run.recheck, rates(run)
     if checked is None or enrichment is None or not (enrichment.top.trials or enrichment.random.trials):
         return absent("the re-check", why_absent(run, "recheck.parquet"))
-    dear = run.method_name("dear")
+    expensive = run.method_name("expensive")
     trials = [
         (g, label, r)
         for g, label, r in (
@@ -71,7 +71,7 @@ def recheck(run: Run) -> str:
         if not groups:
             continue
         drawing = draw(
-            partial(accuracy_figures.recheck_errors, target=target, groups=groups, dear=dear),
+            partial(accuracy_figures.recheck_errors, target=target, groups=groups, expensive=expensive),
             name=f"recheck-{target.name}",
             label=f"Error of each re-checked prediction of {target.label} beside its 90% interval",
         )
@@ -80,7 +80,12 @@ def recheck(run: Run) -> str:
         heading = f"{escape(target.label)}: {inside} of {total} re-checked values inside their interval"
         panels.append(panel(drawing, heading, "Bars: predicted 90% intervals, by rank. Hollow: outside."))
         drawing = draw(
-            partial(accuracy_figures.parity, target=target, groups={g: p for g, (_, p) in groups.items()}, dear=dear),
+            partial(
+                accuracy_figures.parity,
+                target=target,
+                groups={g: p for g, (_, p) in groups.items()},
+                expensive=expensive,
+            ),
             name=f"recheck-parity-{target.name}",
             label=f"Predicted against re-simulated {target.label}",
             height=4.4,

@@ -38,7 +38,7 @@ DEPTH = 200_000
 def failures(run: Run) -> str:
     """What was refused or failed, by stage and reason."""
     blocks = []
-    for fidelity in ("cheap", "dear"):
+    for fidelity in ("cheap", "expensive"):
         name = f"Labels by {run.method_name(fidelity)}"
         outcome = run.labels.get(fidelity)
         done, failed = run.metric(f"labels/{fidelity}/done"), run.metric(f"labels/{fidelity}/failed")
@@ -107,7 +107,7 @@ def provenance(run: Run) -> str:
     else:
         blocks.append(absent("the command that makes this run again", why_absent(run, "config.yaml")))
     rows = []
-    for fidelity in ("cheap", "dear"):
+    for fidelity in ("cheap", "expensive"):
         facts = label_facts(run.path / "labels" / f"{fidelity}.zarr")
         if facts:
             rows.append([escape(run.method_name(fidelity)), *(escape(facts.get(k, "not recorded")) for k in ("simulator", "version")),

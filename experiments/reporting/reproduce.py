@@ -22,7 +22,7 @@ def command(config: Mapping[str, Any]) -> str:
     Every value that differs from `understudy pipeline experiment=molecules` is given as an override. If that
     configuration cannot be composed here, every value is given.
     """
-    if not config.get("dear") or "objective" not in config:
+    if not config.get("expensive") or "objective" not in config:
         return ""
     shipped = defaults()
     words = ["understudy", "pipeline", "experiment=molecules"] if shipped else ["understudy", "pipeline"]

@@ -15,7 +15,7 @@ from experiments.screening_objective import Objective
 
 BASELINES: tuple[str, ...] = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
 #: Stages that come before the first prediction; the learning curve serves the report alone.
-FIXED_STAGES: tuple[str, ...] = ("conformers", "cheap labels", "dear labels", "pretraining", "fine-tuning")
+FIXED_STAGES: tuple[str, ...] = ("conformers", "cheap labels", "expensive labels", "pretraining", "fine-tuning")
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Predictions:
     """Simulated and predicted values of one target; arrays (molecule,) in the target's unit, NaN where unknown.
 
     Attributes:
-        truth: by the dear simulator.
+        truth: by the expensive simulator.
         value, std, low, high: prediction, its standard deviation, and the ends of its 90% interval.
         cheap: by the cheap simulator.
         baselines: predictions of the baselines.
@@ -82,7 +82,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`evaluation.parquet`: every molecule with a dear label and its part of the split."""
+    """`evaluation.parquet`: every molecule with an expensive label and its part of the split."""
 
     smiles: tuple[str, ...]
     part: np.ndarray
@@ -118,7 +118,7 @@ class Recheck:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One point of the learning curve: test error of a method after so many dear labels."""
+    """One point of the learning curve: test error of a method after so many expensive labels."""
 
     method: str
     target: str
@@ -172,7 +172,7 @@ class Run:
         evaluation, recheck, curve, costs: as in the files of these names; None or empty if absent.
         parts: Parquet files of the screen, in order.
         rejects: candidates that could not be read.
-        labels: outcome of the campaigns "cheap" and "dear", where their stores can be read.
+        labels: outcome of the campaigns "cheap" and "expensive", where their stores can be read.
         absent: file -> why it could not be used.
     """
 
@@ -204,7 +204,7 @@ class Run:
         return next((c for c in self.costs if c.stage == stage), None)
 
     def method_name(self, fidelity: str) -> str:
-        """Name of the "cheap" or "dear" method from the configuration, such as "B3LYP/def2-SVP"."""
+        """Name of the "cheap" or "expensive" method from the configuration, such as "B3LYP/def2-SVP"."""
         simulator = (self.config.get(fidelity) or {}).get("simulator") or {}
         method, basis = simulator.get("method"), simulator.get("basis")
         if not method:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -31,6 +32,7 @@ from experiments.reporting.run import (
 )
 from experiments.screening_ledger import result_parts, verified_rejects
 from experiments.screening_objective import Objective
+from experiments.strict import RENAMED
 from experiments.yaml_files import read_yaml
 
 T = TypeVar("T")
@@ -106,8 +108,9 @@ def load_run(path: Path) -> Run:
     evaluation = reader.read("evaluation.parquet", lambda _: _evaluation(frame, names), None) if len(frame) else None
     recheck = reader.read("recheck.parquet", lambda _: _recheck(checked, names), None) if len(checked) else None
     labels = {}
-    for name in ("cheap", "dear"):
-        failures = reader.read(f"labels/{name}.zarr", _store_failures, None)
+    for name in ("cheap", "expensive"):
+        old = [f"labels/{o}.zarr" for o, new in RENAMED.items() if new == name and (path / f"labels/{o}.zarr").exists()]
+        failures = reader.read(old[0] if old else f"labels/{name}.zarr", _store_failures, None)
         if failures is not None:
             labels[name] = failures
     rejects = reader.read("screen/rejects.csv", _rejects, None)
@@ -129,7 +132,9 @@ def load_run(path: Path) -> Run:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    return read_yaml(path, remedy="Restore it from a copy")
+    config = read_yaml(path, remedy="Restore it from a copy")
+    # Runs of earlier versions call the expensive simulator by its old name, here, in metrics and in names of files.
+    return {RENAMED.get(key, key): value for key, value in config.items()}
 
 
 def _metrics(path: Path) -> dict[str, float]:
@@ -137,7 +142,14 @@ def _metrics(path: Path) -> dict[str, float]:
     if not isinstance(value, dict):
         raise ValueError("expected an object of numbers")
     numbers = {k: float(v) for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
-    return {k: v for k, v in numbers.items() if math.isfinite(v)}
+    return {_present_name(k): v for k, v in numbers.items() if math.isfinite(v)}
+
+
+def _present_name(name: str) -> str:
+    """A name of a metric or of a stage as it is now."""
+    for old, new in RENAMED.items():
+        name = re.sub(rf"\b{old}(?=\b|_)", new, name)
+    return name
 
 
 def _curve(path: Path) -> tuple[CurvePoint, ...]:
@@ -149,7 +161,7 @@ def _curve(path: Path) -> tuple[CurvePoint, ...]:
 
 def _costs(path: Path) -> tuple[Cost, ...]:
     return tuple(
-        Cost(r["stage"], int(r["items"]), r["item"], float(r["wall_seconds"]), float(r["core_seconds"]))
+        Cost(_present_name(r["stage"]), int(r["items"]), r["item"], float(r["wall_seconds"]), float(r["core_seconds"]))
         for r in json.loads(path.read_text(encoding="utf-8"))
     )
 

@@ -189,27 +189,34 @@ def stage_costs(axes: Axes, costs: Sequence[Cost], fixed: Sequence[str]) -> None
 
 
 def break_even(
-    axes: Axes, *, fixed: float, dear: float, surrogate: float, dear_name: str, screened: float, crossing: float | None
+    axes: Axes,
+    *,
+    fixed: float,
+    expensive: float,
+    surrogate: float,
+    expensive_name: str,
+    screened: float,
+    crossing: float | None,
 ) -> None:
     """Total cost against the number of candidates: simulate every one, or learn first and then predict.
 
     Args:
         axes: to draw on.
         fixed: core-seconds of labels and training.
-        dear, surrogate: core-seconds for each candidate.
-        dear_name: of the dear method.
+        expensive, surrogate: core-seconds for each candidate.
+        expensive_name: of the expensive method.
         screened: candidates of this run, 0 if unknown.
         crossing: the break-even number, if there is one.
     """
     end = max(10 * (crossing or 10.0), screened, 1e3) * 3
     n = np.logspace(0, math.log10(end), 200)
-    axes.plot(n, dear * n, color=INK, label=f"{dear_name} on every candidate")
+    axes.plot(n, expensive * n, color=INK, label=f"{expensive_name} on every candidate")
     axes.plot(n, fixed + surrogate * n, color=BLUE, label="surrogate, labels and training counted")
     if crossing:
-        axes.plot(crossing, dear * crossing, "o", color=VERMILLION, markersize=8, zorder=4)
+        axes.plot(crossing, expensive * crossing, "o", color=VERMILLION, markersize=8, zorder=4)
         axes.annotate(
             f"break-even:\n{count(crossing)} candidates",
-            (crossing, dear * crossing),
+            (crossing, expensive * crossing),
             xytext=(-10, 12),
             textcoords="offset points",
             ha="right",
@@ -243,7 +250,7 @@ def error_against_cost(
     Args:
         axes: to draw on.
         target: of the errors.
-        measured: (method, label, core-seconds a molecule, MAE); the dear method has MAE 0 by definition.
+        measured: (method, label, core-seconds a molecule, MAE); the expensive method has MAE 0 by definition.
         unmeasured: (method, label, MAE) of methods whose cost for a molecule was not measured.
     """
     for method, label, seconds, mae in measured:

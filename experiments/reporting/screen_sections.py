@@ -226,20 +226,20 @@ def _break_even(run: Run) -> str:
     fixed_cost = run.metric("cost/fixed_core_seconds")
     if fixed_cost is None:
         fixed_cost = sum(c.core_seconds for c in run.costs if c.stage in FIXED_STAGES)
-    dear, fast = (
-        run.metric("cost/dear_core_seconds_per_molecule"),
+    expensive, fast = (
+        run.metric("cost/expensive_core_seconds_per_molecule"),
         run.metric("cost/surrogate_core_seconds_per_molecule"),
     )
-    if not (fixed_cost and dear and fast):
+    if not (fixed_cost and expensive and fast):
         return absent("the break-even", "metrics.json lacks the costs per molecule.")
     crossing = run.metric("cost/break_even_candidates")
     drawing = draw(
         partial(
             figures.break_even,
             fixed=fixed_cost,
-            dear=dear,
+            expensive=expensive,
             surrogate=fast,
-            dear_name=run.method_name("dear"),
+            expensive_name=run.method_name("expensive"),
             screened=run.metric("funnel/candidates") or run.metric("screen/molecules") or 0.0,
             crossing=crossing,
         ),
@@ -264,16 +264,16 @@ def _formulas(run: Run) -> str:
         value = run.metric(key)
         return metric(key, value, None if value is None else core_time(value))
 
-    dear, fast = "cost/dear_core_seconds_per_molecule", "cost/surrogate_core_seconds_per_molecule"
+    expensive, fast = "cost/expensive_core_seconds_per_molecule", "cost/surrogate_core_seconds_per_molecule"
     total = "funnel/candidates" if run.metric("funnel/candidates") is not None else "screen/molecules"
     n = run.metric(total)
-    name = escape(run.method_name("dear"))
+    name = escape(run.method_name("expensive"))
     rows = []
     if (value := run.metric("cost/speedup_per_molecule")) is not None:
         rows.append(
             [
                 "Speed-up per molecule",
-                f"{name} each ÷ surrogate each = {core(dear)} ÷ {core(fast)}",
+                f"{name} each ÷ surrogate each = {core(expensive)} ÷ {core(fast)}",
                 show("cost/speedup_per_molecule", times(value)),
             ]
         )
@@ -289,7 +289,7 @@ def _formulas(run: Run) -> str:
         rows.append(
             [
                 "Speed-up of the whole run",
-                f"{name} each × candidates ÷ everything spent = {core(dear)} × {metric(total, n, None if n is None else count(n))} ÷ "
+                f"{name} each × candidates ÷ everything spent = {core(expensive)} × {metric(total, n, None if n is None else count(n))} ÷ "
                 f"{core('cost/whole_run_core_seconds')}",
                 show("cost/speedup_whole_run", times(value)),
             ]
@@ -303,7 +303,7 @@ def _formulas(run: Run) -> str:
         rows.append(
             [
                 "Break-even number of candidates",
-                f"labels and training ÷ ({name} each − surrogate each) = {spent} ÷ ({core(dear)} − {core(fast)})",
+                f"labels and training ÷ ({name} each − surrogate each) = {spent} ÷ ({core(expensive)} − {core(fast)})",
                 show("cost/break_even_candidates", count(value)),
             ]
         )
@@ -311,7 +311,7 @@ def _formulas(run: Run) -> str:
         return absent("the speed-ups", why_absent(run, "metrics.json") + " It needs the keys cost/*.")
     note = (
         '<p class="note">Everything ran on the same cores. What simulating every candidate would cost is the mean of this '
-        "run's own dear labels times the number of candidates: an extrapolation, since it was not done. Everything spent "
+        "run's own expensive labels times the number of candidates: an extrapolation, since it was not done. Everything spent "
         "is labels, conformers, training, screen and re-check; making the library and the learning curve are listed above "
         "but serve only this demonstration and this report.</p>"
     )

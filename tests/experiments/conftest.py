@@ -63,7 +63,7 @@ def write_run(path: Path, *, candidates: int = 30_000, seed: int = 0, stores: bo
         "seed": 0,
         "objective": {"maximize": "dipole_moment", "minimize": None, "windows": {"gap": [5.0, 6.0]}, "hit": 6.0},
         "cheap": {"simulator": {"method": "GFN2-xTB"}, "count": 2000},
-        "dear": {"simulator": {"method": "b3lyp", "basis": "def2-svp"}, "train": 90},
+        "expensive": {"simulator": {"method": "b3lyp", "basis": "def2-svp"}, "train": 90},
     }
     (path / "screen" / "results").mkdir(parents=True)
     OmegaConf.save(OmegaConf.create(config), path / "config.yaml")
@@ -148,7 +148,7 @@ def write_run(path: Path, *, candidates: int = 30_000, seed: int = 0, stores: bo
     costs = [
         ("library", candidates, 40.0, 70.0),
         ("cheap labels", 2000, 130.0, 240.0),
-        ("dear labels", 170, 850.0, 1600.0),
+        ("expensive labels", 170, 850.0, 1600.0),
         ("pretraining", 2000, 110.0, 200.0),
         ("fine-tuning", 90, 20.0, 36.0),
         ("learning curve", 0, 60.0, 110.0),
@@ -159,24 +159,24 @@ def write_run(path: Path, *, candidates: int = 30_000, seed: int = 0, stores: bo
     (path / "costs.json").write_text(
         json.dumps([dict(zip(keys, row, strict=True)) | {"item": "molecule"} for row in costs])
     )
-    dear, cheap, fast = 1600.0 / 170, 240.0 / 2000, 96.0 / candidates
+    expensive, cheap, fast = 1600.0 / 170, 240.0 / 2000, 96.0 / candidates
     fixed, whole = 240.0 + 1600.0 + 200.0 + 36.0, 240.0 + 1600.0 + 200.0 + 36.0 + 96.0 + 440.0
     metrics |= {
-        "cost/dear_core_seconds_per_molecule": dear,
+        "cost/expensive_core_seconds_per_molecule": expensive,
         "cost/cheap_core_seconds_per_molecule": cheap,
         "cost/surrogate_core_seconds_per_molecule": fast,
-        "cost/speedup_per_molecule": dear / fast,
+        "cost/speedup_per_molecule": expensive / fast,
         "cost/fixed_core_seconds": fixed,
         "cost/whole_run_core_seconds": whole,
-        "cost/speedup_whole_run": dear * candidates / whole,
-        "cost/break_even_candidates": float(np.ceil(fixed / (dear - fast))),
+        "cost/speedup_whole_run": expensive * candidates / whole,
+        "cost/break_even_candidates": float(np.ceil(fixed / (expensive - fast))),
         "screen/molecules": candidates,
         "screen/molecules_per_second": candidates / 50.0,
         "screen/peak_memory_mb": 900.0,
         "labels/cheap/done": 1998,
         "labels/cheap/failed": 2,
-        "labels/dear/done": 170,
-        "labels/dear/failed": 1,
+        "labels/expensive/done": 170,
+        "labels/expensive/failed": 1,
         "funnel/candidates": candidates,
         "funnel/valid": candidates - 3,
         "funnel/in_domain": int(in_domain.sum()),
@@ -196,7 +196,7 @@ def write_stores(path: Path, names: list[str]) -> None:
     inputs = [Variable("smiles", (), "1", "str", "SMILES")]
     outputs = [Variable(t, (), unit, "float64", t) for t, unit in UNITS.items()]
     (path / "labels").mkdir()
-    for fidelity, version in (("cheap", "0.5.0"), ("dear", "2.14.0")):
+    for fidelity, version in (("cheap", "0.5.0"), ("expensive", "2.14.0")):
         provenance = {"simulator": f"synthetic {fidelity}", "version": version, "settings": {}}
         store = path / "labels" / f"{fidelity}.zarr"
         with RecordStore.create(

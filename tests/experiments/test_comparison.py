@@ -320,7 +320,7 @@ def test_a_power_law_is_read_exactly(order, scale, share):
 
 
 @given(rungs, costs, costs)
-def test_a_dearer_error_never_costs_less(points, a, b):
+def test_a_larger_cost_of_error_never_costs_less(points, a, b):
     low, high = sorted((a, b))
     assert fr.cost_at_error(points, low).value >= fr.cost_at_error(points, high).value
     assert fr.error_at_cost(points, low).value >= fr.error_at_cost(points, high).value

@@ -217,7 +217,7 @@ def test_a_stage_that_applies_a_surrogate_composes(name: str) -> None:
 
 def test_the_pipeline_builds_all_its_parts() -> None:
     config = composed("pipeline", "experiment=molecules")
-    for node in (config.cheap, config.dear):
+    for node in (config.cheap, config.expensive):
         assert set(config.targets) <= {v.name for v in instantiate(node.simulator).spec.outputs}
         build(CampaignConfig, node.campaign, where="campaign")
 

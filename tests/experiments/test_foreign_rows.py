@@ -68,7 +68,7 @@ def test_a_pipeline_draws_from_the_other_rows(table: Path, tmp_path: Path) -> No
         smiles="smiles",
         seed=0,
         cheap=SimpleNamespace(count=1),
-        dear=SimpleNamespace(calibration=1, test=1, train=1),
+        expensive=SimpleNamespace(calibration=1, test=1, train=1),
         recheck=SimpleNamespace(random=1),
     )
     with RejectLog(tmp_path / "rejects.csv") as rejects:

@@ -53,9 +53,9 @@ def test_what_a_killed_stage_spent_is_counted_when_it_goes_on(tmp_path: Path) ->
 
 def test_what_a_stage_counted_itself_replaces_what_was_measured(tmp_path: Path) -> None:
     for _ in range(2):
-        with Ledger(tmp_path / "costs.json").stage("dear labels") as cost:
+        with Ledger(tmp_path / "costs.json").stage("expensive labels") as cost:
             cost.core_seconds = 123.0
-    assert costs(tmp_path / "costs.json")["dear labels"]["core_seconds"] == 123.0
+    assert costs(tmp_path / "costs.json")["expensive labels"]["core_seconds"] == 123.0
 
 
 def test_a_stage_that_fails_has_cost_something(tmp_path: Path) -> None:

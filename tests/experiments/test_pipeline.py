@@ -21,9 +21,10 @@ from data.store import RecordStore
 
 SMALL = [
     "experiment=molecules", "library.size=1500", "cheap.count=60", "pretrain.epochs=3", "pretrain.mlflow=false",
-    "finetune.epochs=4", "dear.train=8", "dear.calibration=10", "dear.test=10", "dear.curve=[4]", "recheck.top=3",
-    "recheck.random=2", "screen.top_k=50", "dear.simulator.basis=sto-3g", "dear.simulator.grid_points=[20,50]",
-    "dear.simulator.tolerance=1e-5", "surrogate.network.features=16", "surrogate.network.layers=2",
+    "finetune.epochs=4", "expensive.train=8", "expensive.calibration=10", "expensive.test=10",
+    "expensive.curve=[4]", "recheck.top=3", "recheck.random=2", "screen.top_k=50",
+    "expensive.simulator.basis=sto-3g", "expensive.simulator.grid_points=[20,50]",
+    "expensive.simulator.tolerance=1e-5", "surrogate.network.features=16", "surrogate.network.layers=2",
     "surrogate.ensemble=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
 ]  # fmt: skip
 
@@ -41,7 +42,7 @@ def start(run: Path, *more: str) -> subprocess.Popen[str]:
 def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Callable[..., list[dict[str, Any]]]) -> None:
     run = tmp_path / "run"
     process = start(run)
-    store, deadline = run / "labels" / "dear.zarr", time.monotonic() + 240
+    store, deadline = run / "labels" / "expensive.zarr", time.monotonic() + 240
     while not (store / "journal.bin").exists() or (store / "journal.bin").stat().st_size < 2000:
         assert process.poll() is None, process.stdout.read() if process.stdout else ""
         assert time.monotonic() < deadline
@@ -99,10 +100,10 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Calla
     assert checked.hit.tolist() == hits.tolist()
 
     costs = {row["stage"]: row for row in json.loads((run / "costs.json").read_text())}
-    assert {"cheap labels", "dear labels", "pretraining", "fine-tuning", "screening", "recheck"} <= set(costs)
+    assert {"cheap labels", "expensive labels", "pretraining", "fine-tuning", "screening", "recheck"} <= set(costs)
     whole = metrics["cost/whole_run_core_seconds"]
     assert metrics["cost/speedup_whole_run"] == pytest.approx(
-        metrics["cost/dear_core_seconds_per_molecule"] * 1500 / whole
+        metrics["cost/expensive_core_seconds_per_molecule"] * 1500 / whole
     )
     page = (run / "report.html").read_text()
     assert "<svg" in page
@@ -121,5 +122,10 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Calla
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     again = json.loads((run / "metrics.json").read_text())
-    for name in ("evaluate/gap/surrogate/mae_ev", "screen/molecules", "recheck/top/hits", "labels/dear/core_seconds"):
+    for name in (
+        "evaluate/gap/surrogate/mae_ev",
+        "screen/molecules",
+        "recheck/top/hits",
+        "labels/expensive/core_seconds",
+    ):
         assert again[name] == metrics[name]

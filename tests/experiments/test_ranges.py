@@ -85,7 +85,7 @@ PARTS_BUILT: list[tuple[str, str, str, str, Builder, str]] = [
     ("", "simulate", "", "campaign", built(CampaignConfig, "campaign"), "timeout_s"),
     ("", "simulate", "", "conformers", built(ConformerConfig, "conformers"), "n_conformers"),
     ("", "simulate", "", "", built(SimulateSettings, ""), "limit"),
-    ("", "pipeline", "", "", built(PipelineSettings, ""), "dear.train"),
+    ("", "pipeline", "", "", built(PipelineSettings, ""), "expensive.train"),
     ("apply", "screen", "", "", built(ScreenSettings, ""), "top_k"),
     ("apply", "prepare", "", "", built(PrepareSettings, ""), "workers"),
     ("", "active", "", "", active, "explore.temperature_kelvin"),
@@ -151,8 +151,9 @@ SENSIBLE: dict[float, str] = {
     "energy_weight forces_weight stress_weight scalar_weight final_energy_weight final_forces_weight zonal_weight "
     "spectral_weight day_weights parts valid calibration train test limit library.size cheap.count sampling.count "
     "comparison.count top_k top random curve retries "
-    "dear.* timeout_s memory_mb scratch_mb give_up_after hit windows.* low high max_iterations max_steps max_cycles "
-    "record_every leash_ev_per_angstrom force_error_mev_per_angstrom rounds_in_row labels rounds length save_dt dt "
+    "expensive.* timeout_s memory_mb scratch_mb give_up_after hit windows.* low high max_iterations max_steps "
+    "max_cycles record_every leash_ev_per_angstrom force_error_mev_per_angstrom rounds_in_row "
+    "labels rounds length save_dt dt "
     "growth radius aspect peak reynolds end height maxh body_maxh mean_velocity steady_tolerance courant clearance "
     "repeats parameters.* constants.* grid.* times every angle x y decay amplitude tau alpha step_minutes save_hours "
     "step_hours diffusion_hours mass_tolerance",

@@ -272,9 +272,9 @@ def test_a_campaign_whose_first_requests_mostly_fail_stops_and_says_how_to_go_on
     for _ in range(2):
         # The second call finds the same in the store, and runs nothing.
         with pytest.raises(InputError, match="3 of the first 4 requests failed") as raised:
-            run_campaign(simulator, inputs, tmp_path / "s", config, progress=False, key="dear.campaign")
+            run_campaign(simulator, inputs, tmp_path / "s", config, progress=False, key="expensive.campaign")
         assert "2 not_converged: on purpose; 1 crashed: RuntimeError: on purpose" in str(raised.value)
-        assert "dear.campaign.give_up_after=null" in str(raised.value)
+        assert "expensive.campaign.give_up_after=null" in str(raised.value)
         assert sum(calls(tmp_path).values()) == 4
     summary = run_campaign(simulator, inputs, tmp_path / "s", replace(config, give_up_after=None), progress=False)
     assert (summary.done, summary.cached, summary.answered) == (0, 4, 1)

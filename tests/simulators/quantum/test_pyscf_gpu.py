@@ -139,6 +139,6 @@ def test_a_matrix_of_a_gpu_is_read_into_memory_and_a_field_is_handed_back_where_
 
 
 def test_a_gpu_that_is_not_there_names_its_command() -> None:
-    with pytest.raises(SimulationError, match="understudy\\[gpu\\]") as caught:
+    with pytest.raises(SimulationError, match=r"pip install .*\[gpu\]") as caught:
         run(WATER, device="gpu")
     assert caught.value.kind == "missing_component"

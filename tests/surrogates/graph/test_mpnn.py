@@ -227,7 +227,7 @@ def test_fine_tuning_starts_where_a_line_on_the_old_answers_is(
         replace(TRAINING, epochs=1, learning_rate=1e-6),
         tmp_path,
         units={"weight": "eV", "double": "1"},
-        label_fingerprint="dear",
+        label_fingerprint="expensive",
         init=surrogate,
         progress=False,
     )
@@ -236,7 +236,7 @@ def test_fine_tuning_starts_where_a_line_on_the_old_answers_is(
     truth = 3.0 * additive(rest)["weight"] + 7.0
     assert np.abs(predicted - truth).mean() < 0.15 * truth.std()
     assert tuned.facts.pretrained_on == ("abc",)
-    assert tuned.labels_fingerprint == "dear"
+    assert tuned.labels_fingerprint == "expensive"
 
 
 def test_the_domain_knows_what_it_has_not_seen() -> None:
