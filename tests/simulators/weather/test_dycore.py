@@ -155,7 +155,7 @@ def test_budgets_are_the_integrals() -> None:
     assert integrals.wind_momentum == pytest.approx(mass * 30 * RADIUS * 2 / 3, rel=1e-5)
     assert integrals.angular_momentum == pytest.approx(mass * (30 + ROTATION * RADIUS) * RADIUS * 2 / 3, rel=1e-5)
     assert np.allclose(layer_edges(np.array(core.sigma)), core.edges)
-    with pytest.raises(InputError, match="middles"):
+    with pytest.raises(InputError, match="midpoints"):
         layer_edges(np.array([0.2, 0.4]))
 
 
