@@ -128,7 +128,7 @@ def test_climatology_is_that_of_the_training_on_windows_of_other_years(trained: 
     assert "climatological ensemble is left out: the windows of the training are not available" in page
     # A directory of an older version says what it lacks.
     (moved / "training.json").unlink()
-    with pytest.raises(InputError, match=r"older version.*Give forecasts\.training=WINDOWS"):
+    with pytest.raises(InputError, match=r"older version.*as forecasts\.training=WINDOWS"):
         scored(tmp_path / "c", moved, trained / "test")
     again = scored(
         tmp_path / "d", moved, trained / "test", "forecasts.starts=40", f"forecasts.training={trained / 'train'}",
@@ -376,7 +376,7 @@ def test_levels_and_variables_without_units_are_said(elsewhere: tuple[WindowStor
     notes = ExternalForecasts.open(kept(bare, tmp_path / "bare.nc"), truth).notes
     assert len(notes) == 2
     assert "2m_temperature in K" in notes[0]
-    assert "taken for hPa" in notes[1]
+    assert "assumed to be hPa" in notes[1]
 
 
 @pytest.mark.parametrize("name", REFUSED)
