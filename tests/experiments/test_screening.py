@@ -420,7 +420,7 @@ def test_byte_order_mark_and_windows_line_ends_are_no_part_of_a_molecule(tmp_pat
     assert piece.chunk.rows()[:2] == (["CCO", "CC"], [2, 3])
 
 
-@pytest.mark.parametrize(("known", "end"), [(False, "os.kill(os.getpid(), 11)"), (True, "while True: pass")])
+@pytest.mark.parametrize(("reported", "end"), [(False, "os.kill(os.getpid(), 11)"), (True, "while True: pass")])
 def test_molecule_that_ends_its_process_costs_only_itself(
     reported: bool, end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
