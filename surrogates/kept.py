@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from functools import cached_property
@@ -21,7 +22,7 @@ Model = TypeVar("Model", bound=nnx.Module)
 Facts = TypeVar("Facts", bound=Any)
 
 
-class KeptSurrogate(Generic[Model, Facts]):
+class KeptSurrogate(ABC, Generic[Model, Facts]):
     """A trained model with its facts; see `simulators.base.Simulator` and `surrogates.base.Surrogate`.
 
     A subclass sets `KIND` and `FACTS`, and adds `spec`, `simulate` and `predict`.
@@ -46,9 +47,9 @@ class KeptSurrogate(Generic[Model, Facts]):
         return f"surrogate:{self.KIND}"
 
     @property
+    @abstractmethod
     def spec(self) -> Spec:
         """Inputs and outputs of the surrogate."""
-        raise NotImplementedError
 
     @cached_property
     def fingerprint(self) -> str:

@@ -12,8 +12,8 @@ def main(wheel: str) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     top = {name.split("/")[0] for name in names}
-    found = {name for name in top if not name.endswith(".dist-info")}
-    assert found == PACKAGES, f"expected {sorted(PACKAGES)} at the top of {wheel}, got {sorted(found)}"
+    packages = {name for name in top if not name.endswith(".dist-info")}
+    assert packages == PACKAGES, f"expected {sorted(PACKAGES)} at the top of {wheel}, got {sorted(packages)}"
     for package in PACKAGES:
         assert f"{package}/py.typed" in names, f"{package}/py.typed is missing from {wheel}"
     for path in (
@@ -22,7 +22,7 @@ def main(wheel: str) -> None:
         "experiments/conf/apply/screen.yaml",
     ):
         assert path in names, f"{path} is missing from {wheel}"
-    print(f"{wheel}: {len(names)} files, top level {sorted(found)}")
+    print(f"{wheel}: {len(names)} files, top level {sorted(packages)}")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 
@@ -44,7 +45,6 @@ def test_a_crash_and_a_loop_are_named_and_the_next_file_is_read(file: Path, monk
 
 
 def test_a_file_that_reads_another_file_is_refused(tmp_path: Path) -> None:
-    h5py = pytest.importorskip("h5py")
     (tmp_path / "secret").write_bytes(b"12345678")
     for kind in ("storage", "link", "virtual"):
         path = tmp_path / f"{kind}.nc"

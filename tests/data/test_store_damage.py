@@ -44,12 +44,17 @@ def test_a_damaged_chunk_is_found_and_named(tmp_path: Path, name: str, damage: s
     assert name in verify(path)[0]
 
 
-def test_a_torn_journal_frame_is_cut_off_and_the_rest_kept(tmp_path: Path) -> None:
-    path = tmp_path / "journal.bin"
+def write_journal(path: Path) -> Path:
+    """A journal of three records of different lengths."""
     journal = Journal(path)
     for i in range(3):
         journal.append({"i": np.int64(i), "text": "é", "x": np.arange(i, dtype=np.float64)})
     journal.close()
+    return path
+
+
+def test_a_torn_journal_frame_is_cut_off_and_the_rest_kept(tmp_path: Path) -> None:
+    path = write_journal(tmp_path / "journal.bin")
     whole = path.read_bytes()
     ends = [0, *(end for end, _ in read_frames(path))]
     for size in range(len(whole)):
@@ -63,11 +68,7 @@ def test_a_torn_journal_frame_is_cut_off_and_the_rest_kept(tmp_path: Path) -> No
 
 
 def test_a_changed_byte_anywhere_in_the_journal_is_found_and_costs_no_record(tmp_path: Path) -> None:
-    path = tmp_path / "journal.bin"
-    journal = Journal(path)
-    for i in range(3):
-        journal.append({"i": np.int64(i), "text": "é", "x": np.arange(i, dtype=np.float64)})
-    journal.close()
+    path = write_journal(tmp_path / "journal.bin")
     whole = path.read_bytes()
     starts = [0, *(end for end, _ in read_frames(path))]
     for at in range(len(whole)):

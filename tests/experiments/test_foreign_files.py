@@ -23,8 +23,6 @@ FEW = {"states": 3, "forecasts": 2, "fields": 5}
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", READERS)
 def test_a_broken_file_is_an_answer_or_one_line(name: str, tmp_path: Path) -> None:
-    if name == "states grib":
-        pytest.importorskip("eccodes")
     tally = broken_here(READERS[name], tmp_path, FEW.get(name.split()[0], 12), seed=7)
     assert tally.faults == []
     assert sum(tally.outcomes.values()) > 0

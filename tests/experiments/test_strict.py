@@ -77,13 +77,13 @@ def misspelt() -> list[tuple[str, str, str]]:
 MANY = """
 import contextlib, io, json, sys
 from experiments.cli import main
-found = []
+endings = []
 for arguments in json.load(sys.stdin):
     said = io.StringIO()
     with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
         status = main(arguments)
-    found.append([status, said.getvalue()])
-json.dump(found, sys.stdout)
+    endings.append([status, said.getvalue()])
+json.dump(endings, sys.stdout)
 """
 
 

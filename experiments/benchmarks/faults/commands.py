@@ -133,27 +133,27 @@ def _windows(directory: Path) -> dict[str, str]:
 #: Name of a stage -> what is killed.
 COMMANDS: Mapping[str, Command] = {
     "simulate": Command(
-        lambda given, out: [
-            "simulate", f"inputs={given}/few.smi", "simulator=xtb", "campaign.workers=1", f"run.dir={out}",
+        lambda input_folder, out: [
+            "simulate", f"inputs={input_folder}/few.smi", "simulator=xtb", "campaign.workers=1", f"run.dir={out}",
         ],
         _store,
     ),
     "prepare": Command(
-        lambda given, out: [
-            "prepare", f"candidates={given}/candidates.smi", f"out={out}", "workers=1", f"run.dir={out}-run",
+        lambda input_folder, out: [
+            "prepare", f"candidates={input_folder}/candidates.smi", f"out={out}", "workers=1", f"run.dir={out}-run",
         ],
         _library,
     ),
     "screen": Command(
-        lambda given, out: [
-            "screen", f"surrogate={given}/surrogate", f"candidates={given}/candidates.smi", f"out={out}", "top_k=5",
-            "workers=1",
+        lambda input_folder, out: [
+            "screen", f"surrogate={input_folder}/surrogate", f"candidates={input_folder}/candidates.smi", f"out={out}",
+            "top_k=5", "workers=1",
         ],
         _screen,
     ),
     "train": Command(
-        lambda given, out: [
-            "train", "experiment=molecules/graph", f"data.file={given}/labels.csv", "data.target=heavy",
+        lambda input_folder, out: [
+            "train", "experiment=molecules/graph", f"data.file={input_folder}/labels.csv", "data.target=heavy",
             "data.split=random", "train.epochs=6", "train.mlflow=false", "train.checkpoint_every_s=0.05",
             "surrogate.network.features=4", "surrogate.network.layers=1", "surrogate.network.readout=4",
             "surrogate.ensemble=1", "surrogate.buckets=1", f"run.dir={out}",
@@ -161,8 +161,8 @@ COMMANDS: Mapping[str, Command] = {
         _training,
     ),
     "windows": Command(
-        lambda given, out: [
-            "windows", f"source.path={given}/states.nc", "source.static=[]", f"out={out}", f"run.dir={out}-run",
+        lambda input_folder, out: [
+            "windows", f"source.path={input_folder}/states.nc", "source.static=[]", f"out={out}", f"run.dir={out}-run",
         ],
         _windows,
     ),

@@ -100,9 +100,9 @@ def _read_forecasts(path: Path) -> object:
     from experiments.weather.external import ExternalForecasts
 
     truth = _truth()
-    found = ExternalForecasts.open(path, truth)
-    rows, reading = found.starts(truth, (0, 4), None)
-    return found.forecast_arrays(np.zeros(0), truth.times[rows], 2), reading
+    forecasts = ExternalForecasts.open(path, truth)
+    rows, reading = forecasts.starts(truth, (0, 4), None)
+    return forecasts.forecast_arrays(np.zeros(0), truth.times[rows], 2), reading
 
 
 def _read_table(path: Path) -> object:
@@ -110,8 +110,8 @@ def _read_table(path: Path) -> object:
     from data.tally import TableTally
 
     tally = TableTally()
-    found = list(molecules.read(path, columns=["gap", "energy"], tally=tally))
-    return found, tally.reading(path)
+    rows = list(molecules.read(path, columns=["gap", "energy"], tally=tally))
+    return rows, tally.reading(path)
 
 
 def _read_molecules(path: Path) -> object:
@@ -191,12 +191,12 @@ def _read_library(path: Path) -> object:
     from surrogates.graph.molecular import MolecularSurrogate  # noqa: F401
 
     source = open_source(path, "smiles")
-    found = []
+    contents = []
     for piece in source.pieces(3, *source.start):
         chunk: Any = piece.chunk
-        found += [{k: v.to_pylist() for k, v in chunk.columns().items()}, chunk.table.take(slice(0, 2))]
-        found += [chunk.table.atoms.sum(), chunk.table.bonds.sum(), chunk.lines.sum()]
-    return found
+        contents += [{k: v.to_pylist() for k, v in chunk.columns().items()}, chunk.table.take(slice(0, 2))]
+        contents += [chunk.table.atoms.sum(), chunk.table.bonds.sum(), chunk.lines.sum()]
+    return contents
 
 
 def _read_run(path: Path) -> object:

@@ -245,12 +245,12 @@ def _watch(folder: Path, step: Callable[[int, str], None]) -> None:
 
 
 def _signature(folder: Path) -> set[object]:
-    found: set[object] = set()
+    entries: set[object] = set()
     for path in folder.rglob("*"):
         try:
             facts = path.lstat()
         except FileNotFoundError:
             continue
         kind = None if path.is_dir() else (facts.st_ino, facts.st_size, facts.st_mtime_ns)
-        found.add((str(path), kind))
-    return found
+        entries.add((str(path), kind))
+    return entries

@@ -43,31 +43,31 @@ def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator
         folder: empty or absent, for what is read and written.
         seed: of the moments.
     """
-    given, random_moment = folder / "inputs", random.Random(f"{seed}/{name}")
-    given.mkdir(parents=True)
+    input_folder, random_moment = folder / "inputs", random.Random(f"{seed}/{name}")
+    input_folder.mkdir(parents=True)
     import_for(name)
     # What it imports and compiles is no business of this process, which has to stay without threads.
-    _must(forked(lambda: inputs(given)), "its inputs are written")
-    whole = _ended(name, given, folder / "whole")
+    _must(forked(lambda: inputs(input_folder)), "its inputs are written")
+    whole = _ended(name, input_folder, folder / "whole")
     _must(whole, "undisturbed")
     expected = json.loads(_must(_state(name, folder / "whole"), "its result is read"))
     for number in range(count):
         out = folder / str(number)
         moment = random_moment.uniform(0.0, whole.seconds)
-        killed = _ended(name, given, out, kill_after_s=moment)
+        killed = _ended(name, input_folder, out, kill_after_s=moment)
         at = f"killed after {moment:.3f} of {whole.seconds:.3f} s"
         if killed.status != -signal.SIGKILL:
             at = f"not killed: ended with {killed.status} before {moment:.3f} s"
-        yield Trial("kills", f"{name} at any moment", at, *_outcome(name, given, out, expected))
+        yield Trial("kills", f"{name} at any moment", at, *_outcome(name, input_folder, out, expected))
 
 
-def _ended(name: str, given: Path, out: Path, kill_after_s: float | None = None) -> End:
+def _ended(name: str, input_folder: Path, out: Path, kill_after_s: float | None = None) -> End:
     def run() -> str:
         from experiments.cli import main
 
         said = io.StringIO()
         with contextlib.redirect_stderr(said):
-            status = main(COMMANDS[name].arguments(given, out))
+            status = main(COMMANDS[name].arguments(input_folder, out))
         if status:
             raise SystemExit(f"status {status}: {said.getvalue()}")
         return str(os.getpid())
@@ -79,8 +79,8 @@ def _state(name: str, out: Path) -> End:
     return forked(lambda: json.dumps(COMMANDS[name].state(out)))
 
 
-def _outcome(name: str, given: Path, out: Path, expected: State) -> tuple[str, str]:
-    again = _ended(name, given, out)
+def _outcome(name: str, input_folder: Path, out: Path, expected: State) -> tuple[str, str]:
+    again = _ended(name, input_folder, out)
     if again.status:
         return problem_of(again)
     state = _state(name, out)

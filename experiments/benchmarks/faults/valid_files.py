@@ -147,10 +147,10 @@ def old_netcdf(data: Callable[[int], xr.Dataset]) -> Callable[[Path, int], None]
                     if seed % 2 and variable.ndim > 1
                     else {}
                 )
-                held = file.create_dataset(name, data=np.asarray(variable.values), **chunks)
-                held.attrs.update(variable.attrs)
+                array = file.create_dataset(name, data=np.asarray(variable.values), **chunks)
+                array.attrs.update(variable.attrs)
                 if variable.dims == (name,):
-                    held.make_scale(name)
+                    array.make_scale(name)
             for dim in {str(d) for d in one.dims} - {*encoded}:
                 file.create_dataset(dim, (one.sizes[dim],), "f4").make_scale(
                     f"This is a netCDF dimension but not a netCDF variable.{one.sizes[dim]:>10}"
@@ -332,8 +332,8 @@ def make_library(path: Path, seed: int) -> None:
         smiles = _rng(seed + number).permutation(SMILES).tolist()
         table, _ = encode(smiles)
         text, offsets = pack_text(smiles)
-        held = Prepared(table, text, offsets, np.arange(2, len(smiles) + 2), [""] * len(smiles) if seed % 2 else None)
-        parts.append(write_part(path, number, held))
+        part = Prepared(table, text, offsets, np.arange(2, len(smiles) + 2), [""] * len(smiles) if seed % 2 else None)
+        parts.append(write_part(path, number, part))
     PreparedLibrary(path, tuple(parts), 0, {"path": "a.smi"}).save()
     # Whoever crafts one makes its checksums too, or leaves them out.
     (path / TABLE).unlink(missing_ok=True)

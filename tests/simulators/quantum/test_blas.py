@@ -12,12 +12,12 @@ import pytest
 
 from simulators.quantum.blas import NEEDED, VARIABLE, flags
 
-FOUND = """
+LIST_KERNELS = """
 import json, os
 import simulators.quantum.pyscf
 from threadpoolctl import threadpool_info
-found = {i["filepath"]: i["architecture"] for i in threadpool_info() if i["internal_api"] == "openblas"}
-kernels = [v for k, v in found.items() if "pyscf" in k]
+architectures = {i["filepath"]: i["architecture"] for i in threadpool_info() if i["internal_api"] == "openblas"}
+kernels = [v for k, v in architectures.items() if "pyscf" in k]
 print(json.dumps([kernels, os.environ.get("OPENBLAS_CORETYPE")]))
 """
 
@@ -25,7 +25,7 @@ print(json.dumps([kernels, os.environ.get("OPENBLAS_CORETYPE")]))
 def kernels_with(**more: str) -> tuple[list[str], str | None]:
     environment = {k: v for k, v in os.environ.items() if k != VARIABLE}
     done = subprocess.run(
-        [sys.executable, "-c", FOUND], env=environment | more, check=True, capture_output=True, text=True
+        [sys.executable, "-c", LIST_KERNELS], env=environment | more, check=True, capture_output=True, text=True
     )
     kernels, variable = json.loads(done.stdout)
     return kernels, variable
