@@ -28,6 +28,7 @@ from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import SimulationError
+from experiments.log_format import begin_log_files
 from experiments.run_directory import keep_json, rejects_path, run_directory
 from experiments.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.system_errors import BROKEN_PIPE, reader_is_gone, system_error
@@ -84,6 +85,7 @@ def application(
             if unused is not None:
                 refuse_unused(HydraConfig.get().overrides.task, unused(config))
             with run_directory(config, Path(HydraConfig.get().runtime.output_dir), name) as run_dir:
+                begin_log_files()
                 function(config, run_dir)
         except (InputError, OmegaConfBaseException) as error:
             raise SystemExit(fail(error)) from error

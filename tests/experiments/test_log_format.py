@@ -20,9 +20,11 @@ def test_any_text_is_logged(tmp_path: Path) -> None:
     base = OmegaConf.load(CONF / "common" / "base.yaml")
     logged: Any = OmegaConf.to_container(OmegaConf.select(base, "hydra.job_logging"), resolve=False)
     simple, file = logged["formatters"]["simple"], logged["handlers"]["file"]
-    handler = logging.FileHandler(tmp_path / "log.txt", encoding=file["encoding"])
+    handler = get_class(file["class"])(str(tmp_path / "log.txt"), encoding=file["encoding"])
     handler.setFormatter(get_class(simple["class"])(simple["format"]))
     handler.handle(logging.LogRecord("a", logging.INFO, __file__, 1, "%s was printed", ("\udc80\0 é",), None))
+    assert not (tmp_path / "log.txt").exists()  # the directory is not claimed yet
+    handler.write_waiting()
     handler.close()
     assert (tmp_path / "log.txt").read_text(encoding="utf-8").endswith(" INFO a: \\udc80\\x00 é was printed\n")
 

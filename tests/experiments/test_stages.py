@@ -174,9 +174,16 @@ def test_evaluating_gives_the_same_on_other_files(trained: Path, table: Path, tm
 def test_screening_a_file_and_its_prepared_library_give_the_same(trained: Path, table: Path, tmp_path: Path) -> None:
     understudy("prepare", f"candidates={table}", f"out={tmp_path / 'lib'}", cwd=tmp_path)
     tops = {}
-    for name, candidates in (("file", table), ("library", tmp_path / "lib")):
+    # A surrogate of an earlier version has no checksums: that is logged before the directory is claimed.
+    before = shutil.copytree(trained / "surrogate", tmp_path / "before")
+    (before / ".understudy.sha256").unlink()
+    for name, surrogate, candidates in (("file", before, table), ("library", trained, tmp_path / "lib")):
         out = tmp_path / name
-        understudy("screen", f"surrogate={trained}", f"candidates={candidates}", f"out={out}", "top_k=20", cwd=tmp_path)
+        understudy(
+            "screen", f"surrogate={surrogate}", f"candidates={candidates}", f"out={out}", "top_k=20", cwd=tmp_path
+        )
+        if surrogate == before:
+            assert "made without checksums" in (out / "log.txt").read_text()
         [reading] = json.loads((out / "reading.json").read_text())
         assert (reading["total"], reading["used"]) == ((302, 301) if name == "file" else (301, 301))
         metrics = json.loads((out / "metrics.json").read_text())
