@@ -18,9 +18,12 @@ from typing import NamedTuple, Protocol
 
 from data import probe
 
-#: Memory above what the process has when a file is opened, bytes, and time, seconds, that reading it may take; a
-#: quarter of it in processor time, which a busy machine does not lengthen.
-MOST_MEMORY, MOST_SECONDS = 1 << 30, 60.0
+#: Memory above what the process has when a file is opened, bytes, and processor time, seconds, that reading it may
+#: take.
+MOST_MEMORY, MOST_SECONDS = 1 << 30, 15.0
+#: Wall time after which a reader that burns no processor time is taken for hung, seconds; long, because the machine may
+#: be busy with other work.
+MOST_WAITED = 300.0
 
 
 class Subject(Protocol):
@@ -110,10 +113,7 @@ def _until_it_dies(kind: str, name: str, seed: int, start: int, stop: int) -> It
         at, how, said, began = start - 1, "", b"", time.perf_counter()
         try:
             while True:
-                # The first answer takes as long as the imports.
-                ready, _, _ = select.select(
-                    [process.stdout, process.stderr], [], [], MOST_SECONDS * (2 if at < start else 1)
-                )
+                ready, _, _ = select.select([process.stdout, process.stderr], [], [], MOST_WAITED)
                 if process.stderr in ready:
                     said = (said + (os.read(process.stderr.fileno(), 1 << 16) or b""))[-4096:]
                     if process.stdout not in ready and process.poll() is None:
@@ -150,7 +150,7 @@ def _child(kind: str, name: str, seed: int, start: int, stop: int, folder: Path)
     # Only a power failure needs the disk.
     os.fsync = os.fdatasync = lambda fd: None
     # A file that is refused because its library does not end is refused sooner here, to tell it from a hang.
-    probe.PATIENCE = MOST_SECONDS / 8
+    probe.PATIENCE = MOST_SECONDS / 2
     broken = subject(kind, name, folder / "files", seed)
     for number in range(start, stop):
         how = broken.make(number)
@@ -165,7 +165,7 @@ def _child(kind: str, name: str, seed: int, start: int, stop: int, folder: Path)
         peak = max(0, _status("VmHWM") - before)
         if peak > MOST_MEMORY // 4:
             outcome = "memory"
-        elif seconds > MOST_SECONDS / 4:
+        elif seconds > MOST_SECONDS:
             outcome = "hang"
         out.write(json.dumps([number, how, outcome, said[:1000], peak, seconds]) + "\n")
 
