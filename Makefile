@@ -78,7 +78,7 @@ peers-fluids: .venv-peers-fluids/.done  ## neuraloperator, which the benchmarks 
 	@.venv-peers-fluids/bin/pip install --quiet --disable-pip-version-check -r requirements/peers-fluids.txt
 	@touch $@
 
-openfoam:  ## the Debian package of OpenFOAM, for simulators/fluids/openfoam.py (apt-get: needs root or sudo)
+openfoam:  ## the Debian package of OpenFOAM, for simulators/fluids/openfoam/simulator.py (apt-get: needs root or sudo)
 	@if command -v icoFoam >/dev/null; then echo "OpenFOAM is installed: $$(command -v icoFoam)"; \
 	elif [ "$$(id -u)" = 0 ]; then apt-get update -qq && apt-get install -y -qq --no-install-recommends openfoam; \
 	elif command -v sudo >/dev/null; then echo "apt-get needs root: asking sudo"; \
@@ -86,19 +86,19 @@ openfoam:  ## the Debian package of OpenFOAM, for simulators/fluids/openfoam.py 
 	else echo "apt-get needs root: run 'apt-get install openfoam' as root"; exit 1; fi
 
 bench: dev peers  ## side-by-side numbers, as JSON under runs/bench and as tables
-	$(BIN)/python -m experiments.benchmarks --train $(TRAIN)
+	$(BIN)/python -m benchmarks --train $(TRAIN)
 
 bench-potentials: dev peers  ## potentials beside MACE: errors, speed, roofline, frontier; LEARNING="--minutes 10" is quicker
-	$(BIN)/python -m experiments.benchmarks --suite potentials --learning $(LEARNING)
+	$(BIN)/python -m benchmarks --suite potentials --learning $(LEARNING)
 
 bench-fluids: dev peers-fluids  ## operators beside neuraloperator, and solvers beside operators at equal error
-	$(BIN)/python -m experiments.benchmarks --suite fluids
+	$(BIN)/python -m benchmarks --suite fluids
 
 bench-weather: dev  ## forecasts beside their references and the core's coarser truncations; reading; memory
-	$(BIN)/python -m experiments.benchmarks --suite weather
+	$(BIN)/python -m benchmarks --suite weather
 
 faults: dev  ## kills, changed bits and broken files, and what becomes of them, as a table; an hour
-	$(BIN)/python -m experiments.benchmarks.faults --workers 2
+	$(BIN)/python -m benchmarks.faults --workers 2
 
 lock: dev  ## resolve the pinned, hashed requirement files anew
 	$(BIN)/pip install --quiet uv

@@ -12,9 +12,9 @@ import numpy as np
 from rdkit import Chem, rdBase
 
 from data.grouping import one_key
-from data.parsing import Lost, each
-from data.smiles import parse_smiles
-from data.structures import Structures
+from data.molecules.smiles import parse_smiles
+from data.processes.parsing import Lost, each
+from data.structures.table import Structures
 
 #: Resolution of the moments that identify a frame, Angstrom.
 SAME_FRAME = 1e-5
@@ -23,7 +23,7 @@ SAME_FRAME = 1e-5
 def molecule_keys(smiles: Sequence[str]) -> list[str]:
     """Canonical SMILES without atom maps and isotopes; a row that RDKit cannot read stands for itself.
 
-    They are made in a process that may die (`data.parsing`).
+    They are made in a process that may die (`data.processes.parsing`).
     """
     keys = each(_key, smiles)
     return [text if isinstance(key, Lost) else key for text, key in zip(smiles, keys, strict=True)]

@@ -24,7 +24,7 @@ from data.grouping import row_keys
 from data.near import did_you_mean
 from data.plain import decode
 from data.spec import Coordinate, Variable
-from data.store import RecordStore
+from data.store.records import RecordStore
 
 
 @dataclass(frozen=True)

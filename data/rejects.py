@@ -8,7 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Protocol, TextIO
 
-from data.cells import safe_row
+from data.formats.cells import safe_row
 
 #: Characters of a bad row that are kept.
 KEPT_TEXT = 1000

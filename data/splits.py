@@ -18,9 +18,9 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
-from data.parsing import Lost, each
+from data.molecules.smiles import parse_smiles
 from data.plain import read_plain, reading
-from data.smiles import parse_smiles
+from data.processes.parsing import Lost, each
 
 Parts = Mapping[str, float | int]
 

@@ -16,8 +16,8 @@ from types import FrameType
 from typing import NamedTuple
 
 from data.errors import InputError
-from experiments.log_format import show_any_text
-from experiments.system_errors import BROKEN_PIPE, reader_is_gone, silence, system_error
+from experiments.application.log_format import show_any_text
+from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, silence, system_error
 
 
 class Stage(NamedTuple):
@@ -30,17 +30,19 @@ class Stage(NamedTuple):
 
 STAGES: dict[str, Stage] = {
     "pipeline": Stage(
-        "experiments.pipeline",
+        "experiments.stages.pipeline",
         "library to report: label, train, evaluate, screen and re-check",
         True,
     ),
-    "simulate": Stage("experiments.simulate", "run a simulator over many inputs, into a Zarr store"),
-    "windows": Stage("experiments.windows", "write states of the atmosphere for training"),
-    "train": Stage("experiments.train", "train a surrogate on labels", True),
-    "evaluate": Stage("experiments.evaluate", "score a surrogate on other files"),
-    "prepare": Stage("experiments.prepare", "featurise a library once, so that it can be screened fast and repeatedly"),
-    "screen": Stage("experiments.screen", "stream candidates through a surrogate and keep the best"),
-    "report": Stage("experiments.report", "write the HTML page of a run"),
+    "simulate": Stage("experiments.stages.simulate", "run a simulator over many inputs, into a Zarr store"),
+    "windows": Stage("experiments.stages.windows", "write states of the atmosphere for training"),
+    "train": Stage("experiments.stages.train", "train a surrogate on labels", True),
+    "evaluate": Stage("experiments.stages.evaluate", "score a surrogate on other files"),
+    "prepare": Stage(
+        "experiments.stages.prepare", "featurise a library once, so that it can be screened fast and repeatedly"
+    ),
+    "screen": Stage("experiments.stages.screen", "stream candidates through a surrogate and keep the best"),
+    "report": Stage("experiments.stages.report", "write the HTML page of a run"),
 }
 
 EXAMPLES = """\
@@ -69,8 +71,8 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from omegaconf.errors import OmegaConfBaseException
     from yaml import YAMLError  # type: ignore[import-untyped]
 
-    from experiments.hydra_options import refuse_unsafe
-    from experiments.stage import fail
+    from experiments.application.hydra_options import refuse_unsafe
+    from experiments.application.stage import fail
 
     try:
         refuse_unsafe(arguments)
@@ -133,7 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         refused = system_error(error, "standard output")
         if refused is None:
             raise
-        from experiments.stage import fail
+        from experiments.application.stage import fail
 
         silence()
         return fail(refused)
@@ -150,13 +152,13 @@ def _command(arguments: list[str]) -> int:
         return 0
     name = arguments[0]
     if name not in STAGES:
-        from experiments.stage import fail
+        from experiments.application.stage import fail
 
         return fail(InputError(f"no stage {name!r}", remedy=f"Stages are {', '.join(STAGES)}; see understudy --help"))
     stop_as_ctrl_c()
     show_any_text()
     if STAGES[name].trains:
-        from experiments.heap import keep_freed_memory
+        from experiments.application.heap import keep_freed_memory
 
         keep_freed_memory()
     return run_stage(name, arguments[1:])

@@ -21,7 +21,7 @@ import numpy as np
 import xarray as xr
 
 from data.spec import SimulationError, Spec, Variable, content_hash, dataset
-from simulators.channel import frame
+from simulators.workers.channel import frame
 
 MODES = (
     *("ok", "segfault", "hang", "grandchild", "orphan", "eat_memory", "leak", "raise", "exit", "nan"),

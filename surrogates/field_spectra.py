@@ -1,6 +1,6 @@
 """Fields by wavenumber: the energy spectrum, and the error in bands of it.
 
-The layout, and the treatment of values that are not finite, are those of `surrogates.field_metrics`.
+The layout, and the treatment of values that are not finite, are those of `surrogates.learning.field_metrics`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 
-from surrogates.field_metrics import Fields, checked_pair
+from surrogates.learning.field_metrics import Fields, checked_pair
 
 #: First wavenumbers of PDEBench's middle and high band.
 PDEBENCH_BANDS = (4, 12)

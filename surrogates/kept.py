@@ -14,8 +14,8 @@ import numpy as np
 from flax import nnx
 
 from data.spec import Spec, content_hash
-from surrogates.base import card_errors, load_weights, read_facts, save_surrogate
-from surrogates.checkpoints import checksum
+from surrogates.learning.checkpoints import checksum
+from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
 
 Model = TypeVar("Model", bound=nnx.Module)
 #: A frozen dataclass with `config`, `labels_fingerprint`, `scores`, `to_json`, `from_json` and `model`.
@@ -23,7 +23,7 @@ Facts = TypeVar("Facts", bound=Any)
 
 
 class KeptSurrogate(ABC, Generic[Model, Facts]):
-    """A trained model with its facts; see `simulators.base.Simulator` and `surrogates.base.Surrogate`.
+    """A trained model with its facts; see `simulators.adapter.Simulator` and `surrogates.trained.Surrogate`.
 
     A subclass sets `KIND` and `FACTS`, and adds `spec`, `simulate` and `predict`.
 
@@ -32,7 +32,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
         facts: everything else that is saved with it, such as settings, scales, calibration and scores.
     """
 
-    #: A key of `surrogates.base.KINDS`.
+    #: A key of `surrogates.trained.KINDS`.
     KIND: ClassVar[str]
     #: The class of the facts.
     FACTS: ClassVar[type]
@@ -84,7 +84,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
         return type(self)(self.model, replace(self.facts, **changes))
 
     def save(self, directory: Path) -> None:
-        """Write the surrogate to a directory, from which `surrogates.base.load_surrogate` reads it."""
+        """Write the surrogate to a directory, from which `surrogates.trained.load_surrogate` reads it."""
         card = {
             "spec": self.spec.to_json(),
             "facts": self.facts.to_json(),

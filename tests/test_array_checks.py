@@ -16,7 +16,7 @@ from array_checks import checked
 from jax.tree_util import register_dataclass
 from jaxtyping import Array, Float, Int
 
-import data.graphs
+import data.molecules.graphs
 
 Rows = Float[np.ndarray, "row column"]
 
@@ -116,7 +116,7 @@ def test_what_names_no_array_is_left_alone() -> None:
 
 
 def test_the_packages_are_checked() -> None:
-    assert hasattr(data.graphs.assign, "__wrapped__")
+    assert hasattr(data.molecules.graphs.assign, "__wrapped__")
 
 
 def test_axes_are_written_as_text(repository: Path) -> None:

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from data.errors import CorruptStoreError, InputError
     from data.spec import SimulationError, Spec, Variable
-    from simulators.base import Simulator
-    from surrogates.base import Surrogate
+    from simulators.adapter import Simulator
+    from surrogates.trained import Surrogate
     from understudy.campaigns import Campaign, records, simulator
     from understudy.loading import load
     from understudy.motion import dynamics, relax, structures
@@ -34,9 +34,9 @@ _MODULES = {
     "InputError": "data.errors",
     "Run": "understudy.stages",
     "SimulationError": "data.spec",
-    "Simulator": "simulators.base",
+    "Simulator": "simulators.adapter",
     "Spec": "data.spec",
-    "Surrogate": "surrogates.base",
+    "Surrogate": "surrogates.trained",
     "Variable": "data.spec",
     "dynamics": "understudy.motion",
     "evaluate": "understudy.stages",

@@ -9,11 +9,11 @@ from typing import Any
 
 import xarray as xr
 
-from data.store import RecordStore
-from experiments.named_simulator import named_simulator
-from simulators.base import Simulator
-from simulators.campaign import CampaignConfig, run_campaign
-from simulators.campaign_summary import CampaignSummary
+from data.store.records import RecordStore
+from experiments.tasks.named_simulator import named_simulator
+from simulators.adapter import Simulator
+from simulators.campaigns.campaign import CampaignConfig, run_campaign
+from simulators.campaigns.summary import CampaignSummary
 
 
 def simulator(name: str, *overrides: str) -> Simulator:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from experiments.stage import surrogate_directory
-from surrogates.base import Surrogate, load_surrogate
+from experiments.application.stage import surrogate_directory
+from surrogates.trained import Surrogate, load_surrogate
 
 
 def load(directory: str | Path) -> Surrogate:

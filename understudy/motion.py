@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from data.errors import InputError
-from data.molecules import read
-from data.structures import Structures
-from surrogates.base import Surrogate
-from surrogates.graph.dynamics import Dynamics, DynamicsConfig
-from surrogates.graph.potential import Potential
-from surrogates.graph.relax import RelaxConfig, Relaxed, Relaxer
-from surrogates.graph.trajectory import run_dynamics
+from data.molecules.files import read
+from data.structures.table import Structures
+from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
+from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxed, Relaxer
+from surrogates.potentials.dynamics.trajectory import run_dynamics
+from surrogates.potentials.surrogate import Potential
+from surrogates.trained import Surrogate
 
 
 def structures(file: str | Path) -> Structures:
@@ -30,7 +30,8 @@ def relax(potential: Surrogate, molecules: Structures | str | Path, **settings: 
     Args:
         potential: what `understudy.load` gave for a potential.
         molecules: a file of geometries, or a table of them.
-        **settings: of `surrogates.graph.relax.RelaxConfig`: fmax (eV/Angstrom), max_steps, optimiser, buckets.
+        **settings: of `surrogates.potentials.dynamics.relax.RelaxConfig`: fmax (eV/Angstrom), max_steps, optimiser and
+            buckets.
 
     Returns:
         Positions, energies (eV), forces (eV/Angstrom) and the status of each molecule.
@@ -58,7 +59,7 @@ def dynamics(
         molecules: a file of geometries, or a table of them.
         out: trajectory, `.zarr` or `.extxyz`.
         resume: go on with the trajectory that is there.
-        **settings: of `surrogates.graph.dynamics.DynamicsConfig`: steps, timestep_fs, temperature_kelvin,
+        **settings: of `surrogates.potentials.dynamics.dynamics.DynamicsConfig`: steps, timestep_fs, temperature_kelvin,
             friction_per_fs (0: constant energy), record_every, seed, buckets.
 
     Returns:

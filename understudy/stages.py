@@ -22,7 +22,7 @@ import pandas as pd
 import xarray as xr
 
 from data.errors import InputError
-from surrogates.base import Surrogate
+from surrogates.trained import Surrogate
 from understudy.campaigns import records
 from understudy.loading import load
 

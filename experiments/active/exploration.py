@@ -16,11 +16,11 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
 from data.errors import InputError
-from data.neighbours import periodic_pairs
-from data.structures import Structures
+from data.structures.neighbours import periodic_pairs
+from data.structures.table import Structures
 from experiments.active.selection import worst_atom
-from surrogates.graph.dynamics import Dynamics, DynamicsConfig
-from surrogates.graph.potential import Potential
+from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
+from surrogates.potentials.surrogate import Potential
 
 #: Shortest distance between atoms of a frame that is worth a calculation, Angstrom; the bond of H2 is 0.74.
 CLOSEST = 0.5
@@ -59,7 +59,7 @@ class ExploreConfig:
         self.dynamics(0)
 
     def dynamics(self, seed: int) -> DynamicsConfig:
-        """The settings of `surrogates.graph.dynamics`, with a seed."""
+        """The settings of `surrogates.potentials.dynamics.dynamics`, with a seed."""
         return DynamicsConfig(
             steps=self.steps,
             timestep_fs=self.timestep_fs,

@@ -11,11 +11,11 @@ from jaxtyping import Int
 from data.costs import core_seconds
 from data.errors import InputError
 from data.spec import input_hash
-from data.store import RecordStore
-from data.structures import Structures
-from simulators.base import Simulator
-from simulators.campaign import AGAIN, CampaignConfig, run_campaign
-from surrogates.graph.baseline import request
+from data.store.records import RecordStore
+from data.structures.table import Structures
+from simulators.adapter import Simulator
+from simulators.campaigns.campaign import AGAIN, CampaignConfig, run_campaign
+from surrogates.potentials.baseline import request
 
 NEEDED = ("energy", "forces")
 

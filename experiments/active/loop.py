@@ -21,23 +21,23 @@ from data.errors import InputError
 from data.files import write_json
 from data.plain import read_plain
 from data.spec import content_hash
-from data.structures import Structures
+from data.structures.table import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
 from experiments.active.exploration import CLOSEST, ExploreConfig, explore
 from experiments.active.labelling import Labelled, label, refuse_unfit
 from experiments.active.selection import ChoiceConfig, choose
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
-from experiments.forces import fingerprint
-from experiments.ledger import Ledger
-from experiments.run_directory import configuration_checked
-from simulators.base import Simulator
-from simulators.campaign import CampaignConfig
-from surrogates.graph.baseline import refuse_cells
-from surrogates.graph.facts import PotentialConfig
-from surrogates.graph.fit_potential import FineTuning, fit_potential
-from surrogates.graph.potential import Potential
-from surrogates.resuming import record_training_data
-from surrogates.train import TrainConfig
+from experiments.application.ledger import Ledger
+from experiments.application.run_directory import configuration_checked
+from experiments.tasks.forces import fingerprint
+from simulators.adapter import Simulator
+from simulators.campaigns.campaign import CampaignConfig
+from surrogates.learning.loop import TrainConfig
+from surrogates.learning.resuming import record_training_data
+from surrogates.potentials.baseline import refuse_cells
+from surrogates.potentials.facts import PotentialConfig
+from surrogates.potentials.fit import FineTuning, fit_potential
+from surrogates.potentials.surrogate import Potential
 
 
 @dataclass(frozen=True)

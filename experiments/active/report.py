@@ -11,15 +11,15 @@ from matplotlib.axes import Axes
 
 from data.files import write_json, write_text
 from data.identity import frame_keys
-from data.molecule_writing import write_extxyz
-from data.rows import Row
-from data.structures import Structures
+from data.molecules.rows import Row
+from data.molecules.writing import write_extxyz
+from data.structures.table import Structures
 from experiments.active.loop import Outcome
 from experiments.active.stopping import StopConfig
-from experiments.ledger import Ledger
-from experiments.reporting.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
-from experiments.reporting.words import count, number
-from surrogates.learned_from import hash_keys, save_hashes
+from experiments.application.ledger import Ledger
+from experiments.pages.style import BLUE, INK, VERMILLION, draw, legend_below, plain_logarithmic
+from experiments.pages.words import count, number
+from surrogates.learning.learned_from import hash_keys, save_hashes
 
 #: Ticks of an axis of errors, meV/Angstrom.
 TICKS = (1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)

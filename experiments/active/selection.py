@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from scipy.spatial.distance import cdist
 
-from data.structures import MAX_ATOMIC_NUMBER, Structures
+from data.structures.table import MAX_ATOMIC_NUMBER, Structures
 
 RULES = ("uncertain", "random")
 

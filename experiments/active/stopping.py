@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from data.structures import Structures
+from data.structures.table import Structures
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from experiments.screening_usage import cpu_seconds
-from surrogates.field_metrics import relative_l2_each
+from experiments.screening.usage import cpu_seconds
+from surrogates.learning.field_metrics import relative_l2_each
 
 #: Ratio of the median to the least of the timed rounds above which timings count as disturbed.
 UNSETTLED = 1.25

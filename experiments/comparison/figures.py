@@ -17,7 +17,7 @@ from matplotlib.transforms import Bbox
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Point
 from experiments.comparison.result import Comparison, speed_words
-from experiments.reporting.style import (
+from experiments.pages.style import (
     BLUE,
     GREY,
     INK,

@@ -11,7 +11,7 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from experiments.comparison.contenders import Contender, Point, Run
-from surrogates.field_metrics import relative_l2
+from surrogates.learning.field_metrics import relative_l2
 
 #: Least ratio of the smallest error to the difference of the reference from its refinement.
 MARGIN = 3.0

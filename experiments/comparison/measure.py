@@ -20,7 +20,7 @@ import numpy as np
 
 from data.errors import InputError
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
-from surrogates.field_metrics import non_finite, rank_correlation
+from surrogates.learning.field_metrics import non_finite, rank_correlation
 
 #: Ratio of processor time to wall time x cores above which the stated number of cores counts as wrong.
 CPU_SLACK = 1.1

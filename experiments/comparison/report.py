@@ -14,7 +14,7 @@ from experiments.comparison.contenders import Point
 from experiments.comparison.figures import capital, frontier_drawing
 from experiments.comparison.resolution import resolution_drawing, words
 from experiments.comparison.result import PHRASES, Comparison, break_even_words, speed_words
-from experiments.reporting.words import core_time, count, duration, escape, listing, number, plural, table
+from experiments.pages.words import core_time, count, duration, escape, listing, number, plural, table
 
 METHOD = (
     "The rules are those of McGreivy and Hakim (2024): a solver is compared at equal error or at equal cost, and "
@@ -40,7 +40,7 @@ def write_page(comparisons: Sequence[Comparison], path: Path) -> Path:
 
 def render(comparisons: Sequence[Comparison]) -> str:
     """The page as HTML; the same comparisons give the same text."""
-    template = Template(resources.files("experiments.reporting").joinpath("page.html").read_text(encoding="utf-8"))
+    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
     one = comparisons[0] if len(comparisons) == 1 else None
     anchors = [f"problem-{i + 1}" for i in range(len(comparisons))]
     links = [*zip(anchors, [c.title for c in comparisons], strict=True), ("method", "How this was measured")]

@@ -16,9 +16,9 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from experiments.reporting.style import BLUE, GREY, INK, VERMILLION, Drawing, draw, legend_below, logarithmic
-from experiments.reporting.words import listing, number
-from surrogates.field_metrics import relative_l2_each
+from experiments.pages.style import BLUE, GREY, INK, VERMILLION, Drawing, draw, legend_below, logarithmic
+from experiments.pages.words import listing, number
+from surrogates.learning.field_metrics import relative_l2_each
 
 #: A function from initial states on a grid to trajectories there, without the initial state.
 Answer = Callable[[np.ndarray], Float[np.ndarray, "request time channel *space"]]

@@ -19,7 +19,7 @@ from experiments.comparison.contenders import Clock, Contender, Point, Problem, 
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference
 from experiments.comparison.measure import measure
 from experiments.comparison.resolution import GridError
-from experiments.reporting.words import listing, number
+from experiments.pages.words import listing, number
 
 FILE = "comparison.json"
 #: Field of a `Point` -> end of its key in JSON. The key of an error ends with the name of the error.

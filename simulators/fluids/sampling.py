@@ -15,9 +15,9 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.spec import SimulationError
-from simulators.base import Simulator
-from simulators.fluids.exponax import Exponax
-from simulators.fluids.initial import Initial
+from simulators.adapter import Simulator
+from simulators.fluids.spectral.exponax import Exponax
+from simulators.fluids.spectral.initial import Initial
 
 
 @dataclass(frozen=True)

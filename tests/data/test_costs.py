@@ -13,10 +13,10 @@ import pytest
 from data.costs import CostWarning, core_seconds, cost_basis, label_core_seconds, training_core_seconds
 from data.parameters import read_parameters
 from data.spec import Variable
-from data.store import RecordStore
-from data.store_columns import FIRST_FACTS
-from data.weather import Channel, WeatherGrid, WeatherLayout
-from data.window_writing import Segment, write_windows
+from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.writing import Segment, write_windows
+from data.store.columns import FIRST_FACTS
+from data.store.records import RecordStore
 
 VARIABLES = (Variable("speed", (), "m s-1", "float64", "speed"),), (Variable("drag", (), "N", "float64", "drag"),)
 

@@ -18,9 +18,9 @@ from omegaconf import OmegaConf
 from rdkit import Chem
 
 from data.spec import Variable
-from data.store import RecordStore
-from experiments.recheck import Rate
-from experiments.scores import scores, unit_suffix
+from data.store.records import RecordStore
+from experiments.screening.recheck_statistics import Rate
+from experiments.tasks.scores import scores, unit_suffix
 
 UNITS = {"gap": "eV", "dipole_moment": "Debye"}
 CENTRE = {"gap": (7.0, 1.2), "dipole_moment": (2.6, 1.4)}

@@ -21,7 +21,7 @@ from jax import Array
 from jaxtyping import AbstractArray, AbstractDtype
 
 #: The packages whose annotations are checked; the others have not been through it yet.
-PACKAGES = ("data", "simulators.fluids", "simulators.quantum")
+PACKAGES = ("data", "simulators.fluids", "simulators.chemistry")
 
 _NAME = re.compile(r"[A-Za-z_]\w*")
 #: What opens a scope of axis names; the hook's own decorator is replaced by `install`.

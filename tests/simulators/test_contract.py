@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 
 from data.spec import SimulationError, Spec, check, dataset
-from simulators.base import Simulator
-from simulators.fluids.exponax import Exponax
-from simulators.fluids.foam_body import Body
-from simulators.fluids.ngsolve import NGSolveFlow
-from simulators.fluids.openfoam import OpenFOAM
-from simulators.quantum.ase_calculator import ASECalculator
-from simulators.quantum.pyscf import PySCF
-from simulators.quantum.smiles import FromSmiles
-from simulators.quantum.variables import Geometry
-from simulators.quantum.xtb import XTB
+from simulators.adapter import Simulator
+from simulators.atmosphere.core.dycore import DynamicalCore
+from simulators.atmosphere.shallow_water.simulator import ShallowWater
+from simulators.chemistry.ase_calculator import ASECalculator
+from simulators.chemistry.pyscf import PySCF
+from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.variables import Geometry
+from simulators.chemistry.xtb import XTB
+from simulators.fluids.ngsolve.flow import NGSolveFlow
+from simulators.fluids.openfoam.body import Body
+from simulators.fluids.openfoam.simulator import OpenFOAM
+from simulators.fluids.spectral.exponax import Exponax
 from simulators.testing import Misbehaving, request
-from simulators.weather.dycore import DynamicalCore
-from simulators.weather.shallow_water import ShallowWater
 
 WATER = Geometry(
     np.array([8, 1, 1], np.int32), np.array([[0, 0, 0.119], [0, 0.763, -0.477], [0, -0.763, -0.477]])

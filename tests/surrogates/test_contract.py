@@ -3,46 +3,43 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import small_fields
+import small_meshes
+import small_potential
 import xarray as xr
 from flax import nnx
 
-from data import graphs, meshes, structure_batches
 from data.errors import InputError
-from data.featurise import encode
-from data.field_batches import FieldBatches
+from data.fields.batches import FieldBatches
 from data.files import write_json
+from data.meshes import graphs as meshes
+from data.molecules import graphs
+from data.molecules.featurise import encode
 from data.spec import SimulationError, Spec, check, content_hash, dataset
-from data.structure_batches import Shape
-from data.structures import Structures
-from simulators.base import Simulator
-from surrogates.base import CARD, KINDS, Surrogate, load_surrogate
-from surrogates.graph.domain import Domain
-from surrogates.graph.mesh_facts import MeshConfig, MeshFacts, MeshScale
-from surrogates.graph.mesh_network import MeshNetworkConfig
-from surrogates.graph.mesh_surrogate import MeshSurrogate
-from surrogates.graph.molecular import Facts, MolecularConfig, MolecularSurrogate
-from surrogates.graph.mpnn import Ensemble, MPNNConfig
-from surrogates.normalise import Standardise
-from surrogates.operator.bands import Bands
-from surrogates.operator.field import FieldSurrogate
-from surrogates.operator.field_facts import FieldConfig, FieldFacts
-from surrogates.operator.fno import FNOConfig
-from surrogates.operator.scale import FieldScale
-from surrogates.uncertainty import Conformal
-
-sys.path.insert(0, str(Path(__file__).parent / "graph"))
-import small_meshes
-import small_potential
-
-sys.path.insert(0, str(Path(__file__).parent / "operator"))
-import small_fields
+from data.structures import batches as structure_batches
+from data.structures.batches import Shape
+from data.structures.table import Structures
+from simulators.adapter import Simulator
+from surrogates.fields.bands import Bands
+from surrogates.fields.facts import FieldConfig, FieldFacts
+from surrogates.fields.networks.fno import FNOConfig
+from surrogates.fields.scale import FieldScale
+from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.learning.conformal import Conformal
+from surrogates.learning.normalise import Standardise
+from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshScale
+from surrogates.meshes.network import MeshNetworkConfig
+from surrogates.meshes.surrogate import MeshSurrogate
+from surrogates.properties.domain import Domain
+from surrogates.properties.mpnn import Ensemble, MPNNConfig
+from surrogates.properties.surrogate import Facts, MolecularConfig, MolecularSurrogate
+from surrogates.trained import CARD, KINDS, Surrogate, load_surrogate
 
 GRAPHS = encode(["CCO", "CC=O", "c1ccccc1O"])[0]
 WATER = {"numbers": np.array([8, 1, 1], np.int32), "positions": small_potential.WATER}

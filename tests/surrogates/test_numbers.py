@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from data.errors import InputError
-from surrogates.losses import masked_error
-from surrogates.normalise import Standardise
-from surrogates.parametric.facts import InputScale
-from surrogates.uncertainty import Conformal
+from surrogates.learning.conformal import Conformal
+from surrogates.learning.losses import masked_error
+from surrogates.learning.normalise import Standardise
+from surrogates.parameters.facts import InputScale
 
 VALUES = arrays(np.float64, (7, 2), elements=st.floats(-1e6, 1e6))
 

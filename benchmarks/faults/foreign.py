@@ -1,0 +1,265 @@
+"""Every reader of files that others wrote, each with a maker of small valid ones, for `broken_files` to break."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+
+from benchmarks.faults.broken_files import Reader
+from benchmarks.faults.valid_files import (
+    classic_netcdf,
+    fields_arrays,
+    fields_dataset,
+    forecasts_dataset,
+    gzipped,
+    make_case,
+    make_description,
+    make_foam_field,
+    make_foam_table,
+    make_grib,
+    make_library,
+    make_npy,
+    make_npy_inside,
+    make_npz,
+    make_parquet,
+    make_run,
+    make_sdf,
+    make_smiles,
+    make_torch,
+    make_trajectory,
+    netcdf,
+    old_netcdf,
+    states_dataset,
+    table_text,
+    writer_of,
+    zarr_store,
+    zip_torch,
+)
+
+
+def _read_description(path: Path) -> object:
+    """A changed description in an archive whose checksums are right."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "a.pt"
+        zip_torch(whole, path.read_bytes(), fields_arrays(0))
+        return _read_fields(whole)
+
+
+def _read_fields(path: Path) -> object:
+    from data.fields.reading import read_fields
+
+    dims = ["sample", "x", "y"] if path.suffix in (".pt", ".npz") else None
+    return read_fields(path, output="u", inputs=["a"], periodic=True, dims=dims)
+
+
+def _read_npy(path: Path) -> object:
+    from data.fields.files import open_samples
+
+    return open_samples(path, ["sample", "x", "y"], None, []).data.load()
+
+
+def _read_npy_inside(path: Path) -> object:
+    """A changed array in an archive whose checksums are right."""
+    with tempfile.TemporaryDirectory() as folder:
+        whole = Path(folder) / "a.npz"
+        other = io.BytesIO()
+        np.save(other, fields_arrays(0)["a"])
+        with zipfile.ZipFile(whole, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("u.npy", path.read_bytes())
+            archive.writestr("a.npy", other.getvalue())
+        return _read_fields(whole)
+
+
+def _read_states(path: Path) -> object:
+    from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
+
+    source = Reanalysis(str(path))
+    source.reading()
+    return [source.layout.stack(s.read(0, len(s.times))) for s in source.segments()]
+
+
+@cache
+def _truth() -> Any:
+    from data.sphere.writing import write_windows
+    from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
+
+    folder = Path(tempfile.mkdtemp())
+    classic_netcdf(states_dataset)(folder / "truth.nc", 0)
+    source = Reanalysis(str(folder / "truth.nc"))
+    return write_windows(folder / "windows", source.segments(), source.layout, fingerprint="f" * 64)
+
+
+def _read_forecasts(path: Path) -> object:
+    from experiments.forecasting.external import ExternalForecasts
+
+    truth = _truth()
+    forecasts = ExternalForecasts.open(path, truth)
+    rows, reading = forecasts.starts(truth, (0, 4), None)
+    return forecasts.forecast_arrays(np.zeros(0), truth.times[rows], 2), reading
+
+
+def _read_table(path: Path) -> object:
+    from data.molecules import files as molecules
+    from data.molecules.tally import TableTally
+
+    tally = TableTally()
+    rows = list(molecules.read(path, columns=["gap", "energy"], tally=tally))
+    return rows, tally.reading(path)
+
+
+def _read_molecules(path: Path) -> object:
+    from data.molecules import files as molecules
+
+    return list(molecules.read(path))
+
+
+def _read_chunks(path: Path) -> object:
+    from data.molecules import files as molecules
+
+    return list(molecules.iter_smiles_chunks(path, 4))
+
+
+def _read_candidates(path: Path) -> object:
+    from experiments.screening.sources import open_source
+
+    source = open_source(path, "smiles")
+    return [cast(Any, piece.chunk).rows() for piece in source.pieces(4, *source.start)]
+
+
+def _read_designs(path: Path) -> object:
+    from experiments.screening.designs import designs_in
+
+    source = designs_in(path, ["gap", "energy"]).source
+    return list(source.pieces(4, *source.start))
+
+
+def _read_frames(path: Path) -> object:
+    from data.molecules import files as molecules
+    from data.structures.frame_names import FrameKeys
+    from data.structures.frame_reading import FrameTally
+    from data.structures.table import Structures
+
+    tally = FrameTally(path, FrameKeys())
+    rows = []
+    for row in molecules.read(path, rejects=cast(Any, tally)):
+        tally.take(row)
+        rows.append(row)
+    tally.reading(spins=True)
+    return Structures.from_frames([r for r in rows if r.positions is not None], where=str(path)) if rows else None
+
+
+def _read_trajectory(path: Path) -> object:
+    from data.structures.trajectories import read_trajectory
+
+    return read_trajectory(path)
+
+
+def _read_foam_field(path: Path) -> object:
+    from simulators.fluids.openfoam.files import read_field
+
+    return read_field(path).over(12)
+
+
+def _read_foam_table(path: Path) -> object:
+    from simulators.fluids.openfoam.files import read_table
+
+    return read_table(path)
+
+
+def _read_case(path: Path) -> object:
+    from simulators.fluids.openfoam.files import at_time, latest
+    from simulators.fluids.openfoam.template import Template, match_placeholders
+
+    template = Template.read(path)
+    match_placeholders(template, {"step": "parameters", "nu": "parameters"}, str(path))
+    at_time(path, 0.5)
+    latest(path)
+    with tempfile.TemporaryDirectory() as folder:
+        template.write(Path(folder), {"step": 0.1, "nu": 0.01})
+    return template.hash, template.idle
+
+
+def _read_library(path: Path) -> object:
+    from experiments.screening.sources import open_source
+    from surrogates.properties.surrogate import MolecularSurrogate  # noqa: F401
+
+    source = open_source(path, "smiles")
+    contents = []
+    for piece in source.pieces(3, *source.start):
+        chunk: Any = piece.chunk
+        contents += [{k: v.to_pylist() for k, v in chunk.columns().items()}, chunk.table.take(slice(0, 2))]
+        contents += [chunk.table.atoms.sum(), chunk.table.bonds.sum(), chunk.lines.sum()]
+    return contents
+
+
+def _read_run(path: Path) -> object:
+    from experiments.tasks.named_simulator import _used_by
+
+    return _used_by(path, ["simulator.points=8"], key="simulator")
+
+
+_ALL = (
+    Reader("torch", "a.pt", make_torch, _read_fields),
+    Reader("torch description", "a.pkl", make_description, _read_description),
+    Reader("npy", "a.npy", make_npy, _read_npy),
+    Reader("npz", "a.npz", make_npz, _read_fields),
+    Reader("npz inside", "a.npy", make_npy_inside, _read_npy_inside),
+    Reader("fields netcdf3", "a.nc", classic_netcdf(fields_dataset), _read_fields),
+    Reader("fields netcdf4", "a.nc", netcdf(fields_dataset), _read_fields),
+    Reader("fields netcdf4 old", "a.nc", old_netcdf(fields_dataset), _read_fields),
+    Reader("fields zarr", "a.zarr", zarr_store(fields_dataset), _read_fields, "*"),
+    Reader("fields zarr metadata", "a.zarr", zarr_store(fields_dataset), _read_fields, "*z*[!0-9]"),
+    Reader("states netcdf3", "a.nc", classic_netcdf(states_dataset), _read_states),
+    Reader("states netcdf4", "a.nc", netcdf(states_dataset), _read_states),
+    Reader("states netcdf4 old", "a.nc", old_netcdf(states_dataset), _read_states),
+    Reader("states zarr", "a.zarr", zarr_store(states_dataset), _read_states, "*"),
+    Reader("states zarr metadata", "a.zarr", zarr_store(states_dataset), _read_states, "*z*[!0-9]"),
+    Reader("states grib", "a.grib", make_grib, _read_states),
+    Reader("forecasts netcdf3", "a.nc", classic_netcdf(forecasts_dataset), _read_forecasts),
+    Reader("forecasts netcdf4", "a.nc", netcdf(forecasts_dataset), _read_forecasts),
+    Reader("forecasts netcdf4 old", "a.nc", old_netcdf(forecasts_dataset), _read_forecasts),
+    Reader("forecasts zarr", "a.zarr", zarr_store(forecasts_dataset), _read_forecasts, "*"),
+    *(
+        Reader(f"{kind} {what}", f"a.{suffix}", make, read)
+        for kind, suffix, make in (
+            ("csv", "csv", lambda path, seed: cast(None, path.write_text(table_text(seed)))),
+            ("csv gzip", "csv.gz", gzipped(lambda seed: table_text(seed, rows=400).encode())),
+            ("csv utf-16", "csv", lambda path, seed: cast(None, path.write_bytes(table_text(seed).encode("utf-16")))),
+            ("tsv", "tsv", lambda path, seed: cast(None, path.write_text(table_text(seed, "\t")))),
+            ("parquet", "parquet", make_parquet),
+        )
+        for what, read in (
+            ("table", _read_table),
+            ("chunks", _read_chunks),
+            ("candidates", _read_candidates),
+            ("designs", _read_designs),
+        )
+    ),
+    *(
+        Reader(f"smiles {what}", "a.smi", make_smiles, read)
+        for what, read in (("table", _read_molecules), ("chunks", _read_chunks), ("candidates", _read_candidates))
+    ),
+    Reader("sdf", "a.sdf", make_sdf, _read_frames),
+    Reader("extxyz", "a.extxyz", writer_of("write_extxyz"), _read_frames),
+    Reader("extxyz gzip", "a.xyz.gz", writer_of("write_extxyz"), _read_frames),
+    Reader("ase database", "a.db", writer_of("write_ase_db"), _read_frames),
+    Reader("trajectory", "a.xyz", make_trajectory, _read_trajectory),
+    Reader("trajectory gzip", "a.xyz.gz", make_trajectory, _read_trajectory),
+    Reader("foam field", "U", make_foam_field, _read_foam_field),
+    Reader("foam table", "coefficient.dat", make_foam_table, _read_foam_table),
+    Reader("foam case", "case", make_case, _read_case),
+    Reader("prepared library", "library", make_library, _read_library),
+    Reader("prepared library card", "library", make_library, _read_library, "library.json"),
+    Reader("run of simulate", "config.yaml", make_run, _read_run),
+)  # fmt: skip
+
+
+#: By name.
+READERS: Mapping[str, Reader] = {reader.name: reader for reader in _ALL}

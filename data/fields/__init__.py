@@ -1,0 +1,1 @@
+"""Fields on uniform grids: readers of files and stores, checks, and batches."""

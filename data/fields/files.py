@@ -1,0 +1,331 @@
+"""Opens files of samples written by PyTorch, NumPy, NetCDF or Zarr, and never guesses what an axis means.
+
+A wrong guess would make all that follows silently wrong. The dims of unnamed arrays are therefore taken from
+`data.dims`, or inferred where no array has more than two axes. All else is refused: an array along (sample, time, x)
+can have the shape of one along (sample, x, y), and channels the size of a third dim of space.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data.errors import InputError
+from data.fields.formats import READ, foreign, is_plain_hdf5, refuse_unread
+from data.formats.netcdf import open_netcdf
+from data.formats.numpy_file import read_npy, read_npz
+from data.formats.torch_file import read_torch
+from data.formats.zarr_files import open_zarr
+from data.formats.zip_files import is_zip
+
+SPACE = ("x", "y", "z")
+#: Every dim that a variable may have, in the order in which it is kept.
+DIMS = ("sample", "time", "channel", *SPACE)
+#: Fewest points along an axis that is inferred to be space; fewer may be channels.
+FEWEST_POINTS = 8
+#: Key of the attributes of a file beside its variables; no variable has an empty name.
+ATTRS = ""
+ARRAYS = (".pt", ".pth", ".npy", ".npz")
+REMEDY = (
+    "Say what each axis is: data.dims=[sample,channel,x,y] for all arrays, "
+    "or 'data.dims={NAME: [sample,x,y], OTHER: [sample,channel,x,y]}' for each; there are " + ", ".join(DIMS)
+)
+#: Usual dims of arrays by their number of axes, the most common first; an error suggests those that fit.
+LAYOUTS: dict[int, tuple[tuple[str, ...], ...]] = {
+    1: (("sample",),),
+    2: (("sample", "x"), ("sample", "channel")),
+    3: (("sample", "x", "y"), ("sample", "time", "x"), ("sample", "channel", "x"), ("sample", "x", "time")),
+    4: (
+        ("sample", "channel", "x", "y"),
+        ("sample", "x", "y", "channel"),
+        ("sample", "time", "x", "y"),
+        ("sample", "x", "y", "time"),
+        ("sample", "x", "y", "z"),
+        ("sample", "time", "channel", "x"),
+    ),
+    5: (
+        ("sample", "time", "channel", "x", "y"),
+        ("sample", "time", "x", "y", "channel"),
+        ("sample", "channel", "x", "y", "z"),
+        ("sample", "x", "y", "z", "channel"),
+        ("sample", "time", "x", "y", "z"),
+    ),
+    6: (("sample", "time", "channel", "x", "y", "z"), ("sample", "time", "x", "y", "z", "channel")),
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A file of samples.
+
+    Attributes:
+        data: its variables.
+        format: what it was read as.
+        assumed: assumptions about what the file does not state, one sentence each.
+        unused: names of arrays that were not asked for and are not in `data`.
+    """
+
+    data: xr.Dataset
+    format: str
+    assumed: tuple[str, ...] = ()
+    unused: tuple[str, ...] = ()
+
+
+def open_samples(
+    path: Path, dims: Sequence[str] | Mapping[str, Sequence[str]] | None, output: str | None, inputs: Sequence[str]
+) -> Opened:
+    """A file as a Dataset with a dim `sample`.
+
+    Args:
+        path: a NetCDF or Zarr file, or one of tensors or arrays. Arrays that are called x, y or z become field_x,
+            field_y, field_z.
+        dims: of unnamed arrays: of all, or by name; None where no array has more than two axes.
+        output: variable to learn; None for any.
+        inputs: variables that determine it; `NAME_i` is channel i of NAME.
+
+    Raises:
+        InputError: the file cannot be opened, or the meaning of an axis is not certain.
+    """
+    where = str(path)
+    if not path.exists():
+        raise InputError(f"no such file: {path}", remedy="Check the path")
+    if path.suffix.lower() not in ARRAYS:
+        needed = [name for name in (output, *inputs) if name is not None]
+        refuse_unread(path, needed)
+        if dims is not None:
+            raise InputError(
+                "a NetCDF or Zarr file names its dims itself", where="data.dims", remedy="Leave data.dims out"
+            )
+        return Opened(_split(_named_dims(path, where, needed), output, inputs), "Zarr" if path.is_dir() else "NetCDF")
+    arrays = _read_arrays(path, where)
+    # An array that has the name of a dim would be taken for its coordinate.
+    every = {f"field_{name}" if name in DIMS else name: a for name, a in arrays.items()}
+    # Arrays that are not asked for may have axes that fit no dims.
+    requested = [] if output is None else [output, *inputs]
+    asked = {name: a for name, a in every.items() if not requested or _is_requested(name, requested, every)}
+    if lacking := [n for n in requested if n not in every and not any(n.startswith(f"{name}_") for name in asked)]:
+        raise InputError(
+            f"no variable {' and no '.join(lacking)} in it", where=where, remedy=f"It has {', '.join(every)}"
+        )
+    assigned, assumed = axes_of(asked, dims, where)
+    try:
+        data = _split({name: xr.DataArray(a, dims=assigned[name]) for name, a in asked.items()}, output, inputs)
+    except ValueError as error:
+        raise InputError(str(error).splitlines()[0], where=where, remedy=REMEDY) from error
+    # Points of a unit domain, whose grid contains that of half as many points.
+    space = [d for d in SPACE if d in data.dims]
+    assumed += (f"points of a unit domain: {', '.join(f'{d} = i / {data.sizes[d]}' for d in space)}",)
+    kind = "PyTorch tensors" if path.suffix.lower() in (".pt", ".pth") else "NumPy arrays"
+    data = data.assign_coords({d: np.arange(data.sizes[d]) / data.sizes[d] for d in space})
+    return Opened(data, kind, assumed, tuple(name for name in every if name not in asked))
+
+
+def axes_of(
+    arrays: Mapping[str, np.ndarray], dims: Sequence[str] | Mapping[str, Sequence[str]] | None, where: str
+) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
+    """The dims of unnamed arrays, and sentences about what was inferred.
+
+    Raises:
+        InputError: dims are unknown or do not fit, or the meaning of an axis is not certain.
+    """
+    shapes = {name: a.shape for name, a in arrays.items()}
+    shown = ", ".join(f"{name} {' x '.join(map(str, shape)) or 'of one number'}" for name, shape in shapes.items())
+    if isinstance(dims, Mapping):
+        axes = {}
+        # An array of the name of a dim has been renamed, and may be meant by either name.
+        stated = {f"field_{name}" if name in DIMS else name: list(v) for name, v in dims.items()}
+        for name, shape in shapes.items():
+            if name not in stated:
+                raise InputError(f"the dims of {name} are not said", where="data.dims", remedy=REMEDY)
+            axes[name] = _check_dims(stated[name], len(shape), name)
+        if unlike := _conflict(axes, arrays):
+            raise InputError(unlike, where="data.dims", remedy=_suggest_dims(arrays))
+        return axes, ()
+    if dims is not None:
+        most = max(map(len, shapes.values()))
+        full = _check_dims(dims, most, max(shapes, key=lambda n: len(shapes[n])))
+        sizes: dict[str, set[int]] = {d: set() for d in full}
+        for shape in shapes.values():
+            if len(shape) == most:
+                for d, size in zip(full, shape, strict=True):
+                    sizes[d].add(size)
+        return {name: _without(full, shape, sizes, name, where, shown) for name, shape in shapes.items()}, ()
+    samples = {shape[0] for shape in shapes.values() if shape}
+    lengths = {shape[1] for shape in shapes.values() if len(shape) > 1}
+    certain = len(samples) == len(lengths) == 1 and all(1 <= len(shape) <= 2 for shape in shapes.values())
+    if not certain or min(lengths) < FEWEST_POINTS:
+        raise InputError(
+            f"what the axes of {shown} are cannot be told from their sizes", where=where, remedy=_suggest_dims(arrays)
+        )
+    return (
+        {name: ("sample", "x") if len(shape) > 1 else ("sample",) for name, shape in shapes.items()},
+        (f"axes are (sample, x), as all arrays are fields of {lengths.pop()} points (else data.dims)",),
+    )
+
+
+def _suggest_dims(arrays: Mapping[str, np.ndarray]) -> str:
+    """A remedy with values of `data.dims` that fit all arrays: one for all of them, or else one for each by name."""
+    most = max(arrays, key=lambda n: (arrays[n].ndim, arrays[n].size))
+    layouts = [dims for dims in LAYOUTS.get(arrays[most].ndim, ()) if "x" in dims]
+    fitting = []
+    for dims in layouts:
+        try:
+            axes_of(arrays, dims, "")
+        except InputError:
+            continue
+        fitting.append(f"data.dims=[{','.join(dims)}]")
+    if fitting:
+        return f"Say which it is: {' or '.join(fitting)}; or each by its name: 'data.dims={{NAME: [sample,...], ...}}'"
+    for dims in layouts:
+        axes = {most: dims}
+        for name, array in arrays.items():
+            others = (d for d in LAYOUTS.get(array.ndim, ()) if not _conflict({**axes, name: d}, arrays))
+            axes[name] = next(others, ()) if name != most else dims
+        if all(axes.values()) and not _conflict(axes, arrays):
+            named = ", ".join(f"{name}: [{','.join(axes[name])}]" for name in arrays)
+            return f"Say what each axis is, such as 'data.dims={{{named}}}'; there are {', '.join(DIMS)}"
+    return REMEDY
+
+
+def _conflict(dims: Mapping[str, tuple[str, ...]], arrays: Mapping[str, np.ndarray]) -> str:
+    """A sentence that names a dim with different sizes in two arrays; empty if there is none.
+
+    Channels may differ, because each array has its own.
+    """
+    sizes: dict[str, tuple[int, str]] = {}
+    for name, axes in dims.items():
+        for dim, size in zip(axes, arrays[name].shape, strict=True):
+            other, where = sizes.setdefault(dim, (size, name))
+            if size != other and dim != "channel":
+                return f"{dim} has {size} places in {name} and {other} in {where}"
+    return ""
+
+
+def _check_dims(dims: Sequence[str], rank: int, name: str) -> tuple[str, ...]:
+    names = tuple(map(str, dims))
+    if unknown := [d for d in names if d not in DIMS]:
+        raise InputError(f"no dim {unknown[0]!r}; there are {', '.join(DIMS)}", where="data.dims")
+    if len(set(names)) < len(names) or "sample" not in names or len(names) != rank:
+        raise InputError(
+            f"{', '.join(names)} are not the dims of {name}, which has {rank} axes, one of them sample",
+            where="data.dims",
+            remedy=REMEDY,
+        )
+    space = [d for d in names if d in SPACE]
+    if set(space) != set(SPACE[: len(space)]):
+        raise InputError(f"space is x, or x and y, or x, y and z, got {', '.join(space)}", where="data.dims")
+    return names
+
+
+def _without(
+    full: tuple[str, ...], shape: tuple[int, ...], sizes: Mapping[str, set[int]], name: str, where: str, shown: str
+) -> tuple[str, ...]:
+    """The dims of an array of lower rank: the only choice that fits its shape and has all dims of space, or none."""
+    space = [d for d in full if d in SPACE]
+    fits = [
+        kept
+        for kept in combinations(full, len(shape))
+        if "sample" in kept
+        and (set(space) <= set(kept) or kept == ("sample",))
+        and all(sizes[d] == {size} or (d == "channel" and size) for d, size in zip(kept, shape, strict=True))
+    ]
+    if len(fits) != 1:
+        raise InputError(
+            f"which of the dims {', '.join(full)} {name} has cannot be told: {shown}", where=where, remedy=REMEDY
+        )
+    return fits[0]
+
+
+def _read_arrays(path: Path, where: str) -> dict[str, np.ndarray]:
+    if path.suffix.lower() in (".pt", ".pth"):
+        return read_torch(path)
+    return read_npz(path) if is_zip(path) else {"array": read_npy(path)}
+
+
+def _named_dims(path: Path, where: str, asked: Sequence[str]) -> dict[str, xr.DataArray]:
+    try:
+        dataset = open_zarr(path, consolidated=False) if path.is_dir() else open_netcdf(path)
+    except InputError as error:
+        if is_plain_hdf5(path):
+            raise foreign(path, "HDF5 without named dims", asked) from error
+        raise InputError(error.problem, where=where, remedy=f"Give one of {READ}") from error
+    if "sample" not in dataset.dims:
+        if is_plain_hdf5(path):
+            raise foreign(path, "HDF5 without named dims", asked)
+        raise InputError("has no dim `sample`", where=where, remedy="Stack its samples along one")
+    return {str(name): array.assign_attrs(dataset[name].attrs) for name, array in dataset.data_vars.items()} | {
+        ATTRS: xr.DataArray(0).assign_attrs(dataset.attrs)
+    }
+
+
+def _split(variables: dict[str, xr.DataArray], output: str | None, inputs: Sequence[str]) -> xr.Dataset:
+    """Variables as a Dataset in which inputs with channels are one field for each channel."""
+    attrs = variables.pop(ATTRS).attrs if ATTRS in variables else {}
+    parts: dict[str, xr.DataArray] = {}
+    for name, values in variables.items():
+        array = values.transpose(*(d for d in DIMS if d in values.dims), ...)
+        mine = _is_requested(name, inputs, variables)
+        is_state = name == "initial" and output in variables and "time" in variables[output or ""].dims
+        if "channel" not in array.dims or name == output or is_state or not mine or "time" in array.dims:
+            parts[name] = array
+            continue
+        labels = array["channel"].values.tolist() if "channel" in array.coords else range(array.sizes["channel"])
+        for c, label in enumerate(labels):
+            one = array.isel(channel=c, drop=True)
+            parts[name if array.sizes["channel"] == 1 else f"{name}_{label}"] = one
+    return xr.Dataset(parts, attrs=attrs)
+
+
+def _is_requested(name: str, requested: Sequence[str], variables: Container[str]) -> bool:
+    """Whether a variable, or one of its channels, is among those that are asked for."""
+    return name in requested or any(n not in variables and n.startswith(f"{name}_") for n in requested)
+
+
+def channels_of(name: str, data: xr.Dataset) -> list[str]:
+    """The variables that an input is: itself, or one for each of its channels."""
+    if name in data:
+        return [name]
+    return [str(n) for n in data.data_vars if str(n).startswith(f"{name}_")]
+
+
+def usable(data: xr.Dataset, output: str, inputs: Sequence[str], where: str) -> tuple[xr.Dataset, tuple[str, ...]]:
+    """Variables as real numbers along `sample`, and sentences about what was assumed.
+
+    Raises:
+        InputError: a variable is named twice, is no real number, or the output has no dim `sample`.
+    """
+    twice = [n for i, n in enumerate((output, *inputs)) if n in (output, *inputs)[:i]]
+    if twice:
+        raise InputError(f"{twice[0]} is named twice", where="data.inputs", remedy="Name each variable once")
+    assumed: list[str] = []
+    for name in (output, *inputs):
+        kind = data[name].dtype.kind
+        if kind == "c":
+            raise InputError(
+                f"{name} is complex", where=where, remedy="Give its real and imaginary parts as two channels"
+            )
+        if kind not in "biuf":
+            raise InputError(
+                f"{name} holds no numbers but {data[name].dtype}", where=where, remedy="Give numbers in its place"
+            )
+    space = [d for d in SPACE if d in data[output].dims]
+    if space and all(data.sizes[d] == 1 for d in space):
+        raise InputError(
+            f"{output} has one cell along {', '.join(space)}, so it is no field",
+            where=where,
+            remedy="Learn it as a number",
+        )
+    if "sample" not in data[output].dims:
+        raise InputError(f"{output} has no dim `sample`", where=where, remedy="Stack its samples along one")
+    for name in inputs:
+        if "sample" not in data[name].dims:
+            assumed.append(f"{name} is the same in all samples, as it has no dim `sample`")
+            shared: Any = data[name].expand_dims(sample=data.sizes["sample"])
+            data = data.assign({name: shared})
+    return data, tuple(assumed)

@@ -1,0 +1,1 @@
+"""Flows on unstructured meshes: the samples, and the mesh as a graph."""

@@ -1,0 +1,1 @@
+"""Molecules: readers and writers of their files, graphs, batches and prepared libraries."""

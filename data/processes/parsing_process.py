@@ -1,0 +1,63 @@
+"""The process of `data.processes.parsing`: it answers over a socket until that is closed, and may die of a row."""
+
+from __future__ import annotations
+
+import importlib
+import mmap
+import os
+import pickle
+import resource
+import signal
+import traceback
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+from data.processes import row_watch
+
+
+def serve(settings: dict[str, Any]) -> None:
+    """What a parsing process does: work until the parent closes the socket."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    os.nice(settings["niceness"])
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for name in settings["modules"]:
+        importlib.import_module(name)
+    memory, hard = settings["memory_mb"] * 10**6, resource.getrlimit(resource.RLIMIT_DATA)[1]
+    memory = memory if hard == resource.RLIM_INFINITY else min(memory, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (memory, hard))
+    connection = Connection(settings["descriptor"])
+    row_watch.watch(mmap.mmap(settings["page"], row_watch.PAGE.size), settings["seconds"])
+    with suppress(EOFError, OSError):
+        send(connection, "ready")
+        while True:
+            row_watch.end()
+            work, argument = receive(connection)
+            row_watch.begin()
+            try:
+                answer: tuple[str, Any, int] = ("", work(argument), row_watch.NO_ROW)
+            except MemoryError:
+                answer = (f"parsing it takes more than {settings['memory_mb']:,} MB of memory", True, row_watch.last())
+            except Exception as error:
+                traceback.print_exc()
+                answer = (f"the parser failed: {type(error).__name__}: {error}", False, row_watch.last())
+            row_watch.end()
+            send(connection, answer)
+
+
+def send(connection: Connection, value: object) -> None:
+    """Send a value, its arrays as raw buffers that are not copied into a pickle."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    connection.send_bytes(len(buffers).to_bytes(4, "little") + head)
+    for buffer in buffers:
+        connection.send_bytes(buffer.raw())
+
+
+def receive(connection: Connection) -> Any:
+    """Receive what `send` sent."""
+    head = connection.recv_bytes()
+    # A bytearray, so that the arrays over it can be written to.
+    buffers = [bytearray(connection.recv_bytes()) for _ in range(int.from_bytes(head[:4], "little"))]
+    return pickle.loads(memoryview(head)[4:], buffers=buffers)

@@ -1,0 +1,1 @@
+"""The store of simulation records: append-only, resumable and checked."""

@@ -1,0 +1,209 @@
+"""Reading a store of records: the rows that the manifest counts, and those that the journal alone holds.
+
+Every row is verified: that of an array by the checksum of its chunk, that of the journal by the checksum of its frame.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+import zarr
+
+from data.checksums import crc32_of, unseal
+from data.errors import CorruptStoreError, InputError
+from data.formats.encodable import encodable
+from data.plain import entry, reading
+from data.store.card import refuse_other_types
+from data.store.columns import FACTS, Column, array_of, crc_of, layout, plain_attributes
+from data.store.journal import Journal, read_count, read_frames, refuse_lost
+
+#: The version of the format; since version 2 records have a processor time.
+FORMAT = 2
+CARD, MANIFEST, JOURNAL = "store.json", "manifest.json", "journal.bin"
+
+
+class StoreReader:
+    """The records of a store, read also while another process appends to it.
+
+    Args:
+        path: directory of the store.
+        card: name of the file in it that describes the store.
+
+    Attributes:
+        path: directory of the store.
+        attrs: provenance and what else was given at creation.
+        inputs, outputs: names of the variables of a record.
+        coords: coordinates by name, of the dims that are the same in every record.
+
+    Raises:
+        InputError: a newer version wrote the store.
+        CorruptStoreError: its card is damaged.
+    """
+
+    def __init__(self, path: Path, card: str = CARD) -> None:
+        self.path = Path(path)
+        meta = self._read_json(card)
+        with reading(self.path / card, remedy="Restore it from a copy"):
+            if entry(meta, "format", int) > FORMAT:
+                raise InputError(f"format {meta['format']} is newer than {FORMAT}", where=str(path))
+            refuse_other_types(meta, FACTS)
+            self.attrs: dict[str, Any] = meta["attrs"]
+            self.inputs: tuple[str, ...] = tuple(v["name"] for v in meta["inputs"])
+            self.outputs: tuple[str, ...] = tuple(v["name"] for v in meta["outputs"])
+            self.coords, self._columns = layout(meta)
+        #: The journal of a process that appends; None where the store is open for reading only.
+        self._journal: Journal | None = None
+
+    def _read_json(self, name: str) -> Any:
+        path = self.path / name
+        try:
+            value = json.loads(path.read_bytes())
+            if not isinstance(value, dict):
+                raise ValueError("it is no object")
+        except (ValueError, FileNotFoundError, RecursionError) as error:
+            raise CorruptStoreError(
+                f"not readable: {error}", where=str(path), remedy="Restore it from a copy"
+            ) from error
+        return unseal(value, where=str(path), remedy="Restore it from a copy")
+
+    def _manifest(self) -> dict[str, Any]:
+        return self._read_json(MANIFEST)
+
+    def _stored_rows(self, name: str, manifest: Mapping[str, Any] | None = None) -> np.ndarray:
+        """Verified rows of one array, without the journal's."""
+        column = self._columns[name]
+        manifest = manifest or self._manifest()
+        entry = manifest["arrays"].get(name)
+        if entry is None or not entry["rows"]:
+            return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
+        rows = int(entry["rows"])
+        parts = []
+        for chunk, expected in enumerate(entry["crc"]):
+            stop = min(rows, (chunk + 1) * column.chunk)
+            where = self._chunk_file(column, chunk)
+            try:
+                if not where.exists():
+                    raise FileNotFoundError("it is missing")
+                values: Any = array_of(self._read_group(), column)[chunk * column.chunk : stop]
+            except Exception as error:
+                raise CorruptStoreError(
+                    f"chunk {chunk} of {name} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}",
+                    where=str(self._damaged_description(column, manifest) or where),
+                    remedy="Restore the file from a copy, or make the store again",
+                ) from error
+            part = np.asarray(values, object) if column.dtype == "str" else np.asarray(values)
+            if len(part) != stop - chunk * column.chunk or crc_of(part) != expected:
+                raise CorruptStoreError(
+                    f"chunk {chunk} of {name} is not what was written",
+                    where=str(self._damaged_description(column, manifest) or where),
+                    remedy="Restore the file from a copy, or make the store again",
+                )
+            parts.append(part)
+        return np.concatenate(parts)
+
+    def _damaged_description(self, column: Column, manifest: Mapping[str, Any]) -> Path | None:
+        """The damaged one of the files that describe an array and the group; None if both are as they were written."""
+        checksums = {"": manifest.get("zarr.json"), column.name: manifest["arrays"][column.name].get("zarr.json")}
+        for place, crc in checksums.items():
+            file = self.path / place / "zarr.json"
+            if crc is not None and (not file.is_file() or crc32_of(file) != crc):
+                return file
+        return None
+
+    def _read_group(self) -> zarr.Group:
+        return zarr.open_group(str(self.path), mode="r", zarr_format=3)
+
+    def _chunk_file(self, column: Column, chunk: int) -> Path:
+        return self.path / column.name / "c" / "/".join([str(chunk), *["0"] * len(column.shape)])
+
+    def _tail(self, done: int) -> list[dict[str, Any]]:
+        """Records that are in the journal alone."""
+        if self._journal is not None:
+            return self._journal.records
+        frames = (record for _, record in read_frames(self.path / JOURNAL))
+        return [r for r in frames if int(r["_sequence"]) >= done]
+
+    def _snapshot(self) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        """A manifest and the records that only the journal holds; they fit each other also while a writer folds."""
+        damage = ""
+        while True:
+            # Read the count first: there can only be more records when the rest is read.
+            counted = read_count(self.path / JOURNAL)
+            manifest = self._manifest()
+            try:
+                tail = self._tail(manifest["records"])
+            except CorruptStoreError as error:
+                # A journal that a writer empties and fills while it is read looks damaged too, but not twice.
+                if str(error) == damage:
+                    raise
+                damage = str(error)
+                continue
+            if self._journal is not None or self._manifest()["records"] == manifest["records"]:
+                refuse_lost(self.path / JOURNAL, int(manifest["records"]) + len(tail), counted)
+                return manifest, tail
+
+    def column(self, name: str) -> np.ndarray:
+        """All rows of one variable, verified: (sample, ...), or (dim, ...) where it is ragged.
+
+        Raises:
+            KeyError: there is no such variable.
+            CorruptStoreError: a chunk is missing, truncated or changed.
+        """
+        if name not in self._columns:
+            raise KeyError(f"no variable {name!r}; there are {sorted(self._columns)}")
+        manifest, tail = self._snapshot()
+        stored = self._stored_rows(name, manifest)
+        return np.concatenate([stored, self._gather(self._columns[name], tail)]) if tail else stored
+
+    def facts(self) -> dict[str, np.ndarray]:
+        """What every record of this store holds besides the simulator's own variables, by name: (record,) each."""
+        return {name: self.column(name) for name in FACTS if name in self._columns}
+
+    def dataset(self) -> xr.Dataset:
+        """The whole store as a Dataset in memory, verified."""
+        variables = {}
+        for name, column in self._columns.items():
+            variables[name] = xr.Variable(column.dims, self.column(name), column.attrs)
+        return xr.Dataset(variables, coords=self.coords, attrs=plain_attributes(self.attrs))
+
+    def records(self, status: str | None = "ok") -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each record as (key, values), ragged dims cut apart; `status=None` gives failures as well."""
+        columns = {name: self.column(name) for name in self._columns}
+        starts: dict[str, int] = {}
+        for i, key in enumerate(columns["key"]):
+            values: dict[str, Any] = {}
+            for name, column in self._columns.items():
+                if column.ragged is None:
+                    values[name] = columns[name][i]
+                    continue
+                count = int(columns[f"{column.ragged}_count"][i])
+                start = starts.get(name, 0)
+                values[name] = columns[name][start : start + count]
+                starts[name] = start + count
+            if status is None or values["status"] == status:
+                yield str(key), values
+
+    def _gather(self, column: Column, records: Sequence[Mapping[str, Any]]) -> np.ndarray:
+        dim = column.attrs.get("sample_dimension")
+        if dim is not None:
+            owners = [c.name for c in self._columns.values() if c.ragged == dim]
+            return np.array([max((len(r[n]) for n in owners if n in r), default=0) for r in records], np.int64)
+        parts = [column.rows(r.get(column.name)) for r in records]
+        return np.concatenate(parts)
+
+    def keys(self) -> list[str]:
+        """Keys of all records, in order."""
+        return [str(k) for k in self.column("key")]
+
+    def has(self, key: str) -> bool:
+        """Whether a record with this key is in the store."""
+        return encodable(key) in set(self.keys())
+
+    def __len__(self) -> int:
+        manifest, tail = self._snapshot()
+        return int(manifest["records"]) + len(tail)

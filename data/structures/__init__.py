@@ -1,0 +1,1 @@
+"""Geometries with energies and forces: readers of frames, batches, neighbours and trajectories."""

@@ -1,0 +1,1 @@
+"""What every command shares: the Hydra application, checked settings, run directories and their errors."""

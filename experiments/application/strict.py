@@ -1,0 +1,163 @@
+"""Refuses keys and choices that a command would not use, and rewrites the error messages of Hydra.
+
+The rewritten messages suggest similar names, and show how to quote a value.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError
+
+from data.errors import InputError
+from data.near import did_you_mean
+
+CONF = Path(__file__).parents[1] / "conf"
+#: First words of keys that had another name in earlier versions, and the name that they have now.
+RENAMED = {"dear": "expensive"}
+#: Keys whose sub-keys are names that the user chooses; `+` adds one.
+OPEN = frozenset(
+    {"windows", "ranges", "replay", "variable_weights", "parameters", "constants", "fields", "grid", "_kwargs_"}
+)
+
+
+def refuse_missing_choices() -> None:
+    """Refuse a choice of an optional group without a file, which Hydra would ignore silently.
+
+    This is called within a Hydra application.
+
+    Raises:
+        InputError: a choice has no file; the message names the group, the choice and similar ones.
+    """
+    folders = [_folder(s.schema, s.path) for s in HydraConfig.get().runtime.config_sources]
+    for key, choice in HydraConfig.get().runtime.choices.items():
+        group = str(key).partition("@")[0]
+        if choice is None or group.startswith("hydra"):
+            continue
+        files = [(folder, path) for folder in folders if folder for path in (folder / group).rglob("*.yaml")]
+        options = {str(path.relative_to(folder / group).with_suffix("")) for folder, path in files}
+        for name in [choice] if isinstance(choice, str) else choice:
+            if name not in options:
+                raise missing_choice(str(key), str(name), options)
+
+
+def _folder(schema: str, path: str) -> Path | None:
+    """The folder of a source of configurations; None if it is not a folder."""
+    if schema == "pkg":
+        return Path(str(resources.files(path)))
+    return Path(path) if schema == "file" else None
+
+
+def missing_choice(key: str, choice: str, options: Iterable[str]) -> InputError:
+    """The error for a choice without a file."""
+    options = sorted(options)
+    remedy = " ".join(filter(None, [did_you_mean(choice, options), f"There are {', '.join(options)}"]))
+    return InputError(f"no choice {choice!r}", where=key, remedy=remedy)
+
+
+def assigned(override: str) -> tuple[str, str]:
+    """Key and value of an argument; the key of `simulator@baseline=xtb` is `baseline`."""
+    left, _, value = override.partition("=")
+    group, _, package = left.lstrip("+~").partition("@")
+    return package or group.replace("/", "."), value.strip()
+
+
+def refuse_unused(overrides: Sequence[str], unused: Mapping[str, str]) -> None:
+    """Refuse arguments that a stage would not use, except those whose value is null or empty.
+
+    Args:
+        overrides: arguments of the command.
+        unused: key, which includes all keys below it -> reason; "KEY=" is only the choice of a group.
+
+    Raises:
+        InputError: an argument is not used; the message gives the reason.
+    """
+    for override in overrides:
+        key, value = assigned(override)
+        if value in ("", "null", "[]", "{}"):
+            continue
+        for prefix, why in unused.items():
+            if key == prefix.removesuffix("=") or key.startswith(f"{prefix}."):
+                raise InputError(f"is not used: {why}", where=key, remedy="Leave it out")
+
+
+def explained(error: Exception) -> Exception:
+    """A clearer error for a known error of Hydra; otherwise the same error."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        group, _, choice = error.missing_cfg_file.rpartition("/")
+        return missing_choice(group, choice, error.options)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    if isinstance(error, ConfigCompositionException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
+        return _unknown_key(cause)
+    if isinstance(error, HydraException) and (
+        match := re.search(r"Ambiguous value for argument '(.*?)'\n", str(error))
+    ):
+        key, _, value = match[1].partition("=")
+        return InputError(
+            f"{value!r} may be a list or one name with a comma",
+            where=key,
+            remedy=f'Write "{key}=[{value}]" for a list, "{key}=\'{value}\'" for one name, or add --multirun to run '
+            "once for each",
+        )
+    return error
+
+
+def _unreadable(override: str) -> InputError:
+    key, sign, value = override.partition("=")
+    if not sign:
+        return InputError(f"{override!r} is no key=value", remedy="Arguments are key=value; see --help")
+    if value.startswith("[") and value.endswith("]"):
+        items = [item.strip().strip("'\"") for item in value[1:-1].split(",")]
+        quoted = f"'{key}=[{','.join(item if item.isidentifier() else _in_quotes(item) for item in items)}]'"
+    else:
+        quoted = f"\"{key}='{value.strip(chr(39))}'\""
+    return InputError(
+        f"{value!r} cannot be read as a value",
+        where=key,
+        remedy=f"A name with brackets, commas or other signs goes within both kinds of quotes: {quoted}",
+    )
+
+
+def _in_quotes(text: str) -> str:
+    return f'"{text}"'
+
+
+def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
+    key, parent = str(cause.full_key), cause.parent_node
+    names = [str(k) for k in parent if k != "hydra"] if isinstance(parent, DictConfig) and not parent._is_none() else []
+    outer, _, last = key.rpartition(".")
+    if not outer:
+        # A group without a choice is not a key of the configuration.
+        names += [name for name in _groups(parent) if name not in names]
+    first, *rest = key.split(".")
+    if first in RENAMED:
+        present = ".".join([RENAMED[first], *rest])
+        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
+    offers = [did_you_mean(last, names)]
+    if outer.rpartition(".")[2] in OPEN:
+        offers.append(
+            f"To add it, write +{key}=...; to have your own alone, write '~{outer}' '+{outer}={{{last}: ...}}'"
+        )
+    if names:
+        offers.append(f"Keys {f'of {outer}' if outer else 'here'} are {', '.join(names)}")
+    return InputError("no such key", where=key, remedy=" ".join(filter(None, offers)) or "See --help")
+
+
+def _groups(config: Any) -> list[str]:
+    """Groups of a stage that have choices, from the defaults in its file."""
+    name = config.get("stage") if isinstance(config, DictConfig) else None
+    for path in (CONF / f"{name}.yaml", CONF / "apply" / f"{name}.yaml"):
+        if path.is_file():
+            loaded: Any = OmegaConf.load(path)
+            entries = [str(key) for item in loaded["defaults"] if not isinstance(item, str) for key in item]
+            return [entry.removeprefix("optional ").removeprefix("override ") for entry in entries]
+    return []

@@ -1,0 +1,1 @@
+"""Forecasts scored, compared and shown: references, stability, costs, figures and the page."""

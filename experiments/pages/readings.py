@@ -1,0 +1,29 @@
+"""What a run read of its files, as the same table on a page that its reader printed on the terminal."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from data.checksums import read_bytes
+from data.reading import Reading
+from experiments.pages.words import escape, table
+
+
+def readings_of(run_dir: Path) -> list[Reading]:
+    """The sources of `reading.json`; none of runs that were made before there was such a file, or whose file is broken.
+
+    Raises:
+        CorruptStoreError: the file is not what was written.
+    """
+    try:
+        listed = json.loads(read_bytes(run_dir / "reading.json"))
+        return [Reading(**{**one, "assumed": tuple(one.get("assumed", ()))}) for one in listed]
+    except (OSError, ValueError, TypeError, AttributeError):
+        return []
+
+
+def reading_table(run_dir: Path) -> str:
+    """Sources, units, what was left out, and what was taken instead of what a file does not say; "" where unknown."""
+    rows = [[escape(name), escape(text)] for reading in readings_of(run_dir) for name, text in reading.lines()]
+    return table(["Candidates", "What was read"], rows, wordy=True) if rows else ""

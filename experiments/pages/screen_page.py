@@ -1,0 +1,114 @@
+"""The page of a run of `understudy screen`: what was screened, the best, and how they fared when they were solved."""
+
+from __future__ import annotations
+
+import json
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from data.checksums import read_bytes, verify
+from experiments.pages.readings import reading_table
+from experiments.pages.words import escape, number
+
+#: Rows of a table that are shown; the file has all of them.
+ROWS = 50
+HIDDEN = ("interval",)
+
+
+def is_screen(run_dir: Path) -> bool:
+    """Whether a directory holds a screen of its own, and not one within a pipeline's run."""
+    return (run_dir / "screen.json").is_file() and (run_dir / "top.csv").is_file()
+
+
+def render_screen(run_dir: Path) -> str:
+    """The page as text.
+
+    Args:
+        run_dir: with `screen.json`, `top.csv`, `metrics.json` and `reading.json`, and `recheck.csv` where the best
+            were solved.
+    """
+    metrics: dict[str, Any] = _json(run_dir / "metrics.json")
+    held_to: dict[str, Any] = _json(run_dir / "screen.json")
+    top = _frame(run_dir / "top.csv")
+    sections = [("best", "The best", _table(top, "top.csv"))]
+    if (run_dir / "recheck.csv").is_file():
+        sections.append(("recheck", "Re-check by simulation", _table(_frame(run_dir / "recheck.csv"), "recheck.csv")))
+    if read := reading_table(run_dir):
+        sections.append(("read", "What was read", read))
+    sections.append(("numbers", "All numbers of this screen", _numbers(metrics)))
+    sections.append(("objective", "What was sought", _numbers(held_to.get("objective") or {})))
+    count = next((metrics[k] for k in ("screen/designs", "screen/molecules") if k in metrics), None)
+    tiles = {
+        "candidates": count,
+        "taken in their standard form": metrics.get("screen/standardised"),
+        "outside of the training's domain": metrics.get("screen/out_of_domain"),
+        "with a score": metrics.get("screen/eligible"),
+        "core-seconds": metrics.get("screen/core_seconds"),
+    }
+    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=f"Screen “{escape(run_dir.resolve().name)}”",
+        subtitle=f"Ranked by a surrogate; fingerprint {escape(str(held_to.get('surrogate', 'not known'))[:12])}",
+        warnings="",
+        finding=_finding(metrics, len(top)),
+        accuracy="Values are predictions with 90% intervals where the surrogate is calibrated; what was solved is below."
+        if (run_dir / "recheck.csv").is_file()
+        else "Values are predictions with 90% intervals where the surrogate is calibrated; none of the best was solved "
+        "(recheck.simulator solves them).",
+        tiles="".join(
+            f'<div class="tile"><b>{number(float(value))}</b><span>{escape(name)}</span></div>'
+            for name, value in tiles.items()
+            if isinstance(value, int | float)
+        ),
+        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
+        sections="\n".join(
+            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
+        ),
+        footer="Written by <code>understudy report</code> from the files of the run alone.",
+    )
+
+
+def _finding(metrics: dict[str, Any], best: int) -> str:
+    hits = metrics.get("recheck/hits_top")
+    text = f"The best {best:,} of the candidates that have a score."
+    return text if hits is None else f"{text} {number(float(hits))} of those that were solved are hits."
+
+
+def _table(frame: pd.DataFrame, file: str) -> str:
+    shown = frame.drop(columns=[c for c in HIDDEN if c in frame.columns]).head(ROWS)
+    head = "".join(f"<th>{escape(name)}</th>" for name in shown.columns)
+    rows = "".join(f"<tr>{''.join(f'<td>{_cell(v)}</td>' for v in row)}</tr>" for row in shown.itertuples(index=False))
+    more = (
+        f'<p class="note">{len(frame) - len(shown):,} more rows are in {escape(file)}.</p>' if len(frame) > ROWS else ""
+    )
+    return (
+        f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{more}'
+    )
+
+
+def _numbers(values: dict[str, Any]) -> str:
+    rows = "".join(f"<tr><td>{escape(name)}</td><td>{_cell(value)}</td></tr>" for name, value in sorted(values.items()))
+    return f"<table><tbody>{rows}</tbody></table>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return escape("" if value is None else value)
+    return f"{value:,}" if isinstance(value, int) else number(float(value), 4)
+
+
+def _frame(path: Path) -> pd.DataFrame:
+    verify(path, remedy="Run the screen again, which writes it anew")
+    return pd.read_csv(path)
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(read_bytes(path, remedy="Run the screen again, which writes it anew"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

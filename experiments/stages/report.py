@@ -1,0 +1,30 @@
+"""`understudy report`: write the HTML page of an existing run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import MISSING, DictConfig
+
+from experiments.application.stage import StageSettings, application, build, existing_file, summary
+
+
+@dataclass(frozen=True)
+class ReportSettings(StageSettings):
+    """The keys of `understudy report`."""
+
+    of: str = MISSING
+    out: str | None = None
+
+
+def report(config: DictConfig, run_dir: Path) -> None:
+    """Write the page of the run `config.of`."""
+    from experiments.pages.page import write_report
+
+    settings = build(ReportSettings, config, where="")
+    page = write_report(existing_file(settings.of, "of"), Path(settings.out) if settings.out else None)
+    summary("Report", {"page": page})
+
+
+main = application("report", report, root="apply")

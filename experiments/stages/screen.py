@@ -1,0 +1,161 @@
+"""`understudy screen`: stream candidates through a trained surrogate and keep the best."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import MissingMandatoryValue
+
+from data.errors import InputError
+from data.files import write_json
+from experiments.application.stage import StageSettings, application, build, existing_file, surrogate_directory
+from experiments.screening.designs import designs_drawn, designs_in
+from experiments.screening.recheck_designs import Recheck, recheck_designs
+from experiments.screening.run import Objective, ScreenConfig, screen_library
+from experiments.screening.run import screen as screen_file
+from experiments.screening.sources import unused_of_candidates
+from simulators.fluids.sampling import Range
+from surrogates.learning.devices import enable_compilation_cache
+from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.properties.surrogate import MolecularSurrogate
+from surrogates.trained import load_surrogate, read_card
+
+#: Value of `candidates` for designs that are drawn instead of read.
+SAMPLED = "sampled"
+
+
+@dataclass(frozen=True)
+class DesignSampling:
+    """How designs are drawn; the keys of `sampling`.
+
+    Attributes:
+        count: number of designs.
+        seed: seed of the draws; design i depends only on the seed and i, so a larger count extends a smaller one.
+        ranges: parameter -> low, high, and log to draw its logarithm; other parameters are drawn from the training
+            domain.
+    """
+
+    count: int = 1_000_000
+    seed: int = 0
+    ranges: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScreenSettings(StageSettings):
+    """The keys of `understudy screen`."""
+
+    surrogate: str = MISSING
+    candidates: str = MISSING
+    out: str = MISSING
+    smiles: str = "smiles"
+    standardise: tuple[str, ...] = ()
+    top_k: int = 1000
+    distinct: bool = True
+    workers: int | None = None
+    objective: Any = MISSING
+    sampling: DesignSampling = field(default_factory=DesignSampling)
+    recheck: Any = MISSING
+
+
+def read_objective(node: DictConfig) -> Objective:
+    """The objective from the configuration; the bounds of a window may be written as integers.
+
+    Raises:
+        InputError: a key is unknown or a value is invalid.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    windows = plain.get("windows")
+    if isinstance(windows, dict):
+        # OmegaConf does not accept an integer for a float within a list.
+        plain["windows"] = {
+            name: [float(v) if type(v) is int else v for v in window] if isinstance(window, list) else window
+            for name, window in windows.items()
+        }
+    return build(Objective, plain, where="objective")
+
+
+def screen(config: DictConfig, run_dir: Path) -> None:
+    """Screen the candidates of a file or a library, or drawn designs."""
+    settings = build(ScreenSettings, config, where="")
+    objective = read_objective(config.objective)
+    names = ("top_k", "distinct", "smiles", "standardise", "workers")
+    how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
+    enable_compilation_cache()
+    surrogate = load_surrogate(surrogate_directory(settings.surrogate, "surrogate"))
+    if isinstance(surrogate, ParametricSurrogate):
+        _screen_designs(surrogate, settings, replace(how, objective=objective), config)
+        return
+    if not isinstance(surrogate, MolecularSurrogate):
+        raise InputError(
+            f"{surrogate.name} takes {', '.join(v.name for v in surrogate.spec.inputs)}, not SMILES or rows of numbers",
+            where="surrogate",
+            remedy="Screen with one that understudy train experiment=molecules/graph or fluids/drag made",
+        )
+    candidates = existing_file(settings.candidates, "candidates")
+    screen_file(surrogate, candidates, Path(settings.out), replace(how, objective=objective))
+
+
+def _screen_designs(
+    surrogate: ParametricSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
+) -> None:
+    """Screen rows of parameters, and solve the best ones if a simulator is named.
+
+    Raises:
+        InputError: the surrogate has no intervals, or the candidates or ranges have other parameters.
+    """
+    recheck = build(Recheck, config.recheck, where="recheck")
+    layout, out = surrogate.facts.layout, Path(settings.out)
+    if lacking := [t for t in surrogate.targets if t not in surrogate.facts.conformal]:
+        raise InputError(
+            f"the surrogate has no intervals of {', '.join(lacking)}",
+            where="surrogate",
+            remedy="Train it with samples set aside for calibration: the third of data.parts",
+        )
+    simulator = None if recheck.simulator is None else recheck.build_simulator()
+    if settings.candidates == SAMPLED:
+        sampling = settings.sampling
+        ranges = domain_ranges(surrogate) | {
+            str(name): build(Range, value, where=f"sampling.ranges.{name}") for name, value in sampling.ranges.items()
+        }
+        library = designs_drawn(layout.columns, ranges, sampling.count, sampling.seed)
+    else:
+        library = designs_in(existing_file(settings.candidates, "candidates"), layout.columns, layout.units)
+    summary = screen_library(surrogate, library, out, how)
+    if simulator is not None:
+        recheck_metrics = recheck_designs(surrogate, simulator, out, how.objective, recheck)
+        write_json(out / "metrics.json", {**summary.metrics(), **recheck_metrics})
+
+
+def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
+    """The training domain as ranges, which are logarithmic for inputs of which the surrogate takes the logarithm."""
+    facts = surrogate.facts
+    box = facts.domain
+    ends = zip(box.columns, box.low, box.high, facts.inputs.logarithmic, strict=True)
+    return {name: Range(low, high, log) for name, low, high, log in ends}
+
+
+def unused_in_screen(config: DictConfig) -> dict[str, str]:
+    """Keys that this kind of surrogate or candidates does not use, with the reason; see `application.strict`."""
+    try:
+        kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
+    except (InputError, MissingMandatoryValue):
+        # The stage itself reports this error.
+        return {}
+    unused: dict[str, str] = {}
+    if kind == "parametric":
+        unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")
+        unused["workers"] = "rows of numbers are parsed where they are read"
+    else:
+        unused |= unused_of_candidates(Path(str(config.candidates)))
+        unused["recheck"] = "only a screen of parameters is re-checked; understudy pipeline re-checks molecules"
+    if kind != "parametric" or str(config.candidates) != SAMPLED:
+        unused["sampling"] = "nothing is drawn without a surrogate of parameters and candidates=sampled"
+    if kind == "parametric" and config.recheck.simulator is None:
+        unused["recheck"] = "nothing is solved without recheck.simulator"
+    return unused
+
+
+main = application("screen", screen, root="apply", unused=unused_in_screen)

@@ -1,0 +1,220 @@
+"""`understudy simulate`: run a simulator on molecules of a file or on drawn requests, into a resumable store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from itertools import chain, islice
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from omegaconf import MISSING, DictConfig
+
+from data.errors import InputError
+from data.files import write_json
+from data.molecules.counting import count_rows
+from data.molecules.files import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, Row, kind_of, read
+from data.molecules.tally import TableTally
+from data.processes.parsing import Lost
+from data.reading import Reading
+from data.rejects import RejectLog, Rejects
+from data.spec import dataset
+from data.splits import canonical
+from data.structures.frame_names import FrameKeys
+from experiments.application.run_directory import rejects_path
+from experiments.application.stage import StageSettings, application, build, existing_file, instantiate, show_readings
+from experiments.screening.readings import StandardForms, standard_said
+from experiments.tasks.frame_requests import FrameRequests, Silent
+from simulators.adapter import Simulator
+from simulators.campaigns.campaign import CampaignConfig, run_campaign
+from simulators.campaigns.summary import CampaignSummary
+from simulators.chemistry.conformers import ConformerConfig
+from simulators.chemistry.smiles import FromSmiles
+from simulators.chemistry.standardise import standard_smiles
+
+
+@dataclass(frozen=True)
+class SimulateSettings(StageSettings):
+    """The keys of `understudy simulate`.
+
+    Attributes:
+        inputs: file of molecules.
+        sampling: how requests are drawn, instead of `inputs`.
+        smiles: column that holds SMILES.
+        limit: largest number of inputs.
+        charge_key, spin_key, spin_convention: entries of geometries; see `data.structures.frame_names.FrameKeys`.
+        out: store of the records.
+        simulator, campaign, conformers: groups of the configuration.
+
+    Raises:
+        ValueError: the limit is below 1.
+    """
+
+    inputs: str | None = None
+    sampling: Any = None
+    smiles: str = "smiles"
+    limit: int | None = None
+    charge_key: str | None = None
+    spin_key: str | None = None
+    spin_convention: str = "unpaired"
+    out: str = MISSING
+    simulator: Any = MISSING
+    campaign: Any = MISSING
+    conformers: Any = MISSING
+
+    def __post_init__(self) -> None:
+        if self.limit is not None and self.limit < 1:
+            raise ValueError(f"limit must be 1 or more, got {self.limit}")
+
+
+def requests(
+    rows: Iterable[Row],
+    simulator: Simulator,
+    path: Path,
+    rejects: Rejects,
+    tally: TableTally | None = None,
+    changed: list[tuple[str, str]] | None = None,
+) -> Iterator[xr.Dataset]:
+    """Requests with canonical SMILES, from the rows of a file, for a simulator that takes SMILES.
+
+    All SMILES of a molecule give the same request, so that it is simulated once. A row of `path` that cannot be used
+    goes to `rejects`, and `tally` counts it as left out. `changed` receives the SMILES and the standard form of the
+    molecules whose form `conformers.standardise` changes.
+    """
+    steps = simulator.conformers.standardise if isinstance(simulator, FromSmiles) else ()
+    for row in rows:
+        reason = "no SMILES, which the first row has"
+        if row.smiles is not None:
+            form = standard_smiles([row.smiles], steps)[0] if steps else ""
+            if not isinstance(form, Lost):
+                if form and changed is not None:
+                    changed.append((row.smiles, form))
+                yield dataset(simulator.spec.inputs, {"smiles": canonical([row.smiles])[0]})
+                continue
+            reason = form.reason
+        rejects.add(path, row.line, row.smiles or str(row.properties.get("name", "")), reason)
+        if tally is not None:
+            tally.give_back(reason)
+
+
+def simulate(config: DictConfig, run_dir: Path) -> None:
+    """Simulate each molecule of the input file, or each drawn request, that is not in the store yet."""
+    settings = build(SimulateSettings, config, where="")
+    if settings.sampling is None and settings.inputs is None:
+        raise InputError("no input is named", where="inputs", remedy="Give inputs=FILE of molecules, or sampling=KIND")
+    simulator = instantiate(config.simulator)
+    campaign = build(CampaignConfig, config.campaign, where="campaign")
+    if settings.sampling is not None:
+        from experiments.tasks.sampled import draw_requests
+
+        drawn, count = draw_requests(config.sampling, simulator)
+        if isinstance(reading := getattr(simulator, "reading", None), Reading):
+            show_readings([reading], run_dir)
+        result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count, none_answered=True)
+        _end(result, run_dir)
+        return
+    path = existing_file(settings.inputs, "inputs")
+    _refuse_no_molecules(simulator)
+    conformers = build(ConformerConfig, config.conformers, where="conformers")
+    keys = FrameKeys(
+        charge=settings.charge_key, spin=settings.spin_key, spin_convention=settings.spin_convention, prefix=""
+    )
+    with RejectLog(rejects_path(run_dir)) as rejects:
+        head = next(read(path, smiles_column=settings.smiles, rejects=Silent(), keys=keys), None)
+        takes_geometries = any(v.name == "positions" for v in simulator.spec.inputs)
+        # The first row decides whether geometries or SMILES are simulated.
+        geometries = kind_of(path) in (*XYZ_SUFFIXES, ".db") if head is None else head.positions is not None
+        if takes_geometries and geometries:
+            frames = FrameRequests(path, simulator, keys, settings.limit).counted(rejects)
+            show_readings([frames.reading], run_dir)
+            result = run_campaign(
+                simulator, frames, Path(settings.out), campaign, total=frames.total, none_answered=True
+            )
+            _end(result, run_dir)
+            return
+        if takes_geometries:
+            simulator = FromSmiles(simulator, conformers)
+        tally = TableTally()
+        rows = read(path, smiles_column=settings.smiles, rejects=rejects, tally=tally)
+        head = next(rows, None)
+        if head is None:
+            reasons = "".join(f"; {count:,}: {reason}" for reason, count in tally.left_out.most_common(1))
+            problem = f"no row of it can be read{reasons}"
+            raise InputError(problem, where=str(path), remedy="See rejects.csv in the run directory")
+        if kind_of(path) in SDF_SUFFIXES:
+            tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
+        changed: list[tuple[str, str]] = []
+        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally, changed)
+        total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
+        ended: CampaignSummary | None = None
+        try:
+            ended = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
+        finally:
+            # The reading is shown even if the campaign stops early.
+            if isinstance(simulator, FromSmiles):
+                tally.assumed += standard_said(simulator.conformers.standardise, StandardForms.of(changed))
+            show_readings([_reading(tally, path, settings.limit, ended)], run_dir)
+    _end(ended, run_dir)
+
+
+def _reading(tally: TableTally, path: Path, limit: int | None, result: CampaignSummary | None) -> Reading:
+    """What was read of a file of molecules, up to the point where the campaign stopped."""
+    reading = tally.reading(path)
+    said = []
+    if result is None:
+        said.append("the campaign stopped early: what follows in the file was not read")
+    elif result.requested < reading.used:
+        said.append(f"{reading.used:,} rows name {result.requested:,} molecules; each molecule is simulated once")
+    if limit is not None and reading.used == limit:
+        said.append(f"limit={limit}: what follows was not read")
+    return replace(reading, assumed=(*reading.assumed, *said))
+
+
+def _refuse_no_molecules(simulator: Simulator) -> None:
+    """Refuse a simulator that does not take molecules, because `inputs` is a file of molecules.
+
+    Raises:
+        InputError: the simulator takes other inputs.
+    """
+    names = [v.name for v in simulator.spec.inputs]
+    if not {"smiles", "positions"} & set(names):
+        raise InputError(
+            f"it is a file of molecules, and {simulator.name} takes {', '.join(names)}",
+            where="inputs",
+            remedy="Draw its requests with sampling=KIND, whose ranges may be yours: '~sampling.ranges' "
+            "'+sampling.ranges={NAME: {low: 0.0, high: 1.0}}'; or ask from Python with "
+            "simulators.campaigns.campaign.run_campaign",
+        )
+
+
+#: Keys that name the charge and spin entries of geometries.
+KEYS_OF_FRAMES = ("charge_key", "spin_key", "spin_convention")
+
+
+def unused_in_simulation(config: DictConfig) -> dict[str, str]:
+    """Keys that this simulation does not use, with the reason; see `experiments.application.strict`."""
+    if config.get("sampling") is not None:
+        keys = ("inputs", "smiles", "limit", "conformers", *KEYS_OF_FRAMES)
+        return dict.fromkeys(keys, "the requests are drawn, as sampling says")
+    path = Path(str(config.inputs))
+    if config.inputs is None or not path.is_file():
+        return {}
+    kind = kind_of(path)
+    unused = {}
+    if kind in (*SMILES_SUFFIXES, *SDF_SUFFIXES, *XYZ_SUFFIXES, ".db"):
+        unused["smiles"] = f"a {kind} file has no columns"
+    if kind in (*XYZ_SUFFIXES, ".db"):
+        unused["conformers"] = "the geometries are those of the file"
+    elif kind not in SDF_SUFFIXES:
+        unused |= dict.fromkeys(KEYS_OF_FRAMES, "a SMILES has its charge and its unpaired electrons in it")
+    return unused
+
+
+def _end(result: CampaignSummary, run_dir: Path) -> None:
+    """Write the metrics; a campaign without any answer ends the command with an error."""
+    write_json(run_dir / "metrics.json", result.metrics())
+    result.refuse_no_answer()
+
+
+main = application("simulate", simulate, unused=unused_in_simulation)

@@ -1,0 +1,1 @@
+"""Training and scoring of each kind of surrogate: read, split, fit, score."""

@@ -1,0 +1,139 @@
+"""Scores potentials on frames: errors of energies, forces and stresses, apart for frames that were learned from."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError
+from data.identity import frame_keys
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.spec import SimulationError
+from data.structures.frame_names import FrameKeys
+from data.structures.table import Structures
+from experiments.application.stage import refuse_equal_stems, show_readings
+from experiments.tasks.differences import rebuild
+from experiments.tasks.frames import read_structures
+from experiments.tasks.overlap import Overlap
+from surrogates.learning.conformal import coverage
+from surrogates.learning.devices import local_mesh
+from surrogates.learning.learned_from import read_hashes
+from surrogates.potentials.surrogate import Potential
+
+LOG = logging.getLogger(__name__)
+
+
+def evaluate_forces(
+    surrogate: Path,
+    files: Sequence[Path],
+    rejects: RejectLog | None = None,
+    *,
+    head: str | None = None,
+    keys: FrameKeys | None = None,
+    run_dir: Path | None = None,
+) -> dict[str, float]:
+    """Score a saved potential on files, each under `test/<stem>/`; a baseline is computed and added, if it has one.
+
+    Args:
+        surrogate: directory of the potential.
+        files: files of labelled frames.
+        rejects: receives the frames that cannot be read.
+        head: head that predicts; None for the one that was trained last.
+        keys: names of the entries of a frame that hold labels, charge and spin; missing ones are those of training.
+        run_dir: directory that receives `reading.json`; None to show and write nothing.
+
+    Raises:
+        InputError: a file has no usable frame, two files have the same stem, or the directory holds no potential.
+    """
+    refuse_equal_stems(files, "data.test")
+    potential = Potential.load(surrogate)
+    if head is not None:
+        potential = potential.with_facts(active=head)
+    if potential.facts.head.baseline is not None:
+        potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
+    spins = potential.facts.head.baseline is not None
+    keys = (keys or FrameKeys()).after(potential.facts.head.keys)
+    readings: list[Reading] = []
+    learned = read_hashes(surrogate)
+    with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
+        tables, overlaps = {}, {}
+        for path in files:
+            tables[path] = read_structures(path, rejects, keys, spins=spins, readings=readings)
+            overlaps[path] = Overlap.among(learned, frame_keys(tables[path]), "frames")
+            overlaps[path].note(readings)
+    metrics: dict[str, float] = {}
+    for path, structures in tables.items():
+        metrics |= overlaps[path].scores(f"test/{path.stem}", partial(scored_rows, potential, structures, path))
+    return metrics
+
+
+def scored_rows(
+    potential: Potential, structures: Structures, path: Path, rows: np.ndarray, prefix: str
+) -> dict[str, float]:
+    """`score` of selected frames of a file."""
+    return score(potential, structures.take(rows), prefix, str(path))
+
+
+def score(potential: Potential, structures: Structures, prefix: str, where: str) -> dict[str, float]:
+    """Mean absolute and root mean square errors: energies in meV per molecule, force components in meV/Angstrom.
+
+    Quantities that the file lacks, or that the potential did not learn, are omitted with a warning.
+
+    Args:
+        potential: potential that is scored.
+        structures: labelled structures.
+        prefix: prefix of the keys.
+        where: source of the structures, for messages.
+
+    Raises:
+        InputError: a structure contains an element that the potential was not trained on.
+    """
+    try:
+        answer = potential.predict_structures(structures, mesh=local_mesh())
+    except SimulationError as error:
+        raise InputError(error.message, where=where, remedy="Remove such structures") from error
+    has_energy = np.isfinite(structures.energy)
+    learned = {variable.name for variable in potential.spec.outputs}
+    metrics: dict[str, float] = {}
+    pairs = {
+        "energy": ("mev", answer.energy, structures.energy),
+        "forces": ("mev_per_angstrom", answer.forces, structures.forces),
+    }
+    for name, (unit, predicted, truth) in pairs.items():
+        errors = 1000.0 * (predicted - truth)[np.isfinite(truth)]
+        if not len(errors) or name not in learned:
+            reason = "was not learned" if name not in learned else "is in none of its frames"
+            LOG.warning("%s: errors of %s are omitted, because it %s", where, name, reason)
+            continue
+        metrics[f"{prefix}/{name}_mae_{unit}"] = float(np.abs(errors).mean())
+        metrics[f"{prefix}/{name}_rmse_{unit}"] = float(np.sqrt((errors**2).mean()))
+    has_forces = np.isfinite(structures.forces)
+    intervals = {
+        "energy": (has_energy, structures.energy, answer.energy_low, answer.energy_high, "mev"),
+        "forces": (has_forces, structures.forces, answer.forces_low, answer.forces_high, "mev_per_angstrom"),
+    }
+    for name, (mask, truth, low, high, unit) in intervals.items():
+        if low is not None and high is not None and mask.any():
+            metrics[f"{prefix}/{name}_coverage_90"] = coverage(truth[mask], low[mask], high[mask])
+            metrics[f"{prefix}/{name}_interval_width_{unit}"] = float(1000.0 * np.mean((high - low)[mask]))
+    if answer.stress is not None and np.isfinite(structures.stress).any():
+        errors = 1000.0 * (answer.stress - structures.stress)[np.isfinite(structures.stress)]
+        metrics[f"{prefix}/stress_mae_mev_per_angstrom3"] = float(np.abs(errors).mean())
+    if answer.in_domain is not None:
+        metrics[f"{prefix}/in_domain"] = float(answer.in_domain.mean())
+    return metrics
+
+
+@contextmanager
+def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
+    """Show what was read when the block ends, even if a file is refused, because the table says why."""
+    try:
+        yield
+    finally:
+        show_readings(readings, run_dir)

@@ -1,0 +1,129 @@
+"""Fine-tunes a trained potential: its settings, the head of the new labels, and the replay of old labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from omegaconf import DictConfig, OmegaConf
+
+from data.errors import InputError
+from data.plain import decode, within
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.structures.frame_names import FrameKeys
+from data.structures.table import Structures
+from experiments.application.run_directory import rejects_path
+from experiments.application.stage import existing_file, surrogate_directory
+from experiments.tasks.frames import read_structures
+from surrogates.potentials.facts import PotentialConfig
+from surrogates.potentials.fit import MAIN, FineTuning
+from surrogates.potentials.surrogate import Potential
+from surrogates.trained import card_errors, read_card
+
+
+@dataclass(frozen=True)
+class TuneConfig:
+    """The keys of `tune`.
+
+    Attributes:
+        surrogate: directory of the trained potential; None to start from fresh weights.
+        head: name of the head that learns the new labels.
+        replay: old head -> file of frames with labels of that head, which are trained on beside the new ones.
+        frozen_body: whether only the new head is trained.
+    """
+
+    surrogate: str | None = None
+    head: str = MAIN
+    replay: dict[str, str] = field(default_factory=dict)
+    frozen_body: bool = False
+
+
+def fine_tuning(
+    config: TuneConfig, run_dir: Path, keys: FrameKeys | None = None, readings: list[Reading] | None = None
+) -> FineTuning | None:
+    """The trained potential and the frames to replay; None for fresh weights.
+
+    Args:
+        config: see `TuneConfig`.
+        run_dir: directory that receives the rejected frames of the replay.
+        keys: names of the entries of replayed frames that hold labels.
+        readings: receives what was read.
+
+    Raises:
+        InputError: a file is missing, a head is unknown, or options contradict each other.
+    """
+    if config.surrogate is None:
+        if config.replay or config.frozen_body:
+            raise InputError(
+                "there is nothing to replay or freeze without a trained potential",
+                where="tune.surrogate",
+                remedy="Give tune.surrogate=DIR",
+            )
+        return None
+    potential = Potential.load(surrogate_directory(config.surrogate, "tune.surrogate"))
+    heads = list(potential.facts.heads)
+    if config.frozen_body and config.head in heads:
+        raise InputError(
+            f"head {config.head!r} is there already, and with a frozen body it would be all that changes",
+            where="tune.head",
+            remedy="Give a new head's name",
+        )
+    parts: list[Structures] = []
+    with RejectLog(rejects_path(run_dir, "rejects_replay.csv")) as rejects:
+        for name, file in config.replay.items():
+            if name not in heads:
+                raise InputError(f"no head {name!r}", where="tune.replay", remedy=f"There are {', '.join(heads)}")
+            frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects, keys, readings=readings)
+            parts.append(frames.take(np.flatnonzero(~frames.alone())).with_head(heads.index(name)))
+    return FineTuning(potential, Structures.concatenate(parts) if parts else None, config.frozen_body)
+
+
+#: Settings of a potential that its weights fix, besides the network.
+FIXED = ("ensemble", "repulsion", "long_range")
+
+
+def fixed_by_weights(config: DictConfig) -> dict[str, str]:
+    """Keys of `surrogate` whose values contradict the weights of `tune.surrogate`, with the reason.
+
+    Args:
+        config: configuration of `understudy train experiment=molecules/forces`.
+
+    Raises:
+        InputError: there is no surrogate.
+    """
+    directory = surrogate_directory(config.tune.surrogate, "tune.surrogate")
+    card = read_card(directory)
+    if card["kind"] != "potential":
+        # Loading the surrogate reports this error.
+        return {}
+    with card_errors(directory), within("facts.config"):
+        facts = decode(dict[str, Any], card.get("facts"))
+        old = PotentialConfig.from_json(decode(dict[str, Any], facts.get("config"))).to_json()
+    new: Any = OmegaConf.to_container(config.surrogate, resolve=True)
+    why = "the weights of tune.surrogate hold {}, which stays"
+    changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}
+    unused = {f"surrogate.{name}": text for name, text in changed.items()}
+    network, old_network = new["network"], old["network"]
+    if network.get("architecture") != old_network["architecture"]:
+        unused["surrogate.network"] = unused["surrogate="] = why.format(f"a network {old_network['architecture']}")
+    else:
+        different = [k for k, v in network.items() if k in old_network and old_network[k] != v]
+        unused |= {f"surrogate.network.{k}": why.format(f"{k}={old_network[k]}") for k in different}
+        if "ensemble" in changed:
+            unused["surrogate="] = changed["ensemble"]
+    return unused
+
+
+def continued_config(config: PotentialConfig, potential: Potential) -> PotentialConfig:
+    """The settings with those that the trained weights fix: network, ensemble and pair terms."""
+    old = potential.facts.config
+    return replace(
+        config,
+        network=old.network,
+        ensemble=old.ensemble,
+        repulsion=old.repulsion,
+        long_range=old.long_range,
+    )

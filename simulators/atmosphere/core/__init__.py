@@ -1,0 +1,1 @@
+"""The dynamical core of the atmosphere, by dinosaur."""

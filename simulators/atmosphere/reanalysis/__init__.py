@@ -1,0 +1,1 @@
+"""Reanalysis and model output through xarray: CF conventions, selection, joining and regridding."""

@@ -1,0 +1,1 @@
+"""The shallow-water equations on the sphere."""

@@ -1,0 +1,243 @@
+"""Campaigns: a simulator answers many requests in isolated processes, with limits, retries and a record of the cost.
+
+Requests are identified by their content, so that none is computed twice into the same store. Failures are recorded too,
+with kind and message. Only the parent process writes, and each record is written before the next request is sent.
+
+The cost of a record is the wall time, and the processor time of its simulation and of all programs that it started.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sized
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from data.errors import InputError
+from data.spec import input_hash
+from data.store.records import RecordStore
+from simulators.adapter import Simulator
+from simulators.campaigns.config import CampaignConfig as CampaignConfig
+from simulators.campaigns.crew import Crew
+from simulators.campaigns.outlook import Outlook, Trial
+from simulators.campaigns.slot import Job
+from simulators.campaigns.summary import CampaignSummary, Reasons
+from simulators.workers.interrupts import Interrupts
+from simulators.workers.worker import Answer, request_values
+
+#: Separates the key of a request and the number of a later attempt, after a recorded failure.
+AGAIN = "+"
+
+
+def run_campaign(
+    simulator: Simulator,
+    inputs: Iterable[xr.Dataset],
+    store: Path,
+    config: CampaignConfig | None = None,
+    *,
+    total: int | None = None,
+    progress: bool = True,
+    key: str = "campaign",
+    none_answered: bool = False,
+) -> CampaignSummary:
+    """Answer all requests that have no record in the store yet; the same call again resumes a stopped campaign.
+
+    Args:
+        simulator: picklable simulator, of which each process gets a copy.
+        inputs: requests, consumed lazily as workers become idle, so that there may be millions.
+        store: directory of the records, created if it does not exist.
+        config: number of processes, limits and retries.
+        total: number of requests for the estimate of the remaining time, if `inputs` has no length.
+        progress: whether to show a progress bar, an estimate of the total cost after the first requests, and a final
+            table.
+        key: configuration key of `config`, for messages.
+        none_answered: whether to return normally even if every request failed.
+
+    Raises:
+        InputError: the store has records of another simulator, the simulator cannot be pickled, most of the first
+            requests failed, or all requests failed.
+        SimulationError: `missing_component`: every request would fail, so the campaign ends.
+        KeyboardInterrupt: raised after the workers were killed; every finished record is in the store.
+    """
+    config = config or CampaignConfig()
+    total = len(inputs) if total is None and isinstance(inputs, Sized) else total
+    try:
+        pickled = pickle.dumps(simulator, protocol=5)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise InputError(f"{simulator.name} cannot be sent to another process: {error}") from error
+    with _open(simulator, store) as records:
+        campaign = _Campaign(records, config, pickled, total, progress, key)
+        summary = campaign.run(iter(inputs))
+    if progress:
+        summary.show(simulator.name)
+    if not none_answered:
+        summary.refuse_no_answer(key)
+    return summary
+
+
+def _open(simulator: Simulator, path: Path) -> RecordStore:
+    if not (path / "store.json").exists():
+        facts, spec = {"fingerprint": simulator.fingerprint}, simulator.spec
+        # Each record is passed to the operating system at once and survives a kill of this process; only folds of the
+        # journal into Zarr wait for the disk.
+        return RecordStore.create(
+            path,
+            spec.inputs,
+            spec.outputs,
+            coords=spec.coords,
+            provenance=simulator.provenance,
+            attrs={**spec.attrs, **facts},
+            sync=False,
+        )
+    records = RecordStore.open(path, "a", sync=False)
+    if records.attrs.get("fingerprint") != simulator.fingerprint:
+        owner = records.attrs.get("simulator", "another simulator")
+        records.close()
+        raise InputError(
+            f"holds records of {owner} with other settings or another version than those of {simulator.name}",
+            where=str(path),
+            remedy="Name another store, so that labels of two methods are not mixed",
+        )
+    return records
+
+
+@dataclass
+class _Campaign:
+    """The state of one call of `run_campaign`."""
+
+    records: RecordStore
+    config: CampaignConfig
+    pickled: bytes
+    total: int | None
+    show: bool
+    key: str
+    failed: Counter[str] = field(default_factory=Counter)
+    done: int = 0
+    cached: int = 0
+    requested: int = 0
+    answered: int = 0
+    job_seconds: float = 0.0
+    core_seconds: float = 0.0
+    reasons: Reasons = field(default_factory=Reasons)
+    trial: Trial = field(init=False)
+    crew: Crew = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.trial = Trial(self.config.give_up_after, self.total, str(self.records.path), self.key)
+        self.crew = Crew(self.pickled, self.config, self._record)
+
+    def run(self, inputs: Iterator[xr.Dataset]) -> CampaignSummary:
+        """Send requests to the workers until all have ended."""
+        began = time.perf_counter()
+        outlook = Outlook(self.config.processes, self.config.timeout_s, self.key)
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.completed:,.0f}" + (f" of {self.total:,}" if self.total is not None else "")),
+            TextColumn("{task.fields[rate]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+        )
+        jobs = self._new(inputs)
+        bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show)
+        with Interrupts() as interrupts, bar:
+            task = bar.add_task("simulating (Ctrl-C is safe)", total=self.total, rate="")
+            try:
+                while True:
+                    interrupts.check()
+                    busy = self.crew.feed(jobs)
+                    if not busy:
+                        break
+                    self.crew.collect()
+                    ended = self.done + sum(self.failed.values())
+                    rate = ended / (time.perf_counter() - began)
+                    failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
+                    text = f"{rate:,.1f}/s" + (f"  [red]failed: {failures}[/]" if failures else "")
+                    bar.update(task, completed=self.cached + ended, rate=text)
+                    if self.show and outlook.due(time.perf_counter() - began, ended):
+                        left = None if self.total is None else max(0, self.total - self.cached - ended)
+                        spent = (self.job_seconds, self.core_seconds)
+                        if sentence := outlook.say(spent, ended, self.crew.running(), left):
+                            bar.console.print(escape(sentence))
+            except BaseException:
+                self.crew.kill()
+                raise
+        self.crew.close()
+        seconds = time.perf_counter() - began
+        return CampaignSummary(
+            self.requested,
+            self.done,
+            dict(self.failed),
+            self.cached,
+            seconds,
+            self.core_seconds,
+            self.records.path,
+            self.answered,
+            self.reasons,
+        )
+
+    def _ended(self, status: str, message: str) -> None:
+        """Count a request that has a record, from this or from an earlier run."""
+        if status == "ok":
+            self.answered += 1
+        else:
+            self.reasons.add(status, message)
+        self.trial.take(status, message)
+
+    def _new(self, inputs: Iterator[xr.Dataset]) -> Iterator[Job]:
+        """Yield jobs for requests without a record, and count the others."""
+        latest: dict[str, tuple[str, str, str]] = {}
+        if len(self.records):
+            status, message = self.records.column("status"), self.records.column("message")
+            for key, state, said in zip(self.records.keys(), status, message, strict=True):
+                latest[key.split(AGAIN)[0]] = (key, str(state), str(said))
+        seen: set[str] = set()
+        for record in inputs:
+            key = input_hash(record)
+            if key in seen:
+                continue
+            seen.add(key)
+            self.requested += 1
+            if key not in latest:
+                yield Job(key, request_values(record))
+                continue
+            last, state, said = latest.pop(key)
+            if self.config.retry_failed and state != "ok":
+                _, _, count = last.partition(AGAIN)
+                yield Job(f"{key}{AGAIN}{int(count or 0) + 1}", request_values(record))
+            else:
+                self.cached += 1
+                self._ended(state, said)
+
+    def _record(self, job: Job, answer: Answer) -> None:
+        facts: dict[str, Any] = {
+            "status": answer.status,
+            "message": answer.message,
+            "seconds": job.seconds,
+            "core_seconds": job.core_seconds,
+            "threads": self.config.threads,
+            "attempts": job.attempts,
+            "log": answer.log,
+        }
+        try:
+            self.records.append(job.key, {**job.values, **answer.values}, **facts)
+        except (InputError, TypeError, ValueError):
+            # Inputs of a wrong shape do not fit the columns, so that only key and message are stored.
+            if answer.status != "invalid_input":
+                raise
+            self.records.append(job.key, {}, **facts)
+        self.job_seconds += job.seconds
+        self.core_seconds += job.core_seconds
+        if answer.status == "ok":
+            self.done += 1
+        else:
+            self.failed[answer.status] += 1
+        self._ended(answer.status, answer.message)

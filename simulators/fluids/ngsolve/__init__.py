@@ -1,0 +1,1 @@
+"""Steady flow around bodies on unstructured meshes, by NGSolve."""

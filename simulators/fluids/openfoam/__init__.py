@@ -1,0 +1,1 @@
+"""OpenFOAM cases: packaged ones, and any case directory with parameters."""

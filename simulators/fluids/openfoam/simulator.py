@@ -1,0 +1,235 @@
+"""OpenFOAM as a simulator: parameters are written into a case, its programs run, and its fields are read.
+
+Weller, Tabor, Jasak, Fureby, Computers in Physics 1998, 12, 620. Cases are objects (`foam_cases.Case`): the
+cavity, a body in a channel, or a user's own directory.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import shlex
+import shutil
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data.errors import InputError
+from data.reading import Reading
+from data.spec import SimulationError, Spec, check, content_hash
+from simulators.fluids.openfoam.cases import Case
+from simulators.fluids.openfoam.directory import Directory
+from simulators.fluids.openfoam.files import without_comments
+from simulators.fluids.openfoam.reading import reading_of
+from simulators.fluids.openfoam.run import environment, run, version
+from simulators.workers.scratch import scratch
+
+#: Schemes of d/dt that are accurate in time, and those that only converge to a steady state.
+TRANSIENT = {"Euler", "backward", "CrankNicolson"}
+STEADY = {"steadyState", "localEuler", "SLTS", "CoEuler"}
+
+_RESIDUAL = re.compile(r"Solving for (\w+), Initial residual = (\S+),")
+_CONTINUITY = re.compile(r"sum local = (\S+),")
+
+
+@dataclass(frozen=True)
+class OpenFOAM:
+    """A solver of OpenFOAM on one case, in a temporary directory.
+
+    Attributes:
+        case: template, commands and reading of the results.
+        timeout_s: wall time for all commands of a request together, after which they are killed, s.
+        keep_failed: directory to which the cases of failed requests are moved, with their logs; None: only the last
+            lines of the log are kept, in the error.
+    """
+
+    case: Case
+    timeout_s: float = 600.0
+    keep_failed: str | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.timeout_s < math.inf:
+            raise InputError(f"timeout_s must be above 0 and finite, got {self.timeout_s}", where="simulator.timeout_s")
+
+    @classmethod
+    def from_directory(
+        cls,
+        path: str,
+        parameters: Mapping[str, str],
+        commands: Sequence[str | Sequence[str]],
+        fields: Sequence[str],
+        *,
+        constants: Mapping[str, float] | None = None,
+        grid: Mapping[str, tuple[float, float, int]] | None = None,
+        times: Sequence[float] | None = None,
+        timeout_s: float = 600.0,
+        keep_failed: str | None = None,
+    ) -> OpenFOAM:
+        """A simulator of a user's case; for the arguments see `foam_directory.Directory` and `OpenFOAM`."""
+        case = Directory(
+            path,
+            parameters,
+            tuple(tuple(shlex.split(c)) if isinstance(c, str) else tuple(c) for c in commands),
+            tuple(fields),
+            constants or {},
+            grid,
+            None if times is None else tuple(times),
+        )
+        return cls(case, timeout_s, keep_failed)
+
+    @property
+    def name(self) -> str:
+        """Such as "openfoam:cavity"."""
+        return f"openfoam:{self.case.label}"
+
+    @cached_property
+    def version(self) -> str:
+        """Version of the installed OpenFOAM; raises SimulationError `missing_component` if there is none."""
+        return version()
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The inputs are parameters, the outputs fields."""
+        attrs = {
+            "boundary_conditions": self.case.boundary_conditions,
+            "solver": f"{self.version}: {', '.join(command[0] for command in self.case.steps)}",
+        }
+        return Spec(self.case.inputs, self.case.outputs, self.case.coords, attrs)
+
+    @property
+    def reading(self) -> Reading | None:
+        """A report of what is read from a user's case; None for a packaged case."""
+        case = self.case
+        return reading_of(case) if isinstance(case, Directory) and Path(case.path).is_dir() else None
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version, settings, and the hash of the template."""
+        settings = {"case": self.case.settings, "template": self.case.template.hash}
+        return {"simulator": self.name, "version": self.version, "settings": json.loads(json.dumps(settings))}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One run of the case; see `simulators.adapter.Simulator`."""
+        names = [v.name for v in self.case.inputs]
+        for name in map(str, inputs.data_vars):
+            if name not in names:
+                raise SimulationError("invalid_input", f"no parameter {name!r}; there are {names}")
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        values = {name: float(inputs[name]) for name in names}
+        filled = self.case.fill(values)
+        with scratch() as temporary:
+            folder = temporary / "case"
+            self.case.template.write(folder, filled)
+            try:
+                log = self._run(folder, environment(temporary / "home"))
+                answer = self._read(folder, values)
+            except SimulationError as error:
+                raise self._kept(error, folder) from error
+        return answer.assign_attrs(log=json.dumps(log))
+
+    def _run(self, folder: Path, env: Mapping[str, str]) -> dict[str, Any]:
+        """Run all commands in order; returns facts from their logs."""
+        log: dict[str, Any] = {}
+        deadline = time.monotonic() + self.timeout_s
+        for command in self.case.steps:
+            began = time.monotonic()
+            said = run(command, folder, env, deadline, self.timeout_s)
+            transient = evolves(command[0], folder)
+            facts = {
+                "seconds": round(time.monotonic() - began, 3),
+                **convergence(command[0], said, transient=transient),
+            }
+            log[command[0]] = facts
+        return log
+
+    def _read(self, folder: Path, values: Mapping[str, float]) -> xr.Dataset:
+        try:
+            answer = self.spec.answer(self.case.read(folder, values))
+        except InputError as error:
+            text = str(error).replace(f"{folder}/", "")
+            raise SimulationError("crashed", f"{self.name} ran, but its results cannot be read: {text}") from error
+        for name, array in answer.data_vars.items():
+            bad = int((~np.isfinite(array.values)).sum())
+            if bad:
+                raise SimulationError("crashed", f"{self.name}: {bad} of {array.size} values of {name} are not finite")
+        return answer
+
+    def _kept(self, error: SimulationError, folder: Path) -> SimulationError:
+        if self.keep_failed is None:
+            return error
+        kept = Path(self.keep_failed) / f"{self.case.label}-{uuid.uuid4().hex[:12]}"
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(folder, kept)
+        return SimulationError(
+            error.kind, f"{error.message} (the case is in {kept})", {**error.details, "kept": str(kept)}
+        )
+
+
+def evolves(program: str, folder: Path) -> bool:
+    """Whether a program computes a transient flow, for which no convergence criterion applies.
+
+    Programs named after the SIMPLE algorithm are steady regardless of the case. All others use the schemes of d/dt in
+    system/fvSchemes; `steadyState` and schemes of local time steps are steady.
+
+    Args:
+        program: name of the program.
+        folder: folder of the filled case.
+    """
+    schemes = folder / "system" / "fvSchemes"
+    if "simple" in program.lower() or not schemes.is_file():
+        return False
+    block = re.search(r"\bddtSchemes\s*\{([^{}]*)\}", without_comments(schemes.read_text("latin-1")))
+    entries = re.findall(r"[^\s;]+\s+([^;]+);", block[1]) if block else []
+    words = {word for entry in entries for word in entry.split()}
+    return bool(words & TRANSIENT) and not words & STEADY
+
+
+def convergence(program: str, said: str, *, transient: bool = False) -> dict[str, Any]:
+    """Facts from a solver's log, for the record of a run.
+
+    Args:
+        program: name of the program, for errors.
+        said: its log.
+        transient: whether it computes a transient flow; some such programs print SIMPLE too.
+
+    Returns:
+        The last residuals by field, the last continuity error, and the number of iterations of a steady solver.
+
+    Raises:
+        SimulationError: `not_converged`: a steady solver stopped at its limit, or has no targets.
+    """
+    facts: dict[str, Any] = {}
+    residuals = {name: float(value) for name, value in _RESIDUAL.findall(said)}
+    if residuals:
+        facts["initial_residuals"] = residuals
+    if continuity := _CONTINUITY.findall(said):
+        facts["continuity_error"] = float(continuity[-1])
+    if transient or not re.search(r"^SIMPLE: ", said, re.M):
+        return facts
+    if re.search(r"^SIMPLE: no convergence criteria", said, re.M | re.I):
+        raise SimulationError(
+            "not_converged",
+            f"{program} has no convergence targets; add residualControl to SIMPLE in system/fvSolution",
+            facts,
+        )
+    done = re.search(r"SIMPLE solution converged in (\d+) iterations", said)
+    if done is None:
+        reached = ", ".join(f"{name} {value:.2g}" for name, value in residuals.items())
+        steps = len(re.findall(r"^Time = ", said, re.M))
+        raise SimulationError(
+            "not_converged", f"{program} stopped after {steps} iterations above its residual targets: {reached}", facts
+        )
+    return {**facts, "iterations": int(done[1])}

@@ -1,0 +1,1 @@
+"""Equations on periodic boxes, by the spectral solvers of exponax."""

@@ -1,0 +1,317 @@
+"""exponax: differentiable and batched pseudo-spectral solvers of equations on periodic boxes, in this process.
+
+Koehler et al., APEBench, NeurIPS 2024 (arXiv:2411.00180). The linear part is integrated exactly, the nonlinear part
+by exponential Runge-Kutta steps (`simulators.fluids.spectral.etdrk`); products are dealiased.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from jaxtyping import Array, Bool, Float
+
+from data.errors import InputError
+from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
+from simulators.fluids.spectral import stability
+from simulators.fluids.spectral.equations import AXES, EQUATIONS, Equation
+from simulators.fluids.spectral.settings import check_settings
+
+#: Largest divergence of an initial velocity relative to its gradient; rounding to float32 causes 1e-6.
+DIVERGENCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Exponax:
+    """One equation on one grid.
+
+    Attributes:
+        equation: a key of `spectral.equations.EQUATIONS`, which holds its parameters and their defaults.
+        dim: number of space dimensions.
+        points: grid points along each side.
+        length: side of the periodic box.
+        save_dt: time between saved states.
+        steps: number of saved states after the initial one.
+        dt: time step, which divides `save_dt`; None: `save_dt`.
+        order: order of the Runge-Kutta method in time, 1 to 4.
+        dealias: fraction of the wavenumbers that products keep; None: the default of the equation.
+        parameters: coefficients that differ from their defaults.
+        varied: names of coefficients that are inputs of each request.
+        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
+        coefficients: "complex", or "real" as in exponax 0.2.0, which is of first order for dispersive equations and
+            reproduces data that exponax computed; see `spectral.etdrk`. Other equations are not affected.
+        refine: largest number of times that `dt` is halved for a request that blows up or misses `tolerance`.
+        growth: ratio of amplitude to initial amplitude that counts as a blow-up; see `stability.bounds`.
+        courant: largest Courant number (cells that the flow crosses in one step). Above about 1 the explicit part is
+            unstable without diffusion, and an answer that stays bounded can be far from the solution. None: no check.
+        tolerance: largest relative L2 difference, at any saved time, between the answer and that with twice the step;
+            None: no check. It requires `refine` of at least 1.
+
+    Raises:
+        InputError: a setting is invalid; the message names valid values.
+    """
+
+    equation: str
+    points: int
+    length: float = 1.0
+    save_dt: float = 1.0
+    steps: int = 1
+    dim: int = 1
+    dt: float | None = None
+    order: int = 4
+    dealias: float | None = None
+    parameters: Mapping[str, float] = field(default_factory=dict)
+    varied: tuple[str, ...] = ()
+    dtype: str = "float32"
+    coefficients: str = "complex"
+    refine: int = 0
+    growth: float = 100.0
+    courant: float | None = 5.0
+    tolerance: float | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "varied", tuple(self.varied))
+        object.__setattr__(self, "parameters", dict(self.parameters))
+        check_settings(self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Compiled programs are not pickled.
+        return type(self), tuple(getattr(self, f.name) for f in fields(self))
+
+    @property
+    def row(self) -> Equation:
+        """The equation's row of the table."""
+        return EQUATIONS[self.equation]
+
+    @property
+    def values(self) -> dict[str, float]:
+        """Value of every parameter for a request that does not set it."""
+        return {name: p.default for name, p in self.row.parameters_in(self.dim).items()} | dict(self.parameters)
+
+    @property
+    def step(self) -> float:
+        """The time step."""
+        return self.save_dt if self.dt is None else self.dt
+
+    @property
+    def substeps(self) -> int:
+        """Time steps between saved states."""
+        return round(self.save_dt / self.step)
+
+    @property
+    def name(self) -> str:
+        """Such as "exponax:burgers-1d"."""
+        return f"exponax:{self.equation}-{self.dim}d"
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The inputs are the initial state and the varied parameters; the output is the states at all saved times."""
+        axes = AXES[: self.dim]
+        positions = tuple(i * self.length / self.points for i in range(self.points))
+        parameters = self.row.parameters_in(self.dim)
+        return Spec(
+            inputs=(
+                Variable("initial", ("channel", *axes), "1", "float32", "initial state"),
+                *(Variable(n, (), "1", "float64", parameters[n].long_name) for n in self.varied),
+            ),
+            outputs=(Variable("u", ("time", "channel", *axes), "1", "float32", "state"),),
+            coords=(
+                Coordinate("time", tuple(i * self.save_dt for i in range(self.steps + 1)), "1", "time"),
+                Coordinate("channel", self.row.channel_names(self.dim), "1", "component of the state"),
+                *(Coordinate(axis, positions, "1", f"position along {axis}") for axis in axes),
+            ),
+            attrs={
+                "boundary_conditions": "periodic",
+                "solver": f"exponax {_version()} ETDRK{0 if self.row.linear else self.order}",
+                "equation": self.row.text,
+            },
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version and settings."""
+        settings = json.loads(json.dumps(asdict(self)))
+        return {"simulator": self.name, "version": f"exponax {_version()}", "settings": settings}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def at(self, *, points: int | None = None, dt: float | None = None) -> Exponax:
+        """A coarser or finer copy with the same saved times."""
+        return replace(self, points=points or self.points, dt=dt or self.dt)
+
+    def solve(
+        self, initial: Float[Array, " C *N"], parameters: Mapping[str, Float[Array, ""]] | None = None
+    ) -> Float[Array, "T C *N"]:
+        """States at all saved times, beginning with the initial one; a pure function for jax.grad, jvp, vmap and jit.
+
+        Args:
+            initial: state at time 0.
+            parameters: coefficients that replace those of the settings, except whole numbers.
+
+        Raises:
+            InputError: JAX's default precision is not `dtype`.
+            SimulationError: `missing_component` without exponax; `invalid_input` for a wrong shape or an unknown
+                parameter.
+        """
+        if jnp.result_type(float) != self.dtype:
+            raise InputError(
+                f"{self.dtype} needs JAX in that precision",
+                where="simulator.dtype",
+                remedy=f"Call within jax.enable_x64({self.dtype == 'float64'})",
+            )
+        coefficients = dict(parameters or {})
+        self._fits(initial, coefficients, batch=False)
+        advance = self._advance({**self.values, **{n: jnp.asarray(v, self.dtype) for n, v in coefficients.items()}})
+        axes = tuple(range(-self.dim, 0))
+
+        def interval(u: Float[Array, " C *N"], _: None) -> tuple[Float[Array, " C *N"], Float[Array, " C *N"]]:
+            # The state returns to the grid once per interval: parts that the real transform cannot represent must not
+            # accumulate, and a trajectory that resumes from a saved state must equal an uninterrupted one.
+            hat = jax.lax.fori_loop(0, self.substeps, lambda _, h: advance(h), jnp.fft.rfftn(u, axes=axes))
+            after = jnp.fft.irfftn(hat, s=u.shape[1:], axes=axes)
+            return after, after
+
+        start = jnp.asarray(initial, self.dtype)
+        _, later = jax.lax.scan(interval, start, None, length=self.steps)
+        return jnp.concatenate([start[None], later])
+
+    def trajectories(
+        self,
+        initial: Float[Array, "B C *N"] | Float[np.ndarray, "B C *N"],
+        parameters: Mapping[str, Float[Array, " B"] | Float[np.ndarray, " B"]] | None = None,
+    ) -> Float[Array, "B T C *N"]:
+        """Solve for a batch in one program, which is compiled once per batch size.
+
+        Trajectories that blew up are returned too; `good` identifies them.
+
+        Raises:
+            SimulationError: as `solve`.
+        """
+        coefficients = dict(parameters or {})
+        self._fits(initial, coefficients, batch=True)
+        with jax.enable_x64(self.dtype == "float64"):
+            batch = {name: jnp.asarray(values, self.dtype) for name, values in coefficients.items()}
+            return self._compiled(jnp.asarray(initial, self.dtype), batch)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One trajectory; see `simulators.adapter.Simulator`."""
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        initial = np.asarray(inputs["initial"].values, np.float32)
+        parameters = {name: float(inputs[name]) for name in self.varied}
+        try:
+            self.row.check(parameters, self.dim, "request")
+        except InputError as error:
+            raise SimulationError("invalid_input", str(error)) from error
+        if self.row.solenoidal and (diverges := stability.divergence(initial)) > DIVERGENCE:
+            raise SimulationError(
+                "invalid_input",
+                f"initial is not incompressible: its divergence is {diverges:.2g} of its gradient, {DIVERGENCE:g} is "
+                "allowed; project it, as simulators.fluids.spectral.initial.Solenoidal does",
+            )
+
+        def attempt(level: int) -> tuple[Float[np.ndarray, "T C *N"], float, str]:
+            solver = self._halved(level)
+            batch = {name: np.array([value]) for name, value in parameters.items()}
+            trajectory = np.asarray(solver.trajectories(initial[None], batch))[0]
+            return trajectory, solver.step, solver.fault(trajectory, parameters)
+
+        trajectory, facts = stability.solve_with_refinement(attempt, self.refine, self.tolerance)
+        return self.spec.answer({"u": trajectory}).assign_attrs(log=json.dumps(facts))
+
+    def fault(self, trajectory: Float[np.ndarray, "T C *N"], parameters: Mapping[str, float] | None = None) -> str:
+        """Why and when a trajectory is not a solution, or "" if it is sound.
+
+        It exceeds its bound or is not finite; or the Courant number exceeds `courant`, so that even a bounded
+        trajectory is not resolved in time.
+        """
+        sound = stability.sound(trajectory[None], self.growth)[0]
+        last = len(sound) - 1 if sound.all() else int(np.argmin(sound)) - 1
+        number = stability.courant(
+            self.row, trajectory[: last + 1], self.length, self.step, {**self.values, **(parameters or {})}
+        )
+        flow = "" if number is None else f" at Courant number {number:.2g} (below about 0.5 is safe)"
+        if not sound.all():
+            start, end = last * self.save_dt, (last + 1) * self.save_dt
+            return f"{self.equation} blew up between times {start:g} and {end:g} with dt {self.step:.3g}{flow}"
+        if self.courant is not None and number is not None and number > self.courant:
+            return f"{self.equation} went with dt {self.step:.3g}{flow}, {self.courant:g} is allowed"
+        return ""
+
+    def good(
+        self,
+        trajectories: Float[np.ndarray, "B T C *N"],
+        parameters: Mapping[str, Float[np.ndarray, " B"]] | None = None,
+    ) -> Bool[np.ndarray, " B"]:
+        """Whether each trajectory of a batch is free of a `fault`."""
+        coefficients = {name: np.asarray(values) for name, values in (parameters or {}).items()}
+        batch = np.asarray(trajectories)
+        by_trajectory = [{name: float(values[i]) for name, values in coefficients.items()} for i in range(len(batch))]
+        return np.array([not self.fault(u, p) for u, p in zip(batch, by_trajectory, strict=True)], bool)
+
+    def _halved(self, level: int) -> Exponax:
+        return self if level == 0 else self._finer._halved(level - 1)
+
+    def _fits(self, initial: Any, parameters: Mapping[str, Any], *, batch: bool) -> None:
+        shape = (len(self.row.channel_names(self.dim)), *(self.points,) * self.dim)
+        lead = np.shape(initial)[:1] if batch else ()
+        if np.shape(initial) != lead + shape:
+            raise SimulationError(
+                "invalid_input", f"initial must have shape {(('B',) if batch else ()) + shape}, got {np.shape(initial)}"
+            )
+        accepted = {n for n, p in self.row.parameters_in(self.dim).items() if not p.whole}
+        for name, values in parameters.items():
+            if name not in accepted or np.shape(values) != lead:
+                raise SimulationError(
+                    "invalid_input",
+                    f"{name} of shape {np.shape(values)} does not fit: shape {lead}, one of {sorted(accepted)}",
+                )
+        if batch and (missing := set(self.varied) - set(parameters)):
+            raise SimulationError("invalid_input", f"parameters lack {sorted(missing)}")
+
+    def _advance(self, parameters: Mapping[str, Any]) -> Callable[[Array], Array]:
+        try:
+            from simulators.fluids.spectral.steppers import STEPPERS, Discretisation
+        except ModuleNotFoundError as error:
+            raise _missing() from error
+        return STEPPERS[self.equation](
+            Discretisation(
+                self.dim,
+                self.length,
+                self.points,
+                self.step,
+                self.order,
+                self.dealias or self.row.dealias,
+                self.coefficients == "real",
+            ),
+            parameters,
+        )
+
+    @cached_property
+    def _compiled(self) -> Callable[[Array, Mapping[str, Array]], Array]:
+        return jax.jit(jax.vmap(self.solve))
+
+    @cached_property
+    def _finer(self) -> Exponax:
+        return self.at(dt=self.step / 2)
+
+
+def _version() -> str:
+    try:
+        return version("exponax")
+    except PackageNotFoundError as error:
+        raise _missing() from error
+
+
+def _missing() -> SimulationError:
+    return SimulationError("missing_component", "exponax is not installed; install it with `pip install exponax`")

@@ -1,0 +1,1 @@
+"""Neural operators: surrogates of fields on uniform grids."""

@@ -1,0 +1,200 @@
+"""The metadata of a field surrogate, saved with its weights: settings, layout, scales and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from data.fields.samples import Layout
+from data.plain import decode, within
+from surrogates.fields.bands import Bands
+from surrogates.fields.coarse_darcy import CoarseDarcy, with_coarse
+from surrogates.fields.loss import FieldLoss
+from surrogates.fields.model import CONSTRAINTS, FieldModel
+from surrogates.fields.networks.table import FieldShape, config_from_json, config_to_json
+from surrogates.fields.scale import FieldScale
+from surrogates.fields.units import FieldUnits
+from surrogates.learning.box import Box
+from surrogates.learning.normalise import refuse_unlike
+
+#: Coarse solvers whose answer can be an input of the network.
+COARSE = ("none", "darcy")
+
+
+@dataclass(frozen=True)
+class FieldSettings:
+    """Settings of the ensemble, of its constraints and of its loss.
+
+    Attributes:
+        ensemble: number of members; with 2 or more their spread enters the error bars.
+        increment: whether the network predicts the change of the state in a step rather than the next state.
+        constraint: "none"; "mean" keeps the mean of each channel; for velocities on periodic grids "divergence_free"
+            projects, and "stream_function" derives a plane velocity from a stream function.
+        loss, unroll, unroll_from, unroll_full, cut_gradient, noise, symmetry: see `FieldLoss`.
+        average_symmetry: whether predictions are averaged over the elements of `symmetry`.
+        coarse: one of `COARSE`: a coarse solver whose answer is a further input field of the network.
+    """
+
+    ensemble: int = 1
+    increment: bool = True
+    constraint: str = "none"
+    loss: str = "mse"
+    unroll: int = 1
+    unroll_from: float = 0.3
+    unroll_full: float = 0.7
+    cut_gradient: bool = False
+    noise: float = 0.0
+    symmetry: str = "none"
+    average_symmetry: bool = False
+    coarse: str = "none"
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1:
+            raise ValueError(f"ensemble must be at least 1, got {self.ensemble}")
+        if self.constraint not in CONSTRAINTS:
+            raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
+        if self.coarse not in COARSE:
+            raise ValueError(f"coarse must be one of {', '.join(COARSE)}, got {self.coarse!r}")
+        self.make_loss((), ())
+
+    def make_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
+        """The loss that training minimises, on a domain with these lengths and periodic dims."""
+        longest = max(lengths, default=1.0)
+        return FieldLoss(
+            self.loss,
+            self.unroll,
+            self.unroll_from,
+            self.unroll_full,
+            self.cut_gradient,
+            self.noise,
+            self.symmetry,
+            tuple(length / longest for length in lengths),
+            periodic,
+        )
+
+
+@dataclass(frozen=True)
+class FieldConfig(FieldSettings):
+    """The settings of training together with those of the network of each member."""
+
+    network: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        settings = {k: v for k, v in asdict(self).items() if k != "network"}
+        return {**settings, "network": config_to_json(self.network)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FieldConfig:
+        """The configuration that `to_json` described."""
+        with within("network"):
+            network = config_from_json(value.get("network"))
+        return replace(decode(FieldConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
+
+
+@dataclass(frozen=True)
+class FieldFacts:
+    """Metadata that is saved with the weights.
+
+    Attributes:
+        config: settings of training and of the network.
+        layout: inputs and outputs, with their names and units, on the grid of training.
+        scale: means and standard deviations of samples in the units of `units`; see `FieldScale`.
+        labels_fingerprint: fingerprint of the simulator, or of the data, that the labels come from.
+        bands: calibrated error bars; None without calibration samples.
+        scores: errors on held-out data, by metric with its unit in the key.
+        coarse: the coarse solver whose answer is an input of the network; None for no solver.
+        units: units of the fields inside of the network; None for the units of the samples, as in surrogates of earlier
+            versions.
+        domain: ranges of the training samples (see `surrogates.fields.training_domain`); None for surrogates of
+            earlier versions, which did not save them.
+    """
+
+    config: FieldConfig
+    layout: Layout
+    scale: FieldScale
+    labels_fingerprint: str
+    bands: Bands | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    coarse: CoarseDarcy | None = None
+    units: FieldUnits | None = None
+    domain: Box | None = None
+
+    def __post_init__(self) -> None:
+        layout, scale = self.layout, self.scale
+        seen = (*layout.static, self.coarse) if self.coarse is not None else layout.static
+        refuse_unlike(channels=range(layout.channels), scale=scale.state_mean)
+        refuse_unlike(fields=seen, scale=scale.static_mean)
+        refuse_unlike(parameters=layout.parameters, scale=scale.parameter_mean)
+        if self.bands is not None and self.bands.floor:
+            refuse_unlike(channels=range(layout.channels), bands=self.bands.floor[0])
+
+    def network_static(
+        self, static: Float[np.ndarray, "sample *space static"]
+    ) -> Float[np.ndarray, "sample *space seen"]:
+        """The static fields of the network: those of the samples, and the answer of the coarse solver, if any."""
+        if self.coarse is None:
+            return static
+        return with_coarse(self.coarse, static)
+
+    @property
+    def shape(self) -> FieldShape:
+        """Dims and channels of the inputs and outputs of the network."""
+        layout = self.layout
+        state = layout.channels if layout.evolves else 0
+        return FieldShape(
+            dims=len(layout.space),
+            inputs=max(1, state + len(layout.static) + (self.coarse is not None)),
+            outputs=1 if self.config.constraint == "stream_function" else layout.channels,
+            parameters=len(layout.parameters),
+            periodic=layout.periodic,
+        )
+
+    def model(self, seed: int = 0) -> FieldModel:
+        """A model with initial weights."""
+        config = self.config
+        return FieldModel(
+            config.network,
+            self.shape,
+            config.ensemble,
+            self.scale,
+            self.shares(),
+            nnx.Rngs(seed),
+            evolves=self.layout.evolves,
+            increment=config.increment,
+            constraint=config.constraint,
+        )
+
+    def shares(self) -> tuple[float, ...]:
+        """Lengths of the domain over its longest; the divergence of a field is zero or not in every unit of length."""
+        lengths = self.layout.lengths()
+        return tuple(length / max(lengths) for length in lengths)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        # Surrogates of earlier versions lack these entries, and must keep their fingerprint.
+        more = {"units": self.units, "domain": self.domain}
+        return {
+            **{name: value.to_json() for name, value in more.items() if value is not None},
+            "config": self.config.to_json(),
+            "layout": self.layout.to_json(),
+            "scale": self.scale.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "bands": None if self.bands is None else self.bands.to_json(),
+            "scores": dict(self.scores),
+            "coarse": None if self.coarse is None else self.coarse.to_json(),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> FieldFacts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
+        """
+        return decode(FieldFacts, value)

@@ -1,0 +1,117 @@
+"""Training of a `FieldSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from jax.sharding import Mesh
+
+from data.errors import InputError
+from data.fields.batches import FieldBatches
+from data.fields.samples import Fields
+from surrogates.fields.bands import Bands
+from surrogates.fields.coarse_darcy import CoarseDarcy, refuse_unfit, with_coarse
+from surrogates.fields.facts import FieldConfig, FieldFacts
+from surrogates.fields.model import FieldModel
+from surrogates.fields.scale import FieldScale
+from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.fields.training_domain import domain_of
+from surrogates.fields.units import FieldUnits
+from surrogates.learning.devices import data_mesh
+from surrogates.learning.loop import FitResult, TrainConfig, fit
+
+
+def fit_field(
+    train: Fields,
+    valid: Fields | None,
+    config: FieldConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    calibration: Fields | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> tuple[FieldSurrogate, FitResult]:
+    """Train a surrogate of a field, or of the step of a trajectory, and calibrate it.
+
+    Args:
+        train: training samples.
+        valid: validation samples, which select the best weights; None keeps the last weights.
+        config: settings of the ensemble, the network and the loss.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        calibration: samples for the bands, disjoint from `train` and `valid`; None for no bands.
+        mesh: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: trajectories have fewer steps than are unrolled, the constraint does not suit the output, `valid` or
+            `calibration` has another layout than `train`, or rollouts of `calibration` are not finite.
+    """
+    layout = train.layout
+    times = train.states.shape[1]
+    if layout.evolves and layout.initial is None:
+        raise InputError(
+            f"{layout.output.name} evolves, and no input is its first state",
+            remedy="Name it `initial` and give it among data.inputs",
+        )
+    if layout.evolves and config.unroll >= times:
+        raise InputError(
+            f"{config.unroll} steps are unrolled, the trajectories have {times - 1}",
+            where="surrogate.unroll",
+            remedy="Give fewer",
+        )
+    if config.constraint == "mean" and not layout.evolves:
+        raise InputError(
+            f"{layout.output.name} does not evolve, so there is no state whose mean it could keep",
+            where="surrogate.constraint",
+            remedy="Set it to none",
+        )
+    dims = len(layout.space)
+    solenoidal = {"divergence_free": (2, 3), "stream_function": (2,)}.get(config.constraint)
+    if solenoidal is not None and (not all(layout.periodic) or dims not in solenoidal or layout.channels != dims):
+        fitting = " or ".join(map(str, solenoidal))
+        raise InputError(
+            f"a {config.constraint} answer needs a velocity on a periodic domain in {fitting}D",
+            where="surrogate.constraint",
+            remedy="Set it to none",
+        )
+    for other, name in ((valid, "validation"), (calibration, "calibration")):
+        if other is not None:
+            other.refuse_other(layout, f"the {name} part")
+    coarse = None
+    if config.coarse == "darcy":
+        refuse_unfit(layout)
+        coarse = CoarseDarcy.fit(train.static[..., 0], train.states[:, 0, ..., 0])
+    domain = domain_of(train)
+    if coarse is not None:
+        train = replace(train, static=with_coarse(coarse, train.static))
+        valid = None if valid is None else replace(valid, static=with_coarse(coarse, valid.static))
+    units = FieldUnits.fit(train, one_unit=solenoidal is not None)
+    train = units.apply(train)
+    valid = None if valid is None else units.apply(valid)
+    facts = FieldFacts(
+        config, layout, FieldScale.fit(train), train.fingerprint, coarse=coarse, units=units, domain=domain
+    )
+    mesh = mesh or data_mesh()
+    frames = config.unroll + 1 if layout.evolves else 1
+    size = -(-training.batch_size // mesh.size) * mesh.size
+    learn = FieldBatches(train, size, frames, training.seed)
+    # Overlapping windows would add little information to the validation.
+    check = None if valid is None else FieldBatches(valid, size, frames, None, stride=max(1, frames - 1))
+    loss = config.make_loss(layout.lengths(), layout.periodic)
+    result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
+    assert isinstance(result.model, FieldModel)
+    surrogate = FieldSurrogate(result.model, facts)
+    if calibration is not None:
+        answer = surrogate.predict_fields(calibration)
+        if not np.isfinite(answer.mean).all():
+            raise InputError(
+                "rollouts of the calibration part are not finite",
+                where="data.parts",
+                remedy="Train longer, or with surrogate.unroll above 1",
+            )
+        surrogate = surrogate.with_facts(bands=Bands.fit(calibration.states, answer.mean, answer.std))
+    return surrogate, result

@@ -1,0 +1,1 @@
+"""Forecasters of the atmosphere: surrogates that step states on the sphere."""

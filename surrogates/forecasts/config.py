@@ -1,0 +1,323 @@
+"""Settings of a forecaster, its calibrated bands, and the facts that are saved with its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from data.plain import decode, within
+from data.sphere.states import PRESSURE_UNITS, WeatherLayout
+from surrogates.forecasts.loss import WeatherLoss
+from surrogates.forecasts.model import WeatherModel, WeatherScale
+from surrogates.forecasts.networks.table import config_from_json, config_to_json
+from surrogates.learning.conformal import ALPHA, conformal_quantile
+from surrogates.learning.normalise import refuse_unlike
+
+USUAL = ("none", "mean", "hour", "day")
+LEVEL_WEIGHTS = ("equal", "mass")
+
+
+@dataclass(frozen=True)
+class WeatherSettings:
+    """Settings of a forecaster and of its training.
+
+    Attributes:
+        ensemble: number of networks, trained independently; their mean is the forecast.
+        history: number of past anomalies that a network sees, the present one included.
+        noise_dims: length of the noise vector that makes one network an ensemble; 0 for a deterministic forecast.
+        draws: number of members of which training computes the fair CRPS.
+        usual: state that anomalies are differences from: "none" (the mean of each channel), "mean" (of each point),
+            "hour" (of each point at each hour of the day), or "day" (states of the days before, which need that much
+            more of the past).
+        day_weights: for "day", weights of yesterday, of the day before it, and so on; their sum is 1.
+        level_weights: "equal", or "mass" for weights in proportion to pressure (or sigma), as the mass of air.
+        variable_weights: weights of variables in the loss where they are not 1.
+        keep_mass: whether a step keeps the area mean of surface pressure.
+        keep_means: whether the area means of anomalies decay as they did in the training, whatever the network says:
+            they hardly change in a step, and small errors of a network there add up in a long run.
+        zonal_weight: weight of zonal means in the loss, relative to points; see `WeatherLoss`.
+        spectral_weight: weight of spherical harmonics in the loss, relative to points; see `WeatherLoss`.
+        mirror: whether training mirrors half of its windows at the equator, which doubles the data where the forcing of
+            both hemispheres is the same and no static field differs between them.
+        sun: whether networks see the sun's light and the time of year, where times are dates.
+        damping: share of an anomaly that is left after a step in which the network adds nothing.
+        truncation: largest total wavenumber of what a step adds; None keeps all.
+        unroll, unroll_from, unroll_full, input_noise: see `WeatherLoss`.
+        adjust_days: length of the free runs in which the climate is adjusted after training; 0 for none. See
+            `surrogates.forecasts.adjustment`.
+        adjust_runs: number of these runs.
+        steps: default number of steps of a forecast.
+
+    Raises:
+        ValueError: a name is unknown or a number out of range.
+    """
+
+    ensemble: int = 1
+    history: int = 1
+    noise_dims: int = 0
+    draws: int = 2
+    usual: str = "mean"
+    day_weights: tuple[float, ...] = (1.0,)
+    level_weights: str = "equal"
+    variable_weights: dict[str, float] = field(default_factory=dict)
+    keep_mass: bool = False
+    keep_means: bool = False
+    zonal_weight: float = 0.0
+    spectral_weight: float = 0.0
+    mirror: bool = False
+    sun: bool = True
+    damping: float = 1.0
+    truncation: int | None = None
+    unroll: int = 1
+    unroll_from: float = 0.3
+    unroll_full: float = 0.7
+    input_noise: float = 0.0
+    adjust_days: float = 0.0
+    adjust_runs: int = 32
+    steps: int = 10
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "day_weights", tuple(float(w) for w in self.day_weights))
+        if not self.day_weights or abs(sum(self.day_weights) - 1) > 1e-6:
+            raise ValueError(f"day_weights must add up to 1, got {self.day_weights}")
+        if min(self.ensemble, self.history, self.steps) < 1 or self.noise_dims < 0:
+            raise ValueError("ensemble, history and steps must be 1 or more, and noise_dims 0 or more")
+        if not 0 <= self.damping <= 1:
+            raise ValueError(f"damping must lie within 0 and 1, got {self.damping}")
+        if self.noise_dims and self.draws < 2:
+            raise ValueError(f"a fair CRPS needs 2 draws or more, got {self.draws}")
+        for name, choices in (("usual", USUAL), ("level_weights", LEVEL_WEIGHTS)):
+            if getattr(self, name) not in choices:
+                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.keep_means and self.usual == "day":
+            raise ValueError("keep_means needs usual states that are those of the training, not of the day before")
+        if self.adjust_days < 0 or self.adjust_runs < 1:
+            raise ValueError("adjust_days must be 0 or more, and adjust_runs 1 or more")
+        if self.adjust_days and (self.truncation is None or self.usual == "day"):
+            raise ValueError("adjust_days needs a truncation, and usual states that are those of the training")
+        if self.spectral_weight and self.truncation is None:
+            raise ValueError("spectral_weight needs a truncation")
+        WeatherLoss(
+            self.unroll, self.unroll_from, self.unroll_full, input_noise=self.input_noise,
+            zonal_weight=self.zonal_weight, spectral_weight=self.spectral_weight,
+        )  # fmt: skip
+
+    def loss(
+        self,
+        layout: WeatherLayout,
+        zonal_unit: Float[np.ndarray, "latitude channel"] | None = None,
+        spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
+    ) -> WeatherLoss:
+        """The loss that training minimises.
+
+        Args:
+            layout: layout of the states.
+            zonal_unit: unit of the errors of zonal means.
+            spectral_unit: unit of the errors of spherical harmonics.
+
+        Raises:
+            ValueError: a weight names a variable that is not among the channels.
+        """
+        strange = [v for v in self.variable_weights if v not in layout.variables]
+        if strange:
+            raise ValueError(f"variable_weights names {strange[0]}; there are {', '.join(layout.variables)}")
+        weights = np.array([float(self.variable_weights.get(c.variable, 1.0)) for c in layout.channels])
+        if self.level_weights == "mass":
+            top = 1000.0 if layout.level_units == PRESSURE_UNITS else 1.0
+            weights *= np.array([1.0 if c.level is None else c.level / top for c in layout.channels])
+        weights /= weights.mean()
+        draws = self.draws if self.noise_dims else 1
+        return WeatherLoss(
+            self.unroll, self.unroll_from, self.unroll_full, draws, tuple(weights.tolist()), self.input_noise,
+            self.zonal_weight, () if zonal_unit is None else tuple(map(tuple, zonal_unit.tolist())),
+            self.spectral_weight,
+            () if spectral_unit is None else tuple(tuple(map(tuple, wave)) for wave in spectral_unit.tolist()),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class WeatherConfig(WeatherSettings):
+    """The settings, and the network of each member."""
+
+    network: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        settings = {k: v for k, v in asdict(self).items() if k != "network"}
+        return {**settings, "day_weights": list(self.day_weights), "network": config_to_json(self.network)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> WeatherConfig:
+        """The configuration that `to_json` described."""
+        with within("network"):
+            network = config_from_json(value.get("network"))
+        return replace(decode(WeatherConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
+
+
+@dataclass(frozen=True)
+class LeadBands:
+    """Calibrated error bars of forecasts, by lead and channel.
+
+    A band contains the truth at a share 1 - alpha of the points of a field, by area, for a share 1 - alpha of the
+    forecasts that are exchangeable with those of the calibration. Times of one record are only partly exchangeable,
+    which a test on later times shows.
+
+    Attributes:
+        sigma: root mean square error by lead and channel, in the unit of the channel.
+        factor: half width of the band by lead and channel, in units of sigma.
+        alpha: share of points, and of forecasts, that may lie outside.
+        n: number of forecasts of the calibration.
+    """
+
+    sigma: tuple[tuple[float, ...], ...]
+    factor: tuple[tuple[float, ...], ...]
+    alpha: float
+    n: int
+
+    def __post_init__(self) -> None:
+        refuse_unlike(sigma=self.sigma, factor=self.factor)
+        if len({len(row) for row in (*self.sigma, *self.factor)}) > 1:
+            raise ValueError("sigma and factor must have as many channels at each lead")
+        if not 0 < self.alpha < 1 or self.n < 0:
+            raise ValueError("alpha must lie between 0 and 1, and n be 0 or more")
+
+    @staticmethod
+    def fit(
+        errors: Float[np.ndarray, "forecast lead latitude longitude channel"],
+        area: Float[np.ndarray, "latitude longitude"],
+        alpha: float = ALPHA,
+    ) -> LeadBands:
+        """Calibrate on forecasts that training has not seen.
+
+        Raises:
+            InputError: there are so few forecasts that no finite band has the coverage.
+        """
+        weights = (area / area.sum()).ravel()
+        flat = np.abs(errors).reshape(*errors.shape[:2], -1, errors.shape[-1]).astype(np.float64)
+        sigma = np.sqrt(np.einsum("nlpc,p->lc", flat**2, weights) / len(flat))
+        # The floor is the least positive number, to avoid 0 / 0: humidity aloft is 1e-6, so no larger one suits.
+        sigma = np.maximum(sigma, np.finfo(np.float64).tiny)
+        # The quantile over points, weighted by area.
+        order = np.argsort(flat, axis=2)
+        reached = np.cumsum(weights[order], axis=2) >= 1 - alpha - 1e-12
+        at = np.take_along_axis(order, reached.argmax(axis=2)[:, :, None], axis=2)
+        score = np.take_along_axis(flat, at, axis=2)[:, :, 0] / sigma
+        factor = [
+            tuple(conformal_quantile(score[:, lead, c], alpha) for c in range(score.shape[2]))
+            for lead in range(score.shape[1])
+        ]
+        return LeadBands(tuple(tuple(float(v) for v in row) for row in sigma), tuple(factor), alpha, len(flat))
+
+    def half_width(self, leads: int) -> Float[np.ndarray, "lead channel"]:
+        """Half the width of the band, in the unit of each channel.
+
+        Raises:
+            ValueError: the band is not calibrated for so many leads.
+        """
+        if leads > len(self.sigma):
+            raise ValueError(f"bands reach {len(self.sigma)} leads, {leads} are asked for")
+        return (np.array(self.sigma) * np.array(self.factor))[:leads]
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict."""
+        return {**asdict(self), "sigma": [list(r) for r in self.sigma], "factor": [list(r) for r in self.factor]}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> LeadBands:
+        """What `to_json` described."""
+        return decode(LeadBands, value)
+
+
+@dataclass(frozen=True)
+class WeatherFacts:
+    """The facts that are saved with the weights of a forecaster.
+
+    Attributes:
+        config: settings and networks.
+        layout: layout of the states.
+        scale: scales of the channels.
+        labels_fingerprint: fingerprint of the states that the forecaster learned from.
+        low, high: smallest and largest value of each channel among these states.
+        bands: calibrated error bars; None if no states were set aside for them.
+        scores: held-out scores, flat, with the unit in the key.
+        times_of_day: universal times of the day, in hours, of these states; empty where there are no dates, or where
+            an older version trained the forecaster.
+        months: months of these states, 1 to 12; empty where `times_of_day` is.
+    """
+
+    config: WeatherConfig
+    layout: WeatherLayout
+    scale: WeatherScale
+    labels_fingerprint: str
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    bands: LeadBands | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+    times_of_day: tuple[float, ...] = ()
+    months: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        refuse_unlike(channels=self.layout.channels, std=self.scale.std, low=self.low, high=self.high)
+        if self.bands is not None and self.bands.sigma:
+            refuse_unlike(channels=self.layout.channels, bands=self.bands.sigma[0])
+        if not all(0 <= t < 24 for t in self.times_of_day) or not all(1 <= m <= 12 for m in self.months):
+            raise ValueError("times_of_day must lie within 0 and 24 hours, and months within 1 and 12")
+
+    def model(
+        self,
+        usual: Float[np.ndarray, "hour latitude longitude channel"] | None = None,
+        static: Float[np.ndarray, "latitude longitude static"] | None = None,
+        seed: int = 0,
+    ) -> WeatherModel:
+        """A model with fresh weights; usual states and static fields that are not passed are 0."""
+        config, layout = self.config, self.layout
+        if usual is None:
+            shape = (*layout.grid.shape, len(layout.channels))
+            usual = np.zeros((len(self.scale.hours), *shape), np.float32)
+        if static is None:
+            static = np.zeros((*layout.grid.shape, len(layout.static)), np.float32)
+        return WeatherModel(
+            config.network,
+            layout,
+            self.scale,
+            usual,
+            static,
+            nnx.Rngs(seed),
+            members=config.ensemble,
+            history=config.history,
+            noise=config.noise_dims,
+            keep_mass=config.keep_mass,
+            sun=config.sun,
+            damping=config.damping,
+            truncation=config.truncation,
+            adjusted=config.adjust_days > 0,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        # Empty ones are left out, so that a surrogate of an older version keeps its fingerprint.
+        times = {"times_of_day": list(self.times_of_day), "months": list(self.months)}
+        return {k: v for k, v in times.items() if v} | {
+            "config": self.config.to_json(),
+            "layout": self.layout.to_json(),
+            "scale": self.scale.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "low": list(self.low),
+            "high": list(self.high),
+            "bands": None if self.bands is None else self.bands.to_json(),
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> WeatherFacts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is missing or of a wrong type.
+        """
+        return decode(WeatherFacts, value)

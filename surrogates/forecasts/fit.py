@@ -1,0 +1,315 @@
+"""Train a `Forecaster`: usual states and scales, then the networks, the adjustment of their climate, and bands."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import jax
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.sphere.statistics import Moments
+from data.sphere.windows import WindowStore
+from surrogates.forecasts.adjustment import adjust_climate
+from surrogates.forecasts.batches import WindowBatches
+from surrogates.forecasts.config import LeadBands, WeatherConfig, WeatherFacts
+from surrogates.forecasts.lead_times import times_learned
+from surrogates.forecasts.model import WeatherModel, WeatherScale
+from surrogates.forecasts.networks.harmonics import Harmonics
+from surrogates.forecasts.networks.spectral import gain_units
+from surrogates.forecasts.surrogate import Forecaster
+from surrogates.learning.devices import data_mesh
+from surrogates.learning.loop import FitResult, TrainConfig, fit
+
+Part = tuple[int, int]
+#: Largest number of forecasts of a calibration, and of those computed at a time.
+CALIBRATED, AT_A_TIME = 200, 16
+#: Days that a training has to cover for networks to see the time of year.
+YEAR = 360
+
+
+def usual_states(
+    store: WindowStore, part: Part, kind: str
+) -> tuple[Float[np.ndarray, "hour latitude longitude channel"], tuple[int, ...]]:
+    """Usual states, from which anomalies are differences, and the hours of the day that they belong to.
+
+    Raises:
+        InputError: usual states by hour are asked for, and the states have no dates.
+    """
+    shape = (*store.layout.grid.shape, len(store.layout.channels))
+    if kind in ("none", "day"):
+        mean = np.array(store.statistics_of(part).mean, np.float32)
+        return np.broadcast_to(mean, (1, *shape)).copy(), (0,)
+    if kind == "hour" and not store.layout.calendar:
+        raise InputError("the states have no dates", where="surrogate.usual", remedy="Set it to mean")
+    hours: list[int] = [0]
+    of = np.zeros(part[1] - part[0], int)
+    if kind == "hour":
+        stamp = store.times[part[0] : part[1]].astype("datetime64[h]").astype(int) % 24
+        hours = sorted(set(stamp.tolist()))
+        of = np.searchsorted(hours, stamp)
+    total, count = np.zeros((len(hours), *shape)), np.zeros(len(hours))
+    for rows, states in store.blocks(part):
+        for index, state in zip(of[rows.start - part[0] : rows.stop - part[0]], states, strict=True):
+            total[index] += state
+            count[index] += 1
+    return (total / count[:, None, None, None]).astype(np.float32), tuple(hours)
+
+
+def scale_of(
+    store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], config: WeatherConfig
+) -> WeatherScale:
+    """Scales of anomalies and of their increments in a step.
+
+    Raises:
+        InputError: anomalies are differences from the day before, and a day is no whole number of steps.
+    """
+    moments = Moments(len(store.layout.channels))
+    span = (store.times[part[1] - 1] - store.times[part[0]]) / np.timedelta64(1, "D")
+    seasons = bool(store.layout.calendar and span >= YEAR)
+    if config.usual == "day":
+        day = round(24 / store.layout.step_hours)
+        if day < 1 or abs(day * store.layout.step_hours - 24) > 1e-6:
+            raise InputError(
+                f"steps of {store.layout.step_hours:g} h make no day", where="surrogate.usual", remedy="Set it to mean"
+            )
+        weights, last = config.day_weights, -2
+        for start in store.starts(day * len(weights) + 1, part):
+            if start != last + 1:
+                moments.new_segment()
+            window = store.read(np.array([start]), day * len(weights) + 1)[0]
+            before = sum(w * window[-1 - day * (k + 1)] for k, w in enumerate(weights))
+            moments.add(window[-1:] - before)
+            last = start
+        statistics = moments.statistics()
+        return WeatherScale(statistics.std, statistics.increment_std, (0,), day, weights, seasons)
+    begins = {a for a, _ in store.segments}
+    for rows, states in store.blocks(part):
+        if rows.start in begins:
+            moments.new_segment()
+        stamp = store.times[rows].astype("datetime64[h]").astype(int) % 24
+        at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
+        moments.add(states - usual[at])
+    statistics = moments.statistics()
+    return WeatherScale(statistics.std, statistics.increment_std, hours, seasons=seasons)
+
+
+def slow_parts(
+    store: WindowStore, part: Part, usual: Float[np.ndarray, "hour latitude longitude channel"], hours: tuple[int, ...]
+) -> tuple[Float[np.ndarray, "latitude channel"], Float[np.ndarray, " channel"]]:
+    """Root mean square increment of zonal means in a step, and the share of an area mean's anomaly that a step keeps.
+
+    The share is the regression coefficient of the area mean of an anomaly on that of the previous state, within 0 and
+    1.
+    """
+    weights = store.layout.grid.weights
+    area = weights[:, 0] / weights[:, 0].sum()
+    squares = np.zeros((len(area), len(store.layout.channels)))
+    products, variances = np.zeros((2, squares.shape[1]))
+    steps = 0
+    begins = {a for a, _ in store.segments}
+    last = np.zeros((0, *squares.shape))
+    for rows, states in store.blocks(part):
+        stamp = store.times[rows].astype("datetime64[h]").astype(int) % 24
+        at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
+        zonal = (states - usual[at]).mean(axis=2, dtype=np.float64)
+        if rows.start not in begins:
+            zonal = np.concatenate([last, zonal])
+        mean = np.einsum("tlc,l->tc", zonal, area)
+        squares += np.square(np.diff(zonal, axis=0)).sum(axis=0)
+        products += (mean[1:] * mean[:-1]).sum(axis=0)
+        variances += np.square(mean[:-1]).sum(axis=0)
+        steps += len(zonal) - 1
+        last = zonal[-1:]
+    size = np.sqrt(squares / max(steps, 1))
+    typical = np.sqrt(np.mean(size**2, axis=0))
+    # Where a zonal mean does not change, the unit of its error is a small share of the typical one.
+    return np.maximum(size, np.where(typical > 0, 1e-3 * typical, 1.0)), np.clip(
+        products / np.where(variances > 0, variances, 1.0), 0.0, 1.0
+    )
+
+
+def fit_weather(
+    store: WindowStore,
+    train: Part,
+    valid: Part | None,
+    config: WeatherConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    calibration: Part | None = None,
+    also: tuple[WindowStore, ...] = (),
+    init: Forecaster | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> tuple[Forecaster, FitResult]:
+    """Train a forecaster on a record of states.
+
+    Args:
+        store: the states.
+        train, valid, calibration: [start, stop) of the states of each part; windows lie within them.
+        config: settings, networks and loss.
+        training: training recipe.
+        run_dir: directory of checkpoints and history; with the same directory a run is resumed.
+        also: further windows to learn from. Usual states, scales and the range of the climate come from `train` alone,
+            because the further states may be ones that the simulator itself never reaches.
+        init: a forecaster whose weights and scales training starts from, such as for longer rollouts.
+        mesh: devices that share each batch; None for all of them.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: a part has no window of the needed length, or a setting does not suit the states.
+    """
+    layout = store.layout
+    for other in also:
+        layout.refuse_other_states(other.layout, "data.also", "those of data.file")
+    if config.keep_mass and "surface_pressure" not in layout.variables:
+        raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
+    usual, hours = usual_states(store, train, config.usual)
+    if config.mirror:
+        _refuse_unlike_halves(store)
+        usual = (usual + layout.mirror(usual)) / 2
+    statistics, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
+    zonal_unit = None
+    if config.zonal_weight or config.keep_means:
+        zonal_unit, kept = slow_parts(store, train, usual, hours)
+        if config.mirror:
+            zonal_unit = np.sqrt((zonal_unit**2 + zonal_unit[::-1] ** 2) / 2)
+        scale = replace(scale, mean_kept=tuple(kept.tolist())) if config.keep_means else scale
+    if init is not None:
+        layout.refuse_other_states(init.layout, "tune.surrogate", "those of data.file")
+        if init.facts.config.adjust_days:
+            raise InputError(
+                "its climate is adjusted", where="tune.surrogate", remedy="Give the forecaster before the adjustment"
+            )
+        scale = replace(init.facts.scale, mean_kept=scale.mean_kept)
+    spectral_unit = None
+    if config.spectral_weight and config.truncation is not None:
+        harmonics = Harmonics(layout.grid, config.truncation)
+        spectral_unit = gain_units(harmonics, store, train, np.array(scale.increment_std))
+    try:
+        loss = config.loss(layout, zonal_unit, spectral_unit)
+    except ValueError as error:
+        raise InputError(str(error), where="surrogate") from error
+    # The climate is adjusted once the networks are trained, so training begins without the adjustment.
+    plain = replace(config, adjust_days=0.0)
+    facts = WeatherFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
+    if layout.calendar:
+        hours_of_day, months = times_learned(store.times[train[0] : train[1]])
+        facts = replace(facts, times_of_day=hours_of_day, months=months)
+    static = store.static
+    spread = static.std(axis=(0, 1)) if static.shape[-1] else np.zeros(0)
+    static = (static - static.mean(axis=(0, 1))) / np.where(spread > 0, spread, 1.0) if static.shape[-1] else static
+    mesh = mesh or data_mesh()
+    size = -(-training.batch_size // mesh.size) * mesh.size
+    frames = config.history + facts.scale.before
+    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed, mirror=config.mirror, also=also)
+    # Windows that overlap would add little to a validation.
+    check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)
+    for batches, name in ((learn, "training"), (check, "validation")):
+        if batches is not None and not len(batches.starts):
+            raise InputError(
+                f"the {name} part has no {frames + config.unroll} states that follow one another",
+                where="data.parts",
+                remedy="Give it more, or lower surrogate.history or surrogate.unroll",
+            )
+    model = facts.model(usual, static.astype(np.float32), training.seed)
+    if init is not None:
+        _take_over(model, init)
+    result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
+    assert isinstance(result.model, WeatherModel)
+    forecaster = Forecaster(result.model, facts)
+    if config.adjust_days:
+        adjusted = adjust_climate(
+            forecaster, store, train, config.adjust_days, config.adjust_runs, run_dir, seed=training.seed,
+            progress=progress,
+        )  # fmt: skip
+        forecaster, result = (
+            adjusted.forecaster,
+            replace(
+                result,
+                seconds=result.seconds + adjusted.seconds,
+                core_seconds=result.core_seconds + adjusted.core_seconds,
+            ),
+        )
+    if calibration is not None:
+        errors = forecast_errors(forecaster, store, calibration, config.steps)
+        forecaster = forecaster.with_facts(bands=LeadBands.fit(errors, layout.grid.weights))
+    return forecaster, result
+
+
+def _refuse_unlike_halves(store: WindowStore) -> None:
+    """Refuse states that do not allow mirroring at the equator.
+
+    Raises:
+        InputError: the grid, a variable or a static field is not symmetric, or there are seasons.
+    """
+    remedy = "Set it to false"
+    try:
+        store.layout.mirror(np.zeros((*store.layout.grid.shape, len(store.layout.channels)), np.float32))
+    except ValueError as error:
+        raise InputError(str(error), where="surrogate.mirror", remedy=remedy) from error
+    static = store.static
+    apart = np.abs(static - static[::-1]).max(axis=(0, 1)) > 1e-3 * np.abs(static).max(axis=(0, 1))
+    if apart.any():
+        name = store.layout.static[int(apart.argmax())]
+        raise InputError(f"{name} tells the hemispheres apart", where="surrogate.mirror", remedy=remedy)
+    if store.layout.calendar:
+        raise InputError(
+            "the states have dates, and seasons tell the hemispheres apart", where="surrogate.mirror", remedy=remedy
+        )
+
+
+def _take_over(model: WeatherModel, init: Forecaster) -> None:
+    """Copy the weights, usual states and static fields of a forecaster into a model.
+
+    Raises:
+        InputError: the networks differ.
+    """
+    _, state = nnx.split(model)
+    fresh, trained = nnx.to_pure_dict(state), nnx.to_pure_dict(nnx.state(init.model))
+    shapes = [
+        {jax.tree_util.keystr(k): x.shape for k, x in jax.tree_util.tree_leaves_with_path(v)} for v in (fresh, trained)
+    ]
+    if shapes[0] != shapes[1]:
+        raise InputError("its network is another", where="tune.surrogate", remedy="Give the settings of its training")
+    nnx.replace_by_pure_dict(state, trained)
+    nnx.update(model, state)
+
+
+def forecast_errors(
+    forecaster: Forecaster, store: WindowStore, part: Part, steps: int, most: int = CALIBRATED
+) -> Float[np.ndarray, "forecast lead latitude longitude channel"]:
+    """Errors (forecast - truth) of forecasts whose starts are spread evenly over a part, in the units of the channels.
+
+    Raises:
+        InputError: no window lies in the part, or a forecast has values that are not finite.
+    """
+    history = forecaster.history
+    starts = store.starts(history + steps, part)
+    if not len(starts):
+        raise InputError(
+            f"a part has no {history + steps} states that follow one another", where="data.parts",
+            remedy="Give it more, or lower surrogate.steps",
+        )  # fmt: skip
+    starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
+    batches = []
+    for at in range(0, len(starts), AT_A_TIME):
+        rows = starts[at : at + AT_A_TIME]
+        # The last batch is filled, so that it has the shape of the others.
+        full = np.resize(rows, min(AT_A_TIME, len(starts)))
+        states = store.read(full, history + steps)
+        times = store.times[full + history - 1]
+        forecasts = forecaster.forecast_arrays(states[:, :history], times, steps)[:, 0]
+        batches.append((forecasts - states[:, history:])[: len(rows)])
+    errors = np.concatenate(batches)
+    if not np.isfinite(errors).all():
+        raise InputError(
+            "forecasts of a held-out part have values that are not finite", where="surrogate",
+            remedy="Train longer, or with surrogate.unroll above 1",
+        )  # fmt: skip
+    return errors

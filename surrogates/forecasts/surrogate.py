@@ -1,0 +1,314 @@
+"""A forecaster, which maps an xarray state to an xarray forecast of any number of steps and members.
+
+It is also a simulator like any other.
+
+from surrogates.forecasts.surrogate import Forecaster
+model = Forecaster.load("runs/weather/surrogate")
+print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, latitude, longitude
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property, partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.errors import InputError
+from data.spec import Coordinate, SimulationError, Spec, Variable, check
+from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
+from surrogates.forecasts.config import WeatherFacts
+from surrogates.forecasts.lead_times import labelled_state, refuse_beyond, refuse_other_times, whole_number
+from surrogates.forecasts.model import WeatherModel, rollout
+from surrogates.forecasts.sun import clock
+from surrogates.kept import KeptSurrogate
+
+#: Largest number of values in a chunk of a forecast, and of its steps.
+CHUNK_SIZE, CHUNK_STEPS = 64_000_000, 16
+MEMBER = "number"
+#: Time of the present state where a layout has no calendar.
+NOMINAL = np.datetime64("2001-01-01", "ns")
+
+
+class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
+    """A trained weather model with its facts; a `simulators.adapter.Simulator`.
+
+    Args:
+        model: the networks with their weights.
+        facts: settings, layout, scales, bands and scores.
+    """
+
+    KIND = "weather"
+    FACTS = WeatherFacts
+
+    def __init__(self, model: WeatherModel, facts: WeatherFacts) -> None:
+        super().__init__(model, facts)
+        self._compiled: dict[int, Any] = {}
+
+    @property
+    def layout(self) -> Any:
+        """The layout of its states, a `data.sphere.states.WeatherLayout`."""
+        return self.facts.layout
+
+    @property
+    def history(self) -> int:
+        """Number of states that a forecast begins with, the present one included."""
+        return self.model.frames
+
+    # xarray in, xarray out
+
+    def forecast(self, state: xr.Dataset, steps: int | None = None, *, members: int = 1, seed: int = 0) -> xr.Dataset:
+        """A forecast from one state, or from several past ones.
+
+        Args:
+            state: the state with the names of WeatherBench 2; along `time`, the present state last, where a history is
+                needed.
+            steps: number of steps; by default `steps` of the settings.
+            members: members of the ensemble of a forecaster with noise; 1 for other forecasters.
+            seed: seed of the noise.
+
+        Returns:
+            Variables with CF attributes along `prediction_timedelta`, and `number` for several members; the coordinate
+            `time` is that of the present state.
+
+        Warns:
+            UserWarning: variables have no units, values lie somewhat beyond those of the training, or the training had
+                no states of this time of the day or month.
+
+        Raises:
+            InputError: a variable is missing, the grid or the units differ, a value is not finite or far from those of
+                the training, the hour has no usual state, the history is too short or has gaps, or `steps` or
+                `members` is no whole number of 1 or more.
+            SimulationError: `not_converged`: the forecast has values that are not finite.
+        """
+        layout = self.facts.layout
+        steps = self.facts.config.steps if steps is None else whole_number(steps, "steps")
+        members = whole_number(members, "members")
+        self.refuse_members(members)
+        past, present = self._past(state)
+        times = np.array([present], "datetime64[s]")
+        unlike = refuse_beyond(past, self.facts) + refuse_other_times(times, steps, self.facts)
+        for text in unlike:
+            warnings.warn(f"{text}: errors may exceed those of the tests", UserWarning, stacklevel=2)
+        states = self.forecast_arrays(past[None], times, steps, members=members, seed=seed)[0]
+        if not np.isfinite(states).all():
+            raise SimulationError("not_converged", "the forecast has values that are not finite")
+        lead = (np.arange(1, steps + 1) * layout.step_hours * 3600 * 1e9).astype("timedelta64[ns]")
+        coords = {
+            LEAD: (LEAD, lead, {"long_name": "lead time"}),
+            TIME: ((), present, {"standard_name": "forecast_reference_time"}),
+        }
+        attrs = {"surrogate": self.fingerprint[:12]}
+        if members == 1:
+            return layout.with_attrs(**attrs).unstack(states[0], (LEAD,), coords)
+        numbers = (MEMBER, np.arange(members), {"standard_name": "realization"})
+        return layout.with_attrs(**attrs).unstack(states, (MEMBER, LEAD), {**coords, MEMBER: numbers})
+
+    def refuse_members(self, members: int) -> None:
+        """Refuse an ensemble of a deterministic forecaster.
+
+        Raises:
+            InputError: there is more than one member, and the forecaster has no noise.
+        """
+        if members > 1 and not self.facts.config.noise_dims:
+            raise InputError(
+                f"{members} members of a forecaster without noise would all be the same", where="members",
+                remedy="Ask for 1, or train with surrogate.noise_dims above 0",
+            )  # fmt: skip
+
+    def _past(self, state: xr.Dataset) -> tuple[Float[np.ndarray, "history latitude longitude channel"], np.datetime64]:
+        layout, history = self.facts.layout, self.history
+        state = labelled_state(state, layout)
+        if TIME not in state.dims:
+            stamp = state[TIME].values if TIME in state.coords else NOMINAL
+            if layout.calendar and TIME not in state.coords:
+                raise InputError("the state has no time", remedy="Give it a coordinate `time`")
+            state = state.drop_vars(TIME, errors="ignore").expand_dims({TIME: [stamp]})
+        if state.sizes[TIME] < history:
+            raise InputError(
+                f"the state has {state.sizes[TIME]} of the {history} times that are needed",
+                remedy="Give the past states along `time`",
+            )
+        state = state.isel({TIME: slice(state.sizes[TIME] - history, None)})
+        times = state[TIME].values
+        if not np.issubdtype(times.dtype, np.datetime64) or np.isnat(times).any():
+            raise InputError(
+                "a time of the state is missing or no date", where="state",
+                remedy="Give numpy's datetime64 as the coordinate `time`",
+            )  # fmt: skip
+        times = times.astype("datetime64[s]")
+        step = np.timedelta64(round(layout.step_hours * 3600), "s")
+        if (np.diff(times) != step).any():
+            raise InputError(f"the past states are not {layout.step_hours:g} h apart", remedy="Give consecutive ones")
+        past = layout.stack(state, "the state")
+        if not np.isfinite(past).all():
+            channel = layout.channels[int(np.argwhere(~np.isfinite(past))[0][-1])]
+            raise InputError(f"{channel.label} holds values that are not finite", remedy="Fill or leave out what lacks")
+        return past, times[-1]
+
+    # Arrays
+
+    def forecast_arrays(
+        self,
+        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        times: np.ndarray,
+        steps: int,
+        *,
+        members: int = 1,
+        seed: int = 0,
+    ) -> Float[np.ndarray, "batch member lead latitude longitude channel"]:
+        """Forecasts of a batch of states at leads 1 to `steps`.
+
+        Where there are several networks, each one runs by itself and the forecast is their mean.
+
+        Args:
+            history: past states, the present one last.
+            times: datetime64 of the present states.
+            steps: number of steps.
+            members: members of the ensemble.
+            seed: seed of the noise.
+        """
+        parts = list(self.chunks(history, times, steps, members=members, seed=seed))
+        return np.concatenate(parts, axis=2)
+
+    def chunks(
+        self,
+        history: Float[np.ndarray, "batch history latitude longitude channel"],
+        times: np.ndarray,
+        steps: int,
+        *,
+        members: int = 1,
+        seed: int = 0,
+        chunk: int | None = None,
+    ) -> Iterator[Float[np.ndarray, "batch member lead latitude longitude channel"]]:
+        """Yield the forecasts of `forecast_arrays` a few leads at a time; the state stays on the device between them.
+
+        Raises:
+            InputError: there are several members, and the forecaster has no noise.
+        """
+        self.refuse_members(members)
+        batch = len(history)
+        if members > 1:
+            history, times = np.repeat(history, members, axis=0), np.repeat(times, members)
+        days, seconds = clock(times)
+        each = self.model.members * history[:, 0].size
+        size = min(steps, chunk or max(1, min(CHUNK_STEPS, CHUNK_SIZE // each)))
+        past = jnp.broadcast_to(jnp.asarray(history, jnp.float32), (self.model.members, *history.shape))
+        carry = (jnp.copy(past), jnp.asarray(days), jnp.asarray(seconds))
+        key = jax.random.key(seed)
+        for number, start in enumerate(range(0, steps, size)):
+            # The last chunk runs as many steps as the others, so that no further program is compiled.
+            carry, states = self._run(size)(self._state, carry, jax.random.fold_in(key, number))
+            leads = self._not_negative(np.asarray(states)[: steps - start])
+            yield np.moveaxis(leads.reshape(len(leads), batch, members, *leads.shape[2:]), 0, 2)
+
+    def _not_negative(self, states: Float[np.ndarray, "*lead channel"]) -> Float[np.ndarray, "*lead channel"]:
+        """The states with negative values of accumulated quantities, such as precipitation, set to 0."""
+        amounts = [k for k, c in enumerate(self.facts.layout.channels) if is_amount(c.variable)]
+        if not amounts:
+            return states
+        states = states.copy()
+        states[..., amounts] = np.maximum(states[..., amounts], 0)
+        return states
+
+    def _run(self, steps: int) -> Any:
+        if steps not in self._compiled:
+            self._compiled[steps] = jax.jit(partial(_steps, self._graph, steps), donate_argnums=1)
+        return self._compiled[steps]
+
+    # As a simulator
+
+    @cached_property
+    def spec(self) -> Spec:
+        """Inputs are state variables; outputs their forecasts of `steps` steps, with bands if these are calibrated.
+
+        Levels are a dim of fixed length, so that all variables on levels must have the same ones.
+        """
+        layout, config = self.facts.layout, self.facts.config
+        axes = layout.coordinates()
+        lead = tuple(float(k) * layout.step_hours for k in range(1, config.steps + 1))
+        coords = [
+            Coordinate(name, tuple(float(v) for v in axes[name].values), axes[name].attrs["units"], name)
+            for name in (LATITUDE, LONGITUDE, LEVEL)
+            if name in axes
+        ]
+        coords.append(Coordinate(LEAD, lead, "h", "lead time"))
+        if self.history > 1:
+            past = tuple(float(k) * layout.step_hours for k in range(1 - self.history, 1))
+            coords.append(Coordinate("past", past, "h", "time from the present state"))
+        inputs, outputs = [], []
+        for name in layout.variables:
+            standard = VARIABLES[name]
+            dims = (*((LEVEL,) if layout.levels(name) else ()), LATITUDE, LONGITUDE)
+            before = ("past",) if self.history > 1 else ()
+            inputs.append(Variable(name, (*before, *dims), standard.units, "float32", standard.long_name))
+            answer = Variable(name, (LEAD, *dims), standard.units, "float32", standard.long_name)
+            outputs.append(answer)
+            if self.facts.bands is not None and len(self.facts.bands.sigma) >= config.steps:
+                outputs += [
+                    replace(answer, name=f"{name}_{end}", long_name=f"{text} of {standard.long_name}")
+                    for end, text in (("std", "standard deviation"), ("low", "lower end"), ("high", "upper end"))
+                ]
+        if layout.calendar:
+            inputs.append(Variable("seconds_since_1970", (), "s", "float64", "universal time of the present state"))
+        attrs = {**layout.attrs, "surrogate": self.fingerprint[:12]}
+        return Spec(tuple(inputs), tuple(outputs), tuple(coords), attrs)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer one request.
+
+        Raises:
+            SimulationError: `invalid_input`: a variable is missing, has other units or another grid, is not finite or
+                far from the training data, or its hour has no usual state; `not_converged`: the forecast has values
+                that are not finite.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        layout, config = self.facts.layout, self.facts.config
+        seconds = float(inputs["seconds_since_1970"]) if layout.calendar else 0.0
+        present = np.datetime64(round(seconds), "s")
+        state = inputs.drop_vars("seconds_since_1970", errors="ignore").assign_coords(layout.coordinates())
+        if "past" not in state.dims:
+            state = state.expand_dims("past")
+        values, times = layout.stack(state), np.array([present])
+        try:
+            refuse_beyond(values, self.facts)
+            refuse_other_times(times, config.steps, self.facts)
+        except InputError as error:
+            raise SimulationError("invalid_input", str(error)) from error
+        mean = self.forecast_arrays(values[None], times, config.steps)[0, 0]
+        if not np.isfinite(mean).all():
+            raise SimulationError("not_converged", "the forecast has values that are not finite")
+        named = dict(self._named(mean, ""))
+        bands = self.facts.bands
+        if bands is not None and len(bands.sigma) >= config.steps:
+            half = bands.half_width(config.steps)[:, None, None]
+            sigma = np.broadcast_to(np.array(bands.sigma)[: config.steps, None, None], mean.shape)
+            for end, array in (("_std", sigma), ("_low", self._not_negative(mean - half)), ("_high", mean + half)):
+                named |= self._named(array.astype(np.float32), end)
+        return self.spec.answer(named)
+
+    def _named(self, values: Float[np.ndarray, "lead latitude longitude channel"], end: str) -> dict[str, np.ndarray]:
+        data = self.facts.layout.unstack(values, (LEAD,))
+        return {f"{name}{end}": data[name].values for name in self.facts.layout.variables}
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        """Forecasts of a `WeatherBatch` by variable; frames of the batch after the history are ignored."""
+        layout, config = self.facts.layout, self.facts.config
+        times = np.asarray(batch.days).astype("datetime64[D]").astype("datetime64[s]") + np.asarray(batch.seconds)
+        states = self.forecast_arrays(np.asarray(batch.frames)[:, : self.history], times, config.steps)[:, 0]
+        data = layout.unstack(states, ("row", LEAD))
+        return {name: data[name].values for name in layout.variables}
+
+
+def _steps(graph: Any, steps: int, state: Any, carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, Array]:
+    """Some steps of all networks, each from its own state; returns these states and the forecast, their mean."""
+    carry, states = rollout(nnx.merge(graph, state), *carry, key, steps)
+    return carry, states.mean(axis=1)

@@ -1,1 +1,0 @@
-"""Graph networks: properties of molecular graphs, potentials of atoms in space, and fields on meshes."""

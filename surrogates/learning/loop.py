@@ -1,0 +1,369 @@
+"""One training loop for every model: Optax, averaged weights, a schedule, early stopping, and exact resumption.
+
+A model is a Flax NNX module; a loss is a function of model, batch, key and progress. The loop compiles one step for
+each shape of batch, keeps statistics on the device until an epoch ends, and prepares batches in another thread.
+Randomness depends on the seed and the number of the step alone, so that a resumed run equals, bit for bit, one that was
+never interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from data.errors import InputError
+from data.processes.processor import tree_seconds
+from surrogates.learning.checkpointed import Progressed, identity, read_progress
+from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
+from surrogates.learning.devices import agree, data_mesh, is_first, localise, replicate
+from surrogates.learning.interrupt import BrokenOff, Interrupt
+from surrogates.learning.prefetch import Prefetcher
+from surrogates.learning.recipe import TrainConfig
+from surrogates.learning.step import (
+    Batch,
+    LossFn,
+    Moment,
+    Stats,
+    TrainState,
+    add_stats,
+    averages,
+    count_compilations,
+    training_step,
+    validation_step,
+)
+
+__all__ = ["Batch", "BatchSource", "FitResult", "LossFn", "Stats", "TrainConfig", "fit"]
+#: Path of a parameter in the model, such as ("networks", "layers", "0", "send", "kernel") -> whether it is not trained.
+Frozen = Callable[[tuple[str, ...]], bool]
+
+
+class BatchSource(Protocol):
+    """A source of batches of a few fixed shapes; the same epoch always gives the same batches in the same order."""
+
+    @property
+    def steps_per_epoch(self) -> int: ...
+
+    def epoch(self, index: int) -> Iterator[Batch]:
+        """Pytrees of numpy arrays whose first axis is a multiple of the number of devices."""
+        ...
+
+
+@dataclass
+class FitResult:
+    """The trained model, its history and its cost.
+
+    Attributes:
+        model: the model with the best averaged weights.
+        history: one dict for each epoch: epoch, step, train/*, valid/*, learning_rate, seconds.
+        seconds: wall time, earlier sessions included.
+        core_seconds: processor time of this process and of its children, earlier sessions included; the work of an
+            accelerator counts in `seconds` alone.
+        data_wait_share: share of the loop's time spent waiting for a batch.
+        compilations: number of compilations of the training step and of the validation step.
+        stopped_by: why training ended.
+        best: the best validation loss, or the last training loss without validation.
+    """
+
+    model: nnx.Module
+    history: list[dict[str, float]]
+    seconds: float
+    core_seconds: float
+    data_wait_share: float
+    compilations: dict[str, int]
+    stopped_by: Literal["epochs", "patience", "max_seconds"]
+    best: float
+
+
+def fit(
+    model: nnx.Module,
+    loss: LossFn,
+    train: BatchSource,
+    valid: BatchSource | None,
+    config: TrainConfig,
+    run_dir: Path,
+    *,
+    frozen: Frozen | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> FitResult:
+    """Train a model, or resume the run in the same directory.
+
+    Args:
+        model: model with its initial weights; for fine-tuning those of a trained one.
+        loss: returns the scalar to minimise and statistics as (sum, count); validation compares the one called
+            "loss", always as it is at the end of training.
+        train, valid: sources of batches.
+        config: the recipe.
+        run_dir: directory for `train.jsonl`, `checkpoints/` and, if `config.mlflow` is set, `mlruns/`.
+        frozen: from the path of a parameter, whether it is not trained: it stays the same bit for bit, gets no
+            gradient, decay or average, and costs no time and memory for them. None trains all.
+        mesh: devices; None for all of them.
+        progress: whether to show a bar.
+
+    Raises:
+        InputError: the loss is not finite in more than two and a twentieth of the steps of an epoch, `train` is
+            empty, every parameter is frozen, or the run in `run_dir` was begun with other settings.
+        KeyboardInterrupt: Ctrl-C; it is raised once the present step is finished and a checkpoint written, a second
+            Ctrl-C at once.
+    """
+    if train.steps_per_epoch < 1:
+        raise InputError("there is no batch to train on", remedy="Give more labelled samples or a smaller batch size")
+    return _Loop(model, loss, train, valid, config, run_dir, frozen, mesh or data_mesh(), progress).run()
+
+
+class _Loop:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self,
+        model: nnx.Module,
+        loss: LossFn,
+        train: BatchSource,
+        valid: BatchSource | None,
+        config: TrainConfig,
+        run_dir: Path,
+        frozen: Frozen | None,
+        mesh: Mesh,
+        progress: bool,
+    ) -> None:
+        self.train, self.valid, self.config, self.mesh = train, valid, config, mesh
+        self.run_dir, self.show = run_dir, progress
+        run_dir.mkdir(parents=True, exist_ok=True)
+        self.graph, params, fixed = _split(model, frozen)
+        self.fixed: Any = replicate(fixed, mesh)
+        params = jax.tree.map(lambda x: jnp.array(x, copy=True), params)
+        self.state = replicate(TrainState.begin(params, config), mesh)
+        self.best = jax.tree.map(jnp.copy, self.state.params)
+        self.at = Progressed()
+        self.key = jax.random.key(config.seed)
+        self.loss, self.identity = loss, identity(config, loss, nnx.filter_state(fixed, nnx.Param))
+        self.step = jax.jit(training_step(self.graph, loss, config), donate_argnums=0)
+        self.check = jax.jit(validation_step(self.graph, loss))
+
+    # Checkpoints
+
+    def arrays(self) -> Any:
+        """The arrays that a checkpoint holds."""
+        return {"state": self.state, "best": self.best}
+
+    def save(self) -> None:
+        """Write a checkpoint, and remove all but the last two, and damaged ones of later steps."""
+        if not is_first():
+            return
+        folder = self.run_dir / "checkpoints"
+        count = int(self.state.step)
+        save_arrays(folder / f"{count:09d}", self.arrays(), {"progress": self.at.to_json(), "config": self.identity})
+        drop_others(folder, f"{count:09d}")
+
+    def resume(self) -> None:
+        """Resume from the newest checkpoint that is not damaged, if there is any.
+
+        Raises:
+            CorruptStoreError: all checkpoints are damaged.
+        """
+        resumed = newest_whole(self.run_dir / "checkpoints", self._read)
+        if resumed is None:
+            if is_first():
+                (self.run_dir / "train.jsonl").unlink(missing_ok=True)
+            return
+        self.at, arrays = resumed
+        self.state, self.best = replicate(arrays["state"], self.mesh), replicate(arrays["best"], self.mesh)
+        if not is_first():
+            return
+        with (self.run_dir / "train.jsonl").open("w", encoding="utf-8") as log:
+            log.writelines(json.dumps(row) + "\n" for row in self.at.history)
+
+    def _read(self, place: Path) -> tuple[Progressed, Any]:
+        progress = read_progress(place, self.identity, self.loss, self.run_dir)
+        return progress, load_arrays(place, self.arrays())
+
+    # The loop
+
+    def progress_share(self, seconds: float) -> float:
+        """Share of the training that is done, by steps or by time, whichever is further."""
+        done = (self.at.epoch + self.at.batch / self.train.steps_per_epoch) / self.config.epochs
+        timed = seconds / self.config.max_seconds if self.config.max_seconds else 0.0
+        return min(1.0, max(done, timed))
+
+    def validate(self) -> dict[str, float]:
+        """Statistics of the averaged weights over the validation source."""
+        assert self.valid is not None
+        total: Stats | None = None
+        with Prefetcher(self.valid.epoch(0), self.mesh) as batches:
+            for batch in batches:
+                total = add_stats(total, self.check(self.state.ema, self.fixed, batch, self.key))
+        return averages(total) if total is not None else {}
+
+    def run(self) -> FitResult:
+        """Train until the epochs, the patience or the time are used up."""
+        self.resume()
+        tracker = None
+        if self.config.mlflow and is_first():
+            from surrogates.learning.tracking import EXPERIMENT, FOLDER, Tracker
+
+            tracker = Tracker(self.run_dir / FOLDER, EXPERIMENT, asdict(self.config), resume=bool(self.at.history))
+        began, before = time.perf_counter(), self.at.seconds
+        processor, core_before = tree_seconds(), self.at.core_seconds
+        waited = looped = 0.0
+        saved, every = time.perf_counter(), self.config.checkpoint_every_s
+        stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+
+        def passed() -> float:
+            return before + time.perf_counter() - began
+
+        def clock() -> float:
+            return agree(passed())
+
+        def note_time(seconds: float) -> None:
+            self.at.seconds, self.at.core_seconds = seconds, core_before + tree_seconds() - processor
+
+        with (
+            Progress(*columns, transient=True, disable=not (self.show and is_first())) as bar,
+            Interrupt() as interrupt,
+        ):
+            task = bar.add_task("training", total=self.config.epochs, completed=self.at.epoch)
+            try:
+                while self.at.epoch < self.config.epochs:
+                    if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
+                        stopped = "max_seconds"
+                        break
+                    if self.config.patience is not None and self.at.since_best > self.config.patience:
+                        stopped = "patience"
+                        break
+                    total = from_partial(self.at.partial)
+                    self.at.partial = {}
+                    pending: jax.Array | None = None
+                    skipped, steps, out_of_time = int(self.state.skipped), 0, False
+                    started = time.perf_counter()
+                    with Prefetcher(self.train.epoch(self.at.epoch), self.mesh, skip=self.at.batch) as batches:
+                        for batch in batches:
+                            done = self.progress_share(clock() if self.config.max_seconds else 0)
+                            moment = Moment(self.key, np.float32(self.config.rate(done)), np.float32(done))
+                            self.state, stats, value = self.step(self.state, self.fixed, batch, moment)
+                            total = add_stats(total, stats)
+                            # Keeps the host only one step ahead of the device, so that waiting for data is measured.
+                            if pending is not None:
+                                pending.block_until_ready()
+                            pending = value
+                            self.at.batch += 1
+                            steps += 1
+                            if interrupt.asked:
+                                self.at.partial = to_partial(total)
+                                raise BrokenOff
+                            if every and time.perf_counter() - saved >= every:
+                                self.at.partial, self.at.seconds = to_partial(total), passed()
+                                self.save()
+                                self.at.partial, saved = {}, time.perf_counter()
+                            if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
+                                out_of_time = True
+                                break
+                        waited += batches.waited
+                    looped += time.perf_counter() - started
+                    lost = int(self.state.skipped) - skipped
+                    if lost > 2 + steps // 20:
+                        raise InputError(
+                            f"the loss was not finite in {lost} of {steps} steps of epoch {self.at.epoch + 1}",
+                            where=str(self.run_dir),
+                            remedy="Check the labels, or lower train.learning_rate; the weights before it are kept",
+                        )
+                    if not out_of_time:
+                        self.at.epoch, self.at.batch = self.at.epoch + 1, 0
+                    self.end_epoch(total, clock(), final=out_of_time)
+                    if tracker is not None:
+                        row = self.at.history[-1]
+                        tracker.log({k: v for k, v in row.items() if k not in ("epoch", "step")}, int(row["step"]))
+                    bar.update(task, completed=self.at.epoch, description=self.caption())
+                    if every is not None and time.perf_counter() - saved >= every:
+                        note_time(passed())
+                        self.save()
+                        saved = time.perf_counter()
+                    if out_of_time:
+                        stopped = "max_seconds"
+                        break
+            except BrokenOff:
+                if self.config.checkpoint_every_s is not None:
+                    note_time(passed())
+                    self.save()
+                raise
+        note_time(clock())
+        if self.config.checkpoint_every_s is not None:
+            self.save()
+        if tracker is not None:
+            tracker.close()
+        if interrupt.asked:
+            raise BrokenOff
+        model = nnx.merge(self.graph, localise(self.best), localise(self.fixed))
+        return FitResult(
+            model,
+            self.at.history,
+            self.at.seconds,
+            self.at.core_seconds,
+            waited / looped if looped else 0.0,
+            {"train": count_compilations(self.step), "valid": count_compilations(self.check)},
+            stopped,
+            self.at.best,
+        )
+
+    def end_epoch(self, total: Stats | None, seconds: float, *, final: bool) -> None:
+        """Fetch the statistics of the epoch, validate, keep the best weights, and write the row of the history."""
+        row: dict[str, float] = {"epoch": self.at.epoch, "step": int(self.state.step), "seconds": seconds}
+        row |= {f"train/{name}": value for name, value in (averages(total) if total is not None else {}).items()}
+        row["learning_rate"] = self.config.rate(self.progress_share(seconds if self.config.max_seconds else 0))
+        last = final or self.at.epoch == self.config.epochs
+        if self.valid is not None and self.valid.steps_per_epoch:
+            if last or self.at.epoch % self.config.validate_every == 0:
+                row |= {f"valid/{name}": value for name, value in self.validate().items()}
+                score = row.get("valid/loss", float("nan"))
+                if score < self.at.best:
+                    self.at.best, self.at.since_best = score, 0
+                    self.best = jax.tree.map(jnp.copy, self.state.ema)
+                else:
+                    self.at.since_best += self.config.validate_every
+        else:
+            self.at.best = row.get("train/loss", self.at.best)
+            self.best = jax.tree.map(jnp.copy, self.state.ema)
+        self.at.history.append(row)
+        if not is_first():
+            return
+        with (self.run_dir / "train.jsonl").open("a", encoding="utf-8") as log:
+            log.write(json.dumps(row) + "\n")
+
+    def caption(self) -> str:
+        """The last losses, for the progress bar."""
+        row = self.at.history[-1]
+        parts = [f"{name} {row[name]:.4g}" for name in ("train/loss", "valid/loss") if name in row]
+        return "training  " + "  ".join(parts)
+
+
+def to_partial(total: Stats) -> dict[str, tuple[float, float]]:
+    """Statistics as JSON: a float32 has an equal float64, so that nothing is lost."""
+    return {name: (float(s), float(n)) for name, (s, n) in jax.device_get(total).items()}
+
+
+def from_partial(partial: dict[str, tuple[float, float]]) -> Stats | None:
+    """The statistics that `to_partial` described; None if there are none."""
+    return {name: (jnp.float32(s), jnp.float32(n)) for name, (s, n) in partial.items()} or None
+
+
+def _split(model: nnx.Module, frozen: Frozen | None) -> tuple[Any, Any, Any]:
+    """The graph of a model, the parameters to train, and everything that stays as it is."""
+
+    def trained(path: tuple[Any, ...], _: Any) -> bool:
+        return frozen is None or not frozen(tuple(str(key) for key in path))
+
+    split: Any = nnx.split(model, nnx.All(nnx.Param, trained), ...)
+    if not jax.tree.leaves(split[1]):
+        raise InputError("no parameter is left to train", where="frozen", remedy="Freeze fewer")
+    return split

@@ -1,0 +1,234 @@
+"""The metadata of a mesh surrogate, saved with its weights: settings, layout, scales and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+import jax
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float
+
+from data.meshes.graphs import Mesh, MeshBatch, mesh_edges
+from data.meshes.records import MeshLayout, MeshSamples
+from data.plain import decode
+from surrogates.learning.box import Box
+from surrogates.learning.conformal import ALPHA, Conformal, conformal_quantile
+from surrogates.learning.normalise import constant, moments, refuse_not_positive, refuse_unlike
+from surrogates.meshes.network import MeshNetwork, MeshNetworkConfig
+
+FloatArray = Float[np.ndarray, "..."]
+
+
+@dataclass(frozen=True)
+class MeshConfig:
+    """Settings of a mesh surrogate.
+
+    Attributes:
+        network: hyperparameters of the network of each member.
+        ensemble: number of members; with 2 or more their spread enters the error bars.
+        buckets: number of padded sizes of training batches; each is compiled once.
+        scalar_weight: weight of the error of scalars relative to that of fields, in the loss.
+
+    Raises:
+        ValueError: a count is below 1, or the weight is negative.
+    """
+
+    network: MeshNetworkConfig = field(default_factory=MeshNetworkConfig)
+    ensemble: int = 1
+    buckets: int = 2
+    scalar_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.ensemble < 1 or self.buckets < 1:
+            raise ValueError(f"ensemble and buckets must be at least 1; got {self.ensemble} and {self.buckets}")
+        if self.scalar_weight < 0:
+            raise ValueError(f"scalar_weight must be 0 or more, got {self.scalar_weight}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshConfig:
+        """The configuration that `to_json` described."""
+        return decode(MeshConfig, value)
+
+
+@dataclass(frozen=True)
+class MeshScale:
+    """Means and standard deviations over the training samples, and the unit of length.
+
+    Attributes:
+        parameters, fields, scalars: (mean, standard deviation) of each column, in its unit.
+        length: mean length of an edge, in the unit of the coordinates.
+    """
+
+    parameters: tuple[tuple[float, float], ...]
+    fields: tuple[tuple[float, float], ...]
+    scalars: tuple[tuple[float, float], ...]
+    length: float
+
+    def __post_init__(self) -> None:
+        for name in ("parameters", "fields", "scalars"):
+            refuse_not_positive(**{name: [spread for _, spread in getattr(self, name)]})
+        refuse_not_positive(length=[self.length])
+
+    @staticmethod
+    def fit(samples: MeshSamples) -> MeshScale:
+        """Fit the scale to samples; a column that does not vary is shifted but not scaled."""
+
+        def columns(array: FloatArray) -> tuple[tuple[float, float], ...]:
+            pairs = [moments(c) for c in array.T]
+            return tuple((mean, 1.0 if constant(mean, spread) else spread) for mean, spread in pairs)
+
+        meshes = samples.meshes
+        fields = [m.fields for m in meshes if m.fields is not None]
+        edges = [(m.nodes[e[0]] - m.nodes[e[1]]) for m in meshes for e in (mesh_edges(m.elements),)]
+        return MeshScale(
+            columns(np.stack([m.parameters for m in meshes])),
+            columns(np.concatenate(fields)) if fields else (),
+            columns(np.stack([m.scalars for m in meshes])),
+            float(np.linalg.norm(np.concatenate(edges), axis=1).mean()),
+        )
+
+    def apply(self, mesh: Mesh) -> Mesh:
+        """A copy of a mesh with standardised parameters, fields and scalars."""
+
+        def standardise(values: FloatArray, by: tuple[tuple[float, float], ...]) -> FloatArray:
+            pairs = np.array(by).reshape(-1, 2)
+            return (values - pairs[:, 0]) / pairs[:, 1]
+
+        return replace(
+            mesh,
+            parameters=standardise(mesh.parameters, self.parameters),
+            fields=None if mesh.fields is None else standardise(mesh.fields, self.fields),
+            scalars=standardise(mesh.scalars, self.scalars) if len(mesh.scalars) else mesh.scalars,
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal scale."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshScale:
+        """The scale that `to_json` described."""
+        return decode(MeshScale, value)
+
+
+def field_bands(
+    truth: list[Float[np.ndarray, "node channel"]],
+    mean: list[Float[np.ndarray, "node channel"]],
+    std: list[Float[np.ndarray, "node channel"]],
+    alpha: float = ALPHA,
+) -> list[Conformal]:
+    """Calibrate a band for each channel: it holds a share 1 - alpha of the vertices for a share 1 - alpha of meshes.
+
+    The score of a mesh is the (1 - alpha)-quantile over its vertices of |error| / sigma, as for fields on grids (see
+    `surrogates.fields.bands`).
+
+    Raises:
+        InputError: there are too few meshes for a finite factor.
+    """
+    bands = []
+    for c in range(truth[0].shape[1]):
+        errors = [np.abs(t[:, c] - m[:, c]) for t, m in zip(truth, mean, strict=True)]
+        # The floor is relative to the field, so that it suits any unit; the smallest float avoids 0 / 0.
+        least = max(1e-9 * max(float(np.abs(t[:, c]).max()) for t in truth), float(np.finfo(np.float64).tiny))
+        floor = max(float(np.median(np.concatenate(errors))), least)
+        ratios = [e / np.hypot(s[:, c], floor) for e, s in zip(errors, std, strict=True)]
+        scores = np.array([np.quantile(r, 1 - alpha) for r in ratios])
+        bands.append(Conformal(conformal_quantile(scores, alpha), alpha, floor, len(truth)))
+    return bands
+
+
+class MeshModel(nnx.Module):
+    """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight."""
+
+    def __init__(self, config: MeshConfig, layout: MeshLayout, rngs: nnx.Rngs) -> None:
+        @nnx.split_rngs(splits=config.ensemble)
+        @nnx.vmap(in_axes=(0,), out_axes=0)
+        def make(rngs: nnx.Rngs) -> MeshNetwork:
+            return MeshNetwork(
+                config.network,
+                kinds=layout.kinds,
+                parameters=len(layout.parameters),
+                fields=len(layout.channels),
+                scalars=len(layout.scalars),
+                rngs=rngs,
+            )
+
+        self.members = config.ensemble
+        self.networks = make(rngs)
+
+    def __call__(
+        self, batch: MeshBatch
+    ) -> tuple[Float[Array, "member mesh node channel"], Float[Array, "member mesh scalar"]]:
+        """Standardised fields and scalars of each member; those of padding are 0."""
+        graph, weights = nnx.split(self.networks)
+        if self.members == 1:
+            answer = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], weights))(batch)
+            return answer[0][None], answer[1][None]
+        return jax.vmap(lambda one: nnx.merge(graph, one)(batch))(weights)
+
+
+@dataclass(frozen=True)
+class MeshFacts:
+    """Metadata that is saved with the weights.
+
+    Attributes:
+        config: settings of training and of the network.
+        layout: inputs and outputs, with their names and units.
+        scale: means and standard deviations of inputs and outputs.
+        labels_fingerprint: fingerprint of the simulator that the labels come from.
+        conformal: calibrated intervals by channel of the fields and by scalar; empty without calibration samples.
+        scores: errors on held-out data, by metric with its unit in the key.
+        domain: ranges of the training samples (see `surrogates.meshes.domain`); None for surrogates of earlier
+            versions, which did not save them.
+    """
+
+    config: MeshConfig
+    layout: MeshLayout
+    scale: MeshScale
+    labels_fingerprint: str
+    conformal: Mapping[str, Conformal] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+    domain: Box | None = None
+
+    def __post_init__(self) -> None:
+        layout, scale = self.layout, self.scale
+        refuse_unlike(parameters=layout.parameters, scale=scale.parameters)
+        refuse_unlike(channels=layout.channels, scale=scale.fields)
+        refuse_unlike(scalars=layout.scalars, scale=scale.scalars)
+        names = {*layout.channels, *(v.name for v in layout.scalars)}
+        if self.conformal and set(self.conformal) != names:
+            raise ValueError(f"conformal must name {', '.join(sorted(names))}")
+
+    def model(self, seed: int = 0) -> MeshModel:
+        """A model with initial weights."""
+        return MeshModel(self.config, self.layout, nnx.Rngs(seed))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        # Surrogates of earlier versions lack the entry, and must keep their fingerprint.
+        more = {} if self.domain is None else {"domain": self.domain.to_json()}
+        return {
+            **more,
+            "config": self.config.to_json(),
+            "layout": self.layout.to_json(),
+            "scale": self.scale.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> MeshFacts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
+        """
+        return decode(MeshFacts, value)

@@ -1,0 +1,1 @@
+"""Surrogates from numbers to numbers, such as the drag of a body."""

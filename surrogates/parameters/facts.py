@@ -1,0 +1,149 @@
+"""The metadata of a parametric surrogate, saved with its weights: settings, scales, domain and calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+from flax import nnx
+from jaxtyping import Float
+
+from data.parameters import ParameterLayout
+from data.plain import decode
+from surrogates.learning.box import Box
+from surrogates.learning.conformal import Conformal
+from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
+from surrogates.parameters.network import ParametricConfig, Perceptrons
+
+#: A positive input whose largest value over the smallest exceeds this ratio is replaced by its logarithm.
+DECADE = 10.0
+
+
+@dataclass(frozen=True)
+class InputScale:
+    """The map from columns of parameters to the input features of the networks.
+
+    Attributes:
+        mean, scale: mean and standard deviation of each column, or of its logarithm.
+        logarithmic: whether each column is replaced by its logarithm.
+        angular: whether each column, in rad, also enters by sines and cosines of its multiples.
+        harmonics: largest multiple of an angular column.
+    """
+
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    logarithmic: tuple[bool, ...]
+    angular: tuple[bool, ...]
+    harmonics: int
+
+    def __post_init__(self) -> None:
+        refuse_unlike(mean=self.mean, scale=self.scale, logarithmic=self.logarithmic, angular=self.angular)
+        refuse_not_positive(scale=self.scale)
+        if not 0 <= self.harmonics <= 1000:
+            raise ValueError(f"harmonics must lie between 0 and 1000, got {self.harmonics}")
+
+    @staticmethod
+    def fit(values: Float[np.ndarray, "sample column"], units: Sequence[str], harmonics: int) -> InputScale:
+        """Fit the scale to training samples; a constant column is shifted but not scaled."""
+        low, high = values.min(axis=0), values.max(axis=0)
+        logs = (low > 0) & (high > DECADE * low)
+        taken = np.where(logs, np.log(np.where(logs, values, 1.0)), values)
+        pairs = [moments(column) for column in taken.T]
+        return InputScale(
+            tuple(mean for mean, _ in pairs),
+            tuple(1.0 if constant(mean, spread) else spread for mean, spread in pairs),
+            tuple(logs.tolist()),
+            tuple(unit == "rad" for unit in units),
+            harmonics,
+        )
+
+    @property
+    def features(self) -> int:
+        """Number of input features of the networks."""
+        return len(self.mean) + 2 * self.harmonics * sum(self.angular)
+
+    def apply(self, values: Float[np.ndarray, "row column"]) -> Float[np.ndarray, "row feature"]:
+        """Input features of the networks, float32, which are computed in double precision."""
+        logs = np.array(self.logarithmic)
+        values = np.asarray(values, np.float64)
+        taken = values
+        if logs.any():
+            # Values that are not positive are clipped; the domain check reports them.
+            taken = np.where(logs, np.log(np.where(logs, np.maximum(values, 1e-300), 1.0)), values)
+        parts = [(taken - np.array(self.mean)) / np.array(self.scale)]
+        angles = values[:, np.array(self.angular)]
+        for k in range(1, self.harmonics + 1):
+            parts += [np.sin(k * angles), np.cos(k * angles)]
+        return np.concatenate(parts, axis=1).astype(np.float32)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal scale."""
+        return asdict(self)
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> InputScale:
+        """The scale that `to_json` described."""
+        return decode(InputScale, value)
+
+
+@dataclass(frozen=True)
+class ParametricFacts:
+    """Metadata that is saved with the weights.
+
+    Attributes:
+        config: settings of the ensemble.
+        layout: inputs and outputs, with their names and units.
+        inputs: scale of the columns of parameters.
+        outputs: mean and scale of the targets.
+        domain: ranges of the parameters of the training samples.
+        labels_fingerprint: fingerprint of the simulator, or of the data, that the labels come from.
+        conformal: calibration of each target; empty without calibration samples.
+        scores: errors on held-out data, by metric with its unit in the key.
+    """
+
+    config: ParametricConfig
+    layout: ParameterLayout
+    inputs: InputScale
+    outputs: Standardise
+    domain: Box
+    labels_fingerprint: str
+    conformal: Mapping[str, Conformal] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        refuse_unlike(columns=self.layout.columns, inputs=self.inputs.mean)
+        if self.outputs.names != self.layout.targets:
+            raise ValueError(f"outputs must be scaled as {', '.join(self.layout.targets)}")
+        if self.domain.columns != self.layout.columns:
+            raise ValueError(f"domain must have the columns {', '.join(self.layout.columns)}")
+        strange = [name for name in self.conformal if name not in self.layout.targets]
+        if strange:
+            raise ValueError(f"conformal names {strange[0]}, which is no output")
+
+    def model(self, seed: int = 0) -> Perceptrons:
+        """An ensemble with initial weights."""
+        return Perceptrons(self.inputs.features, len(self.layout.outputs), self.config, nnx.Rngs(seed))
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": asdict(self.config),
+            "layout": self.layout.to_json(),
+            "inputs": self.inputs.to_json(),
+            "outputs": self.outputs.to_json(),
+            "domain": self.domain.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ParametricFacts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
+        """
+        return decode(ParametricFacts, value)

@@ -1,0 +1,167 @@
+"""Training of a `ParametricSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Float, Int
+
+from data.errors import InputError
+from data.parameters import ParameterTable
+from surrogates.learning.box import Box
+from surrogates.learning.conformal import Conformal
+from surrogates.learning.devices import data_mesh
+from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
+from surrogates.learning.normalise import Standardise
+from surrogates.parameters.facts import InputScale, ParametricFacts
+from surrogates.parameters.network import ParametricConfig, Perceptrons
+from surrogates.parameters.surrogate import ParametricSurrogate
+
+
+class RowBatch(NamedTuple):
+    """A batch of standardised samples.
+
+    Attributes:
+        features: input features.
+        labels: targets.
+        weight: 1 for a sample, 0 for a row that fills the batch.
+    """
+
+    features: Float[np.ndarray, "batch feature"]
+    labels: Float[np.ndarray, "batch target"]
+    weight: Float[np.ndarray, " batch"]
+
+
+@dataclass(frozen=True)
+class RowBatches:
+    """A source of batches that visits each sample once an epoch.
+
+    The last batch is filled with repeated rows of weight 0, so that no sample is left out.
+
+    Attributes:
+        features, labels: standardised input features and targets.
+        size: rows per batch; a multiple of the number of devices.
+        seed: seed of the shuffling; None keeps the order of the samples.
+    """
+
+    features: Float[np.ndarray, "sample feature"]
+    labels: Float[np.ndarray, "sample target"]
+    size: int
+    seed: int | None
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of batches per epoch."""
+        return -(-len(self.features) // self.size)
+
+    def epoch(self, index: int) -> Iterator[RowBatch]:
+        """The batches of an epoch, in an order given by seed and index."""
+        order = np.arange(len(self.features))
+        if self.seed is not None:
+            order = np.random.default_rng((self.seed, index)).permutation(order)
+        for step in range(self.steps_per_epoch):
+            yield self._batch(order[step * self.size : (step + 1) * self.size])
+
+    def _batch(self, rows: Int[np.ndarray, " n"]) -> RowBatch:
+        weight = np.zeros(self.size, np.float32)
+        weight[: len(rows)] = 1.0
+        rows = np.resize(rows, self.size)
+        return RowBatch(self.features[rows], self.labels[rows], weight)
+
+
+@dataclass(frozen=True)
+class MeanSquare:
+    """Mean square of standardised errors over members, targets and samples.
+
+    Attributes:
+        noise: standard deviation of the noise that is added to the features; it falls to 0 during training.
+    """
+
+    noise: float = 0.0
+
+    def __call__(
+        self, model: nnx.Module, batch: RowBatch, key: jax.Array, progress: jax.Array
+    ) -> tuple[jax.Array, Stats]:
+        """The loss and its statistics."""
+        assert isinstance(model, Perceptrons)
+        features = jnp.asarray(batch.features)
+        if self.noise:
+            shake = self.noise * (1 - progress)
+            features = features + shake * jax.random.normal(key, features.shape, features.dtype)
+        error = model(features) - batch.labels
+        each = jnp.mean(error**2, axis=(0, 2)) * batch.weight
+        total, count = jnp.sum(each), jnp.sum(batch.weight)
+        return total / jnp.maximum(count, 1.0), {"loss": (total, count)}
+
+
+def fit_parametric(
+    train: ParameterTable,
+    valid: ParameterTable | None,
+    config: ParametricConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    calibration: ParameterTable | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> tuple[ParametricSurrogate, FitResult]:
+    """Train a surrogate of scalars as functions of parameters, and calibrate it.
+
+    Args:
+        train: training samples.
+        valid: validation samples, which select the best weights; None keeps the last weights.
+        config: settings of the ensemble.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
+        mesh: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: `valid` or `calibration` has other columns than `train`, or there are too few calibration samples.
+    """
+    layout = train.layout
+    for other, name in ((valid, "validation"), (calibration, "calibration")):
+        if other is not None and (other.layout.columns, other.layout.targets) != (layout.columns, layout.targets):
+            raise InputError(f"the {name} part has other columns", remedy="Give samples of the same simulator")
+    inputs = InputScale.fit(train.values, layout.units, config.harmonics)
+    outputs = Standardise.fit(layout.targets, train.labels)
+    domain = Box.of(layout.columns, train.values)
+    facts = ParametricFacts(config, layout, inputs, outputs, domain, train.fingerprint)
+    mesh = mesh or data_mesh()
+    # The batch is no longer than the data, or it would be filled with rows of weight 0.
+    size = -(-min(training.batch_size, len(train)) // mesh.size) * mesh.size
+
+    def source(table: ParameterTable, seed: int | None) -> RowBatches:
+        return RowBatches(inputs.apply(table.values), outputs.apply(table.labels).astype(np.float32), size, seed)
+
+    learn = source(train, training.seed)
+    check = None if valid is None else source(valid, None)
+    loss = MeanSquare(config.noise)
+    result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
+    assert isinstance(result.model, Perceptrons)
+    surrogate = ParametricSurrogate(result.model, facts)
+    if calibration is not None:
+        surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
+    return surrogate, result
+
+
+def calibrate_intervals(surrogate: ParametricSurrogate, table: ParameterTable) -> dict[str, Conformal]:
+    """Calibrate the intervals of each target on held-out samples.
+
+    Raises:
+        InputError: there are too few samples.
+    """
+    answer = surrogate.with_facts(conformal={}).predict_table(table.values)
+    return {
+        name: Conformal.fit(table.labels[:, k], answer[name], answer[f"{name}_std"])
+        for k, name in enumerate(surrogate.targets)
+    }

@@ -1,0 +1,156 @@
+"""The surrogate of the scalar outputs of a solver as functions of its parameters, with calibrated intervals."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from functools import cached_property
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Float
+
+from data.spec import SimulationError, Spec, Variable, check
+from surrogates.kept import KeptSurrogate
+from surrogates.learning.box import OutOfDomainWarning
+from surrogates.learning.step import count_compilations
+from surrogates.parameters.facts import ParametricFacts
+from surrogates.parameters.network import Perceptrons
+
+#: Rows per batch, for tables of more than `SMALL_BATCH` rows and for shorter ones.
+BATCH = 8192
+SMALL_BATCH = 64
+
+
+class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
+    """A trained ensemble, which implements `surrogates.trained.Surrogate`.
+
+    Args:
+        model: the networks with their weights.
+        facts: settings, scales, domain and calibration.
+    """
+
+    KIND = "parametric"
+    FACTS = ParametricFacts
+
+    def __init__(self, model: Perceptrons, facts: ParametricFacts) -> None:
+        super().__init__(model, facts)
+        graph = self._graph
+
+        def forward(state: Any, features: jax.Array) -> tuple[jax.Array, jax.Array]:
+            members = nnx.merge(graph, state)(features)
+            return jnp.mean(members, axis=0), jnp.std(members, axis=0)
+
+        self._forward = jax.jit(forward)
+
+    # Identity
+
+    @property
+    def name(self) -> str:
+        """A name such as "parametric:drag"."""
+        return f"{self.KIND}:{','.join(self.targets)}"
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the predicted quantities."""
+        return self.facts.layout.targets
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of the columns of a table."""
+        return self.facts.layout.columns
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The spec of the simulator with a standard deviation of each output, and an interval if it is calibrated."""
+        layout = self.facts.layout
+        outputs = []
+        for variable in layout.outputs:
+            base = variable
+            outputs += [base, _about(base, "std", "standard deviation")]
+            if variable.name in self.facts.conformal:
+                outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
+        return Spec(
+            tuple(layout.inputs),
+            tuple(outputs),
+            tuple(layout.axes),
+            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+        )
+
+    # Prediction
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Predict for one request; `attrs["out_of_domain"]` names quantities outside of the training domain, if any.
+
+        Raises:
+            SimulationError: `invalid_input`: a variable is missing, has other units or dims, or is not finite;
+                `not_converged`: the prediction is not finite.
+        """
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
+        columns = self.predict_table(row[None])
+        answer = self.spec.answer({v.name: columns[v.name][0] for v in self.spec.outputs})
+        if not all(np.isfinite(answer[v.name].values) for v in self.spec.outputs):
+            raise SimulationError(
+                "not_converged", "the answer is not finite; the request lies far outside of the domain"
+            )
+        outside = "; ".join(self.facts.domain.outside(row))
+        if not outside:
+            return answer
+        warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
+        return answer.assign_attrs(out_of_domain=outside)
+
+    def predict(self, batch: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
+        """Predict for the rows of a table; see `predict_table`."""
+        return self.predict_table(batch)
+
+    def predict_table(self, table: Float[np.ndarray, "row column"]) -> dict[str, np.ndarray]:
+        """Predict for the rows of a table, in batches of one shape.
+
+        Args:
+            table: parameters in the order of `columns`.
+
+        Returns:
+            For each target t, in its unit: `t`, `t_std` and, where it is calibrated, the bounds `t_low` and `t_high`
+            of the interval, (row,) float64; and `in_domain`, bool.
+        """
+        table = np.asarray(table, np.float64)
+        features = self.facts.inputs.apply(table)
+        size = SMALL_BATCH if len(table) <= SMALL_BATCH else BATCH
+        pending = []
+        for start in range(0, len(table), size):
+            part = features[start : start + size]
+            # The last batch is filled with repeated rows, so that it has the shape of the others.
+            full = part if len(part) == size else np.resize(part, (size, part.shape[1]))
+            pending.append((len(part), self._forward(self._state, full)))
+        targets = len(self.targets)
+        mean, std = (
+            np.concatenate([np.zeros((0, targets)), *(np.asarray(out[k], np.float64)[:n] for n, out in pending)])
+            for k in (0, 1)
+        )
+        mean, std = self.facts.outputs.invert(mean), std * np.array(self.facts.outputs.scale)
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            answer[name], answer[f"{name}_std"] = mean[:, k], std[:, k]
+            if (conformal := self.facts.conformal.get(name)) is not None:
+                answer[f"{name}_std"] = np.hypot(std[:, k], conformal.floor)
+                answer[f"{name}_low"], answer[f"{name}_high"] = conformal.interval(mean[:, k], std[:, k])
+        answer["in_domain"] = self.facts.domain.holds(table)
+        return answer
+
+    def compile(self) -> None:
+        """Compile for batches of a long table ahead of the first prediction."""
+        self._forward(self._state, np.zeros((BATCH, self.facts.inputs.features), np.float32))[0].block_until_ready()
+
+    @property
+    def compilations(self) -> int:
+        """Number of shapes that have been compiled."""
+        return count_compilations(self._forward)
+
+
+def _about(variable: Variable, suffix: str, words: str) -> Variable:
+    return replace(variable, name=f"{variable.name}_{suffix}", long_name=f"{words} of {variable.long_name}")

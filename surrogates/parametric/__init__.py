@@ -1,1 +1,0 @@
-"""Surrogates of scalar outputs as functions of scalar parameters."""

@@ -1,0 +1,218 @@
+"""The metadata of a potential, saved with its weights: settings, heads, and the labels that they learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from flax import nnx
+from jaxtyping import Float
+from numpy import ndarray
+
+from data.plain import decode, within
+from data.structures.frame_names import FrameKeys
+from data.structures.table import Structures
+from surrogates.learning.conformal import Conformal
+from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel
+from surrogates.potentials.networks.painn import PaiNNConfig
+from surrogates.potentials.networks.table import NetworkConfig, config_from_json, config_to_json
+from surrogates.potentials.references import References
+
+
+@dataclass(frozen=True)
+class PotentialSettings:
+    """Settings of the ensemble, of the loss and of the padding of batches.
+
+    Attributes:
+        ensemble: number of members; with 2 or more, each output has a standard deviation.
+        committee: number of output layers that are drawn from the posterior of the last layer of a single network,
+            which gives it standard deviations (see `last_layer`); 0 for none.
+        energy_weight, forces_weight, final_energy_weight, final_forces_weight, final_from, final_ramp,
+            stress_weight: see `EnergyForcesLoss`.
+        repulsion: whether the repulsion of nuclei at short range is added (see `repulsion`).
+        long_range: whether the Coulomb energy of latent charges is added (see `coulomb`); for isolated molecules only.
+        buckets: number of padded sizes of molecules; each is compiled once.
+    """
+
+    ensemble: int = 1
+    committee: int = 0
+    energy_weight: float = 1.0
+    forces_weight: float = 1.0
+    final_energy_weight: float | None = None
+    final_forces_weight: float | None = None
+    final_from: float = 0.75
+    final_ramp: float = 0.0
+    stress_weight: float = 1.0
+    repulsion: bool = False
+    long_range: bool = False
+    buckets: int = 4
+
+    def __post_init__(self) -> None:
+        if min(self.ensemble, self.buckets) < 1:
+            raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
+        self.loss()
+        if self.committee < 0 or self.committee == 1:
+            raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
+
+    @property
+    def draws(self) -> int:
+        """Number of output layers to draw; an ensemble needs none."""
+        return self.committee if self.ensemble == 1 else 0
+
+    def loss(self) -> EnergyForcesLoss:
+        """The loss that training minimises."""
+        return EnergyForcesLoss(
+            self.energy_weight,
+            self.forces_weight,
+            self.final_energy_weight,
+            self.final_forces_weight,
+            self.final_from,
+            self.final_ramp,
+            self.stress_weight,
+        )
+
+
+@dataclass(frozen=True)
+class PotentialConfig(PotentialSettings):
+    """The settings of training together with those of the network of each member."""
+
+    network: NetworkConfig = field(default_factory=PaiNNConfig)
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal configuration."""
+        return {**asdict(self), "network": config_to_json(self.network)}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> PotentialConfig:
+        """The configuration that `to_json` described."""
+        with within("network"):
+            network = config_from_json(value.get("network"))
+        return replace(decode(PotentialConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
+
+
+@dataclass(frozen=True)
+class Head:
+    """Metadata of one head, which learned one set of labels.
+
+    Attributes:
+        references: reference energies of atoms.
+        labels_fingerprint: fingerprint of the method, or hash of the files, that the labels come from.
+        has_energy: whether energies were learned; otherwise the head predicts forces only.
+        charges: total charges that occurred in training, e, ascending.
+        energy: calibration of the interval of the energy; None without calibration frames.
+        forces: calibration of the interval of a force component; None without calibration frames.
+        baseline: provenance of the cheaper simulator that the labels are differences to; None for plain labels.
+        keys: names of the labels in the files of frames; None for the usual names.
+    """
+
+    references: References
+    labels_fingerprint: str
+    has_energy: bool = True
+    charges: tuple[int, ...] = (0,)
+    energy: Conformal | None = None
+    forces: Conformal | None = None
+    baseline: Mapping[str, Any] | None = None
+    keys: FrameKeys | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes an equal head."""
+        # Potentials of earlier versions lack the entry, and must keep their fingerprint.
+        more = {} if self.keys is None else {"keys": self.keys.to_json()}
+        return {
+            **more,
+            "references": self.references.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "has_energy": self.has_energy,
+            "charges": list(self.charges),
+            "energy": None if self.energy is None else self.energy.to_json(),
+            "forces": None if self.forces is None else self.forces.to_json(),
+            "baseline": None if self.baseline is None else dict(self.baseline),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Head:
+        """The head that `to_json` described."""
+        return decode(Head, value)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Metadata that is saved with the weights.
+
+    Attributes:
+        config: settings of training and of the network.
+        scale: factor of the outputs of the network, eV; see `EnergyModel`.
+        heads: the heads by name, in the order of their weights.
+        active: name of the head that answers.
+        novelty: largest distance (see `last_layer.distance`) of a structure in the domain; None if unknown.
+        scores: errors on held-out data, by metric with its unit in the key.
+    """
+
+    config: PotentialConfig
+    scale: float
+    heads: Mapping[str, Head]
+    active: str
+    novelty: float | None = None
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.active not in self.heads:
+            raise ValueError(f"no head {self.active!r}; there are {', '.join(self.heads)}")
+        if not self.scale > 0:
+            raise ValueError(f"scale must be above 0, got {self.scale}")
+
+    @property
+    def head(self) -> Head:
+        """The head that answers."""
+        return self.heads[self.active]
+
+    @property
+    def index(self) -> int:
+        """The index of the head that answers, in the weights."""
+        return list(self.heads).index(self.active)
+
+    @property
+    def references(self) -> References:
+        """Reference energies of atoms of the head that answers."""
+        return self.head.references
+
+    def reference_energy(self, structures: Structures) -> Float[ndarray, " M"]:
+        """sum_a t[z_a] of the head that answers, eV, in float64."""
+        return self.references.energy(structures)
+
+    def with_head(self, **changes: Any) -> Facts:
+        """A copy in which some entries of the head that answers are replaced, such as `energy` or `forces`."""
+        return replace(self, heads={**self.heads, self.active: replace(self.head, **changes)})
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": self.config.to_json(),
+            "scale": self.scale,
+            "heads": {name: head.to_json() for name, head in self.heads.items()},
+            "active": self.active,
+            "novelty": self.novelty,
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Facts:
+        """The facts that `to_json` described.
+
+        Raises:
+            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
+        """
+        return decode(Facts, value)
+
+    def model(self, seed: int = 0) -> EnergyModel:
+        """A model of this configuration with initial weights."""
+        return EnergyModel(
+            self.config.network,
+            self.config.ensemble,
+            self.scale,
+            [head.references.release() for head in self.heads.values()],
+            nnx.Rngs(seed),
+            repulsive=self.config.repulsion,
+            long_range=self.config.long_range,
+        )

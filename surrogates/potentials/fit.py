@@ -1,0 +1,303 @@
+"""Training of a `Potential`: reference energies of atoms, then networks on the residuals, then error bars.
+
+A trained potential can be fine-tuned: labels of another method, or new elements, get a head of their own beside the
+old heads, and all heads share one body.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jax.sharding import Mesh
+
+from data.errors import InputError
+from data.structures.batches import StructureBatches, choose_sizes, shapes
+from data.structures.table import Structures
+from surrogates.learning.conformal import Conformal
+from surrogates.learning.devices import data_mesh
+from surrogates.learning.loop import FitResult, TrainConfig, fit
+from surrogates.potentials.energy import EnergyModel
+from surrogates.potentials.facts import Facts, Head, PotentialConfig
+from surrogates.potentials.last_layer import distance, fit_last_layer
+from surrogates.potentials.references import References
+from surrogates.potentials.surrogate import Potential
+
+#: Default name of a head.
+MAIN = "main"
+
+
+@dataclass(frozen=True)
+class FineTuning:
+    """Fine-tuning of a trained potential.
+
+    Attributes:
+        potential: the trained potential; its network, ensemble, scale and pair terms are kept.
+        replay: structures with labels of the old heads (`Structures.head` is the index of the head), which are
+            trained on beside the new ones so that the old heads follow the changes of the shared body; None for none,
+            and then the errors of the old heads grow.
+        frozen_body: train the new head alone, so that the old heads do not change.
+    """
+
+    potential: Potential
+    replay: Structures | None = None
+    frozen_body: bool = False
+
+
+def fit_potential(
+    train: Structures,
+    valid: Structures | None,
+    config: PotentialConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    isolated: Mapping[int, float] | None = None,
+    label_fingerprint: str,
+    calibration: Structures | None = None,
+    head: str = MAIN,
+    tune: FineTuning | None = None,
+    baseline: Mapping[str, Any] | None = None,
+    mesh: Mesh | None = None,
+    progress: bool = True,
+) -> tuple[Potential, FitResult]:
+    """Train a potential on energies, forces and stresses, and calibrate it; labels that are NaN do not contribute.
+
+    Args:
+        train: training structures, at least one of them with two atoms or more. Single atoms set reference energies.
+        valid: validation structures, which select the best weights and stop the training early; None keeps the last
+            weights.
+        config: settings of the network and its batches.
+        training: settings of the training loop.
+        run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
+        isolated: energies of isolated atoms, eV by atomic number.
+        label_fingerprint: fingerprint of the method, or hash of the files, that the labels come from.
+        calibration: frames for the intervals, disjoint from `train` and `valid`; None for no intervals.
+        head: name of the head that learns these labels. If the potential of `tune` has a head of this name, that head
+            is trained further and keeps its reference energies.
+        tune: the trained potential to fine-tune; None to train from scratch.
+        baseline: provenance of the simulator that the labels are differences to; None for plain labels.
+        mesh: devices that share each batch; None for all devices.
+        progress: whether to show a progress bar.
+
+    Raises:
+        InputError: `train` has no labels, `valid` has elements that `train` lacks, or `tune` does not fit the settings.
+    """
+    if not np.isfinite(train.energy).any() and not np.isfinite(train.forces).any():
+        raise InputError("no structure has an energy or forces", remedy="Give frames with energy= or forces")
+    if config.long_range and train.periodic.any():
+        raise InputError(
+            "latent charges without cutoff need isolated molecules",
+            where="surrogate.long_range",
+            remedy="Set it to false, or leave periodic structures out",
+        )
+    resumes = tune is not None and head in tune.potential.facts.heads
+    if resumes:
+        references = _resumed_references(tune.potential.facts.heads[head].references, train, head)  # type: ignore[union-attr]
+    else:
+        references = References.fit(train, isolated)
+    train = train.take(np.flatnonzero(~train.alone()))
+    if valid is not None:
+        extra = sorted(set(valid.elements) - set(references.elements))
+        if extra:
+            raise InputError(
+                f"validation structures hold elements {extra} that no training molecule has",
+                remedy="Put some of their structures in the training part",
+            )
+    new_head = Head(
+        references=references,
+        labels_fingerprint=label_fingerprint,
+        has_energy=bool(np.isfinite(train.energy).any()),
+        charges=tuple(sorted(set(train.charge.tolist()))),
+        baseline=baseline,
+    )
+    residual = _residual(train, references)
+    if tune is None:
+        facts = Facts(config, _scale(residual), {head: new_head}, head)
+        model = facts.model(training.seed)
+    else:
+        facts, model = _add_head(tune.potential, head, new_head, config, training.seed)
+    learned = residual.with_head(facts.index)
+    if tune is not None and tune.replay is not None:
+        learned = Structures.concatenate([learned, _replay_residual(tune.replay, facts)])
+    mesh = mesh or data_mesh()
+    learn = _source(learned, config, training.batch_size, mesh, training.seed)
+    check: StructureBatches | None = None
+    if valid is not None:
+        check = _source(_residual(valid, references).with_head(facts.index), config, training.batch_size, mesh, None)
+    result = fit(
+        model,
+        config.loss(),
+        learn,
+        check,
+        training,
+        run_dir,
+        frozen=_is_body if tune is not None and tune.frozen_body else None,
+        mesh=mesh,
+        progress=progress,
+    )
+    assert isinstance(result.model, EnergyModel)
+    learned_model = result.model
+    if tune is not None and tune.frozen_body:
+        learned_model = _with_old_heads(learned_model, model, facts.index)
+    potential = _with_error_bars(learned_model, facts, residual.with_head(facts.index), valid, calibration, config)
+    return potential, result
+
+
+def _with_error_bars(
+    model: EnergyModel,
+    facts: Facts,
+    residual: Structures,
+    valid: Structures | None,
+    calibration: Structures | None,
+    config: PotentialConfig,
+) -> Potential:
+    """The potential with its last layer's posterior, its domain and its calibrated intervals.
+
+    Calibration frames scale the posterior and set the intervals. Without calibration frames, validation frames scale
+    the posterior; as they also selected the best weights, the coverage is then not guaranteed.
+    """
+    layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
+    potential = Potential(model, facts, layer)
+    graph, state = nnx.split(model)
+    measure = jax.jit(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
+    farthest = 0.0
+    for batch in potential.batches(residual).epoch(0):
+        batch = batch._replace(head=np.full(len(batch.numbers), facts.index, np.int32))
+        farthest = max(farthest, float(jnp.max(measure(state, layer.whitening, batch.system))))
+    facts = replace(facts, novelty=farthest)
+    frames = calibration if calibration is not None else valid
+    if config.draws and frames is not None:
+        layer = layer.scale_deviations(_match(Potential(model, facts, layer), frames))
+    potential = Potential(model, facts, layer)
+    if calibration is not None:
+        # Labels may be differences to a baseline, so the predictions are compared without its answers.
+        bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
+        answer = bare.predict_structures(calibration)
+        std = np.zeros(len(calibration)) if answer.energy_std is None else answer.energy_std
+        if facts.head.has_energy and np.isfinite(calibration.energy).any():
+            facts = facts.with_head(energy=Conformal.fit(calibration.energy, answer.energy, std))
+        labelled = np.isfinite(calibration.forces)
+        if labelled.any():
+            std = np.zeros_like(answer.forces) if answer.forces_std is None else answer.forces_std
+            facts = facts.with_head(
+                forces=Conformal.fit(calibration.forces[labelled], answer.forces[labelled], std[labelled])
+            )
+        potential = Potential(model, facts, layer)
+    return potential
+
+
+def _match(potential: Potential, frames: Structures) -> float:
+    """The factor that makes standard deviations agree with the root mean square errors of forces (or energies)."""
+    facts = potential.facts
+    bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
+    answer = bare.predict_structures(frames)
+    labelled = np.isfinite(frames.forces)
+    if labelled.any() and answer.forces_std is not None:
+        error, std = (answer.forces - frames.forces)[labelled], answer.forces_std[labelled]
+    elif answer.energy_std is not None and np.isfinite(frames.energy).any():
+        labelled = np.isfinite(frames.energy)
+        error, std = (answer.energy - frames.energy)[labelled], answer.energy_std[labelled]
+    else:
+        return 1.0
+    return float(np.sqrt(np.mean(error**2) / max(np.mean(std**2), 1e-30)))
+
+
+def _is_body(path: tuple[str, ...]) -> bool:
+    return "readout" not in path
+
+
+def _with_old_heads(trained: EnergyModel, before: EnergyModel, new: int) -> EnergyModel:
+    """The trained model with the old heads restored, which weight decay and averaging of weights have changed."""
+    graph, state = nnx.split(trained)
+    old = dict(nnx.to_flat_state(nnx.state(before)))
+    flat = []
+    for path, leaf in nnx.to_flat_state(state):
+        if "readout" in path:
+            leaf = leaf.replace(old[path][...].at[:, new].set(leaf[...][:, new]))
+        flat.append((path, leaf))
+    return nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def _resumed_references(references: References, train: Structures, head: str) -> References:
+    """The reference energies of a head that is trained further.
+
+    Raises:
+        InputError: `train` has elements that the head has not learned.
+    """
+    new = sorted(set(train.elements) - set(references.elements))
+    if new:
+        raise InputError(
+            f"head {head!r} has not learned the elements {new}",
+            where="tune.head",
+            remedy="Choose the name of a new head",
+        )
+    return references
+
+
+def _add_head(
+    old: Potential, head: str, new_head: Head, config: PotentialConfig, seed: int
+) -> tuple[Facts, EnergyModel]:
+    """Facts and weights with one more head, whose initial weights are those of the head that answers now.
+
+    Raises:
+        InputError: the settings name another network, ensemble or pair term than those of the potential.
+    """
+    kept = ("network", "ensemble", "repulsion", "long_range")
+    changed = [name for name in kept if getattr(config, name) != getattr(old.facts.config, name)]
+    if changed:
+        raise InputError(
+            f"the trained potential has another {', '.join(changed)}",
+            where="surrogate",
+            remedy="Give the settings that it was trained with",
+        )
+    facts = Facts(config, old.facts.scale, {**old.facts.heads, head: new_head}, head)
+    fresh = facts.model(seed)
+    source = old.facts.index
+    graph, state = nnx.split(fresh)
+    before = dict(nnx.to_flat_state(nnx.state(old.model)))
+    flat = []
+    for path, leaf in nnx.to_flat_state(state):
+        value = before[path][...]
+        if "readout" in path and value.shape != leaf[...].shape:
+            # The first axis is that of members, the second that of heads.
+            value = jnp.concatenate([value, value[:, source : source + 1]], axis=1)
+        flat.append((path, leaf.replace(value)))
+    return facts, nnx.merge(graph, nnx.from_flat_state(flat))
+
+
+def _residual(structures: Structures, references: References) -> Structures:
+    return structures.with_energy(structures.energy - references.energy(structures))
+
+
+def _replay_residual(replay: Structures, facts: Facts) -> Structures:
+    """Structures of old heads, whose energies are taken above the reference energies of their heads."""
+    energy = replay.energy.copy()
+    for index, head in enumerate(facts.heads.values()):
+        rows = np.flatnonzero(replay.head == index)
+        energy[rows] -= head.references.energy(replay.take(rows))
+    return replay.with_energy(energy)
+
+
+def _source(
+    structures: Structures, config: PotentialConfig, molecules: int, mesh: Mesh | None, seed: int | None
+) -> StructureBatches:
+    cutoff = config.network.cutoff_angstrom
+    sizes = choose_sizes(structures.sizes, config.buckets)
+    multiple = 1 if mesh is None else mesh.size
+    batch_shapes, which = shapes(structures, cutoff, sizes, molecules=molecules, pairs=0, multiple=multiple)
+    return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed)
+
+
+def _scale(residual: Structures) -> float:
+    """Scale of the outputs, eV: root mean square of a force component, or the deviation of the energy per atom."""
+    forces = residual.forces[np.isfinite(residual.forces)]
+    if len(forces):
+        return float(np.sqrt(np.mean(forces**2))) or 1.0
+    per_atom = (residual.energy / residual.sizes)[np.isfinite(residual.energy)]
+    return float(per_atom.std()) or 1.0

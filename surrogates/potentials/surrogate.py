@@ -1,0 +1,390 @@
+"""The surrogate of a quantum-chemical method on geometries: energies, forces and stresses, with error bars.
+
+It takes the same request as the method (numbers, positions, charge, cell). The answer is the sum of the outputs of a
+network or an ensemble of networks (see `energy` and `networks`), reference energies of atoms (see `references`) and, if
+the labels were differences to a cheaper simulator, the answer of that simulator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import xarray as xr
+from ase.data import chemical_symbols
+from flax import nnx
+from jax.sharding import Mesh
+from jaxtyping import Int
+
+from data.errors import InputError
+from data.plain import decode, within
+from data.spec import SimulationError, Spec, check, content_hash, dataset
+from data.structures.batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
+from data.structures.table import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
+from simulators.adapter import Simulator
+from surrogates.learning.checkpoints import checksum
+from surrogates.learning.devices import shard_batch, side_by_side
+from surrogates.potentials.baseline import baseline_answers
+from surrogates.potentials.energy import EnergyModel
+from surrogates.potentials.facts import Facts
+from surrogates.potentials.last_layer import LastLayer, distance, spread
+from surrogates.potentials.networks.table import architecture
+from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
+from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
+
+KIND = "potential"
+#: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
+CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
+#: Up to this number of distinct sizes of molecules, each size has its own padded shape.
+EXACT_SIZES = 4
+#: Number of padded shapes for a table with more sizes than that.
+MOST_SIZES = 8
+
+
+class Potential:
+    """A trained potential for structures of the elements and total charges that occurred in training.
+
+    Args:
+        model: the networks with their weights.
+        facts: settings, heads and scores.
+        last_layer: posterior of the last layer (see `last_layer`); without it a single network has no standard
+            deviations, and no potential has a domain.
+        baseline: the simulator that the labels of the active head are differences to; None for plain labels.
+    """
+
+    def __init__(
+        self,
+        model: EnergyModel,
+        facts: Facts,
+        last_layer: LastLayer | None = None,
+        baseline: Simulator | None = None,
+    ) -> None:
+        self.facts = facts
+        self.model = model
+        self.last_layer = last_layer
+        self.baseline = baseline
+        graph, self._state = nnx.split(model)
+        elements = list(facts.references.elements)
+        self._known = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
+        self._known[[0, *elements]] = True
+        self._reference = np.zeros(MAX_ATOMIC_NUMBER + 1)
+        self._reference[elements] = facts.references.bonded
+        self._compilations = 0
+        self._arrays = None if last_layer is None else jax.tree.map(jnp.asarray, last_layer.arrays())
+
+        def run(state: nnx.State, arrays: dict[str, jax.Array] | None, batch: StructureBatch) -> dict[str, Any]:
+            self._compilations += 1  # Python runs this only while a new shape is traced.
+            model = nnx.merge(graph, state)
+            system = batch.system
+            members = model(system)
+            answer: dict[str, Any] = {"atomic": members.atomic, "forces": members.forces.mean(axis=0)}
+            if members.virial is not None:
+                answer["stress"] = members.virial.mean(axis=0) / batch.volume[:, None, None]
+            if members.forces.shape[0] > 1:
+                answer["forces_std"] = members.forces.std(axis=0, ddof=1)
+            if arrays is not None:
+                answer["distance"] = distance(model, arrays["whitening"], system)
+                if facts.config.draws:
+                    std = spread(model, arrays["covariance"], arrays["deviations"], system)
+                    answer["energy_std"], answer["forces_std"] = std
+            return answer
+
+        # On a CPU one thread computes a batch, and several batches run at a time; see `predict_structures`.
+        self._run = jax.jit(run, compiler_options={"xla_cpu_multi_thread_eigen": False})
+
+    @property
+    def name(self) -> str:
+        """Architecture and the first digits of the fingerprint, such as "painn:0123abcd"."""
+        return f"{architecture(self.facts.config.network)}:{self.fingerprint[:8]}"
+
+    @property
+    def spec(self) -> Spec:
+        """Inputs and outputs; energies, deviations, bounds and `in_domain` only if the active head has them."""
+        head, config = self.facts.head, self.facts.config
+        absent = {"stress"}
+        if not head.has_energy:
+            absent |= {"energy", "energy_std", "energy_low", "energy_high"}
+        if config.ensemble == 1 and not (config.draws and self.last_layer is not None):
+            absent |= {"energy_std", "forces_std"}
+        if head.energy is None:
+            absent |= {"energy_low", "energy_high"}
+        if head.forces is None:
+            absent |= {"forces_low", "forces_high"}
+        if self.facts.novelty is None or self.last_layer is None:
+            absent |= {"in_domain"}
+        return Spec(INPUTS, tuple(v for name, v in OUTPUTS.items() if name not in absent))
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the facts and the weights."""
+        weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._weights())])
+        return content_hash([self.facts.to_json(), weights])
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name and version of the simulator, with the facts as its settings."""
+        return {"simulator": "surrogate:potential", "version": "2", "settings": self.facts.to_json()}
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Fingerprint of the method, or hash of the files, whose labels the active head learned."""
+        return self.facts.head.labels_fingerprint
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Errors on held-out data, by metric with its unit in the key."""
+        return dict(self.facts.scores)
+
+    @property
+    def cutoff_angstrom(self) -> float:
+        """The cutoff, Angstrom; atoms farther apart exchange no messages."""
+        return self.facts.config.network.cutoff_angstrom
+
+    @property
+    def compilations(self) -> int:
+        """Number of shapes that have been compiled for prediction."""
+        return self._compilations
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Predict energy and forces of one structure, and its stress if the cell has three vectors.
+
+        Raises:
+            SimulationError: `invalid_input`: an element or the charge did not occur in training, or two atoms nearly
+                coincide; `missing_component`: the potential needs a baseline and has none (see `with_baseline`).
+        """
+        check(inputs, INPUTS, optional=OPTIONAL)
+        one = Structures.from_arrays(
+            [inputs["numbers"].values],
+            [inputs["positions"].values],
+            charge=[int(inputs["charge"]) if "charge" in inputs else 0],
+            lattice=[inputs["cell"].values if "cell" in inputs else np.zeros((3, 3))],
+        )
+        predictions = self.predict_structures(one, sizes=(round_up(int(one.sizes[0])),))
+        variables = self.spec.outputs
+        if predictions.stress is not None and one.volume[0] > 0:
+            variables = (*variables, OUTPUTS["stress"])
+        answer: dict[str, Any] = {}
+        for variable in variables:
+            values = getattr(predictions, variable.name)
+            answer[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
+        return dataset(variables, answer)
+
+    def predict(self, batch: StructureBatch, *, error_bars: bool = True) -> dict[str, np.ndarray]:
+        """Predict for a batch of fixed shape (see `data.structures.batches.pad`), without the baseline.
+
+        Args:
+            batch: padded structures; labels are ignored.
+            error_bars: False for energies, forces and stresses alone. The standard deviations of forces from a
+                committee cost a backward pass for each of its draws.
+
+        Returns:
+            `energy` (M,) in eV, float64, and `forces` (M, N, 3) in eV/Angstrom, 0 where padded; `stress`
+            (M, 3, 3) of a periodic batch, in eV/Angstrom^3; and `energy_std`, `forces_std`, bounds and `in_domain` as
+            in `spec`.
+        """
+        bare = np.zeros(0)
+        arrays = self._arrays if error_bars else None
+        batch = batch._replace(
+            head=np.full(len(batch.numbers), self.facts.index, np.int32) if len(self.facts.heads) > 1 else batch.head,
+            energy=bare, energy_known=bare, forces=bare, forces_known=bare, stress=bare, stress_known=bare,
+        )  # fmt: skip
+        outputs = {k: np.asarray(v, np.float64) for k, v in self._run(self._state, arrays, batch).items()}
+        reference = self._reference[np.asarray(batch.numbers)].sum(axis=-1)
+        # Energies of atoms have the precision of the network; they are summed in double precision.
+        members = outputs.pop("atomic").sum(axis=-1)
+        answer = {"energy": members.mean(axis=0) + reference}
+        if len(members) > 1:
+            answer["energy_std"] = members.std(axis=0, ddof=1)
+        far = outputs.pop("distance", None)
+        answer |= outputs
+        for name, calibration in (("energy", self.facts.head.energy), ("forces", self.facts.head.forces)):
+            if calibration is not None and error_bars:
+                std = answer.get(f"{name}_std", np.zeros_like(answer[name]))
+                answer[f"{name}_low"], answer[f"{name}_high"] = calibration.interval(answer[name], std)
+        if far is not None and self.facts.novelty is not None:
+            answer["in_domain"] = far <= self.facts.novelty
+        return answer
+
+    def predict_structures(
+        self,
+        structures: Structures,
+        *,
+        sizes: Sequence[int] | None = None,
+        mesh: Mesh | None = None,
+        error_bars: bool = True,
+    ) -> Predictions:
+        """Predict for a table of structures of any sizes, in batches of few shapes.
+
+        Args:
+            structures: the structures; labels are ignored.
+            sizes: number of atoms of each padded shape; by default chosen from `structures`.
+            mesh: devices that share each batch; None for one device.
+            error_bars: see `predict`.
+
+        Raises:
+            SimulationError: as `simulate`.
+        """
+        self.refuse_unknown(structures)
+        batches = self.batches(structures, sizes=sizes, devices=1 if mesh is None else mesh.size)
+        columns: dict[str, np.ndarray] = {}
+
+        def ask(item: tuple[int, Int[np.ndarray, " m"]]) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+            batch = batches.pad(*item)
+            answer = self.predict(batch if mesh is None else shard_batch(batch, mesh), error_bars=error_bars)
+            return batch.numbers[: len(item[1])] > 0, answer
+
+        plan = batches.plan(0)
+        for (_, rows), (inside, answer) in zip(plan, side_by_side(ask, plan, kind=lambda item: item[0]), strict=True):
+            atoms = structures.atoms_of(rows)
+            for name, values in answer.items():
+                per_atom = OUTPUTS[name].dims[:1] == ("atom",)
+                if name not in columns:
+                    shape = (len(structures.numbers), 3) if per_atom else (len(structures), *values.shape[1:])
+                    columns[name] = np.full(shape, np.nan) if name == "stress" else np.zeros(shape, values.dtype)
+                columns[name][atoms if per_atom else rows] = (
+                    values[: len(rows)][inside] if per_atom else values[: len(rows)]
+                )
+        if "stress" in columns:
+            columns["stress"][structures.volume == 0] = np.nan
+        if self.facts.head.baseline is not None:
+            energy, forces = baseline_answers(self._baseline(), structures)
+            for name in ("energy", "energy_low", "energy_high"):
+                if name in columns:
+                    columns[name] = columns[name] + energy
+            for name in ("forces", "forces_low", "forces_high"):
+                if name in columns:
+                    columns[name] = columns[name] + forces
+        return Predictions(**columns)
+
+    def batches(
+        self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
+    ) -> StructureBatches:
+        """The batches that `predict_structures` computes for a table, in their order.
+
+        Args:
+            structures: the structures.
+            sizes: number of atoms of each padded shape; by default chosen from `structures`.
+            devices: number of devices; the number of molecules of each batch is a multiple of it.
+        """
+        cutoff = self.cutoff_angstrom
+        chosen = sizes or _sizes(structures.sizes)
+        batch_shapes, which = shapes(structures, cutoff, chosen, molecules=None, pairs=pairs_budget(), multiple=devices)
+        counts = np.bincount(which, minlength=len(batch_shapes))
+        batch_shapes = [
+            s._replace(molecules=min(s.molecules, -(-round_up(int(n)) // devices) * devices))
+            for s, n in zip(batch_shapes, counts, strict=True)
+        ]
+        return StructureBatches(structures, tuple(batch_shapes), which, cutoff, seed=None)
+
+    def refuse_unknown(self, structures: Structures) -> None:
+        """Refuse structures that the potential cannot predict.
+
+        Raises:
+            SimulationError: `invalid_input`: an element or a charge did not occur in training, two atoms of a structure
+                nearly coincide, or a structure is periodic and the potential has latent charges.
+        """
+        unknown = np.unique(structures.numbers[~self._known[np.clip(structures.numbers, 0, MAX_ATOMIC_NUMBER)]])
+        if len(unknown):
+            names = ", ".join(f"{chemical_symbols[z]} ({z})" for z in unknown.tolist())
+            learned = ", ".join(chemical_symbols[z] for z in self.facts.references.elements)
+            raise SimulationError("invalid_input", f"unknown element {names}; the potential knows {learned}")
+        strange = sorted(set(structures.charge.tolist()) - set(self.facts.head.charges))
+        if strange:
+            learned = ", ".join(map(str, self.facts.head.charges))
+            raise SimulationError("invalid_input", f"charge is {strange[0]}; the potential learned {learned} only")
+        if self.facts.config.long_range and structures.periodic.any():
+            raise SimulationError("invalid_input", "latent charges without cutoff need isolated molecules")
+        close = structures.shortest_distances() < MIN_DISTANCE
+        if close.any():
+            raise SimulationError(
+                "invalid_input",
+                f"structure {int(np.flatnonzero(close)[0])} has two atoms closer than {MIN_DISTANCE} Angstrom",
+            )
+
+    def with_facts(self, **changes: Any) -> Potential:
+        """A copy with the same weights in which some facts are replaced, such as `scores` or `active`.
+
+        Raises:
+            InputError: `active` is not one of the heads.
+        """
+        if changes.get("active", self.facts.active) not in self.facts.heads:
+            raise InputError(f"no head {changes['active']!r}", remedy=f"There are {', '.join(self.facts.heads)}")
+        return Potential(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
+
+    def with_baseline(self, baseline: Simulator) -> Potential:
+        """A copy that adds the answers of this simulator.
+
+        Raises:
+            InputError: the labels were differences to another simulator, or no differences.
+        """
+        expected = self.facts.head.baseline
+        if expected is None or expected["fingerprint"] != baseline.fingerprint:
+            what = "no baseline" if expected is None else f"the baseline {expected['name']}"
+            raise InputError(f"the potential learned differences to {what}, not to {baseline.name}")
+        return Potential(self.model, self.facts, self.last_layer, baseline)
+
+    def _baseline(self) -> Simulator:
+        if self.baseline is None:
+            expected = self.facts.head.baseline
+            assert expected is not None
+            raise SimulationError(
+                "missing_component",
+                f"the potential learned differences to {expected['name']}; add that simulator with `with_baseline`",
+            )
+        return self.baseline
+
+    def _weights(self) -> dict[str, Any]:
+        """The arrays of a saved potential."""
+        config = self.facts.config
+        layer = self.last_layer or LastLayer.empty(config.network.features, config.draws)
+        return {"networks": nnx.to_pure_dict(self._state), "last_layer": layer.arrays()}
+
+    def save(self, directory: Path) -> None:
+        """Write the potential to a directory, from which `surrogates.trained.load_surrogate` reads it."""
+        card = {
+            "spec": self.spec.to_json(),
+            "facts": self.facts.to_json(),
+            "last_layer": self.last_layer is not None,
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": self.scores,
+        }
+        save_surrogate(directory, KIND, self._weights(), card)
+
+    @staticmethod
+    def load(directory: Path) -> Potential:
+        """The potential that `save` wrote, without its baseline; runs no code from the directory.
+
+        Raises:
+            InputError: the directory contains no potential.
+            CorruptStoreError: its metadata are invalid, or weights are missing or changed.
+        """
+        facts, card = read_facts(directory, KIND, Facts)
+        with card_errors(directory), within("last_layer"):
+            fitted = decode(bool, card.get("last_layer"))
+        saved = load_weights(directory, lambda: Potential(facts.model(), facts)._weights())
+        fresh = Potential(facts.model(), facts)
+        graph, state = nnx.split(fresh.model)
+        nnx.replace_by_pure_dict(state, saved["networks"])
+        layer = LastLayer.of(saved["last_layer"]) if fitted else None
+        return Potential(nnx.merge(graph, state), facts, layer)
+
+
+def pairs_budget() -> int:
+    """Atom slots times neighbour slots of one batch of predictions on this machine."""
+    return CPU_PAIRS if jax.default_backend() == "cpu" else ACCELERATOR_PAIRS
+
+
+def _sizes(sizes: Int[np.ndarray, " M"]) -> tuple[int, ...]:
+    """Padded sizes for molecules of these sizes: the sizes themselves if they are few, else a few even numbers.
+
+    Even numbers let tables with similar sizes share compiled programs.
+    """
+    distinct = np.unique(sizes)
+    if len(distinct) <= EXACT_SIZES:
+        return tuple(int(n) for n in distinct)
+    return choose_sizes(sizes + sizes % 2, MOST_SIZES)

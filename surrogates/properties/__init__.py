@@ -1,0 +1,1 @@
+"""Surrogates of molecular properties from the 2D graph."""

@@ -1,0 +1,186 @@
+"""Training of the 2D molecular surrogate, from scratch or from one that was pre-trained on a cheaper method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+from jaxtyping import Array, Float, Int
+
+from data.errors import InputError
+from data.molecules.graph_tables import GraphTable
+from data.molecules.graphs import GraphBatch, GraphSource, choose_buckets, with_room
+from data.spec import content_hash
+from data.splits import Split
+from surrogates.learning.checkpoints import checksum
+from surrogates.learning.conformal import Conformal, refuse_too_few
+from surrogates.learning.devices import data_mesh
+from surrogates.learning.fit_note import note_fit
+from surrogates.learning.loop import Stats, TrainConfig, fit
+from surrogates.learning.losses import LossName, masked_error
+from surrogates.learning.normalise import Standardise
+from surrogates.learning.resuming import record_training_data
+from surrogates.properties.domain import Domain
+from surrogates.properties.mpnn import Ensemble
+from surrogates.properties.surrogate import Facts, MolecularConfig, MolecularSurrogate
+
+#: Smallest batch that training shrinks to for small data sets; gradients of smaller batches are too noisy.
+SMALLEST_BATCH = 8
+
+
+def fit_molecular(
+    table: GraphTable,
+    targets: Mapping[str, Float[np.ndarray, " molecule"]],
+    split: Split,
+    config: MolecularConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    units: Mapping[str, str],
+    label_fingerprint: str,
+    init: MolecularSurrogate | None = None,
+    progress: bool = True,
+    on_start: Callable[[], None] = lambda: None,
+) -> MolecularSurrogate:
+    """Train an ensemble and calibrate it.
+
+    Args:
+        table: the molecules.
+        targets: labels of the molecules by name of the target; NaN where a label is missing.
+        split: parts "train", "valid" (may be empty, and then there is no early stopping) and "calibration" (may be
+            empty, and then the intervals are those of the uncalibrated ensemble).
+        config: settings of the ensemble; ignored with `init`, whose settings are kept.
+        training: settings of the training loop.
+        run_dir: directory of the history, the checkpoints and `fit.json`; a second run in it resumes, if the data and
+            the settings are unchanged.
+        units: unit of each target.
+        label_fingerprint: fingerprint of the labels.
+        init: a surrogate whose weights are fine-tuned. For each target, a line fitted to the new labels maps its
+            predictions to the initial predictions of the fine-tuned one.
+        progress: whether to show a progress bar.
+        on_start: called after all checks of the input, before the first step.
+
+    Raises:
+        InputError: there is no labelled molecule to train on, a target has no labels or too few for calibration, `init`
+            has other targets, or `run_dir` contains a training on other data.
+    """
+    names = tuple(targets)
+    values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
+    train = np.asarray(split["train"])
+    train = train[np.isfinite(values[train]).any(axis=1)]
+    if not len(train):
+        raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
+    for k, name in enumerate(names):
+        refuse_too_few(values[np.asarray(split["calibration"]), k], name, where="calibration part")
+    if init is None:
+        standardise = Standardise.fit(names, values[train])
+        buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
+        domain = Domain.of(table.take(train))
+        model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed))
+        before: tuple[str, ...] = ()
+    else:
+        if init.targets != names:
+            raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {names}")
+        config, model = init.facts.config, init.model
+        standardise = _align_scale(init, table.take(train), values[train])
+        buckets, domain = init.facts.buckets, init.facts.domain.join(Domain.of(table.take(train)))
+        before = (*init.facts.pretrained_on, init.labels_fingerprint)
+
+    devices = data_mesh().size
+    size = min(training.batch_size, max(SMALLEST_BATCH, len(train) // 4))
+    size = -(-size // devices) * devices
+    labels = standardise.apply(values)
+
+    def source(part: Int[np.ndarray, " row"], *, shuffle: bool) -> GraphSource:
+        return GraphSource(table, part, labels[part], with_room(buckets), size, seed=training.seed, shuffle=shuffle)
+
+    valid = np.asarray(split["valid"])
+    record_training_data(
+        run_dir,
+        {
+            "training part": _identity(table, values, names, train),
+            "validation part": _identity(table, values, names, valid),
+            "network": content_hash(asdict(config)),
+            "pretrained surrogate": "none" if init is None else init.fingerprint,
+        },
+    )
+    on_start()
+    result = fit(
+        model,
+        ensemble_loss(config.loss),  # type: ignore[arg-type]
+        source(train, shuffle=True),
+        source(valid, shuffle=False) if len(valid) else None,
+        training,
+        run_dir,
+        progress=progress,
+    )
+    note_fit(result, run_dir)
+    ensemble = result.model
+    assert isinstance(ensemble, Ensemble)
+    facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
+    return calibrate(MolecularSurrogate(ensemble, facts), table, values, np.asarray(split["calibration"]))
+
+
+def calibrate(
+    surrogate: MolecularSurrogate,
+    table: GraphTable,
+    values: Float[np.ndarray, "molecule target"],
+    rows: Int[np.ndarray, " row"],
+) -> MolecularSurrogate:
+    """Calibrate the intervals on held-out molecules (split conformal); the surrogate is unchanged without any."""
+    if not len(rows):
+        return surrogate
+    mean, std = surrogate.raw(table.take(rows))
+    conformal = {
+        name: Conformal.fit(values[rows, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)
+    }
+    return MolecularSurrogate(surrogate.model, replace(surrogate.facts, conformal=conformal))
+
+
+def ensemble_loss(kind: LossName) -> object:
+    """The sum of the losses of the members; its statistic is the error of their mean, which validation compares."""
+
+    def loss(model: nnx.Module, batch: GraphBatch, key: Array, progress: Array) -> tuple[Array, Stats]:
+        assert isinstance(model, Ensemble)
+        predictions = model(batch, key)
+        error, present = masked_error(predictions, jnp.broadcast_to(batch.labels, predictions.shape), kind)
+        value = error.sum() / jnp.maximum(present.sum(), 1.0) * len(predictions)
+        absolute, counted = masked_error(predictions.mean(axis=0), batch.labels, "l1")
+        return value, {"loss": (absolute.sum(), counted.sum())}
+
+    return loss
+
+
+def _identity(
+    table: GraphTable, values: Float[np.ndarray, "molecule target"], names: Sequence[str], rows: Int[np.ndarray, " row"]
+) -> str:
+    """Hash of the molecules at `rows` and of their labels, in this order."""
+    part = table.take(rows)
+    arrays = (part.atom_start, part.bond_start, part.atoms, part.bonds, part.bond_atoms, values[rows])
+    return content_hash([list(names), checksum(arrays)])
+
+
+def _align_scale(
+    init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]
+) -> Standardise:
+    """The normalisation with which the weights of `init` predict a linear fit to the new labels."""
+    predictions, _ = init.raw(table)
+    old = init.facts.standardise
+    means, scales = [], []
+    for k, name in enumerate(init.targets):
+        keep = np.isfinite(values[:, k])
+        if not keep.any():
+            raise InputError(f"target {name} has no finite label to learn from")
+        x, y = predictions[keep, k], values[keep, k]
+        slope = 1.0
+        if len(x) > 2 and np.ptp(x) > 0:
+            slope = float(np.cov(x, y)[0, 1] / x.var(ddof=1))
+        # A slope near 0 or below means that the old labels do not predict the new ones; then only the offset is fitted.
+        slope = slope if slope > 0.1 else 1.0
+        means.append(float(y.mean() + slope * (old.mean[k] - x.mean())))
+        scales.append(slope * old.scale[k])
+    return Standardise(old.names, tuple(means), tuple(scales))

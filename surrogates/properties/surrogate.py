@@ -1,0 +1,299 @@
+"""The 2D molecular surrogate: it predicts properties with calibrated intervals from SMILES."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import xarray as xr
+from flax import nnx
+from jaxtyping import Float
+
+from data.molecules.featurise import encode
+from data.molecules.graph_tables import GraphTable, empty_table
+from data.molecules.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
+from data.plain import decode, within
+from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
+from surrogates.learning.checkpoints import checksum
+from surrogates.learning.conformal import Conformal
+from surrogates.learning.devices import local_mesh, replicate, shard_batch
+from surrogates.learning.normalise import Standardise
+from surrogates.properties.domain import Domain
+from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
+from surrogates.trained import load_weights, package_versions, read_facts, save_surrogate
+
+#: Molecules in a batch of predictions; few enough for the caches of a CPU, and used on accelerators too.
+BATCH = 256
+#: Half-width of a central 90% interval of a normal distribution, in standard deviations.
+NORMAL_90 = 1.6448536269514722
+
+SMILES = Variable("smiles", (), "1", "str", "SMILES")
+
+
+@dataclass(frozen=True)
+class MolecularConfig:
+    """Settings of the ensemble and of its loss.
+
+    Attributes:
+        network: hyperparameters of the network of each member.
+        ensemble: number of members.
+        buckets: number of padded sizes of molecules; each is compiled once.
+        loss: loss of standardised targets, "l1", "l2" or "huber".
+
+    Raises:
+        ValueError: a count is below 1, or the loss is unknown.
+    """
+
+    network: MPNNConfig = field(default_factory=MPNNConfig)
+    ensemble: int = 3
+    buckets: int = 3
+    loss: str = "huber"
+
+    def __post_init__(self) -> None:
+        if min(self.ensemble, self.buckets) < 1:
+            raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
+        if self.loss not in ("l1", "l2", "huber"):
+            raise ValueError(f"loss must be l1, l2 or huber, got {self.loss!r}")
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Metadata that is saved with the weights.
+
+    Attributes:
+        config: settings of the ensemble.
+        units: unit of each target, in the order of the targets.
+        standardise: mean and scale of each target.
+        conformal: calibration of each target; a target without calibration has no entry.
+        buckets: padded sizes, chosen from the training molecules.
+        domain: neighbourhoods and sizes of the training molecules; see `surrogates.properties.domain`.
+        labels_fingerprint: fingerprint of the simulator, or of the table, whose labels were learned last.
+        pretrained_on: fingerprints of the labels that were learned earlier, oldest first.
+        scores: errors on held-out data, by metric, with the unit in the key where it is known.
+    """
+
+    config: MolecularConfig
+    units: Mapping[str, str]
+    standardise: Standardise
+    conformal: Mapping[str, Conformal]
+    buckets: tuple[Bucket, ...]
+    domain: Domain
+    labels_fingerprint: str
+    pretrained_on: tuple[str, ...] = ()
+    scores: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        names = set(self.standardise.names)
+        if set(self.units) != names or not set(self.conformal) <= names:
+            raise ValueError(f"units and conformal must be of {', '.join(self.standardise.names)}")
+        if not self.buckets or any(not 0 < b.atoms <= 1 << 16 or not 0 <= b.bonds <= 1 << 16 for b in self.buckets):
+            raise ValueError("buckets must have 1 atom or more and 0 bonds or more, at most 65,536 of each")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict, from which `from_json` makes equal facts."""
+        return {
+            "config": asdict(self.config),
+            "units": dict(self.units),
+            "standardise": self.standardise.to_json(),
+            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
+            "buckets": [[b.atoms, b.bonds] for b in self.buckets],
+            "domain": self.domain.to_json(),
+            "labels_fingerprint": self.labels_fingerprint,
+            "pretrained_on": list(self.pretrained_on),
+            "scores": dict(self.scores),
+        }
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> Facts:
+        """The facts that `to_json` described."""
+        entries = {f.name: value[f.name] for f in fields(Facts) if f.name in value}
+        with within("buckets"):
+            pairs = decode(list[tuple[int, int]], entries.get("buckets"))
+        return decode(Facts, {**entries, "buckets": [{"atoms": a, "bonds": b} for a, b in pairs]})
+
+
+class MolecularSurrogate:
+    """A calibrated ensemble of message-passing networks, which implements `surrogates.trained.Surrogate`.
+
+    Attributes:
+        model: the networks with their weights.
+        facts: settings, scales, domain and calibration.
+    """
+
+    def __init__(self, model: Ensemble, facts: Facts) -> None:
+        self.model, self.facts = model, facts
+        self.buckets = with_room(facts.buckets)
+        # One program serves all members, one after the other: run together they would exceed the caches of a CPU,
+        # and compilation would take longer by the number of members.
+        graph, _ = nnx.split(model.members[0])
+        self._mesh = local_mesh()
+        self._members = [replicate(nnx.state(member), self._mesh) for member in model.members]
+        self.batch_size = -(-BATCH // self._mesh.size) * self._mesh.size
+
+        def forward(weights: Any, inputs: Inputs) -> jax.Array:
+            return nnx.merge(graph, weights)(inputs)
+
+        # On a CPU several batches are computed at a time, each by one thread: splitting so small a batch between
+        # threads costs a third more processor time than it saves. Accelerators ignore the option.
+        one_thread = {"xla_cpu_multi_thread_eigen": False}
+        self._read = jax.jit(partial(read, lookup=True), compiler_options=one_thread)
+        self._forward = jax.jit(forward, compiler_options=one_thread)
+
+    # Identity
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the predicted properties."""
+        return self.facts.standardise.names
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The input is a SMILES string; outputs are each target and its standard deviation."""
+        outputs = []
+        for name in self.targets:
+            unit = self.facts.units[name]
+            outputs.append(Variable(name, (), unit, "float64", name.replace("_", " ")))
+            outputs.append(Variable(f"{name}_std", (), unit, "float64", f"standard deviation of {name}"))
+        return Spec((SMILES,), tuple(outputs))
+
+    @property
+    def name(self) -> str:
+        """A name such as "molecular:gap,dipole_moment"."""
+        return f"molecular:{','.join(self.targets)}"
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Version, settings and fingerprint of the labels."""
+        facts = self.facts.to_json()
+        facts.pop("scores")
+        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": facts}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the settings, the calibration and the weights."""
+        leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(self._members))]
+        return content_hash([self.provenance["settings"], checksum(leaves)])
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Fingerprint of the labels that were learned last."""
+        return self.facts.labels_fingerprint
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Errors on held-out data, by metric."""
+        return self.facts.scores
+
+    def with_scores(self, scores: Mapping[str, float]) -> MolecularSurrogate:
+        """A copy with these scores."""
+        return MolecularSurrogate(self.model, replace(self.facts, scores=dict(scores)))
+
+    # Prediction
+
+    @property
+    def compilations(self) -> int:
+        """Number of shapes that have been compiled."""
+        return int(self._forward._cache_size())  # type: ignore[attr-defined]
+
+    def compile(self) -> None:
+        """Compile for the padded sizes of the training molecules ahead of the first prediction."""
+        none = empty_table()
+        for bucket in self.facts.buckets:
+            jax.block_until_ready(self._ask(pad(none, np.zeros(0, np.int64), bucket, self.batch_size)))
+
+    def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
+        """Each target and its standard deviation for the molecules of a padded batch, without those of padding."""
+        members = np.stack([np.asarray(answer, np.float64) for answer in self._ask(batch)])
+        mean, std = self._in_units(members[:, np.asarray(batch.mask)])
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            answer[name], answer[f"{name}_std"] = mean[:, k], self._calibrate(name, mean[:, k], std[:, k])[0]
+        return answer
+
+    def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
+        """Predict for a table of molecules, in its order.
+
+        Returns:
+            For each target t, in its unit: `t`, `t_std`, and the bounds `t_low`, `t_high` of the calibrated
+            90% interval, (molecule,) float64; and `in_domain`, bool.
+        """
+        mean, std = self.raw(table)
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
+            answer |= {name: mean[:, k], f"{name}_std": calibrated, f"{name}_low": low, f"{name}_high": high}
+        answer["in_domain"] = self.facts.domain.holds(table)
+        return answer
+
+    def raw(
+        self, table: GraphTable
+    ) -> tuple[Float[np.ndarray, "molecule target"], Float[np.ndarray, "molecule target"]]:
+        """Mean and standard deviation over the members before calibration, in the units of the targets."""
+        predictions = np.zeros((len(self._members), len(table), len(self.targets)))
+        # All batches are handed to the device before the first result is fetched.
+        waiting = [(rows, self._ask(batch)) for rows, batch in self._batches(table)]
+        for rows, answers in waiting:
+            for member, answer in enumerate(answers):
+                predictions[member, rows] = np.asarray(answer)[: len(rows)]
+        return self._in_units(predictions)
+
+    def _ask(self, batch: GraphBatch) -> list[jax.Array]:
+        """Start the predictions of each member, which are standardised; does not wait for them."""
+        inputs = self._read(shard_batch(batch, self._mesh))
+        return [self._forward(weights, inputs) for weights in self._members]
+
+    def _batches(self, table: GraphTable) -> Iterator[tuple[np.ndarray, GraphBatch]]:
+        bucket = assign(table, self.buckets)
+        members = {int(b): np.flatnonzero(bucket == b) for b in np.unique(bucket)}
+        for place, rows in plan_batches(members, self.buckets, self.batch_size):
+            yield rows, pad(table, rows, self.buckets[place], self.batch_size)
+
+    def _in_units(self, members: Float[np.ndarray, "member molecule target"]) -> tuple[np.ndarray, np.ndarray]:
+        mean = members.mean(axis=0)
+        std = members.std(axis=0, ddof=1) if len(members) > 1 else np.zeros_like(mean)
+        return self.facts.standardise.invert(mean), std * np.array(self.facts.standardise.scale)
+
+    def _calibrate(self, name: str, mean: np.ndarray, std: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        if name not in self.facts.conformal:
+            return std, mean - NORMAL_90 * std, mean + NORMAL_90 * std
+        low, high = self.facts.conformal[name].interval(mean, std)
+        return (high - low) / (2 * NORMAL_90), low, high
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Predict for one request, as `simulators.adapter.Simulator` specifies it."""
+        check(inputs, self.spec.inputs)
+        table, rejected = encode([str(inputs["smiles"].item())])
+        if rejected:
+            raise SimulationError("invalid_input", f"{inputs['smiles'].item()!r}: {rejected[0][1]}")
+        answer = self.predict_table(table)
+        return dataset(self.spec.outputs, {v.name: answer[v.name][0] for v in self.spec.outputs})
+
+    # Storage
+
+    def save(self, directory: Path) -> None:
+        """Write `surrogate.json` and `weights/`."""
+        card = {"spec": self.spec.to_json(), **self.facts.to_json()}
+        save_surrogate(Path(directory), "molecular", nnx.state(self.model), card)
+
+    @staticmethod
+    def load(directory: Path) -> MolecularSurrogate:
+        """The surrogate that `save` wrote.
+
+        Raises:
+            InputError: the directory contains no surrogate, or one of another kind.
+            CorruptStoreError: its metadata are invalid, or weights are missing or changed.
+        """
+        directory = Path(directory)
+        facts = read_facts(directory, "molecular", Facts)[0]
+        config = facts.config
+
+        def fresh() -> Ensemble:
+            return Ensemble(config.network, len(facts.standardise.names), config.ensemble, nnx.Rngs(0))
+
+        weights = load_weights(directory, lambda: nnx.split(fresh())[1])
+        return MolecularSurrogate(nnx.merge(nnx.split(fresh())[0], weights), facts)

@@ -1,0 +1,198 @@
+"""A surrogate is a simulator, only cheaper: the same spec, an error bar, and a directory to live in.
+
+A saved surrogate is `surrogate.json` (kind, spec, settings, normalisation, calibration, the labels'
+fingerprint, held-out scores) and `weights/` (Orbax). Loading reads arrays and JSON, and finds the class in a table
+of this package: nothing from the directory is executed.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import jax
+import numpy as np
+
+from data.claim import claim
+from data.errors import CorruptStoreError, InputError
+from data.files import remove_listed, sync_directory, write_json
+from data.plain import PlainError, read_plain, within
+from data.ranges import refuse_out_of_range
+from simulators.adapter import Simulator
+from surrogates.learning.checkpoints import load_arrays, save_arrays
+
+FORMAT = 1
+CARD = "surrogate.json"
+REMEDY = "Restore it from a copy, or train it again"
+F = TypeVar("F")
+
+#: Every kind of surrogate that a directory may hold, and the class that reads it.
+KINDS: Mapping[str, tuple[str, str]] = {
+    "molecular": ("surrogates.properties.surrogate", "MolecularSurrogate"),
+    "potential": ("surrogates.potentials.surrogate", "Potential"),
+    "field": ("surrogates.fields.surrogate", "FieldSurrogate"),
+    "mesh": ("surrogates.meshes.surrogate", "MeshSurrogate"),
+    "parametric": ("surrogates.parameters.surrogate", "ParametricSurrogate"),
+    "weather": ("surrogates.forecasts.surrogate", "Forecaster"),
+}
+
+
+@runtime_checkable
+class Surrogate(Simulator, Protocol):
+    """A learned simulator.
+
+    Attributes:
+        labels_fingerprint: fingerprint of the simulator, or of the data, whose labels it learned from.
+        scores: held-out scores, flat, with the unit in the key.
+    """
+
+    @property
+    def labels_fingerprint(self) -> str: ...
+
+    @property
+    def scores(self) -> Mapping[str, float]: ...
+
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        """Answer a fixed-shape batch; each output `x` comes with `x_std` once it is calibrated."""
+        ...
+
+    def save(self, directory: Path) -> None:
+        """Write `surrogate.json` and `weights/`."""
+        ...
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of what the numbers depend on."""
+    return {name: version(name) for name in ("understudy", "jax", "flax", "optax", "numpy")}
+
+
+def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, Any]) -> None:
+    """Save weights and card; the card comes last, so that a directory with one is complete.
+
+    Args:
+        directory: created if absent; a surrogate in it is replaced, and anything else is refused.
+        kind: a key of `KINDS`.
+        params: pytree of arrays.
+        card: JSON-serialisable; whatever the class needs to build itself.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {sorted(KINDS)}, got {kind!r}")
+    with claim(directory, "surrogate", adopt=_is_surrogate):
+        remove_listed(directory / CARD)
+        sync_directory(directory)
+        save_arrays(directory / "weights", params, {"kind": kind})
+        write_json(directory / CARD, {"format": FORMAT, "kind": kind, "versions": package_versions(), **card})
+
+
+def _is_surrogate(directory: Path) -> bool:
+    """Whether an earlier version saved a surrogate here, or began to."""
+    return (directory / CARD).is_file() or (directory / "weights" / "note.json").is_file()
+
+
+def read_card(directory: Path) -> dict[str, Any]:
+    """The card of a saved surrogate.
+
+    Raises:
+        InputError: there is none, it is of a newer format or of an unknown kind.
+        CorruptStoreError: it is not JSON, or no card.
+    """
+    path = Path(directory) / CARD
+    if not path.exists():
+        raise InputError(f"no {CARD} in it", where=str(directory), remedy="Name a directory that understudy train made")
+    card = read_plain(path, dict[str, Any], remedy=REMEDY)
+    kind, number = card.get("kind"), card.get("format", 0)
+    if not isinstance(kind, str) or kind not in KINDS:
+        raise InputError(f"unknown kind of surrogate {kind!r}", where=str(path), remedy=f"Known are {sorted(KINDS)}")
+    if not isinstance(number, int) or number < 0:
+        raise CorruptStoreError(f"format must be a number of a version, got {number!r}", where=str(path), remedy=REMEDY)
+    if number > FORMAT:
+        raise InputError(f"format {number} is newer than {FORMAT}", where=str(path), remedy="Upgrade understudy")
+    return card
+
+
+def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str, Any]]:
+    """Read the facts that are saved beside the weights of a surrogate, and its whole card.
+
+    Args:
+        directory: directory of the surrogate.
+        kind: the kind, a key of `KINDS`, that it has to be.
+        facts: class of the facts, with `from_json` and `config`.
+
+    Raises:
+        InputError: there is none, or it is of another kind.
+        CorruptStoreError: an entry of the card is missing, of another type or out of its range; names the key.
+    """
+    directory = Path(directory)
+    card = read_card(directory)
+    if card["kind"] != kind:
+        raise InputError(f"a {card['kind']} surrogate, not a {kind} one", where=str(directory / CARD))
+    reader: Any = facts
+    # Surrogates of molecules have their facts at the top of the card, all others below a key.
+    name = "" if kind == "molecular" else "facts"
+    with card_errors(directory), within(name):
+        instance = reader.from_json(card.get(name) if name else card)
+        plain = instance.to_json()["config"]
+        refuse_out_of_range(plain, "config")
+    return instance, card
+
+
+@contextmanager
+def card_errors(directory: Path) -> Iterator[None]:
+    """Raise every error of the block, which builds a surrogate from its card, as an error of that card.
+
+    Raises:
+        CorruptStoreError: names the card and what is wrong with it.
+    """
+    try:
+        yield
+    except InputError as error:
+        if error.where and CARD in error.where:
+            raise
+        problem = f"{error.where}: {error.problem}" if error.where else error.problem
+        raise CorruptStoreError(problem, where=str(directory / CARD), remedy=REMEDY) from error
+    except Exception as error:  # a network of sizes that do not fit fails in as many ways as there are networks
+        first = (str(error).strip().splitlines() or [""])[0][:300]
+        if not isinstance(error, PlainError):
+            text = first if isinstance(error, ValueError) and first else f"{type(error).__name__}: {first}"
+            first = f"no surrogate can be built from it: {text}"
+        raise CorruptStoreError(first, where=str(directory / CARD), remedy=REMEDY) from error
+
+
+def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
+    """The weights of a saved surrogate, verified.
+
+    Args:
+        directory: directory of the surrogate.
+        make: returns fresh weights of the model that its card describes. It is traced for its structure, shapes and
+            dtypes alone, so that a card of another size than the weights costs no memory.
+
+    Raises:
+        CorruptStoreError: bytes are missing or changed, the card describes other weights, or no model can be built from
+            it.
+    """
+    directory = Path(directory)
+    with card_errors(directory):
+        like = jax.eval_shape(make)
+    try:
+        return load_arrays(Path(directory) / "weights", like)
+    except CorruptStoreError:
+        raise
+    except InputError as error:
+        raise CorruptStoreError(
+            f"it does not describe the weights beside it: {error.problem}", where=str(directory / CARD), remedy=REMEDY
+        ) from error
+
+
+def load_surrogate(directory: str | Path) -> Any:
+    """The surrogate that a directory holds, of whichever kind.
+
+    Raises:
+        InputError: see `read_card`.
+        CorruptStoreError: weights are missing or changed.
+    """
+    module, name = KINDS[read_card(Path(directory))["kind"]]
+    return getattr(importlib.import_module(module), name).load(Path(directory))

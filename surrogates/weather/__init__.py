@@ -1,1 +1,0 @@
-"""Forecasts of the atmosphere: networks on the sphere, and surrogates made of them."""

@@ -1,0 +1,107 @@
+"""Benchmarks write complete results, and both programs of a comparison get the same molecules and cores."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main as benchmarks
+from benchmarks.chemprop import Chemprop, read_smiles, write_smiles
+from benchmarks.common import Result, report
+from benchmarks.models import MEV_PER_HARTREE, read_gaps
+from benchmarks.qm9_gap import CALIBRATION, TRAIN, VALID, split
+from data.errors import InputError
+
+
+def test_report_has_every_key_and_the_command_that_repeats_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    results = [Result.against("rate", 12_000.0, "molecules/s", "peer 1.0", 3000.0), Result("memory", 0.5, "MB")]
+    path = report("screening", results, tmp_path, ["--cores", "2"])
+    rows = json.loads(path.read_text())
+    assert [sorted(row) for row in rows] == [
+        ["command", "name", "peer", "peer_value", "ratio", "unit", "value"] for _ in results
+    ]
+    assert rows[0]["ratio"] == 4.0
+    assert rows[1]["peer"] is None
+    assert rows[0]["command"] == "python -m benchmarks.screening --cores 2"
+    assert "12,000" in capsys.readouterr().out
+
+
+def test_split_is_the_published_one_and_no_row_is_in_two_parts() -> None:
+    parts = split(133_885)
+    assert [len(parts[n]) for n in ("train", "valid", "calibration", "test")] == [
+        TRAIN,
+        VALID - CALIBRATION,
+        CALIBRATION,
+        13_885,
+    ]
+    np.testing.assert_array_equal(np.sort(np.concatenate(list(parts.values()))), np.arange(133_885))
+    np.testing.assert_array_equal(parts["train"][:10_000], split(133_885)["train"][:10_000])
+
+
+def test_gaps_are_read_in_mev(shared_data: Path) -> None:
+    gaps = read_gaps(shared_data / "molecules" / "qm9_homo_lumo_gap_hartree.csv")
+    assert len(gaps.smiles) == 133_885
+    # QM9's mean gap is 6.86 eV (Ramakrishnan et al., Sci. Data 2014, 1, 140022).
+    assert gaps.gap.mean() == pytest.approx(6860, abs=40)
+    assert round(MEV_PER_HARTREE, 3) == 27211.386
+
+
+def test_repeated_file_has_the_molecules_in_rounds(tmp_path: Path) -> None:
+    write_smiles(tmp_path / "a.csv", ["C", "CC", "CCC"], 8)
+    assert read_smiles(tmp_path / "a.csv") == ["C", "CC", "CCC", "C", "CC", "CCC", "C", "CC"]
+
+
+def test_rate_of_the_peer_leaves_its_start_up_out(tmp_path: Path) -> None:
+    """A program that takes 1 s to start and 1 ms a molecule is timed at 1000 molecules/s."""
+    (tmp_path / "python").write_text("")
+    program = tmp_path / "chemprop"
+    program.write_text(
+        f"#!{sys.executable}\nimport sys, time\n"
+        "rows = sum(1 for _ in open(sys.argv[sys.argv.index('-i') + 1])) - 1\n"
+        "time.sleep(1.0 + rows * 1e-3)\n"
+    )
+    program.chmod(0o755)
+    rate = Chemprop(tmp_path, 1, tmp_path / "log").rate(tmp_path / "model", ["C"], 1500, 100)
+    assert rate == pytest.approx(1000, rel=0.25)
+
+
+def test_the_numbers_of_training_molecules_reach_the_benchmark_of_the_gap(
+    repository: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[list[str]] = []
+
+    def note(line: list[str]) -> subprocess.CompletedProcess[str]:
+        lines.append(line)
+        return subprocess.CompletedProcess(line, 0)
+
+    monkeypatch.setattr(subprocess, "run", note)
+    benchmarks(["--train", "10000", "30000"])
+    (gap,) = (line for line in lines if "benchmarks.qm9_gap" in line)
+    assert gap[gap.index("--train") + 1 :][:2] == ["10000", "30000"]
+    assert not any("--train" in line for line in lines if line is not gap)
+    monkeypatch.undo()
+    line = ["make", "--dry-run", "bench", "TRAIN=10000 30000"]
+    printed = subprocess.run(line, cwd=repository, capture_output=True, text=True, check=True).stdout
+    assert "benchmarks --train 10000 30000" in printed
+
+
+def test_missing_peer_is_an_error_with_a_remedy(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="make peers"):
+        Chemprop(tmp_path, 1, tmp_path / "log").version()
+
+
+def test_missing_data_ends_with_status_2_and_one_line(tmp_path: Path) -> None:
+    line = [sys.executable, "-m", "benchmarks.qm9_gap", "--data", str(tmp_path), "--cores", "1"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run(line, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    assert done.returncode == 2
+    assert done.stderr.startswith("benchmark: --data: no such file")
+    assert len(done.stderr.splitlines()) == 1

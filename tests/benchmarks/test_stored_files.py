@@ -1,0 +1,139 @@
+"""Files of surrogates, runs and stores that were edited end in an answer or in one line that names the file."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks.faults.broken_files import broken_here
+from benchmarks.faults.small_surrogates import MAKERS, asked
+from benchmarks.faults.stored_files import STORED, unsealed
+from data.errors import CorruptStoreError, InputError
+from data.plain import PlainError, decode, entry, read_plain
+from surrogates.learning.conformal import Conformal
+from surrogates.properties.mpnn import MPNNConfig
+from surrogates.trained import KINDS, load_surrogate
+
+#: How many of each are broken here; `faults` breaks as many as one likes.
+FEW = {name: 5 if name.endswith("card") or name == "weights_note" else 20 for name in STORED}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", STORED)
+def test_an_edited_file_ends_in_an_answer_or_one_line(name: str, tmp_path: Path) -> None:
+    logging.getLogger("data.checksums").setLevel(logging.ERROR)
+    tally = broken_here(STORED[name], tmp_path, FEW[name], seed=4)
+    assert not tally.faults
+    assert tally.outcomes["named"]
+
+
+def test_every_kind_of_surrogate_is_tried() -> None:
+    assert set(MAKERS) == set(KINDS)
+
+
+#: Kind -> (key of its card, value, what is said).
+REFUSED: dict[str, list[tuple[str, Any, str]]] = {
+    "molecular": [
+        ("config.network.features", 10**9, r"must lie in \[1, 65536\]"),
+        ("config.network.features", 512, "does not describe the weights beside it"),
+        ("config.network.layers", -1, "config.network sizes must be at least 1"),
+        ("standardise.mean", [7.0, 1.0], "standardise must have equal lengths"),
+        ("standardise.scale", [0.0], "standardise scale must be above 0"),
+        ("buckets", [[10**9, 2]], "at most 65,536"),
+        ("domain.known", "%%%", r"domain.known"),
+        ("scores", {"test/mae": "0.2"}, r"scores.test/mae must be a number, got \"0.2\""),
+        ("kind", "os.system", "unknown kind"),
+        ("format", "1", "format must be a number of a version"),
+    ],
+    "field": [
+        ("facts.config.network.architecture", "mlp", "no architecture 'mlp'"),
+        ("facts.config.network.widht", 3, "fno has no setting 'widht'"),
+        ("facts.scale.state_std", [0.0], "state_std must be above 0"),
+        ("facts.bands.floor", [[0.1], [0.1]], "facts.bands must have equal lengths"),
+        ("facts.layout.output.dtype", "object", "u has no dtype of NumPy"),
+    ],
+    "potential": [
+        ("facts.active", "other", "no head 'other'"),
+        ("facts.heads.main.references.elements", [1, 500], "must be atomic numbers"),
+        ("facts.scale", True, "facts.scale must be a number, got true"),
+        ("last_layer", "no", "last_layer must be true or false"),
+    ],
+    "parametric": [("facts.domain.low", [1.0], "facts.domain 3 columns have 1 lows"), ("facts", None, "facts must be")],
+    "weather": [
+        ("facts.scale.hours", [99], "hours must lie within 0 and 23"),
+        ("facts.months", [13], "months within 1 and 12"),
+    ],
+    "mesh": [
+        ("facts.layout.kinds", -3, "kinds must be 0 or more"),
+        ("facts.scale.length", 0, "length must be above 0"),
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_a_card_says_wrong_is_named_with_its_key(kind: str, tmp_path: Path) -> None:
+    STORED[f"{kind}_card"].make(tmp_path / "s", 0)
+    path = tmp_path / "s" / "surrogate.json"
+    whole = path.read_text()
+    for key, value, said in REFUSED[kind]:
+        card = json.loads(whole)
+        holder: Any = card
+        *outer, last = key.split(".")
+        for step in outer:
+            holder = holder[int(step) if isinstance(holder, list) else step]
+        holder[last] = value
+        path.write_text(json.dumps(card))
+        with pytest.raises(InputError, match=said) as caught:
+            load_surrogate(tmp_path / "s")
+        assert str(caught.value).startswith(str(path)), key
+        assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_surrogate_without_checksums_answers_as_it_did(tmp_path: Path) -> None:
+    surrogate = MAKERS["parametric"]()
+    surrogate.save(tmp_path / "s")
+    unsealed(tmp_path / "s")
+    again = load_surrogate(tmp_path / "s")
+    assert again.fingerprint == surrogate.fingerprint
+    for name, values in asked(surrogate, "parametric").items():
+        assert np.array_equal(asked(again, "parametric")[name], values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "said"),
+    [
+        (int, True, "must be a whole number, got true"),
+        (int, 1.0, "must be a whole number, got 1.0"),
+        (int, 2**70, "got a number of many digits"),
+        (float, float("inf"), "must be a finite number"),
+        (str, "\ud800", "must be text"),
+        (tuple[int, int], [1], "must have 2 entries, got 1"),
+        (dict[str, list[int]], {"a": [1, "²"]}, r"a\.1 must be a whole number"),
+        (Conformal, {"factor": 1, "alpha": 0.1, "floor": 0.0}, "n is missing"),
+        (Conformal, {"factor": 1, "alpha": 2.0, "floor": 0.0, "n": 3}, "alpha must lie between 0 and 1"),
+        (MPNNConfig, {"featurse": 3}, "featurse is no key of these: features"),
+        (MPNNConfig, [], "must be an object"),
+    ],
+)
+def test_a_value_of_another_type_is_named(kind: Any, value: Any, said: str) -> None:
+    with pytest.raises(PlainError, match=said):
+        decode(kind, value)
+
+
+def test_whole_numbers_stay_what_they_are() -> None:
+    assert json.dumps(decode(tuple[float, ...], [1, 2.5])) == "[1, 2.5]"
+    assert entry({"a": None}, "a", dict[str, int] | None) is None  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[" * 10**5, b'{"a": NaN}', b'{"a": ' + b"9" * 5000 + b"}", b"3"])
+def test_what_is_no_json_names_its_file(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(CorruptStoreError, match=r"a\.json: .*Make it again"):
+        read_plain(tmp_path / "a.json", dict[str, int], remedy="Make it again")
+    with pytest.raises(CorruptStoreError, match=r"b\.json: is missing"):
+        read_plain(tmp_path / "b.json", dict[str, int], remedy="Make it again")

@@ -1,0 +1,285 @@
+"""Every configuration composes, and builds the object that it describes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from data.errors import InputError
+from data.spec import check, input_hash
+from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.writing import Segment, write_windows
+from experiments.application.stage import CONF, build, instantiate
+from experiments.forecasting.scoring import ForecastEvaluation
+from experiments.pipelines.settings import PipelineSettings
+from experiments.screening.run import Objective
+from experiments.stages.evaluate import EvaluateSettings
+from experiments.stages.prepare import PrepareSettings
+from experiments.stages.report import ReportSettings
+from experiments.stages.screen import ScreenSettings, read_objective
+from experiments.stages.simulate import SimulateSettings
+from experiments.stages.train import TrainSettings, molecular_config
+from experiments.stages.windows import WindowsSettings
+from experiments.tasks.fields import FieldData, field_config
+from experiments.tasks.forces import StructureSettings, potential_config
+from experiments.tasks.forecasts import WindowData, weather_config
+from experiments.tasks.meshes import MeshData, mesh_config
+from experiments.tasks.parameters import parametric_config
+from experiments.tasks.sampled import draw_requests
+from experiments.tasks.tables import TableSettings
+from simulators.adapter import Simulator
+from simulators.atmosphere.core.states import WINDS
+from simulators.campaigns.campaign import CampaignConfig
+from simulators.chemistry.conformers import ConformerConfig
+from surrogates.fields.facts import FieldConfig
+from surrogates.forecasts.config import WeatherConfig
+from surrogates.learning.loop import TrainConfig
+from surrogates.meshes.facts import MeshConfig
+from surrogates.potentials.facts import PotentialConfig
+
+
+def names(folder: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / folder).glob("*.yaml"))
+
+
+def composed(config: str, *overrides: str, root: str = ""):  # type: ignore[no-untyped-def]
+    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+        return compose(config, list(overrides))
+
+
+@pytest.mark.parametrize("name", names("simulator"))
+def test_a_simulator_is_built(name: str) -> None:
+    if name.startswith("openfoam") and shutil.which("icoFoam") is None:
+        pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
+    simulator = instantiate(composed("simulate", f"simulator={name}", "inputs=x").simulator)
+    assert isinstance(simulator, Simulator)
+    assert len(simulator.fingerprint) == 64
+
+
+@pytest.mark.parametrize("name", names("surrogate"))
+def test_a_surrogate_is_described(name: str) -> None:
+    node = composed("train", f"surrogate={name}", "data.file=x", "data.target=y").surrogate
+    if node.kind == "molecular":
+        assert molecular_config(node).ensemble >= 1
+    elif node.kind == "field":
+        fields_config = field_config(node)
+        assert FieldConfig.from_json(json.loads(json.dumps(fields_config.to_json()))) == fields_config
+    elif node.kind == "parametric":
+        assert parametric_config(node).ensemble >= 1
+    elif node.kind == "mesh":
+        meshes = mesh_config(node)
+        assert MeshConfig.from_json(json.loads(json.dumps(meshes.to_json()))) == meshes
+    elif node.kind == "weather":
+        weather = weather_config(node)
+        assert WeatherConfig.from_json(json.loads(json.dumps(weather.to_json()))) == weather
+    else:
+        config = potential_config(node)
+        assert config.ensemble >= 1
+        assert PotentialConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_an_unknown_architecture_or_key_is_named() -> None:
+    with pytest.raises(InputError, match="no architecture 'nequip'; there are painn, ace"):
+        potential_config(composed("train", "surrogate=painn", "surrogate.network.architecture=nequip").surrogate)
+    with pytest.raises(InputError, match="degree"):
+        potential_config(composed("train", "surrogate=painn", "+surrogate.network.degree=3").surrogate)
+
+
+@pytest.mark.parametrize("name", names("train"))
+def test_a_recipe_is_one(name: str) -> None:
+    config = composed("train", f"train={name}", "data.file=x", "data.target=y")
+    assert build(TrainConfig, config.train, where="train").epochs > 0
+
+
+@pytest.mark.parametrize("name", names("common/objective"))
+def test_an_objective_is_one(name: str) -> None:
+    config = composed("pipeline", f"objective={name}", "experiment=molecules")
+    build(Objective, config.objective, where="objective")
+
+
+@pytest.mark.parametrize("experiment", ["molecules/graph", "molecules/forces"])
+def test_an_experiment_composes(experiment: str) -> None:
+    config = composed("train", f"experiment={experiment}")
+    assert config.surrogate.kind in ("molecular", "potential")
+
+
+def test_the_experiment_on_meshes_composes() -> None:
+    config = composed("train", "experiment=fluids/mesh", "data.file=x")
+    assert mesh_config(config.surrogate).network.blocks > 1
+    assert build(MeshData, config.data, where="data").scalars == ["drag", "lift"]
+    build(TrainConfig, config.train, where="train")
+
+
+@pytest.mark.parametrize("name", [n for n in names("experiment/fluids") if n not in ("drag", "mesh")])
+def test_an_experiment_with_fields_composes(name: str) -> None:
+    config = composed("train", f"experiment=fluids/{name}", "data.file=x")
+    assert field_config(config.surrogate).network is not None
+    build(FieldData, config.data, where="data")
+    build(TrainConfig, config.train, where="train")
+
+
+@pytest.mark.parametrize("name", names("experiment/weather"))
+def test_an_experiment_with_forecasts_composes(name: str) -> None:
+    config = composed("train", f"experiment=weather/{name}", "data.file=x")
+    assert weather_config(config.surrogate).network is not None
+    build(WindowData, config.data, where="data")
+    build(TrainConfig, config.train, where="train")
+
+
+@pytest.mark.parametrize("name", names("apply/source"))
+def test_a_source_of_states_is_one(name: str) -> None:
+    more = ["source.surrogate=y"] if name == "drift" else []
+    source = instantiate(composed("windows", f"source={name}", "source.path=x", *more, root="apply").source)
+    assert source.path == "x"
+
+
+@pytest.mark.parametrize("name", names("apply/forecasts"))
+def test_an_evaluation_of_forecasts_is_one(name: str) -> None:
+    node = composed("evaluate", "surrogate=x", f"forecasts={name}", "forecasts.file=x", root="apply").forecasts
+    assert build(ForecastEvaluation, node, where="forecasts").references
+
+
+#: Each kind of drawn requests with a simulator that takes them.
+DRAWN = {
+    "fourier": "kdv",
+    "burgers": "burgers",
+    "matern": "navier_stokes",
+    "body": "openfoam_body",
+    "cavity": "openfoam_cavity",
+    "channel": "openfoam",
+    "drag": "ngsolve",
+    "seeds": "held_suarez",
+    "analysis": "held_suarez",
+    "jet": "shallow_water",
+    "windows": "held_suarez",
+}
+
+
+def an_analysis(path: Path) -> Path:
+    """A file of an isothermal atmosphere at rest, at three pressure levels of a coarse grid."""
+    coords = {"level": [100, 500, 1000], "latitude": np.linspace(-75, 75, 6), "longitude": np.arange(0, 360, 30)}
+    shape = [len(v) for v in coords.values()]
+    fields = {name: np.zeros(shape) for name in ("u_component_of_wind", "v_component_of_wind")}
+    fields |= {"temperature": np.full(shape, 280.0), "surface_pressure": np.full(shape[1:], 1e5)}
+    dims = {3: tuple(coords), 2: ("latitude", "longitude")}
+    xr.Dataset({k: (dims[v.ndim], v) for k, v in fields.items()}, coords).to_netcdf(path, engine="scipy")
+    return path
+
+
+def states_of(analysis: Path, path: Path) -> Path:
+    """Windows of atmospheres that grow warmer."""
+    with xr.open_dataset(analysis) as data:
+        times = np.datetime64("2001-01-01", "ns") + np.arange(40) * np.timedelta64(24, "h")
+        states = data.load().expand_dims(time=times).copy(deep=True)
+    states["temperature"] = states["temperature"] + xr.DataArray(0.1 * np.arange(40), {"time": times})
+    channels = [Channel(name, level) for name in ("temperature", *WINDS) for level in (100.0, 500.0, 1000.0)]
+    grid = WeatherGrid(*(tuple(float(v) for v in states[d].values) for d in ("latitude", "longitude")))
+    layout = WeatherLayout(grid, (*channels, Channel("surface_pressure")), step_hours=24.0, calendar=False)
+    write_windows(path, [Segment.of(states)], layout, fingerprint="f" * 64)
+    return path
+
+
+@pytest.mark.parametrize("name", names("sampling"))
+def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_path: Path) -> None:
+    simulator = DRAWN[name]
+    if simulator.startswith("openfoam") and shutil.which("icoFoam") is None:
+        pytest.skip("OpenFOAM is not installed; `make openfoam` installs it")
+    choices = [f"simulator={simulator}", f"sampling={name}"]
+    if name == "analysis":
+        choices += ["simulator.start=state", f"sampling.initial.path={an_analysis(tmp_path / 'a.nc')}"]
+    if name == "windows":
+        path = states_of(an_analysis(tmp_path / "a.nc"), tmp_path / "windows")
+        choices += ["simulator.start=state", f"sampling.initial.path={path}"]
+    config = composed("simulate", *choices, "sampling.count=3")
+    solver = instantiate(config.simulator)
+    drawn, count = draw_requests(config.sampling, solver)
+    requests = list(drawn)
+    assert count == len(requests) == 3
+    for request in requests:
+        check(request, solver.spec.inputs, sizes=solver.spec.sizes)
+    assert len({input_hash(request) for request in requests}) == 3
+    fewer = composed("simulate", *choices, "sampling.count=2").sampling
+    assert [input_hash(r) for r in draw_requests(fewer, solver)[0]] == [input_hash(r) for r in requests[:2]]
+
+
+@pytest.mark.parametrize("name", names("apply"))
+def test_a_stage_that_applies_a_surrogate_composes(name: str) -> None:
+    assert composed(name, root="apply").stage == name
+
+
+def test_the_pipeline_builds_all_its_parts() -> None:
+    config = composed("pipeline", "experiment=molecules")
+    for node in (config.cheap, config.expensive):
+        assert set(config.targets) <= {v.name for v in instantiate(node.simulator).spec.outputs}
+        build(CampaignConfig, node.campaign, where="campaign")
+
+
+def test_a_wrong_key_or_type_is_named() -> None:
+    with pytest.raises(InputError, match="colour"):
+        build(TrainConfig, OmegaConf.create({"colour": "red"}), where="train")
+    with pytest.raises(InputError, match="epochs"):
+        build(TrainConfig, OmegaConf.create({"epochs": "many"}), where="train")
+
+
+def options(node: DictConfig) -> set[str]:
+    return {str(key) for key in node}
+
+
+def test_every_option_can_be_set_because_its_file_lists_it() -> None:
+    for name in names("train"):
+        node = composed("train", f"train={name}", "data.file=x", "data.target=y").train
+        assert options(node) == {f.name for f in fields(TrainConfig)}, name
+    for name in names("common/objective"):
+        node = composed("pipeline", f"objective={name}", "experiment=molecules").objective
+        assert options(node) == {f.name for f in fields(Objective)}, name
+    assert options(composed("simulate").campaign) == {f.name for f in fields(CampaignConfig)}
+    for name in ("simulate", "pipeline"):
+        assert options(composed(name).conformers) == {f.name for f in fields(ConformerConfig)}, name
+    assert options(composed("train", "data=table").data) == {f.name for f in fields(TableSettings)}
+    assert options(composed("train", "data=structures").data) == {f.name for f in fields(StructureSettings)}
+    assert options(composed("train", "data=fields").data) == {f.name for f in fields(FieldData)}
+
+
+@pytest.mark.parametrize(
+    ("stage", "root", "settings"),
+    [
+        ("pipeline", "", PipelineSettings),
+        ("simulate", "", SimulateSettings),
+        ("train", "", TrainSettings),
+        ("evaluate", "apply", EvaluateSettings),
+        ("prepare", "apply", PrepareSettings),
+        ("report", "apply", ReportSettings),
+        ("screen", "apply", ScreenSettings),
+        ("windows", "apply", WindowsSettings),
+    ],
+)
+def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, root: str, settings: type) -> None:
+    # A group of which nothing need be chosen is there once something is.
+    optional = {
+        "train": ["simulator@baseline=xtb"],
+        "simulate": ["sampling=fourier"],
+        "evaluate": ["comparison=burgers", "forecasts=held_out"],
+    }
+    chosen = optional.get(stage, [])
+    assert options(composed(stage, *chosen, root=root)) == {f.name for f in fields(settings)}
+
+
+def test_windows_are_changed_and_added_as_the_help_says() -> None:
+    added = composed("pipeline", "objective.windows.gap=[2,9]", "+objective.windows.energy=[-9,0]").objective
+    assert read_objective(added).windows == {"gap": [2, 9], "energy": [-9, 0]}
+    for stage, root in (("pipeline", ""), ("screen", "apply")):
+        assert "+objective.windows." in (CONF / root / f"{stage}.yaml").read_text()
+
+
+def test_every_file_says_what_it_is() -> None:
+    for path in Path(CONF).rglob("*.yaml"):
+        lines = path.read_text().splitlines()
+        assert lines[0].startswith("#"), path

@@ -1,0 +1,278 @@
+"""Every configuration not only composes: what it describes is run, one step of it, on next to nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import small_meshes
+import xarray as xr
+from ase import Atoms
+from ase.calculators.lj import LennardJones
+from ase.io import write
+from hydra import compose, initialize_config_dir
+
+from data.spec import Variable
+from data.sphere.states import Channel, WeatherGrid, WeatherLayout
+from data.sphere.writing import Segment, write_windows
+from data.store.records import RecordStore
+from experiments import cli
+from experiments.application.stage import CONF
+from experiments.stages.report import report
+from experiments.stages.screen import read_objective
+from experiments.stages.simulate import simulate
+from experiments.stages.train import train_graph
+from experiments.tasks.fields import train_fields
+from experiments.tasks.forces import train_forces
+from experiments.tasks.forecasts import train_forecaster
+from experiments.tasks.meshes import evaluate_meshes, train_meshes
+from experiments.tasks.parameters import train_parametric
+from surrogates.learning.learned_from import read_hashes
+from surrogates.learning.loop import _Loop
+from surrogates.trained import load_surrogate
+
+
+def names(folder: str) -> list[str]:
+    return sorted(p.stem for p in (CONF / folder).glob("*.yaml"))
+
+
+def composed(config: str, *overrides: str, root: str = "") -> Any:
+    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+        return compose(config, list(overrides))
+
+
+#: Surrogates with a recipe and a kind of data; every file of the three groups is here or in an experiment below.
+RUNS = [
+    ("mpnn_medium", "pretrain", "table"),
+    ("mpnn_large", "finetune", "table"),
+    ("painn_ensemble", "forces", "structures"),
+    ("ace", "forces", "structures"),
+    ("ace_small", "warm", "structures"),
+    ("ace_large", "warm", "structures"),
+    ("ffno", "fields", "fields"),
+    ("unet", "fields", "fields"),
+    ("dilated_resnet", "fields", "fields"),
+    ("transolver", "fields", "fields"),
+    ("deeponet", "fields", "fields"),
+    ("weather_mesh", "weather", "windows"),
+]
+
+
+#: Of networks that have no layers to take away.
+SMALLER = {
+    "unet": {"width": 8, "multipliers": [1]},
+    "dilated_resnet": {"width": 8, "blocks": 1},
+    "deeponet": {"width": 8},
+    "weather_conv": {"width": 8, "blocks": 1},
+    "weather_sfno": {"width": 8, "blocks": 1},
+    "weather_mesh": {"width": 8, "blocks": 1, "refinements": 1},
+}
+
+
+#: Each experiment that trains a surrogate by itself, with what makes it small; `RUNS` need not name what these use.
+EXPERIMENTS = {
+    "fluids/apebench": ("fields", ["layers=1", "width=8", "modes=[4]"]),
+    "fluids/darcy": ("darcy", ["layers=1", "width=8", "modes=[3]"]),
+    "fluids/drag": ("parameters", []),
+    "fluids/field": ("fields", ["layers=1", "width=8"]),
+    "fluids/mesh": ("meshes", ["features=8", "blocks=1"]),
+    "fluids/navier_stokes": ("fields", ["layers=1", "width=8", "modes=[4]"]),
+    "fluids/trajectory": ("fields", ["layers=1", "width=8"]),
+    "molecules/forces": ("structures", ["layers=1"]),
+    "molecules/graph": ("table", []),
+    "weather/forecast": ("windows", ["width=8", "blocks=1"]),
+    "weather/held_suarez": ("windows", ["width=8", "blocks=1"]),
+    "weather/t2m_uk": ("windows", ["width=8", "blocks=1"]),
+}
+#: What some of them need besides to be small.
+MORE = {
+    "fluids/darcy": ["train.max_seconds=null"],
+    "fluids/navier_stokes": ["surrogate.unroll=2", "train.max_seconds=null"],
+    "weather/forecast": ["surrogate.unroll=2"],
+    "weather/held_suarez": [
+        "train.max_seconds=null",
+        "surrogate.truncation=5",
+        "surrogate.keep_mass=false",
+        "surrogate.mirror=false",
+    ],
+    "weather/t2m_uk": ["surrogate.unroll=2", "surrogate.history=1", "surrogate.network.patch=1"],
+}
+
+
+def test_every_file_of_training_is_run() -> None:
+    groups = ("surrogate", "train", "data")
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        configs = [compose("train", [f"experiment={name}"], return_hydra_config=True) for name in EXPERIMENTS]
+    chosen = [{g: str(c.hydra.runtime.choices[g]) for g in groups} for c in configs]
+    for k, group in enumerate(groups):
+        assert {row[k] for row in RUNS} | {c[group] for c in chosen} == set(names(group))
+    every = {str(p.relative_to(CONF / "experiment").with_suffix("")) for p in (CONF / "experiment").rglob("*.yaml")}
+    # These two train within a campaign; their own tests stop them and go on.
+    assert every == {*EXPERIMENTS, "molecules", "molecules/active"}
+
+
+def material(data: str, folder: Path) -> list[str]:
+    """Overrides that train on next to nothing of a kind of data, whose files are written to a folder."""
+    if data == "table":
+        rows = [f"{'C' * n}{end},{n}" for n in range(1, 12) for end in ("O", "N", "F")]
+        (folder / "t.csv").write_text("smiles,y\n" + "\n".join(rows) + "\n")
+        return [f"data.file={folder / 't.csv'}", "data.target=y", "surrogate.buckets=1"]
+    if data == "parameters":
+        inputs = (Variable("a", (), "1", "float64", "a number"), Variable("b", (), "1", "float64", "another"))
+        outputs = (Variable("y", (), "1", "float64", "their sum"),)
+        with RecordStore.create(folder / "p.zarr", inputs, outputs, provenance={"fingerprint": "f" * 64}) as store:
+            for k in range(60):
+                store.append(str(k), {"a": k / 60, "b": (k % 7) / 7, "y": 1 + k / 60 + (k % 7) / 7}, seconds=1.0)
+        return [f"data.file={folder / 'p.zarr'}", "data.target=[y]", "surrogate.width=8", "surrogate.ensemble=2"]
+    if data == "meshes":
+        stored = small_meshes.write_store(folder / "m.zarr", small_meshes.samples(24))
+        more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
+        return [*more, "data.parts=[8,3,9,4]"]
+    if data == "windows":
+        latitude, longitude = tuple(np.linspace(-80, 80, 9)), tuple(np.arange(18) * 20.0)
+        layout = WeatherLayout(WeatherGrid(latitude, longitude), (Channel("2m_temperature"),), step_hours=6.0)
+        times = np.datetime64("2001-01-01", "ns") + np.arange(90) * np.timedelta64(6, "h")
+        values = 280 + np.random.default_rng(0).normal(size=(90, 9, 18, 1)).astype(np.float32)
+        states = Segment.of(layout.unstack(values, ("time",), {"time": times}))
+        write_windows(folder / "w", [states], layout, fingerprint="f" * 64)
+        return [f"data.file={folder / 'w'}", "surrogate.steps=2", "data.parts=[30,13,27,20]"]
+    if data == "fields":
+        x = np.arange(16) / 16
+        size, phase = np.meshgrid(np.linspace(0.5, 1.5, 8), np.linspace(0, 6, 5))
+        u = size.reshape(-1, 1, 1) * np.sin(2 * np.pi * (x - np.arange(3)[:, None] / 20) + phase.reshape(-1, 1, 1))
+        waves = xr.Dataset({"u": (("sample", "time", "x"), u), "initial": (("sample", "x"), u[:, 0])}, {"x": x})
+        waves.to_netcdf(folder / "w.nc", engine="scipy")
+        more = [f"data.file={folder / 'w.nc'}", "data.output=u", "data.inputs=[initial]", "data.periodic=true"]
+        return [*more, "data.parts=[20,4,10,6]"]
+    if data == "darcy":
+        where = np.arange(8) / 8
+        mask = np.random.default_rng(0).integers(0, 2, (40, 8, 8)).astype(float)
+        pressure = np.cumsum(np.cumsum(mask + 1, axis=1), axis=2) / 64
+        dims = ("sample", "x", "y")
+        samples = xr.Dataset({"field_x": (dims, mask), "field_y": (dims, pressure)}, {"x": where, "y": where})
+        samples.to_netcdf(folder / "d.nc", engine="scipy")
+        return [f"data.file={folder / 'd.nc'}", "data.parts=[20,4,10,6]"]
+    frames = []
+    for length in (3.6, 3.7, 3.8, 3.9, 4.0):
+        frame = Atoms("Ar2", [[0, 0, 0], [0, 0, length]], calculator=LennardJones(epsilon=0.1, sigma=3.4, rc=20.0))
+        frame.get_forces()
+        frames.append(frame)
+    write(folder / "f.xyz", frames, format="extxyz")
+    more = [f"data.train={folder / 'f.xyz'}", "data.valid=0.2", f"data.test=[{folder / 'f.xyz'}]"]
+    return [*more, "surrogate.buckets=1", "surrogate.committee=0"]
+
+
+#: A score that a training on each kind of data ends with, and the stage that does it.
+ENDS: dict[str, tuple[str, Any]] = {
+    "table": ("test/mae", train_graph),
+    "parameters": ("test/mae", train_parametric),
+    "meshes": ("test/m/velocity/relative_l2", train_meshes),
+    "windows": ("test/rmse/2m_temperature/12h", train_forecaster),
+    "fields": ("test/relative_l2", train_fields),
+    "darcy": ("test/relative_l2", train_fields),
+    "structures": ("test/f/forces_mae_mev_per_angstrom", train_forces),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("surrogate", "recipe", "data"), RUNS)
+def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, data: str, tmp_path: Path) -> None:
+    choices = [f"surrogate={surrogate}", f"train={recipe}", f"data={data}", "train.epochs=1", "train.mlflow=false"]
+    if data in ("fields", "windows", "structures"):
+        small = {"layers": 1} if data == "structures" else SMALLER.get(surrogate, {"layers": 1, "width": 8})
+        choices += [f"surrogate.network.{k}={v}" for k, v in small.items()]
+    score, stage = ENDS[data]
+    metrics = stage(composed("train", *choices, *material(data, tmp_path)), tmp_path / "run")
+    assert np.isfinite(metrics[score])
+    if data == "fields":
+        assert 0 <= metrics["test/points_in_band"] <= 1
+    assert json.loads((tmp_path / "run" / "fit.json").read_text())["epochs"] == 1
+    assert load_surrogate(tmp_path / "run" / "surrogate").scores
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_command(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, network = EXPERIMENTS[name]
+    command = ["train", f"experiment={name}", *material(data, tmp_path), *MORE.get(name, [])]
+    command += [f"surrogate.network.{value}" for value in network]
+    command += ["train.epochs=2", "train.checkpoint_every_s=60", "train.mlflow=false", f"run.dir={tmp_path / 'run'}"]
+    end_epoch = _Loop.end_epoch
+
+    def stopped(loop: _Loop, *values: Any, **more: Any) -> None:
+        end_epoch(loop, *values, **more)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(_Loop, "end_epoch", stopped)
+            assert cli.main(command) == 130
+        first = (tmp_path / "run" / "train.jsonl").read_text()
+        assert not (tmp_path / "run" / "surrogate").exists()
+        assert cli.main(command) == 0
+    finally:
+        signal.signal(signal.SIGINT, before)
+    # The first epoch is not trained again: its row has the seconds that it took.
+    history = (tmp_path / "run" / "train.jsonl").read_text()
+    assert history.startswith(first)
+    assert history.count("\n") == json.loads((tmp_path / "run" / "fit.json").read_text())["epochs"] == 2
+    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
+    assert np.isfinite(metrics[ENDS[data][0]])
+    if data == "meshes":
+        assert 0 <= metrics["test/pressure/points_in_band"] <= 1
+        # Predicting the mean would score 1, whatever the size of the mean.
+        assert 0 < metrics["test/m/pressure/rmse_over_spread"] < 10
+        assert metrics["test/m/in_domain"] > 0.3
+        # Training, validation and calibration had 20 of these 24; the others are the test part.
+        assert metrics["test/m/seen"] == 20
+        assert metrics["test/m/unseen/drag/mae"] == metrics["test/drag/mae"]
+        assert metrics["train/label_core_seconds"] == 24
+        saved = tmp_path / "run" / "surrogate"
+        scored = evaluate_meshes(load_surrogate(saved), [tmp_path / "m.zarr"], learned=read_hashes(saved))
+        for name in ("drag/mae", "seen", "unseen/drag/mae"):
+            assert scored[f"test/m/{name}"] == metrics[f"test/m/{name}"]
+
+
+def molecular(name: str) -> bool:
+    """Whether a simulator takes geometries of molecules."""
+    return "quantum" in str(composed("simulate", f"simulator={name}").simulator._target_)
+
+
+@pytest.mark.parametrize("name", [n for n in names("simulator") if molecular(n)])
+def test_one_molecule_of_each_simulator(name: str, tmp_path: Path) -> None:
+    (tmp_path / "h2.xyz").write_text("2\nProperties=species:S:1:pos:R:3\nH 0.0 0.0 0.0\nH 0.0 0.0 0.74\n")
+    config = composed(
+        "simulate", f"simulator={name}", f"inputs={tmp_path / 'h2.xyz'}", f"out={tmp_path / 's.zarr'}",
+        "campaign.workers=1",
+    )  # fmt: skip
+    simulate(config, tmp_path / "run")
+    with RecordStore.open(tmp_path / "s.zarr") as store:
+        assert store.column("status").tolist() == ["ok"], store.column("message")
+        assert np.isfinite(store.column("energy")).all()
+
+
+def test_the_report_of_a_run_is_written_where_it_is_asked_for(synthetic_run: Path, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    report(composed("report", f"of={synthetic_run}", f"out={page}", root="apply"), tmp_path)
+    assert "<svg" in page.read_text()
+
+
+@pytest.mark.parametrize("name", names("common/objective"))
+def test_each_objective_ranks(name: str) -> None:
+    objective = read_objective(composed("screen", f"objective={name}", root="apply").objective)
+    values: dict[str, np.ndarray] = {"in_domain": np.array([True, True, False])}
+    for target, numbers in (("gap", [5.5, 5.2, 5.1]), ("dipole_moment", [4.0, 7.0, 9.0])):
+        values |= {target: np.array(numbers), f"{target}_std": np.full(3, 0.1)}
+        values |= {f"{target}_low": np.array(numbers) - 0.2, f"{target}_high": np.array(numbers) + 0.2}
+    score = objective.score(values)
+    best = {"polar_in_gap_window": 1, "small_gap": 1, "top": 0}[name]
+    assert int(np.argmax(score)) == best
+    assert score[2] == -np.inf

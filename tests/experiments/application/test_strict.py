@@ -1,0 +1,257 @@
+"""Every key and every choice of every stage is used or refused."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import json
+import subprocess
+import sys
+import typing
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig, OmegaConf
+
+from data.errors import InputError
+from experiments.active.loop import ActiveConfig
+from experiments.application.stage import CONF, RunDirectory
+from experiments.application.strict import refuse_unused
+from experiments.cli import STAGES
+from experiments.forecasting.scoring import ForecastEvaluation
+from experiments.pipelines.settings import PipelineSettings
+from experiments.screening.recheck_designs import Recheck
+from experiments.screening.run import Objective
+from experiments.stages.active import ActiveSettings
+from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
+from experiments.stages.pipeline import unused_in_pipeline
+from experiments.stages.prepare import PrepareSettings, unused_in_preparation
+from experiments.stages.report import ReportSettings
+from experiments.stages.screen import ScreenSettings, unused_in_screen
+from experiments.stages.simulate import SimulateSettings, unused_in_simulation
+from experiments.stages.train import TrainSettings, unused_in_training
+from experiments.stages.windows import WindowsSettings
+from experiments.tasks.fields import FieldData
+from experiments.tasks.forces import StructureSettings
+from experiments.tasks.forecasts import WindowData
+from experiments.tasks.meshes import MeshData
+from experiments.tasks.parameters import ParameterData
+from experiments.tasks.sampled import Sampling
+from experiments.tasks.tables import TableSettings
+from experiments.tasks.tuning import TuneConfig
+from simulators.campaigns.campaign import CampaignConfig
+from simulators.chemistry.conformers import ConformerConfig
+from surrogates.learning.loop import TrainConfig
+
+APPLIED = {path.stem for path in (CONF / "apply").glob("*.yaml")}
+
+
+def composed(stage: str, *overrides: str) -> DictConfig:
+    root = CONF / "apply" if stage in APPLIED else CONF
+    with initialize_config_dir(str(root), version_base="1.3"):
+        return compose(stage, list(overrides))
+
+
+def groups(stage: str) -> list[str]:
+    """What can be chosen, as in `simulator@baseline`; the choices of active learning are the pipeline's too."""
+    name = f"apply/{stage}" if stage in APPLIED else stage
+    items = [item for item in OmegaConf.load(CONF / f"{name}.yaml")["defaults"] if not isinstance(item, str)]
+    return [str(key).removeprefix("optional ") for item in items for key in item]
+
+
+def options(group: str) -> list[str]:
+    name = group.partition("@")[0]
+    folders = [root / name for root in (CONF, CONF / "apply", CONF / "common")]
+    return sorted(p.relative_to(f).with_suffix("").as_posix() for f in folders for p in f.rglob("*.yaml"))
+
+
+def misspelt() -> list[tuple[str, str, str]]:
+    """Stage, group, and an option of it."""
+    choices = [(stage, group, options(group)[-1]) for stage in STAGES for group in groups(stage) if options(group)]
+    return [*choices, ("pipeline", "experiment", "molecules/active"), ("train", "experiment", "molecules/graph")]
+
+
+#: One process for all, because starting one takes longer than refusing.
+MANY = """
+import contextlib, io, json, sys
+from experiments.cli import main
+endings = []
+for arguments in json.load(sys.stdin):
+    said = io.StringIO()
+    with contextlib.redirect_stderr(said), contextlib.redirect_stdout(io.StringIO()):
+        status = main(arguments)
+    endings.append([status, said.getvalue()])
+json.dump(endings, sys.stdout)
+"""
+
+
+def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(tmp_path: Path) -> None:
+    asked = []
+    for stage, group, option in misspelt():
+        required = {"evaluate": ["surrogate=x"], "screen": ["surrogate=x", "candidates=x"], "windows": ["out=x"]}
+        asked.append([stage, *required.get(stage, []), f"{group}={option[:-2]}{option[-1]}{option[-2]}", "run.dir=r"])
+    done = subprocess.run(
+        [sys.executable, "-c", MANY], cwd=tmp_path, input=json.dumps(asked), capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(asked) > 20
+    for arguments, (stage, group, option), (status, said) in zip(
+        asked, misspelt(), json.loads(done.stdout), strict=True
+    ):
+        assert status == 2, (arguments, said)
+        assert len(said.strip().splitlines()) == 1, (arguments, said)
+        assert "no choice" in said, (stage, group, said)
+        assert option in said.partition("There are")[0], (arguments, said)
+
+
+#: What the code of each part of a configuration is built into.
+SETTINGS: tuple[type, ...] = (
+    *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
+    *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig, TableSettings, StructureSettings, FieldData),
+    *(MeshData, ParameterData, WindowData, TuneConfig, TrainConfig, Recheck, Sampling, Objective, CampaignConfig),
+    *(ConformerConfig, ForecastEvaluation),
+)
+
+
+def read_names(root: Path) -> tuple[set[str], set[str]]:
+    """Attributes that the code reads anywhere, and its words, by which it may read a group."""
+    names: set[str] = set()
+    words: set[str] = set()
+    for package in ("data", "simulators", "surrogates", "experiments"):
+        for path in (root / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    names.add(node.attr)
+                elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                    words.add(node.value)
+    return names, words
+
+
+def test_every_setting_is_read_by_some_code(repository: Path) -> None:
+    names, words = read_names(repository)
+    # Hydra reads the directory of a run, by interpolation.
+    waiting, seen = list(SETTINGS), {RunDirectory}
+    while waiting:
+        kind = waiting.pop()
+        if kind in seen:
+            continue
+        seen.add(kind)
+        hints = typing.get_type_hints(kind)
+        for field in dataclasses.fields(kind):
+            allowed = names | words if hints[field.name] is typing.Any else names
+            assert field.name in allowed, f"{kind.__name__}.{field.name} is never read"
+            if dataclasses.is_dataclass(hints[field.name]):
+                waiting.append(typing.cast(type, hints[field.name]))
+
+
+#: Experiments of `understudy train` by the kind of surrogate, and the keys that it makes no use of.
+OF_POTENTIALS = ["tune.head=a", "tune.frozen_body=true", "+tune.replay.main=a.xyz"]
+TRAINED: dict[str, list[str]] = {
+    "molecules/graph": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "fluids/field": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "fluids/mesh": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "fluids/drag": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "weather/forecast": [*OF_POTENTIALS, "simulator@baseline=xtb"],
+    "molecules/forces": ["tune.frozen_body=true", "+tune.replay.main=a.xyz"],
+}
+
+
+@pytest.mark.parametrize("experiment", TRAINED)
+def test_a_training_refuses_what_its_kind_makes_no_use_of(experiment: str) -> None:
+    for override in [*TRAINED[experiment], "devices.processes=2", "devices.coordinator=a:1"]:
+        config = composed("train", f"experiment={experiment}", override)
+        with pytest.raises(InputError, match="is not used"):
+            refuse_unused([f"experiment={experiment}", override], unused_in_training(config))
+    used = ["train.epochs=3", "run.dir=r", "data.seed=1", "tune.surrogate=null", "devices.distributed=false"]
+    refuse_unused(
+        [f"experiment={experiment}", *used], unused_in_training(composed("train", f"experiment={experiment}"))
+    )
+
+
+def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
+    old = OmegaConf.to_container(composed("train", "experiment=molecules/forces").surrogate)
+    assert isinstance(old, dict)
+    card = {"kind": "potential", "facts": {"config": {k: v for k, v in old.items() if k != "kind"}}}
+    write_card(tmp_path, card)
+
+    def refuse(*overrides: str) -> None:
+        arguments = ["experiment=molecules/forces", f"tune.surrogate={tmp_path}", *overrides]
+        refuse_unused(arguments, unused_in_training(composed("train", *arguments)))
+
+    refuse()
+    refuse("surrogate=painn", f"surrogate.network.features={old['network']['features']}", "tune.frozen_body=true")
+    for override in (
+        "surrogate=ace",
+        "surrogate.network.features=17",
+        "surrogate.ensemble=7",
+        "surrogate=painn_ensemble",
+    ):
+        with pytest.raises(InputError, match=r"is not used: the weights of tune\.surrogate hold"):
+            refuse(override)
+
+
+def write_card(folder: Path, card: Mapping[str, object]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "surrogate.json").write_text(json.dumps({"format": 1, **card}))
+    return folder
+
+
+#: stage -> (kind of surrogate or of input, arguments, those that are refused).
+APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
+    ("evaluate", "molecular", ["data.smiles=a", "data.target=b"], ["head=a"]),
+    ("evaluate", "parametric", ["data.target=b"], ["head=a", "data.smiles=a"]),
+    ("evaluate", "potential", ["head=a"], ["data.smiles=a", "data.target=b"]),
+    ("evaluate", "field", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
+    ("evaluate", "mesh", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
+    ("evaluate", "weather", ["forecasts=held_out"], ["head=a", "data.smiles=a", "data.target=b", "data.test=[a]"]),
+    (
+        "screen", "molecular", ["candidates=a.csv", "smiles=a", "workers=2"],
+        ["recheck.simulator=ngsolve", "recheck.top=3", "sampling.count=3", "+sampling.ranges.a={low: 1, high: 2}"],
+    ),
+    ("screen", "molecular", ["candidates=a.smi"], ["smiles=a"]),
+    ("screen", "parametric", ["candidates=a.csv"], ["smiles=a", "workers=2", "sampling.seed=1", "recheck.top=2"]),
+    ("screen", "parametric", ["candidates=sampled", "sampling.count=9", "recheck.simulator=ngsolve"], ["smiles=a"]),
+    (
+        "simulate", "", ["sampling=fourier", "simulator=burgers"],
+        ["inputs=a.smi", "smiles=a", "limit=3", "conformers.seed=1"],
+    ),
+    ("simulate", "", ["inputs=a.csv", "smiles=a", "conformers.seed=1"], []),
+    ("simulate", "", ["inputs=a.smi", "limit=3"], ["smiles=a", "charge_key=q"]),
+    ("simulate", "", ["inputs=a.xyz", "charge_key=q"], ["smiles=a", "conformers.n_conformers=3"]),
+    ("prepare", "", ["candidates=a.smi", "out=o"], ["smiles=a"]),
+    ("prepare", "", ["candidates=a.csv", "out=o", "smiles=a"], []),
+    ("pipeline", "", ["library.size=9"], ["smiles=a"]),
+    ("pipeline", "", ["candidates=a.csv", "smiles=a"], ["library.size=9"]),
+]  # fmt: skip
+UNUSED: dict[str, Callable[[DictConfig], Mapping[str, str]]] = {
+    "evaluate": unused_in_evaluation,
+    "screen": unused_in_screen,
+    "simulate": unused_in_simulation,
+    "prepare": unused_in_preparation,
+    "pipeline": unused_in_pipeline,
+}
+
+
+@pytest.mark.parametrize(
+    ("stage", "kind", "used", "unused"), APPLICATIONS, ids=[" ".join(map(str, case[:3])) for case in APPLICATIONS]
+)
+def test_a_stage_refuses_what_it_makes_no_use_of(
+    stage: str, kind: str, used: list[str], unused: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("a.csv", "a.smi", "a.xyz"):
+        (tmp_path / name).write_text("C\n")
+    if kind:
+        used = [*used, f"surrogate={write_card(tmp_path / 'surrogate', {'kind': kind})}"]
+    refuse_unused(used, UNUSED[stage](composed(stage, *used)))
+    for override in unused:
+        with pytest.raises(InputError, match="is not used"):
+            refuse_unused([*used, override], UNUSED[stage](composed(stage, *used, override)))
+
+
+def test_the_keys_of_active_learning_are_those_that_its_code_knows() -> None:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("active", ["start=C"])
+    assert {str(key) for key in config} == {f.name for f in dataclasses.fields(ActiveSettings)}

@@ -1,0 +1,121 @@
+"""One script for any number of devices and processes: training and screening give what one device gives."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.molecules.featurise import encode
+from experiments.tasks.tables import read_table
+from surrogates.trained import load_surrogate
+
+SMALL = [
+    "train.checkpoint_every_s=0", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
+    "surrogate.ensemble=2", "data.parts=[0.6,0.1,0.2,0.1]",
+]  # fmt: skip
+
+
+def write_table(path: Path, count: int) -> Path:
+    """Chains with branches, and how many heavy atoms they have."""
+    random = np.random.default_rng(0)
+    smiles = dict.fromkeys("C" + "".join(random.choice(["C", "N", "O", "C(C)", "C(=O)"], 4)) for _ in range(3 * count))
+    rows = [f"{s},{sum(c in 'CNO' for c in s)}" for s in list(smiles)[:count]]
+    path.write_text("smiles,heavy\n" + "\n".join(rows) + "\n")
+    return path
+
+
+def environment(**more: str) -> dict[str, str]:
+    """That of the tests, with this checkout's packages first."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "JAX_PLATFORMS": "cpu", **more}
+
+
+FIT_AND_SCREEN = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from data.molecules.featurise import encode
+from data.splits import Split
+from experiments.screening.run import ScreenConfig, screen
+from experiments.tasks.tables import read_table
+from surrogates.properties.fit import fit_molecular
+from surrogates.properties.surrogate import MolecularConfig
+from surrogates.properties.mpnn import MPNNConfig
+from surrogates.learning.loop import TrainConfig
+table, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
+assert len(jax.devices()) == devices
+labels = read_table(table, "smiles", ["heavy"], [], None)
+surrogate = fit_molecular(
+    encode(labels.smiles)[0], labels.values,
+    Split.of({"train": np.arange(64), "valid": np.arange(64, 80), "calibration": np.arange(80, 100)}),
+    MolecularConfig(MPNNConfig(features=16, layers=2, readout=16), ensemble=2, buckets=2),
+    TrainConfig(epochs=3, learning_rate=5e-3, batch_size=16, checkpoint_every_s=None), out / "fit",
+    units={"heavy": "1"}, label_fingerprint="abc", progress=False,
+)
+assert surrogate.batch_size % devices == 0
+screen(surrogate, table, out / "screen", ScreenConfig(top_k=5, workers=1), progress=False)
+"""
+
+
+@pytest.mark.slow
+def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "labels.csv", 120)
+    scores = {}
+    for devices in (1, 8):
+        out = tmp_path / str(devices)
+        subprocess.run(
+            [sys.executable, "-c", FIT_AND_SCREEN, str(table), str(out), str(devices)],
+            env=environment(XLA_FLAGS=f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"),
+            check=True,
+            timeout=500,
+        )
+        assert json.loads((out / "fit" / "fit.json").read_text())["devices"] == devices
+        scores[devices] = pd.read_parquet(out / "screen" / "results")
+    assert scores[1].smiles.tolist() == scores[8].smiles.tolist()
+    for column in ("prediction", "std"):
+        np.testing.assert_allclose(scores[8][column], scores[1][column], rtol=2e-4, atol=2e-4)
+    assert scores[1].prediction.std() > 0.1
+
+
+@pytest.mark.slow
+def test_two_processes_train_what_one_trains_and_resume_it(tmp_path: Path) -> None:
+    table = write_table(tmp_path / "labels.csv", 120)
+    line = [sys.executable, "-m", "experiments.cli", "train", "experiment=molecules/graph", f"data.file={table}"]
+    line += ["data.target=heavy", "train.epochs=3", *SMALL]
+
+    def together() -> dict[str, float]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        switches = ["devices.distributed=true", f"devices.coordinator=127.0.0.1:{port}", "devices.processes=2"]
+        processes = [
+            subprocess.Popen(
+                [*line, *switches, f"devices.process={k}", "run.dir=two"], cwd=tmp_path, env=environment(),
+                stdout=subprocess.DEVNULL,
+            )
+            for k in range(2)
+        ]  # fmt: skip
+        assert [p.wait(timeout=500) for p in processes] == [0, 0]
+        return json.loads((tmp_path / "two" / "metrics.json").read_text())
+
+    metrics = together()
+    history = (tmp_path / "two" / "train.jsonl").read_text().splitlines()
+    assert [json.loads(row)["epoch"] for row in history] == [1, 2, 3]
+    assert json.loads((tmp_path / "two" / "fit.json").read_text())["devices"] == 2
+    subprocess.run([*line, "run.dir=one"], cwd=tmp_path, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    alone = json.loads((tmp_path / "one" / "metrics.json").read_text())
+    assert metrics["test/mae"] == pytest.approx(alone["test/mae"], rel=1e-4)
+    labels = read_table(table, "smiles", ["heavy"], [], None)
+    graphs = encode(labels.smiles)[0]
+    answers = [load_surrogate(tmp_path / run / "surrogate").predict_table(graphs)["heavy"] for run in ("one", "two")]
+    np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4, atol=1e-4)
+    # The same command again goes on from the checkpoint that the first process wrote: nothing is left to train.
+    assert together()["test/mae"] == pytest.approx(metrics["test/mae"], rel=1e-6)
+    assert (tmp_path / "two" / "train.jsonl").read_text().splitlines() == history

@@ -1,0 +1,131 @@
+"""The whole line at small size, with real GFN2-xTB and real PySCF, killed on its way and resumed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from data.store.records import RecordStore
+
+SMALL = [
+    "experiment=molecules", "library.size=1500", "cheap.count=60", "pretrain.epochs=3", "pretrain.mlflow=false",
+    "finetune.epochs=4", "expensive.train=8", "expensive.calibration=10", "expensive.test=10",
+    "expensive.curve=[4]", "recheck.top=3", "recheck.random=2", "screen.top_k=50",
+    "expensive.simulator.basis=sto-3g", "expensive.simulator.grid_points=[20,50]",
+    "expensive.simulator.tolerance=1e-5", "surrogate.network.features=16", "surrogate.network.layers=2",
+    "surrogate.ensemble=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
+]  # fmt: skip
+
+
+def start(run: Path, *more: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "experiments.cli", "pipeline", *SMALL, f"run.dir={run}", *more],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.mark.slow
+def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Callable[..., list[dict[str, Any]]]) -> None:
+    run = tmp_path / "run"
+    process = start(run)
+    store, deadline = run / "labels" / "expensive.zarr", time.monotonic() + 240
+    while not (store / "journal.bin").exists() or (store / "journal.bin").stat().st_size < 2000:
+        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    process = start(run)
+    out, _ = process.communicate(timeout=400)
+    assert process.returncode == 0, out
+    for word in ("candidates screened", "re-checked hits", "whole run", str(run / "report.html")):
+        # A long path is folded, never cut.
+        assert "".join(word.split()) in "".join(out.split())
+
+    with RecordStore.open(store) as records:
+        keys, status = list(records.keys()), records.column("status")
+        gap, smiles = records.column("gap"), records.column("smiles")
+    assert len(keys) == len(set(keys))
+    truth = {s: g for s, g, ok in zip(smiles, gap, status, strict=True) if ok == "ok"}
+
+    frame = pd.read_parquet(run / "evaluation.parquet")
+    assert frame.part.value_counts().to_dict() == {"calibration": 10, "train": 8, "test": 10}
+    assert frame.smiles.is_unique
+    # What the evaluation calls truth is what the simulator wrote.
+    assert all(truth[s] == g for s, g in zip(frame.smiles, frame.gap, strict=True))
+    metrics = json.loads((run / "metrics.json").read_text())
+    test = frame[frame.part == "test"]
+    assert metrics["evaluate/gap/surrogate/mae_ev"] == pytest.approx((test.gap_pred - test.gap).abs().mean())
+    card = json.loads((run / "surrogate" / "surrogate.json").read_text())
+    for target in ("gap", "dipole_moment"):
+        head = f"evaluate/{target}/surrogate/"
+        kept = {name: value for name, value in metrics.items() if name.startswith(head)}
+        assert kept
+        assert kept.items() <= card["scores"].items()
+    # The fit that decides is in MLflow, once, with its held-out scores; those of the learning curve are not.
+    stores = sorted((run / "training").glob("*/mlruns"))
+    assert [store.parent.name for store in stores] == ["finetune"]
+    assert len(list(stores[0].rglob("gap/surrogate/mae_ev"))) == 1
+    train = frame[frame.part == "train"]
+    assert np.allclose(frame.gap_mean, train.gap.mean())
+
+    parts = sorted((run / "screen" / "results").glob("*.parquet"))
+    screened = pd.concat([pd.read_parquet(p) for p in parts])
+    assert len(screened) == 1500 == metrics["screen/molecules"]
+    assert screened.smiles.is_unique
+    with open(run / "screen" / "top.csv", newline="") as file:
+        top = list(csv.DictReader(file))
+    allowed = screened[screened.in_domain & screened.gap.between(2.0, 9.0)]
+    best = allowed.sort_values("dipole_moment", ascending=False)
+    assert float(top[0]["dipole_moment"]) == pytest.approx(best.dipole_moment.iloc[0], rel=1e-5)
+
+    checked = pd.read_parquet(run / "recheck.parquet")
+    assert checked.group.value_counts().to_dict() == {"top": 3, "random": 2}
+    assert not set(checked[checked.group == "random"].smiles) & set(frame.smiles)
+    hits = checked.gap.between(2.0, 9.0) & (checked.dipole_moment >= 2.0)
+    assert checked.hit.tolist() == hits.tolist()
+
+    costs = {row["stage"]: row for row in json.loads((run / "costs.json").read_text())}
+    assert {"cheap labels", "expensive labels", "pretraining", "fine-tuning", "screening", "recheck"} <= set(costs)
+    whole = metrics["cost/whole_run_core_seconds"]
+    assert metrics["cost/speedup_whole_run"] == pytest.approx(
+        metrics["cost/expensive_core_seconds_per_molecule"] * 1500 / whole
+    )
+    page = (run / "report.html").read_text()
+    assert "<svg" in page
+    assert "<script" not in page
+    assert 'src="http' not in page
+
+    # The notebook opens a real run as it does one of made-up numbers.
+    outputs = run_notebook("accuracy_versus_cost", {"UNDERSTUDY_RUN": str(run)})
+    assert sum("image/png" in output.get("data", {}) for output in outputs) == 3
+    shown = outputs[-1]["data"]["text/plain"]
+    assert "dipole_moment" in shown
+    assert f"{test.gap.std():.6f}"[:5] in shown
+
+    # A third time there is nothing left to do, and nothing changes.
+    process = start(run)
+    out, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, out
+    again = json.loads((run / "metrics.json").read_text())
+    for name in (
+        "evaluate/gap/surrogate/mae_ev",
+        "screen/molecules",
+        "recheck/top/hits",
+        "labels/expensive/core_seconds",
+    ):
+        assert again[name] == metrics[name]

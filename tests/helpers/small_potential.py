@@ -1,0 +1,66 @@
+"""Untrained potentials and random clusters, small enough for tests of everything built on a potential."""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import nnx
+
+from data.structures.batches import System
+from data.structures.table import Structures
+from surrogates.potentials.energy import Answer, differentiate
+from surrogates.potentials.facts import Facts, Head, PotentialConfig
+from surrogates.potentials.networks.ace import ACEConfig
+from surrogates.potentials.networks.geometry import pairs
+from surrogates.potentials.networks.painn import PaiNNConfig
+from surrogates.potentials.networks.table import NetworkConfig
+from surrogates.potentials.references import References
+from surrogates.potentials.surrogate import Potential
+
+WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
+SMALL = {
+    "painn": PaiNNConfig(features=8, layers=1, cutoff_angstrom=3.0, basis_size=4),
+    "ace": ACEConfig(features=8, layers=1, degree=2, cutoff_angstrom=3.0, basis_size=4, radial=2),
+}
+
+
+def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> Potential:
+    references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
+    facts = Facts(PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main")
+    return Potential(facts.model(0), facts)
+
+
+class Morse(nnx.Module):
+    """The energy D (1 - exp(-a (r - r0)))^2 - D of all pairs times the envelope, whose minima are known."""
+
+    depth, stiffness, length, cutoff = 1.0, 1.6, 1.4, 3.0
+
+    def __init__(self) -> None:
+        self.unused = nnx.Param(jnp.zeros(()))
+
+    def __call__(self, system: System) -> Answer:
+        def atomic(moved: System) -> jax.Array:
+            edges = pairs(moved, self.cutoff)
+            well = (1 - jnp.exp(-self.stiffness * (edges.distance - self.length))) ** 2 - 1
+            return 0.5 * self.depth * jnp.sum(well * edges.weight, axis=2)
+
+        return jax.tree.map(lambda leaf: leaf[None], differentiate(atomic, system))
+
+
+def morse() -> Potential:
+    """A potential whose model is `Morse`."""
+    return Potential(Morse(), potential().facts)  # type: ignore[arg-type]
+
+
+def scattered(count: int, atoms: int, seed: int = 0, *, fewest: int | None = None) -> Structures:
+    """Random clusters of `fewest` (four less than `atoms`) to `atoms` atoms, about as dense as a molecule."""
+    rng = np.random.default_rng(seed)
+    numbers, positions = [], []
+    while len(numbers) < count:
+        n = int(rng.integers(fewest or max(2, atoms - 4), atoms + 1))
+        x = rng.uniform(-0.6, 0.6, (n, 3)) * n ** (1 / 3) * 1.3
+        if (np.linalg.norm(x[:, None] - x, axis=-1) + 9 * np.eye(n)).min() > 0.9:
+            numbers.append(rng.choice([1, 6, 8], n))
+            positions.append(x)
+    return Structures.from_arrays(numbers, positions)

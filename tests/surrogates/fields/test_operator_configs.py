@@ -1,0 +1,39 @@
+"""The YAML of each operator network names settings that exist, and all of them."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+
+import experiments.conf
+from surrogates.fields.facts import FieldSettings
+from surrogates.fields.networks.table import ARCHITECTURES, config_from_json
+
+CONF = Path(str(experiments.conf.__file__)).parent
+FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deeponet")
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_gives_every_setting(name: str) -> None:
+    node = OmegaConf.to_container(OmegaConf.load(CONF / "surrogate" / f"{name}.yaml"))
+    assert isinstance(node, dict)
+    config = config_from_json(node["network"])
+    settings, _ = ARCHITECTURES[node["network"]["architecture"]]
+    assert isinstance(config, settings)
+    assert {f.name for f in fields(settings)} == set(node["network"]) - {"architecture"}
+
+
+def test_every_architecture_has_a_file() -> None:
+    named = {OmegaConf.load(CONF / "surrogate" / f"{name}.yaml").network.architecture for name in FILES}
+    assert named == set(ARCHITECTURES)
+
+
+def test_what_they_share_is_complete_and_as_the_code_has_it() -> None:
+    common = OmegaConf.to_container(OmegaConf.load(CONF / "common" / "field.yaml"))
+    assert isinstance(common, dict)
+    assert common.pop("kind") == "field"
+    assert FieldSettings(**{str(k): v for k, v in common.items()}) == FieldSettings()
+    assert set(common) == {f.name for f in fields(FieldSettings)}
