@@ -46,8 +46,8 @@ def trajectories(scenario: str, part: str) -> Float[np.ndarray, "sample time cha
     from hydra import compose, initialize_config_dir
 
     from experiments.application.stage import CONF, instantiate
-    from simulators.fluids.sampling import SpunUp
     from simulators.fluids.spectral.initial import FourierSeries
+    from simulators.fluids.spectral.spin_up import SpunUp
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         solver = instantiate(compose("simulate", [f"simulator={SCENARIOS[scenario][0]}"]).simulator)

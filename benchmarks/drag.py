@@ -61,7 +61,7 @@ def label_bodies(folder: Path, count: int, workers: int) -> Path:
     from data.store.records import RecordStore
     from simulators.campaigns.campaign import CampaignConfig, run_campaign
     from simulators.fluids.ngsolve.flow import NGSolveFlow
-    from simulators.fluids.shapes import ShapeRanges, requests
+    from simulators.fluids.shapes import ShapeRanges, draw_bodies
 
     store = folder / "labels.zarr"
     if (store / "store.json").exists():
@@ -69,7 +69,7 @@ def label_bodies(folder: Path, count: int, workers: int) -> Path:
             if len(records) > count:
                 raise InputError(f"holds {len(records)} bodies", where=str(store), remedy="Delete it, or ask for more")
     flow = NGSolveFlow()
-    bodies = requests(flow, ShapeRanges(), count, 0)
+    bodies = draw_bodies(flow, ShapeRanges(), count, 0)
     run_campaign(flow, bodies, store, CampaignConfig(workers=workers), total=count, progress=False)
     return store
 
@@ -133,7 +133,7 @@ def cheaper_rung(store: Path, folder: Path, error: float) -> tuple[str, float, f
     fine = NGSolveFlow()
     rungs = []
     for factor, order in RUNGS:
-        flow = fine.at(maxh=fine.maxh * factor, order=order)
+        flow = fine.with_mesh(maxh=fine.maxh * factor, order=order)
         errors, seconds = [], []
         try:
             for row in rows:

@@ -41,14 +41,14 @@ def simulate_core(store: Path, workers: int, settings: Sequence[str]) -> Path:
 
 def answer_drifted(drifted: Path, folder: Path, workers: int, count: int) -> Path:
     """Windows of five-day runs of the core from some of the states to which a forecaster drifted."""
-    from experiments.stages.windows import Campaign
-    from simulators.atmosphere.core.windows import core_windows
+    from experiments.forecasting.campaign_states import CampaignStates
+    from simulators.atmosphere.windows import core_windows
 
     settings = ["sampling=windows", f"sampling.count={count}", f"sampling.initial.path={drifted}", "simulator.days=5"]
     records = simulate_core(
         folder / "answers", workers, [*settings, "simulator.start=state", "simulator.spin_up_days=0"]
     )
-    core_windows(records, Campaign(str(records)).core(), folder / "also")  # type: ignore[arg-type]
+    core_windows(records, CampaignStates(str(records)).core(), folder / "also")  # type: ignore[arg-type]
     return folder / "also"
 
 
@@ -207,11 +207,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from data.sphere.windows import WindowStore
     from experiments.application.stage import CONF, build
+    from experiments.forecasting.campaign_states import CampaignStates
     from experiments.forecasting.drift import Drift
     from experiments.forecasting.scoring import evaluate_forecaster
-    from experiments.stages.windows import Campaign
     from experiments.tasks.forecasts import WindowData, train_on_windows, weather_config
-    from simulators.atmosphere.core.windows import core_windows
+    from simulators.atmosphere.windows import core_windows
     from surrogates.forecasts.surrogate import Forecaster
     from surrogates.learning.loop import TrainConfig
 
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = ["sampling=seeds", f"sampling.count={options.runs}", f"simulator.days={options.days}"]
     records = simulate_core(folder / "core", len(cores), [*seeds, "simulator.spin_up_days=150"])
     if not (folder / "windows" / "windows.json").exists():
-        core_windows(records, Campaign(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
+        core_windows(records, CampaignStates(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
     store = WindowStore.open(folder / "windows")
     last = store.segments[-1][0]
     # The end of the last run but one selects the weights, and the beginning of the last run calibrates.

@@ -30,10 +30,10 @@ def label_flows(folder: Path, count: int, workers: int) -> tuple[Path, list[Any]
     from data.store.records import RecordStore
     from simulators.campaigns.campaign import CampaignConfig, run_campaign
     from simulators.fluids.ngsolve.flow import NGSolveFlow
-    from simulators.fluids.shapes import ShapeRanges, requests
+    from simulators.fluids.shapes import ShapeRanges, draw_bodies
 
     flow = NGSolveFlow(fields=True)
-    bodies = requests(flow, ShapeRanges(), count, 0)
+    bodies = draw_bodies(flow, ShapeRanges(), count, 0)
     run_campaign(flow, bodies, folder / "labels.zarr", CampaignConfig(workers=workers), total=count, progress=False)
     with RecordStore.open(folder / "labels.zarr") as records:
         dataset = records.dataset()
@@ -90,7 +90,7 @@ def lower_order(order: int, bodies: Sequence[Any], truth: Sequence[Any], names: 
     from data.processes.processor import tree_seconds
     from simulators.fluids.ngsolve.flow import NGSolveFlow
 
-    flow = NGSolveFlow(fields=True).at(order=order)
+    flow = NGSolveFlow(fields=True).with_mesh(order=order)
     errors: dict[str, list[float]] = {name: [] for name in (*FIELDS, *names)}
     seconds = []
     for body, mesh in zip(bodies, truth, strict=True):

@@ -89,8 +89,8 @@ def solver(case: Case, points: int, dt: float, *, steps: int = STEPS, order: int
 
 def initial_states(case: Case, count: int, seed: int) -> Float[np.ndarray, "sample 1 x y"]:
     """Vorticity after the spin-up, on the grid of the reference."""
-    from simulators.fluids.sampling import SpunUp
     from simulators.fluids.spectral.initial import MaternField
+    from simulators.fluids.spectral.spin_up import SpunUp
 
     points = case.reference[0]
     spun = SpunUp(MaternField(amplitude=AMPLITUDE), solver(case, *case.reference, steps=SPIN_UP))

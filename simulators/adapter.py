@@ -2,15 +2,21 @@
 
 A `Simulator` answers a request, an `xarray.Dataset` that fits `spec.inputs`, with a Dataset that fits `spec.outputs`,
 or raises `SimulationError`. Everything else (campaigns, comparison, screening) uses this protocol.
+
+Further abilities are optional. Each has a protocol of its own, which `isinstance` tells from the methods that a
+simulator has, so that no caller needs to know its class.
 """
 
 from __future__ import annotations
 
-from typing import Any, Protocol, runtime_checkable
+from collections.abc import Iterator
+from typing import Any, Protocol, Self, runtime_checkable
 
 import xarray as xr
 
+from data.reading import Reading
 from data.spec import Spec
+from simulators.requests import DrawSettings
 
 
 @runtime_checkable
@@ -51,4 +57,53 @@ class Simulator(Protocol):
         Raises:
             SimulationError: the request has no answer; the kind states the reason.
         """
+        ...
+
+
+@runtime_checkable
+class DrawsRequests(Protocol):
+    """A simulator that draws random requests to itself.
+
+    A simulator whose inputs are all numbers does not need it: see `simulators.requests.draw_numbers`.
+    """
+
+    def draw(self, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+        """Requests `settings.start` to `settings.count` - 1 of the infinite series that `seed` determines.
+
+        Request i depends only on the seed and i, so that a larger count extends a smaller one.
+
+        Args:
+            settings: initial states, shapes and ranges to draw from, and the number of requests.
+            seed: seed of the series, 0 or more.
+
+        Raises:
+            InputError: a setting is missing, or is set and not used by this simulator; raised by the first request.
+        """
+        ...
+
+
+@runtime_checkable
+class HasResolutions(Protocol):
+    """A simulator that has coarser and finer versions of itself: the rungs of a ladder of cost and error."""
+
+    def at(self, *, points: int | None = None, dt: float | None = None) -> Self:
+        """A copy with another resolution and the same saved times.
+
+        Args:
+            points: resolution in space in the simulator's own measure, such as grid points along each side or the
+                truncation of a spectral core; None: unchanged.
+            dt: time step in the simulator's unit of time; None: the simulator chooses one.
+
+        Raises:
+            InputError: the simulator refuses the resolution.
+        """
+        ...
+
+
+@runtime_checkable
+class ReadsFiles(Protocol):
+    """A simulator that reads files of its user, and reports what it reads of them."""
+
+    def reading(self) -> Reading | None:
+        """A report of what is read; None if there are no such files."""
         ...

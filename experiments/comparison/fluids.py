@@ -26,14 +26,14 @@ from data.fields.samples import Layout
 from data.spec import Coordinate
 from experiments.application.stage import build, instantiate
 from experiments.comparison.contenders import Contender, Problem, Settings
+from experiments.comparison.grid_solver import GridSolver
 from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
 from experiments.comparison.resolution import Answer, GridError, grid_error
 from experiments.comparison.result import Comparison, compare, show
 from experiments.tasks.parts import domain_share
-from simulators.fluids.sampling import Range, requests
-from simulators.fluids.spectral.exponax import Exponax
 from simulators.fluids.spectral.resample import resample
+from simulators.requests import DrawSettings, Range
 from surrogates.fields.surrogate import FieldSurrogate
 
 LOG = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class FluidComparison:
 
 
 def solved(
-    solver: Exponax,
+    solver: GridSolver,
     initial: Float[np.ndarray, "sample channel *space"],
     parameters: Mapping[str, Float[np.ndarray, " sample"]],
     points: int,
@@ -108,7 +108,7 @@ def solved(
     return np.concatenate(batches).astype(np.float32)
 
 
-def solver_contender(solver: Exponax, points: int) -> Contender:
+def solver_contender(solver: GridSolver, points: int) -> Contender:
     """A rung of the ladder: the solver, interpolated from and to a grid of `points`."""
 
     @jax.jit
@@ -148,7 +148,7 @@ def _same_times(times: tuple[float, ...], layout: Layout) -> bool:
     return len(times) == len(learned) and np.allclose(times, np.asarray(learned), rtol=1e-5, atol=1e-5 * times[1])
 
 
-def _of_solver(solver: Exponax, layout: Layout) -> Layout:
+def _of_solver(solver: GridSolver, layout: Layout) -> Layout:
     """The layout with the axes and the attributes of the solver."""
     spec = solver.spec
     axes = {c.name: Coordinate(c.name, c.values, c.units, c.long_name) for c in spec.coords}
@@ -163,7 +163,7 @@ def peak(states: Float[np.ndarray, "sample time channel *space"]) -> Float[np.nd
 
 def on_other_grids(
     surrogate: FieldSurrogate,
-    solver: Exponax,
+    solver: GridSolver,
     grids: Sequence[int],
     initial: Float[np.ndarray, "request channel *space"],
     truth: Float[np.ndarray, "request time channel *space"],
@@ -226,8 +226,12 @@ def compare_with_solver(
     settings = build(FluidComparison, node, where="comparison")
     solver = instantiate(node.simulator)
     layout = surrogate.facts.layout
-    if not isinstance(solver, Exponax):
-        raise InputError("only exponax solvers have a ladder", where="comparison.simulator")
+    if not isinstance(solver, GridSolver):
+        raise InputError(
+            f"{solver.name} has no ladder of grids and time steps",
+            where="comparison.simulator",
+            remedy="Give a simulator that exponax solves",
+        )
     if not layout.evolves:
         raise InputError(
             f"the surrogate answers {layout.output.name}, which does not evolve as the answers of a ladder do",
@@ -258,7 +262,8 @@ def compare_with_solver(
         )
     ranges = {n: build(Range, v, where=f"comparison.ranges.{n}") for n, v in (node.get("ranges") or {}).items()}
     reference = solver.at(points=settings.reference.points, dt=settings.reference.dt)
-    drawn = list(requests(reference, instantiate(node.initial), ranges, settings.count, settings.seed))
+    what = DrawSettings(settings.count, initial=instantiate(node.initial), ranges=ranges)
+    drawn = list(reference.draw(what, settings.seed))
     initial = np.stack([r["initial"].values for r in drawn])
     parameters = {n: np.array([float(r[n]) for r in drawn]) for n in ranges}
     if settings.grids and max(settings.grids) > reference.points:

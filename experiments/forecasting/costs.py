@@ -3,23 +3,57 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol, Self, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
 from data.costs import label_core_seconds, training_core_seconds
 from data.errors import InputError
+from data.sphere.states import WeatherLayout
 from data.sphere.windows import WindowStore
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.result import Comparison, compare
-from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.core.regrid import regrid
 from surrogates.forecasts.surrogate import Forecaster
 
 #: Variables whose errors are compared.
 COMPARED = ("temperature", "u_component_of_wind", "v_component_of_wind")
+
+
+@runtime_checkable
+class SteppingCore(Protocol):
+    """A dynamical core that continues states of the atmosphere, and has coarser versions of itself.
+
+    Attributes:
+        name: short readable name.
+        truncation: largest wavenumber.
+        step: time step, min.
+        save_hours: time between saved states, h.
+        state_layout: layout of the states of `run`.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def truncation(self) -> int: ...
+    @property
+    def step(self) -> float: ...
+    @property
+    def save_hours(self) -> float: ...
+    @property
+    def state_layout(self) -> WeatherLayout: ...
+
+    def at(self, *, points: int | None = None, dt: float | None = None) -> Self:
+        """See `simulators.adapter.HasResolutions`; `points` is the truncation, `dt` the time step in minutes."""
+        ...
+
+    def run(
+        self, states: Float[np.ndarray, "batch latitude longitude channel"], hours: float, save_hours: float
+    ) -> Float[np.ndarray, "batch time latitude longitude channel"]:
+        """Integrate a batch of states in `state_layout` over `hours`; returns a state after each `save_hours`."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -32,14 +66,14 @@ class CoreForecasts:
         history: number of states that a forecast begins with.
     """
 
-    core: DynamicalCore
+    core: SteppingCore
     truncation: int
     history: int = 1
 
     @property
-    def runner(self) -> DynamicalCore:
+    def runner(self) -> SteppingCore:
         """The core at the truncation at which it runs."""
-        return replace(self.core, truncation=self.truncation, step_minutes=None)
+        return self.core.at(points=self.truncation)
 
     def forecast_arrays(
         self, history: Float[np.ndarray, "batch history latitude longitude channel"], times: np.ndarray, steps: int
@@ -68,7 +102,7 @@ def relative_error(store: WindowStore) -> Any:
 
 def compare_with_core(
     forecaster: Forecaster,
-    core: DynamicalCore,
+    core: SteppingCore,
     store: WindowStore,
     part: tuple[int, int],
     truncations: tuple[int, ...],
@@ -136,7 +170,7 @@ def compare_with_core(
 
 
 def years_per_minute(
-    forecaster: Forecaster, core: DynamicalCore, state: Float[np.ndarray, "latitude longitude channel"], batch: int
+    forecaster: Forecaster, core: SteppingCore, state: Float[np.ndarray, "latitude longitude channel"], batch: int
 ) -> tuple[float, float]:
     """Simulated years per minute of forecaster and core, summed over a batch, on the same processor cores."""
     states, times = np.repeat(state[None], batch, axis=0), np.repeat(np.datetime64("2001-01-01"), batch)

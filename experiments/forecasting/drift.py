@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
+from data.reading import Reading
 from data.spec import content_hash
 from data.sphere.states import TIME, WeatherLayout
 from data.sphere.windows import WindowStore
@@ -59,6 +60,15 @@ class Drift:
                 raise InputError(f"must be {least:g} or more, got {getattr(self, name):g}", where=f"source.{name}")
         if self.every <= 0:
             raise InputError(f"must be above 0, got {self.every:g}", where="source.every")
+
+    @property
+    def states(self) -> int | None:
+        """Not known before the rollouts have run."""
+        return None
+
+    def reading(self) -> Reading | None:
+        """Nothing is read but windows of this package."""
+        return None
 
     def write(self, path: Path, advance: Callable[[int], None] | None = None) -> WindowStore:
         """Run the rollouts and write the kept states to a store of windows.

@@ -208,12 +208,11 @@ def evaluate_forecaster(
                 means = run.climate.mean[:, k], run.truth.mean[:, k]
                 evaluation.zonal.append(figures.zonal_means(*means, store.layout.grid, label, f"zonal-{k}"))
     if settings.core is not None and forecaster is not None:
-        from experiments.forecasting.costs import compare_with_core, years_per_minute
-        from experiments.stages.windows import Campaign
-        from simulators.atmosphere.core.dycore import DynamicalCore
+        from experiments.forecasting.campaign_states import CampaignStates
+        from experiments.forecasting.costs import SteppingCore, compare_with_core, years_per_minute
 
-        core = Campaign(settings.core).core()
-        if not isinstance(core, DynamicalCore):
+        core = CampaignStates(settings.core).core()
+        if not isinstance(core, SteppingCore):
             raise InputError("only the primitive equations have a ladder", where="forecasts.core")
         cores = len(os.sched_getaffinity(0))
         evaluation.comparison = compare_with_core(

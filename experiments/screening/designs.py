@@ -31,7 +31,7 @@ from experiments.screening.sources import (
     kind_of,
     open_table,
 )
-from simulators.fluids.sampling import Range
+from simulators.requests import Range
 
 #: Columns of the results, whose names no parameter may have.
 TAKEN = frozenset({"rank", "line", "prediction", "std", "interval", "low", "high", "in_domain", "score"})

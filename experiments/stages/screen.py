@@ -17,7 +17,7 @@ from experiments.screening.recheck_designs import Recheck, recheck_designs
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.run import screen as screen_file
 from experiments.screening.sources import unused_of_candidates
-from simulators.fluids.sampling import Range
+from simulators.requests import Range
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.parameters.surrogate import ParametricSurrogate
 from surrogates.properties.surrogate import MolecularSurrogate

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
@@ -26,7 +26,7 @@ from experiments.application.run_directory import rejects_path
 from experiments.application.stage import StageSettings, application, build, existing_file, instantiate, show_readings
 from experiments.screening.readings import StandardForms, standard_said
 from experiments.tasks.frame_requests import FrameRequests, Silent
-from simulators.adapter import Simulator
+from simulators.adapter import ReadsFiles, Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.summary import CampaignSummary
 from simulators.chemistry.conformers import ConformerConfig
@@ -74,19 +74,19 @@ def requests(
     path: Path,
     rejects: Rejects,
     tally: TableTally | None = None,
+    standardise: Sequence[str] = (),
     changed: list[tuple[str, str]] | None = None,
 ) -> Iterator[xr.Dataset]:
     """Requests with canonical SMILES, from the rows of a file, for a simulator that takes SMILES.
 
     All SMILES of a molecule give the same request, so that it is simulated once. A row of `path` that cannot be used
     goes to `rejects`, and `tally` counts it as left out. `changed` receives the SMILES and the standard form of the
-    molecules whose form `conformers.standardise` changes.
+    molecules whose form the steps `standardise` change.
     """
-    steps = simulator.conformers.standardise if isinstance(simulator, FromSmiles) else ()
     for row in rows:
         reason = "no SMILES, which the first row has"
         if row.smiles is not None:
-            form = standard_smiles([row.smiles], steps)[0] if steps else ""
+            form = standard_smiles([row.smiles], standardise)[0] if standardise else ""
             if not isinstance(form, Lost):
                 if form and changed is not None:
                     changed.append((row.smiles, form))
@@ -109,7 +109,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         from experiments.tasks.sampled import draw_requests
 
         drawn, count = draw_requests(config.sampling, simulator)
-        if isinstance(reading := getattr(simulator, "reading", None), Reading):
+        if isinstance(simulator, ReadsFiles) and (reading := simulator.reading()) is not None:
             show_readings([reading], run_dir)
         result = run_campaign(simulator, drawn, Path(settings.out), campaign, total=count, none_answered=True)
         _end(result, run_dir)
@@ -133,6 +133,8 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
             )
             _end(result, run_dir)
             return
+        # A simulator of SMILES has no use for standard forms, of which conformers are made.
+        standardise = conformers.standardise if takes_geometries else ()
         if takes_geometries:
             simulator = FromSmiles(simulator, conformers)
         tally = TableTally()
@@ -145,15 +147,16 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
         if kind_of(path) in SDF_SUFFIXES:
             tally.assumed.append("geometries are made from SMILES: the first is flat, or lacks its hydrogens")
         changed: list[tuple[str, str]] = []
-        inputs = requests(islice(chain([head], rows), settings.limit), simulator, path, rejects, tally, changed)
+        limited = islice(chain([head], rows), settings.limit)
+        inputs = requests(limited, simulator, path, rejects, tally, standardise, changed)
         total = count_rows(path, smiles_column=settings.smiles, at_most=settings.limit)
         ended: CampaignSummary | None = None
         try:
             ended = run_campaign(simulator, inputs, Path(settings.out), campaign, total=total, none_answered=True)
         finally:
             # The reading is shown even if the campaign stops early.
-            if isinstance(simulator, FromSmiles):
-                tally.assumed += standard_said(simulator.conformers.standardise, StandardForms.of(changed))
+            if takes_geometries:
+                tally.assumed += standard_said(standardise, StandardForms.of(changed))
             show_readings([_reading(tally, path, settings.limit, ended)], run_dir)
     _end(ended, run_dir)
 

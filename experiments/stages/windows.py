@@ -6,61 +6,41 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from omegaconf import MISSING, DictConfig
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.files import write_json
+from data.reading import Reading
 from data.sphere.windows import WindowStore
-from data.sphere.writing import write_windows
-from data.store.records import RecordStore
 from experiments.application.stage import (
     StageSettings,
     application,
     build,
-    existing_file,
     instantiate,
     show_readings,
     summary,
 )
-from experiments.forecasting.drift import Drift
-from simulators.atmosphere.core.dycore import DynamicalCore
-from simulators.atmosphere.core.windows import core_windows
-from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
-from simulators.atmosphere.shallow_water.simulator import ShallowWater
 
 
-@dataclass(frozen=True)
-class Campaign:
-    """Records of a dynamical core, from `understudy simulate`.
+@runtime_checkable
+class StateSource(Protocol):
+    """A source of states of the atmosphere."""
 
-    Attributes:
-        path: store of the records.
-    """
+    @property
+    def states(self) -> int | None:
+        """Number of states; None if it is not known before they are written."""
+        ...
 
-    path: str
+    def reading(self) -> Reading | None:
+        """A report of what is read; None if no files of the user are read."""
+        ...
 
-    def core(self) -> DynamicalCore | ShallowWater:
-        """The core that computed the records, rebuilt from the attributes of the store.
-
-        Raises:
-            InputError: the store is of another simulator, or of another version of a core.
-        """
-        with RecordStore.open(existing_file(self.path, "source.path")) as store:
-            settings, fingerprint = dict(store.attrs.get("settings") or {}), store.attrs.get("fingerprint")
-        for kind in (DynamicalCore, ShallowWater):
-            try:
-                core = kind(**settings)
-            except TypeError:
-                continue
-            if core.fingerprint == fingerprint:
-                return core
-        raise InputError(
-            "holds no records of a dynamical core as it is installed", where=self.path,
-            remedy="Give a store of simulator=held_suarez or shallow_water, and the version of dinosaur that made it",
-        )  # fmt: skip
+    def write(self, path: Path, advance: Callable[[int], None] | None = None) -> WindowStore:
+        """Write the states to a store of windows; `advance` is called with the number that have been written."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -78,17 +58,19 @@ def windows(config: DictConfig, run_dir: Path) -> None:
         source = instantiate(config.source)
     except ValueError as error:
         raise InputError(str(error), where="source") from error
+    if not isinstance(source, StateSource):
+        raise InputError(f"a {type(source).__name__} is no source of states", where="source")
     out, began = Path(settings.out), time.perf_counter()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("states", total=source.states if isinstance(source, Reanalysis) else None)
+        task = bar.add_task("states", total=source.states)
 
         def advance(count: int) -> None:
             bar.advance(task, count)
 
-        store = _written(source, out, advance)
-    if isinstance(source, Reanalysis):
-        show_readings([source.reading()], run_dir)
+        store = source.write(out, advance)
+    if (reading := source.reading()) is not None:
+        show_readings([reading], run_dir)
     seconds = time.perf_counter() - began
     size = sum(f.stat().st_size for f in out.rglob("*") if f.is_file())
     write_json(
@@ -112,19 +94,6 @@ def windows(config: DictConfig, run_dir: Path) -> None:
         gaps = [f"{times[b - 1]} to {times[b]}" for _, b in store.segments[:-1]]
         rows["gaps"] = ", ".join(gaps[:5]) + (f" and {len(gaps) - 5} more" if len(gaps) > 5 else "")
     summary("Written", {**rows, "size": f"{size / 1e6:,.1f} MB in {seconds:.1f} s", "windows": out})
-
-
-def _written(source: Any, out: Path, advance: Callable[[int], None]) -> WindowStore:
-    if isinstance(source, Campaign):
-        return core_windows(Path(source.path), source.core(), out, advance)
-    if isinstance(source, Drift):
-        return source.write(out, advance)
-    if not isinstance(source, Reanalysis):
-        raise InputError(f"a {type(source).__name__} is no source of states", where="source")
-    return write_windows(
-        out, source.segments(), source.layout, static=source.static_fields(), fingerprint=source.fingerprint,
-        advance=advance,
-    )  # fmt: skip
 
 
 main = application("windows", windows, root="apply")

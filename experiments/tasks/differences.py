@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -19,40 +17,6 @@ from data.structures.table import Structures
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from surrogates.potentials.baseline import refuse_cells, request
-
-#: The simulators that a trained potential's baseline can be, by the first part of their name.
-KINDS: Mapping[str, tuple[str, str]] = {
-    "xtb": ("simulators.chemistry.xtb", "XTB"),
-    "pyscf": ("simulators.chemistry.pyscf", "PySCF"),
-}
-
-
-def identity(baseline: Simulator) -> dict[str, Any]:
-    """The description of a baseline simulator that a potential stores with its weights."""
-    return {"name": baseline.name, "fingerprint": baseline.fingerprint, **baseline.provenance}
-
-
-def rebuild(description: Mapping[str, Any]) -> Simulator:
-    """The simulator that `identity` described, which must be one of `KINDS`.
-
-    Raises:
-        InputError: the simulator is not one of `KINDS`, or the installed one has other settings or another version.
-    """
-    kind = str(description["simulator"]).split(":")[0]
-    if kind not in KINDS:
-        raise InputError(
-            f"labels are differences to {description['name']}, which cannot be rebuilt from its name",
-            remedy=f"From Python give it by with_baseline; known are {', '.join(KINDS)}",
-        )
-    module, name = KINDS[kind]
-    simulator: Simulator = getattr(importlib.import_module(module), name)(**description["settings"])
-    if simulator.fingerprint != description["fingerprint"]:
-        here = simulator.provenance["version"]
-        raise InputError(
-            f"labels are differences to {description['name']} by {description['version']}, and {here} is installed",
-            remedy="Install that version, or train again",
-        )
-    return simulator
 
 
 def differences(

@@ -18,9 +18,9 @@ from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
 from experiments.application.stage import refuse_equal_stems, show_readings
-from experiments.tasks.differences import rebuild
 from experiments.tasks.frames import read_structures
 from experiments.tasks.overlap import Overlap
+from simulators.rebuild import rebuild
 from surrogates.learning.conformal import coverage
 from surrogates.learning.devices import local_mesh
 from surrogates.learning.learned_from import read_hashes
@@ -56,7 +56,13 @@ def evaluate_forces(
     if head is not None:
         potential = potential.with_facts(active=head)
     if potential.facts.head.baseline is not None:
-        potential = potential.with_baseline(rebuild(potential.facts.head.baseline))
+        potential = potential.with_baseline(
+            rebuild(
+                potential.facts.head.baseline,
+                where="surrogate",
+                remedy="Install the version of its training, or train again",
+            )
+        )
     spins = potential.facts.head.baseline is not None
     keys = (keys or FrameKeys()).after(potential.facts.head.keys)
     readings: list[Reading] = []

@@ -30,13 +30,14 @@ from experiments.application.stage import (
     refuse_equal_stems,
     surrogate_directory,
 )
-from experiments.tasks.differences import differences, identity
+from experiments.tasks.differences import differences
 from experiments.tasks.force_scores import reading_shown, score, scored_rows
 from experiments.tasks.frames import KeySettings, isolated_said, read_structures
 from experiments.tasks.overlap import Overlap
 from experiments.tasks.parts import VALIDATION
 from experiments.tasks.tuning import TuneConfig, continued_config, fine_tuning
 from simulators.adapter import Simulator
+from simulators.rebuild import describe
 from surrogates.learning.devices import data_mesh, is_first
 from surrogates.learning.fit_note import note_fit
 from surrogates.learning.learned_from import Hashes, hash_keys, read_hashes, save_hashes
@@ -241,7 +242,7 @@ def train_potential(
         calibration=calibration,
         head=tune.head,
         tune=going_on,
-        baseline=None if baseline is None else identity(baseline),
+        baseline=None if baseline is None else describe(baseline),
         mesh=data_mesh(),
         progress=progress,
     )

@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Any
 
 import xarray as xr
 from omegaconf import MISSING, DictConfig
 
-from data.errors import InputError
 from experiments.application.stage import build, instantiate
-from simulators.adapter import Simulator
-from simulators.atmosphere.core.dycore import DynamicalCore
-from simulators.atmosphere.core.states import core_requests
-from simulators.fluids.ngsolve.flow import NGSolveFlow
-from simulators.fluids.sampling import Range, parameter_requests, requests
-from simulators.fluids.shapes import requests as body_requests
-from simulators.fluids.spectral.exponax import Exponax
+from simulators.adapter import DrawsRequests, Simulator
+from simulators.requests import DrawSettings, Range, draw_numbers
 
 
 @dataclass(frozen=True)
@@ -49,38 +44,16 @@ def draw_requests(node: DictConfig, simulator: Simulator) -> tuple[Iterator[xr.D
     Raises:
         InputError: a key is unknown, or the simulator does not take what is drawn.
     """
-    settings = build(Sampling, node, where="sampling")
+    keys = build(Sampling, node, where="sampling")
     ranges = {
         str(name): build(Range, value, where=f"sampling.ranges.{name}")
         for name, value in (node.get("ranges") or {}).items()
     }
-
-    def refuse(key: str, why: str) -> None:
-        if node.get(key):
-            raise InputError(f"is not used: {why}", where=f"sampling.{key}", remedy="Leave it out")
-
-    drawn: Iterator[xr.Dataset]
-    if node.get("shapes") is not None:
-        if not isinstance(simulator, NGSolveFlow):
-            raise InputError(
-                f"{simulator.name} takes no bodies", where="sampling.shapes", remedy="Give sampling.ranges"
-            )
-        refuse("initial", f"{simulator.name} starts from rest")
-        refuse("ranges", "sampling.shapes gives the ranges of bodies")
-        drawn = body_requests(simulator, instantiate(node.shapes), settings.count, settings.seed)
-    elif isinstance(simulator, Exponax):
-        if node.get("initial") is None:
-            raise InputError(
-                f"{simulator.name} starts from a field",
-                where="sampling.initial",
-                remedy="Choose sampling=fourier or so",
-            )
-        drawn = requests(simulator, instantiate(node.initial), ranges, settings.count, settings.seed)
-    elif isinstance(simulator, DynamicalCore):
-        states = None if node.get("initial") is None else instantiate(node.initial)
-        refuse("ranges", f"{simulator.name} starts from states")
-        drawn = core_requests(simulator, states, settings.count, settings.seed)
+    initial, shapes = (None if node.get(key) is None else instantiate(node[key]) for key in ("initial", "shapes"))
+    settings = DrawSettings(keys.count, initial, shapes, ranges)
+    if isinstance(simulator, DrawsRequests):
+        drawn = simulator.draw(settings, keys.seed)
     else:
-        refuse("initial", f"{simulator.name} takes numbers alone")
-        drawn = parameter_requests(simulator, ranges, settings.count, settings.seed)
-    return drawn, settings.count
+        drawn = draw_numbers(simulator.name, simulator.spec, settings, keys.seed)
+    # The first request is drawn now, so that settings that do not fit are refused before a store is created.
+    return chain([next(drawn)], drawn), keys.count

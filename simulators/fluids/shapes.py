@@ -232,7 +232,7 @@ class Flow(Protocol):
     def channel(self) -> Channel: ...
 
 
-def requests(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: int = 0) -> Iterator[xr.Dataset]:
+def draw_bodies(flow: Flow, ranges: ShapeRanges, count: int, seed: int, *, start: int = 0) -> Iterator[xr.Dataset]:
     """Requests `start` to `count` - 1 of the infinite series that `seed` determines; each depends on its index only.
 
     Shapes that `Body.check` refuses are drawn again.

@@ -30,7 +30,7 @@ WATER = Geometry(
 ARGON = Geometry(np.array([18, 18], np.int32), np.array([[0, 0, 0], [0, 0, 3.8]])).dataset()
 SMILES = dataset(FromSmiles(XTB()).spec.inputs, {"smiles": "CO"})
 
-ROUND = NGSolveFlow(varied=("aspect", "angle")).at(0.4, 2)
+ROUND = NGSolveFlow(varied=("aspect", "angle")).with_mesh(0.4, 2)
 AN_ELLIPSE = {"aspect": 1.5, "angle": 0.3}
 BODY = OpenFOAM(Body(cells=8))
 A_BODY = {"reynolds": 10.0, "body_width": 0.1, "body_height": 0.1, "body_x": 0.2, "body_y": 0.2}
@@ -63,7 +63,7 @@ TABLE = [
     ),
     (
         ROUND,
-        ROUND.at(0.4, 3),
+        ROUND.with_mesh(0.4, 3),
         ROUND.spec.request(AN_ELLIPSE),
         ROUND.spec.request(AN_ELLIPSE | {"aspect": 50.0}),
     ),

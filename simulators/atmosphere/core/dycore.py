@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,7 @@ from simulators.atmosphere.core.settings import (
     layer_boundaries,
 )
 from simulators.atmosphere.core.spec import core_spec
+from simulators.requests import DrawSettings
 
 if TYPE_CHECKING:
     from simulators.atmosphere.core.run import SpectralRun
@@ -114,6 +115,11 @@ class DynamicalCore:
         return round(self.days * 24 / self.save_hours)
 
     @property
+    def simulated_days(self) -> float:
+        """Simulated time with the spin-up, days."""
+        return self.spin_up_days + self.days
+
+    @property
     def name(self) -> str:
         """Such as "dinosaur:T21L12"."""
         return f"dinosaur:T{self.truncation}L{self.layers}"
@@ -168,6 +174,24 @@ class DynamicalCore:
     def fingerprint(self) -> str:
         """Hash of the provenance."""
         return content_hash(self.provenance)
+
+    def draw(self, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+        """Requests with states or seeds; see `core.states.draw_states` and `simulators.adapter.DrawsRequests`."""
+        from simulators.atmosphere.core.states import draw_states
+
+        yield from draw_states(self, settings, seed)
+
+    def at(self, *, points: int | None = None, dt: float | None = None) -> DynamicalCore:
+        """A coarser or finer copy with the same saved times; see `simulators.adapter.HasResolutions`.
+
+        Args:
+            points: truncation; None: unchanged.
+            dt: time step, min; None: the default of the truncation.
+
+        Raises:
+            InputError: the truncation is out of range, or the step does not divide the saved times.
+        """
+        return replace(self, truncation=points or self.truncation, step_minutes=dt)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """One trajectory; see `simulators.adapter.Simulator`.

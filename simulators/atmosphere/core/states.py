@@ -17,6 +17,7 @@ from data.formats.netcdf import open_netcdf
 from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, TIME, WeatherGrid
 from data.sphere.windows import WindowStore
 from simulators.atmosphere.reanalysis.regrid import regrid
+from simulators.requests import DrawSettings
 
 if TYPE_CHECKING:
     from simulators.atmosphere.core.dycore import DynamicalCore
@@ -185,28 +186,28 @@ def _grid(data: xr.Dataset, where: str) -> WeatherGrid:
     return grid
 
 
-def core_requests(
-    core: DynamicalCore, states: CoreStates | None, count: int, seed: int, *, start: int = 0
-) -> Iterator[xr.Dataset]:
-    """Requests `start` to `count` - 1 of the infinite series that `seed` determines.
+def draw_states(core: DynamicalCore, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+    """Requests of the infinite series that `seed` determines: states for a core that starts from them, else seeds.
 
     Args:
         core: simulator that answers the requests.
-        states: draws states for a core whose `start` is "state"; None for other cores, whose requests hold seeds.
-        count: index after the last request.
+        settings: `initial` is a `CoreStates` for a core whose `start` is "state", and None for other cores.
         seed: seed of the series, 0 or more.
-        start: index of the first request.
 
     Raises:
-        InputError: `states` is set for a core that takes seeds, or missing for a core that takes states.
+        InputError: `initial` is set for a core that takes seeds, or missing for a core that takes states; or shapes or
+            ranges are set.
     """
+    settings.refuse("shapes", f"{core.name} takes no bodies", "Give sampling.ranges")
+    settings.refuse("ranges", f"is not used: {core.name} starts from states")
+    states: CoreStates | None = settings.initial
     if (core.start == "state") != (states is not None):
         raise InputError(
             f"{core.name} starts from {core.start}",
             where="sampling.initial",
             remedy="Set simulator.start=state with sampling=analysis or windows, or sampling=seeds without",
         )
-    for index in range(start, count):
+    for index in settings.indices:
         if states is None:
             drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0] >> 1)
             yield core.spec.request({"seed": drawn})

@@ -6,10 +6,11 @@ coordinates are read until a block of states is requested.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +22,8 @@ from data.reading import Reading
 from data.spec import content_hash
 from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.sphere.units import same_units
-from data.sphere.writing import Segment
+from data.sphere.windows import WindowStore
+from data.sphere.writing import Segment, write_windows
 from simulators.atmosphere.reanalysis.cf import beyond_source, convert_units, pressure_levels, unknown_variables
 from simulators.atmosphere.reanalysis.chunks import ChunkReader, as_slice, load
 from simulators.atmosphere.reanalysis.plausible import odd_heights, refuse_implausible
@@ -173,6 +175,21 @@ class Reanalysis(ReanalysisSelection):
         """Yield each run of states without a gap in time."""
         for run in self._runs:
             yield Segment(self._all_times[run], partial(self._part, run))
+
+    def write(self, path: Path, advance: Callable[[int], None] | None = None) -> WindowStore:
+        """Write the states to a store of windows.
+
+        Args:
+            path: directory of the windows.
+            advance: called with the number of states that have been written.
+
+        Raises:
+            InputError: a state cannot be read, or `path` holds other windows.
+        """
+        return write_windows(
+            path, self.segments(), self.layout, static=self.static_fields(), fingerprint=self.fingerprint,
+            advance=advance,
+        )  # fmt: skip
 
     def static_fields(self) -> xr.Dataset | None:
         """The static variables on the grid of the states."""

@@ -86,6 +86,11 @@ class ShallowWater:
         return round(self.days * 24 / self.save_hours)
 
     @property
+    def simulated_days(self) -> float:
+        """Simulated time, days; there is no spin-up."""
+        return self.days
+
+    @property
     def name(self) -> str:
         """Such as "dinosaur:shallow-water-T42"."""
         return f"dinosaur:shallow-water-T{self.truncation}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +21,8 @@ from data.errors import InputError
 from data.extras import install_command
 from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.ngsolve.solution import FLAGS, MeshSizes, SteadyFlow, channel_mesh, mesh_vertices, solve
-from simulators.fluids.shapes import Body, Channel, with_parameters
+from simulators.fluids.shapes import Body, Channel, draw_bodies, with_parameters
+from simulators.requests import DrawSettings, draw_numbers
 
 INSTALL = f"Install it with `{install_command('ngsolve')}`"
 BOUNDARY_CONDITIONS = (
@@ -105,7 +107,7 @@ class NGSolveFlow:
                 raise InputError(f"{name} must be above 0, got {value}", where=f"simulator.{name}")
         self.body.check(self.channel)
 
-    def at(
+    def with_mesh(
         self,
         maxh: float | None = None,
         order: int | None = None,
@@ -114,7 +116,7 @@ class NGSolveFlow:
         curvature: float | None = None,
         grading: float | None = None,
     ) -> NGSolveFlow:
-        """A copy with another resolution, to compare error and cost.
+        """A copy with another mesh or order, to compare error and cost.
 
         Without `body_maxh`, the size of triangles on the body changes in proportion to `maxh`.
         """
@@ -182,6 +184,24 @@ class NGSolveFlow:
                 raise SimulationError("not_converged", f"{name} is not finite")
         log = {"steps": flow.steps, "residual": flow.residual, "unknowns": flow.unknowns, "triangles": flow.mesh.ne}
         return self.spec.answer(outputs).assign_attrs(log=json.dumps(log))
+
+    def draw(self, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+        """Requests with bodies from `settings.shapes`, or with numbers; see `simulators.adapter.DrawsRequests`.
+
+        Args:
+            settings: `shapes` is a `simulators.fluids.shapes.ShapeRanges`; without it, `ranges` are those of all
+                inputs, which are then numbers.
+            seed: seed of the series, 0 or more.
+
+        Raises:
+            InputError: initial states are set, both shapes and ranges are set, or no shape within the ranges fits.
+        """
+        if settings.shapes is None:
+            yield from draw_numbers(self.name, self.spec, settings, seed)
+            return
+        settings.refuse("initial", f"is not used: {self.name} starts from rest")
+        settings.refuse("ranges", "is not used: sampling.shapes gives the ranges of bodies")
+        yield from draw_bodies(self, settings.shapes, settings.count, seed, start=settings.start)
 
     def mesh(self, inputs: xr.Dataset) -> xr.Dataset:
         """The mesh of a request without a solution: `nodes`, `elements` and `boundary` as in an answer.

@@ -104,7 +104,6 @@ class OpenFOAM:
         }
         return Spec(self.case.inputs, self.case.outputs, self.case.coords, attrs)
 
-    @property
     def reading(self) -> Reading | None:
         """A report of what is read from a user's case; None for a packaged case."""
         case = self.case

@@ -7,7 +7,7 @@ by exponential Runge-Kutta steps (`simulators.fluids.spectral.etdrk`); products 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -24,6 +24,7 @@ from data.spec import Coordinate, SimulationError, Spec, Variable, check, conten
 from simulators.fluids.spectral import stability
 from simulators.fluids.spectral.equations import AXES, EQUATIONS, Equation
 from simulators.fluids.spectral.settings import check_settings
+from simulators.requests import DrawSettings, draw_parameters, refuse_other_ranges
 
 #: Largest divergence of an initial velocity relative to its gradient; rounding to float32 causes 1e-6.
 DIVERGENCE = 1e-3
@@ -149,6 +150,30 @@ class Exponax:
     def at(self, *, points: int | None = None, dt: float | None = None) -> Exponax:
         """A coarser or finer copy with the same saved times."""
         return replace(self, points=points or self.points, dt=dt or self.dt)
+
+    def draw(self, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+        """Requests with an initial state from `settings.initial`; see `simulators.adapter.DrawsRequests`.
+
+        Args:
+            settings: `initial` is a `spectral.initial.Initial`; `ranges` are those of the varied parameters.
+            seed: seed of the series, 0 or more.
+
+        Raises:
+            InputError: there is no generator, shapes are set, or the ranges are not those of the varied parameters.
+        """
+        settings.refuse("shapes", f"{self.name} takes no bodies", "Give sampling.ranges")
+        if settings.initial is None:
+            raise InputError(
+                f"{self.name} starts from a field",
+                where="sampling.initial",
+                remedy="Choose sampling=fourier or so",
+            )
+        refuse_other_ranges(settings.ranges, set(self.varied))
+        channels = len(self.spec.coordinate("channel").values)
+        for index in settings.indices:
+            rng = np.random.default_rng([seed, index, 0])
+            state = settings.initial.sample(rng, 1, self.points, self.dim, channels)
+            yield self.spec.request({"initial": state[0], **draw_parameters(settings.ranges, seed, index)})
 
     def solve(
         self, initial: Float[Array, " C *N"], parameters: Mapping[str, Float[Array, ""]] | None = None

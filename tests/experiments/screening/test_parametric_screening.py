@@ -30,7 +30,7 @@ from experiments.screening.chunks import TextChunk
 from experiments.screening.designs import designs_drawn, designs_in, parse_designs
 from experiments.screening.recheck_designs import Recheck, recheck_designs
 from experiments.screening.run import Objective, ScreenConfig, ScreenSummary, screen_library
-from simulators.fluids.sampling import Range
+from simulators.requests import Range
 from surrogates.learning.loop import TrainConfig
 from surrogates.parameters.fit import fit_parametric
 from surrogates.parameters.network import ParametricConfig
@@ -136,7 +136,7 @@ import sys
 from pathlib import Path
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
-from simulators.fluids.sampling import Range
+from simulators.requests import Range
 {SURROGATE}
 ranges = {{"a": Range(0.0, 1.0), "b_3": Range(0.01, 1.0, log=True)}}
 how = ScreenConfig(workers=1, chunk_rows=100, part_rows=500, top_k=25, objective=Objective(minimize="drag"))

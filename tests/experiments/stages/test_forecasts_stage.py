@@ -17,6 +17,7 @@ from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.stage import CONF
+from experiments.forecasting.campaign_states import CampaignStates
 from experiments.forecasting.costs import compare_with_core, years_per_minute
 from experiments.forecasting.report import Evaluation, _long_words, render
 from experiments.forecasting.scores import Protocol, ensemble_metrics, score
@@ -24,10 +25,10 @@ from experiments.forecasting.scoring import _write_scores
 from experiments.forecasting.stability import Climate, long_run, runs_apart
 from experiments.stages.evaluate import evaluate
 from experiments.stages.simulate import simulate
-from experiments.stages.windows import Campaign, windows
+from experiments.stages.windows import windows
 from experiments.tasks.forecasts import train_forecaster
 from simulators.atmosphere.core.dycore import DynamicalCore
-from simulators.atmosphere.core.windows import core_windows
+from simulators.atmosphere.windows import core_windows
 from surrogates.forecasts.references import ClimatologyForecast, Persistence
 from surrogates.forecasts.seeps import climates
 from surrogates.forecasts.surrogate import Forecaster
@@ -321,7 +322,7 @@ def tiny(folder: Path) -> list[str]:
 
 def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(cored: Path, tmp_path: Path) -> None:
     store = WindowStore.open(cored / "w")
-    core = Campaign(str(cored / "core")).core()
+    core = CampaignStates(str(cored / "core")).core()
     assert isinstance(core, DynamicalCore)
     assert [b - a for a, b in store.segments] == [13, 13, 13]
     forecaster = Forecaster.load(cored / "fit" / "surrogate")

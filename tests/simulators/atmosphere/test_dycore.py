@@ -38,8 +38,9 @@ from simulators.atmosphere.core.levels import geopotential, pressure_to_sigma, s
 from simulators.atmosphere.core.regrid import regrid
 from simulators.atmosphere.core.settings import default_step, gaussian_grid, gaussian_rows, truncation_of
 from simulators.atmosphere.core.spec import with_dates
-from simulators.atmosphere.core.states import Analysis, Windows, core_requests
-from simulators.atmosphere.core.windows import core_windows
+from simulators.atmosphere.core.states import Analysis, Windows
+from simulators.atmosphere.windows import core_windows
+from simulators.requests import DrawSettings
 
 #: Small enough to compile in a second; five waves, three layers.
 SMALL = DynamicalCore(5, 3, start="equilibrium", days=1, save_hours=12)
@@ -354,20 +355,20 @@ def analysis_file(path: Path, rows: int = 18) -> Path:
 
 def test_an_analysis_on_another_grid_becomes_states_of_the_core(tmp_path: Path) -> None:
     core = replace(SMALL, start="state", perturbation_k=0.0)
-    (request,) = core_requests(core, Analysis(str(analysis_file(tmp_path / "a.nc"))), 1, 0)
+    (request,) = core.draw(DrawSettings(1, Analysis(str(analysis_file(tmp_path / "a.nc")))), 0)
     assert np.allclose(request["initial_temperature"], 270, atol=1e-3)
     # Linear in pressure below 850 hPa: within 1 hPa.
     assert np.allclose(request["initial_surface_pressure"], 101_000, atol=100)
     expected = 10 * np.cos(np.deg2rad(core.grid.latitude))
     assert np.abs(request["initial_u_component_of_wind"].values[0, :, 0] - expected).max() < 0.3
     with pytest.raises(InputError, match="no such file"):
-        next(core_requests(core, Analysis(str(tmp_path / "b.nc")), 1, 0))
+        next(core.draw(DrawSettings(1, Analysis(str(tmp_path / "b.nc"))), 0))
     with xr.open_dataset(tmp_path / "a.nc") as data:
         data.drop_vars("geopotential").to_netcdf(tmp_path / "c.nc", engine="scipy")
     with pytest.raises(InputError, match="neither geopotential"):
-        next(core_requests(core, Analysis(str(tmp_path / "c.nc")), 1, 0))
+        next(core.draw(DrawSettings(1, Analysis(str(tmp_path / "c.nc"))), 0))
     with pytest.raises(InputError, match="starts from equilibrium"):
-        next(core_requests(SMALL, Analysis("a.nc"), 1, 0))
+        next(SMALL.draw(DrawSettings(1, Analysis("a.nc")), 0))
 
 
 def test_the_core_starts_from_windows(tmp_path: Path) -> None:
@@ -381,7 +382,7 @@ def test_the_core_starts_from_windows(tmp_path: Path) -> None:
         return str(tmp_path / name)
 
     layout = SMALL.state_layout
-    requests = list(core_requests(core, Windows(written("own", layout, states)), 20, 0))
+    requests = list(core.draw(DrawSettings(20, Windows(written("own", layout, states))), 0))
     drawn = [np.concatenate([f[f"initial_{v}"].values.reshape(-1) for v in layout.variables]) for f in requests]
     expected = [
         np.concatenate([np.moveaxis(state[..., layout.index(v)], -1, 0).reshape(-1) for v in layout.variables])
@@ -391,13 +392,13 @@ def test_the_core_starts_from_windows(tmp_path: Path) -> None:
     assert set(matches) == set(range(len(states)))
     fewer = replace(layout, channels=layout.channels[1:])
     with pytest.raises(InputError, match="has no temperature"):
-        next(core_requests(core, Windows(written("fewer", fewer, states[..., 1:])), 1, 0))
+        next(core.draw(DrawSettings(1, Windows(written("fewer", fewer, states[..., 1:]))), 0))
     with pytest.raises(InputError, match="another grid"):
-        next(core_requests(replace(core, truncation=10), Windows(str(tmp_path / "own")), 1, 0))
+        next(replace(core, truncation=10).draw(DrawSettings(1, Windows(str(tmp_path / "own"))), 0))
     pressed = replace(SMALL, levels=(250.0, 500.0, 850.0))
     answer = pressed.simulate(pressed.spec.request({"seed": 0}))
     path = written("pressure", pressed.layout, pressed.layout.stack(answer))
-    (found_one,) = core_requests(core, Windows(path), 1, 0)
+    (found_one,) = core.draw(DrawSettings(1, Windows(path)), 0)
     pressures = found_one["initial_surface_pressure"].values
     assert min(np.abs(pressures - p).max() for p in answer["surface_pressure"].values) < 1
 
@@ -407,7 +408,7 @@ def test_the_core_starts_from_era5(shared_data: Path) -> None:
     if not path.exists():
         pytest.skip("the state of ERA5 is absent")
     core = DynamicalCore(10, 6, start="state", forcing="none", days=0.25, save_hours=6, perturbation_k=0.1)
-    first, second = core_requests(core, Analysis(str(path)), 2, 0)
+    first, second = core.draw(DrawSettings(2, Analysis(str(path))), 0)
     assert not np.array_equal(first["initial_temperature"], second["initial_temperature"])
     answer = core.simulate(first)
     # Of the real atmosphere 5.1e18 kg, and here some where mountains would be.

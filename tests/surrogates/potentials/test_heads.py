@@ -17,7 +17,7 @@ from data.errors import InputError
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
-from experiments.tasks.differences import differences, identity
+from experiments.tasks.differences import differences
 from experiments.tasks.force_scores import evaluate_forces
 from simulators.chemistry.ase_calculator import ASECalculator
 from surrogates.learning.loop import TrainConfig
@@ -149,7 +149,7 @@ def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answere
     (less,), cost = differences(cheap, [table], tmp_path / "cheap.zarr", progress=False)
     assert cost["baseline/frames"] == 60
     assert cost["baseline/failed"] == 0
-    potential = train(tmp_path / "run", less, baseline=identity(cheap))
+    potential = train(tmp_path / "run", less, baseline=describe(cheap))
     with pytest.raises(SimulationError, match="missing_component"):
         potential.predict_structures(test)
     whole = potential.with_baseline(cheap)

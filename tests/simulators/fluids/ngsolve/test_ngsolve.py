@@ -20,7 +20,7 @@ from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.fluids.ngsolve.flow import NGSolveFlow
 from simulators.fluids.ngsolve.solution import FLAGS, MeshSizes, SteadyFlow, channel_mesh, solve
-from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, with_parameters
+from simulators.fluids.shapes import Body, Channel, ShapeRanges, draw_bodies, with_parameters
 
 ng = pytest.importorskip("ngsolve", reason="needs the optional package ngsolve")
 
@@ -49,7 +49,7 @@ def crooked() -> tuple[NGSolveFlow, Body, SteadyFlow]:
 
 
 def test_the_dfg_cylinder_has_its_published_drag_lift_and_pressure_difference() -> None:
-    usual, fine = errors(CYLINDER), errors(CYLINDER.at(0.1, 6))
+    usual, fine = errors(CYLINDER), errors(CYLINDER.with_mesh(0.1, 6))
     assert usual["drag"] < 1e-4
     assert usual["lift"] < 1e-2
     assert usual["pressure_difference"] < 2e-2
@@ -59,11 +59,11 @@ def test_the_dfg_cylinder_has_its_published_drag_lift_and_pressure_difference() 
 
 
 def test_drag_converges_with_the_order_and_with_the_mesh() -> None:
-    by_order = [errors(CYLINDER.at(0.2, order))["drag"] for order in (2, 3, 5)]
+    by_order = [errors(CYLINDER.with_mesh(0.2, order))["drag"] for order in (2, 3, 5)]
     assert by_order[1] < by_order[0] / 2
     assert by_order[2] < by_order[1] / 20
     # The forces converge at twice the order of the velocity's gradient: by 16 a halving for P2, once it is resolved.
-    sizes = [errors(CYLINDER.at(maxh, 2, curvature=1.0))["drag"] for maxh in (0.1, 0.025)]
+    sizes = [errors(CYLINDER.with_mesh(maxh, 2, curvature=1.0))["drag"] for maxh in (0.1, 0.025)]
     assert sizes[1] < sizes[0] / 16
 
 
@@ -95,7 +95,7 @@ def test_a_symmetric_body_on_the_centre_line_has_no_lift() -> None:
     lifted = coefficients(CYLINDER, body)
     # The mesh is not symmetric, so lift falls with the error of the discretisation.
     assert abs(lifted["lift"]) < 1e-3
-    assert abs(coefficients(CYLINDER.at(order=6), body)["lift"]) < 1e-5
+    assert abs(coefficients(CYLINDER.with_mesh(order=6), body)["lift"]) < 1e-5
     assert lifted["drag"] > 3
 
 
@@ -118,7 +118,7 @@ def test_slow_flow_is_stokes_flow() -> None:
 def test_the_surface_integral_of_stress_approaches_the_force(reynolds: float) -> None:
     gaps = []
     for maxh, order in ((0.2, 3), (0.1, 5)):
-        flow = CYLINDER.at(maxh, order)
+        flow = CYLINDER.with_mesh(maxh, order)
         solution = flow.flow(flow.body, reynolds)
         viscosity = 0.2 * 0.1 / reynolds
         gradient = ng.BoundaryFromVolumeCF(ng.Grad(solution.velocity))
@@ -163,8 +163,8 @@ def test_nodes_carry_the_solution(crooked: tuple[NGSolveFlow, Body, SteadyFlow])
 
 
 def test_meshes_of_drawn_bodies_fill_the_fluid() -> None:
-    flow = NGSolveFlow().at(0.4, 3, curvature=1.0)
-    for request in requests(flow, ShapeRanges(wave=0.2), 12, 1):
+    flow = NGSolveFlow().with_mesh(0.4, 3, curvature=1.0)
+    for request in draw_bodies(flow, ShapeRanges(wave=0.2), 12, 1):
         body = with_parameters(flow.body, {k: v.values for k, v in request.items()})
         mesh = channel_mesh(CHANNEL, body, flow.sizes)
         determinant = ng.Det(ng.specialcf.JacobianMatrix(2))
@@ -220,7 +220,7 @@ def test_bad_shapes_are_named_in_one_line(values: dict, said: str) -> None:
 
 
 def test_a_varied_parameter_acts_as_the_setting_of_that_name() -> None:
-    flow = NGSolveFlow(varied=("x", "y", "angle", "reynolds"), body=Body(aspect=1.6)).at(0.4, 3)
+    flow = NGSolveFlow(varied=("x", "y", "angle", "reynolds"), body=Body(aspect=1.6)).with_mesh(0.4, 3)
     varied = flow.simulate(flow.spec.request({"x": 0.25, "y": 0.18, "angle": 0.4, "reynolds": 30.0}))
     fixed = replace(flow, varied=(), reynolds=30.0, body=Body(aspect=1.6, x=0.25, y=0.18, angle=0.4))
     assert varied.equals(fixed.simulate(fixed.spec.request({})))
@@ -228,7 +228,7 @@ def test_a_varied_parameter_acts_as_the_setting_of_that_name() -> None:
 
 def test_inputs_that_are_not_taken_are_refused() -> None:
     with pytest.raises(SimulationError, match="reynolds is not an input; they are"):
-        NGSolveFlow().simulate(next(requests(NGSolveFlow(), ShapeRanges(), 1, 0)).assign(reynolds=10.0))
+        NGSolveFlow().simulate(next(draw_bodies(NGSolveFlow(), ShapeRanges(), 1, 0)).assign(reynolds=10.0))
     flow = NGSolveFlow(varied=("reynolds",))
     with pytest.raises(SimulationError, match="reynolds must be above 0, got -1"):
         flow.simulate(flow.spec.request({"reynolds": -1.0}))
@@ -263,25 +263,30 @@ def test_a_missing_package_is_named_with_its_remedy(monkeypatch: pytest.MonkeyPa
 
 
 def test_it_keeps_the_promises_of_a_simulator() -> None:
-    flow = NGSolveFlow(fields=True).at(0.4, 2)
+    flow = NGSolveFlow(fields=True).with_mesh(0.4, 2)
     assert isinstance(flow, Simulator)
-    request = next(requests(flow, ShapeRanges(), 1, 2))
+    request = next(draw_bodies(flow, ShapeRanges(), 1, 2))
     answer = flow.simulate(request)
     check(answer, flow.spec.outputs, sizes=flow.spec.sizes)
     again = pickle.loads(pickle.dumps(flow))
     assert again.fingerprint == flow.fingerprint
     assert again.simulate(request).identical(answer)
-    others = [flow.at(0.2), flow.at(order=3), replace(flow, body=Body(radius=0.04)), replace(flow, fields=False)]
+    others = [
+        flow.with_mesh(0.2),
+        flow.with_mesh(order=3),
+        replace(flow, body=Body(radius=0.04)),
+        replace(flow, fields=False),
+    ]
     assert len({flow.fingerprint, *(other.fingerprint for other in others)}) == 5
-    assert flow.at(0.1).body_maxh == pytest.approx(0.01)
+    assert flow.with_mesh(0.1).body_maxh == pytest.approx(0.01)
     assert Spec.from_json(json.loads(json.dumps(flow.spec.to_json()))) == flow.spec
     assert json.loads(answer.attrs["log"])["residual"] < 1e-7
     assert "no slip" in answer.attrs["boundary_conditions"]
 
 
 def test_a_campaign_stores_meshes_of_different_sizes(tmp_path: Path) -> None:
-    flow = NGSolveFlow(fields=True).at(0.4, 2)
-    asked = list(requests(flow, ShapeRanges(), 2, 0))
+    flow = NGSolveFlow(fields=True).with_mesh(0.4, 2)
+    asked = list(draw_bodies(flow, ShapeRanges(), 2, 0))
     summary = run_campaign(flow, asked, tmp_path / "flows", CampaignConfig(workers=1), progress=False)
     assert (summary.done, summary.failed) == (2, {})
     records = [values for _, values in RecordStore.open(tmp_path / "flows").records()]

@@ -11,7 +11,7 @@ import pytest
 from data.errors import InputError
 from data.spec import Coordinate, Spec
 from simulators.fluids.ngsolve.flow import INPUTS
-from simulators.fluids.shapes import Body, Channel, ShapeRanges, requests, with_parameters
+from simulators.fluids.shapes import Body, Channel, ShapeRanges, draw_bodies, with_parameters
 
 T = np.linspace(0, 2 * np.pi, 400, endpoint=False)
 CROOKED = Body(aspect=1.7, angle=0.6, cosine=(0.1, -0.05, 0.03), sine=(-0.06, 0.04, 0.05))
@@ -109,7 +109,7 @@ def test_settings_that_make_no_sense_are_named(make, said: str) -> None:  # type
 
 
 def test_drawn_bodies_are_simple_curves_inside_the_channel() -> None:
-    for request in requests(ALL, ShapeRanges(wave=0.3, decay=1.0, aspect=(1.0, 4.0), y=(0.1, 0.3)), 30, 5):
+    for request in draw_bodies(ALL, ShapeRanges(wave=0.3, decay=1.0, aspect=(1.0, 4.0), y=(0.1, 0.3)), 30, 5):
         body = with_parameters(Body(), {k: v.values for k, v in request.items()})
         points = body.outline(T)[0]
         assert (points.min(0) >= 0.02).all()
@@ -128,12 +128,12 @@ def test_a_curve_that_crosses_itself_would_be_found() -> None:
 
 def test_requests_depend_on_seed_and_number_alone() -> None:
     ranges = ShapeRanges()
-    six = list(requests(ALL, ranges, 6, 3))
-    for i, late in enumerate(requests(ALL, ranges, 6, 3, start=4)):
+    six = list(draw_bodies(ALL, ranges, 6, 3))
+    for i, late in enumerate(draw_bodies(ALL, ranges, 6, 3, start=4)):
         assert late.identical(six[4 + i])
     assert len({float(r["aspect"]) for r in six}) == 6
-    assert not six[0].equals(next(requests(ALL, ranges, 1, 4)))
-    few = next(requests(Flow("aspect", "sine"), ranges, 1, 3))
+    assert not six[0].equals(next(draw_bodies(ALL, ranges, 1, 4)))
+    few = next(draw_bodies(Flow("aspect", "sine"), ranges, 1, 3))
     assert set(few.data_vars) == {"aspect", "sine"}
     assert float(few["aspect"]) == float(six[0]["aspect"])
     assert (few["sine"].values == six[0]["sine"].values).all()
@@ -141,7 +141,7 @@ def test_requests_depend_on_seed_and_number_alone() -> None:
 
 def test_requests_fill_their_ranges() -> None:
     ranges = ShapeRanges(aspect=(1.0, 2.0), wave=0.1, decay=2.0, reynolds=(1.0, 100.0))
-    drawn = list(requests(ALL, ranges, 400, 0))
+    drawn = list(draw_bodies(ALL, ranges, 400, 0))
     logs = np.log10([float(r["reynolds"]) for r in drawn])
     # Uniform in the logarithm: a mean of 1 and a standard deviation of 1 / sqrt(3), within five standard errors.
     assert abs(logs.mean() - 1) < 5 / math.sqrt(3 * 400)
@@ -155,7 +155,7 @@ def test_requests_fill_their_ranges() -> None:
 
 def test_ranges_without_a_body_that_fits_end() -> None:
     with pytest.raises(InputError, match=r"ranges: none of 1000 shapes fits; the last: body: it lies .* lower wall"):
-        next(requests(Flow("y"), ShapeRanges(y=(0.0, 0.05)), 1, 0))
+        next(draw_bodies(Flow("y"), ShapeRanges(y=(0.0, 0.05)), 1, 0))
 
 
 def _crosses(points: np.ndarray) -> bool:

@@ -21,14 +21,15 @@ from data.spec import SimulationError, Spec, check, dataset
 from data.store.records import RecordStore
 from experiments.application.stage import instantiate
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
-from simulators.fluids.sampling import Range, SpunUp, requests
 from simulators.fluids.spectral.equations import EQUATIONS
 from simulators.fluids.spectral.etdrk import etdrk, phi
 from simulators.fluids.spectral.exponax import Exponax
 from simulators.fluids.spectral.initial import FourierSeries, MaternField, Solenoidal
 from simulators.fluids.spectral.resample import resample
+from simulators.fluids.spectral.spin_up import SpunUp
 from simulators.fluids.spectral.stability import courant, divergence
 from simulators.fluids.spectral.steppers import STEPPERS
+from simulators.requests import DrawSettings, Range
 
 CONF = Path(__file__).resolve().parents[4] / "experiments" / "conf"
 TAU = 2 * np.pi
@@ -564,7 +565,7 @@ def test_misshapen_batches_are_named() -> None:
 
 def test_a_campaign_fills_a_store_that_xarray_reads(tmp_path: Path) -> None:
     simulator = Exponax("burgers", 32, save_dt=0.1, dt=0.02, steps=3, varied=("viscosity",))
-    series = list(requests(simulator, FourierSeries(), {"viscosity": Range(0.01, 0.1, log=True)}, 3, seed=5))
+    series = list(simulator.draw(DrawSettings(3, FourierSeries(), ranges={"viscosity": Range(0.01, 0.1, log=True)}), 5))
     config = CampaignConfig(workers=1)
     run_campaign(simulator, series[:2], tmp_path / "s", config, progress=False)
     summary = run_campaign(simulator, series, tmp_path / "s", config, progress=False)
@@ -583,18 +584,20 @@ def test_a_request_depends_on_the_seed_and_its_number_alone() -> None:
     one = Exponax("advection_diffusion", 16, varied=("diffusivity",))
     two = Exponax("advection_diffusion", 16, varied=("velocity_x", "diffusivity"))
     ranges = {"diffusivity": Range(1e-3, 1e-1, log=True), "velocity_x": Range(-1.0, 1.0)}
-    whole = list(requests(two, FourierSeries(), ranges, 6, seed=1))
-    for request, true in zip(requests(two, FourierSeries(), ranges, 6, seed=1, start=4), whole[4:], strict=True):
+    whole = list(two.draw(DrawSettings(6, FourierSeries(), ranges=ranges), 1))
+    for request, true in zip(
+        two.draw(DrawSettings(6, FourierSeries(), ranges=ranges, start=4), 1), whole[4:], strict=True
+    ):
         assert request.identical(true)
     for request, true in zip(
-        requests(one, FourierSeries(), {"diffusivity": ranges["diffusivity"]}, 6, seed=1), whole, strict=True
+        one.draw(DrawSettings(6, FourierSeries(), ranges={"diffusivity": ranges["diffusivity"]}), 1), whole, strict=True
     ):
         assert request.identical(true.drop_vars("velocity_x"))
-    other = next(requests(two, FourierSeries(), ranges, 1, seed=2))
+    other = next(two.draw(DrawSettings(1, FourierSeries(), ranges=ranges), 2))
     assert not np.allclose(other["initial"], whole[0]["initial"])
     assert len({float(r["diffusivity"]) for r in whole}) == 6
     with pytest.raises(InputError, match="ranges"):
-        next(requests(two, FourierSeries(), {}, 1, seed=0))
+        next(two.draw(DrawSettings(1, FourierSeries(), ranges={}), 0))
 
 
 def test_a_logarithmic_range_is_uniform_in_the_logarithm() -> None:

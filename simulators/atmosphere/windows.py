@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import xarray as xr
@@ -11,20 +12,44 @@ import xarray as xr
 from data.costs import core_seconds, cost_basis
 from data.errors import InputError
 from data.spec import content_hash
+from data.sphere.states import WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
-from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.core.spec import with_dates
-from simulators.atmosphere.shallow_water.simulator import ShallowWater
 
 #: Days of gap between the dates of two records, so that no window spans both.
 APART = 10
 
 
-def core_windows(
-    records: Path, core: DynamicalCore | ShallowWater, path: Path, advance: Callable[[int], None] | None = None
-) -> WindowStore:
+@runtime_checkable
+class Core(Protocol):
+    """A simulator of trajectories of the atmosphere, whose answers are states at regular times.
+
+    Attributes:
+        name: short readable name.
+        fingerprint: identity of its labels.
+        layout: layout of the states of an answer.
+        days: simulated time from the first saved state to the last, days.
+        simulated_days: simulated time with that before the first saved state, days.
+        saves: number of saved states after the first.
+    """
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def layout(self) -> WeatherLayout: ...
+    @property
+    def days(self) -> float: ...
+    @property
+    def simulated_days(self) -> float: ...
+    @property
+    def saves(self) -> int: ...
+
+
+def core_windows(records: Path, core: Core, path: Path, advance: Callable[[int], None] | None = None) -> WindowStore:
     """Write windows of all answered records; each record is a segment of its own.
 
     The core-seconds of a state are those of the median record without the share of its spin-up. The cost of the labels
@@ -54,8 +79,7 @@ def core_windows(
         seconds = float(np.median(spent[answered]))
         # Two campaigns with the same core have different requests, so the fingerprint needs the keys.
         keys = [str(key) for key in data["key"].values[answered]]
-        whole_days = core.days + getattr(core, "spin_up_days", 0.0)
-        cost = seconds * core.days / whole_days / core.saves
+        cost = seconds * core.days / core.simulated_days / core.saves
 
         def segments() -> Iterator[Segment]:
             start = np.datetime64("2001-01-01", "D")

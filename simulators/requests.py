@@ -1,0 +1,123 @@
+"""Random requests for a campaign, and the settings of a draw.
+
+Each number and each initial state depends on the seed and the index of its request only, so that a campaign can be
+resumed, extended and split with the same records.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from data.errors import InputError
+from data.spec import Spec
+
+
+@dataclass(frozen=True)
+class Range:
+    """Distribution of a parameter.
+
+    Attributes:
+        low, high: ends of the range.
+        log: whether the logarithm is uniform, instead of the value.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise InputError(f"a range needs finite low <= high, got [{self.low}, {self.high}]", where="ranges")
+        if self.log and self.low <= 0:
+            raise InputError(f"a logarithmic range needs low above 0, got {self.low}", where="ranges")
+
+    def sample(self, rng: np.random.Generator) -> float:
+        """Draw one value."""
+        if self.log:
+            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+        return float(rng.uniform(self.low, self.high))
+
+
+@dataclass(frozen=True)
+class DrawSettings:
+    """What a simulator draws its requests from; see `simulators.adapter.DrawsRequests`.
+
+    Attributes:
+        count: index after the last request.
+        initial: generator of initial states, of the kind that the simulator takes; None: none is set.
+        shapes: ranges of shapes, of the kind that the simulator takes; None: none are set.
+        ranges: distribution of each parameter that is a number.
+        start: index of the first request.
+
+    Raises:
+        ValueError: `start` is below 0.
+    """
+
+    count: int
+    initial: Any = None
+    shapes: Any = None
+    ranges: Mapping[str, Range] = field(default_factory=dict)
+    start: int = 0
+
+    def __post_init__(self) -> None:
+        if self.start < 0:
+            raise ValueError(f"start must be 0 or more, got {self.start}")
+
+    @property
+    def indices(self) -> range:
+        """Indices of the requests."""
+        return range(self.start, self.count)
+
+    def refuse(self, name: str, reason: str, remedy: str = "Leave it out") -> None:
+        """Refuse a setting that the simulator does not use, where it is set.
+
+        Raises:
+            InputError: `name` is set; the message gives the reason.
+        """
+        if getattr(self, name):
+            raise InputError(reason, where=f"sampling.{name}", remedy=remedy)
+
+
+def draw_parameters(ranges: Mapping[str, Range], seed: int, index: int) -> dict[str, float]:
+    """Draw the parameters of one request, each from its own random stream: adding one does not change others."""
+    return {
+        name: ranges[name].sample(np.random.default_rng([seed, index, 1, *name.encode()])) for name in sorted(ranges)
+    }
+
+
+def refuse_other_ranges(ranges: Mapping[str, Range], names: set[str]) -> None:
+    """Refuse ranges of other parameters than `names`.
+
+    Raises:
+        InputError: the names of `ranges` differ from `names`.
+    """
+    if set(ranges) != names:
+        raise InputError(f"ranges are of {sorted(ranges)}", where="ranges", remedy=f"Give those of {sorted(names)}")
+
+
+def draw_numbers(name: str, spec: Spec, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+    """Requests for a simulator whose inputs are all numbers, which needs no `draw` of its own.
+
+    Args:
+        name: name of the simulator, for errors.
+        spec: its Spec.
+        settings: distribution of each input; initial states and shapes are refused.
+        seed: seed of the series, 0 or more.
+
+    Raises:
+        InputError: an input is not a number, the names of `ranges` are not those of the inputs, or initial states or
+            shapes are set.
+    """
+    settings.refuse("shapes", f"{name} takes no bodies", "Give sampling.ranges")
+    if fields := [v.name for v in spec.inputs if v.dims]:
+        raise InputError(f"{name} takes the field {fields[0]}", where="sampling", remedy="Give sampling.initial")
+    settings.refuse("initial", f"is not used: {name} takes numbers alone")
+    refuse_other_ranges(settings.ranges, {v.name for v in spec.inputs})
+    for index in settings.indices:
+        yield spec.request(draw_parameters(settings.ranges, seed, index))
