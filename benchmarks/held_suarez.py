@@ -48,7 +48,7 @@ def answer_drifted(drifted: Path, folder: Path, workers: int, count: int) -> Pat
     records = simulate_core(
         folder / "answers", workers, [*settings, "simulator.start=state", "simulator.spin_up_days=0"]
     )
-    core_windows(records, CampaignStates(str(records)).core(), folder / "also")  # type: ignore[arg-type]
+    core_windows(records, CampaignStates(str(records)).core(), folder / "also")
     return folder / "also"
 
 
@@ -220,7 +220,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     seeds = ["sampling=seeds", f"sampling.count={options.runs}", f"simulator.days={options.days}"]
     records = simulate_core(folder / "core", len(cores), [*seeds, "simulator.spin_up_days=150"])
     if not (folder / "windows" / "windows.json").exists():
-        core_windows(records, CampaignStates(str(records)).core(), folder / "windows")  # type: ignore[arg-type]
+        core_windows(records, CampaignStates(str(records)).core(), folder / "windows")
     store = WindowStore.open(folder / "windows")
     last = store.segments[-1][0]
     # The end of the last run but one selects the weights, and the beginning of the last run calibrates.
