@@ -1,0 +1,40 @@
+"""Surrogates that an earlier version saved are loaded, answer as before and keep their identity."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from saved_files import SURROGATES, unpack
+
+from data.spec import dataset
+from surrogates.trained import KINDS, load_surrogate
+
+
+def test_there_is_one_of_every_kind() -> None:
+    assert len(SURROGATES) == len(KINDS)
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_a_saved_surrogate_answers_as_before(name: str, tmp_path: Path) -> None:
+    directory, record = unpack(f"surrogates/{name}", tmp_path)
+    surrogate = load_surrogate(directory)
+    spec = surrogate.spec
+    request = spec.request(record["question"]) if spec.coords else dataset(spec.inputs, record["question"])
+    answer = surrogate.simulate(request)
+    assert set(record["answer"]) <= set(answer)
+    for output, values in record["answer"].items():
+        np.testing.assert_allclose(answer[output].values, values, rtol=1e-5, atol=1e-6, err_msg=output)
+    assert surrogate.labels_fingerprint == record["labels_fingerprint"]
+    assert dict(surrogate.scores) == record["scores"]
+
+
+@pytest.mark.parametrize("name", SURROGATES)
+def test_a_saved_surrogate_keeps_its_fingerprint(name: str, tmp_path: Path) -> None:
+    # Records of campaigns, ledgers of screens and resumed runs name surrogates by their fingerprints.
+    directory, record = unpack(f"surrogates/{name}", tmp_path / "old")
+    surrogate = load_surrogate(directory)
+    assert surrogate.fingerprint == record["fingerprint"]
+    surrogate.save(tmp_path / "new")
+    assert load_surrogate(tmp_path / "new").fingerprint == record["fingerprint"]
