@@ -25,7 +25,7 @@ def molecule_keys(smiles: Sequence[str]) -> list[str]:
 
     They are made in a process that may die (`data.processes.parsing`).
     """
-    keys = each(_key, smiles)
+    keys = each(molecule_key, smiles)
     return [text if isinstance(key, Lost) else key for text, key in zip(smiles, keys, strict=True)]
 
 
@@ -58,7 +58,8 @@ def frame_keys(frames: Structures) -> list[str]:
     ]
 
 
-def _key(text: str) -> str:
+def molecule_key(text: str) -> str:
+    """The key of `molecule_keys` for one molecule, made in this process."""
     with rdBase.BlockLogs():
         return _plain(text)
 

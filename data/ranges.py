@@ -77,6 +77,7 @@ RANGES: Mapping[str, str] = {
     "max_iterations": COUNT,
     "max_steps": COUNT,
     "max_cycles": COUNT,
+    "cost_s": NOT_NEGATIVE,
     "accuracy": "(0, 1e4]",
     "electronic_temperature": "[0, 1e6]",
     "tolerance": "(0, 1]",

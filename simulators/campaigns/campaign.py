@@ -3,7 +3,8 @@
 Requests are identified by their content, so that none is computed twice into the same store. Failures are recorded too,
 with kind and message. Only the parent process writes, and each record is written before the next request is sent.
 
-The cost of a record is the wall time, and the processor time of its simulation and of all programs that it started.
+The cost of a record is the wall time, and the processor time of its simulation and of all programs that it started. A
+simulator with a `declared_cost_s`, such as a table of labels, has that cost instead of the measured processor time.
 """
 
 from __future__ import annotations
@@ -74,13 +75,19 @@ def run_campaign(
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise InputError(f"{simulator.name} cannot be sent to another process: {error}") from error
     with _open(simulator, store) as records:
-        campaign = _Campaign(records, config, pickled, total, progress, key)
+        campaign = _Campaign(records, config, pickled, total, progress, key, declared_cost(simulator))
         summary = campaign.run(iter(inputs))
     if progress:
         summary.show(simulator.name)
     if not none_answered:
         summary.refuse_no_answer(key)
     return summary
+
+
+def declared_cost(simulator: Simulator) -> float | None:
+    """The declared cost of one answer in core-seconds; None for a simulator whose processor time is measured."""
+    cost = getattr(simulator, "declared_cost_s", None)
+    return None if cost is None else float(cost)
 
 
 def _open(simulator: Simulator, path: Path) -> RecordStore:
@@ -119,6 +126,7 @@ class _Campaign:
     total: int | None
     show: bool
     key: str
+    declared: float | None = None
     failed: Counter[str] = field(default_factory=Counter)
     done: int = 0
     cached: int = 0
@@ -182,6 +190,7 @@ class _Campaign:
             self.records.path,
             self.answered,
             self.reasons,
+            self.declared is not None,
         )
 
     def _ended(self, status: str, message: str) -> None:
@@ -218,11 +227,12 @@ class _Campaign:
                 self._ended(state, said)
 
     def _record(self, job: Job, answer: Answer) -> None:
+        spent = job.core_seconds if self.declared is None else self.declared
         facts: dict[str, Any] = {
             "status": answer.status,
             "message": answer.message,
             "seconds": job.seconds,
-            "core_seconds": job.core_seconds,
+            "core_seconds": spent,
             "threads": self.config.threads,
             "attempts": job.attempts,
             "log": answer.log,
@@ -235,7 +245,7 @@ class _Campaign:
                 raise
             self.records.append(job.key, {}, **facts)
         self.job_seconds += job.seconds
-        self.core_seconds += job.core_seconds
+        self.core_seconds += spent
         if answer.status == "ok":
             self.done += 1
         else:

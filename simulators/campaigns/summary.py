@@ -64,6 +64,7 @@ class CampaignSummary:
         store: directory of the records.
         answered: number of requests with an answer, including earlier ones.
         reasons: reasons of all failures, including earlier ones.
+        declared: whether `core_seconds` is a declared cost and not a measured one.
     """
 
     requested: int
@@ -75,6 +76,7 @@ class CampaignSummary:
     store: Path
     answered: int = 0
     reasons: Reasons = field(default_factory=Reasons)
+    declared: bool = False
 
     def metrics(self) -> dict[str, float]:
         """Flat metrics, as in `metrics.json`."""
@@ -124,6 +126,7 @@ class CampaignSummary:
         for line in self.reasons.lines() or ["none"]:
             table.add_row("[dim]failed[/]", escape(line))
         per = f", {self.core_seconds / ended:.3g} core-s each" if ended else ""
-        table.add_row("[dim]cost[/]", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}")
+        said = " (declared, not measured)" if self.declared else ""
+        table.add_row("[dim]cost[/]", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}{said}")
         table.add_row("[dim]records[/]", escape(str(self.store)))
         Console().print(table)
