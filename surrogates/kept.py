@@ -14,6 +14,7 @@ import numpy as np
 from flax import nnx
 
 from data.spec import Spec, content_hash
+from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
 from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
 
@@ -32,7 +33,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
         facts: everything else that is saved with it, such as settings, scales, calibration and scores.
     """
 
-    #: A key of `surrogates.trained.KINDS`.
+    #: A key of `surrogates.family.FAMILIES`.
     KIND: ClassVar[str]
     #: The class of the facts.
     FACTS: ClassVar[type]
@@ -43,7 +44,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
 
     @property
     def name(self) -> str:
-        """The name of the simulator, such as "surrogate:field"."""
+        """The name of the simulator, such as "surrogate:fields"."""
         return f"surrogate:{self.KIND}"
 
     @property
@@ -55,7 +56,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
     def fingerprint(self) -> str:
         """Hash of the weights, the settings, the calibration and the labels that it learned from."""
         weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
-        return content_hash([self.KIND, checksum(weights), self.facts.to_json() | {"scores": {}}])
+        return content_hash([FAMILIES[self.KIND].hashed_name, checksum(weights), self.facts.to_json() | {"scores": {}}])
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -7,7 +7,6 @@ of this package: nothing from the directory is executed.
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
@@ -23,22 +22,13 @@ from data.files import remove_listed, sync_directory, write_json
 from data.plain import PlainError, read_plain, within
 from data.ranges import refuse_out_of_range
 from simulators.adapter import Simulator
+from surrogates.family import FAMILIES, RENAMED
 from surrogates.learning.checkpoints import load_arrays, save_arrays
 
 FORMAT = 1
 CARD = "surrogate.json"
 REMEDY = "Restore it from a copy, or train it again"
 F = TypeVar("F")
-
-#: Every kind of surrogate that a directory may hold, and the class that reads it.
-KINDS: Mapping[str, tuple[str, str]] = {
-    "molecular": ("surrogates.properties.surrogate", "MolecularSurrogate"),
-    "potential": ("surrogates.potentials.surrogate", "Potential"),
-    "field": ("surrogates.fields.surrogate", "FieldSurrogate"),
-    "mesh": ("surrogates.meshes.surrogate", "MeshSurrogate"),
-    "parametric": ("surrogates.parameters.surrogate", "ParametricSurrogate"),
-    "weather": ("surrogates.forecasts.surrogate", "Forecaster"),
-}
 
 
 @runtime_checkable
@@ -75,12 +65,12 @@ def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, A
 
     Args:
         directory: created if absent; a surrogate in it is replaced, and anything else is refused.
-        kind: a key of `KINDS`.
+        kind: a key of `surrogates.family.FAMILIES`.
         params: pytree of arrays.
         card: JSON-serialisable; whatever the class needs to build itself.
     """
-    if kind not in KINDS:
-        raise ValueError(f"kind must be one of {sorted(KINDS)}, got {kind!r}")
+    if kind not in FAMILIES:
+        raise ValueError(f"kind must be one of {sorted(FAMILIES)}, got {kind!r}")
     with claim(directory, "surrogate", adopt=_is_surrogate):
         remove_listed(directory / CARD)
         sync_directory(directory)
@@ -94,7 +84,7 @@ def _is_surrogate(directory: Path) -> bool:
 
 
 def read_card(directory: Path) -> dict[str, Any]:
-    """The card of a saved surrogate.
+    """The card of a saved surrogate; the kind of a card of an earlier version is given by its word of today.
 
     Raises:
         InputError: there is none, it is of a newer format or of an unknown kind.
@@ -105,8 +95,11 @@ def read_card(directory: Path) -> dict[str, Any]:
         raise InputError(f"no {CARD} in it", where=str(directory), remedy="Name a directory that understudy train made")
     card = read_plain(path, dict[str, Any], remedy=REMEDY)
     kind, number = card.get("kind"), card.get("format", 0)
-    if not isinstance(kind, str) or kind not in KINDS:
-        raise InputError(f"unknown kind of surrogate {kind!r}", where=str(path), remedy=f"Known are {sorted(KINDS)}")
+    if isinstance(kind, str):
+        kind = card["kind"] = RENAMED.get(kind, kind)
+    if not isinstance(kind, str) or kind not in FAMILIES:
+        remedy = f"Known are {sorted(FAMILIES)}"
+        raise InputError(f"unknown kind of surrogate {kind!r}", where=str(path), remedy=remedy)
     if not isinstance(number, int) or number < 0:
         raise CorruptStoreError(f"format must be a number of a version, got {number!r}", where=str(path), remedy=REMEDY)
     if number > FORMAT:
@@ -119,7 +112,7 @@ def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str,
 
     Args:
         directory: directory of the surrogate.
-        kind: the kind, a key of `KINDS`, that it has to be.
+        kind: the kind, a key of `surrogates.family.FAMILIES`, that it has to be.
         facts: class of the facts, with `from_json` and `config`.
 
     Raises:
@@ -129,10 +122,10 @@ def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str,
     directory = Path(directory)
     card = read_card(directory)
     if card["kind"] != kind:
-        raise InputError(f"a {card['kind']} surrogate, not a {kind} one", where=str(directory / CARD))
+        raise InputError(f"a surrogate of {card['kind']}, not of {kind}", where=str(directory / CARD))
     reader: Any = facts
     # Surrogates of molecules have their facts at the top of the card, all others below a key.
-    name = "" if kind == "molecular" else "facts"
+    name = "" if kind == "properties" else "facts"
     with card_errors(directory), within(name):
         instance = reader.from_json(card.get(name) if name else card)
         plain = instance.to_json()["config"]
@@ -194,5 +187,4 @@ def load_surrogate(directory: str | Path) -> Any:
         InputError: see `read_card`.
         CorruptStoreError: weights are missing or changed.
     """
-    module, name = KINDS[read_card(Path(directory))["kind"]]
-    return getattr(importlib.import_module(module), name).load(Path(directory))
+    return FAMILIES[read_card(Path(directory))["kind"]].surrogate.load(Path(directory))

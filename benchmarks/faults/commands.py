@@ -115,7 +115,7 @@ def _training(directory: Path) -> dict[str, str]:
     from surrogates.trained import load_surrogate
 
     surrogate = load_surrogate(directory / "surrogate")
-    answers = {name: values.tolist() for name, values in asked(surrogate, "molecular").items()}
+    answers = {name: values.tolist() for name, values in asked(surrogate, "properties").items()}
     state = {"answers": _digest(answers), **_bytes(directory, "split.json", "rejects.csv")}
     epochs = [json.loads(line)["epoch"] for line in (directory / "train.jsonl").read_text().splitlines()]
     return state | {"epochs": str(epochs)} | _metrics(directory / "metrics.json")

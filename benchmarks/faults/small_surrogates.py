@@ -148,12 +148,12 @@ def weather() -> Forecaster:
 
 #: Kind of surrogate -> what makes one.
 MAKERS: Mapping[str, Callable[[], Any]] = {
-    "molecular": molecular,
-    "potential": potential,
-    "field": field,
-    "mesh": mesh,
-    "parametric": parametric,
-    "weather": weather,
+    "properties": molecular,
+    "potentials": potential,
+    "fields": field,
+    "meshes": mesh,
+    "parameters": parametric,
+    "forecasts": weather,
 }
 
 
@@ -161,20 +161,20 @@ def question(kind: str) -> dict[str, Any]:
     """Inputs, by name, that the surrogate of a kind answers."""
     nodes = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
     questions: dict[str, dict[str, Any]] = {
-        "molecular": {"smiles": "CCO"},
-        "potential": {
+        "properties": {"smiles": "CCO"},
+        "potentials": {
             "numbers": np.array([8, 1, 1], np.int32),
             "positions": np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]]),
         },
-        "field": {"initial": np.sin(np.arange(8) / 8 * 2 * np.pi)[None], "speed": 0.05},
-        "mesh": {
+        "fields": {"initial": np.sin(np.arange(8) / 8 * 2 * np.pi)[None], "speed": 0.05},
+        "meshes": {
             "nodes": nodes,
             "elements": np.array([[0, 1, 2], [0, 2, 3]], np.int32),
             "boundary": np.array([0, 1, 1, 0], np.int32),
             "speed": 1.0,
         },
-        "parametric": {"speed": 1.0, "wave": np.array([0.5, -0.5])},
-        "weather": {
+        "parameters": {"speed": 1.0, "wave": np.array([0.5, -0.5])},
+        "forecasts": {
             "temperature": np.full((1, 4, 8), 281.0, np.float32),
             "surface_pressure": np.full((4, 8), 100_100.0, np.float32),
         },
@@ -185,5 +185,5 @@ def question(kind: str) -> dict[str, Any]:
 def asked(surrogate: Any, kind: str) -> dict[str, np.ndarray]:
     """What a surrogate answers to the question of its kind, by name."""
     values, spec = question(kind), surrogate.spec
-    record: xr.Dataset = dataset(spec.inputs, values) if kind in ("molecular", "potential") else spec.request(values)
+    record: xr.Dataset = dataset(spec.inputs, values) if kind in ("properties", "potentials") else spec.request(values)
     return {str(name): np.asarray(array.values) for name, array in surrogate.simulate(record).items()}

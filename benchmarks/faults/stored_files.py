@@ -145,7 +145,7 @@ STORED: Mapping[str, Reader] = {
     reader.name: reader
     for reader in (
         *(_reader(f"{k}_card", "surrogate.json", partial(_surrogate, k), partial(_answer, k)) for k in MAKERS),
-        _reader("weights_note", "note.json", partial(_surrogate, "parametric"), partial(_answer, "parametric")),
+        _reader("weights_note", "note.json", partial(_surrogate, "parameters"), partial(_answer, "parameters")),
         _reader("checkpoint_note", "note.json", _checkpoint, _resumed),
         _reader("costs", "costs.json", partial(_json, "costs.json", _COSTS), lambda path: Ledger(path / "costs.json")),
         _reader(

@@ -127,24 +127,24 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     if settings.surrogate is None and settings.forecasts is not None:
         from experiments.forecasting.scoring import evaluate_forecaster
 
-        _write_metrics(evaluate_forecaster(None, None, config.forecasts, run_dir)[1], "weather", run_dir)
+        _write_metrics(evaluate_forecaster(None, None, config.forecasts, run_dir)[1], "forecasts", run_dir)
         return
     directory = surrogate_directory(settings.surrogate, "surrogate")
     kind = read_card(directory)["kind"]
-    if kind == "weather" and settings.forecasts is None:
+    if kind == "forecasts" and settings.forecasts is None:
         raise InputError(
             "the states to forecast are not named",
             where="forecasts",
             remedy="Give forecasts=held_out forecasts.file=WINDOWS",
         )
-    if settings.forecasts is not None and kind != "weather":
-        raise InputError(f"a {kind} surrogate makes no forecasts", where="forecasts", remedy="Leave it out")
+    if settings.forecasts is not None and kind != "forecasts":
+        raise InputError(f"a surrogate of {kind} makes no forecasts", where="forecasts", remedy="Leave it out")
     if not files and settings.comparison is None and settings.forecasts is None:
         raise InputError("a file is needed", where="data.test", remedy="Give data.test=[FILE]")
-    if settings.comparison is not None and kind != "field":
-        raise InputError(f"a {kind} surrogate has no solver of fields", where="comparison", remedy="Leave it out")
-    if kind != "potential" and settings.data.keys("data.") != FrameKeys():
-        raise InputError(f"a {kind} surrogate has no frames with labels", where="data", remedy="Leave the *_key out")
+    if settings.comparison is not None and kind != "fields":
+        raise InputError(f"a surrogate of {kind} has no solver of fields", where="comparison", remedy="Leave it out")
+    if kind != "potentials" and settings.data.keys("data.") != FrameKeys():
+        raise InputError(f"a surrogate of {kind} has no frames with labels", where="data", remedy="Leave the *_key out")
     enable_compilation_cache()
     surrogate = load_surrogate(directory)
     metrics: dict[str, float] = {}
@@ -166,7 +166,7 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
             overlap.note(readings)
             metrics |= table.counts(f"test/{path.stem}")
             metrics |= overlap.scores(f"test/{path.stem}", partial(_scored, surrogate, table, columns))
-    elif kind == "field":
+    elif kind == "fields":
         from experiments.tasks.fields import evaluate_fields
 
         with RejectLog(rejects_path(run_dir)) as rejects:
@@ -176,16 +176,16 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
 
             cores = len(os.sched_getaffinity(0))
             metrics |= compare_with_solver(surrogate, config.comparison, run_dir, cores)[1]
-    elif kind == "weather":
+    elif kind == "forecasts":
         from experiments.forecasting.scoring import evaluate_forecaster
 
         metrics |= evaluate_forecaster(surrogate, directory, config.forecasts, run_dir)[1]
-    elif kind == "mesh":
+    elif kind == "meshes":
         from experiments.tasks.meshes import evaluate_meshes
 
         with RejectLog(rejects_path(run_dir)) as rejects:
             metrics |= evaluate_meshes(surrogate, files, rejects, readings, learned=read_hashes(directory))
-    elif kind == "parametric":
+    elif kind == "parameters":
         from experiments.tasks.parameters import evaluate_parametric
 
         columns = compared(surrogate.targets, names(settings.data.target))
@@ -212,7 +212,7 @@ def _write_metrics(metrics: dict[str, float], kind: str, run_dir: Path) -> None:
     """Write `metrics.json`, and print the table that ends the stage."""
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
-    page = {"page": run_dir / "forecast.html"} if kind == "weather" else {}
+    page = {"page": run_dir / "forecast.html"} if kind == "forecasts" else {}
     summary("Evaluated", {**shown, "metrics": run_dir / "metrics.json", **page})
 
 
@@ -224,13 +224,13 @@ def unused_in_evaluation(config: DictConfig) -> dict[str, str]:
         # The stage itself reports this error.
         return {}
     unused: dict[str, str] = {}
-    if kind != "potential":
-        unused["head"] = f"a {kind} surrogate has one head"
-    if kind != "molecular":
-        unused["data.smiles"] = f"a {kind} surrogate reads no SMILES"
-    if kind not in ("molecular", "parametric"):
-        unused["data.target"] = f"a {kind} surrogate is compared under the names of what it learned"
-    if kind == "weather":
+    if kind != "potentials":
+        unused["head"] = f"a surrogate of {kind} has one head"
+    if kind != "properties":
+        unused["data.smiles"] = f"a surrogate of {kind} reads no SMILES"
+    if kind not in ("properties", "parameters"):
+        unused["data.target"] = f"a surrogate of {kind} is compared under the names of what it learned"
+    if kind == "forecasts":
         unused["data.test"] = "states to forecast are given as forecasts.file"
     return unused
 

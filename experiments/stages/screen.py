@@ -145,15 +145,15 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
         # The stage itself reports this error.
         return {}
     unused: dict[str, str] = {}
-    if kind == "parametric":
+    if kind == "parameters":
         unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")
         unused["workers"] = "rows of numbers are parsed where they are read"
     else:
         unused |= unused_of_candidates(Path(str(config.candidates)))
         unused["recheck"] = "only a screen of parameters is re-checked; understudy pipeline re-checks molecules"
-    if kind != "parametric" or str(config.candidates) != SAMPLED:
+    if kind != "parameters" or str(config.candidates) != SAMPLED:
         unused["sampling"] = "nothing is drawn without a surrogate of parameters and candidates=sampled"
-    if kind == "parametric" and config.recheck.simulator is None:
+    if kind == "parameters" and config.recheck.simulator is None:
         unused["recheck"] = "nothing is solved without recheck.simulator"
     return unused
 

@@ -155,23 +155,23 @@ def train(config: DictConfig, run_dir: Path) -> None:
     """Train the kind of surrogate that the configuration chooses."""
     enable_compilation_cache()
     initialise_distributed(build(TrainSettings, config, where="").devices)
-    if config.surrogate.kind == "potential":
+    if config.surrogate.kind == "potentials":
         from experiments.tasks.forces import train_forces
 
         metrics = train_forces(config, run_dir)
-    elif config.surrogate.kind == "field":
+    elif config.surrogate.kind == "fields":
         from experiments.tasks.fields import train_fields
 
         metrics = train_fields(config, run_dir)
-    elif config.surrogate.kind == "weather":
+    elif config.surrogate.kind == "forecasts":
         from experiments.tasks.forecasts import train_forecaster
 
         metrics = train_forecaster(config, run_dir)
-    elif config.surrogate.kind == "mesh":
+    elif config.surrogate.kind == "meshes":
         from experiments.tasks.meshes import train_meshes
 
         metrics = train_meshes(config, run_dir)
-    elif config.surrogate.kind == "parametric":
+    elif config.surrogate.kind == "parameters":
         from experiments.tasks.parameters import train_parametric
 
         metrics = train_parametric(config, run_dir)
@@ -209,23 +209,23 @@ def unused_in_training(config: DictConfig) -> dict[str, str]:
     kind = str(config.surrogate.kind)
     unused: dict[str, str] = {}
     tuned = config.tune.surrogate is not None
-    if kind not in ("potential", "weather"):
-        unused["tune"] = f"a {kind} surrogate always begins with fresh weights"
-    elif kind == "weather":
+    if kind not in ("potentials", "forecasts"):
+        unused["tune"] = f"a surrogate of {kind} always begins with fresh weights"
+    elif kind == "forecasts":
         unused |= {f"tune.{name}": "a forecaster is fine-tuned by tune.surrogate alone" for name in TUNE_OF_POTENTIALS}
     elif tuned:
         unused |= fixed_by_weights(config)
     else:
         unused |= {f"tune.{name}": "nothing is fine-tuned without tune.surrogate" for name in ("replay", "frozen_body")}
-    if kind != "potential":
-        unused["baseline"] = f"a {kind} surrogate learns no difference to a baseline"
+    if kind != "potentials":
+        unused["baseline"] = f"a surrogate of {kind} learns no difference to a baseline"
     elif config.get("baseline") is not None:
         unused["data.isolated_atoms"] = "differences to a baseline have no energies of isolated atoms"
     if not config.devices.distributed:
         others = ("coordinator", "processes", "process")
         unused |= {f"devices.{name}": "there is one process without devices.distributed=true" for name in others}
     file = config.data.get("file")
-    if kind == "molecular" and file is not None and Path(str(file)).expanduser().is_dir():
+    if kind == "properties" and file is not None and Path(str(file)).expanduser().is_dir():
         unused |= {f"data.{name}": "the store says it" for name in ("smiles", "unit")}
     return unused
 

@@ -96,7 +96,7 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     """
     directory = surrogate_directory(config.tune.surrogate, "tune.surrogate")
     card = read_card(directory)
-    if card["kind"] != "potential":
+    if card["kind"] != "potentials":
         # Loading the surrogate reports this error.
         return {}
     with card_errors(directory), within("facts.config"):

@@ -56,7 +56,7 @@ class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
         facts: settings, scales, domain and calibration.
     """
 
-    KIND = "field"
+    KIND = "fields"
     FACTS = FieldFacts
 
     def __init__(self, model: FieldModel, facts: FieldFacts) -> None:

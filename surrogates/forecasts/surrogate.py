@@ -46,7 +46,7 @@ class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
         facts: settings, layout, scales, bands and scores.
     """
 
-    KIND = "weather"
+    KIND = "forecasts"
     FACTS = WeatherFacts
 
     def __init__(self, model: WeatherModel, facts: WeatherFacts) -> None:

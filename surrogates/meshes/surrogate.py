@@ -59,7 +59,7 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
         facts: settings, scales and calibration.
     """
 
-    KIND = "mesh"
+    KIND = "meshes"
     FACTS = MeshFacts
 
     def __init__(self, model: MeshModel, facts: MeshFacts) -> None:

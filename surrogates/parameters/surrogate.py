@@ -34,7 +34,7 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         facts: settings, scales, domain and calibration.
     """
 
-    KIND = "parametric"
+    KIND = "parameters"
     FACTS = ParametricFacts
 
     def __init__(self, model: Perceptrons, facts: ParametricFacts) -> None:
@@ -51,7 +51,7 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
 
     @property
     def name(self) -> str:
-        """A name such as "parametric:drag"."""
+        """A name such as "parameters:drag"."""
         return f"{self.KIND}:{','.join(self.targets)}"
 
     @property

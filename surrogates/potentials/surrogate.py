@@ -37,7 +37,7 @@ from surrogates.potentials.networks.table import architecture
 from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
 from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
 
-KIND = "potential"
+KIND = "potentials"
 #: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
 #: Up to this number of distinct sizes of molecules, each size has its own padded shape.
@@ -128,7 +128,7 @@ class Potential:
     @property
     def provenance(self) -> dict[str, Any]:
         """Name and version of the simulator, with the facts as its settings."""
-        return {"simulator": "surrogate:potential", "version": "2", "settings": self.facts.to_json()}
+        return {"simulator": "surrogate:potentials", "version": "2", "settings": self.facts.to_json()}
 
     @property
     def labels_fingerprint(self) -> str:

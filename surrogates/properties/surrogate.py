@@ -163,8 +163,8 @@ class MolecularSurrogate:
 
     @property
     def name(self) -> str:
-        """A name such as "molecular:gap,dipole_moment"."""
-        return f"molecular:{','.join(self.targets)}"
+        """A name such as "properties:gap,dipole_moment"."""
+        return f"properties:{','.join(self.targets)}"
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -278,7 +278,7 @@ class MolecularSurrogate:
     def save(self, directory: Path) -> None:
         """Write `surrogate.json` and `weights/`."""
         card = {"spec": self.spec.to_json(), **self.facts.to_json()}
-        save_surrogate(Path(directory), "molecular", nnx.state(self.model), card)
+        save_surrogate(Path(directory), "properties", nnx.state(self.model), card)
 
     @staticmethod
     def load(directory: Path) -> MolecularSurrogate:
@@ -289,7 +289,7 @@ class MolecularSurrogate:
             CorruptStoreError: its metadata are invalid, or weights are missing or changed.
         """
         directory = Path(directory)
-        facts = read_facts(directory, "molecular", Facts)[0]
+        facts = read_facts(directory, "properties", Facts)[0]
         config = facts.config
 
         def fresh() -> Ensemble:

@@ -17,7 +17,8 @@ from data.errors import CorruptStoreError, InputError
 from data.plain import PlainError, decode, entry, read_plain
 from surrogates.learning.conformal import Conformal
 from surrogates.properties.mpnn import MPNNConfig
-from surrogates.trained import KINDS, load_surrogate
+from surrogates.family import FAMILIES
+from surrogates.trained import load_surrogate
 
 #: How many of each are broken here; `faults` breaks as many as one likes.
 FEW = {name: 5 if name.endswith("card") or name == "weights_note" else 20 for name in STORED}
@@ -33,12 +34,12 @@ def test_an_edited_file_ends_in_an_answer_or_one_line(name: str, tmp_path: Path)
 
 
 def test_every_kind_of_surrogate_is_tried() -> None:
-    assert set(MAKERS) == set(KINDS)
+    assert set(MAKERS) == set(FAMILIES)
 
 
 #: Kind -> (key of its card, value, what is said).
 REFUSED: dict[str, list[tuple[str, Any, str]]] = {
-    "molecular": [
+    "properties": [
         ("config.network.features", 10**9, r"must lie in \[1, 65536\]"),
         ("config.network.features", 512, "does not describe the weights beside it"),
         ("config.network.layers", -1, "config.network sizes must be at least 1"),
@@ -50,25 +51,25 @@ REFUSED: dict[str, list[tuple[str, Any, str]]] = {
         ("kind", "os.system", "unknown kind"),
         ("format", "1", "format must be a number of a version"),
     ],
-    "field": [
+    "fields": [
         ("facts.config.network.architecture", "mlp", "no architecture 'mlp'"),
         ("facts.config.network.widht", 3, "fno has no setting 'widht'"),
         ("facts.scale.state_std", [0.0], "state_std must be above 0"),
         ("facts.bands.floor", [[0.1], [0.1]], "facts.bands must have equal lengths"),
         ("facts.layout.output.dtype", "object", "u has no dtype of NumPy"),
     ],
-    "potential": [
+    "potentials": [
         ("facts.active", "other", "no head 'other'"),
         ("facts.heads.main.references.elements", [1, 500], "must be atomic numbers"),
         ("facts.scale", True, "facts.scale must be a number, got true"),
         ("last_layer", "no", "last_layer must be true or false"),
     ],
-    "parametric": [("facts.domain.low", [1.0], "facts.domain 3 columns have 1 lows"), ("facts", None, "facts must be")],
-    "weather": [
+    "parameters": [("facts.domain.low", [1.0], "facts.domain 3 columns have 1 lows"), ("facts", None, "facts must be")],
+    "forecasts": [
         ("facts.scale.hours", [99], "hours must lie within 0 and 23"),
         ("facts.months", [13], "months within 1 and 12"),
     ],
-    "mesh": [
+    "meshes": [
         ("facts.layout.kinds", -3, "kinds must be 0 or more"),
         ("facts.scale.length", 0, "length must be above 0"),
     ],
@@ -95,13 +96,13 @@ def test_what_a_card_says_wrong_is_named_with_its_key(kind: str, tmp_path: Path)
 
 
 def test_a_surrogate_without_checksums_answers_as_it_did(tmp_path: Path) -> None:
-    surrogate = MAKERS["parametric"]()
+    surrogate = MAKERS["parameters"]()
     surrogate.save(tmp_path / "s")
     unsealed(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
     assert again.fingerprint == surrogate.fingerprint
-    for name, values in asked(surrogate, "parametric").items():
-        assert np.array_equal(asked(again, "parametric")[name], values)
+    for name, values in asked(surrogate, "parameters").items():
+        assert np.array_equal(asked(again, "parameters")[name], values)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from data.structures import batches as structure_batches
 from data.structures.batches import Shape
 from data.structures.table import Structures
 from simulators.adapter import Simulator
+from surrogates.family import FAMILIES
 from surrogates.fields.bands import Bands
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.networks.fno import FNOConfig
@@ -39,7 +40,7 @@ from surrogates.meshes.surrogate import MeshSurrogate
 from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, MPNNConfig
 from surrogates.properties.surrogate import Facts, MolecularConfig, MolecularSurrogate
-from surrogates.trained import CARD, KINDS, Surrogate, load_surrogate
+from surrogates.trained import CARD, Surrogate, load_surrogate
 
 GRAPHS = encode(["CCO", "CC=O", "c1ccccc1O"])[0]
 WATER = {"numbers": np.array([8, 1, 1], np.int32), "positions": small_potential.WATER}
@@ -106,28 +107,28 @@ class Row(NamedTuple):
 
 TABLE = [
     Row(
-        "molecular",
+        "properties",
         molecular,
         lambda s: dataset(s.spec.inputs, {"smiles": "CCO"}),
         lambda s: dataset(s.spec.inputs, {"smiles": "C("}),
         graphs.pad(GRAPHS, np.arange(3), graphs.Bucket(8, 8), 8),
     ),
     Row(
-        "potential",
+        "potentials",
         potential,
         lambda s: dataset(s.spec.inputs, WATER),
         lambda s: dataset(s.spec.inputs, {**WATER, "numbers": np.array([92, 1, 1])}),
         structure_batches.pad(THREE, np.arange(3), Shape(3, 4, None), 3.0),
     ),
     Row(
-        "field",
+        "fields",
         a_field,
         lambda s: s.spec.request({"initial": WAVE.states[0, 0].T, "speed": float(WAVE.parameters[0, 0])}),
         lambda s: s.spec.request({"initial": np.full((1, 16), np.nan), "speed": 0.05}),
         next(FieldBatches(WAVE, 3, 2, seed=None, stride=9).epoch(0)),
     ),
     Row(
-        "mesh",
+        "meshes",
         a_mesh,
         lambda s: s.spec.request(SHEAR),
         lambda s: s.spec.request({**SHEAR, "elements": CHANNEL.elements + 1}),
@@ -138,7 +139,7 @@ TABLE = [
 
 def test_every_kind_is_in_the_table() -> None:
     # Numbers from numbers and forecasts have batteries of their own, in test_parametric.py and test_forecaster.py.
-    assert sorted([*(row.kind for row in TABLE), "parametric", "weather"]) == sorted(KINDS)
+    assert sorted([*(row.kind for row in TABLE), "parameters", "forecasts"]) == sorted(FAMILIES)
 
 
 @pytest.mark.parametrize("row", TABLE, ids=[row.kind for row in TABLE])

@@ -71,17 +71,17 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", names("surrogate"))
 def test_a_surrogate_is_described(name: str) -> None:
     node = composed("train", f"surrogate={name}", "data.file=x", "data.target=y").surrogate
-    if node.kind == "molecular":
+    if node.kind == "properties":
         assert molecular_config(node).ensemble >= 1
-    elif node.kind == "field":
+    elif node.kind == "fields":
         fields_config = field_config(node)
         assert FieldConfig.from_json(json.loads(json.dumps(fields_config.to_json()))) == fields_config
-    elif node.kind == "parametric":
+    elif node.kind == "parameters":
         assert parametric_config(node).ensemble >= 1
-    elif node.kind == "mesh":
+    elif node.kind == "meshes":
         meshes = mesh_config(node)
         assert MeshConfig.from_json(json.loads(json.dumps(meshes.to_json()))) == meshes
-    elif node.kind == "weather":
+    elif node.kind == "forecasts":
         weather = weather_config(node)
         assert WeatherConfig.from_json(json.loads(json.dumps(weather.to_json()))) == weather
     else:
@@ -112,7 +112,7 @@ def test_an_objective_is_one(name: str) -> None:
 @pytest.mark.parametrize("experiment", ["molecules/graph", "molecules/forces"])
 def test_an_experiment_composes(experiment: str) -> None:
     config = composed("train", f"experiment={experiment}")
-    assert config.surrogate.kind in ("molecular", "potential")
+    assert config.surrogate.kind in ("properties", "potentials")
 
 
 def test_the_experiment_on_meshes_composes() -> None:

@@ -173,7 +173,7 @@ def test_a_training_refuses_what_its_kind_makes_no_use_of(experiment: str) -> No
 def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
     old = OmegaConf.to_container(composed("train", "experiment=molecules/forces").surrogate)
     assert isinstance(old, dict)
-    card = {"kind": "potential", "facts": {"config": {k: v for k, v in old.items() if k != "kind"}}}
+    card = {"kind": "potentials", "facts": {"config": {k: v for k, v in old.items() if k != "kind"}}}
     write_card(tmp_path, card)
 
     def refuse(*overrides: str) -> None:
@@ -200,19 +200,19 @@ def write_card(folder: Path, card: Mapping[str, object]) -> Path:
 
 #: stage -> (kind of surrogate or of input, arguments, those that are refused).
 APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
-    ("evaluate", "molecular", ["data.smiles=a", "data.target=b"], ["head=a"]),
-    ("evaluate", "parametric", ["data.target=b"], ["head=a", "data.smiles=a"]),
-    ("evaluate", "potential", ["head=a"], ["data.smiles=a", "data.target=b"]),
-    ("evaluate", "field", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
-    ("evaluate", "mesh", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
-    ("evaluate", "weather", ["forecasts=held_out"], ["head=a", "data.smiles=a", "data.target=b", "data.test=[a]"]),
+    ("evaluate", "properties", ["data.smiles=a", "data.target=b"], ["head=a"]),
+    ("evaluate", "parameters", ["data.target=b"], ["head=a", "data.smiles=a"]),
+    ("evaluate", "potentials", ["head=a"], ["data.smiles=a", "data.target=b"]),
+    ("evaluate", "fields", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
+    ("evaluate", "meshes", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
+    ("evaluate", "forecasts", ["forecasts=held_out"], ["head=a", "data.smiles=a", "data.target=b", "data.test=[a]"]),
     (
-        "screen", "molecular", ["candidates=a.csv", "smiles=a", "workers=2"],
+        "screen", "properties", ["candidates=a.csv", "smiles=a", "workers=2"],
         ["recheck.simulator=ngsolve", "recheck.top=3", "sampling.count=3", "+sampling.ranges.a={low: 1, high: 2}"],
     ),
-    ("screen", "molecular", ["candidates=a.smi"], ["smiles=a"]),
-    ("screen", "parametric", ["candidates=a.csv"], ["smiles=a", "workers=2", "sampling.seed=1", "recheck.top=2"]),
-    ("screen", "parametric", ["candidates=sampled", "sampling.count=9", "recheck.simulator=ngsolve"], ["smiles=a"]),
+    ("screen", "properties", ["candidates=a.smi"], ["smiles=a"]),
+    ("screen", "parameters", ["candidates=a.csv"], ["smiles=a", "workers=2", "sampling.seed=1", "recheck.top=2"]),
+    ("screen", "parameters", ["candidates=sampled", "sampling.count=9", "recheck.simulator=ngsolve"], ["smiles=a"]),
     (
         "simulate", "", ["sampling=fourier", "simulator=burgers"],
         ["inputs=a.smi", "smiles=a", "limit=3", "conformers.seed=1"],

@@ -34,6 +34,6 @@ def test_every_architecture_has_a_file() -> None:
 def test_what_they_share_is_complete_and_as_the_code_has_it() -> None:
     common = OmegaConf.to_container(OmegaConf.load(CONF / "common" / "field.yaml"))
     assert isinstance(common, dict)
-    assert common.pop("kind") == "field"
+    assert common.pop("kind") == "fields"
     assert FieldSettings(**{str(k): v for k, v in common.items()}) == FieldSettings()
     assert set(common) == {f.name for f in fields(FieldSettings)}
