@@ -15,9 +15,9 @@ from benchmarks.faults.small_surrogates import MAKERS, asked
 from benchmarks.faults.stored_files import STORED, unsealed
 from data.errors import CorruptStoreError, InputError
 from data.plain import PlainError, decode, entry, read_plain
+from surrogates.family import FAMILIES
 from surrogates.learning.conformal import Conformal
 from surrogates.properties.mpnn import MPNNConfig
-from surrogates.family import FAMILIES
 from surrogates.trained import load_surrogate
 
 #: How many of each are broken here; `faults` breaks as many as one likes.

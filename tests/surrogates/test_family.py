@@ -50,7 +50,7 @@ def test_a_surrogate_of_before_has_its_fingerprint_and_answers(earlier: str, sav
 def test_an_unknown_kind_is_refused_with_those_that_there_are(saved: Path, tmp_path: Path) -> None:
     card = json.loads((saved / "mesh" / "surrogate.json").read_text())
     (tmp_path / "surrogate.json").write_text(json.dumps({**card, "kind": "volumes"}))
-    with pytest.raises(InputError, match="unknown kind of surrogate 'volumes'.*meshes"):
+    with pytest.raises(InputError, match=r"unknown kind of surrogate 'volumes'.*meshes"):
         load_surrogate(tmp_path)
 
 
