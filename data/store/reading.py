@@ -171,20 +171,33 @@ class StoreReader:
             variables[name] = xr.Variable(column.dims, self.column(name), column.attrs)
         return xr.Dataset(variables, coords=self.coords, attrs=plain_attributes(self.attrs))
 
-    def records(self, status: str | None = "ok") -> Iterator[tuple[str, dict[str, Any]]]:
-        """Each record as (key, values), ragged dims cut apart; `status=None` gives failures as well."""
-        columns = {name: self.column(name) for name in self._columns}
-        starts: dict[str, int] = {}
+    def records(
+        self, status: str | None = "ok", names: Sequence[str] | None = None
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Each record as (key, values), ragged dims cut apart.
+
+        Args:
+            status: status of the records; None for all.
+            names: variables to read besides `key` and `status`; None for all.
+
+        Raises:
+            KeyError: there is no such variable.
+            CorruptStoreError: as `column`.
+        """
+        chosen = list(self._columns) if names is None else list(dict.fromkeys(["key", "status", *names]))
+        columns = {name: self.column(name) for name in chosen}
+        ragged = {name: self._columns[name].ragged for name in chosen}
+        counts = {dim: self.column(f"{dim}_count") for dim in set(ragged.values()) if dim is not None}
+        starts = dict.fromkeys(chosen, 0)
         for i, key in enumerate(columns["key"]):
             values: dict[str, Any] = {}
-            for name, column in self._columns.items():
-                if column.ragged is None:
+            for name, dim in ragged.items():
+                if dim is None:
                     values[name] = columns[name][i]
                     continue
-                count = int(columns[f"{column.ragged}_count"][i])
-                start = starts.get(name, 0)
-                values[name] = columns[name][start : start + count]
-                starts[name] = start + count
+                start = starts[name]
+                starts[name] = start + int(counts[dim][i])
+                values[name] = columns[name][start : starts[name]]
             if status is None or values["status"] == status:
                 yield str(key), values
 

@@ -8,13 +8,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
-from data.costs import core_seconds
 from data.errors import InputError
-from data.spec import input_hash
-from data.store.records import RecordStore
 from data.structures.table import Structures
 from simulators.adapter import Simulator
-from simulators.campaigns.campaign import AGAIN, CampaignConfig, run_campaign
+from simulators.campaigns.answers import answer_requests
+from simulators.campaigns.config import CampaignConfig
 from surrogates.potentials.baseline import request
 
 NEEDED = ("energy", "forces")
@@ -70,23 +68,13 @@ def label(
         return Labelled(frames, np.zeros(0, np.int64), (), 0.0)
     requests = [request(simulator, frames, m) for m in range(len(frames))]
     # The caller decides what a batch without any answer means.
-    run_campaign(simulator, requests, store, config, progress=progress, none_answered=True)
-    keys = [input_hash(one) for one in requests]
-    batch_keys = set(keys)
-    latest: dict[str, dict[str, object]] = {}
-    total = 0.0
-    with RecordStore.open(store) as records:
-        costs = core_seconds(records.facts(), str(store))
-        for cost, (key, values) in zip(costs, records.records(status=None), strict=True):
-            # A retry of a failed calculation is stored after it, under a key that begins with the same hash.
-            first = key.split(AGAIN)[0]
-            if first in batch_keys:
-                latest[first] = values
-                total += float(np.nan_to_num(cost))
-    answers = [latest[key] for key in keys]
-    rows = np.array([i for i, answer in enumerate(answers) if answer["status"] == "ok"], np.int64)
-    failed = tuple((str(a["status"]), str(a["message"])) for a in answers if a["status"] != "ok")
-    good = [answers[i] for i in rows]
+    answers = answer_requests(
+        simulator, requests, store, config, names=("numbers", "positions", *NEEDED), progress=progress,
+        none_answered=True,
+    )  # fmt: skip
+    rows = np.flatnonzero(answers.ok)
+    failed = tuple((s, m) for s, m in zip(answers.status, answers.message, strict=True) if s != "ok")
+    good = [answers.values[i] for i in rows]
     table = Structures.from_arrays(
         [np.asarray(a["numbers"]) for a in good],
         [np.asarray(a["positions"]) for a in good],
@@ -97,4 +85,4 @@ def label(
         spin=frames.spin[rows].tolist(),
         fixed=np.split(frames.take(rows).fixed, frames.take(rows).atom_start[1:-1]) if len(rows) else None,
     )
-    return Labelled(table, rows, failed, total)
+    return Labelled(table, rows, failed, answers.core_seconds)

@@ -9,12 +9,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from data.costs import core_seconds
 from data.spec import dataset
 from data.splits import canonical
-from data.store.records import RecordStore
 from simulators.adapter import Simulator
-from simulators.campaigns.campaign import CampaignConfig, run_campaign
+from simulators.campaigns.answers import answer_requests
+from simulators.campaigns.config import CampaignConfig
 from simulators.campaigns.summary import CampaignSummary
 
 
@@ -75,39 +74,23 @@ def label(
     units = {t: simulator.spec.output(t).units for t in targets}
     variables = simulator.spec.inputs
     asked = dict(zip(smiles, canonical(smiles), strict=True))
-    molecules = set(asked.values())
-    requests = (dataset(variables, {"smiles": s}) for s in dict.fromkeys(asked.values()))
-    summary = run_campaign(simulator, requests, store, config, total=len(molecules), key=key)
-    answers: dict[str, tuple[list[float], float]] = {}
-    failed: dict[str, tuple[str, str]] = {}
-    with RecordStore.open(store) as records:
-        names = records.column("smiles")
-        status, message = records.column("status"), records.column("message")
-        seconds = records.column("seconds")
-        costs = core_seconds(records.facts(), str(store))
-        columns = [records.column(t) for t in targets]
-    core = 0.0
-    for i, name in enumerate(names):
-        if name not in molecules:
-            continue
-        core += float(np.nan_to_num(costs[i]))
-        if status[i] == "ok":
-            answers[name] = ([float(c[i]) for c in columns], float(seconds[i]))
-            # This record is a retry of a simulation that failed before.
-            failed.pop(name, None)
-        else:
-            failed[name] = (str(status[i]), str(message[i]))
-    kept = [s for s in asked if asked[s] in answers]
-    table = np.array([answers[asked[s]][0] for s in kept]).reshape(len(kept), len(targets))
+    molecules = list(dict.fromkeys(asked.values()))
+    requests = (dataset(variables, {"smiles": s}) for s in molecules)
+    answers = answer_requests(simulator, requests, store, config, names=targets, total=len(molecules), key=key)
+    place = {molecule: i for i, molecule in enumerate(molecules)}
+    ok = answers.ok
+    kept = [s for s in asked if ok[place[asked[s]]]]
+    rows = np.array([place[asked[s]] for s in kept], np.int64)
+    failed = [(s, place[asked[s]]) for s in asked if not ok[place[asked[s]]]]
     return (
         Labels(
             kept,
-            {t: table[:, k] for k, t in enumerate(targets)},
+            {t: answers.column(t)[rows] for t in targets},
             units,
             simulator.fingerprint,
-            core,
-            np.array([answers[asked[s]][1] for s in kept]),
-            [(s, *failed[asked[s]]) for s in asked if asked[s] in failed],
+            answers.core_seconds,
+            answers.seconds[rows],
+            [(s, answers.status[i], answers.message[i]) for s, i in failed],
         ),
-        summary,
+        answers.summary,
     )

@@ -17,13 +17,12 @@ from data.checksums import verify
 from data.errors import InputError
 from data.files import listed_path
 from data.formats.cells import safe_frame
-from data.spec import input_hash
-from data.store.records import RecordStore
 from experiments.screening.ledger import result_parts
 from experiments.screening.objective import Objective
 from experiments.tasks.named_simulator import named_simulator
 from simulators.adapter import Simulator
-from simulators.campaigns.campaign import AGAIN, CampaignConfig, run_campaign
+from simulators.campaigns.answers import answer_requests
+from simulators.campaigns.config import CampaignConfig
 from surrogates.parameters.surrogate import ParametricSurrogate
 
 STORE = "recheck.zarr"
@@ -99,39 +98,32 @@ def recheck_designs(
     layout = surrogate.facts.layout
     values = frame[list(surrogate.columns)].to_numpy(float)
     requests = [simulator.spec.request({k: v[i] for k, v in layout.named(values).items()}) for i in range(len(values))]
-    summary = run_campaign(
+    answers = answer_requests(
         simulator,
         requests,
         out / STORE,
         CampaignConfig(workers=how.workers, give_up_after=None),
-        total=len(requests),
+        names=surrogate.targets,
         progress=progress,
         none_answered=True,
     )
-    with RecordStore.open(out / STORE) as store:
-        names = ("key", "status", "message", "seconds", *surrogate.targets)
-        columns = {name: store.column(name) for name in names}
-    # A retry is stored after the first attempt, and replaces it here.
-    row = {str(key).partition(AGAIN)[0]: i for i, key in enumerate(columns["key"])}
-    at = np.array([row[input_hash(request)] for request in requests], int)
-    for name in ("status", "message", "seconds"):
-        frame[name] = columns[name][at]
-    answer = surrogate.predict_table(values)
+    frame["status"], frame["message"], frame["seconds"] = answers.status, answers.message, answers.seconds
+    predicted = surrogate.predict_table(values)
     for name in surrogate.targets:
-        solved = np.where(frame["status"] == "ok", columns[name][at].astype(float), np.nan)
-        frame[name], frame[f"{name}_pred"] = solved, answer[name]
+        solved = answers.column(name)
+        frame[name], frame[f"{name}_pred"] = solved, predicted[name]
         for end in ("std", "low", "high"):
-            if f"{name}_{end}" in answer:
-                frame[f"{name}_{end}"] = answer[f"{name}_{end}"]
-        frame[f"{name}_relative_error"] = np.abs(answer[name] - solved) / np.maximum(np.abs(solved), 1e-300)
+            if f"{name}_{end}" in predicted:
+                frame[f"{name}_{end}"] = predicted[f"{name}_{end}"]
+        frame[f"{name}_relative_error"] = np.abs(predicted[name] - solved) / np.maximum(np.abs(solved), 1e-300)
     with listed_path(out / "recheck.csv") as temporary:
         safe_frame(frame).to_csv(temporary, index=False)
     if progress:
         show(frame, objective.target(surrogate.targets))
     # The table above shows first why each design failed.
-    summary.refuse_no_answer(None)
+    answers.summary.refuse_no_answer(None)
     metrics = recheck_metrics(frame, surrogate.targets, objective)
-    return {**metrics, "recheck/core_seconds": summary.core_seconds}
+    return {**metrics, "recheck/core_seconds": answers.summary.core_seconds}
 
 
 def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str], objective: Objective) -> dict[str, float]:

@@ -9,13 +9,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from data.costs import core_seconds
 from data.errors import InputError
-from data.spec import input_hash
-from data.store.records import RecordStore
 from data.structures.table import Structures
 from simulators.adapter import Simulator
-from simulators.campaigns.campaign import CampaignConfig, run_campaign
+from simulators.campaigns.answers import answer_requests
+from simulators.campaigns.config import CampaignConfig
 from surrogates.potentials.baseline import refuse_cells, request
 
 
@@ -54,32 +52,25 @@ def differences(
     for part in parts:
         refuse_cells(baseline, part, "baseline")
     requests = [request(baseline, part, m) for part in parts for m in range(len(part))]
-    keys = [input_hash(one) for one in requests]
-    run_campaign(
+    answers = answer_requests(
         baseline,
         requests,
         store,
         CampaignConfig(give_up_after=None),
-        total=len(requests),
+        names=("energy", "forces"),
         progress=progress,
         none_answered=True,
     )
-    answers: dict[str, tuple[float, np.ndarray]] = {}
-    with RecordStore.open(store) as records:
-        spent = float(np.nansum(core_seconds(records.facts(), str(store))))
-        for key, record in records.records():
-            answers[key] = (float(record["energy"]), np.asarray(record["forces"], np.float64))
-    tables, failed, place = [], 0, 0
+    tables, failed, place, ok = [], 0, 0, answers.ok
     for part in parts:
-        mine = keys[place : place + len(part)]
-        place += len(part)
-        kept = np.array([m for m, key in enumerate(mine) if key in answers], np.int64)
+        kept = np.flatnonzero(ok[place : place + len(part)])
         failed += len(part) - len(kept)
         if not len(kept):
             raise InputError(f"{baseline.name} has no answer for any of {len(part)} structures", where=str(store))
         table = part.take(kept)
-        energy = np.array([answers[mine[m]][0] for m in kept])
-        forces = np.concatenate([answers[mine[m]][1] for m in kept])
+        energy = answers.column("energy")[place + kept]
+        forces = np.concatenate([np.asarray(answers.values[place + m]["forces"], np.float64) for m in kept])
         tables.append(replace(table, energy=table.energy - energy, forces=table.forces - forces))
-    cost = {"core_seconds": spent, "frames": float(len(requests)), "failed": float(failed)}
+        place += len(part)
+    cost = {"core_seconds": answers.core_seconds, "frames": float(len(requests)), "failed": float(failed)}
     return tables, {f"baseline/{name}": value for name, value in cost.items()}

@@ -20,6 +20,7 @@ from data.structures.table import Structures
 from experiments.tasks.differences import differences
 from experiments.tasks.force_scores import evaluate_forces
 from simulators.chemistry.ase_calculator import ASECalculator
+from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
