@@ -466,8 +466,8 @@ def test_compiled_programs_stay_behind_and_dinosaur_may_be_missing(monkeypatch: 
     again = pickle.loads(pickle.dumps(SMALL))
     assert again == SMALL
     assert "spectral" not in vars(again)
-    for module in ("core_equations", "core_run"):
-        monkeypatch.delitem(sys.modules, f"simulators.weather.{module}", raising=False)
+    for module in ("equations", "run"):
+        monkeypatch.delitem(sys.modules, f"simulators.atmosphere.core.{module}", raising=False)
     monkeypatch.setitem(sys.modules, "dinosaur", None)
     with pytest.raises(SimulationError, match=r"\[weather\]") as caught:
         again.simulate(again.spec.request({"seed": 0}))
