@@ -84,7 +84,7 @@ def score(
     shutil.rmtree(folder, ignore_errors=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["experiment=fluids/apebench", "data.file=none", *overrides])
-    surrogate_config = field_config(config.surrogate)
+    surrogate_config = field_config(config.model)
     learn, test = trajectory_table(trajectories(scenario, "train")), trajectories(scenario, "test")
     batches = TRAIN * (TRAIN_STEPS + 1 - surrogate_config.unroll) // BATCH
     recipe = build(TrainConfig, config.train, where="train")

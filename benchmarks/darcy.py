@@ -2,7 +2,7 @@
 
 Both learn from the same 1,000 samples at 16 x 16 and are scored on the same 50 samples at 16 x 16 and at 32 x 32. The
 example of the peer trains first, and Understudy stops after the same time, compilation included. Its network also
-receives the solution by finite volumes on the same grid, whose own error is printed too; `--set surrogate.coarse=none`
+receives the solution by finite volumes on the same grid, whose own error is printed too; `--set model.coarse=none`
 turns that off.
 """
 
@@ -88,7 +88,7 @@ def ours(
         reads["train"],
         {},
         data,
-        field_config(config.surrogate),
+        field_config(config.model),
         build(TrainConfig, config.train, where="train"),
         folder,
         progress=False,

@@ -93,7 +93,7 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
     data = build(ParameterData, config.data, where="data")
     recipe = build(TrainConfig, config.train, where="train")
     start = cpu_seconds()
-    metrics = train_on_table(table, {}, data, parametric_config(config.surrogate), recipe, folder, progress=False)
+    metrics = train_on_table(table, {}, data, parametric_config(config.model), recipe, folder, progress=False)
     return metrics, cpu_seconds() - start
 
 

@@ -229,7 +229,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     overrides += ["train.mlflow=false", *options.set]
     long = [f"forecasts.long_days={options.long_days}", f"forecasts.long_starts={options.long_starts}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        mirror = bool(compose("train", overrides).surrogate.mirror)
+        mirror = bool(compose("train", overrides).model.mirror)
     results = chance(store, options.long_days, mirror)
 
     def train_forecaster(into: Path, more: Sequence[str], init: Forecaster | None) -> Forecaster:
@@ -237,7 +237,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 config = compose("train", [*overrides, *more])
             data, recipe = build(WindowData, config.data, where="data"), build(TrainConfig, config.train, where="train")
-            train_on_windows(store, data, weather_config(config.surrogate), recipe, into, init=init, progress=False)
+            train_on_windows(store, data, weather_config(config.model), recipe, into, init=init, progress=False)
         return Forecaster.load(into / "surrogate")
 
     def ensemble(name: str, head: str) -> list[Result]:
@@ -255,18 +255,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         ]
 
     def evaluation_settings(asked: Sequence[str]) -> Any:
-        with initialize_config_dir(str(CONF / "apply"), version_base="1.3"):
+        with initialize_config_dir(str(CONF), version_base="1.3"):
             return compose("evaluate", ["surrogate=none", *asked, f"forecasts.file={folder / 'windows'}"]).forecasts
 
     if options.crps_seconds:
-        noisy = ["surrogate.noise_dims=8", "surrogate.draws=2", "surrogate.unroll=3", "train.batch_size=8"]
+        noisy = ["model.noise_dims=8", "model.draws=2", "model.unroll=3", "train.batch_size=8"]
         noisy += ["train.ema_decay=0.998", *options.crps_set]
         spread = train_forecaster(
             folder / "ensemble_first", [f"train.max_seconds={options.crps_seconds}", *noisy], None
         )
         slow = [f"train.max_seconds={options.crps_seconds * 1.5:g}", "train.learning_rate=1e-3", *noisy]
-        slow += ["surrogate.spectral_weight=1", "surrogate.keep_means=true"]
-        slow += ["surrogate.unroll_from=0.7", "surrogate.unroll_full=0.85"]
+        slow += ["model.spectral_weight=1", "model.keep_means=true"]
+        slow += ["model.unroll_from=0.7", "model.unroll_full=0.85"]
         drawn = train_forecaster(folder / "ensemble", slow, spread)
         results += ensemble("ensemble", f"ensemble of {options.members}, ")
         also: list[str] = []
@@ -282,7 +282,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             results += ensemble(into.name, f"ensemble of {options.members}, answers where it drifts, round {count}, ")
         if options.adjust_days:
             # With no training steps, only the adjustment after training is fitted, to the network as it is.
-            adjustment = [*slow, "train.max_seconds=0", f"surrogate.adjust_days={options.adjust_days}"]
+            adjustment = [*slow, "train.max_seconds=0", f"model.adjust_days={options.adjust_days}"]
             drawn = train_forecaster(folder / "adjusted", adjustment, drawn)
             results += ensemble("adjusted", f"ensemble of {options.members}, adjusted, ")
         results.append(
@@ -293,8 +293,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if options.seconds:
         begun = train_forecaster(folder / "first", [f"train.max_seconds={options.seconds}"], None)
-        longer = [f"train.max_seconds={options.tune_seconds}", "train.learning_rate=5e-4", "surrogate.unroll=6"]
-        longer += ["surrogate.unroll_from=0", "surrogate.unroll_full=0", "surrogate.input_noise=0.05"]
+        longer = [f"train.max_seconds={options.tune_seconds}", "train.learning_rate=5e-4", "model.unroll=6"]
+        longer += ["model.unroll_from=0", "model.unroll_full=0", "model.input_noise=0.05"]
         forecaster = train_forecaster(folder / "run", longer, begun)
         asked = ["forecasts=held_suarez", f"forecasts.core={records}", *long, f"forecasts.batches={options.batches}"]
         evaluation, metrics = evaluate_forecaster(

@@ -67,7 +67,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
         return dict(load_surrogate(folder / "surrogate").scores)
     shutil.rmtree(folder, ignore_errors=True)
     recipe = build(TrainConfig, config.train, where="train")
-    metrics = train_on_meshes(samples, {}, data, mesh_config(config.surrogate), recipe, folder, progress=False)
+    metrics = train_on_meshes(samples, {}, data, mesh_config(config.model), recipe, folder, progress=False)
     write_json(note, asked)
     return metrics
 

@@ -61,7 +61,7 @@ def default_configuration(
     settings = ["experiment=molecules/graph", "data.file=gaps.csv", "data.target=gap", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", settings)
-    model = molecular_config(composed.surrogate)
+    model = molecular_config(composed.model)
     recipe = build(TrainConfig, composed.train, where="train")
     return model, recipe if max_seconds is None else replace(recipe, max_seconds=max_seconds)
 

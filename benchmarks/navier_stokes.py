@@ -118,7 +118,7 @@ def train_operator(
     surrogate, result = fit_field(
         trajectory_table(coarse[valid_count:]),
         trajectory_table(coarse[:valid_count]),
-        field_config(config.surrogate),
+        field_config(config.model),
         build(TrainConfig, config.train, where="train"),
         folder,
         progress=False,

@@ -85,7 +85,7 @@ def ours(folder: Path, parts: dict[str, Path], surrogate: str, seconds: float, o
     from experiments.tasks.forces import train_forces
 
     shutil.rmtree(folder, ignore_errors=True)
-    settings = ["experiment=molecules/forces", f"surrogate={surrogate}", f"data.train={parts['train']}"]
+    settings = ["experiment=molecules/forces", f"model={surrogate}", f"data.train={parts['train']}"]
     settings += [f"data.valid={parts['valid']}", f"data.isolated_atoms={parts['isolated']}", "train.epochs=100000"]
     settings += [f"train.max_seconds={seconds}", "train.mlflow=false", f"run.dir={folder}", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):

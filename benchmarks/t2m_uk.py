@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         config = compose("train", ["experiment=weather/t2m_uk", f"data.file={folder / 'windows'}", *options.set])
     began = time.perf_counter()
     train_on_windows(
-        store, build(WindowData, config.data, where="data"), weather_config(config.surrogate),
+        store, build(WindowData, config.data, where="data"), weather_config(config.model),
         build(TrainConfig, config.train, where="train"), folder / "run", progress=False,
     )  # fmt: skip
     seconds = time.perf_counter() - began

@@ -18,8 +18,8 @@ def main(wheel: str) -> None:
         assert f"{package}/py.typed" in names, f"{package}/py.typed is missing from {wheel}"
     for path in (
         "experiments/conf/train.yaml",
-        "experiments/conf/common/base.yaml",
-        "experiments/conf/apply/screen.yaml",
+        "experiments/conf/base/stage.yaml",
+        "experiments/conf/screen.yaml",
     ):
         assert path in names, f"{path} is missing from {wheel}"
     print(f"{wheel}: {len(names)} files, top level {sorted(packages)}")

@@ -106,8 +106,8 @@ def explore(
     if not any(variable.name == "forces_std" for variable in potential.spec.outputs):
         raise InputError(
             "active learning needs the uncertainty of the surrogate, and a single network does not estimate it",
-            where="surrogate.ensemble",
-            remedy="Set surrogate.ensemble=2 or more",
+            where="model.ensemble",
+            remedy="Set model.ensemble=2 or more",
         )
     start = labelled.take(np.random.default_rng(seed).choice(calm(labelled), config.walkers))
     tables: list[Structures] = []

@@ -63,17 +63,13 @@ def application(
     name: str,
     function: Callable[[DictConfig, Path], None],
     *,
-    root: str = "",
     unused: Callable[[DictConfig], Mapping[str, str]] | None = None,
 ) -> Callable[[], None]:
     """The Hydra application of a stage.
 
     Args:
-        name: name of the primary configuration, `conf/<root>/<name>.yaml`.
+        name: name of the primary configuration, `conf/<name>.yaml`.
         function: stage, which is called with the composed configuration and the run directory.
-        root: folder under `conf/` in which groups are looked up. Stages that take a trained surrogate
-            as `surrogate=DIR` have another root, because Hydra would read that key as a choice of file
-            if a group `surrogate/` existed.
         unused: of a configuration: key, with all below it -> why it is not looked at; an argument that sets one is
             refused.
     """
@@ -102,7 +98,7 @@ def application(
             LOG.info("stopped", exc_info=True)  # to log.txt, not to the terminal
             raise SystemExit(fail(refused)) from error
 
-    return hydra.main(version_base="1.3", config_path=str(CONF / root), config_name=name)(task)
+    return hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
 
 
 def fail(error: Exception) -> int:

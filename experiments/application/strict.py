@@ -18,10 +18,9 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from data.errors import InputError
 from data.near import did_you_mean
+from experiments.application import renamed
 
 CONF = Path(__file__).parents[1] / "conf"
-#: First words of keys that had another name in earlier versions, and the name that they have now.
-RENAMED = {"dear": "expensive"}
 #: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
     {"windows", "ranges", "replay", "variable_weights", "parameters", "constants", "fields", "grid", "_kwargs_"}
@@ -98,6 +97,15 @@ def explained(error: Exception) -> Exception:
         return _unreadable(error.override)
     if isinstance(error, ConfigCompositionException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
         return _unknown_key(cause)
+    if isinstance(error, ConfigCompositionException) and (
+        match := re.search(r"Could not override '([\w/@.]+)'", str(error))
+    ):
+        key = match[1]
+        if key in renamed.KEYS:
+            return InputError(
+                f"this group is called {renamed.KEYS[key]} now", where=key, remedy=f"Write {renamed.KEYS[key]}"
+            )
+        return InputError("is not chosen in this stage", where=key, remedy="See --help for its groups and keys")
     if isinstance(error, HydraException) and (
         match := re.search(r"Ambiguous value for argument '(.*?)'\n", str(error))
     ):
@@ -139,8 +147,8 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
         # A group without a choice is not a key of the configuration.
         names += [name for name in _groups(parent) if name not in names]
     first, *rest = key.split(".")
-    if first in RENAMED:
-        present = ".".join([RENAMED[first], *rest])
+    if first in renamed.KEYS:
+        present = ".".join([renamed.KEYS[first], *rest])
         return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
@@ -155,9 +163,9 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
 def _groups(config: Any) -> list[str]:
     """Groups of a stage that have choices, from the defaults in its file."""
     name = config.get("stage") if isinstance(config, DictConfig) else None
-    for path in (CONF / f"{name}.yaml", CONF / "apply" / f"{name}.yaml"):
-        if path.is_file():
-            loaded: Any = OmegaConf.load(path)
-            entries = [str(key) for item in loaded["defaults"] if not isinstance(item, str) for key in item]
-            return [entry.removeprefix("optional ").removeprefix("override ") for entry in entries]
-    return []
+    path = CONF / f"{name}.yaml"
+    if not path.is_file():
+        return []
+    loaded: Any = OmegaConf.load(path)
+    entries = [str(key) for item in loaded["defaults"] if not isinstance(item, str) for key in item]
+    return [entry.removeprefix("optional ").removeprefix("override ") for entry in entries]

@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data.checksums import verify
 from data.errors import InputError
 from data.formats.cells import plain
-from experiments.application.strict import RENAMED
+from experiments.application.renamed import RESULTS, present_keys
 from experiments.application.yaml_files import read_yaml
 from experiments.pages.run import (
     BASELINES,
@@ -111,7 +111,7 @@ def load_run(path: Path) -> Run:
     recheck = reader.read("recheck.parquet", lambda _: _recheck(checked, names), None) if len(checked) else None
     labels = {}
     for name in ("cheap", "expensive"):
-        old = [f"labels/{o}.zarr" for o, new in RENAMED.items() if new == name and (path / f"labels/{o}.zarr").exists()]
+        old = [f"labels/{o}.zarr" for o, new in RESULTS.items() if new == name and (path / f"labels/{o}.zarr").exists()]
         failures = reader.read(old[0] if old else f"labels/{name}.zarr", _store_failures, None)
         if failures is not None:
             labels[name] = failures
@@ -134,9 +134,7 @@ def load_run(path: Path) -> Run:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    config = read_yaml(path, remedy="Restore it from a copy")
-    # Runs of earlier versions call the expensive simulator by its old name, here, in metrics and in names of files.
-    return {RENAMED.get(key, key): value for key, value in config.items()}
+    return present_keys(read_yaml(path, remedy="Restore it from a copy"))
 
 
 def _metrics(path: Path) -> dict[str, float]:
@@ -149,7 +147,7 @@ def _metrics(path: Path) -> dict[str, float]:
 
 def _present_name(name: str) -> str:
     """A name of a metric or of a stage as it is now."""
-    for old, new in RENAMED.items():
+    for old, new in RESULTS.items():
         name = re.sub(rf"\b{old}(?=\b|_)", new, name)
     return name
 

@@ -75,7 +75,7 @@ class PipelineSettings(StageSettings):
     conformers: Any = MISSING
     cheap: Cheap = field(default_factory=Cheap)
     expensive: ExpensiveLabels = field(default_factory=ExpensiveLabels)
-    surrogate: Any = MISSING
+    model: Any = MISSING
     pretrain: Any = MISSING
     finetune: Any = MISSING
     objective: Any = MISSING

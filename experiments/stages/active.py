@@ -82,7 +82,7 @@ class ActiveSettings(StageSettings):
     conformers: Any = MISSING
     simulator: Any = MISSING
     campaign: Any = MISSING
-    surrogate: Any = MISSING
+    model: Any = MISSING
     first: Any = MISSING
     again: Any = MISSING
     initial: Any = MISSING
@@ -100,7 +100,7 @@ def active(config: DictConfig, run_dir: Path) -> None:
     refuse_unfit(simulator)
     settings = build(ActiveConfig, {name: config[name] for name in PARTS}, where="")
     learner = Learner(
-        potential_config(config.surrogate),
+        potential_config(config.model),
         build(TrainConfig, config.first, where="first"),
         build(TrainConfig, config.again, where="again"),
     )

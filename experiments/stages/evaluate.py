@@ -235,4 +235,4 @@ def unused_in_evaluation(config: DictConfig) -> dict[str, str]:
     return unused
 
 
-main = application("evaluate", evaluate, root="apply", unused=unused_in_evaluation)
+main = application("evaluate", evaluate, unused=unused_in_evaluation)

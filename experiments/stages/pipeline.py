@@ -192,7 +192,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     settings = build(PipelineSettings, config, where="")
     targets, seed = settings.targets, settings.seed
     objective = read_objective(config.objective)
-    model_config = molecular_config(config.surrogate)
+    model_config = molecular_config(config.model)
     recipes = {name: build(TrainConfig, config[name], where=name) for name in ("pretrain", "finetune")}
     cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
     expensive = method(config.expensive, config.conformers, run_dir / "labels" / "expensive.zarr")

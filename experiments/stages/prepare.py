@@ -64,4 +64,4 @@ def unused_in_preparation(config: DictConfig) -> dict[str, str]:
     return unused_of_candidates(Path(str(config.candidates)))
 
 
-main = application("prepare", prepare, root="apply", unused=unused_in_preparation)
+main = application("prepare", prepare, unused=unused_in_preparation)

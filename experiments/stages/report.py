@@ -27,4 +27,4 @@ def report(config: DictConfig, run_dir: Path) -> None:
     summary("Report", {"page": page})
 
 
-main = application("report", report, root="apply")
+main = application("report", report)

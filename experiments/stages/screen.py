@@ -158,4 +158,4 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     return unused
 
 
-main = application("screen", screen, root="apply", unused=unused_in_screen)
+main = application("screen", screen, unused=unused_in_screen)

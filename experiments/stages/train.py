@@ -45,7 +45,7 @@ class TrainSettings(StageSettings):
     """The keys of `understudy train`; each group is checked where it is used."""
 
     devices: DeviceConfig = field(default_factory=DeviceConfig)
-    surrogate: Any = MISSING
+    model: Any = MISSING
     data: Any = MISSING
     train: Any = MISSING
     tune: Any = MISSING
@@ -53,15 +53,15 @@ class TrainSettings(StageSettings):
 
 
 def molecular_config(node: DictConfig) -> MolecularConfig:
-    """The settings of a molecular surrogate, from the configuration group `surrogate`."""
-    return build(MolecularConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="surrogate")
+    """The settings of a molecular surrogate, from the configuration group `model`."""
+    return build(MolecularConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
 
 
 def train_graph(config: DictConfig, run_dir: Path) -> dict[str, float]:
     """Train on a table: split, fit, calibrate, score on the test part; only the first of several processes scores."""
     data = build(TableSettings, config.data, where="data")
     recipe = build(TrainConfig, config.train, where="train")
-    model = molecular_config(config.surrogate)
+    model = molecular_config(config.model)
     path = existing_file(data.file, "data.file")
     with first_rejects(run_dir) as rejects:
         labels = read_table(path, data.smiles, names(data.target), names(data.unit), rejects)
@@ -155,23 +155,23 @@ def train(config: DictConfig, run_dir: Path) -> None:
     """Train the kind of surrogate that the configuration chooses."""
     enable_compilation_cache()
     initialise_distributed(build(TrainSettings, config, where="").devices)
-    if config.surrogate.kind == "potentials":
+    if config.model.kind == "potentials":
         from experiments.tasks.forces import train_forces
 
         metrics = train_forces(config, run_dir)
-    elif config.surrogate.kind == "fields":
+    elif config.model.kind == "fields":
         from experiments.tasks.fields import train_fields
 
         metrics = train_fields(config, run_dir)
-    elif config.surrogate.kind == "forecasts":
+    elif config.model.kind == "forecasts":
         from experiments.tasks.forecasts import train_forecaster
 
         metrics = train_forecaster(config, run_dir)
-    elif config.surrogate.kind == "meshes":
+    elif config.model.kind == "meshes":
         from experiments.tasks.meshes import train_meshes
 
         metrics = train_meshes(config, run_dir)
-    elif config.surrogate.kind == "parameters":
+    elif config.model.kind == "parameters":
         from experiments.tasks.parameters import train_parametric
 
         metrics = train_parametric(config, run_dir)
@@ -206,7 +206,7 @@ def closing_rows(metrics: Mapping[str, float]) -> dict[str, str]:
 
 def unused_in_training(config: DictConfig) -> dict[str, str]:
     """Keys that this kind of surrogate or training does not use, with the reason; see `application.strict`."""
-    kind = str(config.surrogate.kind)
+    kind = str(config.model.kind)
     unused: dict[str, str] = {}
     tuned = config.tune.surrogate is not None
     if kind not in ("potentials", "forecasts"):

@@ -96,4 +96,4 @@ def windows(config: DictConfig, run_dir: Path) -> None:
     summary("Written", {**rows, "size": f"{size / 1e6:,.1f} MB in {seconds:.1f} s", "windows": out})
 
 
-main = application("windows", windows, root="apply")
+main = application("windows", windows)

@@ -73,7 +73,7 @@ class FieldData(PartedData):
 
 
 def field_config(node: DictConfig) -> FieldConfig:
-    """The settings of a surrogate of fields, from the configuration group `surrogate`.
+    """The settings of a surrogate of fields, from the configuration group `model`.
 
     Raises:
         InputError: an architecture or key is unknown, or a value is out of range.
@@ -81,12 +81,12 @@ def field_config(node: DictConfig) -> FieldConfig:
     name = str(node.network.get("architecture"))
     if name not in ARCHITECTURES:
         raise InputError(
-            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="surrogate.network.architecture"
+            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="model.network.architecture"
         )
     inner = OmegaConf.masked_copy(node.network, [str(k) for k in node.network if k != "architecture"])
     outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
-    network = build(ARCHITECTURES[name][0], inner, where="surrogate.network")
-    return FieldConfig(**vars(build(FieldSettings, outer, where="surrogate")), network=network)
+    network = build(ARCHITECTURES[name][0], inner, where="model.network")
+    return FieldConfig(**vars(build(FieldSettings, outer, where="model")), network=network)
 
 
 def train_fields(config: DictConfig, run_dir: Path) -> dict[str, float]:
@@ -96,7 +96,7 @@ def train_fields(config: DictConfig, run_dir: Path) -> dict[str, float]:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
     data = build(FieldData, config.data, where="data")
-    model = field_config(config.surrogate)
+    model = field_config(config.model)
     recipe = build(TrainConfig, config.train, where="train")
     fields, others = read_parted(data, run_dir, partial(_read, data))
     for name, other in others.items():

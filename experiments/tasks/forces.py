@@ -117,7 +117,7 @@ def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
         keys=data.keys("data."),
     )
     tune = build(TuneConfig, config.tune, where="tune")
-    surrogate = potential_config(config.surrogate)
+    surrogate = potential_config(config.model)
     baseline = None if config.get("baseline") is None else instantiate(config.baseline)
     return train_potential(
         files,
@@ -130,7 +130,7 @@ def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
 
 
 def potential_config(node: DictConfig) -> PotentialConfig:
-    """The settings of a potential, from the configuration group `surrogate`.
+    """The settings of a potential, from the configuration group `model`.
 
     Raises:
         InputError: an architecture or key is unknown, or a value is out of range.
@@ -138,12 +138,12 @@ def potential_config(node: DictConfig) -> PotentialConfig:
     name = str(node.network.get("architecture"))
     if name not in ARCHITECTURES:
         raise InputError(
-            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="surrogate.network.architecture"
+            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="model.network.architecture"
         )
     inner = OmegaConf.masked_copy(node.network, [str(k) for k in node.network if k != "architecture"])
     outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
-    network = build(ARCHITECTURES[name][0], inner, where="surrogate.network")
-    return PotentialConfig(**vars(build(PotentialSettings, outer, where="surrogate")), network=network)
+    network = build(ARCHITECTURES[name][0], inner, where="model.network")
+    return PotentialConfig(**vars(build(PotentialSettings, outer, where="model")), network=network)
 
 
 def train_potential(

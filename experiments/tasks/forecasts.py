@@ -72,7 +72,7 @@ def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
 
 
 def weather_config(node: DictConfig) -> WeatherConfig:
-    """The settings of a forecaster, from the configuration group `surrogate`.
+    """The settings of a forecaster, from the configuration group `model`.
 
     Raises:
         InputError: an architecture or key is unknown, or a value is out of range.
@@ -80,12 +80,12 @@ def weather_config(node: DictConfig) -> WeatherConfig:
     name = str(node.network.get("architecture"))
     if name not in ARCHITECTURES:
         raise InputError(
-            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="surrogate.network.architecture"
+            f"no architecture {name!r}; there are {', '.join(ARCHITECTURES)}", where="model.network.architecture"
         )
     inner = OmegaConf.masked_copy(node.network, [str(k) for k in node.network if k != "architecture"])
     outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
-    network = build(ARCHITECTURES[name][0], inner, where="surrogate.network")
-    return WeatherConfig(**vars(build(WeatherSettings, outer, where="surrogate")), network=network)
+    network = build(ARCHITECTURES[name][0], inner, where="model.network")
+    return WeatherConfig(**vars(build(WeatherSettings, outer, where="model")), network=network)
 
 
 def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
@@ -101,7 +101,7 @@ def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
     return train_on_windows(
         store,
         data,
-        weather_config(config.surrogate),
+        weather_config(config.model),
         build(TrainConfig, config.train, where="train"),
         run_dir,
         init=init,

@@ -55,14 +55,14 @@ class MeshData(PartedData):
 
 
 def mesh_config(node: DictConfig) -> MeshConfig:
-    """The settings of a surrogate on meshes, from the configuration group `surrogate`.
+    """The settings of a surrogate on meshes, from the configuration group `model`.
 
     Raises:
         InputError: a key is unknown, or a value is out of range.
     """
-    network = build(MeshNetworkConfig, node.network, where="surrogate.network")
+    network = build(MeshNetworkConfig, node.network, where="model.network")
     outer = OmegaConf.masked_copy(node, [str(k) for k in node if k not in ("kind", "network")])
-    settings = build(MeshConfig, outer, where="surrogate")
+    settings = build(MeshConfig, outer, where="model")
     return MeshConfig(network, settings.ensemble, settings.buckets, settings.scalar_weight)
 
 
@@ -73,7 +73,7 @@ def train_meshes(config: DictConfig, run_dir: Path) -> dict[str, float]:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
     data = build(MeshData, config.data, where="data")
-    model = mesh_config(config.surrogate)
+    model = mesh_config(config.model)
     recipe = build(TrainConfig, config.train, where="train")
     samples, others = read_parted(data, run_dir, partial(_read, data))
     return train_on_meshes(samples, others, data, model, recipe, run_dir)

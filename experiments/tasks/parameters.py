@@ -43,8 +43,8 @@ class ParameterData(PartedData):
 
 
 def parametric_config(node: DictConfig) -> ParametricConfig:
-    """The settings of a surrogate of parameters, from the configuration group `surrogate`."""
-    return build(ParametricConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="surrogate")
+    """The settings of a surrogate of parameters, from the configuration group `model`."""
+    return build(ParametricConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
 
 
 def train_parametric(config: DictConfig, run_dir: Path) -> dict[str, float]:
@@ -54,7 +54,7 @@ def train_parametric(config: DictConfig, run_dir: Path) -> dict[str, float]:
         InputError: a file is missing, a key is unknown or a value is out of range.
     """
     data = build(ParameterData, config.data, where="data")
-    model = parametric_config(config.surrogate)
+    model = parametric_config(config.model)
     recipe = build(TrainConfig, config.train, where="train")
     table, others = read_parted(data, run_dir, partial(_read, names(data.target), data.inputs))
     return train_on_table(table, others, data, model, recipe, run_dir)

@@ -86,7 +86,7 @@ FIXED = ("ensemble", "repulsion", "long_range")
 
 
 def fixed_by_weights(config: DictConfig) -> dict[str, str]:
-    """Keys of `surrogate` whose values contradict the weights of `tune.surrogate`, with the reason.
+    """Keys of `model` whose values contradict the weights of `tune.surrogate`, with the reason.
 
     Args:
         config: configuration of `understudy train experiment=molecules/forces`.
@@ -102,18 +102,18 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     with card_errors(directory), within("facts.config"):
         facts = decode(dict[str, Any], card.get("facts"))
         old = PotentialConfig.from_json(decode(dict[str, Any], facts.get("config"))).to_json()
-    new: Any = OmegaConf.to_container(config.surrogate, resolve=True)
+    new: Any = OmegaConf.to_container(config.model, resolve=True)
     why = "the weights of tune.surrogate hold {}, which stays"
     changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}
-    unused = {f"surrogate.{name}": text for name, text in changed.items()}
+    unused = {f"model.{name}": text for name, text in changed.items()}
     network, old_network = new["network"], old["network"]
     if network.get("architecture") != old_network["architecture"]:
-        unused["surrogate.network"] = unused["surrogate="] = why.format(f"a network {old_network['architecture']}")
+        unused["model.network"] = unused["model="] = why.format(f"a network {old_network['architecture']}")
     else:
         different = [k for k, v in network.items() if k in old_network and old_network[k] != v]
-        unused |= {f"surrogate.network.{k}": why.format(f"{k}={old_network[k]}") for k in different}
+        unused |= {f"model.network.{k}": why.format(f"{k}={old_network[k]}") for k in different}
         if "ensemble" in changed:
-            unused["surrogate="] = changed["ensemble"]
+            unused["model="] = changed["ensemble"]
     return unused
 
 

@@ -60,9 +60,7 @@ class CoarseDarcy:
         """
         low, high = float(field.min()), float(field.max())
         if low == high:
-            raise InputError(
-                "the permeability is the same everywhere", where="surrogate.coarse", remedy="Set it to none"
-            )
+            raise InputError("the permeability is the same everywhere", where="model.coarse", remedy="Set it to none")
         rows = slice(0, COMPARED)
         size = np.maximum(
             np.linalg.norm(np.asarray(truth[rows], np.float64).reshape(len(truth[rows]), -1), axis=1), SMALLEST
@@ -115,7 +113,7 @@ def refuse_unfit(layout: Layout) -> None:
     if layout.evolves or not one or not square:
         raise InputError(
             "coarse Darcy flow needs one field, the permeability, on a square that is not periodic, and one answer",
-            where="surrogate.coarse",
+            where="model.coarse",
             remedy="Set it to none",
         )
 

@@ -60,13 +60,13 @@ def fit_field(
     if layout.evolves and config.unroll >= times:
         raise InputError(
             f"{config.unroll} steps are unrolled, the trajectories have {times - 1}",
-            where="surrogate.unroll",
+            where="model.unroll",
             remedy="Give fewer",
         )
     if config.constraint == "mean" and not layout.evolves:
         raise InputError(
             f"{layout.output.name} does not evolve, so there is no state whose mean it could keep",
-            where="surrogate.constraint",
+            where="model.constraint",
             remedy="Set it to none",
         )
     dims = len(layout.space)
@@ -75,7 +75,7 @@ def fit_field(
         fitting = " or ".join(map(str, solenoidal))
         raise InputError(
             f"a {config.constraint} answer needs a velocity on a periodic domain in {fitting}D",
-            where="surrogate.constraint",
+            where="model.constraint",
             remedy="Set it to none",
         )
     for other, name in ((valid, "validation"), (calibration, "calibration")):
@@ -111,7 +111,7 @@ def fit_field(
             raise InputError(
                 "rollouts of the calibration part are not finite",
                 where="data.parts",
-                remedy="Train longer, or with surrogate.unroll above 1",
+                remedy="Train longer, or with model.unroll above 1",
             )
         surrogate = surrogate.with_facts(bands=Bands.fit(calibration.states, answer.mean, answer.std))
     return surrogate, result

@@ -169,7 +169,7 @@ def adjust_climate(
     starts = store.starts(unbanded.history, part)
     if len(starts) < runs:
         raise InputError(
-            f"{len(starts)} states to begin from, {runs} runs", where="surrogate.adjust_runs", remedy="Ask for fewer"
+            f"{len(starts)} states to begin from, {runs} runs", where="model.adjust_runs", remedy="Ask for fewer"
         )
     starts = starts[np.linspace(0, len(starts) - 1, runs).round().astype(int)]
     model = replace(unbanded.facts, config=config).model()
@@ -229,7 +229,7 @@ def adjust_climate(
             if int(carry.restarts) - restarts > runs * CHUNK / 2:
                 raise InputError(
                     "the runs leave the climatological range at once", where="surrogate",
-                    remedy="Train longer, or with surrogate.unroll above 1",
+                    remedy="Train longer, or with model.unroll above 1",
                 )  # fmt: skip
             bar.update(task, completed=done)
             if interrupt.asked:

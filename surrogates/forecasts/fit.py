@@ -45,7 +45,7 @@ def usual_states(
         mean = np.array(store.statistics_of(part).mean, np.float32)
         return np.broadcast_to(mean, (1, *shape)).copy(), (0,)
     if kind == "hour" and not store.layout.calendar:
-        raise InputError("the states have no dates", where="surrogate.usual", remedy="Set it to mean")
+        raise InputError("the states have no dates", where="model.usual", remedy="Set it to mean")
     hours: list[int] = [0]
     of = np.zeros(part[1] - part[0], int)
     if kind == "hour":
@@ -75,7 +75,7 @@ def scale_of(
         day = round(24 / store.layout.step_hours)
         if day < 1 or abs(day * store.layout.step_hours - 24) > 1e-6:
             raise InputError(
-                f"steps of {store.layout.step_hours:g} h make no day", where="surrogate.usual", remedy="Set it to mean"
+                f"steps of {store.layout.step_hours:g} h make no day", where="model.usual", remedy="Set it to mean"
             )
         weights, last = config.day_weights, -2
         for start in store.starts(day * len(weights) + 1, part):
@@ -168,7 +168,7 @@ def fit_weather(
     for other in also:
         layout.refuse_other_states(other.layout, "data.also", "those of data.file")
     if config.keep_mass and "surface_pressure" not in layout.variables:
-        raise InputError("no surface_pressure in the states", where="surrogate.keep_mass", remedy="Set it to false")
+        raise InputError("no surface_pressure in the states", where="model.keep_mass", remedy="Set it to false")
     usual, hours = usual_states(store, train, config.usual)
     if config.mirror:
         _refuse_unlike_halves(store)
@@ -215,7 +215,7 @@ def fit_weather(
             raise InputError(
                 f"the {name} part has no {frames + config.unroll} states that follow one another",
                 where="data.parts",
-                remedy="Give it more, or lower surrogate.history or surrogate.unroll",
+                remedy="Give it more, or lower model.history or model.unroll",
             )
     model = facts.model(usual, static.astype(np.float32), training.seed)
     if init is not None:
@@ -252,15 +252,15 @@ def _refuse_unlike_halves(store: WindowStore) -> None:
     try:
         store.layout.mirror(np.zeros((*store.layout.grid.shape, len(store.layout.channels)), np.float32))
     except ValueError as error:
-        raise InputError(str(error), where="surrogate.mirror", remedy=remedy) from error
+        raise InputError(str(error), where="model.mirror", remedy=remedy) from error
     static = store.static
     apart = np.abs(static - static[::-1]).max(axis=(0, 1)) > 1e-3 * np.abs(static).max(axis=(0, 1))
     if apart.any():
         name = store.layout.static[int(apart.argmax())]
-        raise InputError(f"{name} tells the hemispheres apart", where="surrogate.mirror", remedy=remedy)
+        raise InputError(f"{name} tells the hemispheres apart", where="model.mirror", remedy=remedy)
     if store.layout.calendar:
         raise InputError(
-            "the states have dates, and seasons tell the hemispheres apart", where="surrogate.mirror", remedy=remedy
+            "the states have dates, and seasons tell the hemispheres apart", where="model.mirror", remedy=remedy
         )
 
 
@@ -294,7 +294,7 @@ def forecast_errors(
     if not len(starts):
         raise InputError(
             f"a part has no {history + steps} states that follow one another", where="data.parts",
-            remedy="Give it more, or lower surrogate.steps",
+            remedy="Give it more, or lower model.steps",
         )  # fmt: skip
     starts = starts[np.unique(np.linspace(0, len(starts) - 1, min(most, len(starts))).round().astype(int))]
     batches = []
@@ -310,6 +310,6 @@ def forecast_errors(
     if not np.isfinite(errors).all():
         raise InputError(
             "forecasts of a held-out part have values that are not finite", where="surrogate",
-            remedy="Train longer, or with surrogate.unroll above 1",
+            remedy="Train longer, or with model.unroll above 1",
         )  # fmt: skip
     return errors

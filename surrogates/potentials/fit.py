@@ -93,7 +93,7 @@ def fit_potential(
     if config.long_range and train.periodic.any():
         raise InputError(
             "latent charges without cutoff need isolated molecules",
-            where="surrogate.long_range",
+            where="model.long_range",
             remedy="Set it to false, or leave periodic structures out",
         )
     resumes = tune is not None and head in tune.potential.facts.heads

@@ -269,7 +269,7 @@ def test_training_tells_how_long_it_waited_and_how_often_it_compiled(tmp_path: P
         "valid": write(labelled.take(np.arange(20, 24)), tmp_path / "valid.xyz"),
         "isolated": write(atoms, tmp_path / "atoms.xyz"),
     }
-    small = ["surrogate.network.features=4", "surrogate.network.layers=1", "surrogate.buckets=1"]
+    small = ["model.network.features=4", "model.network.layers=1", "model.buckets=1"]
     metrics = ours(tmp_path / "run", parts, "painn", 2.0, small)
     assert set(metrics) == {"seconds", *LOOP}
     assert 0.0 <= metrics["data_wait_share"] <= 1.0

@@ -118,7 +118,7 @@ class ConvNet(nnx.Module):
         if shape.grid.periodic and self.fill[1]:
             raise InputError(
                 f"patches of {config.patch} points do not divide the {columns} longitudes of the circle",
-                where="surrogate.network.patch", remedy="Give a divisor, or 1",
+                where="model.network.patch", remedy="Give a divisor, or 1",
             )  # fmt: skip
         self.encode = Encoder(config, shape, rngs)
         each = [config.dilations[i % len(config.dilations)] for i in range(config.blocks)]
@@ -129,7 +129,7 @@ class ConvNet(nnx.Module):
         if shape.grid.is_global and reach > most:
             raise InputError(
                 f"kernels reach {reach} points, and {most} rows lie beyond a pole",
-                where="surrogate.network.dilations", remedy="Lower them, or size or patch",
+                where="model.network.dilations", remedy="Lower them, or size or patch",
             )  # fmt: skip
         if config.patch > 1:
             inside = config.patch**2 * config.width

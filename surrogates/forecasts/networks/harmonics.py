@@ -62,8 +62,8 @@ class Harmonics:
                 return spacing
         raise InputError(
             "spherical harmonics need a global grid whose latitudes are Gaussian or even",
-            where="surrogate.network.architecture",
-            remedy="Regrid the data, or choose surrogate=weather_conv",
+            where="model.network.architecture",
+            remedy="Regrid the data, or choose model=weather_conv",
         )
 
     @cached_property
@@ -143,7 +143,7 @@ def _dinosaur() -> Any:
         from dinosaur import spherical_harmonic
     except ImportError as error:
         raise InputError(
-            f"spherical harmonics need dinosaur: {error}", where="surrogate.network.architecture",
-            remedy=f"Run {INSTALL}, or choose surrogate=weather_conv",
+            f"spherical harmonics need dinosaur: {error}", where="model.network.architecture",
+            remedy=f"Run {INSTALL}, or choose model=weather_conv",
         ) from error  # fmt: skip
     return spherical_harmonic

@@ -116,8 +116,8 @@ class MeshNet(nnx.Module):
     def __init__(self, config: MeshConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         if not shape.grid.is_global:
             raise InputError(
-                "a mesh of the sphere needs a global grid", where="surrogate.network.architecture",
-                remedy="Choose surrogate=weather_conv for a region",
+                "a mesh of the sphere needs a global grid", where="model.network.architecture",
+                remedy="Choose model=weather_conv for a region",
             )  # fmt: skip
         self.config, self.shape = config, shape
         meshes = refinements(config.refinements)

@@ -12,7 +12,7 @@ from data.plain import PlainError, decode
 
 #: Name of an architecture -> (class of its settings, class of its network).
 Table = Mapping[str, tuple[type[Any], Any]]
-WHERE = "surrogate.network"
+WHERE = "model.network"
 
 
 def settings_to_json(config: Any, table: Table) -> dict[str, Any]:

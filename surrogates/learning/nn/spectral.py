@@ -32,7 +32,7 @@ def modes_per_dim(modes: tuple[int, ...], dims: int) -> tuple[int, ...]:
     if len(modes) not in (1, dims):
         raise InputError(
             f"must be one number, or one for each of {dims} dims, got {list(modes)}",
-            where="surrogate.network.modes",
+            where="model.network.modes",
             remedy=f"Give one, such as [{modes[0] if modes else 12}]",
         )
     return modes if len(modes) == dims else modes * dims

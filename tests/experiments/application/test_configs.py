@@ -50,8 +50,8 @@ def names(folder: str) -> list[str]:
     return sorted(p.stem for p in (CONF / folder).glob("*.yaml"))
 
 
-def composed(config: str, *overrides: str, root: str = ""):  # type: ignore[no-untyped-def]
-    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+def composed(config: str, *overrides: str):  # type: ignore[no-untyped-def]
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(config, list(overrides))
 
 
@@ -68,9 +68,9 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
     assert len(simulator.fingerprint) == 64
 
 
-@pytest.mark.parametrize("name", names("surrogate"))
+@pytest.mark.parametrize("name", names("model"))
 def test_a_surrogate_is_described(name: str) -> None:
-    node = composed("train", f"surrogate={name}", "data.file=x", "data.target=y").surrogate
+    node = composed("train", f"model={name}", "data.file=x", "data.target=y").model
     if node.kind == "properties":
         assert molecular_config(node).ensemble >= 1
     elif node.kind == "fields":
@@ -92,9 +92,9 @@ def test_a_surrogate_is_described(name: str) -> None:
 
 def test_an_unknown_architecture_or_key_is_named() -> None:
     with pytest.raises(InputError, match="no architecture 'nequip'; there are painn, ace"):
-        potential_config(composed("train", "surrogate=painn", "surrogate.network.architecture=nequip").surrogate)
+        potential_config(composed("train", "model=painn", "model.network.architecture=nequip").model)
     with pytest.raises(InputError, match="degree"):
-        potential_config(composed("train", "surrogate=painn", "+surrogate.network.degree=3").surrogate)
+        potential_config(composed("train", "model=painn", "+model.network.degree=3").model)
 
 
 @pytest.mark.parametrize("name", names("train"))
@@ -103,7 +103,7 @@ def test_a_recipe_is_one(name: str) -> None:
     assert build(TrainConfig, config.train, where="train").epochs > 0
 
 
-@pytest.mark.parametrize("name", names("common/objective"))
+@pytest.mark.parametrize("name", names("objective"))
 def test_an_objective_is_one(name: str) -> None:
     config = composed("pipeline", f"objective={name}", "experiment=molecules")
     build(Objective, config.objective, where="objective")
@@ -112,12 +112,12 @@ def test_an_objective_is_one(name: str) -> None:
 @pytest.mark.parametrize("experiment", ["molecules/graph", "molecules/forces"])
 def test_an_experiment_composes(experiment: str) -> None:
     config = composed("train", f"experiment={experiment}")
-    assert config.surrogate.kind in ("properties", "potentials")
+    assert config.model.kind in ("properties", "potentials")
 
 
 def test_the_experiment_on_meshes_composes() -> None:
     config = composed("train", "experiment=fluids/mesh", "data.file=x")
-    assert mesh_config(config.surrogate).network.blocks > 1
+    assert mesh_config(config.model).network.blocks > 1
     assert build(MeshData, config.data, where="data").scalars == ["drag", "lift"]
     build(TrainConfig, config.train, where="train")
 
@@ -125,7 +125,7 @@ def test_the_experiment_on_meshes_composes() -> None:
 @pytest.mark.parametrize("name", [n for n in names("experiment/fluids") if n not in ("drag", "mesh")])
 def test_an_experiment_with_fields_composes(name: str) -> None:
     config = composed("train", f"experiment=fluids/{name}", "data.file=x")
-    assert field_config(config.surrogate).network is not None
+    assert field_config(config.model).network is not None
     build(FieldData, config.data, where="data")
     build(TrainConfig, config.train, where="train")
 
@@ -133,21 +133,21 @@ def test_an_experiment_with_fields_composes(name: str) -> None:
 @pytest.mark.parametrize("name", names("experiment/weather"))
 def test_an_experiment_with_forecasts_composes(name: str) -> None:
     config = composed("train", f"experiment=weather/{name}", "data.file=x")
-    assert weather_config(config.surrogate).network is not None
+    assert weather_config(config.model).network is not None
     build(WindowData, config.data, where="data")
     build(TrainConfig, config.train, where="train")
 
 
-@pytest.mark.parametrize("name", names("apply/source"))
+@pytest.mark.parametrize("name", names("source"))
 def test_a_source_of_states_is_one(name: str) -> None:
     more = ["source.surrogate=y"] if name == "drift" else []
-    source = instantiate(composed("windows", f"source={name}", "source.path=x", *more, root="apply").source)
+    source = instantiate(composed("windows", f"source={name}", "source.path=x", *more).source)
     assert source.path == "x"
 
 
-@pytest.mark.parametrize("name", names("apply/forecasts"))
+@pytest.mark.parametrize("name", names("forecasts"))
 def test_an_evaluation_of_forecasts_is_one(name: str) -> None:
-    node = composed("evaluate", "surrogate=x", f"forecasts={name}", "forecasts.file=x", root="apply").forecasts
+    node = composed("evaluate", "surrogate=x", f"forecasts={name}", "forecasts.file=x").forecasts
     assert build(ForecastEvaluation, node, where="forecasts").references
 
 
@@ -214,9 +214,9 @@ def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_
     assert [input_hash(r) for r in draw_requests(fewer, solver)[0]] == [input_hash(r) for r in requests[:2]]
 
 
-@pytest.mark.parametrize("name", names("apply"))
-def test_a_stage_that_applies_a_surrogate_composes(name: str) -> None:
-    assert composed(name, root="apply").stage == name
+@pytest.mark.parametrize("name", [name for name in names("") if name != "active"])
+def test_a_stage_composes(name: str) -> None:
+    assert composed(name).stage == name
 
 
 def test_the_pipeline_builds_all_its_parts() -> None:
@@ -241,7 +241,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
     for name in names("train"):
         node = composed("train", f"train={name}", "data.file=x", "data.target=y").train
         assert options(node) == {f.name for f in fields(TrainConfig)}, name
-    for name in names("common/objective"):
+    for name in names("objective"):
         node = composed("pipeline", f"objective={name}", "experiment=molecules").objective
         assert options(node) == {f.name for f in fields(Objective)}, name
     assert options(composed("simulate").campaign) == {f.name for f in fields(CampaignConfig)}
@@ -253,19 +253,19 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("stage", "root", "settings"),
+    ("stage", "settings"),
     [
-        ("pipeline", "", PipelineSettings),
-        ("simulate", "", SimulateSettings),
-        ("train", "", TrainSettings),
-        ("evaluate", "apply", EvaluateSettings),
-        ("prepare", "apply", PrepareSettings),
-        ("report", "apply", ReportSettings),
-        ("screen", "apply", ScreenSettings),
-        ("windows", "apply", WindowsSettings),
+        ("pipeline", PipelineSettings),
+        ("simulate", SimulateSettings),
+        ("train", TrainSettings),
+        ("evaluate", EvaluateSettings),
+        ("prepare", PrepareSettings),
+        ("report", ReportSettings),
+        ("screen", ScreenSettings),
+        ("windows", WindowsSettings),
     ],
 )
-def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, root: str, settings: type) -> None:
+def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, settings: type) -> None:
     # A group of which nothing need be chosen is there once something is.
     optional = {
         "train": ["simulator@baseline=xtb"],
@@ -273,14 +273,14 @@ def test_the_keys_of_a_stage_are_those_that_its_code_knows(stage: str, root: str
         "evaluate": ["comparison=burgers", "forecasts=held_out"],
     }
     chosen = optional.get(stage, [])
-    assert options(composed(stage, *chosen, root=root)) == {f.name for f in fields(settings)}
+    assert options(composed(stage, *chosen)) == {f.name for f in fields(settings)}
 
 
 def test_windows_are_changed_and_added_as_the_help_says() -> None:
     added = composed("pipeline", "objective.windows.gap=[2,9]", "+objective.windows.energy=[-9,0]").objective
     assert read_objective(added).windows == {"gap": [2, 9], "energy": [-9, 0]}
-    for stage, root in (("pipeline", ""), ("screen", "apply")):
-        assert "+objective.windows." in (CONF / root / f"{stage}.yaml").read_text()
+    for stage in ("pipeline", "screen"):
+        assert "+objective.windows." in (CONF / f"{stage}.yaml").read_text()
 
 
 def test_every_file_says_what_it_is() -> None:

@@ -41,8 +41,8 @@ def names(folder: str) -> list[str]:
     return sorted(p.stem for p in (CONF / folder).glob("*.yaml"))
 
 
-def composed(config: str, *overrides: str, root: str = "") -> Any:
-    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+def composed(config: str, *overrides: str) -> Any:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(config, list(overrides))
 
 
@@ -92,20 +92,20 @@ EXPERIMENTS = {
 #: What some of them need besides to be small.
 MORE = {
     "fluids/darcy": ["train.max_seconds=null"],
-    "fluids/navier_stokes": ["surrogate.unroll=2", "train.max_seconds=null"],
-    "weather/forecast": ["surrogate.unroll=2"],
+    "fluids/navier_stokes": ["model.unroll=2", "train.max_seconds=null"],
+    "weather/forecast": ["model.unroll=2"],
     "weather/held_suarez": [
         "train.max_seconds=null",
-        "surrogate.truncation=5",
-        "surrogate.keep_mass=false",
-        "surrogate.mirror=false",
+        "model.truncation=5",
+        "model.keep_mass=false",
+        "model.mirror=false",
     ],
-    "weather/t2m_uk": ["surrogate.unroll=2", "surrogate.history=1", "surrogate.network.patch=1"],
+    "weather/t2m_uk": ["model.unroll=2", "model.history=1", "model.network.patch=1"],
 }
 
 
 def test_every_file_of_training_is_run() -> None:
-    groups = ("surrogate", "train", "data")
+    groups = ("model", "train", "data")
     with initialize_config_dir(str(CONF), version_base="1.3"):
         configs = [compose("train", [f"experiment={name}"], return_hydra_config=True) for name in EXPERIMENTS]
     chosen = [{g: str(c.hydra.runtime.choices[g]) for g in groups} for c in configs]
@@ -121,14 +121,14 @@ def material(data: str, folder: Path) -> list[str]:
     if data == "table":
         rows = [f"{'C' * n}{end},{n}" for n in range(1, 12) for end in ("O", "N", "F")]
         (folder / "t.csv").write_text("smiles,y\n" + "\n".join(rows) + "\n")
-        return [f"data.file={folder / 't.csv'}", "data.target=y", "surrogate.buckets=1"]
+        return [f"data.file={folder / 't.csv'}", "data.target=y", "model.buckets=1"]
     if data == "parameters":
         inputs = (Variable("a", (), "1", "float64", "a number"), Variable("b", (), "1", "float64", "another"))
         outputs = (Variable("y", (), "1", "float64", "their sum"),)
         with RecordStore.create(folder / "p.zarr", inputs, outputs, provenance={"fingerprint": "f" * 64}) as store:
             for k in range(60):
                 store.append(str(k), {"a": k / 60, "b": (k % 7) / 7, "y": 1 + k / 60 + (k % 7) / 7}, seconds=1.0)
-        return [f"data.file={folder / 'p.zarr'}", "data.target=[y]", "surrogate.width=8", "surrogate.ensemble=2"]
+        return [f"data.file={folder / 'p.zarr'}", "data.target=[y]", "model.width=8", "model.ensemble=2"]
     if data == "meshes":
         stored = small_meshes.write_store(folder / "m.zarr", small_meshes.samples(24))
         more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
@@ -140,7 +140,7 @@ def material(data: str, folder: Path) -> list[str]:
         values = 280 + np.random.default_rng(0).normal(size=(90, 9, 18, 1)).astype(np.float32)
         states = Segment.of(layout.unstack(values, ("time",), {"time": times}))
         write_windows(folder / "w", [states], layout, fingerprint="f" * 64)
-        return [f"data.file={folder / 'w'}", "surrogate.steps=2", "data.parts=[30,13,27,20]"]
+        return [f"data.file={folder / 'w'}", "model.steps=2", "data.parts=[30,13,27,20]"]
     if data == "fields":
         x = np.arange(16) / 16
         size, phase = np.meshgrid(np.linspace(0.5, 1.5, 8), np.linspace(0, 6, 5))
@@ -164,7 +164,7 @@ def material(data: str, folder: Path) -> list[str]:
         frames.append(frame)
     write(folder / "f.xyz", frames, format="extxyz")
     more = [f"data.train={folder / 'f.xyz'}", "data.valid=0.2", f"data.test=[{folder / 'f.xyz'}]"]
-    return [*more, "surrogate.buckets=1", "surrogate.committee=0"]
+    return [*more, "model.buckets=1", "model.committee=0"]
 
 
 #: A score that a training on each kind of data ends with, and the stage that does it.
@@ -182,10 +182,10 @@ ENDS: dict[str, tuple[str, Any]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize(("surrogate", "recipe", "data"), RUNS)
 def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, data: str, tmp_path: Path) -> None:
-    choices = [f"surrogate={surrogate}", f"train={recipe}", f"data={data}", "train.epochs=1", "train.mlflow=false"]
+    choices = [f"model={surrogate}", f"train={recipe}", f"data={data}", "train.epochs=1", "train.mlflow=false"]
     if data in ("fields", "windows", "structures"):
         small = {"layers": 1} if data == "structures" else SMALLER.get(surrogate, {"layers": 1, "width": 8})
-        choices += [f"surrogate.network.{k}={v}" for k, v in small.items()]
+        choices += [f"model.network.{k}={v}" for k, v in small.items()]
     score, stage = ENDS[data]
     metrics = stage(composed("train", *choices, *material(data, tmp_path)), tmp_path / "run")
     assert np.isfinite(metrics[score])
@@ -202,7 +202,7 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
 ) -> None:
     data, network = EXPERIMENTS[name]
     command = ["train", f"experiment={name}", *material(data, tmp_path), *MORE.get(name, [])]
-    command += [f"surrogate.network.{value}" for value in network]
+    command += [f"model.network.{value}" for value in network]
     command += ["train.epochs=2", "train.checkpoint_every_s=60", "train.mlflow=false", f"run.dir={tmp_path / 'run'}"]
     end_epoch = _Loop.end_epoch
 
@@ -261,13 +261,13 @@ def test_one_molecule_of_each_simulator(name: str, tmp_path: Path) -> None:
 
 def test_the_report_of_a_run_is_written_where_it_is_asked_for(synthetic_run: Path, tmp_path: Path) -> None:
     page = tmp_path / "page.html"
-    report(composed("report", f"of={synthetic_run}", f"out={page}", root="apply"), tmp_path)
+    report(composed("report", f"of={synthetic_run}", f"out={page}"), tmp_path)
     assert "<svg" in page.read_text()
 
 
 @pytest.mark.parametrize("name", names("common/objective"))
 def test_each_objective_ranks(name: str) -> None:
-    objective = read_objective(composed("screen", f"objective={name}", root="apply").objective)
+    objective = read_objective(composed("screen", f"objective={name}").objective)
     values: dict[str, np.ndarray] = {"in_domain": np.array([True, True, False])}
     for target, numbers in (("gap", [5.5, 5.2, 5.1]), ("dipole_moment", [4.0, 7.0, 9.0])):
         values |= {target: np.array(numbers), f"{target}_std": np.full(3, 0.1)}

@@ -68,39 +68,39 @@ def active(config: DictConfig) -> Any:
     return build(ActiveConfig, {name: config[name] for name in PARTS}, where="")
 
 
-#: Root, stage, choices, the key of a part ("" for the whole), what builds it, and one of its numbers.
-PARTS_BUILT: list[tuple[str, str, str, str, Builder, str]] = [
-    ("", "simulate", "simulator=xtb", "simulator", instantiate, "electronic_temperature"),
-    ("", "simulate", "simulator=ngsolve", "simulator", instantiate, "body.radius"),
-    *(("", "train", f"surrogate={name}", "surrogate", builder, number) for name, builder, number in NETWORKS),
-    ("", "train", "train=graph", "train", built(TrainConfig, "train"), "max_seconds"),
-    ("", "train", "train=graph", "train", built(TrainConfig, "train"), "patience"),
-    *(("", "train", f"data={name}", "data", built(cls, "data"), number) for name, cls, number in DATA),
-    ("", "simulate", "sampling=burgers", "sampling", built(Sampling, "sampling"), "ranges.viscosity.low"),
-    ("apply", "screen", "objective=small_gap", "objective", built(Objective, "objective"), "kappa"),
-    ("apply", "windows", "source=file", "source", instantiate, "step_hours"),
-    ("apply", "evaluate", "forecasts=held_out", "forecasts", built(ForecastEvaluation, "forecasts"), "starts"),
-    ("apply", "evaluate", "comparison=burgers", "comparison", built(FluidComparison, "comparison"), "simulator.dt"),
-    ("apply", "screen", "", "recheck", built(Recheck, "recheck"), "top"),
-    ("", "simulate", "", "campaign", built(CampaignConfig, "campaign"), "timeout_s"),
-    ("", "simulate", "", "conformers", built(ConformerConfig, "conformers"), "n_conformers"),
-    ("", "simulate", "", "", built(SimulateSettings, ""), "limit"),
-    ("", "pipeline", "", "", built(PipelineSettings, ""), "expensive.train"),
-    ("apply", "screen", "", "", built(ScreenSettings, ""), "top_k"),
-    ("apply", "prepare", "", "", built(PrepareSettings, ""), "workers"),
-    ("", "active", "", "", active, "explore.temperature_kelvin"),
+#: Stage, choices, the key of a part ("" for the whole), what builds it, and one of its numbers.
+PARTS_BUILT: list[tuple[str, str, str, Builder, str]] = [
+    ("simulate", "simulator=xtb", "simulator", instantiate, "electronic_temperature"),
+    ("simulate", "simulator=ngsolve", "simulator", instantiate, "body.radius"),
+    *(("train", f"model={name}", "model", builder, number) for name, builder, number in NETWORKS),
+    ("train", "train=graph", "train", built(TrainConfig, "train"), "max_seconds"),
+    ("train", "train=graph", "train", built(TrainConfig, "train"), "patience"),
+    *(("train", f"data={name}", "data", built(cls, "data"), number) for name, cls, number in DATA),
+    ("simulate", "sampling=burgers", "sampling", built(Sampling, "sampling"), "ranges.viscosity.low"),
+    ("screen", "objective=small_gap", "objective", built(Objective, "objective"), "kappa"),
+    ("windows", "source=file", "source", instantiate, "step_hours"),
+    ("evaluate", "forecasts=held_out", "forecasts", built(ForecastEvaluation, "forecasts"), "starts"),
+    ("evaluate", "comparison=burgers", "comparison", built(FluidComparison, "comparison"), "simulator.dt"),
+    ("screen", "", "recheck", built(Recheck, "recheck"), "top"),
+    ("simulate", "", "campaign", built(CampaignConfig, "campaign"), "timeout_s"),
+    ("simulate", "", "conformers", built(ConformerConfig, "conformers"), "n_conformers"),
+    ("simulate", "", "", built(SimulateSettings, ""), "limit"),
+    ("pipeline", "", "", built(PipelineSettings, ""), "expensive.train"),
+    ("screen", "", "", built(ScreenSettings, ""), "top_k"),
+    ("prepare", "", "", built(PrepareSettings, ""), "workers"),
+    ("active", "", "", active, "explore.temperature_kelvin"),
 ]
 
 
 @pytest.mark.parametrize(
-    ("root", "stage", "choice", "key", "builder", "number"),
+    ("stage", "choice", "key", "builder", "number"),
     PARTS_BUILT,
-    ids=[f"{p[1]}-{p[2]}-{p[5]}" for p in PARTS_BUILT],
+    ids=[f"{p[0]}-{p[1]}-{p[4]}" for p in PARTS_BUILT],
 )
 def test_what_is_built_has_its_numbers_in_range(
-    root: str, stage: str, choice: str, key: str, builder: Builder, number: str
+    stage: str, choice: str, key: str, builder: Builder, number: str
 ) -> None:
-    with initialize_config_dir(str(CONF / root), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose(stage, [choice] if choice else [])
     node = config[key] if key else config
     OmegaConf.set_struct(config, False)
@@ -133,7 +133,7 @@ def in_files() -> Iterator[tuple[str, ...]]:
     """Paths of all numbers of all files, each under the key where its file goes."""
     for path in sorted(CONF.rglob("*.yaml")):
         folder = path.relative_to(CONF).parts[:-1]
-        group = [part for part in folder if part not in ("apply", "common", "experiment")]
+        group = [part for part in folder if part not in ("base", "experiment")]
         if folder[:1] == ("experiment",):
             group = []
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
@@ -181,7 +181,7 @@ def test_every_value_of_every_file_lies_in_its_range() -> None:
     for path in sorted(CONF.rglob("*.yaml")):
         content = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
         assert isinstance(content, dict)
-        groups = [part for part in path.relative_to(CONF).parts[:-1] if part not in ("apply", "common", "experiment")]
+        groups = [part for part in path.relative_to(CONF).parts[:-1] if part not in ("base", "experiment")]
         refuse_out_of_range({k: v for k, v in content.items() if k != "hydra"}, ".".join(groups))
 
 

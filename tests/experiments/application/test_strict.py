@@ -45,26 +45,22 @@ from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
 from surrogates.learning.loop import TrainConfig
 
-APPLIED = {path.stem for path in (CONF / "apply").glob("*.yaml")}
-
 
 def composed(stage: str, *overrides: str) -> DictConfig:
-    root = CONF / "apply" if stage in APPLIED else CONF
-    with initialize_config_dir(str(root), version_base="1.3"):
+    with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(stage, list(overrides))
 
 
 def groups(stage: str) -> list[str]:
     """What can be chosen, as in `simulator@baseline`; the choices of active learning are the pipeline's too."""
-    name = f"apply/{stage}" if stage in APPLIED else stage
-    items = [item for item in OmegaConf.load(CONF / f"{name}.yaml")["defaults"] if not isinstance(item, str)]
+    items = [item for item in OmegaConf.load(CONF / f"{stage}.yaml")["defaults"] if not isinstance(item, str)]
     return [str(key).removeprefix("optional ") for item in items for key in item]
 
 
 def options(group: str) -> list[str]:
     name = group.partition("@")[0]
-    folders = [root / name for root in (CONF, CONF / "apply", CONF / "common")]
-    return sorted(p.relative_to(f).with_suffix("").as_posix() for f in folders for p in f.rglob("*.yaml"))
+    folder = CONF / name
+    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
 
 
 def misspelt() -> list[tuple[str, str, str]]:
@@ -171,7 +167,7 @@ def test_a_training_refuses_what_its_kind_makes_no_use_of(experiment: str) -> No
 
 
 def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
-    old = OmegaConf.to_container(composed("train", "experiment=molecules/forces").surrogate)
+    old = OmegaConf.to_container(composed("train", "experiment=molecules/forces").model)
     assert isinstance(old, dict)
     card = {"kind": "potentials", "facts": {"config": {k: v for k, v in old.items() if k != "kind"}}}
     write_card(tmp_path, card)
@@ -181,12 +177,12 @@ def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
         refuse_unused(arguments, unused_in_training(composed("train", *arguments)))
 
     refuse()
-    refuse("surrogate=painn", f"surrogate.network.features={old['network']['features']}", "tune.frozen_body=true")
+    refuse("model=painn", f"model.network.features={old['network']['features']}", "tune.frozen_body=true")
     for override in (
-        "surrogate=ace",
-        "surrogate.network.features=17",
-        "surrogate.ensemble=7",
-        "surrogate=painn_ensemble",
+        "model=ace",
+        "model.network.features=17",
+        "model.ensemble=7",
+        "model=painn_ensemble",
     ):
         with pytest.raises(InputError, match=r"is not used: the weights of tune\.surrogate hold"):
             refuse(override)

@@ -57,7 +57,7 @@ def composed(stage: str, *overrides: str, root: str = ""):  # type: ignore[no-un
 
 def scored(out: Path, surrogate: Path, file: Path, *more: str) -> xr.Dataset:
     asked = [f"surrogate={surrogate}", "forecasts=held_out", f"forecasts.file={file}", *more]
-    evaluate(composed("evaluate", *asked, root="apply"), out)
+    evaluate(composed("evaluate", *asked), out)
     return xr.open_zarr(out / "scores.zarr", consolidated=False)
 
 
@@ -70,8 +70,8 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         years(folder / "test", 2005, 2006)
         config = composed(
             "train", "experiment=weather/forecast", f"data.file={folder / 'train'}", "data.parts=[1200,100,60,101]",
-            "surrogate.steps=3", "surrogate.unroll=1", "surrogate.network.patch=1", "train.epochs=1",
-            "surrogate.noise_dims=2", "surrogate.network.width=8", "surrogate.network.blocks=1", "train.mlflow=false",
+            "model.steps=3", "model.unroll=1", "model.network.patch=1", "train.epochs=1",
+            "model.noise_dims=2", "model.network.width=8", "model.network.blocks=1", "train.mlflow=false",
             "train.checkpoint_every_s=null",
         )  # fmt: skip
         train_forecaster(config, folder / "run")
@@ -256,8 +256,8 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     asked = ["surrogate=null", "forecasts=held_out", f"forecasts.file={truth.path}", "forecasts.starts=null"]
     asked += [f"forecasts.external={tmp_path / 'f.nc'}", "forecasts.references=[persistence,climatology]"]
     with pytest.raises(InputError, match=r"forecasts\.training"):
-        evaluate(composed("evaluate", *asked, root="apply"), tmp_path / "a")
-    evaluate(composed("evaluate", *asked, f"forecasts.training={train.path}", root="apply"), tmp_path / "a")
+        evaluate(composed("evaluate", *asked), tmp_path / "a")
+    evaluate(composed("evaluate", *asked, f"forecasts.training={train.path}"), tmp_path / "a")
     scores = xr.open_zarr(tmp_path / "a" / "scores.zarr", consolidated=False)
     rmse = scores["rmse"].isel(region=0, channel=0)
     assert rmse.sel(system="forecast").values == pytest.approx([72.0, 144.0], rel=1e-3)
@@ -273,7 +273,7 @@ def test_forecasts_made_elsewhere_have_the_same_references_and_page(tmp_path: Pa
     forecasts.to_netcdf(tmp_path / "pa.nc", engine="h5netcdf")
     wrong = [*asked, f"forecasts.external={tmp_path / 'pa.nc'}", f"forecasts.training={train.path}"]
     with pytest.raises(InputError, match="in the truth from"):
-        evaluate(composed("evaluate", *wrong, root="apply"), tmp_path / "b")
+        evaluate(composed("evaluate", *wrong), tmp_path / "b")
 
 
 @pytest.mark.parametrize("dim", ["time", "prediction_timedelta"])

@@ -266,7 +266,7 @@ def test_the_experiment_composes_and_every_part_is_built() -> None:
         wrong = compose("active", ["start=CCO", "stop.labels=5"])
     refuse_unfit(instantiate(config.simulator))
     assert build(ActiveConfig, {name: config[name] for name in PARTS}, where="").choose.rule == "uncertain"
-    assert potential_config(config.surrogate).ensemble > 1
+    assert potential_config(config.model).ensemble > 1
     for name in ("first", "again"):
         assert build(TrainConfig, config[name], where=name).max_seconds is None, "a clock would not repeat itself"
     build(CampaignConfig, config.campaign, where="campaign")
@@ -309,7 +309,7 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path: Path) -> None
 
 
 def test_a_surrogate_that_does_not_know_where_it_is_unsure_is_refused() -> None:
-    with pytest.raises(InputError, match=r"surrogate.ensemble"):
+    with pytest.raises(InputError, match=r"model.ensemble"):
         explore(potential(SMALL["painn"]), waters(2), ExploreConfig(), 0, progress=False)
 
 
@@ -318,8 +318,8 @@ def test_a_surrogate_that_does_not_know_where_it_is_unsure_is_refused() -> None:
 GOAL = 120.0
 TINY = [
     "experiment=molecules/active", "start=O", "simulator=xtb",
-    "surrogate.network.features=16", "surrogate.network.layers=1", "surrogate.network.basis_size=8",
-    "surrogate.ensemble=2", "first.epochs=250", "first.learning_rate=5e-3", "again.epochs=60",
+    "model.network.features=16", "model.network.layers=1", "model.network.basis_size=8",
+    "model.ensemble=2", "first.epochs=250", "first.learning_rate=5e-3", "again.epochs=60",
     "again.learning_rate=2e-3", "initial.count=8", "explore.walkers=8", "explore.steps=200", "explore.record_every=10",
     "choose.batch=6", "choose.audit=5", f"stop.force_error_mev_per_angstrom={GOAL}", "stop.labels=70", "stop.rounds=6",
     "campaign.workers=1",

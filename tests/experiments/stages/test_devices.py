@@ -18,8 +18,8 @@ from experiments.tasks.tables import read_table
 from surrogates.trained import load_surrogate
 
 SMALL = [
-    "train.checkpoint_every_s=0", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
-    "surrogate.ensemble=2", "data.parts=[0.6,0.1,0.2,0.1]",
+    "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
+    "model.ensemble=2", "data.parts=[0.6,0.1,0.2,0.1]",
 ]  # fmt: skip
 
 

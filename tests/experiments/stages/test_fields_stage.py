@@ -29,7 +29,7 @@ from experiments.tasks.parts import split
 from surrogates.trained import load_surrogate
 
 SOLVER = ["equation=burgers", "points=32", "save_dt=0.05", "steps=3", "dt=0.0125", "varied=[viscosity]"]
-NETWORK = ["surrogate.network.width=8", "surrogate.network.layers=2", "surrogate.network.modes=[8]"]
+NETWORK = ["model.network.width=8", "model.network.layers=2", "model.network.modes=[8]"]
 
 
 def composed(config: str, *overrides: str, root: str = "") -> Any:
@@ -100,7 +100,6 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
         *grids,
         rungs,
         *small,
-        root="apply",
     )
     evaluate(config, tmp_path)
     metrics = json.loads((tmp_path / "metrics.json").read_text())
@@ -144,7 +143,7 @@ def test_it_is_scored_on_another_store_and_beside_its_solver(
 
 
 def test_another_grid_than_that_of_the_training_is_refused(trained: Path, tmp_path: Path) -> None:
-    config = composed("evaluate", f"surrogate={trained / 'run'}", "comparison=burgers", root="apply")
+    config = composed("evaluate", f"surrogate={trained / 'run'}", "comparison=burgers")
     with pytest.raises(InputError, match=r"the surrogate answers on \(32,\) points at 4 times, the solver on \(256,\)"):
         evaluate(config, tmp_path)
 
@@ -177,7 +176,7 @@ def test_a_field_that_does_not_evolve_has_no_ladder_to_be_compared_with(tmp_path
     pressure, size = (Variable(name, dims, "1", "float32", name) for name, dims in (("p", ("x",)), ("k", ())))
     layout = Layout(pressure, None, (), (size,), (x,), (True,))
     surrogate: Any = SimpleNamespace(facts=SimpleNamespace(layout=layout))
-    node = composed("evaluate", "surrogate=x", "comparison=burgers", root="apply").comparison
+    node = composed("evaluate", "surrogate=x", "comparison=burgers").comparison
     with pytest.raises(InputError, match="the surrogate answers p, which does not evolve as the answers of a ladder"):
         compare_with_solver(surrogate, node, tmp_path, 1)
     assert not list(tmp_path.iterdir())

@@ -34,8 +34,8 @@ from surrogates.forecasts.seeps import climates
 from surrogates.forecasts.surrogate import Forecaster
 
 SMALL = [
-    "surrogate.network.width=8",
-    "surrogate.network.blocks=1",
+    "model.network.width=8",
+    "model.network.blocks=1",
     "train.mlflow=false",
     "train.checkpoint_every_s=null",
 ]
@@ -52,7 +52,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         store(folder / "windows")
         config = composed(
             "train", "experiment=weather/forecast", f"data.file={folder / 'windows'}", "data.parts=[60,20,20,20]",
-            "surrogate.steps=4", "surrogate.unroll=1", "surrogate.network.patch=1", "train.epochs=12",
+            "model.steps=4", "model.unroll=1", "model.network.patch=1", "train.epochs=12",
             "train.learning_rate=1e-2", *SMALL,
         )  # fmt: skip
         metrics = train_forecaster(config, folder / "run")
@@ -76,7 +76,7 @@ def test_a_training_goes_on_from_a_forecaster_with_longer_rollouts(trained: Path
     first = trained / "run" / "surrogate"
     asked = [
         "experiment=weather/forecast", f"data.file={trained / 'windows'}", "data.parts=[60,20,20,20]",
-        "surrogate.steps=4", "surrogate.unroll=3", "surrogate.network.patch=1", "train.epochs=1",
+        "model.steps=4", "model.unroll=3", "model.network.patch=1", "train.epochs=1",
         "train.learning_rate=1e-6", f"tune.surrogate={first}", *SMALL,
     ]  # fmt: skip
     metrics = train_forecaster(composed("train", *asked), tmp_path / "run")
@@ -86,13 +86,13 @@ def test_a_training_goes_on_from_a_forecaster_with_longer_rollouts(trained: Path
     assert metrics[key] == pytest.approx(before[key], rel=0.01)
     assert metrics["train/seconds"] > before["train/seconds"]
     with pytest.raises(InputError, match="its network is another"):
-        train_forecaster(composed("train", *asked, "surrogate.network.width=6"), tmp_path / "other")
+        train_forecaster(composed("train", *asked, "model.network.width=6"), tmp_path / "other")
 
 
 def test_an_evaluation_writes_scores_and_a_page(trained: Path, tmp_path: Path) -> None:
     config = composed(
         "evaluate", f"surrogate={trained / 'run'}", "forecasts=held_out", f"forecasts.file={trained / 'windows'}",
-        "forecasts.long_days=20", root="apply",
+        "forecasts.long_days=20",
     )  # fmt: skip
     evaluate(config, tmp_path)
     scores = xr.open_zarr(tmp_path / "scores.zarr", consolidated=False)
@@ -285,10 +285,10 @@ def test_the_climate_of_states_and_their_mirror_images_is_that_of_both() -> None
 def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
     surrogate = f"surrogate={trained / 'run'}"
     with pytest.raises(InputError, match="forecasts=held_out"):
-        evaluate(composed("evaluate", surrogate, root="apply"), tmp_path)
+        evaluate(composed("evaluate", surrogate), tmp_path)
     asked = [surrogate, "forecasts=held_out", f"forecasts.file={trained / 'windows'}"]
     with pytest.raises(InputError, match="no reference 'oracle'"):
-        evaluate(composed("evaluate", *asked, "forecasts.references=[oracle]", root="apply"), tmp_path)
+        evaluate(composed("evaluate", *asked, "forecasts.references=[oracle]"), tmp_path)
     config = composed(
         "train", "experiment=weather/forecast", f"data.file={trained / 'windows'}", "data.parts=[118,0,0,2]", *SMALL
     )
@@ -307,7 +307,7 @@ def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         ]  # fmt: skip
         simulate(composed("simulate", *asked, f"out={folder / 'core'}", f"run.dir={folder / 'sim'}"), folder / "sim")
         overrides = [f"source.path={folder / 'core'}", f"out={folder / 'w'}"]
-        windows(composed("windows", "source=campaign", *overrides, root="apply"), folder / "run")
+        windows(composed("windows", "source=campaign", *overrides), folder / "run")
         train_forecaster(composed("train", *tiny(folder)), folder / "fit")
 
     return once("cored", make)
@@ -316,7 +316,7 @@ def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 def tiny(folder: Path) -> list[str]:
     return [
         "experiment=weather/held_suarez", f"data.file={folder / 'w'}", "data.parts=[13,13,0,13]",
-        "surrogate.steps=2", "surrogate.unroll=1", "surrogate.truncation=7", "train.epochs=1", *SMALL,
+        "model.steps=2", "model.unroll=1", "model.truncation=7", "train.epochs=1", *SMALL,
     ]  # fmt: skip
 
 
@@ -342,7 +342,7 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
         "source=drift", f"source.surrogate={cored / 'fit' / 'surrogate'}", f"source.path={cored / 'w'}",
         "source.runs=3", "source.days=6", "source.every=2", f"out={tmp_path / 'drifted'}",
     ]  # fmt: skip
-    windows(composed("windows", *asked, root="apply"), tmp_path / "run")
+    windows(composed("windows", *asked), tmp_path / "run")
     drifted, store = WindowStore.open(tmp_path / "drifted"), WindowStore.open(cored / "w")
     forecaster = Forecaster.load(cored / "fit" / "surrogate")
     starts = np.array([0, 6, 12])  # of the 13 of its training
@@ -352,7 +352,7 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
     expected = np.concatenate([forecast[:, day] for day in (1, 3, 5)])
     assert np.allclose(store.layout.stack(kept), expected, rtol=1e-4, atol=1e-2)
     with pytest.raises(InputError, match=r"source\.runs: must lie in \[1, "):
-        windows(composed("windows", *asked, "source.runs=0", root="apply"), tmp_path / "refused")
+        windows(composed("windows", *asked, "source.runs=0"), tmp_path / "refused")
 
     simulate(
         composed(
@@ -364,7 +364,7 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
         tmp_path / "sim",
     )  # fmt: skip
     more = [f"source.path={tmp_path / 'answers'}", f"out={tmp_path / 'also'}"]
-    windows(composed("windows", "source=campaign", *more, root="apply"), tmp_path / "run2")
+    windows(composed("windows", "source=campaign", *more), tmp_path / "run2")
     also = WindowStore.open(tmp_path / "also")
     assert also.fingerprint != store.fingerprint
     first = also.read(np.array([a for a, _ in also.segments]), 1)[:, 0]

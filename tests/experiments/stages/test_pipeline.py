@@ -24,8 +24,8 @@ SMALL = [
     "finetune.epochs=4", "expensive.train=8", "expensive.calibration=10", "expensive.test=10",
     "expensive.curve=[4]", "recheck.top=3", "recheck.random=2", "screen.top_k=50",
     "expensive.simulator.basis=sto-3g", "expensive.simulator.grid_points=[20,50]",
-    "expensive.simulator.tolerance=1e-5", "surrogate.network.features=16", "surrogate.network.layers=2",
-    "surrogate.ensemble=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
+    "expensive.simulator.tolerance=1e-5", "model.network.features=16", "model.network.layers=2",
+    "model.ensemble=2", "objective.windows.gap=[2.0,9.0]", "objective.hit=2.0",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from rdkit import Chem
 from data.files import write_json
 from data.store.records import RecordStore
 
-NETWORK = ["surrogate.network.features=16", "surrogate.network.layers=2", "surrogate.ensemble=2"]
+NETWORK = ["model.network.features=16", "model.network.layers=2", "model.ensemble=2"]
 
 
 def understudy(*arguments: str | Path, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
@@ -90,7 +90,7 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
     ("changed", "words"),
     [
         ("data.seed=1", "data.seed=0 (now 1)"),
-        ("surrogate.network.features=8", "surrogate.network.features=16 (now 8)"),
+        ("model.network.features=8", "model.network.features=16 (now 8)"),
     ],
 )
 def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed: str, words: str) -> None:
@@ -254,7 +254,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
     write(two, [*read(two, ":"), *turned], format="extxyz")
     understudy(
         "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", f"data.test=[{one},{two}]",
-        "train.epochs=20", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
+        "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
         "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
     metrics = json.loads((tmp_path / "r" / "metrics.json").read_text())
@@ -266,7 +266,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
         assert all(np.isfinite(metrics[f"test/{stem}/{name}"]) for name in names)
     done = understudy(
         "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", "data.seed=1",
-        "train.epochs=20", "train.mlflow=false", "surrogate.network.features=16", "surrogate.network.layers=2",
+        "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
         "run.dir=r", cwd=tmp_path, status=2,
     )  # fmt: skip
     assert "data.seed=0 (now 1)" in done.stderr

@@ -63,7 +63,7 @@ def test_contrast_and_unit_are_those_that_made_the_answers() -> None:
 
 
 def test_a_medium_without_contrast_is_refused() -> None:
-    with pytest.raises(InputError, match=r"surrogate\.coarse"):
+    with pytest.raises(InputError, match=r"model\.coarse"):
         CoarseDarcy.fit(np.ones((2, 4, 4)), np.ones((2, 4, 4)))
 
 

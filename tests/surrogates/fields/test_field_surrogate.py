@@ -220,6 +220,6 @@ def test_a_field_that_does_not_evolve_has_no_mean_to_keep(tmp_path: Path) -> Non
     still = replace(layout, output=output, initial=None, axes=layout.axes[1:])
     steady = replace(evolving, layout=still, states=evolving.states[:, -1:])
     config = replace(CONFIG, constraint="mean", ensemble=1, unroll=1)
-    with pytest.raises(InputError, match=r"surrogate\.constraint: u does not evolve, so there is no state whose mean"):
+    with pytest.raises(InputError, match=r"model\.constraint: u does not evolve, so there is no state whose mean"):
         fit_field(steady, None, config, RECIPE, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()

@@ -108,11 +108,11 @@ def test_filters_commute_with_every_turn_of_the_sphere(factorisation: str) -> No
 
 
 def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
-    with pytest.raises(InputError, match="surrogate=weather_conv"):
+    with pytest.raises(InputError, match="model=weather_conv"):
         Harmonics(REGION, 2)
     with pytest.raises(InputError, match="wavenumbers up to 15"):
         Harmonics(GAUSS, 16)
-    with pytest.raises(InputError, match="surrogate=weather_conv"):
+    with pytest.raises(InputError, match="model=weather_conv"):
         network(MeshConfig(), SphereShape(REGION, 1, 1), nnx.Rngs(0))
 
 
@@ -170,8 +170,8 @@ def test_beyond_a_pole_the_other_side_goes_on() -> None:
 
 def test_settings_that_do_not_fit_the_grid_are_refused_with_a_way_out() -> None:
     for config, key in (
-        (ConvConfig(patch=5), "surrogate.network.patch"),
-        (ConvConfig(patch=4, dilations=(5,)), "surrogate.network.dilations"),
+        (ConvConfig(patch=5), "model.network.patch"),
+        (ConvConfig(patch=4, dilations=(5,)), "model.network.dilations"),
     ):
         with pytest.raises(InputError, match=key):
             network(config, SphereShape(GAUSS, 1, 1), nnx.Rngs(0))
