@@ -152,7 +152,7 @@ SENSIBLE: dict[float, str] = {
     "spectral_weight day_weights parts valid calibration train test limit library.size cheap.count sampling.count "
     "comparison.count top_k top random curve retries "
     "expensive.* timeout_s memory_mb scratch_mb give_up_after hit windows.* low high max_iterations max_steps "
-    "max_cycles record_every leash_ev_per_angstrom force_error_mev_per_angstrom rounds_in_row "
+    "max_cycles cost_s record_every leash_ev_per_angstrom force_error_mev_per_angstrom rounds_in_row "
     "labels rounds length save_dt dt "
     "growth radius aspect peak reynolds end height maxh body_maxh mean_velocity steady_tolerance courant clearance "
     "repeats parameters.* constants.* grid.* times every angle x y decay amplitude tau alpha step_minutes save_hours "
