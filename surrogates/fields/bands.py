@@ -2,8 +2,8 @@
 
 A band contains at least a share 1 - alpha of the points of a field, for at least a share 1 - alpha of the fields that
 are exchangeable with the calibration fields. The score of a field is the (1 - alpha)-quantile over its points of
-|error| / sigma, and the factor of sigma is the conformal quantile of the scores (after Ma et al. 2024,
-arXiv:2402.01960). sigma^2 is the variance over the members plus the square of a floor, the typical error at that time.
+|error| / sigma, and the factor of sigma is the conformal quantile of the scores (see `surrogates.learning.conformal`).
+sigma^2 is the variance over the members plus the square of a floor, the typical error at that time.
 
 The horizon of a rollout is the last time up to which a bound of its error stays below a tolerance. At each time the
 bound holds with probability 1 - alpha. The bound is conformal too: its score is the relative L2 error over the relative
@@ -20,11 +20,11 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from data.plain import decode
-from surrogates.learning.conformal import ALPHA, conformal_quantile
+from surrogates.learning.conformal import ALPHA, conformal_factor, error_floor
 from surrogates.learning.normalise import constant, moments, refuse_unlike
 
-#: Smallest floor of sigma, relative to the size of a channel; and the smallest divisor, which avoids 0 / 0.
-LEAST, SMALLEST = 1e-9, float(np.sqrt(np.finfo(np.float64).tiny))
+#: The smallest divisor, which avoids 0 / 0, and whose square is a number too.
+SMALLEST = float(np.sqrt(np.finfo(np.float64).tiny))
 FloatArray = Float[np.ndarray, "..."]
 
 
@@ -79,16 +79,17 @@ class Bands:
         samples, times, channels = truth.shape[0], truth.shape[1], truth.shape[-1]
         flat = (samples, times, -1, channels)
         error = np.abs(np.asarray(truth, np.float64) - mean).reshape(flat)
-        # The floor is relative to the size of the channel, so that it suits any unit; SMALLEST avoids 0 / 0.
-        size = np.sqrt(np.square(truth.reshape(flat), dtype=np.float64).mean(axis=(0, 1, 2)))
-        floor = np.maximum(np.median(error, axis=(0, 2)), np.maximum(LEAST * size, SMALLEST))
+        largest = np.abs(truth).reshape(-1, channels).max(axis=0)
+        floor = np.array(
+            [[error_floor(error[:, t, :, c], largest[c], SMALLEST) for c in range(channels)] for t in range(times)]
+        )
         sigma = np.hypot(std.reshape(flat), floor[None, :, None])
-        score = np.quantile((error / sigma).reshape(samples, times, -1), 1 - alpha, axis=2)
-        factor = [conformal_quantile(score[:, t], alpha) for t in range(times)]
+        ratios = (error / sigma).reshape(samples, times, -1)
+        factor = [conformal_factor(ratios[:, t], alpha) for t in range(times)]
         centre, spread = _channels(truth) if channels > 1 else ((), ())
         relative = relative_size(error, truth.reshape(flat), centre, spread)
         predicted = relative_size(sigma, mean.reshape(flat), centre, spread)
-        bound = [conformal_quantile(relative[:, t] / predicted[:, t], alpha) for t in range(times)]
+        bound = [conformal_factor(relative[:, t] / predicted[:, t], alpha) for t in range(times)]
         return Bands(
             tuple(factor),
             tuple(tuple(float(v) for v in row) for row in floor),

@@ -18,6 +18,7 @@ from jaxtyping import Array, Float
 from surrogates.fields.constraints import conserve_mean, divergence_free, stream_function
 from surrogates.fields.networks.table import FieldShape, network
 from surrogates.fields.scale import FieldScale
+from surrogates.learning.nn.ensemble import apply_members, stack_members
 
 #: Constraints that an output can satisfy exactly.
 CONSTRAINTS = ("none", "mean", "divergence_free", "stream_function")
@@ -52,14 +53,9 @@ class FieldModel(nnx.Module):
         increment: bool = True,
         constraint: str = "none",
     ) -> None:
-        @nnx.split_rngs(splits=members)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make(rngs: nnx.Rngs) -> nnx.Module:
-            return network(config, shape, rngs)
-
         self.members, self.scale, self.lengths = members, scale, lengths
         self.evolves, self.increment, self.constraint = evolves, increment, constraint
-        self.networks = make(rngs)
+        self.networks = stack_members(lambda rngs: network(config, shape, rngs), members, rngs)
 
     def __call__(
         self,
@@ -74,14 +70,12 @@ class FieldModel(nnx.Module):
             static: static fields, in the units of the model.
             parameters: parameters, in the units of the model.
         """
-        graph, weights = nnx.split(self.networks)
 
-        def member(weights: nnx.State, state: Array) -> Array:
-            return self._advance(nnx.merge(graph, weights), state, static, parameters)
+        def advance(one: Any, state: Array) -> Array:
+            return self._advance(one, state, static, parameters)
 
-        if self.members == 1:
-            return member(jax.tree.map(lambda leaf: leaf[0], weights), state[0])[None]
-        return jax.vmap(member)(weights, state)
+        new: Array = apply_members(self.networks, self.members, advance, state)
+        return new
 
     def _advance(self, one: Any, state: Array, static: Array, parameters: Array) -> Array:
         scale = self.scale

@@ -15,7 +15,7 @@ from data.sphere.states import PRESSURE_UNITS, WeatherLayout
 from surrogates.forecasts.loss import WeatherLoss
 from surrogates.forecasts.model import WeatherModel, WeatherScale
 from surrogates.forecasts.networks.table import config_from_json, config_to_json
-from surrogates.learning.conformal import ALPHA, conformal_quantile
+from surrogates.learning.conformal import ALPHA, conformal_factor
 from surrogates.learning.normalise import refuse_unlike
 
 USUAL = ("none", "mean", "hour", "day")
@@ -202,14 +202,9 @@ class LeadBands:
         sigma = np.sqrt(np.einsum("nlpc,p->lc", flat**2, weights) / len(flat))
         # The floor is the least positive number, to avoid 0 / 0: humidity aloft is 1e-6, so no larger one suits.
         sigma = np.maximum(sigma, np.finfo(np.float64).tiny)
-        # The quantile over points, weighted by area.
-        order = np.argsort(flat, axis=2)
-        reached = np.cumsum(weights[order], axis=2) >= 1 - alpha - 1e-12
-        at = np.take_along_axis(order, reached.argmax(axis=2)[:, :, None], axis=2)
-        score = np.take_along_axis(flat, at, axis=2)[:, :, 0] / sigma
         factor = [
-            tuple(conformal_quantile(score[:, lead, c], alpha) for c in range(score.shape[2]))
-            for lead in range(score.shape[1])
+            tuple(conformal_factor(flat[:, lead, :, c] / sigma[lead, c], alpha, weights) for c in range(flat.shape[3]))
+            for lead in range(flat.shape[1])
         ]
         return LeadBands(tuple(tuple(float(v) for v in row) for row in sigma), tuple(factor), alpha, len(flat))
 

@@ -23,6 +23,7 @@ from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.networks.spectral import average_pairs, coefficient_mask
 from surrogates.forecasts.networks.table import SphereConfig, SphereShape, network
 from surrogates.forecasts.sun import SOLAR_CONSTANT, insolation, later, year_phase
+from surrogates.learning.nn.ensemble import apply_members, stack_members
 from surrogates.learning.normalise import refuse_not_positive, refuse_unlike
 
 Numbers = tuple[float, ...]
@@ -132,12 +133,7 @@ class WeatherModel(nnx.Module):
         inputs = history * channels + static.shape[-1] + (2 + 2 * scale.seasons if self.sun else 0)
         shape = SphereShape(layout.grid, inputs, channels, noise)
 
-        @nnx.split_rngs(splits=members)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make(rngs: nnx.Rngs) -> nnx.Module:
-            return network(config, shape, rngs)
-
-        self.networks = make(rngs)
+        self.networks = stack_members(lambda rngs: network(config, shape, rngs), members, rngs)
         waves = (0 if truncation is None else truncation + 1, len(layout.channels))
         self.shift = Usual(jnp.zeros(waves)) if adjusted else None
         self.growth = Usual(jnp.zeros((waves[0], *waves))) if adjusted else None
@@ -168,10 +164,9 @@ class WeatherModel(nnx.Module):
             days, seconds: universal time of the present state; see `sun.clock`.
             noise: standard normal numbers.
         """
-        graph, weights = nnx.split(self.networks)
         forcings = self._forcings(days, seconds)
 
-        def member(weights: nnx.State, past: Array, noise: Array | None) -> Array:
+        def advance(one: Any, past: Array, noise: Array | None) -> Array:
             if self.scale.day:
                 first = self.scale.before
                 usual = [self._days_before(past, first + k) for k in range(self.history)]
@@ -180,14 +175,10 @@ class WeatherModel(nnx.Module):
                 usual = [self.usual_at(days, seconds, -k) for k in range(self.history - 1, -1, -1)]
                 to_come = self.usual_at(days, seconds, 1)
             frames = past[:, self.scale.before :]
-            return self._advance(nnx.merge(graph, weights), frames, usual, to_come, forcings, noise)
+            return self._advance(one, frames, usual, to_come, forcings, noise)
 
-        if self.members == 1:
-            first = jax.tree.map(lambda leaf: leaf[0], weights)
-            return member(first, past[0], None if noise is None else noise[0])[None]
-        if noise is None:
-            return jax.vmap(lambda w, p: member(w, p, None))(weights, past)
-        return jax.vmap(member)(weights, past, noise)
+        new: Array = apply_members(self.networks, self.members, advance, past, noise)
+        return new
 
     def _advance(
         self, one: Any, past: Array, usual: list[Array], to_come: Array, forcings: list[Array], noise: Array | None

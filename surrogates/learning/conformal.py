@@ -3,12 +3,16 @@
 With scores s_i = |y_i - mu_i| / sigma_i of n calibration points that are exchangeable with new points, the
 interval mu +/- q sigma, q the ceil((n + 1)(1 - alpha))-th smallest score, contains the truth with probability at
 least 1 - alpha (Vovk et al. 2005; Lei et al., JASA 2018, 113, 1094; Angelopoulos and Bates 2021).
+
+Where a label is a field, its score is the (1 - alpha)-quantile over its points of |y - mu| / sigma. A band then
+contains at least a share 1 - alpha of the points of a field, for at least a share 1 - alpha of the fields (after Ma et
+al. 2024, arXiv:2402.01960). `conformal_factor` computes q in every case.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,6 +45,53 @@ def conformal_quantile(scores: Float[np.ndarray, " n"], alpha: float) -> float:
             remedy=f"Use at least {fewest_points(alpha)}, or a lower level",
         )
     return float(np.sort(scores)[rank - 1])
+
+
+def conformal_factor(
+    ratios: Float[np.ndarray, " n"] | Float[np.ndarray, "n point"] | Sequence[Float[np.ndarray, " point"]],
+    alpha: float,
+    weights: Float[np.ndarray, " point"] | None = None,
+) -> float:
+    """The factor of sigma from calibration labels that are numbers or fields.
+
+    Args:
+        ratios: |error| / sigma of each label, or of each point of each label; labels may have different points.
+        alpha: share of labels that may lie outside, and share of the points of a field.
+        weights: weights of the points, such as areas, with a sum of 1; by default all points count alike.
+
+    Raises:
+        InputError: there are too few labels for a finite factor.
+    """
+    if isinstance(ratios, np.ndarray) and ratios.ndim == 1:
+        return conformal_quantile(ratios, alpha)
+    if weights is not None:
+        table = np.asarray(ratios)
+        order = np.argsort(table, axis=1)
+        reached = np.cumsum(weights[order], axis=1) >= 1 - alpha - 1e-12
+        scores = np.take_along_axis(table, np.take_along_axis(order, reached.argmax(axis=1)[:, None], axis=1), axis=1)
+        return conformal_quantile(scores[:, 0], alpha)
+    if isinstance(ratios, np.ndarray):
+        return conformal_quantile(np.quantile(ratios, 1 - alpha, axis=1), alpha)
+    return conformal_quantile(np.array([np.quantile(one, 1 - alpha) for one in ratios]), alpha)
+
+
+def error_floor(
+    error: Float[np.ndarray, "*any"],
+    largest: float,
+    smallest: float = float(np.finfo(np.float64).tiny),
+) -> float:
+    """The part of sigma that the spread of the members does not show, in the unit of the labels.
+
+    Members that agree can be wrong together, and their spread is a noisy estimate from few members. The typical
+    residual as a floor keeps a small spread from deciding the width.
+
+    Args:
+        error: absolute errors of the labels.
+        largest: largest absolute value of the labels. The floor is at least 1e-9 of it, which suits every unit.
+        smallest: smallest floor, which avoids 0 / 0.
+    """
+    typical = float(np.median(error)) if error.size else 0.0
+    return max(typical, 1e-9 * float(largest), smallest)
 
 
 def fewest_points(alpha: float = ALPHA) -> int:
@@ -99,19 +150,40 @@ class Conformal:
         """Calibrate on held-out points; those without a label (NaN) are left out."""
         keep = np.isfinite(truth)
         truth, mean, std = truth[keep], mean[keep], std[keep]
-        # Members that agree can be wrong together, and their spread is a noisy estimate from few members. The
-        # typical residual as a floor keeps a small spread from deciding the width. The smallest floor is relative
-        # to the labels, so that it suits every unit; the least positive number avoids 0 / 0.
-        least = max(1e-9 * float(np.abs(truth).max(initial=0.0)), float(np.finfo(np.float64).tiny))
-        floor = max(float(np.median(np.abs(truth - mean))) if len(truth) else 0.0, least)
-        sigma = np.hypot(std, floor)
-        return Conformal(conformal_quantile(np.abs(truth - mean) / sigma, alpha), alpha, floor, len(truth))
+        error = np.abs(truth - mean)
+        floor = error_floor(error, float(np.abs(truth).max(initial=0.0)))
+        return Conformal(conformal_factor(error / np.hypot(std, floor), alpha), alpha, floor, len(truth))
+
+    @staticmethod
+    def fit_fields(
+        truth: Sequence[Float[np.ndarray, " point"]],
+        mean: Sequence[Float[np.ndarray, " point"]],
+        std: Sequence[Float[np.ndarray, " point"]],
+        alpha: float = ALPHA,
+    ) -> Conformal:
+        """Calibrate a band that holds a share 1 - alpha of the points of a share 1 - alpha of the fields.
+
+        Args:
+            truth, mean, std: held-out fields and their predictions; fields may have different numbers of points.
+            alpha: share of points, and of fields, that may lie outside.
+
+        Raises:
+            InputError: there are too few fields for a finite factor.
+        """
+        errors = [np.abs(t - m) for t, m in zip(truth, mean, strict=True)]
+        floor = error_floor(np.concatenate(errors), max(float(np.abs(t).max()) for t in truth))
+        ratios = [e / np.hypot(s, floor) for e, s in zip(errors, std, strict=True)]
+        return Conformal(conformal_factor(ratios, alpha), alpha, floor, len(truth))
+
+    def sigma(self, std: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+        """Standard deviations of the predictions: those over the members, combined with the floor."""
+        return np.hypot(std, self.floor)
 
     def interval(
         self, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"]
     ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
         """Lower and upper bounds of the intervals."""
-        half = self.factor * np.hypot(std, self.floor)
+        half = self.factor * self.sigma(std)
         return mean - half, mean + half
 
     def to_json(self) -> dict[str, Any]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-import jax
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
@@ -15,7 +14,8 @@ from data.meshes.graphs import Mesh, MeshBatch, mesh_edges
 from data.meshes.records import MeshLayout, MeshSamples
 from data.plain import decode
 from surrogates.learning.box import Box
-from surrogates.learning.conformal import ALPHA, Conformal, conformal_quantile
+from surrogates.learning.conformal import ALPHA, Conformal
+from surrogates.learning.nn.ensemble import apply_members, stack_members
 from surrogates.learning.normalise import constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.meshes.network import MeshNetwork, MeshNetworkConfig
 
@@ -126,30 +126,19 @@ def field_bands(
 ) -> list[Conformal]:
     """Calibrate a band for each channel: it holds a share 1 - alpha of the vertices for a share 1 - alpha of meshes.
 
-    The score of a mesh is the (1 - alpha)-quantile over its vertices of |error| / sigma, as for fields on grids (see
-    `surrogates.fields.bands`).
-
     Raises:
         InputError: there are too few meshes for a finite factor.
     """
-    bands = []
-    for c in range(truth[0].shape[1]):
-        errors = [np.abs(t[:, c] - m[:, c]) for t, m in zip(truth, mean, strict=True)]
-        # The floor is relative to the field, so that it suits any unit; the smallest float avoids 0 / 0.
-        least = max(1e-9 * max(float(np.abs(t[:, c]).max()) for t in truth), float(np.finfo(np.float64).tiny))
-        floor = max(float(np.median(np.concatenate(errors))), least)
-        ratios = [e / np.hypot(s[:, c], floor) for e, s in zip(errors, std, strict=True)]
-        scores = np.array([np.quantile(r, 1 - alpha) for r in ratios])
-        bands.append(Conformal(conformal_quantile(scores, alpha), alpha, floor, len(truth)))
-    return bands
+    return [
+        Conformal.fit_fields(*([field[:, c] for field in fields] for fields in (truth, mean, std)), alpha)
+        for c in range(truth[0].shape[1])
+    ]
 
 
 class MeshModel(nnx.Module):
     """An ensemble of networks that differ in their initial weights, stacked along the first axis of each weight."""
 
     def __init__(self, config: MeshConfig, layout: MeshLayout, rngs: nnx.Rngs) -> None:
-        @nnx.split_rngs(splits=config.ensemble)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
         def make(rngs: nnx.Rngs) -> MeshNetwork:
             return MeshNetwork(
                 config.network,
@@ -161,17 +150,14 @@ class MeshModel(nnx.Module):
             )
 
         self.members = config.ensemble
-        self.networks = make(rngs)
+        self.networks = stack_members(make, config.ensemble, rngs)
 
     def __call__(
         self, batch: MeshBatch
     ) -> tuple[Float[Array, "member mesh node channel"], Float[Array, "member mesh scalar"]]:
         """Standardised fields and scalars of each member; those of padding are 0."""
-        graph, weights = nnx.split(self.networks)
-        if self.members == 1:
-            answer = nnx.merge(graph, jax.tree.map(lambda leaf: leaf[0], weights))(batch)
-            return answer[0][None], answer[1][None]
-        return jax.vmap(lambda one: nnx.merge(graph, one)(batch))(weights)
+        fields, scalars = apply_members(self.networks, self.members, lambda network: network(batch))
+        return fields, scalars
 
 
 @dataclass(frozen=True)

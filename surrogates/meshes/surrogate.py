@@ -145,8 +145,7 @@ class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
                     band = conformal[name]
                     bounds = band.interval(arrays[""][..., c], arrays["_std"][..., c])
                     arrays["_low"][..., c], arrays["_high"][..., c] = bounds
-                floors = np.array([conformal[name].floor for name in group])
-                arrays["_std"] = np.hypot(arrays["_std"], floors)
+                    arrays["_std"][..., c] = band.sigma(arrays["_std"][..., c])
         outputs: dict[str, Any] = {}
         for end, array in columns.items():
             outputs |= {f"{name}{end}": values for name, values in layout.named(array).items()}

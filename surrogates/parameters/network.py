@@ -10,6 +10,8 @@ import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from surrogates.learning.nn.ensemble import apply_members, stack_members
+
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "silu": jax.nn.silu,
     "gelu": jax.nn.gelu,
@@ -86,14 +88,10 @@ class Perceptrons(nnx.Module):
     """
 
     def __init__(self, features: int, targets: int, config: ParametricConfig, rngs: nnx.Rngs) -> None:
-        @nnx.split_rngs(splits=config.ensemble)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make(rngs: nnx.Rngs) -> Perceptron:
-            return Perceptron(features, targets, config, rngs)
-
-        self.members = make(rngs)
+        self.members = config.ensemble
+        self.networks = stack_members(lambda rngs: Perceptron(features, targets, config, rngs), self.members, rngs)
 
     def __call__(self, features: Float[Array, "row feature"]) -> Float[Array, "member row target"]:
         """Standardised targets of each member."""
-        graph, weights = nnx.split(self.members)
-        return jax.vmap(lambda member: nnx.merge(graph, member)(features))(weights)
+        answers: Array = apply_members(self.networks, self.members, lambda network: network(features))
+        return answers

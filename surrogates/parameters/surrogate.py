@@ -137,7 +137,7 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         for k, name in enumerate(self.targets):
             answer[name], answer[f"{name}_std"] = mean[:, k], std[:, k]
             if (conformal := self.facts.conformal.get(name)) is not None:
-                answer[f"{name}_std"] = np.hypot(std[:, k], conformal.floor)
+                answer[f"{name}_std"] = conformal.sigma(std[:, k])
                 answer[f"{name}_low"], answer[f"{name}_high"] = conformal.interval(mean[:, k], std[:, k])
         answer["in_domain"] = self.facts.domain.holds(table)
         return answer

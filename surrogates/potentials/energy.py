@@ -21,6 +21,7 @@ from jaxtyping import Array, Float
 
 from data.structures.batches import StructureBatch, System
 from data.structures.table import MAX_ATOMIC_NUMBER
+from surrogates.learning.nn.ensemble import apply_members, first_member, stack_members
 from surrogates.potentials.coulomb import conserve, coulomb
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.readout import Readout
@@ -80,34 +81,26 @@ class EnergyModel(nnx.Module):
         repulsive: bool = False,
         long_range: bool = False,
     ) -> None:
-        @nnx.split_rngs(splits=members)
-        @nnx.vmap(in_axes=(0,), out_axes=0)
-        def make(rngs: nnx.Rngs) -> Member:
-            return Member(config, len(release), long_range, rngs)
-
         self.config = config
         self.members = members
         self.scale = scale
         self.release = tuple(tuple(one.get(z, 0.0) for z in range(MAX_ATOMIC_NUMBER + 1)) for one in release)
         self.repulsive = repulsive
         self.long_range = long_range
-        self.networks = make(rngs)
+        self.networks = stack_members(lambda rngs: Member(config, len(release), long_range, rngs), members, rngs)
 
     def __call__(self, system: System) -> Answer:
         """Energies, forces and, for periodic systems, virials of each member."""
-        graph, state = nnx.split(self.networks)
 
-        def member(state: nnx.State) -> Answer:
-            return differentiate(lambda moved: self._atomic(nnx.merge(graph, state), moved)[0], system)
+        def answer(member: Member) -> Answer:
+            return differentiate(lambda moved: self._atomic(member, moved)[0], system)
 
-        if self.members == 1:
-            return jax.tree.map(lambda leaf: leaf[None], member(_first(state)))
-        return jax.vmap(member)(state)
+        answers: Answer = apply_members(self.networks, self.members, answer)
+        return answers
 
     def last_layer(self, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
         """Atomic energies of the first member, eV, and their derivatives with respect to its output weights, eV."""
-        graph, state = nnx.split(self.networks)
-        return self._atomic(nnx.merge(graph, _first(state)), system)
+        return self._atomic(first_member(self.networks), system)
 
     def _atomic(self, member: Member, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
         numbers, positions = system.numbers, system.positions
@@ -158,10 +151,6 @@ def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: Syste
     still = jnp.zeros((system.numbers.shape[0], 3, 3), system.positions.dtype)
     (_, energies), (slope, virial) = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(system.positions, still)
     return Answer(energies, -slope, virial)
-
-
-def _first(state: nnx.State) -> nnx.State:
-    return jax.tree.map(lambda leaf: leaf[0], state)
 
 
 def evaluate(model: EnergyModel, batch: StructureBatch) -> tuple[Float[Array, "E M"], Float[Array, "E M N 3"]]:

@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
-from surrogates.learning.conformal import Conformal, conformal_quantile, coverage, coverage_band, fewest_points
+from surrogates.learning.conformal import (
+    Conformal,
+    conformal_factor,
+    conformal_quantile,
+    coverage,
+    coverage_band,
+    error_floor,
+    fewest_points,
+)
 
 
 @given(st.integers(9, 60), st.floats(0.1, 0.4))
@@ -67,3 +75,32 @@ def test_json_round_trip_and_missing_labels() -> None:
     conformal = Conformal.fit(truth, np.zeros(13), np.ones(13))
     assert conformal.n == 12
     assert Conformal.from_json(conformal.to_json()) == conformal
+
+
+def test_a_field_of_one_point_is_calibrated_like_a_number() -> None:
+    rng = np.random.default_rng(5)
+    truth, mean, std = rng.normal(size=(3, 50))
+    fields = ([np.array([v]) for v in values] for values in (truth, mean, np.abs(std)))
+    assert Conformal.fit_fields(*fields) == Conformal.fit(truth, mean, np.abs(std))
+
+
+@given(st.integers(10, 60), st.integers(1, 30), st.floats(0.1, 0.4))
+def test_a_factor_of_fields_holds_the_shares_that_it_promises(n: int, points: int, alpha: float) -> None:
+    ratios = np.random.default_rng(n + 100 * points).exponential(size=(n, points))
+    for factor in (conformal_factor(ratios, alpha), conformal_factor(ratios, alpha, np.full(points, 1 / points))):
+        held = (ratios <= factor).mean(axis=1)
+        # The interpolated quantile of few points may lie up to one point below the share.
+        assert (held >= 1 - alpha - 1 / points).sum() >= np.ceil((n + 1) * (1 - alpha)) - 1e-9
+    assert conformal_factor(list(ratios), alpha) == conformal_factor(ratios, alpha)
+
+
+def test_weights_say_how_much_each_point_of_a_field_counts() -> None:
+    # The second point has almost all of the area, so that it alone decides, however large the others are.
+    ratios = np.stack([np.full(20, 50.0), np.linspace(0.1, 2.0, 20), np.full(20, 90.0)], axis=1)
+    assert conformal_factor(ratios, 0.1, np.array([0.04, 0.92, 0.04])) == conformal_quantile(ratios[:, 1], 0.1)
+
+
+def test_the_floor_is_the_typical_error_and_never_zero() -> None:
+    assert error_floor(np.array([1.0, 2.0, 9.0]), 5.0) == 2.0
+    assert error_floor(np.zeros(3), 5.0) == 5e-9
+    assert error_floor(np.zeros(0), 0.0) > 0
