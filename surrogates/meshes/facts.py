@@ -129,10 +129,12 @@ def field_bands(
     Raises:
         InputError: there are too few meshes for a finite factor.
     """
-    return [
-        Conformal.fit_fields(*([field[:, c] for field in fields] for fields in (truth, mean, std)), alpha)
-        for c in range(truth[0].shape[1])
-    ]
+
+    def column(fields: list[Float[np.ndarray, "node channel"]], c: int) -> list[Float[np.ndarray, " node"]]:
+        return [field[:, c] for field in fields]
+
+    channels = range(truth[0].shape[1])
+    return [Conformal.fit_fields(column(truth, c), column(mean, c), column(std, c), alpha) for c in channels]
 
 
 class MeshModel(nnx.Module):
