@@ -79,7 +79,7 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
     from hydra import compose, initialize_config_dir
 
     from experiments.application.stage import CONF, build
-    from experiments.screening.usage import cpu_seconds
+    from experiments.application.usage import cpu_seconds
     from experiments.tasks.parameters import ParameterData, parametric_config, train_on_table
     from surrogates.learning.loop import TrainConfig
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from data.files import write_json
 from data.plain import read_plain
-from experiments.screening.usage import cpu_seconds
+from experiments.application.usage import cpu_seconds
 
 #: Seconds between updates of the file while a stage runs; a kill loses at most this time.
 UPDATE_S = 2.0

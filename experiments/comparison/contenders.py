@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from experiments.screening.usage import cpu_seconds
+from experiments.application.usage import cpu_seconds
 from surrogates.learning.field_metrics import relative_l2_each
 
 #: Ratio of the median to the least of the timed rounds above which timings count as disturbed.

@@ -32,6 +32,7 @@ from data.files import write_json
 from data.identity import molecule_keys
 from data.reading import Reading
 from experiments.application.stage import show_readings
+from experiments.application.usage import PeakMemory, cpu_seconds
 from experiments.screening.chunks import Candidates, Reject
 from experiments.screening.ledger import Commit, Spent, Tally
 from experiments.screening.objective import Objective, hits, targets_of
@@ -39,7 +40,6 @@ from experiments.screening.readings import StandardForms, candidates_read, stand
 from experiments.screening.sink import Sink, TopK, result_batch
 from experiments.screening.sources import LibrarySource, Source, identity, open_source
 from experiments.screening.summary import ScreenSummary, show_summary
-from experiments.screening.usage import PeakMemory, cpu_seconds
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
 

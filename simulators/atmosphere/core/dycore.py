@@ -17,24 +17,14 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.spec import SimulationError, Spec, check, content_hash
-from data.sphere.states import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.budgets import Budgets, budgets
-from simulators.atmosphere.core.settings import (
-    INSTALL,
-    check_core,
-    default_step,
-    dinosaur_version,
-    gaussian_grid,
-    layer_boundaries,
-)
+from simulators.atmosphere.core.settings import INSTALL, STATE, CoreSettings, dinosaur_version
 from simulators.atmosphere.core.spec import core_spec
 from simulators.requests import DrawSettings
 
 if TYPE_CHECKING:
     from simulators.atmosphere.core.run import SpectralRun
 
-#: Variables of a state, in the order of its channels.
-STATE = ("temperature", "u_component_of_wind", "v_component_of_wind")
 #: Plausible values of a state of the Earth's atmosphere, K, m/s and Pa.
 BOUNDS = {
     "temperature": (50.0, 500.0),
@@ -45,124 +35,21 @@ BOUNDS = {
 
 
 @dataclass(frozen=True)
-class DynamicalCore:
-    """Trajectories of the atmosphere of a flat, dry planet.
-
-    Attributes:
-        truncation: largest wavenumber; 21, 31, 42, 63 and 85 are the usual ones, on grids of 32 to 128 latitudes.
-        layers: number of sigma layers, of equal thickness unless `boundaries` is set.
-        boundaries: sigma at the edges of layers of unequal thickness, from 0 to 1; empty: equal thickness.
-        step_minutes: time step, min; None: 30 at T21, 15 at T42, 7.5 at T85.
-        forcing: "held_suarez", or "none" for the adiabatic core.
-        start: "rest": an isothermal atmosphere at rest at 288 K, which needs a spin-up of 150 days to reach the
-            statistics of the forcing; "equilibrium": at rest with the forcing's equilibrium temperature, which needs 30
-            days; "state": each request holds an initial state.
-        perturbation_k: standard deviation of the noise on the initial temperature, K, which the seed of a request
-            determines.
-        spin_up_days: simulated time before the first saved state, days.
-        days: simulated time from the first saved state to the last, days.
-        save_hours: time between saved states, h.
-        levels: pressure levels of the answer, hPa, ascending; empty: sigma layers. Interpolation is linear in the
-            logarithm of pressure; above the middle of the top layer and below that of the lowest, temperature and wind
-            are constant and geopotential is extrapolated hydrostatically.
-        geopotential: whether the answer includes geopotential.
-        diffusion_hours: time in which hyperdiffusion damps the smallest wave by a factor of e, h.
-        diffusion_order: power of the Laplacian in the hyperdiffusion.
-        conserve_mass: whether each step restores the mass of the atmosphere; otherwise about 1e-6 is lost per day.
-        mass_tolerance: largest relative change of mass from the first saved state to the last; a larger change is
-            `not_converged`.
-        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
+class DynamicalCore(CoreSettings):
+    """Trajectories of the atmosphere of a flat, dry planet; the settings are those of `CoreSettings`.
 
     Raises:
         InputError: a setting is invalid; the message names valid values.
     """
 
-    truncation: int = 21
-    layers: int = 12
-    boundaries: tuple[float, ...] = ()
-    step_minutes: float | None = None
-    forcing: str = "held_suarez"
-    start: str = "rest"
-    perturbation_k: float = 0.5
-    spin_up_days: float = 0.0
-    days: float = 10.0
-    save_hours: float = 24.0
-    levels: tuple[float, ...] = ()
-    geopotential: bool = False
-    diffusion_hours: float = 2.4
-    diffusion_order: int = 4
-    conserve_mass: bool = True
-    mass_tolerance: float = 1e-3
-    dtype: str = "float32"
-
-    def __post_init__(self) -> None:
-        for name in ("boundaries", "levels"):
-            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
-        check_core(self)
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled programs are not pickled.
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
-
-    @property
-    def step(self) -> float:
-        """The time step, minutes."""
-        return self.step_minutes or default_step(self.truncation)
-
-    @property
-    def saves(self) -> int:
-        """Number of saved states after the first."""
-        return round(self.days * 24 / self.save_hours)
-
-    @property
-    def simulated_days(self) -> float:
-        """Simulated time with the spin-up, days."""
-        return self.spin_up_days + self.days
-
-    @property
-    def name(self) -> str:
-        """Such as "dinosaur:T21L12"."""
-        return f"dinosaur:T{self.truncation}L{self.layers}"
-
-    @cached_property
-    def grid(self) -> WeatherGrid:
-        """The Gaussian grid."""
-        return gaussian_grid(self.truncation)
-
-    @cached_property
-    def edges(self) -> Float[np.ndarray, " edge"]:
-        """Sigma at the edges of the layers, from the top."""
-        return layer_boundaries(self.layers, self.boundaries)
-
-    @cached_property
-    def sigma(self) -> tuple[float, ...]:
-        """Sigma at the middle of each layer, from the top."""
-        return tuple(float(v) for v in (self.edges[1:] + self.edges[:-1]) / 2)
-
-    @cached_property
-    def state_layout(self) -> WeatherLayout:
-        """Layout of the states of `run`: temperature and winds of all layers, and surface pressure."""
-        channels = (*(Channel(v, level) for v in STATE for level in self.sigma), Channel("surface_pressure"))
-        return self._layout(channels, SIGMA_UNITS)
-
-    @cached_property
-    def layout(self) -> WeatherLayout:
-        """Layout of the states of an answer."""
-        names = (*STATE, *(("geopotential",) if self.geopotential else ()))
-        levels = self.levels or self.sigma
-        channels = (*(Channel(v, level) for v in names for level in levels), Channel("surface_pressure"))
-        return self._layout(channels, PRESSURE_UNITS if self.levels else SIGMA_UNITS)
 
     @cached_property
     def spec(self) -> Spec:
         """The input is a seed or a state on sigma layers; the outputs are states at all saved times."""
         return core_spec(self)
-
-    @property
-    def facts(self) -> dict[str, str]:
-        """Attributes of every answer: solver and forcing."""
-        forced = "Held and Suarez 1994" if self.forcing == "held_suarez" else "none"
-        return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -302,9 +189,5 @@ class DynamicalCore:
         seed = int(inputs["seed"])
         if seed < 0:
             raise SimulationError("invalid_input", f"seed must be 0 or more, got {seed}")
-        return core_states.resting_state(self, np.random.default_rng(seed))
-
-    def _layout(self, channels: tuple[Channel, ...], units: str) -> WeatherLayout:
-        return WeatherLayout(
-            self.grid, channels, step_hours=self.save_hours, level_units=units, calendar=False, attrs=self.facts
-        )
+        equations: Any = self.spectral.equations
+        return core_states.resting_state(self, equations, np.random.default_rng(seed))

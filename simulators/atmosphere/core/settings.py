@@ -1,11 +1,12 @@
-"""Grids and time steps for a spectral truncation, and checks of the settings of dynamical cores."""
+"""Settings of a dynamical core, which check themselves, with the grid, the layers and the time step that follow."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Float
@@ -13,22 +14,18 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.extras import install_command
 from data.spec import SimulationError
-from data.sphere.states import WeatherGrid
-
-if TYPE_CHECKING:
-    from simulators.atmosphere.core.dycore import DynamicalCore
-    from simulators.atmosphere.shallow_water.simulator import ShallowWater
+from data.sphere.states import PRESSURE_UNITS, SIGMA_UNITS, Channel, WeatherGrid, WeatherLayout
+from simulators.atmosphere.core.checks import check_common, choice, not_negative, positive, whole_steps
 
 INSTALL = f"Install it with `{install_command('weather')}`"
 #: Time steps that divide an hour, in minutes.
 STEPS = (60.0, 30.0, 20.0, 15.0, 12.0, 10.0, 7.5, 6.0, 5.0, 4.0, 3.0, 2.0, 1.0)
 #: Upper limit of minutes x truncation for the default step: 30 min at T21, 15 min at T42.
 STEP_PRODUCT = 645.0
-#: Smallest and largest truncation that is allowed.
-TRUNCATIONS = (5, 213)
+#: Variables of a state, in the order of its channels.
+STATE = ("temperature", "u_component_of_wind", "v_component_of_wind")
 FORCINGS = ("held_suarez", "none")
 STARTS = ("rest", "equilibrium", "state")
-DTYPES = ("float32", "float64")
 
 
 def gaussian_rows(truncation: int) -> int:
@@ -63,105 +60,147 @@ def layer_boundaries(layers: int, boundaries: Sequence[float]) -> Float[np.ndarr
     return np.asarray(boundaries, float) if boundaries else np.linspace(0.0, 1.0, layers + 1)
 
 
-def check_core(core: DynamicalCore) -> None:
-    """Refuse invalid settings of a dynamical core.
-
-    Raises:
-        InputError: names the setting and its valid values.
-    """
-    _check_common(core)
-    choice("forcing", core.forcing, FORCINGS)
-    choice("start", core.start, STARTS)
-    if core.layers < 2:
-        raise InputError(f"must be at least 2, got {core.layers}", where="simulator.layers")
-    if edges := core.boundaries:
-        if len(edges) < 3 or edges[0] != 0 or edges[-1] != 1 or not (np.diff(edges) > 0).all():
-            raise InputError(
-                f"must ascend from 0 to 1 over two layers or more, got {list(edges)}", where="simulator.boundaries"
-            )
-        if core.layers != len(edges) - 1:
-            raise InputError(
-                f"{len(edges)} boundaries are of {len(edges) - 1} layers, not of {core.layers}",
-                where="simulator.layers",
-                remedy=f"Use {len(edges) - 1}",
-            )
-    if core.levels and not (core.levels[0] > 0 and (np.diff(core.levels) > 0).all()):
-        raise InputError(f"must ascend from above 0 hPa, got {list(core.levels)}", where="simulator.levels")
-    for name in ("perturbation_k", "spin_up_days"):
-        not_negative(name, getattr(core, name))
-    positive("mass_tolerance", core.mass_tolerance)
-    whole_steps("spin_up_days", core.spin_up_days * 24 * 60, core.step)
-
-
-def check_shallow_water(simulator: ShallowWater) -> None:
-    """Refuse invalid settings of the shallow-water equations.
-
-    Raises:
-        InputError: names the setting and its valid values.
-    """
-    _check_common(simulator)
-    choice("start", simulator.start, ("jet", "state"))
-    positive("depth_m", simulator.depth_m)
-
-
-def _check_common(simulator: DynamicalCore | ShallowWater) -> None:
-    low, high = TRUNCATIONS
-    if not low <= simulator.truncation <= high:
-        raise InputError(f"must be {low} to {high}, got {simulator.truncation}", where="simulator.truncation")
-    choice("dtype", simulator.dtype, DTYPES)
-    if simulator.step_minutes is not None:
-        positive("step_minutes", simulator.step_minutes)
-    for name in ("days", "save_hours", "diffusion_hours"):
-        positive(name, getattr(simulator, name))
-    if simulator.diffusion_order < 1:
-        raise InputError(f"must be at least 1, got {simulator.diffusion_order}", where="simulator.diffusion_order")
-    whole_steps("save_hours", simulator.save_hours * 60, simulator.step)
-    if not whole(simulator.days * 24 / simulator.save_hours):
-        raise InputError(
-            f"save_hours {simulator.save_hours:g} does not divide {simulator.days:g} days", where="simulator.save_hours"
-        )
-
-
-def whole(value: float) -> bool:
-    """Whether a number is a whole number up to rounding errors."""
-    return abs(value - round(value)) < 1e-6 * max(1.0, abs(value))
-
-
-def whole_steps(name: str, minutes: float, step: float) -> None:
-    """Refuse a time that is not a whole number of steps.
-
-    Raises:
-        InputError: names the setting.
-    """
-    if not whole(minutes / step):
-        raise InputError(
-            f"{minutes:g} min are no whole number of steps of {step:g} min",
-            where=f"simulator.{name}",
-            remedy="Change it, or set simulator.step_minutes",
-        )
-
-
-def positive(name: str, value: float) -> None:
-    """Raise InputError unless the value of the setting is finite and above 0."""
-    if not (math.isfinite(value) and value > 0):
-        raise InputError(f"must be above 0, got {value}", where=f"simulator.{name}")
-
-
-def not_negative(name: str, value: float) -> None:
-    """Raise InputError unless the value of the setting is finite and at least 0."""
-    if not (math.isfinite(value) and value >= 0):
-        raise InputError(f"must be 0 or more, got {value}", where=f"simulator.{name}")
-
-
-def choice(name: str, value: Any, allowed: tuple[str, ...]) -> None:
-    """Raise InputError unless the value of the setting is one of `allowed`."""
-    if value not in allowed:
-        raise InputError(f"no {name} {value!r}", where=f"simulator.{name}", remedy=f"Choose from {list(allowed)}")
-
-
 def dinosaur_version() -> str:
     """Version of the installed dinosaur; raises SimulationError `missing_component` if there is none."""
     try:
         return version("dinosaur")
     except PackageNotFoundError as error:
         raise SimulationError("missing_component", f"dinosaur is not installed. {INSTALL}") from error
+
+
+@dataclass(frozen=True)
+class CoreSettings:
+    """Settings of trajectories of the atmosphere of a flat, dry planet; see `core.dycore.DynamicalCore`.
+
+    Attributes:
+        truncation: largest wavenumber; 21, 31, 42, 63 and 85 are the usual ones, on grids of 32 to 128 latitudes.
+        layers: number of sigma layers, of equal thickness unless `boundaries` is set.
+        boundaries: sigma at the edges of layers of unequal thickness, from 0 to 1; empty: equal thickness.
+        step_minutes: time step, min; None: 30 at T21, 15 at T42, 7.5 at T85.
+        forcing: "held_suarez", or "none" for the adiabatic core.
+        start: "rest": an isothermal atmosphere at rest at 288 K, which needs a spin-up of 150 days to reach the
+            statistics of the forcing; "equilibrium": at rest with the forcing's equilibrium temperature, which needs 30
+            days; "state": each request holds an initial state.
+        perturbation_k: standard deviation of the noise on the initial temperature, K, which the seed of a request
+            determines.
+        spin_up_days: simulated time before the first saved state, days.
+        days: simulated time from the first saved state to the last, days.
+        save_hours: time between saved states, h.
+        levels: pressure levels of the answer, hPa, ascending; empty: sigma layers. Interpolation is linear in the
+            logarithm of pressure; above the middle of the top layer and below that of the lowest, temperature and wind
+            are constant and geopotential is extrapolated hydrostatically.
+        geopotential: whether the answer includes geopotential.
+        diffusion_hours: time in which hyperdiffusion damps the smallest wave by a factor of e, h.
+        diffusion_order: power of the Laplacian in the hyperdiffusion.
+        conserve_mass: whether each step restores the mass of the atmosphere; otherwise about 1e-6 is lost per day.
+        mass_tolerance: largest relative change of mass from the first saved state to the last; a larger change is
+            `not_converged`.
+        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
+
+    Raises:
+        InputError: a setting is invalid; the message names valid values.
+    """
+
+    truncation: int = 21
+    layers: int = 12
+    boundaries: tuple[float, ...] = ()
+    step_minutes: float | None = None
+    forcing: str = "held_suarez"
+    start: str = "rest"
+    perturbation_k: float = 0.5
+    spin_up_days: float = 0.0
+    days: float = 10.0
+    save_hours: float = 24.0
+    levels: tuple[float, ...] = ()
+    geopotential: bool = False
+    diffusion_hours: float = 2.4
+    diffusion_order: int = 4
+    conserve_mass: bool = True
+    mass_tolerance: float = 1e-3
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        for name in ("boundaries", "levels"):
+            object.__setattr__(self, name, tuple(float(v) for v in getattr(self, name)))
+        check_common(self)
+        choice("forcing", self.forcing, FORCINGS)
+        choice("start", self.start, STARTS)
+        if self.layers < 2:
+            raise InputError(f"must be at least 2, got {self.layers}", where="simulator.layers")
+        if edges := self.boundaries:
+            if len(edges) < 3 or edges[0] != 0 or edges[-1] != 1 or not (np.diff(edges) > 0).all():
+                raise InputError(
+                    f"must ascend from 0 to 1 over two layers or more, got {list(edges)}", where="simulator.boundaries"
+                )
+            if self.layers != len(edges) - 1:
+                raise InputError(
+                    f"{len(edges)} boundaries are of {len(edges) - 1} layers, not of {self.layers}",
+                    where="simulator.layers",
+                    remedy=f"Use {len(edges) - 1}",
+                )
+        if self.levels and not (self.levels[0] > 0 and (np.diff(self.levels) > 0).all()):
+            raise InputError(f"must ascend from above 0 hPa, got {list(self.levels)}", where="simulator.levels")
+        for name in ("perturbation_k", "spin_up_days"):
+            not_negative(name, getattr(self, name))
+        positive("mass_tolerance", self.mass_tolerance)
+        whole_steps("spin_up_days", self.spin_up_days * 24 * 60, self.step)
+
+    @property
+    def step(self) -> float:
+        """The time step, minutes."""
+        return self.step_minutes or default_step(self.truncation)
+
+    @property
+    def saves(self) -> int:
+        """Number of saved states after the first."""
+        return round(self.days * 24 / self.save_hours)
+
+    @property
+    def simulated_days(self) -> float:
+        """Simulated time with the spin-up, days."""
+        return self.spin_up_days + self.days
+
+    @property
+    def name(self) -> str:
+        """Such as "dinosaur:T21L12"."""
+        return f"dinosaur:T{self.truncation}L{self.layers}"
+
+    @cached_property
+    def grid(self) -> WeatherGrid:
+        """The Gaussian grid."""
+        return gaussian_grid(self.truncation)
+
+    @cached_property
+    def edges(self) -> Float[np.ndarray, " edge"]:
+        """Sigma at the edges of the layers, from the top."""
+        return layer_boundaries(self.layers, self.boundaries)
+
+    @cached_property
+    def sigma(self) -> tuple[float, ...]:
+        """Sigma at the middle of each layer, from the top."""
+        return tuple(float(v) for v in (self.edges[1:] + self.edges[:-1]) / 2)
+
+    @cached_property
+    def state_layout(self) -> WeatherLayout:
+        """Layout of the states of `run`: temperature and winds of all layers, and surface pressure."""
+        channels = (*(Channel(v, level) for v in STATE for level in self.sigma), Channel("surface_pressure"))
+        return self._layout(channels, SIGMA_UNITS)
+
+    @cached_property
+    def layout(self) -> WeatherLayout:
+        """Layout of the states of an answer."""
+        names = (*STATE, *(("geopotential",) if self.geopotential else ()))
+        levels = self.levels or self.sigma
+        channels = (*(Channel(v, level) for v in names for level in levels), Channel("surface_pressure"))
+        return self._layout(channels, PRESSURE_UNITS if self.levels else SIGMA_UNITS)
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Attributes of every answer: solver and forcing."""
+        forced = "Held and Suarez 1994" if self.forcing == "held_suarez" else "none"
+        return {"solver": f"dinosaur {dinosaur_version()}, {self.name}, steps of {self.step:g} min", "forcing": forced}
+
+    def _layout(self, channels: tuple[Channel, ...], units: str) -> WeatherLayout:
+        return WeatherLayout(
+            self.grid, channels, step_hours=self.save_hours, level_units=units, calendar=False, attrs=self.facts
+        )

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import xarray as xr
 
 from data.spec import Coordinate, Spec, Variable
 from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, PRESSURE_UNITS, SIGMA_UNITS, TIME, VARIABLES, WeatherGrid
-
-if TYPE_CHECKING:
-    from simulators.atmosphere.core.dycore import DynamicalCore
+from simulators.atmosphere.core.settings import CoreSettings
 
 #: The dim of sigma layers in a request whose answer has pressure levels.
 LAYER = "layer"
@@ -45,7 +41,7 @@ def initial(name: str, layer: str | None) -> Variable:
     return Variable(f"initial_{name}", dims, variable.units, "float32", f"{variable.long_name} at the start")
 
 
-def core_spec(core: DynamicalCore) -> Spec:
+def core_spec(core: CoreSettings) -> Spec:
     """The Spec of a core with its settings."""
     sigma = "pressure over surface pressure, at the middle of a layer"
     if core.levels:

@@ -16,11 +16,13 @@ from data.errors import InputError
 from data.formats.netcdf import open_netcdf
 from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, SIGMA_UNITS, TIME, WeatherGrid
 from data.sphere.windows import WindowStore
+from simulators.atmosphere.core.settings import CoreSettings
+from simulators.atmosphere.core.spec import core_spec
 from simulators.atmosphere.reanalysis.regrid import regrid
 from simulators.requests import DrawSettings
 
 if TYPE_CHECKING:
-    from simulators.atmosphere.core.dycore import DynamicalCore
+    from simulators.atmosphere.core.equations import PrimitiveEquations
 
 WINDS = ("u_component_of_wind", "v_component_of_wind")
 
@@ -29,18 +31,18 @@ class CoreStates(Protocol):
     """Draws initial states for requests to a core whose `start` is "state"."""
 
     def sample(
-        self, core: DynamicalCore, rng: np.random.Generator
+        self, core: CoreSettings, rng: np.random.Generator
     ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
         """The variables of one state on the core's layers and grid; deterministic in `rng`."""
         ...
 
 
-def resting_state(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude channel"]:
+def resting_state(
+    core: CoreSettings, equations: PrimitiveEquations, rng: np.random.Generator
+) -> Float[np.ndarray, "latitude longitude channel"]:
     """A state at rest at 288 K or the forcing's equilibrium temperature, with noise; channels as in `state_layout`."""
-    from simulators.atmosphere.core.equations import REFERENCE_PRESSURE, REFERENCE_TEMPERATURE, PrimitiveEquations
+    from simulators.atmosphere.core.equations import REFERENCE_PRESSURE, REFERENCE_TEMPERATURE
 
-    equations = core.spectral.equations
-    assert isinstance(equations, PrimitiveEquations)
     layout = core.state_layout
     state = np.zeros((*layout.grid.shape, len(layout.channels)), np.float32)
     warm = equations.equilibrium_temperature() if core.start == "equilibrium" else REFERENCE_TEMPERATURE
@@ -49,7 +51,7 @@ def resting_state(core: DynamicalCore, rng: np.random.Generator) -> Float[np.nda
     return state
 
 
-def noise(core: DynamicalCore, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude layer"]:
+def noise(core: CoreSettings, rng: np.random.Generator) -> Float[np.ndarray, "latitude longitude layer"]:
     """White noise with standard deviation `perturbation_k`, K; the truncation keeps about a quarter of its variance."""
     return core.perturbation_k * rng.standard_normal((*core.grid.shape, core.layers))
 
@@ -71,7 +73,7 @@ class Analysis:
     time: str | None = None
 
     def sample(
-        self, core: DynamicalCore, rng: np.random.Generator
+        self, core: CoreSettings, rng: np.random.Generator
     ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
         """See `CoreStates`.
 
@@ -106,7 +108,7 @@ class Windows:
     path: str
 
     def sample(
-        self, core: DynamicalCore, rng: np.random.Generator
+        self, core: CoreSettings, rng: np.random.Generator
     ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
         """See `CoreStates`.
 
@@ -132,7 +134,7 @@ class Windows:
 
 
 def on_core(
-    analysis: xr.Dataset, core: DynamicalCore, where: str = ""
+    analysis: xr.Dataset, core: CoreSettings, where: str = ""
 ) -> dict[str, Float[np.ndarray, "*layer latitude longitude"]]:
     """Interpolate a state on pressure levels of any global grid to the grid and the layers of a core.
 
@@ -186,7 +188,7 @@ def _grid(data: xr.Dataset, where: str) -> WeatherGrid:
     return grid
 
 
-def draw_states(core: DynamicalCore, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
+def draw_states(core: CoreSettings, settings: DrawSettings, seed: int) -> Iterator[xr.Dataset]:
     """Requests of the infinite series that `seed` determines: states for a core that starts from them, else seeds.
 
     Args:
@@ -207,10 +209,11 @@ def draw_states(core: DynamicalCore, settings: DrawSettings, seed: int) -> Itera
             where="sampling.initial",
             remedy="Set simulator.start=state with sampling=analysis or windows, or sampling=seeds without",
         )
+    spec = core_spec(core)
     for index in settings.indices:
         if states is None:
             drawn = int(np.random.SeedSequence([seed, index]).generate_state(1)[0] >> 1)
-            yield core.spec.request({"seed": drawn})
+            yield spec.request({"seed": drawn})
         else:
             state = states.sample(core, np.random.default_rng([seed, index]))
-            yield core.spec.request({f"initial_{name}": values for name, values in state.items()})
+            yield spec.request({f"initial_{name}": values for name, values in state.items()})

@@ -14,13 +14,8 @@ from jaxtyping import Float
 from data.spec import SimulationError, Spec, Variable, check, content_hash
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from simulators.atmosphere.core.budgets import areas
-from simulators.atmosphere.core.settings import (
-    INSTALL,
-    check_shallow_water,
-    default_step,
-    dinosaur_version,
-    gaussian_grid,
-)
+from simulators.atmosphere.core.checks import check_common, choice, positive
+from simulators.atmosphere.core.settings import INSTALL, default_step, dinosaur_version, gaussian_grid
 from simulators.atmosphere.core.spec import horizontal, initial, output, times
 
 if TYPE_CHECKING:
@@ -69,7 +64,9 @@ class ShallowWater:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        check_shallow_water(self)
+        check_common(self)
+        choice("start", self.start, ("jet", "state"))
+        positive("depth_m", self.depth_m)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled programs are not pickled.

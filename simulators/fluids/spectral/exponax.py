@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -22,8 +22,8 @@ from jaxtyping import Array, Bool, Float
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 from simulators.fluids.spectral import stability
-from simulators.fluids.spectral.equations import AXES, EQUATIONS, Equation
-from simulators.fluids.spectral.settings import check_settings
+from simulators.fluids.spectral.equations import AXES
+from simulators.fluids.spectral.settings import BoxSettings
 from simulators.requests import DrawSettings, draw_parameters, refuse_other_ranges
 
 #: Largest divergence of an initial velocity relative to its gradient; rounding to float32 causes 1e-6.
@@ -31,86 +31,16 @@ DIVERGENCE = 1e-3
 
 
 @dataclass(frozen=True)
-class Exponax:
-    """One equation on one grid.
-
-    Attributes:
-        equation: a key of `spectral.equations.EQUATIONS`, which holds its parameters and their defaults.
-        dim: number of space dimensions.
-        points: grid points along each side.
-        length: side of the periodic box.
-        save_dt: time between saved states.
-        steps: number of saved states after the initial one.
-        dt: time step, which divides `save_dt`; None: `save_dt`.
-        order: order of the Runge-Kutta method in time, 1 to 4.
-        dealias: fraction of the wavenumbers that products keep; None: the default of the equation.
-        parameters: coefficients that differ from their defaults.
-        varied: names of coefficients that are inputs of each request.
-        dtype: precision of the computation, "float32" or "float64"; the answer is float32 in either case.
-        coefficients: "complex", or "real" as in exponax 0.2.0, which is of first order for dispersive equations and
-            reproduces data that exponax computed; see `spectral.etdrk`. Other equations are not affected.
-        refine: largest number of times that `dt` is halved for a request that blows up or misses `tolerance`.
-        growth: ratio of amplitude to initial amplitude that counts as a blow-up; see `stability.bounds`.
-        courant: largest Courant number (cells that the flow crosses in one step). Above about 1 the explicit part is
-            unstable without diffusion, and an answer that stays bounded can be far from the solution. None: no check.
-        tolerance: largest relative L2 difference, at any saved time, between the answer and that with twice the step;
-            None: no check. It requires `refine` of at least 1.
+class Exponax(BoxSettings):
+    """One equation on one grid; the settings are those of `BoxSettings`.
 
     Raises:
         InputError: a setting is invalid; the message names valid values.
     """
 
-    equation: str
-    points: int
-    length: float = 1.0
-    save_dt: float = 1.0
-    steps: int = 1
-    dim: int = 1
-    dt: float | None = None
-    order: int = 4
-    dealias: float | None = None
-    parameters: Mapping[str, float] = field(default_factory=dict)
-    varied: tuple[str, ...] = ()
-    dtype: str = "float32"
-    coefficients: str = "complex"
-    refine: int = 0
-    growth: float = 100.0
-    courant: float | None = 5.0
-    tolerance: float | None = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "varied", tuple(self.varied))
-        object.__setattr__(self, "parameters", dict(self.parameters))
-        check_settings(self)
-
     def __reduce__(self) -> tuple[Any, ...]:
         # Compiled programs are not pickled.
         return type(self), tuple(getattr(self, f.name) for f in fields(self))
-
-    @property
-    def row(self) -> Equation:
-        """The equation's row of the table."""
-        return EQUATIONS[self.equation]
-
-    @property
-    def values(self) -> dict[str, float]:
-        """Value of every parameter for a request that does not set it."""
-        return {name: p.default for name, p in self.row.parameters_in(self.dim).items()} | dict(self.parameters)
-
-    @property
-    def step(self) -> float:
-        """The time step."""
-        return self.save_dt if self.dt is None else self.dt
-
-    @property
-    def substeps(self) -> int:
-        """Time steps between saved states."""
-        return round(self.save_dt / self.step)
-
-    @property
-    def name(self) -> str:
-        """Such as "exponax:burgers-1d"."""
-        return f"exponax:{self.equation}-{self.dim}d"
 
     @cached_property
     def spec(self) -> Spec:
