@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Float
 
 from data.fields.files import SPACE
-from data.fields.samples import Fields, Layout
+from data.fields.layout import Layout
+from data.fields.samples import Fields
 from data.spec import Coordinate, Variable
 
 

@@ -61,7 +61,7 @@ def split(frames: Structures, seed: int = 0) -> tuple[Structures, Structures]:
 
 def write(structures: Structures, path: Path) -> Path:
     """Write the frames as extxyz with those energies and forces that are finite, and return the path."""
-    from data.molecules.rows import Row
+    from data.formats.rows import Row
     from data.molecules.writing import write_extxyz
 
     rows = []

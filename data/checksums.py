@@ -20,8 +20,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from data.encodable import encodable_json
 from data.errors import CorruptStoreError
-from data.formats.encodable import encodable_json
 
 LOG = logging.getLogger(__name__)
 TABLE = ".understudy.sha256"

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+#: Remedy for a file of the user that cannot be read.
+DAMAGED = "It may be cut short or damaged: fetch or write it again"
+
 
 class InputError(Exception):
     """Something the user gave cannot be used; the command ends with status 2 and this one line.

@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from data.checksums import TABLE, read_table, sha256_of, table_text
-from data.formats.encodable import encodable, encodable_json
+from data.encodable import encodable, encodable_json
 
 #: Names of what is being written: a dot, the name that it will have, eight random characters.
 _TEMPORARY = re.compile(r"\.(.+)\.[a-z0-9_]{8}\.part")

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from flax import nnx
 
-from data.fields.samples import Layout
+from data.fields.layout import Layout
 from data.meshes.records import MeshLayout
 from data.molecules.featurise import encode
 from data.molecules.graphs import Bucket

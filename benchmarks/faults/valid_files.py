@@ -231,7 +231,7 @@ def make_parquet(path: Path, seed: int) -> None:
 
 
 def _rows(seed: int) -> list[Any]:
-    from data.molecules.rows import Row
+    from data.formats.rows import Row
 
     rng = _rng(seed)
     numbers = np.array([8, 1, 1])

@@ -6,15 +6,12 @@ The grids may differ, but a network trained for steps of 0.2 s on 1 m has no ans
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from data.errors import InputError
-
-if TYPE_CHECKING:
-    from data.fields.samples import Layout
-    from data.spec import Coordinate
+from data.fields.layout import Layout
+from data.spec import Coordinate
 
 #: Relative difference up to which two steps, or two lengths, are the same.
 SAME = 1e-3

@@ -15,7 +15,7 @@ from typing import Any
 
 import pandas as pd
 
-from data.formats.encodable import encodable
+from data.encodable import encodable
 
 _BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"
 _FORMULA = re.compile(_BEGINS)

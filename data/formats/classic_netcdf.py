@@ -10,8 +10,7 @@ import math
 from pathlib import Path
 from typing import BinaryIO
 
-from data.errors import InputError
-from data.formats.damage import DAMAGED
+from data.errors import DAMAGED, InputError
 
 #: Bytes of a value of each type: byte, char, short, int, float, double.
 SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}

@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from data.errors import InputError
+from data.errors import DAMAGED, InputError
 
-DAMAGED = "It may be cut short or damaged: fetch or write it again"
 #: Bytes that every file may unpack to, and the largest ratio of unpacked to packed bytes beyond that. Deflate reaches a
 #: ratio of 1,032, and fields that are zero nearly everywhere do so.
 FREE, RATIO = 1 << 26, 2000

@@ -14,7 +14,8 @@ import xarray as xr
 from xarray.backends import AbstractDataStore, BackendArray
 from xarray.core import indexing
 
-from data.formats.damage import DAMAGED, FREE, Budget, parsing
+from data.errors import DAMAGED
+from data.formats.damage import FREE, Budget, parsing
 
 
 def open_guarded(

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 from xarray.backends import ZarrStore
 
-from data.formats.damage import DAMAGED
+from data.errors import DAMAGED
 from data.formats.lazy_arrays import open_guarded
 
 

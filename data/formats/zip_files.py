@@ -6,8 +6,8 @@ import zipfile
 from pathlib import Path
 from types import TracebackType
 
-from data.errors import CorruptStoreError, InputError
-from data.formats.damage import DAMAGED, Budget, parsing
+from data.errors import DAMAGED, CorruptStoreError, InputError
+from data.formats.damage import Budget, parsing
 
 
 def is_zip(path: Path | str) -> bool:

@@ -9,8 +9,9 @@ from pathlib import Path
 import ase.db
 
 from data.errors import InputError
-from data.molecules.files import SDF_SUFFIXES, XYZ_SUFFIXES, iter_smiles_chunks, kind_of
-from data.molecules.rows import Lines, blocks
+from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.rows import Lines, blocks
+from data.molecules.files import iter_smiles_chunks
 
 
 def count_rows(path: Path, *, smiles_column: str = "smiles", at_most: int | None = None) -> int:

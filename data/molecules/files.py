@@ -12,8 +12,9 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.formats.headers import DELIMITERS
+from data.formats.kinds import FORMATS, PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.rows import Bad, Row, empty
 from data.molecules import tables
-from data.molecules.rows import Bad, Row, empty
 from data.molecules.tally import TableTally
 from data.rejects import Rejects
 from data.structures import files as structure_files
@@ -24,25 +25,12 @@ __all__ = [
     "Row",
     "SmilesChunk",
     "iter_smiles_chunks",
-    "kind_of",
     "read",
 ]
 
 LOG = logging.getLogger(__name__)
 #: A chunk of SMILES that has more characters has fewer rows than were asked for.
 CHUNK_CHARACTERS = 1 << 24
-SMILES_SUFFIXES = (".smi", ".smiles", ".ism", ".txt")
-SDF_SUFFIXES = (".sdf", ".sd")
-XYZ_SUFFIXES = (".xyz", ".extxyz")
-PARQUET_SUFFIXES = (".parquet", ".pq")
-_BINARY = (".db", *PARQUET_SUFFIXES)
-_FORMATS = (
-    dict.fromkeys(SMILES_SUFFIXES, "list of SMILES")
-    | dict.fromkeys(SDF_SUFFIXES, "SDF")
-    | dict.fromkeys(XYZ_SUFFIXES, "extended XYZ")
-    | {".db": "ASE database"}
-)
-_KINDS = (*SMILES_SUFFIXES, *DELIMITERS, *SDF_SUFFIXES, *XYZ_SUFFIXES, *_BINARY)
 
 
 @dataclass(frozen=True)
@@ -107,24 +95,6 @@ def _existing(path: Path) -> str:
     return kind
 
 
-def kind_of(path: Path) -> str:
-    """The kind of a file, as its suffix without .gz.
-
-    Raises:
-        InputError: `read` does not know this kind.
-    """
-    suffixes = [s.lower() for s in path.suffixes]
-    compressed = bool(suffixes) and suffixes[-1] == ".gz"
-    kind = suffixes[-2] if compressed and len(suffixes) > 1 else suffixes[-1] if suffixes else ""
-    if kind not in _KINDS or (compressed and kind in _BINARY):
-        raise InputError(
-            f"cannot tell the kind of file from its name {path.name!r}",
-            where=str(path),
-            remedy=f"Use one of {' '.join(_KINDS)}; all but {' '.join(_BINARY)} also with .gz",
-        )
-    return kind
-
-
 def _rows(
     path: Path,
     kind: str,
@@ -137,7 +107,7 @@ def _rows(
 ) -> Iterator[Row | Bad]:
     if tally is not None:
         tally.columns = tuple(columns)
-        tally.format = _FORMATS.get(kind, f"{kind[1:]} file")
+        tally.format = FORMATS.get(kind, f"{kind[1:]} file")
     pairs: Iterator[tuple[str, Row] | Bad] | None = None
     if kind in SMILES_SUFFIXES:
         if columns:

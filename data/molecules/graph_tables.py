@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields
 import numpy as np
 from jaxtyping import Int, Integer, UInt8
 
-#: Most heavy atoms and bonds of one molecule: local indices are bytes and 255 marks padding.
-MAX_ATOMS = 254
+from data.formats.rows import MAX_ATOMS as MAX_ATOMS
+
+#: Most bonds of one molecule; like `MAX_ATOMS` it is that of a byte.
 MAX_BONDS = 255
 #: Formal charge c is stored as c + CHARGE_ZERO.
 CHARGE_ZERO = 128

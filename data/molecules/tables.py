@@ -18,10 +18,7 @@ import pyarrow as pa
 from data.errors import InputError
 from data.formats.cells import plain
 from data.formats.headers import SEPARATED_BY, choose_delimiter, column_index
-from data.formats.text_files import LONGEST_ROW, TOO_LONG, TextFormat
-from data.molecules.foreign import smiles_problems
-from data.molecules.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
-from data.molecules.rows import (
+from data.formats.rows import (
     BLOCK,
     Bad,
     Lines,
@@ -35,6 +32,9 @@ from data.molecules.rows import (
     split_lines,
     text_problem,
 )
+from data.formats.text_files import LONGEST_ROW, TOO_LONG, TextFormat
+from data.molecules.foreign import smiles_problems
+from data.molecules.parquet_rows import bounded_text, parquet_batches, parquet_schema, too_long
 from data.molecules.smiles import MAX_CHARACTERS
 from data.molecules.tally import TableTally
 

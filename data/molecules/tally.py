@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data.molecules.rows import NO_VALUE, finite
+from data.formats.rows import NO_VALUE, finite
 from data.reading import Reading
 
 #: Rows at the head of a table that tell which of its other columns hold numbers.

@@ -22,8 +22,8 @@ from data.errors import InputError
 from data.files import atomic_path
 from data.formats.cells import safe_row
 from data.formats.headers import DELIMITERS
-from data.molecules.files import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
-from data.molecules.rows import Row, atomic_text
+from data.formats.kinds import PARQUET_SUFFIXES, SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.rows import Row, atomic_text
 from data.molecules.smiles import parse_smiles
 
 

@@ -18,8 +18,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from data.errors import InputError
-from data.formats.damage import DAMAGED
+from data.errors import DAMAGED, InputError
 
 #: Seconds for one step, such as a message of a GRIB file or a variable of a NetCDF one.
 PATIENCE = 60.0

@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from data.encodable import encodable
 from data.errors import CorruptStoreError
 from data.files import sync_directory
-from data.formats.encodable import encodable
 
 MAGIC = b"USJ1"
 _COUNT_DIGITS = 20

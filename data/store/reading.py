@@ -15,8 +15,8 @@ import xarray as xr
 import zarr
 
 from data.checksums import crc32_of, unseal
+from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
-from data.formats.encodable import encodable
 from data.plain import entry, reading
 from data.store.card import refuse_other_types
 from data.store.columns import FACTS, Column, array_of, crc_of, layout, plain_attributes

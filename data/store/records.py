@@ -25,9 +25,9 @@ import zarr
 
 from data.checksums import crc32_of, seal
 from data.claim import take_lock
+from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import make_directory, sweep, write_json
-from data.formats.encodable import encodable
 from data.spec import Coordinate, Variable
 from data.store.columns import (
     FACTS,

@@ -11,7 +11,7 @@ import ase.db
 
 from data.errors import InputError
 from data.formats.damage import first_line, parsing
-from data.molecules.rows import Bad, Row
+from data.formats.rows import Bad, Row
 from data.processes import row_watch
 from data.processes.parsing import DiedError, ask
 from data.structures.frame_names import FrameKeys

@@ -21,11 +21,10 @@ from ase.data import atomic_numbers
 from ase.io.extxyz import read_xyz
 from rdkit import Chem, rdBase
 
-from data.formats.text_files import KEPT_BYTES
-from data.molecules.graph_tables import MAX_ATOMS
-from data.molecules.rows import (
+from data.formats.rows import (
     LONGEST_LINE,
     LONGEST_RECORD_BYTES,
+    MAX_ATOMS,
     Bad,
     Lines,
     Row,
@@ -34,6 +33,7 @@ from data.molecules.rows import (
     in_batches,
     text_problem,
 )
+from data.formats.text_files import KEPT_BYTES
 from data.processes.parsing import Lost, each
 from data.structures.frame_names import CHARGE_NAMES, FrameKeys, plain_name, scalar, unpaired_electrons
 from data.structures.frame_rows import MAX_NUMBER, checked_row, row_of_atoms

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -114,23 +114,6 @@ class FrameKeys:
         """The names that are taken as one of `LABELS`."""
         chosen: tuple[str, ...] = getattr(self, label)
         return chosen or (label,)
-
-
-@dataclass(frozen=True)
-class FrameNotes:
-    """Notes on how one frame was interpreted.
-
-    Attributes:
-        taken: quantity -> unit and source, such as "energy" -> "eV, from REF_energy".
-        unused: name of what looks like data -> what it looks like, such as "REF_energy" -> "energy".
-        lacking: label that the frame lacks -> what looks like it.
-        spin_problem: why its number of unpaired electrons is not certain; None where it is, or is not named.
-    """
-
-    taken: Mapping[str, str] = field(default_factory=dict)
-    unused: Mapping[str, str] = field(default_factory=dict)
-    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    spin_problem: str | None = None
 
 
 def plain_name(name: object) -> str:

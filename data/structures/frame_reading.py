@@ -12,8 +12,8 @@ import numpy as np
 from ase.data import covalent_radii
 from scipy.spatial.distance import pdist
 
-from data.molecules.files import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
-from data.molecules.rows import Row
+from data.formats.kinds import SDF_SUFFIXES, XYZ_SUFFIXES, kind_of
+from data.formats.rows import Row
 from data.reading import Reading
 from data.rejects import Rejects
 from data.structures.frame_names import LABELS, FrameKeys

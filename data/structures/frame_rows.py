@@ -9,11 +9,10 @@ import numpy as np
 from ase import Atoms
 from ase.constraints import FixAtoms, FixCartesian
 
-from data.molecules.rows import Bad, Row, numbers_of
+from data.formats.rows import Bad, FrameNotes, Row, numbers_of
 from data.structures.frame_names import (
     LABELS,
     FrameKeys,
-    FrameNotes,
     find_label,
     ignored_entries,
     look_alikes,

@@ -23,9 +23,9 @@ from ase import Atoms, units
 from ase.data import atomic_masses, chemical_symbols
 from ase.io.extxyz import key_val_dict_to_str, read_xyz
 
+from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import sync_directory
-from data.formats.encodable import encodable
 from data.structures.files import layout_of, width_of
 from data.structures.frames import Frame
 

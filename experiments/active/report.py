@@ -10,8 +10,8 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from data.files import write_json, write_text
+from data.formats.rows import Row
 from data.identity import frame_keys
-from data.molecules.rows import Row
 from data.molecules.writing import write_extxyz
 from data.structures.table import Structures
 from experiments.active.loop import Outcome

@@ -6,7 +6,7 @@ import io
 import logging
 import sys
 
-from data.formats.encodable import encodable
+from data.encodable import encodable
 
 
 class EncodableFormatter(logging.Formatter):

@@ -21,8 +21,8 @@ from omegaconf import MISSING, DictConfig
 
 from data.costs import label_core_seconds, training_core_seconds
 from data.errors import InputError
+from data.fields.layout import Layout
 from data.fields.physics import refuse_other_physics
-from data.fields.samples import Layout
 from data.spec import Coordinate
 from experiments.application.stage import build, instantiate
 from experiments.comparison.contenders import Contender, Problem, Settings

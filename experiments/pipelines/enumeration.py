@@ -24,7 +24,7 @@ from rdkit import Chem, rdBase
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
-from data.molecules.rows import atomic_text
+from data.formats.rows import atomic_text
 from data.processes.descendants import end_with_parent
 
 #: Number of heavy atoms of the largest molecule.

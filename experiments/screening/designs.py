@@ -17,9 +17,9 @@ from jaxtyping import Float, Int
 
 from data.errors import InputError
 from data.formats.headers import DELIMITERS, column_index
+from data.formats.rows import finite
 from data.formats.text_files import TOO_LONG
 from data.molecules.parquet_rows import parquet_batches, parquet_schema
-from data.molecules.rows import finite
 from data.rejects import KEPT_TEXT
 from experiments.screening.chunks import Reject, TextChunk, printable
 from experiments.screening.run import Library

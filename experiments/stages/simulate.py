@@ -13,8 +13,9 @@ from omegaconf import MISSING, DictConfig
 
 from data.errors import InputError
 from data.files import write_json
+from data.formats.kinds import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, kind_of
 from data.molecules.counting import count_rows
-from data.molecules.files import SDF_SUFFIXES, SMILES_SUFFIXES, XYZ_SUFFIXES, Row, kind_of, read
+from data.molecules.files import Row, read
 from data.molecules.tally import TableTally
 from data.processes.parsing import Lost
 from data.reading import Reading

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.fields.files import ARRAYS, REMEDY
+from data.fields.layout import Layout
 from data.fields.reading import read_fields
-from data.fields.samples import Fields, Layout
+from data.fields.samples import Fields
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import content_hash

@@ -14,8 +14,8 @@ from pathlib import Path
 import xarray as xr
 
 from data.errors import InputError
+from data.formats.rows import Row
 from data.molecules.files import read
-from data.molecules.rows import Row
 from data.reading import Reading
 from data.rejects import Rejects
 from data.structures.frame_names import FrameKeys

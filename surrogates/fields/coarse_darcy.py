@@ -18,7 +18,7 @@ import scipy.optimize
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.fields.samples import Layout
+from data.fields.layout import Layout
 from data.plain import decode
 
 #: Range of the search for the contrast, and number of training samples that the search compares.

@@ -10,7 +10,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from data.fields.samples import Layout
+from data.fields.layout import Layout
 from data.plain import decode, within
 from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, with_coarse

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float
 
-from data.fields.samples import Fields, Layout
+from data.fields.layout import Layout
+from data.fields.samples import Fields
 from surrogates.learning.box import Box
 
 #: Statistics of each field.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from data.fields.samples import Fields, Layout
+from data.fields.layout import Layout
+from data.fields.samples import Fields
 from data.spec import Coordinate, Variable
 
 POINTS, TIMES = 16, 6

@@ -52,7 +52,7 @@ def test_records_that_lie_over_the_ends_of_blocks_are_counted_once(
     path = tmp_path / name
     write(path)
     for size in (1, 40, 333):
-        monkeypatch.setattr("data.molecules.rows.BLOCK", size)
+        monkeypatch.setattr("data.formats.rows.BLOCK", size)
         assert count_rows(path) == len(ROWS)
     # A last record without its end is one, blank lines after the last end are none.
     text = path.read_text()

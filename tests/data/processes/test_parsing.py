@@ -20,11 +20,11 @@ import pytest
 from rdkit import Chem
 
 from data.errors import InputError
+from data.formats import rows as rows_of_files
 from data.formats.text_files import LONGEST_ROW
 from data.identity import molecule_keys
 from data.molecules import files as molecules
 from data.molecules import foreign, parquet_rows
-from data.molecules import rows as rows_of_files
 from data.molecules.featurise import encode, reject_reason
 from data.molecules.files import Row, iter_smiles_chunks, read
 from data.molecules.writing import write_ase_db

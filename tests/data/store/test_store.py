@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from small_stores import FACTS, Variable, assert_same, make, values
 
+from data.encodable import encodable
 from data.errors import InputError
-from data.formats.encodable import encodable
 from data.store.journal import HEAD, MAGIC
 from data.store.records import RecordStore, verify
 

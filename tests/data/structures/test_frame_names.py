@@ -15,8 +15,8 @@ from ase.constraints import FixAtoms, FixBondLength
 from ase.io import write as ase_write
 
 from data.errors import InputError
+from data.formats.rows import Row
 from data.molecules.files import read
-from data.molecules.rows import Row
 from data.molecules.writing import write_ase_db, write_extxyz
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally

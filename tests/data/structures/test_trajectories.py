@@ -15,8 +15,8 @@ import xarray as xr
 from ase.data import atomic_masses
 
 from data.errors import CorruptStoreError, InputError
+from data.formats.rows import Bad
 from data.molecules.files import read
-from data.molecules.rows import Bad
 from data.structures.files import read_extxyz
 from data.structures.frames import Frame
 from data.structures.trajectories import read_frames, read_trajectory, write_frames

@@ -14,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
+from data.fields.layout import Layout
 from data.fields.reading import read_fields
-from data.fields.samples import Layout
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
 from experiments.application.stage import CONF

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from data.fields.samples import Fields, Layout
+from data.fields.layout import Layout
+from data.fields.samples import Fields
 from data.meshes.graphs import Mesh
 from data.meshes.records import MeshLayout, MeshSamples
 from data.parameters import ParameterLayout, ParameterTable

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
-from data.fields.samples import Fields, Layout
+from data.fields.layout import Layout
+from data.fields.samples import Fields
 from data.spec import Coordinate, Variable
 from surrogates.fields.coarse_darcy import CoarseDarcy, _solve, refuse_unfit
 from surrogates.fields.facts import FieldConfig

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from small_fields import POINTS, waves
 
-from data.fields.samples import Fields, Layout
+from data.fields.layout import Layout
+from data.fields.samples import Fields
 from data.spec import Coordinate, SimulationError, Variable
 from experiments.tasks.fields import score_fields
 from surrogates.fields.bands import Bands

@@ -21,11 +21,12 @@ from data.errors import InputError
 from data.files import atomic_path
 from data.formats.text_files import open_lines
 from data.processes.parsing import MESSAGE_BYTES, MESSAGE_ROWS
-from data.structures.frame_names import FrameNotes
 
 T = TypeVar("T")
 R = TypeVar("R")
 
+#: Most heavy atoms of a molecule that is written as SMILES or a graph: local indices are bytes, and 255 marks padding.
+MAX_ATOMS = 254
 #: Bytes of text that are split into lines at a time.
 BLOCK = 1 << 20
 #: Longest line in bytes; of a longer one only one byte more is read, and the readers of rows refuse it.
@@ -38,6 +39,23 @@ NO_VALUE = frozenset(
     {"", "na", "n/a", "#n/a", "#n/a n/a", "#na", "<na>", "nan", "-nan", "1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind"}
     | {"null", "none", "-", "--", "?", ".", "nd", "n.d.", "n.a.", "missing"}
 )
+
+
+@dataclass(frozen=True)
+class FrameNotes:
+    """Notes on how one frame was interpreted.
+
+    Attributes:
+        taken: quantity -> unit and source, such as "energy" -> "eV, from REF_energy".
+        unused: name of what looks like data -> what it looks like, such as "REF_energy" -> "energy".
+        lacking: label that the frame lacks -> what looks like it.
+        spin_problem: why its number of unpaired electrons is not certain; None where it is, or is not named.
+    """
+
+    taken: Mapping[str, str] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
+    lacking: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    spin_problem: str | None = None
 
 
 @dataclass(frozen=True, eq=False)
