@@ -26,7 +26,7 @@ from experiments.forecasting.stability import long_run
 from experiments.forecasting.words import EXTERNAL
 from experiments.pages.style import Drawing
 from experiments.tasks.overlap import UNSEEN
-from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble
+from surrogates.forecasts.config import LeadBands
 from surrogates.forecasts.lead_times import refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.metrics import zonal_spectrum
 from surrogates.forecasts.references import Regressed, leads
@@ -177,8 +177,7 @@ def evaluate_forecaster(
         several = {"forecast": members} if members > 1 else {}
         if EXTERNAL in systems and external is not None and external.members > 1:
             several[EXTERNAL] = external.members
-        climate = systems.get(CLIMATE)
-        if isinstance(climate, ClimatologicalEnsemble):
+        if (climate := systems.get(CLIMATE)) is not None:
             several[CLIMATE] = min(max(most, CLIMATE_MEMBERS), climate.most_members(valid_times))
         scores = score(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
@@ -195,7 +194,9 @@ def evaluate_forecaster(
     _write_scores(scores, run_dir)
     shown = _shown(settings.channels, store)
     evaluation = Evaluation(store.layout, scores, shown, notes=learned.notes, members=members)
-    _draw(evaluation, main, protocol)
+    # Bands were calibrated at every step, so that they do not apply to the leads of a file.
+    bands = None if forecaster is None or protocol.leads is not None else forecaster.facts.bands
+    _draw(evaluation, main, protocol, bands)
     if settings.long_days and forecaster is not None:
         first = first[np.unique(np.linspace(0, len(first) - 1, max(1, settings.long_starts)).round().astype(int))]
         run = evaluation.long = long_run(
@@ -269,7 +270,7 @@ def _shown(labels: list[str], store: WindowStore) -> list[int]:
     return positions
 
 
-def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
+def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol, bands: LeadBands | None) -> None:
     """Add maps, spectra, coverage of the bands and the animation, from some of the forecasts."""
     store, steps = protocol.store, protocol.steps
     layout, grid = store.layout, store.layout.grid
@@ -308,7 +309,6 @@ def _draw(evaluation: Evaluation, forecaster: Any, protocol: Protocol) -> None:
         mean[0, frames, ..., k], truth[0, frames, ..., k], grid, [said_as[i] for i in frames],
         figures.units(layout.channels[k]), figures.title(layout.channels[k], layout).capitalize(),
     )  # fmt: skip
-    bands = forecaster.facts.bands if isinstance(forecaster, Forecaster) and protocol.leads is None else None
     if bands is not None and len(bands.sigma) >= steps:
         half = bands.half_width(steps)[None, :, None, None]
         # Bands were calibrated on single forecasts, so that they apply to a member and not to the mean.

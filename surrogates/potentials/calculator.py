@@ -38,7 +38,7 @@ class PotentialCalculator(Calculator):
 
     def __init__(self, potential: Potential | Path | str, baseline: Simulator | None = None) -> None:
         super().__init__()
-        self.potential = potential if isinstance(potential, Potential) else Potential.load(Path(potential))
+        self.potential = Potential.load(Path(potential)) if isinstance(potential, str | Path) else potential
         if baseline is not None:
             self.potential = self.potential.with_baseline(baseline)
         self.implemented_properties = [*(v.name for v in self.potential.spec.outputs), "free_energy", "stress"]
