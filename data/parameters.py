@@ -1,7 +1,8 @@
 """Numbers that depend on numbers: the samples that a parametric surrogate learns from.
 
-A sample is one request of a campaign and its scalar answers. Inputs that are short arrays along a dim of fixed length
-are laid out as columns of a table: `cosine` along mode = 3, 4, 5 gives `cosine_3`, `cosine_4`, `cosine_5`.
+A sample is one request of a campaign and its answers. Inputs and outputs that are arrays along dims of fixed length,
+such as curves over saved times, are laid out as columns of a table: `cosine` along mode = 3, 4, 5 gives `cosine_3`,
+`cosine_4`, `cosine_5`. The positions along a dim may be spaced unevenly.
 """
 
 from __future__ import annotations
@@ -26,15 +27,19 @@ from data.plain import decode
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
 
+#: Dims of fields, which are learned by operators on their grid.
+SPACE = ("x", "y", "z", "latitude", "longitude", "level")
+#: Largest number of entries of an output that is learned entry by entry.
+MOST_TARGETS = 20_000
+
 
 @dataclass(frozen=True)
 class ParameterLayout:
     """Describes the columns of a `ParameterTable`.
 
     Attributes:
-        inputs: numbers, or arrays along `axes`, in the order of their columns.
-        outputs: numbers.
-        axes: dims of the inputs.
+        inputs, outputs: numbers, or arrays along `axes`, in the order of their columns.
+        axes: dims of the inputs and outputs.
         attrs: boundary conditions, solver and equation, as far as the source names them.
     """
 
@@ -45,14 +50,13 @@ class ParameterLayout:
 
     def __post_init__(self) -> None:
         sizes = {a.name for a in self.axes}
-        if any(d not in sizes for v in self.inputs for d in v.dims) or any(v.dims for v in self.outputs):
-            raise ValueError("inputs must lie along the axes, and outputs be numbers")
+        if any(d not in sizes for v in (*self.inputs, *self.outputs) for d in v.dims):
+            raise ValueError("inputs and outputs must be numbers, or lie along the axes")
 
     @property
     def columns(self) -> tuple[str, ...]:
         """Name of each input column."""
-        labels = {a.name: [v if isinstance(v, str) else f"{v:g}" for v in a.values] for a in self.axes}
-        return tuple("_".join((v.name, *entry)) for v in self.inputs for entry in product(*(labels[d] for d in v.dims)))
+        return self._column_names(self.inputs)
 
     @property
     def units(self) -> tuple[str, ...]:
@@ -61,23 +65,53 @@ class ParameterLayout:
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Names of the outputs."""
-        return tuple(v.name for v in self.outputs)
+        """Name of each output column: for numbers, the names of the outputs."""
+        return self._column_names(self.outputs)
+
+    @property
+    def target_slices(self) -> dict[str, slice]:
+        """The output columns of each output."""
+        ends = np.cumsum([self._size(v) for v in self.outputs]).tolist()
+        return {v.name: slice(end - self._size(v), end) for v, end in zip(self.outputs, ends, strict=True)}
+
+    def positions(self, variable: Variable) -> dict[str, tuple[float, ...] | tuple[str, ...]]:
+        """The positions along each dim of a variable."""
+        return {a.name: a.values for dim in variable.dims for a in self.axes if a.name == dim}
 
     def flat(self, record: Mapping[str, Any]) -> Float[np.ndarray, "*batch column"]:
         """Inputs by name, each (*batch, *dims), as columns."""
+        return self._flat(self.inputs, record)
+
+    def flat_outputs(self, record: Mapping[str, Any]) -> Float[np.ndarray, "*batch target"]:
+        """Outputs by name, each (*batch, *dims), as columns."""
+        return self._flat(self.outputs, record)
+
+    def named(self, columns: Float[np.ndarray, "*batch column"]) -> dict[str, np.ndarray]:
+        """The inverse of `flat`."""
+        return self._named(self.inputs, columns)
+
+    def named_outputs(self, columns: Float[np.ndarray, "*batch target"]) -> dict[str, np.ndarray]:
+        """The inverse of `flat_outputs`."""
+        return self._named(self.outputs, columns)
+
+    def _column_names(self, variables: tuple[Variable, ...]) -> tuple[str, ...]:
+        labels = {a.name: _labels(a) for a in self.axes}
+        return tuple("_".join((v.name, *entry)) for v in variables for entry in product(*(labels[d] for d in v.dims)))
+
+    def _flat(self, variables: tuple[Variable, ...], record: Mapping[str, Any]) -> Float[np.ndarray, "*batch column"]:
         parts = []
-        for variable in self.inputs:
+        for variable in variables:
             array = np.asarray(record[variable.name], np.float64)
             batch = array.shape[: array.ndim - len(variable.dims)]
             parts.append(array.reshape((*batch, self._size(variable))))
         return np.concatenate(parts, axis=-1)
 
-    def named(self, columns: Float[np.ndarray, "*batch column"]) -> dict[str, np.ndarray]:
-        """The inverse of `flat`."""
+    def _named(
+        self, variables: tuple[Variable, ...], columns: Float[np.ndarray, "*batch column"]
+    ) -> dict[str, np.ndarray]:
         arrays, start = {}, 0
         sizes = self._sizes()
-        for variable in self.inputs:
+        for variable in variables:
             size = self._size(variable)
             part = columns[..., start : start + size]
             arrays[variable.name] = part.reshape((*columns.shape[:-1], *(sizes[d] for d in variable.dims)))
@@ -133,8 +167,12 @@ class ParameterTable:
         """Inputs and outputs, and how they are understood."""
         units = dict(zip(self.layout.columns, self.layout.units, strict=True))
         inputs = {name: f"input, {unit}, {_span(self.values[:, k])}" for k, (name, unit) in enumerate(units.items())}
-        outputs = enumerate(self.layout.outputs)
-        return inputs | {v.name: f"output, {v.units}, {_span(self.labels[:, k])}" for k, v in outputs}
+        slices = self.layout.target_slices
+        outputs = {v.name: f"output, {v.units}, {_span(self.labels[:, slices[v.name]])}" for v in self.layout.outputs}
+        for variable in self.layout.outputs:
+            if variable.dims:
+                outputs[variable.name] += f", along {' and '.join(variable.dims)}"
+        return inputs | outputs
 
     def take(self, rows: Int[np.ndarray, " n"]) -> ParameterTable:
         """Some of the samples."""
@@ -152,8 +190,14 @@ class ParameterTable:
         return digest.hexdigest()
 
 
-def _span(values: Float[np.ndarray, " sample"]) -> str:
-    return f"{values.min():.4g} to {values.max():.4g}" if len(values) else "none"
+def _span(values: Float[np.ndarray, "*any"]) -> str:
+    return f"{values.min():.4g} to {values.max():.4g}" if values.size else "none"
+
+
+def _labels(axis: Coordinate) -> list[str]:
+    """A short name for each position along an axis; no two are equal."""
+    short = [v if isinstance(v, str) else f"{v:g}" for v in axis.values]
+    return short if len(set(short)) == len(short) else [str(v) for v in axis.values]
 
 
 def read_parameters(
@@ -163,7 +207,7 @@ def read_parameters(
 
     Args:
         path: of the store.
-        targets: outputs to learn, all of them numbers.
+        targets: outputs to learn: numbers, or arrays along dims of fixed length that are not those of space.
         inputs: inputs that determine them; None for all inputs of the store.
 
     Returns:
@@ -196,7 +240,7 @@ def read_parameters(
     good = status == "ok"
     bad = [(int(i), str(status[i])) for i in np.flatnonzero(~good)]
     values = layout.flat({v.name: dataset[v.name].transpose("sample", *v.dims).values for v in layout.inputs})
-    labels = np.stack([np.asarray(dataset[t].values, np.float64) for t in layout.targets], axis=-1)
+    labels = layout.flat_outputs({v.name: dataset[v.name].transpose("sample", *v.dims).values for v in layout.outputs})
     finite = np.isfinite(values).all(axis=1) & np.isfinite(labels).all(axis=1)
     bad += [(int(i), "holds values that are not finite") for i in np.flatnonzero(good & ~finite)]
     keep = np.flatnonzero(good & finite)
@@ -233,7 +277,7 @@ def _layout(dataset: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], 
     """What the variables are.
 
     Raises:
-        InputError: an input is along a dim without coordinates, an output is no number, or there is no input.
+        InputError: a variable is along a dim without coordinates, an output is a field, or there is no input.
     """
     if not inputs:
         raise InputError("no input is named", where=where, remedy="Say what decides the outputs: data.inputs=[...]")
@@ -247,9 +291,11 @@ def _layout(dataset: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], 
                 where=where,
                 remedy="Name the inputs that are: data.inputs=[...]",
             )
-    if fields := [v.name for v in outputs if v.dims]:
-        raise InputError(f"{fields[0]} is a field", where=where, remedy="Learn it with experiment=fluids/field")
-    dims = dict.fromkeys(d for v in variables for d in v.dims)
+    for variable in outputs:
+        size = int(np.prod([dataset.sizes[d] for d in variable.dims], dtype=int))
+        if size > MOST_TARGETS or any(d in SPACE or d not in dataset.coords for d in variable.dims):
+            raise InputError(f"{variable.name} is a field", where=where, remedy="Learn it with experiment=fluids/field")
+    dims = dict.fromkeys(d for v in (*variables, *outputs) for d in v.dims)
     axes = tuple(
         Coordinate(d, tuple(dataset[d].values.tolist()), *(str(dataset[d].attrs.get(k, e)) for k, e in _default(d)))
         for d in dims

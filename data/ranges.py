@@ -116,6 +116,7 @@ RANGES: Mapping[str, str] = {
     "grids": "[2, 1e6]",
     "parameters.*": FINITE,
     "constants.*": FINITE,
+    "logarithms.*": POSITIVE,
     "grid.*": FINITE,
     "times": NOT_NEGATIVE,
     "every": POSITIVE,

@@ -23,7 +23,18 @@ from experiments.application import renamed
 CONF = Path(__file__).parents[1] / "conf"
 #: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
-    {"windows", "ranges", "replay", "variable_weights", "parameters", "constants", "fields", "grid", "_kwargs_"}
+    {
+        "windows",
+        "ranges",
+        "replay",
+        "variable_weights",
+        "parameters",
+        "constants",
+        "fields",
+        "grid",
+        "_kwargs_",
+        "logarithms",
+    }
 )
 
 

@@ -103,14 +103,17 @@ def recheck_designs(
         requests,
         out / STORE,
         CampaignConfig(workers=how.workers, give_up_after=None),
-        names=surrogate.targets,
+        names=tuple(v.name for v in layout.outputs),
         progress=progress,
         none_answered=True,
     )
     frame["status"], frame["message"], frame["seconds"] = answers.status, answers.message, answers.seconds
     predicted = surrogate.predict_table(values)
-    for name in surrogate.targets:
-        solved = answers.column(name)
+    failed = np.full(len(surrogate.targets), np.nan)
+    pairs = zip(answers.status, answers.values, strict=True)
+    solutions = np.stack([layout.flat_outputs(v) if status == "ok" else failed for status, v in pairs])
+    for k, name in enumerate(surrogate.targets):
+        solved = solutions[:, k]
         frame[name], frame[f"{name}_pred"] = solved, predicted[name]
         for end in ("std", "low", "high"):
             if f"{name}_{end}" in predicted:
@@ -171,7 +174,7 @@ def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
             remedy="Name the simulator whose labels it learned from, with the same settings",
         )
     outputs = {v.name for v in simulator.spec.outputs}
-    if lacking := [t for t in surrogate.targets if t not in outputs]:
+    if lacking := [v.name for v in surrogate.facts.layout.outputs if v.name not in outputs]:
         raise InputError(f"{simulator.name} does not give {', '.join(lacking)}", where="recheck.simulator")
 
 

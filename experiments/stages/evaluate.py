@@ -188,7 +188,8 @@ def evaluate(config: DictConfig, run_dir: Path) -> None:
     elif kind == "parameters":
         from experiments.tasks.parameters import evaluate_parametric
 
-        columns = compared(surrogate.targets, names(settings.data.target))
+        outputs = [v.name for v in surrogate.facts.layout.outputs]
+        columns = compared(outputs, names(settings.data.target))
         with RejectLog(rejects_path(run_dir)) as rejects:
             metrics |= evaluate_parametric(surrogate, files, columns, rejects, readings, learned=read_hashes(directory))
     else:

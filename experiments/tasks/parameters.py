@@ -98,32 +98,39 @@ def train_on_table(
         "train/failed": float(sum(table.failed.values())),
         "train/label_core_seconds": float(table.seconds.sum() + table.failed_seconds),
     }
-    network = content_hash(vars(config))
+    network = content_hash(config.to_json())
     return train_on_parts(
         table, others, data, run_dir, network=network, fit=fitted, score=score_parameters, costs=costs, least=2
     )
 
 
 def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, prefix: str) -> dict[str, float]:
-    """Scores on samples, in the units of the targets; if there are several targets, the keys contain their names.
+    """Scores on samples, in the units of the outputs; if there are several outputs, the keys contain their names.
 
     Besides those of `experiments.tasks.scores`: `relative_error`, the mean of |error| / |truth|, and
-    `mean_relative_error`, the mean of |error| over the mean of |truth|, which truths near 0 do not dominate.
+    `mean_relative_error`, the mean of |error| over the mean of |truth|, which truths near 0 do not dominate. An output
+    that is a curve is scored over all of its entries; of one that is learned as log(x + floor), `factor_error` is the
+    typical factor by which x + floor is wrong, exp of the mean of the absolute error of the logarithm, minus 1.
 
     Args:
         surrogate: surrogate that is scored.
         table: samples that its training has not seen.
         prefix: prefix of the keys.
     """
-    answer = surrogate.predict_table(table.values)
-    metrics = {f"{prefix}/samples": float(len(table)), f"{prefix}/in_domain": float(answer["in_domain"].mean())}
-    for k, name in enumerate(surrogate.targets):
-        truth = table.labels[:, k]
-        head = prefix if len(surrogate.targets) == 1 else f"{prefix}/{name}"
-        ends = {end: answer[f"{name}_{end}"] for end in ("low", "high") if f"{name}_{end}" in answer}
-        target_scores = scores(truth, answer[name], "1", low=ends.get("low"), high=ends.get("high"))
+    answer = surrogate.predict_columns(table.values)
+    inside = surrogate.facts.domain.holds(table.values)
+    metrics = {f"{prefix}/samples": float(len(table)), f"{prefix}/in_domain": float(inside.mean())}
+    slices, config = surrogate.facts.layout.target_slices, surrogate.facts.config
+    for name, columns in slices.items():
+        truth, prediction = table.labels[:, columns].ravel(), answer[""][:, columns].ravel()
+        head = prefix if len(slices) == 1 else f"{prefix}/{name}"
+        ends = {end: answer[end][:, columns].ravel() for end in ("low", "high") if end in answer}
+        target_scores = scores(truth, prediction, "1", low=ends.get("low"), high=ends.get("high"))
         metrics |= {f"{head}/{key}": value for key, value in target_scores.items()}
-        error = np.abs(answer[name] - truth)
+        error = np.abs(prediction - truth)
+        if (floor := config.logarithms.get(name)) is not None:
+            ratio = np.log((prediction + floor) / (np.maximum(truth, 0.0) + floor))
+            metrics[f"{head}/factor_error"] = float(np.expm1(np.abs(ratio).mean()))
         if (np.abs(truth) > 0).all():
             metrics[f"{head}/relative_error"] = float((error / np.abs(truth)).mean())
         if np.abs(truth).mean() > 0:
@@ -145,7 +152,7 @@ def evaluate_parametric(
     Args:
         surrogate: surrogate that is scored.
         files: stores of a campaign.
-        columns: target -> output of the stores that it is compared with.
+        columns: output -> output of the stores that it is compared with.
         rejects: receives the records that cannot be used.
         readings: receives what was read from each store.
         learned: hashes of the inputs of its training (`surrogates.learning.learned_from`); None if they were not saved.
@@ -156,7 +163,8 @@ def evaluate_parametric(
     inputs = [v.name for v in surrogate.facts.layout.inputs]
     metrics: dict[str, float] = {}
     for path in files:
-        table = read_samples(path, partial(_read, [columns[t] for t in surrogate.targets], inputs), rejects, readings)
+        outputs = [columns[v.name] for v in surrogate.facts.layout.outputs]
+        table = read_samples(path, partial(_read, outputs, inputs), rejects, readings)
         if (table.layout.columns, table.layout.units) != (surrogate.columns, surrogate.facts.layout.units):
             raise InputError(
                 f"its inputs are {', '.join(table.layout.columns)}",
@@ -171,11 +179,22 @@ def evaluate_parametric(
                     where=str(path),
                     remedy=f"Convert it to {ours.units}",
                 )
+            if (mine := surrogate.facts.layout.positions(ours)) != (their := table.layout.positions(theirs)):
+                raise InputError(
+                    f"{theirs.name} lies along {_shown(their)}, the surrogate gives it along {_shown(mine)}",
+                    where=str(path),
+                    remedy="Give a store of the simulator that it learned from, with the same saved positions",
+                )
         say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
         overlap = Overlap.among(learned, table.input_keys())
         overlap.note(readings)
         metrics |= score_apart(overlap, partial(score_parameters, surrogate), table, f"test/{path.stem}")
     return metrics
+
+
+def _shown(positions: Mapping[str, tuple[Any, ...]]) -> str:
+    """Dims with their first and last positions, for people."""
+    return ", ".join(f"{dim} of {len(v)}, {v[0]} to {v[-1]}" for dim, v in positions.items()) or "no dim"
 
 
 def _read(targets: list[str], inputs: list[str] | None, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.parameters.network import ParametricConfig, Perceptrons
+from surrogates.parameters.quantities import Quantities
 
 #: A positive input whose largest value over the smallest exceeds this ratio is replaced by its logarithm.
 DECADE = 10.0
@@ -96,10 +98,10 @@ class ParametricFacts:
         config: settings of the ensemble.
         layout: inputs and outputs, with their names and units.
         inputs: scale of the columns of parameters.
-        outputs: mean and scale of the targets.
+        outputs: mean and scale of the targets, as `quantities` converts them.
         domain: ranges of the parameters of the training samples.
         labels_fingerprint: fingerprint of the simulator, or of the data, that the labels come from.
-        conformal: calibration of each target; empty without calibration samples.
+        conformal: calibration of each target, as `quantities` converts them; empty without calibration samples.
         scores: errors on held-out data, by metric with its unit in the key.
     """
 
@@ -118,18 +120,25 @@ class ParametricFacts:
             raise ValueError(f"outputs must be scaled as {', '.join(self.layout.targets)}")
         if self.domain.columns != self.layout.columns:
             raise ValueError(f"domain must have the columns {', '.join(self.layout.columns)}")
-        strange = [name for name in self.conformal if name not in self.layout.targets]
+        targets = set(self.layout.targets)
+        strange = [name for name in self.conformal if name not in targets]
         if strange:
             raise ValueError(f"conformal names {strange[0]}, which is no output")
+        self.quantities  # noqa: B018 - refuses settings that name other outputs
+
+    @cached_property
+    def quantities(self) -> Quantities:
+        """The conversion of the targets to the quantities that the networks learn."""
+        return Quantities.of(self.layout, self.config)
 
     def model(self, seed: int = 0) -> Perceptrons:
         """An ensemble with initial weights."""
-        return Perceptrons(self.inputs.features, len(self.layout.outputs), self.config, nnx.Rngs(seed))
+        return Perceptrons(self.inputs.features, len(self.layout.targets), self.config, nnx.Rngs(seed))
 
     def to_json(self) -> dict[str, Any]:
         """A plain dict, from which `from_json` makes equal facts."""
         return {
-            "config": asdict(self.config),
+            "config": self.config.to_json(),
             "layout": self.layout.to_json(),
             "inputs": self.inputs.to_json(),
             "outputs": self.outputs.to_json(),

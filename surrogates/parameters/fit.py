@@ -23,6 +23,7 @@ from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.normalise import Standardise
 from surrogates.parameters.facts import InputScale, ParametricFacts
 from surrogates.parameters.network import ParametricConfig, Perceptrons
+from surrogates.parameters.quantities import Quantities
 from surrogates.parameters.surrogate import ParametricSurrogate
 
 
@@ -113,7 +114,7 @@ def fit_parametric(
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ParametricSurrogate, FitResult]:
-    """Train a surrogate of scalars as functions of parameters, and calibrate it.
+    """Train a surrogate of numbers or curves as functions of parameters, and calibrate it.
 
     Args:
         train: training samples.
@@ -126,14 +127,16 @@ def fit_parametric(
         progress: whether to show a progress bar.
 
     Raises:
-        InputError: `valid` or `calibration` has other columns than `train`, or there are too few calibration samples.
+        InputError: `valid` or `calibration` has other columns than `train`, the settings name other outputs, or there
+            are too few calibration samples.
     """
     layout = train.layout
     for other, name in ((valid, "validation"), (calibration, "calibration")):
         if other is not None and (other.layout.columns, other.layout.targets) != (layout.columns, layout.targets):
             raise InputError(f"the {name} part has other columns", remedy="Give samples of the same simulator")
     inputs = InputScale.fit(train.values, layout.units, config.harmonics)
-    outputs = Standardise.fit(layout.targets, train.labels)
+    quantities = Quantities.of(layout, config)
+    outputs = Standardise.fit(layout.targets, quantities.learned(train.labels))
     domain = Box.of(layout.columns, train.values)
     facts = ParametricFacts(config, layout, inputs, outputs, domain, train.fingerprint)
     mesh = mesh or data_mesh()
@@ -141,7 +144,8 @@ def fit_parametric(
     size = -(-min(training.batch_size, len(train)) // mesh.size) * mesh.size
 
     def source(table: ParameterTable, seed: int | None) -> RowBatches:
-        return RowBatches(inputs.apply(table.values), outputs.apply(table.labels).astype(np.float32), size, seed)
+        labels = outputs.apply(quantities.learned(table.labels)).astype(np.float32)
+        return RowBatches(inputs.apply(table.values), labels, size, seed)
 
     learn = source(train, training.seed)
     check = None if valid is None else source(valid, None)
@@ -160,8 +164,6 @@ def calibrate_intervals(surrogate: ParametricSurrogate, table: ParameterTable) -
     Raises:
         InputError: there are too few samples.
     """
-    answer = surrogate.with_facts(conformal={}).predict_table(table.values)
-    return {
-        name: Conformal.fit(table.labels[:, k], answer[name], answer[f"{name}_std"])
-        for k, name in enumerate(surrogate.targets)
-    }
+    labels = surrogate.facts.quantities.learned(table.labels)
+    mean, std = surrogate.predict_quantities(table.values)
+    return {name: Conformal.fit(labels[:, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
+from data.plain import decode
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -32,6 +35,10 @@ class ParametricConfig:
         activation: one of `ACTIVATIONS`; smooth activations suit smooth functions.
         harmonics: largest multiple of inputs in rad, whose sines and cosines are further inputs; 0 for none.
         noise: standard deviation of the noise on inputs in training, in units of the standard deviation of the inputs.
+        logarithms: positive outputs that span decades, and for each a floor: it is learned as log(x + floor), so that
+            errors are relative above the floor and absolute below it.
+        shares: outputs whose entries along their last dim add up to 1, such as mass fractions; predictions are scaled
+            to do so.
 
     Raises:
         ValueError: a number is out of range.
@@ -43,6 +50,8 @@ class ParametricConfig:
     activation: str = "silu"
     harmonics: int = 0
     noise: float = 0.0
+    logarithms: dict[str, float] = field(default_factory=dict)
+    shares: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "width", "layers"):
@@ -53,6 +62,19 @@ class ParametricConfig:
                 raise ValueError(f"{name} must be 0 or more, got {getattr(self, name)}")
         if self.activation not in ACTIVATIONS:
             raise ValueError(f"activation must be one of {', '.join(ACTIVATIONS)}, got {self.activation!r}")
+        for name, floor in self.logarithms.items():
+            if not 0 < floor < math.inf:
+                raise ValueError(f"logarithms.{name} must be a finite floor above 0, got {floor}")
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dict. Surrogates of earlier versions lack the keys of outputs, and must keep their fingerprint."""
+        plain = asdict(self)
+        return {k: v for k, v in plain.items() if k not in ("logarithms", "shares") or v}
+
+    @staticmethod
+    def from_json(value: Mapping[str, Any]) -> ParametricConfig:
+        """The settings that `to_json` described."""
+        return decode(ParametricConfig, value)
 
 
 class Perceptron(nnx.Module):

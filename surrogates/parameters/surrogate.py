@@ -1,4 +1,4 @@
-"""The surrogate of the scalar outputs of a solver as functions of its parameters, with calibrated intervals."""
+"""The surrogate of numbers or curves as functions of the parameters of a solver, with calibrated intervals."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
     @property
     def name(self) -> str:
         """A name such as "parameters:drag"."""
-        return f"{self.KIND}:{','.join(self.targets)}"
+        return f"{self.KIND}:{','.join(v.name for v in self.facts.layout.outputs)}"
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Names of the predicted quantities."""
+        """Names of the predicted columns: those of the outputs, or of their entries, such as "fraction_0.1_A"."""
         return self.facts.layout.targets
 
     @property
@@ -67,12 +67,12 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
     @cached_property
     def spec(self) -> Spec:
         """The spec of the simulator with a standard deviation of each output, and an interval if it is calibrated."""
-        layout = self.facts.layout
+        layout, slices = self.facts.layout, self.facts.layout.target_slices
         outputs = []
         for variable in layout.outputs:
             base = variable
             outputs += [base, _about(base, "std", "standard deviation")]
-            if variable.name in self.facts.conformal:
+            if all(target in self.facts.conformal for target in layout.targets[slices[variable.name]]):
                 outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
         return Spec(
             tuple(layout.inputs),
@@ -92,9 +92,13 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         row = self.facts.layout.flat({v.name: inputs[v.name].values for v in self.spec.inputs})
-        columns = self.predict_table(row[None])
-        answer = self.spec.answer({v.name: columns[v.name][0] for v in self.spec.outputs})
-        if not all(np.isfinite(answer[v.name].values) for v in self.spec.outputs):
+        columns = self.predict_columns(row[None])
+        named: dict[str, np.ndarray] = {}
+        for kind, values in columns.items():
+            suffix = f"_{kind}" if kind else ""
+            named |= {f"{name}{suffix}": v for name, v in self.facts.layout.named_outputs(values[0]).items()}
+        answer = self.spec.answer({v.name: named[v.name] for v in self.spec.outputs})
+        if not all(np.isfinite(answer[v.name].values).all() for v in self.spec.outputs):
             raise SimulationError(
                 "not_converged", "the answer is not finite; the request lies far outside of the domain"
             )
@@ -118,6 +122,51 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
             For each target t, in its unit: `t`, `t_std` and, where it is calibrated, the bounds `t_low` and `t_high`
             of the interval, (row,) float64; and `in_domain`, bool.
         """
+        columns = self.predict_columns(table)
+        answer: dict[str, np.ndarray] = {}
+        for k, name in enumerate(self.targets):
+            for kind, values in columns.items():
+                if kind in ("", "std") or name in self.facts.conformal:
+                    answer[f"{name}_{kind}" if kind else name] = values[:, k]
+        answer["in_domain"] = self.facts.domain.holds(np.asarray(table, np.float64))
+        return answer
+
+    def predict_columns(self, table: Float[np.ndarray, "row column"]) -> dict[str, Float[np.ndarray, "row target"]]:
+        """Predict for the rows of a table, all targets in one array.
+
+        Args:
+            table: parameters in the order of `columns`.
+
+        Returns:
+            "" for the targets, "std" for their standard deviations and, where there is a calibration, "low" and "high"
+            for the bounds of the intervals (those of a target without one are not meant to be used); in the units of
+            the targets.
+        """
+        quantities = self.facts.quantities
+        mean, std = self.predict_quantities(table)
+        if not self.facts.conformal:
+            values = quantities.outputs(mean)
+            return {"": values, "std": quantities.spread(values, std)}
+        calibrated = [self.facts.conformal.get(name) for name in self.targets]
+        floor = np.array([0.0 if c is None else c.floor for c in calibrated])
+        factor = np.array([0.0 if c is None else c.factor for c in calibrated])
+        sigma = np.hypot(std, floor)
+        values = quantities.outputs(mean)
+        return {
+            "": values,
+            "std": quantities.spread(values, sigma),
+            "low": quantities.outputs(mean - factor * sigma),
+            "high": quantities.outputs(mean + factor * sigma),
+        }
+
+    def predict_quantities(
+        self, table: Float[np.ndarray, "row column"]
+    ) -> tuple[Float[np.ndarray, "row target"], Float[np.ndarray, "row target"]]:
+        """Mean and standard deviation over the members of the quantities that they learn, before calibration.
+
+        Args:
+            table: parameters in the order of `columns`.
+        """
         table = np.asarray(table, np.float64)
         features = self.facts.inputs.apply(table)
         size = SMALL_BATCH if len(table) <= SMALL_BATCH else BATCH
@@ -133,14 +182,10 @@ class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
             for k in (0, 1)
         )
         mean, std = self.facts.outputs.invert(mean), std * np.array(self.facts.outputs.scale)
-        answer: dict[str, np.ndarray] = {}
-        for k, name in enumerate(self.targets):
-            answer[name], answer[f"{name}_std"] = mean[:, k], std[:, k]
-            if (conformal := self.facts.conformal.get(name)) is not None:
-                answer[f"{name}_std"] = conformal.sigma(std[:, k])
-                answer[f"{name}_low"], answer[f"{name}_high"] = conformal.interval(mean[:, k], std[:, k])
-        answer["in_domain"] = self.facts.domain.holds(table)
-        return answer
+        quantities = self.facts.quantities
+        if quantities.shares:
+            mean = quantities.learned(quantities.whole(quantities.outputs(mean)))
+        return mean, std
 
     def compile(self) -> None:
         """Compile for batches of a long table ahead of the first prediction."""

@@ -205,8 +205,12 @@ def test_columns_of_inputs_go_there_and_back() -> None:
 def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
     spec = Spec(
         tuple(Variable(v.name, v.dims, v.units, v.dtype, v.long_name) for v in LAYOUT.inputs),
-        (Variable("force", (), "N", "float64", "force"), Variable("p", ("mode",), "Pa", "float64", "pressure")),
-        (Coordinate("mode", (3.0, 4.0), "1", "waves"),),
+        (
+            Variable("force", (), "N", "float64", "force"),
+            Variable("p", ("x",), "Pa", "float64", "pressure"),
+            Variable("q", ("mode",), "Pa", "float64", "pressure of each wave"),
+        ),
+        (Coordinate("mode", (3.0, 4.0), "1", "waves"), Coordinate("x", (0.0, 1.0), "m", "x")),
     )
     with RecordStore.create(
         tmp_path / "s",
@@ -221,7 +225,8 @@ def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
             if i == 2:
                 store.append(f"k{i}", request, status="not_converged", message="no", seconds=4.0, threads=2)
             else:
-                store.append(f"k{i}", {**request, "force": 10.0 * i, "p": np.zeros(2)}, seconds=1.0, threads=2)
+                answer = {"force": 10.0 * i, "p": np.zeros(2), "q": np.array([i, 2.0 * i])}
+                store.append(f"k{i}", {**request, **answer}, seconds=1.0, threads=2)
     samples, bad = read_parameters(tmp_path / "s", ["force"])
     assert samples.layout.columns == LAYOUT.columns
     np.testing.assert_array_equal(samples.values, [[0, 0, 0], [1, 1, -1], [3, 3, -3]])
@@ -235,6 +240,9 @@ def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:
     read_samples(tmp_path / "s", partial(read_parameters, targets=["force"], inputs=["speed"]), None, readings)
     assert (readings[0].total, readings[0].used, readings[0].left_out) == (4, 3, {"not_converged": 1})
     assert readings[0].quantities == {"speed": "input, m s-1, 0 to 3", "force": "output, N, 0 to 30"}
+    curves, _ = read_parameters(tmp_path / "s", ["q", "force"])
+    assert curves.layout.targets == ("q_3", "q_4", "force")
+    np.testing.assert_array_equal(curves.labels, [[0, 0, 0], [1, 2, 10], [3, 6, 30]])
     with pytest.raises(InputError, match="p is a field"):
         read_parameters(tmp_path / "s", ["p"])
     with pytest.raises(InputError, match=r"no variable forces in it\. Did you mean force\?"):

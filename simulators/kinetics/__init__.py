@@ -1,0 +1,1 @@
+"""Reactor kinetics: species over time, by stiff ordinary differential equations."""

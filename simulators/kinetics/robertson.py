@@ -1,0 +1,173 @@
+"""Robertson's problem: three species, three reactions, and rates that differ by nine orders of magnitude.
+
+A -> B with rate_1, B + C -> A + C with rate_2, and 2 B -> B + C with rate_3 (Robertson 1966; Hairer and Wanner,
+Solving Ordinary Differential Equations II, section IV.1):
+
+    dA/dt = -rate_1 A + rate_2 B C
+    dB/dt =  rate_1 A - rate_2 B C - rate_3 B^2
+    dC/dt =  rate_3 B^2
+
+B, which is never more than a trace, sets time steps of microseconds for explicit methods, while C takes hours to form.
+The equations are integrated by an implicit method of SciPy with their Jacobian.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from jaxtyping import Float
+
+from data.errors import InputError
+from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
+
+METHODS = ("Radau", "BDF", "LSODA")
+SPECIES = ("A", "B", "C")
+RATES = (
+    Variable("rate_1", (), "s-1", "float64", "rate constant of A -> B"),
+    Variable("rate_2", (), "s-1", "float64", "rate constant of B + C -> A + C"),
+    Variable("rate_3", (), "s-1", "float64", "rate constant of 2 B -> B + C"),
+)
+INITIAL = (
+    Variable("initial_b", (), "1", "float64", "initial fraction of B"),
+    Variable("initial_c", (), "1", "float64", "initial fraction of C; A is the rest"),
+)
+
+
+@dataclass(frozen=True)
+class Robertson:
+    """Fractions of three species at logarithmically spaced times.
+
+    Attributes:
+        method: one of `METHODS`; Radau IIA of order 5, BDF, or LSODA of ODEPACK.
+        start, end: first and last saved time, s.
+        points: number of saved times.
+        rtol, atol: relative and absolute tolerance of the integration. B may be of the order of 1e-13.
+
+    Raises:
+        InputError: a setting is invalid.
+    """
+
+    method: str = "Radau"
+    start: float = 1e-5
+    end: float = 1e5
+    points: int = 51
+    rtol: float = 1e-8
+    atol: float = 1e-14
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(
+                f"no method {self.method!r}", where="simulator.method", remedy=f"Choose from {', '.join(METHODS)}"
+            )
+        if not (0 < self.start < self.end < np.inf and self.points >= 2):
+            raise InputError(
+                f"0 < start < end and 2 or more points are needed, got {self.start}, {self.end} and {self.points}",
+                where="simulator",
+            )
+        if not (1e-13 <= self.rtol < 1 and 0 < self.atol < 1):
+            raise InputError(
+                f"rtol must lie between 1e-13 and 1, and atol between 0 and 1, got {self.rtol} and {self.atol}",
+                where="simulator",
+            )
+
+    @property
+    def name(self) -> str:
+        """Such as "robertson:Radau"."""
+        return f"robertson:{self.method}"
+
+    @cached_property
+    def times(self) -> Float[np.ndarray, " time"]:
+        """The saved times, s."""
+        return np.geomspace(self.start, self.end, self.points)
+
+    @cached_property
+    def spec(self) -> Spec:
+        """The inputs are rate constants and initial fractions; the output is the fraction of each species."""
+        return Spec(
+            (*RATES, *INITIAL),
+            (Variable("fraction", ("time", "species"), "1", "float64", "fraction of each species"),),
+            (
+                Coordinate("time", tuple(self.times.tolist()), "s", "time"),
+                Coordinate("species", SPECIES, "1", "species"),
+            ),
+            {"solver": f"scipy {version('scipy')}, {self.method}, rtol {self.rtol:g}, atol {self.atol:g}"},
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Program, version and settings."""
+        settings = json.loads(json.dumps(asdict(self)))
+        return {"simulator": self.name, "version": f"scipy {version('scipy')}", "settings": settings}
+
+    @property
+    def fingerprint(self) -> str:
+        """Hash of the provenance."""
+        return content_hash(self.provenance)
+
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """One trajectory; see `simulators.adapter.Simulator`.
+
+        Negative fractions down to -100 `atol`, which the integration cannot tell from 0, are set to 0.
+
+        Raises:
+            SimulationError: `invalid_input`: a rate is negative, or initial fractions are no composition;
+                `not_converged`: the integration fails, or a fraction is clearly negative.
+        """
+        from scipy.integrate import solve_ivp
+
+        check(inputs, self.spec.inputs, sizes=self.spec.sizes)
+        rates = [float(inputs[v.name]) for v in RATES]
+        b, c = (float(inputs[v.name]) for v in INITIAL)
+        if min(rates) < 0:
+            raise SimulationError("invalid_input", f"rate constants must be 0 or more, got {rates}")
+        if min(b, c) < 0 or b + c > 1:
+            raise SimulationError(
+                "invalid_input", f"initial_b and initial_c must be 0 or more and at most 1 in total, got {b} and {c}"
+            )
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            try:
+                solution = solve_ivp(
+                    lambda _, y: derivative(rates, y),
+                    (0.0, self.end),
+                    [1.0 - b - c, b, c],
+                    method=self.method,
+                    t_eval=self.times,
+                    jac=lambda _, y: jacobian(rates, y),
+                    rtol=self.rtol,
+                    atol=self.atol,
+                )
+            except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+                raise SimulationError("not_converged", f"{self.method} failed: {error}") from error
+        if not solution.success or solution.y.shape[1] != self.points or not np.isfinite(solution.y).all():
+            message = " ".join(str(solution.message).split())
+            raise SimulationError("not_converged", f"{self.method} failed: {message}")
+        fraction = solution.y.T
+        if fraction.min() < -100 * self.atol:
+            raise SimulationError(
+                "not_converged", f"a fraction of {fraction.min():.3g} is below 0 by more than 100 atol; lower rtol"
+            )
+        log = {"evaluations": int(solution.nfev), "factorisations": int(solution.nlu)}
+        answer = self.spec.answer({"fraction": np.maximum(fraction, 0.0)})
+        return answer.assign_attrs(log=json.dumps(log))
+
+
+def derivative(rates: list[float], y: Float[np.ndarray, " 3"]) -> list[float]:
+    """dy/dt for the fractions of A, B and C; its entries add up to 0."""
+    a, b, c = y
+    first, second, third = rates[0] * a, rates[1] * b * c, rates[2] * b * b
+    return [second - first, first - second - third, third]
+
+
+def jacobian(rates: list[float], y: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
+    """Derivatives of `derivative`, one row for each of its entries."""
+    k1, k2, k3 = rates
+    _, b, c = y
+    return np.array([[-k1, k2 * c, k2 * b], [k1, -k2 * c - 2 * k3 * b, -k2 * b], [0.0, 2 * k3 * b, 0.0]])
