@@ -25,6 +25,8 @@ from data.extras import install_command
 from data.spec import Coordinate, SimulationError, Spec, Variable, check, content_hash
 
 REACTORS = {"constant_volume": "IdealGasReactor", "constant_pressure": "IdealGasConstPressureReactor"}
+#: Absolute tolerance of mass fractions over the relative one.
+ABSOLUTE = 1e-6
 INPUTS = (
     Variable("temperature_0", (), "K", "float64", "initial temperature"),
     Variable("pressure_0", (), "Pa", "float64", "initial pressure"),
@@ -43,7 +45,8 @@ class Mechanism:
         reactor: one of `REACTORS`.
         start, end: first and last saved time, s.
         points: number of saved times.
-        rtol, atol: relative tolerance, and absolute tolerance of mass fractions.
+        tolerance: relative tolerance of the integration; the absolute one of mass fractions is `ABSOLUTE` times as
+            large.
         max_steps: largest number of internal steps between two saved times.
 
     Raises:
@@ -58,8 +61,7 @@ class Mechanism:
     start: float = 1e-6
     end: float = 1e-1
     points: int = 41
-    rtol: float = 1e-9
-    atol: float = 1e-15
+    tolerance: float = 1e-9
     max_steps: int = 100_000
 
     def __post_init__(self) -> None:
@@ -73,10 +75,8 @@ class Mechanism:
                 f"{self.points} and {self.max_steps}",
                 where="simulator",
             )
-        if not (0 < self.rtol < 1 and 0 < self.atol < 1):
-            raise InputError(
-                f"rtol and atol must lie between 0 and 1, got {self.rtol} and {self.atol}", where="simulator"
-            )
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"must lie between 0 and 1, got {self.tolerance}", where="simulator.tolerance")
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Objects of Cantera are not pickled.
@@ -153,7 +153,7 @@ class Mechanism:
                 Coordinate("time", tuple(self.times.tolist()), "s", "time"),
                 Coordinate("species", species, "1", "species"),
             ),
-            {"solver": f"cantera {self._cantera.__version__}, {self.name}, {self.reactor}, rtol {self.rtol:g}"},
+            {"solver": f"cantera {self._cantera.__version__}, {self.name}, {self.reactor}, tolerance {self.tolerance:g}"},
         )
 
     @cached_property
@@ -175,7 +175,8 @@ class Mechanism:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """One reactor; see `simulators.adapter.Simulator`.
 
-        Negative mass fractions down to -1e-10, which are errors of the integration, are set to 0. The log gives the
+        Negative mass fractions down to -0.1 times the tolerance, which are errors of the integration, are set to 0. The
+        log gives the
         largest change of the mass of an element, relative to the mass of the gas.
 
         Raises:
@@ -187,7 +188,8 @@ class Mechanism:
         gas = self.gas
         reactor = getattr(self._cantera, REACTORS[self.reactor])(gas, clone=False)
         network = self._cantera.ReactorNet([reactor])
-        network.rtol, network.atol, network.max_steps = self.rtol, self.atol, self.max_steps
+        network.rtol, network.atol = self.tolerance, ABSOLUTE * self.tolerance
+        network.max_steps = self.max_steps
         before = self.elements(gas.Y)
         fractions, temperatures = [], []
         try:
@@ -198,8 +200,8 @@ class Mechanism:
         except self._cantera.CanteraError as error:
             raise SimulationError("not_converged", _line(error)) from error
         fraction, temperature = np.array(fractions), np.array(temperatures)
-        if not (np.isfinite(fraction).all() and np.isfinite(temperature).all()) or fraction.min() < -1e-10:
-            raise SimulationError("not_converged", f"a mass fraction is {fraction.min():.3g}; lower rtol and atol")
+        if not (np.isfinite(fraction).all() and np.isfinite(temperature).all()) or fraction.min() < -0.1 * self.tolerance:
+            raise SimulationError("not_converged", f"a mass fraction is {fraction.min():.3g}; lower the tolerance")
         log = {
             "steps": int(network.solver_stats["steps"]),
             "element_drift": float(np.abs(self.elements(fraction) - before).max()),

@@ -22,6 +22,8 @@ from simulators.fluids.ngsolve.flow import NGSolveFlow
 from simulators.fluids.openfoam.body import Body
 from simulators.fluids.openfoam.simulator import OpenFOAM
 from simulators.fluids.spectral.exponax import Exponax
+from simulators.kinetics.mechanism import Mechanism
+from simulators.kinetics.robertson import Robertson
 from simulators.testing import Misbehaving, request
 
 WATER = Geometry(
@@ -38,6 +40,10 @@ BURGERS = Exponax("burgers", 32, dt=0.05, varied=("viscosity",))
 CORE = DynamicalCore(5, 3, days=0.5, save_hours=12)
 SHALLOW = ShallowWater(5, days=0.5, save_hours=12)
 A_JET = {"jet_speed": 20.0, "bump_latitude": 45.0, "bump_longitude": 0.0, "bump_height": 10.0}
+ROBERTSON = Robertson()
+RATES = {"rate_1": 0.04, "rate_2": 1e4, "rate_3": 3e7, "initial_b": 0.0, "initial_c": 0.0}
+IGNITION = Mechanism()
+HOT = {"temperature_0": 1200.0, "pressure_0": 101325.0, "equivalence_ratio": 1.0, "dilution": 0.9}
 
 #: A simulator, one of another identity, a request that it answers, and one that it must refuse.
 TABLE = [
@@ -79,6 +85,18 @@ TABLE = [
         ShallowWater(5, days=0.5, save_hours=12, diffusion_order=2),
         SHALLOW.spec.request(A_JET),
         SHALLOW.spec.request(A_JET | {"jet_speed": 5000.0}),
+    ),
+    (
+        ROBERTSON,
+        Robertson(tolerance=1e-6),
+        ROBERTSON.spec.request(RATES),
+        ROBERTSON.spec.request(RATES | {"rate_1": -1.0}),
+    ),
+    (
+        IGNITION,
+        Mechanism(reactor="constant_pressure"),
+        IGNITION.spec.request(HOT),
+        IGNITION.spec.request(HOT | {"temperature_0": 5000.0}),
     ),
     (Misbehaving("."), Misbehaving(".", version=2), request(2.0), request(2.0, "not_converged")),
 ]
