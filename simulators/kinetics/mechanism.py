@@ -43,7 +43,7 @@ class Mechanism:
         mechanism: a file of Cantera in YAML: a path, or the name of one that Cantera ships.
         fuel, oxidizer, diluent: compositions such as "H2:1", by moles.
         reactor: one of `REACTORS`.
-        start, end: first and last saved time, s.
+        times: first and last saved time, s.
         points: number of saved times.
         tolerance: relative tolerance of the integration; the absolute one of mass fractions is `ABSOLUTE` times as
             large.
@@ -58,8 +58,7 @@ class Mechanism:
     oxidizer: str = "O2:1"
     diluent: str = "AR:1"
     reactor: str = "constant_volume"
-    start: float = 1e-6
-    end: float = 1e-1
+    times: tuple[float, float] = (1e-6, 1e-1)
     points: int = 41
     tolerance: float = 1e-9
     max_steps: int = 100_000
@@ -69,10 +68,12 @@ class Mechanism:
             raise InputError(
                 f"no reactor {self.reactor!r}", where="simulator.reactor", remedy=f"Choose from {', '.join(REACTORS)}"
             )
-        if not (0 < self.start < self.end < np.inf and self.points >= 2 and self.max_steps >= 1):
+        object.__setattr__(self, "times", tuple(map(float, self.times)))
+        if len(self.times) != 2 or not 0 < self.times[0] < self.times[1] < np.inf:
+            raise InputError(f"must be two, 0 < first < last, got {list(self.times)}", where="simulator.times")
+        if self.points < 2 or self.max_steps < 1:
             raise InputError(
-                f"0 < start < end, 2 or more points and 1 or more steps are needed, got {self.start}, {self.end}, "
-                f"{self.points} and {self.max_steps}",
+                f"2 or more points and 1 or more steps are needed, got {self.points} and {self.max_steps}",
                 where="simulator",
             )
         if not 0 < self.tolerance < 1:
@@ -88,9 +89,9 @@ class Mechanism:
         return f"cantera:{Path(self.mechanism).stem}"
 
     @cached_property
-    def times(self) -> Float[np.ndarray, " time"]:
+    def saved(self) -> Float[np.ndarray, " time"]:
         """The saved times, s."""
-        return np.geomspace(self.start, self.end, self.points)
+        return np.geomspace(*self.times, self.points)
 
     @cached_property
     def _cantera(self) -> Any:
@@ -150,10 +151,10 @@ class Mechanism:
                 Variable("temperature", ("time",), "K", "float64", "temperature"),
             ),
             (
-                Coordinate("time", tuple(self.times.tolist()), "s", "time"),
+                Coordinate("time", tuple(self.saved.tolist()), "s", "time"),
                 Coordinate("species", species, "1", "species"),
             ),
-            {"solver": f"cantera {self._cantera.__version__}, {self.name}, {self.reactor}, tolerance {self.tolerance:g}"},
+            {"solver": f"cantera {self._cantera.__version__}, {self.reactor}, tolerance {self.tolerance:g}"},
         )
 
     @cached_property
@@ -193,14 +194,17 @@ class Mechanism:
         before = self.elements(gas.Y)
         fractions, temperatures = [], []
         try:
-            for time in self.times:
+            for time in self.saved:
                 network.advance(time)
                 fractions.append(gas.Y)
                 temperatures.append(gas.T)
         except self._cantera.CanteraError as error:
             raise SimulationError("not_converged", _line(error)) from error
         fraction, temperature = np.array(fractions), np.array(temperatures)
-        if not (np.isfinite(fraction).all() and np.isfinite(temperature).all()) or fraction.min() < -0.1 * self.tolerance:
+        if (
+            not (np.isfinite(fraction).all() and np.isfinite(temperature).all())
+            or fraction.min() < -0.1 * self.tolerance
+        ):
             raise SimulationError("not_converged", f"a mass fraction is {fraction.min():.3g}; lower the tolerance")
         log = {
             "steps": int(network.solver_stats["steps"]),

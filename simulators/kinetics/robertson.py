@@ -48,7 +48,7 @@ class Robertson:
 
     Attributes:
         method: one of `METHODS`; Radau IIA of order 5, BDF, or LSODA of ODEPACK.
-        start, end: first and last saved time, s.
+        times: first and last saved time, s.
         points: number of saved times.
         tolerance: relative tolerance of the integration; the absolute one is `ABSOLUTE` times as large, as B may be of
             the order of 1e-13.
@@ -59,8 +59,7 @@ class Robertson:
     """
 
     method: str = "LSODA"
-    start: float = 1e-5
-    end: float = 1e5
+    times: tuple[float, float] = (1e-5, 1e5)
     points: int = 51
     tolerance: float = 1e-8
     max_steps: int = 300_000
@@ -70,11 +69,11 @@ class Robertson:
             raise InputError(
                 f"no method {self.method!r}", where="simulator.method", remedy=f"Choose from {', '.join(METHODS)}"
             )
-        if not (0 < self.start < self.end < np.inf and self.points >= 2):
-            raise InputError(
-                f"0 < start < end and 2 or more points are needed, got {self.start}, {self.end} and {self.points}",
-                where="simulator",
-            )
+        object.__setattr__(self, "times", tuple(map(float, self.times)))
+        if len(self.times) != 2 or not 0 < self.times[0] < self.times[1] < np.inf:
+            raise InputError(f"must be two, 0 < first < last, got {list(self.times)}", where="simulator.times")
+        if self.points < 2:
+            raise InputError(f"must be 2 or more, got {self.points}", where="simulator.points")
         if not 1e-13 <= self.tolerance < 1:
             raise InputError(f"must lie between 1e-13 and 1, got {self.tolerance}", where="simulator.tolerance")
         if self.max_steps < 1:
@@ -86,9 +85,9 @@ class Robertson:
         return f"robertson:{self.method}"
 
     @cached_property
-    def times(self) -> Float[np.ndarray, " time"]:
+    def saved(self) -> Float[np.ndarray, " time"]:
         """The saved times, s."""
-        return np.geomspace(self.start, self.end, self.points)
+        return np.geomspace(*self.times, self.points)
 
     @cached_property
     def spec(self) -> Spec:
@@ -97,7 +96,7 @@ class Robertson:
             (*RATES, *INITIAL),
             (Variable("fraction", ("time", "species"), "1", "float64", "fraction of each species"),),
             (
-                Coordinate("time", tuple(self.times.tolist()), "s", "time"),
+                Coordinate("time", tuple(self.saved.tolist()), "s", "time"),
                 Coordinate("species", SPECIES, "1", "species"),
             ),
             {"solver": f"scipy {version('scipy')}, {self.method}, tolerance {self.tolerance:g}"},
@@ -149,10 +148,10 @@ class Robertson:
             try:
                 solution = solve_ivp(
                     change,
-                    (0.0, self.end),
+                    (0.0, self.times[1]),
                     [1.0 - b - c, b, c],
                     method=self.method,
-                    t_eval=self.times,
+                    t_eval=self.saved,
                     jac=lambda _, y: jacobian(rates, y),
                     rtol=self.tolerance,
                     atol=atol,

@@ -25,7 +25,7 @@ def mechanism() -> Mechanism:
 
 @pytest.mark.parametrize(("reactor", "pair"), [("constant_volume", "UV"), ("constant_pressure", "HP")])
 def test_long_times_end_in_the_equilibrium_of_gibbs(reactor: str, pair: str) -> None:
-    simulator = Mechanism(reactor=reactor, start=1.0, end=100.0, points=3)
+    simulator = Mechanism(reactor=reactor, times=(1.0, 100.0), points=3)
     answer = simulator.simulate(simulator.spec.request(HOT))
     gas = cantera.Solution("h2o2.yaml")
     gas.set_equivalence_ratio(1.0, "H2:1", "O2:1", diluent="AR:1", fraction={"diluent": 0.9})
@@ -49,7 +49,7 @@ def test_mass_and_elements_are_conserved(mechanism: Mechanism, change: dict[str,
 
 def test_ignition_delay_of_an_independent_integration() -> None:
     """The equations of a constant-volume reactor by SciPy's Radau, with the source terms of the mechanism alone."""
-    simulator = Mechanism(start=5e-5, end=5e-4, points=400)
+    simulator = Mechanism(times=(5e-5, 5e-4), points=400)
     temperature = simulator.simulate(simulator.spec.request(HOT))["temperature"].values
     gas = cantera.Solution("h2o2.yaml")
     gas.set_equivalence_ratio(1.0, "H2:1", "O2:1", diluent="AR:1", fraction={"diluent": 0.9})
@@ -63,10 +63,8 @@ def test_ignition_delay_of_an_independent_integration() -> None:
         heating = -np.dot(gas.partial_molar_int_energies, rates) / (density * gas.cv_mass)
         return np.concatenate([[heating], rates * weights / density])
 
-    times = simulator.times
-    other = solve_ivp(
-        change, (0.0, times[-1]), [gas.T, *gas.Y], method="Radau", t_eval=times, rtol=1e-7, atol=1e-12
-    )
+    times = simulator.saved
+    other = solve_ivp(change, (0.0, times[-1]), [gas.T, *gas.Y], method="Radau", t_eval=times, rtol=1e-7, atol=1e-12)
     np.testing.assert_allclose(other.y[0], temperature, rtol=2e-5)
     ours, theirs = (times[np.argmax(np.gradient(t, times))] for t in (temperature, other.y[0]))
     assert ours == pytest.approx(theirs, rel=0.01)
@@ -76,7 +74,7 @@ def test_ignition_delay_of_an_independent_integration() -> None:
 def test_dilution_and_cold_slow_ignition(mechanism: Mechanism) -> None:
     def delay(**change: float) -> float:
         answer = mechanism.simulate(mechanism.spec.request({**HOT, **change}))["temperature"].values
-        return float(mechanism.times[np.argmax(answer > (answer[0] + answer[-1]) / 2)])
+        return float(mechanism.saved[np.argmax(answer > (answer[0] + answer[-1]) / 2)])
 
     assert delay(temperature_0=1500.0) < delay() < delay(temperature_0=1050.0)
     assert delay(dilution=0.7) < delay(dilution=0.95)
@@ -149,7 +147,7 @@ def test_without_cantera_the_command_that_installs_it_is_named(monkeypatch: pyte
     assert caught.value.kind == "missing_component"
 
 
-@pytest.mark.parametrize("change", [{"reactor": "plug"}, {"start": 0.0}, {"points": 1}, {"tolerance": 2.0}])
+@pytest.mark.parametrize("change", [{"reactor": "plug"}, {"times": (0.0, 1.0)}, {"points": 1}, {"tolerance": 2.0}])
 def test_settings_out_of_range_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="simulator"):
         Mechanism(**change)  # type: ignore[arg-type]

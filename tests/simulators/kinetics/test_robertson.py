@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -20,7 +22,7 @@ AT_1E11 = [0.2083340149701255e-7, 0.8333360770334713e-13, 0.9999999791665050]
 
 @pytest.mark.parametrize("method", METHODS)
 def test_published_values(method: str) -> None:
-    simulator = Robertson(method, start=40.0, end=1e11, points=2)
+    simulator = Robertson(method, times=(40.0, 1e11), points=2)
     fraction = simulator.simulate(simulator.spec.request(PUBLISHED))["fraction"].values
     # Errors accumulate over nine decades, most of all in multistep methods.
     np.testing.assert_allclose(fraction[0], AT_40, rtol=1e-6)
@@ -29,7 +31,7 @@ def test_published_values(method: str) -> None:
 
 def test_the_traces_of_b_match_an_independent_integration() -> None:
     """Backward Euler with Richardson extrapolation to second order, which shares no code with SciPy."""
-    simulator = Robertson(start=1e-3, end=1.0, points=4)
+    simulator = Robertson(times=(1e-3, 1.0), points=4)
     rates = [0.1, 2e4, 1e8]
     values = {"rate_1": rates[0], "rate_2": rates[1], "rate_3": rates[2], "initial_b": 1e-4, "initial_c": 0.3}
     fraction = simulator.simulate(simulator.spec.request(values))["fraction"].values
@@ -37,7 +39,7 @@ def test_the_traces_of_b_match_an_independent_integration() -> None:
     def euler(steps: int) -> np.ndarray:
         edges = np.concatenate([[0.0], np.geomspace(1e-9, 1.0, steps + 1)])
         y, saved = np.array([0.7 - 1e-4, 1e-4, 0.3]), []
-        for before, after in zip(edges[:-1], edges[1:], strict=True):
+        for before, after in pairwise(edges):
             new = y.copy()
             for _ in range(6):
                 h = after - before
@@ -80,7 +82,7 @@ def test_fractions_add_up_to_one_and_none_is_negative(b: float, c: float, expone
 
 
 def test_times_are_spaced_logarithmically_and_labelled() -> None:
-    spec = Robertson(start=1e-2, end=1e2, points=5).spec
+    spec = Robertson(times=(1e-2, 1e2), points=5).spec
     np.testing.assert_allclose(spec.coordinate("time").values, [1e-2, 1e-1, 1, 10, 100])
     assert spec.coordinate("time").units == "s"
     assert spec.coordinate("species").values == ("A", "B", "C")
@@ -102,7 +104,9 @@ def test_a_failed_integration_is_not_converged() -> None:
     assert "more than 100 evaluations" in caught.value.message
 
 
-@pytest.mark.parametrize("change", [{"method": "Euler"}, {"start": 1.0, "end": 0.5}, {"points": 1}, {"tolerance": 0.0}, {"max_steps": 0}])
+@pytest.mark.parametrize(
+    "change", [{"method": "Euler"}, {"times": (1.0, 0.5)}, {"points": 1}, {"tolerance": 0.0}, {"max_steps": 0}]
+)
 def test_settings_out_of_range_are_refused(change: dict[str, object]) -> None:
     with pytest.raises(InputError, match="simulator"):
         Robertson(**change)  # type: ignore[arg-type]
