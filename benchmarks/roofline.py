@@ -104,13 +104,13 @@ def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, lis
     """Record the calls of all parts in the first batch of a file; return them, its molecules, and the architecture."""
     from benchmarks.parts import record_calls
     from experiments.tasks.frames import read_structures
-    from surrogates.potentials.networks.table import architecture
+    from surrogates.potentials.networks.table import ARCHITECTURES
 
     if potential.facts.config.ensemble != 1:
         raise InputError(
             "is an ensemble", where="--surrogates", remedy="Name a single network, whose parts can be traced"
         )
-    name = architecture(potential.facts.config.network)
+    name = ARCHITECTURES.name_of(potential.facts.config.network)
     batches = potential.batches(read_structures(frames, None).take(np.arange(count)))
     batch = next(iter(batches.epoch(0)))
     with record_calls({ALL: WHOLE}) as whole, record_calls(PARTS[name]) as calls:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,6 @@ from data.costs import core_seconds
 from data.errors import InputError
 from data.grouping import row_keys
 from data.near import did_you_mean
-from data.plain import decode
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
 
@@ -124,15 +123,6 @@ class ParameterLayout:
     def _size(self, variable: Variable) -> int:
         sizes = self._sizes()
         return int(np.prod([sizes[d] for d in variable.dims], dtype=int))
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal layout."""
-        return {**asdict(self), "attrs": dict(self.attrs)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> ParameterLayout:
-        """The object that `to_json` described."""
-        return decode(ParameterLayout, value)
 
 
 @dataclass(frozen=True)

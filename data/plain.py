@@ -1,64 +1,179 @@
-"""Reads the JSON files of this project: every value has the type that its reader declares, every number is finite.
+"""Between typed values and plain JSON: `to_plain` writes a value, `from_plain` reads it as the type that is declared.
 
-A file that was edited, truncated or swapped with another gives one line that names the file, the key and what is
-expected there, never a value of a wrong type that fails far from where it was read.
+The type hints of a dataclass say how it is written and read, so a class needs no code of its own for that. A file that
+was edited, truncated or swapped with another gives one line that names the file, the key and what is expected there,
+never a value of a wrong type that fails far from where it was read. Every number is finite.
+`data.json_files` reads the files.
 """
 
 from __future__ import annotations
 
-import json
 import math
+import re
 import types
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import MISSING, fields, is_dataclass
-from functools import cache
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from functools import cache, partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from data.checksums import read_bytes
-from data.errors import CorruptStoreError, InputError
+import numpy as np
+from jaxtyping import AbstractArray
+
+from data.errors import InputError
+from data.plain_leaves import PlainError, is_encodable, read_array, read_scalar, shown, within
+
+__all__ = ["OMIT_DEFAULT", "UNWRITTEN", "Form", "PlainError", "Tagged", "entry", "from_plain", "to_plain", "within"]
+__all__ += ["written_as"]
 
 T = TypeVar("T")
-#: The largest integer of an array of NumPy.
-LARGEST = 2**63 - 1
-#: The number up to which float64 holds every whole number.
-WHOLE = 2**53
+#: Metadata of a field that is not written where it has its default. A field that is added to a class whose hash is an
+#: identity needs it, because files of earlier versions lack the key and their hash has to stay the same.
+OMIT_DEFAULT: Mapping[str, Any] = types.MappingProxyType({"omit_default": True})
+#: Metadata of a field that is never written or read.
+UNWRITTEN: Mapping[str, Any] = types.MappingProxyType({"unwritten": True})
 
 
-class PlainError(ValueError):
-    """A value is not what its reader declares.
+def written_as(key: str) -> Mapping[str, Any]:
+    """Metadata of a field that has another key in JSON than its name."""
+    return {"key": key}
 
-    Args:
-        problem: what was expected, and what is there.
-        key: dotted, from the outermost value that is being read.
+
+@dataclass(frozen=True)
+class Form:
+    """The JSON of a value that is not written by its type: stands in the hint of a field, as `Annotated[type, Form]`.
+
+    Attributes:
+        kind: hint of the plain value.
+        write: the plain value of a value.
+        read: the value of a plain value; a ValueError says what is wrong with it.
     """
 
-    def __init__(self, problem: str, key: str = "") -> None:
-        super().__init__(f"{key} {problem}" if key else problem)
-        self.problem, self.key = problem, key
+    kind: Any
+    write: Callable[[Any], Any]
+    read: Callable[[Any], Any]
 
-    def under(self, outer: str) -> PlainError:
-        """The same error, seen from the value that holds this one."""
-        return PlainError(self.problem, ".".join(filter(None, (outer, self.key))))
+    def to_plain(self, value: Any) -> Any:
+        """The plain value of a value."""
+        return to_plain(self.write(value))
+
+    def from_plain(self, value: Any) -> Any:
+        """The value that `to_plain` described; PlainError where it is none."""
+        plain = _value(self.kind, value)
+        try:
+            return self.read(plain)
+        except ValueError as error:
+            raise error if isinstance(error, PlainError) else PlainError(str(error)) from error
 
 
-def decode(kind: type[T], value: Any) -> T:
-    """A value of plain JSON as the type that its reader declares.
+class Tagged:
+    """One of several dataclasses, which a name beside its own keys tells: stands in `Annotated[base class, Tagged]`.
+
+    Args:
+        key: of the name, such as "architecture".
+        kinds: name -> dataclass.
+    """
+
+    def __init__(self, key: str, kinds: Mapping[str, type]) -> None:
+        self.key, self.kinds = key, dict(kinds)
+
+    def name_of(self, value: Any) -> str:
+        """The name of the class of a value; KeyError where it is none of these."""
+        for name, kind in self.kinds.items():
+            if type(value) is kind:
+                return name
+        raise KeyError(f"{type(value).__name__} is none of {', '.join(self.kinds)}")
+
+    def to_plain(self, value: Any) -> dict[str, Any]:
+        """The name of the class and the entries of a value."""
+        return {self.key: self.name_of(value), **to_plain(value)}
+
+    def from_plain(self, value: Any) -> Any:
+        """The value that `to_plain` described.
+
+        Raises:
+            PlainError: the name or an entry is missing or unknown, or is not what is declared.
+        """
+        name = entry(value, self.key, str)
+        if name not in self.kinds:
+            raise PlainError(f"must be one of {', '.join(self.kinds)}, got {shown(name)}", self.key)
+        return _instance(self.kinds[name], {k: v for k, v in value.items() if k != self.key})
+
+
+def to_plain(value: Any) -> Any:
+    """A value as JSON holds it: dicts with text as keys, lists, texts, numbers, booleans and None.
+
+    Args:
+        value: one of these, or a dataclass, tuple, path, or scalar or array of NumPy, or any of them in one another. Of
+            a dataclass those fields are written that its constructor takes; see `OMIT_DEFAULT`, `UNWRITTEN`,
+            `written_as`, `Form` and `Tagged` for what differs.
+
+    Raises:
+        PlainError: a number is not finite, or a value is of another type; names the key.
+    """
+    if value is None or type(value) in (str, int, bool):
+        return value
+    if isinstance(value, float | np.floating):
+        if not math.isfinite(value):
+            raise PlainError(f"must be a finite number, got {value}")
+        return float(value)
+    if isinstance(value, np.generic | np.ndarray):
+        return to_plain(value.tolist())
+    if isinstance(value, str | int | Path):
+        return str(value) if isinstance(value, str | Path) else int(value)
+    if isinstance(value, Mapping):
+        return _write_mapping(to_plain, value)
+    if isinstance(value, list | tuple):
+        return _write_list(to_plain, value)
+    if not is_dataclass(value) or isinstance(value, type):
+        raise PlainError(f"cannot be written to JSON: it is of type {type(value).__name__}")
+    return {
+        member.key: _write_entry(member.key, member.write, getattr(value, member.name))
+        for member in _members(type(value))
+        if not (member.omit_default and getattr(value, member.name) == member.default())
+    }
+
+
+def _write_entry(key: str, write: Callable[[Any], Any], value: Any) -> Any:
+    try:
+        return write(value)
+    except PlainError as error:
+        raise error.under(key) from error
+
+
+def _write_mapping(write: Callable[[Any], Any], value: Mapping[Any, Any]) -> dict[str, Any]:
+    return {_text(key): _write_entry(_text(key), write, entry) for key, entry in value.items()}
+
+
+def _write_list(write: Callable[[Any], Any], value: Sequence[Any]) -> list[Any]:
+    if write is to_plain and all(type(entry) in (str, int, bool) for entry in value):
+        return list(value)  # Long lists of rows are looked at as a whole.
+    return [_write_entry(str(number), write, entry) for number, entry in enumerate(value)]
+
+
+def _text(key: Any) -> str:
+    """A key as JSON holds it."""
+    if isinstance(key, str):
+        return str(key)
+    if isinstance(key, int | np.integer) and not isinstance(key, bool):
+        return str(int(key))
+    raise PlainError(f"must be text or a whole number, got a {type(key).__name__}", str(key))
+
+
+def from_plain(kind: type[T], value: Any) -> T:
+    """A value of plain JSON as the type that its reader declares: the reverse of `to_plain`.
 
     Args:
         kind: a dataclass, or a hint of what a field of one may be: `bool`, `int`, `float`, `str`, `None`, `Any`,
-            `Literal`, tuples, lists, mappings and unions of these. Within another one, a dataclass that has a
-            `from_json` of its own is read by that.
+            `Path`, `Literal`, tuples, lists, mappings, arrays of NumPy, unions of these, and `Annotated` with a `Form`
+            or a `Tagged`.
         value: dicts, lists, strings, numbers, booleans and None. A key that has a default may be absent, which is how
             files of older versions are read; an unknown one may not be there.
 
     Raises:
         PlainError: names the key.
     """
-    if is_dataclass(kind):
-        return _instance(kind, value)
-    read: T = _value(kind, value)
+    read: T = _instance(kind, value) if is_dataclass(kind) else _value(kind, value)
     return read
 
 
@@ -68,14 +183,14 @@ def entry(value: Any, key: str, kind: type[T], *default: T) -> T:
     Args:
         value: the object.
         key: of its value.
-        kind: see `decode`.
+        kind: see `from_plain`.
         default: where the key may be absent, at most one.
 
     Raises:
         PlainError: names the key.
     """
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {_shown(value)}")
+        raise PlainError(f"must be an object, got {shown(value)}")
     if key not in value:
         if default:
             return default[0]
@@ -85,24 +200,76 @@ def entry(value: Any, key: str, kind: type[T], *default: T) -> T:
         return read
 
 
-def _instance(kind: type[T], value: Any) -> T:
+@dataclass(frozen=True)
+class _Member:
+    """A field of a dataclass: its key in JSON, its name and hint, and how it is written."""
+
+    key: str
+    name: str
+    hint: Any
+    required: bool
+    omit_default: bool
+    default: Callable[[], Any]
+    write: Callable[[Any], Any]
+
+
+@cache
+def _members(kind: Any) -> tuple[_Member, ...]:
+    hints = get_type_hints(kind, include_extras=True)
+    members = []
+    for f in fields(kind):
+        if not f.init or f.metadata.get("unwritten"):
+            continue
+        default = (lambda value=f.default: value) if f.default_factory is MISSING else f.default_factory
+        required = f.default is MISSING and f.default_factory is MISSING
+        key, omit = f.metadata.get("key", f.name), f.metadata.get("omit_default", False)
+        write = _writer(hints[f.name])
+        members.append(_Member(key, f.name, hints[f.name], required, omit, default, write))
+    return tuple(members)
+
+
+def _form(hint: Any) -> Form | Tagged | None:
+    """What a hint says beside its type."""
+    extras = get_args(hint)[1:] if get_origin(hint) is Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, Form | Tagged)), None)
+
+
+def _has_form(hint: Any) -> bool:
+    return _form(hint) is not None or any(map(_has_form, get_args(hint)))
+
+
+def _writer(hint: Any) -> Callable[[Any], Any]:
+    """How values of a hint are written, which their own types say unless a `Form` or a `Tagged` is in it."""
+    if form := _form(hint):
+        return form.to_plain
+    if not _has_form(hint):
+        return to_plain
+    origin, arguments = get_origin(hint), get_args(hint)
+    others = [kind for kind in arguments if kind is not types.NoneType]
+    if origin in (dict, Mapping):
+        return partial(_write_mapping, _writer(arguments[1]))
+    if origin in (list, Sequence) or (origin is tuple and arguments[-1:] == (Ellipsis,)):
+        return partial(_write_list, _writer(arguments[0]))
+    if origin in (Union, types.UnionType) and len(others) == 1:
+        write = _writer(others[0])
+        return lambda value: None if value is None else write(value)
+    raise TypeError(f"a Form or a Tagged cannot stand within {hint}")
+
+
+def _instance(kind: Any, value: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {_shown(value)}")
-    hints = _hints(kind)  # type: ignore[arg-type]
-    strange = [str(key) for key in value if key not in hints]
+        raise PlainError(f"must be an object, got {shown(value)}")
+    members = {member.key: member for member in _members(kind)}
+    strange = [str(key) for key in value if key not in members]
     if strange:
-        raise PlainError(f"is no key of these: {', '.join(hints)}", strange[0])
-    lacking = [
-        f.name
-        for f in fields(kind)  # type: ignore[arg-type]
-        if f.name in hints and f.name not in value and f.default is MISSING and f.default_factory is MISSING
-    ]
+        raise PlainError(f"is no key of these: {', '.join(members)}", strange[0])
+    lacking = [key for key, member in members.items() if member.required and key not in value]
     if lacking:
         raise PlainError("is missing", lacking[0])
     values = {}
-    for name, entry in value.items():
-        with within(str(name)):
-            values[name] = _value(hints[name], entry)
+    for key, entry in value.items():
+        with within(str(key)):
+            values[members[key].name] = _value(members[key].hint, entry)
     try:
         return kind(**values)
     except InputError as error:
@@ -111,43 +278,28 @@ def _instance(kind: type[T], value: Any) -> T:
         raise PlainError(str(error)) from error
 
 
-@cache
-def _hints(kind: type) -> Mapping[str, Any]:
-    hints = get_type_hints(kind)
-    return {f.name: hints[f.name] for f in fields(kind) if f.init}
-
-
-@contextmanager
-def within(key: str) -> Iterator[None]:
-    """Errors of what is read in the block name this key first."""
-    try:
-        yield
-    except PlainError as error:
-        raise error.under(key) from error
-
-
 def _value(kind: Any, value: Any) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if kind is Any or kind is object:
         return value
+    if origin is Annotated:
+        form = _form(kind)
+        return _value(arguments[0], value) if form is None else form.from_plain(value)
     if origin in (Union, types.UnionType):
         return _one_of(arguments, value)
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
-            raise PlainError(f"must be one of {', '.join(map(str, arguments))}, got {_shown(value)}")
+            raise PlainError(f"must be one of {', '.join(map(str, arguments))}, got {shown(value)}")
         return value
     if origin in (tuple, list, Sequence):
         return _several(kind, value)
     if origin in (dict, Mapping):
         return _mapping(arguments, value)
     if is_dataclass(kind):
-        reader = getattr(kind, "from_json", None)
-        if reader is None:
-            return _instance(kind, value)  # type: ignore[arg-type]
-        if not isinstance(value, Mapping):
-            raise PlainError(f"must be an object, got {_shown(value)}")
-        return reader(value)
-    return _scalar(kind, value)
+        return _instance(kind, value)
+    if kind is np.ndarray or (isinstance(kind, type) and issubclass(kind, AbstractArray)):
+        return read_array(kind, value)
+    return read_scalar(kind, value)
 
 
 def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
@@ -165,7 +317,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
 def _several(kind: Any, value: Any) -> Any:
     arguments = get_args(kind)
     if not isinstance(value, list | tuple):
-        raise PlainError(f"must be a list, got {_shown(value)}")
+        raise PlainError(f"must be a list, got {shown(value)}")
     if get_origin(kind) is tuple and arguments[-1:] != (Ellipsis,):
         if len(value) != len(arguments):
             raise PlainError(f"must have {len(arguments)} entries, got {len(value)}")
@@ -174,8 +326,8 @@ def _several(kind: Any, value: Any) -> Any:
         each = (arguments[0],) * len(value)
         if arguments[0] in (int, str) and all(type(entry) is arguments[0] for entry in value):
             # Long lists of rows are looked at as a whole.
-            _scalar(arguments[0], max(value, key=len if arguments[0] is str else abs, default=arguments[0]()))
-            if arguments[0] is int or _encodable("".join(value)):
+            read_scalar(arguments[0], max(value, key=len if arguments[0] is str else abs, default=arguments[0]()))
+            if arguments[0] is int or is_encodable("".join(value)):
                 return tuple(value) if get_origin(kind) is tuple else list(value)
     entries = []
     for number, (inner, entry) in enumerate(zip(each, value, strict=True)):
@@ -186,107 +338,11 @@ def _several(kind: Any, value: Any) -> Any:
 
 def _mapping(arguments: tuple[Any, ...], value: Any) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {_shown(value)}")
+        raise PlainError(f"must be an object, got {shown(value)}")
     mapping = {}
     for key, entry in value.items():
         with within(str(key)):
+            if arguments[0] is int and isinstance(key, str) and re.fullmatch("0|-?[1-9][0-9]{0,18}", key):
+                key = int(key)  # JSON has no other keys than text
             mapping[_value(arguments[0], key)] = _value(arguments[1], entry)
     return mapping
-
-
-def _scalar(kind: Any, value: Any) -> Any:
-    if kind is bool and isinstance(value, bool):
-        return value
-    if kind is int and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= LARGEST:
-        return value
-    if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
-        # A whole number stays one, so that what is written again, and its hash, are the same.
-        if abs(value) <= WHOLE:
-            return value
-        if abs(value) < 1e308 and math.isfinite(value):
-            return float(value)
-        raise PlainError(f"must be a finite number, got {_shown(value)}")
-    if kind is str and isinstance(value, str) and _encodable(value):
-        return value
-    if kind is types.NoneType and value is None:
-        return None
-    if kind is Path and isinstance(value, str) and "\0" not in value:
-        return Path(value)
-    names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    raise PlainError(f"must be {names.get(kind, getattr(kind, '__name__', str(kind)))}, got {_shown(value)}")
-
-
-def _encodable(text: str) -> bool:
-    """Whether a text can be written again: half a pair of surrogates cannot."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def _shown(value: Any) -> str:
-    """A value as it is shown in a message: short, and in one line."""
-    if isinstance(value, int) and abs(value) > LARGEST:
-        return "a number of many digits"
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def read_json(path: Path, *, remedy: str) -> Any:
-    """The content of a JSON file of this project, after its checksum was verified; see `data.checksums`.
-
-    Raises:
-        CorruptStoreError: it is missing, its checksum differs, or it is no JSON.
-        OSError: the file system refuses it.
-    """
-    try:
-        return parse_json(read_bytes(Path(path), remedy=remedy))
-    except (FileNotFoundError, NotADirectoryError):
-        raise CorruptStoreError("is missing", where=str(path), remedy=remedy) from None
-    except ValueError as error:
-        raise CorruptStoreError(f"not readable: {error}", where=str(path), remedy=remedy) from error
-
-
-def parse_json(content: bytes | str) -> Any:
-    """The value of JSON text in UTF-8; NaN is refused, because no file of this project holds one.
-
-    Raises:
-        ValueError: it is none, or is nested too deep.
-    """
-
-    def refuse(text: str) -> None:
-        raise ValueError(f"{text} is no number")
-
-    text = content if isinstance(content, str) else content.decode("utf-8")
-    try:
-        return json.loads(text, parse_constant=refuse)
-    except RecursionError:
-        raise ValueError("it is nested too deep") from None
-
-
-def read_plain(path: Path, kind: type[T], *, remedy: str) -> T:
-    """The content of a JSON file of this project, as the type that its reader declares; see `decode`.
-
-    Raises:
-        CorruptStoreError: it is missing, is no JSON, or a value in it is of another type; names the key.
-    """
-    value = read_json(path, remedy=remedy)
-    with reading(path, remedy=remedy):
-        return decode(kind, value)
-
-
-@contextmanager
-def reading(path: Path, *, remedy: str) -> Iterator[None]:
-    """Errors of what is read in the block name the file.
-
-    Raises:
-        CorruptStoreError: a value is missing, or is not what is expected.
-    """
-    try:
-        yield
-    except PlainError as error:
-        raise CorruptStoreError(str(error), where=str(path), remedy=remedy) from error
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, OverflowError) as error:
-        problem = f"cannot be used: {type(error).__name__}: {error}"
-        raise CorruptStoreError(problem, where=str(path), remedy=remedy) from error

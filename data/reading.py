@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 #: Reasons that are shown one by one; the others are added up, because `rejects.csv` has each row with its own.
 SHOWN_REASONS = 4
@@ -51,10 +51,6 @@ class Reading:
         more = Counter(reasons)
         left_out = Counter(dict(self.left_out)) + more
         return replace(self, used=self.used - more.total(), left_out=dict(left_out))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values for `reading.json`."""
-        return asdict(self) | {"assumed": list(self.assumed)}
 
     def _unit_of(self, count: int) -> str:
         return self.unit.removesuffix("s") if count == 1 else self.unit

@@ -9,13 +9,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
-
-from data.plain import decode
 
 ErrorKind = Literal["not_converged", "timeout", "crashed", "out_of_memory", "invalid_input", "missing_component"]
 ERROR_KINDS: tuple[str, ...] = get_args(ErrorKind)
@@ -118,10 +116,6 @@ class Spec:
     coords: tuple[Coordinate, ...] = ()
     attrs: Mapping[str, str] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal Spec."""
-        return asdict(self)
-
     @property
     def sizes(self) -> dict[str, int]:
         """Length of each dim that is the same in every record."""
@@ -150,11 +144,6 @@ class Spec:
                     "invalid_input", f"{c.name} must have {len(c.values)} entries, got {record.sizes[c.name]}"
                 )
         return record.assign_coords({c.name: c.variable() for c in present})
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Spec:
-        """The Spec that `to_json` described."""
-        return decode(Spec, value)
 
     def output(self, name: str) -> Variable:
         """The output called `name`; KeyError names the outputs there are."""

@@ -18,8 +18,8 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
+from data.json_files import read_plain, reading
 from data.molecules.smiles import parse_smiles
-from data.plain import read_plain, reading
 from data.processes.parsing import Lost, each
 
 Parts = Mapping[str, float | int]

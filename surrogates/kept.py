@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Self, TypeVar
@@ -13,13 +13,14 @@ import jax
 import numpy as np
 from flax import nnx
 
+from data.plain import to_plain
 from data.spec import Spec, content_hash
 from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
 from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
 
 Model = TypeVar("Model", bound=nnx.Module)
-#: A frozen dataclass with `config`, `labels_fingerprint`, `scores`, `to_json`, `from_json` and `model`.
+#: A frozen dataclass with `config`, `labels_fingerprint`, `scores` and `model`, which `to_plain` writes.
 Facts = TypeVar("Facts", bound=Any)
 
 
@@ -56,7 +57,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
     def fingerprint(self) -> str:
         """Hash of the weights, the settings, the calibration and the labels that it learned from."""
         weights = [np.asarray(leaf) for leaf in jax.tree.leaves(self._state)]
-        return content_hash([FAMILIES[self.KIND].hashed_name, checksum(weights), self.facts.to_json() | {"scores": {}}])
+        return content_hash([FAMILIES[self.KIND].hashed_name, checksum(weights), to_plain(self.facts) | {"scores": {}}])
 
     @property
     def provenance(self) -> dict[str, Any]:
@@ -65,7 +66,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
         return {
             "simulator": self.name,
             "version": self.fingerprint,
-            "settings": config.to_json() if hasattr(config, "to_json") else asdict(config),
+            "settings": to_plain(config),
             "labels_fingerprint": self.labels_fingerprint,
         }
 
@@ -87,8 +88,8 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
     def save(self, directory: Path) -> None:
         """Write the surrogate to a directory, from which `surrogates.trained.load_surrogate` reads it."""
         card = {
-            "spec": self.spec.to_json(),
-            "facts": self.facts.to_json(),
+            "spec": to_plain(self.spec),
+            "facts": to_plain(self.facts),
             "labels_fingerprint": self.labels_fingerprint,
             "scores": dict(self.scores),
         }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -19,7 +20,8 @@ import numpy as np
 from data.claim import claim
 from data.errors import CorruptStoreError, InputError
 from data.files import remove_listed, sync_directory, write_json
-from data.plain import PlainError, read_plain, within
+from data.json_files import read_plain
+from data.plain import PlainError, from_plain, to_plain, within
 from data.ranges import refuse_out_of_range
 from simulators.adapter import Simulator
 from surrogates.family import FAMILIES, RENAMED
@@ -113,7 +115,7 @@ def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str,
     Args:
         directory: directory of the surrogate.
         kind: the kind, a key of `surrogates.family.FAMILIES`, that it has to be.
-        facts: class of the facts, with `from_json` and `config`.
+        facts: their class, a dataclass with `config`.
 
     Raises:
         InputError: there is none, or it is of another kind.
@@ -123,13 +125,12 @@ def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str,
     card = read_card(directory)
     if card["kind"] != kind:
         raise InputError(f"a surrogate of {card['kind']}, not of {kind}", where=str(directory / CARD))
-    reader: Any = facts
     # Surrogates of molecules have their facts at the top of the card, all others below a key.
     name = "" if kind == "properties" else "facts"
     with card_errors(directory), within(name):
-        instance = reader.from_json(card.get(name) if name else card)
-        plain = instance.to_json()["config"]
-        refuse_out_of_range(plain, "config")
+        names = [f.name for f in fields(facts)]  # type: ignore[arg-type]
+        instance = from_plain(facts, card.get(name) if name else {k: v for k, v in card.items() if k in names})
+        refuse_out_of_range(to_plain(instance)["config"], "config")
     return instance, card
 
 

@@ -21,6 +21,7 @@ from benchmarks.faults.small_surrogates import MAKERS, asked
 from data.checksums import SEAL, TABLE
 from data.errors import InputError
 from data.files import write_json
+from data.plain import to_plain
 from data.spec import SimulationError, Variable
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
@@ -80,7 +81,7 @@ def _json(name: str, value: Any, path: Path, _: int) -> None:
 
 
 def _checkpoint(path: Path, _: int) -> None:
-    progress = Progressed(3, 1, 2.0, 3.0, 0.5, 1, [{"epoch": 1.0}], {"loss": (1.0, 2.0)}).to_json()
+    progress = to_plain(Progressed(3, 1, 2.0, 3.0, 0.5, 1, [{"epoch": 1.0}], {"loss": (1.0, 2.0)}))
     save_arrays(path, {"a": np.zeros(3)}, {"progress": progress, "config": {"seed": 0}})
     unsealed(path)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from data.fields.files import SPACE
-from data.plain import decode
+from data.plain import OMIT_DEFAULT
 from data.spec import Coordinate, Variable
 
 
@@ -35,7 +34,8 @@ class Layout:
     axes: tuple[Coordinate, ...]
     periodic: tuple[bool, ...]
     attrs: dict[str, str] = field(default_factory=dict)
-    lead: int = 0
+    #: Layouts of earlier versions lack this key, and their hash has to stay the same.
+    lead: int = field(default=0, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         names = [axis.name for axis in self.axes]
@@ -80,14 +80,3 @@ class Layout:
         axes = [np.asarray(self.axis(dim).values, float) for dim in self.space]
         extents = [float(values[1] - values[0]) * len(values) if len(values) > 1 else 0.0 for values in axes]
         return tuple(length or max(extents) or 1.0 for length in extents)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal layout."""
-        plain = asdict(self)
-        # Layouts of earlier versions lack this key, and their hash has to stay the same.
-        return plain if self.lead else {k: v for k, v in plain.items() if k != "lead"}
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> Layout:
-        """The object that `to_json` described."""
-        return decode(Layout, value)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,6 @@ from data.fields.physics import refuse_other_boundary
 from data.grouping import one_key, repeats_note
 from data.meshes.graphs import Mesh
 from data.molecules.tally import kind_of_reason
-from data.plain import decode
 from data.reading import Reading
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
@@ -104,15 +103,6 @@ class MeshLayout:
         groups = (self.geometry, self.parameters, self.fields, self.scalars)
         axes = tuple((a.name, a.values) for a in self.axes)
         return (*(tuple((v.name, v.dims, v.units) for v in group) for group in groups), axes)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal layout."""
-        return {**asdict(self), "attrs": dict(self.attrs)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> MeshLayout:
-        """The object that `to_json` described."""
-        return decode(MeshLayout, value)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import operator
 import re
 import zlib
 from collections.abc import Mapping
@@ -24,6 +23,7 @@ from data.errors import CorruptStoreError, InputError
 from data.files import atomic_path, write_json
 from data.formats.damage import first_line
 from data.molecules.graph_tables import ATOM_COLUMNS, BOND_COLUMNS, GraphTable, row_starts
+from data.plain import from_plain, to_plain
 
 FORMAT = 1
 CARD = "library.json"
@@ -74,35 +74,24 @@ class Part:
     rows: int
     arrays: Mapping[str, tuple[int, str, tuple[int, ...], int]]
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return {"file": self.file, "rows": self.rows, "arrays": {k: list(v) for k, v in self.arrays.items()}}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Part:
-        """The object that `to_json` described.
-
-        Raises:
-            ValueError, TypeError, KeyError: a name, a type or a shape is none that `write_part` gives.
-        """
-        name, rows = str(value["file"]), operator.index(value["rows"])
-        if not _PART.fullmatch(name):
-            raise ValueError(f"{name!r} is no name of a part")
-        arrays: dict[str, tuple[int, str, tuple[int, ...], int]] = {}
-        for key, dtype in DTYPES.items():
-            if key == "standard" and key not in value["arrays"]:
-                continue
-            start, kind, shape, crc = value["arrays"][key]
-            sizes = tuple(map(operator.index, shape))
-            rest = {"atoms": (len(ATOM_COLUMNS),), "bonds": (len(BOND_COLUMNS),), "bond_atoms": (2,)}.get(key, ())
-            first = {"offsets": rows + 1}.get(key, rows if key in _OF_ROWS else None)
-            fits = sizes[1:] == rest and len(sizes) == 1 + len(rest) and first in (None, sizes[0])
-            if kind != dtype or not fits or min(start, *sizes) < 0:
-                raise ValueError(f"{key} of {name} is {kind} of shape {list(sizes)} at byte {start}")
-            arrays[key] = (operator.index(start), dtype, sizes, operator.index(crc))
-        if arrays["bonds"][2][0] != arrays["bond_atoms"][2][0]:
-            raise ValueError(f"{name} has another number of bonds than of ends of bonds")
-        return Part(name, rows, arrays)
+    def __post_init__(self) -> None:
+        """Refuse a name, a type or a shape that `write_part` does not give."""
+        if not _PART.fullmatch(self.file):
+            raise ValueError(f"{self.file!r} is no name of a part")
+        lacking = [name for name in DTYPES if name not in self.arrays and name != "standard"]
+        strange = [name for name in self.arrays if name not in DTYPES]
+        if lacking or strange:
+            raise ValueError(
+                f"{self.file} lacks {lacking[0]}" if lacking else f"{self.file} has no array {strange[0]!r}"
+            )
+        for name, (start, dtype, shape, _) in self.arrays.items():
+            rest = {"atoms": (len(ATOM_COLUMNS),), "bonds": (len(BOND_COLUMNS),), "bond_atoms": (2,)}.get(name, ())
+            first = {"offsets": self.rows + 1}.get(name, self.rows if name in _OF_ROWS else None)
+            fits = shape[1:] == rest and len(shape) == 1 + len(rest) and first in (None, shape[0])
+            if dtype != DTYPES[name] or not fits or min(start, *shape) < 0:
+                raise ValueError(f"{name} of {self.file} is {dtype} of shape {list(shape)} at byte {start}")
+        if self.arrays["bonds"][2][0] != self.arrays["bond_atoms"][2][0]:
+            raise ValueError(f"{self.file} has another number of bonds than of ends of bonds")
 
 
 def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
@@ -216,7 +205,7 @@ class PreparedLibrary:
             "molecules": len(self),
             "rejected": self.rejected,
             "source": dict(self.source),
-            "parts": [part.to_json() for part in self.parts],
+            "parts": to_plain(self.parts),
         }
         write_json(self.path / CARD, card, indent=None)
 
@@ -236,7 +225,8 @@ class PreparedLibrary:
         try:
             card = json.loads(read_bytes(card_path, remedy=REMEDY))
             newer = int(card["format"]) > FORMAT
-            parts = tuple(Part.from_json(p) for p in card["parts"])
+            # A newer version may describe other arrays.
+            parts = () if newer else from_plain(tuple[Part, ...], card["parts"])
             library = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _corrupt(card_path, first_line(error)) from error

@@ -7,7 +7,7 @@ Names are those of WeatherBench 2 (Rasp et al. 2024, arXiv:2308.15560), units th
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -16,7 +16,6 @@ import xarray as xr
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.plain import decode
 from data.sphere.units import same_units
 
 LATITUDE, LONGITUDE, TIME, LEVEL, LEAD = "latitude", "longitude", "time", "level", "prediction_timedelta"
@@ -168,15 +167,6 @@ class WeatherGrid:
         rows = np.diff(np.sin(np.deg2rad(edges)))
         return np.repeat((rows / rows.mean())[:, None], len(self.longitude), axis=1)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> WeatherGrid:
-        """The object that `to_json` described."""
-        return decode(WeatherGrid, value)
-
 
 @dataclass(frozen=True)
 class WeatherLayout:
@@ -236,15 +226,6 @@ class WeatherLayout:
     def with_attrs(self, **attrs: str) -> WeatherLayout:
         """The same with more attributes."""
         return replace(self, attrs={**self.attrs, **attrs})
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal layout."""
-        return {**asdict(self), "attrs": dict(self.attrs)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> WeatherLayout:
-        """The object that `to_json` described."""
-        return decode(WeatherLayout, value)
 
     # Between arrays and Datasets
 

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from data.checksums import verify
 from data.files import listed_path
-from data.plain import decode
 
 Numbers = tuple[float, ...]
 #: Days of the window over which a climatology is smoothed.
@@ -37,15 +35,6 @@ class ChannelStatistics:
     increment_std: Numbers
     low: Numbers
     high: Numbers
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> ChannelStatistics:
-        """The object that `to_json` described."""
-        return decode(ChannelStatistics, value)
 
 
 class Moments:

@@ -25,7 +25,8 @@ from jaxtyping import Float, Int
 from data.checksums import sha256_of, verify
 from data.costs import PROCESSOR_TIME, CostWarning, unrecorded_message
 from data.errors import CorruptStoreError, InputError
-from data.plain import entry, read_plain, reading
+from data.json_files import read_plain, reading
+from data.plain import entry
 from data.sphere.states import TIME, WeatherLayout
 from data.sphere.statistics import ChannelStatistics, Climatology, Moments, climatology
 

@@ -21,7 +21,8 @@ from data.claim import claim
 from data.costs import PROCESSOR_TIME
 from data.errors import InputError
 from data.files import listed_path, remove_directory, remove_listed, sweep, write_json
-from data.plain import entry, reading
+from data.json_files import reading
+from data.plain import entry, to_plain
 from data.sphere.checks import refuse_not_finite, static_fields
 from data.sphere.states import TIME, WeatherLayout
 from data.sphere.statistics import ChannelStatistics
@@ -85,7 +86,7 @@ def write_windows(
     """
     path = Path(path)
     identity = {
-        "schema": SCHEMA, "layout": layout.to_json(), "fingerprint": fingerprint, "shard_bytes": shard_bytes,
+        "schema": SCHEMA, "layout": to_plain(layout), "fingerprint": fingerprint, "shard_bytes": shard_bytes,
     }  # fmt: skip
     if (path / CARD).is_file():
         store = WindowStore.open(path)
@@ -186,7 +187,7 @@ def _write_states(
         str(f.relative_to(path / STATES)): f.stat().st_size for f in sorted((path / STATES).rglob("*")) if f.is_file()
     }
     card = {
-        "identity": identity, "layout": layout.to_json(), "statistics": statistics.to_json(),
+        "identity": identity, "layout": to_plain(layout), "statistics": to_plain(statistics),
         "times": stamps.astype("datetime64[s]").astype(str).tolist(), "segments": ends, "fingerprint": fingerprint,
         "shards": shards, "states_sha256": sha256_of(path / STATES / "zarr.json"),
     }  # fmt: skip

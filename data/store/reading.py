@@ -17,7 +17,8 @@ import zarr
 from data.checksums import crc32_of, unseal
 from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
-from data.plain import entry, reading
+from data.json_files import reading
+from data.plain import entry
 from data.store.card import refuse_other_types
 from data.store.columns import FACTS, Column, array_of, crc_of, layout, plain_attributes
 from data.store.journal import Journal, read_count, read_frames, refuse_lost

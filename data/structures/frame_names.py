@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from data.errors import InputError
-from data.plain import decode
+from data.plain import UNWRITTEN
 
 #: The usual names of labels, in the order of the tables.
 LABELS = ("energy", "forces", "stress")
@@ -71,8 +71,8 @@ class FrameKeys:
     charge: str | None = None
     spin: str | None = None
     spin_convention: str = "unpaired"
-    prefix: str = "data."
-    inherited: bool = False
+    prefix: str = field(default="data.", metadata=UNWRITTEN)
+    inherited: bool = field(default=False, metadata=UNWRITTEN)
 
     def __post_init__(self) -> None:
         if self.spin_convention not in CONVENTIONS:
@@ -97,18 +97,6 @@ class FrameKeys:
         names = ("energy", "forces", "stress", "charge", "spin", "spin_convention")
         chosen = {n: getattr(self, n) for n in names if getattr(self, n) != getattr(usual, n)}
         return replace(trained, **chosen, prefix=self.prefix, inherited=True)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal keys."""
-        return {
-            **{name: list(getattr(self, name)) for name in ("energy", "forces", "stress")},
-            **{name: getattr(self, name) for name in ("charge", "spin", "spin_convention")},
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> FrameKeys:
-        """The object that `to_json` described."""
-        return decode(FrameKeys, value)
 
     def label(self, label: str) -> tuple[str, ...]:
         """The names that are taken as one of `LABELS`."""

@@ -19,7 +19,8 @@ from rich.console import Console
 
 from data.errors import InputError
 from data.files import write_json
-from data.plain import read_plain
+from data.json_files import read_plain
+from data.plain import to_plain
 from data.spec import content_hash
 from data.structures.table import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
@@ -181,7 +182,7 @@ class ActiveLearning:
             "start geometry": fingerprint(self.start),
             "test frames": "" if self.test is None else fingerprint(self.test),
             "simulator": self.simulator.fingerprint,
-            "surrogate": content_hash(self.learner.potential.to_json()),
+            "surrogate": content_hash(to_plain(self.learner.potential)),
             "first recipe": content_hash(asdict(self.learner.first)),
             "later recipe": content_hash(asdict(self.learner.again)),
             **settings,

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from data.files import write_json
-from data.plain import read_plain
+from data.json_files import read_plain
 from experiments.application.usage import cpu_seconds
 
 #: Seconds between updates of the file while a stage runs; a kill loses at most this time.

@@ -24,6 +24,7 @@ from rich.table import Table
 
 from data.errors import InputError
 from data.near import did_you_mean
+from data.plain import to_plain
 from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
@@ -285,7 +286,7 @@ def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool =
 
     if not readings or not is_first():
         return
-    keep_json(run_dir, "reading.json", [reading.to_json() for reading in readings])
+    keep_json(run_dir, "reading.json", [to_plain(reading) for reading in readings])
     if not printed:
         return
     print_pairs("What was read", [line for reading in readings for line in reading.lines()])

@@ -34,6 +34,7 @@ from experiments.comparison.result import Comparison, compare, show
 from experiments.tasks.parts import domain_share
 from simulators.fluids.spectral.resample import resample
 from simulators.requests import DrawSettings, Range
+from surrogates.fields.networks.table import ARCHITECTURES
 from surrogates.fields.surrogate import FieldSurrogate
 
 LOG = logging.getLogger(__name__)
@@ -284,7 +285,7 @@ def compare_with_solver(
         surrogate_contender(
             surrogate,
             solver.points,
-            name=str(surrogate.facts.config.to_json()["network"]["architecture"]),
+            name=ARCHITECTURES.name_of(surrogate.facts.config.network),
             label_core_s=label_core_seconds(scores),
             training_core_s=training_core_seconds(scores, cores),
             note=f"{scores.get('train/samples', 0):,.0f} trajectories to learn from",

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from data.errors import InputError
 from data.files import write_json
-from data.plain import read_plain, reading
+from data.json_files import read_plain, reading
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference

@@ -16,6 +16,7 @@ from data.sphere.windows import WindowStore
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.result import Comparison, compare
 from simulators.atmosphere.core.regrid import regrid
+from surrogates.forecasts.networks.table import ARCHITECTURES
 from surrogates.forecasts.surrogate import Forecaster
 
 #: Variables whose errors are compared.
@@ -147,7 +148,7 @@ def compare_with_core(
 
     scores = forecaster.scores
     ours = Contender(
-        str(forecaster.facts.config.to_json()["network"]["architecture"]),
+        ARCHITECTURES.name_of(forecaster.facts.config.network),
         "surrogate",
         lambda x, _: channels_first(
             forecaster.forecast_arrays(np.moveaxis(x, 1, -1)[:, None], np.resize(times, len(x)), steps)

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from data.errors import InputError
-from data.plain import entry, read_plain, reading
+from data.json_files import read_plain, reading
+from data.plain import entry
 from data.sphere.states import WeatherLayout
 from data.sphere.statistics import Climatology, hour_of_day
 from data.sphere.windows import WindowStore

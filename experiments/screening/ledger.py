@@ -14,7 +14,8 @@ from typing import Any
 
 from data.checksums import crc32_of, seal, unseal
 from data.errors import CorruptStoreError
-from data.plain import decode, parse_json
+from data.json_files import parse_json
+from data.plain import from_plain
 
 LOG = logging.getLogger(__name__)
 LEDGER, RESULTS, REJECTS = "ledger.jsonl", "results", "rejects.csv"
@@ -127,7 +128,9 @@ def read_ledger(out: Path) -> tuple[list[Commit], int]:
 
 
 def _commit(line: bytes, where: str) -> Commit:
-    commit = decode(Commit, unseal(decode(dict[str, Any], parse_json(line)), where=where, remedy=_ANEW, warn=False))
+    commit = from_plain(
+        Commit, unseal(from_plain(dict[str, Any], parse_json(line)), where=where, remedy=_ANEW, warn=False)
+    )
     # This checks the names of their fields.
     commit.tally()
     commit.spent()

@@ -21,9 +21,10 @@ from data.claim import claim
 from data.errors import CorruptStoreError, InputError
 from data.files import list_as_is, remove_listed, sweep, sync_directory, write_json
 from data.formats.cells import safe_row
+from data.json_files import read_plain
 from data.molecules.graph_tables import GraphTable
 from data.molecules.library import CARD, REMEDY, Part, Prepared, PreparedLibrary, read_part, write_part
-from data.plain import read_plain
+from data.plain import to_plain
 from experiments.application.stage import show_readings
 from experiments.screening.chunks import Encoded
 from experiments.screening.readings import StandardForms, candidates_read, standard_said
@@ -79,9 +80,6 @@ class _Done:
     rejects_bytes: int
     #: Checksum of the first `rejects_bytes` of `rejects.csv`; None if an earlier version began the preparation.
     rejects_crc32: int | None = None
-
-    def to_json(self) -> dict[str, object]:
-        return {**self.__dict__, "parts": [part.to_json() for part in self.parts]}
 
 
 def prepare(
@@ -251,7 +249,7 @@ def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
     if len(table):
         done.parts.append(write_part(out, len(done.parts), prepared))
     done.rows += rows
-    write_json(out / PROGRESS, done.to_json())
+    write_json(out / PROGRESS, to_plain(done))
 
 
 def _bytes(library: PreparedLibrary) -> int:

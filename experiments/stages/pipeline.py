@@ -19,9 +19,9 @@ from rich.console import Console
 from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
+from data.json_files import read_plain
 from data.molecules.files import iter_smiles_chunks
 from data.molecules.foreign import graphs, smiles_problems
-from data.plain import read_plain
 from data.processes.parsing import Lost
 from data.rejects import RejectLog, Rejects
 from data.spec import content_hash

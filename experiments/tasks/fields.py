@@ -17,6 +17,7 @@ from data.fields.files import ARRAYS, REMEDY
 from data.fields.layout import Layout
 from data.fields.reading import read_fields
 from data.fields.samples import Fields
+from data.plain import to_plain
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import content_hash
@@ -139,7 +140,7 @@ def train_surrogate(
 
     all_timed = np.isfinite(fields.seconds).all()
     costs = {"train/label_core_seconds": float(fields.seconds.sum())} if all_timed else {}
-    network = content_hash(config.to_json())
+    network = content_hash(to_plain(config))
     return train_on_parts(
         fields,
         others,

@@ -16,6 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.errors import InputError
 from data.files import write_json
 from data.identity import frame_keys
+from data.plain import to_plain
 from data.reading import Reading
 from data.spec import content_hash
 from data.structures.frame_names import FrameKeys
@@ -222,7 +223,7 @@ def train_potential(
             "training part": fingerprint(train),
             "validation part": fingerprint(valid),
             "isolated atoms": content_hash({str(z): e for z, e in sorted(isolated.items())}),
-            "network": content_hash(config.to_json()),
+            "network": content_hash(to_plain(config)),
             "trained potential": "" if going_on is None else going_on.potential.fingerprint,
             "head": tune.head,
             "replayed frames": "" if going_on is None or going_on.replay is None else fingerprint(going_on.replay),
@@ -266,7 +267,7 @@ def train_potential(
     }
     if baseline is not None:
         potential = potential.with_baseline(baseline)
-    if files.keys.to_json() != FrameKeys().to_json():
+    if to_plain(files.keys) != to_plain(FrameKeys()):
         active = replace(potential.facts.head, keys=files.keys)
         potential = potential.with_facts(heads={**potential.facts.heads, potential.facts.active: active})
     for path, structures in tests.items():

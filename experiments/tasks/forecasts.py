@@ -13,6 +13,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.costs import training_core_seconds
 from data.errors import InputError
 from data.files import write_json
+from data.plain import to_plain
 from data.spec import content_hash
 from data.sphere.windows import WindowStore
 from data.splits import counts
@@ -136,7 +137,7 @@ def train_on_windows(
         {
             "states": "".join(s.fingerprint for s in (store, *also)),
             "parts": content_hash({k: list(v) for k, v in parts.items()}),
-            "network": content_hash(config.to_json()),
+            "network": content_hash(to_plain(config)),
             "first weights": "" if init is None else init.fingerprint,
         },
     )

@@ -12,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.meshes.graphs import node_areas
 from data.meshes.records import MeshSamples, read_meshes
+from data.plain import to_plain
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import content_hash
@@ -119,7 +120,7 @@ def train_on_meshes(
         "train/failed": float(samples.failed),
         "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
     }
-    network = content_hash(config.to_json())
+    network = content_hash(to_plain(config))
     return train_on_parts(
         samples, others, data, run_dir, network=network, fit=fitted, score=score_meshes, costs=costs, least=2
     )

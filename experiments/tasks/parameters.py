@@ -14,6 +14,7 @@ from omegaconf import MISSING, DictConfig
 from data.errors import InputError
 from data.fields.physics import refuse_other_boundary
 from data.parameters import ParameterTable, read_parameters
+from data.plain import to_plain
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import content_hash
@@ -98,7 +99,7 @@ def train_on_table(
         "train/failed": float(sum(table.failed.values())),
         "train/label_core_seconds": float(table.seconds.sum() + table.failed_seconds),
     }
-    network = content_hash(config.to_json())
+    network = content_hash(to_plain(config))
     return train_on_parts(
         table, others, data, run_dir, network=network, fit=fitted, score=score_parameters, costs=costs, least=2
     )

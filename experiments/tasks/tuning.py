@@ -10,7 +10,7 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
-from data.plain import decode, within
+from data.plain import from_plain, to_plain, within
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.structures.frame_names import FrameKeys
@@ -100,8 +100,8 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
         # Loading the surrogate reports this error.
         return {}
     with card_errors(directory), within("facts.config"):
-        facts = decode(dict[str, Any], card.get("facts"))
-        old = PotentialConfig.from_json(decode(dict[str, Any], facts.get("config"))).to_json()
+        facts = from_plain(dict[str, Any], card.get("facts"))
+        old = to_plain(from_plain(PotentialConfig, facts.get("config")))
     new: Any = OmegaConf.to_container(config.model, resolve=True)
     why = "the weights of tune.surrogate hold {}, which stays"
     changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}

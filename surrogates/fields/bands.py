@@ -12,14 +12,12 @@ size of sigma.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from jaxtyping import Float, Int
 
-from data.plain import decode
+from data.plain import OMIT_DEFAULT
 from surrogates.learning.conformal import ALPHA, conformal_factor, error_floor
 from surrogates.learning.normalise import constant, moments, refuse_unlike
 
@@ -48,8 +46,9 @@ class Bands:
     bound: tuple[float, ...]
     alpha: float
     n: int
-    centre: tuple[float, ...] = ()
-    spread: tuple[float, ...] = ()
+    #: Bands of earlier versions lack these two, and must keep their hash.
+    centre: tuple[float, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    spread: tuple[float, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         refuse_unlike(factor=self.factor, floor=self.floor, bound=self.bound)
@@ -136,23 +135,6 @@ class Bands:
         flat = (*mean.shape[:2], -1, mean.shape[-1])
         gap = np.asarray(mean, np.float64) - truth
         return relative_size(gap.reshape(flat), truth.reshape(flat), self.centre, self.spread)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal bands."""
-        more = {"centre": list(self.centre), "spread": list(self.spread)} if self.spread else {}
-        return {
-            **more,
-            "factor": list(self.factor),
-            "floor": [list(row) for row in self.floor],
-            "bound": list(self.bound),
-            "alpha": self.alpha,
-            "n": self.n,
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Bands:
-        """The bands that `to_json` described."""
-        return decode(Bands, value)
 
 
 def coverage(

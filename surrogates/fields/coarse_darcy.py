@@ -8,9 +8,7 @@ permeability as a mask only, its contrast and the unit of the answer are fitted 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import scipy.linalg
@@ -19,7 +17,6 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.fields.layout import Layout
-from data.plain import decode
 
 #: Range of the search for the contrast, and number of training samples that the search compares.
 CONTRASTS, COMPARED = (1.5, 100.0), 100
@@ -84,15 +81,6 @@ class CoarseDarcy:
         """Coarse answers at the points i / n of the unit square, the first of which lie on its boundary."""
         share = np.clip((np.asarray(field, np.float64) - self.low) / (self.high - self.low), 0.0, 1.0)
         return np.stack([self.scale * _solve(self.contrast**one) for one in share])
-
-    def to_json(self) -> dict[str, float]:
-        """A plain dict, from which `from_json` makes an equal solver."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> CoarseDarcy:
-        """The solver that `to_json` described."""
-        return decode(CoarseDarcy, value)
 
 
 def with_coarse(

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
 from data.fields.layout import Layout
-from data.plain import decode, within
+from data.plain import OMIT_DEFAULT
 from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, with_coarse
 from surrogates.fields.loss import FieldLoss
 from surrogates.fields.model import CONSTRAINTS, FieldModel
-from surrogates.fields.networks.table import FieldShape, config_from_json, config_to_json
+from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.units import FieldUnits
 from surrogates.learning.box import Box
@@ -82,19 +82,7 @@ class FieldSettings:
 class FieldConfig(FieldSettings):
     """The settings of training together with those of the network of each member."""
 
-    network: Any = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal configuration."""
-        settings = {k: v for k, v in asdict(self).items() if k != "network"}
-        return {**settings, "network": config_to_json(self.network)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> FieldConfig:
-        """The configuration that `to_json` described."""
-        with within("network"):
-            network = config_from_json(value.get("network"))
-        return replace(decode(FieldConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
+    network: Annotated[Any, ARCHITECTURES] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -122,8 +110,9 @@ class FieldFacts:
     bands: Bands | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
     coarse: CoarseDarcy | None = None
-    units: FieldUnits | None = None
-    domain: Box | None = None
+    #: Surrogates of earlier versions lack these two, and must keep their fingerprint.
+    units: FieldUnits | None = field(default=None, metadata=OMIT_DEFAULT)
+    domain: Box | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         layout, scale = self.layout, self.scale
@@ -174,27 +163,3 @@ class FieldFacts:
         """Lengths of the domain over its longest; the divergence of a field is zero or not in every unit of length."""
         lengths = self.layout.lengths()
         return tuple(length / max(lengths) for length in lengths)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        # Surrogates of earlier versions lack these entries, and must keep their fingerprint.
-        more = {"units": self.units, "domain": self.domain}
-        return {
-            **{name: value.to_json() for name, value in more.items() if value is not None},
-            "config": self.config.to_json(),
-            "layout": self.layout.to_json(),
-            "scale": self.scale.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "bands": None if self.bands is None else self.bands.to_json(),
-            "scores": dict(self.scores),
-            "coarse": None if self.coarse is None else self.coarse.to_json(),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> FieldFacts:
-        """The facts that `to_json` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
-        """
-        return decode(FieldFacts, value)

@@ -16,7 +16,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from surrogates.fields.constraints import conserve_mean, divergence_free, stream_function
-from surrogates.fields.networks.table import FieldShape, network
+from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
 from surrogates.fields.scale import FieldScale
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 
@@ -55,7 +55,7 @@ class FieldModel(nnx.Module):
     ) -> None:
         self.members, self.scale, self.lengths = members, scale, lengths
         self.evolves, self.increment, self.constraint = evolves, increment, constraint
-        self.networks = stack_members(lambda rngs: network(config, shape, rngs), members, rngs)
+        self.networks = stack_members(lambda rngs: ARCHITECTURES.network(config, shape, rngs), members, rngs)
 
     def __call__(
         self,

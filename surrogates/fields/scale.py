@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,7 +10,6 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.fields.samples import Fields
-from data.plain import decode
 from surrogates.fields.units import DECADE
 from surrogates.learning.normalise import constant, moments, refuse_not_positive, refuse_unlike
 
@@ -90,15 +87,6 @@ class FieldScale:
         logs = jnp.asarray(self.logarithmic)
         taken = jnp.where(logs, jnp.log(jnp.where(logs, jnp.maximum(values, 1e-30), 1.0)), values)
         return (taken - jnp.asarray(self.parameter_mean)) / jnp.asarray(self.parameter_std)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal scale."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> FieldScale:
-        """The scale that `to_json` described."""
-        return decode(FieldScale, value)
 
 
 def _moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,8 +9,7 @@ arXiv:2010.08895).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -19,7 +18,6 @@ from jaxtyping import Array, Float
 
 from data.errors import InputError
 from data.fields.samples import Fields
-from data.plain import decode
 from surrogates.learning.normalise import constant, moments, refuse_unlike
 
 #: A positive parameter whose largest value over the smallest exceeds this ratio is replaced by its logarithm.
@@ -128,15 +126,6 @@ class FieldUnits:
         if logs.any():
             values = jnp.where(logs, jnp.log(jnp.where(logs, values, 1.0)), values)
         return self.parameters.to(values, jnp)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal units."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> FieldUnits:
-        """The units that `to_json` described."""
-        return decode(FieldUnits, value)
 
 
 def _affine(values: Float[np.ndarray, "*any channel"]) -> Affine:

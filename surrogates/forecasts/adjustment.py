@@ -30,7 +30,8 @@ from jaxtyping import Array, Float
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
-from data.plain import decode, reading
+from data.json_files import reading
+from data.plain import from_plain
 from data.processes.processor import tree_seconds
 from data.sphere.states import VARIABLES
 from data.sphere.windows import WindowStore
@@ -195,7 +196,7 @@ def adjust_climate(
     if folder is not None and folder.is_dir():
         note = read_note(folder)
         with reading(folder / NOTE, remedy=RESTORE):
-            checkpoint = decode(
+            checkpoint = from_plain(
                 _Checkpoint, {name: note[name] for name in (f.name for f in fields(_Checkpoint)) if name in note}
             )
         if checkpoint.identity != identity:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from data.plain import decode, within
+from data.plain import OMIT_DEFAULT
 from data.sphere.states import PRESSURE_UNITS, WeatherLayout
 from surrogates.forecasts.loss import WeatherLoss
 from surrogates.forecasts.model import WeatherModel, WeatherScale
-from surrogates.forecasts.networks.table import config_from_json, config_to_json
+from surrogates.forecasts.networks.table import ARCHITECTURES
 from surrogates.learning.conformal import ALPHA, conformal_factor
 from surrogates.learning.normalise import refuse_unlike
 
@@ -144,19 +144,7 @@ class WeatherSettings:
 class WeatherConfig(WeatherSettings):
     """The settings, and the network of each member."""
 
-    network: Any = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal configuration."""
-        settings = {k: v for k, v in asdict(self).items() if k != "network"}
-        return {**settings, "day_weights": list(self.day_weights), "network": config_to_json(self.network)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> WeatherConfig:
-        """The configuration that `to_json` described."""
-        with within("network"):
-            network = config_from_json(value.get("network"))
-        return replace(decode(WeatherConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
+    network: Annotated[Any, ARCHITECTURES] = field(kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -218,15 +206,6 @@ class LeadBands:
             raise ValueError(f"bands reach {len(self.sigma)} leads, {leads} are asked for")
         return (np.array(self.sigma) * np.array(self.factor))[:leads]
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return {**asdict(self), "sigma": [list(r) for r in self.sigma], "factor": [list(r) for r in self.factor]}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> LeadBands:
-        """What `to_json` described."""
-        return decode(LeadBands, value)
-
 
 @dataclass(frozen=True)
 class WeatherFacts:
@@ -253,8 +232,9 @@ class WeatherFacts:
     high: tuple[float, ...]
     bands: LeadBands | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
-    times_of_day: tuple[float, ...] = ()
-    months: tuple[int, ...] = ()
+    #: Surrogates of earlier versions lack these two, and must keep their fingerprint.
+    times_of_day: tuple[float, ...] = field(default=(), metadata=OMIT_DEFAULT)
+    months: tuple[int, ...] = field(default=(), metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         refuse_unlike(channels=self.layout.channels, std=self.scale.std, low=self.low, high=self.high)
@@ -292,27 +272,3 @@ class WeatherFacts:
             truncation=config.truncation,
             adjusted=config.adjust_days > 0,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        # Empty ones are left out, so that a surrogate of an older version keeps its fingerprint.
-        times = {"times_of_day": list(self.times_of_day), "months": list(self.months)}
-        return {k: v for k, v in times.items() if v} | {
-            "config": self.config.to_json(),
-            "layout": self.layout.to_json(),
-            "scale": self.scale.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "low": list(self.low),
-            "high": list(self.high),
-            "bands": None if self.bands is None else self.bands.to_json(),
-            "scores": dict(self.scores),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> WeatherFacts:
-        """The facts that `to_json` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: an entry is missing or of a wrong type.
-        """
-        return decode(WeatherFacts, value)

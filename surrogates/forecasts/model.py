@@ -8,7 +8,7 @@ where there is no daily cycle.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -17,11 +17,10 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float, Int
 
-from data.plain import decode
 from data.sphere.states import WeatherLayout
 from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.networks.spectral import average_pairs, coefficient_mask
-from surrogates.forecasts.networks.table import SphereConfig, SphereShape, network
+from surrogates.forecasts.networks.table import ARCHITECTURES, SphereConfig, SphereShape
 from surrogates.forecasts.sun import SOLAR_CONSTANT, insolation, later, year_phase
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 from surrogates.learning.normalise import refuse_not_positive, refuse_unlike
@@ -67,15 +66,6 @@ class WeatherScale:
     def before(self) -> int:
         """Number of steps that the usual state reaches back."""
         return self.day * len(self.day_weights)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: dict[str, Any]) -> WeatherScale:
-        """What `to_json` described."""
-        return decode(WeatherScale, value)
 
 
 class Usual(nnx.Variable[Array]):
@@ -133,7 +123,7 @@ class WeatherModel(nnx.Module):
         inputs = history * channels + static.shape[-1] + (2 + 2 * scale.seasons if self.sun else 0)
         shape = SphereShape(layout.grid, inputs, channels, noise)
 
-        self.networks = stack_members(lambda rngs: network(config, shape, rngs), members, rngs)
+        self.networks = stack_members(lambda rngs: ARCHITECTURES.network(config, shape, rngs), members, rngs)
         waves = (0 if truncation is None else truncation + 1, len(layout.channels))
         self.shift = Usual(jnp.zeros(waves)) if adjusted else None
         self.growth = Usual(jnp.zeros((waves[0], *waves))) if adjusted else None

@@ -15,7 +15,8 @@ from data.checksums import seal, sha256_of, unseal
 from data.claim import LOCK, take_lock
 from data.errors import CorruptStoreError, InputError
 from data.files import make_directory, remove_directory, sweep, sweep_beside, write_json
-from data.plain import decode, entry, parse_json, reading
+from data.json_files import parse_json, reading
+from data.plain import entry, from_plain
 from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.sphere.windows import WindowStore
 from data.store.synced_zarr import SyncedStore
@@ -156,7 +157,7 @@ def verify_forecasts(path: Path) -> None:
 
 def _read_note(beside: Path) -> dict[str, Any]:
     with reading(beside, remedy=RESTORE):
-        note = unseal(decode(dict[str, Any], parse_json(beside.read_bytes())), where=str(beside), remedy=RESTORE)
+        note = unseal(from_plain(dict[str, Any], parse_json(beside.read_bytes())), where=str(beside), remedy=RESTORE)
         entry(note, "identity", dict[str, Any])
         if entry(note, "done", Any) is not None:
             entry(note, "done", list[int])

@@ -17,7 +17,8 @@ import numpy as np
 from data.checksums import verify
 from data.errors import CorruptStoreError
 from data.files import listed_path, write_json
-from data.plain import entry, read_plain
+from data.json_files import read_plain
+from data.plain import entry
 from data.sphere.states import WeatherLayout
 from data.sphere.statistics import YEAR_DAYS, Climatology, hour_of_day
 from data.sphere.windows import WindowStore

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool, Float
-
-from data.plain import decode
 
 #: Share of a range, and of the values themselves, by which a value may lie outside, because of rounding alone.
 EDGE, ROUNDING = 1e-6, float(np.finfo(np.float32).eps)
@@ -81,12 +78,3 @@ class Box:
         low, high = np.array(self.low), np.array(self.high)
         edge = np.maximum(EDGE * (high - low), ROUNDING * np.maximum(np.abs(low), np.abs(high)))
         return (low - edge <= values) & (values <= high + edge)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal one."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Box:
-        """What `to_json` described."""
-        return decode(Box, value)

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
 from flax import nnx
 
 from data.errors import InputError
-from data.plain import decode, reading, within
+from data.json_files import reading
+from data.plain import Form, PlainError, from_plain, to_plain, within
 from surrogates.learning.checkpoints import NOTE, RESTORE, checksum, read_note
 from surrogates.learning.recipe import TrainConfig
 
 #: Settings of a recipe that may change when a run is resumed, because no weight depends on them.
 FREE = ("max_seconds", "checkpoint_every_s", "mlflow", "epochs", "patience")
+
+
+#: The least loss of the validation is infinite before the first one, and null in JSON.
+BEST = Form(float | None, lambda best: best if math.isfinite(best) else None, lambda x: math.inf if x is None else x)
 
 
 @dataclass
@@ -29,7 +34,7 @@ class Progressed:
     batch: int = 0
     seconds: float = 0.0
     core_seconds: float = 0.0
-    best: float = float("inf")
+    best: Annotated[float, BEST] = math.inf
     since_best: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
     partial: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -37,15 +42,6 @@ class Progressed:
     def __post_init__(self) -> None:
         if min(self.epoch, self.batch, self.seconds, self.core_seconds, self.since_best) < 0:
             raise ValueError("counts and seconds must be 0 or more")
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict; `best` is null before the first validation."""
-        return {**asdict(self), "best": self.best if np.isfinite(self.best) else None}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Progressed:
-        """What `to_json` described."""
-        return decode(Progressed, {k: v for k, v in value.items() if not (k == "best" and v is None)})
 
 
 def identity(config: TrainConfig, loss: Any, frozen: Any) -> dict[str, Any]:
@@ -62,7 +58,8 @@ def identity(config: TrainConfig, loss: Any, frozen: Any) -> dict[str, Any]:
     fixed["frozen_sha256"] = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(frozen)])
     if is_dataclass(loss) and not isinstance(loss, type):
         fixed["loss"] = asdict(loss)
-    return dict(_plain(fixed))
+    plain: dict[str, Any] = to_plain(fixed)
+    return plain
 
 
 def read_progress(place: Path, expected: Mapping[str, Any], loss: Any, run_dir: Path) -> Progressed:
@@ -83,12 +80,12 @@ def read_progress(place: Path, expected: Mapping[str, Any], loss: Any, run_dir: 
     note = read_note(place)
     with reading(place / NOTE, remedy=RESTORE):
         with within("config"):
-            stored = decode(dict[str, Any], note.get("config"))
+            stored = from_plain(dict[str, Any], note.get("config"))
         with within("progress"):
-            progress = Progressed.from_json(decode(dict[str, Any], note.get("progress")))
-    stored = {**_plain(_defaults(TrainConfig)), **stored}
+            progress = from_plain(Progressed, note.get("progress"))
+    stored = {**_defaults(TrainConfig), **stored}
     if isinstance(stored.get("loss"), dict) and is_dataclass(loss):
-        stored["loss"] = {**_plain(_defaults(type(loss))), **stored["loss"]}  # type: ignore[arg-type]
+        stored["loss"] = {**_defaults(type(loss)), **stored["loss"]}  # type: ignore[arg-type]
     changed = [key for key, value in expected.items() if stored.get(key) != value]
     if changed:
         raise InputError(
@@ -103,15 +100,8 @@ def _defaults(kind: type) -> dict[str, Any]:
     """The default of each setting of a dataclass that has one."""
     defaults = {}
     for f in fields(kind):
-        plain = {"value": f.default}
         try:
-            defaults[f.name] = _plain(plain)["value"]
-        except TypeError:
+            defaults[f.name] = to_plain(f.default)
+        except PlainError:
             continue  # it has no default, or one that JSON cannot hold
     return defaults
-
-
-def _plain(value: Mapping[str, Any]) -> dict[str, Any]:
-    """The value after a round trip through JSON: tuples become lists, and every key is text."""
-    plain: dict[str, Any] = json.loads(json.dumps(value))
-    return plain

@@ -16,7 +16,8 @@ import numpy as np
 
 from data.errors import CorruptStoreError, InputError
 from data.files import atomic_directory, remove_directory, reserve, write_json
-from data.plain import decode, read_plain, reading, within
+from data.json_files import read_plain, reading
+from data.plain import from_plain, within
 
 NOTE = "note.json"
 #: Bytes that Orbax writes in addition to the arrays, at least.
@@ -93,9 +94,9 @@ def read_note(directory: Path) -> dict[str, Any]:
     with reading(directory / NOTE, remedy=RESTORE):
         for key, kind in (("leaves", int), ("sha256", str)):
             with within(key):
-                decode(kind, note.get(key))
+                from_plain(kind, note.get(key))
         with within("files"):
-            decode(dict[str, str], note.get("files", {}))
+            from_plain(dict[str, str], note.get("files", {}))
     return note
 
 

@@ -12,16 +12,14 @@ al. 2024, arXiv:2402.01960). `conformal_factor` computes q in every case.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import betabinom
 
 from data.errors import InputError
-from data.plain import decode
 
 #: Share of truths that may lie outside of the intervals of this project.
 ALPHA = 0.1
@@ -185,15 +183,6 @@ class Conformal:
         """Lower and upper bounds of the intervals."""
         half = self.factor * self.sigma(std)
         return mean - half, mean + half
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict."""
-        return {"factor": self.factor, "alpha": self.alpha, "floor": self.floor, "n": self.n}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Conformal:
-        """What `to_json` described."""
-        return decode(Conformal, value)
 
 
 def coverage(truth: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> float:

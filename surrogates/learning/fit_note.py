@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from data.files import write_json
-from data.plain import entry, read_plain, reading
+from data.json_files import read_plain, reading
+from data.plain import entry
 from surrogates.learning.checkpoints import RESTORE
 from surrogates.learning.devices import is_first
 from surrogates.learning.loop import FitResult

@@ -23,6 +23,7 @@ from jax.sharding import Mesh
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
+from data.plain import to_plain
 from data.processes.processor import tree_seconds
 from surrogates.learning.checkpointed import Progressed, identity, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
@@ -163,7 +164,7 @@ class _Loop:
             return
         folder = self.run_dir / "checkpoints"
         count = int(self.state.step)
-        save_arrays(folder / f"{count:09d}", self.arrays(), {"progress": self.at.to_json(), "config": self.identity})
+        save_arrays(folder / f"{count:09d}", self.arrays(), {"progress": to_plain(self.at), "config": self.identity})
         drop_others(folder, f"{count:09d}")
 
     def resume(self) -> None:

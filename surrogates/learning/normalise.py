@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.plain import decode
 
 #: Ratio of spread to mean up to which values differ by rounding alone; a ratio does not depend on the unit.
 SAME = 1e-12
@@ -96,12 +95,3 @@ class Standardise:
     def invert(self, values: Float[np.ndarray, "*batch target"]) -> Float[np.ndarray, "*batch target"]:
         """Back to the targets' units."""
         return np.asarray(values, np.float64) * np.array(self.scale) + np.array(self.mean)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal one."""
-        return {"names": list(self.names), "mean": list(self.mean), "scale": list(self.scale)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Standardise:
-        """What `to_json` described."""
-        return decode(Standardise, value)

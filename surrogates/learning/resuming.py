@@ -11,7 +11,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.files import write_json
-from data.plain import read_plain
+from data.json_files import read_plain
 from surrogates.learning.devices import is_first
 
 FILE = "learned_from.json"

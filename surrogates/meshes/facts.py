@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from flax import nnx
@@ -12,7 +11,7 @@ from jaxtyping import Array, Float
 
 from data.meshes.graphs import Mesh, MeshBatch, mesh_edges
 from data.meshes.records import MeshLayout, MeshSamples
-from data.plain import decode
+from data.plain import OMIT_DEFAULT
 from surrogates.learning.box import Box
 from surrogates.learning.conformal import ALPHA, Conformal
 from surrogates.learning.nn.ensemble import apply_members, stack_members
@@ -46,15 +45,6 @@ class MeshConfig:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self.ensemble} and {self.buckets}")
         if self.scalar_weight < 0:
             raise ValueError(f"scalar_weight must be 0 or more, got {self.scalar_weight}")
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal configuration."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> MeshConfig:
-        """The configuration that `to_json` described."""
-        return decode(MeshConfig, value)
 
 
 @dataclass(frozen=True)
@@ -107,15 +97,6 @@ class MeshScale:
             fields=None if mesh.fields is None else standardise(mesh.fields, self.fields),
             scalars=standardise(mesh.scalars, self.scalars) if len(mesh.scalars) else mesh.scalars,
         )
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal scale."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> MeshScale:
-        """The scale that `to_json` described."""
-        return decode(MeshScale, value)
 
 
 def field_bands(
@@ -183,7 +164,8 @@ class MeshFacts:
     labels_fingerprint: str
     conformal: Mapping[str, Conformal] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
-    domain: Box | None = None
+    #: Surrogates of earlier versions lack it, and must keep their fingerprint.
+    domain: Box | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         layout, scale = self.layout, self.scale
@@ -197,26 +179,3 @@ class MeshFacts:
     def model(self, seed: int = 0) -> MeshModel:
         """A model with initial weights."""
         return MeshModel(self.config, self.layout, nnx.Rngs(seed))
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        # Surrogates of earlier versions lack the entry, and must keep their fingerprint.
-        more = {} if self.domain is None else {"domain": self.domain.to_json()}
-        return {
-            **more,
-            "config": self.config.to_json(),
-            "layout": self.layout.to_json(),
-            "scale": self.scale.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
-            "scores": dict(self.scores),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> MeshFacts:
-        """The facts that `to_json` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
-        """
-        return decode(MeshFacts, value)

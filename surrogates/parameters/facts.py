@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
 from data.parameters import ParameterLayout
-from data.plain import decode
 from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
@@ -80,15 +78,6 @@ class InputScale:
             parts += [np.sin(k * angles), np.cos(k * angles)]
         return np.concatenate(parts, axis=1).astype(np.float32)
 
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal scale."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> InputScale:
-        """The scale that `to_json` described."""
-        return decode(InputScale, value)
-
 
 @dataclass(frozen=True)
 class ParametricFacts:
@@ -134,25 +123,3 @@ class ParametricFacts:
     def model(self, seed: int = 0) -> Perceptrons:
         """An ensemble with initial weights."""
         return Perceptrons(self.inputs.features, len(self.layout.targets), self.config, nnx.Rngs(seed))
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        return {
-            "config": self.config.to_json(),
-            "layout": self.layout.to_json(),
-            "inputs": self.inputs.to_json(),
-            "outputs": self.outputs.to_json(),
-            "domain": self.domain.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
-            "scores": dict(self.scores),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> ParametricFacts:
-        """The facts that `to_json` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
-        """
-        return decode(ParametricFacts, value)

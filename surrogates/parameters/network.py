@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from itertools import pairwise
-from typing import Any
 
 import jax
 from flax import nnx
 from jaxtyping import Array, Float
 
-from data.plain import decode
+from data.plain import OMIT_DEFAULT
 from surrogates.learning.nn.ensemble import apply_members, stack_members
 
 FUNCTIONS: dict[str, Callable[[Array], Array]] = {
@@ -50,8 +49,9 @@ class ParametricConfig:
     activation: str = "silu"
     harmonics: int = 0
     noise: float = 0.0
-    logarithms: dict[str, float] = field(default_factory=dict)
-    shares: list[str] = field(default_factory=list)
+    #: Surrogates of earlier versions lack these two, and must keep their fingerprint.
+    logarithms: dict[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
+    shares: list[str] = field(default_factory=list, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         for name in ("ensemble", "width", "layers"):
@@ -65,16 +65,6 @@ class ParametricConfig:
         for name, floor in self.logarithms.items():
             if not 0 < floor < math.inf:
                 raise ValueError(f"logarithms.{name} must be a finite floor above 0, got {floor}")
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict. Surrogates of earlier versions lack the keys of outputs, and must keep their fingerprint."""
-        plain = asdict(self)
-        return {k: v for k, v in plain.items() if k not in ("logarithms", "shares") or v}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> ParametricConfig:
-        """The settings that `to_json` described."""
-        return decode(ParametricConfig, value)
 
 
 class Perceptron(nnx.Module):

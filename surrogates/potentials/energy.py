@@ -25,7 +25,7 @@ from surrogates.learning.nn.ensemble import apply_members, first_member, stack_m
 from surrogates.potentials.coulomb import conserve, coulomb
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.readout import Readout
-from surrogates.potentials.networks.table import NetworkConfig, make_network
+from surrogates.potentials.networks.table import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.repulsion import repulsion
 
 #: Steepness of the gate: 1 - g is below 0.02 for an atom with one neighbour at a third of the cutoff.
@@ -52,7 +52,7 @@ class Member(nnx.Module):
     """One network with its readout heads, and its charges where the potential is long-ranged."""
 
     def __init__(self, config: NetworkConfig, heads: int, long_range: bool, rngs: nnx.Rngs) -> None:
-        self.body = make_network(config, rngs)
+        self.body = ARCHITECTURES.network(config, rngs)
         self.readout = Readout(self.body.width, config.features, heads, rngs)
         self.charges = nnx.Linear(self.body.width, 1, rngs=rngs) if long_range else None
 

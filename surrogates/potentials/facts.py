@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any
 
 from flax import nnx
 from jaxtyping import Float
 from numpy import ndarray
 
-from data.plain import decode, within
+from data.plain import OMIT_DEFAULT
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
 from surrogates.learning.conformal import Conformal
 from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.networks.table import NetworkConfig, config_from_json, config_to_json
+from surrogates.potentials.networks.table import ARCHITECTURES, NetworkConfig
 from surrogates.potentials.references import References
 
 
@@ -77,18 +77,7 @@ class PotentialSettings:
 class PotentialConfig(PotentialSettings):
     """The settings of training together with those of the network of each member."""
 
-    network: NetworkConfig = field(default_factory=PaiNNConfig)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal configuration."""
-        return {**asdict(self), "network": config_to_json(self.network)}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> PotentialConfig:
-        """The configuration that `to_json` described."""
-        with within("network"):
-            network = config_from_json(value.get("network"))
-        return replace(decode(PotentialConfig, {k: v for k, v in value.items() if k != "network"}), network=network)
+    network: Annotated[NetworkConfig, ARCHITECTURES] = field(default_factory=PaiNNConfig)
 
 
 @dataclass(frozen=True)
@@ -113,27 +102,8 @@ class Head:
     energy: Conformal | None = None
     forces: Conformal | None = None
     baseline: Mapping[str, Any] | None = None
-    keys: FrameKeys | None = None
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes an equal head."""
-        # Potentials of earlier versions lack the entry, and must keep their fingerprint.
-        more = {} if self.keys is None else {"keys": self.keys.to_json()}
-        return {
-            **more,
-            "references": self.references.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "has_energy": self.has_energy,
-            "charges": list(self.charges),
-            "energy": None if self.energy is None else self.energy.to_json(),
-            "forces": None if self.forces is None else self.forces.to_json(),
-            "baseline": None if self.baseline is None else dict(self.baseline),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Head:
-        """The head that `to_json` described."""
-        return decode(Head, value)
+    #: Potentials of earlier versions lack it, and must keep their fingerprint.
+    keys: FrameKeys | None = field(default=None, metadata=OMIT_DEFAULT)
 
 
 @dataclass(frozen=True)
@@ -184,26 +154,6 @@ class Facts:
     def with_head(self, **changes: Any) -> Facts:
         """A copy in which some entries of the head that answers are replaced, such as `energy` or `forces`."""
         return replace(self, heads={**self.heads, self.active: replace(self.head, **changes)})
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        return {
-            "config": self.config.to_json(),
-            "scale": self.scale,
-            "heads": {name: head.to_json() for name, head in self.heads.items()},
-            "active": self.active,
-            "novelty": self.novelty,
-            "scores": dict(self.scores),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Facts:
-        """The facts that `to_json` described.
-
-        Raises:
-            KeyError, TypeError, ValueError: an entry is missing or of the wrong type.
-        """
-        return decode(Facts, value)
 
     def model(self, seed: int = 0) -> EnergyModel:
         """A model of this configuration with initial weights."""

@@ -9,13 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from data.plain import decode
 from data.structures.table import MAX_ATOMIC_NUMBER, Structures
 from surrogates.learning.normalise import refuse_unlike
 
@@ -73,15 +71,6 @@ class References:
     def release(self) -> dict[int, float]:
         """t[z] - isolated[z], eV, by atomic number: the energy that is released when the last neighbour leaves."""
         return {z: t - e for z, t, e in zip(self.elements, self.bonded, self.isolated, strict=True) if t != e}
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal references."""
-        return {"elements": self.elements, "bonded": self.bonded, "isolated": self.isolated}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> References:
-        """The references that `to_json` described."""
-        return decode(References, value)
 
 
 def isolated_energies(structures: Structures) -> dict[int, float]:

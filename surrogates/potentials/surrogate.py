@@ -22,7 +22,7 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.plain import decode, within
+from data.plain import from_plain, to_plain, within
 from data.spec import SimulationError, Spec, check, content_hash, dataset
 from data.structures.batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures.table import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
@@ -33,7 +33,7 @@ from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Facts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
-from surrogates.potentials.networks.table import architecture
+from surrogates.potentials.networks.table import ARCHITECTURES
 from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
 from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
 
@@ -100,7 +100,7 @@ class Potential:
     @property
     def name(self) -> str:
         """Architecture and the first digits of the fingerprint, such as "painn:0123abcd"."""
-        return f"{architecture(self.facts.config.network)}:{self.fingerprint[:8]}"
+        return f"{ARCHITECTURES.name_of(self.facts.config.network)}:{self.fingerprint[:8]}"
 
     @property
     def spec(self) -> Spec:
@@ -123,12 +123,12 @@ class Potential:
     def fingerprint(self) -> str:
         """Hash of the facts and the weights."""
         weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._weights())])
-        return content_hash([self.facts.to_json(), weights])
+        return content_hash([to_plain(self.facts), weights])
 
     @property
     def provenance(self) -> dict[str, Any]:
         """Name and version of the simulator, with the facts as its settings."""
-        return {"simulator": "surrogate:potentials", "version": "2", "settings": self.facts.to_json()}
+        return {"simulator": "surrogate:potentials", "version": "2", "settings": to_plain(self.facts)}
 
     @property
     def labels_fingerprint(self) -> str:
@@ -347,8 +347,8 @@ class Potential:
     def save(self, directory: Path) -> None:
         """Write the potential to a directory, from which `surrogates.trained.load_surrogate` reads it."""
         card = {
-            "spec": self.spec.to_json(),
-            "facts": self.facts.to_json(),
+            "spec": to_plain(self.spec),
+            "facts": to_plain(self.facts),
             "last_layer": self.last_layer is not None,
             "labels_fingerprint": self.labels_fingerprint,
             "scores": self.scores,
@@ -365,7 +365,7 @@ class Potential:
         """
         facts, card = read_facts(directory, KIND, Facts)
         with card_errors(directory), within("last_layer"):
-            fitted = decode(bool, card.get("last_layer"))
+            fitted = from_plain(bool, card.get("last_layer"))
         saved = load_weights(directory, lambda: Potential(facts.model(), facts)._weights())
         fresh = Potential(facts.model(), facts)
         graph, state = nnx.split(fresh.model)

@@ -9,15 +9,14 @@ guarantee: a prediction within the domain can be wrong too.
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
 from jaxtyping import Bool, Int, UInt64
 
 from data.molecules.graph_tables import ATOM_COLUMNS, GraphTable
-from data.plain import PlainError, decode
+from data.plain import Form, written_as
 
 #: A neighbour's stereo labels and ring bonds are left out: with them almost every molecule would be outside.
 _CENTRE = [ATOM_COLUMNS.index(name) for name in ("atomic_number", "hydrogens", "charge", "aromatic", "ring_bonds")]
@@ -53,6 +52,17 @@ def _mix(values: UInt64[np.ndarray, " n"]) -> UInt64[np.ndarray, " n"]:
     return values ^ (values >> np.uint64(31))
 
 
+def _read_hashes(text: str) -> UInt64[np.ndarray, " environment"]:
+    hashes = np.frombuffer(base64.b64decode(text, validate=True), "<u8").astype(np.uint64)
+    if not len(hashes) or (hashes[1:] <= hashes[:-1]).any():
+        raise ValueError("must be hashes in ascending order")
+    return hashes
+
+
+#: Hashes are written as base64 of their little-endian bytes.
+HASHES = Form(str, lambda hashes: base64.b64encode(hashes.astype("<u8").tobytes()).decode(), _read_hashes)
+
+
 @dataclass(frozen=True)
 class Domain:
     """Neighbourhoods and sizes of the training molecules.
@@ -62,7 +72,7 @@ class Domain:
         fewest, most: number of heavy atoms of the smallest and of the largest molecule.
     """
 
-    hashes: UInt64[np.ndarray, " environment"]
+    hashes: Annotated[UInt64[np.ndarray, " environment"], HASHES] = field(metadata=written_as("known"))
     fewest: int
     most: int
 
@@ -86,29 +96,3 @@ class Domain:
         place = np.minimum(np.searchsorted(self.hashes, hashes), len(self.hashes) - 1)
         unknown = np.add.reduceat(self.hashes[place] != hashes, np.minimum(table.atom_start[:-1], len(hashes) - 1))
         return inside & (unknown == 0)
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict; the hashes as base64 of little-endian bytes."""
-        raw = self.hashes.astype("<u8").tobytes()
-        return {"known": base64.b64encode(raw).decode(), "fewest": self.fewest, "most": self.most}
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Domain:
-        """What `to_json` described."""
-        packed = decode(_Packed, value)
-        try:
-            hashes = np.frombuffer(base64.b64decode(packed.known, validate=True), "<u8").astype(np.uint64)
-        except ValueError as error:
-            raise PlainError(str(error), "known") from error
-        if not len(hashes) or (hashes[1:] <= hashes[:-1]).any():
-            raise PlainError("must be hashes in ascending order", "known")
-        return Domain(hashes, packed.fewest, packed.most)
-
-
-@dataclass(frozen=True)
-class _Packed:
-    """The stored form of a domain."""
-
-    known: str
-    fewest: int
-    most: int

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -17,7 +17,7 @@ from jaxtyping import Float
 from data.molecules.featurise import encode
 from data.molecules.graph_tables import GraphTable, empty_table
 from data.molecules.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
-from data.plain import decode, within
+from data.plain import Form, to_plain
 from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
 from surrogates.learning.checkpoints import checksum
 from surrogates.learning.conformal import Conformal
@@ -61,6 +61,14 @@ class MolecularConfig:
             raise ValueError(f"loss must be l1, l2 or huber, got {self.loss!r}")
 
 
+#: Padded sizes are written as pairs of numbers of atoms and bonds.
+BUCKETS = Form(
+    list[tuple[int, int]],
+    write=lambda buckets: [(b.atoms, b.bonds) for b in buckets],
+    read=lambda pairs: tuple(Bucket(*pair) for pair in pairs),
+)
+
+
 @dataclass(frozen=True)
 class Facts:
     """Metadata that is saved with the weights.
@@ -81,7 +89,7 @@ class Facts:
     units: Mapping[str, str]
     standardise: Standardise
     conformal: Mapping[str, Conformal]
-    buckets: tuple[Bucket, ...]
+    buckets: Annotated[tuple[Bucket, ...], BUCKETS]
     domain: Domain
     labels_fingerprint: str
     pretrained_on: tuple[str, ...] = ()
@@ -93,28 +101,6 @@ class Facts:
             raise ValueError(f"units and conformal must be of {', '.join(self.standardise.names)}")
         if not self.buckets or any(not 0 < b.atoms <= 1 << 16 or not 0 <= b.bonds <= 1 << 16 for b in self.buckets):
             raise ValueError("buckets must have 1 atom or more and 0 bonds or more, at most 65,536 of each")
-
-    def to_json(self) -> dict[str, Any]:
-        """A plain dict, from which `from_json` makes equal facts."""
-        return {
-            "config": asdict(self.config),
-            "units": dict(self.units),
-            "standardise": self.standardise.to_json(),
-            "conformal": {name: c.to_json() for name, c in self.conformal.items()},
-            "buckets": [[b.atoms, b.bonds] for b in self.buckets],
-            "domain": self.domain.to_json(),
-            "labels_fingerprint": self.labels_fingerprint,
-            "pretrained_on": list(self.pretrained_on),
-            "scores": dict(self.scores),
-        }
-
-    @staticmethod
-    def from_json(value: Mapping[str, Any]) -> Facts:
-        """The facts that `to_json` described."""
-        entries = {f.name: value[f.name] for f in fields(Facts) if f.name in value}
-        with within("buckets"):
-            pairs = decode(list[tuple[int, int]], entries.get("buckets"))
-        return decode(Facts, {**entries, "buckets": [{"atoms": a, "bonds": b} for a, b in pairs]})
 
 
 class MolecularSurrogate:
@@ -169,7 +155,7 @@ class MolecularSurrogate:
     @property
     def provenance(self) -> dict[str, Any]:
         """Version, settings and fingerprint of the labels."""
-        facts = self.facts.to_json()
+        facts = to_plain(self.facts)
         facts.pop("scores")
         return {"simulator": self.name, "version": package_versions()["understudy"], "settings": facts}
 
@@ -277,7 +263,7 @@ class MolecularSurrogate:
 
     def save(self, directory: Path) -> None:
         """Write `surrogate.json` and `weights/`."""
-        card = {"spec": self.spec.to_json(), **self.facts.to_json()}
+        card = {"spec": to_plain(self.spec), **to_plain(self.facts)}
         save_surrogate(Path(directory), "properties", nnx.state(self.model), card)
 
     @staticmethod

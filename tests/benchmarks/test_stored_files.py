@@ -14,7 +14,8 @@ from benchmarks.faults.broken_files import broken_here
 from benchmarks.faults.small_surrogates import MAKERS, asked
 from benchmarks.faults.stored_files import STORED, unsealed
 from data.errors import CorruptStoreError, InputError
-from data.plain import PlainError, decode, entry, read_plain
+from data.json_files import read_plain
+from data.plain import PlainError, entry, from_plain
 from surrogates.family import FAMILIES
 from surrogates.learning.conformal import Conformal
 from surrogates.properties.mpnn import MPNNConfig
@@ -123,11 +124,11 @@ def test_a_surrogate_without_checksums_answers_as_it_did(tmp_path: Path) -> None
 )
 def test_a_value_of_another_type_is_named(kind: Any, value: Any, said: str) -> None:
     with pytest.raises(PlainError, match=said):
-        decode(kind, value)
+        from_plain(kind, value)
 
 
 def test_whole_numbers_stay_what_they_are() -> None:
-    assert json.dumps(decode(tuple[float, ...], [1, 2.5])) == "[1, 2.5]"
+    assert json.dumps(from_plain(tuple[float, ...], [1, 2.5])) == "[1, 2.5]"
     assert entry({"a": None}, "a", dict[str, int] | None) is None  # type: ignore[arg-type]
 
 

@@ -152,6 +152,8 @@ def _problem(value: Any, hint: Any) -> str:
         # NumPy's arrays are taken for JAX's where a function is called outside of a compiled program.
         return (_numpy(hint) if isinstance(value, (np.ndarray, np.generic)) else hint).__instancecheck_str__(value)
     origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        return _problem(value, parts[0])
     if origin in (typing.Union, types.UnionType):
         problems = [_problem(value, part) for part in parts if _holds_arrays(part)]
         return "" if not _is_array(value) or "" in problems else problems[0]

@@ -21,6 +21,7 @@ from data.files import write_json
 from data.meshes import graphs as meshes
 from data.molecules import graphs
 from data.molecules.featurise import encode
+from data.plain import from_plain
 from data.spec import SimulationError, Spec, check, content_hash, dataset
 from data.structures import batches as structure_batches
 from data.structures.batches import Shape
@@ -180,7 +181,7 @@ def test_a_surrogate_keeps_its_promises(row: Row, tmp_path: Path) -> None:
     assert again.labels_fingerprint == surrogate.labels_fingerprint
     card = json.loads((tmp_path / "s" / CARD).read_text())
     assert card["kind"] == row.kind
-    assert Spec.from_json(card["spec"]) == surrogate.spec
+    assert from_plain(Spec, card["spec"]) == surrogate.spec
     assert {"simulator", "version", "settings"} <= set(json.loads(json.dumps(surrogate.provenance)))
     assert len(content_hash(surrogate.provenance)) == 64
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from data.errors import InputError
+from data.plain import from_plain, to_plain
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.losses import masked_error
 from surrogates.learning.normalise import Standardise
@@ -23,7 +24,7 @@ VALUES = arrays(np.float64, (7, 2), elements=st.floats(-1e6, 1e6))
 def test_standardising_is_undone_by_its_inverse(values: np.ndarray) -> None:
     standardise = Standardise.fit(["a", "b"], values)
     assert np.allclose(standardise.invert(standardise.apply(values)), values, rtol=1e-9, atol=1e-6)
-    assert Standardise.from_json(standardise.to_json()) == standardise
+    assert from_plain(Standardise, to_plain(standardise)) == standardise
 
 
 def test_missing_labels_are_left_out_and_a_constant_target_is_no_division_by_zero() -> None:

@@ -1,45 +1,70 @@
-"""The settings of a network as plain JSON: the name of its architecture, and a value for each setting."""
+"""The architectures of one kind of surrogate, by name: the class of their settings and that of their network."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, fields
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from typing import Any
 
 from data.errors import InputError
 from data.near import did_you_mean
-from data.plain import PlainError, decode
+from data.plain import PlainError, Tagged
 
-#: Name of an architecture -> (class of its settings, class of its network).
-Table = Mapping[str, tuple[type[Any], Any]]
 WHERE = "model.network"
 
 
-def settings_to_json(config: Any, table: Table) -> dict[str, Any]:
-    """Settings as a plain dict, from which `settings_from_json` makes equal settings."""
-    name = next(name for name, (settings, _) in table.items() if type(config) is settings)
-    return {"architecture": name, **{k: list(v) if isinstance(v, tuple) else v for k, v in asdict(config).items()}}
+class Architectures(Tagged, Mapping[str, tuple[type[Any], Any]]):
+    """A table of networks, which also says how a field of a configuration holds the settings of one of them.
 
+    The hint of such a field is `Annotated[Any, ARCHITECTURES]`; its JSON has the name under "architecture".
 
-def settings_from_json(value: Any, table: Table) -> Any:
-    """The settings that `settings_to_json` described.
-
-    Raises:
-        InputError: the architecture or a setting is unknown, or a value is of another type or out of range.
+    Args:
+        networks: name of an architecture -> (class of its settings, class of its network).
     """
-    if not isinstance(value, Mapping):
-        raise InputError("must name an architecture and its settings", where=WHERE)
-    name = str(value.get("architecture"))
-    if name not in table:
-        raise InputError(f"no architecture {name!r}", where=WHERE, remedy=f"There are {', '.join(table)}")
-    settings = table[name][0]
-    values = {str(k): v for k, v in value.items() if k != "architecture"}
-    names = [f.name for f in fields(settings)]
-    strange = [k for k in values if k not in names]
-    if strange:
-        remedies = [did_you_mean(strange[0], names), f"Its settings are {', '.join(names)}"]
-        raise InputError(f"{name} has no setting {strange[0]!r}", where=WHERE, remedy=" ".join(filter(None, remedies)))
-    try:
-        return decode(settings, values)
-    except PlainError as error:
-        raise InputError(error.problem, where=".".join(filter(None, (WHERE, error.key)))) from error
+
+    def __init__(self, networks: Mapping[str, tuple[type[Any], Any]]) -> None:
+        super().__init__("architecture", {name: settings for name, (settings, _) in networks.items()})
+        self._networks = dict(networks)
+
+    def __getitem__(self, name: str) -> tuple[type[Any], Any]:
+        return self._networks[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._networks)
+
+    def __len__(self) -> int:
+        return len(self._networks)
+
+    def network(self, config: Any, *arguments: Any) -> Any:
+        """A network with initial weights.
+
+        Args:
+            config: its settings, whose class selects the architecture.
+            arguments: what networks of this kind take beside their settings: a shape, and random keys at last.
+
+        Raises:
+            InputError, ValueError: the settings do not fit the shape.
+        """
+        return self._networks[self.name_of(config)][1](config, *arguments)
+
+    def read(self, value: Any) -> Any:
+        """The settings that a configuration names; `from_plain` reads those of a file.
+
+        Raises:
+            InputError: the architecture or a setting is unknown, or a value is of another type or out of range.
+        """
+        if not isinstance(value, Mapping):
+            raise InputError("must name an architecture and its settings", where=WHERE)
+        name = str(value.get("architecture"))
+        if name not in self:
+            raise InputError(f"no architecture {name!r}", where=WHERE, remedy=f"There are {', '.join(self)}")
+        names = [f.name for f in fields(self.kinds[name])]
+        strange = [str(key) for key in value if key not in (*names, self.key)]
+        if strange:
+            remedies = [did_you_mean(strange[0], names), f"Its settings are {', '.join(names)}"]
+            remedy = " ".join(filter(None, remedies))
+            raise InputError(f"{name} has no setting {strange[0]!r}", where=WHERE, remedy=remedy)
+        try:
+            return self.from_plain(value)
+        except PlainError as error:
+            raise InputError(error.problem, where=".".join(filter(None, (WHERE, error.key)))) from error

@@ -69,7 +69,7 @@ def test_a_store_gives_roles_units_and_grid(tmp_path: Path) -> None:
     assert (layout.periodic, layout.channels, layout.points) == ((True,), 2, (POINTS,))
     assert layout.lengths() == (1.5,)
     assert layout.output.units == "m"
-    assert Layout.from_json(json.loads(json.dumps(layout.to_json()))) == layout
+    assert from_plain(Layout, json.loads(json.dumps(to_plain(layout)))) == layout
 
 
 @pytest.mark.parametrize("kind", ["zarr", "nc"])

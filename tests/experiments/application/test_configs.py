@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
+from data.plain import from_plain, to_plain
 from data.spec import check, input_hash
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
@@ -75,19 +76,19 @@ def test_a_surrogate_is_described(name: str) -> None:
         assert molecular_config(node).ensemble >= 1
     elif node.kind == "fields":
         fields_config = field_config(node)
-        assert FieldConfig.from_json(json.loads(json.dumps(fields_config.to_json()))) == fields_config
+        assert from_plain(FieldConfig, json.loads(json.dumps(to_plain(fields_config)))) == fields_config
     elif node.kind == "parameters":
         assert parametric_config(node).ensemble >= 1
     elif node.kind == "meshes":
         meshes = mesh_config(node)
-        assert MeshConfig.from_json(json.loads(json.dumps(meshes.to_json()))) == meshes
+        assert from_plain(MeshConfig, json.loads(json.dumps(to_plain(meshes)))) == meshes
     elif node.kind == "forecasts":
         weather = weather_config(node)
-        assert WeatherConfig.from_json(json.loads(json.dumps(weather.to_json()))) == weather
+        assert from_plain(WeatherConfig, json.loads(json.dumps(to_plain(weather)))) == weather
     else:
         config = potential_config(node)
         assert config.ensemble >= 1
-        assert PotentialConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+        assert from_plain(PotentialConfig, json.loads(json.dumps(to_plain(config)))) == config
 
 
 def test_an_unknown_architecture_or_key_is_named() -> None:

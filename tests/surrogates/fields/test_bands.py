@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from data.errors import InputError
+from data.plain import from_plain, to_plain
 from surrogates.fields.bands import Bands, coverage, horizon
 
 
@@ -51,7 +52,7 @@ def test_too_few_fields_are_refused() -> None:
 
 def test_bands_survive_json_and_refuse_more_times() -> None:
     bands = Bands.fit(*fields(50, 0))
-    assert Bands.from_json(json.loads(json.dumps(bands.to_json()))) == bands
+    assert from_plain(Bands, json.loads(json.dumps(to_plain(bands)))) == bands
     with pytest.raises(ValueError, match="bands are calibrated for 4 times, 5 are requested"):
         bands.sigma(np.zeros((1, 5, 32, 2)))
     assert bands.sigma(np.zeros((1, 2, 32, 2))).shape == (1, 2, 32, 2)

@@ -60,7 +60,7 @@ def test_contrast_and_unit_are_those_that_made_the_answers() -> None:
     fitted = CoarseDarcy.fit(mask, truth)
     assert fitted.contrast == pytest.approx(7.0, rel=0.03)
     np.testing.assert_allclose(fitted.solve(mask), truth, rtol=0.03, atol=0.01 * truth.max())
-    assert CoarseDarcy.from_json(fitted.to_json()) == fitted
+    assert from_plain(CoarseDarcy, to_plain(fitted)) == fitted
 
 
 def test_a_medium_without_contrast_is_refused() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from surrogates.fields.networks.table import config_from_json, network
+from surrogates.fields.networks.table import ARCHITECTURES
 from surrogates.fields.networks.unet import upsample
 from surrogates.learning.nn.grid import FieldShape
 
@@ -24,7 +24,7 @@ REACH = {"unet": 1 + 2 + 1 + 2 * 2 + 1 + 1 + 2 + 1, "dilated_resnet": 1 + 4 + 1}
 
 def fresh_network(settings: dict[str, Any], dims: int = 1, *, periodic: bool = True, **changes: Any) -> nnx.Module:
     shape = FieldShape(dims, 1, 1, periodic=(periodic,) * dims)
-    return network(config_from_json({**settings, **changes}), shape, nnx.Rngs(0))
+    return ARCHITECTURES.network(ARCHITECTURES.read({**settings, **changes}), shape, nnx.Rngs(0))
 
 
 def answer(module: nnx.Module, x: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from surrogates.fields.networks.deeponet import DeepONetConfig
 from surrogates.fields.networks.ffno import FFNOConfig
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.networks.resnet import DilatedResNetConfig
-from surrogates.fields.networks.table import ARCHITECTURES, FieldShape, config_from_json, config_to_json, network
+from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
 from surrogates.fields.networks.transolver import TransolverConfig
 from surrogates.fields.networks.unet import UNetConfig
 
@@ -34,8 +34,8 @@ SHIFTS = [name for name in NAMES if name != "deeponet"]
 
 
 def fresh(name: str, dims: int = 1, *, parameters: int = 0, periodic: bool = True, **changes: Any) -> nnx.Module:
-    config = config_from_json({**config_to_json(SMALL[name]), **changes})
-    return network(config, FieldShape(dims, 2, 3, parameters, (periodic,) * dims), nnx.Rngs(0))
+    config = ARCHITECTURES.read({**ARCHITECTURES.to_plain(SMALL[name]), **changes})
+    return ARCHITECTURES.network(config, FieldShape(dims, 2, 3, parameters, (periodic,) * dims), nnx.Rngs(0))
 
 
 def answer(module: nnx.Module, x: Any, parameters: Any = None) -> np.ndarray:
@@ -122,11 +122,11 @@ def test_it_learns_a_derivative(name: str) -> None:
     k = np.arange(1, 4)[:, None]
     u = jnp.asarray((size * np.sin(k * x + phase)).sum(1)[..., None], jnp.float32)
     du = jnp.asarray((size * k * np.cos(k * x + phase)).sum(1)[..., None], jnp.float32)
-    module = network(SMALL[name], FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
+    module = ARCHITECTURES.network(SMALL[name], FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
     if name == "transolver":
         # A point takes its own value and averages, but no neighbours, so it needs its position.
-        config = config_from_json({**config_to_json(SMALL[name]), "positions": "periodic"})
-        module = network(config, FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
+        config = ARCHITECTURES.read({**ARCHITECTURES.to_plain(SMALL[name]), "positions": "periodic"})
+        module = ARCHITECTURES.network(config, FieldShape(1, 1, 1, periodic=(True,)), nnx.Rngs(0))
     graph, weights = nnx.split(module)
     adam = optax.adam(1e-2)
 
@@ -152,15 +152,15 @@ def test_it_learns_a_derivative(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_settings_travel_as_json(name: str) -> None:
-    value = config_to_json(SMALL[name])
+    value = ARCHITECTURES.to_plain(SMALL[name])
     assert value["architecture"] == name
-    assert config_from_json(value) == SMALL[name]
+    assert ARCHITECTURES.read(value) == SMALL[name]
     with pytest.raises(InputError, match=r"no setting 'depth'.*width"):
-        config_from_json({**value, "depth": 3})
+        ARCHITECTURES.read({**value, "depth": 3})
     with pytest.raises(InputError, match="width"):
-        config_from_json({**value, "width": 0})
+        ARCHITECTURES.read({**value, "width": 0})
     with pytest.raises(InputError, match=r"no architecture 'mlp'.*fno"):
-        config_from_json({**value, "architecture": "mlp"})
+        ARCHITECTURES.read({**value, "architecture": "mlp"})
 
 
 @pytest.mark.parametrize(
@@ -180,4 +180,4 @@ def test_settings_travel_as_json(name: str) -> None:
 )
 def test_settings_that_make_no_sense_are_refused(name: str, bad: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(bad))):
-        config_from_json({**config_to_json(SMALL[name]), **bad})
+        ARCHITECTURES.read({**ARCHITECTURES.to_plain(SMALL[name]), **bad})

@@ -13,6 +13,7 @@ from small_fields import POINTS, TIMES, vortices, waves
 
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
+from data.plain import from_plain, to_plain
 from data.spec import SimulationError
 from surrogates.fields.bands import coverage
 from surrogates.fields.facts import FieldConfig, FieldFacts
@@ -210,7 +211,7 @@ def test_parameters_over_a_decade_are_taken_by_their_logarithms() -> None:
     assert abs(seen.mean()) < 1e-4
     assert seen.std() == pytest.approx(1.0, rel=1e-4)
     assert FieldScale.fit(fields).logarithmic == (False,)
-    assert FieldScale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+    assert from_plain(FieldScale, json.loads(json.dumps(to_plain(scale)))) == scale
 
 
 def test_a_field_that_does_not_evolve_has_no_mean_to_keep(tmp_path: Path) -> None:

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from surrogates.fields.networks.table import config_from_json, network
+from surrogates.fields.networks.table import ARCHITECTURES
 from surrogates.learning.nn.grid import FieldShape
 from surrogates.learning.nn.spectral import SpectralConv
 from surrogates.learning.recipe import is_matrix
 
 
 def fresh_network(architecture: str, dims: int, *, periodic: bool = True, **settings: Any) -> nnx.Module:
-    config = config_from_json({"architecture": architecture, "width": 8, "layers": 3, "modes": [3], **settings})
-    return network(config, FieldShape(dims, 1, 1, periodic=(periodic,) * dims), nnx.Rngs(0))
+    config = ARCHITECTURES.read({"architecture": architecture, "width": 8, "layers": 3, "modes": [3], **settings})
+    return ARCHITECTURES.network(config, FieldShape(dims, 1, 1, periodic=(periodic,) * dims), nnx.Rngs(0))
 
 
 def answer(module: nnx.Module, x: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 import experiments.conf
 from surrogates.fields.facts import FieldSettings
-from surrogates.fields.networks.table import ARCHITECTURES, config_from_json
+from surrogates.fields.networks.table import ARCHITECTURES
 
 CONF = Path(str(experiments.conf.__file__)).parent
 FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deeponet")
@@ -20,7 +20,7 @@ FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deepone
 def test_a_file_gives_every_setting(name: str) -> None:
     node = OmegaConf.to_container(OmegaConf.load(CONF / "surrogate" / f"{name}.yaml"))
     assert isinstance(node, dict)
-    config = config_from_json(node["network"])
+    config = ARCHITECTURES.read(node["network"])
     settings, _ = ARCHITECTURES[node["network"]["architecture"]]
     assert isinstance(config, settings)
     assert {f.name for f in fields(settings)} == set(node["network"]) - {"architecture"}

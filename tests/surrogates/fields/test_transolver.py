@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from surrogates.fields.networks.table import config_from_json, network
+from surrogates.fields.networks.table import ARCHITECTURES
 from surrogates.learning.nn.grid import FieldShape, coordinates
 
 
 def fresh_network(**changes: Any) -> Any:
     settings = {"architecture": "transolver", "width": 16, "layers": 2, "heads": 2, "slices": 6, "positions": "linear"}
-    return network(config_from_json({**settings, **changes}), FieldShape(2, 2, 1), nnx.Rngs(0))
+    return ARCHITECTURES.network(ARCHITECTURES.read({**settings, **changes}), FieldShape(2, 2, 1), nnx.Rngs(0))
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:

@@ -97,7 +97,7 @@ def test_units_are_the_same_within_a_compiled_function(plain: tuple[FieldSurroga
     assert np.allclose(traced, surrogate.predict_fields(fields).mean, rtol=1e-4, atol=1e-5)
     scale = surrogate.facts.units
     assert scale is not None
-    assert FieldUnits.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+    assert from_plain(FieldUnits, json.loads(json.dumps(to_plain(scale)))) == scale
 
 
 def test_what_lies_outside_of_training_is_told_with_numbers(
@@ -168,4 +168,4 @@ def test_bounds_of_several_channels_hide_none() -> None:
     # An error of half the spread of one channel is about a third of the size of two channels in their spreads.
     assert bands.error(mean, truth).mean() == pytest.approx(0.5 / np.sqrt(2), rel=0.1)
     assert (bands.error_bound(mean, np.zeros_like(truth)) > 0.2).all()
-    assert Bands.from_json(json.loads(json.dumps(bands.to_json()))) == bands
+    assert from_plain(Bands, json.loads(json.dumps(to_plain(bands)))) == bands

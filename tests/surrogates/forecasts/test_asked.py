@@ -12,6 +12,7 @@ import xarray as xr
 from small_weather import LAYOUT, states
 
 from data.errors import InputError
+from data.plain import from_plain, to_plain
 from data.spec import SimulationError
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
@@ -148,10 +149,10 @@ def test_hours_without_usual_states_are_refused_and_unlike_times_are_said() -> N
 
 def test_facts_keep_their_times_and_those_of_older_versions_lack_them() -> None:
     facts = untrained(DATED, times_of_day=(0.0, 12.5), months=(1, 12)).facts
-    assert WeatherFacts.from_json(facts.to_json()) == facts
+    assert from_plain(WeatherFacts, to_plain(facts)) == facts
     older = untrained(DATED).facts
-    assert "months" not in older.to_json()
-    assert WeatherFacts.from_json(older.to_json()) == older
+    assert "months" not in to_plain(older)
+    assert from_plain(WeatherFacts, to_plain(older)) == older
 
 
 def windows(path: Path, layout: WeatherLayout) -> WindowStore:

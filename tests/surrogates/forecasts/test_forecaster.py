@@ -16,6 +16,7 @@ from flax import nnx
 from small_weather import COLUMNS, LAYOUT, ROWS, states, store
 
 from data.errors import CorruptStoreError, InputError
+from data.plain import from_plain, to_plain
 from data.spec import SimulationError
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
@@ -212,7 +213,7 @@ def test_area_means_fade_as_they_are_told_to() -> None:
     area = LAYOUT.grid.weights[..., None]
     before, after = (((x.astype(np.float64) - usual[0]) * area).mean(axis=(1, 2)) for x in (past[:, 0], new))
     np.testing.assert_allclose(after, before * np.array([0.5, 0.9]), rtol=1e-3, atol=1e-3)
-    assert WeatherScale.from_json(scale.to_json()) == scale
+    assert from_plain(WeatherScale, to_plain(scale)) == scale
     with pytest.raises(ValueError, match="keep_means needs"):
         WeatherConfig(network=ConvConfig(), usual="day", keep_means=True)
 
@@ -273,7 +274,7 @@ def test_bands_hold_their_share_of_points_by_area() -> None:
     coverage = (inside.mean(axis=(2, 3, 4)) >= 0.9).mean(axis=0)
     assert ((coverage > 0.8) & (coverage < 0.98)).all()
     np.testing.assert_allclose(np.array(bands.sigma)[:, 0], [1.0, 3.0], rtol=0.05)
-    assert LeadBands.from_json(bands.to_json()) == bands
+    assert from_plain(LeadBands, to_plain(bands)) == bands
     small = LeadBands.fit(1e-12 * errors[:200], LAYOUT.grid.weights)
     np.testing.assert_allclose(1e12 * small.half_width(2), bands.half_width(2))
     with pytest.raises(ValueError, match="2 leads"):

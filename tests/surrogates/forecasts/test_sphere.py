@@ -24,7 +24,7 @@ from surrogates.forecasts.networks.icosahedron import (
 )
 from surrogates.forecasts.networks.mesh import MeshConfig
 from surrogates.forecasts.networks.sfno import SFNOConfig, SphericalFilter
-from surrogates.forecasts.networks.table import SphereShape, config_from_json, config_to_json, network
+from surrogates.forecasts.networks.table import ARCHITECTURES, SphereShape
 from surrogates.learning.nn.spectral import FACTORISATIONS
 
 
@@ -113,7 +113,7 @@ def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="wavenumbers up to 15"):
         Harmonics(GAUSS, 16)
     with pytest.raises(InputError, match="model=weather_conv"):
-        network(MeshConfig(), SphereShape(REGION, 1, 1), nnx.Rngs(0))
+        ARCHITECTURES.network(MeshConfig(), SphereShape(REGION, 1, 1), nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -174,13 +174,13 @@ def test_settings_that_do_not_fit_the_grid_are_refused_with_a_way_out() -> None:
         (ConvConfig(patch=4, dilations=(5,)), "model.network.dilations"),
     ):
         with pytest.raises(InputError, match=key):
-            network(config, SphereShape(GAUSS, 1, 1), nnx.Rngs(0))
+            ARCHITECTURES.network(config, SphereShape(GAUSS, 1, 1), nnx.Rngs(0))
     # 17 rows, of which 16 lie beyond the pole that one of them is on.
-    network(ConvConfig(width=2, blocks=1, dilations=(16,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
+    ARCHITECTURES.network(ConvConfig(width=2, blocks=1, dilations=(16,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
     with pytest.raises(InputError, match="16 rows lie beyond a pole"):
-        network(ConvConfig(width=2, blocks=1, dilations=(17,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
+        ARCHITECTURES.network(ConvConfig(width=2, blocks=1, dilations=(17,)), SphereShape(EVEN, 1, 1), nnx.Rngs(0))
     with pytest.raises(InputError, match="factorisation must be one of"):
-        config_from_json({"architecture": "sfno", "factorisation": "sparse"})
+        ARCHITECTURES.read({"architecture": "sfno", "factorisation": "sparse"})
 
 
 @pytest.mark.parametrize("conditions", [0, 2])
@@ -199,7 +199,7 @@ NETWORKS: list[Any] = [
 
 def lively(config: Any, grid: WeatherGrid, conditions: int = 0) -> Any:
     """A network whose last layer is not small, so that differences show."""
-    net = network(config, SphereShape(grid, 3, 2, conditions), nnx.Rngs(0))
+    net = ARCHITECTURES.network(config, SphereShape(grid, 3, 2, conditions), nnx.Rngs(0))
     weight = net.decode.last.kernel
     weight[...] = jax.random.normal(jax.random.key(1), weight.shape)
     return net
@@ -218,7 +218,7 @@ def test_networks_turn_with_the_earth_where_they_promise_it(config: Any) -> None
     other = net(x, noise.at[0].add(1.0))
     assert float(jnp.abs(other[0] - first[0]).max()) > 1e-5
     np.testing.assert_allclose(np.asarray(other[1]), np.asarray(first[1]), atol=1e-6)
-    assert config_from_json(config_to_json(config)) == config
+    assert ARCHITECTURES.read(ARCHITECTURES.to_plain(config)) == config
 
 
 @pytest.mark.parametrize("grid", [EVEN, BETWEEN])
@@ -239,7 +239,7 @@ def test_without_patches_convolutions_turn_by_one_point_and_do_not_know_north(gr
 
 
 def test_the_first_answer_is_small_and_a_region_is_answered_whatever_its_size() -> None:
-    net = network(ConvConfig(width=8, blocks=1, patch=2), SphereShape(REGION, 3, 2), nnx.Rngs(0))
+    net = ARCHITECTURES.network(ConvConfig(width=8, blocks=1, patch=2), SphereShape(REGION, 3, 2), nnx.Rngs(0))
     answer = net(jax.random.normal(jax.random.key(0), (2, 9, 7, 3)))
     assert answer.shape == (2, 9, 7, 2)
     assert float(jnp.abs(answer).max()) < 0.5
@@ -252,7 +252,7 @@ def test_recomputing_blocks_changes_no_gradient() -> None:
     x = jax.random.normal(jax.random.key(0), (1, 6, 12, 3))
     answers = []
     for remat in (False, True):
-        net = network(SFNOConfig(width=4, blocks=1, remat=remat), SphereShape(grid, 3, 2), nnx.Rngs(0))
+        net = ARCHITECTURES.network(SFNOConfig(width=4, blocks=1, remat=remat), SphereShape(grid, 3, 2), nnx.Rngs(0))
         gradient = nnx.jit(nnx.grad(lambda m: (m(x) ** 2).sum()))(net)
         answers.append(np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(gradient)]))
     np.testing.assert_allclose(answers[1], answers[0], rtol=1e-4, atol=1e-6)

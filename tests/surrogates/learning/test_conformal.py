@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.errors import InputError
+from data.plain import from_plain, to_plain
 from surrogates.learning.conformal import (
     Conformal,
     conformal_factor,
@@ -74,7 +75,7 @@ def test_json_round_trip_and_missing_labels() -> None:
     truth = np.array([*np.linspace(0, 1, 12), np.nan])
     conformal = Conformal.fit(truth, np.zeros(13), np.ones(13))
     assert conformal.n == 12
-    assert Conformal.from_json(conformal.to_json()) == conformal
+    assert from_plain(Conformal, to_plain(conformal)) == conformal
 
 
 def test_a_field_of_one_point_is_calibrated_like_a_number() -> None:

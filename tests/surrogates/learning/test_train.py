@@ -19,6 +19,7 @@ from flax import nnx
 
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
+from data.plain import to_plain
 from surrogates.learning.checkpointed import Progressed, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, save_arrays
 from surrogates.learning.loop import Batch, FitResult, TrainConfig, fit
@@ -265,7 +266,7 @@ def test_a_setting_that_a_checkpoint_lacks_was_its_default(tmp_path: Path) -> No
 
 
 def test_a_note_of_other_types_is_named(tmp_path: Path) -> None:
-    whole = {"progress": Progressed().to_json(), "config": {"seed": 0}}
+    whole = {"progress": to_plain(Progressed()), "config": {"seed": 0}}
     save_arrays(tmp_path / "kept", {"a": np.zeros(2)}, whole)
     assert read_progress(tmp_path / "kept", {"seed": 0, "epsilon": None}, None, tmp_path).epoch == 0
     note = json.loads((tmp_path / "kept" / "note.json").read_text())

@@ -11,6 +11,7 @@ import small_meshes
 
 from data.errors import InputError
 from data.meshes.graphs import Mesh
+from data.plain import to_plain
 from data.spec import SimulationError
 from surrogates.learning.box import OutOfDomainWarning
 from surrogates.learning.loop import FitResult, TrainConfig
@@ -158,5 +159,5 @@ def test_a_mesh_unlike_those_of_the_training_is_told_with_numbers(trained) -> No
     with pytest.raises(SimulationError, match="speed = -1, and only positive values have been learned"):
         ask(mesh.nodes, -1.0)
     old = surrogate.with_facts(domain=None)
-    assert "domain" not in old.facts.to_json()
+    assert "domain" not in to_plain(old.facts)
     assert old.predict_meshes([mesh])[0].outside is None

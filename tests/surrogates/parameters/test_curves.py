@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from data.errors import InputError
 from data.parameters import ParameterLayout, ParameterTable
+from data.plain import from_plain, to_plain
 from data.spec import Coordinate, Variable, check
 from data.store.records import RecordStore
 from experiments.tasks.parameters import evaluate_parametric, score_parameters
@@ -145,10 +146,10 @@ def test_settings_that_name_no_output_are_refused() -> None:
 
 
 def test_settings_of_earlier_versions_keep_their_description() -> None:
-    plain = ParametricConfig().to_json()
+    plain = to_plain(ParametricConfig())
     assert set(plain) == {"ensemble", "width", "layers", "activation", "harmonics", "noise"}
-    assert ParametricConfig.from_json(plain) == ParametricConfig()
-    assert ParametricConfig.from_json(CONFIG.to_json()) == CONFIG
+    assert from_plain(ParametricConfig, plain) == ParametricConfig()
+    assert from_plain(ParametricConfig, to_plain(CONFIG)) == CONFIG
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=33, max_size=33).map(np.array), st.floats(1e-12, 1.0))

@@ -14,6 +14,7 @@ import xarray as xr
 from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.parameters import ParameterLayout, ParameterTable, read_parameters
+from data.plain import from_plain, to_plain
 from data.reading import Reading
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.store.records import RecordStore
@@ -178,7 +179,7 @@ def test_scales_take_logarithms_of_what_spans_a_decade_and_harmonics_of_angles()
     np.testing.assert_allclose(features[:, :4].mean(axis=0), 0, atol=1e-6)
     waves = [f(k * values[:, 2]) for k in (1, 2) for f in (np.sin, np.cos)]
     np.testing.assert_allclose(features[:, 4:], np.stack(waves, axis=1), atol=1e-6)
-    assert InputScale.from_json(json.loads(json.dumps(scale.to_json()))) == scale
+    assert from_plain(InputScale, json.loads(json.dumps(to_plain(scale)))) == scale
     box = Box.of(("a", "b", "c", "d"), values)
     assert box.holds(values).all()
     assert box.outside(np.array([0.1, 9.0, 3.1, 2.0])) == ["c = 3.1 outside [-3, 3]", "d = 2 outside [1, 1]"]
@@ -199,7 +200,7 @@ def test_columns_of_inputs_go_there_and_back() -> None:
     values = np.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(LAYOUT.flat(LAYOUT.named(values)), values)
     np.testing.assert_array_equal(LAYOUT.named(values)["wave"], values[:, 1:])
-    assert ParameterLayout.from_json(json.loads(json.dumps(LAYOUT.to_json()))) == LAYOUT
+    assert from_plain(ParameterLayout, json.loads(json.dumps(to_plain(LAYOUT)))) == LAYOUT
 
 
 def test_a_store_is_read_with_its_failures_counted(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from flax import nnx
 from small_potential import WATER, potential, scattered
 
 from data.errors import InputError
+from data.plain import to_plain
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
@@ -184,4 +185,4 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
     with pytest.raises(InputError, match=r"no frame has REF_energy.*energy, of which data\.energy_key names one"):
         evaluate_forces(tmp_path / "named", [tmp_path / "usual.xyz"])
     # A potential with the usual names is stored as it was before names were saved.
-    assert "keys" not in surrogate.facts.head.to_json()
+    assert "keys" not in to_plain(surrogate.facts.head)

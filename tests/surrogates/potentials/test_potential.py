@@ -19,6 +19,7 @@ from flax import nnx
 
 from data.errors import InputError
 from data.files import write_text
+from data.plain import from_plain, to_plain
 from data.spec import SimulationError, check
 from data.structures.batches import Shape, pad
 from data.structures.table import Structures
@@ -99,7 +100,7 @@ def test_references_of_a_linear_set_are_recovered_exactly() -> None:
     np.testing.assert_allclose(references.bonded, [truth[z] for z in references.elements], rtol=1e-12)
     np.testing.assert_allclose(references.energy(table), table.energy, rtol=0, atol=1e-9)
     assert references.release() == {}
-    assert References.from_json(references.to_json()) == references
+    assert from_plain(References, to_plain(references)) == references
 
 
 def test_references_of_one_composition_leave_only_fluctuations() -> None:

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 
 from data.errors import InputError
+from data.plain import from_plain, to_plain
 from data.spec import SimulationError, Spec, check, dataset
 from data.store.records import RecordStore
 from experiments.application.stage import instantiate
@@ -509,7 +510,7 @@ def test_the_adapter_keeps_the_promises_of_a_simulator() -> None:
     assert again == simulator
     assert "_compiled" not in vars(again)
     assert again.fingerprint == simulator.fingerprint != simulator.at(dt=0.05).fingerprint
-    assert Spec.from_json(json.loads(json.dumps(simulator.spec.to_json()))) == simulator.spec
+    assert from_plain(Spec, json.loads(json.dumps(to_plain(simulator.spec)))) == simulator.spec
     for values, words in (
         (bad, "not finite"),
         ({**good_one, "viscosity": -1.0}, "at least 0"),
