@@ -18,7 +18,7 @@ FILES = ("fno", "tfno", "ffno", "unet", "dilated_resnet", "transolver", "deepone
 
 @pytest.mark.parametrize("name", FILES)
 def test_a_file_gives_every_setting(name: str) -> None:
-    node = OmegaConf.to_container(OmegaConf.load(CONF / "surrogate" / f"{name}.yaml"))
+    node = OmegaConf.to_container(OmegaConf.load(CONF / "model" / f"{name}.yaml"))
     assert isinstance(node, dict)
     config = ARCHITECTURES.read(node["network"])
     settings, _ = ARCHITECTURES[node["network"]["architecture"]]
@@ -27,12 +27,12 @@ def test_a_file_gives_every_setting(name: str) -> None:
 
 
 def test_every_architecture_has_a_file() -> None:
-    named = {OmegaConf.load(CONF / "surrogate" / f"{name}.yaml").network.architecture for name in FILES}
+    named = {OmegaConf.load(CONF / "model" / f"{name}.yaml").network.architecture for name in FILES}
     assert named == set(ARCHITECTURES)
 
 
 def test_what_they_share_is_complete_and_as_the_code_has_it() -> None:
-    common = OmegaConf.to_container(OmegaConf.load(CONF / "common" / "field.yaml"))
+    common = OmegaConf.to_container(OmegaConf.load(CONF / "base" / "field.yaml"))
     assert isinstance(common, dict)
     assert common.pop("kind") == "fields"
     assert FieldSettings(**{str(k): v for k, v in common.items()}) == FieldSettings()
