@@ -11,6 +11,7 @@ import pytest
 from data.errors import InputError
 from data.fields.layout import Layout
 from data.fields.samples import Fields
+from data.plain import from_plain, to_plain
 from data.spec import Coordinate, Variable
 from surrogates.fields.coarse_darcy import CoarseDarcy, _solve, refuse_unfit
 from surrogates.fields.facts import FieldConfig

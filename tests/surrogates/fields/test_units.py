@@ -14,6 +14,7 @@ from small_fields import POINTS, waves
 
 from data.fields.layout import Layout
 from data.fields.samples import Fields
+from data.plain import from_plain, to_plain
 from data.spec import Coordinate, SimulationError, Variable
 from experiments.tasks.fields import score_fields
 from surrogates.fields.bands import Bands
