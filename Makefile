@@ -35,7 +35,7 @@ $(VENV)/.dev: $(VENV)/.runtime requirements/dev.txt
 	@touch $@
 
 quickstart: setup  ## the main job: a million candidates, labelled, learned, screened, re-checked, reported
-	$(BIN)/understudy pipeline experiment=molecules run.dir=$(RUN)
+	$(BIN)/understudy pipeline task=molecules run.dir=$(RUN)
 
 test: dev  ## lint, types, import layers, then the tests
 	@$(MAKE) --no-print-directory lint

@@ -45,7 +45,8 @@ def trajectories(scenario: str, part: str) -> Float[np.ndarray, "sample time cha
     """
     from hydra import compose, initialize_config_dir
 
-    from experiments.application.stage import CONF, instantiate
+    from experiments.application.choices import CONF
+    from experiments.application.stage import instantiate
     from simulators.fluids.spectral.initial import FourierSeries
     from simulators.fluids.spectral.spin_up import SpunUp
 
@@ -75,7 +76,8 @@ def score(
     from hydra import compose, initialize_config_dir
 
     from benchmarks.field_tables import trajectory_table
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.tasks.fields import field_config
     from surrogates.fields.fit import fit_field
     from surrogates.learning.field_metrics import gmean_nrmse, nrmse_per_step
@@ -83,7 +85,7 @@ def score(
 
     shutil.rmtree(folder, ignore_errors=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["experiment=fluids/apebench", "data.file=none", *overrides])
+        config = compose("train", ["study=fluids/apebench", "data.file=none", *overrides])
     surrogate_config = field_config(config.model)
     learn, test = trajectory_table(trajectories(scenario, "train")), trajectories(scenario, "test")
     batches = TRAIN * (TRAIN_STEPS + 1 - surrogate_config.unroll) // BATCH

@@ -62,14 +62,15 @@ def ours(
     from flax import nnx
     from hydra import compose, initialize_config_dir
 
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.tasks.fields import FieldData, field_config, score_fields, train_surrogate
     from surrogates.fields.surrogate import FieldSurrogate
     from surrogates.learning.field_metrics import relative_l2
     from surrogates.learning.loop import TrainConfig
 
     shutil.rmtree(folder, ignore_errors=True)
-    settings = ["experiment=fluids/darcy", f"data.file={files['train']}", f"data.parts=[{1000 - VALID},{VALID},0,0]"]
+    settings = ["study=fluids/darcy", f"data.file={files['train']}", f"data.parts=[{1000 - VALID},{VALID},0,0]"]
     settings += [f"train.seed={seed}", f"data.seed={seed}", "train.mlflow=false", "train.checkpoint_every_s=null"]
     settings += [f"run.dir={folder}", *overrides]
     if seconds is not None:

@@ -78,13 +78,14 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
     """Train a surrogate of the drag, saved below `folder`; return its scores and the core-seconds of training."""
     from hydra import compose, initialize_config_dir
 
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.application.usage import cpu_seconds
     from experiments.tasks.parameters import ParameterData, parametric_config, train_on_table
     from surrogates.learning.loop import TrainConfig
 
     shutil.rmtree(folder, ignore_errors=True)
-    settings = ["experiment=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
+    settings = ["task=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", [*settings, "train.checkpoint_every_s=null", *overrides])
     from data.parameters import read_parameters

@@ -26,7 +26,8 @@ def simulate_core(store: Path, workers: int, settings: Sequence[str]) -> Path:
     """Run a campaign of the core and return its store."""
     from hydra import compose, initialize_config_dir
 
-    from experiments.application.stage import CONF, instantiate
+    from experiments.application.choices import CONF
+    from experiments.application.stage import instantiate
     from experiments.tasks.sampled import draw_requests
     from simulators.campaigns.campaign import CampaignConfig, run_campaign
 
@@ -206,7 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hydra import compose, initialize_config_dir
 
     from data.sphere.windows import WindowStore
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.forecasting.campaign_states import CampaignStates
     from experiments.forecasting.drift import Drift
     from experiments.forecasting.scoring import evaluate_forecaster
@@ -225,7 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     last = store.segments[-1][0]
     # The end of the last run but one selects the weights, and the beginning of the last run calibrates.
     parts = [last - 100, 100, 150, len(store) - last - 150]
-    overrides = ["experiment=weather/held_suarez", f"data.file={folder / 'windows'}", f"data.parts={parts}"]
+    overrides = ["study=weather/held_suarez", f"data.file={folder / 'windows'}", f"data.parts={parts}"]
     overrides += ["train.mlflow=false", *options.set]
     long = [f"forecasts.long_days={options.long_days}", f"forecasts.long_starts={options.long_starts}"]
     with initialize_config_dir(str(CONF), version_base="1.3"):

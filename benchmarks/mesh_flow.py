@@ -50,12 +50,13 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     from hydra import compose, initialize_config_dir
 
     from data.meshes.records import read_meshes
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.tasks.meshes import MeshData, mesh_config, train_on_meshes
     from surrogates.learning.loop import TrainConfig
     from surrogates.trained import load_surrogate
 
-    settings = ["experiment=fluids/mesh", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
+    settings = ["task=fluids/meshes", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
     settings += ["train.epochs=100000", "train.checkpoint_every_s=null", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)

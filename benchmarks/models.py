@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
-from experiments.application.stage import CONF, build
+from experiments.application.choices import CONF
+from experiments.application.stage import build
 
 if TYPE_CHECKING:
     from surrogates.learning.loop import TrainConfig
@@ -47,7 +48,7 @@ def read_gaps(path: Path) -> Gaps:
 def default_configuration(
     max_seconds: float | None, overrides: Sequence[str] = ()
 ) -> tuple[MolecularConfig, TrainConfig]:
-    """The default network and recipe of `understudy train experiment=molecules/graph`.
+    """The default network and recipe of `understudy train task=molecules/properties`.
 
     Args:
         max_seconds: training time limit; None for no limit.
@@ -58,7 +59,7 @@ def default_configuration(
     from experiments.stages.train import molecular_config
     from surrogates.learning.loop import TrainConfig
 
-    settings = ["experiment=molecules/graph", "data.file=gaps.csv", "data.target=gap", *overrides]
+    settings = ["task=molecules/properties", "data.file=gaps.csv", "data.target=gap", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", settings)
     model = molecular_config(composed.model)

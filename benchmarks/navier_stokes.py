@@ -105,13 +105,14 @@ def train_operator(
     from hydra import compose, initialize_config_dir
 
     from benchmarks.field_tables import trajectory_table
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.tasks.fields import field_config
     from surrogates.fields.fit import fit_field
     from surrogates.learning.loop import TrainConfig
 
     shutil.rmtree(folder, ignore_errors=True)
-    settings = ["experiment=fluids/navier_stokes", "data.file=none", f"train.max_seconds={seconds}", *overrides]
+    settings = ["study=fluids/navier_stokes", "data.file=none", f"train.max_seconds={seconds}", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)
     valid_count = max(8, len(coarse) // 16)

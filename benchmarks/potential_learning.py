@@ -78,14 +78,14 @@ def write(structures: Structures, path: Path) -> Path:
 
 
 def ours(folder: Path, parts: dict[str, Path], surrogate: str, seconds: float, overrides: Sequence[str]) -> Measured:
-    """Train like `understudy train experiment=molecules/forces`; return seconds with compilation and loop metrics."""
+    """Train like `understudy train task=molecules/potentials`; return seconds with compilation and loop metrics."""
     from hydra import compose, initialize_config_dir
 
-    from experiments.application.stage import CONF
+    from experiments.application.choices import CONF
     from experiments.tasks.forces import train_forces
 
     shutil.rmtree(folder, ignore_errors=True)
-    settings = ["experiment=molecules/forces", f"model={surrogate}", f"data.train={parts['train']}"]
+    settings = ["task=molecules/potentials", f"model={surrogate}", f"data.train={parts['train']}"]
     settings += [f"data.valid={parts['valid']}", f"data.isolated_atoms={parts['isolated']}", "train.epochs=100000"]
     settings += [f"train.max_seconds={seconds}", "train.mlflow=false", f"run.dir={folder}", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):

@@ -31,7 +31,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from hydra import compose, initialize_config_dir
 
     from data.sphere.writing import write_windows
-    from experiments.application.stage import CONF, build
+    from experiments.application.choices import CONF
+    from experiments.application.stage import build
     from experiments.forecasting.scores import Protocol, score
     from experiments.tasks.forecasts import WindowData, train_on_windows, weather_config
     from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
@@ -44,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     store = write_windows(folder / "windows", source.segments(), source.layout, fingerprint=source.fingerprint)
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("train", ["experiment=weather/t2m_uk", f"data.file={folder / 'windows'}", *options.set])
+        config = compose("train", ["study=weather/t2m_uk", f"data.file={folder / 'windows'}", *options.set])
     began = time.perf_counter()
     train_on_windows(
         store, build(WindowData, config.data, where="data"), weather_config(config.model),

@@ -284,7 +284,7 @@ def _layout(dataset: xr.Dataset, inputs: Sequence[str], targets: Sequence[str], 
     for variable in outputs:
         size = int(np.prod([dataset.sizes[d] for d in variable.dims], dtype=int))
         if size > MOST_TARGETS or any(d in SPACE or d not in dataset.coords for d in variable.dims):
-            raise InputError(f"{variable.name} is a field", where=where, remedy="Learn it with experiment=fluids/field")
+            raise InputError(f"{variable.name} is a field", where=where, remedy="Learn it with task=fluids/fields")
     dims = dict.fromkeys(d for v in (*variables, *outputs) for d in v.dims)
     axes = tuple(
         Coordinate(d, tuple(dataset[d].values.tolist()), *(str(dataset[d].attrs.get(k, e)) for k, e in _default(d)))

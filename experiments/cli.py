@@ -35,6 +35,9 @@ STAGES: dict[str, Stage] = {
         True,
     ),
     "simulate": Stage("experiments.stages.simulate", "run a simulator over many inputs, into a Zarr store"),
+    "active": Stage(
+        "experiments.stages.active", "learn a potential from few labels, which its own dynamics choose", True
+    ),
     "windows": Stage("experiments.stages.windows", "write states of the atmosphere for training"),
     "train": Stage("experiments.stages.train", "train a surrogate on labels", True),
     "evaluate": Stage("experiments.stages.evaluate", "score a surrogate on other files"),
@@ -46,8 +49,8 @@ STAGES: dict[str, Stage] = {
 }
 
 EXAMPLES = """\
-  understudy pipeline experiment=molecules candidates=my.csv objective=polar_in_gap_window
-  understudy train experiment=molecules/graph data.file=labels.csv data.target=gap run.dir=runs/gap
+  understudy pipeline task=molecules candidates=my.csv objective=polar_in_gap_window
+  understudy train task=molecules/properties data.file=labels.csv data.target=gap run.dir=runs/gap
   understudy screen surrogate=runs/gap candidates=library.smi.gz out=runs/hits top_k=1000"""
 
 
@@ -72,14 +75,17 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     from yaml import YAMLError  # type: ignore[import-untyped]
 
     from experiments.application.hydra_options import refuse_unsafe
+    from experiments.application.renamed import refuse_moved
     from experiments.application.stage import fail
 
     try:
         refuse_unsafe(arguments)
+        refuse_moved(name, arguments)
     except InputError as error:
         return fail(error)
     # Hydra then raises what it would otherwise print with a traceback.
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Hydra reads its overrides here.
     sys.argv = [f"understudy {name}", *arguments]
     try:
         importlib.import_module(STAGES[name].module).main()

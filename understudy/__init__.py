@@ -3,7 +3,7 @@
 ```python
 import understudy
 
-run = understudy.train("experiment=molecules/graph", "data.file=labels.csv", "data.target=gap", "run.dir=runs/gap")
+run = understudy.train("task=molecules/properties", "data.file=labels.csv", "data.target=gap", "run.dir=runs/gap")
 surrogate = run.surrogate()
 answer = surrogate.simulate(surrogate.spec.request({"smiles": "CCO"}))
 ```
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from understudy.campaigns import Campaign, records, simulator
     from understudy.loading import load
     from understudy.motion import dynamics, relax, structures
-    from understudy.stages import Run, evaluate, pipeline, prepare, report, screen, simulate, train, windows
+    from understudy.stages import Run, active, evaluate, pipeline, prepare, report, screen, simulate, train, windows
 
 #: Public name -> the module that defines it; imported when it is first asked for, so that `import understudy` is quick.
 _MODULES = {
@@ -38,6 +38,7 @@ _MODULES = {
     "Spec": "data.spec",
     "Surrogate": "surrogates.trained",
     "Variable": "data.spec",
+    "active": "understudy.stages",
     "dynamics": "understudy.motion",
     "evaluate": "understudy.stages",
     "load": "understudy.loading",
@@ -64,6 +65,7 @@ __all__ = [
     "Spec",
     "Surrogate",
     "Variable",
+    "active",
     "dynamics",
     "evaluate",
     "load",

@@ -77,6 +77,6 @@ def _potential(surrogate: Surrogate) -> Potential:
     if not isinstance(surrogate, Potential):
         raise InputError(
             f"{surrogate.name} is no potential: it has no forces to follow",
-            remedy="Load one that understudy train experiment=molecules/forces made",
+            remedy="Load one that understudy train task=molecules/potentials made",
         )
     return surrogate

@@ -79,6 +79,11 @@ def simulate(*overrides: str, **settings: Any) -> Run:
     return run("simulate", *overrides, **settings)
 
 
+def active(*overrides: str, **settings: Any) -> Run:
+    """Learn a potential from few labels, which its own dynamics choose; see `run`."""
+    return run("active", *overrides, **settings)
+
+
 def windows(*overrides: str, **settings: Any) -> Run:
     """Write states of the atmosphere for training; see `run`."""
     return run("windows", *overrides, **settings)

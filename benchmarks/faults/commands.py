@@ -153,7 +153,7 @@ COMMANDS: Mapping[str, Command] = {
     ),
     "train": Command(
         lambda input_folder, out: [
-            "train", "experiment=molecules/graph", f"data.file={input_folder}/labels.csv", "data.target=heavy",
+            "train", "task=molecules/properties", f"data.file={input_folder}/labels.csv", "data.target=heavy",
             "data.split=random", "train.epochs=6", "train.mlflow=false", "train.checkpoint_every_s=0.05",
             "model.network.features=4", "model.network.layers=1", "model.network.readout=4",
             "model.ensemble=1", "model.buckets=1", f"run.dir={out}",

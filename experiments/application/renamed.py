@@ -1,20 +1,81 @@
-"""Old names of keys in configurations and in the files of a run, with the names that they have now."""
+"""Old names of keys, classes and commands in configurations and in the files of a run, with their present names.
+
+A run directory of an earlier version resumes, has its page made, and serves as the simulator of a re-check, because its
+`config.yaml` is read with these tables.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from data.errors import InputError
+from surrogates import family
 
 #: First words of keys of a configuration -> the present word.
 KEYS = {"dear": "expensive", "surrogate": "model"}
 #: Words in names of metrics, of costs and of stores of labels -> the present word.
 RESULTS = {"dear": "expensive"}
+#: Dotted paths of classes in `_target_` -> the present path.
+TARGETS = {
+    "experiments.stages.windows.Campaign": "experiments.forecasting.campaign_states.CampaignStates",
+    "experiments.weather.drift.Drift": "experiments.forecasting.drift.Drift",
+    "experiments.windows.Campaign": "experiments.forecasting.campaign_states.CampaignStates",
+    "simulators.fluids.exponax.Exponax": "simulators.fluids.spectral.exponax.Exponax",
+    "simulators.fluids.foam_body.Body": "simulators.fluids.openfoam.body.Body",
+    "simulators.fluids.foam_cases.Cavity": "simulators.fluids.openfoam.cases.Cavity",
+    "simulators.fluids.foam_directory.Directory": "simulators.fluids.openfoam.directory.Directory",
+    "simulators.fluids.initial.FourierSeries": "simulators.fluids.spectral.initial.FourierSeries",
+    "simulators.fluids.initial.MaternField": "simulators.fluids.spectral.initial.MaternField",
+    "simulators.fluids.ngsolve.NGSolveFlow": "simulators.fluids.ngsolve.flow.NGSolveFlow",
+    "simulators.fluids.openfoam.OpenFOAM": "simulators.fluids.openfoam.simulator.OpenFOAM",
+    "simulators.quantum.ase_calculator.ASECalculator": "simulators.chemistry.ase_calculator.ASECalculator",
+    "simulators.quantum.pyscf.PySCF": "simulators.chemistry.pyscf.PySCF",
+    "simulators.quantum.xtb.XTB": "simulators.chemistry.xtb.XTB",
+    "simulators.weather.core_states.Analysis": "simulators.atmosphere.core.states.Analysis",
+    "simulators.weather.core_states.Windows": "simulators.atmosphere.core.states.Windows",
+    "simulators.weather.dycore.DynamicalCore": "simulators.atmosphere.core.dycore.DynamicalCore",
+    "simulators.weather.reanalysis.Reanalysis": "simulators.atmosphere.reanalysis.reanalysis.Reanalysis",
+    "simulators.weather.shallow_water.ShallowWater": "simulators.atmosphere.shallow_water.simulator.ShallowWater",
+}
 
 
-def present_keys(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The plain configuration of a run of any version, with the present names of its keys.
+def present_targets(node: Any) -> Any:
+    """A plain configuration whose `_target_`s are the present paths of their classes."""
+    if isinstance(node, Mapping):
+        present = {key: present_targets(value) for key, value in node.items()}
+        if isinstance(name := present.get("_target_"), str):
+            present["_target_"] = TARGETS.get(name, name)
+        return present
+    if isinstance(node, list):
+        return [present_targets(item) for item in node]
+    return node
 
-    `surrogate` is a mapping only where it holds the settings of a network to train; in other stages it is the directory
+
+def present_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain configuration of a run of any version, with the present names of keys, kinds, stages and classes.
+
+    `surrogate` is a mapping only where it holds the settings of a network to train. In other stages it is the directory
     of a trained surrogate, and keeps its name.
     """
-    return {KEYS.get(key, key) if isinstance(value, Mapping) else key: value for key, value in config.items()}
+    plain = present_targets(config)
+    present = {KEYS.get(key, key) if isinstance(value, dict) else key: value for key, value in plain.items()}
+    if isinstance(model := present.get("model"), dict) and isinstance(kind := model.get("kind"), str):
+        present["model"] = {**model, "kind": family.RENAMED.get(kind, kind)}
+    if present.get("stage") == "pipeline" and "explore" in present:
+        present["stage"] = "active"
+    return present
+
+
+def refuse_moved(stage: str, arguments: Sequence[str]) -> None:
+    """Refuse a choice that has become a command of its own.
+
+    Raises:
+        InputError: the arguments have such a choice; the message names the command.
+    """
+    if stage == "pipeline" and "experiment=molecules/active" in arguments:
+        raise InputError(
+            "active learning is a command of its own",
+            where="experiment=molecules/active",
+            remedy="Write understudy active start=... with the same settings",
+        )

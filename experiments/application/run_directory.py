@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json, write_text
-from experiments.application.renamed import present_keys
+from experiments.application.renamed import present_config
 from experiments.application.strict import OPEN
 from experiments.application.yaml_files import read_yaml
 
@@ -236,4 +236,4 @@ def _leaves(node: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    return present_keys(read_yaml(path, remedy="Name another run.dir")) if path.exists() else {}
+    return present_config(read_yaml(path, remedy="Name another run.dir")) if path.exists() else {}

@@ -29,14 +29,15 @@ from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import SimulationError
+from experiments.application.choices import CONF
 from experiments.application.log_format import begin_log_files
+from experiments.application.renamed import present_targets
 from experiments.application.run_directory import keep_json, rejects_path, run_directory
 from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, system_error
 from experiments.application.targets import refuse_other_targets
 
 LOG = logging.getLogger(__name__)
-CONF = Path(__file__).parents[1] / "conf"
 T = TypeVar("T")
 
 
@@ -117,7 +118,7 @@ def instantiate(node: DictConfig) -> Any:
         InputError: a `_target_` anywhere in `node` is not in `application.targets`, a number is out of range, or the
             target refuses its arguments.
     """
-    plain = OmegaConf.to_container(node, resolve=True)
+    plain = present_targets(OmegaConf.to_container(node, resolve=True))
     refuse_other_targets(plain)
     refuse_out_of_range(plain, str(node._get_full_key(None) or "") if isinstance(node, DictConfig) else "")
     try:

@@ -9,18 +9,17 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from data.errors import InputError
 from data.near import did_you_mean
 from experiments.application import renamed
+from experiments.application.choices import EARLIER, groups
 
-CONF = Path(__file__).parents[1] / "conf"
 #: Keys whose sub-keys are names that the user chooses; `+` adds one.
 OPEN = frozenset(
     {
@@ -156,7 +155,8 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
     outer, _, last = key.rpartition(".")
     if not outer:
         # A group without a choice is not a key of the configuration.
-        names += [name for name in _groups(parent) if name not in names]
+        stage = parent.get("stage") if isinstance(parent, DictConfig) else None
+        names += [name for name in groups(str(stage)) if name not in names and name not in EARLIER]
     first, *rest = key.split(".")
     if first in renamed.KEYS:
         present = ".".join([renamed.KEYS[first], *rest])
@@ -169,14 +169,3 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
     if names:
         offers.append(f"Keys {f'of {outer}' if outer else 'here'} are {', '.join(names)}")
     return InputError("no such key", where=key, remedy=" ".join(filter(None, offers)) or "See --help")
-
-
-def _groups(config: Any) -> list[str]:
-    """Groups of a stage that have choices, from the defaults in its file."""
-    name = config.get("stage") if isinstance(config, DictConfig) else None
-    path = CONF / f"{name}.yaml"
-    if not path.is_file():
-        return []
-    loaded: Any = OmegaConf.load(path)
-    entries = [str(key) for item in loaded["defaults"] if not isinstance(item, str) for key in item]
-    return [entry.removeprefix("optional ").removeprefix("override ") for entry in entries]

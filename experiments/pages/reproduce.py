@@ -19,24 +19,24 @@ _PLAIN = re.compile(r"[A-Za-z_][\w./:-]*")
 def command(config: Mapping[str, Any]) -> str:
     """A command line that composes to `config`; "" for a configuration that is not a pipeline's.
 
-    Every value that differs from `understudy pipeline experiment=molecules` is given as an override. If that
+    Every value that differs from `understudy pipeline task=molecules` is given as an override. If that
     configuration cannot be composed here, every value is given.
     """
     if not config.get("expensive") or "objective" not in config:
         return ""
     shipped = defaults()
-    words = ["understudy", "pipeline", "experiment=molecules"] if shipped else ["understudy", "pipeline"]
+    words = ["understudy", "pipeline", "task=molecules"] if shipped else ["understudy", "pipeline"]
     words += differences({k: v for k, v in config.items() if k != "stage"}, shipped)
     return " ".join(shlex.quote(word) for word in words)
 
 
 def defaults() -> dict[str, Any]:
-    """The configuration of `understudy pipeline experiment=molecules`; empty if it cannot be composed."""
+    """The configuration of `understudy pipeline task=molecules`; empty if it cannot be composed."""
     state = GlobalHydra.instance().hydra
     try:
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3", job_name="report"):
-            config = OmegaConf.to_container(compose("pipeline", ["experiment=molecules", "run.dir=."]), resolve=True)
+            config = OmegaConf.to_container(compose("pipeline", ["task=molecules", "run.dir=."]), resolve=True)
     except Exception:  # whatever is wrong with the shipped configuration, the report itself can be written
         return {}
     finally:

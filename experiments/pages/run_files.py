@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from data.checksums import verify
 from data.errors import InputError
 from data.formats.cells import plain
-from experiments.application.renamed import RESULTS, present_keys
+from experiments.application.renamed import RESULTS, present_config
 from experiments.application.yaml_files import read_yaml
 from experiments.pages.run import (
     BASELINES,
@@ -134,7 +134,7 @@ def load_run(path: Path) -> Run:
 
 
 def _config(path: Path) -> dict[str, Any]:
-    return present_keys(read_yaml(path, remedy="Restore it from a copy"))
+    return present_config(read_yaml(path, remedy="Restore it from a copy"))
 
 
 def _metrics(path: Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""`understudy pipeline experiment=molecules/active`: learn a potential actively from one geometry or a few."""
+"""`understudy active`: learn a potential actively from one geometry or a few."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def starts(
 
 @dataclass(frozen=True)
 class ActiveSettings(StageSettings):
-    """The keys of `understudy pipeline experiment=molecules/active`; each part is checked where it is used."""
+    """The keys of `understudy active`; each part is checked where it is used."""
 
     start: Any = MISSING
     test: Any = None

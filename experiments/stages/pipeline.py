@@ -7,7 +7,6 @@ later run skips the steps that are complete, and resumes the one that is not.
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -331,14 +330,4 @@ def unused_in_pipeline(config: DictConfig) -> dict[str, str]:
     }
 
 
-screening = application("pipeline", pipeline, unused=unused_in_pipeline)
-
-
-def main() -> None:
-    """Run the pipeline that `experiment=` names: screening, or active learning, which has another configuration."""
-    if "experiment=molecules/active" in sys.argv[1:]:
-        from experiments.stages.active import main as active
-
-        active()
-    else:
-        screening()
+main = application("pipeline", pipeline, unused=unused_in_pipeline)

@@ -92,7 +92,7 @@ def screen(config: DictConfig, run_dir: Path) -> None:
         raise InputError(
             f"{surrogate.name} takes {', '.join(v.name for v in surrogate.spec.inputs)}, not SMILES or rows of numbers",
             where="surrogate",
-            remedy="Screen with one that understudy train experiment=molecules/graph or fluids/drag made",
+            remedy="Screen with one that understudy train task=molecules/properties or fluids/drag made",
         )
     candidates = existing_file(settings.candidates, "candidates")
     screen_file(surrogate, candidates, Path(settings.out), replace(how, objective=objective))

@@ -54,7 +54,7 @@ TOLERANCE = 0.2
 
 @dataclass(frozen=True)
 class FieldData(PartedData):
-    """The training data; the keys of `data` in experiment=fluids/..., besides those of `PartedData`.
+    """The training data; the keys of `data` in task=fluids/..., besides those of `PartedData`.
 
     The file may also be a Zarr or NetCDF file with a dim `sample`, or a file of PyTorch tensors. The files of `test`
     may have other grids.
@@ -92,7 +92,7 @@ def field_config(node: DictConfig) -> FieldConfig:
 
 
 def train_fields(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Run `understudy train experiment=fluids/...`.
+    """Run `understudy train task=fluids/...`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.

@@ -80,7 +80,7 @@ class Files:
 
 @dataclass(frozen=True)
 class StructureSettings(KeySettings):
-    """The keys of `data` in experiment=molecules/forces; see `Files`.
+    """The keys of `data` in task=molecules/potentials; see `Files`.
 
     Raises:
         ValueError: the seed is negative, or the calibration part is not in [0, 1).
@@ -101,7 +101,7 @@ class StructureSettings(KeySettings):
 
 
 def train_forces(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Run `understudy train experiment=molecules/forces`; see `train_potential`.
+    """Run `understudy train task=molecules/potentials`; see `train_potential`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.

@@ -40,7 +40,7 @@ SCORED = 100
 
 @dataclass(frozen=True)
 class WindowData:
-    """The training data; the keys of `data` in experiment=weather/...
+    """The training data; the keys of `data` in task=weather/...
 
     Attributes:
         file: store that `understudy windows` wrote.
@@ -90,7 +90,7 @@ def weather_config(node: DictConfig) -> WeatherConfig:
 
 
 def train_forecaster(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Run `understudy train experiment=weather/...`.
+    """Run `understudy train task=weather/...`.
 
     Raises:
         InputError: the store is missing, a key is unknown or a value is out of range.

@@ -40,7 +40,7 @@ from surrogates.meshes.surrogate import MeshAnswer, MeshSurrogate
 
 @dataclass(frozen=True)
 class MeshData(PartedData):
-    """The training data; the keys of `data` in experiment=fluids/mesh, besides those of `PartedData`.
+    """The training data; the keys of `data` in task=fluids/meshes, besides those of `PartedData`.
 
     The records of the store contain their meshes; the meshes of `test` may be finer or coarser.
 
@@ -68,7 +68,7 @@ def mesh_config(node: DictConfig) -> MeshConfig:
 
 
 def train_meshes(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Run `understudy train experiment=fluids/mesh`.
+    """Run `understudy train task=fluids/meshes`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.

@@ -13,7 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import InputError
 from data.near import did_you_mean
-from experiments.application.stage import CONF, instantiate
+from experiments.application.choices import CONF
+from experiments.application.stage import instantiate
 from experiments.application.yaml_files import load_yaml
 from simulators.adapter import Simulator
 

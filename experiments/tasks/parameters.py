@@ -31,7 +31,7 @@ from surrogates.parameters.surrogate import ParametricSurrogate
 
 @dataclass(frozen=True)
 class ParameterData(PartedData):
-    """The training data; the keys of `data` in experiment=fluids/drag, besides those of `PartedData`.
+    """The training data; the keys of `data` in task=fluids/drag, besides those of `PartedData`.
 
     Attributes:
         target: output to learn, or a list of outputs.
@@ -49,7 +49,7 @@ def parametric_config(node: DictConfig) -> ParametricConfig:
 
 
 def train_parametric(config: DictConfig, run_dir: Path) -> dict[str, float]:
-    """Run `understudy train experiment=fluids/drag`.
+    """Run `understudy train task=fluids/drag`.
 
     Raises:
         InputError: a file is missing, a key is unknown or a value is out of range.

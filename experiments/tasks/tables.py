@@ -36,7 +36,7 @@ SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split
 
 @dataclass(frozen=True)
 class TableSettings:
-    """The training data; the keys of `data` in experiment=molecules/graph.
+    """The training data; the keys of `data` in task=molecules/properties.
 
     Attributes:
         file: table, or store that `understudy simulate` wrote.
@@ -111,7 +111,7 @@ def read_table(
         raise InputError(
             "its molecules have no SMILES",
             where=str(path),
-            remedy="Train on geometries with experiment=molecules/forces",
+            remedy="Train on geometries with task=molecules/potentials",
         )
     unit_of = dict(zip(targets, [*units, *["1"] * len(targets)], strict=False))
     texts = [str(row.smiles) for row in rows]

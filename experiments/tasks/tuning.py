@@ -89,7 +89,7 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     """Keys of `model` whose values contradict the weights of `tune.surrogate`, with the reason.
 
     Args:
-        config: configuration of `understudy train experiment=molecules/forces`.
+        config: configuration of `understudy train task=molecules/potentials`.
 
     Raises:
         InputError: there is no surrogate.

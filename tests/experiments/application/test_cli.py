@@ -105,8 +105,8 @@ def make_workplace(path: Path) -> None:
         records.append("key", values, status="ok", message="", seconds=1.0, threads=1, attempts=1)
 
 
-GRAPH = ["train", "experiment=molecules/graph", "data.target=gap", "run.dir=run"]
-PIPELINE = ["pipeline", "experiment=molecules", "run.dir=run"]
+GRAPH = ["train", "task=molecules/properties", "data.target=gap", "run.dir=run"]
+PIPELINE = ["pipeline", "task=molecules", "run.dir=run"]
 SCREEN = ["screen", "surrogate=absent", "candidates=labels.csv", "out=out"]
 
 

@@ -18,7 +18,9 @@ from data.plain import from_plain, to_plain
 from data.spec import check, input_hash
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
-from experiments.application.stage import CONF, build, instantiate
+from experiments.application.choices import CONF
+from experiments.application.choices import options as options_of
+from experiments.application.stage import build, instantiate
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.run import Objective
@@ -106,34 +108,37 @@ def test_a_recipe_is_one(name: str) -> None:
 
 @pytest.mark.parametrize("name", names("objective"))
 def test_an_objective_is_one(name: str) -> None:
-    config = composed("pipeline", f"objective={name}", "experiment=molecules")
+    config = composed("pipeline", f"objective={name}", "task=molecules")
     build(Objective, config.objective, where="objective")
 
 
-@pytest.mark.parametrize("experiment", ["molecules/graph", "molecules/forces"])
-def test_an_experiment_composes(experiment: str) -> None:
-    config = composed("train", f"experiment={experiment}")
+@pytest.mark.parametrize("task", ["molecules/properties", "molecules/potentials"])
+def test_a_task_with_molecules_composes(task: str) -> None:
+    config = composed("train", f"task={task}")
     assert config.model.kind in ("properties", "potentials")
 
 
-def test_the_experiment_on_meshes_composes() -> None:
-    config = composed("train", "experiment=fluids/mesh", "data.file=x")
+def test_the_task_with_meshes_composes() -> None:
+    config = composed("train", "task=fluids/meshes", "data.file=x")
     assert mesh_config(config.model).network.blocks > 1
     assert build(MeshData, config.data, where="data").scalars == ["drag", "lift"]
     build(TrainConfig, config.train, where="train")
 
 
-@pytest.mark.parametrize("name", [n for n in names("experiment/fluids") if n not in ("drag", "mesh")])
-def test_an_experiment_with_fields_composes(name: str) -> None:
-    config = composed("train", f"experiment=fluids/{name}", "data.file=x")
+@pytest.mark.parametrize(
+    "choice",
+    ["task=fluids/fields", "task=fluids/trajectories", *(f"study=fluids/{name}" for name in names("study/fluids"))],
+)
+def test_a_task_with_fields_composes(choice: str) -> None:
+    config = composed("train", choice, "data.file=x")
     assert field_config(config.model).network is not None
     build(FieldData, config.data, where="data")
     build(TrainConfig, config.train, where="train")
 
 
-@pytest.mark.parametrize("name", names("experiment/weather"))
-def test_an_experiment_with_forecasts_composes(name: str) -> None:
-    config = composed("train", f"experiment=weather/{name}", "data.file=x")
+@pytest.mark.parametrize("choice", ["task=weather/forecasts", *(f"study=weather/{n}" for n in names("study/weather"))])
+def test_a_task_with_forecasts_composes(choice: str) -> None:
+    config = composed("train", choice, "data.file=x")
     assert weather_config(config.model).network is not None
     build(WindowData, config.data, where="data")
     build(TrainConfig, config.train, where="train")
@@ -216,13 +221,37 @@ def test_drawn_requests_fit_their_simulator_and_go_on_from_fewer(name: str, tmp_
     assert [input_hash(r) for r in draw_requests(fewer, solver)[0]] == [input_hash(r) for r in requests[:2]]
 
 
-@pytest.mark.parametrize("name", [name for name in names("") if name != "active"])
+@pytest.mark.parametrize("name", names(""))
 def test_a_stage_composes(name: str) -> None:
     assert composed(name).stage == name
 
 
+#: Choice of an earlier version -> the stage that takes it and the present choice.
+EARLIER = {
+    "molecules": ("pipeline", "task=molecules"),
+    "molecules/graph": ("train", "task=molecules/properties"),
+    "molecules/forces": ("train", "task=molecules/potentials"),
+    "fluids/trajectory": ("train", "task=fluids/trajectories"),
+    "fluids/field": ("train", "task=fluids/fields"),
+    "fluids/mesh": ("train", "task=fluids/meshes"),
+    "fluids/drag": ("train", "task=fluids/drag"),
+    "fluids/apebench": ("train", "study=fluids/apebench"),
+    "fluids/darcy": ("train", "study=fluids/darcy"),
+    "fluids/navier_stokes": ("train", "study=fluids/navier_stokes"),
+    "weather/forecast": ("train", "task=weather/forecasts"),
+    "weather/held_suarez": ("train", "study=weather/held_suarez"),
+    "weather/t2m_uk": ("train", "study=weather/t2m_uk"),
+}
+
+
+def test_earlier_names_of_experiments_choose_the_same_settings() -> None:
+    assert set(EARLIER) == set(options_of("experiment"))
+    for name, (stage, present) in EARLIER.items():
+        assert composed(stage, f"experiment={name}") == composed(stage, present) != composed(stage), name
+
+
 def test_the_pipeline_builds_all_its_parts() -> None:
-    config = composed("pipeline", "experiment=molecules")
+    config = composed("pipeline", "task=molecules")
     for node in (config.cheap, config.expensive):
         assert set(config.targets) <= {v.name for v in instantiate(node.simulator).spec.outputs}
         build(CampaignConfig, node.campaign, where="campaign")
@@ -244,7 +273,7 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
         node = composed("train", f"train={name}", "data.file=x", "data.target=y").train
         assert options(node) == {f.name for f in fields(TrainConfig)}, name
     for name in names("objective"):
-        node = composed("pipeline", f"objective={name}", "experiment=molecules").objective
+        node = composed("pipeline", f"objective={name}", "task=molecules").objective
         assert options(node) == {f.name for f in fields(Objective)}, name
     assert options(composed("simulate").campaign) == {f.name for f in fields(CampaignConfig)}
     for name in ("simulate", "pipeline"):

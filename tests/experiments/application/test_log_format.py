@@ -12,8 +12,8 @@ import pytest
 from hydra.utils import get_class
 from omegaconf import OmegaConf
 
+from experiments.application.choices import CONF
 from experiments.application.log_format import show_any_text
-from experiments.application.stage import CONF
 
 
 def test_any_text_is_logged(tmp_path: Path) -> None:

@@ -17,7 +17,8 @@ from data.molecules.featurise import encode
 from data.ranges import RANGES, interval_of, refuse_out_of_range
 from data.spec import SimulationError
 from experiments.active.loop import ActiveConfig
-from experiments.application.stage import CONF, build, instantiate
+from experiments.application.choices import CONF
+from experiments.application.stage import build, instantiate
 from experiments.comparison.fluids import FluidComparison
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings

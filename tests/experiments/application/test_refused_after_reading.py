@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from data.errors import InputError
+from experiments.application.choices import CONF
 from experiments.application.run_directory import CONFIG, run_directory
-from experiments.application.stage import CONF
 from experiments.stages.simulate import simulate
 from experiments.stages.train import train
 
@@ -24,9 +24,9 @@ REFUSED = {
         train,
         "data.file",
         ("a.csv", MOLECULES),
-        ["experiment=molecules/graph", "data.target=gap"],
+        ["task=molecules/properties", "data.target=gap"],
     ),
-    "train frames": ("train", train, "data.train", ("a.xyz", FRAMES), ["experiment=molecules/forces"]),
+    "train frames": ("train", train, "data.train", ("a.xyz", FRAMES), ["task=molecules/potentials"]),
     "simulate": ("simulate", simulate, "inputs", ("a.csv", "smiles\nno molecule\n"), ["simulator=xtb"]),
 }
 

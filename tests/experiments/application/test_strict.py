@@ -17,7 +17,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from experiments.active.loop import ActiveConfig
-from experiments.application.stage import CONF, RunDirectory
+from experiments.application.choices import CONF, groups, options
+from experiments.application.stage import RunDirectory
 from experiments.application.strict import refuse_unused
 from experiments.cli import STAGES
 from experiments.forecasting.scoring import ForecastEvaluation
@@ -51,22 +52,10 @@ def composed(stage: str, *overrides: str) -> DictConfig:
         return compose(stage, list(overrides))
 
 
-def groups(stage: str) -> list[str]:
-    """What can be chosen, as in `simulator@baseline`; the choices of active learning are the pipeline's too."""
-    items = [item for item in OmegaConf.load(CONF / f"{stage}.yaml")["defaults"] if not isinstance(item, str)]
-    return [str(key).removeprefix("optional ") for item in items for key in item]
-
-
-def options(group: str) -> list[str]:
-    name = group.partition("@")[0]
-    folder = CONF / name
-    return sorted(p.relative_to(folder).with_suffix("").as_posix() for p in folder.rglob("*.yaml"))
-
-
 def misspelt() -> list[tuple[str, str, str]]:
     """Stage, group, and an option of it."""
     choices = [(stage, group, options(group)[-1]) for stage in STAGES for group in groups(stage) if options(group)]
-    return [*choices, ("pipeline", "experiment", "molecules/active"), ("train", "experiment", "molecules/graph")]
+    return [*choices, ("pipeline", "task", "molecules"), ("train", "experiment", "molecules/graph")]
 
 
 #: One process for all, because starting one takes longer than refusing.
@@ -142,38 +131,36 @@ def test_every_setting_is_read_by_some_code(repository: Path) -> None:
                 waiting.append(typing.cast(type, hints[field.name]))
 
 
-#: Experiments of `understudy train` by the kind of surrogate, and the keys that it makes no use of.
+#: Tasks of `understudy train` by the kind of surrogate, and the keys that it makes no use of.
 OF_POTENTIALS = ["tune.head=a", "tune.frozen_body=true", "+tune.replay.main=a.xyz"]
 TRAINED: dict[str, list[str]] = {
-    "molecules/graph": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "fluids/field": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "fluids/mesh": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "fluids/drag": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "weather/forecast": [*OF_POTENTIALS, "simulator@baseline=xtb"],
-    "molecules/forces": ["tune.frozen_body=true", "+tune.replay.main=a.xyz"],
+    "task=molecules/properties": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "task=fluids/fields": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "task=fluids/meshes": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "task=fluids/drag": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
+    "task=weather/forecasts": [*OF_POTENTIALS, "simulator@baseline=xtb"],
+    "task=molecules/potentials": ["tune.frozen_body=true", "+tune.replay.main=a.xyz"],
 }
 
 
-@pytest.mark.parametrize("experiment", TRAINED)
-def test_a_training_refuses_what_its_kind_makes_no_use_of(experiment: str) -> None:
-    for override in [*TRAINED[experiment], "devices.processes=2", "devices.coordinator=a:1"]:
-        config = composed("train", f"experiment={experiment}", override)
+@pytest.mark.parametrize("task", TRAINED)
+def test_a_training_refuses_what_its_kind_makes_no_use_of(task: str) -> None:
+    for override in [*TRAINED[task], "devices.processes=2", "devices.coordinator=a:1"]:
+        config = composed("train", task, override)
         with pytest.raises(InputError, match="is not used"):
-            refuse_unused([f"experiment={experiment}", override], unused_in_training(config))
+            refuse_unused([task, override], unused_in_training(config))
     used = ["train.epochs=3", "run.dir=r", "data.seed=1", "tune.surrogate=null", "devices.distributed=false"]
-    refuse_unused(
-        [f"experiment={experiment}", *used], unused_in_training(composed("train", f"experiment={experiment}"))
-    )
+    refuse_unused([task, *used], unused_in_training(composed("train", task)))
 
 
 def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
-    old = OmegaConf.to_container(composed("train", "experiment=molecules/forces").model)
+    old = OmegaConf.to_container(composed("train", "task=molecules/potentials").model)
     assert isinstance(old, dict)
     card = {"kind": "potentials", "facts": {"config": {k: v for k, v in old.items() if k != "kind"}}}
     write_card(tmp_path, card)
 
     def refuse(*overrides: str) -> None:
-        arguments = ["experiment=molecules/forces", f"tune.surrogate={tmp_path}", *overrides]
+        arguments = ["task=molecules/potentials", f"tune.surrogate={tmp_path}", *overrides]
         refuse_unused(arguments, unused_in_training(composed("train", *arguments)))
 
     refuse()

@@ -18,7 +18,7 @@ from data.files import write_json
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
-from experiments.application.stage import CONF
+from experiments.application.choices import CONF
 from experiments.forecasting.external import ExternalForecasts
 from experiments.forecasting.report import Evaluation, render
 from experiments.forecasting.scores import Protocol, ensemble_metrics, score
@@ -69,7 +69,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         years(folder / "train", 2001, 2004)
         years(folder / "test", 2005, 2006)
         config = composed(
-            "train", "experiment=weather/forecast", f"data.file={folder / 'train'}", "data.parts=[1200,100,60,101]",
+            "train", "task=weather/forecasts", f"data.file={folder / 'train'}", "data.parts=[1200,100,60,101]",
             "model.steps=3", "model.unroll=1", "model.network.patch=1", "train.epochs=1",
             "model.noise_dims=2", "model.network.width=8", "model.network.blocks=1", "train.mlflow=false",
             "train.checkpoint_every_s=null",

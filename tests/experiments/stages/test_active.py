@@ -33,7 +33,8 @@ from experiments.active.loop import ActiveConfig, InitialConfig, shaken
 from experiments.active.report import write_frames
 from experiments.active.selection import ChoiceConfig, bags, choose, pick, worst_atom
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
-from experiments.application.stage import CONF, build, instantiate
+from experiments.application.choices import CONF
+from experiments.application.stage import build, instantiate
 from experiments.stages.active import PARTS, starts
 from experiments.tasks.forces import potential_config
 from experiments.tasks.frames import read_structures
@@ -262,7 +263,7 @@ def test_a_start_is_smiles_or_a_file_and_no_ion(tmp_path: Path) -> None:
 
 def test_the_experiment_composes_and_every_part_is_built() -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("active", ["experiment=molecules/active", "start=CCO"])
+        config = compose("active", ["start=CCO"])
         wrong = compose("active", ["start=CCO", "stop.labels=5"])
     refuse_unfit(instantiate(config.simulator))
     assert build(ActiveConfig, {name: config[name] for name in PARTS}, where="").choose.rule == "uncertain"
@@ -275,7 +276,7 @@ def test_the_experiment_composes_and_every_part_is_built() -> None:
 
 
 def test_its_help_is_its_own(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "experiments.cli", "pipeline", "experiment=molecules/active", "--help"]
+    line = [sys.executable, "-m", "experiments.cli", "active", "--help"]
     done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "stop.force_error_mev_per_angstrom" in done.stdout
@@ -317,7 +318,7 @@ def test_a_surrogate_that_does_not_know_where_it_is_unsure_is_refused() -> None:
 
 GOAL = 120.0
 TINY = [
-    "experiment=molecules/active", "start=O", "simulator=xtb",
+    "start=O", "simulator=xtb",
     "model.network.features=16", "model.network.layers=1", "model.network.basis_size=8",
     "model.ensemble=2", "first.epochs=250", "first.learning_rate=5e-3", "again.epochs=60",
     "again.learning_rate=2e-3", "initial.count=8", "explore.walkers=8", "explore.steps=200", "explore.record_every=10",
@@ -328,7 +329,7 @@ TINY = [
 
 def start(run: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", "pipeline", *TINY, f"run.dir={run}"],
+        [sys.executable, "-m", "experiments.cli", "active", *TINY, f"run.dir={run}"],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -421,7 +422,7 @@ def test_a_run_that_is_killed_twice_goes_on_to_the_same_labels(finished: tuple[P
 
 def test_a_finished_run_is_not_handed_out_as_one_from_another_start(finished: tuple[Path, str]) -> None:
     run = finished[0]
-    other = [sys.executable, "-m", "experiments.cli", "pipeline", *TINY, "seed=7", "start=CO", f"run.dir={run}"]
+    other = [sys.executable, "-m", "experiments.cli", "active", *TINY, "seed=7", "start=CO", f"run.dir={run}"]
     done = subprocess.run(other, capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert "seed=0 (now 7)" in done.stderr

@@ -87,7 +87,7 @@ def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: P
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_and_resume_it(tmp_path: Path) -> None:
     table = write_table(tmp_path / "labels.csv", 120)
-    line = [sys.executable, "-m", "experiments.cli", "train", "experiment=molecules/graph", f"data.file={table}"]
+    line = [sys.executable, "-m", "experiments.cli", "train", "task=molecules/properties", f"data.file={table}"]
     line += ["data.target=heavy", "train.epochs=3", *SMALL]
 
     def together() -> dict[str, float]:

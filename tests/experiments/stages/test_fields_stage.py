@@ -18,7 +18,7 @@ from data.fields.layout import Layout
 from data.fields.reading import read_fields
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
-from experiments.application.stage import CONF
+from experiments.application.choices import CONF
 from experiments.comparison.fluids import compare_with_solver
 from experiments.comparison.result import read
 from experiments.stages.evaluate import evaluate
@@ -49,7 +49,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
     def make(folder: Path) -> None:
         labelled(folder / "labels.zarr", folder / "simulate", 64)
-        arguments = ["experiment=fluids/trajectory", f"data.file={folder / 'labels.zarr'}", f"run.dir={folder / 'run'}"]
+        arguments = ["task=fluids/trajectories", f"data.file={folder / 'labels.zarr'}", f"run.dir={folder / 'run'}"]
         recipe = ["train.epochs=15", "train.learning_rate=1e-2", "train.mlflow=false", "train.batch_size=16"]
         train(composed("train", *arguments, *NETWORK, *recipe, "data.parts=[40,4,10,10]"), folder / "run")
 
@@ -150,7 +150,7 @@ def test_another_grid_than_that_of_the_training_is_refused(trained: Path, tmp_pa
 
 def test_a_run_goes_on_with_its_own_samples_alone(trained: Path, tmp_path: Path) -> None:
     arguments = [
-        "experiment=fluids/trajectory",
+        "task=fluids/trajectories",
         f"data.file={trained / 'labels.zarr'}",
         f"run.dir={tmp_path}",
         *NETWORK,

@@ -16,7 +16,7 @@ from data.errors import InputError
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
-from experiments.application.stage import CONF
+from experiments.application.choices import CONF
 from experiments.forecasting.campaign_states import CampaignStates
 from experiments.forecasting.costs import compare_with_core, years_per_minute
 from experiments.forecasting.report import Evaluation, _long_words, render
@@ -51,7 +51,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     def make(folder: Path) -> None:
         store(folder / "windows")
         config = composed(
-            "train", "experiment=weather/forecast", f"data.file={folder / 'windows'}", "data.parts=[60,20,20,20]",
+            "train", "task=weather/forecasts", f"data.file={folder / 'windows'}", "data.parts=[60,20,20,20]",
             "model.steps=4", "model.unroll=1", "model.network.patch=1", "train.epochs=12",
             "train.learning_rate=1e-2", *SMALL,
         )  # fmt: skip
@@ -75,7 +75,7 @@ def test_a_training_is_scored_beside_persistence_and_climatology(trained: Path) 
 def test_a_training_goes_on_from_a_forecaster_with_longer_rollouts(trained: Path, tmp_path: Path) -> None:
     first = trained / "run" / "surrogate"
     asked = [
-        "experiment=weather/forecast", f"data.file={trained / 'windows'}", "data.parts=[60,20,20,20]",
+        "task=weather/forecasts", f"data.file={trained / 'windows'}", "data.parts=[60,20,20,20]",
         "model.steps=4", "model.unroll=3", "model.network.patch=1", "train.epochs=1",
         "train.learning_rate=1e-6", f"tune.surrogate={first}", *SMALL,
     ]  # fmt: skip
@@ -290,7 +290,7 @@ def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no reference 'oracle'"):
         evaluate(composed("evaluate", *asked, "forecasts.references=[oracle]"), tmp_path)
     config = composed(
-        "train", "experiment=weather/forecast", f"data.file={trained / 'windows'}", "data.parts=[118,0,0,2]", *SMALL
+        "train", "task=weather/forecasts", f"data.file={trained / 'windows'}", "data.parts=[118,0,0,2]", *SMALL
     )
     with pytest.raises(InputError, match="follow one another"):
         train_forecaster(config, tmp_path / "run")
@@ -315,7 +315,7 @@ def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 
 def tiny(folder: Path) -> list[str]:
     return [
-        "experiment=weather/held_suarez", f"data.file={folder / 'w'}", "data.parts=[13,13,0,13]",
+        "study=weather/held_suarez", f"data.file={folder / 'w'}", "data.parts=[13,13,0,13]",
         "model.steps=2", "model.unroll=1", "model.truncation=7", "train.epochs=1", *SMALL,
     ]  # fmt: skip
 

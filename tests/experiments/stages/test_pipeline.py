@@ -20,7 +20,7 @@ import pytest
 from data.store.records import RecordStore
 
 SMALL = [
-    "experiment=molecules", "library.size=1500", "cheap.count=60", "pretrain.epochs=3", "pretrain.mlflow=false",
+    "task=molecules", "library.size=1500", "cheap.count=60", "pretrain.epochs=3", "pretrain.mlflow=false",
     "finetune.epochs=4", "expensive.train=8", "expensive.calibration=10", "expensive.test=10",
     "expensive.curve=[4]", "recheck.top=3", "recheck.random=2", "screen.top_k=50",
     "expensive.simulator.basis=sto-3g", "expensive.simulator.grid_points=[20,50]",

@@ -63,7 +63,7 @@ def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(table: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     run = tmp_path_factory.mktemp("train") / "run"
     understudy(
-        "train", "experiment=molecules/graph", f"data.file={table}", "data.smiles=smiles", "data.target=heavy",
+        "train", "task=molecules/properties", f"data.file={table}", "data.smiles=smiles", "data.target=heavy",
         "data.split=random", "data.seed=0", "train.epochs=12", "train.learning_rate=5e-3", "train.ema_decay=0.97",
         "train.mlflow=false", *NETWORK, f"run.dir={run}", cwd=table.parent,
     )  # fmt: skip
@@ -96,7 +96,7 @@ def test_training_on_a_table_writes_the_metrics_that_scripts_read(trained: Path)
 def test_a_run_is_not_resumed_on_other_data(trained: Path, table: Path, changed: str, words: str) -> None:
     before = (trained / "metrics.json").read_bytes()
     done = understudy(
-        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
+        "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.epochs=12",
         "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, changed,
         f"run.dir={trained}", cwd=table.parent, status=2,
     )  # fmt: skip
@@ -121,7 +121,7 @@ def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, ta
     note["progress"]["seconds"] = 1000.0
     write_json(newest, note)
     understudy(
-        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.epochs=12",
+        "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.epochs=12",
         "train.learning_rate=5e-3", "train.ema_decay=0.97", "train.mlflow=false", *NETWORK, f"run.dir={run}",
         cwd=tmp_path,
     )  # fmt: skip
@@ -133,7 +133,7 @@ def test_the_signal_of_a_queue_ends_a_training_with_status_130_and_a_checkpoint(
     # without the command in tests/surrogates/test_train.py.
     process = subprocess.Popen(
         [
-            sys.executable, "-m", "experiments.cli", "train", "experiment=molecules/graph", f"data.file={table}",
+            sys.executable, "-m", "experiments.cli", "train", "task=molecules/properties", f"data.file={table}",
             "data.target=heavy", "train.epochs=100000", "train.mlflow=false", *NETWORK, "run.dir=r",
         ],
         cwd=tmp_path, stderr=subprocess.PIPE, text=True,
@@ -204,7 +204,7 @@ def test_screening_a_file_and_its_prepared_library_give_the_same(trained: Path, 
 
 def test_training_stops_in_time_and_keeps_what_it_has(table: Path, tmp_path: Path) -> None:
     understudy(
-        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy", "train.max_seconds=3",
+        "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.max_seconds=3",
         "train.epochs=100000", "train.mlflow=false", *NETWORK, f"run.dir={tmp_path / 'r'}", cwd=tmp_path,
     )  # fmt: skip
     fit = json.loads((tmp_path / "r" / "fit.json").read_text())
@@ -224,7 +224,7 @@ def test_simulating_a_file_makes_a_store_that_training_takes(tmp_path: Path) -> 
     rejects = (tmp_path / "sim" / "rejects.csv").read_text().splitlines()
     assert len(rejects) == 2
     understudy(
-        "train", "experiment=molecules/graph", "data.file=labels.zarr", "data.target=gap", "train.epochs=2",
+        "train", "task=molecules/properties", "data.file=labels.zarr", "data.target=gap", "train.epochs=2",
         "data.parts=[0.4,0.1,0.4,0.1]", "train.mlflow=false", *NETWORK, "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
     assert json.loads((tmp_path / "r" / "surrogate" / "surrogate.json").read_text())["units"] == {"gap": "eV"}
@@ -253,7 +253,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
         atoms.get_forces()
     write(two, [*read(two, ":"), *turned], format="extxyz")
     understudy(
-        "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", f"data.test=[{one},{two}]",
+        "train", "task=molecules/potentials", f"data.train={train}", "data.valid=0.1", f"data.test=[{one},{two}]",
         "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
         "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
@@ -265,7 +265,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
     for stem in ("b", "c"):
         assert all(np.isfinite(metrics[f"test/{stem}/{name}"]) for name in names)
     done = understudy(
-        "train", "experiment=molecules/forces", f"data.train={train}", "data.valid=0.1", "data.seed=1",
+        "train", "task=molecules/potentials", f"data.train={train}", "data.valid=0.1", "data.seed=1",
         "train.epochs=20", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",
         "run.dir=r", cwd=tmp_path, status=2,
     )  # fmt: skip
@@ -282,7 +282,7 @@ def test_training_on_forces_writes_the_metrics_that_scripts_read(tmp_path: Path)
 
 def test_a_sweep_runs_once_for_each_value(table: Path, tmp_path: Path) -> None:
     understudy(
-        "train", "--multirun", "experiment=molecules/graph", f"data.file={table}", "data.target=heavy",
+        "train", "--multirun", "task=molecules/properties", f"data.file={table}", "data.target=heavy",
         "data.seed=0,1", "train.epochs=1", "train.mlflow=false", *NETWORK, "run.dir=sweep", cwd=tmp_path,
     )  # fmt: skip
     splits = [json.loads((tmp_path / "sweep" / str(i) / "split.json").read_text()) for i in (0, 1)]
@@ -291,7 +291,7 @@ def test_a_sweep_runs_once_for_each_value(table: Path, tmp_path: Path) -> None:
 
 def test_bad_input_ends_with_one_line_that_names_it(table: Path, tmp_path: Path) -> None:
     done = understudy(
-        "train", "experiment=molecules/graph", f"data.file={table}", "data.target=colour", cwd=tmp_path, status=2
+        "train", "task=molecules/properties", f"data.file={table}", "data.target=colour", cwd=tmp_path, status=2
     )
     assert "colour" in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1

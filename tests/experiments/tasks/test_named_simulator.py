@@ -10,7 +10,8 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
 from data.errors import InputError
-from experiments.application.stage import CONF, instantiate
+from experiments.application.choices import CONF
+from experiments.application.stage import instantiate
 from experiments.tasks.named_simulator import named_simulator
 
 
