@@ -247,7 +247,9 @@ EARLIER = {
 def test_earlier_names_of_experiments_choose_the_same_settings() -> None:
     assert set(EARLIER) == set(options_of("experiment"))
     for name, (stage, present) in EARLIER.items():
-        assert composed(stage, f"experiment={name}") == composed(stage, present) != composed(stage), name
+        config = composed(stage, f"experiment={name}", "run.dir=r")
+        assert config == composed(stage, present, "run.dir=r"), name
+        assert config != composed(stage, "run.dir=r"), name
 
 
 def test_the_pipeline_builds_all_its_parts() -> None:
