@@ -76,17 +76,17 @@ def score(
     from hydra import compose, initialize_config_dir
 
     from benchmarks.field_tables import trajectory_table
+    from data.settings import build
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
-    from experiments.tasks.fields import field_config
     from surrogates.fields.fit import fit_field
+    from surrogates.fields.task import FieldTask
     from surrogates.learning.field_metrics import gmean_nrmse, nrmse_per_step
     from surrogates.learning.loop import TrainConfig
 
     shutil.rmtree(folder, ignore_errors=True)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["study=fluids/apebench", "data.file=none", *overrides])
-    surrogate_config = field_config(config.model)
+    surrogate_config = FieldTask.model_settings(config.model)
     learn, test = trajectory_table(trajectories(scenario, "train")), trajectories(scenario, "test")
     batches = TRAIN * (TRAIN_STEPS + 1 - surrogate_config.unroll) // BATCH
     recipe = build(TrainConfig, config.train, where="train")

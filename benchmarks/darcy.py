@@ -62,12 +62,14 @@ def ours(
     from flax import nnx
     from hydra import compose, initialize_config_dir
 
+    from data.settings import build
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
-    from experiments.tasks.fields import FieldData, field_config, score_fields, train_surrogate
+    from experiments.stages.train import task_of, train_on
+    from surrogates.fields.scores import score_fields
     from surrogates.fields.surrogate import FieldSurrogate
+    from surrogates.fields.task import FieldData
     from surrogates.learning.field_metrics import relative_l2
-    from surrogates.learning.loop import TrainConfig
+    from surrogates.learning.sample_task import Read
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = ["study=fluids/darcy", f"data.file={files['train']}", f"data.parts=[{1000 - VALID},{VALID},0,0]"]
@@ -85,15 +87,7 @@ def ours(
         for name, path in files.items()
     }
     start = time.perf_counter()
-    train_surrogate(
-        reads["train"],
-        {},
-        data,
-        field_config(config.model),
-        build(TrainConfig, config.train, where="train"),
-        folder,
-        progress=False,
-    )
+    train_on(task_of(config), Read(reads["train"], {}), folder, progress=False)
     spent = time.perf_counter() - start
     surrogate = FieldSurrogate.load(folder / "surrogate")
     errors = {n: score_fields(surrogate, reads[n], "test")["test/relative_l2"] for n in ("16", "32")}

@@ -79,10 +79,9 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
     from hydra import compose, initialize_config_dir
 
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
     from experiments.application.usage import cpu_seconds
-    from experiments.tasks.parameters import ParameterData, parametric_config, train_on_table
-    from surrogates.learning.loop import TrainConfig
+    from experiments.stages.train import task_of, train_on
+    from surrogates.learning.sample_task import Read
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = ["task=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
@@ -91,10 +90,8 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
     from data.parameters import read_parameters
 
     table, _ = read_parameters(store, ["drag"])
-    data = build(ParameterData, config.data, where="data")
-    recipe = build(TrainConfig, config.train, where="train")
     start = cpu_seconds()
-    metrics = train_on_table(table, {}, data, parametric_config(config.model), recipe, folder, progress=False)
+    metrics = train_on(task_of(config), Read(table, {}), folder, progress=False)
     return metrics, cpu_seconds() - start
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def simulate_core(store: Path, workers: int, settings: Sequence[str]) -> Path:
 
     from experiments.application.choices import CONF
     from experiments.application.stage import instantiate
-    from experiments.tasks.sampled import draw_requests
+    from experiments.campaigns.sampled import draw_requests
     from simulators.campaigns.campaign import CampaignConfig, run_campaign
 
     settings = ["simulator=held_suarez", "inputs=null", *settings]
@@ -208,14 +209,13 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from data.sphere.windows import WindowStore
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
     from experiments.forecasting.campaign_states import CampaignStates
     from experiments.forecasting.drift import Drift
     from experiments.forecasting.scoring import evaluate_forecaster
-    from experiments.tasks.forecasts import WindowData, train_on_windows, weather_config
+    from experiments.stages.train import task_of, train_on
     from simulators.atmosphere.windows import core_windows
     from surrogates.forecasts.surrogate import Forecaster
-    from surrogates.learning.loop import TrainConfig
+    from surrogates.forecasts.task import ForecastTask, Windows
 
     folder = (options.out / "held_suarez").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -238,8 +238,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not (into / "surrogate" / "surrogate.json").exists():
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 config = compose("train", [*overrides, *more])
-            data, recipe = build(WindowData, config.data, where="data"), build(TrainConfig, config.train, where="train")
-            train_on_windows(store, data, weather_config(config.model), recipe, into, init=init, progress=False)
+            task = task_of(config)
+            assert isinstance(task, ForecastTask)
+            train_on(replace(task, init=init), Windows(store), into, progress=False)
         return Forecaster.load(into / "surrogate")
 
     def ensemble(name: str, head: str) -> list[Result]:

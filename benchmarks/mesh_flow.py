@@ -50,10 +50,11 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     from hydra import compose, initialize_config_dir
 
     from data.meshes.records import read_meshes
+    from data.settings import build
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
-    from experiments.tasks.meshes import MeshData, mesh_config, train_on_meshes
-    from surrogates.learning.loop import TrainConfig
+    from experiments.stages.train import task_of, train_on
+    from surrogates.learning.sample_task import Read
+    from surrogates.meshes.task import MeshData
     from surrogates.trained import load_surrogate
 
     settings = ["task=fluids/meshes", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
@@ -67,8 +68,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     if note.exists() and json.loads(note.read_text()) == asked:
         return dict(load_surrogate(folder / "surrogate").scores)
     shutil.rmtree(folder, ignore_errors=True)
-    recipe = build(TrainConfig, config.train, where="train")
-    metrics = train_on_meshes(samples, {}, data, mesh_config(config.model), recipe, folder, progress=False)
+    metrics = train_on(task_of(config), Read(samples, {}), folder, progress=False)
     write_json(note, asked)
     return metrics
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import Float, Int
 
+from data.settings import build
 from experiments.application.choices import CONF
-from experiments.application.stage import build
 
 if TYPE_CHECKING:
     from surrogates.learning.loop import TrainConfig
@@ -56,13 +56,13 @@ def default_configuration(
     """
     from hydra import compose, initialize_config_dir
 
-    from experiments.stages.train import molecular_config
     from surrogates.learning.loop import TrainConfig
+    from surrogates.properties.task import PropertyTask
 
     settings = ["task=molecules/properties", "data.file=gaps.csv", "data.target=gap", *overrides]
     with initialize_config_dir(str(CONF), version_base="1.3"):
         composed = compose("train", settings)
-    model = molecular_config(composed.model)
+    model = PropertyTask.model_settings(composed.model)
     recipe = build(TrainConfig, composed.train, where="train")
     return model, recipe if max_seconds is None else replace(recipe, max_seconds=max_seconds)
 

@@ -105,10 +105,10 @@ def train_operator(
     from hydra import compose, initialize_config_dir
 
     from benchmarks.field_tables import trajectory_table
+    from data.settings import build
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
-    from experiments.tasks.fields import field_config
     from surrogates.fields.fit import fit_field
+    from surrogates.fields.task import FieldTask
     from surrogates.learning.loop import TrainConfig
 
     shutil.rmtree(folder, ignore_errors=True)
@@ -119,7 +119,7 @@ def train_operator(
     surrogate, result = fit_field(
         trajectory_table(coarse[valid_count:]),
         trajectory_table(coarse[:valid_count]),
-        field_config(config.model),
+        FieldTask.model_settings(config.model),
         build(TrainConfig, config.train, where="train"),
         folder,
         progress=False,

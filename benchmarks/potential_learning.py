@@ -82,7 +82,7 @@ def ours(folder: Path, parts: dict[str, Path], surrogate: str, seconds: float, o
     from hydra import compose, initialize_config_dir
 
     from experiments.application.choices import CONF
-    from experiments.tasks.forces import train_forces
+    from experiments.stages.train import task_of, train_task
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = ["task=molecules/potentials", f"model={surrogate}", f"data.train={parts['train']}"]
@@ -91,7 +91,7 @@ def ours(folder: Path, parts: dict[str, Path], surrogate: str, seconds: float, o
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)
     start = time.perf_counter()
-    metrics = train_forces(config, folder)
+    metrics = train_task(task_of(config), folder)
     spent = time.perf_counter() - start
     return {"seconds": spent, **{name: metrics[f"train/{name}"] for name in LOOP}}
 
@@ -162,9 +162,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(
             "there are no peers or not enough cores to share", where="--together", remedy="Leave it out, or --cores 2"
         )
-    from experiments.tasks.force_scores import evaluate_forces
-    from experiments.tasks.frames import read_structures
+    from surrogates.potentials.frames import read_structures
     from surrogates.potentials.references import isolated_energies
+    from surrogates.potentials.scores import evaluate_frames
+    from surrogates.potentials.surrogate import Potential
 
     mace = None if options.no_peers else Mace(options.peers.resolve(), len(cores))
     name = None if mace is None else mace.version()
@@ -204,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         asked = [str(name), f"{training['seconds']:g} s", f"{len(cores)} cores"]
                         theirs = measure_once(folder / "mace.json", asked, train_mace, resume=options.resume)
                     theirs |= mace.score(mace.model(folder / "mace" / "run"), {"test": test_file}, None)["test"]
-                scores = evaluate_forces(folder / surrogate / "surrogate", [test_file])
+                scores = evaluate_frames(Potential.load(folder / surrogate / "surrogate"), [test_file])
                 head = f"{molecule}, {minutes:g} CPU minutes, {surrogate}"
                 for key, unit in METRICS.items():
                     value = scores[f"test/{test_file.stem}/{key}"]

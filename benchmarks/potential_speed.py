@@ -42,8 +42,8 @@ def mixed_batch(smiles_file: Path, aspirin_file: Path, molecules: int, frames: i
     from benchmarks.chemprop import read_smiles
     from data.spec import SimulationError
     from data.structures.table import Structures
-    from experiments.tasks.frames import read_structures
     from simulators.chemistry.conformers import ConformerConfig, embed
+    from surrogates.potentials.frames import read_structures
 
     smiles = read_smiles(smiles_file)
     order = np.random.default_rng(0).permutation(len(smiles))
@@ -152,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--no-peers", action="store_true", help="run Understudy alone")
     options = parser.parse_args(argv)
     cores = pin(options.cores)
-    from experiments.tasks.force_scores import evaluate_forces
+    from surrogates.potentials.scores import evaluate_frames
     from surrogates.potentials.surrogate import Potential
 
     learned = options.out / "potential_learning" / "ethanol"
@@ -188,7 +188,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         if not where.is_dir():
             raise InputError(f"no surrogate in {where}", where="--surrogates", remedy="Run potential_learning for it")
         potential = Potential.load(where)
-        scores = evaluate_forces(where, [test])
+        scores = evaluate_frames(potential, [test])
         errors = {key: scores[f"test/{test.stem}/{key}"] for key in METRICS}
         for key, unit in METRICS.items():
             label = f"{surrogate}: ethanol {key.split('_')[0]} MAE"

@@ -103,7 +103,7 @@ def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> l
 def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:
     """Record the calls of all parts in the first batch of a file; return them, its molecules, and the architecture."""
     from benchmarks.parts import record_calls
-    from experiments.tasks.frames import read_structures
+    from surrogates.potentials.frames import read_structures
     from surrogates.potentials.networks.table import ARCHITECTURES
 
     if potential.facts.config.ensemble != 1:
@@ -153,7 +153,7 @@ def fill(path: Path, text: str) -> None:
 
 def find_surrogate(out: Path, data: Path, surrogate: str) -> Path:
     """Path of a surrogate of that configuration: from `potential_learning`, else a new one trained for a second."""
-    from experiments.tasks.frames import read_structures
+    from surrogates.potentials.frames import read_structures
 
     learned = sorted((out / "potential_learning").glob(f"*/*/{surrogate}/surrogate"), key=lambda p: float(p.parts[-3]))
     if learned:

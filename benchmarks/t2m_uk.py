@@ -32,13 +32,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     from data.sphere.writing import write_windows
     from experiments.application.choices import CONF
-    from experiments.application.stage import build
-    from experiments.forecasting.scores import Protocol, score
-    from experiments.tasks.forecasts import WindowData, train_on_windows, weather_config
+    from experiments.stages.train import task_of, train_on
     from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
     from surrogates.forecasts.references import ClimatologyForecast, Forecasts, LinearAutoregression, Persistence
+    from surrogates.forecasts.scores import Protocol, score
     from surrogates.forecasts.surrogate import Forecaster
-    from surrogates.learning.loop import TrainConfig
+    from surrogates.forecasts.task import Windows
 
     source = Reanalysis(str(data_file(options.data, FILE, "weather")))
     folder = (options.out / "t2m_uk").resolve()
@@ -47,10 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["study=weather/t2m_uk", f"data.file={folder / 'windows'}", *options.set])
     began = time.perf_counter()
-    train_on_windows(
-        store, build(WindowData, config.data, where="data"), weather_config(config.model),
-        build(TrainConfig, config.train, where="train"), folder / "run", progress=False,
-    )  # fmt: skip
+    train_on(task_of(config), Windows(store), folder / "run", progress=False)
     seconds = time.perf_counter() - began
     forecaster = Forecaster.load(folder / "run" / "surrogate")
     # The climatology uses all hours before the test; that of the linear model only the hours of its fit.

@@ -9,7 +9,10 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
+
+from data.errors import InputError
+from data.near import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,18 @@ class Family:
     Attributes:
         name: word of the kind, which is also the name of its folder under `surrogates/`.
         surrogate_name: name of the class of its surrogates, in the module `surrogate` of that folder.
+        task_name: name of the class of its trainings, in the module `task` of that folder; it reads, splits, fits and
+            scores, and names the settings of the data.
         earlier_name: word of the kind in cards of earlier versions, if it had another one. Fingerprints hash this
             word, so that those of surrogates that were saved before do not change.
+        candidates: what a screen ranks by a surrogate of this kind; None if it cannot rank candidates.
     """
 
     name: str
     surrogate_name: str
+    task_name: str
     earlier_name: str = ""
+    candidates: Literal["molecules", "numbers"] | None = None
 
     @property
     def hashed_name(self) -> str:
@@ -38,16 +46,41 @@ class Family:
         cls: type[Any] = getattr(importlib.import_module(f"surrogates.{self.name}.surrogate"), self.surrogate_name)
         return cls
 
+    @property
+    def task(self) -> type[Any]:
+        """The class of the trainings of this kind, a `surrogates.learning.task.Task`."""
+        cls: type[Any] = getattr(importlib.import_module(f"surrogates.{self.name}.task"), self.task_name)
+        return cls
+
 
 _ALL = (
-    Family("properties", "MolecularSurrogate", "molecular"),
-    Family("potentials", "Potential", "potential"),
-    Family("fields", "FieldSurrogate", "field"),
-    Family("meshes", "MeshSurrogate", "mesh"),
-    Family("parameters", "ParametricSurrogate", "parametric"),
-    Family("forecasts", "Forecaster", "weather"),
+    Family("properties", "MolecularSurrogate", "PropertyTask", "molecular", candidates="molecules"),
+    Family("potentials", "Potential", "PotentialTask", "potential"),
+    Family("fields", "FieldSurrogate", "FieldTask", "field"),
+    Family("meshes", "MeshSurrogate", "MeshTask", "mesh"),
+    Family("parameters", "ParametricSurrogate", "ParameterTask", "parametric", candidates="numbers"),
+    Family("forecasts", "Forecaster", "ForecastTask", "weather"),
 )
 #: Word of a kind -> the kind.
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}
 #: Word of a kind in cards of earlier versions -> its word now.
 RENAMED: Mapping[str, str] = {family.earlier_name: family.name for family in _ALL if family.earlier_name}
+
+
+def family_of(kind: object, *, where: str) -> Family:
+    """The kind that a configuration names.
+
+    Args:
+        kind: word of the kind.
+        where: key of the configuration, for the message.
+
+    Raises:
+        InputError: there is no such kind, or it has another word now.
+    """
+    word = str(kind)
+    if word in RENAMED:
+        raise InputError(f"this kind is called {RENAMED[word]} now", where=where, remedy=f"Write {RENAMED[word]}")
+    if word not in FAMILIES:
+        remedies = [did_you_mean(word, list(FAMILIES)), f"There are {', '.join(FAMILIES)}"]
+        raise InputError(f"no kind {word!r} of surrogates", where=where, remedy=" ".join(filter(None, remedies)))
+    return FAMILIES[word]

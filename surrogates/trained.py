@@ -23,6 +23,7 @@ from data.files import remove_listed, sync_directory, write_json
 from data.json_files import read_plain
 from data.plain import PlainError, from_plain, to_plain, within
 from data.ranges import refuse_out_of_range
+from data.settings import existing_file
 from simulators.adapter import Simulator
 from surrogates.family import FAMILIES, RENAMED
 from surrogates.learning.checkpoints import load_arrays, save_arrays
@@ -179,6 +180,19 @@ def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
         raise CorruptStoreError(
             f"it does not describe the weights beside it: {error.problem}", where=str(directory / CARD), remedy=REMEDY
         ) from error
+
+
+def surrogate_directory(value: str | None, key: str) -> Path:
+    """The directory of a surrogate, from its path or that of the run that trained it.
+
+    Raises:
+        InputError: there is no surrogate.
+    """
+    path = existing_file(value, key)
+    for candidate in (path, path / "surrogate"):
+        if (candidate / CARD).exists():
+            return candidate
+    raise InputError(f"no {CARD} in it", where=str(path), remedy="Name a directory that understudy train made")
 
 
 def load_surrogate(directory: str | Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import xarray as xr
 
 from data.store.records import RecordStore
-from experiments.tasks.named_simulator import named_simulator
+from experiments.campaigns.named_simulator import named_simulator
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.summary import CampaignSummary

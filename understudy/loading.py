@@ -5,8 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from experiments.application.stage import surrogate_directory
-from surrogates.trained import Surrogate, load_surrogate
+from surrogates.trained import Surrogate, load_surrogate, surrogate_directory
 
 
 def load(directory: str | Path) -> Surrogate:

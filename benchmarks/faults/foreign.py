@@ -200,7 +200,7 @@ def _read_library(path: Path) -> object:
 
 
 def _read_run(path: Path) -> object:
-    from experiments.tasks.named_simulator import _used_by
+    from experiments.campaigns.named_simulator import _used_by
 
     return _used_by(path, ["simulator.points=8"], key="simulator")
 

@@ -30,7 +30,6 @@ from experiments.active.selection import ChoiceConfig, choose
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.application.ledger import Ledger
 from experiments.application.run_directory import configuration_checked
-from experiments.tasks.forces import fingerprint
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
 from surrogates.learning.loop import TrainConfig
@@ -39,6 +38,7 @@ from surrogates.potentials.baseline import refuse_cells
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.training_frames import fingerprint
 
 
 @dataclass(frozen=True)

@@ -23,19 +23,20 @@ from data.costs import label_core_seconds, training_core_seconds
 from data.errors import InputError
 from data.fields.layout import Layout
 from data.fields.physics import refuse_other_physics
+from data.settings import build
 from data.spec import Coordinate
-from experiments.application.stage import build, instantiate
+from experiments.application.stage import instantiate
 from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.grid_solver import GridSolver
 from experiments.comparison.ladder import Rung, self_check
 from experiments.comparison.report import write_page
 from experiments.comparison.resolution import Answer, GridError, grid_error
 from experiments.comparison.result import Comparison, compare, show
-from experiments.tasks.parts import domain_share
 from simulators.fluids.spectral.resample import resample
 from simulators.requests import DrawSettings, Range
 from surrogates.fields.networks.table import ARCHITECTURES
 from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.learning.parts import domain_share
 
 LOG = logging.getLogger(__name__)
 PAGE = "comparison.html"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.reading import Reading
+from data.settings import existing_file
 from data.sphere.windows import WindowStore
 from data.store.records import RecordStore
-from experiments.application.stage import existing_file
 from simulators.atmosphere.windows import Core, core_windows
 from simulators.rebuild import rebuild
 

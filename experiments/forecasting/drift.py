@@ -16,14 +16,15 @@ from jaxtyping import Float
 
 from data.errors import InputError
 from data.reading import Reading
+from data.settings import existing_file
 from data.spec import content_hash
 from data.sphere.states import TIME, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
-from experiments.application.stage import existing_file, surrogate_directory
 from experiments.forecasting.reference_states import part_of_training
 from experiments.forecasting.stability import out_of_range
 from surrogates.forecasts.surrogate import Forecaster
+from surrogates.trained import surrogate_directory
 
 #: Days between the nominal times of two states, so that each is a segment of its own.
 APART = 10

@@ -12,10 +12,10 @@ import numpy as np
 from data.errors import InputError
 from data.json_files import read_plain, reading
 from data.plain import entry
+from data.settings import existing_file
 from data.sphere.states import WeatherLayout
 from data.sphere.statistics import Climatology, hour_of_day
 from data.sphere.windows import WindowStore
-from experiments.application.stage import existing_file
 from experiments.forecasting.words import REFERENCES
 from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble
 from surrogates.forecasts.references import (

@@ -37,7 +37,7 @@ class Evaluation:
 
     Attributes:
         layout: layout of the states.
-        scores: see `experiments.forecasting.scores.score`.
+        scores: see `surrogates.forecasts.scores.score`.
         shown: indices of the channels with figures of their own.
         maps, spectra, zonal: figures, by section.
         animation: animation as HTML; empty for none.

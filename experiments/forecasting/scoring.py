@@ -15,22 +15,23 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.errors import InputError
 from data.files import atomic_directory, write_json
 from data.reading import Reading
+from data.settings import build, existing_file
 from data.sphere.windows import WindowStore
-from experiments.application.stage import build, existing_file, show_readings
+from experiments.application.stage import show_readings
 from experiments.forecasting import figures
 from experiments.forecasting.external import ExternalForecasts
 from experiments.forecasting.reference_states import AskedStates, ReferenceStates, reference_states
 from experiments.forecasting.report import Evaluation, count_wins, write_page
-from experiments.forecasting.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
 from experiments.forecasting.stability import long_run
 from experiments.forecasting.words import EXTERNAL
 from experiments.pages.style import Drawing
-from experiments.tasks.overlap import UNSEEN
 from surrogates.forecasts.config import LeadBands
 from surrogates.forecasts.lead_times import refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.metrics import zonal_spectrum
 from surrogates.forecasts.references import Regressed, leads
+from surrogates.forecasts.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
 from surrogates.forecasts.surrogate import Forecaster
+from surrogates.learning.overlap import UNSEEN
 
 #: Least number of members of a climatological ensemble, if the training has enough states.
 CLIMATE_MEMBERS = 10

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from experiments.screening.objective import Objective
-from experiments.tasks.scores import unit_suffix
+from surrogates.learning.scores import unit_suffix
 
 BASELINES: tuple[str, ...] = ("mean", "cheap_linear", "morgan_ridge", "morgan_forest")
 #: Stages that come before the first prediction; the learning curve serves the report alone.

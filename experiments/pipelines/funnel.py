@@ -197,7 +197,7 @@ def standard_forms(metrics: Mapping[str, float]) -> dict[str, str]:
 
 def closing_rows(metrics: Mapping[str, float], targets: Sequence[str], units: Mapping[str, str]) -> dict[str, str]:
     """The rows of the table that ends a pipeline run."""
-    from experiments.tasks.scores import unit_suffix
+    from surrogates.learning.scores import unit_suffix
 
     rows = {
         "candidates screened": f"{metrics['screen/molecules']:,.0f} at {metrics['screen/molecules_per_second']:,.0f}/s",

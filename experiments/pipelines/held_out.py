@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from data.files import listed_path
 from data.molecules.foreign import encode
 from experiments.pipelines import baselines
-from experiments.tasks.scores import scores, unit_suffix
+from surrogates.learning.scores import scores, unit_suffix
 from surrogates.properties.surrogate import MolecularSurrogate
 
 

@@ -17,9 +17,9 @@ from data.checksums import verify
 from data.errors import InputError
 from data.files import listed_path
 from data.formats.cells import safe_frame
+from experiments.campaigns.named_simulator import named_simulator
 from experiments.screening.ledger import result_parts
 from experiments.screening.objective import Objective
-from experiments.tasks.named_simulator import named_simulator
 from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig

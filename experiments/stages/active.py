@@ -12,20 +12,20 @@ from omegaconf import MISSING, DictConfig
 from data.errors import InputError
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.settings import build, existing_file
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
 from experiments.active.labelling import refuse_unfit
 from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
 from experiments.active.report import closing_rows, write_report
 from experiments.application.run_directory import rejects_path
-from experiments.application.stage import StageSettings, application, build, existing_file, instantiate, summary
-from experiments.tasks.force_scores import reading_shown
-from experiments.tasks.forces import potential_config
-from experiments.tasks.frames import KeySettings, read_structures
+from experiments.application.stage import StageSettings, application, instantiate, reading_shown, summary
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig, embed_foreign
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.loop import TrainConfig
+from surrogates.potentials.frames import KeySettings, read_structures
+from surrogates.potentials.task import PotentialTask
 
 #: Suffixes of files of geometries; any other text is read as SMILES.
 FILES = (".xyz", ".extxyz", ".sdf", ".db")
@@ -100,7 +100,7 @@ def active(config: DictConfig, run_dir: Path) -> None:
     refuse_unfit(simulator)
     settings = build(ActiveConfig, {name: config[name] for name in PARTS}, where="")
     learner = Learner(
-        potential_config(config.model),
+        PotentialTask.model_settings(config.model),
         build(TrainConfig, config.first, where="first"),
         build(TrainConfig, config.again, where="again"),
     )

@@ -23,12 +23,13 @@ from data.molecules.files import iter_smiles_chunks
 from data.molecules.foreign import graphs, smiles_problems
 from data.processes.parsing import Lost
 from data.rejects import RejectLog, Rejects
+from data.settings import build, existing_file
 from data.spec import content_hash
 from data.splits import Split
 from data.splits import canonical as canonical_forms
 from experiments.application.ledger import Ledger
 from experiments.application.run_directory import configuration_checked
-from experiments.application.stage import application, build, existing_file, instantiate, summary
+from experiments.application.stage import application, instantiate, summary
 from experiments.pipelines import funnel
 from experiments.pipelines import held_out as evaluation
 from experiments.pipelines.baselines import morgan_counts
@@ -39,7 +40,6 @@ from experiments.pipelines.settings import PipelineSettings, refuse_unanswerable
 from experiments.screening.run import ScreenConfig, screen
 from experiments.screening.sources import identity, open_source, unused_of_candidates
 from experiments.stages.screen import read_objective
-from experiments.stages.train import molecular_config
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
@@ -53,6 +53,7 @@ from surrogates.learning.resuming import record_training_data
 from surrogates.learning.tracking import log_scores
 from surrogates.properties.fit import fit_molecular
 from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
+from surrogates.properties.task import PropertyTask
 
 
 @dataclass(frozen=True)
@@ -191,7 +192,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     settings = build(PipelineSettings, config, where="")
     targets, seed = settings.targets, settings.seed
     objective = read_objective(config.objective)
-    model_config = molecular_config(config.model)
+    model_config = PropertyTask.model_settings(config.model)
     recipes = {name: build(TrainConfig, config[name], where=name) for name in ("pretrain", "finetune")}
     cheap = method(config.cheap, config.conformers, run_dir / "labels" / "cheap.zarr")
     expensive = method(config.expensive, config.conformers, run_dir / "labels" / "expensive.zarr")

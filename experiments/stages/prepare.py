@@ -8,7 +8,8 @@ from pathlib import Path
 from omegaconf import MISSING, DictConfig
 
 from data.files import write_json
-from experiments.application.stage import StageSettings, application, build, existing_file, summary
+from data.settings import build, existing_file
+from experiments.application.stage import StageSettings, application, summary
 from experiments.screening.library_writing import prepare as prepare_library
 from experiments.screening.sources import unused_of_candidates
 from simulators.chemistry.standardise import check_steps

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from omegaconf import MISSING, DictConfig
 
-from experiments.application.stage import StageSettings, application, build, existing_file, summary
+from data.settings import build, existing_file
+from experiments.application.stage import StageSettings, application, summary
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,17 +12,19 @@ from omegaconf.errors import MissingMandatoryValue
 
 from data.errors import InputError
 from data.files import write_json
-from experiments.application.stage import StageSettings, application, build, existing_file, surrogate_directory
+from data.settings import build, existing_file
+from experiments.application.stage import StageSettings, application
 from experiments.screening.designs import designs_drawn, designs_in
 from experiments.screening.recheck_designs import Recheck, recheck_designs
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.run import screen as screen_file
 from experiments.screening.sources import unused_of_candidates
 from simulators.requests import Range
+from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.parameters.surrogate import ParametricSurrogate
 from surrogates.properties.surrogate import MolecularSurrogate
-from surrogates.trained import load_surrogate, read_card
+from surrogates.trained import load_surrogate, read_card, surrogate_directory
 
 #: Value of `candidates` for designs that are drawn instead of read.
 SAMPLED = "sampled"
@@ -84,18 +87,24 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     names = ("top_k", "distinct", "smiles", "standardise", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
-    surrogate = load_surrogate(surrogate_directory(settings.surrogate, "surrogate"))
-    if isinstance(surrogate, ParametricSurrogate):
-        _screen_designs(surrogate, settings, replace(how, objective=objective), config)
-        return
-    if not isinstance(surrogate, MolecularSurrogate):
+    directory = surrogate_directory(settings.surrogate, "surrogate")
+    candidates = FAMILIES[read_card(directory)["kind"]].candidates
+    surrogate = load_surrogate(directory)
+    if candidates is None:
         raise InputError(
             f"{surrogate.name} takes {', '.join(v.name for v in surrogate.spec.inputs)}, not SMILES or rows of numbers",
             where="surrogate",
-            remedy="Screen with one that understudy train task=molecules/properties or fluids/drag made",
+            remedy="Screen with one of properties or of parameters, such as those of understudy train "
+            "task=molecules/properties or fluids/drag",
         )
-    candidates = existing_file(settings.candidates, "candidates")
-    screen_file(surrogate, candidates, Path(settings.out), replace(how, objective=objective))
+    SCREENS[candidates](surrogate, settings, replace(how, objective=objective), config)
+
+
+def _screen_molecules(
+    surrogate: MolecularSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
+) -> None:
+    """Screen the molecules of a file or of a prepared library."""
+    screen_file(surrogate, existing_file(settings.candidates, "candidates"), Path(settings.out), how)
 
 
 def _screen_designs(
@@ -129,6 +138,13 @@ def _screen_designs(
         write_json(out / "metrics.json", {**summary.metrics(), **recheck_metrics})
 
 
+#: Kind of candidates -> what screens them.
+SCREENS: Mapping[str, Callable[[Any, ScreenSettings, ScreenConfig, DictConfig], None]] = {
+    "molecules": _screen_molecules,
+    "numbers": _screen_designs,
+}
+
+
 def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
     """The training domain as ranges, which are logarithmic for inputs of which the surrogate takes the logarithm."""
     facts = surrogate.facts
@@ -141,19 +157,20 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     """Keys that this kind of surrogate or candidates does not use, with the reason; see `application.strict`."""
     try:
         kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
+        numbers = FAMILIES[kind].candidates == "numbers"
     except (InputError, MissingMandatoryValue):
         # The stage itself reports this error.
         return {}
     unused: dict[str, str] = {}
-    if kind == "parameters":
+    if numbers:
         unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")
         unused["workers"] = "rows of numbers are parsed where they are read"
     else:
         unused |= unused_of_candidates(Path(str(config.candidates)))
         unused["recheck"] = "only a screen of parameters is re-checked; understudy pipeline re-checks molecules"
-    if kind != "parameters" or str(config.candidates) != SAMPLED:
+    if not numbers or str(config.candidates) != SAMPLED:
         unused["sampling"] = "nothing is drawn without a surrogate of parameters and candidates=sampled"
-    if kind == "parameters" and config.recheck.simulator is None:
+    if numbers and config.recheck.simulator is None:
         unused["recheck"] = "nothing is solved without recheck.simulator"
     return unused
 

@@ -20,13 +20,14 @@ from data.molecules.tally import TableTally
 from data.processes.parsing import Lost
 from data.reading import Reading
 from data.rejects import RejectLog, Rejects
+from data.settings import build, existing_file
 from data.spec import dataset
 from data.splits import canonical
 from data.structures.frame_names import FrameKeys
 from experiments.application.run_directory import rejects_path
-from experiments.application.stage import StageSettings, application, build, existing_file, instantiate, show_readings
+from experiments.application.stage import StageSettings, application, instantiate, show_readings
+from experiments.campaigns.frame_requests import FrameRequests, Silent
 from experiments.screening.readings import StandardForms, standard_said
-from experiments.tasks.frame_requests import FrameRequests, Silent
 from simulators.adapter import ReadsFiles, Simulator
 from simulators.campaigns.campaign import CampaignConfig, run_campaign
 from simulators.campaigns.summary import CampaignSummary
@@ -107,7 +108,7 @@ def simulate(config: DictConfig, run_dir: Path) -> None:
     simulator = instantiate(config.simulator)
     campaign = build(CampaignConfig, config.campaign, where="campaign")
     if settings.sampling is not None:
-        from experiments.tasks.sampled import draw_requests
+        from experiments.campaigns.sampled import draw_requests
 
         drawn, count = draw_requests(config.sampling, simulator)
         if isinstance(simulator, ReadsFiles) and (reading := simulator.reading()) is not None:

@@ -14,15 +14,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from data.errors import InputError
 from data.files import write_json
 from data.reading import Reading
+from data.settings import build
 from data.sphere.windows import WindowStore
-from experiments.application.stage import (
-    StageSettings,
-    application,
-    build,
-    instantiate,
-    show_readings,
-    summary,
-)
+from experiments.application.stage import StageSettings, application, instantiate, show_readings, summary
 
 
 @runtime_checkable

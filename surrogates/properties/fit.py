@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from surrogates.learning.checkpoints import checksum
 from surrogates.learning.conformal import Conformal, refuse_too_few
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.fit_note import note_fit
-from surrogates.learning.loop import Stats, TrainConfig, fit
+from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.losses import LossName, masked_error
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
@@ -44,8 +44,91 @@ def fit_molecular(
     label_fingerprint: str,
     init: MolecularSurrogate | None = None,
     progress: bool = True,
-    on_start: Callable[[], None] = lambda: None,
 ) -> MolecularSurrogate:
+    """Train an ensemble and calibrate it, and note in `run_dir` what it learned from and what it cost.
+
+    A second run in the directory resumes, if the data and the settings are unchanged. For the arguments see
+    `fit_ensemble`.
+
+    Raises:
+        InputError: see `fit_ensemble`; or `run_dir` contains a training on other data.
+    """
+    usable_rows(targets, split, init)
+    record_training_data(run_dir, training_identity(table, targets, split, config, init))
+    surrogate, result = fit_ensemble(
+        table,
+        targets,
+        split,
+        config,
+        training,
+        run_dir,
+        units=units,
+        label_fingerprint=label_fingerprint,
+        init=init,
+        progress=progress,
+    )
+    note_fit(result, run_dir)
+    return surrogate
+
+
+def usable_rows(
+    targets: Mapping[str, Float[np.ndarray, " molecule"]], split: Split, init: MolecularSurrogate | None = None
+) -> Int[np.ndarray, " row"]:
+    """The rows of the training part that have a label.
+
+    Raises:
+        InputError: there is none, a target has too few labels for calibration, or `init` has other targets.
+    """
+    if init is not None and init.targets != tuple(targets):
+        raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {tuple(targets)}")
+    values = _columns(targets)
+    train = np.asarray(split["train"])
+    train = train[np.isfinite(values[train]).any(axis=1)]
+    if not len(train):
+        raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
+    for k, name in enumerate(targets):
+        refuse_too_few(values[np.asarray(split["calibration"]), k], name, where="calibration part")
+    return train
+
+
+def training_identity(
+    table: GraphTable,
+    targets: Mapping[str, Float[np.ndarray, " molecule"]],
+    split: Split,
+    config: MolecularConfig,
+    init: MolecularSurrogate | None = None,
+) -> dict[str, str]:
+    """Hashes of all that a resumed run must have in common with the run, by words for messages.
+
+    Args:
+        table: the molecules.
+        targets: labels of the molecules by name of the target; NaN where a label is missing.
+        split: parts "train" and "valid".
+        config: settings of the ensemble; with `init` its settings count.
+        init: the surrogate whose weights are fine-tuned.
+    """
+    values, names = _columns(targets), tuple(targets)
+    return {
+        "training part": _identity(table, values, names, usable_rows(targets, split)),
+        "validation part": _identity(table, values, names, np.asarray(split["valid"])),
+        "network": content_hash(asdict(config if init is None else init.facts.config)),
+        "pretrained surrogate": "none" if init is None else init.fingerprint,
+    }
+
+
+def fit_ensemble(
+    table: GraphTable,
+    targets: Mapping[str, Float[np.ndarray, " molecule"]],
+    split: Split,
+    config: MolecularConfig,
+    training: TrainConfig,
+    run_dir: Path,
+    *,
+    units: Mapping[str, str],
+    label_fingerprint: str,
+    init: MolecularSurrogate | None = None,
+    progress: bool = True,
+) -> tuple[MolecularSurrogate, FitResult]:
     """Train an ensemble and calibrate it.
 
     Args:
@@ -55,27 +138,19 @@ def fit_molecular(
             empty, and then the intervals are those of the uncalibrated ensemble).
         config: settings of the ensemble; ignored with `init`, whose settings are kept.
         training: settings of the training loop.
-        run_dir: directory of the history, the checkpoints and `fit.json`; a second run in it resumes, if the data and
-            the settings are unchanged.
+        run_dir: directory of the history and the checkpoints, from which a stopped run resumes.
         units: unit of each target.
         label_fingerprint: fingerprint of the labels.
         init: a surrogate whose weights are fine-tuned. For each target, a line fitted to the new labels maps its
             predictions to the initial predictions of the fine-tuned one.
         progress: whether to show a progress bar.
-        on_start: called after all checks of the input, before the first step.
 
     Raises:
-        InputError: there is no labelled molecule to train on, a target has no labels or too few for calibration, `init`
-            has other targets, or `run_dir` contains a training on other data.
+        InputError: there is no labelled molecule to train on, a target has no labels or too few for calibration, or
+            `init` has other targets.
     """
     names = tuple(targets)
-    values = np.stack([np.asarray(targets[name], np.float64) for name in names], axis=1)
-    train = np.asarray(split["train"])
-    train = train[np.isfinite(values[train]).any(axis=1)]
-    if not len(train):
-        raise InputError("no labelled molecule is left to train on", remedy="Give more labels or another split")
-    for k, name in enumerate(names):
-        refuse_too_few(values[np.asarray(split["calibration"]), k], name, where="calibration part")
+    values, train = _columns(targets), usable_rows(targets, split, init)
     if init is None:
         standardise = Standardise.fit(names, values[train])
         buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
@@ -83,8 +158,6 @@ def fit_molecular(
         model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed))
         before: tuple[str, ...] = ()
     else:
-        if init.targets != names:
-            raise InputError(f"pre-trained on {init.targets}, to be fine-tuned on {names}")
         config, model = init.facts.config, init.model
         standardise = _align_scale(init, table.take(train), values[train])
         buckets, domain = init.facts.buckets, init.facts.domain.join(Domain.of(table.take(train)))
@@ -99,16 +172,6 @@ def fit_molecular(
         return GraphSource(table, part, labels[part], with_room(buckets), size, seed=training.seed, shuffle=shuffle)
 
     valid = np.asarray(split["valid"])
-    record_training_data(
-        run_dir,
-        {
-            "training part": _identity(table, values, names, train),
-            "validation part": _identity(table, values, names, valid),
-            "network": content_hash(asdict(config)),
-            "pretrained surrogate": "none" if init is None else init.fingerprint,
-        },
-    )
-    on_start()
     result = fit(
         model,
         ensemble_loss(config.loss),  # type: ignore[arg-type]
@@ -118,11 +181,11 @@ def fit_molecular(
         run_dir,
         progress=progress,
     )
-    note_fit(result, run_dir)
     ensemble = result.model
     assert isinstance(ensemble, Ensemble)
     facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
-    return calibrate(MolecularSurrogate(ensemble, facts), table, values, np.asarray(split["calibration"]))
+    surrogate = MolecularSurrogate(ensemble, facts)
+    return calibrate(surrogate, table, values, np.asarray(split["calibration"])), result
 
 
 def calibrate(
@@ -153,6 +216,10 @@ def ensemble_loss(kind: LossName) -> object:
         return value, {"loss": (absolute.sum(), counted.sum())}
 
     return loss
+
+
+def _columns(targets: Mapping[str, Float[np.ndarray, " molecule"]]) -> Float[np.ndarray, "molecule target"]:
+    return np.stack([np.asarray(labels, np.float64) for labels in targets.values()], axis=1)
 
 
 def _identity(

@@ -20,7 +20,7 @@ from rdkit import Chem
 from data.spec import Variable
 from data.store.records import RecordStore
 from experiments.screening.recheck_statistics import Rate
-from experiments.tasks.scores import scores, unit_suffix
+from surrogates.learning.scores import scores, unit_suffix
 
 UNITS = {"gap": "eV", "dipole_moment": "Debye"}
 CENTRE = {"gap": (7.0, 1.2), "dipole_moment": (2.6, 1.4)}

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import Any
+from typing import Any, TypeVar
 
 from data.errors import InputError
 from data.near import did_you_mean
 from data.plain import PlainError, Tagged
+from data.settings import build
 
 WHERE = "model.network"
+C = TypeVar("C")
 
 
 class Architectures(Tagged, Mapping[str, tuple[type[Any], Any]]):
@@ -68,3 +70,27 @@ class Architectures(Tagged, Mapping[str, tuple[type[Any], Any]]):
             return self.from_plain(value)
         except PlainError as error:
             raise InputError(error.problem, where=".".join(filter(None, (WHERE, error.key)))) from error
+
+
+def settings_of_surrogate(settings: type[Any], config: type[C], node: Mapping[str, Any], table: Architectures) -> C:
+    """The settings of a surrogate with a network that is chosen from a table, from a part of a configuration.
+
+    Args:
+        settings: dataclass of the keys other than `kind` and `network`.
+        config: dataclass of the settings of the surrogate, with the fields of `settings` and `network`.
+        node: the part of the configuration.
+        table: the architectures.
+
+    Raises:
+        InputError: an architecture or key is unknown, or a value has a wrong type or is out of range.
+    """
+    network = node.get("network") or {}
+    name = str(network.get("architecture"))
+    if name not in table:
+        raise InputError(f"no architecture {name!r}; there are {', '.join(table)}", where=f"{WHERE}.architecture")
+    inner = {str(k): v for k, v in network.items() if k != "architecture"}
+    outer = {str(k): v for k, v in node.items() if k not in ("kind", "network")}
+    chosen = build(table[name][0], inner, where=WHERE)
+    described: Any = config
+    instance: C = described(**vars(build(settings, outer, where="model")), network=chosen)
+    return instance

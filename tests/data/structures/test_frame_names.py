@@ -21,7 +21,7 @@ from data.molecules.writing import write_ase_db, write_extxyz
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
 from data.structures.table import Structures
-from experiments.tasks.frames import read_structures
+from surrogates.potentials.frames import read_structures
 
 
 def frame(head: str, atoms: str = "O 0 0 0\nO 0 0 1.2075\n") -> str:

@@ -23,8 +23,9 @@ from experiments.application.stage import instantiate, summary
 from experiments.application.system_errors import system_error
 from experiments.application.targets import refuse_other_targets, targets
 from experiments.cli import STAGES, run_stage
-from experiments.stages.evaluate import compared, in_units_of
-from experiments.tasks.tables import Table
+from surrogates.learning.sample_task import target_columns
+from surrogates.properties.scores import in_units_of
+from surrogates.properties.tables import Table
 
 
 def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -200,12 +201,12 @@ def test_only_errors_of_paths_and_disks_are_the_users(tmp_path: Path) -> None:
 
 
 def test_as_many_columns_as_targets_are_compared() -> None:
-    assert compared(["gap", "dipole"], []) == {"gap": "gap", "dipole": "dipole"}
-    assert compared(["gap"], ["measured"]) == {"gap": "measured"}
+    assert target_columns(["gap", "dipole"], []) == {"gap": "gap", "dipole": "dipole"}
+    assert target_columns(["gap"], ["measured"]) == {"gap": "measured"}
     with pytest.raises(InputError, match=r"2 columns are named, the surrogate has 1 targets \(gap\)"):
-        compared(["gap"], ["a", "b"])
+        target_columns(["gap"], ["a", "b"])
     with pytest.raises(InputError, match="a is named for more than one"):
-        compared(["gap", "dipole"], ["a", "a"])
+        target_columns(["gap", "dipole"], ["a", "a"])
 
 
 def test_a_target_outside_the_project_is_never_instantiated(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.plain import from_plain, to_plain
+from data.settings import build
 from data.spec import check, input_hash
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.application.choices import options as options_of
-from experiments.application.stage import build, instantiate
+from experiments.application.stage import instantiate
+from experiments.campaigns.sampled import draw_requests
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
 from experiments.screening.run import Objective
@@ -29,24 +31,15 @@ from experiments.stages.prepare import PrepareSettings
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings, read_objective
 from experiments.stages.simulate import SimulateSettings
-from experiments.stages.train import TrainSettings, molecular_config
+from experiments.stages.train import TrainSettings
 from experiments.stages.windows import WindowsSettings
-from experiments.tasks.fields import FieldData, field_config
-from experiments.tasks.forces import StructureSettings, potential_config
-from experiments.tasks.forecasts import WindowData, weather_config
-from experiments.tasks.meshes import MeshData, mesh_config
-from experiments.tasks.parameters import parametric_config
-from experiments.tasks.sampled import draw_requests
-from experiments.tasks.tables import TableSettings
 from simulators.adapter import Simulator
 from simulators.atmosphere.core.states import WINDS
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
-from surrogates.fields.facts import FieldConfig
-from surrogates.forecasts.config import WeatherConfig
+from surrogates.family import FAMILIES
 from surrogates.learning.loop import TrainConfig
-from surrogates.meshes.facts import MeshConfig
-from surrogates.potentials.facts import PotentialConfig
+from surrogates.potentials.task import PotentialTask
 
 
 def names(folder: str) -> list[str]:
@@ -74,30 +67,16 @@ def test_a_simulator_is_built(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", names("model"))
 def test_a_surrogate_is_described(name: str) -> None:
     node = composed("train", f"model={name}", "data.file=x", "data.target=y").model
-    if node.kind == "properties":
-        assert molecular_config(node).ensemble >= 1
-    elif node.kind == "fields":
-        fields_config = field_config(node)
-        assert from_plain(FieldConfig, json.loads(json.dumps(to_plain(fields_config)))) == fields_config
-    elif node.kind == "parameters":
-        assert parametric_config(node).ensemble >= 1
-    elif node.kind == "meshes":
-        meshes = mesh_config(node)
-        assert from_plain(MeshConfig, json.loads(json.dumps(to_plain(meshes)))) == meshes
-    elif node.kind == "forecasts":
-        weather = weather_config(node)
-        assert from_plain(WeatherConfig, json.loads(json.dumps(to_plain(weather)))) == weather
-    else:
-        config = potential_config(node)
-        assert config.ensemble >= 1
-        assert from_plain(PotentialConfig, json.loads(json.dumps(to_plain(config)))) == config
+    config = FAMILIES[node.kind].task.model_settings(node)
+    assert config.ensemble >= 1
+    assert from_plain(type(config), json.loads(json.dumps(to_plain(config)))) == config
 
 
 def test_an_unknown_architecture_or_key_is_named() -> None:
     with pytest.raises(InputError, match="no architecture 'nequip'; there are painn, ace"):
-        potential_config(composed("train", "model=painn", "model.network.architecture=nequip").model)
+        PotentialTask.model_settings(composed("train", "model=painn", "model.network.architecture=nequip").model)
     with pytest.raises(InputError, match="degree"):
-        potential_config(composed("train", "model=painn", "+model.network.degree=3").model)
+        PotentialTask.model_settings(composed("train", "model=painn", "+model.network.degree=3").model)
 
 
 @pytest.mark.parametrize("name", names("train"))
@@ -112,36 +91,27 @@ def test_an_objective_is_one(name: str) -> None:
     build(Objective, config.objective, where="objective")
 
 
-@pytest.mark.parametrize("task", ["molecules/properties", "molecules/potentials"])
-def test_a_task_with_molecules_composes(task: str) -> None:
-    config = composed("train", f"task={task}")
-    assert config.model.kind in ("properties", "potentials")
+#: The tasks and studies that `understudy train` takes; task=molecules is one of `understudy pipeline`.
+TRAININGS = [f"{group}={name}" for group in ("task", "study") for name in options_of(group) if name != "molecules"]
 
 
-def test_the_task_with_meshes_composes() -> None:
+@pytest.mark.parametrize("choice", TRAININGS)
+def test_a_task_or_study_describes_a_training_of_its_kind(choice: str) -> None:
+    config = composed("train", choice)
+    task = FAMILIES[config.model.kind].task
+    assert config.model.kind == task.KIND
+    assert task.model_settings(config.model).ensemble >= 1
+    needed = [key for key in ("file", "train", "target") if OmegaConf.is_missing(config.data, key)]
+    for key in needed:
+        config.data[key] = "x"
+    assert type(build(task.DATA, config.data, where="data")) is task.DATA
+    build(TrainConfig, config.train, where="train")
+
+
+def test_the_task_on_meshes_learns_drag_and_lift_too() -> None:
     config = composed("train", "task=fluids/meshes", "data.file=x")
-    assert mesh_config(config.model).network.blocks > 1
-    assert build(MeshData, config.data, where="data").scalars == ["drag", "lift"]
-    build(TrainConfig, config.train, where="train")
-
-
-@pytest.mark.parametrize(
-    "choice",
-    ["task=fluids/fields", "task=fluids/trajectories", *(f"study=fluids/{name}" for name in names("study/fluids"))],
-)
-def test_a_task_with_fields_composes(choice: str) -> None:
-    config = composed("train", choice, "data.file=x")
-    assert field_config(config.model).network is not None
-    build(FieldData, config.data, where="data")
-    build(TrainConfig, config.train, where="train")
-
-
-@pytest.mark.parametrize("choice", ["task=weather/forecasts", *(f"study=weather/{n}" for n in names("study/weather"))])
-def test_a_task_with_forecasts_composes(choice: str) -> None:
-    config = composed("train", choice, "data.file=x")
-    assert weather_config(config.model).network is not None
-    build(WindowData, config.data, where="data")
-    build(TrainConfig, config.train, where="train")
+    assert build(FAMILIES["meshes"].task.DATA, config.data, where="data").scalars == ["drag", "lift"]
+    assert FAMILIES["meshes"].task.model_settings(config.model).network.blocks > 1
 
 
 @pytest.mark.parametrize("name", names("source"))
@@ -281,9 +251,10 @@ def test_every_option_can_be_set_because_its_file_lists_it() -> None:
     assert options(composed("simulate").campaign) == {f.name for f in fields(CampaignConfig)}
     for name in ("simulate", "pipeline"):
         assert options(composed(name).conformers) == {f.name for f in fields(ConformerConfig)}, name
-    assert options(composed("train", "data=table").data) == {f.name for f in fields(TableSettings)}
-    assert options(composed("train", "data=structures").data) == {f.name for f in fields(StructureSettings)}
-    assert options(composed("train", "data=fields").data) == {f.name for f in fields(FieldData)}
+    for choice in TRAININGS:
+        config = composed("train", choice)
+        data = FAMILIES[config.model.kind].task.DATA
+        assert options(config.data) == {f.name for f in fields(data)}, choice
 
 
 @pytest.mark.parametrize(

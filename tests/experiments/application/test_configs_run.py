@@ -26,14 +26,10 @@ from experiments.application.choices import CONF, options
 from experiments.stages.report import report
 from experiments.stages.screen import read_objective
 from experiments.stages.simulate import simulate
-from experiments.stages.train import train_graph
-from experiments.tasks.fields import train_fields
-from experiments.tasks.forces import train_forces
-from experiments.tasks.forecasts import train_forecaster
-from experiments.tasks.meshes import evaluate_meshes, train_meshes
-from experiments.tasks.parameters import train_parametric
+from experiments.stages.train import task_of, train_task
 from surrogates.learning.learned_from import read_hashes
 from surrogates.learning.loop import _Loop
+from surrogates.meshes.task import MeshTask
 from surrogates.trained import load_surrogate
 
 
@@ -166,15 +162,15 @@ def material(data: str, folder: Path) -> list[str]:
     return [*more, "model.buckets=1", "model.committee=0"]
 
 
-#: A score that a training on each kind of data ends with, and the stage that does it.
-ENDS: dict[str, tuple[str, Any]] = {
-    "table": ("test/mae", train_graph),
-    "parameters": ("test/mae", train_parametric),
-    "meshes": ("test/m/velocity/relative_l2", train_meshes),
-    "windows": ("test/rmse/2m_temperature/12h", train_forecaster),
-    "fields": ("test/relative_l2", train_fields),
-    "darcy": ("test/relative_l2", train_fields),
-    "structures": ("test/f/forces_mae_mev_per_angstrom", train_forces),
+#: A score that a training on each kind of data ends with.
+ENDS = {
+    "table": "test/mae",
+    "parameters": "test/mae",
+    "meshes": "test/m/velocity/relative_l2",
+    "windows": "test/rmse/2m_temperature/12h",
+    "fields": "test/relative_l2",
+    "darcy": "test/relative_l2",
+    "structures": "test/f/forces_mae_mev_per_angstrom",
 }
 
 
@@ -185,9 +181,9 @@ def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, dat
     if data in ("fields", "windows", "structures"):
         small = {"layers": 1} if data == "structures" else SMALLER.get(surrogate, {"layers": 1, "width": 8})
         choices += [f"model.network.{k}={v}" for k, v in small.items()]
-    score, stage = ENDS[data]
-    metrics = stage(composed("train", *choices, *material(data, tmp_path)), tmp_path / "run")
-    assert np.isfinite(metrics[score])
+    config = composed("train", *choices, *material(data, tmp_path))
+    metrics = train_task(task_of(config), tmp_path / "run")
+    assert np.isfinite(metrics[ENDS[data]])
     if data == "fields":
         assert 0 <= metrics["test/points_in_band"] <= 1
     assert json.loads((tmp_path / "run" / "fit.json").read_text())["epochs"] == 1
@@ -224,7 +220,7 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
     assert history.startswith(first)
     assert history.count("\n") == json.loads((tmp_path / "run" / "fit.json").read_text())["epochs"] == 2
     metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    assert np.isfinite(metrics[ENDS[data][0]])
+    assert np.isfinite(metrics[ENDS[data]])
     if data == "meshes":
         assert 0 <= metrics["test/pressure/points_in_band"] <= 1
         # Predicting the mean would score 1, whatever the size of the mean.
@@ -235,7 +231,8 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
         assert metrics["test/m/unseen/drag/mae"] == metrics["test/drag/mae"]
         assert metrics["train/label_core_seconds"] == 24
         saved = tmp_path / "run" / "surrogate"
-        scored = evaluate_meshes(load_surrogate(saved), [tmp_path / "m.zarr"], learned=read_hashes(saved))
+        surrogate, hashes = load_surrogate(saved), read_hashes(saved)
+        scored = MeshTask.evaluate(surrogate, [tmp_path / "m.zarr"], {}, None, [], learned=hashes)
         for name in ("drag/mae", "seen", "unseen/drag/mae"):
             assert scored[f"test/m/{name}"] == metrics[f"test/m/{name}"]
 

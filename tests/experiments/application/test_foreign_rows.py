@@ -21,11 +21,11 @@ from experiments.screening.library_writing import prepare
 from experiments.stages.active import starts
 from experiments.stages.pipeline import draw
 from experiments.stages.simulate import requests
-from experiments.tasks.tables import read_table
 from simulators.chemistry.conformers import ConformerConfig, embed
 from simulators.chemistry.smiles import FromSmiles
 from simulators.chemistry.standardise import standard_smiles
 from simulators.chemistry.variables import GEOMETRY
+from surrogates.properties.tables import read_table
 
 CHAIN = "C" * 30_000
 TOO_LONG = "30,000 characters; a SMILES has at most 5,000"

@@ -15,10 +15,12 @@ from omegaconf import DictConfig, OmegaConf
 from data.errors import InputError
 from data.molecules.featurise import encode
 from data.ranges import RANGES, interval_of, refuse_out_of_range
+from data.settings import build
 from data.spec import SimulationError
 from experiments.active.loop import ActiveConfig
 from experiments.application.choices import CONF
-from experiments.application.stage import build, instantiate
+from experiments.application.stage import instantiate
+from experiments.campaigns.sampled import Sampling
 from experiments.comparison.fluids import FluidComparison
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
@@ -28,37 +30,34 @@ from experiments.stages.active import PARTS
 from experiments.stages.prepare import PrepareSettings
 from experiments.stages.screen import ScreenSettings
 from experiments.stages.simulate import SimulateSettings
-from experiments.stages.train import molecular_config
-from experiments.tasks.fields import FieldData, field_config
-from experiments.tasks.forces import StructureSettings, potential_config
-from experiments.tasks.forecasts import WindowData, weather_config
-from experiments.tasks.meshes import MeshData, mesh_config
-from experiments.tasks.parameters import ParameterData, parametric_config
-from experiments.tasks.sampled import Sampling
-from experiments.tasks.tables import TableSettings, read_table
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig, embed
 from simulators.chemistry.xtb import XTB
+from surrogates.family import FAMILIES
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.dynamics.dynamics import DynamicsConfig
+from surrogates.properties.tables import read_table
 
 Builder = Callable[[DictConfig], Any]
-NETWORKS: list[tuple[str, Builder, str]] = [
-    ("mpnn", molecular_config, "network.features"),
-    ("fno", field_config, "network.width"),
-    ("parametric", parametric_config, "width"),
-    ("mesh", mesh_config, "ensemble"),
-    ("weather_conv", weather_config, "damping"),
-    ("painn", potential_config, "network.cutoff_angstrom"),
-]
-DATA: list[tuple[str, type, str]] = [
-    ("table", TableSettings, "seed"),
-    ("structures", StructureSettings, "calibration"),
-    ("fields", FieldData, "seed"),
-    ("meshes", MeshData, "seed"),
-    ("parameters", ParameterData, "parts[0]"),
-    ("windows", WindowData, "parts[0]"),
-]
+#: A surrogate of each kind, and one of its numbers.
+NETWORKS = {
+    "properties": ("mpnn", "network.features"),
+    "fields": ("fno", "network.width"),
+    "parameters": ("parametric", "width"),
+    "meshes": ("mesh", "ensemble"),
+    "forecasts": ("weather_conv", "damping"),
+    "potentials": ("painn", "network.cutoff_angstrom"),
+}
+#: The group of data of each kind, and one of its numbers.
+DATA = {
+    "properties": ("table", "seed"),
+    "potentials": ("structures", "calibration"),
+    "fields": ("fields", "seed"),
+    "meshes": ("meshes", "seed"),
+    "parameters": ("parameters", "parts[0]"),
+    "forecasts": ("windows", "parts[0]"),
+}
+TASKS = {kind: family.task for kind, family in FAMILIES.items()}
 
 
 def built(cls: type, where: str) -> Builder:
@@ -73,10 +72,16 @@ def active(config: DictConfig) -> Any:
 PARTS_BUILT: list[tuple[str, str, str, Builder, str]] = [
     ("simulate", "simulator=xtb", "simulator", instantiate, "electronic_temperature"),
     ("simulate", "simulator=ngsolve", "simulator", instantiate, "body.radius"),
-    *(("train", f"model={name}", "model", builder, number) for name, builder, number in NETWORKS),
+    *(
+        ("train", f"model={name}", "model", TASKS[kind].model_settings, number)
+        for kind, (name, number) in NETWORKS.items()
+    ),
     ("train", "train=graph", "train", built(TrainConfig, "train"), "max_seconds"),
     ("train", "train=graph", "train", built(TrainConfig, "train"), "patience"),
-    *(("train", f"data={name}", "data", built(cls, "data"), number) for name, cls, number in DATA),
+    *(
+        ("train", f"data={name}", "data", built(TASKS[kind].DATA, "data"), number)
+        for kind, (name, number) in DATA.items()
+    ),
     ("simulate", "sampling=burgers", "sampling", built(Sampling, "sampling"), "ranges.viscosity.low"),
     ("screen", "objective=small_gap", "objective", built(Objective, "objective"), "kappa"),
     ("windows", "source=file", "source", instantiate, "step_hours"),

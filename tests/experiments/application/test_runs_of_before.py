@@ -22,8 +22,8 @@ from experiments.application.run_directory import run_directory
 from experiments.application.stage import instantiate
 from experiments.application.targets import targets
 from experiments.application.yaml_files import load_yaml, read_yaml
+from experiments.campaigns.named_simulator import named_simulator
 from experiments.pages.run_files import load_run
-from experiments.tasks.named_simulator import named_simulator
 
 SAVED = Path(__file__).parents[2] / "saved" / "runs"
 

@@ -20,6 +20,7 @@ from experiments.active.loop import ActiveConfig
 from experiments.application.choices import CONF, groups, options
 from experiments.application.stage import RunDirectory
 from experiments.application.strict import refuse_unused
+from experiments.campaigns.sampled import Sampling
 from experiments.cli import STAGES
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
@@ -34,17 +35,11 @@ from experiments.stages.screen import ScreenSettings, unused_in_screen
 from experiments.stages.simulate import SimulateSettings, unused_in_simulation
 from experiments.stages.train import TrainSettings, unused_in_training
 from experiments.stages.windows import WindowsSettings
-from experiments.tasks.fields import FieldData
-from experiments.tasks.forces import StructureSettings
-from experiments.tasks.forecasts import WindowData
-from experiments.tasks.meshes import MeshData
-from experiments.tasks.parameters import ParameterData
-from experiments.tasks.sampled import Sampling
-from experiments.tasks.tables import TableSettings
-from experiments.tasks.tuning import TuneConfig
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
+from surrogates.family import FAMILIES
 from surrogates.learning.loop import TrainConfig
+from surrogates.potentials.tuning import TuneConfig
 
 
 def composed(stage: str, *overrides: str) -> DictConfig:
@@ -94,8 +89,9 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
 #: What the code of each part of a configuration is built into.
 SETTINGS: tuple[type, ...] = (
     *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
-    *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig, TableSettings, StructureSettings, FieldData),
-    *(MeshData, ParameterData, WindowData, TuneConfig, TrainConfig, Recheck, Sampling, Objective, CampaignConfig),
+    *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig),
+    *(TuneConfig, TrainConfig, Recheck, Sampling, Objective, CampaignConfig),
+    *(family.task.DATA for family in FAMILIES.values()),
     *(ConformerConfig, ForecastEvaluation),
 )
 

@@ -21,11 +21,11 @@ from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.forecasting.external import ExternalForecasts
 from experiments.forecasting.report import Evaluation, render
-from experiments.forecasting.scores import Protocol, ensemble_metrics, score
 from experiments.stages.evaluate import evaluate
-from experiments.tasks.forecasts import train_forecaster
+from experiments.stages.train import task_of, train_task
 from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble
 from surrogates.forecasts.references import ClimatologyForecast, Regressed, mean_forecast
+from surrogates.forecasts.scores import Protocol, ensemble_metrics, score
 
 #: Half a year a year, so that the other half is unknown, in six years of daily states.
 GRID = WeatherGrid((30.0, 40.0, 50.0), (0.0, 10.0, 20.0, 30.0))
@@ -74,7 +74,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
             "model.noise_dims=2", "model.network.width=8", "model.network.blocks=1", "train.mlflow=false",
             "train.checkpoint_every_s=null",
         )  # fmt: skip
-        train_forecaster(config, folder / "run")
+        train_task(task_of(config), folder / "run")
 
     return once("forecast-other-windows", make)
 

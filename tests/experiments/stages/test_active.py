@@ -23,6 +23,7 @@ from small_potential import SMALL, WATER, potential
 from benchmarks.active_learning import ERROR, Run
 from data.errors import CorruptStoreError, InputError
 from data.molecules.files import read
+from data.settings import build
 from data.spec import SimulationError, dataset
 from data.store.records import RecordStore
 from data.structures.table import Structures
@@ -34,10 +35,8 @@ from experiments.active.report import write_frames
 from experiments.active.selection import ChoiceConfig, bags, choose, pick, worst_atom
 from experiments.active.stopping import Audit, StopConfig, expected_error, frame_errors, good_enough
 from experiments.application.choices import CONF
-from experiments.application.stage import build, instantiate
+from experiments.application.stage import instantiate
 from experiments.stages.active import PARTS, starts
-from experiments.tasks.forces import potential_config
-from experiments.tasks.frames import read_structures
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.chemistry.conformers import ConformerConfig
@@ -46,8 +45,10 @@ from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.baseline import refuse_cells, request
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
+from surrogates.potentials.frames import read_structures
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.task import PotentialTask
 
 WATER_XTB = XTB(outputs=("energy", "forces"))
 
@@ -267,7 +268,7 @@ def test_the_experiment_composes_and_every_part_is_built() -> None:
         wrong = compose("active", ["start=CCO", "stop.labels=5"])
     refuse_unfit(instantiate(config.simulator))
     assert build(ActiveConfig, {name: config[name] for name in PARTS}, where="").choose.rule == "uncertain"
-    assert potential_config(config.model).ensemble > 1
+    assert PotentialTask.model_settings(config.model).ensemble > 1
     for name in ("first", "again"):
         assert build(TrainConfig, config[name], where=name).max_seconds is None, "a clock would not repeat itself"
     build(CampaignConfig, config.campaign, where="campaign")

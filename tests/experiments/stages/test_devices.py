@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 
 from data.molecules.featurise import encode
-from experiments.tasks.tables import read_table
+from surrogates.properties.tables import read_table
 from surrogates.trained import load_surrogate
 
 SMALL = [
@@ -44,7 +44,7 @@ import jax, numpy as np
 from data.molecules.featurise import encode
 from data.splits import Split
 from experiments.screening.run import ScreenConfig, screen
-from experiments.tasks.tables import read_table
+from surrogates.properties.tables import read_table
 from surrogates.properties.fit import fit_molecular
 from surrogates.properties.surrogate import MolecularConfig
 from surrogates.properties.mpnn import MPNNConfig

@@ -24,8 +24,8 @@ from experiments.comparison.result import read
 from experiments.stages.evaluate import evaluate
 from experiments.stages.simulate import simulate
 from experiments.stages.train import train
-from experiments.tasks.fields import FieldData
-from experiments.tasks.parts import split
+from surrogates.fields.task import FieldData
+from surrogates.learning.parts import split
 from surrogates.trained import load_surrogate
 
 SOLVER = ["equation=burgers", "points=32", "save_dt=0.05", "steps=3", "dt=0.0125", "varied=[viscosity]"]

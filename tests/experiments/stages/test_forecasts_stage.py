@@ -20,16 +20,16 @@ from experiments.application.choices import CONF
 from experiments.forecasting.campaign_states import CampaignStates
 from experiments.forecasting.costs import compare_with_core, years_per_minute
 from experiments.forecasting.report import Evaluation, _long_words, render
-from experiments.forecasting.scores import Protocol, ensemble_metrics, score
 from experiments.forecasting.scoring import _write_scores
 from experiments.forecasting.stability import Climate, long_run, runs_apart
 from experiments.stages.evaluate import evaluate
 from experiments.stages.simulate import simulate
+from experiments.stages.train import task_of, train_task
 from experiments.stages.windows import windows
-from experiments.tasks.forecasts import train_forecaster
 from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.windows import core_windows
 from surrogates.forecasts.references import ClimatologyForecast, Persistence
+from surrogates.forecasts.scores import Protocol, ensemble_metrics, score
 from surrogates.forecasts.seeps import climates
 from surrogates.forecasts.surrogate import Forecaster
 
@@ -55,7 +55,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
             "model.steps=4", "model.unroll=1", "model.network.patch=1", "train.epochs=12",
             "train.learning_rate=1e-2", *SMALL,
         )  # fmt: skip
-        metrics = train_forecaster(config, folder / "run")
+        metrics = train_task(task_of(config), folder / "run")
         (folder / "run" / "metrics.json").write_text(json.dumps(metrics))
 
     return once("forecast-stage", make)
@@ -79,14 +79,14 @@ def test_a_training_goes_on_from_a_forecaster_with_longer_rollouts(trained: Path
         "model.steps=4", "model.unroll=3", "model.network.patch=1", "train.epochs=1",
         "train.learning_rate=1e-6", f"tune.surrogate={first}", *SMALL,
     ]  # fmt: skip
-    metrics = train_forecaster(composed("train", *asked), tmp_path / "run")
+    metrics = train_task(task_of(composed("train", *asked)), tmp_path / "run")
     before = json.loads((trained / "run" / "metrics.json").read_text())
     # With next to no learning rate it forecasts as before, and its cost holds that of both trainings.
     key = "test/rmse/temperature_0.5/24h"
     assert metrics[key] == pytest.approx(before[key], rel=0.01)
     assert metrics["train/seconds"] > before["train/seconds"]
     with pytest.raises(InputError, match="its network is another"):
-        train_forecaster(composed("train", *asked, "model.network.width=6"), tmp_path / "other")
+        train_task(task_of(composed("train", *asked, "model.network.width=6")), tmp_path / "other")
 
 
 def test_an_evaluation_writes_scores_and_a_page(trained: Path, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ def test_what_does_not_fit_is_refused(trained: Path, tmp_path: Path) -> None:
         "train", "task=weather/forecasts", f"data.file={trained / 'windows'}", "data.parts=[118,0,0,2]", *SMALL
     )
     with pytest.raises(InputError, match="follow one another"):
-        train_forecaster(config, tmp_path / "run")
+        train_task(task_of(config), tmp_path / "run")
 
 
 @pytest.fixture(scope="module")
@@ -308,7 +308,7 @@ def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         simulate(composed("simulate", *asked, f"out={folder / 'core'}", f"run.dir={folder / 'sim'}"), folder / "sim")
         overrides = [f"source.path={folder / 'core'}", f"out={folder / 'w'}"]
         windows(composed("windows", "source=campaign", *overrides), folder / "run")
-        train_forecaster(composed("train", *tiny(folder)), folder / "fit")
+        train_task(task_of(composed("train", *tiny(folder))), folder / "fit")
 
     return once("cored", make)
 
@@ -371,7 +371,7 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
     # The core keeps its own wavenumbers of what it is given.
     nearest = np.abs(first[:, None] - expected[None])[..., : store.layout.index("surface_pressure")[0]]
     assert np.median(nearest, axis=(2, 3, 4)).min(axis=1).max() < 1.0
-    metrics = train_forecaster(composed("train", *tiny(cored), f"data.also=[{tmp_path / 'also'}]"), tmp_path / "fit")
+    metrics = train_task(task_of(composed("train", *tiny(cored), f"data.also=[{tmp_path / 'also'}]")), tmp_path / "fit")
     assert metrics["train/states"] == 13 + len(also)
     assert metrics["train/label_core_seconds"] == pytest.approx(store.label_core_seconds + also.label_core_seconds)
     learned = json.loads((tmp_path / "fit" / "learned_from.json").read_text())

@@ -16,13 +16,13 @@ from data.fields.layout import Layout
 from data.fields.samples import Fields
 from data.plain import from_plain, to_plain
 from data.spec import Coordinate, SimulationError, Variable
-from experiments.tasks.fields import score_fields
 from surrogates.fields.bands import Bands
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.fit import fit_field
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.fields.task import score_fields
 from surrogates.fields.units import FieldUnits
 from surrogates.learning.box import Box, OutOfDomainWarning
 from surrogates.learning.loop import TrainConfig

@@ -15,13 +15,14 @@ from data.parameters import ParameterLayout, ParameterTable
 from data.plain import from_plain, to_plain
 from data.spec import Coordinate, Variable, check
 from data.store.records import RecordStore
-from experiments.tasks.parameters import evaluate_parametric, score_parameters
 from surrogates.learning.conformal import coverage_band
 from surrogates.learning.loop import TrainConfig
 from surrogates.parameters.fit import fit_parametric
 from surrogates.parameters.network import ParametricConfig
 from surrogates.parameters.quantities import Quantities
+from surrogates.parameters.scores import score_parameters
 from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.task import ParameterTask
 from surrogates.trained import load_surrogate
 
 FLOOR = 1e-6
@@ -120,7 +121,7 @@ def test_it_comes_back_as_it_was(learned: ParametricSurrogate, tmp_path: Path) -
 
 
 def test_another_store_is_scored_only_at_the_same_times(learned: ParametricSurrogate, tmp_path: Path) -> None:
-    columns, samples = {v.name: v.name for v in LAYOUT.outputs}, table(9, 8)
+    samples = table(9, 8)
     for name, times in (("same", TIMES), ("later", 2 * TIMES)):
         coords = (Coordinate("time", tuple(times.tolist()), "s", "time"), LAYOUT.axes[1])
         with RecordStore.create(
@@ -128,11 +129,11 @@ def test_another_store_is_scored_only_at_the_same_times(learned: ParametricSurro
         ) as store:
             for i, (row, label) in enumerate(zip(samples.values, samples.labels, strict=True)):
                 store.append(f"k{i}", {**LAYOUT.named(row), **LAYOUT.named_outputs(label)}, seconds=1.0, threads=1)
-    scores = evaluate_parametric(learned, [tmp_path / "same"], columns)
+    scores = ParameterTask.evaluate(learned, [tmp_path / "same"], {}, None, [])
     expected = score_parameters(learned, samples, "t")["t/fraction/mae"]
     assert scores["test/same/fraction/mae"] == pytest.approx(expected)
     with pytest.raises(InputError, match=r"fraction lies along time of 16, 0\.02 to 20"):
-        evaluate_parametric(learned, [tmp_path / "later"], columns)
+        ParameterTask.evaluate(learned, [tmp_path / "later"], {}, None, [])
 
 
 def test_settings_that_name_no_output_are_refused() -> None:

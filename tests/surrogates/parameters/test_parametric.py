@@ -18,17 +18,18 @@ from data.plain import from_plain, to_plain
 from data.reading import Reading
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.store.records import RecordStore
-from experiments.tasks.parameters import evaluate_parametric, score_parameters
-from experiments.tasks.parts import read_samples
 from simulators.adapter import Simulator
 from surrogates.learning.box import Box, OutOfDomainWarning
 from surrogates.learning.conformal import coverage_band
 from surrogates.learning.learned_from import hash_keys
 from surrogates.learning.loop import TrainConfig
+from surrogates.learning.parts import read_samples
 from surrogates.parameters.facts import InputScale
 from surrogates.parameters.fit import RowBatches, calibrate_intervals, fit_parametric
 from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.scores import score_parameters
 from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.task import ParameterTask
 from surrogates.trained import CARD, Surrogate, load_surrogate
 
 LAYOUT = ParameterLayout(
@@ -269,12 +270,11 @@ def store_of_forces(path: Path, fingerprint: str, boundary: str) -> Path:
 def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSurrogate, tmp_path: Path) -> None:
     layout = replace(learned.facts.layout, attrs={"boundary_conditions": "no slip"})
     walls = learned.with_facts(layout=layout)
-    columns = {t: t for t in learned.targets}
     same = store_of_forces(tmp_path / "same", learned.labels_fingerprint, "no slip")
     other = store_of_forces(tmp_path / "other", "cd" * 32, "no slip")
     readings: list[Reading] = []
     learned_keys = hash_keys(table(20, 5).input_keys()[:5])
-    scores = evaluate_parametric(walls, [same, other], columns, None, readings, learned=learned_keys)
+    scores = ParameterTask.evaluate(walls, [same, other], {}, None, readings, learned=learned_keys)
     assert (
         scores["test/same/force/mae"]
         == scores["test/other/force/mae"]
@@ -288,4 +288,4 @@ def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSu
     assert "another simulator, setting or version (cdcdcdcdcdcd; abababababab was learned)" in readings[1].assumed[0]
     slip = store_of_forces(tmp_path / "slip", learned.labels_fingerprint, "slip")
     with pytest.raises(InputError, match="its boundary is 'slip', 'no slip' has been learned"):
-        evaluate_parametric(walls, [slip], columns)
+        ParameterTask.evaluate(walls, [slip], {}, None, [])

@@ -18,14 +18,14 @@ from data.plain import to_plain
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
-from experiments.tasks.differences import differences
-from experiments.tasks.force_scores import evaluate_forces
+from experiments.campaigns.differences import differences
 from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.networks.ace import ACEConfig
+from surrogates.potentials.scores import evaluate_frames
 from surrogates.potentials.surrogate import Potential
 
 CONFIG = PotentialConfig(
@@ -179,10 +179,12 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
     (tmp_path / "usual.xyz").write_text("\n".join(["3", header, *lines, ""]))
     key = "test/both/energy_mae_mev"
     both = [tmp_path / "both.xyz"]
-    assert evaluate_forces(tmp_path / "named", both)[key] == pytest.approx(0.0, abs=1e-3)
-    assert evaluate_forces(tmp_path / "usual", both)[key] == pytest.approx(1000.0)
-    assert evaluate_forces(tmp_path / "named", both, keys=FrameKeys(energy=("energy",)))[key] == pytest.approx(1000.0)
+    assert evaluate_frames(Potential.load(tmp_path / "named"), both)[key] == pytest.approx(0.0, abs=1e-3)
+    assert evaluate_frames(Potential.load(tmp_path / "usual"), both)[key] == pytest.approx(1000.0)
+    assert evaluate_frames(Potential.load(tmp_path / "named"), both, keys=FrameKeys(energy=("energy",)))[
+        key
+    ] == pytest.approx(1000.0)
     with pytest.raises(InputError, match=r"no frame has REF_energy.*energy, of which data\.energy_key names one"):
-        evaluate_forces(tmp_path / "named", [tmp_path / "usual.xyz"])
+        evaluate_frames(Potential.load(tmp_path / "named"), [tmp_path / "usual.xyz"])
     # A potential with the usual names is stored as it was before names were saved.
     assert "keys" not in to_plain(surrogate.facts.head)

@@ -12,7 +12,7 @@ from ase.calculators.emt import EMT
 
 from data.reading import Reading
 from data.structures.table import Structures
-from experiments.tasks.frames import isolated_said, read_structures
+from surrogates.potentials.frames import isolated_said, read_structures
 from surrogates.potentials.references import References, isolated_energies
 
 

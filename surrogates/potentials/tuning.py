@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import DictConfig, OmegaConf
 
 from data.errors import InputError
 from data.plain import from_plain, to_plain, within
 from data.reading import Reading
-from data.rejects import RejectLog
+from data.rejects import Rejects
+from data.settings import existing_file
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
-from experiments.application.run_directory import rejects_path
-from experiments.application.stage import existing_file, surrogate_directory
-from experiments.tasks.frames import read_structures
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import MAIN, FineTuning
+from surrogates.potentials.frames import read_structures
 from surrogates.potentials.surrogate import Potential
-from surrogates.trained import card_errors, read_card
+from surrogates.trained import card_errors, read_card, surrogate_directory
 
 
 @dataclass(frozen=True)
@@ -42,13 +40,16 @@ class TuneConfig:
 
 
 def fine_tuning(
-    config: TuneConfig, run_dir: Path, keys: FrameKeys | None = None, readings: list[Reading] | None = None
+    config: TuneConfig,
+    rejects: Rejects | None,
+    keys: FrameKeys | None = None,
+    readings: list[Reading] | None = None,
 ) -> FineTuning | None:
     """The trained potential and the frames to replay; None for fresh weights.
 
     Args:
         config: see `TuneConfig`.
-        run_dir: directory that receives the rejected frames of the replay.
+        rejects: receives the replayed frames that cannot be used.
         keys: names of the entries of replayed frames that hold labels.
         readings: receives what was read.
 
@@ -72,12 +73,11 @@ def fine_tuning(
             remedy="Give a new head's name",
         )
     parts: list[Structures] = []
-    with RejectLog(rejects_path(run_dir, "rejects_replay.csv")) as rejects:
-        for name, file in config.replay.items():
-            if name not in heads:
-                raise InputError(f"no head {name!r}", where="tune.replay", remedy=f"There are {', '.join(heads)}")
-            frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects, keys, readings=readings)
-            parts.append(frames.take(np.flatnonzero(~frames.alone())).with_head(heads.index(name)))
+    for name, file in config.replay.items():
+        if name not in heads:
+            raise InputError(f"no head {name!r}", where="tune.replay", remedy=f"There are {', '.join(heads)}")
+        frames = read_structures(existing_file(file, f"tune.replay.{name}"), rejects, keys, readings=readings)
+        parts.append(frames.take(np.flatnonzero(~frames.alone())).with_head(heads.index(name)))
     return FineTuning(potential, Structures.concatenate(parts) if parts else None, config.frozen_body)
 
 
@@ -85,16 +85,16 @@ def fine_tuning(
 FIXED = ("ensemble", "repulsion", "long_range")
 
 
-def fixed_by_weights(config: DictConfig) -> dict[str, str]:
+def fixed_by_weights(settings: Mapping[str, Any]) -> dict[str, str]:
     """Keys of `model` whose values contradict the weights of `tune.surrogate`, with the reason.
 
     Args:
-        config: configuration of `understudy train task=molecules/potentials`.
+        settings: plain mappings `model` and `tune` of a training.
 
     Raises:
         InputError: there is no surrogate.
     """
-    directory = surrogate_directory(config.tune.surrogate, "tune.surrogate")
+    directory = surrogate_directory(settings["tune"]["surrogate"], "tune.surrogate")
     card = read_card(directory)
     if card["kind"] != "potentials":
         # Loading the surrogate reports this error.
@@ -102,7 +102,7 @@ def fixed_by_weights(config: DictConfig) -> dict[str, str]:
     with card_errors(directory), within("facts.config"):
         facts = from_plain(dict[str, Any], card.get("facts"))
         old = to_plain(from_plain(PotentialConfig, facts.get("config")))
-    new: Any = OmegaConf.to_container(config.model, resolve=True)
+    new = settings["model"]
     why = "the weights of tune.surrogate hold {}, which stays"
     changed = {k: why.format(f"{k}={old[k]}") for k in FIXED if k in new and k in old and new[k] != old[k]}
     unused = {f"model.{name}": text for name, text in changed.items()}

@@ -1,4 +1,4 @@
-"""Splits the samples of a file into four parts, and trains and scores any kind of surrogate on them."""
+"""Reads the samples of a file, splits them into four parts, and scores a surrogate on them."""
 
 from __future__ import annotations
 
@@ -6,36 +6,24 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
-from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, Self, TypeVar
 
 import numpy as np
-from omegaconf import MISSING
 
 from data.errors import InputError
-from data.files import write_json
 from data.grouping import repeats_note
 from data.molecules.tally import kind_of_reason
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.settings import MISSING
 from data.splits import counts, split_by_key
-from experiments.application.run_directory import configuration_checked
-from experiments.application.stage import existing_file, first_rejects, names, refuse_equal_stems, show_readings
-from experiments.tasks.overlap import Overlap
-from experiments.tasks.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 from surrogates.learning.box import UNKNOWN
 from surrogates.learning.conformal import fewest_points
-from surrogates.learning.devices import is_first
-from surrogates.learning.fit_note import note_fit
-from surrogates.learning.learned_from import hash_keys, save_hashes
-from surrogates.learning.loop import FitResult
-from surrogates.learning.resuming import record_training_data
-from surrogates.learning.tracking import log_scores
+from surrogates.learning.overlap import Overlap
+from surrogates.learning.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 
 LOG = logging.getLogger(__name__)
-#: Prefix of scores of the validation part, which are reported if there is no test part.
-VALIDATION = "valid"
 
 
 class Samples(Protocol):
@@ -134,29 +122,6 @@ def _fill_calibration(parts: dict[str, np.ndarray], keys: Sequence[str]) -> None
     parts["train"] = np.sort([row for group in groups.values() for row in group])
 
 
-def read_parted(
-    data: PartedData, run_dir: Path, read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]]
-) -> tuple[S, dict[str, S]]:
-    """The samples of `data.file`, and those of each of `data.test` by the stem of its name.
-
-    Args:
-        data: names of the files.
-        run_dir: directory that receives `rejects.csv`, with the samples that were left out.
-        read: returns the samples of a file, and (row, reason) of each sample that was left out.
-
-    Raises:
-        InputError: a file is missing, two test files have the same stem, or `read` refuses a file.
-    """
-    tests = [existing_file(name, "data.test") for name in names(data.test)]
-    refuse_equal_stems(tests, "data.test")
-    readings: list[Reading] = []
-    with first_rejects(run_dir) as rejects:
-        first = read_samples(existing_file(data.file, "data.file"), read, rejects, readings)
-        others = {path.stem: read_samples(path, read, rejects, readings) for path in tests}
-    show_readings(readings, run_dir)
-    return first, others
-
-
 def read_samples(
     path: Path,
     read: Callable[[Path], tuple[S, Sequence[tuple[int, str]]]],
@@ -223,77 +188,6 @@ def say_learned_inputs(learned: Set[str], others: Mapping[str, Samples]) -> None
                 len(other),
                 name,
             )
-
-
-def train_on_parts(
-    samples: S,
-    others: Mapping[str, S],
-    data: PartedData,
-    run_dir: Path,
-    *,
-    network: str,
-    fit: Callable[[S, S | None, S | None], tuple[Any, FitResult]],
-    score: Callable[[Any, S, str], dict[str, float]],
-    costs: Mapping[str, float],
-    least: int = 1,
-) -> dict[str, float]:
-    """Split, fit, score, and save to `run_dir/surrogate`.
-
-    Args:
-        samples: samples, split by `data.parts`.
-        others: more samples, each scored under `test/<name>/`.
-        data: fractions and seed of the split.
-        run_dir: directory that receives all results.
-        network: hash of the settings of the surrogate, which must be the same in a resumed run.
-        fit: trains a surrogate on the training, validation and calibration parts; an empty part is None.
-        score: scores a surrogate on samples, with keys under a prefix.
-        costs: more metrics, such as `train/label_core_seconds`.
-        least: smallest number of samples to train on.
-
-    Returns:
-        Flat metrics: `train/seconds`, `train/core_seconds` (processor time), `train/samples`,
-        `train/data_wait_share`, `train/compilations`, the costs, and the scores of the tests, or without any test those
-        of the validation part under `valid/`. Only the first of several processes returns metrics.
-
-    Raises:
-        InputError: the parts do not fit the number of samples, or `run_dir` holds a training on other data.
-    """
-    keys = samples.input_keys()
-    parts = split(keys, data, least=least)
-    say_learned_inputs({keys[i] for i in parts["train"]}, others)
-    some = {name: samples.take(rows) if len(rows) else None for name, rows in parts.items()}
-    learned, valid = some["train"], some["valid"]
-    assert learned is not None
-    facts = {"training part": learned.content(), "validation part": "" if valid is None else valid.content()}
-    record_training_data(run_dir, {**facts, "network": network})
-    configuration_checked(run_dir)
-    if is_first():
-        write_json(run_dir / "split.json", {name: rows.tolist() for name, rows in parts.items()})
-    surrogate, result = fit(learned, valid, some["calibration"])
-    note_fit(result, run_dir)
-    if not is_first():
-        return {}
-    metrics = {
-        "train/seconds": result.seconds,
-        "train/core_seconds": result.core_seconds,
-        "train/samples": float(len(learned)),
-        "train/data_wait_share": result.data_wait_share,
-        "train/compilations": float(result.compilations["train"]),
-        **costs,
-    }
-    hashes = hash_keys(keys[i] for name, rows in parts.items() if name != "test" for i in rows)
-    held_out: dict[str, float] = {}
-    tests = {"test": some["test"], **{f"test/{name}": other for name, other in others.items()}}
-    for name, test in tests.items():
-        if test is not None:
-            held_out |= score_apart(Overlap.among(hashes, test.input_keys()), partial(score, surrogate), test, name)
-    if not held_out and valid is not None:
-        held_out |= score(surrogate, valid, VALIDATION)
-    log_scores(run_dir, held_out)
-    metrics |= held_out
-    surrogate.with_facts(scores=metrics).save(run_dir / "surrogate")
-    save_hashes(run_dir / "surrogate", hashes)
-    return metrics
 
 
 def score_apart(

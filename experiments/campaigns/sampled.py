@@ -10,7 +10,8 @@ from typing import Any
 import xarray as xr
 from omegaconf import MISSING, DictConfig
 
-from experiments.application.stage import build, instantiate
+from data.settings import build
+from experiments.application.stage import instantiate
 from simulators.adapter import DrawsRequests, Simulator
 from simulators.requests import DrawSettings, Range, draw_numbers
 

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
-from omegaconf import MISSING
 
 from data.errors import InputError
 from data.identity import molecule_keys
@@ -21,11 +20,12 @@ from data.molecules.foreign import smiles_problems
 from data.molecules.tally import TableTally
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.settings import MISSING
 from data.spec import content_hash
 from data.splits import Split, counts, random_split, scaffold_split, size_split
 from data.store.records import RecordStore
-from experiments.tasks.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 from surrogates.learning.conformal import fewest_points
+from surrogates.learning.part_sizes import PARTS, check_parts, refuse_or_say_few, with_calibration
 
 LOG = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from data.formats.rows import Row
 from data.molecules.files import read
 from data.reading import Reading
 from data.rejects import Rejects
+from data.settings import names
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
 from data.structures.table import Structures
-from experiments.application.stage import names
 from surrogates.potentials.references import isolated_energies
 
 

@@ -15,11 +15,13 @@ from data.parameters import ParameterLayout, ParameterTable
 from data.reading import Reading
 from data.spec import Variable
 from data.structures.table import Structures
-from experiments.stages.train import closing_rows
-from experiments.tasks.overlap import Overlap
-from experiments.tasks.parts import PartedData, train_on_parts
+from experiments.stages.train import closing_rows, train_on
 from surrogates.learning.learned_from import FILE, hash_keys, read_hashes, save_hashes
-from surrogates.learning.loop import FitResult
+from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.learning.overlap import Overlap
+from surrogates.learning.sample_task import Read
+from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.task import ParameterData, ParameterTask
 
 
 def clusters(count: int, seed: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -94,6 +96,17 @@ class Fitted:
         directory.mkdir()
 
 
+class Counted(ParameterTask):
+    """A training that trains nothing, and whose score is the number of samples."""
+
+    def fit(self, *_: Any, **__: Any) -> tuple[Any, FitResult]:
+        return Fitted(), FitResult(None, [], 1.0, 1.0, 0.0, {"train": 1}, "epochs", 1.0)  # type: ignore[arg-type]
+
+    @staticmethod
+    def score_samples(surrogate: Any, samples: ParameterTable, prefix: str) -> dict[str, float]:
+        return {f"{prefix}/samples": float(len(samples))}
+
+
 @pytest.mark.parametrize(("parts", "key"), [([6, 2, 0, 2], "test"), ([6, 2, 0, 0], "valid"), ([6, 0, 0, 0], None)])
 def test_without_a_test_part_the_validation_part_is_scored_and_named_so(
     parts: list[int], key: str | None, tmp_path: Path
@@ -101,15 +114,8 @@ def test_without_a_test_part_the_validation_part_is_scored_and_named_so(
     variable = Variable("a", (), "1", "float64", "a number")
     values = np.arange(10.0)[:, None]
     table = ParameterTable(ParameterLayout((variable,), (variable,), (), {}), values, values, "f" * 64, np.ones(10), {})
-
-    def fit(*_: Any) -> tuple[Any, FitResult]:
-        return Fitted(), FitResult(None, [], 1.0, 1.0, 0.0, {"train": 1}, "epochs", 1.0)  # type: ignore[arg-type]
-
-    def score(_: Any, samples: ParameterTable, prefix: str) -> dict[str, float]:
-        return {f"{prefix}/samples": float(len(samples))}
-
-    data = PartedData(file="", parts=parts)
-    metrics = train_on_parts(table, {}, data, tmp_path, network="n", fit=fit, score=score, costs={})
+    task = Counted(ParameterData(file="", target="a", parts=parts), ParametricConfig(), TrainConfig())
+    metrics = train_on(task, Read(table, {}), tmp_path)
     assert {k: v for k, v in metrics.items() if "samples" in k and not k.startswith("train/")} == (
         {} if key is None else {f"{key}/samples": 2}
     )

@@ -19,12 +19,12 @@ from data.reading import Reading
 from data.spec import Coordinate, Variable
 from data.splits import random_split
 from data.structures.table import Structures
-from experiments.tasks.forces import Files, _parts
-from experiments.tasks.forecasts import split_in_time
-from experiments.tasks.part_sizes import PARTS, with_calibration
-from experiments.tasks.parts import PartedData, say_learned_inputs, split
-from experiments.tasks.tables import Table, TableSettings, labelled_split, read_table
+from surrogates.forecasts.task import split_in_time
 from surrogates.learning.conformal import fewest_points
+from surrogates.learning.part_sizes import PARTS, with_calibration
+from surrogates.learning.parts import PartedData, say_learned_inputs, split
+from surrogates.potentials.training_frames import Files, split_frames
+from surrogates.properties.tables import Table, TableSettings, labelled_split, read_table
 
 DEFAULT_LIST = [0.8, 0.05, 0.05, 0.1]
 DEFAULT = dict(zip(PARTS, DEFAULT_LIST, strict=True))
@@ -198,5 +198,5 @@ def test_one_trajectory_or_frame_is_said(caplog: pytest.LogCaptureFixture) -> No
 def test_frames_that_leave_a_part_empty_are_refused_with_the_number() -> None:
     pairs = Structures.from_arrays([np.array([1, 1])] * 11, [np.array([[0.0, 0, 0], [0, 0, 0.7]])] * 11)
     with pytest.raises(InputError, match="leaves none for it, or none to train on: it takes 11 frames"):
-        _parts(pairs.take(np.arange(10)), None, Files((), 0.05))
-    assert len(_parts(pairs, None, Files((), 0.05))[3]["valid"]) == 1
+        split_frames(pairs.take(np.arange(10)), None, Files((), 0.05))
+    assert len(split_frames(pairs, None, Files((), 0.05))[3]["valid"]) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import jax
@@ -15,6 +15,23 @@ from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
 from surrogates.potentials.baseline import refuse_cells, request
+
+
+@dataclass(frozen=True)
+class CampaignBaseline:
+    """A simulator that a campaign runs on labelled frames; see `surrogates.learning.task.Baseline`.
+
+    Attributes:
+        simulator: gives `energy` (eV) and `forces` (eV/Angstrom).
+    """
+
+    simulator: Simulator
+
+    def subtract(
+        self, parts: Sequence[Structures], store: Path, *, progress: bool
+    ) -> tuple[list[Structures], dict[str, float]]:
+        """See `differences`."""
+        return differences(self.simulator, parts, store, progress=progress)
 
 
 def differences(

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
@@ -14,69 +13,69 @@ from data.errors import InputError
 from data.identity import frame_keys
 from data.reading import Reading
 from data.rejects import RejectLog
+from data.settings import refuse_equal_stems
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
-from experiments.application.stage import refuse_equal_stems, show_readings
-from experiments.tasks.frames import read_structures
-from experiments.tasks.overlap import Overlap
 from simulators.rebuild import rebuild
 from surrogates.learning.conformal import coverage
 from surrogates.learning.devices import local_mesh
-from surrogates.learning.learned_from import read_hashes
+from surrogates.learning.learned_from import Hashes
+from surrogates.learning.overlap import Overlap
+from surrogates.potentials.frames import read_structures
 from surrogates.potentials.surrogate import Potential
 
 LOG = logging.getLogger(__name__)
 
 
-def evaluate_forces(
-    surrogate: Path,
+def evaluate_frames(
+    potential: Potential,
     files: Sequence[Path],
     rejects: RejectLog | None = None,
+    readings: list[Reading] | None = None,
     *,
-    head: str | None = None,
     keys: FrameKeys | None = None,
-    run_dir: Path | None = None,
+    learned: Hashes | None = None,
 ) -> dict[str, float]:
-    """Score a saved potential on files, each under `test/<stem>/`; a baseline is computed and added, if it has one.
+    """Score a potential on files, each under `test/<stem>/`, with the answers of its baseline if it has one.
 
     Args:
-        surrogate: directory of the potential.
+        potential: potential that is scored, with its baseline.
         files: files of labelled frames.
         rejects: receives the frames that cannot be read.
-        head: head that predicts; None for the one that was trained last.
+        readings: receives what was read.
         keys: names of the entries of a frame that hold labels, charge and spin; missing ones are those of training.
-        run_dir: directory that receives `reading.json`; None to show and write nothing.
+        learned: hashes of the frames of its training (`surrogates.learning.learned_from`); None if not known.
 
     Raises:
-        InputError: a file has no usable frame, two files have the same stem, or the directory holds no potential.
+        InputError: a file has no usable frame, or two files have the same stem.
     """
     refuse_equal_stems(files, "data.test")
-    potential = Potential.load(surrogate)
-    if head is not None:
-        potential = potential.with_facts(active=head)
-    if potential.facts.head.baseline is not None:
-        potential = potential.with_baseline(
-            rebuild(
-                potential.facts.head.baseline,
-                where="surrogate",
-                remedy="Install the version of its training, or train again",
-            )
-        )
     spins = potential.facts.head.baseline is not None
     keys = (keys or FrameKeys()).after(potential.facts.head.keys)
-    readings: list[Reading] = []
-    learned = read_hashes(surrogate)
-    with nullcontext() if run_dir is None else reading_shown(readings, run_dir):
-        tables, overlaps = {}, {}
-        for path in files:
-            tables[path] = read_structures(path, rejects, keys, spins=spins, readings=readings)
-            overlaps[path] = Overlap.among(learned, frame_keys(tables[path]), "frames")
-            overlaps[path].note(readings)
+    readings = [] if readings is None else readings
+    tables, overlaps = {}, {}
+    for path in files:
+        tables[path] = read_structures(path, rejects, keys, spins=spins, readings=readings)
+        overlaps[path] = Overlap.among(learned, frame_keys(tables[path]), "frames")
+        overlaps[path].note(readings)
     metrics: dict[str, float] = {}
     for path, structures in tables.items():
         metrics |= overlaps[path].scores(f"test/{path.stem}", partial(scored_rows, potential, structures, path))
     return metrics
+
+
+def with_baseline(potential: Potential) -> Potential:
+    """The potential with the simulator that the labels of its active head are differences to, if they are.
+
+    Raises:
+        InputError: the simulator cannot be rebuilt, or another version of it is installed.
+    """
+    description = potential.facts.head.baseline
+    if description is None:
+        return potential
+    remedy = "Install the version of its training, or train again"
+    return potential.with_baseline(rebuild(description, where="surrogate", remedy=remedy))
 
 
 def scored_rows(
@@ -134,12 +133,3 @@ def score(potential: Potential, structures: Structures, prefix: str, where: str)
     if answer.in_domain is not None:
         metrics[f"{prefix}/in_domain"] = float(answer.in_domain.mean())
     return metrics
-
-
-@contextmanager
-def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
-    """Show what was read when the block ends, even if a file is refused, because the table says why."""
-    try:
-        yield
-    finally:
-        show_readings(readings, run_dir)

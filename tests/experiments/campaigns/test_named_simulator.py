@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from data.errors import InputError
 from experiments.application.choices import CONF
 from experiments.application.stage import instantiate
-from experiments.tasks.named_simulator import named_simulator
+from experiments.campaigns.named_simulator import named_simulator
 
 
 def test_a_simulator_is_named_within_a_stage_that_hydra_runs(tmp_path: Path) -> None:

@@ -1,1 +1,0 @@
-"""Training and scoring of each kind of surrogate: read, split, fit, score."""

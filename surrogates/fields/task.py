@@ -1,0 +1,163 @@
+"""Trains and scores surrogates of fields on stores of a campaign or on files of samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from data.errors import InputError
+from data.fields.files import ARRAYS, REMEDY
+from data.fields.reading import read_fields
+from data.fields.samples import Fields
+from data.plain import to_plain
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.settings import build
+from data.spec import content_hash
+from surrogates.fields.facts import FieldConfig, FieldSettings
+from surrogates.fields.fit import fit_field
+from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.fields.scores import score_fields
+from surrogates.fields.surrogate import FieldSurrogate
+from surrogates.learning.learned_from import Hashes
+from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.learning.nn.registry import settings_of_surrogate
+from surrogates.learning.overlap import Overlap
+from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.sample_task import SampleParts, SampleTask
+from surrogates.learning.task import Baseline
+
+
+@dataclass(frozen=True)
+class FieldData(PartedData):
+    """The training data; the keys of `data` in task=fluids/..., besides those of `PartedData`.
+
+    The file may also be a Zarr or NetCDF file with a dim `sample`, or a file of PyTorch tensors. The files of `test`
+    may have other grids.
+
+    Attributes:
+        output: variable to learn; None if there is only one.
+        inputs: variables from which it is predicted; None for the inputs of the store.
+        periodic: whether the domain is periodic; None to take it from the attributes of the file.
+        dims: names of the axes of unnamed arrays, for all arrays or by name; required if an array has more than two
+            axes.
+    """
+
+    parts: list[Any] = field(default_factory=lambda: [0.8, 0.05, 0.05, 0.1])
+    output: str | None = None
+    inputs: list[str] | None = None
+    periodic: bool | None = None
+    dims: Any = None
+
+
+@dataclass(frozen=True)
+class FieldTask(SampleTask[Fields, FieldSurrogate]):
+    """A training on fields or trajectories; see `SampleTask`."""
+
+    data: FieldData
+    config: FieldConfig
+    training: TrainConfig
+
+    KIND = "fields"
+    DATA = FieldData
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+        """The task that settings describe; see `Task.of`."""
+        data = build(FieldData, settings["data"], where="data")
+        config = cls.model_settings(settings["model"])
+        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
+
+    @staticmethod
+    def model_settings(node: Mapping[str, Any]) -> FieldConfig:
+        """The settings of the surrogate; see `Task.model_settings`."""
+        return settings_of_surrogate(FieldSettings, FieldConfig, node, ARCHITECTURES)
+
+    def read_file(self, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
+        """The samples of a file, and (row, reason) of each sample that was left out."""
+        return _read(self.data, path)
+
+    def refuse_other(self, samples: Fields, other: Fields, name: str) -> None:
+        """Refuse fields with other variables or physics; they may have another grid."""
+        other.refuse_other(samples.layout, name, same_grid=False)
+
+    def least(self, samples: Fields) -> int:
+        """A trajectory has several steps to learn from, so that one is enough; of fields two are needed."""
+        return 1 if samples.layout.evolves else 2
+
+    def network_hash(self) -> str:
+        """Hash of the settings of the surrogate."""
+        return content_hash(to_plain(self.config))
+
+    def fit(
+        self, parts: SampleParts[Fields], run_dir: Path, *, progress: bool = True
+    ) -> tuple[FieldSurrogate, FitResult]:
+        """Train a surrogate and calibrate its bands; see `surrogates.fields.fit`."""
+        return fit_field(
+            parts.train,
+            parts.valid,
+            self.config,
+            self.training,
+            run_dir,
+            calibration=parts.calibration,
+            progress=progress,
+        )
+
+    def label_costs(self, samples: Fields) -> dict[str, float]:
+        """`train/label_core_seconds`, if the file records the cost of all labels."""
+        all_timed = np.isfinite(samples.seconds).all()
+        return {"train/label_core_seconds": float(samples.seconds.sum())} if all_timed else {}
+
+    @staticmethod
+    def score_samples(surrogate: FieldSurrogate, samples: Fields, prefix: str) -> dict[str, float]:
+        """See `score_fields`."""
+        return score_fields(surrogate, samples, prefix)
+
+    @classmethod
+    def evaluate(
+        cls,
+        surrogate: FieldSurrogate,
+        files: Sequence[Path],
+        settings: Mapping[str, Any],
+        rejects: RejectLog | None,
+        readings: list[Reading],
+        *,
+        learned: Hashes | None = None,
+    ) -> dict[str, float]:
+        """Scores on files of samples; the setting `dims` names the axes of unnamed arrays. See `Task.evaluate`."""
+        layout = surrogate.facts.layout
+        inputs = [v.name for v in (layout.initial, *layout.static, *layout.parameters) if v is not None]
+        data = FieldData(file="", output=layout.output.name, inputs=inputs, dims=settings.get("dims"))
+        metrics: dict[str, float] = {}
+        for path in files:
+            fields = read_samples(path, partial(_read, data), rejects, readings)
+            if not fields.layout.attrs.get("boundary_conditions"):
+                # A file without this attribute is assumed to have the boundary of the training data.
+                fields = replace(fields, layout=replace(fields.layout, periodic=layout.periodic))
+            fields.refuse_other(layout, str(path), same_grid=False)
+            if (path / "store.json").is_file():
+                say_other_labels(readings, fields.fingerprint, surrogate.labels_fingerprint)
+            overlap = Overlap.among(learned, fields.input_keys())
+            overlap.note(readings)
+            metrics |= score_apart(overlap, partial(score_fields, surrogate), fields, f"test/{path.stem}")
+        return metrics
+
+
+def _read(data: FieldData, path: Path) -> tuple[Fields, list[tuple[int, str]]]:
+    dims = data.dims
+    if dims is not None and not isinstance(dims, list | dict):
+        raise InputError(f"must be a list of dims, got {dims!r}", where="data.dims", remedy=REMEDY)
+    # Stores and files that name their dims need none, even if other files of the same command do.
+    needed = path.suffix.lower() in ARRAYS
+    return read_fields(
+        path,
+        output=data.output,
+        inputs=data.inputs,
+        periodic=data.periodic,
+        dims=dims if needed else None,
+    )

@@ -1,0 +1,250 @@
+"""Trains forecasters on windows of states, and scores them beside persistence and climatology."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+
+from data.costs import training_core_seconds
+from data.errors import InputError
+from data.plain import to_plain
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.settings import MISSING, build, existing_file
+from data.spec import content_hash
+from data.sphere.windows import WindowStore
+from data.splits import counts
+from surrogates.forecasts.config import WeatherConfig, WeatherSettings
+from surrogates.forecasts.fit import fit_weather
+from surrogates.forecasts.networks.table import ARCHITECTURES
+from surrogates.forecasts.references import ClimatologyForecast, Forecasts, Persistence
+from surrogates.forecasts.scores import Protocol, plain, score
+from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.training_references import TrainingReferences
+from surrogates.learning.learned_from import Hashes
+from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.learning.nn.registry import settings_of_surrogate
+from surrogates.learning.part_sizes import PARTS, check_parts, refuse_or_say_few
+from surrogates.learning.task import VALIDATION, Baseline, Task
+from surrogates.trained import surrogate_directory
+
+#: Number of forecasts on which a training is scored.
+SCORED = 100
+
+
+@dataclass(frozen=True)
+class WindowData:
+    """The training data; the keys of `data` for forecasters
+
+    Attributes:
+        file: store that `understudy windows` wrote.
+        parts: fractions or counts of the states, in the order of time and of `PARTS`.
+        also: more stores to train on, such as simulations from states to which a forecaster drifted.
+
+    Raises:
+        ValueError: the parts are not four numbers of 0 or more.
+    """
+
+    file: str = MISSING
+    parts: list[Any] = field(default_factory=lambda: [0.75, 0.05, 0.1, 0.1])
+    also: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        check_parts(self.parts, 0)
+
+
+def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
+    """[start, stop) of each part, one after the other in time.
+
+    Raises:
+        InputError: the parts do not fit the number of states, or leave too few to train on.
+    """
+    asked = dict(zip(PARTS, parts, strict=True))
+    sizes: Mapping[str, int] = counts(asked, states)
+    refuse_or_say_few(sizes, states, asked, least=2, unit="state")
+    ends = np.cumsum([sizes[name] for name in PARTS])
+    return {name: (int(end - sizes[name]), int(end)) for name, end in zip(PARTS, ends, strict=True)}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The states of a training.
+
+    Attributes:
+        store: states that are split in time.
+        also: more states to train on.
+    """
+
+    store: WindowStore
+    also: tuple[WindowStore, ...] = ()
+
+
+@dataclass(frozen=True)
+class WindowParts:
+    """The parts of the states.
+
+    Attributes:
+        read: all states.
+        spans: [start, stop) of each part.
+    """
+
+    read: Windows
+    spans: Mapping[str, tuple[int, int]]
+
+    def span(self, name: str) -> tuple[int, int] | None:
+        """[start, stop) of a part; None if it is empty."""
+        start, stop = self.spans[name]
+        return (start, stop) if stop > start else None
+
+
+@dataclass(frozen=True)
+class ForecastTask(Task[Windows, WindowParts, Forecaster]):
+    """A training on states in the order of time, from fresh weights or from those of a trained forecaster.
+
+    Attributes:
+        data: stores and parts.
+        config: settings of the forecaster.
+        training: training recipe.
+        init: forecaster to continue from, if any.
+    """
+
+    data: WindowData
+    config: WeatherConfig
+    training: TrainConfig
+    init: Forecaster | None = None
+
+    KIND = "forecasts"
+    DATA = WindowData
+    EVALUATED_WITH = frozenset()
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+        """The task that settings describe; see `Task.of`."""
+        data = build(WindowData, settings["data"], where="data")
+        config = cls.model_settings(settings["model"])
+        training = build(TrainConfig, settings["train"], where="train")
+        tuned = settings["tune"]["surrogate"]
+        init = None if tuned is None else Forecaster.load(surrogate_directory(tuned, "tune.surrogate"))
+        return cls(data, config, training, init)
+
+    @staticmethod
+    def model_settings(node: Mapping[str, Any]) -> WeatherConfig:
+        """The settings of the surrogate; see `Task.model_settings`."""
+        return settings_of_surrogate(WeatherSettings, WeatherConfig, node, ARCHITECTURES)
+
+    @classmethod
+    def unused_in_training(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """The settings of `tune` that only potentials have, and the baseline; see `Task.unused_in_training`."""
+        why = "a forecaster is fine-tuned by tune.surrogate alone"
+        others = {f"tune.{name}": why for name in ("head", "replay", "frozen_body")}
+        return {"baseline": super().unused_in_training(settings)["baseline"], **others}
+
+    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> Windows:
+        """The stores of `data.file` and `data.also`."""
+        store = WindowStore.open(existing_file(self.data.file, "data.file"))
+        return Windows(store, tuple(WindowStore.open(existing_file(path, "data.also")) for path in self.data.also))
+
+    def split(self, data: Windows, run_dir: Path, *, progress: bool = True) -> WindowParts:
+        """Split the states into parts that follow each other in time."""
+        return WindowParts(data, split_in_time(len(data.store), self.data.parts))
+
+    def rows(self, parts: WindowParts) -> dict[str, list[int]]:
+        """[start, stop) of each part."""
+        return {name: list(span) for name, span in parts.spans.items()}
+
+    def identity(self, parts: WindowParts) -> dict[str, str]:
+        """Hashes of the states, of the settings, and of the forecaster to continue from."""
+        return {
+            "states": "".join(s.fingerprint for s in (parts.read.store, *parts.read.also)),
+            "parts": content_hash(self.rows(parts)),
+            "network": content_hash(to_plain(self.config)),
+            "first weights": "" if self.init is None else self.init.fingerprint,
+        }
+
+    def fit(self, parts: WindowParts, run_dir: Path, *, progress: bool = True) -> tuple[Forecaster, FitResult]:
+        """Train a forecaster and calibrate its bands; see `surrogates.forecasts.fit`."""
+        return fit_weather(
+            parts.read.store,
+            parts.spans["train"],
+            parts.span("valid"),
+            self.config,
+            self.training,
+            run_dir,
+            calibration=parts.span("calibration"),
+            also=parts.read.also,
+            init=self.init,
+            progress=progress,
+        )
+
+    def costs(self, parts: WindowParts, result: FitResult) -> dict[str, float]:
+        """The number of training states, and the costs with those of the forecaster to continue from."""
+        stores = (parts.read.store, *parts.read.also)
+        start, stop = parts.spans["train"]
+        metrics = {"train/states": float(stop - start + sum(map(len, parts.read.also)))}
+        if self.init is not None:
+            before = self.init.scores
+            metrics["train/seconds"] = before.get("train/seconds", 0.0) + result.seconds
+            metrics["train/core_seconds"] = training_core_seconds(before) + result.core_seconds
+        labels = sum(s.label_cost() for s in stores)
+        if np.isfinite(labels):
+            metrics["train/label_core_seconds"] = labels
+        return metrics
+
+    def score(self, surrogate: Forecaster, parts: WindowParts) -> dict[str, float]:
+        """Scores of the test part by lead, or without one of the validation part."""
+        for name in ("test", VALIDATION):
+            span = parts.span(name)
+            if span is not None:
+                return score_part(surrogate, parts.read.store, parts.spans["train"], span, name)
+        return {}
+
+    def save(self, surrogate: Forecaster, parts: WindowParts, metrics: Mapping[str, float], directory: Path) -> None:
+        """Save the forecaster with its metrics and its training references."""
+        surrogate.with_facts(scores=metrics).save(directory)
+        TrainingReferences.of(parts.read.store, dict(parts.spans), self.config.steps).save(directory)
+
+    @classmethod
+    def evaluate(
+        cls,
+        surrogate: Forecaster,
+        files: Sequence[Path],
+        settings: Mapping[str, Any],
+        rejects: RejectLog | None,
+        readings: list[Reading],
+        *,
+        learned: Hashes | None = None,
+    ) -> dict[str, float]:
+        """Refuse files, because forecasts are compared with references by a protocol.
+
+        Raises:
+            InputError: there are files.
+        """
+        if files:
+            raise InputError(
+                "a forecaster is not scored on files of samples",
+                where="data.test",
+                remedy="Give forecasts=held_out forecasts.file=WINDOWS",
+            )
+        return {}
+
+
+def score_part(
+    forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int], prefix: str = "test"
+) -> dict[str, float]:
+    """Scores of a forecaster, of persistence and of climatology on one part, with keys under a prefix."""
+    climatology = store.climatology(train)
+    steps = forecaster.facts.config.steps
+    systems: dict[str, Forecasts] = {
+        "forecast": forecaster, "persistence": Persistence(),
+        "climatology": ClimatologyForecast(store.layout, climatology),
+    }  # fmt: skip
+    scores = score(systems, Protocol(store, test, steps, SCORED), climatology)
+    metrics = plain(scores, "forecast", prefix)
+    for name in ("persistence", "climatology"):
+        metrics |= {k: v for k, v in plain(scores, name, f"{prefix}/{name}").items() if "/rmse/" in k}
+    metrics[f"{prefix}/forecasts"] = float(scores.attrs["forecasts"])
+    return metrics

@@ -1,0 +1,142 @@
+"""Trains and scores surrogates of flows on unstructured meshes, on stores of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from data.meshes.records import MeshSamples, read_meshes
+from data.plain import to_plain
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.settings import build
+from data.spec import content_hash
+from surrogates.learning.learned_from import Hashes
+from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.learning.overlap import Overlap
+from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.sample_task import SampleParts, SampleTask
+from surrogates.learning.task import Baseline
+from surrogates.meshes.facts import MeshConfig
+from surrogates.meshes.fit import fit_mesh
+from surrogates.meshes.network import MeshNetworkConfig
+from surrogates.meshes.scores import score_meshes
+from surrogates.meshes.surrogate import MeshSurrogate
+
+
+@dataclass(frozen=True)
+class MeshData(PartedData):
+    """The training data; the keys of `data` in task=fluids/meshes, besides those of `PartedData`.
+
+    The records of the store contain their meshes; the meshes of `test` may be finer or coarser.
+
+    Attributes:
+        fields: outputs at the vertices to learn; None for all.
+        scalars: scalar outputs to learn, such as drag.
+        parameters: inputs that the mesh does not determine, such as a Reynolds number.
+    """
+
+    fields: list[str] | None = None
+    scalars: list[str] = field(default_factory=list)
+    parameters: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
+    """A training on records that contain their meshes; see `SampleTask`."""
+
+    data: MeshData
+    config: MeshConfig
+    training: TrainConfig
+
+    KIND = "meshes"
+    DATA = MeshData
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+        """The task that settings describe; see `Task.of`."""
+        data = build(MeshData, settings["data"], where="data")
+        config = cls.model_settings(settings["model"])
+        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
+
+    @staticmethod
+    def model_settings(node: Mapping[str, Any]) -> MeshConfig:
+        """The settings of the surrogate; see `Task.model_settings`."""
+        network = build(MeshNetworkConfig, node["network"], where="model.network")
+        outer = {str(k): v for k, v in node.items() if k not in ("kind", "network")}
+        settings = build(MeshConfig, outer, where="model")
+        return MeshConfig(network, settings.ensemble, settings.buckets, settings.scalar_weight)
+
+    def read_file(self, path: Path) -> tuple[MeshSamples, list[tuple[int, str]]]:
+        """The records of a store, and (row, reason) of each record that was left out."""
+        return _read(self.data, path)
+
+    def refuse_other(self, samples: MeshSamples, other: MeshSamples, name: str) -> None:
+        """Refuse records with other variables or physics; their meshes may be finer or coarser."""
+        other.refuse_other(samples.layout, name)
+
+    def network_hash(self) -> str:
+        """Hash of the settings of the surrogate."""
+        return content_hash(to_plain(self.config))
+
+    def fit(
+        self, parts: SampleParts[MeshSamples], run_dir: Path, *, progress: bool = True
+    ) -> tuple[MeshSurrogate, FitResult]:
+        """Train a surrogate and calibrate its intervals; see `surrogates.meshes.fit`."""
+        return fit_mesh(
+            parts.train,
+            parts.valid,
+            self.config,
+            self.training,
+            run_dir,
+            calibration=parts.calibration,
+            progress=progress,
+        )
+
+    def label_costs(self, samples: MeshSamples) -> dict[str, float]:
+        """The number of failures, and the processor time of all labels with that of the failures, in s."""
+        return {
+            "train/failed": float(samples.failed),
+            "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
+        }
+
+    @staticmethod
+    def score_samples(surrogate: MeshSurrogate, samples: MeshSamples, prefix: str) -> dict[str, float]:
+        """See `score_meshes`."""
+        return score_meshes(surrogate, samples, prefix)
+
+    @classmethod
+    def evaluate(
+        cls,
+        surrogate: MeshSurrogate,
+        files: Sequence[Path],
+        settings: Mapping[str, Any],
+        rejects: RejectLog | None,
+        readings: list[Reading],
+        *,
+        learned: Hashes | None = None,
+    ) -> dict[str, float]:
+        """Scores on stores of a campaign; see `Task.evaluate`."""
+        layout = surrogate.facts.layout
+        data = MeshData(
+            file="",
+            fields=[v.name for v in layout.fields],
+            scalars=[v.name for v in layout.scalars],
+            parameters=[v.name for v in layout.parameters],
+        )
+        metrics: dict[str, float] = {}
+        for path in files:
+            samples = read_samples(path, partial(_read, data), rejects, readings)
+            samples.refuse_other(layout, str(path))
+            say_other_labels(readings, samples.fingerprint, surrogate.labels_fingerprint)
+            overlap = Overlap.among(learned, samples.input_keys())
+            overlap.note(readings)
+            metrics |= score_apart(overlap, partial(score_meshes, surrogate), samples, f"test/{path.stem}")
+        return metrics
+
+
+def _read(data: MeshData, path: Path) -> tuple[MeshSamples, list[tuple[int, str]]]:
+    return read_meshes(path, data.fields, data.scalars, data.parameters)

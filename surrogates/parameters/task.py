@@ -1,0 +1,167 @@
+"""Trains and scores surrogates that predict numbers from numbers, on stores of a campaign."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from data.errors import InputError
+from data.fields.physics import refuse_other_boundary
+from data.parameters import ParameterLayout, ParameterTable, read_parameters
+from data.plain import to_plain
+from data.reading import Reading
+from data.rejects import RejectLog
+from data.settings import MISSING, build, names
+from data.spec import content_hash
+from surrogates.learning.learned_from import Hashes
+from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.learning.overlap import Overlap
+from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.sample_task import SampleParts, SampleTask, target_columns
+from surrogates.learning.task import Baseline
+from surrogates.parameters.fit import fit_parametric
+from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.scores import score_parameters
+from surrogates.parameters.surrogate import ParametricSurrogate
+
+
+@dataclass(frozen=True)
+class ParameterData(PartedData):
+    """The training data; the keys of `data` in task=fluids/drag, besides those of `PartedData`.
+
+    Attributes:
+        target: output to learn, or a list of outputs.
+        inputs: variables from which it is predicted; None for the inputs of the store.
+    """
+
+    parts: list[Any] = field(default_factory=lambda: [0.6, 0.1, 0.15, 0.15])
+    target: Any = MISSING
+    inputs: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
+    """A training on rows of numbers; see `SampleTask`."""
+
+    data: ParameterData
+    config: ParametricConfig
+    training: TrainConfig
+
+    KIND = "parameters"
+    DATA = ParameterData
+    EVALUATED_WITH = frozenset({"data.test", "data.target"})
+
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+        """The task that settings describe; see `Task.of`."""
+        data = build(ParameterData, settings["data"], where="data")
+        config = cls.model_settings(settings["model"])
+        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
+
+    @staticmethod
+    def model_settings(node: Mapping[str, Any]) -> ParametricConfig:
+        """The settings of the surrogate; see `Task.model_settings`."""
+        return build(ParametricConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
+
+    def read_file(self, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
+        """The records of a store, and (row, reason) of each record that was left out."""
+        return _read(names(self.data.target), self.data.inputs, path)
+
+    def refuse_other(self, samples: ParameterTable, other: ParameterTable, name: str) -> None:
+        """Refuse records with other inputs, units or physics."""
+        _refuse_other(samples.layout, other, name)
+
+    def network_hash(self) -> str:
+        """Hash of the settings of the surrogate."""
+        return content_hash(to_plain(self.config))
+
+    def fit(
+        self, parts: SampleParts[ParameterTable], run_dir: Path, *, progress: bool = True
+    ) -> tuple[ParametricSurrogate, FitResult]:
+        """Train a surrogate and calibrate its intervals; see `surrogates.parameters.fit`."""
+        return fit_parametric(
+            parts.train,
+            parts.valid,
+            self.config,
+            self.training,
+            run_dir,
+            calibration=parts.calibration,
+            progress=progress,
+        )
+
+    def label_costs(self, samples: ParameterTable) -> dict[str, float]:
+        """The number of failures, and the processor time of all labels with that of the failures, in s."""
+        return {
+            "train/failed": float(sum(samples.failed.values())),
+            "train/label_core_seconds": float(samples.seconds.sum() + samples.failed_seconds),
+        }
+
+    @staticmethod
+    def score_samples(surrogate: ParametricSurrogate, samples: ParameterTable, prefix: str) -> dict[str, float]:
+        """See `score_parameters`."""
+        return score_parameters(surrogate, samples, prefix)
+
+    @classmethod
+    def evaluate(
+        cls,
+        surrogate: ParametricSurrogate,
+        files: Sequence[Path],
+        settings: Mapping[str, Any],
+        rejects: RejectLog | None,
+        readings: list[Reading],
+        *,
+        learned: Hashes | None = None,
+    ) -> dict[str, float]:
+        """Scores on stores; the setting `target` names the outputs to compare with. See `Task.evaluate`."""
+        outputs = [v.name for v in surrogate.facts.layout.outputs]
+        columns = target_columns(outputs, names(settings.get("target")))
+        inputs = [v.name for v in surrogate.facts.layout.inputs]
+        metrics: dict[str, float] = {}
+        for path in files:
+            table = read_samples(path, partial(_read, list(columns.values()), inputs), rejects, readings)
+            _refuse_other(surrogate.facts.layout, table, str(path))
+            say_other_labels(readings, table.fingerprint, surrogate.labels_fingerprint)
+            overlap = Overlap.among(learned, table.input_keys())
+            overlap.note(readings)
+            metrics |= score_apart(overlap, partial(score_parameters, surrogate), table, f"test/{path.stem}")
+        return metrics
+
+
+def _read(targets: list[str], inputs: list[str] | None, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
+    return read_parameters(path, targets, inputs)
+
+
+def _refuse_other(layout: ParameterLayout, table: ParameterTable, where: str) -> None:
+    """Refuse records that a surrogate of this layout cannot answer; their outputs may have other names.
+
+    Raises:
+        InputError: the inputs, the units, the positions of curves or the boundary conditions differ.
+    """
+    if (table.layout.columns, table.layout.units) != (layout.columns, layout.units):
+        raise InputError(
+            f"its inputs are {', '.join(table.layout.columns)}",
+            where=where,
+            remedy=f"The surrogate takes {', '.join(layout.columns)}",
+        )
+    refuse_other_boundary(table.layout.attrs, layout.attrs, where)
+    for ours, theirs in zip(layout.outputs, table.layout.outputs, strict=True):
+        if ours.units != theirs.units:
+            raise InputError(
+                f"{theirs.name} is in {theirs.units}, the surrogate gives {ours.name} in {ours.units}",
+                where=where,
+                remedy=f"Convert it to {ours.units}",
+            )
+        if (mine := layout.positions(ours)) != (their := table.layout.positions(theirs)):
+            raise InputError(
+                f"{theirs.name} lies along {_shown(their)}, the surrogate gives it along {_shown(mine)}",
+                where=where,
+                remedy="Give a store of the simulator that it learned from, with the same saved positions",
+            )
+
+
+def _shown(positions: Mapping[str, tuple[Any, ...]]) -> str:
+    """Dims with their first and last positions, for people."""
+    return ", ".join(f"{dim} of {len(v)}, {v[0]} to {v[-1]}" for dim, v in positions.items()) or "no dim"

@@ -1,0 +1,92 @@
+"""Scores of surrogates of molecular properties on tables of molecules."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from data.errors import InputError
+from data.molecules.foreign import graphs
+from surrogates.learning.scores import scores
+from surrogates.properties.surrogate import MolecularSurrogate
+from surrogates.properties.tables import Table
+
+LOG = logging.getLogger(__name__)
+
+
+def score_table(
+    surrogate: MolecularSurrogate,
+    labels: Table,
+    rows: np.ndarray,
+    prefix: str,
+    columns: Mapping[str, str] | None = None,
+) -> dict[str, float]:
+    """Scores on rows of a table, in the units of the targets; `in_domain` is the share inside the training domain.
+
+    Args:
+        surrogate: surrogate that is scored.
+        labels: labelled molecules.
+        rows: indices of molecules.
+        prefix: prefix of the keys; if there are several targets, the target follows it.
+        columns: target of the surrogate -> column of the table; None if the names are equal.
+    """
+    if not len(rows):
+        return {}
+    answer = surrogate.predict_table(graphs([labels.smiles[i] for i in rows], labels.reading.source))
+    inside = answer["in_domain"]
+    metrics = {f"{prefix}/in_domain": float(inside.mean())}
+    if not inside.all():
+        LOG.warning(
+            "%s: %d of %d molecules are outside the training domain: predictions for them are extrapolations, and "
+            "their intervals are not reliable",
+            prefix,
+            int((~inside).sum()),
+            len(inside),
+        )
+    for target in labels.values if columns is None else columns:
+        truth = labels.values[target if columns is None else columns[target]][rows]
+        keep = np.isfinite(truth)
+        if not keep.any():
+            LOG.warning("no score of %s under %s: none of its %d molecules has a label", target, prefix, len(rows))
+            continue
+        target_scores = scores(
+            truth[keep],
+            answer[target][keep],
+            "1",
+            low=answer[f"{target}_low"][keep],
+            high=answer[f"{target}_high"][keep],
+        )
+        head = prefix if len(labels.values) == 1 else f"{prefix}/{target}"
+        metrics |= {f"{head}/{name}": value for name, value in target_scores.items()}
+    return metrics
+
+
+def in_units_of(surrogate: MolecularSurrogate, table: Table, columns: Mapping[str, str], path: Path) -> Table:
+    """The table with a note for each column whose file names no unit; it is assumed to be in the surrogate's unit.
+
+    Args:
+        surrogate: surrogate that is scored.
+        table: content of `path`.
+        columns: target -> column.
+        path: file that error messages name.
+
+    Raises:
+        InputError: a column has another unit than its target.
+    """
+    assumed = []
+    for target, column in columns.items():
+        ours, theirs = surrogate.facts.units[target], table.units[column]
+        if "1" not in (ours, theirs) and ours != theirs:
+            raise InputError(
+                f"{column} is in {theirs}, the surrogate gives {target} in {ours}",
+                where=str(path),
+                remedy=f"Convert it to {ours}",
+            )
+        if theirs == "1" and ours != "1":
+            assumed.append(f"{column} is in {ours}, in which the surrogate gives {target}")
+    reading = replace(table.reading, assumed=(*table.reading.assumed, *assumed))
+    return replace(table, reading=reading)
