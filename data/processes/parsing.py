@@ -1,9 +1,10 @@
 """Parsing processes: rows that come from a file are read in a process that may crash, hang or run out of memory.
 
-Each process is a fresh interpreter that imports RDKit but not JAX and talks over a socket pair. A function travels by
-its name and arrays as raw buffers beside the pickle that describes them (PEP 574), both ends being this program. When
-the parent dies, however it dies, the socket closes and the processes end. The row that a process dies of is known
-(`data.processes.row_watch`), so that it costs itself and no other.
+Each process is a fresh interpreter that imports RDKit but not JAX and talks over a socket pair. Questions are pickled:
+a function travels by its name and arrays as raw buffers (PEP 574). Answers come from a process that may have been taken
+over by a foreign file, and are data alone (`data.processes.wire`). When the parent dies, however it dies, the socket
+closes and the processes end. The row that a process dies of is known (`data.processes.row_watch`), so that it costs
+itself and no other.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import atexit
 import json
 import mmap
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -22,11 +24,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import IO, Any, TypeVar
 
 from data.processes import row_watch
-from data.processes.parsing_process import receive, send
 from data.processes.processor import living_seconds
+from data.processes.wire import GarbledAnswerError, unpack
 
 #: Seconds in which an interpreter must have imported RDKit.
 START_TIMEOUT_S = 300.0
@@ -114,10 +117,10 @@ class Lane:
             self._launch()
             try:
                 if self._connection.poll(START_TIMEOUT_S):
-                    receive(self._connection)
+                    _receive(self._connection)
                     self._ready = True
                     return
-            except (EOFError, OSError):
+            except (EOFError, OSError, GarbledAnswerError):
                 pass
             self._errors.seek(0)
             said = self._errors.read().decode("utf-8", "replace").strip()
@@ -144,16 +147,20 @@ class Lane:
         self.start()
         row_watch.PAGE.pack_into(self._page, 0, 0, row_watch.NO_ROW)
         try:
-            send(self._connection, (work, argument))
+            _send(self._connection, (work, argument))
             if not self._await_answer():
                 row = self._row()
                 self._end(wait_s=0.0)
                 raise DiedError(f"the parser waits for longer than {WAITING * self._limits.seconds:.3g} s", row)
-            failure, answer, row = receive(self._connection)
+            failure, answer, row = _receive(self._connection)
         except (EOFError, OSError) as error:
             if self._stopped:
                 raise RuntimeError("the parsing processes are closed") from error
             raise self._obituary() from error
+        except GarbledAnswerError as error:
+            row = self._row()
+            self._end(wait_s=0.0)
+            raise DiedError(f"the parser failed: {error}", row) from error
         except BaseException:
             # After an interrupt its answer would be taken for that to the next question.
             if self._process is not None:
@@ -241,6 +248,23 @@ class Lane:
             with suppress(ProcessLookupError):
                 process.kill()
             process.wait()
+
+
+def _send(connection: Connection, question: object) -> None:
+    """Send a question, its arrays as raw buffers that are not copied into a pickle."""
+    buffers: list[pickle.PickleBuffer] = []
+    head = pickle.dumps(question, protocol=5, buffer_callback=buffers.append)
+    connection.send_bytes(len(buffers).to_bytes(4, "little") + head)
+    for buffer in buffers:
+        connection.send_bytes(buffer.raw())
+
+
+def _receive(connection: Connection) -> Any:
+    """Receive an answer."""
+    parts = int.from_bytes(connection.recv_bytes(), "little")
+    head = connection.recv_bytes()
+    # A bytearray, so that the arrays over it can be written to.
+    return unpack(head, [bytearray(connection.recv_bytes()) for _ in range(parts - 1)])
 
 
 class _KilledError(DiedError):

@@ -14,6 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from data.processes import row_watch
+from data.processes.wire import pack
 
 
 def serve(settings: dict[str, Any]) -> None:
@@ -30,10 +31,10 @@ def serve(settings: dict[str, Any]) -> None:
     connection = Connection(settings["descriptor"])
     row_watch.watch(mmap.mmap(settings["page"], row_watch.PAGE.size), settings["seconds"])
     with suppress(EOFError, OSError):
-        send(connection, "ready")
+        _send(connection, "ready")
         while True:
             row_watch.end()
-            work, argument = receive(connection)
+            work, argument = receive_question(connection)
             row_watch.begin()
             try:
                 answer: tuple[str, Any, int] = ("", work(argument), row_watch.NO_ROW)
@@ -43,20 +44,21 @@ def serve(settings: dict[str, Any]) -> None:
                 traceback.print_exc()
                 answer = (f"the parser failed: {type(error).__name__}: {error}", False, row_watch.last())
             row_watch.end()
-            send(connection, answer)
+            _send(connection, answer)
 
 
-def send(connection: Connection, value: object) -> None:
-    """Send a value, its arrays as raw buffers that are not copied into a pickle."""
-    buffers: list[pickle.PickleBuffer] = []
-    head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    connection.send_bytes(len(buffers).to_bytes(4, "little") + head)
-    for buffer in buffers:
-        connection.send_bytes(buffer.raw())
+def _send(connection: Connection, value: object) -> None:
+    try:
+        parts = pack(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        parts = pack((f"the parser's answer cannot be sent: {error}", False, row_watch.NO_ROW))
+    connection.send_bytes(len(parts).to_bytes(4, "little"))
+    for part in parts:
+        connection.send_bytes(part)
 
 
-def receive(connection: Connection) -> Any:
-    """Receive what `send` sent."""
+def receive_question(connection: Connection) -> Any:
+    """The parent's next question, which is trusted: it is the program that started this process."""
     head = connection.recv_bytes()
     # A bytearray, so that the arrays over it can be written to.
     buffers = [bytearray(connection.recv_bytes()) for _ in range(int.from_bytes(head[:4], "little"))]
