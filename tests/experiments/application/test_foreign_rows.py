@@ -114,6 +114,7 @@ def test_molecules_reach_rdkit_by_one_door() -> None:
     # `featurise` asks why, of what `smiles` let through; the next are of SMILES that this program wrote.
     written = {"data/identity.py", "experiments/pipelines/enumeration.py", "simulators/chemistry/conformers.py"}
     assert parsers == {"data/molecules/smiles.py", "data/molecules/featurise.py", "data/structures/files.py", *written}
-    here = {name for name, text in sources.items() if re.search(r"from data\.molecules\.featurise import .*\bencode\b", text)}
+    expression = r"from data\.molecules\.featurise import .*\bencode\b"
+    here = {name for name, text in sources.items() if re.search(expression, text)}
     # The first runs in a parsing process, the second in whatever process asked for one answer.
     assert here == {"experiments/screening/chunks.py", "surrogates/properties/surrogate.py"}
