@@ -70,11 +70,6 @@ class GraphTable:
         return np.diff(self.bond_start)
 
     @property
-    def atom_molecule(self) -> Int[np.ndarray, " atom"]:
-        """The row that owns each atom."""
-        return np.repeat(np.arange(len(self)), self.atom_counts)
-
-    @property
     def bond_molecule(self) -> Int[np.ndarray, " bond"]:
         """The row that owns each bond."""
         return np.repeat(np.arange(len(self)), self.bond_counts)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float
 
 from data.errors import InputError
-from experiments.comparison.contenders import Contender, Point, Run
+from experiments.comparison.contenders import Point
 from surrogates.learning.field_metrics import relative_l2
 
 #: Least ratio of the smallest error to the difference of the reference from its refinement.
@@ -36,16 +36,6 @@ class Rung:
     def name(self) -> str:
         """The name, such as "64² dt 0.05"; it has no comma, so that it can stand in a list of names."""
         return f"{self.points}{_POWERS.get(self.dim, f'^{self.dim}')} dt {self.dt:g}"
-
-
-def ladder(solver: Callable[[Rung], Run], rungs: Sequence[Rung]) -> list[Contender]:
-    """Contenders for the solver at each rung.
-
-    Args:
-        solver: function from a rung to a `Run` whose answers are resampled to the grid of the reference.
-        rungs: rungs in any order; duplicates are dropped.
-    """
-    return [Contender(rung.name, "solver", solver(rung)) for rung in sorted(set(rungs))]
 
 
 def self_check(

@@ -16,7 +16,7 @@ from matplotlib.transforms import AffineDeltaTransform
 
 from experiments.pages.density import Hexagons, Histogram
 from experiments.pages.run import Cost, Predictions, Target
-from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, METHODS, ORANGE, VERMILLION, logarithmic
+from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
 from experiments.pages.words import core_time, count, percent
 from experiments.screening.objective import Objective
 from experiments.screening.recheck_statistics import Rate
@@ -237,35 +237,3 @@ def break_even(
     logarithmic(axes, "y")
     axes.set(xlabel="Candidates", ylabel="Total cost (core-seconds)", xlim=(1, end))
     axes.legend(loc="upper left")
-
-
-def error_against_cost(
-    axes: Axes,
-    target: Target,
-    measured: Sequence[tuple[str, str, float, float]],
-    unmeasured: Sequence[tuple[str, str, float]] = (),
-) -> None:
-    """Error of each method against what it costs for one more molecule.
-
-    Args:
-        axes: to draw on.
-        target: of the errors.
-        measured: (method, label, core-seconds a molecule, MAE); the expensive method has MAE 0 by definition.
-        unmeasured: (method, label, MAE) of methods whose cost for a molecule was not measured.
-    """
-    for method, label, seconds, mae in measured:
-        colour, marker = METHODS.get(method, (INK, "*"))
-        axes.plot(seconds, mae, marker, color=colour, markersize=10 if marker != "*" else 14, clip_on=False, zorder=3)
-        axes.annotate(label, (seconds, mae), xytext=(0, 11), textcoords="offset points", ha="center", fontsize=9)
-    for method, label, mae in unmeasured:
-        axes.axhline(mae, color=METHODS[method][0], linestyle="--", linewidth=1)
-        axes.annotate(
-            label, (0.99, mae), xycoords=("axes fraction", "data"), xytext=(0, 3), textcoords="offset points",
-            ha="right", fontsize=8.5, color=METHODS[method][0] if method != "cheap_linear" else ORANGE,
-        )  # fmt: skip
-    spent = [m[2] for m in measured]
-    logarithmic(axes, "x")
-    axes.set_xlim(min(spent) / 20, max(spent) * 20)
-    axes.set_ylim(0, 1.2 * max([m[3] for m in measured] + [u[2] for u in unmeasured]))
-    axes.set_xlabel("Cost of one more molecule (core-seconds)")
-    axes.set_ylabel(f"Test MAE ({target.unit})")

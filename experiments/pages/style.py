@@ -20,7 +20,7 @@ from matplotlib.ticker import FuncFormatter
 from experiments.pages.words import escape, number
 
 BLUE, VERMILLION, GREEN = "#0072B2", "#D55E00", "#009E73"
-ORANGE, PURPLE, SKY, GREY = "#E69F00", "#CC79A7", "#56B4E9", "#6B7280"
+ORANGE, PURPLE, GREY = "#E69F00", "#CC79A7", "#6B7280"
 INK, LINE = "#1F2933", "#D5DAE1"
 
 #: Colour and marker of each method and of each group, the same in every figure.

@@ -23,7 +23,6 @@ REGIONS: Mapping[str, tuple[float, float]] = {
     "northern extratropics": (20.0, 90.0),
     "southern extratropics": (-90.0, -20.0),
 }
-EXTRATROPICS = ("northern extratropics", "southern extratropics")
 
 
 def region_weights(grid: WeatherGrid) -> dict[str, Float[np.ndarray, "latitude longitude"]]:

@@ -5,8 +5,7 @@ prediction is not finite its error counts as infinite, so that a mean over sampl
 `non_finite` counts such values. The truth has to be finite.
 
 Every metric that ends with a mean over samples can be computed in chunks: the mean over chunks, weighted by their
-numbers of samples, is that of the whole. This holds for all but `crmse`, `max_error`, `gmean_nrmse` and
-`rank_correlation`.
+numbers of samples, is that of the whole. This holds for all but `gmean_nrmse` and `rank_correlation`.
 """
 
 from __future__ import annotations
@@ -18,9 +17,6 @@ from jaxtyping import Float
 from scipy import stats
 
 from data.errors import InputError
-
-#: Constant of The Well's VRMSE that keeps a constant field from a division by zero.
-WELL_EPS = 1e-7
 
 Fields = Float[np.ndarray, "sample time channel *space"]
 
@@ -114,16 +110,6 @@ def rmse_over_spread(prediction: Fields, truth: Fields) -> Float[np.ndarray, " c
     return over(error, np.where(spread > 1e-12, spread, 0.0))
 
 
-def nrmse(prediction: Fields, truth: Fields) -> float:
-    """PDEBench's nRMSE: rms(p - t) / rms(t) over space, averaged over samples, channels and times.
-
-    Takamoto et al. 2022 (arXiv:2210.07182), section 4, reduced as its program does: a ratio for each sample, channel
-    and time.
-    """
-    p, t = checked_pair(prediction, truth)
-    return float(over(np.sqrt(_mean_square(p - t)), np.sqrt(_mean_square(t))).mean())
-
-
 def nrmse_per_step(prediction: Fields, truth: Fields) -> Float[np.ndarray, " time"]:
     """APEBench's mean nRMSE: at each time the mean over samples of ||p - t|| / ||t||, the norms over space.
 
@@ -159,26 +145,6 @@ def gmean_nrmse(prediction: Fields, truth: Fields, steps: int = 100) -> float:
     return geometric_mean(nrmse_per_step(prediction[:, :steps], truth[:, :steps]))
 
 
-def vrmse(prediction: Fields, truth: Fields, eps: float = WELL_EPS) -> float:
-    """The Well's VRMSE: sqrt(<|p - t|^2> / (<|t - <t>|^2> + eps)) over space, averaged over samples, times, channels.
-
-    Ohana et al. 2024 (arXiv:2412.00568). Predicting the spatial mean scores about 1. The means are the paper's; its
-    program divides the variance by points - 1, which makes its numbers smaller by a factor sqrt(1 - 1/points).
-    """
-    p, t = checked_pair(prediction, truth)
-    return float(np.sqrt(over(_mean_square(p - t), t.var(axis=_space(t)) + eps)).mean())
-
-
-def crmse(prediction: Fields, truth: Fields) -> float:
-    """PDEBench's cRMSE: root mean square over samples of mean(p) - mean(t), averaged over channels and times.
-
-    Takamoto et al. 2022 (arXiv:2210.07182): the error of a quantity that a conservation law keeps, in units of the
-    field.
-    """
-    p, t = checked_pair(prediction, truth)
-    return float(np.sqrt(np.square(p.mean(axis=_space(p)) - t.mean(axis=_space(t))).mean(0)).mean())
-
-
 def energy_error(prediction: Fields, truth: Fields) -> float:
     """|E(p) - E(t)| / E(t), averaged over samples and times; E is the sum over channels of mean(u^2) / 2."""
     p, t = checked_pair(prediction, truth)
@@ -206,49 +172,6 @@ def drift(
         return float(over(np.abs(_mean_square(p).sum(2) - before), before).max(1).mean())
     moved = np.abs(p.mean(axis=_space(p)) - first.mean(axis=_space(first))).max(2)
     return float(over(moved, np.sqrt(before / first.shape[2])).max(1).mean())
-
-
-def max_error(prediction: Fields, truth: Fields) -> float:
-    """Largest |p - t| of all values; PDEBench takes it at each time and channel, and then the mean of those."""
-    p, t = checked_pair(prediction, truth)
-    return float(np.abs(p - t).max())
-
-
-def correlation(prediction: Fields, truth: Fields) -> Float[np.ndarray, " time"]:
-    """Pearson's correlation over channels and points at each time, averaged over samples.
-
-    A field that does not vary, or is not finite, correlates with nothing: 0.
-    """
-    p, t = (a.reshape(*a.shape[:2], -1) for a in checked_pair(prediction, truth))
-    p = np.where(np.isfinite(p).all(2, keepdims=True), p, 0.0)
-    p, t = (a - a.mean(2, keepdims=True) for a in (p, t))
-    size = np.linalg.norm(p, axis=2) * np.linalg.norm(t, axis=2)
-    coefficients = np.where(size > 0, np.einsum("stn,stn->st", p, t) / np.where(size > 0, size, 1.0), 0.0)
-    return coefficients.mean(0)
-
-
-class CorrelationTime(NamedTuple):
-    """When the correlation of a prediction with the truth is lost.
-
-    Attributes:
-        time: the first time whose correlation lies below the threshold; the last time if none does.
-        lost: whether any does; if none does, `time` is a lower bound.
-    """
-
-    time: float
-    lost: bool
-
-
-def correlation_time(
-    prediction: Fields, truth: Fields, times: Float[np.ndarray, " time"], threshold: float = 0.8
-) -> CorrelationTime:
-    """The first time at which `correlation` lies below `threshold`.
-
-    After Kochkov et al. 2021 (arXiv:2102.01010), who measure how long vorticity correlates at 0.95; 0.8 is the
-    threshold of Lippe et al. 2023 (arXiv:2308.05732), who also average over samples first.
-    """
-    below = correlation(prediction, truth) < threshold
-    return CorrelationTime(float(times[int(below.argmax()) if below.any() else -1]), bool(below.any()))
 
 
 class RankCorrelation(NamedTuple):

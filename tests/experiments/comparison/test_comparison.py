@@ -22,7 +22,7 @@ from data.files import write_json
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.figures import frontier_drawing
-from experiments.comparison.ladder import Rung, ladder, refuse_weak_reference, self_check
+from experiments.comparison.ladder import Rung, refuse_weak_reference, self_check
 from experiments.comparison.measure import measure
 from experiments.comparison.report import render, write_page
 from experiments.comparison.resolution import grid_error
@@ -269,12 +269,8 @@ def test_a_reference_that_cannot_judge_is_refused():
         self_check(same * np.nan, same)
 
 
-def test_a_ladder_names_grid_and_step():
-    built = ladder(
-        lambda r: lambda i, p: i * r.points, [Rung(64, 0.05), Rung(32, 0.1), Rung(32, 0.1), Rung(128, 1.0, 1)]
-    )
-    assert [c.name for c in built] == ["32² dt 0.1", "64² dt 0.05", "128 dt 1"]
-    assert built[1].run(np.ones(1), {})[0] == 64
+def test_a_rung_names_its_grid_and_step():
+    assert [Rung(*r).name for r in [(32, 0.1), (64, 0.05), (128, 1.0, 1)]] == ["32² dt 0.1", "64² dt 0.05", "128 dt 1"]
 
 
 # The frontier
