@@ -78,11 +78,15 @@ class DiedError(Exception):
         reason: for people.
         row: the number given to `row_watch.begin` of the row at fault; None where it is not known.
         shared: whether the rows before it may have had a part in it, as in running out of memory.
+        name: name of that row, if it has one.
+        ending: how the process ended, such as "SIGSEGV"; empty if it did not end by itself.
     """
 
-    def __init__(self, reason: str, row: int | None = None, *, shared: bool = False) -> None:
+    def __init__(
+        self, reason: str, row: int | None = None, *, shared: bool = False, name: str = "", ending: str = ""
+    ) -> None:
         super().__init__(reason)
-        self.reason, self.row, self.shared = reason, row, shared
+        self.reason, self.row, self.shared, self.name, self.ending = reason, row, shared, name, ending
 
 
 class Lane:
@@ -141,33 +145,34 @@ class Lane:
         try:
             return self._ask(work, argument)
         except _KilledError as again:
-            raise DiedError(again.reason, again.row) from again
+            raise DiedError(again.reason, again.row, name=again.name, ending=again.ending) from again
 
     def _ask(self, work: Callable[[T], R], argument: T) -> R:
         self.start()
-        row_watch.PAGE.pack_into(self._page, 0, 0, row_watch.NO_ROW)
+        row_watch.PAGE.pack_into(self._page, 0, 0, row_watch.NO_ROW, b"")
         try:
             _send(self._connection, (work, argument))
             if not self._await_answer():
-                row = self._row()
+                row, name = self._row()
                 self._end(wait_s=0.0)
-                raise DiedError(f"the parser waits for longer than {WAITING * self._limits.seconds:.3g} s", row)
-            failure, answer, row = _receive(self._connection)
+                reason = f"the parser waits for longer than {WAITING * self._limits.seconds:.3g} s"
+                raise DiedError(reason, row, name=name)
+            failure, answer, (row, name) = _receive(self._connection)
         except (EOFError, OSError) as error:
             if self._stopped:
                 raise RuntimeError("the parsing processes are closed") from error
             raise self._obituary() from error
         except GarbledAnswerError as error:
-            row = self._row()
+            row, name = self._row()
             self._end(wait_s=0.0)
-            raise DiedError(f"the parser failed: {error}", row) from error
+            raise DiedError(f"the parser failed: {error}", row, name=name) from error
         except BaseException:
             # After an interrupt its answer would be taken for that to the next question.
             if self._process is not None:
                 self._end(wait_s=0.0)
             raise
         if failure:
-            raise DiedError(failure, None if row == row_watch.NO_ROW else row, shared=answer)
+            raise DiedError(failure, None if row == row_watch.NO_ROW else row, shared=answer, name=name)
         return answer
 
     def _await_answer(self) -> bool:
@@ -185,18 +190,20 @@ class Lane:
                 return False
         return True
 
-    def _row(self) -> int | None:
-        row = int(row_watch.PAGE.unpack_from(self._page)[1])
-        return None if row == row_watch.NO_ROW else row
+    def _row(self) -> tuple[int | None, str]:
+        """The number of the row that was begun last, if it has one, and its name."""
+        row, name = row_watch.read(self._page)
+        return None if row == row_watch.NO_ROW else row, name
 
     def _obituary(self) -> DiedError:
-        row = self._row()
+        row, name = self._row()
         how = self._end()
         if how == signal.SIGPROF.name:
             seconds = self._limits.seconds * (1.0 if row is not None else row_watch.FACTOR)
-            return DiedError(f"parsing it takes longer than {seconds:.3g} s of processor time", row)
+            reason = f"parsing it takes longer than {seconds:.3g} s of processor time"
+            return DiedError(reason, row, name=name, ending=how)
         outside = how in [s.name for s in FROM_OUTSIDE]
-        return (_KilledError if outside else DiedError)(f"the parser crashed ({how})", row)
+        return (_KilledError if outside else DiedError)(f"the parser crashed ({how})", row, name=name, ending=how)
 
     def _launch(self) -> None:
         ours, theirs = Pipe(duplex=True)
@@ -362,14 +369,24 @@ def _each(order: tuple[Callable[[T], R], Sequence[T]]) -> list[R | Lost]:
     return answers
 
 
+class SharedLane:
+    """A parsing process that a program shares, started with its first work; a program that was forked has its own.
+
+    Args:
+        make: makes the lane.
+    """
+
+    def __init__(self, make: Callable[[], Lane]) -> None:
+        self._make, self._owner = make, 0
+        self._lane: Lane | None = None
+
+    def __call__(self) -> Lane:
+        """The lane of this program."""
+        if self._lane is None or self._owner != os.getpid():
+            self._lane, self._owner = self._make(), os.getpid()
+            atexit.register(self._lane.stop)
+        return self._lane
+
+
 _LOCK = threading.RLock()
-_LANES: dict[int, Lane] = {}
-
-
-def _shared_lane() -> Lane:
-    """The process that this program shares; one that was forked has its own."""
-    if os.getpid() not in _LANES:
-        _LANES.clear()
-        _LANES[os.getpid()] = Lane()
-        atexit.register(_LANES[os.getpid()].stop)
-    return _LANES[os.getpid()]
+_shared_lane = SharedLane(Lane)

@@ -16,6 +16,9 @@ from typing import Any
 from data.processes import row_watch
 from data.processes.wire import pack
 
+#: What stands for the row of an answer that has none.
+NOWHERE = (row_watch.NO_ROW, "")
+
 
 def serve(settings: dict[str, Any]) -> None:
     """What a parsing process does: work until the parent closes the socket."""
@@ -37,7 +40,7 @@ def serve(settings: dict[str, Any]) -> None:
             work, argument = receive_question(connection)
             row_watch.begin()
             try:
-                answer: tuple[str, Any, int] = ("", work(argument), row_watch.NO_ROW)
+                answer: tuple[str, Any, tuple[int, str]] = ("", work(argument), NOWHERE)
             except MemoryError:
                 answer = (f"parsing it takes more than {settings['memory_mb']:,} MB of memory", True, row_watch.last())
             except Exception as error:
@@ -51,7 +54,7 @@ def _send(connection: Connection, value: object) -> None:
     try:
         parts = pack(value)
     except (TypeError, ValueError, OverflowError, RecursionError) as error:
-        parts = pack((f"the parser's answer cannot be sent: {error}", False, row_watch.NO_ROW))
+        parts = pack((f"the parser's answer cannot be sent: {error}", False, NOWHERE))
     connection.send_bytes(len(parts).to_bytes(4, "little"))
     for part in parts:
         connection.send_bytes(part)

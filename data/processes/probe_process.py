@@ -1,19 +1,19 @@
-"""The process of `data.processes.probe`: it reads what a C library has to interpret of a file, and may crash.
+"""What `data.processes.probe` has a process do that may crash: read what a C library has to interpret of a file.
 
 Raw numbers, and what zlib unpacks, are skipped: they are most of the bytes, and harmless.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import resource
-import signal
-import sys
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from typing import Any
+
+from data.processes import row_watch
 
 #: Memory that trying a file may take, bytes: its metadata, or a field of GRIB.
 MOST_MEMORY = 1 << 30
@@ -31,31 +31,24 @@ class RefusedError(Exception):
     """A file is refused for what it would do, not for damage; the arguments are the problem and the remedy."""
 
 
-def main() -> None:
-    """Try each file that is named on a line of standard input; answer with the steps, and what is wrong."""
-    out = os.fdopen(os.dup(1), "w", buffering=1, encoding="ascii")
-    os.dup2(2, 1)  # what libraries print is no answer
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    for line in sys.stdin:
-        kind, path, patience = json.loads(line)
+def try_file(order: tuple[str, str]) -> tuple[str, str | None] | None:
+    """Try a file, given as its kind and path; returns the problem and the remedy, or None if there is no problem."""
+    kind, path = order
+    numbers = count()
 
-        def step(what: str, patience: float = patience) -> None:
-            out.write(json.dumps({"step": what}) + "\n")
-            # Also where a library does not return to Python: the signal ends the process.
-            signal.setitimer(signal.ITIMER_REAL, patience)
+    def step(what: str) -> None:
+        row_watch.begin(next(numbers), what)
 
-        answer: dict[str, Any] = {}
-        try:
-            step("its beginning")
-            {"hdf5": try_hdf5, "grib": try_grib}[kind](path, step)
-        except RefusedError as error:
-            answer = {"problem": error.args[0], "remedy": error.args[1]}
-        except MemoryError:
-            answer = {"problem": "reading it needs more memory than its content accounts for"}
-        except Exception:  # who opens the file says what is wrong with it
-            pass
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        out.write(json.dumps({"end": True, **answer}) + "\n")
+    try:
+        step("its beginning")
+        {"hdf5": try_hdf5, "grib": try_grib}[kind](path, step)
+    except RefusedError as error:
+        return error.args[0], error.args[1]
+    except MemoryError:
+        return "reading it needs more memory than its content accounts for", None
+    except Exception:  # who opens the file says what is wrong with it
+        return None
+    return None
 
 
 def _limit_memory() -> None:

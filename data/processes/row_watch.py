@@ -9,8 +9,8 @@ import mmap
 import signal
 import struct
 
-#: Bytes that the two processes share: how many rows were begun, and the number of the last.
-PAGE = struct.Struct("<qq")
+#: Bytes that the two processes share: how many rows were begun, the number of the last, and a name for it.
+PAGE = struct.Struct("<qq96s")
 #: Stands for work that belongs to no single row, which may take `FACTOR` times as long.
 NO_ROW = -1
 FACTOR = 6.0
@@ -26,13 +26,13 @@ def watch(page: mmap.mmap, seconds: float) -> None:
     _page, _seconds = page, seconds
 
 
-def begin(row: int = NO_ROW) -> None:
-    """Report that a row is begun, by the number under which the parent knows it."""
+def begin(row: int = NO_ROW, name: str = "") -> None:
+    """Report that a row is begun, by the number under which the parent knows it, and by a name for messages."""
     global _begun
     if _page is None:
         return
     _begun += 1
-    PAGE.pack_into(_page, 0, _begun, row)
+    PAGE.pack_into(_page, 0, _begun, row, name.encode("utf-8", "replace"))
     # Nothing in Python could interrupt a loop of C++, but the kernel can; and processor time, unlike wall time, does
     # not pass while other programs use the cores.
     signal.setitimer(signal.ITIMER_PROF, _seconds if row != NO_ROW else FACTOR * _seconds)
@@ -45,6 +45,12 @@ def end() -> None:
         signal.setitimer(signal.ITIMER_PROF, 0.0)
 
 
-def last() -> int:
-    """The row that was begun last; `NO_ROW` outside of a parsing process."""
-    return NO_ROW if _page is None else int(PAGE.unpack_from(_page)[1])
+def last() -> tuple[int, str]:
+    """Number and name of the row that was begun last; `NO_ROW` and "" outside of a parsing process."""
+    return (NO_ROW, "") if _page is None else read(_page)
+
+
+def read(page: mmap.mmap) -> tuple[int, str]:
+    """Number and name of the row that a page shows."""
+    _, row, name = PAGE.unpack_from(page)
+    return int(row), name.rstrip(b"\0").decode("utf-8", "replace")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from pathlib import Path
 
 import h5py
@@ -11,16 +12,25 @@ import pytest
 from data.errors import InputError
 from data.formats.netcdf import open_netcdf
 from data.processes import probe
+from data.processes.parsing import Lane, Limits
 
-DIES = (
-    'import os, signal, sys; sys.stdin.readline(); print(\'{"step": "message 3"}\', flush=True); '
-    "os.kill(os.getpid(), signal.SIGSEGV)"
-)
-#: A loop in C, which lets no handler of a signal run.
-LOOPS = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from data.processes import probe_process as p; "
-    "p.try_hdf5 = lambda path, step: (step('object 7'), sum(range(10**12))); p.main()"
-)
+#: Attempts at a file: the first ends in a crash, the second in a loop in C, which lets no handler of a signal run.
+ATTEMPTS = """
+import os, signal
+from data.processes import row_watch
+
+def dies(order):
+    row_watch.begin(3, "message 3")
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+def loops(order):
+    row_watch.begin(7, "object 7")
+    sum(range(10**12))
+
+def fills(order):
+    row_watch.begin(1, "variable 'x'")
+    return len(bytearray(10**10))
+"""
 
 
 @pytest.fixture
@@ -30,18 +40,29 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_crash_and_a_loop_are_named_and_the_next_file_is_read(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prober = probe._Prober()
-    monkeypatch.setattr(probe, "_START", DIES)
-    with pytest.raises(InputError, match=r"a\.nc: cannot be read: .* ended with SIGSEGV at message 3"):
-        prober.refuse_deadly("hdf5", file)
-    monkeypatch.setattr(probe, "_START", LOOPS)
+def test_a_crash_and_a_loop_are_named_and_the_next_file_is_read(
+    file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "attempts_at_files.py").write_text(ATTEMPTS)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    attempts = importlib.import_module("attempts_at_files")
+    lane = Lane(Limits(0.2, 700), modules=())
+    monkeypatch.setattr(probe, "_shared_lane", lambda: lane)
     monkeypatch.setattr(probe, "PATIENCE", 0.2)
-    with pytest.raises(InputError, match=r"does not come to an end within 0\.2 s at object 7"):
-        prober.refuse_deadly("hdf5", file)
+    try:
+        monkeypatch.setattr(probe, "try_file", attempts.dies)
+        with pytest.raises(InputError, match=r"a\.nc: cannot be read: .* ended with SIGSEGV at message 3"):
+            probe.refuse_deadly("hdf5", file)
+        monkeypatch.setattr(probe, "try_file", attempts.loops)
+        with pytest.raises(InputError, match=r"does not come to an end within 0\.2 s at object 7"):
+            probe.refuse_deadly("hdf5", file)
+        monkeypatch.setattr(probe, "try_file", attempts.fills)
+        with pytest.raises(InputError, match=r"needs more memory .* at variable 'x'"):
+            probe.refuse_deadly("hdf5", file)
+    finally:
+        lane.stop()
     monkeypatch.undo()
-    prober.refuse_deadly("hdf5", file)  # what the library refuses in order is left to who opens it
-    prober.stop()
+    probe.refuse_deadly("hdf5", file)  # what the library refuses in order is left to who opens it
 
 
 def test_a_file_that_reads_another_file_is_refused(tmp_path: Path) -> None:
