@@ -14,9 +14,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
+from omegaconf import DictConfig, OmegaConf
+
+from data.settings import build
 
 
 @dataclass(frozen=True)
@@ -128,3 +132,20 @@ def hits(
 ) -> Bool[np.ndarray, " molecule"]:
     """`objective.is_hit`: whether simulated values confirm each molecule."""
     return objective.is_hit(values, threshold)
+
+
+def read_objective(node: DictConfig) -> Objective:
+    """The objective from the configuration; the bounds of a window may be written as integers.
+
+    Raises:
+        InputError: a key is unknown or a value is invalid.
+    """
+    plain: Any = OmegaConf.to_container(node, resolve=True)
+    windows = plain.get("windows")
+    if isinstance(windows, dict):
+        # OmegaConf does not accept an integer for a float within a list.
+        plain["windows"] = {
+            name: [float(v) if type(v) is int else v for v in window] if isinstance(window, list) else window
+            for name, window in windows.items()
+        }
+    return build(Objective, plain, where="objective")

@@ -37,9 +37,9 @@ from experiments.pipelines.enumeration import refuse_other_size, write_library
 from experiments.pipelines.labelling import Labels, label
 from experiments.pipelines.selection import diverse, reservoir
 from experiments.pipelines.settings import PipelineSettings, refuse_unanswerable
+from experiments.screening.objective import read_objective
 from experiments.screening.run import ScreenConfig, screen
 from experiments.screening.sources import identity, open_source, unused_of_candidates
-from experiments.stages.screen import read_objective
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig
 from omegaconf.errors import MissingMandatoryValue
 
 from data.errors import InputError
@@ -15,8 +15,9 @@ from data.files import write_json
 from data.settings import build, existing_file
 from experiments.application.stage import StageSettings, application
 from experiments.screening.designs import designs_drawn, designs_in
+from experiments.screening.objective import read_objective
 from experiments.screening.recheck_designs import Recheck, recheck_designs
-from experiments.screening.run import Objective, ScreenConfig, screen_library
+from experiments.screening.run import ScreenConfig, screen_library
 from experiments.screening.run import screen as screen_file
 from experiments.screening.sources import unused_of_candidates
 from simulators.requests import Range
@@ -61,23 +62,6 @@ class ScreenSettings(StageSettings):
     objective: Any = MISSING
     sampling: DesignSampling = field(default_factory=DesignSampling)
     recheck: Any = MISSING
-
-
-def read_objective(node: DictConfig) -> Objective:
-    """The objective from the configuration; the bounds of a window may be written as integers.
-
-    Raises:
-        InputError: a key is unknown or a value is invalid.
-    """
-    plain: Any = OmegaConf.to_container(node, resolve=True)
-    windows = plain.get("windows")
-    if isinstance(windows, dict):
-        # OmegaConf does not accept an integer for a float within a list.
-        plain["windows"] = {
-            name: [float(v) if type(v) is int else v for v in window] if isinstance(window, list) else window
-            for name, window in windows.items()
-        }
-    return build(Objective, plain, where="objective")
 
 
 def screen(config: DictConfig, run_dir: Path) -> None:

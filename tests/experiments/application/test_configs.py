@@ -25,11 +25,12 @@ from experiments.application.stage import instantiate
 from experiments.campaigns.sampled import draw_requests
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
+from experiments.screening.objective import read_objective
 from experiments.screening.run import Objective
 from experiments.stages.evaluate import EvaluateSettings
 from experiments.stages.prepare import PrepareSettings
 from experiments.stages.report import ReportSettings
-from experiments.stages.screen import ScreenSettings, read_objective
+from experiments.stages.screen import ScreenSettings
 from experiments.stages.simulate import SimulateSettings
 from experiments.stages.train import TrainSettings
 from experiments.stages.windows import WindowsSettings

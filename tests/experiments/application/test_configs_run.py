@@ -23,8 +23,8 @@ from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
 from experiments import cli
 from experiments.application.choices import CONF, options
+from experiments.screening.objective import read_objective
 from experiments.stages.report import report
-from experiments.stages.screen import read_objective
 from experiments.stages.simulate import simulate
 from experiments.stages.train import task_of, train_task
 from surrogates.learning.learned_from import read_hashes
