@@ -107,6 +107,7 @@ class KeptSurrogate(ABC, Generic[Model, Facts]):
         facts: Any = read_facts(directory, cls.KIND, cls.FACTS)[0]
         weights = load_weights(directory, lambda: nnx.to_pure_dict(nnx.split(facts.model())[1]))
         with card_errors(directory):
-            graph, state = nnx.split(facts.model())
+            # Only the structure is made: every array is among the weights that were read.
+            graph, state = nnx.split(nnx.eval_shape(facts.model))
         nnx.replace_by_pure_dict(state, weights)
         return cls(nnx.merge(graph, state), facts)

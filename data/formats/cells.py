@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any
 
 from data.encodable import encodable
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _BEGINS = "'*[=+\\-@\t\r\n＝＋－＠]"
 _FORMULA = re.compile(_BEGINS)
@@ -42,7 +43,10 @@ def plain(text: str) -> str:
 
 def safe_frame(frame: pd.DataFrame) -> pd.DataFrame:
     """A table in which `safe` is applied to texts and names of columns."""
-    texts = [name for name, kind in frame.dtypes.items() if not pd.api.types.is_numeric_dtype(kind)]
+    # Processes that parse molecules import this module, and never write a table.
+    from pandas.api.types import is_numeric_dtype
+
+    texts = [name for name, kind in frame.dtypes.items() if not is_numeric_dtype(kind)]
     return frame.assign(**{str(name): frame[name].map(safe) for name in texts}).rename(columns=safe)
 
 

@@ -367,8 +367,8 @@ class Potential:
         with card_errors(directory), within("last_layer"):
             fitted = from_plain(bool, card.get("last_layer"))
         saved = load_weights(directory, lambda: Potential(facts.model(), facts)._weights())
-        fresh = Potential(facts.model(), facts)
-        graph, state = nnx.split(fresh.model)
+        # Only the structure is made: every array is among the weights that were read.
+        graph, state = nnx.split(nnx.eval_shape(facts.model))
         nnx.replace_by_pure_dict(state, saved["networks"])
         layer = LastLayer.of(saved["last_layer"]) if fitted else None
         return Potential(nnx.merge(graph, state), facts, layer)

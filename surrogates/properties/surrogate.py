@@ -282,4 +282,4 @@ class MolecularSurrogate:
             return Ensemble(config.network, len(facts.standardise.names), config.ensemble, nnx.Rngs(0))
 
         weights = load_weights(directory, lambda: nnx.split(fresh())[1])
-        return MolecularSurrogate(nnx.merge(nnx.split(fresh())[0], weights), facts)
+        return MolecularSurrogate(nnx.merge(nnx.split(nnx.eval_shape(fresh))[0], weights), facts)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 from ase.build import bulk
 from ase.calculators.emt import EMT
+from forked_commands import Command, understudy
 from hydra import compose, initialize_config_dir
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -277,8 +276,7 @@ def test_the_experiment_composes_and_every_part_is_built() -> None:
 
 
 def test_its_help_is_its_own(tmp_path: Path) -> None:
-    line = [sys.executable, "-m", "experiments.cli", "active", "--help"]
-    done = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    done = understudy("active", "--help", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "stop.force_error_mev_per_angstrom" in done.stdout
     assert not list(tmp_path.iterdir())
@@ -328,13 +326,8 @@ TINY = [
 ]  # fmt: skip
 
 
-def start(run: Path) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", "active", *TINY, f"run.dir={run}"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(run: Path) -> Command:
+    return Command("active", *TINY, f"run.dir={run}")
 
 
 @pytest.fixture(scope="module")
@@ -404,7 +397,7 @@ def test_a_run_that_is_killed_twice_goes_on_to_the_same_labels(finished: tuple[P
         process = start(run)
         deadline = time.monotonic() + 200
         while not sign.exists():
-            assert process.poll() is None, process.stdout.read() if process.stdout else ""
+            assert process.poll() is None, process.said
             assert time.monotonic() < deadline
             time.sleep(0.02)
         os.kill(process.pid, signal.SIGKILL)
@@ -423,8 +416,7 @@ def test_a_run_that_is_killed_twice_goes_on_to_the_same_labels(finished: tuple[P
 
 def test_a_finished_run_is_not_handed_out_as_one_from_another_start(finished: tuple[Path, str]) -> None:
     run = finished[0]
-    other = [sys.executable, "-m", "experiments.cli", "active", *TINY, "seed=7", "start=CO", f"run.dir={run}"]
-    done = subprocess.run(other, capture_output=True, text=True, timeout=120)
+    done = understudy("active", *TINY, "seed=7", "start=CO", f"run.dir={run}")
     assert done.returncode == 2
     assert "seed=0 (now 7)" in done.stderr
     assert "start=" in done.stderr

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from forked_commands import Command, understudy
 
 from data.molecules.featurise import encode
 from surrogates.properties.tables import read_table
@@ -87,8 +88,7 @@ def test_training_and_screening_on_eight_devices_give_what_one_gives(tmp_path: P
 @pytest.mark.slow
 def test_two_processes_train_what_one_trains_and_resume_it(tmp_path: Path) -> None:
     table = write_table(tmp_path / "labels.csv", 120)
-    line = [sys.executable, "-m", "experiments.cli", "train", "task=molecules/properties", f"data.file={table}"]
-    line += ["data.target=heavy", "train.epochs=3", *SMALL]
+    line = ["train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.epochs=3", *SMALL]
 
     def together() -> dict[str, float]:
         with socket.socket() as probe:
@@ -96,20 +96,18 @@ def test_two_processes_train_what_one_trains_and_resume_it(tmp_path: Path) -> No
             port = probe.getsockname()[1]
         switches = ["devices.distributed=true", f"devices.coordinator=127.0.0.1:{port}", "devices.processes=2"]
         processes = [
-            subprocess.Popen(
-                [*line, *switches, f"devices.process={k}", "run.dir=two"], cwd=tmp_path, env=environment(),
-                stdout=subprocess.DEVNULL,
-            )
+            Command(*line, *switches, f"devices.process={k}", "run.dir=two", cwd=tmp_path, environment=environment())
             for k in range(2)
-        ]  # fmt: skip
-        assert [p.wait(timeout=500) for p in processes] == [0, 0]
+        ]
+        assert [p.wait(timeout=500) for p in processes] == [0, 0], [p.said for p in processes]
         return json.loads((tmp_path / "two" / "metrics.json").read_text())
 
     metrics = together()
     history = (tmp_path / "two" / "train.jsonl").read_text().splitlines()
     assert [json.loads(row)["epoch"] for row in history] == [1, 2, 3]
     assert json.loads((tmp_path / "two" / "fit.json").read_text())["devices"] == 2
-    subprocess.run([*line, "run.dir=one"], cwd=tmp_path, env=environment(), check=True, stdout=subprocess.DEVNULL)
+    done = understudy(*line, "run.dir=one", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
     alone = json.loads((tmp_path / "one" / "metrics.json").read_text())
     assert metrics["test/mae"] == pytest.approx(alone["test/mae"], rel=1e-4)
     labels = read_table(table, "smiles", ["heavy"], [], None)

@@ -6,8 +6,6 @@ import csv
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from forked_commands import Command
 
 from data.store.records import RecordStore
 
@@ -29,13 +28,8 @@ SMALL = [
 ]  # fmt: skip
 
 
-def start(run: Path, *more: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-m", "experiments.cli", "pipeline", *SMALL, f"run.dir={run}", *more],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+def start(run: Path, *more: str) -> Command:
+    return Command("pipeline", *SMALL, f"run.dir={run}", *more)
 
 
 @pytest.mark.slow
@@ -44,7 +38,7 @@ def test_the_pipeline_from_library_to_report(tmp_path: Path, run_notebook: Calla
     process = start(run)
     store, deadline = run / "labels" / "expensive.zarr", time.monotonic() + 240
     while not (store / "journal.bin").exists() or (store / "journal.bin").stat().st_size < 2000:
-        assert process.poll() is None, process.stdout.read() if process.stdout else ""
+        assert process.poll() is None, process.said
         assert time.monotonic() < deadline
         time.sleep(0.1)
     os.kill(process.pid, signal.SIGKILL)

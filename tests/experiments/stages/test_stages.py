@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import csv
+import functools
 import json
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -17,6 +17,8 @@ import pytest
 from ase import Atoms
 from ase.calculators.lj import LennardJones
 from ase.io import read, write
+from forked_commands import Command
+from forked_commands import understudy as run_command
 from rdkit import Chem
 
 from data.files import write_json
@@ -27,8 +29,7 @@ NETWORK = ["model.network.features=16", "model.network.layers=2", "model.ensembl
 
 def understudy(*arguments: str | Path, cwd: Path, status: int = 0) -> subprocess.CompletedProcess[str]:
     """Run the command; its exit status is checked."""
-    line = [sys.executable, "-m", "experiments.cli", *map(str, arguments)]
-    done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, timeout=300)
+    done = run_command(*arguments, cwd=cwd)
     assert done.returncode == status, done.stdout + done.stderr
     return done
 
@@ -131,13 +132,10 @@ def test_the_seconds_of_training_are_those_of_all_its_sessions(trained: Path, ta
 def test_the_signal_of_a_queue_ends_a_training_with_status_130_and_a_checkpoint(table: Path, tmp_path: Path) -> None:
     # Started in the background, where a shell has it ignore Ctrl-C. That Ctrl-C ends a training the same way is tested
     # without the command in tests/surrogates/test_train.py.
-    process = subprocess.Popen(
-        [
-            sys.executable, "-m", "experiments.cli", "train", "task=molecules/properties", f"data.file={table}",
-            "data.target=heavy", "train.epochs=100000", "train.mlflow=false", *NETWORK, "run.dir=r",
-        ],
-        cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    process = Command(
+        "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.epochs=100000",
+        "train.mlflow=false", *NETWORK, "run.dir=r",
+        cwd=tmp_path, apart=True, prepare=functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
     deadline = time.monotonic() + 240
     while not (tmp_path / "r" / "train.jsonl").exists():
