@@ -134,7 +134,7 @@ def test_the_signal_of_a_queue_ends_a_training_with_status_130_and_a_checkpoint(
     # without the command in tests/surrogates/test_train.py.
     process = Command(
         "train", "task=molecules/properties", f"data.file={table}", "data.target=heavy", "train.epochs=100000",
-        "train.mlflow=false", *NETWORK, "run.dir=r",
+        "train.checkpoint_every_s=1e6", "train.mlflow=false", *NETWORK, "run.dir=r",
         cwd=tmp_path, apart=True, prepare=functools.partial(signal.signal, signal.SIGINT, signal.SIG_IGN),
     )  # fmt: skip
     deadline = time.monotonic() + 240
