@@ -10,11 +10,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from data.errors import InputError
 from data.files import write_json
+from data.terminal import columns_table, print_table
 from experiments.application.heap import keep_freed_memory
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -121,15 +119,13 @@ def report(name: str, results: Sequence[Result], out: Path, argv: Sequence[str] 
 
 def show(name: str, results: Sequence[Result]) -> None:
     """Print the table of a benchmark."""
-    table = Table(title=name, title_justify="left")
-    for column in ("what", "Understudy", "unit", "peer", "peer's", "ratio"):
-        table.add_column(column, justify="right" if column in ("Understudy", "peer's", "ratio") else "left")
+    table = columns_table(name, ("what", "Understudy", "unit", "peer", "peer's", "ratio"))
     for r in results:
         peer = "" if r.peer_value is None else f"{r.peer_value:,.4g}"
         ratio = "" if r.ratio is None else f"{r.ratio:.2f}"
         value = f"{r.value:,.0f}" if abs(r.value) >= 1000 else f"{r.value:.4g}"
         table.add_row(r.name, value, r.unit, r.peer or "", peer, ratio)
-    Console().print(table)
+    print_table(table)
 
 
 def run(main: Callable[[], None]) -> int:

@@ -24,7 +24,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from benchmarks.faults.commands import COMMANDS
 from benchmarks.faults.foreign import READERS
@@ -35,6 +34,7 @@ from benchmarks.faults.processes import read_in_a_process
 from benchmarks.faults.stored_files import STORED
 from benchmarks.faults.trials import Trial, table
 from data.files import write_json
+from data.terminal import progress_bar
 
 #: Words of readers for what the table counts.
 COUNTED = {"answer": "equal", "unnamed": "traceback", "lines": "traceback", "memory": "crash"}
@@ -99,21 +99,20 @@ def run(asked: Sequence[Part], seed: int, trials: list[Trial], workers: int = 1)
         trials: is filled.
         workers: parts that are tried at the same time, each in a process of its own.
     """
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     stopped = threading.Event()
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar, ThreadPoolExecutor(workers) as pool:
-        task = bar.add_task("", total=sum(part.count for part in asked))
+    total = sum(part.count for part in asked)
+    with progress_bar("", total) as bar, ThreadPoolExecutor(workers) as pool:
 
         def try_one(part: Part) -> None:
             if stopped.is_set():
                 return
-            bar.update(task, description=f"{part.kind}: {part.name}")
+            bar.update(label=f"{part.kind}: {part.name}")
             with closing(part.trials(seed)) as of_part:
                 for trial in of_part:
                     trials.append(trial)
-                    bar.advance(task)
+                    bar.advance()
                     if trial.bad:
-                        bar.console.print(f"{trial.name}, {trial.outcome}: {trial.done}: {trial.said}", markup=False)
+                        bar.say(f"{trial.name}, {trial.outcome}: {trial.done}: {trial.said}")
                     if stopped.is_set():
                         return
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 from ase.data import covalent_radii
 from jaxtyping import Float, Int
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist, squareform
 
 from data.errors import InputError
 from data.structures.neighbours import periodic_pairs
 from data.structures.table import Structures
+from data.terminal import progress_bar
 from experiments.active.selection import worst_atom
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
 from surrogates.potentials.surrogate import Potential
@@ -113,15 +113,13 @@ def explore(
     tables: list[Structures] = []
     walkers: list[np.ndarray] = []
     alive: list[np.ndarray] = []
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not progress) as bar:
-        task = bar.add_task("exploring", total=config.walkers * config.steps)
+    with progress_bar("exploring", config.walkers * config.steps, show=progress) as bar:
         for snapshot in Dynamics(potential, config.dynamics(seed))(start):
             if snapshot.step:
                 tables.append(snapshot.structures)
                 walkers.append(snapshot.rows)
                 alive.append(snapshot.alive)
-                bar.update(task, advance=len(snapshot.rows) * config.record_every)
+                bar.advance(len(snapshot.rows) * config.record_every)
     # Snapshots come in order of time within a batch of walkers, so a stable sort keeps that order.
     order = np.argsort(np.concatenate(walkers), kind="stable")
     frames, walker = Structures.concatenate(tables).take(order), np.concatenate(walkers)[order]

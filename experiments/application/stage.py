@@ -18,9 +18,6 @@ import hydra.utils
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from data.errors import InputError
 from data.near import did_you_mean
@@ -29,6 +26,7 @@ from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import SimulationError
+from data.terminal import show_pairs
 from experiments.application.choices import CONF
 from experiments.application.log_format import begin_log_files
 from experiments.application.renamed import present_targets
@@ -169,27 +167,6 @@ def reading_shown(readings: list[Reading], run_dir: Path) -> Iterator[None]:
         show_readings(readings, run_dir)
 
 
-def summary(title: str, rows: Mapping[str, object]) -> None:
-    """Print the short table that ends a stage."""
-    print_pairs(title, [(name, str(value)) for name, value in rows.items()])
-
-
-def print_pairs(title: str, rows: Sequence[tuple[str, str]]) -> None:
-    """Print a table of names and texts without truncating them, because a truncated name or path is useless."""
-    console = Console()
-    table = Table(title=title, title_justify="left", show_header=False, box=None, pad_edge=False)
-    # Names stay whole on a line, unless they leave too little room for the texts.
-    longest = max((len(name) for name, _ in rows), default=0)
-    table.add_column(no_wrap=longest <= console.width // 2, overflow="fold")
-    table.add_column(overflow="fold")
-    for name, text in rows:
-        table.add_row(f"[dim]{escape(name)}[/]", escape(text))
-    if not console.is_terminal:
-        # A file or a pipe has no width, and its readers expect one row on one line.
-        console.width = max(console.width, console.measure(table, options=console.options.update(width=10_000)).maximum)
-    console.print(table)
-
-
 def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool = True) -> None:
     """Print what was read from each source in one table, and save it as `reading.json` of the run.
 
@@ -207,4 +184,4 @@ def show_readings(readings: Sequence[Reading], run_dir: Path, *, printed: bool =
     keep_json(run_dir, "reading.json", [to_plain(reading) for reading in readings])
     if not printed:
         return
-    print_pairs("What was read", [line for reading in readings for line in reading.lines()])
+    show_pairs("What was read", [line for reading in readings for line in reading.lines()])

@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
 
 from data.errors import InputError
 from data.files import write_json
 from data.json_files import read_plain, reading
+from data.terminal import columns_table, print_table
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
 from experiments.comparison.ladder import MARGIN, refuse_weak_reference
@@ -247,12 +248,9 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
     caption = f"error: {comparison.error_name}; cost: core-s a trajectory; single: s a request"
     if comparison.scalar_name:
         caption += f"; rank: Spearman's correlation of {comparison.scalar_name}"
-    table = Table(
-        title=comparison.title, title_justify="left", caption=caption, caption_justify="left", box=None, pad_edge=False
-    )
     heads = ["contender", "error", "cost", "batch", "single", "speed-up", "pays from"]
-    for head in (*heads, *(["rank"] if comparison.scalar_name else [])):
-        table.add_column(head, justify="left" if head == "contender" else "right", no_wrap=True)
+    heads += ["rank"] if comparison.scalar_name else []
+    table = columns_table(comparison.title, heads, caption=caption)
     on = {p.name for p in fr.frontier(comparison.points)}
     for p in (*comparison.rungs, *comparison.surrogates):
         worth = ("", "")
@@ -264,8 +262,8 @@ def show(comparison: Comparison, console: Console | None = None) -> None:
         cells = [p.name, error, f"{p.core_seconds:.3g}", str(p.batch), f"{p.latency_seconds:.3g}", *worth]
         if comparison.scalar_name:
             cells.append("" if p.spearman is None else f"{p.spearman:.3f}")
-        table.add_row(*cells, style="bold" if p.kind == "surrogate" else None if p.name in on else "dim")
+        table.add_row(*map(escape, cells), style="bold" if p.kind == "surrogate" else None if p.name in on else "dim")
     console = console or Console()
-    console.print(table)
+    print_table(table, console)
     if comparison.unsettled:
         console.print(comparison.unsettled, style="yellow")

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from omegaconf import MISSING, DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.files import atomic_directory, write_json
 from data.reading import Reading
 from data.settings import build, existing_file
 from data.sphere.windows import WindowStore
+from data.terminal import progress_bar
 from experiments.application.stage import show_readings
 from experiments.forecasting import figures
 from experiments.forecasting.external import ExternalForecasts
@@ -154,8 +154,7 @@ def evaluate_forecaster(
         facts, extremes = forecaster.facts, np.array([store.statistics.low, store.statistics.high])[:, None, None]
         unlike = refuse_beyond(extremes, facts) + refuse_other_times(store.times[first], steps, facts)
         learned.notes += [f"Mind that {text}." for text in unlike]
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
+    with progress_bar("forecasts", None) as bar:
         systems: dict[str, Any] = {"forecast": main}
         if external is not None and forecaster is not None:
             systems[EXTERNAL] = external
@@ -174,7 +173,7 @@ def evaluate_forecaster(
         systems |= learned.references(settings.references, store.layout, steps, main.history, most, valid_times)
         longest = max(s.history for s in systems.values())
         batches = -(-len(protocol.starts(longest)) // protocol.batch)
-        task = bar.add_task("forecasts", total=len(systems) * batches)
+        bar.update(total=len(systems) * batches)
         several = {"forecast": members} if members > 1 else {}
         if EXTERNAL in systems and external is not None and external.members > 1:
             several[EXTERNAL] = external.members
@@ -182,7 +181,7 @@ def evaluate_forecaster(
             several[CLIMATE] = min(max(most, CLIMATE_MEMBERS), climate.most_members(valid_times))
         scores = score(
             systems, protocol, climatology, members=several, precipitation=learned.precipitation,
-            advance=lambda: bar.advance(task),
+            advance=bar.advance,
         )  # fmt: skip
     apart = _apart(main, protocol, learned, members)
     if readings and scores.attrs["forecasts"] < readings[0].used:

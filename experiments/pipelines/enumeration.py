@@ -21,11 +21,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int, UInt8
 from rdkit import Chem, rdBase
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.formats.rows import atomic_text
 from data.processes.descendants import end_with_parent
+from data.terminal import progress_bar
 
 #: Number of heavy atoms of the largest molecule.
 MOST_ATOMS = 9
@@ -276,23 +276,21 @@ def write_library(
                 for k, row in zip(which.tolist(), rows.tolist(), strict=True)
             ]
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     seen: set[str] = set()
     # A spawned process starts clean: a forked one would inherit the threads of JAX in a broken state.
     with (
         ProcessPoolExecutor(
             workers, mp_context=get_context("spawn"), initializer=end_with_parent, initargs=(os.getpid(),)
         ) as pool,
-        Progress(*columns, transient=True, disable=not progress) as bar,
+        progress_bar("writing the library", size, show=progress) as bar,
         atomic_text(path) as file,
     ):
-        task = bar.add_task("writing the library", total=size)
         file.write("smiles\n")
         for batch in _ordered(pool, texts(), 2 * workers):
             fresh = [s for s in dict.fromkeys(batch) if s not in seen][: size - len(seen)]
             seen.update(fresh)
             file.writelines(f"{s}\n" for s in fresh)
-            bar.update(task, completed=len(seen))
+            bar.update(len(seen))
             if len(seen) == size:
                 break
     if len(seen) < size:

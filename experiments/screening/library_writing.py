@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.checksums import crc32_of
 from data.claim import claim
@@ -25,6 +24,7 @@ from data.json_files import read_plain
 from data.molecules.graph_tables import GraphTable
 from data.molecules.library import CARD, REMEDY, Part, Prepared, PreparedLibrary, read_part, write_part
 from data.plain import to_plain
+from data.terminal import progress_bar
 from experiments.application.stage import show_readings
 from experiments.screening.chunks import Encoded
 from experiments.screening.readings import StandardForms, candidates_read, standard_said
@@ -126,15 +126,8 @@ def prepare(
     with claim(out, "prepared library", adopt=_is_begun):
         done = _resume(out, origin) or _Done(origin, [], 0, *source.start, 0)
         resumed = done.rows
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-        )
         pool = ParserPool(workers or len(os.sched_getaffinity(0)), standardise=steps)
-        with Progress(*columns, transient=True, disable=not progress) as bar:
-            task = bar.add_task("preparing", total=1.0, rate="")
+        with progress_bar("preparing", 1, show=progress) as bar:
             try:
                 waiting: list[Encoded] = []
                 pieces = source.pieces(CHUNK_ROWS, done.position, done.line)
@@ -146,7 +139,7 @@ def prepare(
                         _commit(out, done, waiting, candidates.name)
                         waiting = []
                     rate = (done.rows + sum(e.rows for e in waiting) - resumed) / (time.perf_counter() - began)
-                    bar.update(task, completed=piece.done, rate=f"{rate:,.0f} molecules/s")
+                    bar.update(piece.done, note=f"{rate:,.0f} molecules/s")
                 if waiting:
                     _commit(out, done, waiting, candidates.name)
             finally:

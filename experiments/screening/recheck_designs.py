@@ -10,13 +10,12 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 from jaxtyping import Int
-from rich.console import Console
-from rich.table import Table
 
 from data.checksums import verify
 from data.errors import InputError
 from data.files import listed_path
 from data.formats.cells import safe_frame
+from data.terminal import columns_table, print_table
 from experiments.campaigns.named_simulator import named_simulator
 from experiments.screening.ledger import result_parts
 from experiments.screening.objective import Objective
@@ -180,15 +179,14 @@ def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
 
 def show(frame: pd.DataFrame, name: str) -> None:
     """Print the predictions and solutions of the top designs."""
-    table = Table(title=f"{name}: predicted and solved", title_justify="left")
-    for column in ("rank", "line", "predicted", "90% interval", "solved", "error"):
-        table.add_column(column, justify="right")
+    rows = []
     for row in frame[frame["group"] == "top"].to_dict("records"):
         interval = f"{row[f'{name}_low']:.4g} to {row[f'{name}_high']:.4g}" if f"{name}_low" in row else ""
         solved = f"{row[name]:.5g}" if row["status"] == "ok" else str(row["status"])
         error = f"{row[f'{name}_relative_error']:.2%}" if row["status"] == "ok" else ""
-        table.add_row(str(row["rank"]), str(row["line"]), f"{row[f'{name}_pred']:.5g}", interval, solved, error)
-    Console().print(table)
+        rows.append((str(row["rank"]), str(row["line"]), f"{row[f'{name}_pred']:.5g}", interval, solved, error))
+    heads = ("rank", "line", "predicted", "90% interval", "solved", "error")
+    print_table(columns_table(f"{name}: predicted and solved", heads, rows, texts=0))
 
 
 def _best(out: Path, count: int) -> pd.DataFrame:

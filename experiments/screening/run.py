@@ -23,14 +23,13 @@ from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from data.claim import claim
 from data.errors import InputError
 from data.files import write_json
 from data.identity import molecule_keys
 from data.reading import Reading
+from data.terminal import ProgressBar, progress_bar
 from experiments.application.stage import show_readings
 from experiments.application.usage import PeakMemory, cpu_seconds
 from experiments.screening.chunks import Candidates, Reject
@@ -213,7 +212,7 @@ def screen_library(
         try:
             best = sink.top(config.top_k, _candidate_keys(library) if config.distinct else None)
             if sink.last is None or not sink.last.complete:
-                _Session(surrogate, library, sink, best, config, began).run(_bar(progress))
+                _Session(surrogate, library, sink, best, config, began).run(progress)
             top, repeats = sink.write_top(best), best.repeats()
         finally:
             sink.close()
@@ -248,7 +247,7 @@ class _Session:
     config: ScreenConfig
     began: float
 
-    def run(self, bar: Progress) -> None:
+    def run(self, progress: bool) -> None:
         cpu = cpu_seconds()
         before = self.sink.last.spent() if self.sink.last else Spent()
         config = self.config
@@ -269,7 +268,7 @@ class _Session:
                     max(before.peak_memory_mb, memory.peak_mb),
                 )
 
-            with bar:
+            with progress_bar("screening", 1, show=progress) as bar:
                 self._stream(pool, threads, spent, bar)
 
     def _warm_up(self, pool: ParserPool) -> None:
@@ -307,12 +306,13 @@ class _Session:
         )
         return batch, tally
 
-    def _stream(self, pool: ParserPool, threads: ThreadPoolExecutor, spent: Callable[[], Spent], bar: Progress) -> None:
+    def _stream(
+        self, pool: ParserPool, threads: ThreadPoolExecutor, spent: Callable[[], Spent], bar: ProgressBar
+    ) -> None:
         config, last = self.config, self.sink.last
         position, line = (last.position, last.line) if last else self.library.source.start
         part, total = (last.part + 1, last.tally()) if last else (0, Tally())
         session = 0
-        task = bar.add_task("screening", total=1.0, rate="")
         batches: list[pa.RecordBatch] = []
         rejects: list[Reject] = []
         rows = 0
@@ -328,7 +328,7 @@ class _Session:
                 batches.append(batch)
                 self.best.add(batch)
             rate = session / (time.perf_counter() - start)
-            bar.update(task, completed=piece.done, rate=f"{total.read:,} {self.library.kind}s, {rate:,.0f}/s")
+            bar.update(piece.done, note=f"{total.read:,} {self.library.kind}s, {rate:,.0f}/s")
             if rows >= config.part_rows:
                 self.sink.commit(batches, rejects, Commit.of(part, position, line, total, spent()))
                 part, rows, batches, rejects = part + 1, 0, [], []
@@ -339,7 +339,7 @@ class _Session:
         self.sink.write_top(self.best)
         self.sink.commit([], [], Commit.of(part, position, line, total, spent(), complete=True))
         self.sink.wait()
-        bar.update(task, completed=1.0)
+        bar.update(1)
 
 
 def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]] | None:
@@ -352,15 +352,3 @@ def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]] | None:
         return molecule_keys([str(next(filter(None, forms), "")) for forms in zip(*asked, strict=True)])
 
     return keys
-
-
-def _bar(progress: bool) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        disable=not progress,
-    )

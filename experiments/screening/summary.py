@@ -5,9 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
+from data.terminal import show_pairs
 from experiments.screening.readings import StandardForms
 
 
@@ -75,9 +73,6 @@ class ScreenSummary:
 
 def show_summary(summary: ScreenSummary, out: Path) -> None:
     """Print the table that ends a screen in `out`."""
-    table = Table(title="Screen", title_justify="left", show_header=False, box=None, pad_edge=False)
-    table.add_column()
-    table.add_column(overflow="fold")
     rows = {
         "rows read": f"{summary.read:,}" + (f" ({summary.resumed:,} before)" if summary.resumed else ""),
         f"{summary.kind}s": f"{summary.valid:,}, rejected {summary.rejected:,}",
@@ -91,6 +86,4 @@ def show_summary(summary: ScreenSummary, out: Path) -> None:
         + (f"; {summary.repeats:,} rows as good are the same {summary.kind}s again" if summary.repeats else ""),
         "results": f"{summary.parts:,} parts in {out / 'results'}",
     }
-    for name, value in rows.items():
-        table.add_row(f"[dim]{name}[/]", value)
-    Console().print(table)
+    show_pairs("Screen", rows)

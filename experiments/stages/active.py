@@ -15,11 +15,12 @@ from data.rejects import RejectLog
 from data.settings import build, existing_file
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
+from data.terminal import show_pairs
 from experiments.active.labelling import refuse_unfit
 from experiments.active.loop import ActiveConfig, ActiveLearning, Learner
 from experiments.active.report import closing_rows, write_report
 from experiments.application.run_directory import rejects_path
-from experiments.application.stage import StageSettings, application, instantiate, reading_shown, summary
+from experiments.application.stage import StageSettings, application, instantiate, reading_shown
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig, embed_foreign
 from surrogates.learning.devices import enable_compilation_cache
@@ -118,7 +119,7 @@ def active(config: DictConfig, run_dir: Path) -> None:
     learning = ActiveLearning(start, simulator, campaign, learner, settings, run_dir, test=test)
     outcome = learning.run()
     metrics = write_report(outcome, settings.stop, learning.ledger, run_dir)
-    summary("Active learning", closing_rows(metrics, outcome.stopped_by, run_dir))
+    show_pairs("Active learning", closing_rows(metrics, outcome.stopped_by, run_dir))
 
 
 PARTS = ("initial", "explore", "choose", "stop", "seed")

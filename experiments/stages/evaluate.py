@@ -16,8 +16,9 @@ from data.files import write_json
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file, names, refuse_equal_stems
+from data.terminal import show_pairs
 from experiments.application.run_directory import rejects_path
-from experiments.application.stage import StageSettings, application, reading_shown, summary
+from experiments.application.stage import StageSettings, application, reading_shown
 from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.learned_from import read_hashes
@@ -136,7 +137,7 @@ def write_metrics(metrics: dict[str, float], studies: Sequence[str], run_dir: Pa
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
     shown = {k: f"{v:.6g}" for k, v in metrics.items() if not k.startswith(("comparison/", "forecast/"))}
     page = {"page": run_dir / "forecast.html"} if "forecasts" in studies else {}
-    summary("Evaluated", {**shown, "metrics": run_dir / "metrics.json", **page})
+    show_pairs("Evaluated", {**shown, "metrics": run_dir / "metrics.json", **page})
 
 
 def unused_in_evaluation(config: DictConfig) -> dict[str, str]:

@@ -27,9 +27,10 @@ from data.settings import build, existing_file
 from data.spec import content_hash
 from data.splits import Split
 from data.splits import canonical as canonical_forms
+from data.terminal import show_pairs
 from experiments.application.ledger import Ledger
 from experiments.application.run_directory import configuration_checked
-from experiments.application.stage import application, instantiate, summary
+from experiments.application.stage import application, instantiate
 from experiments.pipelines import funnel
 from experiments.pipelines import held_out as evaluation
 from experiments.pipelines.baselines import morgan_counts
@@ -318,7 +319,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     from experiments.pages.page import write_report
 
     page = write_report(run_dir)
-    summary("Pipeline", funnel.closing_rows(metrics, targets, case.units) | {"report": page, "run": run_dir})
+    show_pairs("Pipeline", funnel.closing_rows(metrics, targets, case.units) | {"report": page, "run": run_dir})
 
 
 def unused_in_pipeline(config: DictConfig) -> dict[str, str]:

@@ -9,7 +9,8 @@ from omegaconf import MISSING, DictConfig
 
 from data.files import write_json
 from data.settings import build, existing_file
-from experiments.application.stage import StageSettings, application, summary
+from data.terminal import show_pairs
+from experiments.application.stage import StageSettings, application
 from experiments.screening.library_writing import prepare as prepare_library
 from experiments.screening.sources import unused_of_candidates
 from simulators.chemistry.standardise import check_steps
@@ -49,7 +50,7 @@ def prepare(config: DictConfig, run_dir: Path) -> None:
     metrics = prepared.metrics()
     rejected = prepared.molecules - prepared.valid
     write_json(out / "metrics.json", metrics)
-    summary(
+    show_pairs(
         "Prepared",
         {
             "molecules": f"{prepared.valid:,}, rejected {rejected:,} (see {out / 'rejects.csv'})",

@@ -8,7 +8,8 @@ from pathlib import Path
 from omegaconf import MISSING, DictConfig
 
 from data.settings import build, existing_file
-from experiments.application.stage import StageSettings, application, summary
+from data.terminal import show_pairs
+from experiments.application.stage import StageSettings, application
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ def report(config: DictConfig, run_dir: Path) -> None:
 
     settings = build(ReportSettings, config, where="")
     page = write_report(existing_file(settings.of, "of"), Path(settings.out) if settings.out else None)
-    summary("Report", {"page": page})
+    show_pairs("Report", {"page": page})
 
 
 main = application("report", report)

@@ -12,15 +12,9 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from data.files import write_json
 from data.reading import Reading
 from data.settings import build
+from data.terminal import show_pairs
 from experiments.application.run_directory import configuration_checked
-from experiments.application.stage import (
-    StageSettings,
-    application,
-    first_rejects,
-    instantiate,
-    reading_shown,
-    summary,
-)
+from experiments.application.stage import StageSettings, application, first_rejects, instantiate, reading_shown
 from experiments.campaigns.differences import CampaignBaseline
 from surrogates.family import family_of
 from surrogates.learning.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
@@ -50,7 +44,7 @@ def train(config: DictConfig, run_dir: Path) -> None:
     if not is_first():
         return
     write_json(run_dir / "metrics.json", dict(sorted(metrics.items())))
-    summary("Trained", {**closing_rows(metrics), "surrogate": run_dir / "surrogate"})
+    show_pairs("Trained", {**closing_rows(metrics), "surrogate": run_dir / "surrogate"})
 
 
 def task_of(config: DictConfig) -> Task[Any, Any, Any]:

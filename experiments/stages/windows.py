@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from omegaconf import MISSING, DictConfig
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.files import write_json
 from data.reading import Reading
 from data.settings import build
 from data.sphere.windows import WindowStore
-from experiments.application.stage import StageSettings, application, instantiate, show_readings, summary
+from data.terminal import progress_bar, show_pairs
+from experiments.application.stage import StageSettings, application, instantiate, show_readings
 
 
 @runtime_checkable
@@ -55,14 +55,8 @@ def windows(config: DictConfig, run_dir: Path) -> None:
     if not isinstance(source, StateSource):
         raise InputError(f"a {type(source).__name__} is no source of states", where="source")
     out, began = Path(settings.out), time.perf_counter()
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task("states", total=source.states)
-
-        def advance(count: int) -> None:
-            bar.advance(task, count)
-
-        store = source.write(out, advance)
+    with progress_bar("states", source.states) as bar:
+        store = source.write(out, bar.advance)
     if (reading := source.reading()) is not None:
         show_readings([reading], run_dir)
     seconds = time.perf_counter() - began
@@ -87,7 +81,7 @@ def windows(config: DictConfig, run_dir: Path) -> None:
     if layout.calendar and len(store.segments) > 1:
         gaps = [f"{times[b - 1]} to {times[b]}" for _, b in store.segments[:-1]]
         rows["gaps"] = ", ".join(gaps[:5]) + (f" and {len(gaps) - 5} more" if len(gaps) > 5 else "")
-    summary("Written", {**rows, "size": f"{size / 1e6:,.1f} MB in {seconds:.1f} s", "windows": out})
+    show_pairs("Written", {**rows, "size": f"{size / 1e6:,.1f} MB in {seconds:.1f} s", "windows": out})
 
 
 main = application("windows", windows)

@@ -18,13 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import xarray as xr
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.spec import input_hash
 from data.store.records import RecordStore
+from data.terminal import progress_bar
 from simulators.adapter import Simulator
 from simulators.campaigns.config import CampaignConfig as CampaignConfig
 from simulators.campaigns.crew import Crew
@@ -146,18 +144,9 @@ class _Campaign:
         """Send requests to the workers until all have ended."""
         began = time.perf_counter()
         outlook = Outlook(self.config.processes, self.config.timeout_s, self.key)
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.completed:,.0f}" + (f" of {self.total:,}" if self.total is not None else "")),
-            TextColumn("{task.fields[rate]}"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-        )
         jobs = self._new(inputs)
-        bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not self.show)
-        with Interrupts() as interrupts, bar:
-            task = bar.add_task("simulating (Ctrl-C is safe)", total=self.total, rate="")
+        shown = progress_bar("simulating (Ctrl-C is safe)", self.total, done=self.cached, show=self.show)
+        with Interrupts() as interrupts, shown as bar:
             try:
                 while True:
                     interrupts.check()
@@ -168,13 +157,13 @@ class _Campaign:
                     ended = self.done + sum(self.failed.values())
                     rate = ended / (time.perf_counter() - began)
                     failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
-                    text = f"{rate:,.1f}/s" + (f"  [red]failed: {failures}[/]" if failures else "")
-                    bar.update(task, completed=self.cached + ended, rate=text)
+                    text = f"{rate:,.1f}/s" + (f"  failed: {failures}" if failures else "")
+                    bar.update(self.cached + ended, note=text)
                     if self.show and outlook.due(time.perf_counter() - began, ended):
                         left = None if self.total is None else max(0, self.total - self.cached - ended)
                         spent = (self.job_seconds, self.core_seconds)
                         if sentence := outlook.say(spent, ended, self.crew.running(), left):
-                            bar.console.print(escape(sentence))
+                            bar.say(sentence)
             except BaseException:
                 self.crew.kill()
                 raise

@@ -7,11 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
 from data.errors import InputError
+from data.terminal import show_pairs
 
 #: Largest number of different messages that are kept per kind, and of characters that are shown of one.
 KEPT_MESSAGES = 1000
@@ -115,18 +112,16 @@ class CampaignSummary:
 
     def show(self, name: str) -> None:
         """Print the closing table of a campaign with the simulator `name`."""
-        table = Table(title=f"Campaign {name}", title_justify="left", show_header=False, box=None, pad_edge=False)
-        table.add_column()
-        table.add_column(overflow="fold")
         ended = self.done + sum(self.failed.values())
         lost = sum(self.reasons.counts().values())
         before = f" ({lost - sum(self.failed.values()):,} of them failed)" if lost > sum(self.failed.values()) else ""
-        table.add_row("[dim]done now[/]", f"{self.done:,} of {self.requested:,}")
-        table.add_row("[dim]in the store before[/]", f"{self.cached:,}{before}")
-        for line in self.reasons.lines() or ["none"]:
-            table.add_row("[dim]failed[/]", escape(line))
         per = f", {self.core_seconds / ended:.3g} core-s each" if ended else ""
         said = " (declared, not measured)" if self.declared else ""
-        table.add_row("[dim]cost[/]", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}{said}")
-        table.add_row("[dim]records[/]", escape(str(self.store)))
-        Console().print(table)
+        rows = [
+            ("done now", f"{self.done:,} of {self.requested:,}"),
+            ("in the store before", f"{self.cached:,}{before}"),
+            *(("failed", line) for line in self.reasons.lines() or ["none"]),
+            ("cost", f"{self.seconds:,.1f} s, {self.core_seconds:,.1f} core-s{per}{said}"),
+            ("records", str(self.store)),
+        ]
+        show_pairs(f"Campaign {name}", rows)

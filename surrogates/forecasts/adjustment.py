@@ -27,7 +27,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.json_files import reading
@@ -35,6 +34,7 @@ from data.plain import from_plain
 from data.processes.processor import tree_seconds
 from data.sphere.states import VARIABLES
 from data.sphere.windows import WindowStore
+from data.terminal import progress_bar
 from surrogates.forecasts.config import WeatherFacts
 from surrogates.forecasts.model import Usual, WeatherModel, rollout
 from surrogates.forecasts.networks.spectral import FAINTEST, average_pairs, coefficient_mask, gain_energy, mean_energy
@@ -220,9 +220,8 @@ def adjust_climate(
             counts = {"done": done, "seconds": seconds, "core_seconds": core_seconds, "restarts": int(carry.restarts)}
             save_arrays(folder, carry, {"identity": identity, **counts})
 
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not (progress and is_first())) as bar, Interrupt() as interrupt:
-        task = bar.add_task("adjusting the climate", total=steps, completed=done)
+    show = progress and is_first()
+    with progress_bar("adjusting the climate", steps, done=done, show=show) as bar, Interrupt() as interrupt:
         while done < steps:
             restarts = int(carry.restarts)
             carry = advance(weights, target, first, carry, jax.random.fold_in(key, done), done)
@@ -232,7 +231,7 @@ def adjust_climate(
                     "the runs leave the climatological range at once", where="surrogate",
                     remedy="Train longer, or with model.unroll above 1",
                 )  # fmt: skip
-            bar.update(task, completed=done)
+            bar.update(done)
             if interrupt.asked:
                 keep()
                 raise BrokenOff

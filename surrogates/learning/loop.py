@@ -20,11 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jax.sharding import Mesh
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.errors import InputError
 from data.plain import to_plain
 from data.processes.processor import tree_seconds
+from data.terminal import progress_bar
 from surrogates.learning.checkpointed import Progressed, identity, read_progress
 from surrogates.learning.checkpoints import drop_others, load_arrays, newest_whole, save_arrays
 from surrogates.learning.devices import agree, data_mesh, is_first, localise, replicate
@@ -219,7 +219,6 @@ class _Loop:
         waited = looped = 0.0
         saved, every = time.perf_counter(), self.config.checkpoint_every_s
         stopped: Literal["epochs", "patience", "max_seconds"] = "epochs"
-        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
 
         def passed() -> float:
             return before + time.perf_counter() - began
@@ -231,10 +230,9 @@ class _Loop:
             self.at.seconds, self.at.core_seconds = seconds, core_before + tree_seconds() - processor
 
         with (
-            Progress(*columns, transient=True, disable=not (self.show and is_first())) as bar,
+            progress_bar("training", self.config.epochs, done=self.at.epoch, show=self.show and is_first()) as bar,
             Interrupt() as interrupt,
         ):
-            task = bar.add_task("training", total=self.config.epochs, completed=self.at.epoch)
             try:
                 while self.at.epoch < self.config.epochs:
                     if self.config.max_seconds is not None and clock() >= self.config.max_seconds:
@@ -285,7 +283,7 @@ class _Loop:
                     if tracker is not None:
                         row = self.at.history[-1]
                         tracker.log({k: v for k, v in row.items() if k not in ("epoch", "step")}, int(row["step"]))
-                    bar.update(task, completed=self.at.epoch, description=self.caption())
+                    bar.update(self.at.epoch, label=self.caption())
                     if every is not None and time.perf_counter() - saved >= every:
                         note_time(passed())
                         self.save()

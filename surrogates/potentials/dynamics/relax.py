@@ -17,11 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 from jaxtyping import Array, Bool, Float, Int
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from data.spec import SimulationError
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures.table import Structures
+from data.terminal import progress_bar
 from surrogates.potentials.dynamics.optimisers import OPTIMISERS
 from surrogates.potentials.surrogate import Potential, pairs_budget
 
@@ -146,14 +146,12 @@ class Relaxer:
         sizes = choose_sizes(structures.sizes, self.config.buckets)
         batch_shapes, which = shapes(structures, self._reach, sizes, molecules=None, pairs=pairs_budget())
         end = _End.of(structures)
-        columns = (TextColumn("relaxing"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-        with Progress(*columns, disable=not progress) as bar:
-            task = bar.add_task("relaxing", total=len(structures))
+        with progress_bar("relaxing", len(structures), show=progress) as bar:
             for k, shape in enumerate(batch_shapes):
                 rows = np.flatnonzero(which == k)
                 if len(rows):
                     small = shape._replace(molecules=min(shape.molecules, len(rows)))
-                    self._run(structures, rows, small, end, lambda: bar.advance(task))
+                    self._run(structures, rows, small, end, bar.advance)
         energy = end.energy + self.potential.facts.reference_energy(structures)
         unknown = np.full_like(structures.stress, np.nan)
         table = replace(

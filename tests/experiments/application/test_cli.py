@@ -18,8 +18,9 @@ from data.errors import InputError
 from data.reading import Reading
 from data.spec import Variable
 from data.store.records import RecordStore
+from data.terminal import show_pairs
 from experiments.application.hydra_options import refuse_unsafe
-from experiments.application.stage import instantiate, summary
+from experiments.application.stage import instantiate
 from experiments.application.system_errors import system_error
 from experiments.application.targets import refuse_other_targets, targets
 from experiments.cli import STAGES, run_stage
@@ -280,7 +281,7 @@ def test_every_target_of_the_package_is_the_class_of_that_name() -> None:
 def test_names_and_texts_of_a_table_are_never_cut(capsys: pytest.CaptureFixture[str]) -> None:
     names = [f"test/a_file_with_a_long_name/a_target_with_a_long_name/{metric}" for metric in ("mae", "coverage_90")]
     path = "/a/directory/" + "deep/" * 30 + "surrogate"
-    summary("Trained", {**dict.fromkeys(names, "0.123456"), "surrogate": path})
+    show_pairs("Trained", {**dict.fromkeys(names, "0.123456"), "surrogate": path})
     lines = capsys.readouterr().out.splitlines()
     for name, line in zip(names, lines[1:], strict=False):
         assert line.split() == [name, "0.123456"]
