@@ -107,3 +107,15 @@ class ReadsFiles(Protocol):
     def reading(self) -> Reading | None:
         """A report of what is read; None if there are no such files."""
         ...
+
+
+@runtime_checkable
+class DeclaresCost(Protocol):
+    """A simulator that declares the cost of an answer, which counts in place of the measured one.
+
+    Attributes:
+        declared_cost_s: cost of one answer, core-seconds.
+    """
+
+    @property
+    def declared_cost_s(self) -> float: ...

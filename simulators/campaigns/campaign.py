@@ -23,7 +23,7 @@ from data.errors import InputError
 from data.spec import input_hash
 from data.store.records import RecordStore
 from data.terminal import progress_bar
-from simulators.adapter import Simulator
+from simulators.adapter import DeclaresCost, Simulator
 from simulators.campaigns.config import CampaignConfig as CampaignConfig
 from simulators.campaigns.crew import Crew
 from simulators.campaigns.outlook import Outlook, Trial
@@ -84,8 +84,7 @@ def run_campaign(
 
 def declared_cost(simulator: Simulator) -> float | None:
     """The declared cost of one answer in core-seconds; None for a simulator whose processor time is measured."""
-    cost = getattr(simulator, "declared_cost_s", None)
-    return None if cost is None else float(cost)
+    return float(simulator.declared_cost_s) if isinstance(simulator, DeclaresCost) else None
 
 
 def _open(simulator: Simulator, path: Path) -> RecordStore:
