@@ -38,7 +38,7 @@ from experiments.stages.screen import domain_ranges
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
 from simulators.fluids.ngsolve.flow import NGSolveFlow
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 if __name__ == "__main__":
     surrogate, out = load_surrogate(Path(sys.argv[1])), Path(sys.argv[2])
@@ -174,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     store = label_bodies(folder, options.labels, len(cores))
     scores, training = train_surrogate(store, folder / "run", options.set)
     from experiments.screening.recheck_statistics import break_even
-    from surrogates.trained import load_surrogate
+    from surrogates.saved import load_surrogate
 
     surrogate = load_surrogate(folder / "run" / "surrogate")
     per_second, each = rate(surrogate)

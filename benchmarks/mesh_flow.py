@@ -55,7 +55,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     from experiments.stages.train import task_of, train_on
     from surrogates.learning.sample_task import Read
     from surrogates.meshes.task import MeshData
-    from surrogates.trained import load_surrogate
+    from surrogates.saved import load_surrogate
 
     settings = ["task=fluids/meshes", f"data.file={store}", f"train.max_seconds={seconds}", "train.mlflow=false"]
     settings += ["train.epochs=100000", "train.checkpoint_every_s=null", *overrides]
@@ -177,7 +177,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from data.meshes.records import read_meshes
     from experiments.screening.recheck_statistics import break_even
     from simulators.fluids.ngsolve.flow import NGSolveFlow
-    from surrogates.trained import load_surrogate
+    from surrogates.saved import load_surrogate
 
     surrogate = load_surrogate(folder / "run" / "surrogate")
     names = [v.name for v in surrogate.facts.layout.scalars]

@@ -1,37 +1,33 @@
-"""A surrogate is a simulator, only cheaper: the same spec, an error bar, and a directory to live in.
+"""The base that every kind of surrogate builds on: a Flax model with facts, its identity, saving and loading.
 
-A saved surrogate is `surrogate.json` (kind, spec, settings, normalisation, calibration, the labels'
-fingerprint, held-out scores) and `weights/` (Orbax). Loading reads arrays and JSON, and finds the class in a table
-of this package: nothing from the directory is executed.
+A surrogate is a simulator, only cheaper: the same spec, an error bar, and a directory to live in (see
+`surrogates.saved`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import fields
-from importlib.metadata import version
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar, runtime_checkable
 
 import jax
 import numpy as np
+import xarray as xr
+from flax import nnx
 
-from data.claim import claim
-from data.errors import CorruptStoreError, InputError
-from data.files import remove_listed, sync_directory, write_json
-from data.json_files import read_plain
-from data.plain import PlainError, from_plain, to_plain, within
-from data.ranges import refuse_out_of_range
-from data.settings import existing_file
+from data.plain import to_plain
+from data.spec import Spec, content_hash
 from simulators.adapter import Simulator
-from surrogates.family import FAMILIES, RENAMED
-from surrogates.learning.checkpoints import load_arrays, save_arrays
+from surrogates.family import FAMILIES
+from surrogates.learning.checkpoints import checksum
+from surrogates.saved import card_errors, load_weights, read_facts, save_surrogate
 
-FORMAT = 1
-CARD = "surrogate.json"
-REMEDY = "Restore it from a copy, or train it again"
-F = TypeVar("F")
+Model = TypeVar("Model", bound=nnx.Module)
+#: A frozen dataclass with `config`, `labels_fingerprint`, `scores` and `model`, which `to_plain` writes.
+Facts = TypeVar("Facts", bound=Any)
 
 
 @runtime_checkable
@@ -58,148 +54,141 @@ class Surrogate(Simulator, Protocol):
         ...
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of what the numbers depend on."""
-    return {name: version(name) for name in ("understudy", "jax", "flax", "optax", "numpy")}
+class TrainedSurrogate(ABC, Generic[Model, Facts]):
+    """A trained model with its facts; a `Surrogate`.
 
-
-def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, Any]) -> None:
-    """Save weights and card; the card comes last, so that a directory with one is complete.
+    A subclass sets `KIND` and `FACTS`, and adds `spec`, `simulate` and `predict`. One that has more arrays than its
+    model, or other facts to hash, overrides the methods under "Storage".
 
     Args:
-        directory: created if absent; a surrogate in it is replaced, and anything else is refused.
-        kind: a key of `surrogates.family.FAMILIES`.
-        params: pytree of arrays.
-        card: JSON-serialisable; whatever the class needs to build itself.
+        model: the network with its weights.
+        facts: everything else that is saved with it, such as settings, scales, calibration and scores.
     """
-    if kind not in FAMILIES:
-        raise ValueError(f"kind must be one of {sorted(FAMILIES)}, got {kind!r}")
-    with claim(directory, "surrogate", adopt=_is_surrogate):
-        remove_listed(directory / CARD)
-        sync_directory(directory)
-        save_arrays(directory / "weights", params, {"kind": kind})
-        write_json(directory / CARD, {"format": FORMAT, "kind": kind, "versions": package_versions(), **card})
+
+    #: A key of `surrogates.family.FAMILIES`.
+    KIND: ClassVar[str]
+    #: The class of the facts.
+    FACTS: ClassVar[type]
+
+    def __init__(self, model: Model, facts: Facts) -> None:
+        self.model, self.facts = model, facts
+        self._graph, self._state = nnx.split(model)
+
+    @property
+    def name(self) -> str:
+        """The name of the simulator, such as "surrogate:fields"."""
+        return f"surrogate:{self.KIND}"
+
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """Inputs and outputs of the surrogate."""
+
+    @abstractmethod
+    def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
+        """Answer one request; see `simulators.adapter.Simulator`."""
+
+    @abstractmethod
+    def predict(self, batch: Any) -> dict[str, np.ndarray]:
+        """Answer a batch of fixed shape."""
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Hash of the weights, the settings, the calibration and the labels that it learned from."""
+        weights = checksum([np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(self.arrays()))])
+        return content_hash(self.hashed(weights, to_plain(self.facts) | {"scores": {}}))
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """Name, version and settings of the surrogate, and the fingerprint of its labels."""
+        config = self.facts.config
+        return {
+            "simulator": self.name,
+            "version": self.fingerprint,
+            "settings": to_plain(config),
+            "labels_fingerprint": self.labels_fingerprint,
+        }
+
+    @property
+    def labels_fingerprint(self) -> str:
+        """Fingerprint of the simulator, or of the data, that it learned from."""
+        return str(self.facts.labels_fingerprint)
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """Held-out scores, flat, with the unit in the key."""
+        scores: Mapping[str, float] = self.facts.scores
+        return scores
+
+    def with_facts(self, **changes: Any) -> Self:
+        """The same weights with other facts, such as `scores` or a calibration."""
+        return type(self)(self.model, replace(self.facts, **changes))
+
+    # Storage
+
+    def hashed(self, weights: str, facts: Mapping[str, Any]) -> list[Any]:
+        """What the fingerprint hashes.
+
+        Args:
+            weights: checksum of the arrays.
+            facts: the facts as plain JSON, without scores.
+        """
+        return [FAMILIES[self.KIND].hashed_name, weights, facts]
+
+    def arrays(self) -> Any:
+        """The pytree of arrays that is saved."""
+        return nnx.to_pure_dict(self._state)
+
+    def save(self, directory: Path) -> None:
+        """Write the surrogate to a directory, from which `surrogates.saved.load_surrogate` reads it."""
+        card = {
+            "spec": to_plain(self.spec),
+            "facts": to_plain(self.facts),
+            "labels_fingerprint": self.labels_fingerprint,
+            "scores": dict(self.scores),
+        }
+        save_surrogate(Path(directory), self.KIND, self.arrays(), card | self.card_entries())
+
+    def card_entries(self) -> dict[str, Any]:
+        """More entries of the card."""
+        return {}
+
+    @classmethod
+    def load(cls, directory: str | Path) -> Self:
+        """The surrogate that `save` wrote; runs no code from the directory.
+
+        Raises:
+            InputError: there is none, or it is of another kind.
+            CorruptStoreError: its card cannot be used, or weights are missing or changed.
+        """
+        directory = Path(directory)
+        facts: Any
+        facts, card = read_facts(directory, cls.KIND, cls.FACTS)
+        arrays = load_weights(directory, card, lambda: cls.fresh_arrays(facts))
+        with card_errors(directory):
+            return cls.restore(facts, arrays, card)
+
+    @classmethod
+    def fresh_arrays(cls, facts: Any) -> Any:
+        """Arrays like those that `arrays` returns for a surrogate of these facts: of the same shapes and dtypes."""
+        return nnx.to_pure_dict(nnx.split(facts.model())[1])
+
+    @classmethod
+    def restore(cls, facts: Any, arrays: Any, card: Mapping[str, Any]) -> Self:
+        """The surrogate of these facts with the arrays that were saved.
+
+        Args:
+            facts: the facts.
+            arrays: what `arrays` returned.
+            card: the card, for the entries that `card_entries` added.
+        """
+        # Only the structure is made: every array is among those that were read.
+        return cls(with_weights(nnx.eval_shape(facts.model), arrays), facts)
 
 
-def _is_surrogate(directory: Path) -> bool:
-    """Whether an earlier version saved a surrogate here, or began to."""
-    return (directory / CARD).is_file() or (directory / "weights" / "note.json").is_file()
-
-
-def read_card(directory: Path) -> dict[str, Any]:
-    """The card of a saved surrogate; the kind of a card of an earlier version is given by its word of today.
-
-    Raises:
-        InputError: there is none, it is of a newer format or of an unknown kind.
-        CorruptStoreError: it is not JSON, or no card.
-    """
-    path = Path(directory) / CARD
-    if not path.exists():
-        raise InputError(f"no {CARD} in it", where=str(directory), remedy="Name a directory that understudy train made")
-    card = read_plain(path, dict[str, Any], remedy=REMEDY)
-    kind, number = card.get("kind"), card.get("format", 0)
-    if isinstance(kind, str):
-        kind = card["kind"] = RENAMED.get(kind, kind)
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        remedy = f"Known are {sorted(FAMILIES)}"
-        raise InputError(f"unknown kind of surrogate {kind!r}", where=str(path), remedy=remedy)
-    if not isinstance(number, int) or number < 0:
-        raise CorruptStoreError(f"format must be a number of a version, got {number!r}", where=str(path), remedy=REMEDY)
-    if number > FORMAT:
-        raise InputError(f"format {number} is newer than {FORMAT}", where=str(path), remedy="Upgrade understudy")
-    return card
-
-
-def read_facts(directory: Path, kind: str, facts: type[F]) -> tuple[F, dict[str, Any]]:
-    """Read the facts that are saved beside the weights of a surrogate, and its whole card.
-
-    Args:
-        directory: directory of the surrogate.
-        kind: the kind, a key of `surrogates.family.FAMILIES`, that it has to be.
-        facts: their class, a dataclass with `config`.
-
-    Raises:
-        InputError: there is none, or it is of another kind.
-        CorruptStoreError: an entry of the card is missing, of another type or out of its range; names the key.
-    """
-    directory = Path(directory)
-    card = read_card(directory)
-    if card["kind"] != kind:
-        raise InputError(f"a surrogate of {card['kind']}, not of {kind}", where=str(directory / CARD))
-    # Surrogates of molecules have their facts at the top of the card, all others below a key.
-    name = "" if kind == "properties" else "facts"
-    with card_errors(directory), within(name):
-        names = [f.name for f in fields(facts)]  # type: ignore[arg-type]
-        instance = from_plain(facts, card.get(name) if name else {k: v for k, v in card.items() if k in names})
-        refuse_out_of_range(to_plain(instance)["config"], "config")
-    return instance, card
-
-
-@contextmanager
-def card_errors(directory: Path) -> Iterator[None]:
-    """Raise every error of the block, which builds a surrogate from its card, as an error of that card.
-
-    Raises:
-        CorruptStoreError: names the card and what is wrong with it.
-    """
-    try:
-        yield
-    except InputError as error:
-        if error.where and CARD in error.where:
-            raise
-        problem = f"{error.where}: {error.problem}" if error.where else error.problem
-        raise CorruptStoreError(problem, where=str(directory / CARD), remedy=REMEDY) from error
-    except Exception as error:  # a network of sizes that do not fit fails in as many ways as there are networks
-        first = (str(error).strip().splitlines() or [""])[0][:300]
-        if not isinstance(error, PlainError):
-            text = first if isinstance(error, ValueError) and first else f"{type(error).__name__}: {first}"
-            first = f"no surrogate can be built from it: {text}"
-        raise CorruptStoreError(first, where=str(directory / CARD), remedy=REMEDY) from error
-
-
-def load_weights(directory: Path, make: Callable[[], Any]) -> Any:
-    """The weights of a saved surrogate, verified.
-
-    Args:
-        directory: directory of the surrogate.
-        make: returns fresh weights of the model that its card describes. It is traced for its structure, shapes and
-            dtypes alone, so that a card of another size than the weights costs no memory.
-
-    Raises:
-        CorruptStoreError: bytes are missing or changed, the card describes other weights, or no model can be built from
-            it.
-    """
-    directory = Path(directory)
-    with card_errors(directory):
-        like = jax.eval_shape(make)
-    try:
-        return load_arrays(Path(directory) / "weights", like)
-    except CorruptStoreError:
-        raise
-    except InputError as error:
-        raise CorruptStoreError(
-            f"it does not describe the weights beside it: {error.problem}", where=str(directory / CARD), remedy=REMEDY
-        ) from error
-
-
-def surrogate_directory(value: str | None, key: str) -> Path:
-    """The directory of a surrogate, from its path or that of the run that trained it.
-
-    Raises:
-        InputError: there is no surrogate.
-    """
-    path = existing_file(value, key)
-    for candidate in (path, path / "surrogate"):
-        if (candidate / CARD).exists():
-            return candidate
-    raise InputError(f"no {CARD} in it", where=str(path), remedy="Name a directory that understudy train made")
-
-
-def load_surrogate(directory: str | Path) -> Any:
-    """The surrogate that a directory holds, of whichever kind.
-
-    Raises:
-        InputError: see `read_card`.
-        CorruptStoreError: weights are missing or changed.
-    """
-    return FAMILIES[read_card(Path(directory))["kind"]].surrogate.load(Path(directory))
+def with_weights(model: Model, weights: Any) -> Model:
+    """A model with other weights, which are a nested dict as `nnx.to_pure_dict` makes it."""
+    graph, state = nnx.split(model)
+    nnx.replace_by_pure_dict(state, weights)
+    loaded: Model = nnx.merge(graph, state)
+    return loaded

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import cast
 
-from surrogates.trained import Surrogate, load_surrogate, surrogate_directory
+from surrogates.saved import load_surrogate, surrogate_directory
+from surrogates.trained import Surrogate
 
 
 def load(directory: str | Path) -> Surrogate:

@@ -112,7 +112,7 @@ def _screen(directory: Path) -> dict[str, str]:
 
 def _training(directory: Path) -> dict[str, str]:
     from benchmarks.faults.small_surrogates import asked
-    from surrogates.trained import load_surrogate
+    from surrogates.saved import load_surrogate
 
     surrogate = load_surrogate(directory / "surrogate")
     answers = {name: values.tolist() for name, values in asked(surrogate, "properties").items()}

@@ -238,7 +238,7 @@ def _make_surrogate(path: Path) -> None:
 
 
 def _read_surrogate(path: Path) -> object:
-    from surrogates.trained import load_surrogate
+    from surrogates.saved import load_surrogate
 
     surrogate = load_surrogate(path)
     return surrogate.fingerprint, surrogate.facts

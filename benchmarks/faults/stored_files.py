@@ -38,7 +38,7 @@ from surrogates.learning.checkpointed import Progressed, read_progress
 from surrogates.learning.checkpoints import load_arrays, save_arrays
 from surrogates.learning.resuming import FILE as LEARNED_FROM
 from surrogates.learning.resuming import record_training_data
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 
 def unsealed(directory: Path) -> None:

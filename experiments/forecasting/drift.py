@@ -24,7 +24,7 @@ from data.sphere.writing import Segment, write_windows
 from experiments.forecasting.reference_states import part_of_training
 from experiments.forecasting.stability import out_of_range
 from surrogates.forecasts.surrogate import Forecaster
-from surrogates.trained import surrogate_directory
+from surrogates.saved import surrogate_directory
 
 #: Days between the nominal times of two states, so that each is a segment of its own.
 APART = 10

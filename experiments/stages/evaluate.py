@@ -23,7 +23,7 @@ from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.learned_from import read_hashes
 from surrogates.potentials.frames import KeySettings
-from surrogates.trained import load_surrogate, read_card, surrogate_directory
+from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
 #: Groups that compare a surrogate with something else than files, and the kind of surrogate that each one is about.
 STUDIES = {"comparison": "fields", "forecasts": "forecasts"}

@@ -284,7 +284,7 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
     # The surrogate is saved with its held-out scores.
     held_out_scores = {name: value for name, value in metrics.items() if "/surrogate/" in name}
     log_scores(run_dir / "training" / "finetune", held_out_scores)
-    surrogate.with_scores(held_out_scores).save(run_dir / "surrogate")
+    surrogate.with_facts(scores=held_out_scores).save(run_dir / "surrogate")
     seen = [case.smiles[i] for part in ("train", "calibration") for i in case.parts[part]]
     save_hashes(run_dir / "surrogate", hash_keys(molecule_keys([*cheap_labels.take(pool).smiles, *seen])))
     with ledger.stage("learning curve"):

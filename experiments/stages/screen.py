@@ -25,7 +25,7 @@ from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.parameters.surrogate import ParametricSurrogate
 from surrogates.properties.surrogate import MolecularSurrogate
-from surrogates.trained import load_surrogate, read_card, surrogate_directory
+from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
 #: Value of `candidates` for designs that are drawn instead of read.
 SAMPLED = "sampled"

@@ -21,8 +21,8 @@ from surrogates.fields.facts import FieldFacts
 from surrogates.fields.loss import SYMMETRIES
 from surrogates.fields.model import FieldModel, rollout
 from surrogates.fields.training_domain import domain_columns
-from surrogates.kept import KeptSurrogate
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
+from surrogates.trained import TrainedSurrogate
 
 #: Largest number of values of one batch of predictions.
 ANSWER_SIZE = 16_000_000
@@ -48,7 +48,7 @@ class FieldAnswer(NamedTuple):
         return None if self.outside is None else np.array([not said for said in self.outside])
 
 
-class FieldSurrogate(KeptSurrogate[FieldModel, FieldFacts]):
+class FieldSurrogate(TrainedSurrogate[FieldModel, FieldFacts]):
     """A trained ensemble on grids, which implements `simulators.adapter.Simulator`.
 
     Args:

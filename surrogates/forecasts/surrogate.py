@@ -29,7 +29,7 @@ from surrogates.forecasts.config import WeatherFacts
 from surrogates.forecasts.lead_times import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.model import WeatherModel, rollout
 from surrogates.forecasts.sun import clock
-from surrogates.kept import KeptSurrogate
+from surrogates.trained import TrainedSurrogate
 
 #: Largest number of values in a chunk of a forecast, and of its steps.
 CHUNK_SIZE, CHUNK_STEPS = 64_000_000, 16
@@ -38,7 +38,7 @@ MEMBER = "number"
 NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
-class Forecaster(KeptSurrogate[WeatherModel, WeatherFacts]):
+class Forecaster(TrainedSurrogate[WeatherModel, WeatherFacts]):
     """A trained weather model with its facts; a `simulators.adapter.Simulator`.
 
     Args:

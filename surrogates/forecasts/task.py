@@ -30,7 +30,7 @@ from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.part_sizes import PARTS, check_parts, refuse_or_say_few
 from surrogates.learning.task import VALIDATION, Baseline, Task
-from surrogates.trained import surrogate_directory
+from surrogates.saved import surrogate_directory
 
 #: Number of forecasts on which a training is scored.
 SCORED = 100

@@ -23,11 +23,11 @@ from data.errors import InputError
 from data.meshes.graphs import Mesh, MeshBatch, pad, padded_nodes
 from data.meshes.records import ELEMENTS, FLAGS, NODES
 from data.spec import SimulationError, Spec, Variable, check
-from surrogates.kept import KeptSurrogate
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.learning.step import count_compilations
 from surrogates.meshes.domain import domain_columns
 from surrogates.meshes.facts import MeshFacts, MeshModel
+from surrogates.trained import TrainedSurrogate
 
 #: Largest number of vertices, including padding, of one batch of predictions on a CPU.
 BATCH_NODES = 16_384
@@ -51,7 +51,7 @@ class MeshAnswer(NamedTuple):
     outside: list[str] | None = None
 
 
-class MeshSurrogate(KeptSurrogate[MeshModel, MeshFacts]):
+class MeshSurrogate(TrainedSurrogate[MeshModel, MeshFacts]):
     """A trained ensemble on meshes, which implements `simulators.adapter.Simulator`.
 
     Args:

@@ -15,18 +15,18 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.spec import SimulationError, Spec, Variable, check
-from surrogates.kept import KeptSurrogate
 from surrogates.learning.box import OutOfDomainWarning
 from surrogates.learning.step import count_compilations
 from surrogates.parameters.facts import ParametricFacts
 from surrogates.parameters.network import Perceptrons
+from surrogates.trained import TrainedSurrogate
 
 #: Rows per batch, for tables of more than `SMALL_BATCH` rows and for shorter ones.
 BATCH = 8192
 SMALL_BATCH = 64
 
 
-class ParametricSurrogate(KeptSurrogate[Perceptrons, ParametricFacts]):
+class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParametricFacts]):
     """A trained ensemble, which implements `surrogates.trained.Surrogate`.
 
     Args:

@@ -117,6 +117,8 @@ class Facts:
         active: name of the head that answers.
         novelty: largest distance (see `last_layer.distance`) of a structure in the domain; None if unknown.
         scores: errors on held-out data, by metric with its unit in the key.
+        hashed_scores: scores that the fingerprint includes: those of a potential that was saved by the first version,
+            which hashed them. Fingerprints of others do not depend on scores.
     """
 
     config: PotentialConfig
@@ -125,6 +127,7 @@ class Facts:
     active: str
     novelty: float | None = None
     scores: Mapping[str, float] = field(default_factory=dict)
+    hashed_scores: Mapping[str, float] = field(default_factory=dict, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
         if self.active not in self.heads:

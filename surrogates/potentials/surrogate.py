@@ -7,10 +7,9 @@ the labels were differences to a cheaper simulator, the answer of that simulator
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -22,12 +21,11 @@ from jax.sharding import Mesh
 from jaxtyping import Int
 
 from data.errors import InputError
-from data.plain import from_plain, to_plain, within
-from data.spec import SimulationError, Spec, check, content_hash, dataset
+from data.plain import entry
+from data.spec import SimulationError, Spec, check, dataset
 from data.structures.batches import StructureBatch, StructureBatches, choose_sizes, round_up, shapes
 from data.structures.table import MAX_ATOMIC_NUMBER, MIN_DISTANCE, Structures
 from simulators.adapter import Simulator
-from surrogates.learning.checkpoints import checksum
 from surrogates.learning.devices import shard_batch, side_by_side
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
@@ -35,9 +33,8 @@ from surrogates.potentials.facts import Facts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.table import ARCHITECTURES
 from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
-from surrogates.trained import card_errors, load_weights, read_facts, save_surrogate
+from surrogates.trained import TrainedSurrogate, with_weights
 
-KIND = "potentials"
 #: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
 #: Up to this number of distinct sizes of molecules, each size has its own padded shape.
@@ -46,7 +43,7 @@ EXACT_SIZES = 4
 MOST_SIZES = 8
 
 
-class Potential:
+class Potential(TrainedSurrogate[EnergyModel, Facts]):
     """A trained potential for structures of the elements and total charges that occurred in training.
 
     Args:
@@ -57,6 +54,9 @@ class Potential:
         baseline: the simulator that the labels of the active head are differences to; None for plain labels.
     """
 
+    KIND = "potentials"
+    FACTS = Facts
+
     def __init__(
         self,
         model: EnergyModel,
@@ -64,11 +64,10 @@ class Potential:
         last_layer: LastLayer | None = None,
         baseline: Simulator | None = None,
     ) -> None:
-        self.facts = facts
-        self.model = model
+        super().__init__(model, facts)
         self.last_layer = last_layer
         self.baseline = baseline
-        graph, self._state = nnx.split(model)
+        graph = self._graph
         elements = list(facts.references.elements)
         self._known = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
         self._known[[0, *elements]] = True
@@ -120,25 +119,9 @@ class Potential:
         return Spec(INPUTS, tuple(v for name, v in OUTPUTS.items() if name not in absent))
 
     @property
-    def fingerprint(self) -> str:
-        """Hash of the facts and the weights."""
-        weights = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(self._weights())])
-        return content_hash([to_plain(self.facts), weights])
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Name and version of the simulator, with the facts as its settings."""
-        return {"simulator": "surrogate:potentials", "version": "2", "settings": to_plain(self.facts)}
-
-    @property
     def labels_fingerprint(self) -> str:
         """Fingerprint of the method, or hash of the files, whose labels the active head learned."""
         return self.facts.head.labels_fingerprint
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Errors on held-out data, by metric with its unit in the key."""
-        return dict(self.facts.scores)
 
     @property
     def cutoff_angstrom(self) -> float:
@@ -306,7 +289,7 @@ class Potential:
                 f"structure {int(np.flatnonzero(close)[0])} has two atoms closer than {MIN_DISTANCE} Angstrom",
             )
 
-    def with_facts(self, **changes: Any) -> Potential:
+    def with_facts(self, **changes: Any) -> Self:
         """A copy with the same weights in which some facts are replaced, such as `scores` or `active`.
 
         Raises:
@@ -314,7 +297,7 @@ class Potential:
         """
         if changes.get("active", self.facts.active) not in self.facts.heads:
             raise InputError(f"no head {changes['active']!r}", remedy=f"There are {', '.join(self.facts.heads)}")
-        return Potential(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
+        return type(self)(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
 
     def with_baseline(self, baseline: Simulator) -> Potential:
         """A copy that adds the answers of this simulator.
@@ -338,40 +321,36 @@ class Potential:
             )
         return self.baseline
 
-    def _weights(self) -> dict[str, Any]:
-        """The arrays of a saved potential."""
+    # Storage
+
+    def hashed(self, weights: str, facts: Mapping[str, Any]) -> list[Any]:
+        """What the fingerprint hashes, in the order of the first version, so that saved potentials keep theirs."""
+        hashed = {name: value for name, value in facts.items() if name != "hashed_scores"}
+        return [hashed | {"scores": dict(self.facts.hashed_scores)}, weights]
+
+    def arrays(self) -> dict[str, Any]:
+        """The arrays of a saved potential: those of the networks and of the last layer."""
         config = self.facts.config
         layer = self.last_layer or LastLayer.empty(config.network.features, config.draws)
         return {"networks": nnx.to_pure_dict(self._state), "last_layer": layer.arrays()}
 
-    def save(self, directory: Path) -> None:
-        """Write the potential to a directory, from which `surrogates.trained.load_surrogate` reads it."""
-        card = {
-            "spec": to_plain(self.spec),
-            "facts": to_plain(self.facts),
-            "last_layer": self.last_layer is not None,
-            "labels_fingerprint": self.labels_fingerprint,
-            "scores": self.scores,
-        }
-        save_surrogate(directory, KIND, self._weights(), card)
+    def card_entries(self) -> dict[str, Any]:
+        """Whether the last layer was fitted."""
+        return {"last_layer": self.last_layer is not None}
 
-    @staticmethod
-    def load(directory: Path) -> Potential:
-        """The potential that `save` wrote, without its baseline; runs no code from the directory.
+    @classmethod
+    def fresh_arrays(cls, facts: Facts) -> dict[str, Any]:
+        """Arrays like those of `arrays`."""
+        layer = LastLayer.empty(facts.config.network.features, facts.config.draws)
+        return {"networks": super().fresh_arrays(facts), "last_layer": layer.arrays()}
 
-        Raises:
-            InputError: the directory contains no potential.
-            CorruptStoreError: its metadata are invalid, or weights are missing or changed.
-        """
-        facts, card = read_facts(directory, KIND, Facts)
-        with card_errors(directory), within("last_layer"):
-            fitted = from_plain(bool, card.get("last_layer"))
-        saved = load_weights(directory, lambda: Potential(facts.model(), facts)._weights())
-        # Only the structure is made: every array is among the weights that were read.
-        graph, state = nnx.split(nnx.eval_shape(facts.model))
-        nnx.replace_by_pure_dict(state, saved["networks"])
-        layer = LastLayer.of(saved["last_layer"]) if fitted else None
-        return Potential(nnx.merge(graph, state), facts, layer)
+    @classmethod
+    def restore(cls, facts: Facts, arrays: Any, card: Mapping[str, Any]) -> Self:
+        """The potential of these facts, without its baseline."""
+        if card.get("format", 0) < 2:
+            facts = replace(facts, hashed_scores=facts.scores)
+        layer = LastLayer.of(arrays["last_layer"]) if entry(card, "last_layer", bool) else None
+        return cls(with_weights(nnx.eval_shape(facts.model), arrays["networks"]), facts, layer)
 
 
 def pairs_budget() -> int:

@@ -36,7 +36,7 @@ from surrogates.potentials.scores import evaluate_frames, score, scored_rows, wi
 from surrogates.potentials.surrogate import Potential
 from surrogates.potentials.training_frames import Files, StructureSettings, fingerprint, split_frames
 from surrogates.potentials.tuning import TuneConfig, continued_config, fine_tuning, fixed_by_weights
-from surrogates.trained import surrogate_directory
+from surrogates.saved import surrogate_directory
 
 LOG = logging.getLogger(__name__)
 

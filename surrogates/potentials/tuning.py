@@ -19,7 +19,7 @@ from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import MAIN, FineTuning
 from surrogates.potentials.frames import read_structures
 from surrogates.potentials.surrogate import Potential
-from surrogates.trained import card_errors, read_card, surrogate_directory
+from surrogates.saved import card_errors, read_card, surrogate_directory
 
 
 @dataclass(frozen=True)

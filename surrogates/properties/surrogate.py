@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property, partial
-from pathlib import Path
 from typing import Annotated, Any
 
 import jax
@@ -17,15 +16,14 @@ from jaxtyping import Float
 from data.molecules.featurise import encode
 from data.molecules.graph_tables import GraphTable, empty_table
 from data.molecules.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
-from data.plain import Form, to_plain
-from data.spec import SimulationError, Spec, Variable, check, content_hash, dataset
-from surrogates.learning.checkpoints import checksum
+from data.plain import Form
+from data.spec import SimulationError, Spec, Variable, check, dataset
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
 from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
-from surrogates.trained import load_weights, package_versions, read_facts, save_surrogate
+from surrogates.trained import TrainedSurrogate
 
 #: Molecules in a batch of predictions; few enough for the caches of a CPU, and used on accelerators too.
 BATCH = 256
@@ -102,17 +100,24 @@ class Facts:
         if not self.buckets or any(not 0 < b.atoms <= 1 << 16 or not 0 <= b.bonds <= 1 << 16 for b in self.buckets):
             raise ValueError("buckets must have 1 atom or more and 0 bonds or more, at most 65,536 of each")
 
+    def model(self, seed: int = 0) -> Ensemble:
+        """An ensemble with initial weights."""
+        return Ensemble(self.config.network, len(self.standardise.names), self.config.ensemble, nnx.Rngs(seed))
 
-class MolecularSurrogate:
+
+class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
     """A calibrated ensemble of message-passing networks, which implements `surrogates.trained.Surrogate`.
 
-    Attributes:
+    Args:
         model: the networks with their weights.
         facts: settings, scales, domain and calibration.
     """
 
+    KIND = "properties"
+    FACTS = Facts
+
     def __init__(self, model: Ensemble, facts: Facts) -> None:
-        self.model, self.facts = model, facts
+        super().__init__(model, facts)
         self.buckets = with_room(facts.buckets)
         # One program serves all members, one after the other: run together they would exceed the caches of a CPU,
         # and compilation would take longer by the number of members.
@@ -151,33 +156,6 @@ class MolecularSurrogate:
     def name(self) -> str:
         """A name such as "properties:gap,dipole_moment"."""
         return f"properties:{','.join(self.targets)}"
-
-    @property
-    def provenance(self) -> dict[str, Any]:
-        """Version, settings and fingerprint of the labels."""
-        facts = to_plain(self.facts)
-        facts.pop("scores")
-        return {"simulator": self.name, "version": package_versions()["understudy"], "settings": facts}
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Hash of the settings, the calibration and the weights."""
-        leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(self._members))]
-        return content_hash([self.provenance["settings"], checksum(leaves)])
-
-    @property
-    def labels_fingerprint(self) -> str:
-        """Fingerprint of the labels that were learned last."""
-        return self.facts.labels_fingerprint
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """Errors on held-out data, by metric."""
-        return self.facts.scores
-
-    def with_scores(self, scores: Mapping[str, float]) -> MolecularSurrogate:
-        """A copy with these scores."""
-        return MolecularSurrogate(self.model, replace(self.facts, scores=dict(scores)))
 
     # Prediction
 
@@ -261,25 +239,6 @@ class MolecularSurrogate:
 
     # Storage
 
-    def save(self, directory: Path) -> None:
-        """Write `surrogate.json` and `weights/`."""
-        card = {"spec": to_plain(self.spec), **to_plain(self.facts)}
-        save_surrogate(Path(directory), "properties", nnx.state(self.model), card)
-
-    @staticmethod
-    def load(directory: Path) -> MolecularSurrogate:
-        """The surrogate that `save` wrote.
-
-        Raises:
-            InputError: the directory contains no surrogate, or one of another kind.
-            CorruptStoreError: its metadata are invalid, or weights are missing or changed.
-        """
-        directory = Path(directory)
-        facts = read_facts(directory, "properties", Facts)[0]
-        config = facts.config
-
-        def fresh() -> Ensemble:
-            return Ensemble(config.network, len(facts.standardise.names), config.ensemble, nnx.Rngs(0))
-
-        weights = load_weights(directory, lambda: nnx.split(fresh())[1])
-        return MolecularSurrogate(nnx.merge(nnx.split(nnx.eval_shape(fresh))[0], weights), facts)
+    def hashed(self, weights: str, facts: Mapping[str, Any]) -> list[Any]:
+        """What the fingerprint hashes, in the order of the first version, so that saved surrogates keep theirs."""
+        return [{name: value for name, value in facts.items() if name != "scores"}, weights]

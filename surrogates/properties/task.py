@@ -135,7 +135,7 @@ class PropertyTask(Task[Table, MoleculeParts, MolecularSurrogate]):
         self, surrogate: MolecularSurrogate, parts: MoleculeParts, metrics: Mapping[str, float], directory: Path
     ) -> None:
         """Save the surrogate with its held-out scores, and hashes of the molecules that it has learned from."""
-        surrogate.with_scores({k: v for k, v in metrics.items() if not k.startswith("train/")}).save(directory)
+        surrogate.with_facts(scores={k: v for k, v in metrics.items() if not k.startswith("train/")}).save(directory)
         rows = np.concatenate([parts.split[name] for name in ("train", "valid", "calibration")])
         save_hashes(directory, hash_keys(molecule_keys([parts.labels.smiles[i] for i in rows])))
 

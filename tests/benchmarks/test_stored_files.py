@@ -19,7 +19,7 @@ from data.plain import PlainError, entry, from_plain
 from surrogates.family import FAMILIES
 from surrogates.learning.conformal import Conformal
 from surrogates.properties.mpnn import MPNNConfig
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 #: How many of each are broken here; `faults` breaks as many as one likes.
 FEW = {name: 5 if name.endswith("card") or name == "weights_note" else 20 for name in STORED}

@@ -41,7 +41,8 @@ from surrogates.meshes.surrogate import MeshSurrogate
 from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, MPNNConfig
 from surrogates.properties.surrogate import Facts, MolecularConfig, MolecularSurrogate
-from surrogates.trained import CARD, Surrogate, load_surrogate
+from surrogates.saved import CARD, load_surrogate
+from surrogates.trained import Surrogate
 
 GRAPHS = encode(["CCO", "CC=O", "c1ccccc1O"])[0]
 WATER = {"numbers": np.array([8, 1, 1], np.int32), "positions": small_potential.WATER}

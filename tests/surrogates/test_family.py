@@ -14,7 +14,7 @@ import pytest
 from benchmarks.faults.small_surrogates import asked
 from data.errors import InputError
 from surrogates.family import FAMILIES, RENAMED
-from surrogates.trained import load_surrogate, read_card
+from surrogates.saved import load_surrogate, read_card
 
 #: A surrogate of each kind, saved before kinds had their words of today, with their fingerprints and answers.
 SAVED = Path(__file__).parent / "saved" / "before_one_word_a_kind.tar.xz"

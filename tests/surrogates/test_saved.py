@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from saved_files import SURROGATES, unpack
 
+from data.errors import CorruptStoreError
 from data.spec import dataset
 from surrogates.family import FAMILIES
-from surrogates.trained import load_surrogate
+from surrogates.saved import CARD, load_surrogate
 
 
 def test_there_is_one_of_every_kind() -> None:
@@ -39,3 +41,25 @@ def test_a_saved_surrogate_keeps_its_fingerprint(name: str, tmp_path: Path) -> N
     assert surrogate.fingerprint == record["fingerprint"]
     surrogate.save(tmp_path / "new")
     assert load_surrogate(tmp_path / "new").fingerprint == record["fingerprint"]
+
+
+def test_weights_of_another_surrogate_of_the_same_shape_are_refused(tmp_path: Path) -> None:
+    directory, _ = unpack("surrogates/parameters", tmp_path / "old")
+    surrogate = load_surrogate(directory)
+    surrogate.save(tmp_path / "a")
+    other = type(surrogate)(surrogate.facts.model(seed=5), surrogate.facts)
+    other.save(tmp_path / "b")
+    shutil.rmtree(tmp_path / "a" / "weights")
+    shutil.copytree(tmp_path / "b" / "weights", tmp_path / "a" / "weights")
+    with pytest.raises(CorruptStoreError, match="those of another surrogate") as caught:
+        load_surrogate(tmp_path / "a")
+    assert str(caught.value.where).endswith(CARD)
+
+
+def test_scores_of_a_saved_potential_stay_in_its_fingerprint_alone(tmp_path: Path) -> None:
+    # The first version hashed the scores of potentials; the identity of those that it saved may not change.
+    directory, record = unpack("surrogates/potentials", tmp_path)
+    old = load_surrogate(directory)
+    assert old.with_facts(scores={"test/mae": 0.5}).fingerprint == record["fingerprint"]
+    new = old.with_facts(hashed_scores={})
+    assert new.fingerprint == new.with_facts(scores={"test/mae": 0.5}).fingerprint != record["fingerprint"]

@@ -260,7 +260,7 @@ def test_options_that_read_show_and_sweep_are_let_through(tmp_path: Path) -> Non
     [
         "data.store.records.Path.write_text", "simulators.fluids.openfoam.run.run",
         "experiments.application.stage.hydra.utils.get_class",
-        "simulators.chemistry.xtb.Spec", "data.claim.claim", "surrogates.trained.load_surrogate", "os.system",
+        "simulators.chemistry.xtb.Spec", "data.claim.claim", "surrogates.saved.load_surrogate", "os.system",
     ],
 )  # fmt: skip
 def test_a_configuration_builds_the_classes_of_its_own_files_alone(target: str) -> None:

@@ -30,7 +30,7 @@ from experiments.stages.train import task_of, train_task
 from surrogates.learning.learned_from import read_hashes
 from surrogates.learning.loop import _Loop
 from surrogates.meshes.task import MeshTask
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 
 def names(folder: str) -> list[str]:

@@ -16,7 +16,7 @@ from forked_commands import Command, understudy
 
 from data.molecules.featurise import encode
 from surrogates.properties.tables import read_table
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 SMALL = [
     "train.checkpoint_every_s=0", "train.mlflow=false", "model.network.features=16", "model.network.layers=2",

@@ -26,7 +26,7 @@ from experiments.stages.simulate import simulate
 from experiments.stages.train import train
 from surrogates.fields.task import FieldData
 from surrogates.learning.parts import split
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 SOLVER = ["equation=burgers", "points=32", "save_dt=0.05", "steps=3", "dt=0.0125", "varied=[viscosity]"]
 NETWORK = ["model.network.width=8", "model.network.layers=2", "model.network.modes=[8]"]

@@ -22,7 +22,8 @@ from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.learning.loop import TrainConfig
-from surrogates.trained import Surrogate, load_surrogate
+from surrogates.saved import load_surrogate
+from surrogates.trained import Surrogate
 
 CONFIG = FieldConfig(network=FNOConfig(width=12, layers=2, modes=(3,)), ensemble=2, unroll=2, unroll_from=0.5)
 RECIPE = TrainConfig(epochs=12, learning_rate=1e-2, batch_size=32, ema_decay=0.9, checkpoint_every_s=None)

@@ -26,7 +26,7 @@ from surrogates.fields.task import score_fields
 from surrogates.fields.units import FieldUnits
 from surrogates.learning.box import Box, OutOfDomainWarning
 from surrogates.learning.loop import TrainConfig
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 CONFIG = FieldConfig(network=FNOConfig(width=8, layers=1, modes=(3,)))
 RECIPE = TrainConfig(epochs=25, learning_rate=1e-2, batch_size=16, ema_decay=0.9, checkpoint_every_s=None)

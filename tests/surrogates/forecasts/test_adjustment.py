@@ -26,7 +26,7 @@ from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.networks.spectral import FAINTEST, coefficient_mask, gain_units
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.learning.loop import TrainConfig
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 ROWS, COLUMNS, TRUNCATION = 8, 16, 4
 LATITUDE = np.rad2deg(np.arcsin(np.polynomial.legendre.leggauss(ROWS)[0]))

@@ -34,7 +34,7 @@ from surrogates.forecasts.streaming import forecast_to_zarr, verify_forecasts
 from surrogates.forecasts.sun import DAY_S, clock, insolation, later
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.learning.loop import TrainConfig
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 CONFIG = WeatherConfig(network=ConvConfig(width=12, blocks=1), keep_mass=True, unroll=2, unroll_from=0.5, steps=4)
 

@@ -23,7 +23,7 @@ from surrogates.parameters.quantities import Quantities
 from surrogates.parameters.scores import score_parameters
 from surrogates.parameters.surrogate import ParametricSurrogate
 from surrogates.parameters.task import ParameterTask
-from surrogates.trained import load_surrogate
+from surrogates.saved import load_surrogate
 
 FLOOR = 1e-6
 TIMES = np.geomspace(0.01, 10.0, 16)

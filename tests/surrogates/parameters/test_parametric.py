@@ -30,7 +30,8 @@ from surrogates.parameters.network import ParametricConfig
 from surrogates.parameters.scores import score_parameters
 from surrogates.parameters.surrogate import ParametricSurrogate
 from surrogates.parameters.task import ParameterTask
-from surrogates.trained import CARD, Surrogate, load_surrogate
+from surrogates.saved import CARD, load_surrogate
+from surrogates.trained import Surrogate
 
 LAYOUT = ParameterLayout(
     (

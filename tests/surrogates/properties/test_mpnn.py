@@ -25,7 +25,8 @@ from surrogates.properties.domain import Domain
 from surrogates.properties.fit import fit_molecular
 from surrogates.properties.mpnn import MPNN, Ensemble, MPNNConfig, read
 from surrogates.properties.surrogate import BATCH, MolecularConfig, MolecularSurrogate
-from surrogates.trained import Surrogate, load_surrogate
+from surrogates.saved import load_surrogate
+from surrogates.trained import Surrogate
 
 SMALL = MPNNConfig(features=16, layers=2, readout=16)
 SMILES = ["CCO", "c1ccccc1O", "C[N+](=O)[O-]", "C1CC2CC1C2", "C#N", "C", "CC(C)(C)c1ccc2ccccc2c1"]
@@ -147,7 +148,7 @@ def test_it_is_a_simulator_and_a_surrogate(trained: tuple[MolecularSurrogate, li
 def test_a_saved_surrogate_answers_as_before(
     trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
 ) -> None:
-    surrogate = trained[0].with_scores({"test/mae": 0.1})
+    surrogate = trained[0].with_facts(scores={"test/mae": 0.1})
     surrogate.save(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
     assert isinstance(again, MolecularSurrogate)
