@@ -29,6 +29,7 @@ from surrogates.forecasts.config import WeatherFacts
 from surrogates.forecasts.lead_times import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.model import WeatherModel, rollout
 from surrogates.forecasts.sun import clock
+from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
 from surrogates.trained import TrainedSurrogate
 
 #: Largest number of values in a chunk of a forecast, and of its steps.
@@ -259,11 +260,12 @@ class Forecaster(TrainedSurrogate[WeatherModel, WeatherFacts]):
                 ]
         if layout.calendar:
             inputs.append(Variable("seconds_since_1970", (), "s", "float64", "universal time of the present state"))
+        outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         attrs = {**layout.attrs, "surrogate": self.fingerprint[:12]}
         return Spec(tuple(inputs), tuple(outputs), tuple(coords), attrs)
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Answer one request.
+        """Answer one request; `attrs["out_of_domain"]` says what is unlike the states of the training, if anything.
 
         Raises:
             SimulationError: `invalid_input`: a variable is missing, has other units or another grid, is not finite or
@@ -279,33 +281,43 @@ class Forecaster(TrainedSurrogate[WeatherModel, WeatherFacts]):
             state = state.expand_dims("past")
         values, times = layout.stack(state), np.array([present])
         try:
-            refuse_beyond(values, self.facts)
-            refuse_other_times(times, config.steps, self.facts)
+            unlike = refuse_beyond(values, self.facts) + refuse_other_times(times, config.steps, self.facts)
         except InputError as error:
             raise SimulationError("invalid_input", str(error)) from error
         mean = self.forecast_arrays(values[None], times, config.steps)[0, 0]
         if not np.isfinite(mean).all():
             raise SimulationError("not_converged", "the forecast has values that are not finite")
-        named = dict(self._named(mean, ""))
-        bands = self.facts.bands
-        if bands is not None and len(bands.sigma) >= config.steps:
-            half = bands.half_width(config.steps)[:, None, None]
-            sigma = np.broadcast_to(np.array(bands.sigma)[: config.steps, None, None], mean.shape)
-            for end, array in (("_std", sigma), ("_low", self._not_negative(mean - half)), ("_high", mean + half)):
-                named |= self._named(array.astype(np.float32), end)
-        return self.spec.answer(named)
+        answer = self.spec.answer(self._by_name(mean, (LEAD,)) | {IN_DOMAIN: np.bool_(not unlike)})
+        if not unlike:
+            return answer
+        outside = "; ".join(unlike)
+        warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
+        return answer.assign_attrs(out_of_domain=outside)
 
-    def _named(self, values: Float[np.ndarray, "lead latitude longitude channel"], end: str) -> dict[str, np.ndarray]:
-        data = self.facts.layout.unstack(values, (LEAD,))
-        return {f"{name}{end}": data[name].values for name in self.facts.layout.variables}
+    def _by_name(
+        self, mean: Float[np.ndarray, "*row lead latitude longitude channel"], dims: tuple[str, ...]
+    ) -> dict[str, np.ndarray]:
+        """The forecast by name of the output, with bands where these are calibrated."""
+        arrays, bands, steps = {"": mean}, self.facts.bands, self.facts.config.steps
+        if bands is not None and len(bands.sigma) >= steps:
+            half = bands.half_width(steps)[:, None, None]
+            sigma = np.broadcast_to(np.array(bands.sigma)[:steps, None, None], mean.shape)
+            arrays |= {"_std": sigma, "_low": self._not_negative(mean - half), "_high": mean + half}
+        named: dict[str, np.ndarray] = {}
+        for end, array in arrays.items():
+            data = self.facts.layout.unstack(array.astype(np.float32), dims)
+            named |= {f"{name}{end}": data[name].values for name in self.facts.layout.variables}
+        return named
 
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
-        """Forecasts of a `WeatherBatch` by variable; frames of the batch after the history are ignored."""
-        layout, config = self.facts.layout, self.facts.config
+        """Outputs for a `WeatherBatch`; frames of the batch after the history are ignored.
+
+        `in_domain` is left out: a batch may hold states of any kind; `simulate` gives it.
+        """
         times = np.asarray(batch.days).astype("datetime64[D]").astype("datetime64[s]") + np.asarray(batch.seconds)
-        states = self.forecast_arrays(np.asarray(batch.frames)[:, : self.history], times, config.steps)[:, 0]
-        data = layout.unstack(states, ("row", LEAD))
-        return {name: data[name].values for name in layout.variables}
+        past = np.asarray(batch.frames)[:, : self.history]
+        states = self.forecast_arrays(past, times, self.facts.config.steps)[:, 0]
+        return self._by_name(states, ("row", LEAD))
 
 
 def _steps(graph: Any, steps: int, state: Any, carry: tuple[Array, Array, Array], key: Array) -> tuple[Any, Array]:

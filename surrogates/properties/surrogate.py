@@ -18,6 +18,7 @@ from data.molecules.graph_tables import GraphTable, empty_table
 from data.molecules.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
 from data.plain import Form
 from data.spec import SimulationError, Spec, Variable, check, dataset
+from surrogates.learning.box import IN_DOMAIN
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
@@ -144,12 +145,19 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
 
     @cached_property
     def spec(self) -> Spec:
-        """The input is a SMILES string; outputs are each target and its standard deviation."""
+        """The input is a SMILES string; outputs are each target with its standard deviation, and `in_domain`.
+
+        A calibrated target has the bounds of its 90% interval too.
+        """
         outputs = []
         for name in self.targets:
             unit = self.facts.units[name]
             outputs.append(Variable(name, (), unit, "float64", name.replace("_", " ")))
             outputs.append(Variable(f"{name}_std", (), unit, "float64", f"standard deviation of {name}"))
+            if name in self.facts.conformal:
+                outputs.append(Variable(f"{name}_low", (), unit, "float64", f"lower end of the interval of {name}"))
+                outputs.append(Variable(f"{name}_high", (), unit, "float64", f"upper end of the interval of {name}"))
+        outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         return Spec((SMILES,), tuple(outputs))
 
     @property
@@ -171,12 +179,19 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
             jax.block_until_ready(self._ask(pad(none, np.zeros(0, np.int64), bucket, self.batch_size)))
 
     def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
-        """Each target and its standard deviation for the molecules of a padded batch, without those of padding."""
+        """Outputs for the molecules of a padded batch, without those of padding.
+
+        `in_domain` is left out, because a batch does not hold the neighbourhoods of its atoms; `predict_table` and
+        `simulate` give it.
+        """
         members = np.stack([np.asarray(answer, np.float64) for answer in self._ask(batch)])
         mean, std = self._in_units(members[:, np.asarray(batch.mask)])
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
-            answer[name], answer[f"{name}_std"] = mean[:, k], self._calibrate(name, mean[:, k], std[:, k])[0]
+            calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
+            answer |= {name: mean[:, k], f"{name}_std": calibrated}
+            if name in self.facts.conformal:
+                answer |= {f"{name}_low": low, f"{name}_high": high}
         return answer
 
     def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
@@ -191,7 +206,7 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
         for k, name in enumerate(self.targets):
             calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
             answer |= {name: mean[:, k], f"{name}_std": calibrated, f"{name}_low": low, f"{name}_high": high}
-        answer["in_domain"] = self.facts.domain.holds(table)
+        answer[IN_DOMAIN] = self.facts.domain.holds(table)
         return answer
 
     def raw(
