@@ -19,7 +19,7 @@ import xarray as xr
 from flax import nnx
 
 from data.plain import to_plain
-from data.spec import Spec, content_hash
+from data.spec import SimulationError, Spec, content_hash
 from simulators.adapter import Simulator
 from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
@@ -192,3 +192,13 @@ def with_weights(model: Model, weights: Any) -> Model:
     nnx.replace_by_pure_dict(state, weights)
     loaded: Model = nnx.merge(graph, state)
     return loaded
+
+
+def refuse_not_finite(answer: xr.Dataset) -> None:
+    """Refuse an answer with NaN or infinities, which no caller may take for a prediction.
+
+    Raises:
+        SimulationError: `not_converged`.
+    """
+    if not all(np.isfinite(variable.values).all() for variable in answer.data_vars.values()):
+        raise SimulationError("not_converged", "the answer is not finite; the request lies far outside of the domain")

@@ -14,12 +14,12 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Float
 
-from data.spec import SimulationError, Spec, Variable, check
-from surrogates.learning.box import OutOfDomainWarning
+from data.spec import Spec, Variable, check
+from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
 from surrogates.learning.step import count_compilations
 from surrogates.parameters.facts import ParametricFacts
 from surrogates.parameters.network import Perceptrons
-from surrogates.trained import TrainedSurrogate
+from surrogates.trained import TrainedSurrogate, refuse_not_finite
 
 #: Rows per batch, for tables of more than `SMALL_BATCH` rows and for shorter ones.
 BATCH = 8192
@@ -74,6 +74,7 @@ class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParametricFacts]):
             outputs += [base, _about(base, "std", "standard deviation")]
             if all(target in self.facts.conformal for target in layout.targets[slices[variable.name]]):
                 outputs += [_about(base, "low", "lower end of the interval"), _about(base, "high", "upper end")]
+        outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
         return Spec(
             tuple(layout.inputs),
             tuple(outputs),
@@ -97,12 +98,10 @@ class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParametricFacts]):
         for kind, values in columns.items():
             suffix = f"_{kind}" if kind else ""
             named |= {f"{name}{suffix}": v for name, v in self.facts.layout.named_outputs(values[0]).items()}
-        answer = self.spec.answer({v.name: named[v.name] for v in self.spec.outputs})
-        if not all(np.isfinite(answer[v.name].values).all() for v in self.spec.outputs):
-            raise SimulationError(
-                "not_converged", "the answer is not finite; the request lies far outside of the domain"
-            )
         outside = "; ".join(self.facts.domain.outside(row))
+        named[IN_DOMAIN] = np.array(not outside)
+        answer = self.spec.answer({v.name: named[v.name] for v in self.spec.outputs})
+        refuse_not_finite(answer)
         if not outside:
             return answer
         warnings.warn(f"an answer is an extrapolation: {outside}", OutOfDomainWarning, stacklevel=2)
@@ -128,7 +127,7 @@ class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParametricFacts]):
             for kind, values in columns.items():
                 if kind in ("", "std") or name in self.facts.conformal:
                     answer[f"{name}_{kind}" if kind else name] = values[:, k]
-        answer["in_domain"] = self.facts.domain.holds(np.asarray(table, np.float64))
+        answer[IN_DOMAIN] = self.facts.domain.holds(np.asarray(table, np.float64))
         return answer
 
     def predict_columns(self, table: Float[np.ndarray, "row column"]) -> dict[str, Float[np.ndarray, "row target"]]:

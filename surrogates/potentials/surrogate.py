@@ -33,7 +33,7 @@ from surrogates.potentials.facts import Facts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.table import ARCHITECTURES
 from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
-from surrogates.trained import TrainedSurrogate, with_weights
+from surrogates.trained import TrainedSurrogate, refuse_not_finite, with_weights
 
 #: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
 CPU_PAIRS, ACCELERATOR_PAIRS = 4_096, 1_048_576
@@ -138,7 +138,8 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
 
         Raises:
             SimulationError: `invalid_input`: an element or the charge did not occur in training, or two atoms nearly
-                coincide; `missing_component`: the potential needs a baseline and has none (see `with_baseline`).
+                coincide; `missing_component`: the potential needs a baseline and has none (see `with_baseline`);
+                `not_converged`: the prediction is not finite.
         """
         check(inputs, INPUTS, optional=OPTIONAL)
         one = Structures.from_arrays(
@@ -151,11 +152,13 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
         variables = self.spec.outputs
         if predictions.stress is not None and one.volume[0] > 0:
             variables = (*variables, OUTPUTS["stress"])
-        answer: dict[str, Any] = {}
+        named: dict[str, Any] = {}
         for variable in variables:
             values = getattr(predictions, variable.name)
-            answer[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
-        return dataset(variables, answer)
+            named[variable.name] = values if variable.dims[:1] == ("atom",) else values[0]
+        answer = dataset(variables, named)
+        refuse_not_finite(answer)
+        return answer
 
     def predict(self, batch: StructureBatch, *, error_bars: bool = True) -> dict[str, np.ndarray]:
         """Predict for a batch of fixed shape (see `data.structures.batches.pad`), without the baseline.

@@ -24,7 +24,7 @@ from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
 from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
-from surrogates.trained import TrainedSurrogate
+from surrogates.trained import TrainedSurrogate, refuse_not_finite
 
 #: Molecules in a batch of predictions; few enough for the caches of a CPU, and used on accelerators too.
 BATCH = 256
@@ -244,13 +244,19 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
         return (high - low) / (2 * NORMAL_90), low, high
 
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
-        """Predict for one request, as `simulators.adapter.Simulator` specifies it."""
+        """Predict for one request.
+
+        Raises:
+            SimulationError: `invalid_input`: the SMILES cannot be read; `not_converged`: the prediction is not finite.
+        """
         check(inputs, self.spec.inputs)
         table, rejected = encode([str(inputs["smiles"].item())])
         if rejected:
             raise SimulationError("invalid_input", f"{inputs['smiles'].item()!r}: {rejected[0][1]}")
-        answer = self.predict_table(table)
-        return dataset(self.spec.outputs, {v.name: answer[v.name][0] for v in self.spec.outputs})
+        columns = self.predict_table(table)
+        answer = dataset(self.spec.outputs, {v.name: columns[v.name][0] for v in self.spec.outputs})
+        refuse_not_finite(answer)
+        return answer
 
     # Storage
 

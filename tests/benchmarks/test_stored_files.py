@@ -41,14 +41,14 @@ def test_every_kind_of_surrogate_is_tried() -> None:
 #: Kind -> (key of its card, value, what is said).
 REFUSED: dict[str, list[tuple[str, Any, str]]] = {
     "properties": [
-        ("config.network.features", 10**9, r"must lie in \[1, 65536\]"),
-        ("config.network.features", 512, "does not describe the weights beside it"),
-        ("config.network.layers", -1, "config.network sizes must be at least 1"),
-        ("standardise.mean", [7.0, 1.0], "standardise must have equal lengths"),
-        ("standardise.scale", [0.0], "standardise scale must be above 0"),
-        ("buckets", [[10**9, 2]], "at most 65,536"),
-        ("domain.known", "%%%", r"domain.known"),
-        ("scores", {"test/mae": "0.2"}, r"scores.test/mae must be a number, got \"0.2\""),
+        ("facts.config.network.features", 10**9, r"must lie in \[1, 65536\]"),
+        ("facts.config.network.features", 512, "does not describe the weights beside it"),
+        ("facts.config.network.layers", -1, "config.network sizes must be at least 1"),
+        ("facts.standardise.mean", [7.0, 1.0], "standardise must have equal lengths"),
+        ("facts.standardise.scale", [0.0], "standardise scale must be above 0"),
+        ("facts.buckets", [[10**9, 2]], "at most 65,536"),
+        ("facts.domain.known", "%%%", r"domain.known"),
+        ("facts.scores", {"test/mae": "0.2"}, r"scores.test/mae must be a number, got \"0.2\""),
         ("kind", "os.system", "unknown kind"),
         ("format", "1", "format must be a number of a version"),
     ],
