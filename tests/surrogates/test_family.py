@@ -38,9 +38,9 @@ def test_a_surrogate_of_before_has_its_fingerprint_and_answers(earlier: str, sav
     assert type(surrogate) is FAMILIES[kind].surrogate
     assert surrogate.fingerprint == expected["fingerprint"]
     answers = asked(surrogate, kind)
-    assert set(answers) == set(expected["answers"])
-    for name, values in answers.items():
-        np.testing.assert_allclose(values, np.array(expected["answers"][name]), rtol=1e-4, atol=1e-5, err_msg=name)
+    assert set(expected["answers"]) <= set(answers)
+    for name, values in expected["answers"].items():
+        np.testing.assert_allclose(answers[name], np.array(values), rtol=1e-4, atol=1e-5, err_msg=name)
     # Saved again, it has the word of today, and is still the same surrogate.
     surrogate.save(tmp_path / "again")
     assert json.loads((tmp_path / "again" / "surrogate.json").read_text())["kind"] == kind
