@@ -176,16 +176,34 @@ class Mechanism:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """One reactor; see `simulators.adapter.Simulator`.
 
-        Negative mass fractions down to -0.1 times the tolerance, which are errors of the integration, are set to 0. The
-        log gives the
-        largest change of the mass of an element, relative to the mass of the gas.
+        The log gives the largest change of the mass of an element, relative to the mass of the gas.
 
         Raises:
             SimulationError: `invalid_input`: the initial state is not one of this gas; `not_converged`: the integration
                 fails; `missing_component`: Cantera is not installed.
         """
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
-        self._set_state(*(float(inputs[v.name]) for v in INPUTS))
+        fraction, temperature, log = self.integrate(*(float(inputs[v.name]) for v in INPUTS))
+        answer = self.spec.answer({"mass_fraction": fraction, "temperature": temperature})
+        return answer.assign_attrs(log=json.dumps(log))
+
+    def integrate(
+        self, temperature: float, pressure: float, ratio: float, dilution: float
+    ) -> tuple[Float[np.ndarray, "time species"], Float[np.ndarray, " time"], dict[str, float]]:
+        """Mass fractions and temperatures (K) at the saved times, and the log of the integration.
+
+        Negative mass fractions down to -0.1 times the tolerance, which are errors of the integration, are set to 0.
+
+        Args:
+            temperature: initial temperature, K.
+            pressure: initial pressure, Pa.
+            ratio: equivalence ratio.
+            dilution: mole fraction of the diluent.
+
+        Raises:
+            SimulationError: see `simulate`.
+        """
+        self._set_state(temperature, pressure, ratio, dilution)
         gas = self.gas
         reactor = getattr(self._cantera, REACTORS[self.reactor])(gas, clone=False)
         network = self._cantera.ReactorNet([reactor])
@@ -200,18 +218,12 @@ class Mechanism:
                 temperatures.append(gas.T)
         except self._cantera.CanteraError as error:
             raise SimulationError("not_converged", _line(error)) from error
-        fraction, temperature = np.array(fractions), np.array(temperatures)
-        if (
-            not (np.isfinite(fraction).all() and np.isfinite(temperature).all())
-            or fraction.min() < -0.1 * self.tolerance
-        ):
+        fraction, kelvin = np.array(fractions), np.array(temperatures)
+        if not (np.isfinite(fraction).all() and np.isfinite(kelvin).all()) or fraction.min() < -0.1 * self.tolerance:
             raise SimulationError("not_converged", f"a mass fraction is {fraction.min():.3g}; lower the tolerance")
-        log = {
-            "steps": int(network.solver_stats["steps"]),
-            "element_drift": float(np.abs(self.elements(fraction) - before).max()),
-        }
-        answer = self.spec.answer({"mass_fraction": np.maximum(fraction, 0.0), "temperature": temperature})
-        return answer.assign_attrs(log=json.dumps(log))
+        drift = float(np.abs(self.elements(fraction) - before).max())
+        log = {"steps": float(network.solver_stats["steps"]), "element_drift": drift}
+        return np.maximum(fraction, 0.0), kelvin, log
 
     def _set_state(self, temperature: float, pressure: float, ratio: float, dilution: float) -> None:
         """Set the gas to the initial state.
@@ -241,14 +253,14 @@ class Mechanism:
 
     def elements(self, fractions: Float[np.ndarray, "*batch species"]) -> Float[np.ndarray, "*batch element"]:
         """Mass fraction of each element, which reactions do not change."""
+        return np.asarray(fractions) @ self._element_shares
+
+    @cached_property
+    def _element_shares(self) -> Float[np.ndarray, "species element"]:
         gas = self.gas
-        share = np.array(
-            [
-                [gas.n_atoms(s, e) * gas.atomic_weight(e) / gas.molecular_weights[s] for e in range(gas.n_elements)]
-                for s in range(gas.n_species)
-            ]
-        )
-        return np.asarray(fractions) @ share
+        atoms = np.array([[gas.n_atoms(s, e) for e in range(gas.n_elements)] for s in range(gas.n_species)])
+        weights = np.array([gas.atomic_weight(e) for e in range(gas.n_elements)])
+        return np.asarray(atoms * weights / gas.molecular_weights[:, None])
 
 
 def _texts(value: Any) -> Iterator[str]:

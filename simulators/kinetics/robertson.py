@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
@@ -116,15 +117,10 @@ class Robertson:
     def simulate(self, inputs: xr.Dataset) -> xr.Dataset:
         """One trajectory; see `simulators.adapter.Simulator`.
 
-        Negative fractions down to -100 times the absolute tolerance, which the integration cannot tell from 0, are set
-        to 0.
-
         Raises:
             SimulationError: `invalid_input`: a rate is negative, or initial fractions are no composition;
                 `not_converged`: the integration fails, or a fraction is clearly negative.
         """
-        from scipy.integrate import solve_ivp
-
         check(inputs, self.spec.inputs, sizes=self.spec.sizes)
         rates = [float(inputs[v.name]) for v in RATES]
         b, c = (float(inputs[v.name]) for v in INITIAL)
@@ -134,6 +130,26 @@ class Robertson:
             raise SimulationError(
                 "invalid_input", f"initial_b and initial_c must be 0 or more and at most 1 in total, got {b} and {c}"
             )
+        fraction, log = self.integrate(rates, (1.0 - b - c, b, c))
+        return self.spec.answer({"fraction": fraction}).assign_attrs(log=json.dumps(log))
+
+    def integrate(
+        self, rates: Sequence[float], initial: Sequence[float]
+    ) -> tuple[Float[np.ndarray, "time 3"], dict[str, int]]:
+        """Fractions of A, B and C at the saved times, and numbers of evaluations and of factorisations.
+
+        Negative fractions down to -100 times the absolute tolerance, which the integration cannot tell from 0, are set
+        to 0.
+
+        Args:
+            rates: rate constants, s-1.
+            initial: fractions of A, B and C at time 0.
+
+        Raises:
+            SimulationError: `not_converged`: the integration fails, or a fraction is clearly negative.
+        """
+        from scipy.integrate import solve_ivp
+
         atol, evaluations = ABSOLUTE * self.tolerance, 0
 
         def change(_: float, y: Float[np.ndarray, " 3"]) -> list[float]:
@@ -149,7 +165,7 @@ class Robertson:
                 solution = solve_ivp(
                     change,
                     (0.0, self.times[1]),
-                    [1.0 - b - c, b, c],
+                    initial,
                     method=self.method,
                     t_eval=self.saved,
                     jac=lambda _, y: jacobian(rates, y),
@@ -164,19 +180,17 @@ class Robertson:
         fraction = solution.y.T
         if fraction.min() < -100 * atol:
             raise SimulationError("not_converged", f"a fraction is {fraction.min():.3g}; lower the tolerance")
-        log = {"evaluations": int(solution.nfev), "factorisations": int(solution.nlu)}
-        answer = self.spec.answer({"fraction": np.maximum(fraction, 0.0)})
-        return answer.assign_attrs(log=json.dumps(log))
+        return np.maximum(fraction, 0.0), {"evaluations": evaluations, "factorisations": int(solution.nlu)}
 
 
-def derivative(rates: list[float], y: Float[np.ndarray, " 3"]) -> list[float]:
+def derivative(rates: Sequence[float], y: Float[np.ndarray, " 3"]) -> list[float]:
     """dy/dt for the fractions of A, B and C; its entries add up to 0."""
     a, b, c = y
     first, second, third = rates[0] * a, rates[1] * b * c, rates[2] * b * b
     return [second - first, first - second - third, third]
 
 
-def jacobian(rates: list[float], y: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
+def jacobian(rates: Sequence[float], y: Float[np.ndarray, " 3"]) -> Float[np.ndarray, "3 3"]:
     """Derivatives of `derivative`, one row for each of its entries."""
     k1, k2, k3 = rates
     _, b, c = y
