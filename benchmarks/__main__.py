@@ -1,6 +1,6 @@
 """Runs the benchmarks of a suite one after the other, each in its own process; `--show` prints earlier results.
 
-python -m benchmarks [--suite molecules|potentials|fluids|weather] [--only NAME ...] [--train N ...]
+python -m benchmarks [--suite molecules|potentials|fluids|kinetics|weather] [--only NAME ...] [--train N ...]
     [--data DIR] [--peers BIN] [--out DIR] [--no-peers] [--learning ARGUMENTS OF potential_learning]
 """
 
@@ -21,6 +21,7 @@ SUITES = {
     "molecules": ("qm9_gap", "screening", "memory", "training_loop"),
     "potentials": ("potential_learning", "potential_speed", "roofline", "frontier", "learning_curve"),
     "fluids": ("darcy", "apebench", "navier_stokes", "drag", "mesh_flow"),
+    "kinetics": ("kinetics",),
     "weather": ("t2m_uk", "held_suarez", "weather_reading", "weather_size"),
 }
 NAMES = tuple(name for suite in SUITES.values() for name in suite)

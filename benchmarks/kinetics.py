@@ -25,7 +25,7 @@ from jaxtyping import Float
 from benchmarks.common import Result, arguments, pin, report
 from data.errors import InputError
 
-#: Problem -> choice of `simulator=` and `sampling=`; its recipe is experiment=kinetics/<problem>.
+#: Problem -> choice of `simulator=` and `sampling=`; its recipe is task=kinetics/<problem>.
 PROBLEMS = {"robertson": "robertson", "ignition": "hydrogen_oxygen"}
 #: Tolerances of the looser solvers, from cheap to expensive.
 TOLERANCES = (1e-1, 3e-2, 1e-2, 3e-3, 1e-3, 1e-4, 1e-5, 1e-6)
@@ -43,7 +43,7 @@ def label(problem: str, folder: Path, count: int, workers: int) -> tuple[Path, A
     """
     from data.store.records import RecordStore
     from experiments.application.stage import instantiate
-    from experiments.tasks.sampled import draw_requests
+    from experiments.campaigns.sampled import draw_requests
     from simulators.campaigns.campaign import CampaignConfig, run_campaign
 
     name = PROBLEMS[problem]
@@ -62,25 +62,22 @@ def train(problem: str, store: Path, folder: Path, overrides: Sequence[str]) -> 
     """Train with the recipe of the problem; return the table, the scores and the core-seconds of training."""
     from data.parameters import read_parameters
     from data.processes.processor import tree_seconds
-    from experiments.application.stage import build, names
-    from experiments.tasks.parameters import ParameterData, parametric_config, train_on_table
-    from surrogates.learning.loop import TrainConfig
+    from experiments.stages.train import task_of, train_on
+    from surrogates.learning.sample_task import Read
 
     shutil.rmtree(folder, ignore_errors=True)
-    settings = [f"experiment=kinetics/{problem}", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
+    settings = [f"task=kinetics/{problem}", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
     config = _composed("train", *settings, "train.checkpoint_every_s=null", *overrides)
-    data = build(ParameterData, config.data, where="data")
-    table, _ = read_parameters(store, names(data.target))
-    recipe = build(TrainConfig, config.train, where="train")
+    table, _ = read_parameters(store, list(config.data.target))
     start = tree_seconds()
-    scores = train_on_table(table, {}, data, parametric_config(config.model), recipe, folder, progress=False)
+    scores = train_on(task_of(config), Read(table, {}), folder, progress=False)
     return table, scores, tree_seconds() - start
 
 
 def _composed(stage: str, *overrides: str) -> Any:
     from hydra import compose, initialize_config_dir
 
-    from experiments.application.stage import CONF
+    from experiments.application.choices import CONF
 
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose(stage, list(overrides))
