@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy.integrate import solve_ivp
+from simulator_contract import assert_promises
 
 from data.errors import InputError
 from data.spec import SimulationError
@@ -21,6 +22,11 @@ HOT = {"temperature_0": 1200.0, "pressure_0": 101325.0, "equivalence_ratio": 1.0
 @pytest.fixture(scope="module")
 def mechanism() -> Mechanism:
     return Mechanism()
+
+
+def test_it_keeps_the_promises_of_a_simulator(mechanism: Mechanism) -> None:
+    good, bad = (mechanism.spec.request({**HOT, "temperature_0": kelvin}) for kelvin in (1200.0, 5000.0))
+    assert_promises(mechanism, Mechanism(reactor="constant_pressure"), good, bad)
 
 
 @pytest.mark.parametrize(("reactor", "pair"), [("constant_volume", "UV"), ("constant_pressure", "HP")])

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from simulator_contract import assert_promises
 
 from data.errors import InputError
 from data.spec import SimulationError
@@ -18,6 +19,12 @@ PUBLISHED = {"rate_1": 0.04, "rate_2": 1e4, "rate_3": 3e7, "initial_b": 0.0, "in
 #: ROBER) and at 1e11 s (Mazzia and Magherini, Test set for initial value problem solvers).
 AT_40 = [0.7158270688, 0.9185534765e-5, 0.2841637457]
 AT_1E11 = [0.2083340149701255e-7, 0.8333360770334713e-13, 0.9999999791665050]
+
+
+def test_it_keeps_the_promises_of_a_simulator() -> None:
+    simulator = Robertson()
+    good, bad = (simulator.spec.request({**PUBLISHED, "rate_1": rate}) for rate in (0.04, -1.0))
+    assert_promises(simulator, Robertson(tolerance=1e-6), good, bad)
 
 
 @pytest.mark.parametrize("method", METHODS)
