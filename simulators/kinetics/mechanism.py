@@ -192,7 +192,7 @@ class Mechanism:
     ) -> tuple[Float[np.ndarray, "time species"], Float[np.ndarray, " time"], dict[str, float]]:
         """Mass fractions and temperatures (K) at the saved times, and the log of the integration.
 
-        Negative mass fractions down to -0.1 times the tolerance, which are errors of the integration, are set to 0.
+        Negative mass fractions down to -10 times the tolerance, which are errors of the integration, are set to 0.
 
         Args:
             temperature: initial temperature, K.
@@ -219,7 +219,7 @@ class Mechanism:
         except self._cantera.CanteraError as error:
             raise SimulationError("not_converged", _line(error)) from error
         fraction, kelvin = np.array(fractions), np.array(temperatures)
-        if not (np.isfinite(fraction).all() and np.isfinite(kelvin).all()) or fraction.min() < -0.1 * self.tolerance:
+        if not (np.isfinite(fraction).all() and np.isfinite(kelvin).all()) or fraction.min() < -10 * self.tolerance:
             raise SimulationError("not_converged", f"a mass fraction is {fraction.min():.3g}; lower the tolerance")
         drift = float(np.abs(self.elements(fraction) - before).max())
         log = {"steps": float(network.solver_stats["steps"]), "element_drift": drift}
