@@ -14,6 +14,11 @@ from surrogates import family
 
 #: First words of keys of a configuration -> the present word.
 KEYS = {"dear": "expensive", "surrogate": "model"}
+#: Group -> earlier name of a choice -> the present name.
+CHOICES = {
+    "data": {"table": "properties", "structures": "potentials", "windows": "forecasts"},
+    "train": {"graph": "properties", "forces": "potentials", "parametric": "parameters", "weather": "forecasts"},
+}
 #: Words in names of metrics, of costs and of stores of labels -> the present word.
 RESULTS = {"dear": "expensive"}
 #: Dotted paths of classes in `_target_` -> the present path.

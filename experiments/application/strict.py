@@ -65,7 +65,10 @@ def _folder(schema: str, path: str) -> Path | None:
 
 
 def missing_choice(key: str, choice: str, options: Iterable[str]) -> InputError:
-    """The error for a choice without a file."""
+    """The error for a choice without a file, or of a file that has another name now."""
+    present = renamed.CHOICES.get(key.partition("@")[0], {}).get(choice)
+    if present is not None:
+        return InputError(f"the choice {choice} is called {present} now", where=key, remedy=f"Write {key}={present}")
     options = sorted(options)
     remedy = " ".join(filter(None, [did_you_mean(choice, options), f"There are {', '.join(options)}"]))
     return InputError(f"no choice {choice!r}", where=key, remedy=remedy)

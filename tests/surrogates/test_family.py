@@ -2,56 +2,38 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
-import numpy as np
 import pytest
+from saved_files import unpack
 
-from benchmarks.faults.small_surrogates import asked
 from data.errors import InputError
-from surrogates.family import FAMILIES, RENAMED
-from surrogates.saved import load_surrogate, read_card
-
-#: A surrogate of each kind, saved before kinds had their words of today, with their fingerprints and answers.
-SAVED = Path(__file__).parent / "saved" / "before_one_word_a_kind.tar.xz"
-
-
-@pytest.fixture(scope="module")
-def saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("saved")
-    with tarfile.open(SAVED) as archive:
-        archive.extractall(folder, filter="data")
-    return folder
+from surrogates.family import FAMILIES, RENAMED, family_of
+from surrogates.saved import CARD, load_surrogate, read_card
 
 
 @pytest.mark.parametrize("earlier", RENAMED)
-def test_a_surrogate_of_before_has_its_fingerprint_and_answers(earlier: str, saved: Path, tmp_path: Path) -> None:
-    expected = json.loads((saved / "answers.json").read_text())[earlier]
+def test_a_card_of_an_earlier_word_is_one_of_the_kind_and_is_saved_under_its_word(earlier: str, tmp_path: Path) -> None:
     kind = RENAMED[earlier]
-    assert json.loads((saved / earlier / "surrogate.json").read_text())["kind"] == earlier
-    assert read_card(saved / earlier)["kind"] == kind
-    surrogate = load_surrogate(saved / earlier)
+    saved, _ = unpack(f"surrogates/{kind}", tmp_path / "saved")
+    assert json.loads((saved / CARD).read_text())["kind"] == earlier
+    assert read_card(saved)["kind"] == kind
+    surrogate = load_surrogate(saved)
     assert type(surrogate) is FAMILIES[kind].surrogate
-    assert surrogate.fingerprint == expected["fingerprint"]
-    answers = asked(surrogate, kind)
-    assert set(expected["answers"]) <= set(answers)
-    for name, values in expected["answers"].items():
-        np.testing.assert_allclose(answers[name], np.array(values), rtol=1e-4, atol=1e-5, err_msg=name)
-    # Saved again, it has the word of today, and is still the same surrogate.
     surrogate.save(tmp_path / "again")
-    assert json.loads((tmp_path / "again" / "surrogate.json").read_text())["kind"] == kind
-    assert load_surrogate(tmp_path / "again").fingerprint == expected["fingerprint"]
+    assert json.loads((tmp_path / "again" / CARD).read_text())["kind"] == kind
 
 
-def test_an_unknown_kind_is_refused_with_those_that_there_are(saved: Path, tmp_path: Path) -> None:
-    card = json.loads((saved / "mesh" / "surrogate.json").read_text())
-    (tmp_path / "surrogate.json").write_text(json.dumps({**card, "kind": "volumes"}))
+def test_an_unknown_kind_is_refused_with_those_that_there_are(tmp_path: Path) -> None:
+    (tmp_path / CARD).write_text(json.dumps({"format": 1, "kind": "volumes"}))
     with pytest.raises(InputError, match=r"unknown kind of surrogate 'volumes'.*meshes"):
         load_surrogate(tmp_path)
+    with pytest.raises(InputError, match=r"^model\.kind: no kind 'mehses' of surrogates\. Did you mean meshes"):
+        family_of("mehses", where="model.kind")
 
 
 @pytest.mark.parametrize("order", [list(FAMILIES), list(FAMILIES)[::-1]], ids=["forward", "backward"])
@@ -67,3 +49,11 @@ def test_the_code_of_a_kind_imports_no_other_kind(order: list[str]) -> None:
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     assert [set(loaded) for _, *loaded in lines] == [set(order[: n + 1]) for n in range(len(order))]
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_kind_is_described_in_its_folder(kind: str) -> None:
+    task = FAMILIES[kind].task
+    assert kind == task.KIND
+    assert task.__module__ == f"surrogates.{kind}.task"
+    assert dataclasses.is_dataclass(task.DATA)

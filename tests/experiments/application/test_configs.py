@@ -21,7 +21,9 @@ from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
 from experiments.application.choices import options as options_of
+from experiments.application.renamed import CHOICES
 from experiments.application.stage import instantiate
+from experiments.application.strict import missing_choice
 from experiments.campaigns.sampled import draw_requests
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
@@ -32,13 +34,13 @@ from experiments.stages.prepare import PrepareSettings
 from experiments.stages.report import ReportSettings
 from experiments.stages.screen import ScreenSettings
 from experiments.stages.simulate import SimulateSettings
-from experiments.stages.train import TrainSettings
+from experiments.stages.train import TrainSettings, task_of
 from experiments.stages.windows import WindowsSettings
 from simulators.adapter import Simulator
 from simulators.atmosphere.core.states import WINDS
 from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig
-from surrogates.family import FAMILIES
+from surrogates.family import FAMILIES, RENAMED
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.task import PotentialTask
 
@@ -222,6 +224,32 @@ def test_earlier_names_of_experiments_choose_the_same_settings() -> None:
         assert config == composed(stage, present, "run.dir=r"), name
         # That task is the default of its stage.
         assert (config == composed(stage, "run.dir=r")) == (name == "molecules/graph"), name
+
+
+def test_a_group_of_data_or_of_training_has_the_word_of_its_kind() -> None:
+    assert set(names("data")) == set(FAMILIES)
+    assert set(FAMILIES) <= set(names("train"))
+    for choice in TRAININGS:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("train", [choice], return_hydra_config=True)
+        choices = config.hydra.runtime.choices
+        assert choices["data"] == choices["train"] == config.model.kind, choice
+
+
+@pytest.mark.parametrize(("group", "earlier"), [(g, name) for g, rows in CHOICES.items() for name in rows])
+def test_an_earlier_choice_names_the_present_one(group: str, earlier: str) -> None:
+    present = CHOICES[group][earlier]
+    assert present in names(group)
+    assert earlier not in names(group)
+    error = missing_choice(group, earlier, names(group))
+    assert str(error) == f"{group}: the choice {earlier} is called {present} now. Write {group}={present}"
+
+
+@pytest.mark.parametrize("earlier", RENAMED)
+def test_an_earlier_word_of_a_kind_names_the_present_one(earlier: str) -> None:
+    config = composed("train", f"model.kind={earlier}")
+    with pytest.raises(InputError, match=rf"^model.kind: this kind is called {RENAMED[earlier]} now"):
+        task_of(config)
 
 
 def test_the_pipeline_builds_all_its_parts() -> None:

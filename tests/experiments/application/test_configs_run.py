@@ -44,18 +44,18 @@ def composed(config: str, *overrides: str) -> Any:
 
 #: Surrogates with a recipe and a kind of data; every file of the three groups is here or in an experiment below.
 RUNS = [
-    ("mpnn_medium", "pretrain", "table"),
-    ("mpnn_large", "finetune", "table"),
-    ("painn_ensemble", "forces", "structures"),
-    ("ace", "forces", "structures"),
-    ("ace_small", "warm", "structures"),
-    ("ace_large", "warm", "structures"),
+    ("mpnn_medium", "pretrain", "properties"),
+    ("mpnn_large", "finetune", "properties"),
+    ("painn_ensemble", "potentials", "potentials"),
+    ("ace", "potentials", "potentials"),
+    ("ace_small", "warm", "potentials"),
+    ("ace_large", "warm", "potentials"),
     ("ffno", "fields", "fields"),
     ("unet", "fields", "fields"),
     ("dilated_resnet", "fields", "fields"),
     ("transolver", "fields", "fields"),
     ("deeponet", "fields", "fields"),
-    ("weather_mesh", "weather", "windows"),
+    ("weather_mesh", "forecasts", "forecasts"),
 ]
 
 
@@ -79,11 +79,11 @@ EXPERIMENTS = {
     "task=fluids/meshes": ("meshes", ["features=8", "blocks=1"]),
     "study=fluids/navier_stokes": ("fields", ["layers=1", "width=8", "modes=[4]"]),
     "task=fluids/trajectories": ("fields", ["layers=1", "width=8"]),
-    "task=molecules/potentials": ("structures", ["layers=1"]),
-    "task=molecules/properties": ("table", []),
-    "task=weather/forecasts": ("windows", ["width=8", "blocks=1"]),
-    "study=weather/held_suarez": ("windows", ["width=8", "blocks=1"]),
-    "study=weather/t2m_uk": ("windows", ["width=8", "blocks=1"]),
+    "task=molecules/potentials": ("potentials", ["layers=1"]),
+    "task=molecules/properties": ("properties", []),
+    "task=weather/forecasts": ("forecasts", ["width=8", "blocks=1"]),
+    "study=weather/held_suarez": ("forecasts", ["width=8", "blocks=1"]),
+    "study=weather/t2m_uk": ("forecasts", ["width=8", "blocks=1"]),
 }
 #: What some of them need besides to be small.
 MORE = {
@@ -113,7 +113,7 @@ def test_every_file_of_training_is_run() -> None:
 
 def material(data: str, folder: Path) -> list[str]:
     """Overrides that train on next to nothing of a kind of data, whose files are written to a folder."""
-    if data == "table":
+    if data == "properties":
         rows = [f"{'C' * n}{end},{n}" for n in range(1, 12) for end in ("O", "N", "F")]
         (folder / "t.csv").write_text("smiles,y\n" + "\n".join(rows) + "\n")
         return [f"data.file={folder / 't.csv'}", "data.target=y", "model.buckets=1"]
@@ -128,7 +128,7 @@ def material(data: str, folder: Path) -> list[str]:
         stored = small_meshes.write_store(folder / "m.zarr", small_meshes.samples(24))
         more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
         return [*more, "data.parts=[8,3,9,4]"]
-    if data == "windows":
+    if data == "forecasts":
         latitude, longitude = tuple(np.linspace(-80, 80, 9)), tuple(np.arange(18) * 20.0)
         layout = WeatherLayout(WeatherGrid(latitude, longitude), (Channel("2m_temperature"),), step_hours=6.0)
         times = np.datetime64("2001-01-01", "ns") + np.arange(90) * np.timedelta64(6, "h")
@@ -164,13 +164,13 @@ def material(data: str, folder: Path) -> list[str]:
 
 #: A score that a training on each kind of data ends with.
 ENDS = {
-    "table": "test/mae",
+    "properties": "test/mae",
     "parameters": "test/mae",
     "meshes": "test/m/velocity/relative_l2",
-    "windows": "test/rmse/2m_temperature/12h",
+    "forecasts": "test/rmse/2m_temperature/12h",
     "fields": "test/relative_l2",
     "darcy": "test/relative_l2",
-    "structures": "test/f/forces_mae_mev_per_angstrom",
+    "potentials": "test/f/forces_mae_mev_per_angstrom",
 }
 
 
@@ -178,8 +178,8 @@ ENDS = {
 @pytest.mark.parametrize(("surrogate", "recipe", "data"), RUNS)
 def test_one_epoch_of_each_surrogate_and_recipe(surrogate: str, recipe: str, data: str, tmp_path: Path) -> None:
     choices = [f"model={surrogate}", f"train={recipe}", f"data={data}", "train.epochs=1", "train.mlflow=false"]
-    if data in ("fields", "windows", "structures"):
-        small = {"layers": 1} if data == "structures" else SMALLER.get(surrogate, {"layers": 1, "width": 8})
+    if data in ("fields", "forecasts", "potentials"):
+        small = {"layers": 1} if data == "potentials" else SMALLER.get(surrogate, {"layers": 1, "width": 8})
         choices += [f"model.network.{k}={v}" for k, v in small.items()]
     config = composed("train", *choices, *material(data, tmp_path))
     metrics = train_task(task_of(config), tmp_path / "run")

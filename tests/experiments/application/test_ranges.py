@@ -48,14 +48,14 @@ NETWORKS = {
     "forecasts": ("weather_conv", "damping"),
     "potentials": ("painn", "network.cutoff_angstrom"),
 }
-#: The group of data of each kind, and one of its numbers.
+#: A number of the group of data of each kind.
 DATA = {
-    "properties": ("table", "seed"),
-    "potentials": ("structures", "calibration"),
-    "fields": ("fields", "seed"),
-    "meshes": ("meshes", "seed"),
-    "parameters": ("parameters", "parts[0]"),
-    "forecasts": ("windows", "parts[0]"),
+    "properties": "seed",
+    "potentials": "calibration",
+    "fields": "seed",
+    "meshes": "seed",
+    "parameters": "parts[0]",
+    "forecasts": "parts[0]",
 }
 TASKS = {kind: family.task for kind, family in FAMILIES.items()}
 
@@ -76,12 +76,9 @@ PARTS_BUILT: list[tuple[str, str, str, Builder, str]] = [
         ("train", f"model={name}", "model", TASKS[kind].model_settings, number)
         for kind, (name, number) in NETWORKS.items()
     ),
-    ("train", "train=graph", "train", built(TrainConfig, "train"), "max_seconds"),
-    ("train", "train=graph", "train", built(TrainConfig, "train"), "patience"),
-    *(
-        ("train", f"data={name}", "data", built(TASKS[kind].DATA, "data"), number)
-        for kind, (name, number) in DATA.items()
-    ),
+    ("train", "train=properties", "train", built(TrainConfig, "train"), "max_seconds"),
+    ("train", "train=properties", "train", built(TrainConfig, "train"), "patience"),
+    *(("train", f"data={kind}", "data", built(TASKS[kind].DATA, "data"), number) for kind, number in DATA.items()),
     ("simulate", "sampling=burgers", "sampling", built(Sampling, "sampling"), "ranges.viscosity.low"),
     ("screen", "objective=small_gap", "objective", built(Objective, "objective"), "kappa"),
     ("windows", "source=file", "source", instantiate, "step_hours"),

@@ -32,7 +32,7 @@ def test_every_architecture_has_a_file() -> None:
 
 
 def test_what_they_share_is_complete_and_as_the_code_has_it() -> None:
-    common = OmegaConf.to_container(OmegaConf.load(CONF / "base" / "field.yaml"))
+    common = OmegaConf.to_container(OmegaConf.load(CONF / "base" / "fields.yaml"))
     assert isinstance(common, dict)
     assert common.pop("kind") == "fields"
     assert FieldSettings(**{str(k): v for k, v in common.items()}) == FieldSettings()
