@@ -233,7 +233,7 @@ def conservation(
 def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result]:
     """Label, train, score and measure one problem."""
     from experiments.screening.recheck_statistics import break_even
-    from surrogates.trained import load_surrogate
+    from surrogates.saved import load_surrogate
 
     folder.mkdir(parents=True, exist_ok=True)
     store, simulator = label(problem, folder, options.labels, cores)

@@ -159,7 +159,7 @@ SENSIBLE: dict[float, str] = {
     "labels rounds length save_dt dt "
     "growth radius aspect peak reynolds end height maxh body_maxh mean_velocity steady_tolerance courant clearance "
     "repeats parameters.* constants.* grid.* times every angle x y decay amplitude tau alpha step_minutes save_hours "
-    "step_hours diffusion_hours mass_tolerance",
+    "step_hours diffusion_hours mass_tolerance logarithms.*",
 }
 
 
