@@ -173,13 +173,13 @@ class Conformal:
         ratios = [e / np.hypot(s, floor) for e, s in zip(errors, std, strict=True)]
         return Conformal(conformal_factor(ratios, alpha), alpha, floor, len(truth))
 
-    def sigma(self, std: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
+    def sigma(self, std: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Standard deviations of the predictions: those over the members, combined with the floor."""
         return np.hypot(std, self.floor)
 
     def interval(
-        self, mean: Float[np.ndarray, " n"], std: Float[np.ndarray, " n"]
-    ) -> tuple[Float[np.ndarray, " n"], Float[np.ndarray, " n"]]:
+        self, mean: Float[np.ndarray, "*shape"], std: Float[np.ndarray, "*shape"]
+    ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
         """Lower and upper bounds of the intervals."""
         half = self.factor * self.sigma(std)
         return mean - half, mean + half

@@ -125,7 +125,7 @@ class Inputs:
     """
 
     atoms: Float[Array, "molecule atom feature"]
-    bonds: Float[Array, "molecule bond feature"] | Float[Array, "kind feature"]
+    bonds: Float[Array, "molecule bond bond_feature"] | Float[Array, "kind bond_feature"]
     kinds: Int[Array, "molecule bond"] | None
     from_atom: Int[Array, "molecule directed"]
     to_atom: Float[Array, "molecule atom directed"]

@@ -53,8 +53,8 @@ REFUSED: dict[str, list[tuple[str, Any, str]]] = {
         ("format", "1", "format must be a number of a version"),
     ],
     "fields": [
-        ("facts.config.network.architecture", "mlp", "no architecture 'mlp'"),
-        ("facts.config.network.widht", 3, "fno has no setting 'widht'"),
+        ("facts.config.network.architecture", "mlp", r'network\.architecture must be one of fno.* got "mlp"'),
+        ("facts.config.network.widht", 3, r"network\.widht is no key of these: width"),
         ("facts.scale.state_std", [0.0], "state_std must be above 0"),
         ("facts.bands.floor", [[0.1], [0.1]], "facts.bands must have equal lengths"),
         ("facts.layout.output.dtype", "object", "u has no dtype of NumPy"),
