@@ -181,8 +181,8 @@ def write_card(folder: Path, card: Mapping[str, object]) -> Path:
 APPLICATIONS: list[tuple[str, str, list[str], list[str]]] = [
     ("evaluate", "properties", ["data.smiles=a", "data.target=b"], ["head=a"]),
     ("evaluate", "parameters", ["data.target=b"], ["head=a", "data.smiles=a"]),
-    ("evaluate", "potentials", ["head=a"], ["data.smiles=a", "data.target=b"]),
-    ("evaluate", "fields", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
+    ("evaluate", "potentials", ["head=a", "data.energy_key=e"], ["data.smiles=a", "data.target=b"]),
+    ("evaluate", "fields", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b", "data.energy_key=e"]),
     ("evaluate", "meshes", ["data.test=[a]"], ["head=a", "data.smiles=a", "data.target=b"]),
     ("evaluate", "forecasts", ["forecasts=held_out"], ["head=a", "data.smiles=a", "data.target=b", "data.test=[a]"]),
     (
