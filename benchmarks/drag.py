@@ -34,7 +34,7 @@ SCREEN = """
 import json, sys
 from pathlib import Path
 from experiments.screening.recheck_designs import Recheck, recheck_designs
-from experiments.stages.screen import domain_ranges
+from experiments.screening.designs import domain_ranges
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
 from simulators.fluids.ngsolve.flow import NGSolveFlow

@@ -13,7 +13,7 @@ from data.structures.table import Structures
 from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
-from surrogates.potentials.baseline import request
+from simulators.structure_requests import request
 
 NEEDED = ("energy", "forces")
 

@@ -32,9 +32,9 @@ from experiments.application.ledger import Ledger
 from experiments.application.run_directory import configuration_checked
 from simulators.adapter import Simulator
 from simulators.campaigns.campaign import CampaignConfig
+from simulators.structure_requests import refuse_cells
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.resuming import record_training_data
-from surrogates.potentials.baseline import refuse_cells
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.surrogate import Potential

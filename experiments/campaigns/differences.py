@@ -14,7 +14,7 @@ from data.structures.table import Structures
 from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
-from surrogates.potentials.baseline import refuse_cells, request
+from simulators.structure_requests import refuse_cells, request
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ from data.structures.frame_reading import FrameTally
 from data.structures.table import Structures
 from simulators.adapter import Simulator
 from simulators.chemistry.variables import ISOLATED_ONLY
-from surrogates.potentials.baseline import request
+from simulators.structure_requests import request
 
 
 class Silent:

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -32,6 +32,9 @@ from experiments.screening.sources import (
     open_table,
 )
 from simulators.requests import Range
+
+if TYPE_CHECKING:
+    from surrogates.parameters.surrogate import ParametricSurrogate
 
 #: Columns of the results, whose names no parameter may have.
 TAKEN = frozenset({"rank", "line", "prediction", "std", "interval", "low", "high", "in_domain", "score"})
@@ -329,3 +332,11 @@ def _refuse_taken(names: Sequence[str]) -> None:
             where="surrogate",
             remedy="Rename it in the simulator",
         )
+
+
+def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
+    """The training domain as ranges, which are logarithmic for inputs of which the surrogate takes the logarithm."""
+    facts = surrogate.facts
+    box = facts.domain
+    ends = zip(box.columns, box.low, box.high, facts.inputs.logarithmic, strict=True)
+    return {name: Range(low, high, log) for name, low, high, log in ends}

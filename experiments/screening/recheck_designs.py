@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -22,7 +23,9 @@ from experiments.screening.objective import Objective
 from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
-from surrogates.parameters.surrogate import ParametricSurrogate
+
+if TYPE_CHECKING:
+    from surrogates.parameters.surrogate import ParametricSurrogate
 
 STORE = "recheck.zarr"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import MISSING, DictConfig
 from omegaconf.errors import MissingMandatoryValue
@@ -14,7 +14,7 @@ from data.errors import InputError
 from data.files import write_json
 from data.settings import build, existing_file
 from experiments.application.stage import StageSettings, application
-from experiments.screening.designs import designs_drawn, designs_in
+from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
 from experiments.screening.objective import read_objective
 from experiments.screening.recheck_designs import Recheck, recheck_designs
 from experiments.screening.run import ScreenConfig, screen_library
@@ -23,9 +23,11 @@ from experiments.screening.sources import unused_of_candidates
 from simulators.requests import Range
 from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
-from surrogates.parameters.surrogate import ParametricSurrogate
-from surrogates.properties.surrogate import MolecularSurrogate
 from surrogates.saved import load_surrogate, read_card, surrogate_directory
+
+if TYPE_CHECKING:
+    from surrogates.parameters.surrogate import ParametricSurrogate
+    from surrogates.properties.surrogate import MolecularSurrogate
 
 #: Value of `candidates` for designs that are drawn instead of read.
 SAMPLED = "sampled"
@@ -127,14 +129,6 @@ SCREENS: Mapping[str, Callable[[Any, ScreenSettings, ScreenConfig, DictConfig], 
     "molecules": _screen_molecules,
     "numbers": _screen_designs,
 }
-
-
-def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
-    """The training domain as ranges, which are logarithmic for inputs of which the surrogate takes the logarithm."""
-    facts = surrogate.facts
-    box = facts.domain
-    ends = zip(box.columns, box.low, box.high, facts.inputs.logarithmic, strict=True)
-    return {name: Range(low, high, log) for name, low, high, log in ends}
 
 
 def unused_in_screen(config: DictConfig) -> dict[str, str]:

@@ -40,8 +40,8 @@ from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.chemistry.conformers import ConformerConfig
 from simulators.chemistry.xtb import XTB
+from simulators.structure_requests import refuse_cells, request
 from surrogates.learning.loop import TrainConfig
-from surrogates.potentials.baseline import refuse_cells, request
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.frames import read_structures
