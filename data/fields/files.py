@@ -186,8 +186,9 @@ def _suggest_dims(arrays: Mapping[str, np.ndarray]) -> str:
         axes = {most: dims}
         for name, array in arrays.items():
             others = (d for d in LAYOUTS.get(array.ndim, ()) if not _conflict({**axes, name: d}, arrays))
-            axes[name] = next(others, ()) if name != most else dims
-        if all(axes.values()) and not _conflict(axes, arrays):
+            if name != most and (fits := next(others, None)) is not None:
+                axes[name] = fits
+        if len(axes) == len(arrays) and not _conflict(axes, arrays):
             named = ", ".join(f"{name}: [{','.join(axes[name])}]" for name in arrays)
             return f"Say what each axis is, such as 'data.dims={{{named}}}'; there are {', '.join(DIMS)}"
     return REMEDY
