@@ -104,9 +104,8 @@ def test_it_is_a_simulator_with_bands_that_hold(trained: Forecaster, windows: Wi
     state = windows.dataset((104, 105)).isel(time=0)
     request = trained.spec.request({n: state[n].values for n in ("temperature", "surface_pressure")})
     answer = trained.simulate(request)
-    assert set(answer) == {
-        f"{n}{e}" for n in ("temperature", "surface_pressure") for e in ("", "_std", "_low", "_high")
-    }
+    names = [f"{n}{e}" for n in ("temperature", "surface_pressure") for e in ("", "_std", "_low", "_high")]
+    assert set(answer) == {*names, "in_domain"}
     truth = windows.dataset((105, 109))["temperature"].values
     inside = (truth >= answer["temperature_low"].values) & (truth <= answer["temperature_high"].values)
     assert inside.mean() > 0.6
