@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -111,6 +112,15 @@ class Table:
     def declared_cost_s(self) -> float:
         """Declared cost of one answer, core-seconds."""
         return self.cost_s
+
+    @property
+    def states_units(self) -> bool:
+        """Whether the units of the outputs are known."""
+        return bool(self.units)
+
+    def with_units(self, units: Mapping[str, str]) -> Table:
+        """A copy with these units of some outputs, and "1" for the others."""
+        return replace(self, units=tuple(units.get(name, "1") for name in self.outputs))
 
     @property
     def provenance(self) -> dict[str, Any]:

@@ -40,7 +40,7 @@ FREE_OF: Mapping[str, tuple[str, ...]] = {
     "train": ("*.epochs", "*.patience", "data.test", "data.test.*"),
     "simulate": ("inputs", "limit", "sampling.count"),
     "active": ("stop.*", "*.epochs", "*.patience"),
-    "screen": ("top_k",),
+    "screen": ("top_k", "calibration.labels"),
     "report": ("*",),
 }
 _CLAIMED: dict[Path, _Claim] = {}

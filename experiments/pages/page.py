@@ -10,6 +10,7 @@ from string import Template
 from data.errors import InputError
 from data.files import write_text
 from experiments.pages import accuracy_sections, findings, recheck_section, record_sections, screen_sections
+from experiments.pages.cascade_page import is_cascade, render_cascade
 from experiments.pages.run import Run
 from experiments.pages.run_files import load_run
 from experiments.pages.screen_page import is_screen, render_screen
@@ -52,7 +53,11 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
         raise InputError(
             "is no page of this command, and is not replaced", where=str(page), remedy="Give another out=FILE"
         )
-    write_text(page, render_screen(run_dir) if is_screen(run_dir) else render(load_run(run_dir)))
+    if is_cascade(run_dir):
+        text = render_cascade(run_dir)
+    else:
+        text = render_screen(run_dir) if is_screen(run_dir) else render(load_run(run_dir))
+    write_text(page, text)
     return page
 
 

@@ -31,16 +31,18 @@ def render_screen(run_dir: Path) -> str:
         run_dir: with `screen.json`, `top.csv`, `metrics.json` and `reading.json`, and `recheck.csv` where the best
             were solved.
     """
-    metrics: dict[str, Any] = _json(run_dir / "metrics.json")
-    held_to: dict[str, Any] = _json(run_dir / "screen.json")
+    metrics: dict[str, Any] = json_or_empty(run_dir / "metrics.json")
+    held_to: dict[str, Any] = json_or_empty(run_dir / "screen.json")
     top = _frame(run_dir / "top.csv")
-    sections = [("best", "The best", _table(top, "top.csv"))]
+    sections = [("best", "The best", rows_table(top, "top.csv"))]
     if (run_dir / "recheck.csv").is_file():
-        sections.append(("recheck", "Re-check by simulation", _table(_frame(run_dir / "recheck.csv"), "recheck.csv")))
+        sections.append(
+            ("recheck", "Re-check by simulation", rows_table(_frame(run_dir / "recheck.csv"), "recheck.csv"))
+        )
     if read := reading_table(run_dir):
         sections.append(("read", "What was read", read))
-    sections.append(("numbers", "All numbers of this screen", _numbers(metrics)))
-    sections.append(("objective", "What was sought", _numbers(held_to.get("objective") or {})))
+    sections.append(("numbers", "All numbers of this screen", numbers_table(metrics)))
+    sections.append(("objective", "What was sought", numbers_table(held_to.get("objective") or {})))
     count = next((metrics[k] for k in ("screen/designs", "screen/molecules") if k in metrics), None)
     tiles = {
         "candidates": count,
@@ -78,7 +80,8 @@ def _finding(metrics: dict[str, Any], best: int) -> str:
     return text if hits is None else f"{text} {number(float(hits))} of those that were solved are hits."
 
 
-def _table(frame: pd.DataFrame, file: str) -> str:
+def rows_table(frame: pd.DataFrame, file: str) -> str:
+    """The first rows of a table that is in `file`, as HTML."""
     shown = frame.drop(columns=[c for c in HIDDEN if c in frame.columns]).head(ROWS)
     head = "".join(f"<th>{escape(name)}</th>" for name in shown.columns)
     rows = "".join(f"<tr>{''.join(f'<td>{_cell(v)}</td>' for v in row)}</tr>" for row in shown.itertuples(index=False))
@@ -90,7 +93,8 @@ def _table(frame: pd.DataFrame, file: str) -> str:
     )
 
 
-def _numbers(values: dict[str, Any]) -> str:
+def numbers_table(values: dict[str, Any]) -> str:
+    """Names and values as an HTML table, sorted by name."""
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{_cell(value)}</td></tr>" for name, value in sorted(values.items()))
     return f"<table><tbody>{rows}</tbody></table>"
 
@@ -106,7 +110,8 @@ def _frame(path: Path) -> pd.DataFrame:
     return pd.read_csv(path)
 
 
-def _json(path: Path) -> dict[str, Any]:
+def json_or_empty(path: Path) -> dict[str, Any]:
+    """The object that a JSON file holds; empty if it cannot be read."""
     try:
         value = json.loads(read_bytes(path, remedy="Run the screen again, which writes it anew"))
     except (OSError, ValueError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,7 +14,10 @@ from omegaconf.errors import MissingMandatoryValue
 from data.errors import InputError
 from data.files import write_json
 from data.settings import build, existing_file
+from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
+from experiments.pages.page import write_report
+from experiments.screening.cascade.command import run_cascade
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
 from experiments.screening.objective import read_objective
 from experiments.screening.recheck_designs import Recheck, recheck_designs
@@ -53,7 +57,15 @@ class DesignSampling:
 class ScreenSettings(StageSettings):
     """The keys of `understudy screen`."""
 
-    surrogate: str = MISSING
+    surrogate: str | None = None
+    cascade: tuple[str, ...] = ()
+    recall: Any = 0.9
+    confidence: Any = 0.95
+    rungs: dict[str, Any] = field(default_factory=dict)
+    calibration: Any = MISSING
+    failures: str = "pass"
+    campaign: Any = MISSING
+    conformers: Any = MISSING
     candidates: str = MISSING
     out: str = MISSING
     smiles: str = "smiles"
@@ -73,6 +85,10 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     names = ("top_k", "distinct", "smiles", "standardise", "workers")
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
+    if settings.cascade:
+        run_cascade(config, objective, how, settings.candidates, Path(settings.out))
+        show_pairs("Report", {"page": write_report(Path(settings.out))})
+        return
     directory = surrogate_directory(settings.surrogate, "surrogate")
     candidates = FAMILIES[read_card(directory)["kind"]].candidates
     surrogate = load_surrogate(directory)
@@ -133,13 +149,17 @@ SCREENS: Mapping[str, Callable[[Any, ScreenSettings, ScreenConfig, DictConfig], 
 
 def unused_in_screen(config: DictConfig) -> dict[str, str]:
     """Keys that this kind of surrogate or candidates does not use, with the reason; see `application.strict`."""
+    if config.cascade:
+        replaced = dict.fromkeys(("surrogate", "sampling", "recheck", "top_k", "distinct"), "a cascade has rungs")
+        return replaced | unused_of_candidates(Path(str(config.candidates)))
     try:
         kind = str(read_card(surrogate_directory(config.surrogate, "surrogate"))["kind"])
         numbers = FAMILIES[kind].candidates == "numbers"
     except (InputError, MissingMandatoryValue):
         # The stage itself reports this error.
         return {}
-    unused: dict[str, str] = {}
+    alone = ("recall", "confidence", "rungs", "calibration", "failures", "campaign", "conformers")
+    unused: dict[str, str] = dict.fromkeys(alone, "only a cascade, cascade=[RUNG,...], promises a recall")
     if numbers:
         unused |= dict.fromkeys(("smiles", "standardise"), "candidates are rows of numbers")
         unused["workers"] = "rows of numbers are parsed where they are read"
@@ -153,4 +173,10 @@ def unused_in_screen(config: DictConfig) -> dict[str, str]:
     return unused
 
 
-main = application("screen", screen, unused=unused_in_screen)
+_application = application("screen", screen, unused=unused_in_screen)
+
+
+def main() -> None:
+    """Run the stage; the settings of rungs, whose names the user chooses, are new keys without a plus sign."""
+    sys.argv[1:] = [f"++{argument}" if argument.startswith("rungs.") else argument for argument in sys.argv[1:]]
+    _application()

@@ -25,7 +25,7 @@ from jaxtyping import Bool, Float
 
 #: Bets as fractions of the largest one that keeps every factor positive: small ones win if there are hits to lose,
 #: large ones if there are none.
-BETS = (0.1, 0.3, 0.6, 0.97)
+BETS = (0.25, 0.6, 0.97)
 #: Thresholds whose capitals are computed at a time.
 BLOCK = 256
 
@@ -103,13 +103,15 @@ def log_capital(
 def strictest_weighted_threshold(labels: WeightedLabels, recall: float, delta: float) -> float | None:
     """The largest threshold on the score with a promised recall; None if no threshold has it.
 
+    It is +inf if the hits that always pass are enough.
+
     Args:
         labels: labels of the candidates.
         recall: promised share of the hits.
         delta: largest probability that the recall is lower.
     """
     scores = labels.hit_scores()
-    grid = np.unique(scores[np.isfinite(scores)])
+    grid = np.unique(scores[scores > -np.inf])
     # The capital falls along the grid, so that the last rejection is found by halving.
     low, high = -1, len(grid)
     while high - low > 1:

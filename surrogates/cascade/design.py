@@ -44,16 +44,57 @@ def draw(g: Float[np.ndarray, " row"], count: int, seed: int, uniform: float = U
         count: number of draws.
         seed: seed of the draws; the first draws do not depend on their number.
         uniform: share of uniform draws, in (0, 1]; 1 for uniform draws.
+    """
+    stream = DrawStream(len(g), float(np.sum(g)), count, seed, uniform)
+    stream.take(np.arange(len(g)), g)
+    return stream.draws()
+
+
+class DrawStream:
+    """Draws from rows that arrive block by block, in memory that grows with the draws and not with the rows.
+
+    Args:
+        rows: number of all rows.
+        total: sum of the importance of all rows.
+        count, seed, uniform: see `draw`.
 
     Raises:
         ValueError: there is no row, or `uniform` is not in (0, 1].
     """
-    if not len(g) or not 0 < uniform <= 1:
-        raise ValueError(f"there must be rows, and uniform must lie in (0, 1]; got {len(g)} rows and {uniform}")
-    total = float(g.sum())
-    share = g / total if total > 0 else np.full(len(g), 1 / len(g))
-    q = uniform / len(g) + (1 - uniform) * share
-    edges = np.cumsum(q)
-    points = np.random.default_rng(seed).random(count) * edges[-1]
-    rows = np.minimum(np.searchsorted(edges, points, side="right"), len(g) - 1)
-    return Draws(rows, 1 / q[rows], float(1 / q.min()))
+
+    def __init__(self, rows: int, total: float, count: int, seed: int, uniform: float = UNIFORM) -> None:
+        if rows < 1 or not 0 < uniform <= 1:
+            raise ValueError(f"there must be rows, and uniform must lie in (0, 1]; got {rows} rows and {uniform}")
+        self._rows, self._total, self._uniform = rows, total, uniform
+        points = np.random.default_rng(seed).random(count)
+        self._order = np.argsort(points, kind="stable")
+        self._points = points[self._order]
+        self._next, self._sum, self._least = 0, 0.0, np.inf
+        self._drawn = np.zeros(count, np.int64)
+        self._q = np.zeros(count)
+
+    def take(self, names: Int[np.ndarray, " row"], g: Float[np.ndarray, " row"]) -> Int[np.ndarray, " drawn"]:
+        """Draw from the next rows, and return the places of the drawn ones among them.
+
+        Args:
+            names: number by which each row is known in `Draws.rows`.
+            g: their importance.
+        """
+        if not len(g):
+            return np.zeros(0, np.int64)
+        share = g / self._total if self._total > 0 else np.full(len(g), 1 / self._rows)
+        q = self._uniform / self._rows + (1 - self._uniform) * share
+        edges = self._sum + np.cumsum(q)
+        stop = int(np.searchsorted(self._points, edges[-1], side="left"))
+        places = np.searchsorted(edges, self._points[self._next : stop], side="right")
+        self._drawn[self._next : stop], self._q[self._next : stop] = names[places], q[places]
+        self._next, self._sum, self._least = stop, float(edges[-1]), min(self._least, float(q.min()))
+        # Points between the last edge and 1, which rounding may leave, belong to the last row.
+        self._drawn[stop:], self._q[stop:] = names[-1], q[-1]
+        return np.unique(places)
+
+    def draws(self) -> Draws:
+        """The draws, after all rows were taken."""
+        rows, q = np.empty_like(self._drawn), np.empty_like(self._q)
+        rows[self._order], q[self._order] = self._drawn, self._q
+        return Draws(rows, 1 / q, 1 / self._least)

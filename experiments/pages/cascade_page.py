@@ -1,0 +1,109 @@
+"""The page of a cascade: its funnel by rung, what each rung cost, and what it promises."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import Any
+
+import pandas as pd
+
+from data.checksums import verify
+from experiments.pages.readings import reading_table
+from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
+from experiments.pages.words import escape, number
+
+HEADINGS = (
+    "rung", "in", "out", "share of hits lost", "at most", "answered", "core-seconds", "core-seconds each",
+    "bytes stored each",
+)  # fmt: skip
+
+
+def is_cascade(run_dir: Path) -> bool:
+    """Whether a directory holds a finished cascade."""
+    return (run_dir / "cascade.json").is_file() and (run_dir / "metrics.json").is_file()
+
+
+def render_cascade(run_dir: Path) -> str:
+    """The page as text.
+
+    Args:
+        run_dir: with `cascade.json`, `metrics.json`, `thresholds.json`, `kept.parquet` and `failures.csv`.
+    """
+    metrics, card = json_or_empty(run_dir / "metrics.json"), json_or_empty(run_dir / "cascade.json")
+    rungs = [rung for rung in card.get("rungs", []) if isinstance(rung, dict)]
+    sections = [("funnel", "From candidates to hits", _funnel(metrics, rungs))]
+    kept = run_dir / "kept.parquet"
+    verify(kept, remedy="Run the cascade again, which writes it anew")
+    hits = pd.read_parquet(kept)
+    hits = hits[hits["hit"]].drop(columns=[c for c in hits if str(c).endswith(("_message", "_status"))])
+    sections.append(("hits", "Hits", rows_table(hits, "kept.parquet")))
+    failures = run_dir / "failures.csv"
+    if failures.is_file():
+        verify(failures, remedy="Run the cascade again, which writes it anew")
+        failed = pd.read_csv(failures)
+        if len(failed):
+            sections.append(("failures", "Candidates without an answer", rows_table(failed, "failures.csv")))
+    if read := reading_table(run_dir / "rung-0"):
+        sections.append(("read", "What was read", read))
+    sections.append(("numbers", "All numbers of this cascade", numbers_table(metrics)))
+    tiles = {
+        "candidates": metrics.get("cascade/candidates"),
+        "labels of the last rung": metrics.get("cascade/labels"),
+        "hits": metrics.get("cascade/hits"),
+        "core-seconds": metrics.get("cascade/core_seconds"),
+        "times cheaper than the last rung on all": metrics.get("cascade/speedup"),
+    }
+    template = Template(resources.files("experiments.pages").joinpath("page.html").read_text(encoding="utf-8"))
+    return template.substitute(
+        title=f"Cascade “{escape(run_dir.resolve().name)}”",
+        subtitle=escape(" → ".join(str(rung.get("label")) for rung in rungs)),
+        warnings="",
+        finding=_finding(metrics),
+        accuracy="A hit is a candidate whose answers of the last rung lie in the intervals of the objective. The shares "
+        "of hits lost are estimates from the labelled candidates, and their bounds hold together with the confidence of "
+        "the promise.",
+        tiles="".join(
+            f'<div class="tile"><b>{number(float(value))}</b><span>{escape(name)}</span></div>'
+            for name, value in tiles.items()
+            if isinstance(value, int | float)
+        ),
+        contents="".join(f'<a href="#{anchor}">{escape(heading)}</a>' for anchor, heading, _ in sections),
+        sections="\n".join(
+            f'<section id="{anchor}"><h2>{escape(heading)}</h2>{body}</section>' for anchor, heading, body in sections
+        ),
+        footer="Written by <code>understudy report</code> from the files of the run alone.",
+    )
+
+
+def _finding(metrics: dict[str, Any]) -> str:
+    recall, confidence = metrics.get("cascade/recall_promised"), metrics.get("cascade/confidence")
+    if not isinstance(recall, int | float) or not isinstance(confidence, int | float):
+        return ""
+    return (
+        f"The last rung receives {recall:.0%} of all hits or more, with a confidence of {confidence:.0%}: "
+        f"{number(float(metrics.get('cascade/hits', 0)))} hits are confirmed."
+    )
+
+
+def _funnel(metrics: dict[str, Any], rungs: list[dict[str, Any]]) -> str:
+    keys = (
+        "in", "out", "share_of_hits_lost", "share_of_hits_lost_bound", "answered", "core_seconds",
+        "core_seconds_per_candidate", "bytes_per_candidate",
+    )  # fmt: skip
+    rows = []
+    for place, rung in enumerate(rungs):
+        cells = [f"{place} {rung.get('label')}"]
+        for key in keys:
+            value = metrics.get(f"cascade/rung/{place}/{key}")
+            if not isinstance(value, int | float):
+                cells.append("")
+            elif key.startswith("share"):
+                cells.append(f"{value:.1%}")
+            else:
+                cells.append(f"{value:,.0f}" if key in ("in", "out", "answered") else number(float(value)))
+        rows.append("".join(f"<td>{escape(cell)}</td>" for cell in cells))
+    head = "".join(f"<th>{escape(name)}</th>" for name in HEADINGS)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return f'<div style="overflow-x:auto"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
