@@ -104,7 +104,7 @@ def test_a_part_counts_without_those_that_it_calls(tmp_path: Path, monkeypatch: 
 
 
 def test_a_part_that_is_gone_is_named() -> None:
-    with pytest.raises(LookupError, match=r"surrogates\.graph\.ace has no Layer\.nothing"):
+    with pytest.raises(LookupError, match=r"surrogates\.potentials\.networks\.ace has no Layer\.nothing"):
         find("surrogates.potentials.networks.ace:Layer.nothing")
 
 

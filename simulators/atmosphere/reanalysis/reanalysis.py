@@ -77,7 +77,7 @@ class Reanalysis(ReanalysisSelection):
         self._left_out[f"between the steps of {self.hours:g} h that were asked for"] = len(steady) - len(on)
         return on
 
-    def _rows_with_precipitation(self, rows: Int[np.ndarray, " time"]) -> Int[np.ndarray, " time"]:
+    def _rows_with_precipitation(self, rows: Int[np.ndarray, " time"]) -> Int[np.ndarray, " kept"]:
         """Those of the positions for which every hour of precipitation that they need is in the source."""
         times, before = self._all_times, len(rows)
         if self.accumulated is None and HOURLY in {self._read_as(n) for n in self._chosen}:
@@ -96,7 +96,7 @@ class Reanalysis(ReanalysisSelection):
             raise InputError("no state has the hours before it that precipitation is summed of", where=self.where)
         return rows
 
-    def _rows_with_values(self, rows: Int[np.ndarray, " time"]) -> Int[np.ndarray, " time"]:
+    def _rows_with_values(self, rows: Int[np.ndarray, " time"]) -> Int[np.ndarray, " kept"]:
         """Those of the positions whose states lack no value, where `missing` is "drop"; else all of them."""
         if self.missing != "drop":
             return rows
