@@ -230,6 +230,45 @@ def conservation(
     return results
 
 
+def draw(path: Path, surrogate: Any, values: np.ndarray, labels: np.ndarray, saved: np.ndarray) -> None:
+    """Draw temperature and three species of two held-out ignitions, by Cantera and by the surrogate with its band."""
+    from matplotlib.figure import Figure
+
+    layout = surrogate.facts.layout
+    species = list(next(a.values for a in layout.axes if a.name == "species"))
+    delays = half_rise(layout.named_outputs(labels)["temperature"], saved)
+    order = np.argsort(np.where(np.isfinite(delays), delays, np.inf))[: np.isfinite(delays).sum()]
+    rows = [order[len(order) // 5], order[4 * len(order) // 5]]
+    answers = {kind: layout.named_outputs(v[rows]) for kind, v in surrogate.predict_columns(values).items()}
+    truth = layout.named_outputs(labels[rows])
+    figure = Figure(figsize=(9, 6), layout="constrained")
+    axes = figure.subplots(2, 2, sharex=True)
+    for k, row in enumerate(rows):
+        upper, lower = axes[:, k]
+        kelvin, pascal = values[row, :2]
+        upper.set_title(f"{kelvin:.0f} K, {pascal / 101325:.2g} atm, {values[row, 3]:.0%} argon")
+        curves = [(upper, "temperature", ..., "temperature", "tab:red")]
+        for name, colour in (("H2", "tab:blue"), ("OH", "tab:orange"), ("H2O", "tab:green")):
+            curves.append((lower, "mass_fraction", (..., species.index(name)), name, colour))
+        for axis, key, at, name, colour in curves:
+            axis.plot(saved, truth[key][k][at], ".", color=colour, markersize=5, label=f"{name}, Cantera")
+            axis.plot(saved, answers[""][key][k][at], color=colour, label=f"{name}, surrogate")
+            axis.fill_between(saved, answers["low"][key][k][at], answers["high"][key][k][at], color=colour, alpha=0.25)
+        upper.set_ylabel("temperature (K)")
+        lower.set_ylabel("mass fraction")
+        lower.set_yscale("log")
+        lower.set_ylim(1e-8, 1)
+        lower.set_xscale("log")
+        lower.set_xlabel("time (s)")
+        lower.legend(fontsize=7, ncols=2, loc="lower right")
+        upper.legend(fontsize=8, loc="lower right")
+    figure.suptitle(
+        "A surrogate of hydrogen ignition beside Cantera, with 90% intervals: sharp fronts are the hard part"
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=110)
+
+
 def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result]:
     """Label, train, score and measure one problem."""
     from experiments.screening.recheck_statistics import break_even
@@ -245,6 +284,8 @@ def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result
     values, labels = table.values[rows], table.labels[rows]
     prediction = surrogate.predict_columns(values)[""]
     mine = errors(labels, prediction, slices, floors)
+    if problem == "ignition" and options.figure is not None:
+        draw(options.figure, surrogate, values, labels, simulator.saved)
     results = [Result(name, value, "1") for name, value in mine.items()]
     head = "test" if len(slices) == 1 else None
     for name in slices:
@@ -303,6 +344,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--labels", type=int, default=3000, help="requests that the solver labels (%(default)s)")
     parser.add_argument("--problems", nargs="+", choices=PROBLEMS, default=list(PROBLEMS), help="which to run")
+    parser.add_argument("--figure", type=Path, default=None, help="file for a picture of two ignitions")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="overrides of the configuration")
     options = parser.parse_args(argv)
     cores = pin(options.cores)

@@ -17,7 +17,7 @@ from ase.calculators.lj import LennardJones
 from ase.io import write
 from hydra import compose, initialize_config_dir
 
-from data.spec import Variable
+from data.spec import Coordinate, Variable
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.writing import Segment, write_windows
 from data.store.records import RecordStore
@@ -79,8 +79,8 @@ EXPERIMENTS = {
     "task=fluids/meshes": ("meshes", ["features=8", "blocks=1"]),
     "study=fluids/navier_stokes": ("fields", ["layers=1", "width=8", "modes=[4]"]),
     "task=fluids/trajectories": ("fields", ["layers=1", "width=8"]),
-    "task=kinetics/ignition": ("parameters", []),
-    "task=kinetics/robertson": ("parameters", []),
+    "task=kinetics/ignition": ("ignition", []),
+    "task=kinetics/robertson": ("robertson", []),
     "task=molecules/potentials": ("potentials", ["layers=1"]),
     "task=molecules/properties": ("properties", []),
     "task=weather/forecasts": ("forecasts", ["width=8", "blocks=1"]),
@@ -129,6 +129,21 @@ def material(data: str, folder: Path) -> list[str]:
             for k in range(60):
                 store.append(str(k), {"a": k / 60, "b": (k % 7) / 7, "y": 1 + k / 60 + (k % 7) / 7}, seconds=1.0)
         return [f"data.file={folder / 'p.zarr'}", "data.target=[y]", "model.width=8", "model.ensemble=2"]
+    if data in ("ignition", "robertson"):
+        fraction = Variable(
+            "mass_fraction" if data == "ignition" else "fraction", ("time", "species"), "1", "f8", "share"
+        )
+        outputs = (fraction, *([Variable("temperature", ("time",), "K", "f8", "heat")] if data == "ignition" else []))
+        coords = (Coordinate("time", (1e-3, 1.0), "s", "time"), Coordinate("species", ("A", "B"), "1", "species"))
+        rate = (Variable("rate", (), "s-1", "float64", "rate constant"),)
+        with RecordStore.create(
+            folder / "k.zarr", rate, outputs, coords=coords, provenance={"fingerprint": "f" * 64}
+        ) as store:
+            for k in range(60):
+                left = np.exp(-(k + 1) * np.array([1e-3, 1.0]) / 60)
+                answer = {fraction.name: np.stack([left, 1 - left], -1), "temperature": 300 + 100 * left}
+                store.append(str(k), {"rate": k / 60, **{v.name: answer[v.name] for v in outputs}}, seconds=1.0)
+        return [f"data.file={folder / 'k.zarr'}", "model.width=8", "model.ensemble=2", "data.parts=[0.5,0.1,0.2,0.2]"]
     if data == "meshes":
         stored = small_meshes.write_store(folder / "m.zarr", small_meshes.samples(24))
         more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
@@ -171,6 +186,8 @@ def material(data: str, folder: Path) -> list[str]:
 ENDS = {
     "properties": "test/mae",
     "parameters": "test/mae",
+    "robertson": "test/factor_error",
+    "ignition": "test/temperature/coverage_90",
     "meshes": "test/m/velocity/relative_l2",
     "forecasts": "test/rmse/2m_temperature/12h",
     "fields": "test/relative_l2",
