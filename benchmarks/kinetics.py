@@ -113,7 +113,9 @@ def solvers(problem: str, simulator: Any) -> dict[str, Callable[[np.ndarray], np
         return np.concatenate([fraction.ravel(), temperature])
 
     answer = robertson if problem == "robertson" else ignition
-    every = {f"tolerance {t:g}": replace(simulator, tolerance=t) for t in TOLERANCES}
+    # CVODES takes steps of no length at tolerances above 0.01.
+    useful = [t for t in TOLERANCES if problem == "robertson" or t <= 1e-2]
+    every = {f"tolerance {t:g}": replace(simulator, tolerance=t) for t in useful}
     return {name: partial(answer, one) for name, one in every.items()}
 
 
@@ -247,7 +249,7 @@ def draw(path: Path, surrogate: Any, values: np.ndarray, labels: np.ndarray, sav
         upper, lower = axes[:, k]
         kelvin, pascal = values[row, :2]
         upper.set_title(f"{kelvin:.0f} K, {pascal / 101325:.2g} atm, {values[row, 3]:.0%} argon")
-        curves = [(upper, "temperature", ..., "temperature", "tab:red")]
+        curves: list[tuple[Any, str, Any, str, str]] = [(upper, "temperature", ..., "temperature", "tab:red")]
         for name, colour in (("H2", "tab:blue"), ("OH", "tab:orange"), ("H2O", "tab:green")):
             curves.append((lower, "mass_fraction", (..., species.index(name)), name, colour))
         for axis, key, at, name, colour in curves:

@@ -27,6 +27,8 @@ from data.spec import Coordinate, SimulationError, Spec, Variable, check, conten
 REACTORS = {"constant_volume": "IdealGasReactor", "constant_pressure": "IdealGasConstPressureReactor"}
 #: Absolute tolerance of mass fractions over the relative one.
 ABSOLUTE = 1e-6
+#: Largest absolute tolerance of mass fractions.
+LARGEST = 1e-13
 INPUTS = (
     Variable("temperature_0", (), "K", "float64", "initial temperature"),
     Variable("pressure_0", (), "Pa", "float64", "initial pressure"),
@@ -46,7 +48,7 @@ class Mechanism:
         times: first and last saved time, s.
         points: number of saved times.
         tolerance: relative tolerance of the integration; the absolute one of mass fractions is `ABSOLUTE` times as
-            large.
+            large, and at most `LARGEST`, because traces of radicals begin the ignition.
         max_steps: largest number of internal steps between two saved times.
 
     Raises:
@@ -207,7 +209,7 @@ class Mechanism:
         gas = self.gas
         reactor = getattr(self._cantera, REACTORS[self.reactor])(gas, clone=False)
         network = self._cantera.ReactorNet([reactor])
-        network.rtol, network.atol = self.tolerance, ABSOLUTE * self.tolerance
+        network.rtol, network.atol = self.tolerance, min(ABSOLUTE * self.tolerance, LARGEST)
         network.max_steps = self.max_steps
         before = self.elements(gas.Y)
         fractions, temperatures = [], []

@@ -130,20 +130,21 @@ def material(data: str, folder: Path) -> list[str]:
                 store.append(str(k), {"a": k / 60, "b": (k % 7) / 7, "y": 1 + k / 60 + (k % 7) / 7}, seconds=1.0)
         return [f"data.file={folder / 'p.zarr'}", "data.target=[y]", "model.width=8", "model.ensemble=2"]
     if data in ("ignition", "robertson"):
-        fraction = Variable(
-            "mass_fraction" if data == "ignition" else "fraction", ("time", "species"), "1", "f8", "share"
-        )
-        outputs = (fraction, *([Variable("temperature", ("time",), "K", "f8", "heat")] if data == "ignition" else []))
+        name = "mass_fraction" if data == "ignition" else "fraction"
+        outputs = [Variable(name, ("time", "species"), "1", "float64", "share of each species")]
+        if data == "ignition":
+            outputs.append(Variable("temperature", ("time",), "K", "float64", "temperature"))
         coords = (Coordinate("time", (1e-3, 1.0), "s", "time"), Coordinate("species", ("A", "B"), "1", "species"))
         rate = (Variable("rate", (), "s-1", "float64", "rate constant"),)
         with RecordStore.create(
-            folder / "k.zarr", rate, outputs, coords=coords, provenance={"fingerprint": "f" * 64}
+            folder / "k.zarr", rate, tuple(outputs), coords=coords, provenance={"fingerprint": "f" * 64}
         ) as store:
             for k in range(60):
                 left = np.exp(-(k + 1) * np.array([1e-3, 1.0]) / 60)
-                answer = {fraction.name: np.stack([left, 1 - left], -1), "temperature": 300 + 100 * left}
+                answer = {name: np.stack([left, 1 - left], -1), "temperature": 300 + 100 * left}
                 store.append(str(k), {"rate": k / 60, **{v.name: answer[v.name] for v in outputs}}, seconds=1.0)
-        return [f"data.file={folder / 'k.zarr'}", "model.width=8", "model.ensemble=2", "data.parts=[0.5,0.1,0.2,0.2]"]
+        small = ["model.width=8", "model.ensemble=2"]
+        return [f"data.file={folder / 'k.zarr'}", *small, "data.parts=[0.5,0.1,0.2,0.2]"]
     if data == "meshes":
         stored = small_meshes.write_store(folder / "m.zarr", small_meshes.samples(24))
         more = [f"data.file={stored}", f"data.test=[{stored}]", "data.scalars=[drag]", "data.parameters=[speed]"]
