@@ -79,8 +79,8 @@ EXPERIMENTS = {
     "task=fluids/meshes": ("meshes", ["features=8", "blocks=1"]),
     "study=fluids/navier_stokes": ("fields", ["layers=1", "width=8", "modes=[4]"]),
     "task=fluids/trajectories": ("fields", ["layers=1", "width=8"]),
-    "task=kinetics/ignition": ("ignition", []),
-    "task=kinetics/robertson": ("robertson", []),
+    "task=kinetics/ignition": ("curves", []),
+    "task=kinetics/robertson": ("shares", []),
     "task=molecules/potentials": ("potentials", ["layers=1"]),
     "task=molecules/properties": ("properties", []),
     "task=weather/forecasts": ("forecasts", ["width=8", "blocks=1"]),
@@ -92,8 +92,6 @@ MORE = {
     "study=fluids/darcy": ["train.max_seconds=null"],
     "study=fluids/navier_stokes": ["model.unroll=2", "train.max_seconds=null"],
     # Their own tests learn species; here a number is learned by their recipe.
-    "task=kinetics/ignition": ["model.shares=[]", "~model.logarithms.mass_fraction"],
-    "task=kinetics/robertson": ["model.shares=[]", "~model.logarithms.fraction"],
     "task=weather/forecasts": ["model.unroll=2"],
     "study=weather/held_suarez": [
         "train.max_seconds=null",
@@ -129,10 +127,10 @@ def material(data: str, folder: Path) -> list[str]:
             for k in range(60):
                 store.append(str(k), {"a": k / 60, "b": (k % 7) / 7, "y": 1 + k / 60 + (k % 7) / 7}, seconds=1.0)
         return [f"data.file={folder / 'p.zarr'}", "data.target=[y]", "model.width=8", "model.ensemble=2"]
-    if data in ("ignition", "robertson"):
-        name = "mass_fraction" if data == "ignition" else "fraction"
+    if data in ("curves", "shares"):
+        name = "mass_fraction" if data == "curves" else "fraction"
         outputs = [Variable(name, ("time", "species"), "1", "float64", "share of each species")]
-        if data == "ignition":
+        if data == "curves":
             outputs.append(Variable("temperature", ("time",), "K", "float64", "temperature"))
         coords = (Coordinate("time", (1e-3, 1.0), "s", "time"), Coordinate("species", ("A", "B"), "1", "species"))
         rate = (Variable("rate", (), "s-1", "float64", "rate constant"),)
@@ -187,8 +185,8 @@ def material(data: str, folder: Path) -> list[str]:
 ENDS = {
     "properties": "test/mae",
     "parameters": "test/mae",
-    "robertson": "test/factor_error",
-    "ignition": "test/temperature/coverage_90",
+    "shares": "test/factor_error",
+    "curves": "test/temperature/coverage_90",
     "meshes": "test/m/velocity/relative_l2",
     "forecasts": "test/rmse/2m_temperature/12h",
     "fields": "test/relative_l2",
