@@ -158,7 +158,7 @@ class _Campaign:
                     failures = "  ".join(f"{kind} {count:,}" for kind, count in self.failed.items())
                     text = f"{rate:,.1f}/s" + (f"  failed: {failures}" if failures else "")
                     bar.update(self.cached + ended, note=text)
-                    if self.show and outlook.due(time.perf_counter() - began, ended):
+                    if self.show and self.declared is None and outlook.due(time.perf_counter() - began, ended):
                         left = None if self.total is None else max(0, self.total - self.cached - ended)
                         spent = (self.job_seconds, self.core_seconds)
                         if sentence := outlook.say(spent, ended, self.crew.running(), left):

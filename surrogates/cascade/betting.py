@@ -40,6 +40,7 @@ class WeightedLabels:
         weights: 1/q of each draw.
         largest_weight: largest 1/q of all candidates that could be drawn.
         certain: scores of the hits among the candidates that were labelled with certainty.
+        bets: fractions of the largest bet, all above 0 and below 1, chosen before a label was seen.
     """
 
     scores: Float[np.ndarray, " draw"]
@@ -47,8 +48,11 @@ class WeightedLabels:
     weights: Float[np.ndarray, " draw"]
     largest_weight: float
     certain: Float[np.ndarray, " certain"]
+    bets: tuple[float, ...] = BETS
 
     def __post_init__(self) -> None:
+        if not self.bets or not all(0 < bet < 1 for bet in self.bets):
+            raise ValueError(f"bets must lie between 0 and 1, got {self.bets}")
         if not len(self.scores) == len(self.hits) == len(self.weights):
             raise ValueError("scores, hits and weights must have one entry for each draw")
         if len(self.weights) and not (
@@ -61,6 +65,36 @@ class WeightedLabels:
     def hit_scores(self) -> Float[np.ndarray, " hit"]:
         """Scores of all labelled hits, drawn and certain."""
         return np.concatenate([self.scores[self.hits], self.certain])
+
+
+def planned_bet(
+    q: Float[np.ndarray, " row"],
+    chance: Float[np.ndarray, " row"],
+    kept: Bool[np.ndarray, " row"],
+    certain: int,
+    recall: float,
+) -> float:
+    """The fraction of the largest bet with which the capital is expected to grow fastest, from predictions alone.
+
+    It concerns the power of the test and not its validity, which no prediction can harm.
+
+    Args:
+        q: probability with which each row is drawn.
+        chance: predicted probability that each row is a hit.
+        kept: whether each row lies above the threshold that is aimed at.
+        certain: number of hits that are labelled already, and kept.
+        recall: promised share of the hits.
+    """
+    constant = (1 - recall) * certain
+    worst = recall * (float(1 / q.min()) + certain)
+    x = constant + (kept - recall) / q
+    grid = np.linspace(0.05, 0.99, 48)
+    quiet = np.log1p(grid / worst * constant)
+    growth = [
+        float(np.sum(q * ((1 - chance) * silent + chance * np.log1p(bet / worst * x))))
+        for bet, silent in zip(grid, quiet, strict=True)
+    ]
+    return float(grid[int(np.argmax(growth))])
 
 
 def log_capital(
@@ -77,7 +111,7 @@ def log_capital(
     largest = np.zeros(len(thresholds))
     # The most negative X of any threshold; a common bound makes the bets, and so the order of capitals, common.
     worst = recall * (labels.largest_weight + len(labels.certain))
-    bets = np.array(BETS) / worst
+    bets = np.array(labels.bets) / worst
     times = np.flatnonzero(labels.hits)
     # Draws between two hits all add the same factor, and the capital is monotone there: its maxima are at their ends.
     gaps = np.diff(np.concatenate([[0], times, [len(labels.hits)]])).astype(np.float64)

@@ -11,7 +11,7 @@ from mapie.risk_control.methods import compute_hoeffding_bentkus_p_value
 from scipy.stats import binom
 
 from data.errors import InputError
-from surrogates.cascade.betting import BETS, WeightedLabels, log_capital, strictest_weighted_threshold
+from surrogates.cascade.betting import BETS, WeightedLabels, log_capital, planned_bet, strictest_weighted_threshold
 from surrogates.cascade.design import draw, importance
 from surrogates.cascade.learn_then_test import (
     fewest_hits,
@@ -145,6 +145,17 @@ def test_the_capital_of_a_broken_promise_does_not_grow_on_average() -> None:
     exact = float(((scores[hits] >= cut) - 0.8).sum())
     assert exact < 0
     assert x.mean() == pytest.approx(exact, abs=5 * x.std() / np.sqrt(len(x)))
+
+
+def test_a_bet_is_planned_smaller_where_more_hits_may_be_lost() -> None:
+    q, kept = np.full(1000, 1e-3), np.arange(1000) >= 900
+    none, few, many = (planned_bet(q, np.where(kept, 0.0, chance), kept, 100, 0.9) for chance in (0.0, 0.004, 0.009))
+    assert none == 0.99
+    assert none > few > many
+    # Kelly's fraction: a gain of c for each draw, but a loss of 0.9 / q - c for a hit below the threshold.
+    constant, worst, lost = 0.1 * 100, 0.9 * (1000 + 100), 0.004 * 0.9
+    gain, loss = constant / worst, (0.9 * 1000 - constant) / worst
+    assert few == pytest.approx((1 - lost) / loss - lost / gain, abs=0.02)
 
 
 @settings(max_examples=30, deadline=None)
