@@ -175,14 +175,14 @@ class Conformal:
 
     def sigma(self, std: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Standard deviations of the predictions: those over the members, combined with the floor."""
-        return np.hypot(std, self.floor)
+        return np.asarray(np.hypot(std, self.floor))
 
     def interval(
         self, mean: Float[np.ndarray, "*shape"], std: Float[np.ndarray, "*shape"]
     ) -> tuple[Float[np.ndarray, "*shape"], Float[np.ndarray, "*shape"]]:
         """Lower and upper bounds of the intervals."""
         half = self.factor * self.sigma(std)
-        return mean - half, mean + half
+        return np.asarray(mean - half), np.asarray(mean + half)
 
 
 def coverage(truth: Float[np.ndarray, " n"], low: Float[np.ndarray, " n"], high: Float[np.ndarray, " n"]) -> float:

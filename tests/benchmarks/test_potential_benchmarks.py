@@ -333,9 +333,9 @@ def test_each_suite_has_its_programs_and_hands_them_what_they_take(repository: P
         learning=["--minutes", "10"],
         train=[10_000],
     )
-    assert set(SUITES) == {"molecules", "potentials", "fluids", "weather"}
+    assert set(SUITES) == {"molecules", "potentials", "fluids", "weather", "kinetics"}
     for name in NAMES:
-        source = (repository / "experiments" / "benchmarks" / f"{name}.py").read_text()
+        source = (repository / "benchmarks" / f"{name}.py").read_text()
         line = command(name, options)
         assert line[1:3] == ["-m", f"benchmarks.{name}"]
         assert ("--no-peers" in line) == ('"--no-peers"' in source)
