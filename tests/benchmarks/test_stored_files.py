@@ -27,8 +27,10 @@ FEW = {name: 5 if name.endswith("card") or name == "weights_note" else 20 for na
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", STORED)
-def test_an_edited_file_ends_in_an_answer_or_one_line(name: str, tmp_path: Path) -> None:
-    logging.getLogger("data.checksums").setLevel(logging.ERROR)
+def test_an_edited_file_ends_in_an_answer_or_one_line(
+    name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.ERROR, "data.checksums")
     tally = broken_here(STORED[name], tmp_path, FEW[name], seed=4)
     assert not tally.faults
     assert tally.outcomes["named"]
