@@ -33,7 +33,7 @@ TEMPERATURE_KELVIN, FRICTION_PER_FS, TIMESTEP_FS = 500.0, 0.02, 1.0
 
 
 @dataclass(frozen=True)
-class Run:
+class LearningRun:
     """One run with one of the two rules.
 
     Attributes:
@@ -141,18 +141,18 @@ def settings(rule: str, labels: int, goal: float, seed: int) -> ActiveConfig:
     )
 
 
-def runs_of_rule(runs: Sequence[Run], rule: str) -> list[Run]:
+def runs_of_rule(runs: Sequence[LearningRun], rule: str) -> list[LearningRun]:
     """The runs that used one rule."""
     return [run for run in runs if run.rule == rule]
 
 
-def median_curve(runs: Sequence[Run]) -> tuple[np.ndarray, np.ndarray]:
+def median_curve(runs: Sequence[LearningRun]) -> tuple[np.ndarray, np.ndarray]:
     """Label counts of the rounds of the shortest run, and the median over runs of the error at each of them."""
     grid = np.array(min((run.labels for run in runs), key=lambda labels: labels[-1]))
     return grid, np.median([run.error_at(grid) for run in runs], axis=0)
 
 
-def paint(axes: Axes, runs: Sequence[Run], goals: Sequence[float]) -> None:
+def paint(axes: Axes, runs: Sequence[LearningRun], goals: Sequence[float]) -> None:
     """Draw the test errors of each run as thin lines and the median of each rule as a thick line."""
     from experiments.active.report import error_axis
     from experiments.pages.style import BLUE, GREY, INK, legend_below
@@ -171,7 +171,7 @@ def paint(axes: Axes, runs: Sequence[Run], goals: Sequence[float]) -> None:
     legend_below(axes, columns=2)
 
 
-def compare_rules(runs: Sequence[Run], goals: Sequence[float]) -> list[Result]:
+def compare_rules(runs: Sequence[LearningRun], goals: Sequence[float]) -> list[Result]:
     """Labels needed for each goal that every run reached, and the errors after the same number of labels."""
     ours, theirs = runs_of_rule(runs, "uncertain"), runs_of_rule(runs, "random")
     peer = RULES["random"]
@@ -191,7 +191,7 @@ def compare_rules(runs: Sequence[Run], goals: Sequence[float]) -> list[Result]:
     return results
 
 
-def stopping_results(runs: Sequence[Run]) -> list[Result]:
+def stopping_results(runs: Sequence[LearningRun]) -> list[Result]:
     """The error that the stopping criterion measured and the test error, for active runs that it ended."""
     ended = [run for run in runs_of_rule(runs, "uncertain") if run.stopped_by == "goal"]
     if not ended:
@@ -209,7 +209,7 @@ def stopping_results(runs: Sequence[Run]) -> list[Result]:
     ]
 
 
-def costs(runs: Sequence[Run]) -> list[Result]:
+def costs(runs: Sequence[LearningRun]) -> list[Result]:
     """Median core-seconds of a run by activity."""
     names = list(runs[0].core_seconds)
     return [
@@ -251,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     simulator = PySCF(method="b3lyp", basis="6-31g*", outputs=outputs, grid_points=(35, 110), tolerance=1e-8)
     campaign = CampaignConfig(workers=len(cores))
     test = label(simulator, trajectory(start, options.test_frames, 30.0, 99), store, campaign)
-    runs: list[Run] = []
+    runs: list[LearningRun] = []
     for seed in range(options.seeds):
         for rule in RULES:
             learning = ActiveLearning(
@@ -266,7 +266,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             )
             outcome = learning.run()
             spent = {name: learning.ledger.core_seconds(name) for name in ("labels", "training", "exploration")}
-            runs.append(Run(rule, outcome.rounds, outcome.stopped_by, spent))
+            runs.append(LearningRun(rule, outcome.rounds, outcome.stopped_by, spent))
     results = compare_rules(runs, options.goals)
     reached = [float(r.name.split()[3]) for r in results if r.name.startswith("labels to reach")]
     size = 1000.0 * float(np.abs(test.structures.forces).mean())

@@ -69,7 +69,7 @@ def ours(
     from surrogates.fields.surrogate import FieldSurrogate
     from surrogates.fields.task import FieldData
     from surrogates.learning.field_metrics import relative_l2
-    from surrogates.learning.sample_task import Read
+    from surrogates.learning.sample_task import SampleSets
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = ["study=fluids/darcy", f"data.file={files['train']}", f"data.parts=[{1000 - VALID},{VALID},0,0]"]
@@ -87,7 +87,7 @@ def ours(
         for name, path in files.items()
     }
     start = time.perf_counter()
-    train_on(task_of(config), Read(reads["train"], {}), folder, progress=False)
+    train_on(task_of(config), SampleSets(reads["train"], {}), folder, progress=False)
     spent = time.perf_counter() - start
     surrogate = FieldSurrogate.load(folder / "surrogate")
     errors = {n: score_fields(surrogate, reads[n], "test")["test/relative_l2"] for n in ("16", "32")}

@@ -33,7 +33,7 @@ RATE_ROWS = 262_144
 SCREEN = """
 import json, sys
 from pathlib import Path
-from experiments.screening.recheck_designs import Recheck, recheck_designs
+from experiments.screening.recheck_designs import RecheckSettings, recheck_designs
 from experiments.screening.designs import domain_ranges
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
@@ -46,7 +46,7 @@ if __name__ == "__main__":
     best = Objective(minimize="drag")
     library = designs_drawn(surrogate.columns, domain_ranges(surrogate), count, 1)
     done = screen_library(surrogate, library, out, ScreenConfig(top_k=top, objective=best), progress=False)
-    how = Recheck(top=top, random=top, workers=workers)
+    how = RecheckSettings(top=top, random=top, workers=workers)
     metrics = recheck_designs(surrogate, NGSolveFlow(), out, best, how, progress=False)
     (out / "screen_and_recheck.json").write_text(json.dumps({**done.metrics(), **metrics}))
 """
@@ -81,7 +81,7 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
     from experiments.application.choices import CONF
     from experiments.application.usage import cpu_seconds
     from experiments.stages.train import task_of, train_on
-    from surrogates.learning.sample_task import Read
+    from surrogates.learning.sample_task import SampleSets
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = ["task=fluids/drag", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
@@ -91,7 +91,7 @@ def train_surrogate(store: Path, folder: Path, overrides: Sequence[str]) -> tupl
 
     table, _ = read_parameters(store, ["drag"])
     start = cpu_seconds()
-    metrics = train_on(task_of(config), Read(table, {}), folder, progress=False)
+    metrics = train_on(task_of(config), SampleSets(table, {}), folder, progress=False)
     return metrics, cpu_seconds() - start
 
 

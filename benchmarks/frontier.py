@@ -27,7 +27,7 @@ BUDGET = "training of each model"
 
 
 @dataclass(frozen=True)
-class Point:
+class FrontierPoint:
     """Speed and error of one model.
 
     Attributes:
@@ -43,7 +43,7 @@ class Point:
     peer: bool
 
 
-def points(results: Sequence[Result]) -> list[Point]:
+def points(results: Sequence[Result]) -> list[FrontierPoint]:
     """The models of a run of `potential_speed`; the peer, if there is one, comes last.
 
     Raises:
@@ -58,23 +58,23 @@ def points(results: Sequence[Result]) -> list[Point]:
             where="--out",
             remedy="Run benchmarks.potential_speed to its end",
         )
-    models = [Point(n, values[f"{n}: {SPEED}"].value, values[f"{n}: {ERROR}"].value, False) for n in names]
+    models = [FrontierPoint(n, values[f"{n}: {SPEED}"].value, values[f"{n}: {ERROR}"].value, False) for n in names]
     first, speed = values[f"{names[0]}: {ERROR}"], values[f"{names[0]}: {SPEED}"]
     if first.peer is not None and first.peer_value is not None and speed.peer_value is not None:
-        models.append(Point(first.peer, speed.peer_value, first.peer_value, True))
+        models.append(FrontierPoint(first.peer, speed.peer_value, first.peer_value, True))
     return models
 
 
-def frontier(models: Sequence[Point]) -> list[Point]:
+def frontier(models: Sequence[FrontierPoint]) -> list[FrontierPoint]:
     """The models that no other beats in both speed and accuracy, the fastest first."""
-    best: list[Point] = []
+    best: list[FrontierPoint] = []
     for model in sorted(models, key=lambda p: (-p.rate, p.error)):
         if not best or model.error < best[-1].error:
             best.append(model)
     return best
 
 
-def finding(models: Sequence[Point]) -> str:
+def finding(models: Sequence[FrontierPoint]) -> str:
     """The main finding of the figure in one sentence, used as its title."""
     ours = [p for p in models if not p.peer]
     peers = [p for p in models if p.peer]
@@ -93,7 +93,7 @@ def finding(models: Sequence[Point]) -> str:
     return f"{able[0].name} is {speed:.1f} times as quick as {peer.name}, at {error:.2f} times its error"
 
 
-def paint(axes: Axes, models: Sequence[Point]) -> None:
+def paint(axes: Axes, models: Sequence[FrontierPoint]) -> None:
     """Draw the models with their names, and a line through the frontier of our models."""
     from experiments.pages.style import BLUE, LINE, VERMILLION, legend_below, plain_logarithmic
 
@@ -125,7 +125,7 @@ def paint(axes: Axes, models: Sequence[Point]) -> None:
     legend_below(axes, 2)
 
 
-def save(models: Sequence[Point], path: Path, note: str = "") -> None:
+def save(models: Sequence[FrontierPoint], path: Path, note: str = "") -> None:
     """Save the figure in the format of the suffix; `note` is appended to the finding in the title."""
     import matplotlib
     from matplotlib.figure import Figure

@@ -215,7 +215,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from experiments.stages.train import task_of, train_on
     from simulators.atmosphere.windows import core_windows
     from surrogates.forecasts.surrogate import Forecaster
-    from surrogates.forecasts.task import ForecastTask, Windows
+    from surrogates.forecasts.task import ForecastTask, TrainingWindows
 
     folder = (options.out / "held_suarez").resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -240,7 +240,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 config = compose("train", [*overrides, *more])
             task = task_of(config)
             assert isinstance(task, ForecastTask)
-            train_on(replace(task, init=init), Windows(store), into, progress=False)
+            train_on(replace(task, init=init), TrainingWindows(store), into, progress=False)
         return Forecaster.load(into / "surrogate")
 
     def ensemble(name: str, head: str) -> list[Result]:

@@ -63,14 +63,14 @@ def train(problem: str, store: Path, folder: Path, overrides: Sequence[str]) -> 
     from data.parameters import read_parameters
     from data.processes.processor import tree_seconds
     from experiments.stages.train import task_of, train_on
-    from surrogates.learning.sample_task import Read
+    from surrogates.learning.sample_task import SampleSets
 
     shutil.rmtree(folder, ignore_errors=True)
     settings = [f"task=kinetics/{problem}", f"data.file={store}", f"run.dir={folder}", "train.mlflow=false"]
     config = _composed("train", *settings, "train.checkpoint_every_s=null", *overrides)
     table, _ = read_parameters(store, list(config.data.target))
     start = tree_seconds()
-    scores = train_on(task_of(config), Read(table, {}), folder, progress=False)
+    scores = train_on(task_of(config), SampleSets(table, {}), folder, progress=False)
     return table, scores, tree_seconds() - start
 
 
@@ -291,8 +291,8 @@ def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result
     results = [Result(name, value, "1") for name, value in mine.items()]
     head = "test" if len(slices) == 1 else None
     for name in slices:
-        held = scores[f"{head or f'test/{name}'}/coverage_90"]
-        results.append(Result(f"{name}: 90% intervals held, of all entries", held, "1"))
+        coverage = scores[f"{head or f'test/{name}'}/coverage_90"]
+        results.append(Result(f"{name}: 90% intervals held, of all entries", coverage, "1"))
     results += conservation(problem, simulator, layout.named_outputs(prediction), layout.named_outputs(labels))
     box = surrogate.facts.domain
     many = np.random.default_rng(0).uniform(box.low, box.high, (BATCHED, len(box.low)))

@@ -37,7 +37,7 @@ class Peaks:
 
 
 @dataclass(frozen=True)
-class Cost:
+class MeasuredCost:
     """The work of a compiled program, as counted by XLA after fusion.
 
     Attributes:
@@ -50,16 +50,18 @@ class Cost:
     bytes: float
     transcendentals: float
 
-    def __sub__(self, other: Cost) -> Cost:
+    def __sub__(self, other: MeasuredCost) -> MeasuredCost:
         """The cost without `other`; a negative difference, which fusion can cause, becomes zero."""
-        return Cost(
+        return MeasuredCost(
             max(0.0, self.flops - other.flops),
             max(0.0, self.bytes - other.bytes),
             max(0.0, self.transcendentals - other.transcendentals),
         )
 
-    def __add__(self, other: Cost) -> Cost:
-        return Cost(self.flops + other.flops, self.bytes + other.bytes, self.transcendentals + other.transcendentals)
+    def __add__(self, other: MeasuredCost) -> MeasuredCost:
+        return MeasuredCost(
+            self.flops + other.flops, self.bytes + other.bytes, self.transcendentals + other.transcendentals
+        )
 
     def seconds(self, peaks: Peaks) -> dict[str, float]:
         """The least time (s) that each resource of the machine needs for this cost."""
@@ -113,10 +115,10 @@ def measure() -> Peaks:
     return Peaks(max(map(product, SIZES)), bandwidth(CACHED), bandwidth(UNCACHED), exponentials())
 
 
-def cost(compiled: Any) -> Cost:
+def cost(compiled: Any) -> MeasuredCost:
     """The cost of a compiled program, the result of `jitted.lower(...).compile()`."""
     analysis = compiled.cost_analysis()
     flops, moved, transcendentals = (
         float(analysis.get(key, 0.0)) for key in ("flops", "bytes accessed", "transcendentals")
     )
-    return Cost(flops, moved, transcendentals)
+    return MeasuredCost(flops, moved, transcendentals)

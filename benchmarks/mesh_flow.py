@@ -53,7 +53,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     from data.settings import build
     from experiments.application.choices import CONF
     from experiments.stages.train import task_of, train_on
-    from surrogates.learning.sample_task import Read
+    from surrogates.learning.sample_task import SampleSets
     from surrogates.meshes.task import MeshData
     from surrogates.saved import load_surrogate
 
@@ -68,7 +68,7 @@ def train_surrogate(store: Path, folder: Path, seconds: float, overrides: Sequen
     if note.exists() and json.loads(note.read_text()) == asked:
         return dict(load_surrogate(folder / "surrogate").scores)
     shutil.rmtree(folder, ignore_errors=True)
-    metrics = train_on(task_of(config), Read(samples, {}), folder, progress=False)
+    metrics = train_on(task_of(config), SampleSets(samples, {}), folder, progress=False)
     write_json(note, asked)
     return metrics
 

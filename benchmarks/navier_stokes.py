@@ -31,7 +31,7 @@ TEST_SEED, TRAIN_SEED = 1, 0
 
 
 @dataclass(frozen=True)
-class Case:
+class ViscosityCase:
     """Settings of the comparison at one viscosity.
 
     Attributes:
@@ -51,7 +51,7 @@ class Case:
 
 
 CASES = {
-    "1e-3": Case(
+    "1e-3": ViscosityCase(
         1e-3,
         reference=(96, 0.05),
         finer=(128, 0.025),
@@ -59,7 +59,7 @@ CASES = {
         rungs=((12, 0.25), (16, 0.25), (16, 0.1), (24, 0.25), (24, 0.1), (32, 0.25), (32, 0.1)),
         points=24,
     ),
-    "1e-4": Case(
+    "1e-4": ViscosityCase(
         1e-4,
         reference=(96, 0.0125),
         finer=(128, 0.00625),
@@ -70,7 +70,7 @@ CASES = {
 }
 
 
-def solver(case: Case, points: int, dt: float, *, steps: int = STEPS, order: int = 4) -> Any:
+def solver(case: ViscosityCase, points: int, dt: float, *, steps: int = STEPS, order: int = 4) -> Any:
     """The solver with one grid and time step."""
     from simulators.fluids.spectral.exponax import Exponax
 
@@ -87,7 +87,7 @@ def solver(case: Case, points: int, dt: float, *, steps: int = STEPS, order: int
     )
 
 
-def initial_states(case: Case, count: int, seed: int) -> Float[np.ndarray, "sample 1 x y"]:
+def initial_states(case: ViscosityCase, count: int, seed: int) -> Float[np.ndarray, "sample 1 x y"]:
     """Vorticity after the spin-up, on the grid of the reference."""
     from simulators.fluids.spectral.initial import MaternField
     from simulators.fluids.spectral.spin_up import SpunUp
@@ -127,7 +127,7 @@ def train_operator(
     return surrogate, result.core_seconds
 
 
-def run_case(name: str, case: Case, options: Any, cores: int) -> tuple[Any, dict[str, float]]:
+def run_case(name: str, case: ViscosityCase, options: Any, cores: int) -> tuple[Any, dict[str, float]]:
     """Run the comparison at one viscosity; return it, the core-seconds of its parts, and the reference error."""
     from data.processes.processor import tree_seconds
     from experiments.comparison.contenders import Problem, Settings

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from benchmarks.machine import Cost, best, cost
+from benchmarks.machine import MeasuredCost, best, cost
 
 #: Approximate number of seconds over which a part is timed.
 LONG = 0.3
@@ -112,7 +112,7 @@ class Measured:
     """Seconds and cost of a part, summed over all of its calls."""
 
     seconds: float
-    cost: Cost
+    cost: MeasuredCost
 
     def __sub__(self, other: Measured) -> Measured:
         """The difference to `other`; negative differences become zero."""
@@ -122,7 +122,7 @@ class Measured:
         return Measured(self.seconds + other.seconds, self.cost + other.cost)
 
 
-NOTHING = Measured(0.0, Cost(0.0, 0.0, 0.0))
+NOTHING = Measured(0.0, MeasuredCost(0.0, 0.0, 0.0))
 
 
 def find(target: str) -> tuple[Any, str, Callable[..., Any]]:

@@ -64,7 +64,7 @@ UNITS = {"time": ("us", 1e6), "operations": ("MFLOP", 1e-6), "traffic": ("MB", 1
 
 
 @dataclass(frozen=True)
-class Row:
+class RooflineRow:
     """Measurement of one part of a network in one direction, for a batch of `molecules` molecules."""
 
     network: str
@@ -86,18 +86,18 @@ class Row:
         return [*results, Result(f"{head}: share of {bound}", share, "1")]
 
 
-def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> list[Row]:
+def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> list[RooflineRow]:
     """Measure each part, forward and gradient, and the whole network."""
     from benchmarks.parts import measure
 
-    measured_rows: list[Row] = []
+    measured_rows: list[RooflineRow] = []
     for part in PARTS[network]:
         forward = measure(calls[part], gradient=False)
         both = measure(calls[part], gradient=True)
-        measured_rows.append(Row(network, part, "forward", forward, molecules))
-        measured_rows.append(Row(network, part, "gradient", both - forward, molecules))
+        measured_rows.append(RooflineRow(network, part, "forward", forward, molecules))
+        measured_rows.append(RooflineRow(network, part, "gradient", both - forward, molecules))
     whole = measure(calls[ALL], gradient=False)
-    return [*measured_rows, Row(network, ALL, "energies and forces", whole, molecules)]
+    return [*measured_rows, RooflineRow(network, ALL, "energies and forces", whole, molecules)]
 
 
 def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:

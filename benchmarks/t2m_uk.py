@@ -37,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from surrogates.forecasts.references import ClimatologyForecast, Forecasts, LinearAutoregression, Persistence
     from surrogates.forecasts.scores import Protocol, score
     from surrogates.forecasts.surrogate import Forecaster
-    from surrogates.forecasts.task import Windows
+    from surrogates.forecasts.task import TrainingWindows
 
     source = Reanalysis(str(data_file(options.data, FILE, "weather")))
     folder = (options.out / "t2m_uk").resolve()
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", ["study=weather/t2m_uk", f"data.file={folder / 'windows'}", *options.set])
     began = time.perf_counter()
-    train_on(task_of(config), Windows(store), folder / "run", progress=False)
+    train_on(task_of(config), TrainingWindows(store), folder / "run", progress=False)
     seconds = time.perf_counter() - began
     forecaster = Forecaster.load(folder / "run" / "surrogate")
     # The climatology uses all hours before the test; that of the linear model only the hours of its fit.

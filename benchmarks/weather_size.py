@@ -22,7 +22,7 @@ from data.sphere.states import Channel, WeatherLayout
 from simulators.atmosphere.reanalysis.regrid import global_grid
 from surrogates.learning.devices import data_mesh, replicate, shard_batch
 from surrogates.forecasts.batches import WeatherBatch
-from surrogates.forecasts.config import WeatherConfig, WeatherFacts
+from surrogates.forecasts.config import WeatherConfig, ForecastFacts
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.forecasts.networks.mesh import MeshConfig
@@ -38,7 +38,7 @@ channels = tuple(Channel(n, 50.0 * (k + 1)) for n in names for k in range(13))
 layout = WeatherLayout(global_grid(121, 240, True), channels)
 ones = (1.0,) * len(channels)
 config = WeatherConfig(network=network)
-facts = WeatherFacts(config, layout, WeatherScale(ones, ones, (0,)), "none", ones, ones)
+facts = ForecastFacts(config, layout, WeatherScale(ones, ones, (0,)), "none", ones, ones)
 model = facts.model()
 rng = np.random.default_rng(0)
 measurements = {"parameters": sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))}

@@ -27,7 +27,7 @@ SMILES = Variable("smiles", (), "1", "str", "SMILES")
 
 
 @dataclass(frozen=True)
-class Labels:
+class TableLabels:
     """The labels of a table, one entry for each molecule.
 
     Attributes:
@@ -152,7 +152,7 @@ class Table:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     @cached_property
-    def labels(self) -> Labels:
+    def labels(self) -> TableLabels:
         """The labels of the table, which are read once and travel with a pickled simulator."""
         tally = TableTally()
         path = Path(self.file).expanduser()
@@ -164,15 +164,15 @@ class Table:
         order: dict[str, int] = {}
         place = np.array([order.setdefault(key, len(order)) for key in keys])
         table = np.array([[row.properties[name] for name in self.outputs] for row in rows], np.float64)
-        known = np.isfinite(table)
+        has_label = np.isfinite(table)
         total = np.zeros((len(order), len(self.outputs)))
         count = np.zeros_like(total)
-        np.add.at(total, place, np.where(known, table, 0.0))
-        np.add.at(count, place, known)
+        np.add.at(total, place, np.where(has_label, table, 0.0))
+        np.add.at(count, place, has_label)
         mean = np.divide(total, count, out=np.full_like(total, np.nan), where=count > 0)
-        differs = known & (np.abs(table - mean[place]) > 1e-12 * np.abs(mean[place]))
+        differs = has_label & (np.abs(table - mean[place]) > 1e-12 * np.abs(mean[place]))
         sizes = np.bincount(place, minlength=len(order))
-        return Labels(
+        return TableLabels(
             order,
             mean,
             len(rows),

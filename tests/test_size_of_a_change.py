@@ -43,15 +43,15 @@ def touched(root: Path, module: str, folders: Iterable[str], word: str | None = 
     names = [re.escape(dotted), re.escape(module), *(rf"\b{re.escape(name)}\b" for name in classes(root / module))]
     pattern = re.compile("|".join(names))
     quoted = None if word is None else re.compile(rf"""["']{re.escape(word)}["']""")
-    found = {module}
+    files = {module}
     for folder in folders:
         for path in sorted((root / folder).rglob("*")):
             if path.suffix not in (".py", ".yaml") or not path.is_file():
                 continue
             text = path.read_text(encoding="utf-8")
             if pattern.search(text) or (quoted and path.suffix == ".py" and quoted.search(text)):
-                found.add(str(path.relative_to(root)))
-    return found
+                files.add(str(path.relative_to(root)))
+    return files
 
 
 def yaml_of(target: str) -> Path:
@@ -67,21 +67,21 @@ def yaml_of(target: str) -> Path:
     ],
 )
 def test_a_simulator_is_a_module_a_yaml_and_a_test(module: str, target: str) -> None:
-    own = yaml_of(target)
-    files = {f for f in touched(ROOT, module, (*PACKAGES, "tests"), own.stem) if not f.startswith(RECIPES)}
+    settings = yaml_of(target)
+    files = {f for f in touched(ROOT, module, (*PACKAGES, "tests"), settings.stem) if not f.startswith(RECIPES)}
     # This test names it too, as would a test of any other table of witnesses.
     files.discard("tests/test_size_of_a_change.py")
     assert len(files) <= MOST, files
-    assert files == {module, str(own.relative_to(ROOT)), f"tests/{Path(module).parent}/test_{Path(module).name}"}
+    assert files == {module, str(settings.relative_to(ROOT)), f"tests/{Path(module).parent}/test_{Path(module).name}"}
 
 
 @pytest.mark.parametrize("name", ["ffno", "transolver", "deeponet"])
 def test_a_network_is_a_module_a_yaml_and_a_line_in_a_table(name: str) -> None:
-    module, own = f"surrogates/fields/networks/{name}.py", f"experiments/conf/model/{name}.yaml"
-    files = {f for f in touched(ROOT, module, PACKAGES, name) if not f.startswith(RECIPES)} | {own}
-    assert f"architecture: {name}" in (ROOT / own).read_text("utf-8")
+    module, settings = f"surrogates/fields/networks/{name}.py", f"experiments/conf/model/{name}.yaml"
+    files = {f for f in touched(ROOT, module, PACKAGES, name) if not f.startswith(RECIPES)} | {settings}
+    assert f"architecture: {name}" in (ROOT / settings).read_text("utf-8")
     assert len(files) <= MOST, files
-    table = files - {module, own}
+    table = files - {module, settings}
     assert table == {"surrogates/fields/networks/table.py"}
     text = (ROOT / table.pop()).read_text("utf-8")
     # One import, and one line of the table.

@@ -32,7 +32,7 @@ from benchmarks.faults.kill_operations import NAMES
 from benchmarks.faults.own_files import kinds
 from benchmarks.faults.processes import read_in_a_process
 from benchmarks.faults.stored_files import STORED
-from benchmarks.faults.trials import Trial, table
+from benchmarks.faults.trials import FaultTrial, table
 from data.files import write_json
 from data.terminal import progress_bar
 
@@ -46,7 +46,7 @@ RANDOM = 0.2
 
 
 @dataclass(frozen=True)
-class Part:
+class FaultPart:
     """What is tried of one thing.
 
     Attributes:
@@ -61,7 +61,7 @@ class Part:
     of: str
     count: int
 
-    def trials(self, seed: int) -> Generator[Trial, None, None]:
+    def trials(self, seed: int) -> Generator[FaultTrial, None, None]:
         """Each of the faults, and what became of it."""
         if self.kind == "kills":
             name = f"command/{self.name}" if self.of == "command" else self.name
@@ -70,10 +70,10 @@ class Part:
             return
         for one in read_in_a_process(self.of, self.name, self.count, seed=seed):
             outcome = COUNTED.get(one.outcome, one.outcome)
-            yield Trial(self.kind, self.name, f"{one.number}: {one.how}", outcome, one.said)
+            yield FaultTrial(self.kind, self.name, f"{one.number}: {one.how}", outcome, one.said)
 
 
-def parts(kills: int, flips: int, mutations: int, only: Sequence[str] = ()) -> list[Part]:
+def parts(kills: int, flips: int, mutations: int, only: Sequence[str] = ()) -> list[FaultPart]:
     """Everything that is tried, with shares that add up to the numbers, or to a little more."""
     every = [("kills", name, "kill", 1 - RANDOM) for name in NAMES]
     every += [("kills", name, "command", RANDOM * len(NAMES) / len(COMMANDS)) for name in COMMANDS]
@@ -84,13 +84,13 @@ def parts(kills: int, flips: int, mutations: int, only: Sequence[str] = ()) -> l
     totals = {"kills": kills, "flips": flips, "mutations": mutations}
     weights = {kind: sum(one[3] for one in every if one[0] == kind) for kind in totals}
     return [
-        Part(kind, name, of, -int(-totals[kind] * weight // weights[kind]))
+        FaultPart(kind, name, of, -int(-totals[kind] * weight // weights[kind]))
         for kind, name, of, weight in every
         if totals[kind]
     ]
 
 
-def run(asked: Sequence[Part], seed: int, trials: list[Trial], workers: int = 1) -> None:
+def run(asked: Sequence[FaultPart], seed: int, trials: list[FaultTrial], workers: int = 1) -> None:
     """Try everything, with a bar; what became of it is appended to `trials` as it comes.
 
     Args:
@@ -103,7 +103,7 @@ def run(asked: Sequence[Part], seed: int, trials: list[Trial], workers: int = 1)
     total = sum(part.count for part in asked)
     with progress_bar("", total) as bar, ThreadPoolExecutor(workers) as pool:
 
-        def try_one(part: Part) -> None:
+        def try_one(part: FaultPart) -> None:
             if stopped.is_set():
                 return
             bar.update(label=f"{part.kind}: {part.name}")
@@ -116,12 +116,12 @@ def run(asked: Sequence[Part], seed: int, trials: list[Trial], workers: int = 1)
                     if stopped.is_set():
                         return
 
-        def try_part(part: Part) -> None:
+        def try_part(part: FaultPart) -> None:
             try:
                 try_one(part)
             except RuntimeError as error:
                 # What is whole cannot be read, or an undisturbed run fails: nothing of it was tried.
-                trials.append(Trial(part.kind, part.name, "whole", "traceback", str(error)))
+                trials.append(FaultTrial(part.kind, part.name, "whole", "traceback", str(error)))
 
         try:
             for done in as_completed([pool.submit(try_part, part) for part in asked]):
@@ -149,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for part in chosen:
             print(f"{part.kind:10} {part.count:6,}  {part.name}")
         return 0
-    trials: list[Trial] = []
+    trials: list[FaultTrial] = []
     stopped = False
     try:
         run(chosen, asked.seed, trials, asked.workers)

@@ -36,7 +36,7 @@ Change = Callable[[bytes, bytes, random.Random], bytes]
 
 
 @dataclass(frozen=True)
-class Reader:
+class FaultReader:
     """A kind of file that is read.
 
     Attributes:
@@ -58,7 +58,7 @@ class Reader:
 
 
 @dataclass
-class Tally:
+class FaultTally:
     """What became of the broken files of a reader.
 
     Attributes:
@@ -184,7 +184,7 @@ class Breaker:
         seed: of all.
     """
 
-    def __init__(self, reader: Reader, folder: Path, seed: int) -> None:
+    def __init__(self, reader: FaultReader, folder: Path, seed: int) -> None:
         self.reader, self.seed = reader, seed
         self.valid = [folder / "valid" / reader.file, folder / "other" / reader.file]
         self.path = folder / "broken" / reader.file
@@ -253,9 +253,9 @@ def _lacked_memory(error: BaseException | None) -> bool:
     return False
 
 
-def broken_here(reader: Reader, folder: Path, count: int, *, seed: int = 0) -> Tally:
+def broken_here(reader: FaultReader, folder: Path, count: int, *, seed: int = 0) -> FaultTally:
     """Read so many broken files in this process, which a crash or a hang would end; memory is not measured."""
-    breaker, tally = Breaker(reader, folder, seed), Tally()
+    breaker, tally = Breaker(reader, folder, seed), FaultTally()
     reader.read(breaker.valid[0])
     for number in range(count):
         how = breaker.make(number)

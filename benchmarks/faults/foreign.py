@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.faults.broken_files import Reader
+from benchmarks.faults.broken_files import FaultReader
 from benchmarks.faults.valid_files import (
     classic_netcdf,
     fields_arrays,
@@ -206,28 +206,28 @@ def _read_run(path: Path) -> object:
 
 
 _ALL = (
-    Reader("torch", "a.pt", make_torch, _read_fields),
-    Reader("torch description", "a.pkl", make_description, _read_description),
-    Reader("npy", "a.npy", make_npy, _read_npy),
-    Reader("npz", "a.npz", make_npz, _read_fields),
-    Reader("npz inside", "a.npy", make_npy_inside, _read_npy_inside),
-    Reader("fields netcdf3", "a.nc", classic_netcdf(fields_dataset), _read_fields),
-    Reader("fields netcdf4", "a.nc", netcdf(fields_dataset), _read_fields),
-    Reader("fields netcdf4 old", "a.nc", old_netcdf(fields_dataset), _read_fields),
-    Reader("fields zarr", "a.zarr", zarr_store(fields_dataset), _read_fields, "*"),
-    Reader("fields zarr metadata", "a.zarr", zarr_store(fields_dataset), _read_fields, "*z*[!0-9]"),
-    Reader("states netcdf3", "a.nc", classic_netcdf(states_dataset), _read_states),
-    Reader("states netcdf4", "a.nc", netcdf(states_dataset), _read_states),
-    Reader("states netcdf4 old", "a.nc", old_netcdf(states_dataset), _read_states),
-    Reader("states zarr", "a.zarr", zarr_store(states_dataset), _read_states, "*"),
-    Reader("states zarr metadata", "a.zarr", zarr_store(states_dataset), _read_states, "*z*[!0-9]"),
-    Reader("states grib", "a.grib", make_grib, _read_states),
-    Reader("forecasts netcdf3", "a.nc", classic_netcdf(forecasts_dataset), _read_forecasts),
-    Reader("forecasts netcdf4", "a.nc", netcdf(forecasts_dataset), _read_forecasts),
-    Reader("forecasts netcdf4 old", "a.nc", old_netcdf(forecasts_dataset), _read_forecasts),
-    Reader("forecasts zarr", "a.zarr", zarr_store(forecasts_dataset), _read_forecasts, "*"),
+    FaultReader("torch", "a.pt", make_torch, _read_fields),
+    FaultReader("torch description", "a.pkl", make_description, _read_description),
+    FaultReader("npy", "a.npy", make_npy, _read_npy),
+    FaultReader("npz", "a.npz", make_npz, _read_fields),
+    FaultReader("npz inside", "a.npy", make_npy_inside, _read_npy_inside),
+    FaultReader("fields netcdf3", "a.nc", classic_netcdf(fields_dataset), _read_fields),
+    FaultReader("fields netcdf4", "a.nc", netcdf(fields_dataset), _read_fields),
+    FaultReader("fields netcdf4 old", "a.nc", old_netcdf(fields_dataset), _read_fields),
+    FaultReader("fields zarr", "a.zarr", zarr_store(fields_dataset), _read_fields, "*"),
+    FaultReader("fields zarr metadata", "a.zarr", zarr_store(fields_dataset), _read_fields, "*z*[!0-9]"),
+    FaultReader("states netcdf3", "a.nc", classic_netcdf(states_dataset), _read_states),
+    FaultReader("states netcdf4", "a.nc", netcdf(states_dataset), _read_states),
+    FaultReader("states netcdf4 old", "a.nc", old_netcdf(states_dataset), _read_states),
+    FaultReader("states zarr", "a.zarr", zarr_store(states_dataset), _read_states, "*"),
+    FaultReader("states zarr metadata", "a.zarr", zarr_store(states_dataset), _read_states, "*z*[!0-9]"),
+    FaultReader("states grib", "a.grib", make_grib, _read_states),
+    FaultReader("forecasts netcdf3", "a.nc", classic_netcdf(forecasts_dataset), _read_forecasts),
+    FaultReader("forecasts netcdf4", "a.nc", netcdf(forecasts_dataset), _read_forecasts),
+    FaultReader("forecasts netcdf4 old", "a.nc", old_netcdf(forecasts_dataset), _read_forecasts),
+    FaultReader("forecasts zarr", "a.zarr", zarr_store(forecasts_dataset), _read_forecasts, "*"),
     *(
-        Reader(f"{kind} {what}", f"a.{suffix}", make, read)
+        FaultReader(f"{kind} {what}", f"a.{suffix}", make, read)
         for kind, suffix, make in (
             ("csv", "csv", lambda path, seed: cast(None, path.write_text(table_text(seed)))),
             ("csv gzip", "csv.gz", gzipped(lambda seed: table_text(seed, rows=400).encode())),
@@ -243,23 +243,23 @@ _ALL = (
         )
     ),
     *(
-        Reader(f"smiles {what}", "a.smi", make_smiles, read)
+        FaultReader(f"smiles {what}", "a.smi", make_smiles, read)
         for what, read in (("table", _read_molecules), ("chunks", _read_chunks), ("candidates", _read_candidates))
     ),
-    Reader("sdf", "a.sdf", make_sdf, _read_frames),
-    Reader("extxyz", "a.extxyz", writer_of("write_extxyz"), _read_frames),
-    Reader("extxyz gzip", "a.xyz.gz", writer_of("write_extxyz"), _read_frames),
-    Reader("ase database", "a.db", writer_of("write_ase_db"), _read_frames),
-    Reader("trajectory", "a.xyz", make_trajectory, _read_trajectory),
-    Reader("trajectory gzip", "a.xyz.gz", make_trajectory, _read_trajectory),
-    Reader("foam field", "U", make_foam_field, _read_foam_field),
-    Reader("foam table", "coefficient.dat", make_foam_table, _read_foam_table),
-    Reader("foam case", "case", make_case, _read_case),
-    Reader("prepared library", "library", make_library, _read_library),
-    Reader("prepared library card", "library", make_library, _read_library, "library.json"),
-    Reader("run of simulate", "config.yaml", make_run, _read_run),
+    FaultReader("sdf", "a.sdf", make_sdf, _read_frames),
+    FaultReader("extxyz", "a.extxyz", writer_of("write_extxyz"), _read_frames),
+    FaultReader("extxyz gzip", "a.xyz.gz", writer_of("write_extxyz"), _read_frames),
+    FaultReader("ase database", "a.db", writer_of("write_ase_db"), _read_frames),
+    FaultReader("trajectory", "a.xyz", make_trajectory, _read_trajectory),
+    FaultReader("trajectory gzip", "a.xyz.gz", make_trajectory, _read_trajectory),
+    FaultReader("foam field", "U", make_foam_field, _read_foam_field),
+    FaultReader("foam table", "coefficient.dat", make_foam_table, _read_foam_table),
+    FaultReader("foam case", "case", make_case, _read_case),
+    FaultReader("prepared library", "library", make_library, _read_library),
+    FaultReader("prepared library card", "library", make_library, _read_library, "library.json"),
+    FaultReader("run of simulate", "config.yaml", make_run, _read_run),
 )  # fmt: skip
 
 
 #: By name.
-READERS: Mapping[str, Reader] = {reader.name: reader for reader in _ALL}
+READERS: Mapping[str, FaultReader] = {reader.name: reader for reader in _ALL}

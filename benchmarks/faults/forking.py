@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from benchmarks.faults.trials import Trial
+from benchmarks.faults.trials import FaultTrial
 
 
 def kill_everywhere(
     operations: Sequence[str], *, most: int | None = None, seed: int = 0, paths: Sequence[Path] = ()
-) -> Iterator[Trial]:
+) -> Iterator[FaultTrial]:
     """Kill operations everywhere, or commands at random moments, in a process of their own.
 
     Args:
@@ -38,7 +38,7 @@ def kill_everywhere(
         assert process.stdout is not None
         try:
             for line in process.stdout:
-                yield Trial(**json.loads(line))
+                yield FaultTrial(**json.loads(line))
             if process.wait():
                 said.seek(0)
                 raise RuntimeError(said.read()[-4000:])

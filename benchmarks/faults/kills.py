@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.faults.forks import HANG, End, forked
-from benchmarks.faults.trials import State, Trial, difference
+from benchmarks.faults.trials import FaultTrial, State, difference
 from data.checksums import TABLE, read_table, sha256_of
 
 Operation = Callable[[Path], object]
@@ -67,7 +67,7 @@ def named_operation(name: str) -> tuple[Operation, StateOf]:
     return getattr(place, function), getattr(place, f"state_of_{function}", tree)
 
 
-def kills_of(name: str, folder: Path, most: int | None, seed: int) -> Iterator[Trial]:
+def kills_of(name: str, folder: Path, most: int | None, seed: int) -> Iterator[FaultTrial]:
     """Kill one operation; see the module.
 
     Args:
@@ -88,7 +88,7 @@ def kills_of(name: str, folder: Path, most: int | None, seed: int) -> Iterator[T
     for point, call in _spread(calls, most, seed):
         run = _Run(operation, folder / f"killed-{point}" / "made")
         run.killed_at(point)
-        trial = Trial("kills", title, f"killed before call {point}, {call}", *run.resumed(state, expected))
+        trial = FaultTrial("kills", title, f"killed before call {point}, {call}", *run.resumed(state, expected))
         yield trial
         if not trial.bad:
             shutil.rmtree(run.directory.parent)
@@ -96,7 +96,7 @@ def kills_of(name: str, folder: Path, most: int | None, seed: int) -> Iterator[T
     for point in range(0, 100 * len(calls), max(1, len(calls) // min(20, most or 20))):
         if not run.killed_at(point):
             break
-    yield Trial("kills", title, "killed again and again", *run.resumed(state, expected))
+    yield FaultTrial("kills", title, "killed again and again", *run.resumed(state, expected))
 
 
 def _spread(calls: list[tuple[int, str]], most: int | None, seed: int) -> list[tuple[int, str]]:

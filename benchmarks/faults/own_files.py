@@ -64,14 +64,14 @@ def _read_run(path: Path) -> object:
     from data.checksums import verify
     from data.splits import Split
     from experiments.application.ledger import Ledger
-    from experiments.pages.run_files import Reader, _metrics
+    from experiments.pages.run_files import RunReader, _metrics
     from surrogates.learning.resuming import record_training_data
 
     record_training_data(path, {"training part": "a1b2", "network": "c3d4"}, begun=True)
     verify(path / "evaluation.parquet")
     parts = {name: rows.tolist() for name, rows in Split.load(path / "split.json").parts.items()}
     frame = pd.read_parquet(path / "evaluation.parquet")
-    reader = Reader(path)
+    reader = RunReader(path)
     metrics = reader.read("metrics.json", _metrics, None)
     if reader.absent:
         raise InputError(str(reader.absent))

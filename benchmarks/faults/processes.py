@@ -36,7 +36,7 @@ class Subject(Protocol):
         """What its reader makes of it, in a word, and what was said."""
 
 
-class Read(NamedTuple):
+class ProcessReading(NamedTuple):
     """What became of one broken file.
 
     Attributes:
@@ -80,7 +80,7 @@ def subject(kind: str, name: str, folder: Path, seed: int) -> Subject:
     return breaker
 
 
-def read_in_a_process(kind: str, name: str, count: int, *, seed: int = 0, start: int = 0) -> Iterator[Read]:
+def read_in_a_process(kind: str, name: str, count: int, *, seed: int = 0, start: int = 0) -> Iterator[ProcessReading]:
     """Read so many broken files in a process that may die, hang or take too much memory, and go on behind each.
 
     Args:
@@ -100,7 +100,7 @@ def read_in_a_process(kind: str, name: str, count: int, *, seed: int = 0, start:
             at = one.number + 1
 
 
-def _until_it_dies(kind: str, name: str, seed: int, start: int, stop: int) -> Iterator[Read]:
+def _until_it_dies(kind: str, name: str, seed: int, start: int, stop: int) -> Iterator[ProcessReading]:
     command = [sys.executable, "-m", "benchmarks.faults.processes", kind, name, str(seed)]
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(
@@ -119,14 +119,14 @@ def _until_it_dies(kind: str, name: str, seed: int, start: int, stop: int) -> It
                     if process.stdout not in ready and process.poll() is None:
                         continue
                 if not ready:
-                    yield Read(at, how, "hang", "", 0, time.perf_counter() - began)
+                    yield ProcessReading(at, how, "hang", "", 0, time.perf_counter() - began)
                     return
                 line = process.stdout.readline()
                 if not line:
                     process.wait()
                     last = said.decode("utf-8", "replace").strip()
                     if at >= start and how:
-                        yield Read(at, how, "crash", f"status {process.returncode}: {last[-300:]}", 0, 0.0)
+                        yield ProcessReading(at, how, "crash", f"status {process.returncode}: {last[-300:]}", 0, 0.0)
                     elif at < stop - 1:
                         raise RuntimeError(f"{name} cannot be tried: {last}")
                     return
@@ -134,7 +134,7 @@ def _until_it_dies(kind: str, name: str, seed: int, start: int, stop: int) -> It
                 if len(event) == 2:
                     (at, how), began = event, time.perf_counter()
                 else:
-                    yield Read(*event)
+                    yield ProcessReading(*event)
                     how = ""
         finally:
             process.kill()

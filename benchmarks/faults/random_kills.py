@@ -20,7 +20,7 @@ from pathlib import Path
 from benchmarks.faults.commands import COMMANDS, inputs
 from benchmarks.faults.forks import End, forked, outlived
 from benchmarks.faults.kills import problem_of
-from benchmarks.faults.trials import State, Trial, difference
+from benchmarks.faults.trials import FaultTrial, State, difference
 
 #: Modules that a command imports anew in its fork otherwise: that of the stage, and these.
 IMPORTS = {
@@ -37,7 +37,7 @@ def import_for(name: str) -> None:
         importlib.import_module(module)
 
 
-def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator[Trial]:
+def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator[FaultTrial]:
     """Kill a command at so many moments.
 
     Args:
@@ -61,7 +61,7 @@ def kills_of_command(name: str, count: int, folder: Path, seed: int) -> Iterator
         at = f"killed after {moment:.3f} of {whole.seconds:.3f} s"
         if killed.status != -signal.SIGKILL:
             at = f"not killed: ended with {killed.status} before {moment:.3f} s"
-        yield Trial("kills", f"{name} at any moment", at, *_outcome(name, input_folder, out, expected))
+        yield FaultTrial("kills", f"{name} at any moment", at, *_outcome(name, input_folder, out, expected))
 
 
 def _ended(name: str, input_folder: Path, out: Path, kill_after_s: float | None = None) -> End:

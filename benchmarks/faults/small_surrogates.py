@@ -22,7 +22,7 @@ from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.fields.units import Affine, FieldUnits
-from surrogates.forecasts.config import LeadBands, WeatherConfig, WeatherFacts
+from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.surrogate import Forecaster
@@ -32,17 +32,17 @@ from surrogates.learning.normalise import Standardise
 from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshScale
 from surrogates.meshes.network import MeshNetworkConfig
 from surrogates.meshes.surrogate import MeshSurrogate
-from surrogates.parameters.facts import InputScale, ParametricFacts
+from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParametricConfig
 from surrogates.parameters.surrogate import ParametricSurrogate
-from surrogates.potentials.facts import Facts as PotentialFacts
 from surrogates.potentials.facts import Head, PotentialConfig
+from surrogates.potentials.facts import PotentialFacts as PotentialFacts
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.references import References
 from surrogates.potentials.surrogate import Potential
 from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, MPNNConfig
-from surrogates.properties.surrogate import Facts, MolecularConfig, MolecularSurrogate
+from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
 
 SCORES = {"test/mae": 0.25}
 CALIBRATED = Conformal(1.7, 0.1, 0.2, 30)
@@ -52,7 +52,7 @@ def molecular() -> MolecularSurrogate:
     """A gap of molecules of up to eight atoms."""
     config = MolecularConfig(MPNNConfig(features=4, layers=1, readout=4), ensemble=2, buckets=1)
     domain = Domain.of(encode(["CCO", "CC=O"])[0])
-    facts = Facts(
+    facts = PropertyFacts(
         config, {"gap": "eV"}, Standardise(("gap",), (7.0,), (1.5,)), {"gap": CALIBRATED}, (Bucket(8, 8),), domain,
         "ab" * 32, scores=SCORES,
     )  # fmt: skip
@@ -126,7 +126,7 @@ def parametric() -> ParametricSurrogate:
     )
     inputs = InputScale((0.0,) * 3, (1.0,) * 3, (True, False, False), (False,) * 3, 0)
     box = Box(layout.columns, (0.1, -1.0, -1.0), (10.0, 1.0, 1.0))
-    facts = ParametricFacts(
+    facts = ParameterFacts(
         ParametricConfig(ensemble=2, width=4, layers=1), layout, inputs, Standardise(("force",), (3.0,), (2.0,)), box,
         "ab" * 32, {"force": CALIBRATED}, SCORES,
     )  # fmt: skip
@@ -141,7 +141,7 @@ def weather() -> Forecaster:
     scale = WeatherScale((5.0, 100.0), (1.0, 20.0), (0,))
     bands = LeadBands(((1.0, 20.0),) * 2, ((1.5, 1.5),) * 2, 0.1, 30)
     config = WeatherConfig(network=ConvConfig(width=2, blocks=1), steps=2)
-    facts = WeatherFacts(config, layout, scale, "ab" * 32, (270.0, 99_000.0), (290.0, 101_000.0), bands, SCORES)
+    facts = ForecastFacts(config, layout, scale, "ab" * 32, (270.0, 99_000.0), (290.0, 101_000.0), bands, SCORES)
     usual = np.broadcast_to(np.array([280.0, 1e5], np.float32), (1, 4, 8, 2))
     return Forecaster(facts.model(usual), facts)
 

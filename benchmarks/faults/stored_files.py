@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.faults.broken_files import Reader
+from benchmarks.faults.broken_files import FaultReader
 from benchmarks.faults.mutations import CHANGES
 from benchmarks.faults.own_files import make_screen, read_screen
 from benchmarks.faults.small_surrogates import MAKERS, asked
@@ -54,12 +54,12 @@ def unsealed(directory: Path) -> None:
 
 
 @cache
-def _made(kind: str) -> Any:
+def _small_surrogate(kind: str) -> Any:
     return MAKERS[kind]()
 
 
 def _surrogate(kind: str, path: Path, _: int) -> None:
-    _made(kind).save(path)
+    _small_surrogate(kind).save(path)
     unsealed(path)
 
 
@@ -136,13 +136,13 @@ def _config(path: Path, _: int) -> None:
     (path / CONFIG).write_text(json.dumps({"stage": "train", "train": {"epochs": 3, "seed": 0}, "data": [1, 2]}))
 
 
-def _reader(name: str, part: str, make: Callable[[Path, int], None], read: Callable[[Path], object]) -> Reader:
-    return Reader(name, "kept", make, read, part, CHANGES)
+def _reader(name: str, part: str, make: Callable[[Path, int], None], read: Callable[[Path], object]) -> FaultReader:
+    return FaultReader(name, "kept", make, read, part, CHANGES)
 
 
 _COSTS = [{"stage": "labels", "item": "molecule", "items": 3, "wall_seconds": 1.0, "core_seconds": 2.0}]
 #: Name -> reader of a file of ours.
-STORED: Mapping[str, Reader] = {
+STORED: Mapping[str, FaultReader] = {
     reader.name: reader
     for reader in (
         *(_reader(f"{k}_card", "surrogate.json", partial(_surrogate, k), partial(_answer, k)) for k in MAKERS),

@@ -21,7 +21,7 @@ State = Mapping[str, str]
 
 
 @dataclass(frozen=True)
-class Trial:
+class FaultTrial:
     """One fault that was made on purpose.
 
     Attributes:

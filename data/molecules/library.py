@@ -67,7 +67,7 @@ class Prepared:
 
 
 @dataclass(frozen=True)
-class Part:
+class LibraryPart:
     """One file of a library: its rows, and name -> (byte offset, dtype, shape, CRC-32) of its arrays."""
 
     file: str
@@ -94,7 +94,7 @@ class Part:
             raise ValueError(f"{self.file} has another number of bonds than of ends of bonds")
 
 
-def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
+def write_part(directory: Path, number: int, prepared: Prepared) -> LibraryPart:
     """Write one file, atomically, and say what is in it."""
     table = prepared.table
     arrays = {
@@ -118,10 +118,10 @@ def write_part(directory: Path, number: int, prepared: Prepared) -> Part:
             raw = np.ascontiguousarray(array).astype(array.dtype.newbyteorder("<")).tobytes()
             described[key] = (file.tell(), array.dtype.newbyteorder("<").str, array.shape, zlib.crc32(raw))
             file.write(raw)
-    return Part(name, len(table), described)
+    return LibraryPart(name, len(table), described)
 
 
-def read_part(directory: Path, part: Part) -> Prepared:
+def read_part(directory: Path, part: LibraryPart) -> Prepared:
     """The molecules of one file, mapped into memory and checked.
 
     Raises:
@@ -191,7 +191,7 @@ class PreparedLibrary:
     """
 
     path: Path
-    parts: tuple[Part, ...]
+    parts: tuple[LibraryPart, ...]
     rejected: int
     source: Mapping[str, Any]
 
@@ -226,7 +226,7 @@ class PreparedLibrary:
             card = json.loads(read_bytes(card_path, remedy=REMEDY))
             newer = int(card["format"]) > FORMAT
             # A newer version may describe other arrays.
-            parts = () if newer else from_plain(tuple[Part, ...], card["parts"])
+            parts = () if newer else from_plain(tuple[LibraryPart, ...], card["parts"])
             library = PreparedLibrary(Path(path), parts, int(card["rejected"]), dict(card["source"]))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             raise _corrupt(card_path, first_line(error)) from error

@@ -49,7 +49,7 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
-class Limits:
+class RowLimits:
     """Limits of the resources that one row may use.
 
     Attributes:
@@ -61,7 +61,7 @@ class Limits:
     memory_mb: int = 4000
 
 
-LIMITS = Limits()
+LIMITS = RowLimits()
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Lane:
     """
 
     def __init__(
-        self, limits: Limits = LIMITS, *, niceness: int = 0, modules: Sequence[str] = ("data.molecules.featurise",)
+        self, limits: RowLimits = LIMITS, *, niceness: int = 0, modules: Sequence[str] = ("data.molecules.featurise",)
     ) -> None:
         self._limits, self._niceness, self._modules = limits, niceness, list(modules)
         self._stopped = self._ready = False

@@ -13,7 +13,7 @@ import threading
 from pathlib import Path
 
 from data.errors import DAMAGED, InputError
-from data.processes.parsing import DiedError, Lane, Limits, SharedLane
+from data.processes.parsing import DiedError, Lane, RowLimits, SharedLane
 from data.processes.probe_process import try_file
 
 #: Processor time of one step, such as a message of a GRIB file or a variable of a NetCDF one (s).
@@ -21,7 +21,7 @@ PATIENCE = 60.0
 
 _LOCK = threading.Lock()
 _TRIED: set[tuple[str, str, int, int]] = set()
-_shared_lane = SharedLane(lambda: Lane(Limits(PATIENCE), modules=(try_file.__module__,)))
+_shared_lane = SharedLane(lambda: Lane(RowLimits(PATIENCE), modules=(try_file.__module__,)))
 
 
 def refuse_deadly(kind: str, path: Path | str) -> None:

@@ -100,7 +100,7 @@ class RecordStore(StoreReader):
             self._journal.clear()
         self._journal.records = left
         self._order = list(self._stored_rows("key")) + [r["key"] for r in self._journal.records]
-        self._known = set(self._order)
+        self._stored_keys = set(self._order)
 
     # Making and opening
 
@@ -206,7 +206,7 @@ class RecordStore(StoreReader):
             InputError: the key is there, a variable is unknown, or an "ok" record lacks an output.
         """
         journal, key = self._writing(), encodable(key)
-        if key in self._known:
+        if key in self._stored_keys:
             raise InputError(f"a record with key {key} is in the store", where=str(self.path))
         unknown = sorted(set(values) - {*self.inputs, *self.outputs})
         absent = sorted({*self.inputs, *self.outputs} - set(values)) if status == "ok" else []
@@ -228,7 +228,7 @@ class RecordStore(StoreReader):
         record["_sequence"] = np.int64(len(self._order))
         journal.append(record)
         self._order.append(key)
-        self._known.add(key)
+        self._stored_keys.add(key)
         if journal.sync:
             write_count(journal.path, len(self._order))
         if len(journal.records) >= self.flush_every or self._journal_bytes() >= FOLD_BYTES:
@@ -302,7 +302,7 @@ class RecordStore(StoreReader):
 
     def has(self, key: str) -> bool:
         """Whether a record with this key is in the store."""
-        return encodable(key) in self._known if self._journal is not None else super().has(key)
+        return encodable(key) in self._stored_keys if self._journal is not None else super().has(key)
 
     def __len__(self) -> int:
         return len(self._order) if self._journal is not None else super().__len__()

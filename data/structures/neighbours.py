@@ -18,7 +18,7 @@ from vesin import NeighborList
 BRUTE_FORCE_ATOMS = 200
 
 
-class Table(Protocol):
+class AtomTable(Protocol):
     """What `build_neighbours` reads of a table of structures."""
 
     @property
@@ -93,7 +93,7 @@ def periodic_pairs(positions: Float[np.ndarray, "n 3"], lattice: Float[np.ndarra
     return PairList(i[near].astype(np.int64), j[near].astype(np.int64), shift[near].astype(np.int64), distance[near])
 
 
-def build_neighbours(structures: Table, cutoff: float) -> NeighbourTable:
+def build_neighbours(structures: AtomTable, cutoff: float) -> NeighbourTable:
     """All ordered pairs closer than `cutoff` (Angstrom) of every structure of a table."""
     centres: list[np.ndarray] = [np.zeros(0, np.int64)]
     others: list[np.ndarray] = [np.zeros(0, np.int64)]

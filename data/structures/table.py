@@ -28,7 +28,7 @@ ALONE = 8.0
 _FAR = 3.0
 
 
-class Frame(Protocol):
+class FrameRow(Protocol):
     """What `Structures.from_frames` reads; rows of `data.molecules.files.read` fit."""
 
     @property
@@ -169,7 +169,7 @@ class Structures:
 
     @staticmethod
     def from_frames(
-        frames: Iterable[Frame], where: str, refused: Callable[[Frame, str], None] | None = None
+        frames: Iterable[FrameRow], where: str, refused: Callable[[FrameRow, str], None] | None = None
     ) -> Structures:
         """A table of the frames of a file.
 
@@ -184,7 +184,7 @@ class Structures:
             InputError: no frames; or, without `refused`, one without geometry, with a cell without extent, or with
                 atoms on top of each other.
         """
-        rows: list[Frame] = []
+        rows: list[FrameRow] = []
         lattices: list[np.ndarray] = []
         for row in frames:
             try:
@@ -329,12 +329,12 @@ def _integer(value: object) -> int | None:
     return None if value is None else int(np.asarray(value).reshape(()))
 
 
-def _fixed_mask(row: Frame) -> np.ndarray | None:
+def _fixed_mask(row: FrameRow) -> np.ndarray | None:
     value = row.properties.get("fixed")
     return None if value is None else np.asarray(value, bool).reshape(len(np.asarray(row.numbers)), 3)
 
 
-def _forces(row: Frame, where: str) -> np.ndarray | None:
+def _forces(row: FrameRow, where: str) -> np.ndarray | None:
     value = row.properties.get("forces")
     if value is None:
         return None
@@ -347,7 +347,7 @@ def _forces(row: Frame, where: str) -> np.ndarray | None:
     return forces
 
 
-def _lattice(row: Frame, where: str) -> np.ndarray:
+def _lattice(row: FrameRow, where: str) -> np.ndarray:
     pbc = np.broadcast_to(np.asarray(row.properties.get("pbc", False), bool), (3,))
     if not pbc.any():
         return np.zeros((3, 3))
@@ -362,7 +362,7 @@ def _lattice(row: Frame, where: str) -> np.ndarray:
     return lattice
 
 
-def _stress(row: Frame, where: str) -> np.ndarray | None:
+def _stress(row: FrameRow, where: str) -> np.ndarray | None:
     value = row.properties.get("stress")
     if value is None:
         return None

@@ -22,7 +22,7 @@ REMEDY = "Restore it from a copy, or remove it: what was spent before is then no
 
 
 @dataclass
-class Cost:
+class StageCost:
     """The cost of one stage.
 
     Attributes:
@@ -53,26 +53,26 @@ class Ledger:
     """
 
     path: Path
-    costs: dict[str, Cost] = field(default_factory=dict)
+    costs: dict[str, StageCost] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.path.exists():
-            self.costs |= {cost.stage: cost for cost in read_plain(self.path, list[Cost], remedy=REMEDY)}
+            self.costs |= {cost.stage: cost for cost in read_plain(self.path, list[StageCost], remedy=REMEDY)}
 
     @contextmanager
-    def stage(self, name: str, *, item: str = "molecule") -> Iterator[Cost]:
+    def stage(self, name: str, *, item: str = "molecule") -> Iterator[StageCost]:
         """Measure the cost of a block, even if it fails or is killed, and add it to the cost of the stage so far.
 
         The block sets `items`. It may override `core_seconds`, as a campaign does, whose store records the cost of
         every simulation.
         """
-        block = Cost(name, item)
+        block = StageCost(name, item)
         before = replace(self.costs.get(name, block))
         wall, cpu = time.perf_counter(), cpu_seconds()
         over = threading.Event()
 
         def update() -> None:
-            self.costs[name] = Cost(
+            self.costs[name] = StageCost(
                 name,
                 item,
                 max(before.items, block.items),

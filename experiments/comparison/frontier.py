@@ -20,7 +20,7 @@ NEVER = "never pays"
 
 
 @dataclass(frozen=True)
-class Reading:
+class Interpolated:
     """An interpolated number, or a bound of it.
 
     Attributes:
@@ -62,7 +62,7 @@ def frontier(points: Sequence[Point]) -> list[Point]:
     return best
 
 
-def cost_at_error(points: Sequence[Point], error: float) -> Reading:
+def cost_at_error(points: Sequence[Point], error: float) -> Interpolated:
     """Core-seconds per trajectory at which the solver reaches `error`.
 
     For an error above that of the cheapest rung of the Pareto set the cost is at most that of this rung; for one below
@@ -73,7 +73,7 @@ def cost_at_error(points: Sequence[Point], error: float) -> Reading:
     return _read([(p.error, p.core_seconds, p.name) for p in reversed(rungs)], error, ("at least", "at most"))
 
 
-def error_at_cost(points: Sequence[Point], cost: float) -> Reading:
+def error_at_cost(points: Sequence[Point], cost: float) -> Interpolated:
     """The error that the solver reaches at `cost` core-seconds per trajectory.
 
     For a cost below that of the cheapest rung the error is at least that of this rung; for one above the cost of the
@@ -82,30 +82,30 @@ def error_at_cost(points: Sequence[Point], cost: float) -> Reading:
     return _read([(p.core_seconds, p.error, p.name) for p in frontier(points)], cost, ("at least", "at most"))
 
 
-def _read(rungs: list[tuple[float, float, str]], x: float, beyond: tuple[Relation, Relation]) -> Reading:
+def _read(rungs: list[tuple[float, float, str]], x: float, beyond: tuple[Relation, Relation]) -> Interpolated:
     """Interpolate y at x linearly in logarithms, from (x, y, name) with x ascending and y descending."""
     for end, outside, relation in ((rungs[0], x < rungs[0][0], beyond[0]), (rungs[-1], x > rungs[-1][0], beyond[1])):
         if outside:
-            return Reading(end[1], relation, (end[2],), end[1], end[1])
+            return Interpolated(end[1], relation, (end[2],), end[1], end[1])
     for x0, y0, name in rungs:
         if x == x0:
-            return Reading(y0, "equal", (name,), y0, y0)
+            return Interpolated(y0, "equal", (name,), y0, y0)
     (x0, y0, first), (x1, y1, second) = next(pair for pair in pairwise(rungs) if pair[0][0] < x < pair[1][0])
     share = math.log(x / x0) / math.log(x1 / x0)
     y = math.exp((1 - share) * math.log(y0) + share * math.log(y1))
     # Rounding must not lead beyond the values at the two rungs.
     y = min(max(y, min(y0, y1)), max(y0, y1))
-    return Reading(y, "equal", (first, second), min(y0, y1), max(y0, y1))
+    return Interpolated(y, "equal", (first, second), min(y0, y1), max(y0, y1))
 
 
-def scale_reading(reading: Reading, factor: float) -> Reading:
+def scale_reading(reading: Interpolated, factor: float) -> Interpolated:
     """A reading multiplied by a positive number."""
-    return Reading(
+    return Interpolated(
         reading.value * factor, reading.relation, reading.between, reading.low * factor, reading.high * factor
     )
 
 
-def speed_up(surrogate: Point, points: Sequence[Point]) -> Reading:
+def speed_up(surrogate: Point, points: Sequence[Point]) -> Interpolated:
     """The solver's cost at the surrogate's error over the surrogate's cost; below 1 the solver is faster.
 
     Raises:
@@ -115,7 +115,7 @@ def speed_up(surrogate: Point, points: Sequence[Point]) -> Reading:
     return scale_reading(cost_at_error(points, surrogate.error), 1 / surrogate.core_seconds)
 
 
-def accuracy_gain(surrogate: Point, points: Sequence[Point]) -> Reading:
+def accuracy_gain(surrogate: Point, points: Sequence[Point]) -> Interpolated:
     """The solver's error at the surrogate's cost over the surrogate's error; below 1 the solver is more accurate.
 
     Raises:

@@ -193,7 +193,7 @@ def worth(surrogate: Point, comparison: Comparison) -> str:
     return " ".join(sentences)
 
 
-def _between(reading: fr.Reading) -> str:
+def _between(reading: fr.Interpolated) -> str:
     names = [escape(n) for n in reading.between]
     if len(names) == 1:
         return f"rung {names[0]}"

@@ -232,7 +232,7 @@ def _findings(surrogate: Point, points: Sequence[Point]) -> dict[str, Any]:
     return findings
 
 
-def speed_words(reading: fr.Reading) -> str:
+def speed_words(reading: fr.Interpolated) -> str:
     """A speed-up at equal error as text, such as "×4.2", "at least ×12" or "×0.40"."""
     return f"{PHRASES[reading.relation]}×{number(reading.value, 2)}"
 

@@ -8,15 +8,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 
-from experiments.pages.run import CurvePoint, Predictions, Target
-from experiments.pages.statistics import Calibration, Interval
+from experiments.pages.run import CurvePoint, Target, TargetPredictions
+from experiments.pages.statistics import Interval, MeasuredCoverage
 from experiments.pages.style import BLUE, GREY, GROUPS, METHODS, PURPLE, VERMILLION, legend_below, plain_logarithmic
 
 GROUP_NAMES: Mapping[str, str] = {"test": "held-out test", "top": "best of the screen", "random": "random candidates"}
 
 
 def parity(
-    axes: Axes, target: Target, groups: Mapping[str, Predictions], expensive: str, *, interval_alpha: float = 0.45
+    axes: Axes, target: Target, groups: Mapping[str, TargetPredictions], expensive: str, *, interval_alpha: float = 0.45
 ) -> None:
     """Predicted against simulated values with 90% intervals, one colour and marker a group.
 
@@ -53,7 +53,7 @@ def parity(
     axes.legend(loc="upper left", handletextpad=0.3)
 
 
-def calibration(axes: Axes, curves: Sequence[tuple[Target, Calibration]]) -> None:
+def calibration(axes: Axes, curves: Sequence[tuple[Target, MeasuredCoverage]]) -> None:
     """Measured against nominal coverage, over the band that the sample sizes allow (the first curve's)."""
     band = curves[0][1]
     axes.fill_between(
@@ -73,7 +73,7 @@ def _cycle() -> list[tuple[str, str]]:
     return [(BLUE, "o"), (VERMILLION, "s"), (PURPLE, "^"), (GREY, "D")]
 
 
-def interval_widths(axes: Axes, target: Target, test: Predictions) -> None:
+def interval_widths(axes: Axes, target: Target, test: TargetPredictions) -> None:
     """Size of the error against half the interval's width: above the diagonal the interval missed."""
     half, error = (test.high - test.low) / 2, np.abs(test.truth - test.value)
     inside = test.inside
@@ -166,7 +166,7 @@ def _round_numbers(low: float, high: float, steps: Sequence[float] = (1, 1.5, 2,
 
 
 def recheck_errors(
-    axes: Axes, target: Target, groups: Mapping[str, tuple[np.ndarray, Predictions]], expensive: str
+    axes: Axes, target: Target, groups: Mapping[str, tuple[np.ndarray, TargetPredictions]], expensive: str
 ) -> None:
     """Simulated minus predicted values beside the predicted 90% interval, the groups side by side.
 

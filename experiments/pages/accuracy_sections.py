@@ -8,7 +8,7 @@ import numpy as np
 
 from experiments.pages import accuracy_figures as figures
 from experiments.pages.findings import method_labels
-from experiments.pages.run import BASELINES, Run, Target
+from experiments.pages.run import BASELINES, PipelineRun, Target
 from experiments.pages.statistics import Interval, calibration_curve, level_band, mae_interval
 from experiments.pages.style import Drawing, draw
 from experiments.pages.words import absent, count, escape, listing, metric, number, percent, plural, quantity, table
@@ -20,17 +20,17 @@ def panel(drawing: Drawing, heading: str, caption: str = "") -> str:
     return f"<figure><h3>{heading}</h3>{drawing.inline()}{note}</figure>"
 
 
-def why_absent(run: Run, name: str) -> str:
+def why_absent(run: PipelineRun, name: str) -> str:
     """Why a file could not be used, or that it lacks what is needed."""
     reason = run.absent.get(name)
     return f"{name}: {reason}." if reason else f"{name} does not hold what is needed."
 
 
-def _sure(run: Run, target: Target) -> bool:
+def _sure(run: PipelineRun, target: Target) -> bool:
     return run.evaluation is not None and bool(len(run.evaluation.of(target.name, "test").truth))
 
 
-def accuracy(run: Run) -> str:
+def accuracy(run: PipelineRun) -> str:
     """Parity on the held-out test, and every method's error beside each other."""
     if run.evaluation is None or not any(_sure(run, t) for t in run.targets):
         return absent("accuracy on held-out labels", why_absent(run, "evaluation.parquet"))
@@ -63,7 +63,7 @@ def accuracy(run: Run) -> str:
     return intro + f'<div class="panels">{"".join(panels)}</div>' + "".join(tables)
 
 
-def method_rows(run: Run, target: Target) -> list[tuple[str, str, Interval]]:
+def method_rows(run: PipelineRun, target: Target) -> list[tuple[str, str, Interval]]:
     """(method, label, MAE with bootstrap interval) of every method that predicted the test molecules."""
     if run.evaluation is None:
         return []
@@ -78,7 +78,7 @@ def method_rows(run: Run, target: Target) -> list[tuple[str, str, Interval]]:
     return rows
 
 
-def method_panel(run: Run, target: Target) -> str:
+def method_panel(run: PipelineRun, target: Target) -> str:
     """The MAE of each method with its interval, drawn."""
     rows = method_rows(run, target)
     drawing = draw(
@@ -97,7 +97,7 @@ def method_panel(run: Run, target: Target) -> str:
     return panel(drawing, heading, "Bars: 95% bootstrap intervals; where two overlap much, the order is not certain.")
 
 
-def method_table(run: Run, target: Target) -> str:
+def method_table(run: PipelineRun, target: Target) -> str:
     """MAE with interval, R2, Spearman, coverage and width of each method."""
     assert run.evaluation is not None
     rows = method_rows(run, target)
@@ -131,7 +131,7 @@ def method_table(run: Run, target: Target) -> str:
     return table(head, cells, caption=caption, marked=best[0] if best else None)
 
 
-def calibration(run: Run) -> str:
+def calibration(run: PipelineRun) -> str:
     """Whether the intervals hold as often as they say, and how wide they are."""
     if run.evaluation is None:
         return absent("calibration of the intervals", why_absent(run, "evaluation.parquet"))
@@ -214,7 +214,7 @@ _PROMISE = (
 )
 
 
-def learning_curve(run: Run) -> str:
+def learning_curve(run: PipelineRun) -> str:
     """Error against the number of expensive labels."""
     panels = []
     labels = method_labels(run)

@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from experiments.pages.run import Run, Target
+from experiments.pages.run import PipelineRun, Target
 from experiments.pages.statistics import Enrichment, enrichment_interval, paired_difference
 from experiments.pages.words import (
     core_time,
@@ -24,7 +24,7 @@ from experiments.pages.words import (
 from experiments.screening.recheck_statistics import Rate
 
 
-def method_labels(run: Run) -> dict[str, str]:
+def method_labels(run: PipelineRun) -> dict[str, str]:
     """Names of the surrogate and the baselines, as tables and legends give them."""
     return {
         "surrogate": "Surrogate",
@@ -35,7 +35,7 @@ def method_labels(run: Run) -> dict[str, str]:
     }
 
 
-def goal(run: Run) -> str:
+def goal(run: PipelineRun) -> str:
     """What was sought, as plain text; empty if the configuration does not say."""
     objective = run.objective
     if objective is None or not run.targets:
@@ -55,7 +55,7 @@ def goal(run: Run) -> str:
     return f"a {text}" + (f" at {listing(windows)}" if windows else "")
 
 
-def hit_rule(run: Run) -> str:
+def hit_rule(run: PipelineRun) -> str:
     """When a simulated molecule counts as a hit, as plain text."""
     objective = run.objective
     if objective is None or not run.targets:
@@ -74,7 +74,7 @@ def hit_rule(run: Run) -> str:
     return f"A molecule is a hit if the simulated values satisfy {listing(rules)}."
 
 
-def rates(run: Run) -> Enrichment | None:
+def rates(run: PipelineRun) -> Enrichment | None:
     """Hit rates of the re-check, counted from its rows; None without any."""
     if run.recheck is None:
         return None
@@ -85,13 +85,13 @@ def rates(run: Run) -> Enrichment | None:
     return enrichment_interval(hit_rates["top"], hit_rates["random"])
 
 
-def paragraph(run: Run) -> str:
+def paragraph(run: PipelineRun) -> str:
     """The finding as HTML: what was screened, what was confirmed, and what it cost."""
     text = " ".join(s for s in (_screened(run), _confirmed(run), _speed(run)) if s)
     return text or "This run holds no results yet: the sections below say what is missing."
 
 
-def _screened(run: Run) -> str:
+def _screened(run: PipelineRun) -> str:
     key = "funnel/candidates" if run.metric("funnel/candidates") is not None else "screen/molecules"
     screened = run.metric(key)
     if screened is None:
@@ -105,7 +105,7 @@ def _screened(run: Run) -> str:
     )
 
 
-def _confirmed(run: Run) -> str:
+def _confirmed(run: PipelineRun) -> str:
     hit_rates = rates(run)
     if hit_rates is None or not hit_rates.top.trials:
         return ""
@@ -127,7 +127,7 @@ def _confirmed(run: Run) -> str:
     return f"{text}."
 
 
-def _rate(run: Run, group: str, rate: Rate) -> str:
+def _rate(run: PipelineRun, group: str, rate: Rate) -> str:
     key = f"recheck/{group}/hit_rate"
     value = run.metric(key)
     shown = metric(key, value, percent(value)) if value is not None else percent(rate.value or 0.0)
@@ -135,7 +135,7 @@ def _rate(run: Run, group: str, rate: Rate) -> str:
     return f"{shown}; 95% interval {percent(low)} to {percent(high)}"
 
 
-def _speed(run: Run) -> str:
+def _speed(run: PipelineRun) -> str:
     each, whole = run.metric("cost/speedup_per_molecule"), run.metric("cost/speedup_whole_run")
     expensive, fast = (
         run.metric("cost/expensive_core_seconds_per_molecule"),
@@ -161,7 +161,7 @@ def _speed(run: Run) -> str:
     return text.strip()
 
 
-def accuracy(run: Run) -> str:
+def accuracy(run: PipelineRun) -> str:
     """How far the predictions can be trusted, as HTML; empty without scores."""
     sentences = []
     for target in run.targets:
@@ -180,7 +180,7 @@ def accuracy(run: Run) -> str:
     return " ".join(sentences)
 
 
-def comparison(run: Run, target: Target) -> str:
+def comparison(run: PipelineRun, target: Target) -> str:
     """How the surrogate stands against the best baseline, as a clause that begins with its separator."""
     labels = method_labels(run)
     others = {}
@@ -204,7 +204,7 @@ def comparison(run: Run, target: Target) -> str:
     return f" ({shown}{': the surrogate is worse' if surrogate_mae > value else ''})"
 
 
-def disagreements(run: Run) -> list[str]:
+def disagreements(run: PipelineRun) -> list[str]:
     """Where `metrics.json` and the tables beside it do not say the same, as plain sentences."""
     sentences: list[str] = []
 
@@ -237,7 +237,7 @@ def disagreements(run: Run) -> list[str]:
     return sentences
 
 
-def tiles(run: Run) -> list[tuple[str, str]]:
+def tiles(run: PipelineRun) -> list[tuple[str, str]]:
     """The few numbers that head the page: (number as HTML, what it is)."""
     numbers: list[tuple[str, str]] = []
 

@@ -11,13 +11,13 @@ from data.errors import InputError
 from data.files import write_text
 from experiments.pages import accuracy_sections, findings, recheck_section, record_sections, screen_sections
 from experiments.pages.cascade_page import is_cascade, render_cascade
-from experiments.pages.run import Run
+from experiments.pages.run import PipelineRun
 from experiments.pages.run_files import load_run
 from experiments.pages.screen_page import is_screen, render_screen
 from experiments.pages.words import absent, escape
 
 #: (anchor, heading, what makes the body), in the order of the page.
-SECTIONS: tuple[tuple[str, str, Callable[[Run], str]], ...] = (
+SECTIONS: tuple[tuple[str, str, Callable[[PipelineRun], str]], ...] = (
     ("funnel", "From candidates to confirmed hits", screen_sections.funnel),
     ("molecules", "The best molecules", screen_sections.top_molecules),
     ("recheck", "Re-check by simulation", recheck_section.recheck),
@@ -61,7 +61,7 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
     return page
 
 
-def render(run: Run) -> str:
+def render(run: PipelineRun) -> str:
     """The page as text; the same run gives the same page."""
     sought = findings.goal(run)
     title = f"Screening for {sought}" if sought else "Screening report"
@@ -84,7 +84,7 @@ def render(run: Run) -> str:
     )
 
 
-def _section(run: Run, anchor: str, heading: str, body: Callable[[Run], str]) -> str:
+def _section(run: PipelineRun, anchor: str, heading: str, body: Callable[[PipelineRun], str]) -> str:
     """One section; if its data defeat it, the section says so and the others stand."""
     try:
         text = body(run)
@@ -95,7 +95,7 @@ def _section(run: Run, anchor: str, heading: str, body: Callable[[Run], str]) ->
     return f'<section id="{anchor}"><h2>{escape(heading)}</h2>{text}</section>'
 
 
-def _warnings(run: Run) -> str:
+def _warnings(run: PipelineRun) -> str:
     sentences = findings.disagreements(run)
     if not sentences:
         return ""

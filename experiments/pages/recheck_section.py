@@ -11,7 +11,7 @@ from experiments.pages import accuracy_figures
 from experiments.pages import screen_figures as figures
 from experiments.pages.accuracy_sections import panel, why_absent
 from experiments.pages.findings import rates
-from experiments.pages.run import Run
+from experiments.pages.run import PipelineRun
 from experiments.pages.style import draw
 from experiments.pages.words import (
     absent,
@@ -36,7 +36,7 @@ FUNNEL: tuple[tuple[str, str], ...] = (
 )
 
 
-def recheck(run: Run) -> str:
+def recheck(run: PipelineRun) -> str:
     """Hit rates, enrichment, and errors against the predicted intervals."""
     checked, enrichment = run.recheck, rates(run)
     if checked is None or enrichment is None or not (enrichment.top.trials or enrichment.random.trials):
@@ -118,7 +118,7 @@ def recheck(run: Run) -> str:
     )
 
 
-def _rate_table(run: Run) -> str:
+def _rate_table(run: PipelineRun) -> str:
     """Trials, hits, failures and coverage of the two groups."""
     checked, enrichment = run.recheck, rates(run)
     assert checked is not None
@@ -140,7 +140,7 @@ def _rate_table(run: Run) -> str:
     return table(head, rows)
 
 
-def _enrichment(run: Run) -> str:
+def _enrichment(run: PipelineRun) -> str:
     enrichment = rates(run)
     assert enrichment is not None
     stated = run.metric("recheck/enrichment")

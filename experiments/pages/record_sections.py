@@ -14,7 +14,7 @@ from data.errors import InputError
 from data.store.records import RecordStore
 from experiments.pages.accuracy_sections import why_absent
 from experiments.pages.reproduce import command
-from experiments.pages.run import Failures, Run
+from experiments.pages.run import Failures, PipelineRun
 from experiments.pages.words import absent, count, escape, metric, percent, plural, table
 
 PACKAGES = (
@@ -35,7 +35,7 @@ FILES = ("config.yaml", "metrics.json", "split.json", "evaluation.parquet", "lea
 DEPTH = 200_000
 
 
-def failures(run: Run) -> str:
+def failures(run: PipelineRun) -> str:
     """What was refused or failed, by stage and reason."""
     blocks = []
     for fidelity in ("cheap", "expensive"):
@@ -95,7 +95,7 @@ def _reasons(failures: Failures, what: str) -> str:
     return f"{text}<details><summary>Examples</summary>{shown}</details>"
 
 
-def provenance(run: Run) -> str:
+def provenance(run: PipelineRun) -> str:
     """Configuration, versions, fingerprints, and the command that makes the run again."""
     blocks = []
     again = command(run.config)

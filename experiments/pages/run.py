@@ -39,7 +39,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class TargetPredictions:
     """Simulated and predicted values of one target; arrays (molecule,) in the target's unit, NaN where unknown.
 
     Attributes:
@@ -57,9 +57,9 @@ class Predictions:
     cheap: Float[np.ndarray, " molecule"] | None = None
     baselines: Mapping[str, Float[np.ndarray, " molecule"]] = field(default_factory=dict)
 
-    def take(self, rows: np.ndarray) -> Predictions:
+    def take(self, rows: np.ndarray) -> TargetPredictions:
         """The molecules of an index or a mask."""
-        return Predictions(
+        return TargetPredictions(
             self.truth[rows],
             self.value[rows],
             self.std[rows],
@@ -81,14 +81,14 @@ class Predictions:
 
 
 @dataclass(frozen=True)
-class Evaluation:
+class HeldOutPredictions:
     """`evaluation.parquet`: every molecule with an expensive label and its part of the split."""
 
     smiles: tuple[str, ...]
     part: np.ndarray
-    targets: Mapping[str, Predictions]
+    targets: Mapping[str, TargetPredictions]
 
-    def of(self, target: str, part: str) -> Predictions:
+    def of(self, target: str, part: str) -> TargetPredictions:
         """One target's molecules of one part, those with finite truth and prediction."""
         predictions = self.targets[target]
         return predictions.take((self.part == part) & predictions.complete)
@@ -99,7 +99,7 @@ class Evaluation:
 
 
 @dataclass(frozen=True)
-class Recheck:
+class RecheckedMolecules:
     """`recheck.parquet`: the best candidates ("top") and a uniform sample ("random"), simulated."""
 
     smiles: tuple[str, ...]
@@ -109,7 +109,7 @@ class Recheck:
     status: np.ndarray
     message: tuple[str, ...]
     seconds: Float[np.ndarray, " molecule"]
-    targets: Mapping[str, Predictions]
+    targets: Mapping[str, TargetPredictions]
 
     def rows(self, group: str) -> Bool[np.ndarray, " molecule"]:
         """Mask of the molecules of a group whose simulation succeeded."""
@@ -129,7 +129,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Cost:
+class CostRow:
     """What a stage cost; the same fields as in `costs.json`."""
 
     stage: str
@@ -160,7 +160,7 @@ class Failures:
 
 
 @dataclass(frozen=True)
-class Run:
+class PipelineRun:
     """A run directory.
 
     Attributes:
@@ -181,10 +181,10 @@ class Run:
     config: Mapping[str, Any]
     targets: tuple[Target, ...]
     objective: Objective | None
-    evaluation: Evaluation | None
-    recheck: Recheck | None
+    evaluation: HeldOutPredictions | None
+    recheck: RecheckedMolecules | None
     curve: tuple[CurvePoint, ...]
-    costs: tuple[Cost, ...]
+    costs: tuple[CostRow, ...]
     parts: tuple[Path, ...]
     rejects: Failures | None
     labels: Mapping[str, Failures]
@@ -199,7 +199,7 @@ class Run:
         key = f"evaluate/{target.name}/{method}/{name}{unit_suffix(target.unit)}"
         return key, self.metric(key)
 
-    def cost(self, stage: str) -> Cost | None:
+    def cost(self, stage: str) -> CostRow | None:
         """The entry of a stage in `costs.json`."""
         return next((c for c in self.costs if c.stage == stage), None)
 

@@ -23,14 +23,14 @@ from experiments.application.renamed import RESULTS, present_config
 from experiments.application.yaml_files import read_yaml
 from experiments.pages.run import (
     BASELINES,
-    Cost,
+    CostRow,
     CurvePoint,
-    Evaluation,
     Failures,
-    Predictions,
-    Recheck,
-    Run,
+    HeldOutPredictions,
+    PipelineRun,
+    RecheckedMolecules,
     Target,
+    TargetPredictions,
 )
 from experiments.screening.ledger import result_parts, verified_rejects
 from experiments.screening.objective import Objective
@@ -51,7 +51,7 @@ OUTPUTS: Mapping[str, tuple[str, str]] = {
 UNREADABLE = (OSError, ValueError, KeyError, TypeError, pa.ArrowException, OmegaConfBaseException, InputError)
 
 
-class Reader:
+class RunReader:
     """Reads the files of one run; what cannot be read is noted in `absent` instead of raising."""
 
     def __init__(self, path: Path) -> None:
@@ -74,7 +74,7 @@ class Reader:
             return default
 
 
-def load_run(path: Path) -> Run:
+def load_run(path: Path) -> PipelineRun:
     """Everything that a run directory holds.
 
     Raises:
@@ -82,11 +82,11 @@ def load_run(path: Path) -> Run:
     """
     if not path.is_dir():
         raise InputError("no such run directory", where=str(path), remedy="Give the run.dir of a pipeline run")
-    reader = Reader(path)
+    reader = RunReader(path)
     nothing: dict[str, Any] = {}
     unmeasured: dict[str, float] = {}
     no_points: tuple[CurvePoint, ...] = ()
-    no_costs: tuple[Cost, ...] = ()
+    no_costs: tuple[CostRow, ...] = ()
     config = reader.read("config.yaml", _config, nothing)
     metrics = reader.read("metrics.json", _metrics, unmeasured)
     curve = reader.read("learning_curve.json", _curve, no_points)
@@ -116,7 +116,7 @@ def load_run(path: Path) -> Run:
         if failures is not None:
             labels[name] = failures
     rejects = reader.read("screen/rejects.csv", _rejects, None)
-    return Run(
+    return PipelineRun(
         path,
         metrics,
         config,
@@ -159,14 +159,16 @@ def _curve(path: Path) -> tuple[CurvePoint, ...]:
     )
 
 
-def _costs(path: Path) -> tuple[Cost, ...]:
+def _costs(path: Path) -> tuple[CostRow, ...]:
     return tuple(
-        Cost(_present_name(r["stage"]), int(r["items"]), r["item"], float(r["wall_seconds"]), float(r["core_seconds"]))
+        CostRow(
+            _present_name(r["stage"]), int(r["items"]), r["item"], float(r["wall_seconds"]), float(r["core_seconds"])
+        )
         for r in json.loads(path.read_text(encoding="utf-8"))
     )
 
 
-def _objective(config: Mapping[str, Any], reader: Reader) -> Objective | None:
+def _objective(config: Mapping[str, Any], reader: RunReader) -> Objective | None:
     node = config.get("objective")
     if not isinstance(node, dict):
         reader.absent["config.yaml: objective"] = "the configuration does not say what was sought"
@@ -211,11 +213,11 @@ def _targets(
     return tuple(sorted(targets, key=lambda t: t.name != pushed))
 
 
-def _predictions(frame: pd.DataFrame, target: str) -> Predictions:
+def _predictions(frame: pd.DataFrame, target: str) -> TargetPredictions:
     def column(name: str) -> np.ndarray:
         return frame[name].to_numpy(dtype=np.float64, na_value=np.nan)
 
-    return Predictions(
+    return TargetPredictions(
         column(target),
         column(f"{target}_pred"),
         column(f"{target}_std"),
@@ -226,14 +228,14 @@ def _predictions(frame: pd.DataFrame, target: str) -> Predictions:
     )
 
 
-def _evaluation(frame: pd.DataFrame, names: Sequence[str]) -> Evaluation | None:
+def _evaluation(frame: pd.DataFrame, names: Sequence[str]) -> HeldOutPredictions | None:
     part = frame["part"].astype(str).to_numpy()
     smiles = tuple(frame["smiles"].astype(str))
-    return Evaluation(smiles, part, {name: _predictions(frame, name) for name in names})
+    return HeldOutPredictions(smiles, part, {name: _predictions(frame, name) for name in names})
 
 
-def _recheck(frame: pd.DataFrame, names: Sequence[str]) -> Recheck | None:
-    return Recheck(
+def _recheck(frame: pd.DataFrame, names: Sequence[str]) -> RecheckedMolecules | None:
+    return RecheckedMolecules(
         tuple(frame["smiles"].astype(str)),
         frame["group"].astype(str).to_numpy(),
         frame["rank"].to_numpy(dtype=np.int64),

@@ -15,7 +15,7 @@ from matplotlib.ticker import FuncFormatter, PercentFormatter
 from matplotlib.transforms import AffineDeltaTransform
 
 from experiments.pages.density import Hexagons, Histogram
-from experiments.pages.run import Cost, Predictions, Target
+from experiments.pages.run import CostRow, Target, TargetPredictions
 from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
 from experiments.pages.words import core_time, count, percent
 from experiments.screening.objective import Objective
@@ -51,7 +51,7 @@ def density(
     x: Target,
     y: Target,
     objective: Objective | None,
-    best: Mapping[str, Predictions] | None = None,
+    best: Mapping[str, TargetPredictions] | None = None,
 ) -> None:
     """Predictions over the library, the objective's windows framed, the re-checked best on top."""
     cells = PolyCollection(
@@ -163,7 +163,7 @@ def hit_rates(axes: Axes, rates: Sequence[tuple[str, str, Rate]]) -> None:
     axes.tick_params(axis="y", length=0)
 
 
-def stage_costs(axes: Axes, costs: Sequence[Cost], fixed: Sequence[str]) -> None:
+def stage_costs(axes: Axes, costs: Sequence[CostRow], fixed: Sequence[str]) -> None:
     """Core-seconds of each stage, those before the first prediction in a colour of their own."""
     total = sum(c.core_seconds for c in costs) or 1.0
     for place, cost in enumerate(costs):

@@ -14,7 +14,7 @@ from experiments.pages.accuracy_sections import panel, why_absent
 from experiments.pages.density import hexagons, histogram
 from experiments.pages.findings import hit_rule
 from experiments.pages.readings import reading_table
-from experiments.pages.run import FIXED_STAGES, Recheck, Run, Target
+from experiments.pages.run import FIXED_STAGES, PipelineRun, RecheckedMolecules, Target
 from experiments.pages.style import draw
 from experiments.pages.words import (
     absent,
@@ -41,12 +41,12 @@ FUNNEL: tuple[tuple[str, str], ...] = (
 )
 
 
-def funnel_steps(run: Run) -> list[tuple[str, float]]:
+def funnel_steps(run: PipelineRun) -> list[tuple[str, float]]:
     """(label, count) of the steps that `metrics.json` holds."""
     return [(label, run.metrics[key]) for key, label in FUNNEL if key in run.metrics]
 
 
-def funnel(run: Run) -> str:
+def funnel(run: PipelineRun) -> str:
     """From candidates to confirmed hits."""
     steps = funnel_steps(run)
     if len(steps) < 2:
@@ -82,7 +82,7 @@ def decimals(width: float) -> int:
     return max(0, min(6, 1 - math.floor(math.log10(width)))) if math.isfinite(width) and width > 0 else 2
 
 
-def top_molecules(run: Run, limit: int = 40) -> str:
+def top_molecules(run: PipelineRun, limit: int = 40) -> str:
     """The re-checked best, drawn, with predicted and simulated values."""
     checked = run.recheck
     if checked is None or not (checked.group == "top").any():
@@ -102,7 +102,7 @@ def _typical(values: np.ndarray) -> float:
     return float(np.median(finite)) if len(finite) else math.nan
 
 
-def _card(run: Run, checked: Recheck, i: int, places_of: Mapping[str, int]) -> str:
+def _card(run: PipelineRun, checked: RecheckedMolecules, i: int, places_of: Mapping[str, int]) -> str:
     smiles = checked.smiles[i]
     status = str(checked.status[i])
     badge, text = ("hit", "✓ hit") if checked.hit[i] else ("miss", "no hit")
@@ -134,7 +134,7 @@ def _card(run: Run, checked: Recheck, i: int, places_of: Mapping[str, int]) -> s
     )
 
 
-def library(run: Run) -> str:
+def library(run: PipelineRun) -> str:
     """Where the library's predictions lie, and where the objective looks."""
     if not run.parts or not run.targets:
         return absent("the distribution of predictions", why_absent(run, "screen/results"))
@@ -144,7 +144,7 @@ def library(run: Run) -> str:
         return absent("the distribution of predictions", f"screen/results cannot be read: {str(error)[:200]}.")
 
 
-def _map(run: Run) -> str:
+def _map(run: PipelineRun) -> str:
     y, others = run.targets[0], run.targets[1:]
     windows = run.objective.windows if run.objective else {}
     x = next((t for t in others if t.name in windows), others[0])
@@ -172,7 +172,7 @@ def _map(run: Run) -> str:
     return f'<div class="panels one">{panel(drawing, heading, note + ".")}</div>'
 
 
-def _line(run: Run, target: Target) -> str:
+def _line(run: PipelineRun, target: Target) -> str:
     counts = histogram(run.parts, target.name)
     drawing = draw(
         partial(figures.distribution, histogram=counts, target=target, objective=run.objective),
@@ -182,7 +182,7 @@ def _line(run: Run, target: Target) -> str:
     return f'<div class="panels">{panel(drawing, f"{count(counts.total)} predictions of {escape(target.label)}")}</div>'
 
 
-def costs(run: Run) -> str:
+def costs(run: PipelineRun) -> str:
     """What each stage cost, and the speed-ups with their formulas."""
     blocks = []
     if run.costs:
@@ -222,7 +222,7 @@ def costs(run: Run) -> str:
     return "".join(blocks)
 
 
-def _break_even(run: Run) -> str:
+def _break_even(run: PipelineRun) -> str:
     fixed_cost = run.metric("cost/fixed_core_seconds")
     if fixed_cost is None:
         fixed_cost = sum(c.core_seconds for c in run.costs if c.stage in FIXED_STAGES)
@@ -255,7 +255,7 @@ def _break_even(run: Run) -> str:
     return panel(drawing, heading)
 
 
-def _formulas(run: Run) -> str:
+def _formulas(run: PipelineRun) -> str:
     def show(key: str, text: str | None = None) -> str:
         value = run.metric(key)
         return metric(key, value, None if value is None or text is None else text)

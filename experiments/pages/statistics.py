@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from experiments.pages.run import Predictions
+from experiments.pages.run import TargetPredictions
 from experiments.screening.recheck_statistics import Rate
 from surrogates.learning.conformal import coverage_band
 
@@ -81,7 +81,7 @@ def level_band(calibration: int, test: int, level: float) -> tuple[float, float]
 
 
 @dataclass(frozen=True)
-class Calibration:
+class MeasuredCoverage:
     """Nominal against measured coverage.
 
     Attributes:
@@ -100,8 +100,8 @@ class Calibration:
 
 
 def calibration_curve(
-    calibration: Predictions, test: Predictions, levels: np.ndarray | None = None
-) -> Calibration | None:
+    calibration: TargetPredictions, test: TargetPredictions, levels: np.ndarray | None = None
+) -> MeasuredCoverage | None:
     """Coverage on the test molecules of intervals at every level, rebuilt from the calibration molecules.
 
     The nonconformity score is the error in units of the 90% half-width, which orders molecules as the
@@ -125,7 +125,7 @@ def calibration_curve(
     reach = np.array([ordered[conformal_rank(n, x) - 1] for x in level])
     measured = np.array([(scores[1] <= r).mean() for r in reach])
     bands = np.array([level_band(n, m, float(x)) for x in level]).reshape(-1, 2)
-    return Calibration(level, measured, bands[:, 0], bands[:, 1], n, m)
+    return MeasuredCoverage(level, measured, bands[:, 0], bands[:, 1], n, m)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ _ATOM = re.compile(r"(\[[^\]]+\]|[A-Z][a-z]?|[a-z])([0-9%]*)")
 
 
 @dataclass(frozen=True)
-class Library:
+class EnumeratedLibrary:
     """A library that `write_library` wrote.
 
     Attributes:
@@ -241,7 +241,7 @@ def _finish(texts: list[str]) -> list[str]:
 
 def write_library(
     path: Path, size: int, *, workers: int = 2, seed: int = 0, progress: bool = True, chunk: int = 8192
-) -> Library:
+) -> EnumeratedLibrary:
     """Write distinct, valid molecules of at most `MOST_ATOMS` heavy atoms, as canonical SMILES in random order.
 
     The same size and seed give the same file, whatever the number of workers.
@@ -295,7 +295,7 @@ def write_library(
                 break
     if len(seen) < size:
         raise InputError(f"{size:,} molecules are asked for, {len(seen):,} are distinct", where="library.size")
-    return Library(path, len(seen), total, time.perf_counter() - start)
+    return EnumeratedLibrary(path, len(seen), total, time.perf_counter() - start)
 
 
 def refuse_other_size(path: Path, size: int) -> None:

@@ -18,7 +18,7 @@ from data.files import listed_path
 from data.identity import molecule_keys
 from experiments.application.ledger import Ledger
 from experiments.pipelines.held_out import predict
-from experiments.pipelines.labelling import Labels
+from experiments.pipelines.labelling import SimulatedLabels
 from experiments.screening.ledger import result_parts
 from experiments.screening.readings import StandardForms
 from experiments.screening.recheck_statistics import Rate, break_even, enrichment, enrichment_at_least
@@ -37,7 +37,7 @@ class Rechecked:
 
 def recheck(
     surrogate: MolecularSurrogate,
-    label: Callable[[list[str], list[str]], Labels],
+    label: Callable[[list[str], list[str]], SimulatedLabels],
     objective: Objective,
     targets: Sequence[str],
     run_dir: Path,
@@ -127,7 +127,7 @@ def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str]) -> dict[str, fl
     return metrics
 
 
-def label_metrics(name: str, labels: Labels) -> dict[str, float]:
+def label_metrics(name: str, labels: SimulatedLabels) -> dict[str, float]:
     """Counts and cost (core-seconds) of the labels of one fidelity."""
     done, failed = len(labels.smiles), len(labels.failed)
     return {
@@ -141,7 +141,7 @@ def label_metrics(name: str, labels: Labels) -> dict[str, float]:
 FIXED_STAGES = ("cheap labels", "expensive labels", "pretraining", "fine-tuning")
 
 
-def cost_metrics(ledger: Ledger, cheap: Labels, expensive: Labels) -> dict[str, float]:
+def cost_metrics(ledger: Ledger, cheap: SimulatedLabels, expensive: SimulatedLabels) -> dict[str, float]:
     """Costs per molecule, speed-ups and the break-even count.
 
     The cost per molecule of the expensive simulator is the mean over the labels of this run, conformers and failures

@@ -20,7 +20,7 @@ from surrogates.properties.surrogate import MolecularSurrogate
 
 
 @dataclass(frozen=True)
-class Comparison:
+class HeldOutLabels:
     """Molecules with labels of the expensive simulator, and everything that predictions are compared with.
 
     Attributes:
@@ -52,7 +52,7 @@ def predict(surrogate: MolecularSurrogate, smiles: Sequence[str]) -> dict[str, n
     return surrogate.predict_table(table)
 
 
-def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed: int) -> dict[str, float]:
+def evaluate(surrogate: MolecularSurrogate, case: HeldOutLabels, out: Path, *, seed: int) -> dict[str, float]:
     """Score the surrogate and every baseline on the test part, and save every prediction.
 
     Args:
@@ -91,7 +91,7 @@ def evaluate(surrogate: MolecularSurrogate, case: Comparison, out: Path, *, seed
 
 def learning_curve(
     fit: Callable[[Int[np.ndarray, " train"]], MolecularSurrogate],
-    case: Comparison,
+    case: HeldOutLabels,
     counts: Sequence[int],
     *,
     seed: int,

@@ -18,7 +18,7 @@ from simulators.campaigns.summary import CampaignSummary
 
 
 @dataclass(frozen=True)
-class Labels:
+class SimulatedLabels:
     """Successful simulations, in the order of the request.
 
     Attributes:
@@ -39,11 +39,11 @@ class Labels:
     seconds: Float[np.ndarray, " molecule"]
     failed: list[tuple[str, str, str]]
 
-    def take(self, names: Sequence[str]) -> Labels:
+    def take(self, names: Sequence[str]) -> SimulatedLabels:
         """The labels of those SMILES in `names` that have one, in the order of `names`."""
         where = {s: i for i, s in enumerate(self.smiles)}
         rows = [where[s] for s in names if s in where]
-        return Labels(
+        return SimulatedLabels(
             [self.smiles[i] for i in rows],
             {t: v[rows] for t, v in self.values.items()},
             self.units,
@@ -62,7 +62,7 @@ def label(
     config: CampaignConfig,
     *,
     key: str = "campaign",
-) -> tuple[Labels, CampaignSummary]:
+) -> tuple[SimulatedLabels, CampaignSummary]:
     """Simulate each of `smiles`, or take its record from the store, and collect `targets`.
 
     Requests are canonical SMILES, so that a molecule is simulated once however it is written. `key` is the key of
@@ -83,7 +83,7 @@ def label(
     rows = np.array([place[asked[s]] for s in kept], np.int64)
     failed = [(s, place[asked[s]]) for s in asked if not ok[place[asked[s]]]]
     return (
-        Labels(
+        SimulatedLabels(
             kept,
             {t: answers.column(t)[rows] for t in targets},
             units,

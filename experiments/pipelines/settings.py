@@ -51,7 +51,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class Recheck:
+class RecheckCounts:
     """`recheck`: number of the best and of random candidates that are simulated."""
 
     top: int = 20
@@ -80,7 +80,7 @@ class PipelineSettings(StageSettings):
     finetune: Any = MISSING
     objective: Any = MISSING
     screen: Best = field(default_factory=Best)
-    recheck: Recheck = field(default_factory=Recheck)
+    recheck: RecheckCounts = field(default_factory=RecheckCounts)
 
     def __post_init__(self) -> None:
         least = {

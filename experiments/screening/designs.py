@@ -22,7 +22,7 @@ from data.formats.text_files import TOO_LONG
 from data.molecules.parquet_rows import parquet_batches, parquet_schema
 from data.rejects import KEPT_TEXT
 from experiments.screening.chunks import Reject, TextChunk, printable
-from experiments.screening.run import Library
+from experiments.screening.run import ScreenInput
 from experiments.screening.sources import (
     PARQUET_SUFFIXES,
     Piece,
@@ -175,7 +175,7 @@ class DrawnDesigns:
         return np.random.default_rng([self.seed, block, 2]).random((BLOCK, len(self.names)))
 
 
-def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> Library:
+def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> ScreenInput:
     """The table of designs at `path`.
 
     Args:
@@ -202,12 +202,12 @@ def designs_in(path: Path, names: Sequence[str], units: Sequence[str] = ()) -> L
             where="candidates",
             remedy="Use .csv or .tsv (also with .gz), or .parquet",
         )
-    return Library(
+    return ScreenInput(
         source, identity(path), path.name, str(path), {"columns": list(names)}, "design", tuple(names), remedy
     )
 
 
-def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int, seed: int) -> Library:
+def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int, seed: int) -> ScreenInput:
     """Designs drawn from ranges.
 
     Raises:
@@ -220,7 +220,7 @@ def designs_drawn(names: Sequence[str], ranges: Mapping[str, Range], count: int,
         )
     source = DrawnDesigns(tuple(names), tuple(ranges[n] for n in names), count, seed)
     facts = {"ranges": {n: asdict(ranges[n]) for n in names}, "count": count, "seed": seed}
-    return Library(source, facts, "sampled", "sampling", {"columns": list(names)}, "design", tuple(names))
+    return ScreenInput(source, facts, "sampled", "sampling", {"columns": list(names)}, "design", tuple(names))
 
 
 def parse_designs(chunk: TextChunk, names: tuple[str, ...], places: tuple[int, ...]) -> Designs:

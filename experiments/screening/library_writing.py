@@ -22,7 +22,7 @@ from data.files import list_as_is, remove_listed, sweep, sync_directory, write_j
 from data.formats.cells import safe_row
 from data.json_files import read_plain
 from data.molecules.graph_tables import GraphTable
-from data.molecules.library import CARD, REMEDY, Part, Prepared, PreparedLibrary, read_part, write_part
+from data.molecules.library import CARD, REMEDY, LibraryPart, Prepared, PreparedLibrary, read_part, write_part
 from data.plain import to_plain
 from data.terminal import progress_bar
 from experiments.application.stage import show_readings
@@ -73,7 +73,7 @@ class _Done:
     """Content of `progress.json`: the parts so far, and the position of the source after them."""
 
     identity: dict[str, object]
-    parts: list[Part]
+    parts: list[LibraryPart]
     rows: int
     position: int
     line: int

@@ -31,7 +31,7 @@ STORE = "recheck.zarr"
 
 
 @dataclass(frozen=True)
-class Recheck:
+class RecheckSettings:
     """How designs are re-checked; the keys of `recheck`.
 
     Attributes:
@@ -72,7 +72,7 @@ def recheck_designs(
     simulator: Simulator,
     out: Path,
     objective: Objective,
-    how: Recheck,
+    how: RecheckSettings,
     *,
     progress: bool = True,
 ) -> dict[str, float]:

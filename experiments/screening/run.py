@@ -42,7 +42,16 @@ from experiments.screening.summary import ScreenSummary, show_summary
 from experiments.screening.workers import ParserPool, in_order
 from simulators.chemistry.standardise import check_steps
 
-__all__ = ["Library", "Objective", "ScreenConfig", "ScreenSummary", "hits", "screen", "screen_library", "targets_of"]
+__all__ = [
+    "Objective",
+    "ScreenConfig",
+    "ScreenInput",
+    "ScreenSummary",
+    "hits",
+    "screen",
+    "screen_library",
+    "targets_of",
+]
 
 #: Rows that are parsed and predicted before time is measured, so that everything is compiled.
 WARM_UP_ROWS = 2048
@@ -70,7 +79,7 @@ class TableSurrogate(Protocol):
 
 
 @dataclass(frozen=True)
-class Library:
+class ScreenInput:
     """Candidates to be screened.
 
     Attributes:
@@ -177,7 +186,7 @@ def screen(
     steps = config.standardise
     if isinstance(source, LibrarySource):
         steps = standard_of(source.library.source, steps, str(candidates))
-    library = Library(
+    library = ScreenInput(
         source,
         identity(candidates),
         candidates.name,
@@ -191,7 +200,7 @@ def screen(
 
 
 def screen_library(
-    surrogate: TableSurrogate, library: Library, out: Path, config: ScreenConfig, *, progress: bool = True
+    surrogate: TableSurrogate, library: ScreenInput, out: Path, config: ScreenConfig, *, progress: bool = True
 ) -> ScreenSummary:
     """Screen candidates of any kind; see `screen`.
 
@@ -241,7 +250,7 @@ class _Session:
     """One session of a screen: from the last committed part to the end of the file."""
 
     surrogate: TableSurrogate
-    library: Library
+    library: ScreenInput
     sink: Sink
     best: TopK
     config: ScreenConfig
@@ -342,7 +351,7 @@ class _Session:
         bar.update(1)
 
 
-def _candidate_keys(library: Library) -> Callable[[pa.Table], list[str]] | None:
+def _candidate_keys(library: ScreenInput) -> Callable[[pa.Table], list[str]] | None:
     """The function whose keys identify molecules; None for designs, of which every row counts."""
     if "smiles" not in library.named:
         return None

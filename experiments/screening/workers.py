@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 
 from data.molecules.graph_tables import GraphTable
-from data.processes.parsing import LIMITS, START_TIMEOUT_S, DiedError, Lane, Limits
+from data.processes.parsing import LIMITS, START_TIMEOUT_S, DiedError, Lane, RowLimits
 from experiments.screening.chunks import Chunk, Encoded, encode_chunk, reject_chunk
 
 A = TypeVar("A")
@@ -30,7 +30,7 @@ class ParserPool:
     """
 
     def __init__(
-        self, workers: int, *, niceness: int = 0, standardise: tuple[str, ...] = (), limits: Limits = LIMITS
+        self, workers: int, *, niceness: int = 0, standardise: tuple[str, ...] = (), limits: RowLimits = LIMITS
     ) -> None:
         self._standardise = standardise
         self._niceness, self._limits = niceness, limits

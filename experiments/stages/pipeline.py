@@ -35,7 +35,7 @@ from experiments.pipelines import funnel
 from experiments.pipelines import held_out as evaluation
 from experiments.pipelines.baselines import morgan_counts
 from experiments.pipelines.enumeration import refuse_other_size, write_library
-from experiments.pipelines.labelling import Labels, label
+from experiments.pipelines.labelling import SimulatedLabels, label
 from experiments.pipelines.selection import diverse, reservoir
 from experiments.pipelines.settings import PipelineSettings, refuse_unanswerable
 from experiments.screening.objective import read_objective
@@ -66,7 +66,7 @@ class Method:
     store: Path
     key: str = "campaign"
 
-    def label(self, smiles: list[str], targets: list[str]) -> Labels:
+    def label(self, smiles: list[str], targets: list[str]) -> SimulatedLabels:
         """Labels of `smiles`; those that are in the store are not simulated again."""
         return label(self.simulator, smiles, targets, self.store, self.campaign, key=self.key)[0]
 
@@ -150,14 +150,14 @@ def cores() -> int:
 
 
 def comparison(
-    expensive: Labels, cheap: Labels, picked: list[str], held_out: list[str], calibration: int
-) -> evaluation.Comparison:
+    expensive: SimulatedLabels, cheap: SimulatedLabels, picked: list[str], held_out: list[str], calibration: int
+) -> evaluation.HeldOutLabels:
     """The molecules with labels of both fidelities: the picked ones for training, the others held out."""
     train, rest = expensive.take(picked).smiles, expensive.take(held_out).smiles
     smiles = train + rest
     edges = np.cumsum([len(train), min(calibration, len(rest) // 2)])
     train_rows, calibration_rows, test_rows = np.split(np.arange(len(smiles)), edges)
-    return evaluation.Comparison(
+    return evaluation.HeldOutLabels(
         smiles,
         {"train": train_rows, "calibration": calibration_rows, "test": test_rows},
         expensive.take(smiles).values,
@@ -168,7 +168,7 @@ def comparison(
 
 
 def pretrain(
-    labels: Labels, model: MolecularConfig, config: TrainConfig, run_dir: Path, seed: int
+    labels: SimulatedLabels, model: MolecularConfig, config: TrainConfig, run_dir: Path, seed: int
 ) -> MolecularSurrogate:
     """A surrogate of the cheap simulator; 5% of its labels stop the training early."""
     table = graphs(labels.smiles, "labels of the cheap simulator")

@@ -20,7 +20,7 @@ from experiments.pages.page import write_report
 from experiments.screening.cascade.command import run_cascade
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
 from experiments.screening.objective import read_objective
-from experiments.screening.recheck_designs import Recheck, recheck_designs
+from experiments.screening.recheck_designs import RecheckSettings, recheck_designs
 from experiments.screening.run import ScreenConfig, screen_library
 from experiments.screening.run import screen as screen_file
 from experiments.screening.sources import unused_of_candidates
@@ -117,7 +117,7 @@ def _screen_designs(
     Raises:
         InputError: the surrogate has no intervals, or the candidates or ranges have other parameters.
     """
-    recheck = build(Recheck, config.recheck, where="recheck")
+    recheck = build(RecheckSettings, config.recheck, where="recheck")
     layout, out = surrogate.facts.layout, Path(settings.out)
     if lacking := [t for t in surrogate.targets if t not in surrogate.facts.conformal]:
         raise InputError(

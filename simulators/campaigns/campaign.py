@@ -26,11 +26,11 @@ from data.terminal import progress_bar
 from simulators.adapter import DeclaresCost, Simulator
 from simulators.campaigns.config import CampaignConfig as CampaignConfig
 from simulators.campaigns.crew import Crew
-from simulators.campaigns.outlook import Outlook, Trial
+from simulators.campaigns.outlook import FirstRequests, Outlook
 from simulators.campaigns.slot import Job
 from simulators.campaigns.summary import CampaignSummary, Reasons
 from simulators.workers.interrupts import Interrupts
-from simulators.workers.worker import Answer, request_values
+from simulators.workers.worker import WorkerAnswer, request_values
 
 #: Separates the key of a request and the number of a later attempt, after a recorded failure.
 AGAIN = "+"
@@ -132,11 +132,11 @@ class _Campaign:
     job_seconds: float = 0.0
     core_seconds: float = 0.0
     reasons: Reasons = field(default_factory=Reasons)
-    trial: Trial = field(init=False)
+    trial: FirstRequests = field(init=False)
     crew: Crew = field(init=False)
 
     def __post_init__(self) -> None:
-        self.trial = Trial(self.config.give_up_after, self.total, str(self.records.path), self.key)
+        self.trial = FirstRequests(self.config.give_up_after, self.total, str(self.records.path), self.key)
         self.crew = Crew(self.pickled, self.config, self._record)
 
     def run(self, inputs: Iterator[xr.Dataset]) -> CampaignSummary:
@@ -214,7 +214,7 @@ class _Campaign:
                 self.cached += 1
                 self._ended(state, said)
 
-    def _record(self, job: Job, answer: Answer) -> None:
+    def _record(self, job: Job, answer: WorkerAnswer) -> None:
         spent = job.core_seconds if self.declared is None else self.declared
         facts: dict[str, Any] = {
             "status": answer.status,

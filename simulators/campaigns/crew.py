@@ -14,7 +14,7 @@ from data.spec import SimulationError
 from simulators.campaigns.config import RETRIED, CampaignConfig
 from simulators.campaigns.slot import Job, Slot
 from simulators.workers.channel import GarbledError
-from simulators.workers.worker import Answer, Unloadable, Worker, unpack
+from simulators.workers.worker import Unloadable, Worker, WorkerAnswer, unpack
 
 #: Interval between checks of time limits, s.
 POLL_S = 0.1
@@ -39,7 +39,7 @@ class Crew:
 
     pickled: bytes
     config: CampaignConfig
-    record: Callable[[Job, Answer], None]
+    record: Callable[[Job, WorkerAnswer], None]
     slots: list[Slot] = field(default_factory=list)
 
     def close(self) -> None:
@@ -153,7 +153,7 @@ class Crew:
             self._replace(slot, "crashed", f"its answer is damaged: {error}; killed", again=True)
             return True
         assert slot.job is not None
-        if isinstance(received, Answer):
+        if isinstance(received, WorkerAnswer):
             job = slot.job
             job.seconds += received.seconds
             job.core_seconds += received.core_seconds
@@ -203,4 +203,4 @@ class Crew:
             self._hand_over(slot)
             return
         slot.job = None
-        self.record(job, Answer(kind, {}, message, json.dumps(details or {}), spent, used))
+        self.record(job, WorkerAnswer(kind, {}, message, json.dumps(details or {}), spent, used))

@@ -90,7 +90,7 @@ class Outlook:
 
 
 @dataclass
-class Trial:
+class FirstRequests:
     """Ends a campaign when more than half of its first requests fail.
 
     Attributes:

@@ -19,7 +19,7 @@ from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
 from data.errors import InputError
 from data.molecules.featurise import reject_reason
 from data.molecules.smiles import parse_smiles, text_refusal
-from data.processes.parsing import Lane, Limits, Lost, each
+from data.processes.parsing import Lane, Lost, RowLimits, each
 from data.spec import SimulationError
 from simulators.chemistry.fragments import embed_apart, refuse_contacts
 from simulators.chemistry.standardise import apply_steps, check_steps
@@ -107,7 +107,7 @@ def embed_foreign(smiles: str, config: ConformerConfig) -> Geometry:
     """
     reason = text_refusal(smiles)
     if reason is None:
-        lane = Lane(Limits(EMBEDDING_SECONDS), modules=(__name__,))
+        lane = Lane(RowLimits(EMBEDDING_SECONDS), modules=(__name__,))
         try:
             [outcome] = each(partial(_geometry, config=config), [smiles], lane=lane)
         finally:

@@ -113,15 +113,15 @@ class Mechanism:
             InputError: there is none, or it needs other files or code.
         """
         places = [Path(), *map(Path, self._cantera.get_data_directories())]
-        found = [place / self.mechanism for place in places if (place / self.mechanism).is_file()]
-        if not found:
+        files = [place / self.mechanism for place in places if (place / self.mechanism).is_file()]
+        if not files:
             raise InputError(
                 f"no such file: {self.mechanism}",
                 where="simulator.mechanism",
                 remedy="Give the path of a mechanism of Cantera in YAML; `ck2yaml` converts CHEMKIN files",
             )
         try:
-            content = yaml.load(found[0].read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            content = yaml.load(files[0].read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
         except (yaml.YAMLError, ValueError, OSError) as error:
             text = " ".join(str(error).split())
             raise InputError(f"cannot be read: {text}", where=self.mechanism, remedy="Give a file in YAML") from error
@@ -132,7 +132,7 @@ class Mechanism:
         if "extensions" in content or others:
             what = "code (`extensions`)" if "extensions" in content else f"another file ({others[0]})"
             raise InputError(f"needs {what}", where=self.mechanism, remedy="Give a mechanism that is whole in one file")
-        return found[0]
+        return files[0]
 
     @cached_property
     def gas(self) -> Any:

@@ -36,7 +36,7 @@ def frame(payload: bytes) -> list[bytes]:
     return [_HEAD.pack(MAGIC, len(payload), zlib.crc32(payload)), payload]
 
 
-class Channel:
+class WorkerConnection:
     """The campaign's end of a connection, which never blocks.
 
     Args:

@@ -28,7 +28,7 @@ from data.processes.processor import living_seconds, tree_seconds
 from data.spec import SimulationError, Spec, check, dataset
 from simulators.adapter import Simulator
 from simulators.workers import channel
-from simulators.workers.channel import Channel
+from simulators.workers.channel import WorkerConnection
 from simulators.workers.guarded import Ended, Guarded
 from simulators.workers.scratch import Scratch
 
@@ -44,7 +44,7 @@ MESSAGE = 4000
 
 
 @dataclass(frozen=True)
-class Answer:
+class WorkerAnswer:
     """The answer to a request, or its failure.
 
     Attributes:
@@ -84,7 +84,7 @@ class Unloadable:
     message: str
 
 
-def unpack(payload: bytes) -> Answer | Ready | Unloadable:
+def unpack(payload: bytes) -> WorkerAnswer | Ready | Unloadable:
     """Parse a message of a worker.
 
     Raises:
@@ -93,7 +93,7 @@ def unpack(payload: bytes) -> Answer | Ready | Unloadable:
     facts, arrays = channel.unpack(payload)
     try:
         if "answer" in facts:
-            return Answer(**{**facts["answer"], "values": arrays})
+            return WorkerAnswer(**{**facts["answer"], "values": arrays})
         if "ready" in facts:
             return Ready(float(facts["ready"]))
         return Unloadable(str(facts["unloadable"]))
@@ -101,7 +101,7 @@ def unpack(payload: bytes) -> Answer | Ready | Unloadable:
         raise channel.GarbledError(f"it cannot be read: {error}") from error
 
 
-def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = None) -> Answer:
+def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = None) -> WorkerAnswer:
     """Run a simulator on the values of a request; every failure becomes an answer too.
 
     Args:
@@ -115,8 +115,8 @@ def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = 
         counted = _counted(guard)
         return time.perf_counter() - start, counted - before, counted
 
-    def failed(kind: str, message: str, details: Mapping[str, Any]) -> Answer:
-        return Answer(kind, {}, message[:MESSAGE], _json(details), *spent())
+    def failed(kind: str, message: str, details: Mapping[str, Any]) -> WorkerAnswer:
+        return WorkerAnswer(kind, {}, message[:MESSAGE], _json(details), *spent())
 
     try:
         try:
@@ -129,7 +129,7 @@ def answer(simulator: Simulator, values: Mapping[str, Any], guard: int | None = 
         except SimulationError as error:
             # The request was valid, but the answer does not fit the spec.
             return failed("crashed", f"the answer does not fit the spec: {error.message}", {})
-        return Answer("ok", outputs, "", str(result.attrs.get("log", "{}")), *spent())
+        return WorkerAnswer("ok", outputs, "", str(result.attrs.get("log", "{}")), *spent())
     except SimulationError as error:
         return failed(error.kind, str(error.message), error.details)
     except MemoryError as error:
@@ -245,7 +245,7 @@ class Worker:
     simulator: bytes
     threads: int
     scratch_mb: int | None = None
-    channel: Channel = field(init=False)
+    channel: WorkerConnection = field(init=False)
     scratch: Scratch = field(init=False)
     _guarded: Guarded = field(init=False)
 
@@ -265,7 +265,7 @@ class Worker:
             handed=[handed],
             file_bytes=None if self.scratch_mb is None else self.scratch_mb * 10**6,
         )
-        self.channel = Channel(ours)
+        self.channel = WorkerConnection(ours)
         self.channel.send(self.simulator)
 
     def request(self, values: Mapping[str, Any]) -> None:

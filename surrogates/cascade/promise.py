@@ -129,7 +129,7 @@ def stage_thresholds(calibration: Calibration, promise: Promise) -> list[StageTh
 
     Uniform draws are tested exactly, others by betting.
     """
-    found = []
+    thresholds = []
     recall, delta = promise.stage_recall, promise.stage_delta
     for number in range(promise.stages):
         labels = calibration.stage(number)
@@ -147,5 +147,5 @@ def stage_thresholds(calibration: Calibration, promise: Promise) -> list[StageTh
         bound = 1 - recall if threshold is not None else float((scores == -np.inf).any())
         if calibration.weights is None:
             bound = min(bound, share_lost_bound(lost, hits, delta)) if threshold is not None else bound
-        found.append(StageThreshold(cut, hits, lost, gone / every if every else 0.0, bound, 1 - delta))
-    return found
+        thresholds.append(StageThreshold(cut, hits, lost, gone / every if every else 0.0, bound, 1 - delta))
+    return thresholds

@@ -35,7 +35,7 @@ from data.processes.processor import tree_seconds
 from data.sphere.states import VARIABLES
 from data.sphere.windows import WindowStore
 from data.terminal import progress_bar
-from surrogates.forecasts.config import WeatherFacts
+from surrogates.forecasts.config import ForecastFacts
 from surrogates.forecasts.model import Usual, WeatherModel, rollout
 from surrogates.forecasts.networks.spectral import FAINTEST, average_pairs, coefficient_mask, gain_energy, mean_energy
 from surrogates.forecasts.sun import clock
@@ -247,7 +247,7 @@ def adjust_climate(
     return Adjusted(adjusted, *spent(), int(carry.restarts))
 
 
-def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: float, facts: WeatherFacts) -> _Target:
+def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: float, facts: ForecastFacts) -> _Target:
     assert model.harmonics is not None
     zonal = truth.zonal
     if facts.config.mirror:

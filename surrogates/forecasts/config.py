@@ -208,7 +208,7 @@ class LeadBands:
 
 
 @dataclass(frozen=True)
-class WeatherFacts:
+class ForecastFacts:
     """The facts that are saved with the weights of a forecaster.
 
     Attributes:

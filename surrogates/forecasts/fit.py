@@ -16,7 +16,7 @@ from data.sphere.statistics import Moments
 from data.sphere.windows import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
-from surrogates.forecasts.config import LeadBands, WeatherConfig, WeatherFacts
+from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
 from surrogates.forecasts.lead_times import times_learned
 from surrogates.forecasts.model import WeatherModel, WeatherScale
 from surrogates.forecasts.networks.harmonics import Harmonics
@@ -197,7 +197,7 @@ def fit_weather(
         raise InputError(str(error), where="surrogate") from error
     # The climate is adjusted once the networks are trained, so training begins without the adjustment.
     plain = replace(config, adjust_days=0.0)
-    facts = WeatherFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
+    facts = ForecastFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
     if layout.calendar:
         hours_of_day, months = times_learned(store.times[train[0] : train[1]])
         facts = replace(facts, times_of_day=hours_of_day, months=months)

@@ -15,7 +15,7 @@ from data.errors import InputError
 from data.near import did_you_mean
 from data.sphere.names import AT_SURFACE, DIMS, ON_LEVELS
 from data.sphere.states import LATITUDE, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
-from surrogates.forecasts.config import WeatherFacts
+from surrogates.forecasts.config import ForecastFacts
 
 #: How far a value may lie beyond the extremes of the training data, in units of their range: without a warning, and at
 #: all.
@@ -104,7 +104,7 @@ def _refuse_other_names(state: xr.Dataset, layout: WeatherLayout) -> None:
 
 
 def beyond_learned(
-    states: Float[np.ndarray, "*any latitude longitude channel"], facts: WeatherFacts
+    states: Float[np.ndarray, "*any latitude longitude channel"], facts: ForecastFacts
 ) -> tuple[list[str], list[str]]:
     """Channels whose values lie beyond those of the training data: by more than `NEAR`, and by more than `FAR` ranges.
 
@@ -130,7 +130,7 @@ def beyond_learned(
     return near, far
 
 
-def refuse_beyond(states: Float[np.ndarray, "*any latitude longitude channel"], facts: WeatherFacts) -> list[str]:
+def refuse_beyond(states: Float[np.ndarray, "*any latitude longitude channel"], facts: ForecastFacts) -> list[str]:
     """Refuse states far beyond the training data; channels that lie somewhat beyond it are returned as phrases.
 
     Raises:
@@ -151,7 +151,7 @@ def clock_text(hour: float) -> str:
     return f"{minutes // 60:02d}:{minutes % 60:02d}"
 
 
-def refuse_other_times(times: np.ndarray, steps: int, facts: WeatherFacts) -> list[str]:
+def refuse_other_times(times: np.ndarray, steps: int, facts: ForecastFacts) -> list[str]:
     """Refuse hours of the day that have no usual state; other times that the training did not have become phrases.
 
     Args:

@@ -25,7 +25,7 @@ from jaxtyping import Array, Float
 from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
-from surrogates.forecasts.config import WeatherFacts
+from surrogates.forecasts.config import ForecastFacts
 from surrogates.forecasts.lead_times import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.model import WeatherModel, rollout
 from surrogates.forecasts.sun import clock
@@ -39,7 +39,7 @@ MEMBER = "number"
 NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
-class Forecaster(TrainedSurrogate[WeatherModel, WeatherFacts]):
+class Forecaster(TrainedSurrogate[WeatherModel, ForecastFacts]):
     """A trained weather model with its facts; a `simulators.adapter.Simulator`.
 
     Args:
@@ -48,9 +48,9 @@ class Forecaster(TrainedSurrogate[WeatherModel, WeatherFacts]):
     """
 
     KIND = "forecasts"
-    FACTS = WeatherFacts
+    FACTS = ForecastFacts
 
-    def __init__(self, model: WeatherModel, facts: WeatherFacts) -> None:
+    def __init__(self, model: WeatherModel, facts: ForecastFacts) -> None:
         super().__init__(model, facts)
         self._compiled: dict[int, Any] = {}
 

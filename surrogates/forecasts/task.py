@@ -71,7 +71,7 @@ def split_in_time(states: int, parts: list[Any]) -> dict[str, tuple[int, int]]:
 
 
 @dataclass(frozen=True)
-class Windows:
+class TrainingWindows:
     """The states of a training.
 
     Attributes:
@@ -92,7 +92,7 @@ class WindowParts:
         spans: [start, stop) of each part.
     """
 
-    read: Windows
+    read: TrainingWindows
     spans: Mapping[str, tuple[int, int]]
 
     def span(self, name: str) -> tuple[int, int] | None:
@@ -102,7 +102,7 @@ class WindowParts:
 
 
 @dataclass(frozen=True)
-class ForecastTask(Task[Windows, WindowParts, Forecaster]):
+class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
     """A training on states in the order of time, from fresh weights or from those of a trained forecaster.
 
     Attributes:
@@ -143,12 +143,14 @@ class ForecastTask(Task[Windows, WindowParts, Forecaster]):
         others = {f"tune.{name}": why for name in ("head", "replay", "frozen_body")}
         return {"baseline": super().unused_in_training(settings)["baseline"], **others}
 
-    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> Windows:
+    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> TrainingWindows:
         """The stores of `data.file` and `data.also`."""
         store = WindowStore.open(existing_file(self.data.file, "data.file"))
-        return Windows(store, tuple(WindowStore.open(existing_file(path, "data.also")) for path in self.data.also))
+        return TrainingWindows(
+            store, tuple(WindowStore.open(existing_file(path, "data.also")) for path in self.data.also)
+        )
 
-    def split(self, data: Windows, run_dir: Path, *, progress: bool = True) -> WindowParts:
+    def split(self, data: TrainingWindows, run_dir: Path, *, progress: bool = True) -> WindowParts:
         """Split the states into parts that follow each other in time."""
         return WindowParts(data, split_in_time(len(data.store), self.data.parts))
 

@@ -25,7 +25,7 @@ S = TypeVar("S", bound=Samples)
 
 
 @dataclass(frozen=True)
-class Read(Generic[S]):
+class SampleSets(Generic[S]):
     """The samples of a training.
 
     Attributes:
@@ -47,7 +47,7 @@ class SampleParts(Generic[S]):
         rows: rows of each part.
     """
 
-    whole: Read[S]
+    whole: SampleSets[S]
     keys: Sequence[str]
     rows: Mapping[str, np.ndarray]
 
@@ -77,7 +77,7 @@ class SampleParts(Generic[S]):
 
 
 @dataclass(frozen=True)
-class SampleTask(Task[Read[S], SampleParts[S], Trained], Generic[S, Trained]):
+class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Trained]):
     """A training on samples of one kind.
 
     Attributes:
@@ -121,16 +121,16 @@ class SampleTask(Task[Read[S], SampleParts[S], Trained], Generic[S, Trained]):
         """Smallest number of samples to train on."""
         return self.LEAST
 
-    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> Read[S]:
+    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> SampleSets[S]:
         """The samples of `data.file`, and those of each file of `data.test` by the stem of its name."""
         tests = [existing_file(name, "data.test") for name in names(self.data.test)]
         refuse_equal_stems(tests, "data.test")
         file = existing_file(self.data.file, "data.file")
         samples = read_samples(file, self.read_file, rejects, readings)
         others = {path.stem: read_samples(path, self.read_file, rejects, readings) for path in tests}
-        return Read(samples, others)
+        return SampleSets(samples, others)
 
-    def split(self, data: Read[S], run_dir: Path, *, progress: bool = True) -> SampleParts[S]:
+    def split(self, data: SampleSets[S], run_dir: Path, *, progress: bool = True) -> SampleParts[S]:
         """Split the samples at random; those of the same inputs stay in one part."""
         for name, other in data.others.items():
             self.refuse_other(data.samples, other, f"data.test: {name}")

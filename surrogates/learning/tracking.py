@@ -48,18 +48,18 @@ class Tracker:
                 self._client.log_param(self._run, name, value)
             elif logged[name] != str(value):
                 self._client.set_tag(self._run, f"resumed.{name}", value)
-        self._known: dict[str, int] = {}
+        self._last_step: dict[str, int] = {}
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Record metrics of a step, unless the run has them: a resumed run repeats the steps since its checkpoint."""
         for name, value in metrics.items():
             name = re.sub(r"[^\w./ :-]", "_", name)
-            if name not in self._known:
+            if name not in self._last_step:
                 before = self._client.get_metric_history(self._run, name)
-                self._known[name] = max((point.step for point in before), default=-1)
-            if step > self._known[name]:
+                self._last_step[name] = max((point.step for point in before), default=-1)
+            if step > self._last_step[name]:
                 self._client.log_metric(self._run, name, value, step=step)
-                self._known[name] = step
+                self._last_step[name] = step
 
     def last_step(self) -> int:
         """The last step of the curves; 0 if there are none."""

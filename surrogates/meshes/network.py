@@ -41,7 +41,7 @@ class MeshNetworkConfig:
             raise ValueError(f"sizes must be at least 1; got {self}")
 
 
-class MLP(nnx.Module):
+class ReluMLP(nnx.Module):
     """Linear layers with ReLU between them, and optionally a layer norm at the end."""
 
     def __init__(self, inputs: int, outputs: int, config: MeshNetworkConfig, rngs: nnx.Rngs, *, norm: bool) -> None:
@@ -65,9 +65,9 @@ class MeshBlock(nnx.Module):
 
     def __init__(self, config: MeshNetworkConfig, rngs: nnx.Rngs) -> None:
         width = config.features
-        self.edge = MLP(width, width, config, rngs, norm=True)
+        self.edge = ReluMLP(width, width, config, rngs, norm=True)
         self.ends = nnx.Linear(width, 2 * width, use_bias=False, rngs=rngs)
-        self.node = MLP(2 * width, width, config, rngs, norm=True)
+        self.node = ReluMLP(2 * width, width, config, rngs, norm=True)
 
     def __call__(
         self, nodes: Float[Array, "mesh node feature"], edges: Float[Array, "mesh edge feature"], batch: MeshBatch
@@ -101,11 +101,11 @@ class MeshNetwork(nnx.Module):
     ) -> None:
         width = config.features
         self.kinds = kinds
-        self.encode_nodes = MLP(feature_width(kinds, parameters), width, config, rngs, norm=True)
-        self.encode_edges = MLP(3, width, config, rngs, norm=True)
+        self.encode_nodes = ReluMLP(feature_width(kinds, parameters), width, config, rngs, norm=True)
+        self.encode_edges = ReluMLP(3, width, config, rngs, norm=True)
         self.blocks = nnx.List([MeshBlock(config, rngs) for _ in range(config.blocks)])
-        self.decode = MLP(width, fields, config, rngs, norm=False)
-        self.readout = MLP((kinds + 1) * width, scalars, config, rngs, norm=False) if scalars else None
+        self.decode = ReluMLP(width, fields, config, rngs, norm=False)
+        self.readout = ReluMLP((kinds + 1) * width, scalars, config, rngs, norm=False) if scalars else None
 
     def __call__(self, batch: MeshBatch) -> tuple[Float[Array, "mesh node field"], Float[Array, "mesh scalar"]]:
         """Standardised fields and scalars; those of padding are 0."""

@@ -80,7 +80,7 @@ class InputScale:
 
 
 @dataclass(frozen=True)
-class ParametricFacts:
+class ParameterFacts:
     """Metadata that is saved with the weights.
 
     Attributes:

@@ -21,7 +21,7 @@ from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.normalise import Standardise
-from surrogates.parameters.facts import InputScale, ParametricFacts
+from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParametricConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
 from surrogates.parameters.surrogate import ParametricSurrogate
@@ -138,7 +138,7 @@ def fit_parametric(
     quantities = Quantities.of(layout, config)
     outputs = Standardise.fit(layout.targets, quantities.learned(train.labels))
     domain = Box.of(layout.columns, train.values)
-    facts = ParametricFacts(config, layout, inputs, outputs, domain, train.fingerprint)
+    facts = ParameterFacts(config, layout, inputs, outputs, domain, train.fingerprint)
     mesh = mesh or data_mesh()
     # The batch is no longer than the data, or it would be filled with rows of weight 0.
     size = -(-min(training.batch_size, len(train)) // mesh.size) * mesh.size

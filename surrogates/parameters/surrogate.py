@@ -17,7 +17,7 @@ from jaxtyping import Float
 from data.spec import Spec, Variable, check
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
 from surrogates.learning.step import count_compilations
-from surrogates.parameters.facts import ParametricFacts
+from surrogates.parameters.facts import ParameterFacts
 from surrogates.parameters.network import Perceptrons
 from surrogates.trained import TrainedSurrogate, refuse_not_finite
 
@@ -26,7 +26,7 @@ BATCH = 8192
 SMALL_BATCH = 64
 
 
-class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParametricFacts]):
+class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
     """A trained ensemble, which implements `surrogates.trained.Surrogate`.
 
     Args:
@@ -35,9 +35,9 @@ class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParametricFacts]):
     """
 
     KIND = "parameters"
-    FACTS = ParametricFacts
+    FACTS = ParameterFacts
 
-    def __init__(self, model: Perceptrons, facts: ParametricFacts) -> None:
+    def __init__(self, model: Perceptrons, facts: ParameterFacts) -> None:
         super().__init__(model, facts)
         graph = self._graph
 

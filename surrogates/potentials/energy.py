@@ -34,7 +34,7 @@ GATE = 4.0
 LENGTH_FLOOR = 1e-4
 
 
-class Answer(NamedTuple):
+class EnergyAndForces(NamedTuple):
     """Energies, forces and virials of M molecules of N atoms from the E members of an ensemble.
 
     Attributes:
@@ -89,13 +89,13 @@ class EnergyModel(nnx.Module):
         self.long_range = long_range
         self.networks = stack_members(lambda rngs: Member(config, len(release), long_range, rngs), members, rngs)
 
-    def __call__(self, system: System) -> Answer:
+    def __call__(self, system: System) -> EnergyAndForces:
         """Energies, forces and, for periodic systems, virials of each member."""
 
-        def answer(member: Member) -> Answer:
+        def answer(member: Member) -> EnergyAndForces:
             return differentiate(lambda moved: self._atomic(member, moved)[0], system)
 
-        answers: Answer = apply_members(self.networks, self.members, answer)
+        answers: EnergyAndForces = apply_members(self.networks, self.members, answer)
         return answers
 
     def last_layer(self, system: System) -> tuple[Float[Array, "M N"], Float[Array, "M N C"]]:
@@ -121,7 +121,7 @@ class EnergyModel(nnx.Module):
         return jnp.where(real, atomic, 0.0), jnp.where(real[..., None], opened[..., None] * last, 0.0)
 
 
-def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: System) -> Answer:
+def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: System) -> EnergyAndForces:
     """Differentiate energies with respect to positions and, if the system is periodic, to strain.
 
     Args:
@@ -129,7 +129,7 @@ def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: Syste
         system: where they are evaluated.
 
     Returns:
-        An `Answer` without the axis of members.
+        An `EnergyAndForces` without the axis of members.
     """
 
     def total(x: Float[Array, "M N 3"], strain: Float[Array, "M 3 3"] | None) -> tuple[Array, Array]:
@@ -147,10 +147,10 @@ def differentiate(atomic: Callable[[System], Float[Array, "M N"]], system: Syste
 
     if system.offsets is None:
         (_, energies), slope = jax.value_and_grad(total, has_aux=True)(system.positions, None)
-        return Answer(energies, -slope, None)
+        return EnergyAndForces(energies, -slope, None)
     still = jnp.zeros((system.numbers.shape[0], 3, 3), system.positions.dtype)
     (_, energies), (slope, virial) = jax.value_and_grad(total, argnums=(0, 1), has_aux=True)(system.positions, still)
-    return Answer(energies, -slope, virial)
+    return EnergyAndForces(energies, -slope, virial)
 
 
 def evaluate(model: EnergyModel, batch: StructureBatch) -> tuple[Float[Array, "E M"], Float[Array, "E M N 3"]]:

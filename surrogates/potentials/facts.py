@@ -107,7 +107,7 @@ class Head:
 
 
 @dataclass(frozen=True)
-class Facts:
+class PotentialFacts:
     """Metadata that is saved with the weights.
 
     Attributes:
@@ -154,7 +154,7 @@ class Facts:
         """sum_a t[z_a] of the head that answers, eV, in float64."""
         return self.references.energy(structures)
 
-    def with_head(self, **changes: Any) -> Facts:
+    def with_head(self, **changes: Any) -> PotentialFacts:
         """A copy in which some entries of the head that answers are replaced, such as `energy` or `forces`."""
         return replace(self, heads={**self.heads, self.active: replace(self.head, **changes)})
 

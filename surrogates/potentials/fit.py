@@ -24,7 +24,7 @@ from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.potentials.energy import EnergyModel
-from surrogates.potentials.facts import Facts, Head, PotentialConfig
+from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.last_layer import distance, fit_last_layer
 from surrogates.potentials.references import References
 from surrogates.potentials.surrogate import Potential
@@ -118,7 +118,7 @@ def fit_potential(
     )
     residual = _residual(train, references)
     if tune is None:
-        facts = Facts(config, _scale(residual), {head: new_head}, head)
+        facts = PotentialFacts(config, _scale(residual), {head: new_head}, head)
         model = facts.model(training.seed)
     else:
         facts, model = _add_head(tune.potential, head, new_head, config, training.seed)
@@ -151,7 +151,7 @@ def fit_potential(
 
 def _with_error_bars(
     model: EnergyModel,
-    facts: Facts,
+    facts: PotentialFacts,
     residual: Structures,
     valid: Structures | None,
     calibration: Structures | None,
@@ -242,7 +242,7 @@ def _resumed_references(references: References, train: Structures, head: str) ->
 
 def _add_head(
     old: Potential, head: str, new_head: Head, config: PotentialConfig, seed: int
-) -> tuple[Facts, EnergyModel]:
+) -> tuple[PotentialFacts, EnergyModel]:
     """Facts and weights with one more head, whose initial weights are those of the head that answers now.
 
     Raises:
@@ -256,7 +256,7 @@ def _add_head(
             where="surrogate",
             remedy="Give the settings that it was trained with",
         )
-    facts = Facts(config, old.facts.scale, {**old.facts.heads, head: new_head}, head)
+    facts = PotentialFacts(config, old.facts.scale, {**old.facts.heads, head: new_head}, head)
     fresh = facts.model(seed)
     source = old.facts.index
     graph, state = nnx.split(fresh)
@@ -275,7 +275,7 @@ def _residual(structures: Structures, references: References) -> Structures:
     return structures.with_energy(structures.energy - references.energy(structures))
 
 
-def _replay_residual(replay: Structures, facts: Facts) -> Structures:
+def _replay_residual(replay: Structures, facts: PotentialFacts) -> Structures:
     """Structures of old heads, whose energies are taken above the reference energies of their heads."""
     energy = replay.energy.copy()
     for index, head in enumerate(facts.heads.values()):

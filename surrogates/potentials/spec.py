@@ -36,7 +36,7 @@ OUTPUTS = {
 
 
 @dataclass(frozen=True)
-class Predictions:
+class StructurePredictions:
     """Predictions for a table of M structures with A atoms in all, in its order; None for outputs that are missing.
 
     Attributes:

@@ -29,10 +29,10 @@ from simulators.adapter import Simulator
 from surrogates.learning.devices import shard_batch, side_by_side
 from surrogates.potentials.baseline import baseline_answers
 from surrogates.potentials.energy import EnergyModel
-from surrogates.potentials.facts import Facts
+from surrogates.potentials.facts import PotentialFacts
 from surrogates.potentials.last_layer import LastLayer, distance, spread
 from surrogates.potentials.networks.table import ARCHITECTURES
-from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, Predictions
+from surrogates.potentials.spec import INPUTS, OPTIONAL, OUTPUTS, StructurePredictions
 from surrogates.trained import TrainedSurrogate, refuse_not_finite, with_weights
 
 #: Atom slots times neighbour slots of one batch of predictions, which fit the cache of a CPU, or fill a GPU.
@@ -43,7 +43,7 @@ EXACT_SIZES = 4
 MOST_SIZES = 8
 
 
-class Potential(TrainedSurrogate[EnergyModel, Facts]):
+class Potential(TrainedSurrogate[EnergyModel, PotentialFacts]):
     """A trained potential for structures of the elements and total charges that occurred in training.
 
     Args:
@@ -55,12 +55,12 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
     """
 
     KIND = "potentials"
-    FACTS = Facts
+    FACTS = PotentialFacts
 
     def __init__(
         self,
         model: EnergyModel,
-        facts: Facts,
+        facts: PotentialFacts,
         last_layer: LastLayer | None = None,
         baseline: Simulator | None = None,
     ) -> None:
@@ -69,8 +69,8 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
         self.baseline = baseline
         graph = self._graph
         elements = list(facts.references.elements)
-        self._known = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
-        self._known[[0, *elements]] = True
+        self._elements = np.zeros(MAX_ATOMIC_NUMBER + 1, bool)
+        self._elements[[0, *elements]] = True
         self._reference = np.zeros(MAX_ATOMIC_NUMBER + 1)
         self._reference[elements] = facts.references.bonded
         self._compilations = 0
@@ -203,7 +203,7 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
         sizes: Sequence[int] | None = None,
         mesh: Mesh | None = None,
         error_bars: bool = True,
-    ) -> Predictions:
+    ) -> StructurePredictions:
         """Predict for a table of structures of any sizes, in batches of few shapes.
 
         Args:
@@ -245,7 +245,7 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
             for name in ("forces", "forces_low", "forces_high"):
                 if name in columns:
                     columns[name] = columns[name] + forces
-        return Predictions(**columns)
+        return StructurePredictions(**columns)
 
     def batches(
         self, structures: Structures, *, sizes: Sequence[int] | None = None, devices: int = 1
@@ -274,7 +274,7 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
             SimulationError: `invalid_input`: an element or a charge did not occur in training, two atoms of a structure
                 nearly coincide, or a structure is periodic and the potential has latent charges.
         """
-        unknown = np.unique(structures.numbers[~self._known[np.clip(structures.numbers, 0, MAX_ATOMIC_NUMBER)]])
+        unknown = np.unique(structures.numbers[~self._elements[np.clip(structures.numbers, 0, MAX_ATOMIC_NUMBER)]])
         if len(unknown):
             names = ", ".join(f"{chemical_symbols[z]} ({z})" for z in unknown.tolist())
             learned = ", ".join(chemical_symbols[z] for z in self.facts.references.elements)
@@ -342,13 +342,13 @@ class Potential(TrainedSurrogate[EnergyModel, Facts]):
         return {"last_layer": self.last_layer is not None}
 
     @classmethod
-    def fresh_arrays(cls, facts: Facts) -> dict[str, Any]:
+    def fresh_arrays(cls, facts: PotentialFacts) -> dict[str, Any]:
         """Arrays like those of `arrays`."""
         layer = LastLayer.empty(facts.config.network.features, facts.config.draws)
         return {"networks": super().fresh_arrays(facts), "last_layer": layer.arrays()}
 
     @classmethod
-    def restore(cls, facts: Facts, arrays: Any, card: Mapping[str, Any]) -> Self:
+    def restore(cls, facts: PotentialFacts, arrays: Any, card: Mapping[str, Any]) -> Self:
         """The potential of these facts, without its baseline."""
         if card.get("format", 0) < 2:
             facts = replace(facts, hashed_scores=facts.scores)

@@ -278,6 +278,6 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
         learned: Hashes | None = None,
     ) -> dict[str, float]:
         """Scores on files of frames; the settings of `KeySettings` name their labels. See `Task.evaluate`."""
-        known = KeySettings.__dataclass_fields__
-        keys = build(KeySettings, {k: v for k, v in settings.items() if k in known}, where="data").keys("data.")
+        names = KeySettings.__dataclass_fields__
+        keys = build(KeySettings, {k: v for k, v in settings.items() if k in names}, where="data").keys("data.")
         return evaluate_frames(surrogate, files, rejects, readings, keys=keys, learned=learned)

@@ -26,7 +26,7 @@ from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
 from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble
-from surrogates.properties.surrogate import Facts, MolecularConfig, MolecularSurrogate
+from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
 
 #: Smallest batch that training shrinks to for small data sets; gradients of smaller batches are too noisy.
 SMALLEST_BATCH = 8
@@ -183,7 +183,7 @@ def fit_ensemble(
     )
     ensemble = result.model
     assert isinstance(ensemble, Ensemble)
-    facts = Facts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
+    facts = PropertyFacts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
     surrogate = MolecularSurrogate(ensemble, facts)
     return calibrate(surrogate, table, values, np.asarray(split["calibration"])), result
 

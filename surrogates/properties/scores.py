@@ -13,14 +13,14 @@ from data.errors import InputError
 from data.molecules.foreign import graphs
 from surrogates.learning.scores import scores
 from surrogates.properties.surrogate import MolecularSurrogate
-from surrogates.properties.tables import Table
+from surrogates.properties.tables import PropertyTable
 
 LOG = logging.getLogger(__name__)
 
 
 def score_table(
     surrogate: MolecularSurrogate,
-    labels: Table,
+    labels: PropertyTable,
     rows: np.ndarray,
     prefix: str,
     columns: Mapping[str, str] | None = None,
@@ -65,7 +65,9 @@ def score_table(
     return metrics
 
 
-def in_units_of(surrogate: MolecularSurrogate, table: Table, columns: Mapping[str, str], path: Path) -> Table:
+def in_units_of(
+    surrogate: MolecularSurrogate, table: PropertyTable, columns: Mapping[str, str], path: Path
+) -> PropertyTable:
     """The table with a note for each column whose file names no unit; it is assumed to be in the surrogate's unit.
 
     Args:

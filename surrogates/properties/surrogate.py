@@ -69,7 +69,7 @@ BUCKETS = Form(
 
 
 @dataclass(frozen=True)
-class Facts:
+class PropertyFacts:
     """Metadata that is saved with the weights.
 
     Attributes:
@@ -106,7 +106,7 @@ class Facts:
         return Ensemble(self.config.network, len(self.standardise.names), self.config.ensemble, nnx.Rngs(seed))
 
 
-class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
+class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
     """A calibrated ensemble of message-passing networks, which implements `surrogates.trained.Surrogate`.
 
     Args:
@@ -115,9 +115,9 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, Facts]):
     """
 
     KIND = "properties"
-    FACTS = Facts
+    FACTS = PropertyFacts
 
-    def __init__(self, model: Ensemble, facts: Facts) -> None:
+    def __init__(self, model: Ensemble, facts: PropertyFacts) -> None:
         super().__init__(model, facts)
         self.buckets = with_room(facts.buckets)
         # One program serves all members, one after the other: run together they would exceed the caches of a CPU,

@@ -66,7 +66,7 @@ class TableSettings:
 
 
 @dataclass(frozen=True)
-class Table:
+class PropertyTable:
     """Molecules and their properties.
 
     Attributes:
@@ -91,7 +91,7 @@ class Table:
 
 def read_table(
     path: Path, smiles: str, targets: Sequence[str], units: Sequence[str], rejects: RejectLog | None
-) -> Table:
+) -> PropertyTable:
     """Labelled molecules from a table, or from a store that `understudy simulate` wrote.
 
     Raises:
@@ -118,7 +118,7 @@ def read_table(
     values = {t: np.array([row.properties[t] for row in rows], float) for t in targets}
     identity = content_hash([texts, {t: _with_gaps(v) for t, v in values.items()}])
     tally.assumed += repeats(texts, values)
-    return Table(texts, values, unit_of, identity, tally.reading(path, unit_of))
+    return PropertyTable(texts, values, unit_of, identity, tally.reading(path, unit_of))
 
 
 def repeats(smiles: Sequence[str], values: Mapping[str, Float[np.ndarray, " molecule"]]) -> list[str]:
@@ -139,7 +139,7 @@ def repeats(smiles: Sequence[str], values: Mapping[str, Float[np.ndarray, " mole
     return said
 
 
-def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None) -> Table:
+def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None) -> PropertyTable:
     """Labelled molecules from a store; requests that failed go to `rejects`."""
     with RecordStore.open(path) as store:
         data = store.dataset()
@@ -172,7 +172,7 @@ def _stored_table(path: Path, targets: Sequence[str], rejects: RejectLog | None)
     texts = [str(smiles[i]) for i in used]
     values = {t: np.asarray(v[used], float) for t, v in stored.items()}
     reading = tally.reading(path, units, unit="records")
-    return Table(texts, values, units, identity or content_hash(texts), reading)
+    return PropertyTable(texts, values, units, identity or content_hash(texts), reading)
 
 
 def _nothing_usable(path: Path, left_out: Mapping[str, int]) -> InputError:
@@ -190,7 +190,7 @@ def _with_gaps(values: Float[np.ndarray, " molecule"]) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in values]
 
 
-def labelled_split(labels: Table, settings: TableSettings) -> Split:
+def labelled_split(labels: PropertyTable, settings: TableSettings) -> Split:
     """The parts of a table, with enough labels of every target to calibrate its intervals.
 
     If labels are sparse and the calibration part is a fraction, it is enlarged until it has enough labels of each

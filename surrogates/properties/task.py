@@ -26,7 +26,7 @@ from surrogates.learning.task import VALIDATION, Baseline, Task
 from surrogates.properties.fit import fit_ensemble, training_identity, usable_rows
 from surrogates.properties.scores import in_units_of, score_table
 from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
-from surrogates.properties.tables import Table, TableSettings, labelled_split, read_table
+from surrogates.properties.tables import PropertyTable, TableSettings, labelled_split, read_table
 
 
 @dataclass(frozen=True)
@@ -39,13 +39,13 @@ class MoleculeParts:
         split: rows of each part.
     """
 
-    labels: Table
+    labels: PropertyTable
     graphs: GraphTable
     split: Split
 
 
 @dataclass(frozen=True)
-class PropertyTask(Task[Table, MoleculeParts, MolecularSurrogate]):
+class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
     """A training on a table of molecules.
 
     Attributes:
@@ -83,14 +83,14 @@ class PropertyTask(Task[Table, MoleculeParts, MolecularSurrogate]):
             unused |= {f"data.{name}": "the store says it" for name in ("smiles", "unit")}
         return unused
 
-    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> Table:
+    def read(self, rejects: RejectLog | None, readings: list[Reading]) -> PropertyTable:
         """The molecules of `data.file` with the properties to learn."""
         path = existing_file(self.data.file, "data.file")
         labels = read_table(path, self.data.smiles, names(self.data.target), names(self.data.unit), rejects)
         readings.append(labels.reading)
         return labels
 
-    def split(self, data: Table, run_dir: Path, *, progress: bool = True) -> MoleculeParts:
+    def split(self, data: PropertyTable, run_dir: Path, *, progress: bool = True) -> MoleculeParts:
         """Split the molecules as the settings name it, with enough labels to calibrate the intervals."""
         split = labelled_split(data, self.data)
         usable_rows(data.values, split)
@@ -169,6 +169,6 @@ class PropertyTask(Task[Table, MoleculeParts, MolecularSurrogate]):
 
 
 def _scored_rows(
-    surrogate: MolecularSurrogate, table: Table, columns: Mapping[str, str], rows: np.ndarray, prefix: str
+    surrogate: MolecularSurrogate, table: PropertyTable, columns: Mapping[str, str], rows: np.ndarray, prefix: str
 ) -> dict[str, float]:
     return score_table(surrogate, table, rows, prefix, columns)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.faults.__main__ import Part, main, parts
-from benchmarks.faults.trials import OUTCOMES, Trial
+from benchmarks.faults.__main__ import FaultPart, main, parts
+from benchmarks.faults.trials import OUTCOMES, FaultTrial
 
 
 def test_broken_files_and_changed_bits_are_tried_in_processes(
@@ -76,11 +76,11 @@ def test_a_command_is_killed_at_any_moment_and_run_again() -> None:
 def test_the_status_tells_of_what_may_not_be(
     outcome: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def trials(part: Part, seed: int) -> Generator[Trial, None, None]:
+    def trials(part: FaultPart, seed: int) -> Generator[FaultTrial, None, None]:
         for number in range(part.count):
-            yield Trial(part.kind, part.name, str(number), outcome, "it said so")
+            yield FaultTrial(part.kind, part.name, str(number), outcome, "it said so")
 
-    monkeypatch.setattr(Part, "trials", trials)
+    monkeypatch.setattr(FaultPart, "trials", trials)
     one = ["--flips", "0", "--only", "foam table", "records"]
     assert main([*one, "--kills", "0", "--mutations", "3"]) == (outcome not in ("equal", "named"))
     assert ("it said so" in capsys.readouterr().out) == (outcome not in ("equal", "named"))
@@ -89,11 +89,11 @@ def test_the_status_tells_of_what_may_not_be(
 
 
 def test_ctrl_c_prints_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    def trials(part: Part, seed: int) -> Generator[Trial, None, None]:
-        yield Trial(part.kind, part.name, "1", "equal")
+    def trials(part: FaultPart, seed: int) -> Generator[FaultTrial, None, None]:
+        yield FaultTrial(part.kind, part.name, "1", "equal")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Part, "trials", trials)
+    monkeypatch.setattr(FaultPart, "trials", trials)
     assert main(["--kills", "5"]) == 130
     said = capsys.readouterr().out
     assert "stopped" in said
@@ -103,12 +103,12 @@ def test_ctrl_c_prints_what_was_done(monkeypatch: pytest.MonkeyPatch, capsys: py
 def test_what_cannot_be_tried_is_a_fault_and_the_rest_goes_on(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def trials(part: Part, seed: int) -> Generator[Trial, None, None]:
+    def trials(part: FaultPart, seed: int) -> Generator[FaultTrial, None, None]:
         if part.name == "records":
             raise RuntimeError("undisturbed, it ends with 1")
-        yield Trial(part.kind, part.name, "1", "equal")
+        yield FaultTrial(part.kind, part.name, "1", "equal")
 
-    monkeypatch.setattr(Part, "trials", trials)
+    monkeypatch.setattr(FaultPart, "trials", trials)
     assert main(["--flips", "0", "--mutations", "0", "--only", "records", "fields"]) == 1
     said = capsys.readouterr().out
     assert "undisturbed, it ends with 1" in said

@@ -18,7 +18,7 @@ from benchmarks import frontier, learning_curve, roofline
 from benchmarks.__main__ import NAMES, SUITES, command
 from benchmarks.common import Result, report
 from benchmarks.mace import Mace
-from benchmarks.machine import Cost, Peaks, cost, measure
+from benchmarks.machine import MeasuredCost, Peaks, cost, measure
 from benchmarks.parts import Measured, compile_call, find, record_calls
 from benchmarks.potential_learning import LOOP, measure_once, ours, surrogates_to_train, write
 from benchmarks.potential_speed import Model, compare_at_equal_error, padding
@@ -30,10 +30,10 @@ PEAKS = Peaks(flops=1e9, cache=1e9, memory=1e8, transcendentals=1e6)
 
 
 def test_a_bound_is_the_resource_that_is_needed_longest() -> None:
-    work = Cost(flops=1e6, bytes=4e6, transcendentals=1e3)
+    work = MeasuredCost(flops=1e6, bytes=4e6, transcendentals=1e3)
     assert work.seconds(PEAKS) == {"arithmetic": 1e-3, "bandwidth": 4e-3, "transcendentals": 1e-3}
     assert work.bound(PEAKS, 8e-3) == ("bandwidth", 0.5)
-    assert (work - Cost(2e6, 1e6, 0.0)) == Cost(0.0, 3e6, 1e3)
+    assert (work - MeasuredCost(2e6, 1e6, 0.0)) == MeasuredCost(0.0, 3e6, 1e3)
 
 
 def test_costs_of_a_matrix_product_are_those_of_the_formula() -> None:
@@ -110,8 +110,8 @@ def test_a_part_that_is_gone_is_named() -> None:
 
 def test_the_table_of_the_docs_has_a_line_for_each_part_and_says_what_bounds_it() -> None:
     rows = [
-        roofline.Row("ace", "density", "forward", Measured(2e-3, Cost(1e6, 0.0, 0.0)), 10),
-        roofline.Row("ace", "density", "gradient", Measured(4e-3, Cost(0.0, 1e6, 0.0)), 10),
+        roofline.RooflineRow("ace", "density", "forward", Measured(2e-3, MeasuredCost(1e6, 0.0, 0.0)), 10),
+        roofline.RooflineRow("ace", "density", "gradient", Measured(4e-3, MeasuredCost(0.0, 1e6, 0.0)), 10),
     ]
     results = [Result("machine: exponentials", 1.5, "G/s")] + [r for row in rows for r in row.results(PEAKS)]
     lines = roofline.markdown(results).splitlines()

@@ -9,8 +9,8 @@ from flax import nnx
 
 from data.structures.batches import System
 from data.structures.table import Structures
-from surrogates.potentials.energy import Answer, differentiate
-from surrogates.potentials.facts import Facts, Head, PotentialConfig
+from surrogates.potentials.energy import EnergyAndForces, differentiate
+from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.painn import PaiNNConfig
@@ -27,7 +27,9 @@ SMALL = {
 
 def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> Potential:
     references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
-    facts = Facts(PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main")
+    facts = PotentialFacts(
+        PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main"
+    )
     return Potential(facts.model(0), facts)
 
 
@@ -39,7 +41,7 @@ class Morse(nnx.Module):
     def __init__(self) -> None:
         self.unused = nnx.Param(jnp.zeros(()))
 
-    def __call__(self, system: System) -> Answer:
+    def __call__(self, system: System) -> EnergyAndForces:
         def atomic(moved: System) -> jax.Array:
             edges = pairs(moved, self.cutoff)
             well = (1 - jnp.exp(-self.stiffness * (edges.distance - self.length))) ** 2 - 1

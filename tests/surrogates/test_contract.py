@@ -139,8 +139,8 @@ def surrogate_of(kind: str) -> tuple[Any, Question]:
 def request(surrogate: Any, question: Question) -> xr.Dataset:
     values = {name: np.asarray(value) for name, value in question.items()}
     inputs = [v for v in surrogate.spec.inputs if v.name in values]
-    made: xr.Dataset = surrogate.spec.request(values) if surrogate.spec.coords else dataset(inputs, values)
-    return made
+    request: xr.Dataset = surrogate.spec.request(values) if surrogate.spec.coords else dataset(inputs, values)
+    return request
 
 
 def asked(kind: str, **changes: Any) -> xr.Dataset:

@@ -163,7 +163,7 @@ class DynamicalCore(CoreSettings):
         """The equations with their compiled programs; raises SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.atmosphere.core.equations import Diffusion, PrimitiveEquations
-            from simulators.atmosphere.core.run import Limits, spectral_run
+            from simulators.atmosphere.core.run import PlausibleRanges, spectral_run
         except ImportError as error:
             raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error
         equations = PrimitiveEquations(
@@ -176,7 +176,7 @@ class DynamicalCore(CoreSettings):
         )
         channels = self.state_layout.channels
         low, high = (tuple(BOUNDS[c.variable][end] for c in channels) for end in (0, 1))
-        limits = Limits(tuple(c.label for c in channels), low, high)
+        limits = PlausibleRanges(tuple(c.label for c in channels), low, high)
         return spectral_run(equations, limits, self.step, self.dtype)
 
     def _first(self, inputs: xr.Dataset) -> Float[np.ndarray, "latitude longitude channel"]:

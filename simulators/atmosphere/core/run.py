@@ -24,7 +24,7 @@ LOOK = 480
 
 
 @dataclass(frozen=True)
-class Limits:
+class PlausibleRanges:
     """Range of physically plausible values for each channel.
 
     Attributes:
@@ -60,7 +60,7 @@ class SpectralRun:
     """
 
     equations: SpectralEquations
-    limits: Limits
+    limits: PlausibleRanges
     step_minutes: float
     dtype: str
 
@@ -129,6 +129,6 @@ class SpectralRun:
 
 
 @lru_cache(maxsize=16)
-def spectral_run(equations: SpectralEquations, limits: Limits, step_minutes: float, dtype: str) -> SpectralRun:
+def spectral_run(equations: SpectralEquations, limits: PlausibleRanges, step_minutes: float, dtype: str) -> SpectralRun:
     """The run with these settings; all simulators of this process with the same settings share its programs."""
     return SpectralRun(equations, limits, step_minutes, dtype)

@@ -147,14 +147,14 @@ class ShallowWater:
         """The equations with their compiled programs; raises SimulationError `missing_component` without dinosaur."""
         try:
             from simulators.atmosphere.core.equations import Diffusion
-            from simulators.atmosphere.core.run import Limits, spectral_run
+            from simulators.atmosphere.core.run import PlausibleRanges, spectral_run
             from simulators.atmosphere.shallow_water.equations import ShallowWaterEquations
         except ImportError as error:
             raise SimulationError("missing_component", f"dinosaur cannot be loaded: {error}. {INSTALL}") from error
         diffusion = Diffusion(self.diffusion_hours, self.diffusion_order)
         equations = ShallowWaterEquations(self.truncation, self.depth_m, self.step, diffusion)
         low, high = zip(*BOUNDS, strict=True)
-        return spectral_run(equations, Limits(STATE, low, high), self.step, self.dtype)
+        return spectral_run(equations, PlausibleRanges(STATE, low, high), self.step, self.dtype)
 
     def _first(self, inputs: xr.Dataset) -> Float[np.ndarray, "latitude longitude 3"]:
         if self.start == "state":

@@ -16,7 +16,7 @@ from surrogates.learning.nn.grid import FieldShape
 from surrogates.learning.nn.layers import NetworkConfig
 from surrogates.learning.nn.registry import Architectures
 
-__all__ = ["ARCHITECTURES", "FieldShape", "Network", "NetworkConfig"]
+__all__ = ["ARCHITECTURES", "FieldNetwork", "FieldShape", "NetworkConfig"]
 
 #: For each architecture, the class of its settings and the class of its network.
 ARCHITECTURES = Architectures(
@@ -31,7 +31,7 @@ ARCHITECTURES = Architectures(
 )
 
 
-class Network(Protocol):
+class FieldNetwork(Protocol):
     """A network from fields and parameters to fields on the same grid, with channels last."""
 
     def __call__(

@@ -29,7 +29,7 @@ from surrogates.learning.nn.layers import DTYPES, MLP, Linear, activate
 
 
 @dataclass(frozen=True)
-class MeshConfig(SphereConfig):
+class SphereMeshConfig(SphereConfig):
     """Sizes; see `SphereConfig`.
 
     Attributes:
@@ -82,11 +82,11 @@ class Messages(nnx.Module):
         return self.last(jax.vmap(total)(heard) / self.scale)
 
 
-class MeshBlock(nnx.Module):
+class SphereMeshBlock(nnx.Module):
     """A residual block: a round of messages between vertices, then an MLP of each vertex."""
 
     def __init__(
-        self, config: MeshConfig, shape: SphereShape, edges: np.ndarray, vertices: np.ndarray, rngs: nnx.Rngs
+        self, config: SphereMeshConfig, shape: SphereShape, edges: np.ndarray, vertices: np.ndarray, rngs: nnx.Rngs
     ) -> None:
         self.norm = ConditionalNorm(config.width, shape.conditions, rngs)
         self.messages = Messages(config, edges, (vertices, vertices), rngs)
@@ -113,7 +113,7 @@ class MeshNet(nnx.Module):
         InputError: the grid does not cover the sphere.
     """
 
-    def __init__(self, config: MeshConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
+    def __init__(self, config: SphereMeshConfig, shape: SphereShape, rngs: nnx.Rngs) -> None:
         if not shape.grid.is_global:
             raise InputError(
                 "a mesh of the sphere needs a global grid", where="model.network.architecture",
@@ -131,7 +131,9 @@ class MeshNet(nnx.Module):
         self.encode = Encoder(config, shape, rngs)
         self.begin = Linear(2, config.width, dtype=DTYPES[config.dtype], rngs=rngs)
         self.inward = Messages(config, grid_to_mesh(shape.grid, finest, config.reach), (points, finest.vertices), rngs)
-        self.blocks = nnx.List([MeshBlock(config, shape, edges, finest.vertices, rngs) for _ in range(config.blocks)])
+        self.blocks = nnx.List(
+            [SphereMeshBlock(config, shape, edges, finest.vertices, rngs) for _ in range(config.blocks)]
+        )
         self.outward = Messages(config, back, (finest.vertices, points), rngs)
         hidden = int(config.hidden * config.width)
         self.join = MLP(2 * config.width, hidden, config.width, config.activation, config.dtype, rngs, gain=0.1)

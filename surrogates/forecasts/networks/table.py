@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from surrogates.forecasts.networks.conv import ConvConfig, ConvNet
 from surrogates.forecasts.networks.layers import SphereConfig, SphereShape
-from surrogates.forecasts.networks.mesh import MeshConfig, MeshNet
+from surrogates.forecasts.networks.mesh import MeshNet, SphereMeshConfig
 from surrogates.forecasts.networks.sfno import SFNO, SFNOConfig
 from surrogates.learning.nn.registry import Architectures
 
@@ -14,7 +14,7 @@ __all__ = ["ARCHITECTURES", "SphereConfig", "SphereShape"]
 ARCHITECTURES = Architectures(
     {
         "conv": (ConvConfig, ConvNet),
-        "mesh": (MeshConfig, MeshNet),
+        "mesh": (SphereMeshConfig, MeshNet),
         "sfno": (SFNOConfig, SFNO),
     }
 )

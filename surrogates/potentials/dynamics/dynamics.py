@@ -23,7 +23,7 @@ from jaxtyping import Array, Float, Int
 from data.structures.batches import Shape, System, choose_sizes, pad, round_up, shapes
 from data.structures.table import Structures
 from surrogates.potentials.dynamics.relax import free_coordinates, refuse_baseline, refuse_constraints
-from surrogates.potentials.energy import Answer
+from surrogates.potentials.energy import EnergyAndForces
 from surrogates.potentials.surrogate import Potential, pairs_budget
 
 #: Angstrom beyond the cutoff that neighbour lists reach.
@@ -211,7 +211,7 @@ class Dynamics:
         )
         return table, walkers, shape
 
-    def _step(self, model: Callable[[System], Answer], w: Walkers, step: Array, seed: Array) -> Walkers:
+    def _step(self, model: Callable[[System], EnergyAndForces], w: Walkers, step: Array, seed: Array) -> Walkers:
         """One step of BAOAB; `w` holds the forces at its positions."""
         config, system = self.config, w.system
         dt = config.timestep_fs * units.fs

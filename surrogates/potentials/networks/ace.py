@@ -77,7 +77,7 @@ class ACEConfig:
         return range(1, self.hidden_degree + 1)
 
 
-class Edges(NamedTuple):
+class AceEdges(NamedTuple):
     """Functions of the pairs of atoms that all layers share.
 
     Attributes:
@@ -143,7 +143,7 @@ class Layer(nnx.Module):
         self.out = nnx.Linear(c, c, rngs=rngs, kernel_init=LECUN)
 
     def __call__(
-        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: Edges
+        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: AceEdges
     ) -> tuple[Float[Array, "M N C"], list[Float[Array, "M N _ C"]]]:
         """The new scalar features, and the tensors that the atom sends, with 2 l + 1 rows for each l."""
         density = self.density(s, tensors, edges)
@@ -158,7 +158,7 @@ class Layer(nnx.Module):
         return s + message + self.out(hidden), sent
 
     def density(
-        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: Edges
+        self, s: Float[Array, "M N C"], tensors: list[Float[Array, "M N _ C"]], edges: AceEdges
     ) -> list[Float[Array, "M N _ C"]]:
         """The density A_lmc of each atom with its channels mixed; one array with 2 l + 1 rows for each l."""
         a = collect(edges.functions, self.send(s), self.weights[...].astype(s.dtype), edges.pairs)
@@ -202,13 +202,13 @@ class ACE(nnx.Module):
             states.append(s)
         return jnp.concatenate(states, axis=-1)
 
-    def edges(self, numbers: Int[Array, "M N"], pairs: Pairs) -> Edges:
+    def edges(self, numbers: Int[Array, "M N"], pairs: Pairs) -> AceEdges:
         """The angular and radial functions of each pair."""
         degree = self.config.degree
         angular = jnp.stack(harmonics(degree, jnp.moveaxis(pairs.direction, -1, 0)), axis=2)[:, :, :, None]
         radial = self.radial(numbers, pairs)
         functions = [angular[:, :, ell * ell : (ell + 1) ** 2] * radial[ell] for ell in range(degree + 1)]
-        return Edges(jnp.concatenate(functions, axis=2), radial[degree + 1 :], pairs)
+        return AceEdges(jnp.concatenate(functions, axis=2), radial[degree + 1 :], pairs)
 
 
 LECUN: Callable[..., Array] = nnx.initializers.lecun_normal()

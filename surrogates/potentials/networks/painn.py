@@ -51,7 +51,7 @@ class PaiNNConfig:
             raise ValueError(f"basis must be one of {BASES}, got {self.basis!r}")
 
 
-class Edges(NamedTuple):
+class PaiNNEdges(NamedTuple):
     """Functions of the pairs of atoms that all messages share.
 
     Attributes:
@@ -79,7 +79,7 @@ class Message(nnx.Module):
         self.filter = nnx.Param(XAVIER(rngs.params(), (config.basis_size + 1, 3 * f)))
 
     def __call__(
-        self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"] | None, edges: Edges
+        self, s: Float[Array, "M N F"], v: Float[Array, "M N 3 F"] | None, edges: PaiNNEdges
     ) -> tuple[Float[Array, "M N F"], Float[Array, "M N 3 F"]]:
         """Changes of s and of v; `v` is None in the first round, where it is zero."""
         m, n, f = s.shape
@@ -138,7 +138,7 @@ class PaiNN(nnx.Module):
         basis = expand(config.basis, pairs.distance, config.cutoff_angstrom, config.basis_size)
         weighted = jnp.concatenate([basis, jnp.ones_like(basis[..., :1])], axis=-1) * pairs.weight[..., None]
         radial = jnp.swapaxes(weighted, -1, -2)[:, :, None]
-        edges = Edges(radial, radial * jnp.swapaxes(pairs.direction, -1, -2)[:, :, :, None], pairs)
+        edges = PaiNNEdges(radial, radial * jnp.swapaxes(pairs.direction, -1, -2)[:, :, :, None], pairs)
         s = self.embedding(numbers).astype(pairs.weight.dtype)
         s += charge[:, None, None].astype(s.dtype) * self.charge(numbers).astype(s.dtype)
         v: Float[Array, "M N 3 F"] | None = None

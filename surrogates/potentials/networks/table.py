@@ -21,7 +21,7 @@ ARCHITECTURES = Architectures(
 )
 
 
-class Network(Protocol):
+class PotentialNetwork(Protocol):
     """A network from atomic numbers, pairs of atoms and molecular charges to `width` features of each atom."""
 
     width: int

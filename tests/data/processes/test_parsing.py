@@ -29,7 +29,7 @@ from data.molecules.featurise import encode, reject_reason
 from data.molecules.files import Row, iter_smiles_chunks, read
 from data.molecules.writing import write_ase_db
 from data.processes import parsing
-from data.processes.parsing import Lane, Limits, Lost, each
+from data.processes.parsing import Lane, Lost, RowLimits, each
 from data.rejects import RejectLog
 from data.splits import canonical, scaffold_split
 from data.structures import files as structure_files
@@ -73,7 +73,7 @@ def work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 def lane(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lane]:
     """The process that this program shares, with small limits."""
     monkeypatch.setattr(parsing, "WAITING", 4.0)
-    small_lane = Lane(Limits(0.2, 700), modules=())
+    small_lane = Lane(RowLimits(0.2, 700), modules=())
     monkeypatch.setattr(parsing, "_shared_lane", lambda: small_lane)
     yield small_lane
     small_lane.stop()

@@ -12,7 +12,7 @@ import pytest
 from data.errors import InputError
 from data.formats.netcdf import open_netcdf
 from data.processes import probe
-from data.processes.parsing import Lane, Limits
+from data.processes.parsing import Lane, RowLimits
 
 #: Attempts at a file: the first ends in a crash, the second in a loop in C, which lets no handler of a signal run.
 ATTEMPTS = """
@@ -46,7 +46,7 @@ def test_a_crash_and_a_loop_are_named_and_the_next_file_is_read(
     (tmp_path / "attempts_at_files.py").write_text(ATTEMPTS)
     monkeypatch.syspath_prepend(str(tmp_path))
     attempts = importlib.import_module("attempts_at_files")
-    lane = Lane(Limits(0.2, 700), modules=())
+    lane = Lane(RowLimits(0.2, 700), modules=())
     monkeypatch.setattr(probe, "_shared_lane", lambda: lane)
     monkeypatch.setattr(probe, "PATIENCE", 0.2)
     try:

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as arrays
 
 from data.errors import InputError
 from data.formats.rows import Bad, FrameNotes, Row
-from data.processes.parsing import DiedError, Lane, Limits
+from data.processes.parsing import DiedError, Lane, RowLimits
 from data.processes.wire import BESIDE, MARK, GarbledAnswerError, pack, unpack
 
 TEXTS = st.text(st.characters(), max_size=5)
@@ -110,7 +110,7 @@ def test_an_answer_that_cannot_be_sent_or_read_costs_one_question(
     monkeypatch.syspath_prepend(str(tmp_path))
     import answers_at_work
 
-    lane = Lane(Limits(5.0, 700), modules=())
+    lane = Lane(RowLimits(5.0, 700), modules=())
     try:
         with pytest.raises(DiedError, match="answer cannot be sent: a builtin_function_or_method is no data"):
             lane.ask(answers_at_work.work, "function")

@@ -26,7 +26,7 @@ from experiments.application.targets import refuse_other_targets, targets
 from experiments.cli import STAGES, run_stage
 from surrogates.learning.sample_task import target_columns
 from surrogates.properties.scores import in_units_of
-from surrogates.properties.tables import Table
+from surrogates.properties.tables import PropertyTable
 
 
 def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
@@ -292,9 +292,9 @@ def test_a_table_is_compared_in_the_units_of_the_surrogate(tmp_path: Path) -> No
     surrogate = SimpleNamespace(facts=SimpleNamespace(units={"gap": "eV", "dip": "1"}))
     columns = {"gap": "measured", "dip": "dip"}
 
-    def table(unit: str) -> Table:
+    def table(unit: str) -> PropertyTable:
         values = {"measured": np.zeros(1), "dip": np.zeros(1)}
-        return Table(["C"], values, {"measured": unit, "dip": "Debye"}, "", Reading("a.csv", "table"))
+        return PropertyTable(["C"], values, {"measured": unit, "dip": "Debye"}, "", Reading("a.csv", "table"))
 
     assert in_units_of(surrogate, table("eV"), columns, tmp_path).reading.assumed == ()  # type: ignore[arg-type]
     said = in_units_of(surrogate, table("1"), columns, tmp_path).reading.assumed  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.faults.broken_files import Breaker, Reader, broken_here, mutated, outcome_of
+from benchmarks.faults.broken_files import Breaker, FaultReader, broken_here, mutated, outcome_of
 from benchmarks.faults.foreign import READERS
 from benchmarks.faults.processes import read_in_a_process
 from data.errors import CorruptStoreError, InputError
@@ -60,7 +60,7 @@ def test_an_error_that_does_not_say_which_file_it_is_is_told_apart(tmp_path: Pat
         def make(path: Path, seed: int) -> None:
             path.write_text("1")
 
-        reader = Reader("x", "x.csv", make, read)
+        reader = FaultReader("x", "x.csv", make, read)
         return Breaker(reader, tmp_path / said, 0).outcome()[0]
 
     assert [refusing(said) for said in ("x.csv", "a/x.npz", "settings")] == ["named", "named", "unnamed"]

@@ -24,7 +24,7 @@ from experiments.campaigns.sampled import Sampling
 from experiments.comparison.fluids import FluidComparison
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
-from experiments.screening.recheck_designs import Recheck
+from experiments.screening.recheck_designs import RecheckSettings
 from experiments.screening.run import Objective
 from experiments.stages.active import PARTS
 from experiments.stages.prepare import PrepareSettings
@@ -84,7 +84,7 @@ PARTS_BUILT: list[tuple[str, str, str, Builder, str]] = [
     ("windows", "source=file", "source", instantiate, "step_hours"),
     ("evaluate", "forecasts=held_out", "forecasts", built(ForecastEvaluation, "forecasts"), "starts"),
     ("evaluate", "comparison=burgers", "comparison", built(FluidComparison, "comparison"), "simulator.dt"),
-    ("screen", "", "recheck", built(Recheck, "recheck"), "top"),
+    ("screen", "", "recheck", built(RecheckSettings, "recheck"), "top"),
     ("simulate", "", "campaign", built(CampaignConfig, "campaign"), "timeout_s"),
     ("simulate", "", "conformers", built(ConformerConfig, "conformers"), "n_conformers"),
     ("simulate", "", "", built(SimulateSettings, ""), "limit"),

@@ -24,7 +24,7 @@ from experiments.campaigns.sampled import Sampling
 from experiments.cli import STAGES
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
-from experiments.screening.recheck_designs import Recheck
+from experiments.screening.recheck_designs import RecheckSettings
 from experiments.screening.run import Objective
 from experiments.stages.active import ActiveSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation
@@ -90,7 +90,7 @@ def test_a_misspelt_choice_is_refused_by_every_stage_and_the_right_one_offered(t
 SETTINGS: tuple[type, ...] = (
     *(TrainSettings, EvaluateSettings, PrepareSettings, ReportSettings, ScreenSettings, SimulateSettings),
     *(WindowsSettings, PipelineSettings, ActiveSettings, ActiveConfig),
-    *(TuneConfig, TrainConfig, Recheck, Sampling, Objective, CampaignConfig),
+    *(TuneConfig, TrainConfig, RecheckSettings, Sampling, Objective, CampaignConfig),
     *(family.task.DATA for family in FAMILIES.values()),
     *(ConformerConfig, ForecastEvaluation),
 )

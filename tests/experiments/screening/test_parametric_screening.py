@@ -28,7 +28,7 @@ from experiments.pages.page import write_report
 from experiments.pages.words import number
 from experiments.screening.chunks import TextChunk
 from experiments.screening.designs import designs_drawn, designs_in, parse_designs
-from experiments.screening.recheck_designs import Recheck, recheck_designs
+from experiments.screening.recheck_designs import RecheckSettings, recheck_designs
 from experiments.screening.run import Objective, ScreenConfig, ScreenSummary, screen_library
 from simulators.requests import Range
 from surrogates.learning.loop import TrainConfig
@@ -333,7 +333,7 @@ def test_the_best_of_a_trained_surrogate_are_solved_and_beat_those_at_random(
 ) -> None:
     library = designs_drawn(learned.columns, {"a": Range(0, 1), "b": Range(0, 1)}, 20_000, 1)
     screen_library(learned, library, tmp_path, config(top_k=10, chunk_rows=8192, part_rows=8192), progress=False)
-    how = Recheck(top=10, random=30, workers=1)
+    how = RecheckSettings(top=10, random=30, workers=1)
     metrics = recheck_designs(learned, BowlSolver(), tmp_path, OBJECTIVE, how, progress=False)
     frame = pd.read_csv(tmp_path / "recheck.csv")
     done = frame[frame["status"] == "ok"]
@@ -361,6 +361,6 @@ def test_a_simulator_of_another_question_is_refused(learned: ParametricSurrogate
             return Spec((SPEC.inputs[0],), SPEC.outputs)
 
     with pytest.raises(InputError, match=r"takes a; the surrogate takes a, b"):
-        recheck_designs(learned, Other(), tmp_path, OBJECTIVE, Recheck(), progress=False)
+        recheck_designs(learned, Other(), tmp_path, OBJECTIVE, RecheckSettings(), progress=False)
     with pytest.raises(InputError, match="no simulator 'gaussian'"):
-        Recheck(simulator="gaussian").build_simulator()
+        RecheckSettings(simulator="gaussian").build_simulator()

@@ -24,7 +24,7 @@ from data.identity import molecule_keys
 from data.molecules.featurise import encode
 from data.molecules.files import read
 from data.molecules.graph_tables import GraphTable
-from data.processes.parsing import Limits
+from data.processes.parsing import RowLimits
 from data.rejects import RejectLog
 from experiments.pages.page import write_report
 from experiments.pipelines.funnel import standard_forms
@@ -440,7 +440,7 @@ def test_molecule_that_ends_its_process_costs_only_itself(
         .replace("END", end)
     )
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *(p for p in sys.path if p)]))
-    pool = ParserPool(1, limits=Limits(0.3))
+    pool = ParserPool(1, limits=RowLimits(0.3))
     try:
         encoded = pool.submit(TextChunk(b"CC\nCCO\nCCCCF\nCN\nC", 1)).result()
     finally:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 from small_potential import SMALL, WATER, potential
 
-from benchmarks.active_learning import ERROR, Run
+from benchmarks.active_learning import ERROR, LearningRun
 from data.errors import CorruptStoreError, InputError
 from data.molecules.files import read
 from data.settings import build
@@ -424,7 +424,7 @@ def test_a_finished_run_is_not_handed_out_as_one_from_another_start(finished: tu
 
 def test_labels_to_reach_an_error_lie_on_a_line_of_its_logarithm() -> None:
     rounds = [{"labels": n, ERROR: e} for n, e in ((10, 100.0), (20, 10.0), (30, 20.0))]
-    run = Run("random", rounds, "labels", {})
+    run = LearningRun("random", rounds, "labels", {})
     assert run.labels_to_reach(200.0) == 10
     assert run.labels_to_reach(10.0**1.5) == pytest.approx(15.0)
     assert run.labels_to_reach(5.0) is None

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from simulators.workers import channel
-from simulators.workers.channel import Channel, GarbledError, frame, pack, unpack
-from simulators.workers.worker import Answer
+from simulators.workers.channel import GarbledError, WorkerConnection, frame, pack, unpack
+from simulators.workers.worker import WorkerAnswer
 from simulators.workers.worker import unpack as worker_unpack
 
 
 @pytest.fixture
-def ends() -> Iterator[tuple[Channel, socket.socket]]:
+def ends() -> Iterator[tuple[WorkerConnection, socket.socket]]:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        yield Channel(ours), theirs
+        yield WorkerConnection(ours), theirs
 
 
-def test_a_message_arrives_whole_however_it_is_cut(ends: tuple[Channel, socket.socket]) -> None:
+def test_a_message_arrives_whole_however_it_is_cut(ends: tuple[WorkerConnection, socket.socket]) -> None:
     ours, theirs = ends
     sent = b"".join(frame(b"first") + frame(b"") + frame(b"third"))
     taken = []
@@ -43,7 +43,9 @@ def test_a_message_arrives_whole_however_it_is_cut(ends: tuple[Channel, socket.s
         ours.receive()
 
 
-def test_a_large_message_is_sent_without_waiting_for_who_does_not_read(ends: tuple[Channel, socket.socket]) -> None:
+def test_a_large_message_is_sent_without_waiting_for_who_does_not_read(
+    ends: tuple[WorkerConnection, socket.socket],
+) -> None:
     ours, theirs = ends
     payload = np.random.default_rng(0).bytes(5_000_000)
     ours.send(payload)
@@ -60,14 +62,14 @@ def test_a_large_message_is_sent_without_waiting_for_who_does_not_read(ends: tup
     assert ours.receive() == b"back"
 
 
-def test_what_is_no_message_is_refused_before_it_is_waited_for(ends: tuple[Channel, socket.socket]) -> None:
+def test_what_is_no_message_is_refused_before_it_is_waited_for(ends: tuple[WorkerConnection, socket.socket]) -> None:
     ours, theirs = ends
     theirs.sendall(b"Tra")
     with pytest.raises(GarbledError, match=r"it begins with b'Tra'"):
         ours.receive()
 
 
-def test_a_length_beyond_all_answers_is_refused(ends: tuple[Channel, socket.socket]) -> None:
+def test_a_length_beyond_all_answers_is_refused(ends: tuple[WorkerConnection, socket.socket]) -> None:
     ours, theirs = ends
     theirs.sendall(channel._HEAD.pack(channel.MAGIC, channel.LARGEST + 1, 0))
     with pytest.raises(GarbledError, match="are allowed"):
@@ -78,14 +80,14 @@ def test_a_length_beyond_all_answers_is_refused(ends: tuple[Channel, socket.sock
 @given(st.data())
 def test_a_changed_byte_of_an_answer_is_refused(data: st.DataObject) -> None:
     arrays = {"y": np.arange(3.0), "s": np.array("ok", dtype=object)}
-    sent = bytearray(b"".join(frame(Answer("ok", arrays, "", "{}", 1.0, 1.0).pack())))
+    sent = bytearray(b"".join(frame(WorkerAnswer("ok", arrays, "", "{}", 1.0, 1.0).pack())))
     at = data.draw(st.integers(0, len(sent) - 1))
     sent[at] ^= data.draw(st.integers(1, 255))
     ours, theirs = socket.socketpair()
     with ours, theirs:
         theirs.sendall(sent)
         try:
-            taken = Channel(ours).receive()
+            taken = WorkerConnection(ours).receive()
         except GarbledError:
             taken = None
         # A longer length is waited for; nothing else is taken.
@@ -95,7 +97,7 @@ def test_a_changed_byte_of_an_answer_is_refused(data: st.DataObject) -> None:
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=200), st.booleans())
 def test_bytes_that_no_worker_made_are_refused_and_nothing_else_is_raised(body: bytes, answer: bool) -> None:
-    message = Answer("ok", {"y": np.arange(3.0)}, "", "{}", 1.0, 1.0).pack()
+    message = WorkerAnswer("ok", {"y": np.arange(3.0)}, "", "{}", 1.0, 1.0).pack()
     with pytest.raises(GarbledError):
         worker_unpack(message[: len(message) // 2] + body if answer else body)
 

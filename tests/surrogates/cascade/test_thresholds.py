@@ -109,12 +109,12 @@ def test_draws_by_score_keep_their_promise_in_the_promised_share_of_repeats(cert
     expected = importance(-2.0 * np.abs(scores)) if misleading else importance(np.minimum(0.0, 2.0 * scores - 4.0))
     order = np.argsort(-scores)
     first, rest = order[:certain], order[certain:]
-    known = scores[first][hits[first]]
+    hit_scores = scores[first][hits[first]]
     broken, kept, repeats = 0, [], 300
     for seed in range(repeats):
         draws = draw(expected[rest], 1000, seed)
         rows = rest[draws.rows]
-        labels = WeightedLabels(scores[rows], hits[rows], draws.weights, draws.largest_weight, known)
+        labels = WeightedLabels(scores[rows], hits[rows], draws.weights, draws.largest_weight, hit_scores)
         cut = strictest_weighted_threshold(labels, 0.8, 0.1)
         kept.append((scores >= (-np.inf if cut is None else cut)).mean())
         broken += cut is not None and (scores[hits] >= cut).mean() < 0.8

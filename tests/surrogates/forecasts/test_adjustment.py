@@ -18,7 +18,7 @@ from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts import adjustment
 from surrogates.forecasts.adjustment import SpectralClimate, adjust_climate
 from surrogates.forecasts.batches import WeatherBatch
-from surrogates.forecasts.config import WeatherConfig, WeatherFacts
+from surrogates.forecasts.config import ForecastFacts, WeatherConfig
 from surrogates.forecasts.fit import fit_weather
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
@@ -109,8 +109,8 @@ def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     assert losses[0] - losses[1] == pytest.approx(0.5 * ((3 / 0.5) ** 2 + (1 / 0.25) ** 2) / 50, rel=1e-3)
 
 
-def facts_of(config: WeatherConfig, low: float = -1e3, high: float = 1e3) -> WeatherFacts:
-    return WeatherFacts(
+def facts_of(config: WeatherConfig, low: float = -1e3, high: float = 1e3) -> ForecastFacts:
+    return ForecastFacts(
         config, LAYOUT, WeatherScale(tuple(STD.tolist()), tuple(STD.tolist()), (0,)), "f" * 64, (low, low), (high, high)
     )
 

@@ -17,7 +17,7 @@ from data.spec import SimulationError
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
-from surrogates.forecasts.config import WeatherConfig, WeatherFacts
+from surrogates.forecasts.config import ForecastFacts, WeatherConfig
 from surrogates.forecasts.lead_times import beyond_learned, times_learned
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
@@ -31,7 +31,7 @@ LOW, HIGH = (270.0, 99_800.0), (290.0, 100_200.0)
 
 def untrained(layout: WeatherLayout = LAYOUT, hours: tuple[int, ...] = (0,), **facts: object) -> Forecaster:
     config = WeatherConfig(network=ConvConfig(width=4, blocks=1), steps=2)
-    trained = WeatherFacts(config, layout, WeatherScale((5.0, 100.0), (1.0, 20.0), hours), "none", LOW, HIGH, **facts)  # type: ignore[arg-type]
+    trained = ForecastFacts(config, layout, WeatherScale((5.0, 100.0), (1.0, 20.0), hours), "none", LOW, HIGH, **facts)  # type: ignore[arg-type]
     return Forecaster(trained.model(np.repeat(states(1, 0), len(hours), axis=0)), trained)
 
 
@@ -149,10 +149,10 @@ def test_hours_without_usual_states_are_refused_and_unlike_times_are_said() -> N
 
 def test_facts_keep_their_times_and_those_of_older_versions_lack_them() -> None:
     facts = untrained(DATED, times_of_day=(0.0, 12.5), months=(1, 12)).facts
-    assert from_plain(WeatherFacts, to_plain(facts)) == facts
+    assert from_plain(ForecastFacts, to_plain(facts)) == facts
     older = untrained(DATED).facts
     assert "months" not in to_plain(older)
-    assert from_plain(WeatherFacts, to_plain(older)) == older
+    assert from_plain(ForecastFacts, to_plain(older)) == older
 
 
 def windows(path: Path, layout: WeatherLayout) -> WindowStore:

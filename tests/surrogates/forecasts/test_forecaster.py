@@ -23,7 +23,7 @@ from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from simulators.adapter import Simulator
 from surrogates.forecasts.batches import WeatherBatch, WindowBatches
-from surrogates.forecasts.config import LeadBands, WeatherConfig, WeatherFacts
+from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
 from surrogates.forecasts.crps import fair_crps
 from surrogates.forecasts.fit import fit_weather, forecast_errors, slow_parts
 from surrogates.forecasts.loss import WeatherLoss
@@ -130,10 +130,10 @@ def test_chunks_of_a_rollout_are_the_whole_and_compile_one_program(trained: Fore
     assert fresh._compiled[3]._cache_size() == 1
 
 
-def small(**changes: object) -> WeatherFacts:
+def small(**changes: object) -> ForecastFacts:
     config = WeatherConfig(network=ConvConfig(width=4, blocks=1), **changes)  # type: ignore[arg-type]
     ones = (1.0, 100.0)
-    return WeatherFacts(config, LAYOUT, WeatherScale(ones, ones, (0,)), "none", (0.0, 0.0), (1e6, 1e6))
+    return ForecastFacts(config, LAYOUT, WeatherScale(ones, ones, (0,)), "none", (0.0, 0.0), (1e6, 1e6))
 
 
 def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:

@@ -22,7 +22,7 @@ from surrogates.forecasts.networks.icosahedron import (
     multi_mesh_edges,
     refinements,
 )
-from surrogates.forecasts.networks.mesh import MeshConfig
+from surrogates.forecasts.networks.mesh import SphereMeshConfig
 from surrogates.forecasts.networks.sfno import SFNOConfig, SphericalFilter
 from surrogates.forecasts.networks.table import ARCHITECTURES, SphereShape
 from surrogates.learning.nn.spectral import FACTORISATIONS
@@ -113,7 +113,7 @@ def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
     with pytest.raises(InputError, match="wavenumbers up to 15"):
         Harmonics(GAUSS, 16)
     with pytest.raises(InputError, match="model=weather_conv"):
-        ARCHITECTURES.network(MeshConfig(), SphereShape(REGION, 1, 1), nnx.Rngs(0))
+        ARCHITECTURES.network(SphereMeshConfig(), SphereShape(REGION, 1, 1), nnx.Rngs(0))
 
 
 @pytest.mark.parametrize("count", [0, 1, 3])
@@ -193,7 +193,7 @@ def test_conditions_that_are_missing_or_for_nothing_are_refused(conditions: int)
 NETWORKS: list[Any] = [
     ConvConfig(width=8, blocks=2, patch=2, dilations=(1, 2)),
     SFNOConfig(width=8, blocks=2, factorisation="tucker"),
-    MeshConfig(width=8, blocks=2, refinements=1),
+    SphereMeshConfig(width=8, blocks=2, refinements=1),
 ]
 
 
@@ -213,7 +213,7 @@ def test_networks_turn_with_the_earth_where_they_promise_it(config: Any) -> None
     first, turned = net(x, noise), net(jnp.roll(x, config.patch if isinstance(config, ConvConfig) else 1, 2), noise)
     off = float(jnp.abs(jnp.roll(first, config.patch if isinstance(config, ConvConfig) else 1, 2) - turned).max())
     # The vertices of a mesh stay where they are.
-    assert off < 1e-4 if not isinstance(config, MeshConfig) else off > 1e-3
+    assert off < 1e-4 if not isinstance(config, SphereMeshConfig) else off > 1e-3
     # What conditions one sample changes it alone.
     other = net(x, noise.at[0].add(1.0))
     assert float(jnp.abs(other[0] - first[0]).max()) > 1e-5

@@ -89,9 +89,9 @@ def test_a_field_of_one_point_is_calibrated_like_a_number() -> None:
 def test_a_factor_of_fields_holds_the_shares_that_it_promises(n: int, points: int, alpha: float) -> None:
     ratios = np.random.default_rng(n + 100 * points).exponential(size=(n, points))
     for factor in (conformal_factor(ratios, alpha), conformal_factor(ratios, alpha, np.full(points, 1 / points))):
-        held = (ratios <= factor).mean(axis=1)
+        coverage = (ratios <= factor).mean(axis=1)
         # The interpolated quantile of few points may lie up to one point below the share.
-        assert (held >= 1 - alpha - 1 / points).sum() >= np.ceil((n + 1) * (1 - alpha)) - 1e-9
+        assert (coverage >= 1 - alpha - 1 / points).sum() >= np.ceil((n + 1) * (1 - alpha)) - 1e-9
     assert conformal_factor(list(ratios), alpha) == conformal_factor(ratios, alpha)
 
 

@@ -24,7 +24,7 @@ from surrogates.learning.conformal import fewest_points
 from surrogates.learning.part_sizes import PARTS, with_calibration
 from surrogates.learning.parts import PartedData, say_learned_inputs, split
 from surrogates.potentials.training_frames import Files, split_frames
-from surrogates.properties.tables import Table, TableSettings, labelled_split, read_table
+from surrogates.properties.tables import PropertyTable, TableSettings, labelled_split, read_table
 
 DEFAULT_LIST = [0.8, 0.05, 0.05, 0.1]
 DEFAULT = dict(zip(PARTS, DEFAULT_LIST, strict=True))
@@ -181,7 +181,8 @@ def test_a_part_that_was_asked_for_and_is_empty_is_said_with_its_number(caplog: 
         lambda: split(["a"], PartedData(file="", parts=[1, 0, 0, 0]), least=2),
         lambda: split_in_time(1, [1, 0, 0, 0]),
         lambda: labelled_split(
-            Table(["C"], {"gap": np.ones(1)}, {"gap": "1"}, "", Reading("", "")), TableSettings(parts=[1, 0, 0, 0])
+            PropertyTable(["C"], {"gap": np.ones(1)}, {"gap": "1"}, "", Reading("", "")),
+            TableSettings(parts=[1, 0, 0, 0]),
         ),
     ],
 )

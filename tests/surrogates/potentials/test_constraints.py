@@ -19,7 +19,7 @@ from data.structures.table import Structures
 from surrogates.potentials.calculator import PotentialCalculator
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig, thermal_velocities
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer
-from surrogates.potentials.energy import Answer, differentiate
+from surrogates.potentials.energy import EnergyAndForces, differentiate
 from surrogates.potentials.surrogate import Potential
 
 BENT = np.array([[0.0, 0.0, 0.0], [0.0, 1.1, 0.9], [0.2, -1.3, 0.8], [1.4, 0.1, -0.6]])
@@ -29,7 +29,7 @@ CARBONS = np.full(4, 6)
 class Charged(Morse):
     """`Morse`, plus 1 eV per unit charge for each atom."""
 
-    def __call__(self, system: System) -> Answer:
+    def __call__(self, system: System) -> EnergyAndForces:
         def atomic(moved: System) -> jax.Array:
             return jnp.where(moved.numbers > 0, moved.charge[:, None], 0.0) + 0.0 * moved.positions.sum(axis=-1)
 

@@ -12,7 +12,7 @@ from flax import nnx
 
 from data.structures.batches import pad, shapes
 from data.structures.table import Structures
-from surrogates.potentials.energy import Answer, EnergyModel
+from surrogates.potentials.energy import EnergyAndForces, EnergyModel
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.networks.table import NetworkConfig
@@ -37,7 +37,7 @@ def model(request: pytest.FixtureRequest) -> EnergyModel:
     return nnx.merge(graph, jax.tree.map(lambda leaf: leaf.astype(np.float64), state))
 
 
-def answer(model: EnergyModel, cells: list[np.ndarray], positions: list[np.ndarray]) -> Answer:
+def answer(model: EnergyModel, cells: list[np.ndarray], positions: list[np.ndarray]) -> EnergyAndForces:
     table = Structures.from_arrays([np.full(len(x), 13) for x in positions], positions, lattice=cells)
     batch_shapes, _ = shapes(table, CUTOFF, (int(table.sizes.max()),), molecules=len(cells), pairs=0)
     batch = pad(table, np.arange(len(table)), batch_shapes[0], CUTOFF, np.float64)

@@ -25,7 +25,7 @@ from data.structures.batches import Shape, pad
 from data.structures.table import Structures
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.energy import evaluate
-from surrogates.potentials.facts import Facts, Head, PotentialConfig
+from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.fit import fit_potential
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.references import References
@@ -257,7 +257,7 @@ def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
 
 def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
     config = PotentialConfig(network=PaiNNConfig(features=2, layers=1, basis_size=2))
-    facts = Facts(config, 1.0, {"main": Head(References((6,), (-1030.0,), (-1030.0,)), "x")}, "main")
+    facts = PotentialFacts(config, 1.0, {"main": Head(References((6,), (-1030.0,), (-1030.0,)), "x")}, "main")
     Potential(facts.model(), facts).save(tmp_path / "s")
     card = tmp_path / "s" / "surrogate.json"
     write_text(card, card.read_text().replace('"references"', '"elsewhere"'), listed=True)
