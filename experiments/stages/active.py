@@ -14,6 +14,7 @@ from data.reading import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file
 from data.structures.frame_names import FrameKeys
+from data.structures.frame_settings import KeySettings
 from data.structures.table import Structures
 from data.terminal import show_pairs
 from experiments.active.labelling import refuse_unfit
@@ -25,7 +26,7 @@ from simulators.campaigns.campaign import CampaignConfig
 from simulators.chemistry.conformers import ConformerConfig, embed_foreign
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.loop import TrainConfig
-from surrogates.potentials.frames import KeySettings, read_structures
+from surrogates.potentials.frames import read_structures
 from surrogates.potentials.task import PotentialTask
 
 #: Suffixes of files of geometries; any other text is read as SMILES.

@@ -16,13 +16,13 @@ from data.files import write_json
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file, names, refuse_equal_stems
+from data.structures.frame_settings import KeySettings
 from data.terminal import show_pairs
 from experiments.application.run_directory import rejects_path
 from experiments.application.stage import StageSettings, application, reading_shown
 from surrogates.family import FAMILIES
 from surrogates.learning.devices import enable_compilation_cache
 from surrogates.learning.learned_from import read_hashes
-from surrogates.potentials.frames import KeySettings
 from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
 #: Groups that compare a surrogate with something else than files, and the kind of surrogate that each one is about.

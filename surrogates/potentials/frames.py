@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,6 @@ from data.formats.rows import Row
 from data.molecules.files import read
 from data.reading import Reading
 from data.rejects import Rejects
-from data.settings import names
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
 from data.structures.table import Structures
@@ -161,38 +160,3 @@ def refuse_doubtful(tally: FrameTally) -> None:
                 where=str(tally.path),
                 remedy=f"It has {', '.join(like)}, of which {key} names one" if like else f"Leave {key} out",
             )
-
-
-@dataclass(frozen=True)
-class KeySettings:
-    """The names of the entries of a frame that hold its labels, charge and spin.
-
-    Attributes:
-        energy_key, forces_key, stress_key: a name or a list of names, of which the first that a frame has is used;
-            None for the usual name.
-        charge_key, spin_key: the only name to use; None for all common names.
-        spin_convention: meaning of an entry called spin: the number of "unpaired" electrons, or the "multiplicity".
-    """
-
-    energy_key: Any = None
-    forces_key: Any = None
-    stress_key: Any = None
-    charge_key: str | None = None
-    spin_key: str | None = None
-    spin_convention: str = "unpaired"
-
-    def keys(self, prefix: str) -> FrameKeys:
-        """The keys for the readers; `prefix` precedes each key in error messages.
-
-        Raises:
-            InputError: a name is invalid, see `FrameKeys`.
-        """
-        return FrameKeys(
-            energy=tuple(names(self.energy_key)),
-            forces=tuple(names(self.forces_key)),
-            stress=tuple(names(self.stress_key)),
-            charge=self.charge_key,
-            spin=self.spin_key,
-            spin_convention=self.spin_convention,
-            prefix=prefix,
-        )

@@ -19,6 +19,7 @@ from data.rejects import RejectLog
 from data.settings import build, refuse_equal_stems
 from data.spec import content_hash
 from data.structures.frame_names import FrameKeys
+from data.structures.frame_settings import KeySettings
 from data.structures.table import Structures
 from simulators.rebuild import describe
 from surrogates.learning.devices import data_mesh
@@ -29,7 +30,7 @@ from surrogates.learning.overlap import Overlap
 from surrogates.learning.task import VALIDATION, Baseline, Task
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential
-from surrogates.potentials.frames import KeySettings, isolated_said, read_structures
+from surrogates.potentials.frames import isolated_said, read_structures
 from surrogates.potentials.networks.table import ARCHITECTURES
 from surrogates.potentials.references import isolated_energies
 from surrogates.potentials.scores import evaluate_frames, score, scored_rows, with_baseline

@@ -15,8 +15,8 @@ from data.errors import InputError
 from data.settings import MISSING, existing_file, names
 from data.spec import content_hash
 from data.structures.frame_names import FrameKeys
+from data.structures.frame_settings import KeySettings
 from data.structures.table import Structures
-from surrogates.potentials.frames import KeySettings
 
 LOG = logging.getLogger(__name__)
 

@@ -48,10 +48,10 @@ def test_the_screen_of_molecules_loads_no_solver_and_no_other_kind() -> None:
     assert of(molecules, *KINDS) == {"surrogates.properties"}
 
 
-def test_training_loads_its_kind_alone() -> None:
+def test_training_and_evaluation_load_their_kind_alone() -> None:
     kinds = list(FAMILIES)
     first, *after = loaded_after(
-        "import experiments.stages.train; from surrogates.family import FAMILIES",
+        "import experiments.stages.train, experiments.stages.evaluate; from surrogates.family import FAMILIES",
         *(f"FAMILIES[{kind!r}].task; FAMILIES[{kind!r}].surrogate" for kind in kinds),
     )
     assert not of(first, *KINDS)
