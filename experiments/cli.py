@@ -90,7 +90,7 @@ def run_stage(name: str, arguments: Sequence[str]) -> int:
     try:
         importlib.import_module(STAGES[name].module).main()
     except (InputError, HydraException, OmegaConfBaseException) as error:
-        return fail(error)
+        return fail(error, arguments)
     except YAMLError as error:
         return fail(InputError(f"a file of the configuration is not valid YAML: {error}", remedy="Correct it"))
     except Exception as error:

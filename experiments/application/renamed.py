@@ -72,6 +72,47 @@ def present_config(config: Mapping[str, Any]) -> dict[str, Any]:
     return present
 
 
+def first_words(argument: str) -> set[str]:
+    """First words of the key, and of the package if a group is chosen, of an argument such as `simulator@a.b=xtb`."""
+    left = argument.partition("=")[0].lstrip("+~")
+    return {part.partition(".")[0] for part in left.split("@")}
+
+
+def present_argument(argument: str) -> str:
+    """An argument of the command with the present names of its group, key and choice."""
+    left, sign, value = argument.partition("=")
+    parts = [part.split(".") for part in left.lstrip("+~").split("@")]
+    group, *package = [".".join([KEYS.get(first, first), *rest]) for first, *rest in parts]
+    signs = left[: len(left) - len(left.lstrip("+~"))]
+    return f"{signs}{'@'.join([group, *package])}{sign}{CHOICES.get(group, {}).get(value, value)}"
+
+
+def renamed_key(key: str, arguments: Sequence[str] = ()) -> InputError | None:
+    """The error for a key or a group that has another name now, None for any other key.
+
+    Args:
+        key: key or group, such as `surrogate.ensemble` or `simulator@dear.simulator`.
+        arguments: arguments of the command, which the message repeats with their present names.
+    """
+    old = first_words(key) & set(KEYS)
+    if not old:
+        return None
+    present = [present_argument(argument) for argument in arguments if old & first_words(argument)]
+    remedy = f"Write {' '.join(present) or present_argument(key)}{'' if present else ' in the file that has it'}"
+    return InputError(f"this key is called {present_argument(key)} now", where=key, remedy=remedy)
+
+
+def refuse_renamed(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
+    """Refuse an old name of a key that a file of the user or a `+` has added beside the present one.
+
+    Raises:
+        InputError: the configuration has such a key; the message names the present one.
+    """
+    for key, present in KEYS.items():
+        if key in config and present in config:
+            raise renamed_key(key, arguments) or AssertionError(key)
+
+
 def refuse_moved(stage: str, arguments: Sequence[str]) -> None:
     """Refuse a choice that has become a command of its own.
 

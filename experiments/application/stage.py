@@ -29,7 +29,7 @@ from data.spec import SimulationError
 from data.terminal import show_pairs
 from experiments.application.choices import CONF
 from experiments.application.log_format import begin_log_files
-from experiments.application.renamed import present_targets
+from experiments.application.renamed import present_targets, refuse_renamed
 from experiments.application.run_directory import keep_json, rejects_path, run_directory
 from experiments.application.strict import explained, refuse_missing_choices, refuse_unused
 from experiments.application.system_errors import BROKEN_PIPE, reader_is_gone, system_error
@@ -78,6 +78,7 @@ def application(
         # An exception that leaves this function would be decorated by Hydra; SystemExit passes through.
         try:
             refuse_missing_choices()
+            refuse_renamed(config, HydraConfig.get().overrides.task)
             if unused is not None:
                 refuse_unused(HydraConfig.get().overrides.task, unused(config))
             with run_directory(config, Path(HydraConfig.get().runtime.output_dir), name) as run_dir:
@@ -101,9 +102,14 @@ def application(
     return hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)
 
 
-def fail(error: Exception) -> int:
-    """Print one line that names the problem and the remedy, and return the exit status of a usage error."""
-    parts = [" ".join(line.split()) for line in str(explained(error)).strip().splitlines()]
+def fail(error: Exception, arguments: Sequence[str] = ()) -> int:
+    """Print one line that names the problem and the remedy, and return the exit status of a usage error.
+
+    Args:
+        error: the error.
+        arguments: arguments of the command, which remedies repeat.
+    """
+    parts = [" ".join(line.split()) for line in str(explained(error, arguments)).strip().splitlines()]
     text = "; ".join(part for part in parts if part and not part.startswith(("full_key:", "object_type=")))
     print(f"understudy: {text}", file=sys.stderr)
     return 2

@@ -100,25 +100,29 @@ def refuse_unused(overrides: Sequence[str], unused: Mapping[str, str]) -> None:
                 raise InputError(f"is not used: {why}", where=key, remedy="Leave it out")
 
 
-def explained(error: Exception) -> Exception:
-    """A clearer error for a known error of Hydra; otherwise the same error."""
+def explained(error: Exception, arguments: Sequence[str] = ()) -> Exception:
+    """A clearer error for a known error of Hydra; otherwise the same error.
+
+    Args:
+        error: the error.
+        arguments: arguments of the command, which remedies repeat.
+    """
     cause = error.__cause__
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         group, _, choice = error.missing_cfg_file.rpartition("/")
-        return missing_choice(group, choice, error.options)
+        keys = [a.partition("=")[0] for a in arguments if re.fullmatch(rf"{group}(@[\w.]+)?={re.escape(choice)}", a)]
+        return missing_choice(keys[0] if keys else group, choice, error.options)
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     if isinstance(error, ConfigCompositionException) and isinstance(cause, ConfigAttributeError | ConfigKeyError):
-        return _unknown_key(cause)
+        return _unknown_key(cause, arguments)
     if isinstance(error, ConfigCompositionException) and (
         match := re.search(r"Could not override '([\w/@.]+)'", str(error))
     ):
         key = match[1]
-        if key in renamed.KEYS:
-            return InputError(
-                f"this group is called {renamed.KEYS[key]} now", where=key, remedy=f"Write {renamed.KEYS[key]}"
-            )
-        return InputError("is not chosen in this stage", where=key, remedy="See --help for its groups and keys")
+        return renamed.renamed_key(key, arguments) or InputError(
+            "is not chosen in this stage", where=key, remedy="See --help for its groups and keys"
+        )
     if isinstance(error, HydraException) and (
         match := re.search(r"Ambiguous value for argument '(.*?)'\n", str(error))
     ):
@@ -152,7 +156,7 @@ def _in_quotes(text: str) -> str:
     return f'"{text}"'
 
 
-def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
+def _unknown_key(cause: ConfigAttributeError | ConfigKeyError, arguments: Sequence[str]) -> InputError:
     key, parent = str(cause.full_key), cause.parent_node
     names = [str(k) for k in parent if k != "hydra"] if isinstance(parent, DictConfig) and not parent._is_none() else []
     outer, _, last = key.rpartition(".")
@@ -160,10 +164,8 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError) -> InputError:
         # A group without a choice is not a key of the configuration.
         stage = parent.get("stage") if isinstance(parent, DictConfig) else None
         names += [name for name in groups(str(stage)) if name not in names and name not in EARLIER]
-    first, *rest = key.split(".")
-    if first in renamed.KEYS:
-        present = ".".join([renamed.KEYS[first], *rest])
-        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
+    if (error := renamed.renamed_key(key, arguments)) is not None:
+        return error
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
         offers.append(

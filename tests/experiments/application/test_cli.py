@@ -98,6 +98,8 @@ def make_workplace(path: Path) -> None:
     for name in ("labels.csv", "twin/labels.csv"):
         (path / name).parent.mkdir(exist_ok=True)
         (path / name).write_text(table)
+    (path / "conf" / "task").mkdir(parents=True)
+    (path / "conf" / "task" / "old.yaml").write_text("# @package _global_\nsurrogate: {ensemble: 2}\n")
     (path / "molecules.sdf").write_text("\n")
     (path / "file").write_text("")
     inputs = [Variable("charge", (), "e", "int32", "total charge")]
@@ -122,9 +124,16 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
     ([*PIPELINE, "seed=-1"], ["seed", "-1"]),
     ([*PIPELINE, "+finetune.colour=red"], ["finetune.colour", "max_seconds"]),
     ([*PIPELINE, "+colour=red"], ["colour", "candidates"]),
-    ([*PIPELINE, "dear.train=8"], ["dear: this key is called expensive now"]),
-    ([*GRAPH, "surrogate=mpnn_large"], ["surrogate: this key is called model now"]),
-    ([*GRAPH, "surrogate.network.width=8"], ["surrogate: this key is called model now"]),
+    ([*PIPELINE, "dear.train=8"], ["dear: this key is called expensive now", "Write expensive.train=8"]),
+    ([*PIPELINE, "simulator@dear.simulator=xtb"], ["Write simulator@expensive.simulator=xtb"]),
+    ([*PIPELINE, "train@pretrain=graph"], ["train@pretrain: ", "Write train@pretrain=properties"]),
+    ([*GRAPH, "surrogate=mpnn_large"], ["surrogate: this key is called model now", "Write model=mpnn_large"]),
+    ([*GRAPH, "surrogate.network.width=8"], ["surrogate: this key is called model now", "model.network.width=8"]),
+    ([*GRAPH, "+surrogate.ensemble=2"], ["surrogate: this key is called model now", "Write +model.ensemble=2"]),
+    (
+        ["train", "--config-dir=conf", "task=old", "run.dir=run"],
+        ["surrogate: this key is called model now", "Write model in the file that has it"],
+    ),
     ([*SCREEN, "simulator=xtb"], ["simulator: is not chosen in this stage"]),
     ([*PIPELINE, "+expensive.colour=red"], ["expensive.colour", "calibration"]),
     ([*GRAPH, "data.file=geometries.zarr"], ["geometries.zarr", "no smiles"]),
