@@ -39,7 +39,7 @@ def edges(grid: WeatherGrid) -> tuple[Float[np.ndarray, " latitude_edge"], Float
 
 def weights(
     source: WeatherGrid, target: WeatherGrid, method: str = "conservative"
-) -> tuple[Float[np.ndarray, "to from"], Float[np.ndarray, "to from"]]:
+) -> tuple[Float[np.ndarray, "to_lat from_lat"], Float[np.ndarray, "to_lon from_lon"]]:
     """The weight matrices of latitude and of longitude; each row sums to 1.
 
     Raises:
@@ -102,8 +102,8 @@ def regrid(
 
 
 def _applied(
-    rows: Float[np.ndarray, "to from"], values: Float[np.ndarray, "*lead from_lat from_lon"],
-    columns: Float[np.ndarray, "to from"], *, partial: bool,
+    rows: Float[np.ndarray, "to_lat from_lat"], values: Float[np.ndarray, "*lead from_lat from_lon"],
+    columns: Float[np.ndarray, "to_lon from_lon"], *, partial: bool,
 ) -> Float[np.ndarray, "*lead to_lat to_lon"]:  # fmt: skip
     """Weighted means; a missing value (NaN) affects only the new cells in which it has a weight."""
     missing = np.isnan(values)
