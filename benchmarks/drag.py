@@ -33,7 +33,7 @@ RATE_ROWS = 262_144
 SCREEN = """
 import json, sys
 from pathlib import Path
-from experiments.screening.recheck_designs import RecheckSettings, recheck_designs
+from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import domain_ranges
 from experiments.screening.run import Objective, ScreenConfig, screen_library
 from experiments.screening.designs import designs_drawn
@@ -173,7 +173,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     store = label_bodies(folder, options.labels, len(cores))
     scores, training = train_surrogate(store, folder / "run", options.set)
-    from experiments.screening.recheck_statistics import break_even
+    from experiments.screening.hit_rates import break_even
     from surrogates.saved import load_surrogate
 
     surrogate = load_surrogate(folder / "run" / "surrogate")

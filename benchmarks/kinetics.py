@@ -273,7 +273,7 @@ def draw(path: Path, surrogate: Any, values: np.ndarray, labels: np.ndarray, sav
 
 def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result]:
     """Label, train, score and measure one problem."""
-    from experiments.screening.recheck_statistics import break_even
+    from experiments.screening.hit_rates import break_even
     from surrogates.saved import load_surrogate
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -175,7 +175,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     scores = train_surrogate(store, folder / "run", options.seconds, options.set)
     training = scores["train/core_seconds"]
     from data.meshes.records import read_meshes
-    from experiments.screening.recheck_statistics import break_even
+    from experiments.screening.hit_rates import break_even
     from simulators.fluids.ngsolve.flow import NGSolveFlow
     from surrogates.saved import load_surrogate
 

@@ -162,8 +162,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise InputError(
             "there are no peers or not enough cores to share", where="--together", remedy="Leave it out, or --cores 2"
         )
+    from surrogates.potentials.atom_energies import isolated_energies
     from surrogates.potentials.frames import read_structures
-    from surrogates.potentials.references import isolated_energies
     from surrogates.potentials.scores import evaluate_frames
     from surrogates.potentials.surrogate import Potential
 

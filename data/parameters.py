@@ -22,9 +22,9 @@ from jaxtyping import Float, Int
 from data.costs import core_seconds
 from data.errors import InputError
 from data.grouping import row_keys
-from data.near import did_you_mean
 from data.spec import Coordinate, Variable
 from data.store.records import RecordStore
+from data.suggestions import did_you_mean
 
 #: Dims of fields, which are learned by operators on their grid.
 SPACE = ("x", "y", "z", "latitude", "longitude", "level")

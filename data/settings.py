@@ -14,8 +14,8 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 
 from data.errors import InputError
-from data.near import did_you_mean
 from data.ranges import refuse_out_of_range
+from data.suggestions import did_you_mean
 
 __all__ = ["MISSING", "build", "existing_file", "names", "refuse_equal_stems"]
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data.errors import InputError
-from data.near import did_you_mean
+from data.suggestions import did_you_mean
 
 
 @dataclass(frozen=True)

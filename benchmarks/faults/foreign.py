@@ -97,7 +97,7 @@ def _truth() -> Any:
 
 
 def _read_forecasts(path: Path) -> object:
-    from experiments.forecasting.external import ExternalForecasts
+    from experiments.forecasting.external_forecasts import ExternalForecasts
 
     truth = _truth()
     forecasts = ExternalForecasts.open(path, truth)

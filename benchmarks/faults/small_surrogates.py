@@ -35,14 +35,14 @@ from surrogates.meshes.surrogate import MeshSurrogate
 from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParametricConfig
 from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.potentials.atom_energies import References
 from surrogates.potentials.facts import Head, PotentialConfig
 from surrogates.potentials.facts import PotentialFacts as PotentialFacts
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.references import References
 from surrogates.potentials.surrogate import Potential
-from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, MPNNConfig
 from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
+from surrogates.properties.training_domain import Domain
 
 SCORES = {"test/mae": 0.25}
 CALIBRATED = Conformal(1.7, 0.1, 0.2, 30)

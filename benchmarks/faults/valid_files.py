@@ -273,7 +273,7 @@ def writer_of(name: str) -> Callable[[Path, int], None]:
 
 def make_trajectory(path: Path, seed: int) -> None:
     """A trajectory of one molecule."""
-    from data.structures.frames import Frame
+    from data.structures.frame import Frame
     from data.structures.trajectories import write_frames
 
     rng = _rng(seed)

@@ -16,10 +16,10 @@ from jaxtyping import Float
 from data.costs import core_seconds
 from data.errors import InputError
 from data.fields.files import SPACE, channels_of, open_samples, usable
+from data.fields.first_time import begin
 from data.fields.layout import Layout
 from data.fields.precision import narrow_precision
 from data.fields.samples import Fields
-from data.fields.start import begin
 from data.fields.suspects import missing_codes, seconds_of_dates
 from data.grouping import repeats_note
 from data.reading import Reading

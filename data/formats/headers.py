@@ -9,7 +9,7 @@ from pathlib import Path
 
 from data.errors import InputError
 from data.formats.cells import plain
-from data.near import did_you_mean
+from data.suggestions import did_you_mean
 
 #: The usual delimiter by the suffix of the file.
 DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -20,7 +20,7 @@ from data.errors import InputError
 from data.spec import Variable
 from data.store.columns import KEPT
 from data.store.records import RecordStore
-from data.structures.frames import Frame
+from data.structures.frame import Frame
 from data.structures.trajectory_xyz import XyzWriter, read_xyz_frames
 
 __all__ = ["Frame", "read_frames", "read_trajectory", "write_frames"]

@@ -27,7 +27,7 @@ from data.encodable import encodable
 from data.errors import CorruptStoreError, InputError
 from data.files import sync_directory
 from data.structures.files import layout_of, width_of
-from data.structures.frames import Frame
+from data.structures.frame import Frame
 
 LOG = logging.getLogger(__name__)
 #: Bytes of text in a gzip member; smaller ones pack badly.

@@ -20,12 +20,12 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import InputError
-from data.near import did_you_mean
 from data.plain import to_plain
 from data.ranges import refuse_out_of_range
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.spec import SimulationError
+from data.suggestions import did_you_mean
 from data.terminal import show_pairs
 from experiments.application.choices import CONF
 from experiments.application.log_format import begin_log_files

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError
 
 from data.errors import InputError
-from data.near import did_you_mean
+from data.suggestions import did_you_mean
 from experiments.application import renamed
 from experiments.application.choices import EARLIER, groups
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from data.errors import InputError
-from data.near import did_you_mean
+from data.suggestions import did_you_mean
 from experiments.application.choices import CONF
 from experiments.application.stage import instantiate
 from experiments.application.yaml_files import load_yaml

@@ -16,7 +16,7 @@ from data.settings import existing_file
 from data.sphere.states import WeatherLayout
 from data.sphere.statistics import Climatology, hour_of_day
 from data.sphere.windows import WindowStore
-from experiments.forecasting.words import REFERENCES
+from experiments.forecasting.system_names import REFERENCES
 from surrogates.forecasts.climate_ensemble import ClimatologicalEnsemble
 from surrogates.forecasts.references import (
     ClimatologyForecast,
@@ -89,7 +89,7 @@ class ReferenceStates:
         """Make the reference forecasts; those that cannot be made are left out, with a note.
 
         Args:
-            names: names of `experiments.forecasting.words.REFERENCES`.
+            names: names of `experiments.forecasting.system_names.REFERENCES`.
             layout: layout of the states.
             steps: number of leads.
             history: number of past states that the forecaster sees.

@@ -26,7 +26,7 @@ from experiments.forecasting.figures import (
     units,
 )
 from experiments.forecasting.stability import LongRun
-from experiments.forecasting.words import ENSEMBLE_METHOD, METHOD, NAMES, OURS, PROBABILISTIC
+from experiments.forecasting.system_names import ENSEMBLE_METHOD, METHOD, NAMES, OURS, PROBABILISTIC
 from experiments.pages.style import Drawing
 from experiments.pages.words import escape, table
 

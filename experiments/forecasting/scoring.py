@@ -19,16 +19,16 @@ from data.sphere.windows import WindowStore
 from data.terminal import progress_bar
 from experiments.application.stage import show_readings
 from experiments.forecasting import figures
-from experiments.forecasting.external import ExternalForecasts
+from experiments.forecasting.external_forecasts import ExternalForecasts
 from experiments.forecasting.reference_states import AskedStates, ReferenceStates, reference_states
 from experiments.forecasting.report import Evaluation, count_wins, write_page
 from experiments.forecasting.stability import long_run
-from experiments.forecasting.words import EXTERNAL
+from experiments.forecasting.system_names import EXTERNAL
 from experiments.pages.style import Drawing
 from surrogates.forecasts.config import LeadBands
-from surrogates.forecasts.lead_times import refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.metrics import zonal_spectrum
 from surrogates.forecasts.references import Regressed, leads
+from surrogates.forecasts.request_checks import refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.learning.overlap import UNSEEN
@@ -58,7 +58,7 @@ class ForecastEvaluation:
         starts: number of forecasts, spread evenly over the test part; None for all.
         members: members of the ensemble of a forecaster with noise.
         regressed: whether to score also the forecast regressed towards climatology, fitted to the validation part.
-        references: names of `experiments.forecasting.words.REFERENCES`.
+        references: names of `experiments.forecasting.system_names.REFERENCES`.
         channels: labels of the channels with figures of their own; empty for a choice of them.
         long_days: length of long rollouts in days; 0 for none.
         long_starts: number of long rollouts, from states spread evenly over the test part.

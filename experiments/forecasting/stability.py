@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 
 from data.sphere.states import WeatherLayout
 from data.sphere.windows import WindowStore
-from surrogates.forecasts.lead_times import NEAR
+from surrogates.forecasts.request_checks import NEAR
 from surrogates.forecasts.surrogate import Forecaster
 
 #: How far beyond the extremes of the training data a value may lie, in units of their range.

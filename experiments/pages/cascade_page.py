@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from data.checksums import verify
-from experiments.pages.readings import reading_table
+from experiments.pages.reading_section import reading_table
 from experiments.pages.screen_page import json_or_empty, numbers_table, rows_table
 from experiments.pages.words import escape, number
 

@@ -21,7 +21,7 @@ from experiments.pages.words import (
     short,
     times,
 )
-from experiments.screening.recheck_statistics import Rate
+from experiments.screening.hit_rates import Rate
 
 
 def method_labels(run: PipelineRun) -> dict[str, str]:

@@ -18,8 +18,8 @@ from experiments.pages.density import Hexagons, Histogram
 from experiments.pages.run import CostRow, Target, TargetPredictions
 from experiments.pages.style import BLUE, GREEN, GREY, GROUPS, INK, VERMILLION, logarithmic
 from experiments.pages.words import core_time, count, percent
+from experiments.screening.hit_rates import Rate
 from experiments.screening.objective import Objective
-from experiments.screening.recheck_statistics import Rate
 
 
 def funnel(axes: Axes, steps: Sequence[tuple[str, float]], *, size: float = 9.5) -> None:

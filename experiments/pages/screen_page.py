@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from data.checksums import read_bytes, verify
-from experiments.pages.readings import reading_table
+from experiments.pages.reading_section import reading_table
 from experiments.pages.words import escape, number
 
 #: Rows of a table that are shown; the file has all of them.

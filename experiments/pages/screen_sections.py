@@ -13,7 +13,7 @@ from experiments.pages import screen_figures as figures
 from experiments.pages.accuracy_sections import panel, why_absent
 from experiments.pages.density import hexagons, histogram
 from experiments.pages.findings import hit_rule
-from experiments.pages.readings import reading_table
+from experiments.pages.reading_section import reading_table
 from experiments.pages.run import FIXED_STAGES, PipelineRun, RecheckedMolecules, Target
 from experiments.pages.style import draw
 from experiments.pages.words import (

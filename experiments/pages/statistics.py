@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from experiments.pages.run import TargetPredictions
-from experiments.screening.recheck_statistics import Rate
+from experiments.screening.hit_rates import Rate
 from surrogates.learning.conformal import coverage_band
 
 

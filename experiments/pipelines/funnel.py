@@ -19,9 +19,9 @@ from data.identity import molecule_keys
 from experiments.application.ledger import Ledger
 from experiments.pipelines.held_out import predict
 from experiments.pipelines.labelling import SimulatedLabels
+from experiments.screening.hit_rates import Rate, break_even, enrichment, enrichment_at_least
 from experiments.screening.ledger import result_parts
 from experiments.screening.readings import StandardForms
-from experiments.screening.recheck_statistics import Rate, break_even, enrichment, enrichment_at_least
 from experiments.screening.run import Objective
 from surrogates.properties.surrogate import MolecularSurrogate
 

@@ -18,9 +18,9 @@ from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
 from experiments.pages.page import write_report
 from experiments.screening.cascade.command import run_cascade
+from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
 from experiments.screening.objective import read_objective
-from experiments.screening.recheck_designs import RecheckSettings, recheck_designs
 from experiments.screening.run import ScreenConfig, screen_library
 from experiments.screening.run import screen as screen_file
 from experiments.screening.sources import unused_of_candidates

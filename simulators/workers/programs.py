@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import simulators
-from simulators.workers.guarded import Ended, Guarded
+from simulators.workers.guarded_program import Ended, Guarded
 
 #: Largest size of a program's output, bytes.
 PRINTED = 100_000_000

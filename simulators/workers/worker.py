@@ -29,7 +29,7 @@ from data.spec import SimulationError, Spec, check, dataset
 from simulators.adapter import Simulator
 from simulators.workers import channel
 from simulators.workers.channel import WorkerConnection
-from simulators.workers.guarded import Ended, Guarded
+from simulators.workers.guarded_program import Ended, Guarded
 from simulators.workers.scratch import Scratch
 
 #: Environment variables that set the number of threads of numerical libraries.

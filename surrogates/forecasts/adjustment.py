@@ -37,7 +37,13 @@ from data.sphere.windows import WindowStore
 from data.terminal import progress_bar
 from surrogates.forecasts.config import ForecastFacts
 from surrogates.forecasts.model import Usual, WeatherModel, rollout
-from surrogates.forecasts.networks.spectral import FAINTEST, average_pairs, coefficient_mask, gain_energy, mean_energy
+from surrogates.forecasts.networks.harmonic_statistics import (
+    FAINTEST,
+    average_pairs,
+    coefficient_mask,
+    gain_energy,
+    mean_energy,
+)
 from surrogates.forecasts.sun import clock
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.learning.checkpoints import NOTE, RESTORE, load_arrays, read_note, save_arrays

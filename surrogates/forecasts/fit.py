@@ -17,10 +17,10 @@ from data.sphere.windows import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
 from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
-from surrogates.forecasts.lead_times import times_learned
 from surrogates.forecasts.model import WeatherModel, WeatherScale
+from surrogates.forecasts.networks.harmonic_statistics import gain_units
 from surrogates.forecasts.networks.harmonics import Harmonics
-from surrogates.forecasts.networks.spectral import gain_units
+from surrogates.forecasts.request_checks import times_learned
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit

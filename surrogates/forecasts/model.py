@@ -18,8 +18,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.sphere.states import WeatherLayout
+from surrogates.forecasts.networks.harmonic_statistics import average_pairs, coefficient_mask
 from surrogates.forecasts.networks.harmonics import Harmonics
-from surrogates.forecasts.networks.spectral import average_pairs, coefficient_mask
 from surrogates.forecasts.networks.table import ARCHITECTURES, SphereConfig, SphereShape
 from surrogates.forecasts.sun import SOLAR_CONSTANT, insolation, later, year_phase
 from surrogates.learning.nn.ensemble import apply_members, stack_members

@@ -20,7 +20,7 @@ from data.plain import entry, from_plain
 from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.sphere.windows import WindowStore
 from data.store.synced_zarr import SyncedStore
-from surrogates.forecasts.lead_times import refuse_other_times, whole_number
+from surrogates.forecasts.request_checks import refuse_other_times, whole_number
 from surrogates.forecasts.surrogate import MEMBER, Forecaster
 
 #: Suffix of the file beside the store that records what the store holds and which forecasts are complete.

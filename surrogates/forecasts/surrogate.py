@@ -26,8 +26,8 @@ from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
 from surrogates.forecasts.config import ForecastFacts
-from surrogates.forecasts.lead_times import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.model import WeatherModel, rollout
+from surrogates.forecasts.request_checks import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.sun import clock
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
 from surrogates.trained import TrainedSurrogate

@@ -154,7 +154,7 @@ class MeshFacts:
         labels_fingerprint: fingerprint of the simulator that the labels come from.
         conformal: calibrated intervals by channel of the fields and by scalar; empty without calibration samples.
         scores: errors on held-out data, by metric with its unit in the key.
-        domain: ranges of the training samples (see `surrogates.meshes.domain`); None for surrogates of earlier
+        domain: ranges of the training samples (see `surrogates.meshes.training_domain`); None for surrogates of earlier
             versions, which did not save them.
     """
 

@@ -19,10 +19,10 @@ from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 from surrogates.learning.step import Stats
-from surrogates.meshes.domain import domain_of
 from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshModel, MeshScale, field_bands
 from surrogates.meshes.network import mesh_loss
 from surrogates.meshes.surrogate import MeshSurrogate
+from surrogates.meshes.training_domain import domain_of
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from data.meshes.records import ELEMENTS, FLAGS, NODES
 from data.spec import SimulationError, Spec, Variable, check
 from surrogates.learning.box import IN_DOMAIN, UNKNOWN, OutOfDomainWarning
 from surrogates.learning.step import count_compilations
-from surrogates.meshes.domain import domain_columns
 from surrogates.meshes.facts import MeshFacts, MeshModel
+from surrogates.meshes.training_domain import domain_columns
 from surrogates.trained import TrainedSurrogate
 
 #: Largest number of vertices, including padding, of one batch of predictions on a CPU.

@@ -14,10 +14,10 @@ from data.plain import OMIT_DEFAULT
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
 from surrogates.learning.conformal import Conformal
+from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyForcesLoss, EnergyModel
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.networks.table import ARCHITECTURES, NetworkConfig
-from surrogates.potentials.references import References
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,10 @@ from data.structures.table import Structures
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
+from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.last_layer import distance, fit_last_layer
-from surrogates.potentials.references import References
 from surrogates.potentials.surrogate import Potential
 
 #: Default name of a head.

@@ -18,7 +18,7 @@ from data.rejects import Rejects
 from data.structures.frame_names import FrameKeys
 from data.structures.frame_reading import FrameTally
 from data.structures.table import Structures
-from surrogates.potentials.references import isolated_energies
+from surrogates.potentials.atom_energies import isolated_energies
 
 
 def read_structures(

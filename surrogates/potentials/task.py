@@ -28,11 +28,11 @@ from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.task import VALIDATION, Baseline, Task
+from surrogates.potentials.atom_energies import isolated_energies
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.frames import isolated_said, read_structures
 from surrogates.potentials.networks.table import ARCHITECTURES
-from surrogates.potentials.references import isolated_energies
 from surrogates.potentials.scores import evaluate_frames, score, scored_rows, with_baseline
 from surrogates.potentials.surrogate import Potential
 from surrogates.potentials.training_frames import Files, StructureSettings, fingerprint, split_frames

@@ -24,9 +24,9 @@ from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.losses import LossName, masked_error
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
-from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble
 from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
+from surrogates.properties.training_domain import Domain
 
 #: Smallest batch that training shrinks to for small data sets; gradients of smaller batches are too noisy.
 SMALLEST_BATCH = 8

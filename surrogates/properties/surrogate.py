@@ -22,8 +22,8 @@ from surrogates.learning.box import IN_DOMAIN
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
-from surrogates.properties.domain import Domain
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
+from surrogates.properties.training_domain import Domain
 from surrogates.trained import TrainedSurrogate, refuse_not_finite
 
 #: Molecules in a batch of predictions; few enough for the caches of a CPU, and used on accelerators too.
@@ -78,7 +78,7 @@ class PropertyFacts:
         standardise: mean and scale of each target.
         conformal: calibration of each target; a target without calibration has no entry.
         buckets: padded sizes, chosen from the training molecules.
-        domain: neighbourhoods and sizes of the training molecules; see `surrogates.properties.domain`.
+        domain: neighbourhoods and sizes of the training molecules; see `surrogates.properties.training_domain`.
         labels_fingerprint: fingerprint of the simulator, or of the table, whose labels were learned last.
         pretrained_on: fingerprints of the labels that were learned earlier, oldest first.
         scores: errors on held-out data, by metric, with the unit in the key where it is known.

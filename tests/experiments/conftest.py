@@ -19,7 +19,7 @@ from rdkit import Chem
 
 from data.spec import Variable
 from data.store.records import RecordStore
-from experiments.screening.recheck_statistics import Rate
+from experiments.screening.hit_rates import Rate
 from surrogates.learning.scores import scores, unit_suffix
 
 UNITS = {"gap": "eV", "dipole_moment": "Debye"}

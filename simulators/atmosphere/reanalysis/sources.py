@@ -23,9 +23,9 @@ from data.formats.zarr_files import open_zarr
 from data.processes.probe import refuse_deadly
 from data.spec import SimulationError
 from simulators.atmosphere.reanalysis.cf import rename_to_weatherbench
+from simulators.atmosphere.reanalysis.ensemble_member import Member, select_member
 from simulators.atmosphere.reanalysis.forecast_steps import along_valid_time
 from simulators.atmosphere.reanalysis.joining import INSTALL, SourceData, join_files
-from simulators.atmosphere.reanalysis.members import Member, select_member
 
 GRIB, NETCDF = (".grib", ".grb", ".grib2", ".grb2"), (".nc", ".nc4", ".netcdf", ".cdf")
 #: Scheme of a URL -> package that it needs beside fsspec, and options for access without an account.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from data.spec import SimulationError
-from simulators.workers.guarded import Ended
+from simulators.workers.guarded_program import Ended
 from simulators.workers.programs import PRINTED, run_program
 from simulators.workers.scratch import scratch
 

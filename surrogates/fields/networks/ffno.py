@@ -13,9 +13,9 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from surrogates.fields.networks.conditioning import Conditioning
+from surrogates.learning.nn.fourier_layers import AxisSpectralConv, modes_per_dim
 from surrogates.learning.nn.grid import EXTENSIONS, FieldShape, crop, extend, position_count, with_positions
 from surrogates.learning.nn.layers import DTYPES, MLP, NetworkConfig, linear
-from surrogates.learning.nn.spectral import AxisSpectralConv, modes_per_dim
 
 
 @dataclass(frozen=True)

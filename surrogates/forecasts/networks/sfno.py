@@ -18,8 +18,8 @@ from jaxtyping import Array, Float
 
 from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.networks.layers import ConditionalNorm, Decoder, Encoder, SphereConfig, SphereShape
+from surrogates.learning.nn.fourier_layers import EXACT, FACTORISATIONS
 from surrogates.learning.nn.layers import DTYPES, MLP, Linear
-from surrogates.learning.nn.spectral import EXACT, FACTORISATIONS
 
 
 @dataclass(frozen=True)

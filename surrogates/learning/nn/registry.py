@@ -7,9 +7,9 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from data.errors import InputError
-from data.near import did_you_mean
 from data.plain import PlainError, Tagged
 from data.settings import build
+from data.suggestions import did_you_mean
 
 WHERE = "model.network"
 C = TypeVar("C")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
-from data.structures.frames import Frame
+from data.structures.frame import Frame
 from data.structures.table import Structures
 from data.structures.trajectories import write_frames
 from surrogates.potentials.dynamics.dynamics import Dynamics, Snapshot

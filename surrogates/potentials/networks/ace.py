@@ -21,9 +21,9 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.structures.table import MAX_ATOMIC_NUMBER
-from surrogates.potentials.networks.density import collect
 from surrogates.potentials.networks.geometry import Pairs
 from surrogates.potentials.networks.harmonics import harmonics
+from surrogates.potentials.networks.neighbour_sums import collect
 from surrogates.potentials.networks.products import INVARIANTS, TENSORS, Products
 from surrogates.potentials.networks.radial import BASES, expand
 

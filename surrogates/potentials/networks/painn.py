@@ -16,8 +16,8 @@ from flax import nnx
 from jaxtyping import Array, Float, Int
 
 from data.structures.table import MAX_ATOMIC_NUMBER
-from surrogates.potentials.networks.density import collect
 from surrogates.potentials.networks.geometry import Pairs
+from surrogates.potentials.networks.neighbour_sums import collect
 from surrogates.potentials.networks.radial import BASES, expand
 
 #: Added under the square root of a vector's squared length, so that its gradient exists at zero.

@@ -10,10 +10,10 @@ import pytest
 import xarray as xr
 
 from data.errors import InputError
+from data.fields.first_time import begin
 from data.fields.precision import narrow_precision
 from data.fields.reading import read_fields
 from data.fields.samples import Fields
-from data.fields.start import begin
 
 X, STEP = np.arange(16) / 16, 0.2
 

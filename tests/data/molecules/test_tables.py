@@ -16,8 +16,8 @@ from data.errors import InputError
 from data.molecules.files import iter_smiles_chunks, read
 from data.molecules.tally import TableTally
 from data.molecules.writing import write_parquet
-from data.near import near
 from data.rejects import RejectLog
+from data.suggestions import near
 from experiments.screening.chunks import encode_chunk
 from experiments.screening.sources import open_source
 

@@ -18,7 +18,7 @@ from data.errors import CorruptStoreError, InputError
 from data.formats.rows import Bad
 from data.molecules.files import read
 from data.structures.files import read_extxyz
-from data.structures.frames import Frame
+from data.structures.frame import Frame
 from data.structures.trajectories import read_frames, read_trajectory, write_frames
 from data.structures.trajectory_xyz import XyzWriter
 

@@ -24,7 +24,7 @@ from experiments.campaigns.sampled import Sampling
 from experiments.comparison.fluids import FluidComparison
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
-from experiments.screening.recheck_designs import RecheckSettings
+from experiments.screening.design_recheck import RecheckSettings
 from experiments.screening.run import Objective
 from experiments.stages.active import PARTS
 from experiments.stages.prepare import PrepareSettings

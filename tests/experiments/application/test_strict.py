@@ -24,7 +24,7 @@ from experiments.campaigns.sampled import Sampling
 from experiments.cli import STAGES
 from experiments.forecasting.scoring import ForecastEvaluation
 from experiments.pipelines.settings import PipelineSettings
-from experiments.screening.recheck_designs import RecheckSettings
+from experiments.screening.design_recheck import RecheckSettings
 from experiments.screening.run import Objective
 from experiments.stages.active import ActiveSettings
 from experiments.stages.evaluate import EvaluateSettings, unused_in_evaluation

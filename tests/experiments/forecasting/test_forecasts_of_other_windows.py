@@ -19,7 +19,7 @@ from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.application.choices import CONF
-from experiments.forecasting.external import ExternalForecasts
+from experiments.forecasting.external_forecasts import ExternalForecasts
 from experiments.forecasting.report import Evaluation, render
 from experiments.stages.evaluate import evaluate
 from experiments.stages.train import task_of, train_task

@@ -27,8 +27,8 @@ from data.spec import SimulationError, Spec, Variable, check, content_hash
 from experiments.pages.page import write_report
 from experiments.pages.words import number
 from experiments.screening.chunks import TextChunk
+from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, parse_designs
-from experiments.screening.recheck_designs import RecheckSettings, recheck_designs
 from experiments.screening.run import Objective, ScreenConfig, ScreenSummary, screen_library
 from simulators.requests import Range
 from surrogates.learning.loop import TrainConfig

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from experiments.screening.recheck_statistics import Rate, break_even, enrichment, enrichment_at_least
+from experiments.screening.hit_rates import Rate, break_even, enrichment, enrichment_at_least
 
 
 def test_interval_of_no_hits_is_the_rule_of_three_made_exact() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from simulators.workers.guarded import Ended
+from simulators.workers.guarded_program import Ended
 from simulators.workers.programs import run_program
 
 

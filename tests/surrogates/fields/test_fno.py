@@ -11,8 +11,8 @@ import pytest
 from flax import nnx
 
 from surrogates.fields.networks.table import ARCHITECTURES
+from surrogates.learning.nn.fourier_layers import SpectralConv
 from surrogates.learning.nn.grid import FieldShape
-from surrogates.learning.nn.spectral import SpectralConv
 from surrogates.learning.recipe import is_matrix
 
 

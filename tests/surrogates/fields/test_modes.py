@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from data.errors import InputError
-from surrogates.learning.nn.spectral import modes_per_dim
+from surrogates.learning.nn.fourier_layers import modes_per_dim
 
 
 def test_modes_of_a_wrong_length_are_named() -> None:

@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from data.errors import InputError
-from surrogates.learning.nn.spectral import AxisSpectralConv, SpectralConv, coefficients, modes_per_dim, series
+from surrogates.learning.nn.fourier_layers import AxisSpectralConv, SpectralConv, coefficients, modes_per_dim, series
 
 
 def conv(modes: tuple[int, ...], inputs: int = 2, outputs: int = 3, seed: int = 0, **more: Any) -> SpectralConv:

@@ -22,8 +22,8 @@ from surrogates.forecasts.config import ForecastFacts, WeatherConfig
 from surrogates.forecasts.fit import fit_weather
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
+from surrogates.forecasts.networks.harmonic_statistics import FAINTEST, coefficient_mask, gain_units
 from surrogates.forecasts.networks.harmonics import Harmonics
-from surrogates.forecasts.networks.spectral import FAINTEST, coefficient_mask, gain_units
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.learning.loop import TrainConfig
 from surrogates.saved import load_surrogate

@@ -25,7 +25,7 @@ from surrogates.forecasts.networks.icosahedron import (
 from surrogates.forecasts.networks.mesh import SphereMeshConfig
 from surrogates.forecasts.networks.sfno import SFNOConfig, SphericalFilter
 from surrogates.forecasts.networks.table import ARCHITECTURES, SphereShape
-from surrogates.learning.nn.spectral import FACTORISATIONS
+from surrogates.learning.nn.fourier_layers import FACTORISATIONS
 
 
 def gaussian(rows: int, columns: int) -> WeatherGrid:

@@ -24,11 +24,11 @@ from data.spec import SimulationError, check
 from data.structures.batches import Shape, pad
 from data.structures.table import Structures
 from surrogates.learning.loop import TrainConfig
+from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import evaluate
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.fit import fit_potential
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.references import References
 from surrogates.potentials.surrogate import Potential
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate

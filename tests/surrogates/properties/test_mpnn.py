@@ -21,10 +21,10 @@ from data.spec import SimulationError, Spec, check, dataset
 from data.splits import Split
 from simulators.adapter import Simulator
 from surrogates.learning.loop import TrainConfig
-from surrogates.properties.domain import Domain
 from surrogates.properties.fit import fit_molecular
 from surrogates.properties.mpnn import MPNN, Ensemble, MPNNConfig, read
 from surrogates.properties.surrogate import BATCH, MolecularConfig, MolecularSurrogate
+from surrogates.properties.training_domain import Domain
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate
 

@@ -18,9 +18,9 @@ from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts.config import ForecastFacts, WeatherConfig
-from surrogates.forecasts.lead_times import beyond_learned, times_learned
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
+from surrogates.forecasts.request_checks import beyond_learned, times_learned
 from surrogates.forecasts.streaming import forecast_to_zarr
 from surrogates.forecasts.surrogate import Forecaster
 

@@ -19,7 +19,7 @@ from data.sphere.names import DIMS as PLACES
 from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, WeatherLayout
 from data.sphere.windows import WindowStore
 from simulators.atmosphere.reanalysis.cf import convert_units, levels_in_hpa
-from simulators.atmosphere.reanalysis.members import MEMBER_DIMS
+from simulators.atmosphere.reanalysis.ensemble_member import MEMBER_DIMS
 from surrogates.forecasts.streaming import verify_forecasts
 
 MEMBER = "number"

@@ -12,8 +12,8 @@ from ase.calculators.emt import EMT
 
 from data.reading import Reading
 from data.structures.table import Structures
+from surrogates.potentials.atom_energies import References, isolated_energies
 from surrogates.potentials.frames import isolated_said, read_structures
-from surrogates.potentials.references import References, isolated_energies
 
 
 def copper(a: float) -> tuple[np.ndarray, np.ndarray, float]:
