@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from simulators.adapter import Simulator
     from surrogates.trained import Surrogate
     from understudy.campaigns import Campaign, records, simulator
+    from understudy.fluids import SolverComparison, comparison, fields
     from understudy.loading import load
     from understudy.motion import dynamics, relax, structures
     from understudy.stages import Run, active, evaluate, pipeline, prepare, report, screen, simulate, train, windows
@@ -35,12 +36,15 @@ _MODULES = {
     "Run": "understudy.stages",
     "SimulationError": "data.spec",
     "Simulator": "simulators.adapter",
+    "SolverComparison": "understudy.fluids",
     "Spec": "data.spec",
     "Surrogate": "surrogates.trained",
     "Variable": "data.spec",
     "active": "understudy.stages",
+    "comparison": "understudy.fluids",
     "dynamics": "understudy.motion",
     "evaluate": "understudy.stages",
+    "fields": "understudy.fluids",
     "load": "understudy.loading",
     "pipeline": "understudy.stages",
     "prepare": "understudy.stages",
@@ -62,12 +66,15 @@ __all__ = [
     "Run",
     "SimulationError",
     "Simulator",
+    "SolverComparison",
     "Spec",
     "Surrogate",
     "Variable",
     "active",
+    "comparison",
     "dynamics",
     "evaluate",
+    "fields",
     "load",
     "pipeline",
     "prepare",

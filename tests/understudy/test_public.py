@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +15,8 @@ import xarray as xr
 
 import understudy
 from data.spec import Spec, Variable
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Square:
@@ -106,3 +110,23 @@ def test_what_a_stage_refuses_is_an_error_with_its_words(tmp_path: Path) -> None
         understudy.simulate(inputs=tmp_path / "absent.csv", run_dir=tmp_path / "run")
     with pytest.raises(understudy.InputError, match=r"surrogate\.json"):
         understudy.load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/guides/{p.name}" for p in sorted((ROOT / "docs/guides").glob("*.md")))]
+)
+def test_pages_import_and_name_only_what_is_public(page: str) -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), re.DOTALL)
+    for block in blocks:
+        tree = ast.parse(block)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                module = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
+                assert str(module).split(".")[0] not in {"data", "simulators", "surrogates", "experiments"}, block
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == "understudy":
+                assert node.attr in understudy.__all__, block
+
+
+def test_a_comparison_of_a_directory_without_one_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(understudy.InputError, match=r"comparison\.json"):
+        understudy.comparison(tmp_path)
