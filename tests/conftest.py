@@ -49,6 +49,27 @@ REPOSITORY = Path(__file__).resolve().parents[1]
 # Programs and kernels that tests start import the packages of this clone, whichever one is installed.
 os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, (str(REPOSITORY), os.environ.get("PYTHONPATH"))))
 
+#: Files that take longest, the longest first: they begin first, so that no worker is left alone with one at the end.
+SLOWEST = (
+    "experiments/stages/test_pipeline.py",
+    "experiments/stages/test_active.py",
+    "experiments/stages/test_devices.py",
+    "experiments/stages/test_stages.py",
+    "experiments/application/test_configs_run.py",
+    "surrogates/potentials/test_heads.py",
+    "surrogates/potentials/test_potential.py",
+    "simulators/campaigns/test_campaign.py",
+    "surrogates/learning/test_train.py",
+    "surrogates/forecasts/test_forecaster.py",
+    "experiments/application/test_kills.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the tests of the slowest files first; the others keep their order."""
+    rank = {REPOSITORY / "tests" / name: place for place, name in enumerate(SLOWEST)}
+    items.sort(key=lambda item: rank.get(item.path, len(rank)))
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:

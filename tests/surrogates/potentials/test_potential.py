@@ -12,6 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import small_potential
 import xarray as xr
 from ase import Atoms
 from ase.calculators.morse import MorsePotential
@@ -160,8 +161,8 @@ def test_any_mixture_gets_the_answer_that_each_gets_alone(trained: Potential) ->
         np.testing.assert_allclose(one["forces_std"], together.forces_std[atoms], atol=1e-4)  # type: ignore[index]
 
 
-def test_many_sizes_are_answered_with_few_compilations(trained: Potential) -> None:
-    potential = Potential(trained.model, trained.facts, trained.last_layer)
+def test_many_sizes_are_answered_with_few_compilations() -> None:
+    potential = small_potential.potential(small_potential.SMALL["painn"])
     rng = np.random.default_rng(0)
     # A line of atoms with random bends has any size, and no two atoms coincide.
     sizes = [*range(1, 50), 80]
