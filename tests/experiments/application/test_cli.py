@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from forked_commands import understudy
 from omegaconf import OmegaConf
 
 from data.errors import InputError
@@ -29,17 +30,12 @@ from surrogates.properties.scores import in_units_of
 from surrogates.properties.tables import PropertyTable
 
 
-def understudy(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    """Run the command as a person would, in a directory of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "understudy", *arguments], cwd=cwd, capture_output=True, text=True, timeout=120
-    )
-
-
 def test_help_names_every_stage_whatever_files_lie_in_the_working_directory(tmp_path: Path) -> None:
     for name in ("data", "simulators", "surrogates"):
         (tmp_path / f"{name}.py").write_text("raise ValueError('not ours')\n")
-    result = understudy("--help", cwd=tmp_path)
+    # As a person would run it, in an interpreter of its own.
+    command = [sys.executable, "-m", "understudy", "--help"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert result.returncode == 0
     for stage in STAGES:
         assert f"  {stage} " in result.stdout
