@@ -130,7 +130,9 @@ def test_each_misbehaviour_has_its_record_and_leaves_no_process_and_no_file(
         m: status for m, (status, _) in EXPECTED.items()
     }
     for mode, (_, part) in EXPECTED.items():
-        assert part in outcomes[mode][1], mode
+        # On a busy machine the watch of temporary files may see the file before its writer sees the refusal.
+        allowed = (part, "30 MB of temporary files") if mode == "large_file" else (part,)
+        assert any(words in outcomes[mode][1] for words in allowed), (mode, outcomes[mode])
     assert summary.done == 3
     assert all(len(log) < 20_000 for log in columns[3])
     assert all("daemon" not in left for _, left in seen)
