@@ -128,6 +128,11 @@ RANGES: Mapping[str, str] = {
     "tau": POSITIVE,
     "alpha": POSITIVE,
     "cutoff": "[1, 1e6]",
+    "initial.blobs": "[1, 1e6]",
+    "initial.width": "(0, 0.3]",
+    "initial.height": FINITE,
+    "initial.centre": FINITE,
+    "initial.complement": "[0, 1000]",  # numbers of channels
     # Weather
     "boundaries": SHARE,
     "step_minutes": POSITIVE,

@@ -97,28 +97,14 @@ class _Fields(ABC):
         return states
 
 
-class _Gaussian(_Fields):
-    """A Gaussian random field of zero mean with a stated spectrum, over all modes that the grid resolves."""
-
-    @abstractmethod
-    def power(self, k: Int[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
-        """E |c_k|^2 of u(x) = sum_k c_k exp(2 pi i k . x); the variance of u is its sum over all k but 0."""
-
-    def _limit(self, points: int) -> int:
-        return (points - 1) // 2
-
-    def _draw(self, rng: np.random.Generator, k: Int[np.ndarray, "M D"]) -> tuple[Complex[np.ndarray, " M"], float]:
-        pairs = rng.standard_normal((len(k), 2))
-        return np.sqrt(self.power(k) / 2) * (pairs[:, 0] + 1j * pairs[:, 1]), 0.0
-
-
 @dataclass(frozen=True)
-class MaternField(_Gaussian):
-    """N(0, amplitude (-Laplacian + tau^2 I)^(-alpha)) on the periodic unit box, without its mean.
+class MaternField(_Fields):
+    """A Gaussian random field on the periodic unit box, N(0, amplitude (-Laplacian + tau^2 I)^(-alpha)).
 
-    The defaults are the initial vorticity of Li et al. as their paper states it (arXiv:2010.08895, section 5.3):
-    7^(3/2) (-Laplacian + 49 I)^(-2.5). The published scripts use the factor tau^(2 alpha - dim) = 7^3 instead, or twice
-    that if real and imaginary parts each have unit variance: amplitude 343 or 686 with the same shape.
+    It has all modes that the grid resolves, but no mean. The defaults are the initial vorticity of Li et al. as their
+    paper states it (arXiv:2010.08895, section 5.3): 7^(3/2) (-Laplacian + 49 I)^(-2.5). The published scripts use the
+    factor tau^(2 alpha - dim) = 7^3 instead, or twice that if real and imaginary parts each have unit variance:
+    amplitude 343 or 686 with the same shape.
 
     Attributes:
         amplitude, tau, alpha: parameters of the covariance.
@@ -136,50 +122,18 @@ class MaternField(_Gaussian):
         _one_of("normalise", self.normalise, NORMALISATIONS)
 
     def power(self, k: Int[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
-        """Eigenvalues of the covariance."""
+        """E |c_k|^2 of u(x) = sum_k c_k exp(2 pi i k . x): the eigenvalues of the covariance.
+
+        The variance of u is their sum over all k but 0.
+        """
         return self.amplitude * (4 * np.pi**2 * np.sum(k**2, axis=1) + self.tau**2) ** -self.alpha
 
+    def _limit(self, points: int) -> int:
+        return (points - 1) // 2
 
-@dataclass(frozen=True)
-class PowerLawField(_Gaussian):
-    """A Gaussian random field with E |c_k|^2 = |k|^-exponent.
-
-    Attributes:
-        exponent: exponent of the power spectrum.
-        normalise: "none", "std" or "max".
-    """
-
-    exponent: float = 3.0
-    normalise: str = "std"
-
-    def __post_init__(self) -> None:
-        _positive("exponent", self.exponent)
-        _one_of("normalise", self.normalise, NORMALISATIONS)
-
-    def power(self, k: Int[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
-        """|k|^-exponent."""
-        return np.sum(k**2, axis=1) ** (-self.exponent / 2)
-
-
-@dataclass(frozen=True)
-class DiffusedNoise(_Gaussian):
-    """White noise after diffusion: E |c_k|^2 = exp(-2 intensity |2 pi k|^2).
-
-    Attributes:
-        intensity: diffusivity times time, in squared box lengths.
-        normalise: "none", "std" or "max".
-    """
-
-    intensity: float = 1e-3
-    normalise: str = "std"
-
-    def __post_init__(self) -> None:
-        _positive("intensity", self.intensity)
-        _one_of("normalise", self.normalise, NORMALISATIONS)
-
-    def power(self, k: Int[np.ndarray, "M D"]) -> Float[np.ndarray, " M"]:
-        """The spectrum of white noise after diffusion."""
-        return np.exp(-2 * self.intensity * 4 * np.pi**2 * np.sum(k**2, axis=1))
+    def _draw(self, rng: np.random.Generator, k: Int[np.ndarray, "M D"]) -> tuple[Complex[np.ndarray, " M"], float]:
+        pairs = rng.standard_normal((len(k), 2))
+        return np.sqrt(self.power(k) / 2) * (pairs[:, 0] + 1j * pairs[:, 1]), 0.0
 
 
 @dataclass(frozen=True)

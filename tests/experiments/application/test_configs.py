@@ -135,6 +135,7 @@ DRAWN = {
     "fourier": "kdv",
     "burgers": "burgers",
     "matern": "navier_stokes",
+    "blobs": "gray_scott",
     "body": "openfoam_body",
     "cavity": "openfoam_cavity",
     "channel": "openfoam",

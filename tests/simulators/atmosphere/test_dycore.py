@@ -15,6 +15,7 @@ import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import sph_harm_y
+from zonal_climate import jets, zonal_mean
 
 from data.errors import InputError
 from data.spec import SimulationError
@@ -31,7 +32,6 @@ from simulators.atmosphere.core.budgets import (
     budgets,
     layer_edges,
 )
-from simulators.atmosphere.core.climate import jets, zonal_mean
 from simulators.atmosphere.core.dycore import DynamicalCore
 from simulators.atmosphere.core.equations import spherical_grid
 from simulators.atmosphere.core.levels import geopotential, pressure_to_sigma, sigma_to_pressure
