@@ -128,10 +128,11 @@ RANGES: Mapping[str, str] = {
     "tau": POSITIVE,
     "alpha": POSITIVE,
     "cutoff": "[1, 1e6]",
+    **dict.fromkeys(("recall", "confidence", "calibration.stack"), SHARE),
     "initial.blobs": "[1, 1e6]",
     "initial.width": "(0, 0.3]",
-    "initial.height": FINITE,
-    "initial.centre": FINITE,
+    "initial.height": NOT_NEGATIVE,
+    "initial.centre": SHARE,
     "initial.complement": "[0, 1000]",  # numbers of channels
     # Weather
     "boundaries": SHARE,
