@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any
 
 from data.errors import InputError
@@ -48,6 +49,8 @@ def rebuild(description: Mapping[str, Any], *, where: str = "", remedy: str = ""
         )
     try:
         simulator: Simulator = getattr(importlib.import_module(kind[0]), kind[1])(**description["settings"])
+        if "conformers" in description:
+            simulator = _of_smiles(simulator, description["conformers"])
     except (TypeError, KeyError) as error:
         raise InputError(
             f"the settings of {name} are not those of the installed version", where=where, remedy=remedy
@@ -59,3 +62,11 @@ def rebuild(description: Mapping[str, Any], *, where: str = "", remedy: str = ""
             remedy=remedy or "Install that version",
         )
     return simulator
+
+
+def _of_smiles(simulator: Simulator, settings: Mapping[str, Any]) -> Simulator:
+    """A simulator of SMILES, with the settings of its conformers; other entries are versions of methods."""
+    smiles = importlib.import_module("simulators.chemistry.smiles")
+    config = smiles.ConformerConfig
+    wrapped: Simulator = smiles.FromSmiles(simulator, config(**{f.name: settings[f.name] for f in fields(config)}))
+    return wrapped

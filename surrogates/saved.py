@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import fields
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import jax
 import numpy as np
@@ -30,8 +30,18 @@ from surrogates.learning.checkpoints import checksum, load_arrays, read_note, sa
 #: Version of the card. Version 2 has the checksum of the weights, and the facts of every kind below one key.
 FORMAT = 2
 CARD = "surrogate.json"
+#: Folder of the surrogate on which the saved one stands, if it stands on a surrogate.
+NESTED = "on"
 REMEDY = "Restore it from a copy, or train it again"
 F = TypeVar("F")
+
+
+class Saves(Protocol):
+    """A surrogate that can be saved."""
+
+    def save(self, directory: Path) -> None:
+        """Write the surrogate to a directory."""
+        ...
 
 
 def package_versions() -> dict[str, str]:
@@ -39,7 +49,9 @@ def package_versions() -> dict[str, str]:
     return {name: version(name) for name in ("understudy", "jax", "flax", "optax", "numpy")}
 
 
-def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, Any]) -> None:
+def save_surrogate(
+    directory: Path, kind: str, params: Any, card: Mapping[str, Any], *, nested: Saves | None = None
+) -> None:
     """Save weights and card; the card comes last, so that a directory with one is complete.
 
     Args:
@@ -47,6 +59,7 @@ def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, A
         kind: a key of `surrogates.family.FAMILIES`.
         params: pytree of arrays.
         card: JSON-serialisable; whatever the class needs to build itself.
+        nested: the surrogate on which this one stands, which is saved in the folder `NESTED`.
     """
     if kind not in FAMILIES:
         raise ValueError(f"kind must be one of {sorted(FAMILIES)}, got {kind!r}")
@@ -55,6 +68,8 @@ def save_surrogate(directory: Path, kind: str, params: Any, card: Mapping[str, A
         sync_directory(directory)
         leaves = [np.asarray(leaf) for leaf in jax.device_get(jax.tree.leaves(params))]
         save_arrays(directory / "weights", leaves, {"kind": kind})
+        if nested is not None:
+            nested.save(directory / NESTED)
         facts = {"format": FORMAT, "kind": kind, "versions": package_versions(), "weights_sha256": checksum(leaves)}
         write_json(directory / CARD, {**facts, **card})
 

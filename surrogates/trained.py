@@ -18,12 +18,15 @@ import numpy as np
 import xarray as xr
 from flax import nnx
 
+from data.errors import InputError
 from data.plain import to_plain
 from data.spec import SimulationError, Spec, content_hash
 from simulators.adapter import Simulator
+from simulators.rebuild import rebuild
 from surrogates.family import FAMILIES
 from surrogates.learning.checkpoints import checksum
-from surrogates.saved import card_errors, load_weights, read_facts, save_surrogate
+from surrogates.learning.rung import Standing
+from surrogates.saved import NESTED, card_errors, load_surrogate, load_weights, read_facts, save_surrogate
 
 Model = TypeVar("Model", bound=nnx.Module)
 #: A frozen dataclass with `config`, `labels_fingerprint`, `scores` and `model`, which `to_plain` writes.
@@ -72,6 +75,7 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
 
     def __init__(self, model: Model, facts: Facts) -> None:
         self.model, self.facts = model, facts
+        self._rung: Simulator | None = None
         self._graph, self._state = nnx.split(model)
 
     @property
@@ -107,6 +111,7 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
             "version": self.fingerprint,
             "settings": to_plain(config),
             "labels_fingerprint": self.labels_fingerprint,
+            **({} if self.standing is None else {"on": to_plain(self.standing.simulator)}),
         }
 
     @property
@@ -122,7 +127,44 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
 
     def with_facts(self, **changes: Any) -> Self:
         """The same weights with other facts, such as `scores` or a calibration."""
-        return type(self)(self.model, replace(self.facts, **changes))
+        copy = type(self)(self.model, replace(self.facts, **changes))
+        copy._rung = self._rung
+        return copy
+
+    # The simulator that it stands on
+
+    @property
+    def standing(self) -> Standing | None:
+        """The cheaper simulator whose answers it takes as inputs, as it is saved; None if there is none."""
+        standing: Standing | None = getattr(self.facts, "on", None)
+        return standing
+
+    @property
+    def rung(self) -> Simulator:
+        """The cheaper simulator, which is rebuilt from its description if it was not given.
+
+        Raises:
+            InputError: it cannot be rebuilt, or another version of it is installed.
+        """
+        if self.standing is None:
+            raise InputError("the surrogate stands on no other simulator")
+        if self._rung is None:
+            remedy = "Give the simulator to `with_rung`, or install the version that it learned with"
+            self._rung = rebuild(self.standing.simulator, where="surrogate", remedy=remedy)
+        return self._rung
+
+    def with_rung(self, simulator: Simulator) -> Self:
+        """A copy that asks this simulator.
+
+        Raises:
+            InputError: it stands on another one, or on none.
+        """
+        if self.standing is None:
+            raise InputError("the surrogate stands on no other simulator")
+        self.standing.variables(simulator)
+        copy = self.with_facts()
+        copy._rung = simulator
+        return copy
 
     # Storage
 
@@ -147,7 +189,9 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
             "labels_fingerprint": self.labels_fingerprint,
             "scores": dict(self.scores),
         }
-        save_surrogate(Path(directory), self.KIND, self.arrays(), card | self.card_entries())
+        # A surrogate cannot be rebuilt from its description, so that it is saved within this one.
+        nested = self._rung if isinstance(self._rung, TrainedSurrogate) else None
+        save_surrogate(Path(directory), self.KIND, self.arrays(), card | self.card_entries(), nested=nested)
 
     def card_entries(self) -> dict[str, Any]:
         """More entries of the card."""
@@ -166,7 +210,8 @@ class TrainedSurrogate(ABC, Generic[Model, Facts]):
         facts, card = read_facts(directory, cls.KIND, cls.FACTS)
         arrays = load_weights(directory, card, lambda: cls.fresh_arrays(facts))
         with card_errors(directory):
-            return cls.restore(facts, arrays, card)
+            surrogate = cls.restore(facts, arrays, card)
+        return surrogate.with_rung(load_surrogate(directory / NESTED)) if (directory / NESTED).is_dir() else surrogate
 
     @classmethod
     def fresh_arrays(cls, facts: Any) -> Any:

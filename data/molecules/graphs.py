@@ -44,6 +44,7 @@ class GraphBatch:
         atom_counts: atoms of each molecule; 0 for a padding molecule.
         mask: True for a molecule, False for padding.
         labels: NaN where missing; width 0 for prediction.
+        extra: further inputs of each molecule, 0 for padding; None where a network takes none.
     """
 
     atoms: UInt8[Any, "molecule atom 8"]
@@ -52,11 +53,12 @@ class GraphBatch:
     atom_counts: Int[Any, " molecule"]
     mask: Bool[Any, " molecule"]
     labels: Float[Any, "molecule target"]
+    extra: Float[Any, "molecule extra"] | None = None
 
 
 register_dataclass(
     GraphBatch,
-    data_fields=["atoms", "bonds", "bond_atoms", "atom_counts", "mask", "labels"],
+    data_fields=["atoms", "bonds", "bond_atoms", "atom_counts", "mask", "labels", "extra"],
     meta_fields=[],
 )
 
@@ -172,6 +174,13 @@ def pad(
     )
 
 
+def filled(extra: Float[np.ndarray, "row extra"], batch_size: int) -> Float[np.ndarray, "molecule extra"]:
+    """Further inputs of the molecules of a batch, float32, with rows of 0 for padding."""
+    whole = np.zeros((batch_size, extra.shape[1]), np.float32)
+    whole[: len(extra)] = extra
+    return whole
+
+
 def _whole(rows: UInt8[np.ndarray, "item width"], dtype: type) -> UInt[np.ndarray, " item"]:
     return np.ascontiguousarray(rows).view(dtype).reshape(len(rows))
 
@@ -208,6 +217,7 @@ class GraphSource:
         batch_size: molecules of each batch; a multiple of the number of devices.
         seed: seed of the order.
         shuffle: a new order each epoch; else the order of size, for validation.
+        extra: further inputs, one row for each of `rows`; None where the network takes none.
     """
 
     table: GraphTable
@@ -217,11 +227,14 @@ class GraphSource:
     batch_size: int
     seed: int = 0
     shuffle: bool = True
+    extra: Float[np.ndarray, "row extra"] | None = None
     _members: Mapping[int, Int[np.ndarray, " row"]] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.labels):
             raise ValueError(f"{len(self.rows)} rows and {len(self.labels)} labels")
+        if self.extra is not None and len(self.extra) != len(self.rows):
+            raise ValueError(f"{len(self.rows)} rows and {len(self.extra)} rows of further inputs")
         bucket = assign(self.table.take(self.rows), self.buckets)
         if len(bucket) and bucket.max() >= len(self.buckets):
             raise ValueError("a molecule fits no bucket")
@@ -246,7 +259,8 @@ class GraphSource:
             batch = pad(self.table, self.rows[rows], self.buckets[bucket], self.batch_size)
             labels = np.full((self.batch_size, self.labels.shape[1]), np.nan, np.float32)
             labels[: len(rows)] = self.labels[rows]
-            yield replace(batch, labels=labels)
+            extra = None if self.extra is None else filled(self.extra[rows], self.batch_size)
+            yield replace(batch, labels=labels, extra=extra)
 
     def _plan(self, members: Mapping[int, Int[np.ndarray, " row"]]) -> list[tuple[int, Int[np.ndarray, " row"]]]:
         return plan_batches(members, self.buckets, self.batch_size)

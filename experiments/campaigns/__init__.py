@@ -1,1 +1,1 @@
-"""Requests to simulators: the simulator that a command names, what it is asked, and differences to its answers."""
+"""Requests to simulators: the simulator that a command names, what it is asked, and what surrogates stand on."""

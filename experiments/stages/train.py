@@ -14,8 +14,8 @@ from data.reading import Reading
 from data.settings import build
 from data.terminal import show_pairs
 from experiments.application.run_directory import configuration_checked
-from experiments.application.stage import StageSettings, application, first_rejects, instantiate, reading_shown
-from experiments.campaigns.differences import CampaignBaseline
+from experiments.application.stage import StageSettings, application, first_rejects, reading_shown
+from experiments.campaigns.rungs import rung_of
 from surrogates.family import family_of
 from surrogates.learning.devices import DeviceConfig, enable_compilation_cache, initialise_distributed, is_first
 from surrogates.learning.fit_note import note_fit
@@ -34,6 +34,8 @@ class TrainSettings(StageSettings):
     train: Any = MISSING
     tune: Any = MISSING
     baseline: Any = None
+    on: str | None = None
+    rung: Any = MISSING
 
 
 def train(config: DictConfig, run_dir: Path) -> None:
@@ -54,19 +56,18 @@ def task_of(config: DictConfig) -> Task[Any, Any, Any]:
         InputError: a key is unknown, or a value has a wrong type or is out of range.
     """
     family = family_of(config.model.kind, where="model.kind")
-    baseline = None if config.get("baseline") is None else CampaignBaseline(instantiate(config.baseline))
-    task: Task[Any, Any, Any] = family.task.of(settings_of(config), baseline)
+    task: Task[Any, Any, Any] = family.task.of(settings_of(config), rung_of(config, family))
     return task
 
 
 def settings_of(config: DictConfig) -> dict[str, Any]:
     """The groups of a configuration that a kind of surrogate reads, as plain values."""
-    groups = ("model", "data", "train", "tune", "baseline")
+    groups = ("model", "data", "train", "tune", "baseline", "rung")
     plain: dict[str, Any] = {
         name: None if config.get(name) is None else OmegaConf.to_container(config[name], resolve=True)
         for name in groups
     }
-    return plain
+    return {**plain, "on": config.get("on")}
 
 
 def train_task(task: Task[Any, Any, Any], run_dir: Path, *, progress: bool = True) -> dict[str, float]:

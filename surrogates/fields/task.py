@@ -29,8 +29,8 @@ from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_task import SampleParts, SampleTask
-from surrogates.learning.task import Baseline
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,15 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
 
     KIND = "fields"
     DATA = FieldData
+    FITTED_RUNGS = frozenset({"coarse"})
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         data = build(FieldData, settings["data"], where="data")
         config = cls.model_settings(settings["model"])
+        if isinstance(on, FittedRung):
+            config = replace(config, coarse="darcy")
         return cls(data, config, build(TrainConfig, settings["train"], where="train"))
 
     @staticmethod

@@ -29,7 +29,8 @@ from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.part_sizes import PARTS, check_parts, refuse_or_say_few
-from surrogates.learning.task import VALIDATION, Baseline, Task
+from surrogates.learning.rung import FittedRung, Rung
+from surrogates.learning.task import VALIDATION, Task
 from surrogates.saved import surrogate_directory
 
 #: Number of forecasts on which a training is scored.
@@ -122,7 +123,7 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
     EVALUATED_WITH = frozenset()
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         data = build(WindowData, settings["data"], where="data")
         config = cls.model_settings(settings["model"])

@@ -9,40 +9,19 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from data.reading import Reading
 from data.rejects import RejectLog
-from simulators.adapter import Simulator
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
+from surrogates.learning.rung import FittedRung, Rung
 
 #: Prefix of scores of the validation part, which are reported if there is no test part.
 VALIDATION = "valid"
 Data = TypeVar("Data")
 Parts = TypeVar("Parts")
 Trained = TypeVar("Trained")
-
-
-class Baseline(Protocol):
-    """What a surrogate learns differences to: a simulator, and how its answers are subtracted from labels.
-
-    Attributes:
-        simulator: the simulator.
-    """
-
-    @property
-    def simulator(self) -> Simulator: ...
-
-    def subtract(self, parts: Sequence[Any], store: Path, *, progress: bool) -> tuple[list[Any], dict[str, float]]:
-        """The parts with the answers of the simulator subtracted, and its cost as metrics.
-
-        Args:
-            parts: labelled samples.
-            store: store of the answers; those in it are not computed again.
-            progress: whether to show a progress bar and a table.
-        """
-        ...
 
 
 class Task(ABC, Generic[Data, Parts, Trained]):
@@ -58,17 +37,23 @@ class Task(ABC, Generic[Data, Parts, Trained]):
     #: Keys of an evaluation that only some kinds use, of those that this kind uses.
     EVALUATED_WITH: ClassVar[frozenset[str]] = frozenset({"data.test"})
 
+    #: First estimates that this kind can fit to its training samples, as values of the key `on`.
+    FITTED_RUNGS: ClassVar[frozenset[str]] = frozenset()
+    #: Outputs that a cheaper simulator is set to give, if its configuration has a list of outputs; None if a surrogate
+    #: of this kind can stand on no simulator.
+    RUNG_OUTPUTS: ClassVar[tuple[str, ...] | None] = None
+
     #: Training recipe.
     training: TrainConfig
 
     @classmethod
     @abstractmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe.
 
         Args:
             settings: plain mappings `model`, `data`, `train` and `tune`.
-            baseline: what the labels become differences to; only kinds that learn differences take one.
+            on: the cheaper simulator on which the surrogate is to stand, or one of `FITTED_RUNGS`; None for none.
 
         Raises:
             InputError: a key is unknown, or a value has a wrong type or is out of range.
@@ -88,12 +73,22 @@ class Task(ABC, Generic[Data, Parts, Trained]):
         """Keys that a training with these settings does not use, with the reason; a key stands for all below it.
 
         Args:
-            settings: plain mappings `model`, `data`, `train`, `tune` and `baseline`, of which the last may be None.
+            settings: plain mappings `model`, `data`, `train`, `tune`, `baseline` and `rung`, of which `baseline` may be
+                None, and the text `on`, which may be None.
         """
-        return {
+        unused = {
             "tune": f"a surrogate of {cls.KIND} always begins with fresh weights",
-            "baseline": f"a surrogate of {cls.KIND} learns no difference to a baseline",
+            "baseline": f"a surrogate of {cls.KIND} learns no difference to a baseline; on=SIMULATOR is for every kind",
         }
+        return unused | cls.unused_rung(settings)
+
+    @classmethod
+    def unused_rung(cls, settings: Mapping[str, Any]) -> dict[str, str]:
+        """Keys of the cheaper simulator that are not used, with the reason; see `unused_in_training`."""
+        on = settings.get("on")
+        if on is None:
+            return {"rung": "the surrogate stands on no other simulator without on=SIMULATOR"}
+        return {"rung": f"{on} is fitted to the training samples"} if on in cls.FITTED_RUNGS else {}
 
     @abstractmethod
     def read(self, rejects: RejectLog | None, readings: list[Reading]) -> Data:

@@ -18,8 +18,8 @@ from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_task import SampleParts, SampleTask
-from surrogates.learning.task import Baseline
 from surrogates.meshes.facts import MeshConfig
 from surrogates.meshes.fit import fit_mesh
 from surrogates.meshes.network import MeshNetworkConfig
@@ -56,7 +56,7 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
     DATA = MeshData
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         data = build(MeshData, settings["data"], where="data")
         config = cls.model_settings(settings["model"])

@@ -20,8 +20,8 @@ from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
+from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_task import SampleParts, SampleTask, target_columns
-from surrogates.learning.task import Baseline
 from surrogates.parameters.fit import fit_parametric
 from surrogates.parameters.network import ParametricConfig
 from surrogates.parameters.scores import score_parameters
@@ -55,7 +55,7 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
     EVALUATED_WITH = frozenset({"data.test", "data.target"})
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         data = build(ParameterData, settings["data"], where="data")
         config = cls.model_settings(settings["model"])

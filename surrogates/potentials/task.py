@@ -27,8 +27,10 @@ from surrogates.learning.learned_from import Hashes, hash_keys, read_hashes, sav
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
-from surrogates.learning.task import VALIDATION, Baseline, Task
 from surrogates.potentials.atom_energies import isolated_energies
+from surrogates.learning.rung import FittedRung, Rung
+from surrogates.learning.task import VALIDATION, Task
+from surrogates.potentials.baseline import differences
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.frames import isolated_said, read_structures
@@ -103,19 +105,21 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
     config: PotentialConfig
     training: TrainConfig
     tune: TuneConfig = field(default_factory=TuneConfig)
-    baseline: Baseline | None = None
+    baseline: Rung | None = None
 
     KIND = "potentials"
+    RUNG_OUTPUTS = ("energy", "forces")
     DATA = StructureSettings
     EVALUATED_WITH = frozenset({"data.test", "head", *(f"data.{name}" for name in KeySettings.__dataclass_fields__)})
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         files = build(StructureSettings, settings["data"], where="data").files()
         tune = build(TuneConfig, settings["tune"], where="tune")
         config = cls.model_settings(settings["model"])
-        return cls(files, config, build(TrainConfig, settings["train"], where="train"), tune, baseline)
+        assert not isinstance(on, FittedRung)  # this kind has none
+        return cls(files, config, build(TrainConfig, settings["train"], where="train"), tune, on)
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> PotentialConfig:
@@ -131,7 +135,8 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
         else:
             why = "nothing is fine-tuned without tune.surrogate"
             unused |= {"tune.replay": why, "tune.frozen_body": why}
-        if settings.get("baseline") is not None:
+        unused |= cls.unused_rung(settings)
+        if settings.get("baseline") is not None or settings.get("on") is not None:
             unused["data.isolated_atoms"] = "differences to a baseline have no energies of isolated atoms"
         return unused
 
@@ -173,7 +178,7 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
         if self.baseline is None:
             return FrameParts(data, train, valid, calibration, rows, {})
         labelled = [part for part in (train, valid, calibration) if part is not None]
-        less, costs = self.baseline.subtract(labelled, run_dir / "baseline.zarr", progress=progress)
+        less, costs = differences(self.baseline, labelled, run_dir / "baseline.zarr", progress=progress)
         return FrameParts(data, less[0], less[1], less[2] if len(less) > 2 else None, rows, costs)
 
     def rows(self, parts: FrameParts) -> dict[str, list[int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.losses import LossName, masked_error
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
+from surrogates.learning.rung import RungColumns, Standing
 from surrogates.properties.mpnn import Ensemble
 from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
 from surrogates.properties.training_domain import Domain
@@ -43,6 +44,7 @@ def fit_molecular(
     units: Mapping[str, str],
     label_fingerprint: str,
     init: MolecularSurrogate | None = None,
+    on: RungColumns | None = None,
     progress: bool = True,
 ) -> MolecularSurrogate:
     """Train an ensemble and calibrate it, and note in `run_dir` what it learned from and what it cost.
@@ -54,7 +56,7 @@ def fit_molecular(
         InputError: see `fit_ensemble`; or `run_dir` contains a training on other data.
     """
     usable_rows(targets, split, init)
-    record_training_data(run_dir, training_identity(table, targets, split, config, init))
+    record_training_data(run_dir, training_identity(table, targets, split, config, init, on))
     surrogate, result = fit_ensemble(
         table,
         targets,
@@ -65,6 +67,7 @@ def fit_molecular(
         units=units,
         label_fingerprint=label_fingerprint,
         init=init,
+        on=on,
         progress=progress,
     )
     note_fit(result, run_dir)
@@ -97,6 +100,7 @@ def training_identity(
     split: Split,
     config: MolecularConfig,
     init: MolecularSurrogate | None = None,
+    on: RungColumns | None = None,
 ) -> dict[str, str]:
     """Hashes of all that a resumed run must have in common with the run, by words for messages.
 
@@ -106,6 +110,7 @@ def training_identity(
         split: parts "train" and "valid".
         config: settings of the ensemble; with `init` its settings count.
         init: the surrogate whose weights are fine-tuned.
+        on: answers of the simulator on which the surrogate stands, for every molecule; None if there is none.
     """
     values, names = _columns(targets), tuple(targets)
     return {
@@ -113,6 +118,8 @@ def training_identity(
         "validation part": _identity(table, values, names, np.asarray(split["valid"])),
         "network": content_hash(asdict(config if init is None else init.facts.config)),
         "pretrained surrogate": "none" if init is None else init.fingerprint,
+        # Runs of earlier versions lack this entry.
+        **({} if on is None else {"answers of the cheaper simulator": checksum([on.values])}),
     }
 
 
@@ -127,6 +134,7 @@ def fit_ensemble(
     units: Mapping[str, str],
     label_fingerprint: str,
     init: MolecularSurrogate | None = None,
+    on: RungColumns | None = None,
     progress: bool = True,
 ) -> tuple[MolecularSurrogate, FitResult]:
     """Train an ensemble and calibrate it.
@@ -143,19 +151,30 @@ def fit_ensemble(
         label_fingerprint: fingerprint of the labels.
         init: a surrogate whose weights are fine-tuned. For each target, a line fitted to the new labels maps its
             predictions to the initial predictions of the fine-tuned one.
+        on: answers of the simulator on which the surrogate is to stand, for every molecule of the parts; None if there
+            is none.
         progress: whether to show a progress bar.
 
     Raises:
         InputError: there is no labelled molecule to train on, a target has no labels or too few for calibration, or
-            `init` has other targets.
+            `init` has other targets, or both `init` and `on` are given.
     """
+    if init is not None and (on is not None or init.standing is not None):
+        raise InputError("a surrogate that stands on another simulator learns from fresh weights only")
     names = tuple(targets)
     values, train = _columns(targets), usable_rows(targets, split, init)
+    standing = None
+    if on is not None:
+        standing = Standing.fit(on.simulator, on.outputs, on.values[train], values[train], on.cost_s)
+        extra = standing.scale.apply(on.values)
+        # The networks learn what the line leaves.
+        values = values - standing.line.apply(extra)
     if init is None:
         standardise = Standardise.fit(names, values[train])
         buckets = choose_buckets(table.atom_counts[train], table.bond_counts[train], config.buckets)
         domain = Domain.of(table.take(train))
-        model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed))
+        width = 0 if standing is None else len(standing.scale.names)
+        model = Ensemble(config.network, len(names), config.ensemble, nnx.Rngs(training.seed), width)
         before: tuple[str, ...] = ()
     else:
         config, model = init.facts.config, init.model
@@ -169,7 +188,8 @@ def fit_ensemble(
     labels = standardise.apply(values)
 
     def source(part: Int[np.ndarray, " row"], *, shuffle: bool) -> GraphSource:
-        return GraphSource(table, part, labels[part], with_room(buckets), size, seed=training.seed, shuffle=shuffle)
+        more = None if standing is None else extra[part]
+        return GraphSource(table, part, labels[part], with_room(buckets), size, training.seed, shuffle, more)
 
     valid = np.asarray(split["valid"])
     result = fit(
@@ -183,9 +203,11 @@ def fit_ensemble(
     )
     ensemble = result.model
     assert isinstance(ensemble, Ensemble)
-    facts = PropertyFacts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before)
+    facts = PropertyFacts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before, on=standing)
     surrogate = MolecularSurrogate(ensemble, facts)
-    return calibrate(surrogate, table, values, np.asarray(split["calibration"])), result
+    if on is not None:
+        surrogate = surrogate.with_rung(on.simulator)
+    return calibrate(surrogate, table, _columns(targets), np.asarray(split["calibration"]), on), result
 
 
 def calibrate(
@@ -193,15 +215,16 @@ def calibrate(
     table: GraphTable,
     values: Float[np.ndarray, "molecule target"],
     rows: Int[np.ndarray, " row"],
+    on: RungColumns | None = None,
 ) -> MolecularSurrogate:
     """Calibrate the intervals on held-out molecules (split conformal); the surrogate is unchanged without any."""
     if not len(rows):
         return surrogate
-    mean, std = surrogate.raw(table.take(rows))
+    mean, std = surrogate.raw(table.take(rows), None if on is None else on.values[rows])
     conformal = {
         name: Conformal.fit(values[rows, k], mean[:, k], std[:, k]) for k, name in enumerate(surrogate.targets)
     }
-    return MolecularSurrogate(surrogate.model, replace(surrogate.facts, conformal=conformal))
+    return surrogate.with_facts(conformal=conformal)
 
 
 def ensemble_loss(kind: LossName) -> object:

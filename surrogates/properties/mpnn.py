@@ -122,6 +122,7 @@ class Inputs:
         to_atom: incidence matrix, 1 for the atom at which a directed bond ends.
         present: 1 for an atom, 0 for padding.
         inverse_count: 1 over the number of atoms of each molecule.
+        extra: further inputs of each molecule, which join the readout; None for a network without any.
     """
 
     atoms: Float[Array, "molecule atom feature"]
@@ -131,10 +132,13 @@ class Inputs:
     to_atom: Float[Array, "molecule atom directed"]
     present: Float[Array, "molecule atom 1"]
     inverse_count: Float[Array, "molecule 1"]
+    extra: Float[Array, "molecule extra"] | None = None
 
 
 jax.tree_util.register_dataclass(
-    Inputs, data_fields=["atoms", "bonds", "kinds", "from_atom", "to_atom", "present", "inverse_count"], meta_fields=[]
+    Inputs,
+    data_fields=["atoms", "bonds", "kinds", "from_atom", "to_atom", "present", "inverse_count", "extra"],
+    meta_fields=[],
 )
 
 
@@ -163,6 +167,7 @@ def read(batch: GraphBatch, *, lookup: bool = False) -> Inputs:
         jnp.concatenate([second, first], axis=1).swapaxes(1, 2).astype(jnp.float32),
         present.astype(jnp.float32),
         1.0 / jnp.maximum(counts, 1)[:, None].astype(jnp.float32),
+        None if batch.extra is None else jnp.asarray(batch.extra, jnp.float32),
     )
 
 
@@ -201,14 +206,21 @@ class Block(nnx.Module):
 
 
 class MPNN(nnx.Module):
-    """A network that predicts standardised targets of molecules from their graphs."""
+    """A network that predicts standardised targets of molecules from their graphs.
 
-    def __init__(self, config: MPNNConfig, targets: int, rngs: nnx.Rngs) -> None:
+    Args:
+        config: sizes.
+        targets: number of targets.
+        rngs: seeds of the initial weights.
+        extra: number of further inputs of each molecule.
+    """
+
+    def __init__(self, config: MPNNConfig, targets: int, rngs: nnx.Rngs, extra: int = 0) -> None:
         width = config.features
         self.embed = nnx.Linear(ATOM_FEATURES, width, rngs=rngs)
         self.blocks = nnx.List([Block(config, rngs) for _ in range(config.layers)])
         self.norm = nnx.RMSNorm(width, rngs=rngs)
-        self.mix = nnx.Linear(3 * width, config.readout, rngs=rngs)
+        self.mix = nnx.Linear(3 * width + extra, config.readout, rngs=rngs)
         self.head = nnx.Linear(config.readout, targets, rngs=rngs)
         self.dropout = config.dropout
 
@@ -231,7 +243,8 @@ class MPNN(nnx.Module):
         largest = jnp.where(inputs.present > 0, state, -1e4).max(axis=1)
         # A molecule without atoms is padding; its maximum is clipped, so that it stays small.
         largest = jnp.maximum(largest, -1e3)
-        pooled = jnp.concatenate([total * inputs.inverse_count, largest, 0.1 * total], axis=-1)
+        more = [] if inputs.extra is None else [inputs.extra]
+        pooled = jnp.concatenate([total * inputs.inverse_count, largest, 0.1 * total, *more], axis=-1)
         hidden = nnx.relu(self.mix(pooled))
         if key is not None and self.dropout > 0:
             keep = jax.random.bernoulli(key, 1 - self.dropout, hidden.shape)
@@ -242,8 +255,8 @@ class MPNN(nnx.Module):
 class Ensemble(nnx.Module):
     """An ensemble of networks that differ in their initial weights and share the inputs of a batch."""
 
-    def __init__(self, config: MPNNConfig, targets: int, members: int, rngs: nnx.Rngs) -> None:
-        self.members = nnx.List([MPNN(config, targets, rngs) for _ in range(members)])
+    def __init__(self, config: MPNNConfig, targets: int, members: int, rngs: nnx.Rngs, extra: int = 0) -> None:
+        self.members = nnx.List([MPNN(config, targets, rngs, extra) for _ in range(members)])
 
     def __call__(self, batch: GraphBatch, key: Array | None = None) -> Float[Array, "member molecule target"]:
         """Standardised targets from every member.

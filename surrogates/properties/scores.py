@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float
 
 from data.errors import InputError
 from data.molecules.foreign import graphs
@@ -24,6 +25,7 @@ def score_table(
     rows: np.ndarray,
     prefix: str,
     columns: Mapping[str, str] | None = None,
+    on: Float[np.ndarray, "molecule column"] | None = None,
 ) -> dict[str, float]:
     """Scores on rows of a table, in the units of the targets; `in_domain` is the share inside the training domain.
 
@@ -33,10 +35,12 @@ def score_table(
         rows: indices of molecules.
         prefix: prefix of the keys; if there are several targets, the target follows it.
         columns: target of the surrogate -> column of the table; None if the names are equal.
+        on: answers for every row of the simulator on which the surrogate stands; None if there is none.
     """
     if not len(rows):
         return {}
-    answer = surrogate.predict_table(graphs([labels.smiles[i] for i in rows], labels.reading.source))
+    table = graphs([labels.smiles[i] for i in rows], labels.reading.source)
+    answer = surrogate.predict_table(table, None if on is None else on[rows])
     inside = answer["in_domain"]
     metrics = {f"{prefix}/in_domain": float(inside.mean())}
     if not inside.all():

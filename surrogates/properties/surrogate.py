@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from typing import Annotated, Any
 
@@ -13,15 +13,17 @@ import xarray as xr
 from flax import nnx
 from jaxtyping import Float
 
+from data.errors import InputError
 from data.molecules.featurise import encode
 from data.molecules.graph_tables import GraphTable, empty_table
-from data.molecules.graphs import Bucket, GraphBatch, assign, pad, plan_batches, with_room
-from data.plain import Form
+from data.molecules.graphs import Bucket, GraphBatch, assign, filled, pad, plan_batches, with_room
+from data.plain import OMIT_DEFAULT, Form
 from data.spec import SimulationError, Spec, Variable, check, dataset
 from surrogates.learning.box import IN_DOMAIN
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import local_mesh, replicate, shard_batch
 from surrogates.learning.normalise import Standardise
+from surrogates.learning.rung import RungColumns, Standing, ask_here, flat
 from surrogates.properties.mpnn import Ensemble, Inputs, MPNNConfig, read
 from surrogates.properties.training_domain import Domain
 from surrogates.trained import TrainedSurrogate, refuse_not_finite
@@ -82,6 +84,8 @@ class PropertyFacts:
         labels_fingerprint: fingerprint of the simulator, or of the table, whose labels were learned last.
         pretrained_on: fingerprints of the labels that were learned earlier, oldest first.
         scores: errors on held-out data, by metric, with the unit in the key where it is known.
+        on: the cheaper simulator whose answers are further inputs, and the line through them to which the networks
+            learn differences, which `standardise` scales; None if there is none.
     """
 
     config: MolecularConfig
@@ -93,8 +97,11 @@ class PropertyFacts:
     labels_fingerprint: str
     pretrained_on: tuple[str, ...] = ()
     scores: Mapping[str, float] = field(default_factory=dict)
+    on: Standing | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
+        if self.on is not None and len(self.on.line.offset) != len(self.standardise.names):
+            raise ValueError(f"the line must give {', '.join(self.standardise.names)}")
         names = set(self.standardise.names)
         if set(self.units) != names or not set(self.conformal) <= names:
             raise ValueError(f"units and conformal must be of {', '.join(self.standardise.names)}")
@@ -103,7 +110,8 @@ class PropertyFacts:
 
     def model(self, seed: int = 0) -> Ensemble:
         """An ensemble with initial weights."""
-        return Ensemble(self.config.network, len(self.standardise.names), self.config.ensemble, nnx.Rngs(seed))
+        extra = 0 if self.on is None else len(self.on.scale.names)
+        return Ensemble(self.config.network, len(self.standardise.names), self.config.ensemble, nnx.Rngs(seed), extra)
 
 
 class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
@@ -158,7 +166,7 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
                 outputs.append(Variable(f"{name}_low", (), unit, "float64", f"lower end of the interval of {name}"))
                 outputs.append(Variable(f"{name}_high", (), unit, "float64", f"upper end of the interval of {name}"))
         outputs.append(Variable(IN_DOMAIN, (), "1", "bool", "whether the request looks like what was learned from"))
-        return Spec((SMILES,), tuple(outputs))
+        return Spec((SMILES,), tuple(outputs), (), {} if self.facts.on is None else self.facts.on.attrs())
 
     @property
     def name(self) -> str:
@@ -176,16 +184,28 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         """Compile for the padded sizes of the training molecules ahead of the first prediction."""
         none = empty_table()
         for bucket in self.facts.buckets:
-            jax.block_until_ready(self._ask(pad(none, np.zeros(0, np.int64), bucket, self.batch_size)))
+            batch = pad(none, np.zeros(0, np.int64), bucket, self.batch_size)
+            if self.facts.on is not None:
+                batch = replace(batch, extra=filled(np.zeros((0, len(self.facts.on.scale.names))), self.batch_size))
+            jax.block_until_ready(self._ask(batch))
 
     def predict(self, batch: GraphBatch) -> dict[str, np.ndarray]:
         """Outputs for the molecules of a padded batch, without those of padding.
 
         `in_domain` is left out, because a batch does not hold the neighbourhoods of its atoms; `predict_table` and
-        `simulate` give it.
+        `simulate` give it. A surrogate that stands on another one needs the answers of that one as `extra`, divided by
+        their scale.
+
+        Raises:
+            InputError: the batch lacks these answers.
         """
+        if self.facts.on is not None and batch.extra is None:
+            raise self._lacking()
         members = np.stack([np.asarray(answer, np.float64) for answer in self._ask(batch)])
-        mean, std = self._in_units(members[:, np.asarray(batch.mask)])
+        mask = np.asarray(batch.mask)
+        mean, std = self._in_units(members[:, mask])
+        if self.facts.on is not None and batch.extra is not None:
+            mean = mean + self.facts.on.line.apply(np.asarray(batch.extra)[mask])
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
@@ -194,14 +214,23 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
                 answer |= {f"{name}_low": low, f"{name}_high": high}
         return answer
 
-    def predict_table(self, table: GraphTable) -> dict[str, np.ndarray]:
+    def predict_table(
+        self, table: GraphTable, on: Float[np.ndarray, "molecule column"] | None = None
+    ) -> dict[str, np.ndarray]:
         """Predict for a table of molecules, in its order.
+
+        Args:
+            table: the molecules.
+            on: for a surrogate that stands on another one, the columns of that one's answers (see `ask_rung`).
 
         Returns:
             For each target t, in its unit: `t`, `t_std`, and the bounds `t_low`, `t_high` of the calibrated
             90% interval, (molecule,) float64; and `in_domain`, bool.
+
+        Raises:
+            InputError: the surrogate stands on another one, whose answers are missing.
         """
-        mean, std = self.raw(table)
+        mean, std = self.raw(table, on)
         answer: dict[str, np.ndarray] = {}
         for k, name in enumerate(self.targets):
             calibrated, low, high = self._calibrate(name, mean[:, k], std[:, k])
@@ -209,28 +238,62 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         answer[IN_DOMAIN] = self.facts.domain.holds(table)
         return answer
 
+    def ask_rung(self, smiles: Sequence[str]) -> RungColumns:
+        """The answers for molecules of the simulator on which this surrogate stands, computed in this process.
+
+        Raises:
+            InputError: it stands on none, or that one cannot be rebuilt.
+        """
+        if self.facts.on is None:
+            raise InputError("the surrogate stands on no other simulator")
+        rung, outputs = self.rung, self.facts.on.variables(self.rung)
+        requests = [dataset(rung.spec.inputs, {"smiles": text}) for text in smiles]
+        return RungColumns.of(rung, outputs, ask_here(rung, requests, [v.name for v in outputs]))
+
     def raw(
-        self, table: GraphTable
+        self, table: GraphTable, on: Float[np.ndarray, "molecule column"] | None = None
     ) -> tuple[Float[np.ndarray, "molecule target"], Float[np.ndarray, "molecule target"]]:
-        """Mean and standard deviation over the members before calibration, in the units of the targets."""
+        """Mean and standard deviation over the members before calibration, in the units of the targets.
+
+        Args:
+            table: the molecules.
+            on: see `predict_table`.
+        """
+        extra = None
+        if self.facts.on is not None:
+            if on is None:
+                raise self._lacking()
+            extra = self.facts.on.scale.apply(on)
         predictions = np.zeros((len(self._members), len(table), len(self.targets)))
         # All batches are handed to the device before the first result is fetched.
-        waiting = [(rows, self._ask(batch)) for rows, batch in self._batches(table)]
+        waiting = [(rows, self._ask(batch)) for rows, batch in self._batches(table, extra)]
         for rows, answers in waiting:
             for member, answer in enumerate(answers):
                 predictions[member, rows] = np.asarray(answer)[: len(rows)]
-        return self._in_units(predictions)
+        mean, std = self._in_units(predictions)
+        return (mean if self.facts.on is None or extra is None else mean + self.facts.on.line.apply(extra)), std
+
+    def _lacking(self) -> InputError:
+        assert self.facts.on is not None
+        return InputError(
+            f"the surrogate stands on {self.facts.on.name}, whose answers are not given",
+            where="surrogate",
+            remedy="Ask it as a simulator, one molecule after the other, which asks that one too",
+        )
 
     def _ask(self, batch: GraphBatch) -> list[jax.Array]:
         """Start the predictions of each member, which are standardised; does not wait for them."""
         inputs = self._read(shard_batch(batch, self._mesh))
         return [self._forward(weights, inputs) for weights in self._members]
 
-    def _batches(self, table: GraphTable) -> Iterator[tuple[np.ndarray, GraphBatch]]:
+    def _batches(
+        self, table: GraphTable, extra: Float[np.ndarray, "molecule column"] | None
+    ) -> Iterator[tuple[np.ndarray, GraphBatch]]:
         bucket = assign(table, self.buckets)
         members = {int(b): np.flatnonzero(bucket == b) for b in np.unique(bucket)}
         for place, rows in plan_batches(members, self.buckets, self.batch_size):
-            yield rows, pad(table, rows, self.buckets[place], self.batch_size)
+            batch = pad(table, rows, self.buckets[place], self.batch_size)
+            yield rows, batch if extra is None else replace(batch, extra=filled(extra[rows], self.batch_size))
 
     def _in_units(self, members: Float[np.ndarray, "member molecule target"]) -> tuple[np.ndarray, np.ndarray]:
         mean = members.mean(axis=0)
@@ -247,13 +310,20 @@ class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
         """Predict for one request.
 
         Raises:
-            SimulationError: `invalid_input`: the SMILES cannot be read; `not_converged`: the prediction is not finite.
+            SimulationError: `invalid_input`: the SMILES cannot be read; `not_converged`: the prediction is not finite;
+                or that of the simulator on which the surrogate stands.
+            InputError: that simulator cannot be rebuilt.
         """
         check(inputs, self.spec.inputs)
         table, rejected = encode([str(inputs["smiles"].item())])
         if rejected:
             raise SimulationError("invalid_input", f"{inputs['smiles'].item()!r}: {rejected[0][1]}")
-        columns = self.predict_table(table)
+        on = None
+        if self.facts.on is not None:
+            outputs = self.facts.on.variables(self.rung)
+            answer = self.rung.simulate(inputs)
+            on = np.array([flat(outputs, {v.name: answer[v.name].values for v in outputs})])
+        columns = self.predict_table(table, on)
         answer = dataset(self.spec.outputs, {v.name: columns[v.name][0] for v in self.spec.outputs})
         refuse_not_finite(answer)
         return answer

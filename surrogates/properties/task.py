@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -9,24 +10,30 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from jaxtyping import Float
 
+from data.errors import InputError
 from data.identity import molecule_keys
 from data.molecules.foreign import graphs
 from data.molecules.graph_tables import GraphTable
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.settings import build, existing_file, names
-from data.splits import Split
+from data.spec import dataset
+from data.splits import Split, canonical
 from surrogates.learning.learned_from import Hashes, hash_keys, save_hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import say_other_labels
+from surrogates.learning.rung import FittedRung, Rung, RungColumns, usable_outputs
 from surrogates.learning.sample_task import target_columns
-from surrogates.learning.task import VALIDATION, Baseline, Task
+from surrogates.learning.task import VALIDATION, Task
 from surrogates.properties.fit import fit_ensemble, training_identity, usable_rows
 from surrogates.properties.scores import in_units_of, score_table
 from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
 from surrogates.properties.tables import PropertyTable, TableSettings, labelled_split, read_table
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,11 +44,13 @@ class MoleculeParts:
         labels: molecules and their properties.
         graphs: graphs of the molecules.
         split: rows of each part.
+        on: answers of the simulator on which the surrogate stands, for every molecule; None if there is none.
     """
 
     labels: PropertyTable
     graphs: GraphTable
     split: Split
+    on: RungColumns | None = None
 
 
 @dataclass(frozen=True)
@@ -52,22 +61,26 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         data: table and split.
         config: settings of the surrogate.
         training: training recipe.
+        on: the cheaper simulator whose answers are inputs of the surrogate; None for none.
     """
 
     data: TableSettings
     config: MolecularConfig
     training: TrainConfig
+    on: Rung | None = None
 
     KIND = "properties"
     DATA = TableSettings
     EVALUATED_WITH = frozenset({"data.test", "data.smiles", "data.target"})
+    RUNG_OUTPUTS = ("energy", "homo", "lumo", "gap", "dipole_moment", "mulliken_charges")
 
     @classmethod
-    def of(cls, settings: Mapping[str, Any], baseline: Baseline | None = None) -> Self:
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
         data = build(TableSettings, settings["data"], where="data")
         training = build(TrainConfig, settings["train"], where="train")
-        return cls(data, cls.model_settings(settings["model"]), training)
+        assert not isinstance(on, FittedRung)  # this kind has none
+        return cls(data, cls.model_settings(settings["model"]), training, on)
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> MolecularConfig:
@@ -91,10 +104,19 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         return labels
 
     def split(self, data: PropertyTable, run_dir: Path, *, progress: bool = True) -> MoleculeParts:
-        """Split the molecules as the settings name it, with enough labels to calibrate the intervals."""
+        """Split the molecules as the settings name it, with enough labels to calibrate the intervals.
+
+        The simulator on which the surrogate stands, if any, is asked about every molecule of the parts. Those that it
+        does not answer are left out of their part with a warning.
+        """
         split = labelled_split(data, self.data)
         usable_rows(data.values, split)
-        return MoleculeParts(data, graphs(data.smiles, str(self.data.file)), split)
+        table = graphs(data.smiles, str(self.data.file))
+        if self.on is None:
+            return MoleculeParts(data, table, split)
+        columns, split = answered(self.on, data.smiles, split, run_dir / "on.zarr", progress=progress)
+        usable_rows(data.values, split)
+        return MoleculeParts(data, table, split, columns)
 
     def rows(self, parts: MoleculeParts) -> dict[str, list[int]]:
         """The rows of each part."""
@@ -102,7 +124,7 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
 
     def identity(self, parts: MoleculeParts) -> dict[str, str]:
         """Hashes of the training and validation parts and of the settings."""
-        return training_identity(parts.graphs, parts.labels.values, parts.split, self.config)
+        return training_identity(parts.graphs, parts.labels.values, parts.split, self.config, on=parts.on)
 
     def fit(
         self, parts: MoleculeParts, run_dir: Path, *, progress: bool = True
@@ -117,18 +139,21 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
             run_dir,
             label_fingerprint=parts.labels.fingerprint,
             units=parts.labels.units,
+            on=parts.on,
             progress=progress,
         )
 
     def costs(self, parts: MoleculeParts, result: FitResult) -> dict[str, float]:
         """The number of training molecules, and the rows of the table that were read and left out."""
-        return {"train/molecules": float(len(parts.split["train"])), **parts.labels.counts("train")}
+        costs = {} if parts.on is None else parts.on.costs()
+        return {"train/molecules": float(len(parts.split["train"])), **parts.labels.counts("train"), **costs}
 
     def score(self, surrogate: MolecularSurrogate, parts: MoleculeParts) -> dict[str, float]:
         """Scores of the test part, or without one of the validation part."""
         for name in ("test", VALIDATION):
             if len(parts.split[name]):
-                return score_table(surrogate, parts.labels, np.asarray(parts.split[name]), name)
+                on = None if parts.on is None else parts.on.values
+                return score_table(surrogate, parts.labels, np.asarray(parts.split[name]), name, on=on)
         return {}
 
     def save(
@@ -150,7 +175,11 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         *,
         learned: Hashes | None = None,
     ) -> dict[str, float]:
-        """Scores on tables; `smiles` and `target` of the settings name their columns. See `Task.evaluate`."""
+        """Scores on tables; `smiles` and `target` of the settings name their columns. See `Task.evaluate`.
+
+        A simulator on which the surrogate stands is asked about every molecule in this process; molecules that it does
+        not answer are counted under `test/<stem>/on_failed`, reported as rejects and left out.
+        """
         columns = target_columns(surrogate.targets, names(settings.get("target")))
         smiles = str(settings.get("smiles", "smiles"))
         tables = {path: read_table(path, smiles, list(columns.values()), [], rejects) for path in files}
@@ -164,11 +193,71 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
             overlap.note(readings)
             prefix = f"test/{path.stem}"
             metrics |= table.counts(prefix)
-            metrics |= overlap.scores(prefix, partial(_scored_rows, surrogate, table, columns))
+            on = None
+            if surrogate.facts.on is not None:
+                answers = surrogate.ask_rung(table.smiles)
+                on, failed = answers.values, np.flatnonzero(~answers.ok)
+                metrics |= {
+                    f"{prefix}/on_core_seconds": answers.core_seconds,
+                    f"{prefix}/on_failed": float(len(failed)),
+                }
+                for row in failed.tolist():
+                    if rejects is None:
+                        break
+                    rejects.add(path, row, table.smiles[row], f"{surrogate.facts.on.name}: {answers.reasons[row]}")
+            metrics |= overlap.scores(prefix, partial(_scored_rows, surrogate, table, columns, on))
         return metrics
 
 
 def _scored_rows(
-    surrogate: MolecularSurrogate, table: PropertyTable, columns: Mapping[str, str], rows: np.ndarray, prefix: str
+    surrogate: MolecularSurrogate,
+    table: PropertyTable,
+    columns: Mapping[str, str],
+    on: Float[np.ndarray, "molecule column"] | None,
+    rows: np.ndarray,
+    prefix: str,
 ) -> dict[str, float]:
-    return score_table(surrogate, table, rows, prefix, columns)
+    if on is not None:
+        rows = rows[np.isfinite(on[rows]).all(axis=1)]
+    return score_table(surrogate, table, rows, prefix, columns, on)
+
+
+def answered(
+    rung: Rung, smiles: Sequence[str], split: Split, store: Path, *, progress: bool
+) -> tuple[RungColumns, Split]:
+    """The answers of a simulator for the molecules of a split, and the split without those that it does not answer.
+
+    Args:
+        rung: the simulator, which takes SMILES, and how it is asked.
+        smiles: SMILES of every row.
+        split: parts of the rows.
+        store: store of the answers; those in it are not computed again.
+        progress: whether to show a progress bar and a table.
+
+    Raises:
+        InputError: the simulator takes no SMILES, gives nothing that can be used, or answers for no molecule.
+    """
+    simulator = rung.simulator
+    if {v.name for v in simulator.spec.inputs} != {"smiles"}:
+        raise InputError(f"{simulator.name} takes no SMILES", where="on", remedy="Name a simulator of molecules")
+    outputs = usable_outputs(simulator, rung.outputs, lists=("atom",))
+    used = np.unique(np.concatenate([split[name] for name in split.parts]))
+    # Canonical SMILES: a molecule is asked once, however it is written.
+    texts = canonical([smiles[i] for i in used])
+    requests = [dataset(simulator.spec.inputs, {"smiles": text}) for text in texts]
+    some = RungColumns.of(simulator, outputs, rung.ask(requests, [v.name for v in outputs], store, progress=progress))
+    if not some.ok.any():
+        raise InputError(f"{simulator.name} answers for none of {len(used):,} molecules: {some.reasons[0]}", where="on")
+    if not some.ok.all():
+        first = int(np.argmin(some.ok))
+        LOG.warning(
+            "%s does not answer for %d of %d molecules, which are left out, such as %s: %s",
+            simulator.name, int((~some.ok).sum()), len(used), texts[first], some.reasons[first] or "not finite",
+        )  # fmt: skip
+    values, reasons = np.full((len(smiles), some.values.shape[1]), np.nan), ["in no part"] * len(smiles)
+    values[used] = some.values
+    for row, reason in zip(used, some.reasons, strict=True):
+        reasons[row] = reason
+    fine = np.isfinite(values).all(axis=1)
+    kept = Split({name: rows[fine[rows]] for name, rows in split.parts.items()})
+    return RungColumns(simulator, outputs, values, reasons, some.core_seconds, len(used)), kept

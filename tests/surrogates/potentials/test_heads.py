@@ -18,7 +18,7 @@ from data.plain import to_plain
 from data.spec import SimulationError
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
-from experiments.campaigns.differences import differences
+from experiments.campaigns.rungs import CampaignRung
 from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig
@@ -148,7 +148,7 @@ def test_the_committee_has_error_bars_that_cover_and_a_domain_that_ends(first: P
 def test_differences_to_a_cheaper_simulator_are_learned_and_the_whole_is_answered(tmp_path: Path) -> None:
     cheap = ASECalculator("ase.calculators.morse.MorsePotential", MORSE)
     table, test = labelled(60, 0, depth=1.15), labelled(40, 1, depth=1.15)
-    (less,), cost = differences(cheap, [table], tmp_path / "cheap.zarr", progress=False)
+    (less,), cost = differences(CampaignRung(cheap), [table], tmp_path / "cheap.zarr", progress=False)
     assert cost["baseline/frames"] == 60
     assert cost["baseline/failed"] == 0
     potential = train(tmp_path / "run", less, baseline=describe(cheap))
