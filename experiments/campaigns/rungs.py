@@ -19,8 +19,6 @@ from experiments.campaigns.named_simulator import named_simulator
 from simulators.adapter import Simulator
 from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
-from simulators.chemistry.conformers import ConformerConfig
-from simulators.chemistry.smiles import FromSmiles
 from surrogates.family import Family
 from surrogates.learning.rung import FittedRung, Rung, RungAnswers, ask_here
 from surrogates.saved import CARD, load_surrogate, surrogate_directory
@@ -34,13 +32,13 @@ class RungSettings:
         settings: overrides of the configuration of the simulator, such as simulator.method=GFN1-xTB.
         outputs: output or outputs of it that are used; None for all that the kind of surrogate can use.
         store: store of its answers, such as one that `understudy simulate` made; None for one in the run directory.
-        conformers: how geometries are made from SMILES.
+        conformers: how geometries are made from SMILES; the keys of `simulators.chemistry.conformers.ConformerConfig`.
     """
 
     settings: list[str] = field(default_factory=list)
     outputs: Any = None
     store: str | None = None
-    conformers: ConformerConfig = field(default_factory=ConformerConfig)
+    conformers: Any = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +111,12 @@ def rung_of(config: DictConfig, family: Family) -> Rung | FittedRung | None:
         return SurrogateRung(load_surrogate(surrogate_directory(name, "on")), outputs)
     simulator = named_simulator(name, [*_outputs(name, task.RUNG_OUTPUTS), *settings.settings], key="on")
     if family.candidates == "molecules" and "smiles" not in {v.name for v in simulator.spec.inputs}:
-        simulator = FromSmiles(simulator, settings.conformers)
+        # Imported here, because few trainings make geometries.
+        from simulators.chemistry.conformers import ConformerConfig
+        from simulators.chemistry.smiles import FromSmiles
+
+        conformers = build(ConformerConfig, settings.conformers or {}, where="rung.conformers")
+        simulator = FromSmiles(simulator, conformers)
     return CampaignRung(simulator, outputs, None if settings.store is None else Path(settings.store).expanduser())
 
 
