@@ -142,7 +142,8 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
         """The settings of `tune` that only potentials have, and the baseline; see `Task.unused_in_training`."""
         why = "a forecaster is fine-tuned by tune.surrogate alone"
         others = {f"tune.{name}": why for name in ("head", "replay", "frozen_body")}
-        return {"baseline": super().unused_in_training(settings)["baseline"], **others}
+        every = super().unused_in_training(settings)
+        return {**{key: why for key, why in every.items() if key != "tune"}, **others}
 
     def read(self, rejects: RejectLog | None, readings: list[Reading]) -> TrainingWindows:
         """The stores of `data.file` and `data.also`."""

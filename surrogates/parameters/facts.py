@@ -11,9 +11,11 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.parameters import ParameterLayout
+from data.plain import OMIT_DEFAULT
 from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
+from surrogates.learning.rung import Line
 from surrogates.parameters.network import ParametricConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
 
@@ -92,6 +94,8 @@ class ParameterFacts:
         labels_fingerprint: fingerprint of the simulator, or of the data, that the labels come from.
         conformal: calibration of each target, as `quantities` converts them; empty without calibration samples.
         scores: errors on held-out data, by metric with its unit in the key.
+        line: the first estimate of each target, as `quantities` converts them, from the input features: the networks
+            learn what it leaves, which `outputs` scales; None if they learn the targets themselves.
     """
 
     config: ParametricConfig
@@ -102,8 +106,13 @@ class ParameterFacts:
     labels_fingerprint: str
     conformal: Mapping[str, Conformal] = field(default_factory=dict)
     scores: Mapping[str, float] = field(default_factory=dict)
+    line: Line | None = field(default=None, metadata=OMIT_DEFAULT)
 
     def __post_init__(self) -> None:
+        if self.line is not None:
+            refuse_unlike(targets=self.layout.targets, line=self.line.offset)
+            if any(len(weights) != self.inputs.features for weights in self.line.weights):
+                raise ValueError(f"the line must have {self.inputs.features} weights for each target")
         refuse_unlike(columns=self.layout.columns, inputs=self.inputs.mean)
         if self.outputs.names != self.layout.targets:
             raise ValueError(f"outputs must be scaled as {', '.join(self.layout.targets)}")

@@ -21,6 +21,7 @@ from surrogates.learning.conformal import Conformal
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.normalise import Standardise
+from surrogates.learning.rung import Line
 from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParametricConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
@@ -111,6 +112,7 @@ def fit_parametric(
     run_dir: Path,
     *,
     calibration: ParameterTable | None = None,
+    linear: bool = False,
     mesh: Mesh | None = None,
     progress: bool = True,
 ) -> tuple[ParametricSurrogate, FitResult]:
@@ -123,6 +125,7 @@ def fit_parametric(
         training: settings of the training loop.
         run_dir: directory of checkpoints and history; a run in a directory that has checkpoints resumes from them.
         calibration: samples for the intervals, disjoint from `train` and `valid`; None for no intervals.
+        linear: whether a line through the input features is fitted first, and the networks learn what it leaves.
         mesh: devices that share each batch; None for all devices.
         progress: whether to show a progress bar.
 
@@ -136,15 +139,22 @@ def fit_parametric(
             raise InputError(f"the {name} part has other columns", remedy="Give samples of the same simulator")
     inputs = InputScale.fit(train.values, layout.units, config.harmonics)
     quantities = Quantities.of(layout, config)
-    outputs = Standardise.fit(layout.targets, quantities.learned(train.labels))
+    line = Line.fit(inputs.apply(train.values), quantities.learned(train.labels)) if linear else None
+
+    def left(table: ParameterTable) -> Float[np.ndarray, "sample target"]:
+        """What the networks learn."""
+        learned = quantities.learned(table.labels)
+        return learned if line is None else learned - line.apply(inputs.apply(table.values))
+
+    outputs = Standardise.fit(layout.targets, left(train))
     domain = Box.of(layout.columns, train.values)
-    facts = ParameterFacts(config, layout, inputs, outputs, domain, train.fingerprint)
+    facts = ParameterFacts(config, layout, inputs, outputs, domain, train.fingerprint, line=line)
     mesh = mesh or data_mesh()
     # The batch is no longer than the data, or it would be filled with rows of weight 0.
     size = -(-min(training.batch_size, len(train)) // mesh.size) * mesh.size
 
     def source(table: ParameterTable, seed: int | None) -> RowBatches:
-        labels = outputs.apply(quantities.learned(table.labels)).astype(np.float32)
+        labels = outputs.apply(left(table)).astype(np.float32)
         return RowBatches(inputs.apply(table.values), labels, size, seed)
 
     learn = source(train, training.seed)

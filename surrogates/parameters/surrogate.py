@@ -79,7 +79,11 @@ class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             tuple(layout.inputs),
             tuple(outputs),
             tuple(layout.axes),
-            {**layout.attrs, "surrogate": self.fingerprint[:12]},
+            {
+                **layout.attrs,
+                "surrogate": self.fingerprint[:12],
+                **({} if self.facts.line is None else {"on": "linear"}),
+            },
         )
 
     # Prediction
@@ -181,6 +185,8 @@ class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
             for k in (0, 1)
         )
         mean, std = self.facts.outputs.invert(mean), std * np.array(self.facts.outputs.scale)
+        if self.facts.line is not None:
+            mean = mean + self.facts.line.apply(features)
         quantities = self.facts.quantities
         if quantities.shares:
             mean = quantities.learned(quantities.whole(quantities.outputs(mean)))

@@ -44,14 +44,20 @@ class ParameterData(PartedData):
 
 @dataclass(frozen=True)
 class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
-    """A training on rows of numbers; see `SampleTask`."""
+    """A training on rows of numbers; see `SampleTask`.
+
+    Attributes:
+        linear: whether a line is fitted first, and the networks learn what it leaves.
+    """
 
     data: ParameterData
     config: ParametricConfig
     training: TrainConfig
+    linear: bool = False
 
     KIND = "parameters"
     DATA = ParameterData
+    FITTED_RUNGS = frozenset({"linear"})
     EVALUATED_WITH = frozenset({"data.test", "data.target"})
 
     @classmethod
@@ -59,7 +65,7 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
         """The task that settings describe; see `Task.of`."""
         data = build(ParameterData, settings["data"], where="data")
         config = cls.model_settings(settings["model"])
-        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
+        return cls(data, config, build(TrainConfig, settings["train"], where="train"), isinstance(on, FittedRung))
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> ParametricConfig:
@@ -76,7 +82,8 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
 
     def network_hash(self) -> str:
         """Hash of the settings of the surrogate."""
-        return content_hash(to_plain(self.config))
+        settings = to_plain(self.config)
+        return content_hash([settings, "linear"] if self.linear else settings)
 
     def fit(
         self, parts: SampleParts[ParameterTable], run_dir: Path, *, progress: bool = True
@@ -89,6 +96,7 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
             self.training,
             run_dir,
             calibration=parts.calibration,
+            linear=self.linear,
             progress=progress,
         )
 

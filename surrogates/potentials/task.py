@@ -119,6 +119,9 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
         tune = build(TuneConfig, settings["tune"], where="tune")
         config = cls.model_settings(settings["model"])
         assert not isinstance(on, FittedRung)  # this kind has none
+        if on is not None and hasattr(on.simulator, "labels_fingerprint"):
+            problem = f"a potential stands on simulators alone, and {on.simulator.name} is a surrogate"
+            raise InputError(problem, where="on", remedy="Name a simulator, such as xtb")
         return cls(files, config, build(TrainConfig, settings["train"], where="train"), tune, on)
 
     @staticmethod

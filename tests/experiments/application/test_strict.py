@@ -130,12 +130,12 @@ def test_every_setting_is_read_by_some_code(repository: Path) -> None:
 #: Tasks of `understudy train` by the kind of surrogate, and the keys that it makes no use of.
 OF_POTENTIALS = ["tune.head=a", "tune.frozen_body=true", "+tune.replay.main=a.xyz"]
 TRAINED: dict[str, list[str]] = {
-    "task=molecules/properties": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "task=fluids/fields": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "task=fluids/meshes": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "task=fluids/drag": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb"],
-    "task=weather/forecasts": [*OF_POTENTIALS, "simulator@baseline=xtb"],
-    "task=molecules/potentials": ["tune.frozen_body=true", "+tune.replay.main=a.xyz"],
+    "task=molecules/properties": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb", "rung.store=a"],
+    "task=fluids/fields": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb", "rung.store=a"],
+    "task=fluids/meshes": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb", "rung.store=a"],
+    "task=fluids/drag": ["tune.surrogate=a", *OF_POTENTIALS, "simulator@baseline=xtb", "rung.store=a"],
+    "task=weather/forecasts": [*OF_POTENTIALS, "simulator@baseline=xtb", "rung.store=a"],
+    "task=molecules/potentials": ["tune.frozen_body=true", "+tune.replay.main=a.xyz", "rung.store=a"],
 }
 
 
