@@ -22,6 +22,7 @@ from experiments.campaigns.rungs import CampaignRung
 from simulators.chemistry.ase_calculator import ASECalculator
 from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig
+from surrogates.potentials.baseline import differences
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import FineTuning, fit_potential
 from surrogates.potentials.networks.ace import ACEConfig
