@@ -27,9 +27,9 @@ from surrogates.learning.learned_from import Hashes, hash_keys, read_hashes, sav
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
-from surrogates.potentials.atom_energies import isolated_energies
 from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.task import VALIDATION, Task
+from surrogates.potentials.atom_energies import isolated_energies
 from surrogates.potentials.baseline import differences
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
 from surrogates.potentials.fit import FineTuning, fit_potential
