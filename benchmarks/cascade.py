@@ -121,12 +121,12 @@ def forest(all_of: Molecules, rows: Int[np.ndarray, " row"], seed: int, trees: i
     from sklearn.ensemble import ExtraTreesRegressor
 
     order = np.random.default_rng(seed).permutation(rows)
-    held, used = order[: max(10, len(rows) // 10)], order[max(10, len(rows) // 10) :]
+    tuning_rows, used = order[: max(10, len(rows) // 10)], order[max(10, len(rows) // 10) :]
     model = ExtraTreesRegressor(trees, max_features=0.6, random_state=seed, n_jobs=1)
     model.fit(all_of.features[used], all_of.gap[used])
     each = np.stack([tree.predict(all_of.features) for tree in model.estimators_])
     mean, spread = each.mean(axis=0), each.std(axis=0)
-    floor = float(np.median(np.abs(all_of.gap[held] - mean[held])))
+    floor = float(np.median(np.abs(all_of.gap[tuning_rows] - mean[tuning_rows])))
     return mean, np.hypot(spread, 1.4826 * floor)
 
 
@@ -213,14 +213,14 @@ def screen(all_of: Molecules, ready: Prepared, budget: int, draws: int, top: flo
     g = importance(score[rest])
     drawn = draw(g, draws, seed)
     rows = rest[drawn.rows]
-    known = np.full(int(hit[ready.labelled].sum()), np.inf)
+    labelled_hits = np.full(int(hit[ready.labelled].sum()), np.inf)
     # What the model misses is thought to be twice as likely, and a part of it to lie anywhere.
     chance = np.minimum(2 * np.exp(score[rest]) + 0.01 * top * (1 - RECALL), 1.0)
     room = max(1, budget - len(ready.labelled) - draws)
     kept = score[rest] >= np.sort(score[rest])[-room]
     q = UNIFORM / len(rest) + (1 - UNIFORM) * g / g.sum()
-    bet = planned_bet(q, chance, kept, len(known), RECALL)
-    labels = WeightedLabels(score[rows], hit[rows], drawn.weights, drawn.largest_weight, known, (bet,))
+    bet = planned_bet(q, chance, kept, len(labelled_hits), RECALL)
+    labels = WeightedLabels(score[rows], hit[rows], drawn.weights, drawn.largest_weight, labelled_hits, (bet,))
     cut = strictest_weighted_threshold(labels, RECALL, 1 - CONFIDENCE)
     paid = np.union1d(ready.labelled, rows)
     if cut is None:
@@ -307,9 +307,9 @@ def with_network(all_of: Molecules, options: Any) -> Iterator[tuple[str, dict[st
             f"cascade with the network, top {top:.1%}, budget 8%",
             summary(runs, count) | {"core_seconds": trained.core_seconds},
         )
-        found = np.append(trained.labelled, order)
+        asked = np.append(trained.labelled, order)
         yield f"network, two rounds, no promise, top {top:.1%}, budget 5%", {
-            "repeats": 1.0, "recall": float(hit[found].sum() / hit.sum()), "labelled": len(found) / count
+            "repeats": 1.0, "recall": float(hit[asked].sum() / hit.sum()), "labelled": len(asked) / count
         }  # fmt: skip
 
 

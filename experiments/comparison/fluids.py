@@ -86,7 +86,7 @@ def solved(
     initial: Float[np.ndarray, "sample channel *space"],
     parameters: Mapping[str, Float[np.ndarray, " sample"]],
     points: int,
-) -> Float[np.ndarray, "sample time channel *space"]:
+) -> Float[np.ndarray, "sample time channel *grid"]:
     """Trajectories of a solver, interpolated from and to other grids, with the initial state first.
 
     Raises:

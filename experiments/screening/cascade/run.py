@@ -186,18 +186,18 @@ class Cascade:
             where="calibration.labels",
             remedy="Label more candidates, or promise less; the labels so far are kept in this directory",
         )
-        found = stage_thresholds(calibration, promise)
+        thresholds = stage_thresholds(calibration, promise)
         sampled["hit"] = hit
         write_json(
             self.out / THRESHOLDS,
             {
-                "stages": [asdict(stage) | {"threshold": str(stage.threshold)} for stage in found],
+                "stages": [asdict(stage) | {"threshold": str(stage.threshold)} for stage in thresholds],
                 "stacks": [{name: _plain(stack) for name, stack in stage.items()} for stage in models],
                 "draws": len(rows), "certain": int(sampled["certain"].sum()), "labelled": len(set(asked)),
                 "hits": confirmed,
             },
         )  # fmt: skip
-        return found, models, sampled
+        return thresholds, models, sampled
 
     def _refuse_unlikely(self, sampled: pd.DataFrame, promise: Promise) -> None:
         """Refuse a promise for which the first rung expects too few hits among the candidates to be labelled."""
