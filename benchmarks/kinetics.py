@@ -220,7 +220,7 @@ def conservation(
     results = [Result("largest deviation of the total from 1", float(np.abs(named[key].sum(-1) - 1).max()), "1")]
     if problem == "ignition":
         drift = np.abs(simulator.elements(named[key]) - simulator.elements(truth[key]))
-        mine, theirs = (half_rise(d["temperature"], simulator.saved) for d in (named, truth))
+        mine, theirs = (half_rise(d["temperature"], simulator.saved_times) for d in (named, truth))
         both = np.isfinite(mine) & np.isfinite(theirs)
         delay = np.abs(mine[both] / theirs[both] - 1)
         results += [
@@ -287,7 +287,7 @@ def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result
     prediction = surrogate.predict_columns(values)[""]
     mine = errors(labels, prediction, slices, floors)
     if problem == "ignition" and options.figure is not None:
-        draw(options.figure, surrogate, values, labels, simulator.saved)
+        draw(options.figure, surrogate, values, labels, simulator.saved_times)
     results = [Result(name, value, "1") for name, value in mine.items()]
     head = "test" if len(slices) == 1 else None
     for name in slices:
@@ -323,10 +323,10 @@ def compare(problem: str, folder: Path, options: Any, cores: int) -> list[Result
             break
     if problem == "robertson":
         for substeps in SUBSTEPS:
-            answers = robertson_at_once(values, simulator.saved, substeps)
+            answers = robertson_at_once(values, simulator.saved_times, substeps)
             theirs = errors(labels, answers, slices, floors)
             if np.isfinite(answers).all() and all(theirs[k] <= mine[k] for k in mine):
-                seconds = cost(partial(robertson_at_once, many, simulator.saved, substeps)) / BATCHED
+                seconds = cost(partial(robertson_at_once, many, simulator.saved_times, substeps)) / BATCHED
                 results.append(Result(f"all requests at once, {substeps} steps: a request", seconds * 1e6, "core-us"))
                 results += [Result(f"all requests at once: {k}", v, "1") for k, v in theirs.items()]
                 if cheapest is None or seconds < cheapest[1]:

@@ -21,7 +21,7 @@ import numpy as np
 from jaxtyping import AbstractArray
 
 from data.errors import InputError
-from data.plain_leaves import PlainError, is_encodable, read_array, read_scalar, shown, within
+from data.plain_leaves import PlainError, abbreviate, is_encodable, read_array, read_scalar, within
 
 __all__ = ["OMIT_DEFAULT", "UNWRITTEN", "Form", "PlainError", "Tagged", "entry", "from_plain", "to_plain", "within"]
 __all__ += ["written_as"]
@@ -96,7 +96,7 @@ class Tagged:
         """
         name = entry(value, self.key, str)
         if name not in self.kinds:
-            raise PlainError(f"must be one of {', '.join(self.kinds)}, got {shown(name)}", self.key)
+            raise PlainError(f"must be one of {', '.join(self.kinds)}, got {abbreviate(name)}", self.key)
         return _instance(self.kinds[name], {k: v for k, v in value.items() if k != self.key})
 
 
@@ -190,7 +190,7 @@ def entry(value: Any, key: str, kind: type[T], *default: T) -> T:
         PlainError: names the key.
     """
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {shown(value)}")
+        raise PlainError(f"must be an object, got {abbreviate(value)}")
     if key not in value:
         if default:
             return default[0]
@@ -258,7 +258,7 @@ def _writer(hint: Any) -> Callable[[Any], Any]:
 
 def _instance(kind: Any, value: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {shown(value)}")
+        raise PlainError(f"must be an object, got {abbreviate(value)}")
     members = {member.key: member for member in _members(kind)}
     strange = [str(key) for key in value if key not in members]
     if strange:
@@ -289,7 +289,7 @@ def _value(kind: Any, value: Any) -> Any:
         return _one_of(arguments, value)
     if origin is Literal:
         if not any(value == choice and type(value) is type(choice) for choice in arguments):
-            raise PlainError(f"must be one of {', '.join(map(str, arguments))}, got {shown(value)}")
+            raise PlainError(f"must be one of {', '.join(map(str, arguments))}, got {abbreviate(value)}")
         return value
     if origin in (tuple, list, Sequence):
         return _several(kind, value)
@@ -317,7 +317,7 @@ def _one_of(kinds: tuple[Any, ...], value: Any) -> Any:
 def _several(kind: Any, value: Any) -> Any:
     arguments = get_args(kind)
     if not isinstance(value, list | tuple):
-        raise PlainError(f"must be a list, got {shown(value)}")
+        raise PlainError(f"must be a list, got {abbreviate(value)}")
     if get_origin(kind) is tuple and arguments[-1:] != (Ellipsis,):
         if len(value) != len(arguments):
             raise PlainError(f"must have {len(arguments)} entries, got {len(value)}")
@@ -338,7 +338,7 @@ def _several(kind: Any, value: Any) -> Any:
 
 def _mapping(arguments: tuple[Any, ...], value: Any) -> dict[Any, Any]:
     if not isinstance(value, Mapping):
-        raise PlainError(f"must be an object, got {shown(value)}")
+        raise PlainError(f"must be an object, got {abbreviate(value)}")
     mapping = {}
     for key, entry in value.items():
         with within(str(key)):

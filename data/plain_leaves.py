@@ -56,7 +56,7 @@ def read_scalar(kind: Any, value: Any) -> Any:
             return value
         if abs(value) < 1e308 and math.isfinite(value):
             return float(value)
-        raise PlainError(f"must be a finite number, got {shown(value)}")
+        raise PlainError(f"must be a finite number, got {abbreviate(value)}")
     if kind is str and isinstance(value, str) and is_encodable(value):
         return value
     if kind is types.NoneType and value is None:
@@ -64,7 +64,7 @@ def read_scalar(kind: Any, value: Any) -> Any:
     if kind is Path and isinstance(value, str) and "\0" not in value:
         return Path(value)
     names = {bool: "true or false", int: "a whole number", float: "a number", str: "text", Path: "a path"}
-    raise PlainError(f"must be {names.get(kind, getattr(kind, '__name__', str(kind)))}, got {shown(value)}")
+    raise PlainError(f"must be {names.get(kind, getattr(kind, '__name__', str(kind)))}, got {abbreviate(value)}")
 
 
 def is_encodable(text: str) -> bool:
@@ -76,7 +76,7 @@ def is_encodable(text: str) -> bool:
     return True
 
 
-def shown(value: Any) -> str:
+def abbreviate(value: Any) -> str:
     """A value as it is shown in a message: short, and in one line."""
     if isinstance(value, int) and abs(value) > LARGEST:
         return "a number of many digits"
@@ -98,4 +98,4 @@ def read_array(kind: Any, value: Any) -> Any:
         array = numbers.astype(dtype)
         if isinstance(array, kind):
             return array
-    raise PlainError(f"must be an array of {kind.__name__}, got {shown(value)}")
+    raise PlainError(f"must be an array of {kind.__name__}, got {abbreviate(value)}")

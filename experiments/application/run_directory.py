@@ -74,7 +74,7 @@ def run_directory(config: DictConfig, path: Path, kind: str) -> Iterator[Path]:
             yield path
             configuration_checked(path)
         except InputError as error:
-            kept = _CLAIMED[directory].refused()
+            kept = _CLAIMED[directory].keep_rejects()
             if kept is None or error.remedy is None:
                 raise
             raise type(error)(
@@ -152,7 +152,7 @@ class _Claim:
             write_json(path, value)
         self.rejects, self.waiting = {}, {}
 
-    def refused(self) -> Path | None:
+    def keep_rejects(self) -> Path | None:
         """Keep the file of rejected rows of a refused command if it has rows, and return its path."""
         kept = None
         for beside in self.rejects:

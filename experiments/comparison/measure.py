@@ -104,7 +104,7 @@ def measure(
             wall, cpu, _ = time_batch(contender, problem, turn * (choice.size + 1), choice.size, clock)
             walls.append(wall)
             spent[place].append(_cost(wall, cpu, settings))
-            choice.used(wall, cpu)
+            choice.add_call(wall, cpu)
             if len(singles) < settings.repeats:
                 singles.append(time_batch(contender, problem, turn, 1, clock)[0])
     points = []
@@ -139,7 +139,7 @@ class _Choice:
     wall: float = 0.0
     cpu: float = 0.0
 
-    def used(self, wall: float, cpu: float) -> None:
+    def add_call(self, wall: float, cpu: float) -> None:
         self.wall += wall
         self.cpu += cpu
 

@@ -91,7 +91,7 @@ class Mechanism:
         return f"cantera:{Path(self.mechanism).stem}"
 
     @cached_property
-    def saved(self) -> Float[np.ndarray, " time"]:
+    def saved_times(self) -> Float[np.ndarray, " time"]:
         """The saved times, s."""
         return np.geomspace(*self.times, self.points)
 
@@ -153,7 +153,7 @@ class Mechanism:
                 Variable("temperature", ("time",), "K", "float64", "temperature"),
             ),
             (
-                Coordinate("time", tuple(self.saved.tolist()), "s", "time"),
+                Coordinate("time", tuple(self.saved_times.tolist()), "s", "time"),
                 Coordinate("species", species, "1", "species"),
             ),
             {"solver": f"cantera {self._cantera.__version__}, {self.reactor}, tolerance {self.tolerance:g}"},
@@ -214,7 +214,7 @@ class Mechanism:
         before = self.elements(gas.Y)
         fractions, temperatures = [], []
         try:
-            for time in self.saved:
+            for time in self.saved_times:
                 network.advance(time)
                 fractions.append(gas.Y)
                 temperatures.append(gas.T)

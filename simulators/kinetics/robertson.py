@@ -86,7 +86,7 @@ class Robertson:
         return f"robertson:{self.method}"
 
     @cached_property
-    def saved(self) -> Float[np.ndarray, " time"]:
+    def saved_times(self) -> Float[np.ndarray, " time"]:
         """The saved times, s."""
         return np.geomspace(*self.times, self.points)
 
@@ -97,7 +97,7 @@ class Robertson:
             (*RATES, *INITIAL),
             (Variable("fraction", ("time", "species"), "1", "float64", "fraction of each species"),),
             (
-                Coordinate("time", tuple(self.saved.tolist()), "s", "time"),
+                Coordinate("time", tuple(self.saved_times.tolist()), "s", "time"),
                 Coordinate("species", SPECIES, "1", "species"),
             ),
             {"solver": f"scipy {version('scipy')}, {self.method}, tolerance {self.tolerance:g}"},
@@ -167,7 +167,7 @@ class Robertson:
                     (0.0, self.times[1]),
                     initial,
                     method=self.method,
-                    t_eval=self.saved,
+                    t_eval=self.saved_times,
                     jac=lambda _, y: jacobian(rates, y),
                     rtol=self.tolerance,
                     atol=atol,

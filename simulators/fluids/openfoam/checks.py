@@ -80,7 +80,7 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
         InputError: names the file and the line.
     """
 
-    def refused(start: int, words: str, what: str, source: str, remedy: str) -> InputError:
+    def refusal(start: int, words: str, what: str, source: str, remedy: str) -> InputError:
         line = source.count("\n", 0, start) + 1
         return InputError(
             f"{' '.join(words.split())[:60]!r} {what}, which a case may not do",
@@ -97,29 +97,29 @@ def refuse_code(folder: Path, name: str, text: str, names: Collection[str], *, u
             (LIBRARY_INCLUDE, "reads a file outside the case"),
         ):
             if match := pattern.search(source):
-                raise refused(match.start(), match[0], what, source, value)
+                raise refusal(match.start(), match[0], what, source, value)
         for match in LIBRARY.finditer(source):
             if re.search(r"[/$#]", match["value"]):
-                raise refused(match.start(), match[0], "loads a library by its path", source, value)
+                raise refusal(match.start(), match[0], "loads a library by its path", source, value)
         for match in PATTERN.finditer(source):
             if "\0" in text and not match["key"].isprintable():
                 continue  # quotes among the numbers of a binary list
             if re.search(r"[/$#]", match["value"]) and _may_mean_a_library(match["key"]):
-                raise refused(match.start(), match[0], "loads a library by its path", source, value)
+                raise refusal(match.start(), match[0], "loads a library by its path", source, value)
         for match in INCLUDE.finditer(source):
             if IN_ETC.match(match[1]) and ".." not in PurePosixPath(match[1]).parts:
                 continue
             path = include_target(name, match[1])
             if path is None:
-                raise refused(match.start(), match[0], "reads a file outside the case", source, value)
+                raise refusal(match.start(), match[0], "reads a file outside the case", source, value)
             if unread & {path, f"{path}.gz"}:
-                raise refused(match.start(), match[0], "reads a binary or compressed file", source, value)
+                raise refusal(match.start(), match[0], "reads a binary or compressed file", source, value)
             if path not in names and (folder / path).is_file():
                 what = f"reads {path}, a result of an earlier run that is left out"
-                raise refused(match.start(), match[0], what, source, "Move that file, such as to constant/")
+                raise refusal(match.start(), match[0], what, source, "Move that file, such as to constant/")
     for match in INCLUDES.finditer(plain):
         if not INCLUDE.match(plain, match.start()):
-            raise refused(match.start(), plain[match.start() :], "names no file that can be read", plain, value)
+            raise refusal(match.start(), plain[match.start() :], "names no file that can be read", plain, value)
 
 
 def _refuse_endless(source: str, where: Path) -> None:

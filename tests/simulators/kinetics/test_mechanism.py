@@ -69,7 +69,7 @@ def test_ignition_delay_of_an_independent_integration() -> None:
         heating = -np.dot(gas.partial_molar_int_energies, rates) / (density * gas.cv_mass)
         return np.concatenate([[heating], rates * weights / density])
 
-    times = simulator.saved
+    times = simulator.saved_times
     other = solve_ivp(change, (0.0, times[-1]), [gas.T, *gas.Y], method="Radau", t_eval=times, rtol=1e-7, atol=1e-12)
     np.testing.assert_allclose(other.y[0], temperature, rtol=2e-5)
     ours, theirs = (times[np.argmax(np.gradient(t, times))] for t in (temperature, other.y[0]))
@@ -80,7 +80,7 @@ def test_ignition_delay_of_an_independent_integration() -> None:
 def test_dilution_and_cold_slow_ignition(mechanism: Mechanism) -> None:
     def delay(**change: float) -> float:
         answer = mechanism.simulate(mechanism.spec.request({**HOT, **change}))["temperature"].values
-        return float(mechanism.saved[np.argmax(answer > (answer[0] + answer[-1]) / 2)])
+        return float(mechanism.saved_times[np.argmax(answer > (answer[0] + answer[-1]) / 2)])
 
     assert delay(temperature_0=1500.0) < delay() < delay(temperature_0=1050.0)
     assert delay(dilution=0.7) < delay(dilution=0.95)
