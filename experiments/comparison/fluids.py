@@ -168,7 +168,7 @@ def on_other_grids(
     solver: GridSolver,
     grids: Sequence[int],
     initial: Float[np.ndarray, "request channel *space"],
-    truth: Float[np.ndarray, "request time channel *space"],
+    truth: Float[np.ndarray, "request time channel *grid"],
     parameters: Mapping[str, Float[np.ndarray, " request"]],
 ) -> tuple[GridError, ...]:
     """Errors of an operator and of the solver on several grids, that of the training included.
