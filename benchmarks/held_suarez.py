@@ -262,14 +262,14 @@ def main(argv: Sequence[str] | None = None) -> None:
             return compose("evaluate", ["surrogate=none", *asked, f"forecasts.file={folder / 'windows'}"]).forecasts
 
     if options.crps_seconds:
-        noisy = ["model.noise_dims=8", "model.draws=2", "model.unroll=3", "train.batch_size=8"]
+        noisy = ["model.noise_dims=8", "model.loss.draws=2", "model.loss.unroll=3", "train.batch_size=8"]
         noisy += ["train.ema_decay=0.998", *options.crps_set]
         spread = train_forecaster(
             folder / "ensemble_first", [f"train.max_seconds={options.crps_seconds}", *noisy], None
         )
         slow = [f"train.max_seconds={options.crps_seconds * 1.5:g}", "train.learning_rate=1e-3", *noisy]
-        slow += ["model.spectral_weight=1", "model.keep_means=true"]
-        slow += ["model.unroll_from=0.7", "model.unroll_full=0.85"]
+        slow += ["model.loss.spectral_weight=1", "model.keep_means=true"]
+        slow += ["model.loss.unroll_from=0.7", "model.loss.unroll_full=0.85"]
         drawn = train_forecaster(folder / "ensemble", slow, spread)
         results += ensemble("ensemble", f"ensemble of {options.members}, ")
         also: list[str] = []
@@ -285,7 +285,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             results += ensemble(into.name, f"ensemble of {options.members}, answers where it drifts, round {count}, ")
         if options.adjust_days:
             # With no training steps, only the adjustment after training is fitted, to the network as it is.
-            adjustment = [*slow, "train.max_seconds=0", f"model.adjust_days={options.adjust_days}"]
+            adjustment = [*slow, "train.max_seconds=0", f"model.climate.days={options.adjust_days}"]
             drawn = train_forecaster(folder / "adjusted", adjustment, drawn)
             results += ensemble("adjusted", f"ensemble of {options.members}, adjusted, ")
         results.append(
@@ -296,8 +296,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         )
     if options.seconds:
         begun = train_forecaster(folder / "first", [f"train.max_seconds={options.seconds}"], None)
-        longer = [f"train.max_seconds={options.tune_seconds}", "train.learning_rate=5e-4", "model.unroll=6"]
-        longer += ["model.unroll_from=0", "model.unroll_full=0", "model.input_noise=0.05"]
+        longer = [f"train.max_seconds={options.tune_seconds}", "train.learning_rate=5e-4", "model.loss.unroll=6"]
+        longer += ["model.loss.unroll_from=0", "model.loss.unroll_full=0", "model.loss.input_noise=0.05"]
         forecaster = train_forecaster(folder / "run", longer, begun)
         asked = ["forecasts=held_suarez", f"forecasts.core={records}", *long, f"forecasts.batches={options.batches}"]
         evaluation, metrics = evaluate_forecaster(

@@ -23,15 +23,16 @@ from simulators.atmosphere.reanalysis.regrid import global_grid
 from surrogates.learning.devices import data_mesh, replicate, shard_batch
 from surrogates.forecasts.batches import WeatherBatch
 from surrogates.forecasts.config import WeatherConfig, ForecastFacts
+from surrogates.forecasts.loss import WeatherLoss
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.surrogate import Forecaster
-from surrogates.forecasts.networks.mesh import MeshConfig
+from surrogates.forecasts.networks.mesh import SphereMeshConfig
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.sfno import SFNOConfig
 
 kind, what, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
 network = {
-    "conv": ConvConfig(patch=4), "sfno": SFNOConfig(width=32), "mesh": MeshConfig(refinements=4, remat=True),
+    "conv": ConvConfig(patch=4), "sfno": SFNOConfig(width=32), "mesh": SphereMeshConfig(refinements=4, remat=True),
 }[kind]
 names = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_wind", "specific_humidity")
 channels = tuple(Channel(n, 50.0 * (k + 1)) for n in names for k in range(13))
@@ -54,7 +55,7 @@ if what == "forecast":
 else:
     frames = rng.normal(size=(batch, 2, *layout.grid.shape, len(channels))).astype(np.float32)
     states = WeatherBatch(frames, np.zeros(batch, np.int32), np.zeros(batch, np.int32), np.ones(batch, np.float32))
-    loss, mesh = config.loss(layout), data_mesh()
+    loss, mesh = WeatherLoss.of(config.loss, layout), data_mesh()
     graph, state = nnx.split(model)
     key = jax.random.key(0)
     step = jax.jit(jax.value_and_grad(lambda s, b: loss(nnx.merge(graph, s), b, key, 0.5)[0]))

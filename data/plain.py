@@ -23,8 +23,19 @@ from jaxtyping import AbstractArray
 from data.errors import InputError
 from data.plain_leaves import PlainError, abbreviate, is_encodable, read_array, read_scalar, within
 
-__all__ = ["OMIT_DEFAULT", "UNWRITTEN", "Form", "PlainError", "Tagged", "entry", "from_plain", "to_plain", "within"]
-__all__ += ["written_as"]
+__all__ = [
+    "FLAT",
+    "OMIT_DEFAULT",
+    "UNWRITTEN",
+    "Form",
+    "PlainError",
+    "Tagged",
+    "entry",
+    "flat_entries",
+    "from_plain",
+    "to_plain",
+]
+__all__ += ["within", "written_as"]
 
 T = TypeVar("T")
 #: Metadata of a field that is not written where it has its default. A field that is added to a class whose hash is an
@@ -32,6 +43,9 @@ T = TypeVar("T")
 OMIT_DEFAULT: Mapping[str, Any] = types.MappingProxyType({"omit_default": True})
 #: Metadata of a field that is never written or read.
 UNWRITTEN: Mapping[str, Any] = types.MappingProxyType({"unwritten": True})
+#: Metadata of a field that holds a dataclass, whose entries are written among those of the class around it. Files keep
+#: their keys, and hashes their values, when settings that belong together become a group.
+FLAT: Mapping[str, Any] = types.MappingProxyType({"flat": True})
 
 
 def written_as(key: str) -> Mapping[str, Any]:
@@ -105,7 +119,7 @@ def to_plain(value: Any) -> Any:
 
     Args:
         value: one of these, or a dataclass, tuple, path, or scalar or array of NumPy, or any of them in one another. Of
-            a dataclass those fields are written that its constructor takes; see `OMIT_DEFAULT`, `UNWRITTEN`,
+            a dataclass those fields are written that its constructor takes; see `OMIT_DEFAULT`, `UNWRITTEN`, `FLAT`,
             `written_as`, `Form` and `Tagged` for what differs.
 
     Raises:
@@ -127,11 +141,14 @@ def to_plain(value: Any) -> Any:
         return _write_list(to_plain, value)
     if not is_dataclass(value) or isinstance(value, type):
         raise PlainError(f"cannot be written to JSON: it is of type {type(value).__name__}")
-    return {
-        member.key: _write_entry(member.key, member.write, getattr(value, member.name))
-        for member in _members(type(value))
-        if not (member.omit_default and getattr(value, member.name) == member.default())
-    }
+    plain: dict[str, Any] = {}
+    for member in _members(type(value)):
+        content = getattr(value, member.name)
+        if member.flat:
+            plain |= to_plain(content)
+        elif not (member.omit_default and content == member.default()):
+            plain[member.key] = _write_entry(member.key, member.write, content)
+    return plain
 
 
 def _write_entry(key: str, write: Callable[[Any], Any], value: Any) -> Any:
@@ -208,6 +225,7 @@ class _Member:
     name: str
     hint: Any
     required: bool
+    flat: bool
     omit_default: bool
     default: Callable[[], Any]
     write: Callable[[Any], Any]
@@ -223,9 +241,19 @@ def _members(kind: Any) -> tuple[_Member, ...]:
         default = (lambda value=f.default: value) if f.default_factory is MISSING else f.default_factory
         required = f.default is MISSING and f.default_factory is MISSING
         key, omit = f.metadata.get("key", f.name), f.metadata.get("omit_default", False)
-        write = _writer(hints[f.name])
-        members.append(_Member(key, f.name, hints[f.name], required, omit, default, write))
+        write, flat = _writer(hints[f.name]), f.metadata.get("flat", False)
+        members.append(_Member(key, f.name, hints[f.name], required, flat, omit, default, write))
     return tuple(members)
+
+
+def flat_entries(kind: type) -> dict[str, str]:
+    """The key of each entry of the flat fields of a dataclass -> the field and the entry, such as `loss.unroll`."""
+    return {
+        inner.key: f"{member.name}.{inner.name}"
+        for member in _members(kind)
+        if member.flat
+        for inner in _members(member.hint)
+    }
 
 
 def _form(hint: Any) -> Form | Tagged | None:
@@ -259,17 +287,24 @@ def _writer(hint: Any) -> Callable[[Any], Any]:
 def _instance(kind: Any, value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise PlainError(f"must be an object, got {abbreviate(value)}")
-    members = {member.key: member for member in _members(kind)}
-    strange = [str(key) for key in value if key not in members]
+    every = _members(kind)
+    groups = {m.name: (m.hint, [inner.key for inner in _members(m.hint)]) for m in every if m.flat}
+    members = {member.key: member for member in every if not member.flat}
+    keys = [key for m in every for key in (groups[m.name][1] if m.flat else (m.key,))]
+    strange = [str(key) for key in value if key not in keys]
     if strange:
-        raise PlainError(f"is no key of these: {', '.join(members)}", strange[0])
+        raise PlainError(f"is no key of these: {', '.join(keys)}", strange[0])
     lacking = [key for key, member in members.items() if member.required and key not in value]
     if lacking:
         raise PlainError("is missing", lacking[0])
-    values = {}
+    values = {
+        name: _instance(hint, {key: entry for key, entry in value.items() if key in inner})
+        for name, (hint, inner) in groups.items()
+    }
     for key, entry in value.items():
-        with within(str(key)):
-            values[members[key].name] = _value(members[key].hint, entry)
+        if key in members:
+            with within(str(key)):
+                values[members[key].name] = _value(members[key].hint, entry)
     try:
         return kind(**values)
     except InputError as error:

@@ -150,7 +150,8 @@ RANGES: Mapping[str, str] = {
     "depth_m": "(0, 1e6]",
     "region": "[-360, 720]",
     "fill.*": FINITE,
-    "adjust_days": "[0, 1e6]",
+    # The climate of forecasters, in configurations and in cards
+    **dict.fromkeys(("climate.days", "adjust_days"), "[0, 1e6]"),
     **dict.fromkeys(("adjust_runs", "runs", "starts", "members", "long_starts", "compared"), "[1, 1e6]"),
     "long_days": "[0, 1e6]",
     "truncations": "[1, 10000]",

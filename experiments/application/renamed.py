@@ -19,6 +19,24 @@ CHOICES = {
     "data": {"table": "properties", "structures": "potentials", "windows": "forecasts"},
     "train": {"graph": "properties", "forces": "potentials", "parametric": "parameters", "weather": "forecasts"},
 }
+_UNROLLED = ("unroll", "unroll_from", "unroll_full")
+_FORECASTS = (
+    *_UNROLLED,
+    "draws",
+    "input_noise",
+    "level_weights",
+    "variable_weights",
+    "zonal_weight",
+    "spectral_weight",
+)
+#: Kind of a model -> earlier key of it -> the present key, which is in a group.
+GROUPED: Mapping[str, Mapping[str, str]] = {
+    "forecasts": {
+        **{name: f"loss.{name}" for name in _FORECASTS},
+        "adjust_days": "climate.days",
+        "adjust_runs": "climate.runs",
+    },
+}
 #: Words in names of metrics, of costs and of stores of labels -> the present word.
 RESULTS = {"dear": "expensive"}
 #: Dotted paths of classes in `_target_` -> the present path.
@@ -66,7 +84,7 @@ def present_config(config: Mapping[str, Any]) -> dict[str, Any]:
     plain = present_targets(config)
     present = {KEYS.get(key, key) if isinstance(value, dict) else key: value for key, value in plain.items()}
     if isinstance(model := present.get("model"), dict) and isinstance(kind := model.get("kind"), str):
-        present["model"] = {**model, "kind": family.RENAMED.get(kind, kind)}
+        present["model"] = _in_groups({**model, "kind": family.RENAMED.get(kind, kind)})
     if present.get("stage") == "pipeline" and "explore" in present:
         present["stage"] = "active"
     return present
@@ -111,6 +129,20 @@ def refuse_renamed(config: Mapping[str, Any], arguments: Sequence[str]) -> None:
     for key, present in KEYS.items():
         if key in config and present in config:
             raise renamed_key(key, arguments) or AssertionError(key)
+
+
+def _in_groups(model: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a model, in which those that have moved into a group are there."""
+    present = dict(model)
+    groups: dict[str, dict[str, Any]] = {}
+    for key, place in GROUPED.get(model["kind"], {}).items():
+        group, _, name = place.partition(".")
+        # A key may have the name of its group, which is a mapping.
+        if key in present and not (key == group and isinstance(present[key], Mapping)):
+            groups.setdefault(group, {})[name] = present.pop(key)
+    for group, entries in groups.items():
+        present[group] = {**present.get(group, {}), **entries}
+    return present
 
 
 def refuse_moved(stage: str, arguments: Sequence[str]) -> None:

@@ -166,6 +166,10 @@ def _unknown_key(cause: ConfigAttributeError | ConfigKeyError, arguments: Sequen
         names += [name for name in groups(str(stage)) if name not in names and name not in EARLIER]
     if (error := renamed.renamed_key(key, arguments)) is not None:
         return error
+    kind = parent.get("kind") if isinstance(parent, DictConfig) and not parent._is_none() else None
+    if outer == "model" and last in (grouped := renamed.GROUPED.get(str(kind), {})):
+        present = f"model.{grouped[last]}"
+        return InputError(f"this key is called {present} now", where=key, remedy=f"Write {present}")
     offers = [did_you_mean(last, names)]
     if outer.rpartition(".")[2] in OPEN:
         offers.append(

@@ -35,7 +35,7 @@ from data.processes.processor import tree_seconds
 from data.sphere.states import VARIABLES
 from data.sphere.windows import WindowStore
 from data.terminal import progress_bar
-from surrogates.forecasts.config import ForecastFacts
+from surrogates.forecasts.config import ClimateSettings, ForecastFacts
 from surrogates.forecasts.model import Usual, WeatherModel, rollout
 from surrogates.forecasts.networks.harmonic_statistics import (
     FAINTEST,
@@ -171,12 +171,12 @@ def adjust_climate(
             was made with other settings.
         KeyboardInterrupt: Ctrl-C; raised after a checkpoint was written.
     """
-    config = replace(forecaster.facts.config, adjust_days=float(days), adjust_runs=runs)
+    config = replace(forecaster.facts.config, climate=ClimateSettings(float(days), runs))
     unbanded = forecaster.with_facts(bands=None)
     starts = store.starts(unbanded.history, part)
     if len(starts) < runs:
         raise InputError(
-            f"{len(starts)} states to begin from, {runs} runs", where="model.adjust_runs", remedy="Ask for fewer"
+            f"{len(starts)} states to begin from, {runs} runs", where="model.climate.runs", remedy="Ask for fewer"
         )
     starts = starts[np.linspace(0, len(starts) - 1, runs).round().astype(int)]
     model = replace(unbanded.facts, config=config).model()
@@ -235,7 +235,7 @@ def adjust_climate(
             if int(carry.restarts) - restarts > runs * CHUNK / 2:
                 raise InputError(
                     "the runs leave the climatological range at once", where="surrogate",
-                    remedy="Train longer, or with model.unroll above 1",
+                    remedy="Train longer, or with model.loss.unroll above 1",
                 )  # fmt: skip
             bar.update(done)
             if interrupt.asked:

@@ -10,16 +10,35 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Float
 
-from data.plain import OMIT_DEFAULT
-from data.sphere.states import PRESSURE_UNITS, WeatherLayout
-from surrogates.forecasts.loss import WeatherLoss
+from data.plain import FLAT, OMIT_DEFAULT, written_as
+from data.sphere.states import WeatherLayout
+from surrogates.forecasts.loss import WeatherLossSettings
 from surrogates.forecasts.model import WeatherModel, WeatherScale
 from surrogates.forecasts.networks.table import ARCHITECTURES
 from surrogates.learning.conformal import ALPHA, conformal_factor
 from surrogates.learning.normalise import refuse_unlike
 
 USUAL = ("none", "mean", "hour", "day")
-LEVEL_WEIGHTS = ("equal", "mass")
+
+
+@dataclass(frozen=True)
+class ClimateSettings:
+    """How the climate of a forecaster is adjusted after training; see `surrogates.forecasts.adjustment`.
+
+    Attributes:
+        days: length of the free runs in which the climate is adjusted; 0 for no adjustment.
+        runs: number of these runs.
+
+    Raises:
+        ValueError: a number is out of range.
+    """
+
+    days: float = field(default=0.0, metadata=written_as("adjust_days"))
+    runs: int = field(default=32, metadata=written_as("adjust_runs"))
+
+    def __post_init__(self) -> None:
+        if self.days < 0 or self.runs < 1:
+            raise ValueError("climate.days must be 0 or more, and climate.runs 1 or more")
 
 
 @dataclass(frozen=True)
@@ -30,28 +49,21 @@ class WeatherSettings:
         ensemble: number of networks, trained independently; their mean is the forecast.
         history: number of past anomalies that a network sees, the present one included.
         noise_dims: length of the noise vector that makes one network an ensemble; 0 for a deterministic forecast.
-        draws: number of members of which training computes the fair CRPS.
         usual: state that anomalies are differences from: "none" (the mean of each channel), "mean" (of each point),
             "hour" (of each point at each hour of the day), or "day" (states of the days before, which need that much
             more of the past).
         day_weights: for "day", weights of yesterday, of the day before it, and so on; their sum is 1.
-        level_weights: "equal", or "mass" for weights in proportion to pressure (or sigma), as the mass of air.
-        variable_weights: weights of variables in the loss where they are not 1.
         keep_mass: whether a step keeps the area mean of surface pressure.
         keep_means: whether the area means of anomalies decay as they did in the training, whatever the network says:
             they hardly change in a step, and small errors of a network there add up in a long run.
-        zonal_weight: weight of zonal means in the loss, relative to points; see `WeatherLoss`.
-        spectral_weight: weight of spherical harmonics in the loss, relative to points; see `WeatherLoss`.
         mirror: whether training mirrors half of its windows at the equator, which doubles the data where the forcing of
             both hemispheres is the same and no static field differs between them.
         sun: whether networks see the sun's light and the time of year, where times are dates.
         damping: share of an anomaly that is left after a step in which the network adds nothing.
         truncation: largest total wavenumber of what a step adds; None keeps all.
-        unroll, unroll_from, unroll_full, input_noise: see `WeatherLoss`.
-        adjust_days: length of the free runs in which the climate is adjusted after training; 0 for none. See
-            `surrogates.forecasts.adjustment`.
-        adjust_runs: number of these runs.
         steps: default number of steps of a forecast.
+        loss: settings of the loss.
+        climate: how the climate is adjusted after training.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
@@ -60,26 +72,17 @@ class WeatherSettings:
     ensemble: int = 1
     history: int = 1
     noise_dims: int = 0
-    draws: int = 2
     usual: str = "mean"
     day_weights: tuple[float, ...] = (1.0,)
-    level_weights: str = "equal"
-    variable_weights: dict[str, float] = field(default_factory=dict)
     keep_mass: bool = False
     keep_means: bool = False
-    zonal_weight: float = 0.0
-    spectral_weight: float = 0.0
     mirror: bool = False
     sun: bool = True
     damping: float = 1.0
     truncation: int | None = None
-    unroll: int = 1
-    unroll_from: float = 0.3
-    unroll_full: float = 0.7
-    input_noise: float = 0.0
-    adjust_days: float = 0.0
-    adjust_runs: int = 32
     steps: int = 10
+    loss: WeatherLossSettings = field(default_factory=WeatherLossSettings, metadata=FLAT)
+    climate: ClimateSettings = field(default_factory=ClimateSettings, metadata=FLAT)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "day_weights", tuple(float(w) for w in self.day_weights))
@@ -89,55 +92,16 @@ class WeatherSettings:
             raise ValueError("ensemble, history and steps must be 1 or more, and noise_dims 0 or more")
         if not 0 <= self.damping <= 1:
             raise ValueError(f"damping must lie within 0 and 1, got {self.damping}")
-        if self.noise_dims and self.draws < 2:
-            raise ValueError(f"a fair CRPS needs 2 draws or more, got {self.draws}")
-        for name, choices in (("usual", USUAL), ("level_weights", LEVEL_WEIGHTS)):
-            if getattr(self, name) not in choices:
-                raise ValueError(f"{name} must be one of {', '.join(choices)}, got {getattr(self, name)!r}")
+        if self.noise_dims and self.loss.draws < 2:
+            raise ValueError(f"a fair CRPS needs 2 draws or more, got {self.loss.draws}")
+        if self.usual not in USUAL:
+            raise ValueError(f"usual must be one of {', '.join(USUAL)}, got {self.usual!r}")
         if self.keep_means and self.usual == "day":
             raise ValueError("keep_means needs usual states that are those of the training, not of the day before")
-        if self.adjust_days < 0 or self.adjust_runs < 1:
-            raise ValueError("adjust_days must be 0 or more, and adjust_runs 1 or more")
-        if self.adjust_days and (self.truncation is None or self.usual == "day"):
-            raise ValueError("adjust_days needs a truncation, and usual states that are those of the training")
-        if self.spectral_weight and self.truncation is None:
-            raise ValueError("spectral_weight needs a truncation")
-        WeatherLoss(
-            self.unroll, self.unroll_from, self.unroll_full, input_noise=self.input_noise,
-            zonal_weight=self.zonal_weight, spectral_weight=self.spectral_weight,
-        )  # fmt: skip
-
-    def loss(
-        self,
-        layout: WeatherLayout,
-        zonal_unit: Float[np.ndarray, "latitude channel"] | None = None,
-        spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
-    ) -> WeatherLoss:
-        """The loss that training minimises.
-
-        Args:
-            layout: layout of the states.
-            zonal_unit: unit of the errors of zonal means.
-            spectral_unit: unit of the errors of spherical harmonics.
-
-        Raises:
-            ValueError: a weight names a variable that is not among the channels.
-        """
-        strange = [v for v in self.variable_weights if v not in layout.variables]
-        if strange:
-            raise ValueError(f"variable_weights names {strange[0]}; there are {', '.join(layout.variables)}")
-        weights = np.array([float(self.variable_weights.get(c.variable, 1.0)) for c in layout.channels])
-        if self.level_weights == "mass":
-            top = 1000.0 if layout.level_units == PRESSURE_UNITS else 1.0
-            weights *= np.array([1.0 if c.level is None else c.level / top for c in layout.channels])
-        weights /= weights.mean()
-        draws = self.draws if self.noise_dims else 1
-        return WeatherLoss(
-            self.unroll, self.unroll_from, self.unroll_full, draws, tuple(weights.tolist()), self.input_noise,
-            self.zonal_weight, () if zonal_unit is None else tuple(map(tuple, zonal_unit.tolist())),
-            self.spectral_weight,
-            () if spectral_unit is None else tuple(tuple(map(tuple, wave)) for wave in spectral_unit.tolist()),
-        )  # fmt: skip
+        if self.climate.days and (self.truncation is None or self.usual == "day"):
+            raise ValueError("climate.days needs a truncation, and usual states that are those of the training")
+        if self.loss.spectral_weight and self.truncation is None:
+            raise ValueError("loss.spectral_weight needs a truncation")
 
 
 @dataclass(frozen=True)
@@ -270,5 +234,5 @@ class ForecastFacts:
             sun=config.sun,
             damping=config.damping,
             truncation=config.truncation,
-            adjusted=config.adjust_days > 0,
+            adjusted=config.climate.days > 0,
         )

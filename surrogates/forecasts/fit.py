@@ -17,6 +17,7 @@ from data.sphere.windows import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
 from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
+from surrogates.forecasts.loss import WeatherLoss
 from surrogates.forecasts.model import WeatherModel, WeatherScale
 from surrogates.forecasts.networks.harmonic_statistics import gain_units
 from surrogates.forecasts.networks.harmonics import Harmonics
@@ -175,28 +176,28 @@ def fit_weather(
         usual = (usual + layout.mirror(usual)) / 2
     statistics, scale = store.statistics_of(train), scale_of(store, train, usual, hours, config)
     zonal_unit = None
-    if config.zonal_weight or config.keep_means:
+    if config.loss.zonal_weight or config.keep_means:
         zonal_unit, kept = slow_parts(store, train, usual, hours)
         if config.mirror:
             zonal_unit = np.sqrt((zonal_unit**2 + zonal_unit[::-1] ** 2) / 2)
         scale = replace(scale, mean_kept=tuple(kept.tolist())) if config.keep_means else scale
     if init is not None:
         layout.refuse_other_states(init.layout, "tune.surrogate", "those of data.file")
-        if init.facts.config.adjust_days:
+        if init.facts.config.climate.days:
             raise InputError(
                 "its climate is adjusted", where="tune.surrogate", remedy="Give the forecaster before the adjustment"
             )
         scale = replace(init.facts.scale, mean_kept=scale.mean_kept)
     spectral_unit = None
-    if config.spectral_weight and config.truncation is not None:
+    if config.loss.spectral_weight and config.truncation is not None:
         harmonics = Harmonics(layout.grid, config.truncation)
         spectral_unit = gain_units(harmonics, store, train, np.array(scale.increment_std))
     try:
-        loss = config.loss(layout, zonal_unit, spectral_unit)
+        loss = WeatherLoss.of(config.loss, layout, zonal_unit, spectral_unit, noisy=config.noise_dims > 0)
     except ValueError as error:
-        raise InputError(str(error), where="surrogate") from error
+        raise InputError(str(error), where="model.loss") from error
     # The climate is adjusted once the networks are trained, so training begins without the adjustment.
-    plain = replace(config, adjust_days=0.0)
+    plain = replace(config, climate=replace(config.climate, days=0.0))
     facts = ForecastFacts(plain, layout, scale, store.fingerprint, statistics.low, statistics.high)
     if layout.calendar:
         hours_of_day, months = times_learned(store.times[train[0] : train[1]])
@@ -207,15 +208,16 @@ def fit_weather(
     mesh = mesh or data_mesh()
     size = -(-training.batch_size // mesh.size) * mesh.size
     frames = config.history + facts.scale.before
-    learn = WindowBatches(store, train, size, frames, config.unroll, training.seed, mirror=config.mirror, also=also)
+    unroll = config.loss.unroll
+    learn = WindowBatches(store, train, size, frames, unroll, training.seed, mirror=config.mirror, also=also)
     # Windows that overlap would add little to a validation.
-    check = None if valid is None else WindowBatches(store, valid, size, frames, config.unroll, None, config.unroll)
+    check = None if valid is None else WindowBatches(store, valid, size, frames, unroll, None, unroll)
     for batches, name in ((learn, "training"), (check, "validation")):
         if batches is not None and not len(batches.starts):
             raise InputError(
-                f"the {name} part has no {frames + config.unroll} states that follow one another",
+                f"the {name} part has no {frames + unroll} states that follow one another",
                 where="data.parts",
-                remedy="Give it more, or lower model.history or model.unroll",
+                remedy="Give it more, or lower model.history or model.loss.unroll",
             )
     model = facts.model(usual, static.astype(np.float32), training.seed)
     if init is not None:
@@ -223,9 +225,9 @@ def fit_weather(
     result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, WeatherModel)
     forecaster = Forecaster(result.model, facts)
-    if config.adjust_days:
+    if config.climate.days:
         adjusted = adjust_climate(
-            forecaster, store, train, config.adjust_days, config.adjust_runs, run_dir, seed=training.seed,
+            forecaster, store, train, config.climate.days, config.climate.runs, run_dir, seed=training.seed,
             progress=progress,
         )  # fmt: skip
         forecaster, result = (
@@ -310,6 +312,6 @@ def forecast_errors(
     if not np.isfinite(errors).all():
         raise InputError(
             "forecasts of a held-out part have values that are not finite", where="surrogate",
-            remedy="Train longer, or with model.unroll above 1",
+            remedy="Train longer, or with model.loss.unroll above 1",
         )  # fmt: skip
     return errors

@@ -11,18 +11,76 @@ arXiv:2506.10772). Each step gets the forecast of the step before as its input.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Self
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from data.plain import FLAT
+from data.sphere.states import PRESSURE_UNITS, WeatherLayout
 from surrogates.forecasts.batches import WeatherBatch
 from surrogates.forecasts.crps import fair_crps
 from surrogates.forecasts.model import WeatherModel
 from surrogates.forecasts.sun import later
 from surrogates.learning.step import Stats
+
+LEVEL_WEIGHTS = ("equal", "mass")
+
+
+@dataclass(frozen=True)
+class WeatherLossSettings:
+    """Settings of the loss, which do not depend on the states.
+
+    Attributes:
+        unroll: number of forecast steps of a window.
+        unroll_from, unroll_full: shares of training at which the second step begins to count, and from which all do.
+        draws: number of members of which training computes the fair CRPS, where the network has noise.
+        input_noise: standard deviation of noise on the first states, in units of the increment of a step.
+        level_weights: "equal", or "mass" for weights in proportion to pressure (or sigma), as the mass of air.
+        variable_weights: weights of variables where they are not 1.
+        zonal_weight: weight of zonal means, relative to points.
+        spectral_weight: weight of spherical harmonics, relative to points; the model needs a truncation.
+
+    Raises:
+        ValueError: a name is unknown or a number out of range.
+    """
+
+    unroll: int = 1
+    unroll_from: float = 0.3
+    unroll_full: float = 0.7
+    draws: int = 2
+    input_noise: float = 0.0
+    level_weights: str = "equal"
+    variable_weights: dict[str, float] = field(default_factory=dict)
+    zonal_weight: float = 0.0
+    spectral_weight: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.unroll < 1 or self.draws < 1 or min(self.input_noise, self.zonal_weight, self.spectral_weight) < 0:
+            raise ValueError("unroll and draws must be 1 or more, input_noise and weights 0 or more")
+        if not 0 <= self.unroll_from <= self.unroll_full <= 1:
+            raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
+        if self.level_weights not in LEVEL_WEIGHTS:
+            raise ValueError(f"level_weights must be one of {', '.join(LEVEL_WEIGHTS)}, got {self.level_weights!r}")
+
+    def channel_weights(self, layout: WeatherLayout) -> tuple[float, ...]:
+        """The weight of each channel; their mean is 1.
+
+        Raises:
+            ValueError: a weight names a variable that is not among the channels.
+        """
+        strange = [v for v in self.variable_weights if v not in layout.variables]
+        if strange:
+            raise ValueError(f"variable_weights names {strange[0]}; there are {', '.join(layout.variables)}")
+        weights = np.array([float(self.variable_weights.get(c.variable, 1.0)) for c in layout.channels])
+        if self.level_weights == "mass":
+            top = 1000.0 if layout.level_units == PRESSURE_UNITS else 1.0
+            weights *= np.array([1.0 if c.level is None else c.level / top for c in layout.channels])
+        return tuple((weights / weights.mean()).tolist())
 
 
 @dataclass(frozen=True)
@@ -30,43 +88,55 @@ class WeatherLoss:
     """The loss that training minimises.
 
     Attributes:
-        unroll: number of forecast steps of a window.
-        unroll_from, unroll_full: shares of training at which the second step begins to count, and from which all do.
-        draws: members of the ensemble; 1 where the network has no noise.
+        settings: settings of the loss; `draws` is 1 for the mean square error, and `channel_weights` replace those of
+            levels and variables.
         channel_weights: weight of each channel; their mean is 1.
-        input_noise: standard deviation of noise on the first states, in units of the increment of a step.
-        zonal_weight: weight of zonal means, relative to points.
-        zonal_unit: unit of their errors, by latitude and channel; 1 if empty.
-        spectral_weight: weight of spherical harmonics, relative to points; the model needs a truncation.
-        spectral_unit: unit of their errors, by zonal wavenumber, total wavenumber and channel; 1 if empty.
-
-    Raises:
-        ValueError: a number is out of range.
+        zonal_unit: unit of the errors of zonal means, by latitude and channel; 1 if empty.
+        spectral_unit: unit of the errors of harmonics, by zonal wavenumber, total wavenumber and channel; 1 if empty.
     """
 
-    unroll: int = 1
-    unroll_from: float = 0.3
-    unroll_full: float = 0.7
-    draws: int = 1
+    settings: WeatherLossSettings = field(default_factory=lambda: WeatherLossSettings(draws=1), metadata=FLAT)
     channel_weights: tuple[float, ...] = ()
-    input_noise: float = 0.0
-    zonal_weight: float = 0.0
     zonal_unit: tuple[tuple[float, ...], ...] = ()
-    spectral_weight: float = 0.0
     spectral_unit: tuple[tuple[tuple[float, ...], ...], ...] = ()
 
-    def __post_init__(self) -> None:
-        if self.unroll < 1 or self.draws < 1 or min(self.input_noise, self.zonal_weight, self.spectral_weight) < 0:
-            raise ValueError("unroll and draws must be 1 or more, input_noise and weights 0 or more")
-        if not 0 <= self.unroll_from <= self.unroll_full <= 1:
-            raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
+    @classmethod
+    def of(
+        cls,
+        settings: WeatherLossSettings,
+        layout: WeatherLayout,
+        zonal_unit: Float[np.ndarray, "latitude channel"] | None = None,
+        spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
+        *,
+        noisy: bool = False,
+    ) -> Self:
+        """The loss with these settings on states with a layout.
+
+        Args:
+            settings: settings of the loss.
+            layout: layout of the states.
+            zonal_unit: unit of the errors of zonal means.
+            spectral_unit: unit of the errors of spherical harmonics.
+            noisy: whether the network has noise, so that it makes an ensemble of `draws` members.
+
+        Raises:
+            ValueError: a weight names a variable that is not among the channels.
+        """
+        # Checkpoints hold the weights of channels alone, so that one and the same loss has one description.
+        reduced = replace(settings, level_weights="equal", variable_weights={})
+        return cls(
+            reduced if noisy else replace(reduced, draws=1),
+            settings.channel_weights(layout),
+            () if zonal_unit is None else tuple(map(tuple, zonal_unit.tolist())),
+            () if spectral_unit is None else tuple(tuple(map(tuple, wave)) for wave in spectral_unit.tolist()),
+        )
 
     def step_weights(self, progress: jax.Array) -> Float[Array, " step"]:
         """Weight of each step at this share of training: 1 if it counts, else 0."""
-        width = max(self.unroll_full - self.unroll_from, 1e-6)
-        share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
-        number = 1.0 + jnp.floor(share * (self.unroll - 1) + 1e-6)
-        return (jnp.arange(self.unroll) < number).astype(jnp.float32)
+        width = max(self.settings.unroll_full - self.settings.unroll_from, 1e-6)
+        share = jnp.clip((progress - self.settings.unroll_from) / width, 0.0, 1.0)
+        number = 1.0 + jnp.floor(share * (self.settings.unroll - 1) + 1e-6)
+        return (jnp.arange(self.settings.unroll) < number).astype(jnp.float32)
 
     def __call__(
         self, model: nnx.Module, batch: WeatherBatch, key: jax.Array, progress: jax.Array
@@ -74,14 +144,14 @@ class WeatherLoss:
         """The loss, averaged over rows, members and steps that count, and its statistics."""
         assert isinstance(model, WeatherModel)
         frames, weight = jnp.asarray(batch.frames), jnp.asarray(batch.weight)
-        rows, draws = len(frames), self.draws
+        rows, draws = len(frames), self.settings.draws
         start_key, noise_key = jax.random.split(key)
         past = frames[:, : model.frames]
         # Each draw of a row is a row of its own.
         past = jnp.broadcast_to(past[None, None], (model.members, draws, *past.shape))
         past = past.reshape(model.members, draws * rows, *past.shape[3:])
-        if self.input_noise:
-            size = jnp.where(progress < 1.0, self.input_noise, 0.0) * jnp.asarray(model.scale.increment_std)
+        if self.settings.input_noise:
+            size = jnp.where(progress < 1.0, self.settings.input_noise, 0.0) * jnp.asarray(model.scale.increment_std)
             past = past + size * jax.random.normal(start_key, past.shape, past.dtype)
         days, seconds = (jnp.tile(jnp.asarray(v), draws) for v in (batch.days, batch.seconds))
         counted = self.step_weights(progress)
@@ -92,7 +162,7 @@ class WeatherLoss:
         def network(state: nnx.State, past: Array, days: Array, seconds: Array, noise: Array | None) -> Array:
             return nnx.merge(graph, state)(past, days, seconds, noise)
 
-        step = jax.checkpoint(network) if self.unroll > 1 else network
+        step = jax.checkpoint(network) if self.settings.unroll > 1 else network
 
         def advance(
             carry: tuple[Array, Array, Array], item: tuple[Array, Array, jax.Array]
@@ -113,8 +183,8 @@ class WeatherLoss:
             return jax.lax.cond(counts > 0, count, skip, carry)
 
         targets = jnp.moveaxis(frames[:, model.frames :], 1, 0)
-        keys = jax.random.split(noise_key, self.unroll)
-        if self.unroll == 1:
+        keys = jax.random.split(noise_key, self.settings.unroll)
+        if self.settings.unroll == 1:
             errors = advance((past, days, seconds), (targets[0], jnp.ones(()), keys[0]))[1][None]
         else:
             errors = jax.lax.scan(advance, (past, days, seconds), (targets, counted, keys))[1]
@@ -131,13 +201,13 @@ class WeatherLoss:
         area = jnp.asarray(model.layout.grid.weights, jnp.float32)[..., None]
         channel = jnp.asarray(self.channel_weights or (1.0,) * truth.shape[-1], jnp.float32)
         unit = jnp.asarray(model.scale.increment_std)
-        drawn, target = (new / unit).reshape(model.members, self.draws, *truth.shape), truth / unit
+        drawn, target = (new / unit).reshape(model.members, self.settings.draws, *truth.shape), truth / unit
         value = jnp.mean(self._distance(drawn, target) * area * channel, axis=(-3, -2, -1))
-        if self.zonal_weight:
+        if self.settings.zonal_weight:
             unit = unit / (jnp.asarray(self.zonal_unit, jnp.float32) if self.zonal_unit else 1.0)
             zonal = self._distance(drawn.mean(axis=-2) * unit, target.mean(axis=-2) * unit)
-            value += self.zonal_weight * jnp.mean(zonal * area[:, 0] * channel, axis=(-2, -1))
-        if self.spectral_weight:
+            value += self.settings.zonal_weight * jnp.mean(zonal * area[:, 0] * channel, axis=(-2, -1))
+        if self.settings.spectral_weight:
             assert model.harmonics is not None
             mask = jnp.asarray(model.harmonics.mask, jnp.float32)[..., None]
             per = jnp.asarray(self.spectral_unit, jnp.float32)[model.harmonics.orders] if self.spectral_unit else 1.0
@@ -147,11 +217,11 @@ class WeatherLoss:
             waves = waves.reshape(*drawn.shape[:-3], *waves.shape[1:])
             distance = self._distance(waves, jnp.zeros_like(waves[0, 0]))
             spectral = jnp.sum(distance * mask * channel, axis=(-3, -2, -1)) / (mask.sum() * truth.shape[-1])
-            value += self.spectral_weight * spectral
+            value += self.settings.spectral_weight * spectral
         return value
 
     def _distance(self, drawn: Float[Array, "member drawn *points"], target: Float[Array, "*points"]) -> Array:
         """Squared error of one forecast, or fair CRPS of several."""
-        if self.draws == 1:
+        if self.settings.draws == 1:
             return (drawn[:, 0] - target) ** 2
         return jax.vmap(lambda one: fair_crps(one, target))(drawn)

@@ -122,7 +122,7 @@ def forecast_to_zarr(
     if bad:
         raise InputError(
             f"{len(bad)} of {len(starts)} forecasts have values that are not finite, the first that of {bad[0]}",
-            where=str(path), remedy="The others are in it; train longer, or with model.unroll above 1",
+            where=str(path), remedy="The others are in it; train longer, or with model.loss.unroll above 1",
         )  # fmt: skip
     return path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,7 +57,7 @@ def identity(config: TrainConfig, loss: Any, frozen: Any) -> dict[str, Any]:
     fixed["frozen"] = ["/".join(str(key) for key in path) for path in nnx.to_flat_state(frozen).paths]
     fixed["frozen_sha256"] = checksum([np.asarray(leaf) for leaf in jax.tree.leaves(frozen)])
     if is_dataclass(loss) and not isinstance(loss, type):
-        fixed["loss"] = asdict(loss)
+        fixed["loss"] = _entries(loss)
     plain: dict[str, Any] = to_plain(fixed)
     return plain
 
@@ -96,12 +96,22 @@ def read_progress(place: Path, expected: Mapping[str, Any], loss: Any, run_dir: 
     return progress
 
 
+def _entries(settings: Any) -> dict[str, Any]:
+    """The settings of a dataclass by name, with those of a dataclass in it among them."""
+    entries: dict[str, Any] = {}
+    for f in fields(settings):
+        value = getattr(settings, f.name)
+        entries |= _entries(value) if is_dataclass(value) else {f.name: value}
+    return entries
+
+
 def _defaults(kind: type) -> dict[str, Any]:
-    """The default of each setting of a dataclass that has one."""
-    defaults = {}
+    """The default of each setting of a dataclass that has one, with those of a dataclass in it among them."""
+    defaults: dict[str, Any] = {}
     for f in fields(kind):
+        default = f.default if f.default_factory is MISSING else f.default_factory()
         try:
-            defaults[f.name] = to_plain(f.default)
+            defaults |= to_plain(_entries(default)) if is_dataclass(default) else {f.name: to_plain(default)}
         except PlainError:
             continue  # it has no default, or one that JSON cannot hold
     return defaults

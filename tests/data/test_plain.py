@@ -17,7 +17,18 @@ from hypothesis import strategies as st
 from jaxtyping import Bool, Float, Int, UInt64
 
 from data.errors import InputError
-from data.plain import OMIT_DEFAULT, UNWRITTEN, Form, PlainError, Tagged, from_plain, to_plain, written_as
+from data.plain import (
+    FLAT,
+    OMIT_DEFAULT,
+    UNWRITTEN,
+    Form,
+    PlainError,
+    Tagged,
+    flat_entries,
+    from_plain,
+    to_plain,
+    written_as,
+)
 from data.spec import content_hash
 
 
@@ -53,6 +64,16 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Group:
+    first: int = 1
+    second: float = field(default=2.0, metadata=written_as("group"))
+
+    def __post_init__(self) -> None:
+        if self.first < 0:
+            raise ValueError("first must be 0 or more")
+
+
+@dataclass(frozen=True)
 class Whole:
     parts: tuple[Part, ...]
     by_name: Mapping[str, Part]
@@ -68,6 +89,7 @@ class Whole:
     listed: tuple[int, ...] = field(default_factory=tuple, metadata=OMIT_DEFAULT)
     where: str = field(default="", metadata=UNWRITTEN)
     anything: Any = None
+    group: Group = field(default_factory=Group, metadata=FLAT)
 
 
 numbers = st.floats(-1e300, 1e300) | st.integers(-(2**53), 2**53)
@@ -90,6 +112,7 @@ wholes = st.builds(
     added=st.integers(0, 2),
     listed=st.lists(st.integers(0, 3), max_size=2).map(tuple),
     anything=st.none() | numbers | text | st.lists(numbers, max_size=2),
+    group=st.builds(Group, st.integers(0, 9), numbers),
 )
 
 
@@ -114,12 +137,20 @@ def test_fields_are_written_as_their_hints_and_metadata_say() -> None:
     assert type(plain["shape"]["side"]) is int
     assert (plain["limit"], plain["pair"], plain["written"]) == (None, [5, 0], True)
     assert not {"added", "listed", "where", "spelled"} & set(plain)
+    assert (plain["first"], plain["group"]) == (1, 2.0)
+    assert flat_entries(Whole) == {"first": "group.first", "group": "group.second"}
+    # Files that were written before a setting was added lack it.
+    assert from_plain(Whole, {k: v for k, v in plain.items() if k != "group"}) == example()
     assert to_plain(replace(example(), added=1, where="here"))["added"] == 1
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"first": "one"}, "first must be a whole number"),
+        ({"group": {"second": 1.0}}, "group must be a number"),
+        ({"first": -1}, "first must be 0 or more"),
+        ({"second": 1.0}, "second is no key of these"),
         ({"shape": {"sides": 3}}, "shape.name is missing"),
         ({"shape": {"name": "cube"}}, "shape.name must be one of square, circle, got \"cube\""),
         ({"shape": {"name": "circle", "side": 1.0}}, "shape.side is no key of these: sides, radius"),

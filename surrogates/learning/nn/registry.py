@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any, TypeVar
 
 from data.errors import InputError
-from data.plain import PlainError, Tagged
+from data.plain import PlainError, Tagged, flat_entries
 from data.settings import build
 from data.suggestions import did_you_mean
 
@@ -82,8 +82,15 @@ def settings_of_surrogate(settings: type[Any], config: type[C], node: Mapping[st
         table: the architectures.
 
     Raises:
-        InputError: an architecture or key is unknown, or a value has a wrong type or is out of range.
+        InputError: an architecture or key is unknown, a key has moved into a group, or a value has a wrong type or is
+            out of range.
     """
+    for key, present in flat_entries(settings).items():
+        # A key may have the name of its group, which is a mapping.
+        if key in node and not (key == present.partition(".")[0] and isinstance(node[key], Mapping)):
+            raise InputError(
+                f"this key is called model.{present} now", where=f"model.{key}", remedy=f"Write model.{present}"
+            )
     network = node.get("network") or {}
     name = str(network.get("architecture"))
     if name not in table:

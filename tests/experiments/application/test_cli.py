@@ -130,6 +130,8 @@ MISTAKES: list[tuple[list[str], list[str]]] = [
         ["train", "--config-dir=conf", "task=old", "run.dir=run"],
         ["surrogate: this key is called model now", "Write model in the file that has it"],
     ),
+    (["train", "task=weather/forecasts", "model.unroll=2"], ["model.unroll: this key is called model.loss.unroll now"]),
+    (["train", "task=weather/forecasts", "model.adjust_runs=2"], ["Write model.climate.runs"]),
     ([*SCREEN, "simulator=xtb"], ["simulator: is not chosen in this stage"]),
     ([*PIPELINE, "+expensive.colour=red"], ["expensive.colour", "calibration"]),
     ([*GRAPH, "data.file=geometries.zarr"], ["geometries.zarr", "no smiles"]),

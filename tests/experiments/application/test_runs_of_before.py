@@ -16,14 +16,16 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 
 from data.errors import InputError
+from data.plain import flat_entries, to_plain
 from experiments.application.choices import CONF
-from experiments.application.renamed import TARGETS, present_config, refuse_moved
+from experiments.application.renamed import GROUPED, TARGETS, present_config, refuse_moved
 from experiments.application.run_directory import run_directory
 from experiments.application.stage import instantiate
 from experiments.application.targets import targets
 from experiments.application.yaml_files import load_yaml, read_yaml
 from experiments.campaigns.named_simulator import named_simulator
 from experiments.pages.run_files import load_run
+from surrogates.family import FAMILIES
 
 SAVED = Path(__file__).parents[2] / "saved" / "runs"
 
@@ -104,6 +106,36 @@ def test_other_settings_than_those_of_before_are_refused(name: str, tmp_path: Pa
     run = run_of_before(name, tmp_path / "run")
     config = composed(stage, *arguments, CHANGES[name])
     with pytest.raises(InputError, match="the run here was made with"), run_directory(config, run, stage):
+        pass
+
+
+#: Kind -> a choice of a network of that kind.
+NETWORKS = {"forecasts": "weather_conv"}
+
+
+@pytest.mark.parametrize("kind", GROUPED)
+def test_a_key_that_moved_into_a_group_is_where_the_table_says(kind: str) -> None:
+    # Cards keep the earlier keys, so the settings know them too.
+    task = FAMILIES[kind].task
+    model = composed("train", f"model={NETWORKS[kind]}").model
+    settings = task.model_settings(model)
+    assert flat_entries(type(settings)) == GROUPED[kind]
+    written = to_plain(settings)
+    for earlier, present in GROUPED[kind].items():
+        group, name = present.split(".")
+        assert written[earlier] == model[group][name]
+        with pytest.raises(InputError, match=rf"^model\.{earlier}: this key is called model\.{present} now"):
+            task.model_settings({**model, earlier: "2"})
+
+
+def test_settings_of_before_are_read_into_their_groups(tmp_path: Path) -> None:
+    before = load_yaml(SAVED / "forecaster.yaml", remedy="")
+    model = present_config({**before, "model": {**before.model, "unroll": 7, "adjust_runs": 3}})["model"]
+    settings = FAMILIES["forecasts"].task.model_settings(model)
+    assert (settings.loss.unroll, settings.climate.runs) == (7, 3)
+    run = run_of_before("forecaster", tmp_path / "run")
+    config = composed(*COMMANDS["forecaster"][:1], *COMMANDS["forecaster"][1], "model.loss.unroll=7")
+    with pytest.raises(InputError, match=r"model\.loss\.unroll"), run_directory(config, run, "train"):
         pass
 
 

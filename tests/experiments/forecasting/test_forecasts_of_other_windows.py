@@ -70,7 +70,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         years(folder / "test", 2005, 2006)
         config = composed(
             "train", "task=weather/forecasts", f"data.file={folder / 'train'}", "data.parts=[1200,100,60,101]",
-            "model.steps=3", "model.unroll=1", "model.network.patch=1", "train.epochs=1",
+            "model.steps=3", "model.loss.unroll=1", "model.network.patch=1", "train.epochs=1",
             "model.noise_dims=2", "model.network.width=8", "model.network.blocks=1", "train.mlflow=false",
             "train.checkpoint_every_s=null",
         )  # fmt: skip

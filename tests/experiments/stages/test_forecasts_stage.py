@@ -52,7 +52,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         store(folder / "windows")
         config = composed(
             "train", "task=weather/forecasts", f"data.file={folder / 'windows'}", "data.parts=[60,20,20,20]",
-            "model.steps=4", "model.unroll=1", "model.network.patch=1", "train.epochs=12",
+            "model.steps=4", "model.loss.unroll=1", "model.network.patch=1", "train.epochs=12",
             "train.learning_rate=1e-2", *SMALL,
         )  # fmt: skip
         metrics = train_task(task_of(config), folder / "run")
@@ -76,7 +76,7 @@ def test_a_training_goes_on_from_a_forecaster_with_longer_rollouts(trained: Path
     first = trained / "run" / "surrogate"
     asked = [
         "task=weather/forecasts", f"data.file={trained / 'windows'}", "data.parts=[60,20,20,20]",
-        "model.steps=4", "model.unroll=3", "model.network.patch=1", "train.epochs=1",
+        "model.steps=4", "model.loss.unroll=3", "model.network.patch=1", "train.epochs=1",
         "train.learning_rate=1e-6", f"tune.surrogate={first}", *SMALL,
     ]  # fmt: skip
     metrics = train_task(task_of(composed("train", *asked)), tmp_path / "run")
@@ -316,7 +316,7 @@ def cored(once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
 def tiny(folder: Path) -> list[str]:
     return [
         "study=weather/held_suarez", f"data.file={folder / 'w'}", "data.parts=[13,13,0,13]",
-        "model.steps=2", "model.unroll=1", "model.truncation=7", "train.epochs=1", *SMALL,
+        "model.steps=2", "model.loss.unroll=1", "model.truncation=7", "train.epochs=1", *SMALL,
     ]  # fmt: skip
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -18,8 +17,9 @@ from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts import adjustment
 from surrogates.forecasts.adjustment import SpectralClimate, adjust_climate
 from surrogates.forecasts.batches import WeatherBatch
-from surrogates.forecasts.config import ForecastFacts, WeatherConfig
+from surrogates.forecasts.config import ClimateSettings, ForecastFacts, WeatherConfig
 from surrogates.forecasts.fit import fit_weather
+from surrogates.forecasts.loss import WeatherLoss, WeatherLossSettings
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.networks.harmonic_statistics import FAINTEST, coefficient_mask, gain_units
@@ -87,7 +87,9 @@ def test_units_of_harmonics_are_what_a_step_adds_to_them(tmp_path: Path) -> None
 def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     unit = np.full((TRUNCATION + 1, TRUNCATION + 1, 2), 2.0)
     unit[1, 3] = [0.5, 0.25]
-    config = WeatherConfig(network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, spectral_weight=0.5)
+    config = WeatherConfig(
+        network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, loss=WeatherLossSettings(spectral_weight=0.5)
+    )
     facts = facts_of(config)
     random = np.random.default_rng(1)
     model = facts.model(np.zeros((1, ROWS, COLUMNS, 2), np.float32), fields(random, 1, 4)[0].astype(np.float32))
@@ -101,8 +103,8 @@ def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     frames = np.stack([start, truth], axis=1).astype(np.float32)
     batch = WeatherBatch(frames, np.zeros(3, np.int32), np.zeros(3, np.int32), np.ones(3, np.float32))
     losses = [
-        float(c.loss(LAYOUT, spectral_unit=unit)(model, batch, jax.random.key(0), jnp.ones(()))[0])
-        for c in (config, replace(config, spectral_weight=0.0))
+        float(WeatherLoss.of(s, LAYOUT, spectral_unit=unit)(model, batch, jax.random.key(0), jnp.ones(()))[0])
+        for s in (config.loss, WeatherLossSettings())
     ]
     # Points: the mean square over the sphere is that of the coefficients by its area. A channel has 25 of them.
     assert losses[1] == pytest.approx((3.0**2 + 1.0**2) / 2 / (4 * np.pi), rel=5e-3)
@@ -216,8 +218,8 @@ def test_a_training_ends_with_the_adjustment_and_settings_that_do_not_fit_are_re
     random = np.random.default_rng(2)
     store = kept(tmp_path / "w", [np.cumsum(fields(random, 40), axis=0) for _ in range(2)])
     config = WeatherConfig(
-        network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, spectral_weight=1.0, adjust_days=40,
-        adjust_runs=4, steps=2,
+        network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, steps=2,
+        loss=WeatherLossSettings(spectral_weight=1.0), climate=ClimateSettings(days=40, runs=4),
     )  # fmt: skip
     recipe = TrainConfig(epochs=1, batch_size=8, checkpoint_every_s=60.0)
     forecaster, result = fit_weather(store, (0, 60), None, config, recipe, tmp_path / "run", progress=False)
@@ -226,9 +228,10 @@ def test_a_training_ends_with_the_adjustment_and_settings_that_do_not_fit_are_re
     assert (tmp_path / "run" / "adjustment" / "note.json").exists()
     assert np.isfinite(result.history[-1]["train/loss"])
     for settings, words in (
-        ({"adjust_days": 10.0}, "adjust_days needs"),
-        ({"spectral_weight": 1.0}, "spectral_weight needs"),
-        ({"adjust_runs": 0}, "adjust_runs"),
+        ({"climate": ClimateSettings(days=10.0)}, r"climate\.days needs"),
+        ({"loss": WeatherLossSettings(spectral_weight=1.0)}, "spectral_weight needs"),
     ):
         with pytest.raises(ValueError, match=words):
             WeatherConfig(network=ConvConfig(), **settings)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"climate\.runs"):
+        ClimateSettings(runs=0)

@@ -26,17 +26,20 @@ from surrogates.forecasts.batches import WeatherBatch, WindowBatches
 from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
 from surrogates.forecasts.crps import fair_crps
 from surrogates.forecasts.fit import fit_weather, forecast_errors, slow_parts
-from surrogates.forecasts.loss import WeatherLoss
+from surrogates.forecasts.loss import WeatherLoss, WeatherLossSettings
 from surrogates.forecasts.model import WeatherScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.references import Persistence
 from surrogates.forecasts.streaming import forecast_to_zarr, verify_forecasts
 from surrogates.forecasts.sun import DAY_S, clock, insolation, later
 from surrogates.forecasts.surrogate import Forecaster
+from surrogates.learning.checkpointed import identity
 from surrogates.learning.loop import TrainConfig
 from surrogates.saved import load_surrogate
 
-CONFIG = WeatherConfig(network=ConvConfig(width=12, blocks=1), keep_mass=True, unroll=2, unroll_from=0.5, steps=4)
+CONFIG = WeatherConfig(
+    network=ConvConfig(width=12, blocks=1), keep_mass=True, steps=4, loss=WeatherLossSettings(unroll=2, unroll_from=0.5)
+)
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +140,11 @@ def small(**changes: object) -> ForecastFacts:
 
 
 def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
-    facts = small(unroll=3)
+    facts = small(loss=WeatherLossSettings(unroll=3))
     model = facts.model(states(1, 0)[:1])
     frames = np.stack([states(4, 1), states(4, 2)])
     batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
-    loss = facts.config.loss(LAYOUT)
+    loss = WeatherLoss.of(facts.config.loss, LAYOUT)
     key = jax.random.key(0)
     whole = float(nnx.jit(lambda m: loss(m, batch, key, jnp.ones(()))[0])(model))
     area = LAYOUT.grid.weights[..., None]
@@ -153,7 +156,7 @@ def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
     assert whole == pytest.approx(np.mean(by_hand), rel=1e-4)
     # At the beginning of training the first step alone counts.
     assert np.asarray(loss.step_weights(jnp.zeros(()))).tolist() == [1, 0, 0]
-    first = WeatherLoss(1, channel_weights=loss.channel_weights)
+    first = WeatherLoss(channel_weights=loss.channel_weights)
     cut = batch._replace(frames=frames[:, :2])
     assert float(nnx.jit(lambda m: first(m, cut, key, jnp.ones(()))[0])(model)) == pytest.approx(by_hand[0], rel=1e-4)
 
@@ -178,7 +181,7 @@ class Record:
 
 
 def test_zonal_means_count_in_units_of_their_own() -> None:
-    facts, record = small(zonal_weight=0.25), Record()
+    facts, record = small(loss=WeatherLossSettings(zonal_weight=0.25)), Record()
     usual = np.zeros((1, ROWS, COLUMNS, 2), np.float32)
     unit, kept = slow_parts(record, (5, 55), usual, (0,))  # type: ignore[arg-type]
     zonal = [record.states[a:b].mean(axis=2, dtype=np.float64) for a, b in ((5, 40), (40, 55))]
@@ -193,8 +196,8 @@ def test_zonal_means_count_in_units_of_their_own() -> None:
     batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
     key, end = jax.random.key(0), jnp.ones(())
     losses = [
-        float(facts.config.loss(LAYOUT, unit)(model, batch, key, end)[0]),
-        float(small().config.loss(LAYOUT)(model, batch, key, end)[0]),
+        float(WeatherLoss.of(facts.config.loss, LAYOUT, unit)(model, batch, key, end)[0]),
+        float(WeatherLoss.of(small().config.loss, LAYOUT)(model, batch, key, end)[0]),
     ]
     new = np.asarray(model(jnp.asarray(frames[None, :, :1]), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)))[0]
     off = (new.astype(np.float64) - frames[:, 1]).mean(axis=2) / unit
@@ -282,13 +285,14 @@ def test_bands_hold_their_share_of_points_by_area() -> None:
 
 def test_parts_without_windows_and_settings_that_do_not_fit_are_refused(windows: WindowStore, tmp_path: Path) -> None:
     recipe = TrainConfig(epochs=1, checkpoint_every_s=None)
-    short = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=30)
+    short = WeatherConfig(network=ConvConfig(width=4, blocks=1), loss=WeatherLossSettings(unroll=30))
     with pytest.raises(InputError, match="no 31 states that follow one another"):
         fit_weather(windows, (0, 60), None, short, recipe, tmp_path / "a", progress=False)
     dated = WeatherConfig(network=ConvConfig(width=4, blocks=1), usual="hour")
     with pytest.raises(InputError, match="no dates"):
         fit_weather(windows, (0, 60), None, dated, recipe, tmp_path / "b", progress=False)
-    strange = WeatherConfig(network=ConvConfig(width=4, blocks=1), variable_weights={"humidity": 1.0})
+    weights = WeatherLossSettings(variable_weights={"humidity": 1.0})
+    strange = WeatherConfig(network=ConvConfig(width=4, blocks=1), loss=weights)
     with pytest.raises(InputError, match="humidity"):
         fit_weather(windows, (0, 60), None, strange, recipe, tmp_path / "c", progress=False)
     assert isinstance(windows.dataset((0, 1)), xr.Dataset)
@@ -329,7 +333,7 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
     assert len(set(in_memory)) == len(in_memory) == 49
     monkeypatch.setattr("surrogates.forecasts.batches.MEMORY_BYTES", 0)
     assert check(replace(batches)) == in_memory
-    config = WeatherConfig(network=ConvConfig(width=4, blocks=1), unroll=1)
+    config = WeatherConfig(network=ConvConfig(width=4, blocks=1))
     other = write_windows(
         tmp_path / "other", [Segment.of(more.dataset((0, 5)))], replace(LAYOUT, step_hours=12.0), fingerprint="f" * 64
     )
@@ -447,3 +451,22 @@ def test_amounts_are_never_negative_and_other_variables_are_left_alone(
     assert (plain[..., 0] < 0).any()
     np.testing.assert_array_equal(wet[..., 0], np.maximum(plain[..., 0], 0))
     np.testing.assert_array_equal(wet[..., 1:], plain[..., 1:])
+
+
+def test_checkpoints_describe_the_loss_as_before_it_had_settings() -> None:
+    """Notes of checkpoints of earlier versions have these keys, and a run resumes only with an equal description."""
+    settings = WeatherLossSettings(unroll=3, level_weights="mass", variable_weights={"temperature": 3.0})
+    deterministic, noisy = (WeatherLoss.of(settings, LAYOUT, noisy=noisy) for noisy in (False, True))
+    loss = identity(TrainConfig(), deterministic, nnx.State({}))["loss"]
+    before = {
+        "unroll": 3, "unroll_from": 0.3, "unroll_full": 0.7, "draws": 1, "channel_weights": [*loss["channel_weights"]],
+        "input_noise": 0.0, "zonal_weight": 0.0, "zonal_unit": [], "spectral_weight": 0.0, "spectral_unit": [],
+    }  # fmt: skip
+    assert {**loss, **before} == loss
+    # What is not among them has its default, which a resumed run adds.
+    assert {key: value for key, value in loss.items() if key not in before} == {
+        "level_weights": "equal", "variable_weights": {},
+    }  # fmt: skip
+    # Three times half of the pressure at the surface, and once the surface.
+    assert loss["channel_weights"] == pytest.approx([1.2, 0.8])
+    assert noisy.settings.draws == 2
