@@ -88,7 +88,7 @@ def score(
         config = compose("train", ["study=fluids/apebench", "data.file=none", *overrides])
     surrogate_config = FieldTask.model_settings(config.model)
     learn, test = trajectory_table(trajectories(scenario, "train")), trajectories(scenario, "test")
-    batches = TRAIN * (TRAIN_STEPS + 1 - surrogate_config.unroll) // BATCH
+    batches = TRAIN * (TRAIN_STEPS + 1 - surrogate_config.loss.unroll) // BATCH
     recipe = build(TrainConfig, config.train, where="train")
     recipe = replace(recipe, seed=seed, batch_size=BATCH, epochs=round(updates / batches))
     start = time.perf_counter()

@@ -19,6 +19,7 @@ CHOICES = {
     "data": {"table": "properties", "structures": "potentials", "windows": "forecasts"},
     "train": {"graph": "properties", "forces": "potentials", "parametric": "parameters", "weather": "forecasts"},
 }
+#: Settings of the loss of fields and of forecasts.
 _UNROLLED = ("unroll", "unroll_from", "unroll_full")
 _FORECASTS = (
     *_UNROLLED,
@@ -31,6 +32,10 @@ _FORECASTS = (
 )
 #: Kind of a model -> earlier key of it -> the present key, which is in a group.
 GROUPED: Mapping[str, Mapping[str, str]] = {
+    "fields": {
+        **{name: f"loss.{name}" for name in (*_UNROLLED, "cut_gradient", "noise", "symmetry")},
+        "loss": "loss.kind",
+    },
     "forecasts": {
         **{name: f"loss.{name}" for name in _FORECASTS},
         "adjust_days": "climate.days",

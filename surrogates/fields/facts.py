@@ -11,10 +11,10 @@ from flax import nnx
 from jaxtyping import Float
 
 from data.fields.layout import Layout
-from data.plain import OMIT_DEFAULT
+from data.plain import FLAT, OMIT_DEFAULT
 from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, with_coarse
-from surrogates.fields.loss import FieldLoss
+from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.model import CONSTRAINTS, FieldModel
 from surrogates.fields.networks.table import ARCHITECTURES, FieldShape
 from surrogates.fields.scale import FieldScale
@@ -35,23 +35,17 @@ class FieldSettings:
         increment: whether the network predicts the change of the state in a step rather than the next state.
         constraint: "none"; "mean" keeps the mean of each channel; for velocities on periodic grids "divergence_free"
             projects, and "stream_function" derives a plane velocity from a stream function.
-        loss, unroll, unroll_from, unroll_full, cut_gradient, noise, symmetry: see `FieldLoss`.
-        average_symmetry: whether predictions are averaged over the elements of `symmetry`.
+        average_symmetry: whether predictions are averaged over the elements of `loss.symmetry`.
         coarse: one of `COARSE`: a coarse solver whose answer is a further input field of the network.
+        loss: settings of the loss.
     """
 
     ensemble: int = 1
     increment: bool = True
     constraint: str = "none"
-    loss: str = "mse"
-    unroll: int = 1
-    unroll_from: float = 0.3
-    unroll_full: float = 0.7
-    cut_gradient: bool = False
-    noise: float = 0.0
-    symmetry: str = "none"
     average_symmetry: bool = False
     coarse: str = "none"
+    loss: FieldLossSettings = field(default_factory=FieldLossSettings, metadata=FLAT)
 
     def __post_init__(self) -> None:
         if self.ensemble < 1:
@@ -60,22 +54,6 @@ class FieldSettings:
             raise ValueError(f"constraint must be one of {', '.join(CONSTRAINTS)}, got {self.constraint!r}")
         if self.coarse not in COARSE:
             raise ValueError(f"coarse must be one of {', '.join(COARSE)}, got {self.coarse!r}")
-        self.make_loss((), ())
-
-    def make_loss(self, lengths: tuple[float, ...], periodic: tuple[bool, ...]) -> FieldLoss:
-        """The loss that training minimises, on a domain with these lengths and periodic dims."""
-        longest = max(lengths, default=1.0)
-        return FieldLoss(
-            self.loss,
-            self.unroll,
-            self.unroll_from,
-            self.unroll_full,
-            self.cut_gradient,
-            self.noise,
-            self.symmetry,
-            tuple(length / longest for length in lengths),
-            periodic,
-        )
 
 
 @dataclass(frozen=True)

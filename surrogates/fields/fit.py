@@ -14,6 +14,7 @@ from data.fields.samples import Fields
 from surrogates.fields.bands import Bands
 from surrogates.fields.coarse_darcy import CoarseDarcy, refuse_unfit, with_coarse
 from surrogates.fields.facts import FieldConfig, FieldFacts
+from surrogates.fields.loss import FieldLoss
 from surrogates.fields.model import FieldModel
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
@@ -57,10 +58,11 @@ def fit_field(
             f"{layout.output.name} evolves, and no input is its first state",
             remedy="Name it `initial` and give it among data.inputs",
         )
-    if layout.evolves and config.unroll >= times:
+    unroll = config.loss.unroll
+    if layout.evolves and unroll >= times:
         raise InputError(
-            f"{config.unroll} steps are unrolled, the trajectories have {times - 1}",
-            where="model.unroll",
+            f"{unroll} steps are unrolled, the trajectories have {times - 1}",
+            where="model.loss.unroll",
             remedy="Give fewer",
         )
     if config.constraint == "mean" and not layout.evolves:
@@ -96,12 +98,12 @@ def fit_field(
         config, layout, FieldScale.fit(train), train.fingerprint, coarse=coarse, units=units, domain=domain
     )
     mesh = mesh or data_mesh()
-    frames = config.unroll + 1 if layout.evolves else 1
+    frames = unroll + 1 if layout.evolves else 1
     size = -(-training.batch_size // mesh.size) * mesh.size
     learn = FieldBatches(train, size, frames, training.seed)
     # Overlapping windows would add little information to the validation.
     check = None if valid is None else FieldBatches(valid, size, frames, None, stride=max(1, frames - 1))
-    loss = config.make_loss(layout.lengths(), layout.periodic)
+    loss = FieldLoss(config.loss, facts.shares(), layout.periodic)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, FieldModel)
     surrogate = FieldSurrogate(result.model, facts)
@@ -111,7 +113,7 @@ def fit_field(
             raise InputError(
                 "rollouts of the calibration part are not finite",
                 where="data.parts",
-                remedy="Train longer, or with model.unroll above 1",
+                remedy="Train longer, or with model.loss.unroll above 1",
             )
         surrogate = surrogate.with_facts(bands=Bands.fit(calibration.states, answer.mean, answer.std))
     return surrogate, result

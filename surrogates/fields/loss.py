@@ -9,7 +9,7 @@ pushforward trick of Brandstetter et al. 2022 (arXiv:2202.03376).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from data.fields.batches import FieldBatch
+from data.plain import FLAT, written_as
 from surrogates.fields.model import FieldModel
 from surrogates.learning.step import Stats
 
@@ -53,8 +54,8 @@ def derivatives(
 
 
 @dataclass(frozen=True)
-class FieldLoss:
-    """The loss that training minimises.
+class FieldLossSettings:
+    """Settings of the loss, which do not depend on the domain.
 
     Attributes:
         kind: norm, one of `LOSSES`.
@@ -65,22 +66,18 @@ class FieldLoss:
         noise: standard deviation of the noise that is added to the first state, in units of the scale of a step.
         symmetry: one of `SYMMETRIES`: a group from which a random element transforms each sample in training; for
             scalars on squares.
-        lengths: lengths of the domain over its longest side, for derivatives.
-        periodic: whether each dim is periodic.
 
     Raises:
         ValueError: a name is unknown or a number out of range.
     """
 
-    kind: str = "mse"
+    kind: str = field(default="mse", metadata=written_as("loss"))
     unroll: int = 1
     unroll_from: float = 0.3
     unroll_full: float = 0.7
     cut_gradient: bool = False
     noise: float = 0.0
     symmetry: str = "none"
-    lengths: tuple[float, ...] = ()
-    periodic: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
         for name, choices in (("kind", LOSSES), ("symmetry", SYMMETRIES)):
@@ -91,6 +88,21 @@ class FieldLoss:
         if not 0 <= self.unroll_from <= self.unroll_full <= 1:
             raise ValueError("0 <= unroll_from <= unroll_full <= 1 must hold")
 
+
+@dataclass(frozen=True)
+class FieldLoss:
+    """The loss that training minimises on a domain.
+
+    Attributes:
+        settings: settings of the loss.
+        lengths: lengths of the domain over its longest side, for derivatives.
+        periodic: whether each dim is periodic.
+    """
+
+    settings: FieldLossSettings = field(default_factory=FieldLossSettings, metadata=FLAT)
+    lengths: tuple[float, ...] = ()
+    periodic: tuple[bool, ...] = ()
+
     def __call__(
         self, model: nnx.Module, batch: FieldBatch, key: jax.Array, progress: jax.Array
     ) -> tuple[jax.Array, Stats]:
@@ -98,7 +110,7 @@ class FieldLoss:
         assert isinstance(model, FieldModel)
         frames, static = jnp.asarray(batch.frames), jnp.asarray(batch.static)
         turn_key, noise_key = jax.random.split(key)
-        if self.symmetry != "none":
+        if self.settings.symmetry != "none":
             frames, static = self._turn(frames, static, turn_key, progress)
         weight = jnp.asarray(batch.weight)
         total = jnp.maximum(weight.sum(), 1.0)
@@ -111,10 +123,10 @@ class FieldLoss:
 
     def step_weights(self, progress: jax.Array) -> Float[Array, " step"]:
         """1 for each step that counts when the share `progress` of training is done, 0 for the others."""
-        width = max(self.unroll_full - self.unroll_from, 1e-6)
-        share = jnp.clip((progress - self.unroll_from) / width, 0.0, 1.0)
-        number = 1.0 + jnp.floor(share * (self.unroll - 1) + 1e-6)
-        return (jnp.arange(self.unroll) < number).astype(jnp.float32)
+        width = max(self.settings.unroll_full - self.settings.unroll_from, 1e-6)
+        share = jnp.clip((progress - self.settings.unroll_from) / width, 0.0, 1.0)
+        number = 1.0 + jnp.floor(share * (self.settings.unroll - 1) + 1e-6)
+        return (jnp.arange(self.settings.unroll) < number).astype(jnp.float32)
 
     def _steps(
         self, model: FieldModel, frames: Array, static: Array, parameters: Array, key: jax.Array, progress: jax.Array
@@ -127,8 +139,8 @@ class FieldLoss:
             error, l2 = self._errors(model, prediction, first)
             return error[None], l2[None]
         state = jnp.broadcast_to(first, shape)
-        if self.noise:
-            size = jnp.where(progress < 1.0, self.noise, 0.0) * jnp.asarray(model.scale.increment_std)
+        if self.settings.noise:
+            size = jnp.where(progress < 1.0, self.settings.noise, 0.0) * jnp.asarray(model.scale.increment_std)
             state = state + size * jax.random.normal(key, shape, first.dtype)
         counted = self.step_weights(progress)
 
@@ -137,7 +149,8 @@ class FieldLoss:
 
             def count(state: Array) -> tuple[Array, tuple[Array, Array]]:
                 new = model(state, static, parameters)
-                return (jax.lax.stop_gradient(new) if self.cut_gradient else new), self._errors(model, new, truth)
+                following = jax.lax.stop_gradient(new) if self.settings.cut_gradient else new
+                return following, self._errors(model, new, truth)
 
             def skip(state: Array) -> tuple[Array, tuple[Array, Array]]:
                 zero = jnp.zeros(shape[:2], jnp.float32)
@@ -147,7 +160,7 @@ class FieldLoss:
             return jax.lax.cond(counts > 0, count, skip, state)
 
         targets = jnp.moveaxis(frames[:, 1:], 1, 0)
-        if self.unroll == 1:
+        if self.settings.unroll == 1:
             _, (error, l2) = advance(state, (targets[0], jnp.ones(())))
             return error[None], l2[None]
         return jax.lax.scan(advance, state, (targets, counted))[1]
@@ -159,9 +172,9 @@ class FieldLoss:
         flat = (members, batch, -1, channels)
         wide = jnp.broadcast_to(truth, prediction.shape)
         l2 = relative_l2(prediction.reshape(flat), wide.reshape(flat))
-        if self.kind == "relative_l2":
+        if self.settings.kind == "relative_l2":
             return l2, l2
-        if self.kind == "mse":
+        if self.settings.kind == "mse":
             unit = jnp.asarray(model.scale.increment_std if model.evolves else model.scale.state_std)
             return jnp.mean(((prediction - wide) / unit).reshape(flat) ** 2, axis=(-2, -1)), l2
         joined = (members * batch, *prediction.shape[2:])
@@ -183,7 +196,7 @@ class FieldLoss:
 
         def act(values: Array, at: int) -> Array:
             swap, first, second = bits.reshape(3, -1, *[1] * (values.ndim - 1))
-            if self.symmetry == "square":
+            if self.settings.symmetry == "square":
                 values = jnp.where(first, jnp.flip(values, at), values)
                 values = jnp.where(second, jnp.flip(values, at + 1), values)
             return jnp.where(swap, jnp.swapaxes(values, at, at + 1), values)

@@ -259,7 +259,7 @@ def _answer(
 ) -> tuple[Array, Array]:
     """Mean and standard deviation over the members; averaged over the symmetries if the settings ask for it."""
     model = nnx.merge(graph, state)
-    elements = _group(facts.config.symmetry) if facts.config.average_symmetry else [(False, False, False)]
+    elements = _group(facts.config.loss.symmetry) if facts.config.average_symmetry else [(False, False, False)]
     answers = []
     for element in elements:
         turned = (_act(initial, element), _act(static, element))

@@ -90,7 +90,7 @@ EXPERIMENTS = {
 #: What some of them need besides to be small.
 MORE = {
     "study=fluids/darcy": ["train.max_seconds=null"],
-    "study=fluids/navier_stokes": ["model.unroll=2", "train.max_seconds=null"],
+    "study=fluids/navier_stokes": ["model.loss.unroll=2", "train.max_seconds=null"],
     "task=weather/forecasts": ["model.loss.unroll=2"],
     "study=weather/held_suarez": [
         "train.max_seconds=null",

@@ -110,7 +110,7 @@ def test_other_settings_than_those_of_before_are_refused(name: str, tmp_path: Pa
 
 
 #: Kind -> a choice of a network of that kind.
-NETWORKS = {"forecasts": "weather_conv"}
+NETWORKS = {"fields": "fno", "forecasts": "weather_conv"}
 
 
 @pytest.mark.parametrize("kind", GROUPED)

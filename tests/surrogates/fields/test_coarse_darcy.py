@@ -16,6 +16,7 @@ from data.spec import Coordinate, Variable
 from surrogates.fields.coarse_darcy import CoarseDarcy, _solve, refuse_unfit
 from surrogates.fields.facts import FieldConfig
 from surrogates.fields.fit import fit_field
+from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.learning.loop import TrainConfig
@@ -89,7 +90,9 @@ def samples(count: int, n: int, seed: int) -> Fields:
 
 
 def test_a_surrogate_computes_what_it_sees_from_the_permeability_alone(tmp_path: Path) -> None:
-    config = FieldConfig(network=FNOConfig(width=4, layers=1, modes=(2,)), coarse="darcy", loss="relative_l2")
+    config = FieldConfig(
+        network=FNOConfig(width=4, layers=1, modes=(2,)), coarse="darcy", loss=FieldLossSettings("relative_l2")
+    )
     recipe = TrainConfig(epochs=2, batch_size=8, checkpoint_every_s=None)
     surrogate, _ = fit_field(samples(16, 8, 0), None, config, recipe, tmp_path / "run", progress=False)
     assert [v.name for v in surrogate.spec.inputs] == ["permeability"]

@@ -8,14 +8,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from flax import nnx
 from small_fields import waves
 
 from data.fields.batches import FieldBatch, FieldBatches
 from surrogates.fields.facts import FieldConfig, FieldFacts
-from surrogates.fields.loss import FieldLoss, derivatives, relative_l2
+from surrogates.fields.loss import FieldLoss, FieldLossSettings, derivatives, relative_l2
 from surrogates.fields.model import FieldModel, rollout
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
+from surrogates.learning.checkpointed import identity
+from surrogates.learning.loop import TrainConfig
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def value(loss: FieldLoss, model: FieldModel, batch: FieldBatch, progress: float
 
 def test_unrolled_training_equals_steps_one_by_one(facts: FieldFacts, batch: FieldBatch) -> None:
     model = facts.model()
-    loss = FieldLoss("mse", unroll=3, unroll_from=0.0, unroll_full=0.5, periodic=(True,), lengths=(1.0,))
+    loss = FieldLoss(FieldLossSettings(unroll=3, unroll_from=0.0, unroll_full=0.5), lengths=(1.0,), periodic=(True,))
     static, parameters = jnp.asarray(batch.static), jnp.asarray(batch.parameters)
     state = jnp.broadcast_to(batch.frames[:, 0], (2, *batch.frames[:, 0].shape))
     steps = []
@@ -66,7 +69,7 @@ def test_cutting_the_gradient_changes_the_gradient_alone(facts: FieldFacts, batc
     graph, state = nnx.split(facts.model())
 
     def gradient(cut: bool) -> tuple[Any, Any]:
-        loss = FieldLoss("mse", unroll=3, unroll_from=0.0, unroll_full=0.0, cut_gradient=cut)
+        loss = FieldLoss(FieldLossSettings(unroll=3, unroll_from=0.0, unroll_full=0.0, cut_gradient=cut))
         value = lambda s: loss(nnx.merge(graph, s), batch, jax.random.key(0), jnp.float32(1.0))[0]  # noqa: E731
         return jax.value_and_grad(value)(state)
 
@@ -77,14 +80,14 @@ def test_cutting_the_gradient_changes_the_gradient_alone(facts: FieldFacts, batc
 
 
 def test_rows_that_fill_a_batch_count_for_nothing(facts: FieldFacts, batch: FieldBatch) -> None:
-    loss = FieldLoss("mse", unroll=3)
+    loss = FieldLoss(FieldLossSettings(unroll=3))
     half = FieldBatch(batch.frames, batch.static, batch.parameters, np.array([1, 1, 0, 0], np.float32))
     spoiled = half._replace(frames=np.concatenate([batch.frames[:2], 100 + batch.frames[2:]]))
     assert value(loss, facts.model(), half, 1.0)[0] == pytest.approx(value(loss, facts.model(), spoiled, 1.0)[0])
 
 
 def test_noise_is_for_training_alone(facts: FieldFacts, batch: FieldBatch) -> None:
-    clean, noisy = FieldLoss("mse", unroll=3), FieldLoss("mse", unroll=3, noise=0.5)
+    clean, noisy = (FieldLoss(FieldLossSettings(unroll=3, noise=noise)) for noise in (0.0, 0.5))
     model = facts.model()
     assert value(noisy, model, batch, 1.0)[0] == pytest.approx(value(clean, model, batch, 1.0)[0])
     assert value(noisy, model, batch, 0.5)[0] != pytest.approx(value(clean, model, batch, 0.5)[0])
@@ -111,7 +114,7 @@ def test_a_symmetric_pair_of_fields_has_a_symmetric_loss() -> None:
     """State and static fields get the same transformation: a model that returns the static field stays exact."""
     rng = np.random.default_rng(0)
     static = rng.normal(size=(6, 8, 8, 1)).astype(np.float32)
-    loss = FieldLoss("relative_l2", symmetry="square")
+    loss = FieldLoss(FieldLossSettings("relative_l2", symmetry="square"))
     frames, turned = loss._turn(jnp.asarray(static[:, None]), jnp.asarray(static), jax.random.key(3), jnp.float32(0.5))
     assert np.array_equal(frames[:, 0], turned)
     kept, same = loss._turn(jnp.asarray(static[:, None]), jnp.asarray(static), jax.random.key(3), jnp.float32(1.0))
@@ -130,4 +133,13 @@ def test_a_symmetric_pair_of_fields_has_a_symmetric_loss() -> None:
 def test_unknown_names_and_numbers_are_refused() -> None:
     for settings in ({"kind": "l3"}, {"symmetry": "cube"}, {"unroll": 0}, {"unroll_from": 0.9, "unroll_full": 0.1}):
         with pytest.raises(ValueError):
-            FieldLoss(**settings)  # type: ignore[arg-type]
+            FieldLossSettings(**settings)  # type: ignore[arg-type]
+
+
+def test_checkpoints_describe_the_loss_as_before_it_had_settings() -> None:
+    """Notes of checkpoints of earlier versions have these keys, and a run resumes only with an equal description."""
+    loss = FieldLoss(FieldLossSettings("h1", unroll=3, noise=0.5), (1.0, 0.5), (True, False))
+    assert identity(TrainConfig(), loss, nnx.State({}))["loss"] == {
+        "kind": "h1", "unroll": 3, "unroll_from": 0.3, "unroll_full": 0.7, "cut_gradient": False, "noise": 0.5,
+        "symmetry": "none", "lengths": [1.0, 0.5], "periodic": [True, False],
+    }  # fmt: skip

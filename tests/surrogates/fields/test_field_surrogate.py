@@ -18,6 +18,7 @@ from data.spec import SimulationError
 from surrogates.fields.bands import coverage
 from surrogates.fields.facts import FieldConfig, FieldFacts
 from surrogates.fields.fit import fit_field
+from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
@@ -25,7 +26,8 @@ from surrogates.learning.loop import TrainConfig
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate
 
-CONFIG = FieldConfig(network=FNOConfig(width=12, layers=2, modes=(3,)), ensemble=2, unroll=2, unroll_from=0.5)
+LOSS = FieldLossSettings(unroll=2, unroll_from=0.5)
+CONFIG = FieldConfig(network=FNOConfig(width=12, layers=2, modes=(3,)), ensemble=2, loss=LOSS)
 RECIPE = TrainConfig(epochs=12, learning_rate=1e-2, batch_size=32, ema_decay=0.9, checkpoint_every_s=None)
 
 
@@ -194,7 +196,7 @@ def test_a_stream_function_learns_a_decaying_wave(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="9 steps are unrolled, the trajectories have 5"):
-        fit_field(waves(4, 0), None, replace(CONFIG, unroll=9), RECIPE, tmp_path)
+        fit_field(waves(4, 0), None, replace(CONFIG, loss=FieldLossSettings(unroll=9)), RECIPE, tmp_path)
     with pytest.raises(InputError, match="a divergence_free answer needs a velocity on a periodic domain in 2 or 3D"):
         fit_field(waves(4, 0), None, replace(CONFIG, constraint="divergence_free"), RECIPE, tmp_path)
     with pytest.raises(InputError, match="the validation part: its grid has 32 points, 16 are needed"):
@@ -221,7 +223,7 @@ def test_a_field_that_does_not_evolve_has_no_mean_to_keep(tmp_path: Path) -> Non
     output = replace(layout.output, dims=("channel", "x"))
     still = replace(layout, output=output, initial=None, axes=layout.axes[1:])
     steady = replace(evolving, layout=still, states=evolving.states[:, -1:])
-    config = replace(CONFIG, constraint="mean", ensemble=1, unroll=1)
+    config = replace(CONFIG, constraint="mean", ensemble=1, loss=replace(LOSS, unroll=1))
     with pytest.raises(InputError, match=r"model\.constraint: u does not evolve, so there is no state whose mean"):
         fit_field(steady, None, config, RECIPE, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()

@@ -9,7 +9,9 @@ import pytest
 from omegaconf import OmegaConf
 
 import experiments.conf
+from data.settings import build
 from surrogates.fields.facts import FieldSettings
+from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.networks.table import ARCHITECTURES
 
 CONF = Path(str(experiments.conf.__file__)).parent
@@ -35,5 +37,6 @@ def test_what_they_share_is_complete_and_as_the_code_has_it() -> None:
     common = OmegaConf.to_container(OmegaConf.load(CONF / "base" / "fields.yaml"))
     assert isinstance(common, dict)
     assert common.pop("kind") == "fields"
-    assert FieldSettings(**{str(k): v for k, v in common.items()}) == FieldSettings()
+    assert build(FieldSettings, common, where="model") == FieldSettings()
     assert set(common) == {f.name for f in fields(FieldSettings)}
+    assert set(common["loss"]) == {f.name for f in fields(FieldLossSettings)}
