@@ -30,8 +30,13 @@ _FORECASTS = (
     "zonal_weight",
     "spectral_weight",
 )
+_ENERGY_FORCES = (
+    *("energy_weight", "forces_weight", "stress_weight"),
+    *("final_energy_weight", "final_forces_weight", "final_from", "final_ramp"),
+)
 #: Kind of a model -> earlier key of it -> the present key, which is in a group.
 GROUPED: Mapping[str, Mapping[str, str]] = {
+    "potentials": {name: f"loss.{name}" for name in _ENERGY_FORCES},
     "fields": {
         **{name: f"loss.{name}" for name in (*_UNROLLED, "cut_gradient", "noise", "symmetry")},
         "loss": "loss.kind",

@@ -184,8 +184,8 @@ class EnergyForcesLoss:
             ramp does not lie within the training.
     """
 
-    energy_weight: float
-    forces_weight: float
+    energy_weight: float = 1.0
+    forces_weight: float = 1.0
     final_energy_weight: float | None = None
     final_forces_weight: float | None = None
     final_from: float = 0.75

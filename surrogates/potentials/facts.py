@@ -10,7 +10,7 @@ from flax import nnx
 from jaxtyping import Float
 from numpy import ndarray
 
-from data.plain import OMIT_DEFAULT
+from data.plain import FLAT, OMIT_DEFAULT
 from data.structures.frame_names import FrameKeys
 from data.structures.table import Structures
 from surrogates.learning.conformal import Conformal
@@ -28,30 +28,22 @@ class PotentialSettings:
         ensemble: number of members; with 2 or more, each output has a standard deviation.
         committee: number of output layers that are drawn from the posterior of the last layer of a single network,
             which gives it standard deviations (see `last_layer`); 0 for none.
-        energy_weight, forces_weight, final_energy_weight, final_forces_weight, final_from, final_ramp,
-            stress_weight: see `EnergyForcesLoss`.
         repulsion: whether the repulsion of nuclei at short range is added (see `repulsion`).
         long_range: whether the Coulomb energy of latent charges is added (see `coulomb`); for isolated molecules only.
         buckets: number of padded sizes of molecules; each is compiled once.
+        loss: the loss that training minimises.
     """
 
     ensemble: int = 1
     committee: int = 0
-    energy_weight: float = 1.0
-    forces_weight: float = 1.0
-    final_energy_weight: float | None = None
-    final_forces_weight: float | None = None
-    final_from: float = 0.75
-    final_ramp: float = 0.0
-    stress_weight: float = 1.0
     repulsion: bool = False
     long_range: bool = False
     buckets: int = 4
+    loss: EnergyForcesLoss = field(default_factory=EnergyForcesLoss, metadata=FLAT)
 
     def __post_init__(self) -> None:
         if min(self.ensemble, self.buckets) < 1:
             raise ValueError(f"ensemble and buckets must be at least 1; got {self}")
-        self.loss()
         if self.committee < 0 or self.committee == 1:
             raise ValueError(f"committee must be 0, or at least 2 to have a spread; got {self.committee}")
 
@@ -59,18 +51,6 @@ class PotentialSettings:
     def draws(self) -> int:
         """Number of output layers to draw; an ensemble needs none."""
         return self.committee if self.ensemble == 1 else 0
-
-    def loss(self) -> EnergyForcesLoss:
-        """The loss that training minimises."""
-        return EnergyForcesLoss(
-            self.energy_weight,
-            self.forces_weight,
-            self.final_energy_weight,
-            self.final_forces_weight,
-            self.final_from,
-            self.final_ramp,
-            self.stress_weight,
-        )
 
 
 @dataclass(frozen=True)

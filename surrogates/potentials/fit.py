@@ -132,7 +132,7 @@ def fit_potential(
         check = _source(_residual(valid, references).with_head(facts.index), config, training.batch_size, mesh, None)
     result = fit(
         model,
-        config.loss(),
+        config.loss,
         learn,
         check,
         training,

@@ -85,12 +85,7 @@ def settings_of_surrogate(settings: type[Any], config: type[C], node: Mapping[st
         InputError: an architecture or key is unknown, a key has moved into a group, or a value has a wrong type or is
             out of range.
     """
-    for key, present in flat_entries(settings).items():
-        # A key may have the name of its group, which is a mapping.
-        if key in node and not (key == present.partition(".")[0] and isinstance(node[key], Mapping)):
-            raise InputError(
-                f"this key is called model.{present} now", where=f"model.{key}", remedy=f"Write model.{present}"
-            )
+    _refuse_outside_of_groups(flat_entries(settings), node)
     network = node.get("network") or {}
     name = str(network.get("architecture"))
     if name not in table:
@@ -101,3 +96,21 @@ def settings_of_surrogate(settings: type[Any], config: type[C], node: Mapping[st
     described: Any = config
     instance: C = described(**vars(build(settings, outer, where="model")), network=chosen)
     return instance
+
+
+def _refuse_outside_of_groups(entries: Mapping[str, str], node: Mapping[str, Any]) -> None:
+    """Refuse a setting that stands beside its group, as in earlier versions, and a value in the place of a group."""
+    for key, present in entries.items():
+        # A key may have the name of its group, which is a mapping.
+        if key in node and not (key == present.partition(".")[0] and isinstance(node[key], Mapping)):
+            raise InputError(
+                f"this key is called model.{present} now", where=f"model.{key}", remedy=f"Write model.{present}"
+            )
+    for present in entries.values():
+        group = present.partition(".")[0]
+        if group in node and not isinstance(node[group], Mapping):
+            raise InputError(
+                f"is a group of settings, got {node[group]!r}",
+                where=f"model.{group}",
+                remedy=f"Give model.{present}=...",
+            )

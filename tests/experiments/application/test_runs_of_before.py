@@ -110,7 +110,7 @@ def test_other_settings_than_those_of_before_are_refused(name: str, tmp_path: Pa
 
 
 #: Kind -> a choice of a network of that kind.
-NETWORKS = {"fields": "fno", "forecasts": "weather_conv"}
+NETWORKS = {"potentials": "painn", "fields": "fno", "forecasts": "weather_conv"}
 
 
 @pytest.mark.parametrize("kind", GROUPED)
@@ -126,11 +126,14 @@ def test_a_key_that_moved_into_a_group_is_where_the_table_says(kind: str) -> Non
         assert written[earlier] == model[group][name]
         with pytest.raises(InputError, match=rf"^model\.{earlier}: this key is called model\.{present} now"):
             task.model_settings({**model, earlier: "2"})
+        if group not in GROUPED[kind]:
+            with pytest.raises(InputError, match=rf"^model\.{group}: is a group of settings, got 3\. Give model"):
+                task.model_settings({**model, group: 3})
 
 
 def test_settings_of_before_are_read_into_their_groups(tmp_path: Path) -> None:
-    before = load_yaml(SAVED / "forecaster.yaml", remedy="")
-    model = present_config({**before, "model": {**before.model, "unroll": 7, "adjust_runs": 3}})["model"]
+    before = read_yaml(SAVED / "forecaster.yaml", remedy="")
+    model = present_config({**before, "surrogate": {**before["surrogate"], "unroll": 7, "adjust_runs": 3}})["model"]
     settings = FAMILIES["forecasts"].task.model_settings(model)
     assert (settings.loss.unroll, settings.climate.runs) == (7, 3)
     run = run_of_before("forecaster", tmp_path / "run")

@@ -72,7 +72,7 @@ def test_the_loss_is_its_weighted_terms_in_units_of_the_scale() -> None:
 )
 def test_weights_that_make_no_sense_are_refused(bad: dict[str, Any]) -> None:
     with pytest.raises(ValueError, match=r"weights|final_ramp"):
-        PotentialConfig(**bad)
+        EnergyForcesLoss(**bad)
 
 
 def test_a_broken_training_of_an_ensemble_with_muon_and_two_stages_ends_with_the_very_same_bytes(
@@ -80,7 +80,8 @@ def test_a_broken_training_of_an_ensemble_with_muon_and_two_stages_ends_with_the
 ) -> None:
     config = PotentialConfig(
         network=PaiNNConfig(features=8, layers=1, cutoff_angstrom=3.0, basis_size=8),
-        ensemble=2, energy_weight=0.1, final_energy_weight=2.0, final_from=0.5, final_ramp=0.25, buckets=1,
+        ensemble=2, buckets=1,
+        loss=EnergyForcesLoss(energy_weight=0.1, final_energy_weight=2.0, final_from=0.5, final_ramp=0.25),
     )  # fmt: skip
     training = TrainConfig(epochs=4, optimiser="muon", learning_rate=1e-2, batch_size=8, checkpoint_every_s=0.0)
     train, valid = labelled(24), labelled(8, 1)
