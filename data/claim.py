@@ -9,7 +9,6 @@ that takes the lock removes what a killed process left half written.
 from __future__ import annotations
 
 import fcntl
-import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from typing import IO, Any
 from data.checksums import TABLE, seal, unseal
 from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary, make_directory, sweep, write_json
+from data.json_files import parse_json
 
 MARK = ".understudy.json"
 LOCK = ".lock"
@@ -131,7 +131,7 @@ def marked_kind(directory: Path) -> str | None:
     if mark.is_symlink():
         raise InputError("is a symbolic link", where=str(mark), remedy="Name another directory")
     try:
-        value: Any = json.loads(mark.read_text(encoding="utf-8"))
+        value: Any = parse_json(mark.read_bytes())
         return str(unseal(value, where=str(mark), remedy="Name another directory", warn=False)["kind"])
     except FileNotFoundError:
         return None

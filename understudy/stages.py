@@ -6,7 +6,6 @@ with its output shown where `print` would show it. Interrupting the call stops t
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -21,13 +20,16 @@ from typing import Any
 import pandas as pd
 import xarray as xr
 
-from data.errors import InputError
+from data.checksums import verify
+from data.errors import CorruptStoreError, InputError
+from data.json_files import read_plain
 from surrogates.trained import Surrogate
 from understudy.campaigns import records
 from understudy.loading import load
 
 #: Seconds that a stage which was interrupted has to write its last checkpoint.
 GRACE_S = 60.0
+ANEW = "Run the stage again, which writes it anew"
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,7 @@ class Run:
     def metrics(self) -> Mapping[str, float]:
         """The flat metrics of `metrics.json`, with the unit in the key; empty where the stage measures nothing."""
         path = self.directory / "metrics.json"
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        return read_plain(path, dict[str, Any], remedy=ANEW) if path.exists() else {}
 
     def surrogate(self) -> Surrogate:
         """The surrogate that `train` or `pipeline` saved; see `understudy.load`."""
@@ -65,7 +67,11 @@ class Run:
         """The best candidates of `screen` or `pipeline`, best first."""
         for path in (self.directory / "top.csv", self.directory / "screen" / "top.csv"):
             if path.exists():
-                return pd.read_csv(path)
+                verify(path, remedy=ANEW)
+                try:
+                    return pd.read_csv(path)
+                except (OSError, ValueError) as error:
+                    raise CorruptStoreError(f"cannot be read: {error}", where=str(path), remedy=ANEW) from error
         raise InputError("no top.csv in it", where=str(self.directory), remedy="Only a screen has one")
 
 

@@ -38,7 +38,7 @@ def kinds() -> tuple[Kind, ...]:
         Kind("screen", make_screen, read_screen),
         Kind("windows", _make_windows, _read_windows),
         Kind("store of records", _make_store, _read_store),
-        Kind("prepared library", _make_library, _read_library),
+        Kind("prepared library", make_library, read_library),
         Kind("checkpoint", _make_checkpoint, _read_checkpoint),
         Kind("surrogate", _make_surrogate, _read_surrogate),
         Kind("round of active learning", _make_round, _read_round),
@@ -196,7 +196,8 @@ def _read_store(path: Path) -> object:
     return {str(n): (v.dims, v.attrs, v.values.tolist()) for n, v in data.variables.items()}, data.attrs, len(store)
 
 
-def _make_library(path: Path) -> None:
+def make_library(path: Path) -> None:
+    """A prepared library of eight molecules, of which one row was rejected."""
     from experiments.screening.library_writing import prepare
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,7 +206,8 @@ def _make_library(path: Path) -> None:
     prepare(source, path, workers=1, progress=False)
 
 
-def _read_library(path: Path) -> object:
+def read_library(path: Path) -> object:
+    """All arrays of a prepared library."""
     from data.checksums import verify
     from data.molecules.library import PreparedLibrary, read_part
 

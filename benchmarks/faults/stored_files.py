@@ -1,4 +1,4 @@
-"""Every JSON file that this project writes into surrogates, runs and stores, with what reads it, for `broken_files`.
+"""Every JSON file and table of ours that is read again, with what reads it, for `broken_files`.
 
 They are broken as if someone had edited them and written their checksums anew, or as if they came from a version that
 wrote none: behind the checksums, the types and ranges of each value are what a reader goes by.
@@ -18,6 +18,7 @@ from benchmarks.faults.broken_files import FaultReader
 from benchmarks.faults.mutations import CHANGES
 from benchmarks.faults.own_files import make_screen, read_screen
 from benchmarks.faults.small_surrogates import MAKERS, asked
+from benchmarks.faults.stored_results import RESULTS, Result
 from data.checksums import SEAL, TABLE
 from data.errors import InputError
 from data.files import write_json
@@ -136,6 +137,11 @@ def _config(path: Path, _: int) -> None:
     (path / CONFIG).write_text(json.dumps({"stage": "train", "train": {"epochs": 3, "seed": 0}, "data": [1, 2]}))
 
 
+def _result(one: Result, path: Path, _: int) -> None:
+    one.make(path)
+    unsealed(path)
+
+
 def _reader(name: str, part: str, make: Callable[[Path, int], None], read: Callable[[Path], object]) -> FaultReader:
     return FaultReader(name, "kept", make, read, part, CHANGES)
 
@@ -165,6 +171,10 @@ STORED: Mapping[str, FaultReader] = {
         _reader("store", "store.json", _store, _records),
         _reader("screen_ledger", LEDGER, _screen, read_ledger),
         _reader("screen", "screen.json", _whole_screen, read_screen),
+        *(
+            FaultReader(name, "kept", partial(_result, one), one.read, one.file, CHANGES if one.json else ())
+            for name, one in RESULTS.items()
+        ),
         _reader("config", CONFIG, _config, lambda path: read_yaml(path / CONFIG, remedy="Name another run.dir")),
     )
 }  # fmt: skip

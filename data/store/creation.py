@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 from data.checksums import unseal
 from data.errors import CorruptStoreError, InputError
 from data.files import is_temporary
+from data.json_files import parse_json
 from data.spec import FIXED_DIMS, Coordinate, Variable
 from data.store.columns import FACTS, KEPT, Column, layout
 from data.store.reading import CARD, FORMAT, MANIFEST
@@ -79,7 +79,7 @@ def clear_begun(path: Path) -> None:
     if not (path / BEGUN).exists():
         return
     try:
-        card = json.loads((path / BEGUN).read_bytes())
+        card = parse_json((path / BEGUN).read_bytes())
         remedy = "Remove this directory, or name another"
         coords, columns = layout(unseal(card, where=str(path / BEGUN), remedy=remedy, warn=False))
     except (ValueError, KeyError, TypeError, AttributeError) as error:

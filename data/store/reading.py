@@ -79,12 +79,15 @@ class StoreReader:
         """Verified rows of one array, without the journal's."""
         column = self._columns[name]
         manifest = manifest or self._manifest()
-        entry = manifest["arrays"].get(name)
-        if entry is None or not entry["rows"]:
-            return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
-        rows = int(entry["rows"])
+        with reading(self.path / MANIFEST, remedy="Restore it from a copy"):
+            entry = manifest["arrays"].get(name)
+            if entry is None or not entry["rows"]:
+                return np.empty((0, *column.shape), object if column.dtype == "str" else column.dtype)
+            rows, checksums = int(entry["rows"]), list(entry["crc"])
+            if len(checksums) != -(-rows // column.chunk):
+                raise ValueError(f"{len(checksums)} checksums of {rows} rows of {name}")
         parts = []
-        for chunk, expected in enumerate(entry["crc"]):
+        for chunk, expected in enumerate(checksums):
             stop = min(rows, (chunk + 1) * column.chunk)
             where = self._chunk_file(column, chunk)
             try:

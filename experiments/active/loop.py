@@ -19,8 +19,8 @@ from rich.console import Console
 
 from data.errors import InputError
 from data.files import write_json
-from data.json_files import read_plain
-from data.plain import to_plain
+from data.json_files import read_plain, reading
+from data.plain import entry, to_plain
 from data.spec import content_hash
 from data.structures.table import Structures
 from experiments.active.batch import AUDIT, CHOSEN, INITIAL, Batch
@@ -304,7 +304,7 @@ class ActiveLearning:
     def _row(self, folder: Path, batch: Batch, labelled: Labelled, audit: Audit | None) -> dict[str, Any]:
         path = folder / "round.json"
         if path.exists():
-            return read_plain(path, dict[str, int | float | None], remedy=ANEW)
+            return read_round(path)
         factor = expected_error(self.audits, self.config.stop.rounds_in_row)
         row: dict[str, Any] = {
             "round": len(self.rounds),
@@ -356,6 +356,21 @@ def shaken(start: Structures, config: InitialConfig, seed: int) -> Structures:
 def seed_of(*path: int) -> int:
     """A seed that differs for each part of each round of each run."""
     return int(np.random.SeedSequence(path).generate_state(1)[0] % 2**31)
+
+
+def read_round(path: Path) -> dict[str, Any]:
+    """The content of `round.json`.
+
+    Raises:
+        CorruptStoreError: it is damaged, or a number is missing.
+    """
+    row = read_plain(path, dict[str, int | float | None], remedy=ANEW)
+    with reading(path, remedy=ANEW):
+        for name in ("labels", "failed", "explored"):
+            entry(row, name, int)
+        for name in ("force_error_mev_per_angstrom", "uncertain_share", "lost_share"):
+            entry(row, name, float | None)  # type: ignore[arg-type]
+    return row
 
 
 def round_line(row: Mapping[str, Any]) -> str:

@@ -6,14 +6,15 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from rich.console import Console
 from rich.markup import escape
 
-from data.errors import InputError
+from data.errors import CorruptStoreError, InputError
 from data.files import write_json
 from data.json_files import read_plain, reading
+from data.plain import PlainError, entry
 from data.terminal import columns_table, print_table
 from experiments.comparison import frontier as fr
 from experiments.comparison.contenders import Clock, Contender, Point, Problem, Settings
@@ -134,25 +135,27 @@ class Comparison:
         """The comparison that `to_json` described.
 
         Raises:
-            InputError: a key is missing.
+            InputError: a key is missing, or a value has another type.
         """
         try:
             key = str(flat["error"]).lower().replace(" ", "_")
             names = dict.fromkeys(tuple(k.split("/")[:2]) for k in flat if k.startswith(("solver/", "surrogate/")))
             return Comparison(
-                title=flat["title"],
+                title=entry(flat, "title", str),
                 points=tuple(_point(flat, kind, name, key) for kind, name in names),
-                reference=flat["reference/name"],
-                reference_difference=flat[f"reference/{key}_to_refinement"],
-                requests=flat["requests"],
-                cores=flat["cores"],
-                error_name=flat["error"],
-                scalar_name=flat["scalar"],
-                margin=flat["reference/margin"],
+                reference=entry(flat, "reference/name", str),
+                reference_difference=entry(flat, f"reference/{key}_to_refinement", float),
+                requests=entry(flat, "requests", int),
+                cores=entry(flat, "cores", int),
+                error_name=entry(flat, "error", str),
+                scalar_name=entry(flat, "scalar", str),
+                margin=entry(flat, "reference/margin", float),
                 resolution=GridError.read(flat),
             )
         except KeyError as error:
             raise InputError(f"no key {error}", where=FILE, remedy="Run the comparison again") from error
+        except PlainError as error:
+            raise InputError(str(error), where=FILE, remedy="Run the comparison again") from error
 
     def write(self, folder: Path) -> Path:
         """Write `comparison.json` into `folder` atomically."""
@@ -169,7 +172,11 @@ def read(folder: Path) -> Comparison:
     path = folder / FILE
     flat = read_plain(path, dict[str, Any], remedy="Run the comparison again")
     with reading(path, remedy="Run the comparison again"):
-        return Comparison.from_json(flat)
+        try:
+            return Comparison.from_json(flat)
+        except InputError as error:
+            problem = error.problem if error.where in (None, FILE) else f"{error.where}: {error.problem}"
+            raise CorruptStoreError(problem, where=str(path), remedy="Run the comparison again") from error
 
 
 def compare(
@@ -199,15 +206,19 @@ def compare(
 
 def _point(flat: Mapping[str, Any], kind: Any, name: str, error: str) -> Point:
     prefix = f"{kind}/{name}/"
-    by_batch = {int(k[len(prefix + BY_BATCH) :]): v for k, v in flat.items() if k.startswith(prefix + BY_BATCH)}
-    value = flat[prefix + error]
+    by_batch = {
+        int(k[len(prefix + BY_BATCH) :]): entry(flat, k, float) for k in flat if k.startswith(prefix + BY_BATCH)
+    }
+    kinds = get_type_hints(Point)
+    spread: Any = kinds["error_standard_error"]  # a number or null, as the error is here
+    value = entry(flat, prefix + error, spread)
     return Point(
         name=name,
         kind=kind,
         error=math.inf if value is None else value,
-        error_standard_error=flat[f"{prefix}{error}_standard_error"],
+        error_standard_error=entry(flat, f"{prefix}{error}_standard_error", spread),
         core_seconds_by_batch=by_batch,
-        **{field: flat[prefix + key] for field, key in KEYS.items()},
+        **{field: entry(flat, prefix + key, kinds[field]) for field, key in KEYS.items()},
     )
 
 

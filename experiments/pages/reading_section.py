@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from data.checksums import read_bytes
+from data.json_files import parse_json
+from data.plain import from_plain
 from data.reading import Reading
 from experiments.pages.words import escape, table
 
@@ -17,9 +18,8 @@ def readings_of(run_dir: Path) -> list[Reading]:
         CorruptStoreError: the file is not what was written.
     """
     try:
-        listed = json.loads(read_bytes(run_dir / "reading.json"))
-        return [Reading(**{**one, "assumed": tuple(one.get("assumed", ()))}) for one in listed]
-    except (OSError, ValueError, TypeError, AttributeError):
+        return from_plain(list[Reading], parse_json(read_bytes(run_dir / "reading.json")))
+    except (OSError, ValueError):
         return []
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import re
 from collections import Counter
@@ -19,6 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from data.checksums import verify
 from data.errors import InputError
 from data.formats.cells import plain
+from data.json_files import parse_json
+from data.plain import entry, from_plain
 from experiments.application.renamed import RESULTS, present_config
 from experiments.application.yaml_files import read_yaml
 from experiments.pages.run import (
@@ -138,7 +139,7 @@ def _config(path: Path) -> dict[str, Any]:
 
 
 def _metrics(path: Path) -> dict[str, float]:
-    value = json.loads(path.read_text(encoding="utf-8"))
+    value = parse_json(path.read_bytes())
     if not isinstance(value, dict):
         raise ValueError("expected an object of numbers")
     numbers = {k: float(v) for k, v in value.items() if isinstance(v, int | float) and not isinstance(v, bool)}
@@ -154,18 +155,22 @@ def _present_name(name: str) -> str:
 
 def _curve(path: Path) -> tuple[CurvePoint, ...]:
     return tuple(
-        CurvePoint(r["method"], r["target"], int(r["labels"]), float(r["mae"]), r["unit"], float(r["seconds"]))
-        for r in json.loads(path.read_text(encoding="utf-8"))
-    )
+        CurvePoint(
+            entry(row, "method", str), entry(row, "target", str), entry(row, "labels", int), entry(row, "mae", float),
+            entry(row, "unit", str), entry(row, "seconds", float),
+        )
+        for row in from_plain(list[dict[str, Any]], parse_json(path.read_bytes()))
+    )  # fmt: skip
 
 
 def _costs(path: Path) -> tuple[CostRow, ...]:
     return tuple(
         CostRow(
-            _present_name(r["stage"]), int(r["items"]), r["item"], float(r["wall_seconds"]), float(r["core_seconds"])
+            _present_name(entry(row, "stage", str)), entry(row, "items", int), entry(row, "item", str),
+            entry(row, "wall_seconds", float), entry(row, "core_seconds", float),
         )
-        for r in json.loads(path.read_text(encoding="utf-8"))
-    )
+        for row in from_plain(list[dict[str, Any]], parse_json(path.read_bytes()))
+    )  # fmt: skip
 
 
 def _objective(config: Mapping[str, Any], reader: RunReader) -> Objective | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from importlib import resources
 from pathlib import Path
 from string import Template
@@ -11,12 +10,15 @@ from typing import Any
 import pandas as pd
 
 from data.checksums import read_bytes, verify
+from data.errors import CorruptStoreError
+from data.json_files import parse_json
 from experiments.pages.reading_section import reading_table
 from experiments.pages.words import escape, number
 
 #: Rows of a table that are shown; the file has all of them.
 ROWS = 50
 HIDDEN = ("interval",)
+REMEDY = "Run the screen again, which writes it anew"
 
 
 def is_screen(run_dir: Path) -> bool:
@@ -42,7 +44,8 @@ def render_screen(run_dir: Path) -> str:
     if read := reading_table(run_dir):
         sections.append(("read", "What was read", read))
     sections.append(("numbers", "All numbers of this screen", numbers_table(metrics)))
-    sections.append(("objective", "What was sought", numbers_table(held_to.get("objective") or {})))
+    objective = held_to.get("objective")
+    sections.append(("objective", "What was sought", numbers_table(objective if isinstance(objective, dict) else {})))
     count = next((metrics[k] for k in ("screen/designs", "screen/molecules") if k in metrics), None)
     tiles = {
         "candidates": count,
@@ -77,7 +80,11 @@ def render_screen(run_dir: Path) -> str:
 def _finding(metrics: dict[str, Any], best: int) -> str:
     hits = metrics.get("recheck/hits_top")
     text = f"The best {best:,} of the candidates that have a score."
-    return text if hits is None else f"{text} {number(float(hits))} of those that were solved are hits."
+    return (
+        text
+        if not isinstance(hits, int | float)
+        else f"{text} {number(float(hits))} of those that were solved are hits."
+    )
 
 
 def rows_table(frame: pd.DataFrame, file: str) -> str:
@@ -106,14 +113,17 @@ def _cell(value: Any) -> str:
 
 
 def _frame(path: Path) -> pd.DataFrame:
-    verify(path, remedy="Run the screen again, which writes it anew")
-    return pd.read_csv(path)
+    verify(path, remedy=REMEDY)
+    try:
+        return pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise CorruptStoreError(f"cannot be read: {error}", where=str(path), remedy=REMEDY) from error
 
 
 def json_or_empty(path: Path) -> dict[str, Any]:
     """The object that a JSON file holds; empty if it cannot be read."""
     try:
-        value = json.loads(read_bytes(path, remedy="Run the screen again, which writes it anew"))
+        value = parse_json(read_bytes(path, remedy=REMEDY))
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}

@@ -69,7 +69,7 @@ class PrepareSummary:
 
 
 @dataclass
-class _Done:
+class Done:
     """Content of `progress.json`: the parts so far, and the position of the source after them."""
 
     identity: dict[str, object]
@@ -124,7 +124,7 @@ def prepare(
         total = len(library) + library.rejected
         return PrepareSummary(total, len(library), _bytes(library), time.perf_counter() - began, total)
     with claim(out, "prepared library", adopt=_is_begun):
-        done = _resume(out, origin) or _Done(origin, [], 0, *source.start, 0)
+        done = resume(out, origin) or Done(origin, [], 0, *source.start, 0)
         resumed = done.rows
         pool = ParserPool(workers or len(os.sched_getaffinity(0)), standardise=steps)
         with progress_bar("preparing", 1, show=progress) as bar:
@@ -184,7 +184,13 @@ def _is_begun(out: Path) -> bool:
         return False
 
 
-def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
+def resume(out: Path, origin: dict[str, object]) -> Done | None:
+    """What an earlier process prepared of the same library in a claimed directory; None if it recorded nothing.
+
+    Raises:
+        InputError: the preparation of another library was begun in it.
+        CorruptStoreError: `progress.json` or `rejects.csv` is damaged.
+    """
     path = out / PROGRESS
     if not path.exists():
         # The directory is claimed: the parts belong to a process that was killed before it recorded the first one.
@@ -193,7 +199,7 @@ def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
         with (out / "rejects.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file, lineterminator="\n").writerow(["file", "line", "text", "reason"])
         return None
-    done = read_plain(path, _Done, remedy=REMEDY)
+    done = read_plain(path, Done, remedy=REMEDY)
     if done.identity != origin:
         raise InputError(
             "the preparation of another library was begun in it", where=str(out), remedy="Name another directory"
@@ -211,7 +217,7 @@ def _resume(out: Path, origin: dict[str, object]) -> _Done | None:
     return done
 
 
-def _commit(out: Path, done: _Done, waiting: list[Encoded], name: str) -> None:
+def _commit(out: Path, done: Done, waiting: list[Encoded], name: str) -> None:
     rows = sum(e.rows for e in waiting)
     sizes = np.cumsum([0] + [int(e.offsets[-1]) for e in waiting])
     offsets = np.concatenate(

@@ -23,6 +23,8 @@ from surrogates.saved import load_surrogate
 
 #: How many of each are broken here; `faults` breaks as many as one likes.
 FEW = {name: 5 if name.endswith("card") or name == "weights_note" else 20 for name in STORED}
+#: Damage of these is noted on a page, which is written without what they hold.
+NOTED = {"reading", "screen_settings", "screen_metrics", "learning_curve", "costs_page", "metrics_page", "evaluation"}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -33,7 +35,7 @@ def test_an_edited_file_ends_in_an_answer_or_one_line(
     caplog.set_level(logging.ERROR, "data.checksums")
     tally = broken_here(STORED[name], tmp_path, FEW[name], seed=4)
     assert not tally.faults
-    assert tally.outcomes["named"]
+    assert tally.outcomes["named"] or name in NOTED
 
 
 def test_every_kind_of_surrogate_is_tried() -> None:

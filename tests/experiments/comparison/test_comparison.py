@@ -408,7 +408,7 @@ def test_json_holds_the_findings_flat_and_gives_the_comparison_back(comparison, 
     assert flat["solver/64², dt 0.1/core_seconds_per_trajectory_batch_3"] == pytest.approx(9.0)
     assert read(tmp_path) == comparison
     write_json(path, {k: v for k, v in flat.items() if k != "cores"})
-    with pytest.raises(InputError, match="no key 'cores'"):
+    with pytest.raises(InputError, match="cores is missing"):
         read(tmp_path)
 
 
