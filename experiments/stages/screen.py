@@ -16,8 +16,6 @@ from data.files import write_json
 from data.settings import build, existing_file
 from data.terminal import show_pairs
 from experiments.application.stage import StageSettings, application
-from experiments.pages.page import write_report
-from experiments.screening.cascade.command import run_cascade
 from experiments.screening.design_recheck import RecheckSettings, recheck_designs
 from experiments.screening.designs import designs_drawn, designs_in, domain_ranges
 from experiments.screening.objective import read_objective
@@ -86,6 +84,10 @@ def screen(config: DictConfig, run_dir: Path) -> None:
     how = build(ScreenConfig, {name: getattr(settings, name) for name in names}, where="")
     enable_compilation_cache()
     if settings.cascade:
+        # A screen by one surrogate draws nothing, and does not import matplotlib.
+        from experiments.pages.page import write_report
+        from experiments.screening.cascade.command import run_cascade
+
         run_cascade(config, objective, how, settings.candidates, Path(settings.out))
         show_pairs("Report", {"page": write_report(Path(settings.out))})
         return
