@@ -40,7 +40,7 @@ def divergence_free(
 
 
 def stream_function(
-    psi: Float[Array, "*batch x y 1"], lengths: tuple[float, float] = (1.0, 1.0)
+    psi: Float[Array, "*batch x y channel"], lengths: tuple[float, float] = (1.0, 1.0)
 ) -> Float[Array, "*batch x y 2"]:
     """The velocity (d psi / dy, -d psi / dx) of a stream function, which has no divergence and no mean.
 

@@ -225,7 +225,7 @@ def test_simulating_a_file_makes_a_store_that_training_takes(tmp_path: Path) -> 
         "train", "task=molecules/properties", "data.file=labels.zarr", "data.target=gap", "train.epochs=2",
         "data.parts=[0.4,0.1,0.4,0.1]", "train.mlflow=false", *NETWORK, "run.dir=r", cwd=tmp_path,
     )  # fmt: skip
-    assert json.loads((tmp_path / "r" / "surrogate" / "surrogate.json").read_text())["units"] == {"gap": "eV"}
+    assert json.loads((tmp_path / "r" / "surrogate" / "surrogate.json").read_text())["facts"]["units"] == {"gap": "eV"}
 
 
 def frames(path: Path, count: int, seed: int) -> Path:
