@@ -193,7 +193,7 @@ class AxisSpectralConv(nnx.Module):
 
 def mix(
     x: Complex[Array, "batch *modes inputs"], weights: Complex[Array, "*modes inputs outputs"]
-) -> Complex[Array, "batch *modes outputs"]:
+) -> Complex[Array, "batch *modes channels"]:
     """Coefficients of each mode times its weights; weights with one output act on each channel separately."""
     if weights.shape[-1] == 1 and x.shape[-1] > 1:
         return x * weights[..., 0]
