@@ -152,8 +152,9 @@ def test_a_training_refuses_what_its_kind_makes_no_use_of(task: str) -> None:
 def test_what_the_weights_fix_cannot_be_set_beside_them(tmp_path: Path) -> None:
     old = OmegaConf.to_container(composed("train", "task=molecules/potentials").model)
     assert isinstance(old, dict)
-    card = {"kind": "potentials", "facts": {"config": {k: v for k, v in old.items() if k != "kind"}}}
-    write_card(tmp_path, card)
+    # A card holds the entries of the loss beside the others.
+    settings = {k: v for k, v in old.items() if k not in ("kind", "loss")} | old["loss"]
+    write_card(tmp_path, {"kind": "potentials", "facts": {"config": settings}})
 
     def refuse(*overrides: str) -> None:
         arguments = ["task=molecules/potentials", f"tune.surrogate={tmp_path}", *overrides]
