@@ -15,7 +15,6 @@ import pytest
 from data.files import atomic_path, write_bytes, write_json
 from experiments.application.ledger import Ledger
 from experiments.application.system_errors import BROKEN_PIPE, REMEDIES, system_error
-from experiments.cli import main
 from surrogates.learning.checkpoints import save_arrays
 
 REPOSITORY = Path(__file__).resolve().parents[3]
@@ -125,12 +124,13 @@ def test_a_standard_output_that_takes_nothing_is_one_line() -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
-def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_run_directory_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    assert main(["report", f"run.dir={tmp_path / 'file' / 'run'}"]) == 2
-    said = capsys.readouterr().err
-    assert str(tmp_path / "file") in said
-    assert len(said.splitlines()) == 1
+    command = [sys.executable, "-m", "understudy", "report", f"run.dir={tmp_path / 'file' / 'run'}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert str(tmp_path / "file") in done.stderr
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_what_is_written_in_part_is_named_as_what_it_was_to_become(tmp_path: Path) -> None:
