@@ -14,11 +14,8 @@ from data.errors import InputError
 from data.fields.files import ARRAYS, REMEDY
 from data.fields.reading import read_fields
 from data.fields.samples import Fields
-from data.plain import to_plain
 from data.reading import Reading
 from data.rejects import RejectLog
-from data.settings import build
-from data.spec import content_hash
 from surrogates.fields.facts import FieldConfig, FieldSettings
 from surrogates.fields.fit import fit_field
 from surrogates.fields.networks.table import ARCHITECTURES
@@ -30,7 +27,7 @@ from surrogates.learning.nn.registry import settings_of_surrogate
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.rung import FittedRung, Rung
-from surrogates.learning.sample_task import SampleParts, SampleTask
+from surrogates.learning.sample_task import SampleTask
 
 
 @dataclass(frozen=True)
@@ -70,11 +67,8 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
-        data = build(FieldData, settings["data"], where="data")
-        config = cls.model_settings(settings["model"])
-        if isinstance(on, FittedRung):
-            config = replace(config, coarse="darcy")
-        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
+        task = super().of(settings)
+        return replace(task, config=replace(task.config, coarse="darcy")) if isinstance(on, FittedRung) else task
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> FieldConfig:
@@ -93,23 +87,11 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
         """A trajectory has several steps to learn from, so that one is enough; of fields two are needed."""
         return 1 if samples.layout.evolves else 2
 
-    def network_hash(self) -> str:
-        """Hash of the settings of the surrogate."""
-        return content_hash(to_plain(self.config))
-
-    def fit(
-        self, parts: SampleParts[Fields], run_dir: Path, *, progress: bool = True
+    def fit_samples(
+        self, train: Fields, valid: Fields | None, run_dir: Path, **options: Any
     ) -> tuple[FieldSurrogate, FitResult]:
-        """Train a surrogate and calibrate its bands; see `surrogates.fields.fit`."""
-        return fit_field(
-            parts.train,
-            parts.valid,
-            self.config,
-            self.training,
-            run_dir,
-            calibration=parts.calibration,
-            progress=progress,
-        )
+        """See `surrogates.fields.fit.fit_field`."""
+        return fit_field(train, valid, self.config, self.training, run_dir, **options)
 
     def label_costs(self, samples: Fields) -> dict[str, float]:
         """`train/label_core_seconds`, if the file records the cost of all labels."""

@@ -7,18 +7,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 import numpy as np
 
 from data.errors import InputError
+from data.plain import to_plain
 from data.reading import Reading
 from data.rejects import RejectLog
-from data.settings import existing_file, names, refuse_equal_stems
+from data.settings import build, existing_file, names, refuse_equal_stems
+from data.spec import content_hash
 from surrogates.learning.learned_from import Hashes, hash_keys, save_hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, Samples, read_samples, say_learned_inputs, score_apart, split
+from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.task import VALIDATION, Task, Trained
 
 S = TypeVar("S", bound=Samples)
@@ -92,6 +95,13 @@ class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Traine
     #: Smallest number of samples to train on.
     LEAST: ClassVar[int] = 2
 
+    @classmethod
+    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
+        """The task that settings describe; see `Task.of`."""
+        data = build(cls.DATA, settings["data"], where="data")
+        config = cls.model_settings(settings["model"])
+        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
+
     @abstractmethod
     def read_file(self, path: Path) -> tuple[S, list[tuple[int, str]]]:
         """The samples of a file, and (row, reason) of each sample that was left out."""
@@ -104,9 +114,20 @@ class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Traine
             InputError: the other samples have other inputs, outputs or physics.
         """
 
-    @abstractmethod
     def network_hash(self) -> str:
         """Hash of the settings of the surrogate, which a resumed run must have in common with the run."""
+        return content_hash(to_plain(self.config))
+
+    @abstractmethod
+    def fit_samples(self, train: S, valid: S | None, run_dir: Path, **options: Any) -> tuple[Trained, FitResult]:
+        """Train a surrogate and calibrate its intervals.
+
+        Args:
+            train: training samples.
+            valid: validation samples, which select the best weights; None keeps the last weights.
+            run_dir: directory of checkpoints, from which a run that was stopped resumes.
+            options: `calibration`, samples for the intervals or None, and `progress`, whether to show a bar.
+        """
 
     @abstractmethod
     def label_costs(self, samples: S) -> dict[str, float]:
@@ -138,6 +159,10 @@ class SampleTask(Task[SampleSets[S], SampleParts[S], Trained], Generic[S, Traine
         rows = split(keys, self.data, least=self.least(data.samples))
         say_learned_inputs({keys[i] for i in rows["train"]}, data.others)
         return SampleParts(data, keys, rows)
+
+    def fit(self, parts: SampleParts[S], run_dir: Path, *, progress: bool = True) -> tuple[Trained, FitResult]:
+        """Train a surrogate and calibrate its intervals; see `fit_samples`."""
+        return self.fit_samples(parts.train, parts.valid, run_dir, calibration=parts.calibration, progress=progress)
 
     def rows(self, parts: SampleParts[S]) -> dict[str, list[int]]:
         """The rows of each part."""

@@ -6,20 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from data.meshes.records import MeshSamples, read_meshes
-from data.plain import to_plain
 from data.reading import Reading
 from data.rejects import RejectLog
 from data.settings import build
-from data.spec import content_hash
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
-from surrogates.learning.rung import FittedRung, Rung
-from surrogates.learning.sample_task import SampleParts, SampleTask
+from surrogates.learning.sample_task import SampleTask
 from surrogates.meshes.facts import MeshConfig
 from surrogates.meshes.fit import fit_mesh
 from surrogates.meshes.network import MeshNetworkConfig
@@ -55,13 +52,6 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
     KIND = "meshes"
     DATA = MeshData
 
-    @classmethod
-    def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
-        """The task that settings describe; see `Task.of`."""
-        data = build(MeshData, settings["data"], where="data")
-        config = cls.model_settings(settings["model"])
-        return cls(data, config, build(TrainConfig, settings["train"], where="train"))
-
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> MeshConfig:
         """The settings of the surrogate; see `Task.model_settings`."""
@@ -78,23 +68,11 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
         """Refuse records with other variables or physics; their meshes may be finer or coarser."""
         other.refuse_other(samples.layout, name)
 
-    def network_hash(self) -> str:
-        """Hash of the settings of the surrogate."""
-        return content_hash(to_plain(self.config))
-
-    def fit(
-        self, parts: SampleParts[MeshSamples], run_dir: Path, *, progress: bool = True
+    def fit_samples(
+        self, train: MeshSamples, valid: MeshSamples | None, run_dir: Path, **options: Any
     ) -> tuple[MeshSurrogate, FitResult]:
-        """Train a surrogate and calibrate its intervals; see `surrogates.meshes.fit`."""
-        return fit_mesh(
-            parts.train,
-            parts.valid,
-            self.config,
-            self.training,
-            run_dir,
-            calibration=parts.calibration,
-            progress=progress,
-        )
+        """See `surrogates.meshes.fit.fit_mesh`."""
+        return fit_mesh(train, valid, self.config, self.training, run_dir, **options)
 
     def label_costs(self, samples: MeshSamples) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -21,7 +21,7 @@ from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.rung import FittedRung, Rung
-from surrogates.learning.sample_task import SampleParts, SampleTask, target_columns
+from surrogates.learning.sample_task import SampleTask, target_columns
 from surrogates.parameters.fit import fit_parametric
 from surrogates.parameters.network import ParametricConfig
 from surrogates.parameters.scores import score_parameters
@@ -63,9 +63,7 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
-        data = build(ParameterData, settings["data"], where="data")
-        config = cls.model_settings(settings["model"])
-        return cls(data, config, build(TrainConfig, settings["train"], where="train"), isinstance(on, FittedRung))
+        return replace(super().of(settings), linear=isinstance(on, FittedRung))
 
     @staticmethod
     def model_settings(node: Mapping[str, Any]) -> ParametricConfig:
@@ -85,20 +83,11 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
         settings = to_plain(self.config)
         return content_hash([settings, "linear"] if self.linear else settings)
 
-    def fit(
-        self, parts: SampleParts[ParameterTable], run_dir: Path, *, progress: bool = True
+    def fit_samples(
+        self, train: ParameterTable, valid: ParameterTable | None, run_dir: Path, **options: Any
     ) -> tuple[ParametricSurrogate, FitResult]:
-        """Train a surrogate and calibrate its intervals; see `surrogates.parameters.fit`."""
-        return fit_parametric(
-            parts.train,
-            parts.valid,
-            self.config,
-            self.training,
-            run_dir,
-            calibration=parts.calibration,
-            linear=self.linear,
-            progress=progress,
-        )
+        """See `surrogates.parameters.fit.fit_parametric`."""
+        return fit_parametric(train, valid, self.config, self.training, run_dir, linear=self.linear, **options)
 
     def label_costs(self, samples: ParameterTable) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""

@@ -405,8 +405,6 @@ def test_the_core_starts_from_windows(tmp_path: Path) -> None:
 
 def test_the_core_starts_from_era5(shared_data: Path) -> None:
     path = shared_data / "weather" / "era5_tl31_19590102T00.nc"
-    if not path.exists():
-        pytest.skip("the state of ERA5 is absent")
     core = DynamicalCore(10, 6, start="state", forcing="none", days=0.25, save_hours=6, perturbation_k=0.1)
     first, second = core.draw(DrawSettings(2, Analysis(str(path))), 0)
     assert not np.array_equal(first["initial_temperature"], second["initial_temperature"])

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import eccodes
 import numpy as np
 import pytest
 import xarray as xr
@@ -80,7 +81,6 @@ def test_grib_netcdf_and_zarr_give_the_same_states(shared_data: Path, tmp_path: 
 
 def messages(path: Path, grib: Path, variables: list[tuple[str, int]]) -> str:
     """Messages of a file as other variables at other levels; 0 is the surface, whose static ones are there once."""
-    eccodes = pytest.importorskip("eccodes")
     with open(grib, "rb") as source, open(path, "wb") as out:
         for hour in range(3):
             message = eccodes.codes_grib_new_from_file(source)
