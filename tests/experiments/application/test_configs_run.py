@@ -259,7 +259,7 @@ def test_a_training_of_each_experiment_is_stopped_and_goes_on_by_the_same_comman
 
 def molecular(name: str) -> bool:
     """Whether a simulator takes geometries of molecules."""
-    return "quantum" in str(composed("simulate", f"simulator={name}").simulator._target_)
+    return "chemistry" in str(composed("simulate", f"simulator={name}").simulator._target_)
 
 
 @pytest.mark.parametrize("name", [n for n in names("simulator") if molecular(n)])
@@ -281,7 +281,7 @@ def test_the_report_of_a_run_is_written_where_it_is_asked_for(synthetic_run: Pat
     assert "<svg" in page.read_text()
 
 
-@pytest.mark.parametrize("name", names("common/objective"))
+@pytest.mark.parametrize("name", names("objective"))
 def test_each_objective_ranks(name: str) -> None:
     objective = read_objective(composed("screen", f"objective={name}").objective)
     values: dict[str, np.ndarray] = {"in_domain": np.array([True, True, False])}

@@ -17,7 +17,7 @@ from experiments.application.log_format import show_any_text
 
 
 def test_any_text_is_logged(tmp_path: Path) -> None:
-    base = OmegaConf.load(CONF / "common" / "base.yaml")
+    base = OmegaConf.load(CONF / "base" / "stage.yaml")
     logged: Any = OmegaConf.to_container(OmegaConf.select(base, "hydra.job_logging"), resolve=False)
     simple, file = logged["formatters"]["simple"], logged["handlers"]["file"]
     handler = get_class(file["class"])(str(tmp_path / "log.txt"), encoding=file["encoding"])

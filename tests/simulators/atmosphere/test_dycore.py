@@ -427,7 +427,7 @@ def test_what_is_no_state_or_blows_up_is_an_error_that_says_so() -> None:
         core.simulate(request(core, bad))
     assert caught.value.kind == "invalid_input"
     with pytest.raises(SimulationError, match="shape"):
-        core.run(good, 12, 12)
+        core.run(good[None, 1:], 12, 12)
     with pytest.raises(SimulationError, match="whole numbers"):
         core.run(good[None], 12, 5)
     with pytest.raises(SimulationError, match="seed must be"):
