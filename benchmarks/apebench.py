@@ -78,7 +78,7 @@ def score(
     from benchmarks.field_tables import trajectory_table
     from data.settings import build
     from experiments.application.choices import CONF
-    from surrogates.fields.fit import fit_field
+    from surrogates.fields.fit import fit_field_surrogate
     from surrogates.fields.task import FieldTask
     from surrogates.learning.field_metrics import gmean_nrmse, nrmse_per_step
     from surrogates.learning.loop import TrainConfig
@@ -92,7 +92,7 @@ def score(
     recipe = build(TrainConfig, config.train, where="train")
     recipe = replace(recipe, seed=seed, batch_size=BATCH, epochs=round(updates / batches))
     start = time.perf_counter()
-    surrogate, _ = fit_field(learn, None, surrogate_config, recipe, folder, progress=False)
+    surrogate, _ = fit_field_surrogate(learn, None, surrogate_config, recipe, folder, progress=False)
     seconds = time.perf_counter() - start
     answer = np.moveaxis(surrogate.predict_fields(trajectory_table(test)).mean, -1, 2)[:, 1:]
     size = sum(int(np.size(leaf)) for leaf in jax.tree.leaves(nnx.state(surrogate.model, nnx.Param)))

@@ -214,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from experiments.forecasting.scoring import evaluate_forecaster
     from experiments.stages.train import task_of, train_on
     from simulators.atmosphere.windows import core_windows
-    from surrogates.forecasts.surrogate import Forecaster
+    from surrogates.forecasts.surrogate import ForecastSurrogate
     from surrogates.forecasts.task import ForecastTask, TrainingWindows
 
     folder = (options.out / "held_suarez").resolve()
@@ -234,18 +234,18 @@ def main(argv: Sequence[str] | None = None) -> None:
         mirror = bool(compose("train", overrides).model.mirror)
     results = chance(store, options.long_days, mirror)
 
-    def train_forecaster(into: Path, more: Sequence[str], init: Forecaster | None) -> Forecaster:
+    def train_forecaster(into: Path, more: Sequence[str], init: ForecastSurrogate | None) -> ForecastSurrogate:
         if not (into / "surrogate" / "surrogate.json").exists():
             with initialize_config_dir(str(CONF), version_base="1.3"):
                 config = compose("train", [*overrides, *more])
             task = task_of(config)
             assert isinstance(task, ForecastTask)
             train_on(replace(task, init=init), TrainingWindows(store), into, progress=False)
-        return Forecaster.load(into / "surrogate")
+        return ForecastSurrogate.load(into / "surrogate")
 
     def ensemble(name: str, head: str) -> list[Result]:
         evaluation, metrics = evaluate_forecaster(
-            Forecaster.load(folder / name / "surrogate"), folder / name / "surrogate",
+            ForecastSurrogate.load(folder / name / "surrogate"), folder / name / "surrogate",
             evaluation_settings(["forecasts=held_out", *long, f"forecasts.members={options.members}",
                      f"forecasts.starts={options.scored}"]),
             folder / name,

@@ -16,7 +16,7 @@ from experiments.application.choices import CONF
 
 if TYPE_CHECKING:
     from surrogates.learning.loop import TrainConfig
-    from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
+    from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
 
 MEV_PER_HARTREE = 27211.386245988
 
@@ -47,7 +47,7 @@ def read_gaps(path: Path) -> Gaps:
 
 def default_configuration(
     max_seconds: float | None, overrides: Sequence[str] = ()
-) -> tuple[MolecularConfig, TrainConfig]:
+) -> tuple[PropertyConfig, TrainConfig]:
     """The default network and recipe of `understudy train task=molecules/properties`.
 
     Args:
@@ -74,7 +74,7 @@ def fit(
     *,
     max_seconds: float | None,
     overrides: Sequence[str] = (),
-) -> MolecularSurrogate:
+) -> PropertySurrogate:
     """Train on the rows of `parts` (train, valid, calibration) and save to `out/surrogate`.
 
     Args:
@@ -87,7 +87,7 @@ def fit(
     from data.molecules.featurise import encode
     from data.spec import content_hash
     from data.splits import Split
-    from surrogates.properties.fit import fit_molecular
+    from surrogates.properties.fit import fit_property_surrogate
 
     model, recipe = default_configuration(max_seconds, overrides)
     rows = np.concatenate([parts[name] for name in ("train", "valid", "calibration")])
@@ -98,7 +98,7 @@ def fit(
     local = {
         name: np.arange(a, b) for name, a, b in zip(("train", "valid", "calibration"), ends, ends[1:], strict=False)
     }
-    surrogate = fit_molecular(
+    surrogate = fit_property_surrogate(
         table,
         {"gap": gaps.gap[rows]},
         Split.of(local),

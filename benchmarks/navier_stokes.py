@@ -107,7 +107,7 @@ def train_operator(
     from benchmarks.field_tables import trajectory_table
     from data.settings import build
     from experiments.application.choices import CONF
-    from surrogates.fields.fit import fit_field
+    from surrogates.fields.fit import fit_field_surrogate
     from surrogates.fields.task import FieldTask
     from surrogates.learning.loop import TrainConfig
 
@@ -116,7 +116,7 @@ def train_operator(
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("train", settings)
     valid_count = max(8, len(coarse) // 16)
-    surrogate, result = fit_field(
+    surrogate, result = fit_field_surrogate(
         trajectory_table(coarse[valid_count:]),
         trajectory_table(coarse[:valid_count]),
         FieldTask.model_settings(config.model),

@@ -165,7 +165,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from surrogates.potentials.atom_energies import isolated_energies
     from surrogates.potentials.frames import read_structures
     from surrogates.potentials.scores import evaluate_frames
-    from surrogates.potentials.surrogate import Potential
+    from surrogates.potentials.surrogate import PotentialSurrogate
 
     mace = None if options.no_peers else Mace(options.peers.resolve(), len(cores))
     name = None if mace is None else mace.version()
@@ -205,7 +205,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                         asked = [str(name), f"{training['seconds']:g} s", f"{len(cores)} cores"]
                         theirs = measure_once(folder / "mace.json", asked, train_mace, resume=options.resume)
                     theirs |= mace.score(mace.model(folder / "mace" / "run"), {"test": test_file}, None)["test"]
-                scores = evaluate_frames(Potential.load(folder / surrogate / "surrogate"), [test_file])
+                scores = evaluate_frames(PotentialSurrogate.load(folder / surrogate / "surrogate"), [test_file])
                 head = f"{molecule}, {minutes:g} CPU minutes, {surrogate}"
                 for key, unit in METRICS.items():
                     value = scores[f"test/{test_file.stem}/{key}"]

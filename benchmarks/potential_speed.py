@@ -29,7 +29,7 @@ from data.errors import InputError
 if TYPE_CHECKING:
     from data.structures.batches import StructureBatches
     from data.structures.table import Structures
-    from surrogates.potentials.surrogate import Potential
+    from surrogates.potentials.surrogate import PotentialSurrogate
 
 ELEMENTS = {1, 6, 8}
 SIZES = range(18, 25)
@@ -66,7 +66,7 @@ def mixed_batch(smiles_file: Path, aspirin_file: Path, molecules: int, frames: i
     return table.take(np.random.default_rng(1).permutation(len(table)))
 
 
-def rate(potential: Potential, table: Structures, *, error_bars: bool = False) -> float:
+def rate(potential: PotentialSurrogate, table: Structures, *, error_bars: bool = False) -> float:
     """Molecules per second from table to table, after compilation, for energies and forces or also error bars."""
     potential.predict_structures(table, error_bars=error_bars)
     done, start = 0, time.perf_counter()
@@ -153,7 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     cores = pin(options.cores)
     from surrogates.potentials.scores import evaluate_frames
-    from surrogates.potentials.surrogate import Potential
+    from surrogates.potentials.surrogate import PotentialSurrogate
 
     learned = options.out / "potential_learning" / "ethanol"
     budgets = sorted((float(p.name) for p in learned.glob("[0-9]*") if p.is_dir()), reverse=True)
@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         where = folder / surrogate / "surrogate"
         if not where.is_dir():
             raise InputError(f"no surrogate in {where}", where="--surrogates", remedy="Run potential_learning for it")
-        potential = Potential.load(where)
+        potential = PotentialSurrogate.load(where)
         scores = evaluate_frames(potential, [test])
         errors = {key: scores[f"test/{test.stem}/{key}"] for key in METRICS}
         for key, unit in METRICS.items():

@@ -28,7 +28,7 @@ from data.files import write_text
 
 if TYPE_CHECKING:
     from benchmarks.parts import Call, Measured
-    from surrogates.potentials.surrogate import Potential
+    from surrogates.potentials.surrogate import PotentialSurrogate
 
 
 ALL = "all"
@@ -100,7 +100,7 @@ def rows(network: str, calls: Mapping[str, Sequence[Call]], molecules: int) -> l
     return [*measured_rows, RooflineRow(network, ALL, "energies and forces", whole, molecules)]
 
 
-def trace(potential: Potential, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:
+def trace(potential: PotentialSurrogate, frames: Path, count: int) -> tuple[dict[str, list[Call]], int, str]:
     """Record the calls of all parts in the first batch of a file; return them, its molecules, and the architecture."""
     from benchmarks.parts import record_calls
     from surrogates.potentials.frames import read_structures
@@ -181,7 +181,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     pin(options.cores)
     from benchmarks.machine import measure as measure_machine
-    from surrogates.potentials.surrogate import Potential
+    from surrogates.potentials.surrogate import PotentialSurrogate
 
     peaks = measure_machine()
     results = [
@@ -192,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     frames = data_file(options.data, FILES["aspirin"][1])
     for surrogate in options.surrogates:
-        potential = Potential.load(find_surrogate(options.out, options.data, surrogate))
+        potential = PotentialSurrogate.load(find_surrogate(options.out, options.data, surrogate))
         calls, molecules, network = trace(potential, frames, 256)
         part_rows = rows(network, calls, molecules)
         results.append(Result(f"{surrogate}: aspirins in a batch", float(molecules), "1"))

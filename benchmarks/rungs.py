@@ -55,7 +55,7 @@ def train(
     from data.processes.processor import tree_seconds
     from data.spec import content_hash
     from data.splits import Split
-    from surrogates.properties.fit import fit_molecular
+    from surrogates.properties.fit import fit_property_surrogate
 
     shutil.rmtree(folder, ignore_errors=True)
     model, recipe = default_configuration(None, ["train.mlflow=false", "train.checkpoint_every_s=null", *overrides])
@@ -64,7 +64,7 @@ def train(
     names = ("train", "valid", "calibration")
     split = Split.of({name: np.arange(a, b) for name, a, b in zip(names, ends, ends[1:], strict=False)})
     start = tree_seconds()
-    surrogate = fit_molecular(
+    surrogate = fit_property_surrogate(
         encode([gaps.smiles[i] for i in rows])[0],
         {"gap": gaps.gap[rows]},
         split,

@@ -51,8 +51,8 @@ def run_screen(surrogate: Path, candidates: Path, out: Path, workers: int | None
         "import sys; from pathlib import Path; "
         "from experiments.screening.run import ScreenConfig, screen; "
         "from surrogates.learning.devices import enable_compilation_cache; enable_compilation_cache(); "
-        "from surrogates.properties.surrogate import MolecularSurrogate; "
-        "screen(MolecularSurrogate.load(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), "
+        "from surrogates.properties.surrogate import PropertySurrogate; "
+        "screen(PropertySurrogate.load(Path(sys.argv[1])), Path(sys.argv[2]), Path(sys.argv[3]), "
         f"ScreenConfig(top_k={TOP_K}, workers={workers}), progress=False)"
     )
     subprocess.run([sys.executable, "-c", code, str(surrogate), str(candidates), str(out)], check=True)

@@ -36,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     from simulators.atmosphere.reanalysis.reanalysis import Reanalysis
     from surrogates.forecasts.references import ClimatologyForecast, Forecasts, LinearAutoregression, Persistence
     from surrogates.forecasts.scores import Protocol, score
-    from surrogates.forecasts.surrogate import Forecaster
+    from surrogates.forecasts.surrogate import ForecastSurrogate
     from surrogates.forecasts.task import TrainingWindows
 
     source = Reanalysis(str(data_file(options.data, FILE, "weather")))
@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     began = time.perf_counter()
     train_on(task_of(config), TrainingWindows(store), folder / "run", progress=False)
     seconds = time.perf_counter() - began
-    forecaster = Forecaster.load(folder / "run" / "surrogate")
+    forecaster = ForecastSurrogate.load(folder / "run" / "surrogate")
     # The climatology uses all hours before the test; that of the linear model only the hours of its fit.
     before = (TRAIN[0], VALID[1])
     systems: dict[str, Forecasts] = {

@@ -21,13 +21,13 @@ from flax import nnx
 from data.sphere.states import Channel, WeatherLayout
 from simulators.atmosphere.reanalysis.regrid import global_grid
 from surrogates.learning.devices import data_mesh, replicate, shard_batch
-from surrogates.forecasts.batches import WeatherBatch
-from surrogates.forecasts.config import WeatherConfig, ForecastFacts
-from surrogates.forecasts.loss import WeatherLoss
+from surrogates.forecasts.batches import ForecastBatch
+from surrogates.forecasts.config import ForecastConfig, ForecastFacts
+from surrogates.forecasts.loss import ForecastLoss
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.surrogate import Forecaster
 from surrogates.forecasts.networks.mesh import SphereMeshConfig
-from surrogates.forecasts.model import WeatherScale
+from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.sfno import SFNOConfig
 
 kind, what, batch = sys.argv[1], sys.argv[2], int(sys.argv[3])
@@ -38,8 +38,8 @@ names = ("temperature", "geopotential", "u_component_of_wind", "v_component_of_w
 channels = tuple(Channel(n, 50.0 * (k + 1)) for n in names for k in range(13))
 layout = WeatherLayout(global_grid(121, 240, True), channels)
 ones = (1.0,) * len(channels)
-config = WeatherConfig(network=network)
-facts = ForecastFacts(config, layout, WeatherScale(ones, ones, (0,)), "none", ones, ones)
+config = ForecastConfig(network=network)
+facts = ForecastFacts(config, layout, ForecastScale(ones, ones, (0,)), "none", ones, ones)
 model = facts.model()
 rng = np.random.default_rng(0)
 measurements = {"parameters": sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))}
@@ -54,8 +54,8 @@ if what == "forecast":
     assert np.isfinite(answer).all()
 else:
     frames = rng.normal(size=(batch, 2, *layout.grid.shape, len(channels))).astype(np.float32)
-    states = WeatherBatch(frames, np.zeros(batch, np.int32), np.zeros(batch, np.int32), np.ones(batch, np.float32))
-    loss, mesh = WeatherLoss.of(config.loss, layout), data_mesh()
+    states = ForecastBatch(frames, np.zeros(batch, np.int32), np.zeros(batch, np.int32), np.ones(batch, np.float32))
+    loss, mesh = ForecastLoss.of(config.loss, layout), data_mesh()
     graph, state = nnx.split(model)
     key = jax.random.key(0)
     step = jax.jit(jax.value_and_grad(lambda s, b: loss(nnx.merge(graph, s), b, key, 0.5)[0]))

@@ -21,17 +21,17 @@ class Family:
 
     Attributes:
         name: word of the kind, which is also the name of its folder under `surrogates/`.
-        surrogate_name: name of the class of its surrogates, in the module `surrogate` of that folder.
-        task_name: name of the class of its trainings, in the module `task` of that folder; it reads, splits, fits and
-            scores, and names the settings of the data.
+        word: singular of the name, with which its classes begin. `<word>Surrogate`, in the module `surrogate` of the
+            folder, is the class of its surrogates. `<word>Task`, in the module `task`, is that of its trainings; it
+            reads, splits, fits and scores, and names the settings of the data (`<word>Data`) and of the surrogate
+            (`<word>Config`).
         earlier_name: word of the kind in cards of earlier versions, if it had another one. Fingerprints hash this
             word, so that those of surrogates that were saved before do not change.
         candidates: what a screen ranks by a surrogate of this kind; None if it cannot rank candidates.
     """
 
     name: str
-    surrogate_name: str
-    task_name: str
+    word: str
     earlier_name: str = ""
     candidates: Literal["molecules", "numbers"] | None = None
 
@@ -43,23 +43,23 @@ class Family:
     @property
     def surrogate(self) -> type[Any]:
         """The class of the surrogates of this kind."""
-        cls: type[Any] = getattr(importlib.import_module(f"surrogates.{self.name}.surrogate"), self.surrogate_name)
+        cls: type[Any] = getattr(importlib.import_module(f"surrogates.{self.name}.surrogate"), f"{self.word}Surrogate")
         return cls
 
     @property
     def task(self) -> type[Any]:
         """The class of the trainings of this kind, a `surrogates.learning.task.Task`."""
-        cls: type[Any] = getattr(importlib.import_module(f"surrogates.{self.name}.task"), self.task_name)
+        cls: type[Any] = getattr(importlib.import_module(f"surrogates.{self.name}.task"), f"{self.word}Task")
         return cls
 
 
 _ALL = (
-    Family("properties", "MolecularSurrogate", "PropertyTask", "molecular", candidates="molecules"),
-    Family("potentials", "Potential", "PotentialTask", "potential"),
-    Family("fields", "FieldSurrogate", "FieldTask", "field"),
-    Family("meshes", "MeshSurrogate", "MeshTask", "mesh"),
-    Family("parameters", "ParametricSurrogate", "ParameterTask", "parametric", candidates="numbers"),
-    Family("forecasts", "Forecaster", "ForecastTask", "weather"),
+    Family("properties", "Property", "molecular", candidates="molecules"),
+    Family("potentials", "Potential", "potential"),
+    Family("fields", "Field", "field"),
+    Family("meshes", "Mesh", "mesh"),
+    Family("parameters", "Parameter", "parametric", candidates="numbers"),
+    Family("forecasts", "Forecast", "weather"),
 )
 #: Word of a kind -> the kind.
 FAMILIES: Mapping[str, Family] = {family.name: family for family in _ALL}

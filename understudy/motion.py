@@ -11,7 +11,7 @@ from data.structures.table import Structures
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxed, Relaxer
 from surrogates.potentials.dynamics.trajectory import run_dynamics
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.trained import Surrogate
 
 
@@ -73,8 +73,8 @@ def dynamics(
     return run_dynamics(Dynamics(_potential(potential), DynamicsConfig(**settings)), table, out, resume=resume)
 
 
-def _potential(surrogate: Surrogate) -> Potential:
-    if not isinstance(surrogate, Potential):
+def _potential(surrogate: Surrogate) -> PotentialSurrogate:
+    if not isinstance(surrogate, PotentialSurrogate):
         raise InputError(
             f"{surrogate.name} is no potential: it has no forces to follow",
             remedy="Load one that understudy train task=molecules/potentials made",

@@ -188,7 +188,7 @@ def _read_case(path: Path) -> object:
 
 def _read_library(path: Path) -> object:
     from experiments.screening.sources import open_source
-    from surrogates.properties.surrogate import MolecularSurrogate  # noqa: F401
+    from surrogates.properties.surrogate import PropertySurrogate  # noqa: F401
 
     source = open_source(path, "smiles")
     contents = []

@@ -22,10 +22,10 @@ from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
 from surrogates.fields.units import Affine, FieldUnits
-from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
-from surrogates.forecasts.model import WeatherScale
+from surrogates.forecasts.config import ForecastConfig, ForecastFacts, LeadBands
+from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise
@@ -33,38 +33,38 @@ from surrogates.meshes.facts import MeshConfig, MeshFacts, MeshScale
 from surrogates.meshes.network import MeshNetworkConfig
 from surrogates.meshes.surrogate import MeshSurrogate
 from surrogates.parameters.facts import InputScale, ParameterFacts
-from surrogates.parameters.network import ParametricConfig
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.network import ParameterConfig
+from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.facts import Head, PotentialConfig
 from surrogates.potentials.facts import PotentialFacts as PotentialFacts
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.properties.mpnn import Ensemble, MPNNConfig
-from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
+from surrogates.properties.surrogate import PropertyConfig, PropertyFacts, PropertySurrogate
 from surrogates.properties.training_domain import Domain
 
 SCORES = {"test/mae": 0.25}
 CALIBRATED = Conformal(1.7, 0.1, 0.2, 30)
 
 
-def molecular() -> MolecularSurrogate:
+def molecular() -> PropertySurrogate:
     """A gap of molecules of up to eight atoms."""
-    config = MolecularConfig(MPNNConfig(features=4, layers=1, readout=4), ensemble=2, buckets=1)
+    config = PropertyConfig(MPNNConfig(features=4, layers=1, readout=4), ensemble=2, buckets=1)
     domain = Domain.of(encode(["CCO", "CC=O"])[0])
     facts = PropertyFacts(
         config, {"gap": "eV"}, Standardise(("gap",), (7.0,), (1.5,)), {"gap": CALIBRATED}, (Bucket(8, 8),), domain,
         "ab" * 32, scores=SCORES,
     )  # fmt: skip
-    return MolecularSurrogate(Ensemble(config.network, 1, 2, nnx.Rngs(0)), facts)
+    return PropertySurrogate(Ensemble(config.network, 1, 2, nnx.Rngs(0)), facts)
 
 
-def potential() -> Potential:
+def potential() -> PotentialSurrogate:
     """Energies and forces of water."""
     network = PaiNNConfig(features=2, layers=1, cutoff_angstrom=3.0, basis_size=2)
     head = Head(References((1, 8), (-13.0, -2040.0), (-13.0, -2040.0)), "ab" * 32, energy=CALIBRATED, forces=CALIBRATED)
     facts = PotentialFacts(PotentialConfig(network=network), 0.5, {"main": head}, "main", 1.0, SCORES)
-    return Potential(facts.model(), facts)
+    return PotentialSurrogate(facts.model(), facts)
 
 
 def field() -> FieldSurrogate:
@@ -113,7 +113,7 @@ def mesh() -> MeshSurrogate:
     return MeshSurrogate(facts.model(), facts)
 
 
-def parametric() -> ParametricSurrogate:
+def parametric() -> ParameterSurrogate:
     """A force of a speed and two amplitudes."""
     layout = ParameterLayout(
         (
@@ -127,23 +127,23 @@ def parametric() -> ParametricSurrogate:
     inputs = InputScale((0.0,) * 3, (1.0,) * 3, (True, False, False), (False,) * 3, 0)
     box = Box(layout.columns, (0.1, -1.0, -1.0), (10.0, 1.0, 1.0))
     facts = ParameterFacts(
-        ParametricConfig(ensemble=2, width=4, layers=1), layout, inputs, Standardise(("force",), (3.0,), (2.0,)), box,
+        ParameterConfig(ensemble=2, width=4, layers=1), layout, inputs, Standardise(("force",), (3.0,), (2.0,)), box,
         "ab" * 32, {"force": CALIBRATED}, SCORES,
     )  # fmt: skip
-    return ParametricSurrogate(facts.model(), facts)
+    return ParameterSurrogate(facts.model(), facts)
 
 
-def weather() -> Forecaster:
+def weather() -> ForecastSurrogate:
     """Temperature and pressure on a grid of 4 x 8."""
     grid = WeatherGrid((-67.5, -22.5, 22.5, 67.5), tuple(45.0 * i for i in range(8)))
     channels = (Channel("temperature", 500.0), Channel("surface_pressure"))
     layout = WeatherLayout(grid, channels, calendar=False)
-    scale = WeatherScale((5.0, 100.0), (1.0, 20.0), (0,))
+    scale = ForecastScale((5.0, 100.0), (1.0, 20.0), (0,))
     bands = LeadBands(((1.0, 20.0),) * 2, ((1.5, 1.5),) * 2, 0.1, 30)
-    config = WeatherConfig(network=ConvConfig(width=2, blocks=1), steps=2)
+    config = ForecastConfig(network=ConvConfig(width=2, blocks=1), steps=2)
     facts = ForecastFacts(config, layout, scale, "ab" * 32, (270.0, 99_000.0), (290.0, 101_000.0), bands, SCORES)
     usual = np.broadcast_to(np.array([280.0, 1e5], np.float32), (1, 4, 8, 2))
-    return Forecaster(facts.model(usual), facts)
+    return ForecastSurrogate(facts.model(usual), facts)
 
 
 #: Kind of surrogate -> what makes one.

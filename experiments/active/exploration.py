@@ -20,7 +20,7 @@ from data.structures.table import Structures
 from data.terminal import progress_bar
 from experiments.active.selection import worst_atom
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 #: Shortest distance between atoms of a frame that is worth a calculation, Angstrom; the bond of H2 is 0.74.
 CLOSEST = 0.5
@@ -89,7 +89,7 @@ class Explored:
 
 
 def explore(
-    potential: Potential, labelled: Structures, config: ExploreConfig, seed: int, *, progress: bool = True
+    potential: PotentialSurrogate, labelled: Structures, config: ExploreConfig, seed: int, *, progress: bool = True
 ) -> Explored:
     """Run dynamics from labelled frames drawn at random, and estimate the uncertainty of every frame.
 

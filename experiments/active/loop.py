@@ -36,8 +36,8 @@ from simulators.structure_requests import refuse_cells
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.resuming import record_training_data
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import FineTuning, fit_potential
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
+from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.training_frames import fingerprint
 
 
@@ -94,7 +94,7 @@ class Outcome:
         stopped_by: criterion that ended the run: "goal", "labels" or "rounds".
     """
 
-    potential: Potential
+    potential: PotentialSurrogate
     frames: Structures
     rounds: list[dict[str, Any]]
     stopped_by: str
@@ -146,7 +146,7 @@ class ActiveLearning:
         self.audits: list[Audit] = []
         self.learned: list[Structures] = []
         self.core_seconds = 0.0
-        self.potential: Potential | None = None
+        self.potential: PotentialSurrogate | None = None
 
     @property
     def spent(self) -> int:
@@ -284,12 +284,12 @@ class ActiveLearning:
         """Train on all labels, from the last weights if there are any; a finished round is only loaded."""
         done = folder / "round.json"
         if done.exists():
-            self.potential = Potential.load(folder / "surrogate")
+            self.potential = PotentialSurrogate.load(folder / "surrogate")
             return
         with self.ledger.stage("training", item="label") as cost:
             table = Structures.concatenate(self.learned)
             cost.items = len(table)
-            self.potential, _ = fit_potential(
+            self.potential, _ = fit_potential_surrogate(
                 table,
                 None,
                 self.learner.potential,

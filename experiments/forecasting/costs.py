@@ -17,7 +17,7 @@ from experiments.comparison.contenders import Contender, Problem, Settings
 from experiments.comparison.result import Comparison, compare
 from simulators.atmosphere.core.regrid import regrid
 from surrogates.forecasts.networks.table import ARCHITECTURES
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 
 #: Variables whose errors are compared.
 COMPARED = ("temperature", "u_component_of_wind", "v_component_of_wind")
@@ -102,7 +102,7 @@ def relative_error(store: WindowStore) -> Any:
 
 
 def compare_with_core(
-    forecaster: Forecaster,
+    forecaster: ForecastSurrogate,
     core: SteppingCore,
     store: WindowStore,
     part: tuple[int, int],
@@ -171,7 +171,10 @@ def compare_with_core(
 
 
 def years_per_minute(
-    forecaster: Forecaster, core: SteppingCore, state: Float[np.ndarray, "latitude longitude channel"], batch: int
+    forecaster: ForecastSurrogate,
+    core: SteppingCore,
+    state: Float[np.ndarray, "latitude longitude channel"],
+    batch: int,
 ) -> tuple[float, float]:
     """Simulated years per minute of forecaster and core, summed over a batch, on the same processor cores."""
     states, times = np.repeat(state[None], batch, axis=0), np.repeat(np.datetime64("2001-01-01"), batch)

@@ -23,7 +23,7 @@ from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from experiments.forecasting.reference_states import part_of_training
 from experiments.forecasting.stability import out_of_range
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.saved import surrogate_directory
 
 #: Days between the nominal times of two states, so that each is a segment of its own.
@@ -77,7 +77,7 @@ class Drift:
         Raises:
             InputError: the forecaster or the windows are missing, do not fit one another, or no state was kept.
         """
-        forecaster = Forecaster.load(surrogate_directory(self.surrogate, "source.surrogate"))
+        forecaster = ForecastSurrogate.load(surrogate_directory(self.surrogate, "source.surrogate"))
         store = WindowStore.open(existing_file(self.path, "source.path"))
         forecaster.layout.refuse_other_states(store.layout, self.path, "those of the surrogate")
         if store.layout.calendar:
@@ -93,7 +93,7 @@ class Drift:
         )  # fmt: skip
 
     def _states(
-        self, forecaster: Forecaster, store: WindowStore
+        self, forecaster: ForecastSurrogate, store: WindowStore
     ) -> Iterator[Float[np.ndarray, "latitude longitude channel"]]:
         history, hours = forecaster.history, store.layout.step_hours
         every, steps = max(1, round(self.every * 24 / hours)), round(self.days * 24 / hours)

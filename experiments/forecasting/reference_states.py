@@ -26,7 +26,7 @@ from surrogates.forecasts.references import (
     Persistence,
 )
 from surrogates.forecasts.seeps import PrecipitationClimate, climates
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.forecasts.training_references import TrainingReferences
 
 Part = tuple[int, int]
@@ -167,7 +167,7 @@ def part_of_training(directory: Path, name: str, key: str) -> Part:
 
 
 def reference_states(
-    asked: AskedStates, truth: WindowStore, forecaster: Forecaster | None, directory: Path | None
+    asked: AskedStates, truth: WindowStore, forecaster: ForecastSurrogate | None, directory: Path | None
 ) -> ReferenceStates:
     """The states that references are made of, and those that are forecast.
 
@@ -208,7 +208,7 @@ def reference_states(
 
 
 def _windows(
-    asked: AskedStates, truth: WindowStore, forecaster: Forecaster | None, kept: TrainingReferences | None
+    asked: AskedStates, truth: WindowStore, forecaster: ForecastSurrogate | None, kept: TrainingReferences | None
 ) -> WindowStore | None:
     """The windows of the training: those that are named, those of the truth, or those at the recorded path."""
 

@@ -30,7 +30,7 @@ from surrogates.forecasts.metrics import zonal_spectrum
 from surrogates.forecasts.references import Regressed, leads
 from surrogates.forecasts.request_checks import refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.scores import CLIMATE, Protocol, ensemble_metrics, plain, score
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.overlap import UNSEEN
 
 #: Least number of members of a climatological ensemble, if the training has enough states.
@@ -103,7 +103,7 @@ class ForecastEvaluation:
 
 
 def evaluate_forecaster(
-    forecaster: Forecaster | None, directory: Path | None, node: DictConfig, run_dir: Path
+    forecaster: ForecastSurrogate | None, directory: Path | None, node: DictConfig, run_dir: Path
 ) -> tuple[Evaluation, dict[str, float]]:
     """Score a forecaster, and write `scores.zarr`, `scores.json` and the page.
 

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from data.sphere.states import WeatherLayout
 from data.sphere.windows import WindowStore
 from surrogates.forecasts.request_checks import NEAR
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 
 #: How far beyond the extremes of the training data a value may lie, in units of their range.
 MARGIN = NEAR
@@ -162,7 +162,7 @@ class LongRun:
 
 
 def out_of_range(
-    forecaster: Forecaster, states: Float[np.ndarray, "run time latitude longitude channel"]
+    forecaster: ForecastSurrogate, states: Float[np.ndarray, "run time latitude longitude channel"]
 ) -> Bool[np.ndarray, "run time channel"]:
     """Whether each channel of each state is not finite, or lies more than `MARGIN` beyond the training data."""
     low, high = np.array(forecaster.facts.low), np.array(forecaster.facts.high)
@@ -196,7 +196,7 @@ def runs_apart(store: WindowStore, states: int | None = None, mirror: bool = Fal
 
 
 def long_run(
-    forecaster: Forecaster,
+    forecaster: ForecastSurrogate,
     store: WindowStore,
     starts: Sequence[int],
     days: float,

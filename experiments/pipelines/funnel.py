@@ -23,7 +23,7 @@ from experiments.screening.hit_rates import Rate, break_even, enrichment, enrich
 from experiments.screening.ledger import result_parts
 from experiments.screening.readings import StandardForms
 from experiments.screening.run import Objective
-from surrogates.properties.surrogate import MolecularSurrogate
+from surrogates.properties.surrogate import PropertySurrogate
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Rechecked:
 
 
 def recheck(
-    surrogate: MolecularSurrogate,
+    surrogate: PropertySurrogate,
     label: Callable[[list[str], list[str]], SimulatedLabels],
     objective: Objective,
     targets: Sequence[str],

@@ -16,7 +16,7 @@ from data.files import listed_path
 from data.molecules.foreign import encode
 from experiments.pipelines import baselines
 from surrogates.learning.scores import scores, unit_suffix
-from surrogates.properties.surrogate import MolecularSurrogate
+from surrogates.properties.surrogate import PropertySurrogate
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class HeldOutLabels:
     fingerprints: Float[np.ndarray, "molecule bit"]
 
 
-def predict(surrogate: MolecularSurrogate, smiles: Sequence[str]) -> dict[str, np.ndarray]:
+def predict(surrogate: PropertySurrogate, smiles: Sequence[str]) -> dict[str, np.ndarray]:
     """Predictions of the surrogate for SMILES, in their order.
 
     Raises:
@@ -52,7 +52,7 @@ def predict(surrogate: MolecularSurrogate, smiles: Sequence[str]) -> dict[str, n
     return surrogate.predict_table(table)
 
 
-def evaluate(surrogate: MolecularSurrogate, case: HeldOutLabels, out: Path, *, seed: int) -> dict[str, float]:
+def evaluate(surrogate: PropertySurrogate, case: HeldOutLabels, out: Path, *, seed: int) -> dict[str, float]:
     """Score the surrogate and every baseline on the test part, and save every prediction.
 
     Args:
@@ -90,7 +90,7 @@ def evaluate(surrogate: MolecularSurrogate, case: HeldOutLabels, out: Path, *, s
 
 
 def learning_curve(
-    fit: Callable[[Int[np.ndarray, " train"]], MolecularSurrogate],
+    fit: Callable[[Int[np.ndarray, " train"]], PropertySurrogate],
     case: HeldOutLabels,
     counts: Sequence[int],
     *,

@@ -25,7 +25,7 @@ from simulators.campaigns.answers import answer_requests
 from simulators.campaigns.config import CampaignConfig
 
 if TYPE_CHECKING:
-    from surrogates.parameters.surrogate import ParametricSurrogate
+    from surrogates.parameters.surrogate import ParameterSurrogate
 
 STORE = "recheck.zarr"
 
@@ -68,7 +68,7 @@ class RecheckSettings:
 
 
 def recheck_designs(
-    surrogate: ParametricSurrogate,
+    surrogate: ParameterSurrogate,
     simulator: Simulator,
     out: Path,
     objective: Objective,
@@ -161,7 +161,7 @@ def recheck_metrics(frame: pd.DataFrame, targets: Sequence[str], objective: Obje
     return metrics
 
 
-def refuse_other(surrogate: ParametricSurrogate, simulator: Simulator) -> None:
+def refuse_other(surrogate: ParameterSurrogate, simulator: Simulator) -> None:
     """Refuse a simulator whose inputs or outputs do not match a surrogate.
 
     Raises:

@@ -34,7 +34,7 @@ from experiments.screening.sources import (
 from simulators.requests import Range
 
 if TYPE_CHECKING:
-    from surrogates.parameters.surrogate import ParametricSurrogate
+    from surrogates.parameters.surrogate import ParameterSurrogate
 
 #: Columns of the results, whose names no parameter may have.
 TAKEN = frozenset({"rank", "line", "prediction", "std", "interval", "low", "high", "in_domain", "score"})
@@ -334,7 +334,7 @@ def _refuse_taken(names: Sequence[str]) -> None:
         )
 
 
-def domain_ranges(surrogate: ParametricSurrogate) -> dict[str, Range]:
+def domain_ranges(surrogate: ParameterSurrogate) -> dict[str, Range]:
     """The training domain as ranges, which are logarithmic for inputs of which the surrogate takes the logarithm."""
     facts = surrogate.facts
     box = facts.domain

@@ -52,8 +52,8 @@ from surrogates.learning.learned_from import hash_keys, save_hashes
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.tracking import log_scores
-from surrogates.properties.fit import fit_molecular
-from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
+from surrogates.properties.fit import fit_property_surrogate
+from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
 from surrogates.properties.task import PropertyTask
 
 
@@ -168,14 +168,14 @@ def comparison(
 
 
 def pretrain(
-    labels: SimulatedLabels, model: MolecularConfig, config: TrainConfig, run_dir: Path, seed: int
-) -> MolecularSurrogate:
+    labels: SimulatedLabels, model: PropertyConfig, config: TrainConfig, run_dir: Path, seed: int
+) -> PropertySurrogate:
     """A surrogate of the cheap simulator; 5% of its labels stop the training early."""
     table = graphs(labels.smiles, "labels of the cheap simulator")
     order = np.random.default_rng(seed).permutation(len(labels.smiles))
     valid = max(1, len(order) // 20)
     split = Split.of({"train": order[valid:], "valid": order[:valid], "calibration": order[:0]})
-    return fit_molecular(
+    return fit_property_surrogate(
         table,
         labels.values,
         split,
@@ -259,10 +259,10 @@ def pipeline(config: DictConfig, run_dir: Path) -> None:
         cost.items = len(learned.smiles)
         pretrained = pretrain(learned, model_config, recipes["pretrain"], run_dir, seed)
 
-    def fit(train: np.ndarray, name: str) -> MolecularSurrogate:
+    def fit(train: np.ndarray, name: str) -> PropertySurrogate:
         table = graphs(case.smiles, "labels of the expensive simulator")
         split = Split.of({"train": train, "valid": train[:0], "calibration": case.parts["calibration"]})
-        return fit_molecular(
+        return fit_property_surrogate(
             table,
             dict(case.expensive),
             split,

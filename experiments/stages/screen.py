@@ -28,8 +28,8 @@ from surrogates.learning.devices import enable_compilation_cache
 from surrogates.saved import load_surrogate, read_card, surrogate_directory
 
 if TYPE_CHECKING:
-    from surrogates.parameters.surrogate import ParametricSurrogate
-    from surrogates.properties.surrogate import MolecularSurrogate
+    from surrogates.parameters.surrogate import ParameterSurrogate
+    from surrogates.properties.surrogate import PropertySurrogate
 
 #: Value of `candidates` for designs that are drawn instead of read.
 SAMPLED = "sampled"
@@ -105,14 +105,14 @@ def screen(config: DictConfig, run_dir: Path) -> None:
 
 
 def _screen_molecules(
-    surrogate: MolecularSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
+    surrogate: PropertySurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
 ) -> None:
     """Screen the molecules of a file or of a prepared library."""
     screen_file(surrogate, existing_file(settings.candidates, "candidates"), Path(settings.out), how)
 
 
 def _screen_designs(
-    surrogate: ParametricSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
+    surrogate: ParameterSurrogate, settings: ScreenSettings, how: ScreenConfig, config: DictConfig
 ) -> None:
     """Screen rows of parameters, and solve the best ones if a simulator is named.
 

@@ -24,7 +24,7 @@ from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 
 
-def fit_field(
+def fit_field_surrogate(
     train: Fields,
     valid: Fields | None,
     config: FieldConfig,

@@ -17,7 +17,7 @@ from data.fields.samples import Fields
 from data.reading import Reading
 from data.rejects import RejectLog
 from surrogates.fields.facts import FieldConfig, FieldSettings
-from surrogates.fields.fit import fit_field
+from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.networks.table import ARCHITECTURES
 from surrogates.fields.scores import score_fields
 from surrogates.fields.surrogate import FieldSurrogate
@@ -90,8 +90,8 @@ class FieldTask(SampleTask[Fields, FieldSurrogate]):
     def fit_samples(
         self, train: Fields, valid: Fields | None, run_dir: Path, **options: Any
     ) -> tuple[FieldSurrogate, FitResult]:
-        """See `surrogates.fields.fit.fit_field`."""
-        return fit_field(train, valid, self.config, self.training, run_dir, **options)
+        """See `surrogates.fields.fit.fit_field_surrogate`."""
+        return fit_field_surrogate(train, valid, self.config, self.training, run_dir, **options)
 
     def label_costs(self, samples: Fields) -> dict[str, float]:
         """`train/label_core_seconds`, if the file records the cost of all labels."""

@@ -36,7 +36,7 @@ from data.sphere.states import VARIABLES
 from data.sphere.windows import WindowStore
 from data.terminal import progress_bar
 from surrogates.forecasts.config import ClimateSettings, ForecastFacts
-from surrogates.forecasts.model import Usual, WeatherModel, rollout
+from surrogates.forecasts.model import ForecastModel, Usual, rollout
 from surrogates.forecasts.networks.harmonic_statistics import (
     FAINTEST,
     average_pairs,
@@ -45,7 +45,7 @@ from surrogates.forecasts.networks.harmonic_statistics import (
     mean_energy,
 )
 from surrogates.forecasts.sun import clock
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.checkpoints import NOTE, RESTORE, load_arrays, read_note, save_arrays
 from surrogates.learning.devices import is_first
 from surrogates.learning.interrupt import BrokenOff, Interrupt
@@ -80,7 +80,7 @@ class SpectralClimate:
     energy: Float[np.ndarray, "order degree channel"]
 
     @staticmethod
-    def of(model: WeatherModel, store: WindowStore, part: tuple[int, int]) -> SpectralClimate:
+    def of(model: ForecastModel, store: WindowStore, part: tuple[int, int]) -> SpectralClimate:
         """Statistics of the states of a part of a store."""
         measure = jax.jit(lambda states, days, seconds: _normalised_coefficients(model, states, days, seconds))
         zonal, energy, count = np.zeros(()), np.zeros(()), 0
@@ -105,7 +105,7 @@ class Adjusted:
         restarts: number of restarts of runs that had left the climatological range.
     """
 
-    forecaster: Forecaster
+    forecaster: ForecastSurrogate
     seconds: float
     core_seconds: float
     restarts: int
@@ -144,7 +144,7 @@ class _Target(NamedTuple):
 
 
 def adjust_climate(
-    forecaster: Forecaster,
+    forecaster: ForecastSurrogate,
     store: WindowStore,
     part: tuple[int, int],
     days: float,
@@ -249,11 +249,13 @@ def adjust_climate(
     assert model.shift is not None
     assert model.growth is not None
     model.shift[...], model.growth[...] = carry.shifts / last, carry.growths / last
-    adjusted = Forecaster(model, replace(facts, config=config))
+    adjusted = ForecastSurrogate(model, replace(facts, config=config))
     return Adjusted(adjusted, *spent(), int(carry.restarts))
 
 
-def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: float, facts: ForecastFacts) -> _Target:
+def _target(
+    model: ForecastModel, truth: SpectralClimate, gains: np.ndarray, dt: float, facts: ForecastFacts
+) -> _Target:
     assert model.harmonics is not None
     zonal = truth.zonal
     if facts.config.mirror:
@@ -279,7 +281,7 @@ def _target(model: WeatherModel, truth: SpectralClimate, gains: np.ndarray, dt: 
     return _Target(*(jnp.asarray(v, jnp.float32) for v in wide))
 
 
-def _begin(model: WeatherModel, past: Array, times: np.ndarray) -> _Carry:
+def _begin(model: ForecastModel, past: Array, times: np.ndarray) -> _Carry:
     assert model.shift is not None
     assert model.growth is not None
     shift, growth = jnp.zeros_like(model.shift[...]), jnp.zeros_like(model.growth[...])
@@ -340,7 +342,7 @@ def _advance(
 
 
 def _normalised_coefficients(
-    model: WeatherModel, states: Float[Array, "row latitude longitude channel"], days: Array, seconds: Array
+    model: ForecastModel, states: Float[Array, "row latitude longitude channel"], days: Array, seconds: Array
 ) -> Float[Array, "row order degree channel"]:
     """Spectral coefficients of anomalies, in units of the increment of a step."""
     assert model.harmonics is not None

@@ -17,7 +17,7 @@ from surrogates.forecasts.sun import clock
 MEMORY_BYTES = 4 << 30
 
 
-class WeatherBatch(NamedTuple):
+class ForecastBatch(NamedTuple):
     """A batch of windows.
 
     Attributes:
@@ -90,7 +90,7 @@ class WindowBatches:
         windows = len(self.starts)
         return -(-windows // self.size) if self.seed is None or windows < self.size else windows // self.size
 
-    def epoch(self, index: int) -> Iterator[WeatherBatch]:
+    def epoch(self, index: int) -> Iterator[ForecastBatch]:
         """The batches of an epoch; the seed and the index determine their order."""
         order, turned = self.starts, np.zeros(len(self.starts), bool)
         if self.seed is not None:
@@ -102,7 +102,7 @@ class WindowBatches:
             rows = slice(step * self.size, (step + 1) * self.size)
             yield self._batch(order[rows], turned[rows])
 
-    def _batch(self, starts: Int[np.ndarray, " n"], turned: Bool[np.ndarray, " n"]) -> WeatherBatch:
+    def _batch(self, starts: Int[np.ndarray, " n"], turned: Bool[np.ndarray, " n"]) -> ForecastBatch:
         weight = np.zeros(self.size, np.float32)
         weight[: len(starts)] = 1.0
         starts, turned = np.resize(starts, self.size), np.resize(turned, self.size)
@@ -120,7 +120,7 @@ class WindowBatches:
         if turned.any():
             states[turned] = self.store.layout.mirror(states[turned])
         days, seconds = clock(times)
-        return WeatherBatch(states, days, seconds, weight)
+        return ForecastBatch(states, days, seconds, weight)
 
     @property
     def _shape(self) -> tuple[int, ...]:

@@ -12,8 +12,8 @@ from jaxtyping import Float
 
 from data.plain import FLAT, OMIT_DEFAULT, written_as
 from data.sphere.states import WeatherLayout
-from surrogates.forecasts.loss import WeatherLossSettings
-from surrogates.forecasts.model import WeatherModel, WeatherScale
+from surrogates.forecasts.loss import ForecastLossSettings
+from surrogates.forecasts.model import ForecastModel, ForecastScale
 from surrogates.forecasts.networks.table import ARCHITECTURES
 from surrogates.learning.conformal import ALPHA, conformal_factor
 from surrogates.learning.normalise import refuse_unlike
@@ -42,7 +42,7 @@ class ClimateSettings:
 
 
 @dataclass(frozen=True)
-class WeatherSettings:
+class ForecastSettings:
     """Settings of a forecaster and of its training.
 
     Attributes:
@@ -81,7 +81,7 @@ class WeatherSettings:
     damping: float = 1.0
     truncation: int | None = None
     steps: int = 10
-    loss: WeatherLossSettings = field(default_factory=WeatherLossSettings, metadata=FLAT)
+    loss: ForecastLossSettings = field(default_factory=ForecastLossSettings, metadata=FLAT)
     climate: ClimateSettings = field(default_factory=ClimateSettings, metadata=FLAT)
 
     def __post_init__(self) -> None:
@@ -105,7 +105,7 @@ class WeatherSettings:
 
 
 @dataclass(frozen=True)
-class WeatherConfig(WeatherSettings):
+class ForecastConfig(ForecastSettings):
     """The settings, and the network of each member."""
 
     network: Annotated[Any, ARCHITECTURES] = field(kw_only=True)
@@ -188,9 +188,9 @@ class ForecastFacts:
         months: months of these states, 1 to 12; empty where `times_of_day` is.
     """
 
-    config: WeatherConfig
+    config: ForecastConfig
     layout: WeatherLayout
-    scale: WeatherScale
+    scale: ForecastScale
     labels_fingerprint: str
     low: tuple[float, ...]
     high: tuple[float, ...]
@@ -212,7 +212,7 @@ class ForecastFacts:
         usual: Float[np.ndarray, "hour latitude longitude channel"] | None = None,
         static: Float[np.ndarray, "latitude longitude static"] | None = None,
         seed: int = 0,
-    ) -> WeatherModel:
+    ) -> ForecastModel:
         """A model with fresh weights; usual states and static fields that are not passed are 0."""
         config, layout = self.config, self.layout
         if usual is None:
@@ -220,7 +220,7 @@ class ForecastFacts:
             usual = np.zeros((len(self.scale.hours), *shape), np.float32)
         if static is None:
             static = np.zeros((*layout.grid.shape, len(layout.static)), np.float32)
-        return WeatherModel(
+        return ForecastModel(
             config.network,
             layout,
             self.scale,

@@ -1,4 +1,4 @@
-"""Train a `Forecaster`: usual states and scales, then the networks, the adjustment of their climate, and bands."""
+"""Train a `ForecastSurrogate`: usual states and scales, networks, adjustment of their climate, and bands."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from data.sphere.statistics import Moments
 from data.sphere.windows import WindowStore
 from surrogates.forecasts.adjustment import adjust_climate
 from surrogates.forecasts.batches import WindowBatches
-from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
-from surrogates.forecasts.loss import WeatherLoss
-from surrogates.forecasts.model import WeatherModel, WeatherScale
+from surrogates.forecasts.config import ForecastConfig, ForecastFacts, LeadBands
+from surrogates.forecasts.loss import ForecastLoss
+from surrogates.forecasts.model import ForecastModel, ForecastScale
 from surrogates.forecasts.networks.harmonic_statistics import gain_units
 from surrogates.forecasts.networks.harmonics import Harmonics
 from surrogates.forecasts.request_checks import times_learned
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.devices import data_mesh
 from surrogates.learning.loop import FitResult, TrainConfig, fit
 
@@ -62,8 +62,8 @@ def usual_states(
 
 
 def scale_of(
-    store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], config: WeatherConfig
-) -> WeatherScale:
+    store: WindowStore, part: Part, usual: np.ndarray, hours: tuple[int, ...], config: ForecastConfig
+) -> ForecastScale:
     """Scales of anomalies and of their increments in a step.
 
     Raises:
@@ -87,7 +87,7 @@ def scale_of(
             moments.add(window[-1:] - before)
             last = start
         statistics = moments.statistics()
-        return WeatherScale(statistics.std, statistics.increment_std, (0,), day, weights, seasons)
+        return ForecastScale(statistics.std, statistics.increment_std, (0,), day, weights, seasons)
     begins = {a for a, _ in store.segments}
     for rows, states in store.blocks(part):
         if rows.start in begins:
@@ -96,7 +96,7 @@ def scale_of(
         at = np.searchsorted(hours, stamp) if len(hours) > 1 else np.zeros(len(states), int)
         moments.add(states - usual[at])
     statistics = moments.statistics()
-    return WeatherScale(statistics.std, statistics.increment_std, hours, seasons=seasons)
+    return ForecastScale(statistics.std, statistics.increment_std, hours, seasons=seasons)
 
 
 def slow_parts(
@@ -134,20 +134,20 @@ def slow_parts(
     )
 
 
-def fit_weather(
+def fit_forecast_surrogate(
     store: WindowStore,
     train: Part,
     valid: Part | None,
-    config: WeatherConfig,
+    config: ForecastConfig,
     training: TrainConfig,
     run_dir: Path,
     *,
     calibration: Part | None = None,
     also: tuple[WindowStore, ...] = (),
-    init: Forecaster | None = None,
+    init: ForecastSurrogate | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
-) -> tuple[Forecaster, FitResult]:
+) -> tuple[ForecastSurrogate, FitResult]:
     """Train a forecaster on a record of states.
 
     Args:
@@ -193,7 +193,7 @@ def fit_weather(
         harmonics = Harmonics(layout.grid, config.truncation)
         spectral_unit = gain_units(harmonics, store, train, np.array(scale.increment_std))
     try:
-        loss = WeatherLoss.of(config.loss, layout, zonal_unit, spectral_unit, noisy=config.noise_dims > 0)
+        loss = ForecastLoss.of(config.loss, layout, zonal_unit, spectral_unit, noisy=config.noise_dims > 0)
     except ValueError as error:
         raise InputError(str(error), where="model.loss") from error
     # The climate is adjusted once the networks are trained, so training begins without the adjustment.
@@ -223,8 +223,8 @@ def fit_weather(
     if init is not None:
         _take_over(model, init)
     result = fit(model, loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
-    assert isinstance(result.model, WeatherModel)
-    forecaster = Forecaster(result.model, facts)
+    assert isinstance(result.model, ForecastModel)
+    forecaster = ForecastSurrogate(result.model, facts)
     if config.climate.days:
         adjusted = adjust_climate(
             forecaster, store, train, config.climate.days, config.climate.runs, run_dir, seed=training.seed,
@@ -266,7 +266,7 @@ def _refuse_unlike_halves(store: WindowStore) -> None:
         )
 
 
-def _take_over(model: WeatherModel, init: Forecaster) -> None:
+def _take_over(model: ForecastModel, init: ForecastSurrogate) -> None:
     """Copy the weights, usual states and static fields of a forecaster into a model.
 
     Raises:
@@ -284,7 +284,7 @@ def _take_over(model: WeatherModel, init: Forecaster) -> None:
 
 
 def forecast_errors(
-    forecaster: Forecaster, store: WindowStore, part: Part, steps: int, most: int = CALIBRATED
+    forecaster: ForecastSurrogate, store: WindowStore, part: Part, steps: int, most: int = CALIBRATED
 ) -> Float[np.ndarray, "forecast lead latitude longitude channel"]:
     """Errors (forecast - truth) of forecasts whose starts are spread evenly over a part, in the units of the channels.
 

@@ -22,9 +22,9 @@ from jaxtyping import Array, Float
 
 from data.plain import FLAT
 from data.sphere.states import PRESSURE_UNITS, WeatherLayout
-from surrogates.forecasts.batches import WeatherBatch
+from surrogates.forecasts.batches import ForecastBatch
 from surrogates.forecasts.crps import fair_crps
-from surrogates.forecasts.model import WeatherModel
+from surrogates.forecasts.model import ForecastModel
 from surrogates.forecasts.sun import later
 from surrogates.learning.step import Stats
 
@@ -32,7 +32,7 @@ LEVEL_WEIGHTS = ("equal", "mass")
 
 
 @dataclass(frozen=True)
-class WeatherLossSettings:
+class ForecastLossSettings:
     """Settings of the loss, which do not depend on the states.
 
     Attributes:
@@ -84,7 +84,7 @@ class WeatherLossSettings:
 
 
 @dataclass(frozen=True)
-class WeatherLoss:
+class ForecastLoss:
     """The loss that training minimises.
 
     Attributes:
@@ -95,7 +95,7 @@ class WeatherLoss:
         spectral_unit: unit of the errors of harmonics, by zonal wavenumber, total wavenumber and channel; 1 if empty.
     """
 
-    settings: WeatherLossSettings = field(default_factory=lambda: WeatherLossSettings(draws=1), metadata=FLAT)
+    settings: ForecastLossSettings = field(default_factory=lambda: ForecastLossSettings(draws=1), metadata=FLAT)
     channel_weights: tuple[float, ...] = ()
     zonal_unit: tuple[tuple[float, ...], ...] = ()
     spectral_unit: tuple[tuple[tuple[float, ...], ...], ...] = ()
@@ -103,7 +103,7 @@ class WeatherLoss:
     @classmethod
     def of(
         cls,
-        settings: WeatherLossSettings,
+        settings: ForecastLossSettings,
         layout: WeatherLayout,
         zonal_unit: Float[np.ndarray, "latitude channel"] | None = None,
         spectral_unit: Float[np.ndarray, "wavenumber degree channel"] | None = None,
@@ -139,10 +139,10 @@ class WeatherLoss:
         return (jnp.arange(self.settings.unroll) < number).astype(jnp.float32)
 
     def __call__(
-        self, model: nnx.Module, batch: WeatherBatch, key: jax.Array, progress: jax.Array
+        self, model: nnx.Module, batch: ForecastBatch, key: jax.Array, progress: jax.Array
     ) -> tuple[jax.Array, Stats]:
         """The loss, averaged over rows, members and steps that count, and its statistics."""
-        assert isinstance(model, WeatherModel)
+        assert isinstance(model, ForecastModel)
         frames, weight = jnp.asarray(batch.frames), jnp.asarray(batch.weight)
         rows, draws = len(frames), self.settings.draws
         start_key, noise_key = jax.random.split(key)
@@ -195,7 +195,7 @@ class WeatherLoss:
         return value, {"loss": (value * total, total), "first_step": (first, total)}
 
     def _errors(
-        self, model: WeatherModel, new: Float[Array, "member drawn latitude longitude channel"], truth: Array
+        self, model: ForecastModel, new: Float[Array, "member drawn latitude longitude channel"], truth: Array
     ) -> Float[Array, "member batch"]:
         """The loss of each row of one step."""
         area = jnp.asarray(model.layout.grid.weights, jnp.float32)[..., None]

@@ -32,7 +32,7 @@ MOST_EXCESS, ZONAL_RATE, WAVES_RATE = 20.0, 0.02, 0.1
 
 
 @dataclass(frozen=True)
-class WeatherScale:
+class ForecastScale:
     """Scales of the channels, and which states are usual.
 
     Attributes:
@@ -72,7 +72,7 @@ class Usual(nnx.Variable[Array]):
     """Arrays that are saved with the weights and not trained, such as usual states and static fields."""
 
 
-class WeatherModel(nnx.Module):
+class ForecastModel(nnx.Module):
     """Networks of one shape with different initial weights, stacked along the first axis of each weight.
 
     Args:
@@ -98,7 +98,7 @@ class WeatherModel(nnx.Module):
         self,
         config: SphereConfig,
         layout: WeatherLayout,
-        scale: WeatherScale,
+        scale: ForecastScale,
         usual: Float[np.ndarray, "hour latitude longitude channel"],
         static: Float[np.ndarray, "latitude longitude static"],
         rngs: nnx.Rngs,
@@ -247,7 +247,7 @@ class WeatherModel(nnx.Module):
 
 
 def rollout(
-    model: WeatherModel,
+    model: ForecastModel,
     past: Float[Array, "member batch frame latitude longitude channel"],
     days: Int[Array, " batch"],
     seconds: Int[Array, " batch"],

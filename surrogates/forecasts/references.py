@@ -1,6 +1,6 @@
 """Reference forecasts: persistence, climatology, and linear models of the leading patterns of anomalies.
 
-Each has `forecast_arrays` as a `Forecaster` does, so that an evaluation treats all of them alike.
+Each has `forecast_arrays` as a `ForecastSurrogate` does, so that an evaluation treats all of them alike.
 """
 
 from __future__ import annotations

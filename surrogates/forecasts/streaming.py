@@ -21,7 +21,7 @@ from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES
 from data.sphere.windows import WindowStore
 from data.store.synced_zarr import SyncedStore
 from surrogates.forecasts.request_checks import refuse_other_times, whole_number
-from surrogates.forecasts.surrogate import MEMBER, Forecaster
+from surrogates.forecasts.surrogate import MEMBER, ForecastSurrogate
 
 #: Suffix of the file beside the store that records what the store holds and which forecasts are complete.
 NOTE = ".progress.json"
@@ -31,7 +31,7 @@ RESTORE = "Restore it from a copy, or remove the store and forecast again"
 
 
 def forecast_to_zarr(
-    forecaster: Forecaster,
+    forecaster: ForecastSurrogate,
     store: WindowStore,
     starts: Int[np.ndarray, " start"],
     steps: int,
@@ -165,13 +165,13 @@ def _read_note(beside: Path) -> dict[str, Any]:
         return note
 
 
-def _dims(forecaster: Forecaster, name: str, members: int) -> list[str]:
+def _dims(forecaster: ForecastSurrogate, name: str, members: int) -> list[str]:
     several = [MEMBER] if members > 1 else []
     level = [LEVEL] if forecaster.layout.levels(name) else []
     return [TIME, *several, LEAD, *level, LATITUDE, LONGITUDE]
 
 
-def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, members: int, chunk: int) -> None:
+def _create(path: Path, forecaster: ForecastSurrogate, times: np.ndarray, steps: int, members: int, chunk: int) -> None:
     """Create the store: arrays of NaN, and the coordinates."""
     layout = forecaster.layout
     group: Any = zarr.create_group(SyncedStore(path), attributes={"Conventions": "CF-1.11", **layout.attrs})
@@ -207,7 +207,7 @@ def _create(path: Path, forecaster: Forecaster, times: np.ndarray, steps: int, m
         )  # fmt: skip
 
 
-def _put(group: Any, forecaster: Forecaster, number: int, lead: int, part: np.ndarray, members: int) -> None:
+def _put(group: Any, forecaster: ForecastSurrogate, number: int, lead: int, part: np.ndarray, members: int) -> None:
     """Write some leads of one forecast, (member, lead, latitude, longitude, channel)."""
     layout = forecaster.layout
     ends = slice(lead, lead + part.shape[1])

@@ -26,7 +26,7 @@ from data.errors import InputError
 from data.spec import Coordinate, SimulationError, Spec, Variable, check
 from data.sphere.states import LATITUDE, LEAD, LEVEL, LONGITUDE, TIME, VARIABLES, is_amount
 from surrogates.forecasts.config import ForecastFacts
-from surrogates.forecasts.model import WeatherModel, rollout
+from surrogates.forecasts.model import ForecastModel, rollout
 from surrogates.forecasts.request_checks import labelled_state, refuse_beyond, refuse_other_times, whole_number
 from surrogates.forecasts.sun import clock
 from surrogates.learning.box import IN_DOMAIN, OutOfDomainWarning
@@ -39,7 +39,7 @@ MEMBER = "number"
 NOMINAL = np.datetime64("2001-01-01", "ns")
 
 
-class Forecaster(TrainedSurrogate[WeatherModel, ForecastFacts]):
+class ForecastSurrogate(TrainedSurrogate[ForecastModel, ForecastFacts]):
     """A trained weather model with its facts; a `simulators.adapter.Simulator`.
 
     Args:
@@ -50,7 +50,7 @@ class Forecaster(TrainedSurrogate[WeatherModel, ForecastFacts]):
     KIND = "forecasts"
     FACTS = ForecastFacts
 
-    def __init__(self, model: WeatherModel, facts: ForecastFacts) -> None:
+    def __init__(self, model: ForecastModel, facts: ForecastFacts) -> None:
         super().__init__(model, facts)
         self._compiled: dict[int, Any] = {}
 
@@ -310,7 +310,7 @@ class Forecaster(TrainedSurrogate[WeatherModel, ForecastFacts]):
         return named
 
     def predict(self, batch: Any) -> dict[str, np.ndarray]:
-        """Outputs for a `WeatherBatch`; frames of the batch after the history are ignored.
+        """Outputs for a `ForecastBatch`; frames of the batch after the history are ignored.
 
         `in_domain` is left out: a batch may hold states of any kind; `simulate` gives it.
         """

@@ -18,12 +18,12 @@ from data.settings import MISSING, build, existing_file
 from data.spec import content_hash
 from data.sphere.windows import WindowStore
 from data.splits import counts
-from surrogates.forecasts.config import WeatherConfig, WeatherSettings
-from surrogates.forecasts.fit import fit_weather
+from surrogates.forecasts.config import ForecastConfig, ForecastSettings
+from surrogates.forecasts.fit import fit_forecast_surrogate
 from surrogates.forecasts.networks.table import ARCHITECTURES
 from surrogates.forecasts.references import ClimatologyForecast, Forecasts, Persistence
 from surrogates.forecasts.scores import Protocol, plain, score
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.forecasts.training_references import TrainingReferences
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.loop import FitResult, TrainConfig
@@ -38,7 +38,7 @@ SCORED = 100
 
 
 @dataclass(frozen=True)
-class WindowData:
+class ForecastData:
     """The training data; the keys of `data` for forecasters
 
     Attributes:
@@ -85,7 +85,7 @@ class TrainingWindows:
 
 
 @dataclass(frozen=True)
-class WindowParts:
+class ForecastParts:
     """The parts of the states.
 
     Attributes:
@@ -103,7 +103,7 @@ class WindowParts:
 
 
 @dataclass(frozen=True)
-class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
+class ForecastTask(Task[TrainingWindows, ForecastParts, ForecastSurrogate]):
     """A training on states in the order of time, from fresh weights or from those of a trained forecaster.
 
     Attributes:
@@ -113,29 +113,29 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
         init: forecaster to continue from, if any.
     """
 
-    data: WindowData
-    config: WeatherConfig
+    data: ForecastData
+    config: ForecastConfig
     training: TrainConfig
-    init: Forecaster | None = None
+    init: ForecastSurrogate | None = None
 
     KIND = "forecasts"
-    DATA = WindowData
+    DATA = ForecastData
     EVALUATED_WITH = frozenset()
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
-        data = build(WindowData, settings["data"], where="data")
+        data = build(ForecastData, settings["data"], where="data")
         config = cls.model_settings(settings["model"])
         training = build(TrainConfig, settings["train"], where="train")
         tuned = settings["tune"]["surrogate"]
-        init = None if tuned is None else Forecaster.load(surrogate_directory(tuned, "tune.surrogate"))
+        init = None if tuned is None else ForecastSurrogate.load(surrogate_directory(tuned, "tune.surrogate"))
         return cls(data, config, training, init)
 
     @staticmethod
-    def model_settings(node: Mapping[str, Any]) -> WeatherConfig:
+    def model_settings(node: Mapping[str, Any]) -> ForecastConfig:
         """The settings of the surrogate; see `Task.model_settings`."""
-        return settings_of_surrogate(WeatherSettings, WeatherConfig, node, ARCHITECTURES)
+        return settings_of_surrogate(ForecastSettings, ForecastConfig, node, ARCHITECTURES)
 
     @classmethod
     def unused_in_training(cls, settings: Mapping[str, Any]) -> dict[str, str]:
@@ -152,15 +152,15 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
             store, tuple(WindowStore.open(existing_file(path, "data.also")) for path in self.data.also)
         )
 
-    def split(self, data: TrainingWindows, run_dir: Path, *, progress: bool = True) -> WindowParts:
+    def split(self, data: TrainingWindows, run_dir: Path, *, progress: bool = True) -> ForecastParts:
         """Split the states into parts that follow each other in time."""
-        return WindowParts(data, split_in_time(len(data.store), self.data.parts))
+        return ForecastParts(data, split_in_time(len(data.store), self.data.parts))
 
-    def rows(self, parts: WindowParts) -> dict[str, list[int]]:
+    def rows(self, parts: ForecastParts) -> dict[str, list[int]]:
         """[start, stop) of each part."""
         return {name: list(span) for name, span in parts.spans.items()}
 
-    def identity(self, parts: WindowParts) -> dict[str, str]:
+    def identity(self, parts: ForecastParts) -> dict[str, str]:
         """Hashes of the states, of the settings, and of the forecaster to continue from."""
         return {
             "states": "".join(s.fingerprint for s in (parts.read.store, *parts.read.also)),
@@ -169,9 +169,9 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
             "first weights": "" if self.init is None else self.init.fingerprint,
         }
 
-    def fit(self, parts: WindowParts, run_dir: Path, *, progress: bool = True) -> tuple[Forecaster, FitResult]:
+    def fit(self, parts: ForecastParts, run_dir: Path, *, progress: bool = True) -> tuple[ForecastSurrogate, FitResult]:
         """Train a forecaster and calibrate its bands; see `surrogates.forecasts.fit`."""
-        return fit_weather(
+        return fit_forecast_surrogate(
             parts.read.store,
             parts.spans["train"],
             parts.span("valid"),
@@ -184,7 +184,7 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
             progress=progress,
         )
 
-    def costs(self, parts: WindowParts, result: FitResult) -> dict[str, float]:
+    def costs(self, parts: ForecastParts, result: FitResult) -> dict[str, float]:
         """The number of training states, and the costs with those of the forecaster to continue from."""
         stores = (parts.read.store, *parts.read.also)
         start, stop = parts.spans["train"]
@@ -198,7 +198,7 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
             metrics["train/label_core_seconds"] = labels
         return metrics
 
-    def score(self, surrogate: Forecaster, parts: WindowParts) -> dict[str, float]:
+    def score(self, surrogate: ForecastSurrogate, parts: ForecastParts) -> dict[str, float]:
         """Scores of the test part by lead, or without one of the validation part."""
         for name in ("test", VALIDATION):
             span = parts.span(name)
@@ -206,7 +206,9 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
                 return score_part(surrogate, parts.read.store, parts.spans["train"], span, name)
         return {}
 
-    def save(self, surrogate: Forecaster, parts: WindowParts, metrics: Mapping[str, float], directory: Path) -> None:
+    def save(
+        self, surrogate: ForecastSurrogate, parts: ForecastParts, metrics: Mapping[str, float], directory: Path
+    ) -> None:
         """Save the forecaster with its metrics and its training references."""
         surrogate.with_facts(scores=metrics).save(directory)
         TrainingReferences.of(parts.read.store, dict(parts.spans), self.config.steps).save(directory)
@@ -214,7 +216,7 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
     @classmethod
     def evaluate(
         cls,
-        surrogate: Forecaster,
+        surrogate: ForecastSurrogate,
         files: Sequence[Path],
         settings: Mapping[str, Any],
         rejects: RejectLog | None,
@@ -237,7 +239,11 @@ class ForecastTask(Task[TrainingWindows, WindowParts, Forecaster]):
 
 
 def score_part(
-    forecaster: Forecaster, store: WindowStore, train: tuple[int, int], test: tuple[int, int], prefix: str = "test"
+    forecaster: ForecastSurrogate,
+    store: WindowStore,
+    train: tuple[int, int],
+    test: tuple[int, int],
+    prefix: str = "test",
 ) -> dict[str, float]:
     """Scores of a forecaster, of persistence and of climatology on one part, with keys under a prefix."""
     climatology = store.climatology(train)

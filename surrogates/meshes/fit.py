@@ -111,7 +111,7 @@ class MeshLoss:
         return value, {"loss": (value * count, count), "fields": (a * count, count), "scalars": (b * count, count)}
 
 
-def fit_mesh(
+def fit_mesh_surrogate(
     train: MeshSamples,
     valid: MeshSamples | None,
     config: MeshConfig,

@@ -18,7 +18,7 @@ from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.sample_task import SampleTask
 from surrogates.meshes.facts import MeshConfig
-from surrogates.meshes.fit import fit_mesh
+from surrogates.meshes.fit import fit_mesh_surrogate
 from surrogates.meshes.network import MeshNetworkConfig
 from surrogates.meshes.scores import score_meshes
 from surrogates.meshes.surrogate import MeshSurrogate
@@ -71,8 +71,8 @@ class MeshTask(SampleTask[MeshSamples, MeshSurrogate]):
     def fit_samples(
         self, train: MeshSamples, valid: MeshSamples | None, run_dir: Path, **options: Any
     ) -> tuple[MeshSurrogate, FitResult]:
-        """See `surrogates.meshes.fit.fit_mesh`."""
-        return fit_mesh(train, valid, self.config, self.training, run_dir, **options)
+        """See `surrogates.meshes.fit.fit_mesh_surrogate`."""
+        return fit_mesh_surrogate(train, valid, self.config, self.training, run_dir, **options)
 
     def label_costs(self, samples: MeshSamples) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""

@@ -16,7 +16,7 @@ from surrogates.learning.box import Box
 from surrogates.learning.conformal import Conformal
 from surrogates.learning.normalise import Standardise, constant, moments, refuse_not_positive, refuse_unlike
 from surrogates.learning.rung import Line
-from surrogates.parameters.network import ParametricConfig, Perceptrons
+from surrogates.parameters.network import ParameterConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
 
 #: A positive input whose largest value over the smallest exceeds this ratio is replaced by its logarithm.
@@ -98,7 +98,7 @@ class ParameterFacts:
             learn what it leaves, which `outputs` scales; None if they learn the targets themselves.
     """
 
-    config: ParametricConfig
+    config: ParameterConfig
     layout: ParameterLayout
     inputs: InputScale
     outputs: Standardise

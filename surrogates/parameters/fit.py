@@ -1,4 +1,4 @@
-"""Training of a `ParametricSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
+"""Training of a `ParameterSurrogate`: the scales are fitted first, then the networks are trained and calibrated."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from surrogates.learning.loop import FitResult, Stats, TrainConfig, fit
 from surrogates.learning.normalise import Standardise
 from surrogates.learning.rung import Line
 from surrogates.parameters.facts import InputScale, ParameterFacts
-from surrogates.parameters.network import ParametricConfig, Perceptrons
+from surrogates.parameters.network import ParameterConfig, Perceptrons
 from surrogates.parameters.quantities import Quantities
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.surrogate import ParameterSurrogate
 
 
 class RowBatch(NamedTuple):
@@ -104,10 +104,10 @@ class MeanSquare:
         return total / jnp.maximum(count, 1.0), {"loss": (total, count)}
 
 
-def fit_parametric(
+def fit_parameter_surrogate(
     train: ParameterTable,
     valid: ParameterTable | None,
-    config: ParametricConfig,
+    config: ParameterConfig,
     training: TrainConfig,
     run_dir: Path,
     *,
@@ -115,7 +115,7 @@ def fit_parametric(
     linear: bool = False,
     mesh: Mesh | None = None,
     progress: bool = True,
-) -> tuple[ParametricSurrogate, FitResult]:
+) -> tuple[ParameterSurrogate, FitResult]:
     """Train a surrogate of numbers or curves as functions of parameters, and calibrate it.
 
     Args:
@@ -162,13 +162,13 @@ def fit_parametric(
     loss = MeanSquare(config.noise)
     result = fit(facts.model(training.seed), loss, learn, check, training, run_dir, mesh=mesh, progress=progress)
     assert isinstance(result.model, Perceptrons)
-    surrogate = ParametricSurrogate(result.model, facts)
+    surrogate = ParameterSurrogate(result.model, facts)
     if calibration is not None:
         surrogate = surrogate.with_facts(conformal=calibrate_intervals(surrogate, calibration))
     return surrogate, result
 
 
-def calibrate_intervals(surrogate: ParametricSurrogate, table: ParameterTable) -> dict[str, Conformal]:
+def calibrate_intervals(surrogate: ParameterSurrogate, table: ParameterTable) -> dict[str, Conformal]:
     """Calibrate the intervals of each target on held-out samples.
 
     Raises:

@@ -24,7 +24,7 @@ ACTIVATIONS = tuple(FUNCTIONS)
 
 
 @dataclass(frozen=True)
-class ParametricConfig:
+class ParameterConfig:
     """Settings of a parametric surrogate.
 
     Attributes:
@@ -76,7 +76,7 @@ class Perceptron(nnx.Module):
         rngs: random numbers for the initial weights.
     """
 
-    def __init__(self, features: int, targets: int, config: ParametricConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, features: int, targets: int, config: ParameterConfig, rngs: nnx.Rngs) -> None:
         sizes = (features, *(config.width,) * config.layers)
         self.hidden = nnx.List([nnx.Linear(a, b, rngs=rngs) for a, b in pairwise(sizes)])
         self.out = nnx.Linear(sizes[-1], targets, rngs=rngs)
@@ -99,7 +99,7 @@ class Perceptrons(nnx.Module):
         rngs: random numbers for the initial weights.
     """
 
-    def __init__(self, features: int, targets: int, config: ParametricConfig, rngs: nnx.Rngs) -> None:
+    def __init__(self, features: int, targets: int, config: ParameterConfig, rngs: nnx.Rngs) -> None:
         self.members = config.ensemble
         self.networks = stack_members(lambda rngs: Perceptron(features, targets, config, rngs), self.members, rngs)
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from data.parameters import ParameterLayout
-from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.network import ParameterConfig
 
 Columns = Float[np.ndarray, "*batch target"]
 
@@ -32,7 +32,7 @@ class Quantities:
     shares: tuple[tuple[slice, int], ...]
 
     @staticmethod
-    def of(layout: ParameterLayout, config: ParametricConfig) -> Quantities:
+    def of(layout: ParameterLayout, config: ParameterConfig) -> Quantities:
         """The conversion that the settings ask for.
 
         Raises:

@@ -6,10 +6,10 @@ import numpy as np
 
 from data.parameters import ParameterTable
 from surrogates.learning.scores import scores
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.surrogate import ParameterSurrogate
 
 
-def score_parameters(surrogate: ParametricSurrogate, table: ParameterTable, prefix: str) -> dict[str, float]:
+def score_parameters(surrogate: ParameterSurrogate, table: ParameterTable, prefix: str) -> dict[str, float]:
     """Scores on samples, in the units of the outputs; if there are several outputs, the keys contain their names.
 
     Besides those of `surrogates.learning.scores`: `relative_error`, the mean of |error| / |truth|, and

@@ -26,7 +26,7 @@ BATCH = 8192
 SMALL_BATCH = 64
 
 
-class ParametricSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
+class ParameterSurrogate(TrainedSurrogate[Perceptrons, ParameterFacts]):
     """A trained ensemble, which implements `surrogates.trained.Surrogate`.
 
     Args:

@@ -22,10 +22,10 @@ from surrogates.learning.overlap import Overlap
 from surrogates.learning.parts import PartedData, read_samples, say_other_labels, score_apart
 from surrogates.learning.rung import FittedRung, Rung
 from surrogates.learning.sample_task import SampleTask, target_columns
-from surrogates.parameters.fit import fit_parametric
-from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.fit import fit_parameter_surrogate
+from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.scores import score_parameters
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.surrogate import ParameterSurrogate
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class ParameterData(PartedData):
 
 
 @dataclass(frozen=True)
-class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
+class ParameterTask(SampleTask[ParameterTable, ParameterSurrogate]):
     """A training on rows of numbers; see `SampleTask`.
 
     Attributes:
@@ -51,7 +51,7 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
     """
 
     data: ParameterData
-    config: ParametricConfig
+    config: ParameterConfig
     training: TrainConfig
     linear: bool = False
 
@@ -66,9 +66,9 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
         return replace(super().of(settings), linear=isinstance(on, FittedRung))
 
     @staticmethod
-    def model_settings(node: Mapping[str, Any]) -> ParametricConfig:
+    def model_settings(node: Mapping[str, Any]) -> ParameterConfig:
         """The settings of the surrogate; see `Task.model_settings`."""
-        return build(ParametricConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
+        return build(ParameterConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
 
     def read_file(self, path: Path) -> tuple[ParameterTable, list[tuple[int, str]]]:
         """The records of a store, and (row, reason) of each record that was left out."""
@@ -85,9 +85,9 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
 
     def fit_samples(
         self, train: ParameterTable, valid: ParameterTable | None, run_dir: Path, **options: Any
-    ) -> tuple[ParametricSurrogate, FitResult]:
-        """See `surrogates.parameters.fit.fit_parametric`."""
-        return fit_parametric(train, valid, self.config, self.training, run_dir, linear=self.linear, **options)
+    ) -> tuple[ParameterSurrogate, FitResult]:
+        """See `surrogates.parameters.fit.fit_parameter_surrogate`."""
+        return fit_parameter_surrogate(train, valid, self.config, self.training, run_dir, linear=self.linear, **options)
 
     def label_costs(self, samples: ParameterTable) -> dict[str, float]:
         """The number of failures, and the processor time of all labels with that of the failures, in s."""
@@ -97,14 +97,14 @@ class ParameterTask(SampleTask[ParameterTable, ParametricSurrogate]):
         }
 
     @staticmethod
-    def score_samples(surrogate: ParametricSurrogate, samples: ParameterTable, prefix: str) -> dict[str, float]:
+    def score_samples(surrogate: ParameterSurrogate, samples: ParameterTable, prefix: str) -> dict[str, float]:
         """See `score_parameters`."""
         return score_parameters(surrogate, samples, prefix)
 
     @classmethod
     def evaluate(
         cls,
-        surrogate: ParametricSurrogate,
+        surrogate: ParameterSurrogate,
         files: Sequence[Path],
         settings: Mapping[str, Any],
         rejects: RejectLog | None,

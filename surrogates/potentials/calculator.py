@@ -16,7 +16,7 @@ from data.structures.frame_names import FrameKeys, total_charge, unpaired_electr
 from data.structures.table import Structures
 from simulators.adapter import Simulator
 from surrogates.potentials.spec import OUTPUTS
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 
 class PotentialCalculator(Calculator):
@@ -36,9 +36,9 @@ class PotentialCalculator(Calculator):
             differences.
     """
 
-    def __init__(self, potential: Potential | Path | str, baseline: Simulator | None = None) -> None:
+    def __init__(self, potential: PotentialSurrogate | Path | str, baseline: Simulator | None = None) -> None:
         super().__init__()
-        self.potential = Potential.load(Path(potential)) if isinstance(potential, str | Path) else potential
+        self.potential = PotentialSurrogate.load(Path(potential)) if isinstance(potential, str | Path) else potential
         if baseline is not None:
             self.potential = self.potential.with_baseline(baseline)
         self.implemented_properties = [*(v.name for v in self.potential.spec.outputs), "free_energy", "stress"]
@@ -67,7 +67,7 @@ class PotentialCalculator(Calculator):
 
         Raises:
             PropertyNotImplementedError: a stress is requested, and the atoms are not periodic in three directions.
-            SimulationError: as `Potential.simulate`; and if the charge is no integer or ambiguous.
+            SimulationError: as `PotentialSurrogate.simulate`; and if the charge is no integer or ambiguous.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         now = self.atoms

@@ -1,4 +1,4 @@
-"""Training of a `Potential`: reference energies of atoms, then networks on the residuals, then error bars.
+"""Training of a `PotentialSurrogate`: reference energies of atoms, then networks on the residuals, then error bars.
 
 A trained potential can be fine-tuned: labels of another method, or new elements, get a head of their own beside the
 old heads, and all heads share one body.
@@ -27,7 +27,7 @@ from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.last_layer import distance, fit_last_layer
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 #: Default name of a head.
 MAIN = "main"
@@ -45,12 +45,12 @@ class FineTuning:
         frozen_body: train the new head alone, so that the old heads do not change.
     """
 
-    potential: Potential
+    potential: PotentialSurrogate
     replay: Structures | None = None
     frozen_body: bool = False
 
 
-def fit_potential(
+def fit_potential_surrogate(
     train: Structures,
     valid: Structures | None,
     config: PotentialConfig,
@@ -65,7 +65,7 @@ def fit_potential(
     baseline: Mapping[str, Any] | None = None,
     mesh: Mesh | None = None,
     progress: bool = True,
-) -> tuple[Potential, FitResult]:
+) -> tuple[PotentialSurrogate, FitResult]:
     """Train a potential on energies, forces and stresses, and calibrate it; labels that are NaN do not contribute.
 
     Args:
@@ -156,14 +156,14 @@ def _with_error_bars(
     valid: Structures | None,
     calibration: Structures | None,
     config: PotentialConfig,
-) -> Potential:
+) -> PotentialSurrogate:
     """The potential with its last layer's posterior, its domain and its calibrated intervals.
 
     Calibration frames scale the posterior and set the intervals. Without calibration frames, validation frames scale
     the posterior; as they also selected the best weights, the coverage is then not guaranteed.
     """
     layer = fit_last_layer(model, _source(residual, config, 16, None, None), config.draws)
-    potential = Potential(model, facts, layer)
+    potential = PotentialSurrogate(model, facts, layer)
     graph, state = nnx.split(model)
     measure = jax.jit(lambda s, w, system: distance(nnx.merge(graph, s), w, system))
     farthest = 0.0
@@ -173,8 +173,8 @@ def _with_error_bars(
     facts = replace(facts, novelty=farthest)
     frames = calibration if calibration is not None else valid
     if config.draws and frames is not None:
-        layer = layer.scale_deviations(_match(Potential(model, facts, layer), frames))
-    potential = Potential(model, facts, layer)
+        layer = layer.scale_deviations(_match(PotentialSurrogate(model, facts, layer), frames))
+    potential = PotentialSurrogate(model, facts, layer)
     if calibration is not None:
         # Labels may be differences to a baseline, so the predictions are compared without its answers.
         bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
@@ -188,11 +188,11 @@ def _with_error_bars(
             facts = facts.with_head(
                 forces=Conformal.fit(calibration.forces[labelled], answer.forces[labelled], std[labelled])
             )
-        potential = Potential(model, facts, layer)
+        potential = PotentialSurrogate(model, facts, layer)
     return potential
 
 
-def _match(potential: Potential, frames: Structures) -> float:
+def _match(potential: PotentialSurrogate, frames: Structures) -> float:
     """The factor that makes standard deviations agree with the root mean square errors of forces (or energies)."""
     facts = potential.facts
     bare = potential.with_facts(heads={**facts.heads, facts.active: replace(facts.head, baseline=None)})
@@ -241,7 +241,7 @@ def _resumed_references(references: References, train: Structures, head: str) ->
 
 
 def _add_head(
-    old: Potential, head: str, new_head: Head, config: PotentialConfig, seed: int
+    old: PotentialSurrogate, head: str, new_head: Head, config: PotentialConfig, seed: int
 ) -> tuple[PotentialFacts, EnergyModel]:
     """Facts and weights with one more head, whose initial weights are those of the head that answers now.
 

@@ -23,13 +23,13 @@ from surrogates.learning.devices import local_mesh
 from surrogates.learning.learned_from import Hashes
 from surrogates.learning.overlap import Overlap
 from surrogates.potentials.frames import read_structures
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 LOG = logging.getLogger(__name__)
 
 
 def evaluate_frames(
-    potential: Potential,
+    potential: PotentialSurrogate,
     files: Sequence[Path],
     rejects: RejectLog | None = None,
     readings: list[Reading] | None = None,
@@ -65,7 +65,7 @@ def evaluate_frames(
     return metrics
 
 
-def with_baseline(potential: Potential) -> Potential:
+def with_baseline(potential: PotentialSurrogate) -> PotentialSurrogate:
     """The potential with the simulator that the labels of its active head are differences to, if they are.
 
     Raises:
@@ -79,13 +79,13 @@ def with_baseline(potential: Potential) -> Potential:
 
 
 def scored_rows(
-    potential: Potential, structures: Structures, path: Path, rows: np.ndarray, prefix: str
+    potential: PotentialSurrogate, structures: Structures, path: Path, rows: np.ndarray, prefix: str
 ) -> dict[str, float]:
     """`score` of selected frames of a file."""
     return score(potential, structures.take(rows), prefix, str(path))
 
 
-def score(potential: Potential, structures: Structures, prefix: str, where: str) -> dict[str, float]:
+def score(potential: PotentialSurrogate, structures: Structures, prefix: str, where: str) -> dict[str, float]:
     """Mean absolute and root mean square errors: energies in meV per molecule, force components in meV/Angstrom.
 
     Quantities that the file lacks, or that the potential did not learn, are omitted with a warning.

@@ -18,7 +18,7 @@ INPUTS = (
 )
 #: Inputs that may be left out: the charge is then 0, and the structure is not periodic.
 OPTIONAL = ("charge", "cell")
-#: Every variable that a potential may answer with, by its name; `Potential.spec` says which of them one has.
+#: Every variable that a potential may answer with, by its name; `PotentialSurrogate.spec` says which of them one has.
 OUTPUTS = {
     "energy": Variable("energy", (), "eV", "float64", "total energy"),
     "energy_std": Variable("energy_std", (), "eV", "float64", "standard deviation of the energy"),

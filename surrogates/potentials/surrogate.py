@@ -43,7 +43,7 @@ EXACT_SIZES = 4
 MOST_SIZES = 8
 
 
-class Potential(TrainedSurrogate[EnergyModel, PotentialFacts]):
+class PotentialSurrogate(TrainedSurrogate[EnergyModel, PotentialFacts]):
     """A trained potential for structures of the elements and total charges that occurred in training.
 
     Args:
@@ -302,7 +302,7 @@ class Potential(TrainedSurrogate[EnergyModel, PotentialFacts]):
             raise InputError(f"no head {changes['active']!r}", remedy=f"There are {', '.join(self.facts.heads)}")
         return type(self)(self.model, replace(self.facts, **changes), self.last_layer, self.baseline)
 
-    def with_baseline(self, baseline: Simulator) -> Potential:
+    def with_baseline(self, baseline: Simulator) -> PotentialSurrogate:
         """A copy that adds the answers of this simulator.
 
         Raises:
@@ -312,7 +312,7 @@ class Potential(TrainedSurrogate[EnergyModel, PotentialFacts]):
         if expected is None or expected["fingerprint"] != baseline.fingerprint:
             what = "no baseline" if expected is None else f"the baseline {expected['name']}"
             raise InputError(f"the potential learned differences to {what}, not to {baseline.name}")
-        return Potential(self.model, self.facts, self.last_layer, baseline)
+        return PotentialSurrogate(self.model, self.facts, self.last_layer, baseline)
 
     def _baseline(self) -> Simulator:
         if self.baseline is None:

@@ -32,12 +32,12 @@ from surrogates.learning.task import VALIDATION, Task
 from surrogates.potentials.atom_energies import isolated_energies
 from surrogates.potentials.baseline import differences
 from surrogates.potentials.facts import PotentialConfig, PotentialSettings
-from surrogates.potentials.fit import FineTuning, fit_potential
+from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.frames import isolated_said, read_structures
 from surrogates.potentials.networks.table import ARCHITECTURES
 from surrogates.potentials.scores import evaluate_frames, score, scored_rows, with_baseline
-from surrogates.potentials.surrogate import Potential
-from surrogates.potentials.training_frames import Files, StructureSettings, fingerprint, split_frames
+from surrogates.potentials.surrogate import PotentialSurrogate
+from surrogates.potentials.training_frames import Files, PotentialData, fingerprint, split_frames
 from surrogates.potentials.tuning import TuneConfig, continued_config, fine_tuning, fixed_by_weights
 from surrogates.saved import surrogate_directory
 
@@ -64,7 +64,7 @@ class Frames:
 
 
 @dataclass(frozen=True)
-class FrameParts:
+class PotentialParts:
     """The frames of each part.
 
     Attributes:
@@ -89,7 +89,7 @@ class FrameParts:
 
 
 @dataclass(frozen=True)
-class PotentialTask(Task[Frames, FrameParts, Potential]):
+class PotentialTask(Task[Frames, PotentialParts, PotentialSurrogate]):
     """A training on geometries with energies and forces, from fresh weights or from those of a trained potential.
 
     Attributes:
@@ -109,13 +109,13 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
 
     KIND = "potentials"
     RUNG_OUTPUTS = ("energy", "forces")
-    DATA = StructureSettings
+    DATA = PotentialData
     EVALUATED_WITH = frozenset({"data.test", "head", *(f"data.{name}" for name in KeySettings.__dataclass_fields__)})
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
-        files = build(StructureSettings, settings["data"], where="data").files()
+        files = build(PotentialData, settings["data"], where="data").files()
         tune = build(TuneConfig, settings["tune"], where="tune")
         config = cls.model_settings(settings["model"])
         assert not isinstance(on, FittedRung)  # this kind has none
@@ -175,25 +175,25 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
             readings[place] = isolated_said(readings[place], free, bound.elements, head)
         return Frames(frames, valid, tests, isolated, tuning)
 
-    def split(self, data: Frames, run_dir: Path, *, progress: bool = True) -> FrameParts:
+    def split(self, data: Frames, run_dir: Path, *, progress: bool = True) -> PotentialParts:
         """Split the training frames at random, and subtract the answers of the baseline; see `Task.split`."""
         train, valid, calibration, rows = split_frames(data.train, data.valid, self.files)
         if self.baseline is None:
-            return FrameParts(data, train, valid, calibration, rows, {})
+            return PotentialParts(data, train, valid, calibration, rows, {})
         labelled = [part for part in (train, valid, calibration) if part is not None]
         less, costs = differences(self.baseline, labelled, run_dir / "baseline.zarr", progress=progress)
-        return FrameParts(data, less[0], less[1], less[2] if len(less) > 2 else None, rows, costs)
+        return PotentialParts(data, less[0], less[1], less[2] if len(less) > 2 else None, rows, costs)
 
-    def rows(self, parts: FrameParts) -> dict[str, list[int]]:
+    def rows(self, parts: PotentialParts) -> dict[str, list[int]]:
         """The rows of each part among the frames of the training files."""
         return {name: rows.tolist() for name, rows in parts.rows.items()}
 
-    def settings(self, parts: FrameParts) -> PotentialConfig:
+    def settings(self, parts: PotentialParts) -> PotentialConfig:
         """The settings of the potential, with those that the weights to continue from fix."""
         tuning = parts.read.tuning
         return self.config if tuning is None else continued_config(self.config, tuning.potential)
 
-    def identity(self, parts: FrameParts) -> dict[str, str]:
+    def identity(self, parts: PotentialParts) -> dict[str, str]:
         """Hashes of the frames, of the settings, and of the potential to continue from."""
         tuning, isolated = parts.read.tuning, parts.read.isolated
         return {
@@ -206,9 +206,11 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
             "replayed frames": "" if tuning is None or tuning.replay is None else fingerprint(tuning.replay),
         }
 
-    def fit(self, parts: FrameParts, run_dir: Path, *, progress: bool = True) -> tuple[Potential, FitResult]:
+    def fit(
+        self, parts: PotentialParts, run_dir: Path, *, progress: bool = True
+    ) -> tuple[PotentialSurrogate, FitResult]:
         """Train a potential and calibrate it; see `surrogates.potentials.fit`."""
-        return fit_potential(
+        return fit_potential_surrogate(
             parts.train,
             parts.valid,
             self.settings(parts),
@@ -224,11 +226,11 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
             progress=progress,
         )
 
-    def costs(self, parts: FrameParts, result: FitResult) -> dict[str, float]:
+    def costs(self, parts: PotentialParts, result: FitResult) -> dict[str, float]:
         """The number of training frames, and the cost of the baseline."""
         return {"train/frames": float(len(parts.train)), **parts.baseline_costs}
 
-    def score(self, surrogate: Potential, parts: FrameParts) -> dict[str, float]:
+    def score(self, surrogate: PotentialSurrogate, parts: PotentialParts) -> dict[str, float]:
         """Scores of each test file, or without any of the validation part."""
         if not parts.read.tests:
             # With a baseline these are differences, to which it would add the same on both sides.
@@ -244,7 +246,9 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
             scores |= overlap.scores(f"test/{path.stem}", partial(scored_rows, potential, structures, path))
         return scores
 
-    def save(self, surrogate: Potential, parts: FrameParts, metrics: Mapping[str, float], directory: Path) -> None:
+    def save(
+        self, surrogate: PotentialSurrogate, parts: PotentialParts, metrics: Mapping[str, float], directory: Path
+    ) -> None:
         """Save the potential with its metrics, and hashes of the geometries that it has ever learned from."""
         potential = self._with_baseline(surrogate)
         if to_plain(self.files.keys) != to_plain(FrameKeys()):
@@ -253,7 +257,7 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
         potential.with_facts(scores=metrics).save(directory)
         save_hashes(directory, parts.learned, *self._learned_before(parts.read.tuning))
 
-    def _with_baseline(self, potential: Potential) -> Potential:
+    def _with_baseline(self, potential: PotentialSurrogate) -> PotentialSurrogate:
         return potential if self.baseline is None else potential.with_baseline(self.baseline.simulator)
 
     def _learned_before(self, tuning: FineTuning | None) -> list[Hashes | None]:
@@ -264,7 +268,7 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
         return [read_hashes(surrogate_directory(self.tune.surrogate, "tune.surrogate")), *replayed]
 
     @staticmethod
-    def ready(surrogate: Potential, settings: Mapping[str, Any]) -> Potential:
+    def ready(surrogate: PotentialSurrogate, settings: Mapping[str, Any]) -> PotentialSurrogate:
         """The potential whose active head is the setting `head`, with the baseline of that head.
 
         Without the setting, the head that was trained last stays active.
@@ -278,7 +282,7 @@ class PotentialTask(Task[Frames, FrameParts, Potential]):
     @classmethod
     def evaluate(
         cls,
-        surrogate: Potential,
+        surrogate: PotentialSurrogate,
         files: Sequence[Path],
         settings: Mapping[str, Any],
         rejects: RejectLog | None,

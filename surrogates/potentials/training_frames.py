@@ -47,7 +47,7 @@ class Files:
 
 
 @dataclass(frozen=True)
-class StructureSettings(KeySettings):
+class PotentialData(KeySettings):
     """The keys of `data` for potentials; see `Files`.
 
     Raises:

@@ -18,7 +18,7 @@ from data.structures.table import Structures
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.fit import MAIN, FineTuning
 from surrogates.potentials.frames import read_structures
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import card_errors, read_card, surrogate_directory
 
 
@@ -64,7 +64,7 @@ def fine_tuning(
                 remedy="Give tune.surrogate=DIR",
             )
         return None
-    potential = Potential.load(surrogate_directory(config.surrogate, "tune.surrogate"))
+    potential = PotentialSurrogate.load(surrogate_directory(config.surrogate, "tune.surrogate"))
     heads = list(potential.facts.heads)
     if config.frozen_body and config.head in heads:
         raise InputError(
@@ -117,7 +117,7 @@ def fixed_by_weights(settings: Mapping[str, Any]) -> dict[str, str]:
     return unused
 
 
-def continued_config(config: PotentialConfig, potential: Potential) -> PotentialConfig:
+def continued_config(config: PotentialConfig, potential: PotentialSurrogate) -> PotentialConfig:
     """The settings with those that the trained weights fix: network, ensemble and pair terms."""
     old = potential.facts.config
     return replace(

@@ -26,27 +26,27 @@ from surrogates.learning.normalise import Standardise
 from surrogates.learning.resuming import record_training_data
 from surrogates.learning.rung import RungColumns, Standing
 from surrogates.properties.mpnn import Ensemble
-from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate, PropertyFacts
+from surrogates.properties.surrogate import PropertyConfig, PropertyFacts, PropertySurrogate
 from surrogates.properties.training_domain import Domain
 
 #: Smallest batch that training shrinks to for small data sets; gradients of smaller batches are too noisy.
 SMALLEST_BATCH = 8
 
 
-def fit_molecular(
+def fit_property_surrogate(
     table: GraphTable,
     targets: Mapping[str, Float[np.ndarray, " molecule"]],
     split: Split,
-    config: MolecularConfig,
+    config: PropertyConfig,
     training: TrainConfig,
     run_dir: Path,
     *,
     units: Mapping[str, str],
     label_fingerprint: str,
-    init: MolecularSurrogate | None = None,
+    init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
     progress: bool = True,
-) -> MolecularSurrogate:
+) -> PropertySurrogate:
     """Train an ensemble and calibrate it, and note in `run_dir` what it learned from and what it cost.
 
     A second run in the directory resumes, if the data and the settings are unchanged. For the arguments see
@@ -75,7 +75,7 @@ def fit_molecular(
 
 
 def usable_rows(
-    targets: Mapping[str, Float[np.ndarray, " molecule"]], split: Split, init: MolecularSurrogate | None = None
+    targets: Mapping[str, Float[np.ndarray, " molecule"]], split: Split, init: PropertySurrogate | None = None
 ) -> Int[np.ndarray, " row"]:
     """The rows of the training part that have a label.
 
@@ -98,8 +98,8 @@ def training_identity(
     table: GraphTable,
     targets: Mapping[str, Float[np.ndarray, " molecule"]],
     split: Split,
-    config: MolecularConfig,
-    init: MolecularSurrogate | None = None,
+    config: PropertyConfig,
+    init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
 ) -> dict[str, str]:
     """Hashes of all that a resumed run must have in common with the run, by words for messages.
@@ -127,16 +127,16 @@ def fit_ensemble(
     table: GraphTable,
     targets: Mapping[str, Float[np.ndarray, " molecule"]],
     split: Split,
-    config: MolecularConfig,
+    config: PropertyConfig,
     training: TrainConfig,
     run_dir: Path,
     *,
     units: Mapping[str, str],
     label_fingerprint: str,
-    init: MolecularSurrogate | None = None,
+    init: PropertySurrogate | None = None,
     on: RungColumns | None = None,
     progress: bool = True,
-) -> tuple[MolecularSurrogate, FitResult]:
+) -> tuple[PropertySurrogate, FitResult]:
     """Train an ensemble and calibrate it.
 
     Args:
@@ -204,19 +204,19 @@ def fit_ensemble(
     ensemble = result.model
     assert isinstance(ensemble, Ensemble)
     facts = PropertyFacts(config, dict(units), standardise, {}, buckets, domain, label_fingerprint, before, on=standing)
-    surrogate = MolecularSurrogate(ensemble, facts)
+    surrogate = PropertySurrogate(ensemble, facts)
     if on is not None:
         surrogate = surrogate.with_rung(on.simulator)
     return calibrate(surrogate, table, _columns(targets), np.asarray(split["calibration"]), on), result
 
 
 def calibrate(
-    surrogate: MolecularSurrogate,
+    surrogate: PropertySurrogate,
     table: GraphTable,
     values: Float[np.ndarray, "molecule target"],
     rows: Int[np.ndarray, " row"],
     on: RungColumns | None = None,
-) -> MolecularSurrogate:
+) -> PropertySurrogate:
     """Calibrate the intervals on held-out molecules (split conformal); the surrogate is unchanged without any."""
     if not len(rows):
         return surrogate
@@ -255,7 +255,7 @@ def _identity(
 
 
 def _align_scale(
-    init: MolecularSurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]
+    init: PropertySurrogate, table: GraphTable, values: Float[np.ndarray, "molecule target"]
 ) -> Standardise:
     """The normalisation with which the weights of `init` predict a linear fit to the new labels."""
     predictions, _ = init.raw(table)

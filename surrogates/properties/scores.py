@@ -13,14 +13,14 @@ from jaxtyping import Float
 from data.errors import InputError
 from data.molecules.foreign import graphs
 from surrogates.learning.scores import scores
-from surrogates.properties.surrogate import MolecularSurrogate
+from surrogates.properties.surrogate import PropertySurrogate
 from surrogates.properties.tables import PropertyTable
 
 LOG = logging.getLogger(__name__)
 
 
 def score_table(
-    surrogate: MolecularSurrogate,
+    surrogate: PropertySurrogate,
     labels: PropertyTable,
     rows: np.ndarray,
     prefix: str,
@@ -70,7 +70,7 @@ def score_table(
 
 
 def in_units_of(
-    surrogate: MolecularSurrogate, table: PropertyTable, columns: Mapping[str, str], path: Path
+    surrogate: PropertySurrogate, table: PropertyTable, columns: Mapping[str, str], path: Path
 ) -> PropertyTable:
     """The table with a note for each column whose file names no unit; it is assumed to be in the surrogate's unit.
 

@@ -37,7 +37,7 @@ SMILES = Variable("smiles", (), "1", "str", "SMILES")
 
 
 @dataclass(frozen=True)
-class MolecularConfig:
+class PropertyConfig:
     """Settings of the ensemble and of its loss.
 
     Attributes:
@@ -88,7 +88,7 @@ class PropertyFacts:
             learn differences, which `standardise` scales; None if there is none.
     """
 
-    config: MolecularConfig
+    config: PropertyConfig
     units: Mapping[str, str]
     standardise: Standardise
     conformal: Mapping[str, Conformal]
@@ -114,7 +114,7 @@ class PropertyFacts:
         return Ensemble(self.config.network, len(self.standardise.names), self.config.ensemble, nnx.Rngs(seed), extra)
 
 
-class MolecularSurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
+class PropertySurrogate(TrainedSurrogate[Ensemble, PropertyFacts]):
     """A calibrated ensemble of message-passing networks, which implements `surrogates.trained.Surrogate`.
 
     Args:

@@ -35,7 +35,7 @@ SPLITS = {"random": random_split, "scaffold": scaffold_split, "size": size_split
 
 
 @dataclass(frozen=True)
-class TableSettings:
+class PropertyData:
     """The training data; the keys of `data` in task=molecules/properties.
 
     Attributes:
@@ -190,7 +190,7 @@ def _with_gaps(values: Float[np.ndarray, " molecule"]) -> list[float | None]:
     return [float(v) if np.isfinite(v) else None for v in values]
 
 
-def labelled_split(labels: PropertyTable, settings: TableSettings) -> Split:
+def labelled_split(labels: PropertyTable, settings: PropertyData) -> Split:
     """The parts of a table, with enough labels of every target to calibrate its intervals.
 
     If labels are sparse and the calibration part is a fraction, it is enlarged until it has enough labels of each

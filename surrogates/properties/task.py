@@ -30,14 +30,14 @@ from surrogates.learning.sample_task import target_columns
 from surrogates.learning.task import VALIDATION, Task
 from surrogates.properties.fit import fit_ensemble, training_identity, usable_rows
 from surrogates.properties.scores import in_units_of, score_table
-from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
-from surrogates.properties.tables import PropertyTable, TableSettings, labelled_split, read_table
+from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
+from surrogates.properties.tables import PropertyData, PropertyTable, labelled_split, read_table
 
 LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class MoleculeParts:
+class PropertyParts:
     """The parts of a table of molecules.
 
     Attributes:
@@ -54,7 +54,7 @@ class MoleculeParts:
 
 
 @dataclass(frozen=True)
-class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
+class PropertyTask(Task[PropertyTable, PropertyParts, PropertySurrogate]):
     """A training on a table of molecules.
 
     Attributes:
@@ -64,28 +64,28 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         on: the cheaper simulator whose answers are inputs of the surrogate; None for none.
     """
 
-    data: TableSettings
-    config: MolecularConfig
+    data: PropertyData
+    config: PropertyConfig
     training: TrainConfig
     on: Rung | None = None
 
     KIND = "properties"
-    DATA = TableSettings
+    DATA = PropertyData
     EVALUATED_WITH = frozenset({"data.test", "data.smiles", "data.target"})
     RUNG_OUTPUTS = ("energy", "homo", "lumo", "gap", "dipole_moment", "mulliken_charges")
 
     @classmethod
     def of(cls, settings: Mapping[str, Any], on: Rung | FittedRung | None = None) -> Self:
         """The task that settings describe; see `Task.of`."""
-        data = build(TableSettings, settings["data"], where="data")
+        data = build(PropertyData, settings["data"], where="data")
         training = build(TrainConfig, settings["train"], where="train")
         assert not isinstance(on, FittedRung)  # this kind has none
         return cls(data, cls.model_settings(settings["model"]), training, on)
 
     @staticmethod
-    def model_settings(node: Mapping[str, Any]) -> MolecularConfig:
+    def model_settings(node: Mapping[str, Any]) -> PropertyConfig:
         """The settings of the surrogate; see `Task.model_settings`."""
-        return build(MolecularConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
+        return build(PropertyConfig, {str(k): v for k, v in node.items() if k != "kind"}, where="model")
 
     @classmethod
     def unused_in_training(cls, settings: Mapping[str, Any]) -> dict[str, str]:
@@ -103,7 +103,7 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         readings.append(labels.reading)
         return labels
 
-    def split(self, data: PropertyTable, run_dir: Path, *, progress: bool = True) -> MoleculeParts:
+    def split(self, data: PropertyTable, run_dir: Path, *, progress: bool = True) -> PropertyParts:
         """Split the molecules as the settings name it, with enough labels to calibrate the intervals.
 
         The simulator on which the surrogate stands, if any, is asked about every molecule of the parts. Those that it
@@ -113,22 +113,20 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         usable_rows(data.values, split)
         table = graphs(data.smiles, str(self.data.file))
         if self.on is None:
-            return MoleculeParts(data, table, split)
+            return PropertyParts(data, table, split)
         columns, split = answered(self.on, data.smiles, split, run_dir / "on.zarr", progress=progress)
         usable_rows(data.values, split)
-        return MoleculeParts(data, table, split, columns)
+        return PropertyParts(data, table, split, columns)
 
-    def rows(self, parts: MoleculeParts) -> dict[str, list[int]]:
+    def rows(self, parts: PropertyParts) -> dict[str, list[int]]:
         """The rows of each part."""
         return {name: rows.tolist() for name, rows in parts.split.parts.items()}
 
-    def identity(self, parts: MoleculeParts) -> dict[str, str]:
+    def identity(self, parts: PropertyParts) -> dict[str, str]:
         """Hashes of the training and validation parts and of the settings."""
         return training_identity(parts.graphs, parts.labels.values, parts.split, self.config, on=parts.on)
 
-    def fit(
-        self, parts: MoleculeParts, run_dir: Path, *, progress: bool = True
-    ) -> tuple[MolecularSurrogate, FitResult]:
+    def fit(self, parts: PropertyParts, run_dir: Path, *, progress: bool = True) -> tuple[PropertySurrogate, FitResult]:
         """Train an ensemble and calibrate its intervals; see `surrogates.properties.fit`."""
         return fit_ensemble(
             parts.graphs,
@@ -143,12 +141,12 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
             progress=progress,
         )
 
-    def costs(self, parts: MoleculeParts, result: FitResult) -> dict[str, float]:
+    def costs(self, parts: PropertyParts, result: FitResult) -> dict[str, float]:
         """The number of training molecules, and the rows of the table that were read and left out."""
         costs = {} if parts.on is None else parts.on.costs()
         return {"train/molecules": float(len(parts.split["train"])), **parts.labels.counts("train"), **costs}
 
-    def score(self, surrogate: MolecularSurrogate, parts: MoleculeParts) -> dict[str, float]:
+    def score(self, surrogate: PropertySurrogate, parts: PropertyParts) -> dict[str, float]:
         """Scores of the test part, or without one of the validation part."""
         for name in ("test", VALIDATION):
             if len(parts.split[name]):
@@ -157,7 +155,7 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
         return {}
 
     def save(
-        self, surrogate: MolecularSurrogate, parts: MoleculeParts, metrics: Mapping[str, float], directory: Path
+        self, surrogate: PropertySurrogate, parts: PropertyParts, metrics: Mapping[str, float], directory: Path
     ) -> None:
         """Save the surrogate with its held-out scores, and hashes of the molecules that it has learned from."""
         surrogate.with_facts(scores={k: v for k, v in metrics.items() if not k.startswith("train/")}).save(directory)
@@ -167,7 +165,7 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
     @classmethod
     def evaluate(
         cls,
-        surrogate: MolecularSurrogate,
+        surrogate: PropertySurrogate,
         files: Sequence[Path],
         settings: Mapping[str, Any],
         rejects: RejectLog | None,
@@ -210,7 +208,7 @@ class PropertyTask(Task[PropertyTable, MoleculeParts, MolecularSurrogate]):
 
 
 def _scored_rows(
-    surrogate: MolecularSurrogate,
+    surrogate: PropertySurrogate,
     table: PropertyTable,
     columns: Mapping[str, str],
     on: Float[np.ndarray, "molecule column"] | None,

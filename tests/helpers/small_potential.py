@@ -16,7 +16,7 @@ from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.networks.geometry import pairs
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.networks.table import NetworkConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 WATER = np.array([[0.0, 0.0, 0.12], [0.0, 0.76, -0.47], [0.0, -0.76, -0.47]])
 SMALL = {
@@ -25,12 +25,12 @@ SMALL = {
 }
 
 
-def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> Potential:
+def potential(network: NetworkConfig = SMALL["ace"], scale: float = 0.5, members: int = 1) -> PotentialSurrogate:
     references = References((1, 6, 8), (-13.0, -1030.0, -2040.0), (-13.0, -1030.0, -2040.0))
     facts = PotentialFacts(
         PotentialConfig(network=network, ensemble=members), scale, {"main": Head(references, "none")}, "main"
     )
-    return Potential(facts.model(0), facts)
+    return PotentialSurrogate(facts.model(0), facts)
 
 
 class Morse(nnx.Module):
@@ -50,9 +50,9 @@ class Morse(nnx.Module):
         return jax.tree.map(lambda leaf: leaf[None], differentiate(atomic, system))
 
 
-def morse() -> Potential:
+def morse() -> PotentialSurrogate:
     """A potential whose model is `Morse`."""
-    return Potential(Morse(), potential().facts)  # type: ignore[arg-type]
+    return PotentialSurrogate(Morse(), potential().facts)  # type: ignore[arg-type]
 
 
 def scattered(count: int, atoms: int, seed: int = 0, *, fewest: int | None = None) -> Structures:

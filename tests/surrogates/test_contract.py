@@ -33,7 +33,7 @@ from data.structures.batches import Shape
 from data.structures.table import Structures
 from simulators.adapter import Simulator
 from surrogates.family import FAMILIES
-from surrogates.forecasts.batches import WeatherBatch
+from surrogates.forecasts.batches import ForecastBatch
 from surrogates.learning.box import IN_DOMAIN
 from surrogates.saved import CARD, load_surrogate
 from surrogates.trained import Surrogate, TrainedSurrogate, with_weights
@@ -80,10 +80,10 @@ def rows(surrogate: Any, question: Question) -> Any:
     return np.repeat([[question["speed"], *question["wave"]]], 3, axis=0)
 
 
-def weather(surrogate: Any, question: Question) -> WeatherBatch:
+def weather(surrogate: Any, question: Question) -> ForecastBatch:
     fields = [np.asarray(question["temperature"])[0], np.asarray(question["surface_pressure"])]
     none = np.zeros(3, np.int32)
-    return WeatherBatch(np.repeat(np.stack(fields, -1)[None, None], 3, axis=0), none, none, np.ones(3))
+    return ForecastBatch(np.repeat(np.stack(fields, -1)[None, None], 3, axis=0), none, none, np.ones(3))
 
 
 KINDS = {

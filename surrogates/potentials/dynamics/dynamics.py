@@ -24,7 +24,7 @@ from data.structures.batches import Shape, System, choose_sizes, pad, round_up, 
 from data.structures.table import Structures
 from surrogates.potentials.dynamics.relax import free_coordinates, refuse_baseline, refuse_constraints
 from surrogates.potentials.energy import EnergyAndForces
-from surrogates.potentials.surrogate import Potential, pairs_budget
+from surrogates.potentials.surrogate import PotentialSurrogate, pairs_budget
 
 #: Angstrom beyond the cutoff that neighbour lists reach.
 MARGIN = 1.0
@@ -106,7 +106,7 @@ class Dynamics:
         config: see `DynamicsConfig`.
     """
 
-    def __init__(self, potential: Potential, config: DynamicsConfig) -> None:
+    def __init__(self, potential: PotentialSurrogate, config: DynamicsConfig) -> None:
         self.potential = potential
         self.config = config
         graph, self._weights = nnx.split(potential.model)
@@ -147,8 +147,8 @@ class Dynamics:
                 drift or rotation. Those of fixed coordinates are set to 0.
 
         Raises:
-            SimulationError: `invalid_input`: as `Potential.predict_structures`, or a structure has constraints other
-                than fixed coordinates.
+            SimulationError: `invalid_input`: as `PotentialSurrogate.predict_structures`, or a structure has constraints
+                other than fixed coordinates.
         """
         refuse_baseline(self.potential)
         refuse_constraints(structures)

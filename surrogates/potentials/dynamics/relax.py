@@ -23,7 +23,7 @@ from data.structures.batches import Shape, System, choose_sizes, pad, round_up, 
 from data.structures.table import Structures
 from data.terminal import progress_bar
 from surrogates.potentials.dynamics.optimisers import OPTIMISERS
-from surrogates.potentials.surrogate import Potential, pairs_budget
+from surrogates.potentials.surrogate import PotentialSurrogate, pairs_budget
 
 RUNNING, CONVERGED, OUT_OF_STEPS, STALE, BROKEN = range(5)
 ENDS = {CONVERGED: "converged", OUT_OF_STEPS: "out_of_steps", BROKEN: "broken"}
@@ -101,7 +101,7 @@ class Relaxer:
         config: see `RelaxConfig`.
     """
 
-    def __init__(self, potential: Potential, config: RelaxConfig) -> None:
+    def __init__(self, potential: PotentialSurrogate, config: RelaxConfig) -> None:
         self.potential = potential
         self.config = config
         self.optimiser = OPTIMISERS[config.optimiser]
@@ -136,8 +136,8 @@ class Relaxer:
         """Relax all structures of a table.
 
         Raises:
-            SimulationError: `invalid_input`: as `Potential.predict_structures`, or a structure has constraints other
-                than fixed coordinates.
+            SimulationError: `invalid_input`: as `PotentialSurrogate.predict_structures`, or a structure has constraints
+                other than fixed coordinates.
         """
         refuse_baseline(self.potential)
         refuse_constraints(structures)
@@ -309,7 +309,7 @@ class _End:
         return replace(structures.take(rows), positions=self.positions[structures.atoms_of(rows)], _neighbours={})
 
 
-def refuse_baseline(potential: Potential) -> None:
+def refuse_baseline(potential: PotentialSurrogate) -> None:
     """Refuse potentials that need a baseline, because its forces are not available on the device.
 
     Raises:

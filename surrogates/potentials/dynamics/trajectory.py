@@ -58,7 +58,7 @@ def run_dynamics(
         resume: continue the file of an interrupted run, as in `write_trajectory`.
 
     Raises:
-        SimulationError: `invalid_input`, as `Potential.predict_structures`.
+        SimulationError: `invalid_input`, as `PotentialSurrogate.predict_structures`.
         InputError, CorruptStoreError: as `write_trajectory`.
     """
     return write_trajectory(

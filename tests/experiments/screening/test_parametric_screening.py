@@ -32,9 +32,9 @@ from experiments.screening.designs import designs_drawn, designs_in, parse_desig
 from experiments.screening.run import Objective, ScreenConfig, ScreenSummary, screen_library
 from simulators.requests import Range
 from surrogates.learning.loop import TrainConfig
-from surrogates.parameters.fit import fit_parametric
-from surrogates.parameters.network import ParametricConfig
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.fit import fit_parameter_surrogate
+from surrogates.parameters.network import ParameterConfig
+from surrogates.parameters.surrogate import ParameterSurrogate
 
 #: A stand-in with a closed form: drag = (a - 0.3)^2 + b^2, known to 0.01, in a domain where a is 0.1 or more.
 SURROGATE = '''
@@ -312,7 +312,7 @@ class BowlSolver:
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
+def learned(tmp_path_factory: pytest.TempPathFactory) -> ParameterSurrogate:
     layout = ParameterLayout(SPEC.inputs, SPEC.outputs, (), {})
     rng = np.random.default_rng(0)
 
@@ -322,14 +322,14 @@ def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
         return ParameterTable(layout, values, labels, "ab" * 32, np.full(count, 0.1), {})
 
     recipe = TrainConfig(epochs=500, learning_rate=1e-2, batch_size=64, ema_decay=0.9, checkpoint_every_s=None)
-    config = ParametricConfig(ensemble=2, width=16, layers=2)
-    return fit_parametric(
+    config = ParameterConfig(ensemble=2, width=16, layers=2)
+    return fit_parameter_surrogate(
         table(256), None, config, recipe, tmp_path_factory.mktemp("run"), calibration=table(60), progress=False
     )[0]
 
 
 def test_the_best_of_a_trained_surrogate_are_solved_and_beat_those_at_random(
-    learned: ParametricSurrogate, tmp_path: Path
+    learned: ParameterSurrogate, tmp_path: Path
 ) -> None:
     library = designs_drawn(learned.columns, {"a": Range(0, 1), "b": Range(0, 1)}, 20_000, 1)
     screen_library(learned, library, tmp_path, config(top_k=10, chunk_rows=8192, part_rows=8192), progress=False)
@@ -354,7 +354,7 @@ def test_the_best_of_a_trained_surrogate_are_solved_and_beat_those_at_random(
     assert again["recheck/top/drag/relative_error"] == metrics["recheck/top/drag/relative_error"]
 
 
-def test_a_simulator_of_another_question_is_refused(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_a_simulator_of_another_question_is_refused(learned: ParameterSurrogate, tmp_path: Path) -> None:
     class Other(BowlSolver):
         @property
         def spec(self) -> Spec:

@@ -43,10 +43,10 @@ from simulators.chemistry.xtb import XTB
 from simulators.structure_requests import refuse_cells, request
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import FineTuning, fit_potential
+from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.frames import read_structures
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.potentials.task import PotentialTask
 
 WATER_XTB = XTB(outputs=("energy", "forces"))
@@ -291,8 +291,8 @@ def test_training_begins_with_the_weights_that_are_given(tmp_path: Path) -> None
     truth = first.predict_structures(frames)
     still = TrainConfig(epochs=1, batch_size=4, learning_rate=1e-12, checkpoint_every_s=None)
 
-    def fit(table: Structures, config: PotentialConfig) -> Potential:
-        return fit_potential(
+    def fit(table: Structures, config: PotentialConfig) -> PotentialSurrogate:
+        return fit_potential_surrogate(
             table, None, config, still, tmp_path / "run", label_fingerprint="x", tune=FineTuning(first), progress=False
         )[0]
 
@@ -356,7 +356,7 @@ def test_it_ends_when_the_error_on_fresh_frames_is_small_enough(finished: tuple[
         rounds[-3]["force_error_mev_per_angstrom"] > GOAL or rounds[-3]["lost_share"] > 0.05
     )
     # The truth, which the run never saw: many frames of a fresh dynamics of the surrogate that was judged last.
-    judged = Potential.load(run / "rounds" / f"{len(rounds) - 2:03d}" / "surrogate")
+    judged = PotentialSurrogate.load(run / "rounds" / f"{len(rounds) - 2:03d}" / "surrogate")
     labelled = Structures.from_frames(read(run / "labels.xyz"), "labels.xyz")
     fresh = explore(
         judged, labelled, ExploreConfig(walkers=8, steps=200, record_every=40), 12345, progress=False
@@ -376,7 +376,7 @@ def test_a_run_leaves_its_frames_costs_and_figure_and_the_counts_agree(finished:
     assert len(keys) == len(set(keys)) == rounds[-1]["labels"] == metrics["active/labels"] <= 70
     frames = Structures.from_frames(read(run / "labels.xyz"), "labels.xyz")
     assert len(frames) == metrics["active/labels"] - metrics["active/labels_failed"]
-    potential = Potential.load(run / "surrogate")
+    potential = PotentialSurrogate.load(run / "surrogate")
     assert potential.scores["active/force_error_mev_per_angstrom"] == metrics["active/force_error_mev_per_angstrom"]
     learned = potential.predict_structures(frames)
     assert np.abs(learned.forces - frames.forces).mean() < 1e-3 * GOAL

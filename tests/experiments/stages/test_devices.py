@@ -46,17 +46,17 @@ from data.molecules.featurise import encode
 from data.splits import Split
 from experiments.screening.run import ScreenConfig, screen
 from surrogates.properties.tables import read_table
-from surrogates.properties.fit import fit_molecular
-from surrogates.properties.surrogate import MolecularConfig
+from surrogates.properties.fit import fit_property_surrogate
+from surrogates.properties.surrogate import PropertyConfig
 from surrogates.properties.mpnn import MPNNConfig
 from surrogates.learning.loop import TrainConfig
 table, out, devices = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 assert len(jax.devices()) == devices
 labels = read_table(table, "smiles", ["heavy"], [], None)
-surrogate = fit_molecular(
+surrogate = fit_property_surrogate(
     encode(labels.smiles)[0], labels.values,
     Split.of({"train": np.arange(64), "valid": np.arange(64, 80), "calibration": np.arange(80, 100)}),
-    MolecularConfig(MPNNConfig(features=16, layers=2, readout=16), ensemble=2, buckets=2),
+    PropertyConfig(MPNNConfig(features=16, layers=2, readout=16), ensemble=2, buckets=2),
     TrainConfig(epochs=3, learning_rate=5e-3, batch_size=16, checkpoint_every_s=None), out / "fit",
     units={"heavy": "1"}, label_fingerprint="abc", progress=False,
 )

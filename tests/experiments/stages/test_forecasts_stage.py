@@ -31,7 +31,7 @@ from simulators.atmosphere.windows import core_windows
 from surrogates.forecasts.references import ClimatologyForecast, Persistence
 from surrogates.forecasts.scores import Protocol, ensemble_metrics, score
 from surrogates.forecasts.seeps import climates
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 
 SMALL = [
     "model.network.width=8",
@@ -68,7 +68,7 @@ def test_a_training_is_scored_beside_persistence_and_climatology(trained: Path) 
     assert metrics["train/states"] == 60
     assert metrics["train/label_core_seconds"] == pytest.approx(250.0)
     assert json.loads((trained / "run" / "split.json").read_text())["test"] == [100, 120]
-    kept = Forecaster.load(trained / "run" / "surrogate")
+    kept = ForecastSurrogate.load(trained / "run" / "surrogate")
     assert kept.scores[f"test/{key}"] == metrics[f"test/{key}"]
 
 
@@ -162,7 +162,7 @@ def test_an_ensemble_and_precipitation_have_sections_of_their_own(tmp_path: Path
 
 def test_a_rollout_that_leaves_the_range_is_told_when_and_why(trained: Path) -> None:
     windows_ = WindowStore.open(trained / "windows")
-    forecaster = Forecaster.load(trained / "run" / "surrogate")
+    forecaster = ForecastSurrogate.load(trained / "run" / "surrogate")
     facts = forecaster.facts
     narrow = forecaster.with_facts(low=(279.0, facts.low[1]), high=(281.0, facts.high[1]))
     run = long_run(narrow, windows_, [100], 30, (0, 60))
@@ -325,7 +325,7 @@ def test_windows_of_a_core_and_its_coarser_truncations_beside_a_forecaster(cored
     core = CampaignStates(str(cored / "core")).core()
     assert isinstance(core, DynamicalCore)
     assert [b - a for a, b in store.segments] == [13, 13, 13]
-    forecaster = Forecaster.load(cored / "fit" / "surrogate")
+    forecaster = ForecastSurrogate.load(cored / "fit" / "surrogate")
     comparison = compare_with_core(
         forecaster, core, store, (26, 39), (5,), steps=2, requests=2, cores=1, batch_sizes=(1,), repeats=1
     )
@@ -344,7 +344,7 @@ def test_what_a_core_does_where_a_forecaster_drifted_to_is_learned_from(cored: P
     ]  # fmt: skip
     windows(composed("windows", *asked), tmp_path / "run")
     drifted, store = WindowStore.open(tmp_path / "drifted"), WindowStore.open(cored / "w")
-    forecaster = Forecaster.load(cored / "fit" / "surrogate")
+    forecaster = ForecastSurrogate.load(cored / "fit" / "surrogate")
     starts = np.array([0, 6, 12])  # of the 13 of its training
     forecast = forecaster.forecast_arrays(store.read(starts, 1), store.times[starts], 6)[:, 0]
     kept = drifted.dataset()

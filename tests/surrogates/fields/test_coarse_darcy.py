@@ -15,7 +15,7 @@ from data.plain import from_plain, to_plain
 from data.spec import Coordinate, Variable
 from surrogates.fields.coarse_darcy import CoarseDarcy, _solve, refuse_unfit
 from surrogates.fields.facts import FieldConfig
-from surrogates.fields.fit import fit_field
+from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.surrogate import FieldSurrogate
@@ -94,7 +94,7 @@ def test_a_surrogate_computes_what_it_sees_from_the_permeability_alone(tmp_path:
         network=FNOConfig(width=4, layers=1, modes=(2,)), coarse="darcy", loss=FieldLossSettings("relative_l2")
     )
     recipe = TrainConfig(epochs=2, batch_size=8, checkpoint_every_s=None)
-    surrogate, _ = fit_field(samples(16, 8, 0), None, config, recipe, tmp_path / "run", progress=False)
+    surrogate, _ = fit_field_surrogate(samples(16, 8, 0), None, config, recipe, tmp_path / "run", progress=False)
     assert [v.name for v in surrogate.spec.inputs] == ["permeability"]
     surrogate.save(tmp_path / "kept")
     fields = samples(2, 8, 1)

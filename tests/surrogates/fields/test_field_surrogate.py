@@ -17,7 +17,7 @@ from data.plain import from_plain, to_plain
 from data.spec import SimulationError
 from surrogates.fields.bands import coverage
 from surrogates.fields.facts import FieldConfig, FieldFacts
-from surrogates.fields.fit import fit_field
+from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.loss import FieldLossSettings
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
@@ -34,7 +34,7 @@ RECIPE = TrainConfig(epochs=12, learning_rate=1e-2, batch_size=32, ema_decay=0.9
 @pytest.fixture(scope="module")
 def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> FieldSurrogate:
     def make(folder: Path) -> None:
-        surrogate, _ = fit_field(
+        surrogate, _ = fit_field_surrogate(
             waves(96, 0), waves(8, 1), CONFIG, RECIPE, folder / "run", calibration=waves(40, 2), progress=False
         )
         surrogate.with_facts(scores={"test/relative_l2": 0.1}).save(folder / "surrogate")
@@ -187,7 +187,7 @@ def test_a_velocity_without_divergence_keeps_none(constraint: str, increment: bo
 def test_a_stream_function_learns_a_decaying_wave(tmp_path: Path) -> None:
     config = FieldConfig(network=FNOConfig(width=8, layers=2, modes=(2, 2)), constraint="stream_function")
     recipe = TrainConfig(epochs=30, learning_rate=1e-2, batch_size=16, ema_decay=0.9, checkpoint_every_s=None)
-    surrogate, _ = fit_field(vortices(32, 0), None, config, recipe, tmp_path, progress=False)
+    surrogate, _ = fit_field_surrogate(vortices(32, 0), None, config, recipe, tmp_path, progress=False)
     test = vortices(8, 1)
     truth, mean = test.states[:, 1:], surrogate.predict_fields(test).mean[:, 1:]
     still = np.linalg.norm(test.states[:, :1] - truth)
@@ -196,11 +196,11 @@ def test_a_stream_function_learns_a_decaying_wave(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="9 steps are unrolled, the trajectories have 5"):
-        fit_field(waves(4, 0), None, replace(CONFIG, loss=FieldLossSettings(unroll=9)), RECIPE, tmp_path)
+        fit_field_surrogate(waves(4, 0), None, replace(CONFIG, loss=FieldLossSettings(unroll=9)), RECIPE, tmp_path)
     with pytest.raises(InputError, match="a divergence_free answer needs a velocity on a periodic domain in 2 or 3D"):
-        fit_field(waves(4, 0), None, replace(CONFIG, constraint="divergence_free"), RECIPE, tmp_path)
+        fit_field_surrogate(waves(4, 0), None, replace(CONFIG, constraint="divergence_free"), RECIPE, tmp_path)
     with pytest.raises(InputError, match="the validation part: its grid has 32 points, 16 are needed"):
-        fit_field(waves(4, 0), waves(4, 0, 32), CONFIG, RECIPE, tmp_path)
+        fit_field_surrogate(waves(4, 0), waves(4, 0, 32), CONFIG, RECIPE, tmp_path)
     with pytest.raises(ValueError, match="constraint must be one of"):
         replace(CONFIG, constraint="energy")
 
@@ -225,5 +225,5 @@ def test_a_field_that_does_not_evolve_has_no_mean_to_keep(tmp_path: Path) -> Non
     steady = replace(evolving, layout=still, states=evolving.states[:, -1:])
     config = replace(CONFIG, constraint="mean", ensemble=1, loss=replace(LOSS, unroll=1))
     with pytest.raises(InputError, match=r"model\.constraint: u does not evolve, so there is no state whose mean"):
-        fit_field(steady, None, config, RECIPE, tmp_path / "run", progress=False)
+        fit_field_surrogate(steady, None, config, RECIPE, tmp_path / "run", progress=False)
     assert not (tmp_path / "run").exists()

@@ -18,7 +18,7 @@ from data.plain import from_plain, to_plain
 from data.spec import Coordinate, SimulationError, Variable
 from surrogates.fields.bands import Bands
 from surrogates.fields.facts import FieldConfig, FieldFacts
-from surrogates.fields.fit import fit_field
+from surrogates.fields.fit import fit_field_surrogate
 from surrogates.fields.networks.fno import FNOConfig
 from surrogates.fields.scale import FieldScale
 from surrogates.fields.surrogate import FieldSurrogate
@@ -47,7 +47,7 @@ def darcy(count: int, seed: int, *, permeability: float = 1.0, pressure: float =
 
 
 def learned(folder: Path, **units: float) -> tuple[FieldSurrogate, dict[str, float]]:
-    surrogate, _ = fit_field(
+    surrogate, _ = fit_field_surrogate(
         darcy(48, 0, **units), None, CONFIG, RECIPE, folder, calibration=darcy(12, 1, **units), progress=False
     )
     return surrogate, score_fields(surrogate, darcy(12, 2, **units), "test")
@@ -132,9 +132,9 @@ def test_initial_states_of_another_size_are_outside_and_those_on_a_finer_grid_ar
     once: Callable[[str, Callable[[Path], object]], Path],
 ) -> None:
     def make(folder: Path) -> None:
-        fit_field(waves(48, 0), None, CONFIG, replace(RECIPE, epochs=1), folder / "run", progress=False)[0].save(
-            folder / "surrogate"
-        )
+        fit_field_surrogate(waves(48, 0), None, CONFIG, replace(RECIPE, epochs=1), folder / "run", progress=False)[
+            0
+        ].save(folder / "surrogate")
 
     surrogate = FieldSurrogate.load(once("domain-of-waves", make) / "surrogate")
     fields = waves(32, 4)

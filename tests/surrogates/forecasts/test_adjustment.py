@@ -16,15 +16,15 @@ from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from surrogates.forecasts import adjustment
 from surrogates.forecasts.adjustment import SpectralClimate, adjust_climate
-from surrogates.forecasts.batches import WeatherBatch
-from surrogates.forecasts.config import ClimateSettings, ForecastFacts, WeatherConfig
-from surrogates.forecasts.fit import fit_weather
-from surrogates.forecasts.loss import WeatherLoss, WeatherLossSettings
-from surrogates.forecasts.model import WeatherScale
+from surrogates.forecasts.batches import ForecastBatch
+from surrogates.forecasts.config import ClimateSettings, ForecastConfig, ForecastFacts
+from surrogates.forecasts.fit import fit_forecast_surrogate
+from surrogates.forecasts.loss import ForecastLoss, ForecastLossSettings
+from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.networks.harmonic_statistics import FAINTEST, coefficient_mask, gain_units
 from surrogates.forecasts.networks.harmonics import Harmonics
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.loop import TrainConfig
 from surrogates.saved import load_surrogate
 
@@ -87,8 +87,8 @@ def test_units_of_harmonics_are_what_a_step_adds_to_them(tmp_path: Path) -> None
 def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     unit = np.full((TRUNCATION + 1, TRUNCATION + 1, 2), 2.0)
     unit[1, 3] = [0.5, 0.25]
-    config = WeatherConfig(
-        network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, loss=WeatherLossSettings(spectral_weight=0.5)
+    config = ForecastConfig(
+        network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, loss=ForecastLossSettings(spectral_weight=0.5)
     )
     facts = facts_of(config)
     random = np.random.default_rng(1)
@@ -101,42 +101,47 @@ def test_the_loss_counts_harmonics_in_their_own_units() -> None:
     wrong[:, 1, 3] = [3.0, -1.0]
     truth = answer - np.asarray(HARMONICS.backward(jnp.asarray(wrong))) * STD
     frames = np.stack([start, truth], axis=1).astype(np.float32)
-    batch = WeatherBatch(frames, np.zeros(3, np.int32), np.zeros(3, np.int32), np.ones(3, np.float32))
+    batch = ForecastBatch(frames, np.zeros(3, np.int32), np.zeros(3, np.int32), np.ones(3, np.float32))
     losses = [
-        float(WeatherLoss.of(s, LAYOUT, spectral_unit=unit)(model, batch, jax.random.key(0), jnp.ones(()))[0])
-        for s in (config.loss, WeatherLossSettings())
+        float(ForecastLoss.of(s, LAYOUT, spectral_unit=unit)(model, batch, jax.random.key(0), jnp.ones(()))[0])
+        for s in (config.loss, ForecastLossSettings())
     ]
     # Points: the mean square over the sphere is that of the coefficients by its area. A channel has 25 of them.
     assert losses[1] == pytest.approx((3.0**2 + 1.0**2) / 2 / (4 * np.pi), rel=5e-3)
     assert losses[0] - losses[1] == pytest.approx(0.5 * ((3 / 0.5) ** 2 + (1 / 0.25) ** 2) / 50, rel=1e-3)
 
 
-def facts_of(config: WeatherConfig, low: float = -1e3, high: float = 1e3) -> ForecastFacts:
+def facts_of(config: ForecastConfig, low: float = -1e3, high: float = 1e3) -> ForecastFacts:
     return ForecastFacts(
-        config, LAYOUT, WeatherScale(tuple(STD.tolist()), tuple(STD.tolist()), (0,)), "f" * 64, (low, low), (high, high)
+        config,
+        LAYOUT,
+        ForecastScale(tuple(STD.tolist()), tuple(STD.tolist()), (0,)),
+        "f" * 64,
+        (low, low),
+        (high, high),
     )
 
 
 @pytest.fixture(scope="module")
-def noisy() -> Forecaster:
+def noisy() -> ForecastSurrogate:
     """Nothing that was learned: noise that shakes waves, which fade."""
-    config = WeatherConfig(
+    config = ForecastConfig(
         network=ConvConfig(width=8, blocks=1), noise_dims=4, truncation=TRUNCATION, damping=0.7, steps=2
     )
     facts = facts_of(config)
     model = facts.model(np.zeros((1, ROWS, COLUMNS, 2), np.float32), fields(np.random.default_rng(5), 1, 4)[0], 3)
     weight = model.networks.decode.norm.map.kernel
     weight[...] = 3 * jax.random.normal(jax.random.key(1), weight.shape)
-    return Forecaster(model, facts)
+    return ForecastSurrogate(model, facts)
 
 
-def free_runs(forecaster: Forecaster, runs: int, days: int, seed: int) -> list[np.ndarray]:
+def free_runs(forecaster: ForecastSurrogate, runs: int, days: int, seed: int) -> list[np.ndarray]:
     start = np.zeros((runs, 1, ROWS, COLUMNS, 2), np.float32)
     times = np.repeat(np.datetime64("2001-01-01", "ns"), runs)
     return list(forecaster.forecast_arrays(start, times, days, seed=seed)[:, 0, 20:])
 
 
-def test_free_runs_take_the_climate_that_is_asked_for(noisy: Forecaster, tmp_path: Path) -> None:
+def test_free_runs_take_the_climate_that_is_asked_for(noisy: ForecastSurrogate, tmp_path: Path) -> None:
     climate_of_runs = free_runs(noisy, 24, 420, 0)
     zonal = np.stack([3 * LATITUDE / 90, np.cos(np.deg2rad(2 * LATITUDE))], axis=-1)[:, None]
     zonal = zonal - np.average(zonal, axis=0, weights=GRID.weights[:, 0])
@@ -146,7 +151,7 @@ def test_free_runs_take_the_climate_that_is_asked_for(noisy: Forecaster, tmp_pat
     adjusted = adjust_climate(noisy, other, (0, len(other)), 1600, 32, progress=False)
     assert adjusted.restarts == 0
 
-    def off(forecaster: Forecaster, seed: int) -> tuple[float, float]:
+    def off(forecaster: ForecastSurrogate, seed: int) -> tuple[float, float]:
         store = kept(tmp_path / f"runs{seed}", free_runs(forecaster, 24, 420, seed))
         measured = SpectralClimate.of(model, store, (0, len(store)))
         # All but the area means, which are left alone.
@@ -161,18 +166,18 @@ def test_free_runs_take_the_climate_that_is_asked_for(noisy: Forecaster, tmp_pat
 
     adjusted.forecaster.save(tmp_path / "surrogate")
     again = load_surrogate(tmp_path / "surrogate")
-    assert isinstance(again, Forecaster)
+    assert isinstance(again, ForecastSurrogate)
     assert again.fingerprint == adjusted.forecaster.fingerprint != noisy.fingerprint
     start, times = np.stack(climate_of_runs[:1])[:, :1], np.array(["2001-01-01"], "datetime64[ns]")
     np.testing.assert_array_equal(
         again.forecast_arrays(start, times, 2), adjusted.forecaster.forecast_arrays(start, times, 2)
     )
     with pytest.raises(InputError, match="its climate is adjusted"):
-        fit_weather(other, (0, 1000), None, noisy.facts.config, TrainConfig(), tmp_path / "run", init=again)
+        fit_forecast_surrogate(other, (0, 1000), None, noisy.facts.config, TrainConfig(), tmp_path / "run", init=again)
 
 
 def test_an_adjustment_that_was_killed_goes_on_as_if_it_had_not(
-    noisy: Forecaster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    noisy: ForecastSurrogate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = kept(tmp_path / "w", free_runs(noisy, 4, 60, 0))
     part = (0, len(store))
@@ -198,7 +203,7 @@ def test_an_adjustment_that_was_killed_goes_on_as_if_it_had_not(
 
 
 def test_runs_that_leave_the_range_begin_anew_and_a_forecaster_that_always_does_is_refused(
-    noisy: Forecaster, tmp_path: Path
+    noisy: ForecastSurrogate, tmp_path: Path
 ) -> None:
     store = kept(tmp_path / "w", free_runs(noisy, 4, 60, 0))
     part = (0, len(store))
@@ -217,21 +222,21 @@ def test_runs_that_leave_the_range_begin_anew_and_a_forecaster_that_always_does_
 def test_a_training_ends_with_the_adjustment_and_settings_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     random = np.random.default_rng(2)
     store = kept(tmp_path / "w", [np.cumsum(fields(random, 40), axis=0) for _ in range(2)])
-    config = WeatherConfig(
+    config = ForecastConfig(
         network=ConvConfig(width=4, blocks=1), truncation=TRUNCATION, steps=2,
-        loss=WeatherLossSettings(spectral_weight=1.0), climate=ClimateSettings(days=40, runs=4),
+        loss=ForecastLossSettings(spectral_weight=1.0), climate=ClimateSettings(days=40, runs=4),
     )  # fmt: skip
     recipe = TrainConfig(epochs=1, batch_size=8, checkpoint_every_s=60.0)
-    forecaster, result = fit_weather(store, (0, 60), None, config, recipe, tmp_path / "run", progress=False)
+    forecaster, result = fit_forecast_surrogate(store, (0, 60), None, config, recipe, tmp_path / "run", progress=False)
     assert forecaster.facts.config == config
     assert np.abs(np.asarray(forecaster.model.shift[...])).max() > 0
     assert (tmp_path / "run" / "adjustment" / "note.json").exists()
     assert np.isfinite(result.history[-1]["train/loss"])
     for settings, words in (
         ({"climate": ClimateSettings(days=10.0)}, r"climate\.days needs"),
-        ({"loss": WeatherLossSettings(spectral_weight=1.0)}, "spectral_weight needs"),
+        ({"loss": ForecastLossSettings(spectral_weight=1.0)}, "spectral_weight needs"),
     ):
         with pytest.raises(ValueError, match=words):
-            WeatherConfig(network=ConvConfig(), **settings)  # type: ignore[arg-type]
+            ForecastConfig(network=ConvConfig(), **settings)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r"climate\.runs"):
         ClimateSettings(runs=0)

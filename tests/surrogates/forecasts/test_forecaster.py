@@ -22,23 +22,26 @@ from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
 from simulators.adapter import Simulator
-from surrogates.forecasts.batches import WeatherBatch, WindowBatches
-from surrogates.forecasts.config import ForecastFacts, LeadBands, WeatherConfig
+from surrogates.forecasts.batches import ForecastBatch, WindowBatches
+from surrogates.forecasts.config import ForecastConfig, ForecastFacts, LeadBands
 from surrogates.forecasts.crps import fair_crps
-from surrogates.forecasts.fit import fit_weather, forecast_errors, slow_parts
-from surrogates.forecasts.loss import WeatherLoss, WeatherLossSettings
-from surrogates.forecasts.model import WeatherScale
+from surrogates.forecasts.fit import fit_forecast_surrogate, forecast_errors, slow_parts
+from surrogates.forecasts.loss import ForecastLoss, ForecastLossSettings
+from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.references import Persistence
 from surrogates.forecasts.streaming import forecast_to_zarr, verify_forecasts
 from surrogates.forecasts.sun import DAY_S, clock, insolation, later
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.learning.checkpointed import identity
 from surrogates.learning.loop import TrainConfig
 from surrogates.saved import load_surrogate
 
-CONFIG = WeatherConfig(
-    network=ConvConfig(width=12, blocks=1), keep_mass=True, steps=4, loss=WeatherLossSettings(unroll=2, unroll_from=0.5)
+CONFIG = ForecastConfig(
+    network=ConvConfig(width=12, blocks=1),
+    keep_mass=True,
+    steps=4,
+    loss=ForecastLossSettings(unroll=2, unroll_from=0.5),
 )
 
 
@@ -48,19 +51,19 @@ def windows(once: Callable[[str, Callable[[Path], object]], Path]) -> WindowStor
 
 
 @pytest.fixture(scope="module")
-def trained(windows: WindowStore, once: Callable[[str, Callable[[Path], object]], Path]) -> Forecaster:
+def trained(windows: WindowStore, once: Callable[[str, Callable[[Path], object]], Path]) -> ForecastSurrogate:
     def make(folder: Path) -> None:
         recipe = TrainConfig(epochs=25, learning_rate=1e-2, batch_size=16, ema_decay=0.9, checkpoint_every_s=None)
-        forecaster, result = fit_weather(
+        forecaster, result = fit_forecast_surrogate(
             windows, (0, 60), (60, 80), CONFIG, recipe, folder / "run", calibration=(80, 100), progress=False
         )
         assert result.compilations["train"] == 1
         forecaster.save(folder / "surrogate")
 
-    return Forecaster.load(once("small-forecaster", make) / "surrogate")
+    return ForecastSurrogate.load(once("small-forecaster", make) / "surrogate")
 
 
-def test_a_wave_that_travels_is_forecast_and_its_mass_is_kept(trained: Forecaster, windows: WindowStore) -> None:
+def test_a_wave_that_travels_is_forecast_and_its_mass_is_kept(trained: ForecastSurrogate, windows: WindowStore) -> None:
     errors = forecast_errors(trained, windows, (100, 120), 4)
     still = forecast_errors(_as_forecaster(), windows, (100, 120), 4)
     ratio = np.sqrt((errors**2).mean(axis=(0, 2, 3)) / (still**2).mean(axis=(0, 2, 3)))
@@ -73,7 +76,7 @@ def test_a_wave_that_travels_is_forecast_and_its_mass_is_kept(trained: Forecaste
     assert np.abs(mean - before).max() < 1.0
 
 
-def _as_forecaster() -> Forecaster:
+def _as_forecaster() -> ForecastSurrogate:
     class Still(Persistence):
         def forecast_arrays(self, history, times, steps, members=1, seed=0):  # type: ignore[no-untyped-def, override]
             return super().forecast_arrays(history, times, steps)
@@ -81,7 +84,7 @@ def _as_forecaster() -> Forecaster:
     return Still()  # type: ignore[return-value]
 
 
-def test_xarray_goes_in_and_comes_out(trained: Forecaster, windows: WindowStore) -> None:
+def test_xarray_goes_in_and_comes_out(trained: ForecastSurrogate, windows: WindowStore) -> None:
     state = windows.dataset((100, 101)).isel(time=0)
     forecast = trained.forecast(state, steps=3)
     assert forecast["temperature"].dims == ("prediction_timedelta", "level", "latitude", "longitude")
@@ -102,7 +105,9 @@ def test_xarray_goes_in_and_comes_out(trained: Forecaster, windows: WindowStore)
         trained.forecast(state, members=2)
 
 
-def test_it_is_a_simulator_with_bands_that_hold(trained: Forecaster, windows: WindowStore, tmp_path: Path) -> None:
+def test_it_is_a_simulator_with_bands_that_hold(
+    trained: ForecastSurrogate, windows: WindowStore, tmp_path: Path
+) -> None:
     assert isinstance(trained, Simulator)
     state = windows.dataset((104, 105)).isel(time=0)
     request = trained.spec.request({n: state[n].values for n in ("temperature", "surface_pressure")})
@@ -122,10 +127,12 @@ def test_it_is_a_simulator_with_bands_that_hold(trained: Forecaster, windows: Wi
     np.testing.assert_array_equal(again.simulate(request)["temperature"].values, answer["temperature"].values)
 
 
-def test_chunks_of_a_rollout_are_the_whole_and_compile_one_program(trained: Forecaster, windows: WindowStore) -> None:
+def test_chunks_of_a_rollout_are_the_whole_and_compile_one_program(
+    trained: ForecastSurrogate, windows: WindowStore
+) -> None:
     past, times = windows.read(np.array([100, 101]), 1), windows.times[[100, 101]]
     whole = trained.forecast_arrays(past, times, 7)
-    fresh = Forecaster(trained.model, trained.facts)
+    fresh = ForecastSurrogate(trained.model, trained.facts)
     parts = list(fresh.chunks(past, times, 7, chunk=3))
     assert [p.shape[2] for p in parts] == [3, 3, 1]
     np.testing.assert_allclose(np.concatenate(parts, axis=2), whole, rtol=1e-5)
@@ -134,17 +141,17 @@ def test_chunks_of_a_rollout_are_the_whole_and_compile_one_program(trained: Fore
 
 
 def small(**changes: object) -> ForecastFacts:
-    config = WeatherConfig(network=ConvConfig(width=4, blocks=1), **changes)  # type: ignore[arg-type]
+    config = ForecastConfig(network=ConvConfig(width=4, blocks=1), **changes)  # type: ignore[arg-type]
     ones = (1.0, 100.0)
-    return ForecastFacts(config, LAYOUT, WeatherScale(ones, ones, (0,)), "none", (0.0, 0.0), (1e6, 1e6))
+    return ForecastFacts(config, LAYOUT, ForecastScale(ones, ones, (0,)), "none", (0.0, 0.0), (1e6, 1e6))
 
 
 def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
-    facts = small(loss=WeatherLossSettings(unroll=3))
+    facts = small(loss=ForecastLossSettings(unroll=3))
     model = facts.model(states(1, 0)[:1])
     frames = np.stack([states(4, 1), states(4, 2)])
-    batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
-    loss = WeatherLoss.of(facts.config.loss, LAYOUT)
+    batch = ForecastBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
+    loss = ForecastLoss.of(facts.config.loss, LAYOUT)
     key = jax.random.key(0)
     whole = float(nnx.jit(lambda m: loss(m, batch, key, jnp.ones(()))[0])(model))
     area = LAYOUT.grid.weights[..., None]
@@ -156,7 +163,7 @@ def test_unrolled_loss_is_the_mean_of_steps_one_by_one() -> None:
     assert whole == pytest.approx(np.mean(by_hand), rel=1e-4)
     # At the beginning of training the first step alone counts.
     assert np.asarray(loss.step_weights(jnp.zeros(()))).tolist() == [1, 0, 0]
-    first = WeatherLoss(channel_weights=loss.channel_weights)
+    first = ForecastLoss(channel_weights=loss.channel_weights)
     cut = batch._replace(frames=frames[:, :2])
     assert float(nnx.jit(lambda m: first(m, cut, key, jnp.ones(()))[0])(model)) == pytest.approx(by_hand[0], rel=1e-4)
 
@@ -181,7 +188,7 @@ class Record:
 
 
 def test_zonal_means_count_in_units_of_their_own() -> None:
-    facts, record = small(loss=WeatherLossSettings(zonal_weight=0.25)), Record()
+    facts, record = small(loss=ForecastLossSettings(zonal_weight=0.25)), Record()
     usual = np.zeros((1, ROWS, COLUMNS, 2), np.float32)
     unit, kept = slow_parts(record, (5, 55), usual, (0,))  # type: ignore[arg-type]
     zonal = [record.states[a:b].mean(axis=2, dtype=np.float64) for a, b in ((5, 40), (40, 55))]
@@ -193,11 +200,11 @@ def test_zonal_means_count_in_units_of_their_own() -> None:
 
     model = facts.model(states(1, 0)[:1])
     frames = np.stack([states(2, 1), states(2, 2)])
-    batch = WeatherBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
+    batch = ForecastBatch(frames, np.zeros(2, np.int32), np.zeros(2, np.int32), np.ones(2, np.float32))
     key, end = jax.random.key(0), jnp.ones(())
     losses = [
-        float(WeatherLoss.of(facts.config.loss, LAYOUT, unit)(model, batch, key, end)[0]),
-        float(WeatherLoss.of(small().config.loss, LAYOUT)(model, batch, key, end)[0]),
+        float(ForecastLoss.of(facts.config.loss, LAYOUT, unit)(model, batch, key, end)[0]),
+        float(ForecastLoss.of(small().config.loss, LAYOUT)(model, batch, key, end)[0]),
     ]
     new = np.asarray(model(jnp.asarray(frames[None, :, :1]), jnp.zeros(2, jnp.int32), jnp.zeros(2, jnp.int32)))[0]
     off = (new.astype(np.float64) - frames[:, 1]).mean(axis=2) / unit
@@ -215,16 +222,16 @@ def test_area_means_fade_as_they_are_told_to() -> None:
     area = LAYOUT.grid.weights[..., None]
     before, after = (((x.astype(np.float64) - usual[0]) * area).mean(axis=(1, 2)) for x in (past[:, 0], new))
     np.testing.assert_allclose(after, before * np.array([0.5, 0.9]), rtol=1e-3, atol=1e-3)
-    assert from_plain(WeatherScale, to_plain(scale)) == scale
+    assert from_plain(ForecastScale, to_plain(scale)) == scale
     with pytest.raises(ValueError, match="keep_means needs"):
-        WeatherConfig(network=ConvConfig(), usual="day", keep_means=True)
+        ForecastConfig(network=ConvConfig(), usual="day", keep_means=True)
 
 
 def test_noise_spreads_an_ensemble_and_draws_are_repeated_by_their_seed() -> None:
-    forecaster = Forecaster(small(noise_dims=3).model(states(1, 0)[:1]), small(noise_dims=3))
+    forecaster = ForecastSurrogate(small(noise_dims=3).model(states(1, 0)[:1]), small(noise_dims=3))
     weight = forecaster.model.networks.decode.norm.map.kernel
     weight[...] = jax.random.normal(jax.random.key(1), weight.shape)
-    forecaster = Forecaster(forecaster.model, forecaster.facts)
+    forecaster = ForecastSurrogate(forecaster.model, forecaster.facts)
     past, times = states(1, 1)[None], np.array(["2001-01-01"], "datetime64[ns]")
     first, again, other = (forecaster.forecast_arrays(past, times, 2, members=4, seed=s) for s in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
@@ -285,16 +292,16 @@ def test_bands_hold_their_share_of_points_by_area() -> None:
 
 def test_parts_without_windows_and_settings_that_do_not_fit_are_refused(windows: WindowStore, tmp_path: Path) -> None:
     recipe = TrainConfig(epochs=1, checkpoint_every_s=None)
-    short = WeatherConfig(network=ConvConfig(width=4, blocks=1), loss=WeatherLossSettings(unroll=30))
+    short = ForecastConfig(network=ConvConfig(width=4, blocks=1), loss=ForecastLossSettings(unroll=30))
     with pytest.raises(InputError, match="no 31 states that follow one another"):
-        fit_weather(windows, (0, 60), None, short, recipe, tmp_path / "a", progress=False)
-    dated = WeatherConfig(network=ConvConfig(width=4, blocks=1), usual="hour")
+        fit_forecast_surrogate(windows, (0, 60), None, short, recipe, tmp_path / "a", progress=False)
+    dated = ForecastConfig(network=ConvConfig(width=4, blocks=1), usual="hour")
     with pytest.raises(InputError, match="no dates"):
-        fit_weather(windows, (0, 60), None, dated, recipe, tmp_path / "b", progress=False)
-    weights = WeatherLossSettings(variable_weights={"humidity": 1.0})
-    strange = WeatherConfig(network=ConvConfig(width=4, blocks=1), loss=weights)
+        fit_forecast_surrogate(windows, (0, 60), None, dated, recipe, tmp_path / "b", progress=False)
+    weights = ForecastLossSettings(variable_weights={"humidity": 1.0})
+    strange = ForecastConfig(network=ConvConfig(width=4, blocks=1), loss=weights)
     with pytest.raises(InputError, match="humidity"):
-        fit_weather(windows, (0, 60), None, strange, recipe, tmp_path / "c", progress=False)
+        fit_forecast_surrogate(windows, (0, 60), None, strange, recipe, tmp_path / "c", progress=False)
     assert isinstance(windows.dataset((0, 1)), xr.Dataset)
 
 
@@ -333,12 +340,12 @@ def test_windows_of_two_stores_are_learned_from_together(tmp_path: Path, monkeyp
     assert len(set(in_memory)) == len(in_memory) == 49
     monkeypatch.setattr("surrogates.forecasts.batches.MEMORY_BYTES", 0)
     assert check(replace(batches)) == in_memory
-    config = WeatherConfig(network=ConvConfig(width=4, blocks=1))
+    config = ForecastConfig(network=ConvConfig(width=4, blocks=1))
     other = write_windows(
         tmp_path / "other", [Segment.of(more.dataset((0, 5)))], replace(LAYOUT, step_hours=12.0), fingerprint="f" * 64
     )
     with pytest.raises(InputError, match=r"data\.also"):
-        fit_weather(
+        fit_forecast_surrogate(
             main, part, None, config, TrainConfig(epochs=1), tmp_path / "run", also=(more, other), progress=False
         )
 
@@ -378,9 +385,9 @@ def test_hemispheres_that_are_told_apart_are_not_mirrored(tmp_path: Path) -> Non
         times = np.datetime64("2001-01-01", "ns") + np.arange(5) * np.timedelta64(24, "h")
         record = Segment.of(layout.unstack(np.ones(shape, np.float32), ("time",), {"time": times}))
         store = write_windows(folder, [record], layout, static=static, fingerprint="f" * 64)
-        config = WeatherConfig(network=ConvConfig(width=4, blocks=1), mirror=True)
+        config = ForecastConfig(network=ConvConfig(width=4, blocks=1), mirror=True)
         with pytest.raises(InputError) as caught:
-            fit_weather(store, (0, 5), None, config, TrainConfig(epochs=1), folder / "run", progress=False)
+            fit_forecast_surrogate(store, (0, 5), None, config, TrainConfig(epochs=1), folder / "run", progress=False)
         return str(caught.value)
 
     north = replace(LAYOUT, grid=WeatherGrid(tuple(np.linspace(0, 75, ROWS)), LAYOUT.grid.longitude))
@@ -397,7 +404,7 @@ def test_hemispheres_that_are_told_apart_are_not_mirrored(tmp_path: Path) -> Non
 
 
 def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
-    trained: Forecaster, windows: WindowStore, tmp_path: Path
+    trained: ForecastSurrogate, windows: WindowStore, tmp_path: Path
 ) -> None:
     starts = np.array([100, 103, 106])
 
@@ -438,7 +445,7 @@ def test_forecasts_stream_to_zarr_and_go_on_after_a_stop(
 
 
 def test_amounts_are_never_negative_and_other_variables_are_left_alone(
-    trained: Forecaster, windows: WindowStore
+    trained: ForecastSurrogate, windows: WindowStore
 ) -> None:
     layout = trained.facts.layout
     amount = Channel("total_precipitation_6hr")
@@ -455,8 +462,8 @@ def test_amounts_are_never_negative_and_other_variables_are_left_alone(
 
 def test_checkpoints_describe_the_loss_as_before_it_had_settings() -> None:
     """Notes of checkpoints of earlier versions have these keys, and a run resumes only with an equal description."""
-    settings = WeatherLossSettings(unroll=3, level_weights="mass", variable_weights={"temperature": 3.0})
-    deterministic, noisy = (WeatherLoss.of(settings, LAYOUT, noisy=noisy) for noisy in (False, True))
+    settings = ForecastLossSettings(unroll=3, level_weights="mass", variable_weights={"temperature": 3.0})
+    deterministic, noisy = (ForecastLoss.of(settings, LAYOUT, noisy=noisy) for noisy in (False, True))
     loss = identity(TrainConfig(), deterministic, nnx.State({}))["loss"]
     before = {
         "unroll": 3, "unroll_from": 0.3, "unroll_full": 0.7, "draws": 1, "channel_weights": [*loss["channel_weights"]],

@@ -17,22 +17,22 @@ from data.spec import SimulationError
 from data.sphere.states import Channel, WeatherGrid, WeatherLayout
 from data.sphere.windows import WindowStore
 from data.sphere.writing import Segment, write_windows
-from surrogates.forecasts.config import ForecastFacts, WeatherConfig
-from surrogates.forecasts.model import WeatherScale
+from surrogates.forecasts.config import ForecastConfig, ForecastFacts
+from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.conv import ConvConfig
 from surrogates.forecasts.request_checks import beyond_learned, times_learned
 from surrogates.forecasts.streaming import forecast_to_zarr
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 
 DATED = replace(LAYOUT, calendar=True, step_hours=6.0)
 #: Extremes of the training: those of `small_weather`'s states.
 LOW, HIGH = (270.0, 99_800.0), (290.0, 100_200.0)
 
 
-def untrained(layout: WeatherLayout = LAYOUT, hours: tuple[int, ...] = (0,), **facts: object) -> Forecaster:
-    config = WeatherConfig(network=ConvConfig(width=4, blocks=1), steps=2)
-    trained = ForecastFacts(config, layout, WeatherScale((5.0, 100.0), (1.0, 20.0), hours), "none", LOW, HIGH, **facts)  # type: ignore[arg-type]
-    return Forecaster(trained.model(np.repeat(states(1, 0), len(hours), axis=0)), trained)
+def untrained(layout: WeatherLayout = LAYOUT, hours: tuple[int, ...] = (0,), **facts: object) -> ForecastSurrogate:
+    config = ForecastConfig(network=ConvConfig(width=4, blocks=1), steps=2)
+    trained = ForecastFacts(config, layout, ForecastScale((5.0, 100.0), (1.0, 20.0), hours), "none", LOW, HIGH, **facts)  # type: ignore[arg-type]
+    return ForecastSurrogate(trained.model(np.repeat(states(1, 0), len(hours), axis=0)), trained)
 
 
 def state(layout: WeatherLayout = LAYOUT, time: str = "2001-01-01T06") -> xr.Dataset:
@@ -42,7 +42,7 @@ def state(layout: WeatherLayout = LAYOUT, time: str = "2001-01-01T06") -> xr.Dat
 def test_a_step_that_is_written_as_a_whole_number_of_hours_is_saved(tmp_path: Path) -> None:
     model = untrained(replace(LAYOUT, step_hours=24))
     model.save(tmp_path / "s")
-    assert Forecaster.load(tmp_path / "s").spec.sizes == model.spec.sizes
+    assert ForecastSurrogate.load(tmp_path / "s").spec.sizes == model.spec.sizes
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, True, "2"])

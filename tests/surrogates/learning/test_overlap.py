@@ -20,7 +20,7 @@ from surrogates.learning.learned_from import FILE, hash_keys, read_hashes, save_
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.learning.overlap import Overlap
 from surrogates.learning.sample_task import SampleSets
-from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.task import ParameterData, ParameterTask
 
 
@@ -114,7 +114,7 @@ def test_without_a_test_part_the_validation_part_is_scored_and_named_so(
     variable = Variable("a", (), "1", "float64", "a number")
     values = np.arange(10.0)[:, None]
     table = ParameterTable(ParameterLayout((variable,), (variable,), (), {}), values, values, "f" * 64, np.ones(10), {})
-    task = Counted(ParameterData(file="", target="a", parts=parts), ParametricConfig(), TrainConfig())
+    task = Counted(ParameterData(file="", target="a", parts=parts), ParameterConfig(), TrainConfig())
     metrics = train_on(task, SampleSets(table, {}), tmp_path)
     assert {k: v for k, v in metrics.items() if "samples" in k and not k.startswith("train/")} == (
         {} if key is None else {f"{key}/samples": 2}

@@ -24,7 +24,7 @@ from surrogates.learning.conformal import fewest_points
 from surrogates.learning.part_sizes import PARTS, with_calibration
 from surrogates.learning.parts import PartedData, say_learned_inputs, split
 from surrogates.potentials.training_frames import Files, split_frames
-from surrogates.properties.tables import PropertyTable, TableSettings, labelled_split, read_table
+from surrogates.properties.tables import PropertyData, PropertyTable, labelled_split, read_table
 
 DEFAULT_LIST = [0.8, 0.05, 0.05, 0.1]
 DEFAULT = dict(zip(PARTS, DEFAULT_LIST, strict=True))
@@ -60,7 +60,7 @@ def sparse_table(path: Path, total: int, labelled: int) -> Path:
 
 
 def test_each_target_of_a_sparse_table_gets_labels_to_calibrate_with(tmp_path: Path) -> None:
-    settings = TableSettings(target=["gap", "dip"])
+    settings = PropertyData(target=["gap", "dip"])
     labels = read_table(sparse_table(tmp_path / "a.csv", 120, 40), "smiles", ["gap", "dip"], [], None)
     assert (labels.reading.used, labels.reading.total) == (120, 120)
     assert "40 of 120 rows" in labels.reading.quantities["dip"]
@@ -86,8 +86,8 @@ def test_rows_of_the_same_molecule_and_labels_that_differ_are_counted(tmp_path: 
 def test_a_target_with_too_few_labels_is_named(tmp_path: Path) -> None:
     labels = read_table(sparse_table(tmp_path / "a.csv", 60, 3), "smiles", ["gap", "dip"], [], None)
     with pytest.raises(InputError, match="3 labels of dip are too few"):
-        labelled_split(labels, TableSettings(target=["gap", "dip"]))
-    kept = labelled_split(labels, TableSettings(target=["gap", "dip"], parts=[0.9, 0.05, 0, 0.05]))
+        labelled_split(labels, PropertyData(target=["gap", "dip"]))
+    kept = labelled_split(labels, PropertyData(target=["gap", "dip"], parts=[0.9, 0.05, 0, 0.05]))
     assert not len(kept["calibration"])
 
 
@@ -182,7 +182,7 @@ def test_a_part_that_was_asked_for_and_is_empty_is_said_with_its_number(caplog: 
         lambda: split_in_time(1, [1, 0, 0, 0]),
         lambda: labelled_split(
             PropertyTable(["C"], {"gap": np.ones(1)}, {"gap": "1"}, "", Reading("", "")),
-            TableSettings(parts=[1, 0, 0, 0]),
+            PropertyData(parts=[1, 0, 0, 0]),
         ),
     ],
 )

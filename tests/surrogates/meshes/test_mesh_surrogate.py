@@ -16,7 +16,7 @@ from data.spec import SimulationError
 from surrogates.learning.box import OutOfDomainWarning
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.meshes.facts import MeshConfig, MeshScale, field_bands
-from surrogates.meshes.fit import MeshBatches, fit_mesh
+from surrogates.meshes.fit import MeshBatches, fit_mesh_surrogate
 from surrogates.meshes.network import MeshNetworkConfig
 from surrogates.meshes.surrogate import MeshSurrogate
 
@@ -27,7 +27,7 @@ RECIPE = TrainConfig(epochs=120, learning_rate=3e-3, batch_size=4, ema_decay=0.9
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MeshSurrogate, FitResult]:
     folder = tmp_path_factory.mktemp("mesh")
-    return fit_mesh(
+    return fit_mesh_surrogate(
         small_meshes.samples(24),
         small_meshes.samples(4, 100),
         CONFIG,
@@ -87,7 +87,7 @@ def test_a_mesh_is_answered_alone_as_in_company(trained) -> None:
 def test_an_interrupted_training_ends_as_an_unbroken_one(tmp_path: Path) -> None:
     def run(folder: Path, epochs: int) -> MeshSurrogate:
         recipe = replace(RECIPE, epochs=epochs, schedule="constant", warmup_fraction=0.0)
-        return fit_mesh(small_meshes.samples(6), None, CONFIG, recipe, folder, progress=False)[0]
+        return fit_mesh_surrogate(small_meshes.samples(6), None, CONFIG, recipe, folder, progress=False)[0]
 
     whole = run(tmp_path / "a", 4)
     run(tmp_path / "b", 2)

@@ -17,11 +17,11 @@ from data.spec import Coordinate, Variable, check
 from data.store.records import RecordStore
 from surrogates.learning.conformal import coverage_band
 from surrogates.learning.loop import TrainConfig
-from surrogates.parameters.fit import fit_parametric
-from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.fit import fit_parameter_surrogate
+from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.quantities import Quantities
 from surrogates.parameters.scores import score_parameters
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.parameters.task import ParameterTask
 from surrogates.saved import load_surrogate
 
@@ -53,7 +53,7 @@ def table(count: int, seed: int) -> ParameterTable:
     return ParameterTable(LAYOUT, rates[:, None], decay(rates), "ab" * 32, np.full(count, 0.5), {})
 
 
-CONFIG = ParametricConfig(
+CONFIG = ParameterConfig(
     ensemble=2, width=32, layers=2, logarithms={"fraction": FLOOR, "half_life": 1e-3}, shares=["fraction"]
 )
 RECIPE = TrainConfig(
@@ -62,14 +62,14 @@ RECIPE = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
+def learned(tmp_path_factory: pytest.TempPathFactory) -> ParameterSurrogate:
     folder = tmp_path_factory.mktemp("run")
-    return fit_parametric(
+    return fit_parameter_surrogate(
         table(300, 0), table(40, 1), CONFIG, RECIPE, folder, calibration=table(150, 2), progress=False
     )[0]
 
 
-def test_it_learns_decays_over_six_decades_of_fractions(learned: ParametricSurrogate) -> None:
+def test_it_learns_decays_over_six_decades_of_fractions(learned: ParameterSurrogate) -> None:
     scores = score_parameters(learned, table(400, 3), "test")
     assert scores["test/fraction/mae"] < 5e-3
     # Fractions between 1 and the floor, 1e-6, are right within a few percent wherever they lie.
@@ -77,7 +77,7 @@ def test_it_learns_decays_over_six_decades_of_fractions(learned: ParametricSurro
     assert scores["test/half_life/relative_error"] < 0.02
 
 
-def test_shares_add_up_to_one_and_stay_positive(learned: ParametricSurrogate) -> None:
+def test_shares_add_up_to_one_and_stay_positive(learned: ParameterSurrogate) -> None:
     answer = learned.predict_columns(table(50, 4).values)
     fraction = LAYOUT.named_outputs(answer[""])["fraction"]
     np.testing.assert_allclose(fraction.sum(axis=-1), 1, rtol=0, atol=1e-12)
@@ -87,7 +87,7 @@ def test_shares_add_up_to_one_and_stay_positive(learned: ParametricSurrogate) ->
     assert answer["low"].min() >= 0
 
 
-def test_intervals_of_each_entry_hold_as_often_as_they_promise(learned: ParametricSurrogate) -> None:
+def test_intervals_of_each_entry_hold_as_often_as_they_promise(learned: ParameterSurrogate) -> None:
     fresh = table(1000, 5)
     answer = learned.predict_columns(fresh.values)
     inside = (answer["low"] <= fresh.labels) & (fresh.labels <= answer["high"])
@@ -96,7 +96,7 @@ def test_intervals_of_each_entry_hold_as_often_as_they_promise(learned: Parametr
     assert low <= shares.min() <= shares.max() <= high
 
 
-def test_a_request_gives_curves_that_fit_the_spec(learned: ParametricSurrogate) -> None:
+def test_a_request_gives_curves_that_fit_the_spec(learned: ParameterSurrogate) -> None:
     rows = table(3, 6).values
     answers = learned.predict_table(rows)
     for i, row in enumerate(rows):
@@ -111,7 +111,7 @@ def test_a_request_gives_curves_that_fit_the_spec(learned: ParametricSurrogate) 
         assert float(answer["half_life_std"]) > 0
 
 
-def test_it_comes_back_as_it_was(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_it_comes_back_as_it_was(learned: ParameterSurrogate, tmp_path: Path) -> None:
     learned.save(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
     rows = table(20, 7).values
@@ -120,7 +120,7 @@ def test_it_comes_back_as_it_was(learned: ParametricSurrogate, tmp_path: Path) -
     assert (again.fingerprint, again.spec, again.facts) == (learned.fingerprint, learned.spec, learned.facts)
 
 
-def test_another_store_is_scored_only_at_the_same_times(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_another_store_is_scored_only_at_the_same_times(learned: ParameterSurrogate, tmp_path: Path) -> None:
     samples = table(9, 8)
     for name, times in (("same", TIMES), ("later", 2 * TIMES)):
         coords = (Coordinate("time", tuple(times.tolist()), "s", "time"), LAYOUT.axes[1])
@@ -137,25 +137,25 @@ def test_another_store_is_scored_only_at_the_same_times(learned: ParametricSurro
 
 
 def test_settings_that_name_no_output_are_refused() -> None:
-    config = ParametricConfig()
+    config = ParameterConfig()
     with pytest.raises(ValueError, match="logarithms names fractions"):
         Quantities.of(LAYOUT, replace(config, logarithms={"fractions": 1.0}))
     with pytest.raises(ValueError, match="half_life, which is one number"):
         Quantities.of(LAYOUT, replace(config, shares=["half_life"]))
     with pytest.raises(ValueError, match="floor above 0"):
-        ParametricConfig(logarithms={"fraction": 0.0})
+        ParameterConfig(logarithms={"fraction": 0.0})
 
 
 def test_settings_of_earlier_versions_keep_their_description() -> None:
-    plain = to_plain(ParametricConfig())
+    plain = to_plain(ParameterConfig())
     assert set(plain) == {"ensemble", "width", "layers", "activation", "harmonics", "noise"}
-    assert from_plain(ParametricConfig, plain) == ParametricConfig()
-    assert from_plain(ParametricConfig, to_plain(CONFIG)) == CONFIG
+    assert from_plain(ParameterConfig, plain) == ParameterConfig()
+    assert from_plain(ParameterConfig, to_plain(CONFIG)) == CONFIG
 
 
 @given(st.lists(st.floats(0, 1e6), min_size=33, max_size=33).map(np.array), st.floats(1e-12, 1.0))
 def test_quantities_go_there_and_back(values: np.ndarray, floor: float) -> None:
-    quantities = Quantities.of(LAYOUT, ParametricConfig(logarithms={"fraction": floor}, shares=["fraction"]))
+    quantities = Quantities.of(LAYOUT, ParameterConfig(logarithms={"fraction": floor}, shares=["fraction"]))
     again = quantities.outputs(quantities.learned(values))
     # Logarithms of up to ln(1e6) in double precision keep about 14 digits of x + floor.
     np.testing.assert_allclose(again, values, rtol=1e-13, atol=1e-13 * floor)

@@ -12,9 +12,9 @@ from data.parameters import ParameterLayout, ParameterTable
 from data.spec import Variable
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.rung import FittedRung
-from surrogates.parameters.fit import fit_parametric
-from surrogates.parameters.network import ParametricConfig
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.fit import fit_parameter_surrogate
+from surrogates.parameters.network import ParameterConfig
+from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.parameters.task import ParameterTask
 from surrogates.saved import load_surrogate
 
@@ -24,7 +24,7 @@ LAYOUT = ParameterLayout(
     (),
     {},
 )
-CONFIG = ParametricConfig(ensemble=2, width=16, layers=1)
+CONFIG = ParameterConfig(ensemble=2, width=16, layers=1)
 TRAINING = TrainConfig(epochs=60, learning_rate=5e-3, batch_size=32, ema_decay=0.9, checkpoint_every_s=None)
 
 
@@ -37,10 +37,10 @@ def table(count: int, seed: int, curvature: float) -> ParameterTable:
     return ParameterTable(LAYOUT, values, np.stack([force, 5.0 * c**1.5], axis=1), "ab" * 32, np.full(count, 0.5), {})
 
 
-def fitted(folder: Path, train: ParameterTable, *, linear: bool, epochs: int = 60) -> ParametricSurrogate:
+def fitted(folder: Path, train: ParameterTable, *, linear: bool, epochs: int = 60) -> ParameterSurrogate:
     config = replace(CONFIG, logarithms={"power": 1e-6})
     recipe = replace(TRAINING, epochs=epochs)
-    return fit_parametric(
+    return fit_parameter_surrogate(
         train, None, config, recipe, folder, calibration=table(40, 5, 3.0), linear=linear, progress=False
     )[0]
 

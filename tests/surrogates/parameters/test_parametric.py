@@ -25,10 +25,10 @@ from surrogates.learning.learned_from import hash_keys
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.parts import read_samples
 from surrogates.parameters.facts import InputScale
-from surrogates.parameters.fit import RowBatches, calibrate_intervals, fit_parametric
-from surrogates.parameters.network import ParametricConfig
+from surrogates.parameters.fit import RowBatches, calibrate_intervals, fit_parameter_surrogate
+from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.scores import score_parameters
-from surrogates.parameters.surrogate import ParametricSurrogate
+from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.parameters.task import ParameterTask
 from surrogates.saved import CARD, load_surrogate
 from surrogates.trained import Surrogate
@@ -68,15 +68,15 @@ RECIPE = TrainConfig(
 
 
 @pytest.fixture(scope="module")
-def learned(tmp_path_factory: pytest.TempPathFactory) -> ParametricSurrogate:
-    config = ParametricConfig(ensemble=3, width=32, layers=2)
-    return fit_parametric(
+def learned(tmp_path_factory: pytest.TempPathFactory) -> ParameterSurrogate:
+    config = ParameterConfig(ensemble=3, width=32, layers=2)
+    return fit_parameter_surrogate(
         table(400, 0), table(50, 1), config, RECIPE, tmp_path_factory.mktemp("run"),
         calibration=table(100, 2), progress=False,
     )[0]  # fmt: skip
 
 
-def test_it_learns_a_function_in_closed_form(learned: ParametricSurrogate) -> None:
+def test_it_learns_a_function_in_closed_form(learned: ParameterSurrogate) -> None:
     scores = score_parameters(learned, table(500, 3), "test")
     assert scores["test/force/relative_error"] < 0.01
     assert scores["test/force/spearman"] > 0.999
@@ -85,7 +85,7 @@ def test_it_learns_a_function_in_closed_form(learned: ParametricSurrogate) -> No
     assert learned.facts.inputs.logarithmic == (True, False, False)
 
 
-def test_intervals_hold_as_often_as_they_promise(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_intervals_hold_as_often_as_they_promise(learned: ParameterSurrogate, tmp_path: Path) -> None:
     fresh = table(2000, 4, noise=0.05)
     noisy = learned.with_facts(conformal=calibrate_intervals(learned, table(200, 5, noise=0.05)))
     scores = score_parameters(noisy, fresh, "test")
@@ -96,7 +96,7 @@ def test_intervals_hold_as_often_as_they_promise(learned: ParametricSurrogate, t
         assert scores[f"test/{target}/interval_width"] == pytest.approx(2 * 1.645 * 0.05, rel=0.25)
 
 
-def test_a_request_gives_the_same_as_its_row_and_fits_the_spec(learned: ParametricSurrogate) -> None:
+def test_a_request_gives_the_same_as_its_row_and_fits_the_spec(learned: ParameterSurrogate) -> None:
     assert isinstance(learned, Simulator)
     assert isinstance(learned, Surrogate)
     rows = table(3, 6).values
@@ -112,7 +112,7 @@ def test_a_request_gives_the_same_as_its_row_and_fits_the_spec(learned: Parametr
     assert answers["in_domain"].all()
 
 
-def test_batches_of_any_length_give_the_same_and_compile_twice(learned: ParametricSurrogate) -> None:
+def test_batches_of_any_length_give_the_same_and_compile_twice(learned: ParameterSurrogate) -> None:
     rows = table(9000, 7).values
     whole = learned.predict_table(rows)["force"]
     np.testing.assert_allclose(learned.predict_table(rows[8990:])["force"], whole[8990:], rtol=1e-5)
@@ -121,7 +121,7 @@ def test_batches_of_any_length_give_the_same_and_compile_twice(learned: Parametr
     assert learned.compilations <= 2
 
 
-def test_a_request_outside_of_the_training_is_told_which_parameter_is(learned: ParametricSurrogate) -> None:
+def test_a_request_outside_of_the_training_is_told_which_parameter_is(learned: ParameterSurrogate) -> None:
     request = learned.spec.request({"speed": 20.0, "wave": [0.0, 1.5]})
     with pytest.warns(OutOfDomainWarning, match="wave_4 = 1.5 outside"):
         answer = learned.simulate(request)
@@ -134,7 +134,7 @@ def test_a_request_outside_of_the_training_is_told_which_parameter_is(learned: P
 @pytest.mark.parametrize(
     "change", [{"speed": np.nan}, {"speed": None}, {"wave": [0.0, 0.0, 0.0]}], ids=["nan", "missing", "long"]
 )
-def test_a_request_that_does_not_fit_is_refused(learned: ParametricSurrogate, change: dict[str, object]) -> None:
+def test_a_request_that_does_not_fit_is_refused(learned: ParameterSurrogate, change: dict[str, object]) -> None:
     values = {k: v for k, v in ({"speed": 20.0, "wave": [0.0, 0.0]} | change).items() if v is not None}
     request = xr.Dataset({k: ((), v) if np.ndim(v) == 0 else (("mode",), v) for k, v in values.items()})
     with pytest.raises(SimulationError) as caught:
@@ -142,7 +142,7 @@ def test_a_request_that_does_not_fit_is_refused(learned: ParametricSurrogate, ch
     assert caught.value.kind == "invalid_input"
 
 
-def test_it_comes_back_as_it_was(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_it_comes_back_as_it_was(learned: ParameterSurrogate, tmp_path: Path) -> None:
     learned.with_facts(scores={"test/mae": 0.25}).save(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
     rows = table(50, 8).values
@@ -154,7 +154,7 @@ def test_it_comes_back_as_it_was(learned: ParametricSurrogate, tmp_path: Path) -
     assert learned.with_facts(labels_fingerprint="cd").fingerprint != learned.fingerprint
 
 
-def test_damage_is_named(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_damage_is_named(learned: ParameterSurrogate, tmp_path: Path) -> None:
     learned.save(tmp_path / "s")
     card = json.loads((tmp_path / "s" / CARD).read_text())
     for name in ("inputs", "domain", "layout", "config"):
@@ -268,7 +268,7 @@ def store_of_forces(path: Path, fingerprint: str, boundary: str) -> Path:
     return path
 
 
-def test_another_file_is_scored_by_what_the_training_knows(learned: ParametricSurrogate, tmp_path: Path) -> None:
+def test_another_file_is_scored_by_what_the_training_knows(learned: ParameterSurrogate, tmp_path: Path) -> None:
     layout = replace(learned.facts.layout, attrs={"boundary_conditions": "no slip"})
     walls = learned.with_facts(layout=layout)
     same = store_of_forces(tmp_path / "same", learned.labels_fingerprint, "no slip")

@@ -20,7 +20,7 @@ from surrogates.potentials.calculator import PotentialCalculator
 from surrogates.potentials.dynamics.dynamics import Dynamics, DynamicsConfig, thermal_velocities
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer
 from surrogates.potentials.energy import EnergyAndForces, differentiate
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 BENT = np.array([[0.0, 0.0, 0.0], [0.0, 1.1, 0.9], [0.2, -1.3, 0.8], [1.4, 0.1, -0.6]])
 CARBONS = np.full(4, 6)
@@ -36,9 +36,9 @@ class Charged(Morse):
         return jax.tree.map(lambda leaf: leaf[None], differentiate(atomic, system))
 
 
-def charged() -> Potential:
+def charged() -> PotentialSurrogate:
     facts = potential().facts.with_head(charges=(-1, 0, 1))
-    return Potential(Charged(), facts)  # type: ignore[arg-type]
+    return PotentialSurrogate(Charged(), facts)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["charge", "total_charge"])

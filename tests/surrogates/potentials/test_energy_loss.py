@@ -18,9 +18,9 @@ from data.structures.table import Structures
 from surrogates.learning.loop import FitResult, TrainConfig
 from surrogates.potentials.energy import EnergyForcesLoss, evaluate
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import fit_potential
+from surrogates.potentials.fit import fit_potential_surrogate
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 TWO_STAGES = EnergyForcesLoss(1.0, 10.0, final_energy_weight=5.0, final_forces_weight=2.0, final_from=0.8)
 
@@ -86,8 +86,8 @@ def test_a_broken_training_of_an_ensemble_with_muon_and_two_stages_ends_with_the
     training = TrainConfig(epochs=4, optimiser="muon", learning_rate=1e-2, batch_size=8, checkpoint_every_s=0.0)
     train, valid = labelled(24), labelled(8, 1)
 
-    def run(folder: Path, training: TrainConfig = training) -> tuple[Potential, FitResult]:
-        return fit_potential(train, valid, config, training, folder, label_fingerprint="none", progress=False)
+    def run(folder: Path, training: TrainConfig = training) -> tuple[PotentialSurrogate, FitResult]:
+        return fit_potential_surrogate(train, valid, config, training, folder, label_fingerprint="none", progress=False)
 
     whole, result = run(tmp_path / "whole", replace(training, checkpoint_every_s=None))
     assert result.compilations == {"train": 1, "valid": 1}
@@ -108,5 +108,5 @@ def test_a_broken_training_of_an_ensemble_with_muon_and_two_stages_ends_with_the
         assert a.tobytes() == b.tobytes()
 
 
-def leaves(surrogate: Potential) -> list[np.ndarray]:
+def leaves(surrogate: PotentialSurrogate) -> list[np.ndarray]:
     return [np.asarray(x) for x in jax.tree.leaves(nnx.state(surrogate.model, nnx.Param))]

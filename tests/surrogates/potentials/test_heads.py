@@ -24,10 +24,10 @@ from simulators.rebuild import describe
 from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.baseline import differences
 from surrogates.potentials.facts import PotentialConfig
-from surrogates.potentials.fit import FineTuning, fit_potential
+from surrogates.potentials.fit import FineTuning, fit_potential_surrogate
 from surrogates.potentials.networks.ace import ACEConfig
 from surrogates.potentials.scores import evaluate_frames
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 CONFIG = PotentialConfig(
     network=ACEConfig(features=12, layers=1, degree=2, cutoff_angstrom=4.0, basis_size=6, radial=3),
@@ -53,25 +53,25 @@ def labelled(count: int, seed: int, *, depth: float = 1.0, elements: tuple[int, 
     return replace(table, numbers=numbers, energy=np.array(energy), forces=np.concatenate(forces))
 
 
-def train(tmp_path: Path, table: Structures, **more: object) -> Potential:
+def train(tmp_path: Path, table: Structures, **more: object) -> PotentialSurrogate:
     settings = {"calibration": None, "label_fingerprint": "morse", "progress": False, **more}
-    return fit_potential(table, None, CONFIG, QUICK, tmp_path, **settings)[0]  # type: ignore[arg-type]
+    return fit_potential_surrogate(table, None, CONFIG, QUICK, tmp_path, **settings)[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="module")
-def first(once: Callable[[str, Callable[[Path], object]], Path]) -> Potential:
+def first(once: Callable[[str, Callable[[Path], object]], Path]) -> PotentialSurrogate:
     def make(folder: Path) -> None:
         train(folder / "run", labelled(150, 0), calibration=labelled(40, 1)).save(folder / "potential")
 
-    return Potential.load(once("heads", make) / "potential")
+    return PotentialSurrogate.load(once("heads", make) / "potential")
 
 
-def error(potential: Potential, table: Structures) -> float:
+def error(potential: PotentialSurrogate, table: Structures) -> float:
     return float(np.abs(potential.predict_structures(table).forces - table.forces).mean())
 
 
 def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_learned(
-    first: Potential, tmp_path: Path
+    first: PotentialSurrogate, tmp_path: Path
 ) -> None:
     new = labelled(150, 2, depth=1.6)
     tuned = train(tmp_path, new, head="deep", tune=FineTuning(first, frozen_body=True))
@@ -89,7 +89,9 @@ def test_with_a_frozen_body_old_heads_stay_as_they_were_and_the_new_one_has_lear
     assert error(tuned, deep_test) < 0.6 * error(first, deep_test)
 
 
-def test_replayed_labels_keep_an_old_head_up_with_a_body_that_changes(first: Potential, tmp_path: Path) -> None:
+def test_replayed_labels_keep_an_old_head_up_with_a_body_that_changes(
+    first: PotentialSurrogate, tmp_path: Path
+) -> None:
     new, old, test = labelled(100, 4, depth=-1.0), labelled(100, 0), labelled(40, 5)
     drifted = train(tmp_path / "a", new, head="hill", tune=FineTuning(first)).with_facts(active="main")
     kept = train(tmp_path / "b", new, head="hill", tune=FineTuning(first, replay=old)).with_facts(active="main")
@@ -97,7 +99,7 @@ def test_replayed_labels_keep_an_old_head_up_with_a_body_that_changes(first: Pot
     assert error(kept, test) < 2.0 * error(first, test)
 
 
-def test_a_new_element_comes_with_a_new_head_only(first: Potential, tmp_path: Path) -> None:
+def test_a_new_element_comes_with_a_new_head_only(first: PotentialSurrogate, tmp_path: Path) -> None:
     new = labelled(60, 6, elements=(6, 17))
     with pytest.raises(InputError, match=r"has not learned the elements \[17\]"):
         train(tmp_path / "a", new, head="main", tune=FineTuning(first))
@@ -107,10 +109,10 @@ def test_a_new_element_comes_with_a_new_head_only(first: Potential, tmp_path: Pa
         tuned.with_facts(active="main").predict_structures(new)
 
 
-def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: Potential, tmp_path: Path) -> None:
+def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: PotentialSurrogate, tmp_path: Path) -> None:
     tuned = train(tmp_path / "run", labelled(30, 7), head="again", tune=FineTuning(first, frozen_body=True))
     tuned.save(tmp_path / "saved")
-    loaded = Potential.load(tmp_path / "saved")
+    loaded = PotentialSurrogate.load(tmp_path / "saved")
     test = labelled(5, 8)
     for head in ("main", "again"):
         before, after = (p.with_facts(active=head).predict_structures(test) for p in (tuned, loaded))
@@ -119,7 +121,7 @@ def test_a_potential_with_heads_is_saved_and_read_with_all_of_them(first: Potent
         loaded.with_facts(active="other")
 
 
-def test_the_committee_has_error_bars_that_cover_and_a_domain_that_ends(first: Potential) -> None:
+def test_the_committee_has_error_bars_that_cover_and_a_domain_that_ends(first: PotentialSurrogate) -> None:
     test = labelled(150, 9)
     answer = first.predict_structures(test)
     bare = first.predict_structures(test, error_bars=False)
@@ -180,12 +182,12 @@ def test_labels_of_another_file_are_those_of_the_names_that_were_learned(tmp_pat
     (tmp_path / "usual.xyz").write_text("\n".join(["3", header, *lines, ""]))
     key = "test/both/energy_mae_mev"
     both = [tmp_path / "both.xyz"]
-    assert evaluate_frames(Potential.load(tmp_path / "named"), both)[key] == pytest.approx(0.0, abs=1e-3)
-    assert evaluate_frames(Potential.load(tmp_path / "usual"), both)[key] == pytest.approx(1000.0)
-    assert evaluate_frames(Potential.load(tmp_path / "named"), both, keys=FrameKeys(energy=("energy",)))[
+    assert evaluate_frames(PotentialSurrogate.load(tmp_path / "named"), both)[key] == pytest.approx(0.0, abs=1e-3)
+    assert evaluate_frames(PotentialSurrogate.load(tmp_path / "usual"), both)[key] == pytest.approx(1000.0)
+    assert evaluate_frames(PotentialSurrogate.load(tmp_path / "named"), both, keys=FrameKeys(energy=("energy",)))[
         key
     ] == pytest.approx(1000.0)
     with pytest.raises(InputError, match=r"no frame has REF_energy.*energy, of which data\.energy_key names one"):
-        evaluate_frames(Potential.load(tmp_path / "named"), [tmp_path / "usual.xyz"])
+        evaluate_frames(PotentialSurrogate.load(tmp_path / "named"), [tmp_path / "usual.xyz"])
     # A potential with the usual names is stored as it was before names were saved.
     assert "keys" not in to_plain(surrogate.facts.head)

@@ -14,13 +14,13 @@ from surrogates.potentials.energy import EnergyModel
 from surrogates.potentials.facts import PotentialConfig
 from surrogates.potentials.last_layer import LastLayer, distance, fit_last_layer, sensitivity, spread
 from surrogates.potentials.networks.ace import ACEConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 
 def labelled(count: int, model: EnergyModel, noise: float, seed: int, forces: bool) -> Structures:
     """Random clusters with the model's own energies (and forces), and Gaussian errors."""
     table = scattered(count, 6, seed)
-    answer = Potential(model, potential().facts).predict_structures(table, sizes=(6,))
+    answer = PotentialSurrogate(model, potential().facts).predict_structures(table, sizes=(6,))
     rng = np.random.default_rng(seed)
     energy = answer.energy - potential().facts.references.energy(table) + noise * rng.normal(size=count)
     return Structures.from_arrays(
@@ -48,7 +48,7 @@ def test_the_posterior_of_energies_is_that_of_bayesian_linear_regression() -> No
     # The same from the definition, with all of phi at hand and in double precision.
     rows = [np.asarray(sensitivity(model, b.system), np.float64)[b.energy_known > 0] for b in batches(table).epoch(0)]
     phi = np.concatenate(rows)
-    answers = Potential(model, potential().facts).predict_structures(table, sizes=(6,)).energy
+    answers = PotentialSurrogate(model, potential().facts).predict_structures(table, sizes=(6,)).energy
     error = answers - potential().facts.references.energy(table) - table.energy
     c = phi.shape[1]
     exact = np.linalg.inv(c * np.eye(c) + phi.T @ phi / np.mean(error**2))

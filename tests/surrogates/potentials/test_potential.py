@@ -28,9 +28,9 @@ from surrogates.learning.loop import TrainConfig
 from surrogates.potentials.atom_energies import References
 from surrogates.potentials.energy import evaluate
 from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
-from surrogates.potentials.fit import fit_potential
+from surrogates.potentials.fit import fit_potential_surrogate
 from surrogates.potentials.networks.painn import PaiNNConfig
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate
 
@@ -62,11 +62,11 @@ def clusters(n: int, seed: int, *, offset: bool = True) -> Structures:
 
 
 @pytest.fixture(scope="module")
-def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Potential:
+def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> PotentialSurrogate:
     """An ensemble of two, trained on Morse clusters, with a calibrated interval."""
 
     def make(folder: Path) -> None:
-        potential, result = fit_potential(
+        potential, result = fit_potential_surrogate(
             clusters(400, 0),
             clusters(50, 1),
             PotentialConfig(network=NETWORK, ensemble=2, buckets=2),
@@ -79,7 +79,7 @@ def trained(once: Callable[[str, Callable[[Path], object]], Path]) -> Potential:
         assert result.compilations["train"] <= 2
         potential.save(folder / "potential")
 
-    return Potential.load(once("morse", make) / "potential")
+    return PotentialSurrogate.load(once("morse", make) / "potential")
 
 
 def record(numbers: list[int], positions: np.ndarray, **more: int) -> xr.Dataset:
@@ -124,7 +124,7 @@ def test_isolated_atoms_are_kept_apart_from_bonded_ones() -> None:
         References.fit(Structures.from_arrays([np.array([1])], [x[:1]], [-13.6]))
 
 
-def test_a_morse_potential_is_learned(trained: Potential) -> None:
+def test_a_morse_potential_is_learned(trained: PotentialSurrogate) -> None:
     test = clusters(100, 3)
     answer = trained.predict_structures(test)
     bare = clusters(100, 3, offset=False).energy
@@ -135,7 +135,7 @@ def test_a_morse_potential_is_learned(trained: Potential) -> None:
     assert forces_error < 0.1 * np.abs(test.forces).mean()
 
 
-def test_energies_of_thousands_of_ev_lose_nothing_to_float32(trained: Potential) -> None:
+def test_energies_of_thousands_of_ev_lose_nothing_to_float32(trained: PotentialSurrogate) -> None:
     test = clusters(20, 4)
     assert test.energy.min() < -4000
     graph, state = nnx.split(trained.model)
@@ -147,7 +147,7 @@ def test_energies_of_thousands_of_ev_lose_nothing_to_float32(trained: Potential)
     np.testing.assert_allclose(trained.predict_structures(test).energy, exact, rtol=0, atol=1e-5)
 
 
-def test_any_mixture_gets_the_answer_that_each_gets_alone(trained: Potential) -> None:
+def test_any_mixture_gets_the_answer_that_each_gets_alone(trained: PotentialSurrogate) -> None:
     assert isinstance(trained, Surrogate)
     test = clusters(30, 5)
     together = trained.predict_structures(test)
@@ -177,11 +177,11 @@ def test_many_sizes_are_answered_with_few_compilations() -> None:
     assert potential.compilations == compiled
 
 
-def test_a_saved_potential_is_the_same_potential(trained: Potential, tmp_path: Path) -> None:
+def test_a_saved_potential_is_the_same_potential(trained: PotentialSurrogate, tmp_path: Path) -> None:
     scored = trained.with_facts(scores={"test/a/energy_mae_mev": 1.5})
     scored.save(tmp_path / "surrogate")
     loaded = load_surrogate(tmp_path / "surrogate")
-    assert isinstance(loaded, Potential)
+    assert isinstance(loaded, PotentialSurrogate)
     assert loaded.facts == scored.facts
     assert loaded.spec == scored.spec
     assert loaded.fingerprint == scored.fingerprint == trained.fingerprint
@@ -190,7 +190,7 @@ def test_a_saved_potential_is_the_same_potential(trained: Potential, tmp_path: P
         np.testing.assert_array_equal(value, getattr(scored.predict_structures(test), name))
 
 
-def test_what_was_not_learned_is_refused(trained: Potential) -> None:
+def test_what_was_not_learned_is_refused(trained: PotentialSurrogate) -> None:
     pair = np.array([[0.0, 0, 0], [0, 0, 1.3]])
     for request, message in (
         (record([6, 17], pair), r"unknown element Cl \(17\).*knows C, O"),
@@ -203,7 +203,7 @@ def test_what_was_not_learned_is_refused(trained: Potential) -> None:
         assert caught.value.kind == "invalid_input"
 
 
-def test_the_spread_of_the_ensemble_grows_far_from_the_training_set(trained: Potential) -> None:
+def test_the_spread_of_the_ensemble_grows_far_from_the_training_set(trained: PotentialSurrogate) -> None:
     near = clusters(30, 7)
     squeezed = Structures.from_arrays(
         [near.numbers[a:b] for a, b in zip(near.atom_start, near.atom_start[1:], strict=False)],
@@ -213,7 +213,7 @@ def test_the_spread_of_the_ensemble_grows_far_from_the_training_set(trained: Pot
     assert np.median(outside.energy_std) > 3 * np.median(inside.energy_std)  # type: ignore[type-var]
 
 
-def test_the_interval_covers_new_energies(trained: Potential) -> None:
+def test_the_interval_covers_new_energies(trained: PotentialSurrogate) -> None:
     test = clusters(200, 8)
     answer = trained.predict_structures(test)
     assert answer.energy_low is not None
@@ -231,7 +231,7 @@ def test_labels_that_are_missing_everywhere_are_not_needed(missing: str, tmp_pat
         "forces": np.full_like(table.forces, np.nan) if missing == "forces" else table.forces,
     }
     part = replace(table, **blank)
-    potential, _ = fit_potential(
+    potential, _ = fit_potential_surrogate(
         part,
         None,
         PotentialConfig(network=PaiNNConfig(features=4, layers=1, basis_size=4), buckets=1),
@@ -250,20 +250,20 @@ def test_nothing_to_learn_from_is_an_error(tmp_path: Path) -> None:
     bare = Structures.from_arrays([np.array([6, 8])], [np.array([[0.0, 0, 0], [0, 0, 1.3]])])
     arguments = (PotentialConfig(), TrainConfig(), tmp_path)
     with pytest.raises(InputError, match="no structure has an energy or forces"):
-        fit_potential(bare, None, *arguments, label_fingerprint="x", progress=False)
+        fit_potential_surrogate(bare, None, *arguments, label_fingerprint="x", progress=False)
     table, other = clusters(3, 0), Structures.from_arrays([np.array([1, 9])], [np.eye(3)[:2]])
     with pytest.raises(InputError, match=r"elements \[1, 9\]"):
-        fit_potential(table, other, *arguments, label_fingerprint="x", progress=False)
+        fit_potential_surrogate(table, other, *arguments, label_fingerprint="x", progress=False)
 
 
 def test_a_description_that_lacks_something_is_refused(tmp_path: Path) -> None:
     config = PotentialConfig(network=PaiNNConfig(features=2, layers=1, basis_size=2))
     facts = PotentialFacts(config, 1.0, {"main": Head(References((6,), (-1030.0,), (-1030.0,)), "x")}, "main")
-    Potential(facts.model(), facts).save(tmp_path / "s")
+    PotentialSurrogate(facts.model(), facts).save(tmp_path / "s")
     card = tmp_path / "s" / "surrogate.json"
     write_text(card, card.read_text().replace('"references"', '"elsewhere"'), listed=True)
     with pytest.raises(InputError, match=r"facts\.heads\.main\.elsewhere is no key"):
-        Potential.load(tmp_path / "s")
+        PotentialSurrogate.load(tmp_path / "s")
 
 
 DEVICES = """
@@ -281,7 +281,7 @@ np.savez(sys.argv[3], energy=answer.energy, forces=answer.forces)
 """
 
 
-def test_four_devices_answer_what_one_answers(trained: Potential, tmp_path: Path, repository: Path) -> None:
+def test_four_devices_answer_what_one_answers(trained: PotentialSurrogate, tmp_path: Path, repository: Path) -> None:
     test = clusters(11, 10)
     trained.save(tmp_path / "s")
     np.savez(

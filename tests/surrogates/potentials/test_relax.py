@@ -11,7 +11,7 @@ from small_potential import SMALL, WATER, Morse, morse, potential, scattered
 from data.structures.table import Structures
 from surrogates.potentials.calculator import PotentialCalculator
 from surrogates.potentials.dynamics.relax import RelaxConfig, Relaxer
-from surrogates.potentials.surrogate import Potential
+from surrogates.potentials.surrogate import PotentialSurrogate
 
 
 @pytest.mark.parametrize("optimiser", ["lbfgs", "fire"])
@@ -108,7 +108,7 @@ def test_a_molecule_that_breaks_is_named_and_the_others_go_on() -> None:
     weights = surrogate.model.networks.body.embedding.embedding
     weights[...] = weights[...].at[:, 8].set(np.nan)
     only = Structures.from_arrays([np.array([8, 1, 1]), np.array([1, 1])], [WATER, WATER[:2] + 1.0])
-    relaxed = Relaxer(Potential(surrogate.model, surrogate.facts), RelaxConfig(fmax=0.01, buckets=1))(only)
+    relaxed = Relaxer(PotentialSurrogate(surrogate.model, surrogate.facts), RelaxConfig(fmax=0.01, buckets=1))(only)
     assert relaxed.status == ("broken", "converged")
     assert np.isnan(relaxed.structures.energy[0])
     np.testing.assert_allclose(relaxed.structures.positions[:3], WATER, atol=1e-6)

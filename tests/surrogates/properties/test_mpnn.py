@@ -21,9 +21,9 @@ from data.spec import SimulationError, Spec, check, dataset
 from data.splits import Split
 from simulators.adapter import Simulator
 from surrogates.learning.loop import TrainConfig
-from surrogates.properties.fit import fit_molecular
+from surrogates.properties.fit import fit_property_surrogate
 from surrogates.properties.mpnn import MPNN, Ensemble, MPNNConfig, read
-from surrogates.properties.surrogate import BATCH, MolecularConfig, MolecularSurrogate
+from surrogates.properties.surrogate import BATCH, PropertyConfig, PropertySurrogate
 from surrogates.properties.training_domain import Domain
 from surrogates.saved import load_surrogate
 from surrogates.trained import Surrogate
@@ -93,7 +93,7 @@ TRAINING = TrainConfig(epochs=40, learning_rate=5e-3, batch_size=32, ema_decay=0
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MolecularSurrogate, list[str], Split]:
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[PropertySurrogate, list[str], Split]:
     smiles = molecules(400)
     split = Split.of(
         {
@@ -103,11 +103,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MolecularSurrogat
             "test": np.arange(320, 400),
         }
     )
-    surrogate = fit_molecular(
+    surrogate = fit_property_surrogate(
         encode(smiles)[0],
         additive(smiles),
         split,
-        MolecularConfig(SMALL, ensemble=2, buckets=2),
+        PropertyConfig(SMALL, ensemble=2, buckets=2),
         TRAINING,
         tmp_path_factory.mktemp("fit"),
         units={"weight": "eV", "double": "1"},
@@ -117,7 +117,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[MolecularSurrogat
     return surrogate, smiles, split
 
 
-def test_it_learns_what_a_graph_network_can_learn(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
+def test_it_learns_what_a_graph_network_can_learn(trained: tuple[PropertySurrogate, list[str], Split]) -> None:
     surrogate, smiles, split = trained
     test = [smiles[i] for i in split["test"]]
     truth, predicted = additive(test), surrogate.predict_table(encode(test)[0])
@@ -130,7 +130,7 @@ def test_it_learns_what_a_graph_network_can_learn(trained: tuple[MolecularSurrog
     assert predicted["in_domain"].mean() > 0.9
 
 
-def test_it_is_a_simulator_and_a_surrogate(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
+def test_it_is_a_simulator_and_a_surrogate(trained: tuple[PropertySurrogate, list[str], Split]) -> None:
     surrogate = trained[0]
     assert isinstance(surrogate, Simulator)
     assert isinstance(surrogate, Surrogate)
@@ -146,12 +146,12 @@ def test_it_is_a_simulator_and_a_surrogate(trained: tuple[MolecularSurrogate, li
 
 
 def test_a_saved_surrogate_answers_as_before(
-    trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
+    trained: tuple[PropertySurrogate, list[str], Split], tmp_path: Path
 ) -> None:
     surrogate = trained[0].with_facts(scores={"test/mae": 0.1})
     surrogate.save(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
-    assert isinstance(again, MolecularSurrogate)
+    assert isinstance(again, PropertySurrogate)
     table = encode(SMILES)[0]
     for name, values in surrogate.predict_table(table).items():
         assert np.array_equal(values, again.predict_table(table)[name])
@@ -163,11 +163,11 @@ def test_a_saved_surrogate_answers_as_before(
     changed = jax.tree.map(lambda x: x + 1e-3, nnx.state(surrogate.model))
     other = nnx.clone(surrogate.model)
     nnx.update(other, changed)
-    assert MolecularSurrogate(other, surrogate.facts).fingerprint != surrogate.fingerprint
+    assert PropertySurrogate(other, surrogate.facts).fingerprint != surrogate.fingerprint
 
 
 def test_a_damaged_or_foreign_directory_is_refused(
-    trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
+    trained: tuple[PropertySurrogate, list[str], Split], tmp_path: Path
 ) -> None:
     trained[0].save(tmp_path / "s")
     card = json.loads((tmp_path / "s" / "surrogate.json").read_text())
@@ -192,11 +192,11 @@ def test_too_few_calibration_molecules_are_refused_before_training(tmp_path: Pat
     labels = additive(smiles)
     labels["double"][30:33] = np.nan
     with pytest.raises(InputError, match="7 molecules with a label of double"):
-        fit_molecular(
+        fit_property_surrogate(
             encode(smiles)[0],
             labels,
             Split.of({"train": np.arange(30), "valid": np.arange(0), "calibration": np.arange(30, 40)}),
-            MolecularConfig(SMALL, ensemble=1),
+            PropertyConfig(SMALL, ensemble=1),
             TRAINING,
             tmp_path / "run",
             units={"weight": "eV", "double": "1"},
@@ -205,8 +205,8 @@ def test_too_few_calibration_molecules_are_refused_before_training(tmp_path: Pat
     assert not (tmp_path / "run").exists()
 
 
-def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[MolecularSurrogate, list[str], Split]) -> None:
-    surrogate = MolecularSurrogate(trained[0].model, trained[0].facts)
+def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[PropertySurrogate, list[str], Split]) -> None:
+    surrogate = PropertySurrogate(trained[0].model, trained[0].facts)
     table = encode(trained[1] * 4)[0]
     for first in range(0, len(table), 500):
         surrogate.predict_table(table.take(slice(first, first + 500)))
@@ -215,13 +215,13 @@ def test_screening_many_sizes_compiles_once_a_bucket(trained: tuple[MolecularSur
 
 
 def test_fine_tuning_starts_where_a_line_on_the_old_answers_is(
-    trained: tuple[MolecularSurrogate, list[str], Split], tmp_path: Path
+    trained: tuple[PropertySurrogate, list[str], Split], tmp_path: Path
 ) -> None:
     surrogate, smiles, _ = trained
     few = smiles[:40]
     labels = {name: 3.0 * values + 7.0 for name, values in additive(few).items()}
     split = Split.of({"train": np.arange(40), "valid": np.zeros(0, int), "calibration": np.zeros(0, int)})
-    tuned = fit_molecular(
+    tuned = fit_property_surrogate(
         encode(few)[0],
         labels,
         split,
@@ -263,10 +263,10 @@ def test_features_of_bonds_are_the_same_looked_up_or_made() -> None:
 
 
 def test_the_sizes_of_the_training_molecules_are_compiled_before_they_are_needed(
-    trained: tuple[MolecularSurrogate, list[str], Split],
+    trained: tuple[PropertySurrogate, list[str], Split],
 ) -> None:
     surrogate, smiles, _ = trained
-    fresh = MolecularSurrogate(surrogate.model, surrogate.facts)
+    fresh = PropertySurrogate(surrogate.model, surrogate.facts)
     fresh.compile()
     before = fresh.compilations
     assert before == len(surrogate.facts.buckets)

@@ -28,10 +28,10 @@ from simulators.chemistry.xtb import XTB
 from simulators.rebuild import describe, rebuild
 from surrogates.learning.loop import TrainConfig
 from surrogates.learning.rung import Line, RungAnswers, RungColumns, ask_here, columns, usable_outputs
-from surrogates.properties.fit import fit_molecular
+from surrogates.properties.fit import fit_property_surrogate
 from surrogates.properties.mpnn import MPNNConfig
-from surrogates.properties.surrogate import MolecularConfig, MolecularSurrogate
-from surrogates.properties.tables import TableSettings
+from surrogates.properties.surrogate import PropertyConfig, PropertySurrogate
+from surrogates.properties.tables import PropertyData
 from surrogates.properties.task import PropertyTask
 from surrogates.saved import load_surrogate, read_card
 
@@ -106,7 +106,7 @@ def truth(smiles: Sequence[str]) -> np.ndarray:
     return np.array([hidden(s) + 0.3 * s.count("N") - 0.2 * s.count("=") for s in smiles])
 
 
-CONFIG = MolecularConfig(MPNNConfig(features=16, layers=2, readout=16), ensemble=1, buckets=1)
+CONFIG = PropertyConfig(MPNNConfig(features=16, layers=2, readout=16), ensemble=1, buckets=1)
 TRAINING = TrainConfig(epochs=25, learning_rate=5e-3, batch_size=32, ema_decay=0.95, checkpoint_every_s=None)
 PARTS = Split.of({"train": np.arange(120), "valid": np.arange(120, 130), "calibration": np.arange(130, 160)})
 
@@ -117,9 +117,9 @@ def answers_of(simulator: Any, smiles: Sequence[str]) -> RungColumns:
     return RungColumns.of(simulator, outputs, ask_here(simulator, requests, [v.name for v in outputs]))
 
 
-def fitted(run_dir: Path, smiles: list[str], on: RungColumns | None) -> MolecularSurrogate:
+def fitted(run_dir: Path, smiles: list[str], on: RungColumns | None) -> PropertySurrogate:
     labels = {"gap": truth(smiles)}
-    return fit_molecular(
+    return fit_property_surrogate(
         encode(smiles)[0], labels, PARTS, CONFIG, TRAINING, run_dir,
         units={"gap": "eV"}, label_fingerprint="abc", on=on, progress=False,
     )  # fmt: skip
@@ -131,17 +131,17 @@ def library() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def plain(tmp_path_factory: pytest.TempPathFactory, library: list[str]) -> MolecularSurrogate:
+def plain(tmp_path_factory: pytest.TempPathFactory, library: list[str]) -> PropertySurrogate:
     return fitted(tmp_path_factory.mktemp("plain"), library, None)
 
 
 @pytest.fixture(scope="module")
-def standing(tmp_path_factory: pytest.TempPathFactory, library: list[str]) -> MolecularSurrogate:
+def standing(tmp_path_factory: pytest.TempPathFactory, library: list[str]) -> PropertySurrogate:
     return fitted(tmp_path_factory.mktemp("on"), library, answers_of(Cheap(), library))
 
 
 def test_it_learns_what_is_wrong_with_the_cheaper_answer(
-    standing: MolecularSurrogate, plain: MolecularSurrogate, library: list[str]
+    standing: PropertySurrogate, plain: PropertySurrogate, library: list[str]
 ) -> None:
     test = library[160:]
     table, exact = encode(test)[0], truth(test)
@@ -157,7 +157,7 @@ def test_it_learns_what_is_wrong_with_the_cheaper_answer(
 
 
 def test_as_a_simulator_it_asks_the_cheaper_one_and_gives_the_same_as_in_batches(
-    standing: MolecularSurrogate, library: list[str]
+    standing: PropertySurrogate, library: list[str]
 ) -> None:
     smiles = library[200]
     answer = standing.simulate(dataset(standing.spec.inputs, {"smiles": smiles}))
@@ -175,7 +175,7 @@ def test_as_a_simulator_it_asks_the_cheaper_one_and_gives_the_same_as_in_batches
         standing.predict_table(table)
 
 
-def test_a_failure_of_the_cheaper_one_is_the_failure_of_the_answer(standing: MolecularSurrogate) -> None:
+def test_a_failure_of_the_cheaper_one_is_the_failure_of_the_answer(standing: PropertySurrogate) -> None:
     # The same fingerprint: failures are no setting.
     failing = standing.with_rung(Cheap(fails=("CCO",)))
     with pytest.raises(SimulationError, match="no answer for CCO") as caught:
@@ -184,7 +184,7 @@ def test_a_failure_of_the_cheaper_one_is_the_failure_of_the_answer(standing: Mol
 
 
 def test_spec_provenance_and_fingerprint_say_what_it_stands_on(
-    standing: MolecularSurrogate,
+    standing: PropertySurrogate,
 ) -> None:
     cheap = Cheap()
     assert standing.spec.attrs == {"on": "cheap", "on_fingerprint": cheap.fingerprint}
@@ -200,7 +200,7 @@ def test_spec_provenance_and_fingerprint_say_what_it_stands_on(
         standing.with_rung(Cheap(shift=1.0))
 
 
-def test_a_saved_one_needs_its_simulator_and_answers_as_before(standing: MolecularSurrogate, tmp_path: Path) -> None:
+def test_a_saved_one_needs_its_simulator_and_answers_as_before(standing: PropertySurrogate, tmp_path: Path) -> None:
     standing.save(tmp_path / "s")
     again = load_surrogate(tmp_path / "s")
     assert again.fingerprint == standing.fingerprint
@@ -212,7 +212,7 @@ def test_a_saved_one_needs_its_simulator_and_answers_as_before(standing: Molecul
 
 
 def test_one_that_stands_on_a_surrogate_is_saved_with_it(
-    plain: MolecularSurrogate, library: list[str], tmp_path: Path
+    plain: PropertySurrogate, library: list[str], tmp_path: Path
 ) -> None:
     above = fitted(tmp_path / "above", library, answers_of(plain, library))
     assert above.facts.on is not None
@@ -233,7 +233,7 @@ def test_a_training_asks_every_molecule_once_leaves_failures_out_and_resumes(
     file = tmp_path / "table.csv"
     rows = zip(library, truth(library), strict=True)
     file.write_text("smiles,gap\n" + "".join(f"{s},{v}\n" for s, v in rows))
-    data = TableSettings(str(file), target="gap", parts=[120, 20, 40, 40])
+    data = PropertyData(str(file), target="gap", parts=[120, 20, 40, 40])
     cheap = Cheap(fails=(library[3], library[150]))
     readings: list[Reading] = []
     first = PropertyTask(data, CONFIG, TRAINING, CampaignRung(cheap))
@@ -259,7 +259,7 @@ def test_nothing_is_trained_on_a_simulator_that_answers_nothing_or_something_els
 ) -> None:
     file = tmp_path / "table.csv"
     file.write_text("smiles,gap\n" + "".join(f"{s},1.0\n" for s in library))
-    data = TableSettings(str(file), target="gap", parts=[120, 20, 40, 40])
+    data = PropertyData(str(file), target="gap", parts=[120, 20, 40, 40])
     for rung, message in (
         (Here(Cheap(fails=tuple(library))), "answers for none of 220 molecules"),
         (Here(Cheap(), ("spin",)), "cheap gives no spin"),
