@@ -25,7 +25,7 @@ from surrogates.forecasts.batches import ForecastBatch
 from surrogates.forecasts.config import ForecastConfig, ForecastFacts
 from surrogates.forecasts.loss import ForecastLoss
 from surrogates.forecasts.networks.conv import ConvConfig
-from surrogates.forecasts.surrogate import Forecaster
+from surrogates.forecasts.surrogate import ForecastSurrogate
 from surrogates.forecasts.networks.mesh import SphereMeshConfig
 from surrogates.forecasts.model import ForecastScale
 from surrogates.forecasts.networks.sfno import SFNOConfig
@@ -44,7 +44,7 @@ model = facts.model()
 rng = np.random.default_rng(0)
 measurements = {"parameters": sum(x.size for x in jax.tree.leaves(nnx.state(model, nnx.Param)))}
 if what == "forecast":
-    forecaster = Forecaster(model, facts)
+    forecaster = ForecastSurrogate(model, facts)
     past = rng.normal(size=(1, 1, *layout.grid.shape, len(channels))).astype(np.float32)
     times = np.array(["2020-01-01"], "datetime64[ns]")
     forecaster.forecast_arrays(past, times, 4)

@@ -1,4 +1,4 @@
-"""Numbers that depend on numbers: the samples that a parametric surrogate learns from.
+"""Numbers that depend on numbers: the samples that a surrogate of parameters learns from.
 
 A sample is one request of a campaign and its answers. Inputs and outputs that are arrays along dims of fixed length,
 such as curves over saved times, are laid out as columns of a table: `cosine` along mode = 3, 4, 5 gives `cosine_3`,

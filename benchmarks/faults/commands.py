@@ -32,7 +32,7 @@ class Command:
 
 def inputs(folder: Path) -> str:
     """Write the files that the commands read; their folder."""
-    from benchmarks.faults.small_surrogates import molecular
+    from benchmarks.faults.small_surrogates import properties
 
     smiles = ["CCO", "CC=O", "CCC", "OCC=O", "CC(C)O", "C1CC", "CCCO", "CC(=O)C", "OCCO", "C"]
     (folder / "candidates.smi").write_text("".join(f"{smiles[i % 10]} m{i}\n" for i in range(20_000)))
@@ -40,7 +40,7 @@ def inputs(folder: Path) -> str:
     rows = "".join(f"{text},{len(text)}.0\n" for text in chains)
     (folder / "labels.csv").write_text(f"smiles,heavy\n{rows}C1CC,3.0\n")
     (folder / "few.smi").write_text("".join(f"{text}\n" for text in chains[:24]))
-    molecular().save(folder / "surrogate")
+    properties().save(folder / "surrogate")
     _states().to_netcdf(folder / "states.nc", engine="scipy")
     return str(folder)
 

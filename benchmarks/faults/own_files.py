@@ -234,9 +234,9 @@ def _read_checkpoint(path: Path) -> object:
 
 
 def _make_surrogate(path: Path) -> None:
-    from benchmarks.faults.small_surrogates import molecular
+    from benchmarks.faults.small_surrogates import properties
 
-    molecular().save(path)
+    properties().save(path)
 
 
 def _read_surrogate(path: Path) -> object:

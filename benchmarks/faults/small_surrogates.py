@@ -36,8 +36,7 @@ from surrogates.parameters.facts import InputScale, ParameterFacts
 from surrogates.parameters.network import ParameterConfig
 from surrogates.parameters.surrogate import ParameterSurrogate
 from surrogates.potentials.atom_energies import References
-from surrogates.potentials.facts import Head, PotentialConfig
-from surrogates.potentials.facts import PotentialFacts as PotentialFacts
+from surrogates.potentials.facts import Head, PotentialConfig, PotentialFacts
 from surrogates.potentials.networks.painn import PaiNNConfig
 from surrogates.potentials.surrogate import PotentialSurrogate
 from surrogates.properties.mpnn import Ensemble, MPNNConfig
@@ -48,7 +47,7 @@ SCORES = {"test/mae": 0.25}
 CALIBRATED = Conformal(1.7, 0.1, 0.2, 30)
 
 
-def molecular() -> PropertySurrogate:
+def properties() -> PropertySurrogate:
     """A gap of molecules of up to eight atoms."""
     config = PropertyConfig(MPNNConfig(features=4, layers=1, readout=4), ensemble=2, buckets=1)
     domain = Domain.of(encode(["CCO", "CC=O"])[0])
@@ -59,7 +58,7 @@ def molecular() -> PropertySurrogate:
     return PropertySurrogate(Ensemble(config.network, 1, 2, nnx.Rngs(0)), facts)
 
 
-def potential() -> PotentialSurrogate:
+def potentials() -> PotentialSurrogate:
     """Energies and forces of water."""
     network = PaiNNConfig(features=2, layers=1, cutoff_angstrom=3.0, basis_size=2)
     head = Head(References((1, 8), (-13.0, -2040.0), (-13.0, -2040.0)), "ab" * 32, energy=CALIBRATED, forces=CALIBRATED)
@@ -67,7 +66,7 @@ def potential() -> PotentialSurrogate:
     return PotentialSurrogate(facts.model(), facts)
 
 
-def field() -> FieldSurrogate:
+def fields() -> FieldSurrogate:
     """Three times of a height on eight points."""
     layout = Layout(
         output=Variable("u", ("time", "channel", "x"), "m", "float32", "height"),
@@ -89,7 +88,7 @@ def field() -> FieldSurrogate:
     return FieldSurrogate(facts.model(), facts)
 
 
-def mesh() -> MeshSurrogate:
+def meshes() -> MeshSurrogate:
     """A pressure and a drag on triangles."""
     layout = MeshLayout(
         geometry=(
@@ -113,7 +112,7 @@ def mesh() -> MeshSurrogate:
     return MeshSurrogate(facts.model(), facts)
 
 
-def parametric() -> ParameterSurrogate:
+def parameters() -> ParameterSurrogate:
     """A force of a speed and two amplitudes."""
     layout = ParameterLayout(
         (
@@ -133,7 +132,7 @@ def parametric() -> ParameterSurrogate:
     return ParameterSurrogate(facts.model(), facts)
 
 
-def weather() -> ForecastSurrogate:
+def forecasts() -> ForecastSurrogate:
     """Temperature and pressure on a grid of 4 x 8."""
     grid = WeatherGrid((-67.5, -22.5, 22.5, 67.5), tuple(45.0 * i for i in range(8)))
     channels = (Channel("temperature", 500.0), Channel("surface_pressure"))
@@ -148,12 +147,12 @@ def weather() -> ForecastSurrogate:
 
 #: Kind of surrogate -> what makes one.
 MAKERS: Mapping[str, Callable[[], Any]] = {
-    "properties": molecular,
-    "potentials": potential,
-    "fields": field,
-    "meshes": mesh,
-    "parameters": parametric,
-    "forecasts": weather,
+    "properties": properties,
+    "potentials": potentials,
+    "fields": fields,
+    "meshes": meshes,
+    "parameters": parameters,
+    "forecasts": forecasts,
 }
 
 

@@ -15,7 +15,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from benchmarks.faults.own_files import make_library, make_screen, read_library
-from benchmarks.faults.small_surrogates import weather
+from benchmarks.faults.small_surrogates import forecasts
 from data.claim import MARK, claim, marked_kind
 from data.files import write_json
 from data.molecules.library import CARD, PreparedLibrary, read_part
@@ -203,5 +203,5 @@ RESULTS: Mapping[str, Result] = {
     "round": Result("round.json", _round, _rounds),
     "store_manifest": Result(MANIFEST, _store, _records),
     "store_begun": Result(BEGUN, _begun_store, clear_begun),
-    "training_references": Result(NOTE, _references, lambda path: TrainingReferences.load(path, weather().layout)),
+    "training_references": Result(NOTE, _references, lambda path: TrainingReferences.load(path, forecasts().layout)),
 }

@@ -17,6 +17,13 @@ KEYS = {"dear": "expensive", "surrogate": "model"}
 #: Group -> earlier name of a choice -> the present name.
 CHOICES = {
     "data": {"table": "properties", "structures": "potentials", "windows": "forecasts"},
+    "model": {
+        "mesh": "meshgraphnet",
+        "parametric": "mlp",
+        "weather_conv": "latlon_conv",
+        "weather_mesh": "icosahedral_mesh",
+        "weather_sfno": "sfno",
+    },
     "train": {"graph": "properties", "forces": "potentials", "parametric": "parameters", "weather": "forecasts"},
 }
 #: Settings of the loss of fields and of forecasts.

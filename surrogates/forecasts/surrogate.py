@@ -2,8 +2,8 @@
 
 It is also a simulator like any other.
 
-from surrogates.forecasts.surrogate import Forecaster
-model = Forecaster.load("runs/weather/surrogate")
+from surrogates.forecasts.surrogate import ForecastSurrogate
+model = ForecastSurrogate.load("runs/weather/surrogate")
 print(model.forecast(state, steps=40))  # dims prediction_timedelta, level, latitude, longitude
 """
 

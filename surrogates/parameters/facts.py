@@ -1,4 +1,4 @@
-"""The metadata of a parametric surrogate, saved with its weights: settings, scales, domain and calibration."""
+"""The metadata of a surrogate of parameters, saved with its weights: settings, scales, domain and calibration."""
 
 from __future__ import annotations
 

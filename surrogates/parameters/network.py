@@ -25,7 +25,7 @@ ACTIVATIONS = tuple(FUNCTIONS)
 
 @dataclass(frozen=True)
 class ParameterConfig:
-    """Settings of a parametric surrogate.
+    """Settings of a surrogate of parameters.
 
     Attributes:
         ensemble: number of members, which differ in their initial weights.

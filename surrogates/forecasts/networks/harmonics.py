@@ -63,7 +63,7 @@ class Harmonics:
         raise InputError(
             "spherical harmonics need a global grid whose latitudes are Gaussian or even",
             where="model.network.architecture",
-            remedy="Regrid the data, or choose model=weather_conv",
+            remedy="Regrid the data, or choose model=latlon_conv",
         )
 
     @cached_property
@@ -144,6 +144,6 @@ def _dinosaur() -> Any:
     except ImportError as error:
         raise InputError(
             f"spherical harmonics need dinosaur: {error}", where="model.network.architecture",
-            remedy=f"Run {INSTALL}, or choose model=weather_conv",
+            remedy=f"Run {INSTALL}, or choose model=latlon_conv",
         ) from error  # fmt: skip
     return spherical_harmonic

@@ -117,7 +117,7 @@ class MeshNet(nnx.Module):
         if not shape.grid.is_global:
             raise InputError(
                 "a mesh of the sphere needs a global grid", where="model.network.architecture",
-                remedy="Choose model=weather_conv for a region",
+                remedy="Choose model=latlon_conv for a region",
             )  # fmt: skip
         self.config, self.shape = config, shape
         meshes = refinements(config.refinements)

@@ -55,7 +55,7 @@ RUNS = [
     ("dilated_resnet", "fields", "fields"),
     ("transolver", "fields", "fields"),
     ("deeponet", "fields", "fields"),
-    ("weather_mesh", "forecasts", "forecasts"),
+    ("icosahedral_mesh", "forecasts", "forecasts"),
 ]
 
 
@@ -64,9 +64,9 @@ SMALLER = {
     "unet": {"width": 8, "multipliers": [1]},
     "dilated_resnet": {"width": 8, "blocks": 1},
     "deeponet": {"width": 8},
-    "weather_conv": {"width": 8, "blocks": 1},
-    "weather_sfno": {"width": 8, "blocks": 1},
-    "weather_mesh": {"width": 8, "blocks": 1, "refinements": 1},
+    "latlon_conv": {"width": 8, "blocks": 1},
+    "sfno": {"width": 8, "blocks": 1},
+    "icosahedral_mesh": {"width": 8, "blocks": 1, "refinements": 1},
 }
 
 

@@ -43,9 +43,9 @@ Builder = Callable[[DictConfig], Any]
 NETWORKS = {
     "properties": ("mpnn", "network.features"),
     "fields": ("fno", "network.width"),
-    "parameters": ("parametric", "width"),
-    "meshes": ("mesh", "ensemble"),
-    "forecasts": ("weather_conv", "damping"),
+    "parameters": ("mlp", "width"),
+    "meshes": ("meshgraphnet", "ensemble"),
+    "forecasts": ("latlon_conv", "damping"),
     "potentials": ("painn", "network.cutoff_angstrom"),
 }
 #: A number of the group of data of each kind.

@@ -92,7 +92,7 @@ def test_the_same_command_resumes_a_run_of_before(name: str, tmp_path: Path) -> 
 #: Saved configuration -> an argument that makes other results.
 CHANGES = {
     "train": "model.network.features=17",
-    "forecaster": "model=weather_mesh",
+    "forecaster": "model=icosahedral_mesh",
     "pipeline": "model.ensemble=9",
     "active": "simulator=xtb",
     "simulate_core": "simulator.levels=3",
@@ -110,7 +110,7 @@ def test_other_settings_than_those_of_before_are_refused(name: str, tmp_path: Pa
 
 
 #: Kind -> a choice of a network of that kind.
-NETWORKS = {"potentials": "painn", "fields": "fno", "forecasts": "weather_conv"}
+NETWORKS = {"potentials": "painn", "fields": "fno", "forecasts": "latlon_conv"}
 
 
 @pytest.mark.parametrize("kind", GROUPED)

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from rdkit import Chem
 
-from benchmarks.faults.small_surrogates import molecular
+from benchmarks.faults.small_surrogates import properties
 from data.errors import InputError
 from data.molecules.featurise import encode
 from experiments.screening.cascade.population import Failures, Population, first_scores
@@ -44,7 +44,7 @@ def molecules(count: int) -> list[str]:
 def ladder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A surrogate, tables of a middle and of the last rung that it predicts with an error, and candidates."""
     path = tmp_path_factory.mktemp("ladder")
-    surrogate, names = molecular(), molecules(700)
+    surrogate, names = properties(), molecules(700)
     surrogate.save(path / "cheap")
     predicted = surrogate.predict_table(encode(names)[0])["gap"]
     rng = np.random.default_rng(0)

@@ -108,11 +108,11 @@ def test_filters_commute_with_every_turn_of_the_sphere(factorisation: str) -> No
 
 
 def test_grids_without_harmonics_are_refused_with_a_way_out() -> None:
-    with pytest.raises(InputError, match="model=weather_conv"):
+    with pytest.raises(InputError, match="model=latlon_conv"):
         Harmonics(REGION, 2)
     with pytest.raises(InputError, match="wavenumbers up to 15"):
         Harmonics(GAUSS, 16)
-    with pytest.raises(InputError, match="model=weather_conv"):
+    with pytest.raises(InputError, match="model=latlon_conv"):
         ARCHITECTURES.network(SphereMeshConfig(), SphereShape(REGION, 1, 1), nnx.Rngs(0))
 
 

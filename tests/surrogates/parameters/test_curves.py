@@ -1,4 +1,4 @@
-"""A parametric surrogate learns curves over unevenly spaced times, shares of a whole, and values that span decades."""
+"""A surrogate of parameters learns curves over unevenly spaced times, shares of a whole, and values over decades."""
 
 from __future__ import annotations
 

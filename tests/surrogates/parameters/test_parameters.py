@@ -1,4 +1,4 @@
-"""A parametric surrogate learns what can be known in closed form, says how sure it is, and comes back as it was."""
+"""A surrogate of parameters learns what can be known in closed form, says how sure it is, and comes back as it was."""
 
 from __future__ import annotations
 
